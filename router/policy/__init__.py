@@ -1,0 +1,1 @@
+"""The routing policy: the table, how it is read, checked and explained."""

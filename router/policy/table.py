@@ -1,0 +1,253 @@
+"""The routing policy as data: what a policy file says, frozen and strict."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from schemas.base import Tier
+
+__all__ = [
+    "AttemptLimits",
+    "Classify",
+    "ContextLimits",
+    "Example",
+    "Model",
+    "Plan",
+    "Policy",
+    "Price",
+    "Rule",
+    "Task",
+    "TierRow",
+    "When",
+]
+
+
+class _Row(BaseModel):
+    """People write these: unknown fields are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+def _read_duration(value: Any) -> Any:
+    """`30s`, `10m`, `6h`: an explicit unit, so that nobody has to guess one."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    if not isinstance(value, str):
+        return value
+
+    if value[-1:] not in units or not value[:-1].isdigit():
+        msg = "a duration is a whole number and s, m or h, for example 30s"
+        raise ValueError(msg)
+    return timedelta(seconds=int(value[:-1]) * units[value[-1]])
+
+
+def _read_tier(value: Any) -> Any:
+    return Tier(value) if isinstance(value, str) and value in list(Tier) else value
+
+
+def _read_decimal(value: Any) -> Any:
+    # A YAML float has lost its last digit by now, so prices may be quoted; whole numbers are exact.
+    return Decimal(str(value)) if isinstance(value, (int, float, str)) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration, json_schema_input_type=str)]
+TierName = Annotated[Tier, BeforeValidator(_read_tier, json_schema_input_type=Tier)]
+Dollars = Annotated[Decimal, BeforeValidator(_read_decimal), Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Sentence = Annotated[str, Field(min_length=3, max_length=400)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class Price(_Row):
+    """US dollars per million tokens."""
+
+    input: Dollars
+    output: Dollars
+    #: None: cached input costs what other input costs.
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+    #: Where the numbers are from and when they were read.
+    source: Sentence
+    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class Model(_Row):
+    """A model that tiers may name."""
+
+    #: The provider entry in the deployment's settings; the policy never holds hosts or keys.
+    provider: str
+    #: What the provider calls the model.
+    id: str
+    price: Price
+    #: Tokens the model reads and writes at most.
+    context_tokens: Count
+    max_output_tokens: Count = 1024
+
+
+class TierRow(_Row):
+    """A price and quality class."""
+
+    job: Sentence
+    #: In order: the first is called, the others are its backups.
+    models: Annotated[list[str], Field(min_length=1)]
+    #: The least confidence with which an answer of this tier is published.
+    accept: Fraction
+
+
+class Task(_Row):
+    """One row of the routing table."""
+
+    #: When a request is of this task, in words for people and for the classify step.
+    trigger: Sentence
+    tier: TierName
+    #: The tiers an escalation climbs through, in order, above `tier`.
+    escalation: list[TierName] = Field(default_factory=list)
+    #: A model of the first tier to use when its first one fails; None: the tier's own order.
+    backup: str | None = None
+    #: Names of checks, in order; `schema`, `confidence`, `refusal`, `empty`, `cut_off`.
+    checks: list[str] = Field(
+        default_factory=lambda: ["cut_off", "empty", "refusal", "schema", "confidence"]
+    )
+    #: The output format: a name under `formats`.
+    format: str = "answer"
+    #: How many rejected or failed attempts are enough to stop and give up.
+    failure_limit: Count = 3
+    #: What to do when nobody knows whether a call ran: call again, or leave it to a person.
+    unknown_outcome: Literal["recall", "park"] = "recall"
+    #: Whether an outage of the tier may climb the ladder.
+    on_outage: Literal["stay", "next_tier"] = "stay"
+    #: `person`: an accepted answer still waits for approval (money, contracts, legal, medical).
+    approval: Literal["none", "person"] = "none"
+    risk: Literal["routine", "risky", "unclear"] = "routine"
+    #: Least confidence per tier where the tier's own threshold does not fit.
+    accept: Mapping[TierName, Fraction] = Field(default_factory=dict)
+    max_output_tokens: Count | None = None
+    #: How long the request may take at most.
+    deadline: Duration | None = None
+    reason: Sentence
+    owner: Sentence
+
+
+class ContextLimits(_Row):
+    """Most tokens by component, and in all. None: no limit but the models' own."""
+
+    system: Count | None = None
+    user: Count | None = None
+    retrieved: Count | None = None
+    history: Count | None = None
+    tools: Count | None = None
+    total: Count | None = None
+
+
+class Plan(_Row):
+    """What a customer's plan allows."""
+
+    says: Sentence
+    #: The tier a request of this plan starts at, at least; None: as the task says.
+    start: TierName | None = None
+    #: The highest tier a request of this plan may start at.
+    start_at_most: TierName
+    #: The highest tier a request of this plan may reach by escalation.
+    ceiling: TierName
+    #: Tiers above this one need a justification in the request.
+    justify_above: TierName | None = None
+    context: ContextLimits = ContextLimits()
+
+
+class When(_Row):
+    """The left side of a rule: every condition given must hold."""
+
+    tasks: list[str] | None = None
+    plans: list[str] | None = None
+    blast_radius: list[Literal["low", "medium", "high"]] | None = None
+    risk: list[Literal["routine", "risky", "unclear"]] | None = None
+    ambiguity_below: Fraction | None = None
+    ambiguity_from: Fraction | None = None
+    complexity_at_most: Annotated[int, Field(ge=1, le=5)] | None = None
+    complexity_from: Annotated[int, Field(ge=1, le=5)] | None = None
+    context_tokens_from: Count | None = None
+    #: Text signals: any of `angry`, `urgent`, `risky`, `conflicting`, `open_ended`, `several_sources`.
+    text: list[str] | None = None
+    deadline_within: Duration | None = None
+
+
+class Rule(_Row):
+    """A rule that moves a request away from its task's own tier. The first that matches wins."""
+
+    name: Name
+    when: When
+    tier: TierName | None = None
+    #: `at_least` raises to the tier, `at_most` lowers to it, `exactly` sets it.
+    sets: Literal["at_least", "at_most", "exactly"] = "at_least"
+    reason: Sentence
+
+
+class AttemptLimits(_Row):
+    """What one request may use up, whatever happens to it."""
+
+    attempts: Annotated[int, Field(ge=1, le=20)] = 6
+    escalations: Annotated[int, Field(ge=0, le=10)] = 2
+    requeues: Annotated[int, Field(ge=0, le=10)] = 3
+    deadline: Duration = timedelta(minutes=15)
+    #: Longest single call.
+    call_timeout: Duration = timedelta(seconds=60)
+
+
+class Classify(_Row):
+    """Asks the low tier what a request is when it names no task we know."""
+
+    #: Only without a task, or also for a task that is not in the table.
+    applies_to: Literal["missing", "missing_or_unknown"] = "missing_or_unknown"
+    tier: TierName = Tier.LOW
+    #: The task to use when the classify step gives no usable answer; None: a person decides.
+    otherwise: str | None = None
+    reason: Sentence
+
+
+class Example(_Row):
+    """A test the policy brings along: this request takes that route."""
+
+    says: Sentence
+    #: A request as a producer would send it.
+    request: dict[str, Any]
+    tier: TierName
+    rule: str | None = None
+
+
+class Policy(_Row):
+    """The whole routing policy. `version` changes with every edit; records carry it."""
+
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.\-]{0,31}$")]
+    owner: Sentence
+    models: Annotated[dict[str, Model], Field(min_length=1)]
+    tiers: dict[TierName, TierRow]
+    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    #: JSON Schemas of the output formats by name.
+    formats: dict[str, dict[str, Any]]
+    plans: dict[Name, Plan]
+    #: The plan of a request that names none, or one that is not in the table.
+    default_plan: str
+    rules: list[Rule] = Field(default_factory=list)
+    classify: Classify | None = None
+    limits: AttemptLimits = AttemptLimits()
+    examples: list[Example] = Field(default_factory=list)
+
+    def models_of(self, tier: Tier, task: str | None = None) -> Sequence[str]:
+        """The tier's models in the order they are tried for a task."""
+        order = list(self.tiers[tier].models) if tier in self.tiers else []
+        row = self.tasks.get(task) if task else None
+        if row and row.backup and tier == row.tier and row.backup in order[1:]:
+            order.remove(row.backup)
+            order.insert(1, row.backup)
+        return order
+
+    def accept_at(self, tier: Tier, task: str | None) -> float:
+        """The least confidence with which this tier's answer to this task is published."""
+        row = self.tasks.get(task) if task else None
+        return row.accept.get(tier, self.tiers[tier].accept) if row else self.tiers[tier].accept

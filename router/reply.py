@@ -1,0 +1,44 @@
+"""The reply: what a model answered, mapped from the provider's wire format."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from schemas.reasons import Reason
+from schemas.usage import Usage
+
+__all__ = ["CallFailure", "FinishReason", "Reply"]
+
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that can be judged."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    #: As an OpenAI chat completion, whatever the provider's own format is.
+    body: dict[str, Any]
+    #: The model's own refusal field, where the format has one.
+    refusal: str | None = None
+    served_model: str | None = None
+    http_status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailure:
+    """A call that gave nothing to judge. `reason` says whether it may be repeated."""
+
+    reason: Reason
+    detail: str
+    http_status: int | None = None
+    #: Seconds the provider asked us to wait.
+    retry_after: float | None = None
+    #: What the provider may have billed all the same.
+    usage: Usage = Usage()
+
+    @property
+    def is_unsent(self) -> bool:
+        """True when the provider cannot have run the call, so that repeating it is safe."""
+        return self.reason in (Reason.NOT_SENT, Reason.THROTTLED)

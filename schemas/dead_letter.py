@@ -1,0 +1,51 @@
+"""The dead letter: the original bytes as value, the diagnosis in headers."""
+
+from collections.abc import Sequence
+
+from schemas.attempt import Attempt
+from schemas.base import Contract, Instant
+from schemas.reasons import Reason
+
+__all__ = ["DeadLetter", "Pointer"]
+
+
+class Pointer(Contract):
+    """A record, by where it lies."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+class DeadLetter(Contract):
+    """A request the machine gave up on.
+
+    The Kafka value is what the producer sent, byte for byte; these fields travel in headers. When
+    the record itself could not be read, the value is empty and `source` is the only trace of it.
+    """
+
+    #: None when the record was too broken to have an id.
+    request_id: str | None
+    generation: int = 1
+    tenant: str = "default"
+    task: str | None = None
+    reason: Reason
+    detail: str
+    #: The stage that gave up, for example `route` or `work.low`.
+    stage: str
+    #: The intake record whose bytes these are.
+    source: Pointer
+    failed_at: Instant
+    deadline: Instant | None = None
+    policy_version: str | None = None
+    path: Sequence[str] = ()
+    attempts: Sequence[Attempt] = ()
+
+    @property
+    def cost_micros(self) -> int:
+        """What the attempts cost, in micro-dollars."""
+        return sum(attempt.cost_micros for attempt in self.attempts)

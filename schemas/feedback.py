@@ -1,0 +1,20 @@
+"""Feedback: what became of a result downstream, or what a reviewer thought of it."""
+
+from typing import Any, Literal
+
+from schemas.base import Contract, Identifier, Instant
+
+__all__ = ["Feedback"]
+
+
+class Feedback(Contract):
+    """One observation about one result."""
+
+    request_id: Identifier
+    generation: int = 1
+    kind: Literal["accepted", "edited", "regenerated", "complaint", "abandoned"]
+    source: Literal["downstream", "reviewer"] = "downstream"
+    at: Instant
+    #: The answer as somebody corrected it.
+    correction: dict[str, Any] | None = None
+    comment: str | None = None

@@ -1,0 +1,109 @@
+"""Why a request moved: the closed list of reason codes, each with its meaning in words."""
+
+from enum import StrEnum
+
+__all__ = ["Reason"]
+
+
+class Reason(StrEnum):
+    """A reason code. It stands wherever an escalation, a hop or a dead letter is shown."""
+
+    # An answer that could not be defended: the request climbs.
+    LOW_CONFIDENCE = "low_confidence"
+    SCHEMA_FAILED = "schema_validation_failure"
+    REFUSED = "refusal"
+    EMPTY = "empty_reply"
+    CUT_OFF = "cut_off"
+    CONTEXT_OVERFLOW = "context_overflow"
+    CLASSIFIED = "classified"
+    REQUEUED = "requeued"
+
+    # A call that gave no usable reply: the same tier goes on.
+    NOT_SENT = "not_sent"
+    THROTTLED = "throttled"
+    PROVIDER_ERROR = "provider_error"
+    PROVIDER_REJECTED = "provider_rejected"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    UNREADABLE_REPLY = "unreadable_reply"
+
+    # The machine gave up: a person decides.
+    NO_TIER_LEFT = "no_tier_left"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    DEADLINE_PASSED = "deadline_passed"
+    APPROVAL_REQUIRED = "approval_required"
+    RESULT_TOO_LARGE = "result_too_large"
+    REQUEUE_LIMIT = "requeue_limit"
+
+    # The record broke the contract: no call was made.
+    NULL_VALUE = "null_value"
+    NOT_TEXT = "not_text"
+    NOT_JSON = "not_json"
+    TOO_LARGE = "too_large"
+    TOO_DEEP = "too_deep"
+    DUPLICATE_KEY = "duplicate_key"
+    BAD_NUMBER = "bad_number"
+    MISSING_FIELD = "missing_field"
+    INVALID_FIELD = "invalid_field"
+    EMPTY_INPUT = "empty_input"
+    NEWER_VERSION = "newer_version"
+    UNKNOWN_TASK = "unknown_task"
+    JUSTIFICATION_MISSING = "justification_missing"
+    CONTEXT_TOO_LONG = "context_too_long"
+    UNSUPPORTED_CHOICES = "unsupported_choices"
+    UNSUPPORTED_URL = "unsupported_url"
+    UNSUPPORTED_PART = "unsupported_part"
+    UNREADABLE_RECORD = "unreadable_record"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for people: what happened."""
+        return _MEANING[self]
+
+    @property
+    def is_hop(self) -> bool:
+        """True for a reason that only passes a request on and says nothing against an answer."""
+        return self in (Reason.CLASSIFIED, Reason.REQUEUED)
+
+
+_MEANING = {
+    Reason.LOW_CONFIDENCE: "the model was less sure of its answer than the tier demands",
+    Reason.SCHEMA_FAILED: "the answer does not have the fields that the task's format asks for",
+    Reason.REFUSED: "the model refused to answer",
+    Reason.EMPTY: "the model answered with nothing",
+    Reason.CUT_OFF: "the answer was cut off before its end",
+    Reason.CONTEXT_OVERFLOW: "the request is longer than the model can read",
+    Reason.CLASSIFIED: "the low tier said what kind of request this is",
+    Reason.REQUEUED: "a person sent the request through again",
+    Reason.NOT_SENT: "the call never reached the provider",
+    Reason.THROTTLED: "the provider asked us to wait",
+    Reason.PROVIDER_ERROR: "the provider failed while answering",
+    Reason.PROVIDER_REJECTED: "the provider does not accept this call",
+    Reason.OUTCOME_UNKNOWN: "the call was sent and nobody knows whether it ran",
+    Reason.UNREADABLE_REPLY: "the provider's reply is not in its own format",
+    Reason.NO_TIER_LEFT: "no tier on the task's path could defend an answer",
+    Reason.ATTEMPTS_EXHAUSTED: "the request has used all the attempts the policy allows",
+    Reason.PROVIDER_UNAVAILABLE: "no model of the tier could be reached",
+    Reason.DEADLINE_PASSED: "the deadline passed before an answer was ready",
+    Reason.APPROVAL_REQUIRED: "the task's policy wants a person to approve this answer",
+    Reason.RESULT_TOO_LARGE: "the result is larger than the results topic takes",
+    Reason.REQUEUE_LIMIT: "the request was sent through again as often as is allowed",
+    Reason.NULL_VALUE: "the record has no value",
+    Reason.NOT_TEXT: "the value is not UTF-8 text",
+    Reason.NOT_JSON: "the value is not JSON",
+    Reason.TOO_LARGE: "the value is larger than a request may be",
+    Reason.TOO_DEEP: "the JSON is nested too deeply",
+    Reason.DUPLICATE_KEY: "a JSON object names the same key twice",
+    Reason.BAD_NUMBER: "the JSON holds a number that is not finite or too long",
+    Reason.MISSING_FIELD: "a required field is missing",
+    Reason.INVALID_FIELD: "a field does not hold what it should",
+    Reason.EMPTY_INPUT: "the input holds no text",
+    Reason.NEWER_VERSION: "the record was written by a newer version of the contract",
+    Reason.UNKNOWN_TASK: "the policy has no such task",
+    Reason.JUSTIFICATION_MISSING: "the plan asks for a justification that was not given",
+    Reason.CONTEXT_TOO_LONG: "the context is longer than the plan and the models allow",
+    Reason.UNSUPPORTED_CHOICES: "more than one choice per request is not supported",
+    Reason.UNSUPPORTED_URL: "this Batch endpoint is not supported",
+    Reason.UNSUPPORTED_PART: "only text content is supported",
+    Reason.UNREADABLE_RECORD: "the client library cannot read this record",
+}

@@ -1,0 +1,112 @@
+"""The request: one piece of LLM work, as the client asked for it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from schemas.base import Contract, Identifier, Instant
+
+__all__ = ["ChatBody", "Complexity", "Context", "Message", "Request", "TextPart"]
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Complexity = Annotated[int, Field(ge=1, le=5)]
+
+
+class TextPart(Contract):
+    """A text part of a message. Other kinds of parts are refused before this model is built."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Contract):
+    """One chat message in the OpenAI shape."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the message, its parts joined by line ends."""
+        if isinstance(self.content, str):
+            return self.content
+
+        return "\n".join(part.text for part in self.content or ())
+
+
+class ChatBody(Contract):
+    """An OpenAI chat body. What we do not read (tools, seed, stop, …) goes to the model as it is."""
+
+    messages: list[Message] = Field(min_length=1)
+
+
+def _as_chat_body(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"messages": [{"role": "user", "content": value}]}
+
+    return {"messages": value} if isinstance(value, list) else value
+
+
+def _join(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n\n".join(value)
+
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_join, json_schema_input_type=str | list[str])]
+
+
+class Context(Contract):
+    """What the model should know beside the input, by component, as text."""
+
+    system: Text = ""
+    user: Text = ""
+    retrieved: Text = ""
+    history: Text = ""
+    tools: Text = ""
+
+
+class Request(Contract):
+    """One piece of LLM work. Only an input is always required; a task where nothing classifies."""
+
+    id: Identifier = ""
+    version: Literal[1] = 1
+    task: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = None
+    input: Annotated[
+        ChatBody,
+        BeforeValidator(_as_chat_body, json_schema_input_type=str | list[Message] | ChatBody),
+    ]
+    #: The id the producer knows the request by, when it came as a Batch line.
+    custom_id: str | None = None
+    plan: str | None = None
+    tenant: Identifier = "default"
+    user: Annotated[str, Field(max_length=256)] | None = None
+    workflow: Annotated[str, Field(max_length=256)] | None = None
+    conversation_id: Identifier | None = None
+    lane: Literal["interactive", "standard", "bulk"] = "standard"
+    #: 0 is clear, 1 is anybody's guess. Estimated from the text when absent.
+    ambiguity: Fraction | None = None
+    #: How bad a wrong answer would be. Estimated from the text when absent.
+    blast_radius: Literal["low", "medium", "high"] | None = None
+    complexity: Complexity | None = None
+    context: Context = Context()
+    #: `text`, `json`, or a JSON Schema that replaces the one of the task.
+    output_format: Literal["text", "json"] | dict[str, Any] | None = None
+    #: Why a plan that asks for one may use the premium tier.
+    justification: str | None = None
+    #: May only shorten the deadline that the policy sets.
+    deadline: Instant | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The chat messages of the input."""
+        return self.input.messages
+
+    @property
+    def text(self) -> str:
+        """What the user says: the text of the user's messages, or of all when there are none."""
+        said = [message.text for message in self.messages if message.role == "user"]
+        return "\n".join(said or [message.text for message in self.messages])

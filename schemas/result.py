@@ -1,0 +1,91 @@
+"""The result: the OpenAI Batch output shape plus one `router` object that explains everything."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from schemas.attempt import Micros
+from schemas.base import Contract, Identifier, Tier
+from schemas.reasons import Reason
+from schemas.usage import Usage
+from schemas.verdict import CheckResult
+
+__all__ = ["Hop", "Latency", "Response", "Result", "RouterInfo"]
+
+Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class Response(Contract):
+    """The reply as the Batch API would give it."""
+
+    status_code: int
+    request_id: str
+    #: A chat completion.
+    body: dict[str, Any]
+
+
+class Hop(Contract):
+    """One step of the request's way."""
+
+    kind: Literal["route", "attempt"]
+    tier: Tier
+    #: The rule that matched, or what became of the attempt.
+    what: str
+    #: In words.
+    why: str
+    code: Reason | None = None
+    model: str | None = None
+    cost_micros: Micros = 0
+    duration_ms: Milliseconds = 0
+
+
+class Latency(Contract):
+    """Where the time went, in milliseconds. The first four add up to the total."""
+
+    #: Intake append to the first route.
+    intake_ms: Milliseconds
+    #: Waiting in tier and escalation topics.
+    queue_ms: Milliseconds
+    #: Inside calls to models.
+    model_ms: Milliseconds
+    #: Ours: rendering, judging, deciding.
+    own_ms: Milliseconds
+    total_ms: Milliseconds
+
+
+class RouterInfo(Contract):
+    """How the result came about."""
+
+    #: False for notices and interim answers, which another result follows.
+    final: bool = True
+    #: The dead letter this result stands in for, as `topic-partition-offset`.
+    resolves: str | None = None
+    generation: int = 1
+    task: str
+    tier: Tier
+    model: str
+    path: list[Tier]
+    hops: list[Hop]
+    #: The rule and the reason of the first route.
+    rule: str
+    reason: str
+    policy_version: str
+    prompt_version: str
+    usage: Usage
+    cost_micros: Micros
+    confidence: float | None
+    checks: list[CheckResult]
+    attempts: int
+    latency: Latency
+    #: The normalised answer in the task's format.
+    output: dict[str, Any]
+
+
+class Result(Contract):
+    """What downstream services read. Parsers of Batch output files read it as it is."""
+
+    id: Identifier
+    custom_id: str
+    response: Response | None
+    error: dict[str, Any] | None = None
+    router: RouterInfo

@@ -1,0 +1,167 @@
+"""The topic table: every topic, its key, who writes it, what it holds and how it is kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from schemas.base import Tier
+
+__all__ = ["TOPICS", "TopicSpec", "Topics"]
+
+_DAY_MS = 86_400_000
+_WEEK = str(7 * _DAY_MS)
+_MEBIBYTE = 1 << 20
+#: A dead letter or an escalation carries every reply so far, hence more than a request may have.
+_LARGE = str(4 * _MEBIBYTE)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic of the flow. Every topic has the same number of partitions."""
+
+    name: str
+    key: str
+    written_by: Sequence[str]
+    read_by: Sequence[str]
+    holds: str
+    model: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+_KEY = "the producer's key, else conversation id, else request id"
+
+TOPICS: Sequence[TopicSpec] = (
+    TopicSpec(
+        "llm.intake",
+        _KEY,
+        ("producers",),
+        ("route",),
+        "requests: ours, one OpenAI Batch line, or a CloudEvent",
+        "Request",
+        # Uncompressed, so that the broker measures what a consumer would have to unpack.
+        {
+            "retention.ms": _WEEK,
+            "max.message.bytes": str(_MEBIBYTE),
+            "compression.type": "uncompressed",
+            "message.timestamp.type": "LogAppendTime",
+        },
+    ),
+    *(
+        TopicSpec(
+            f"llm.tier.{tier}",
+            _KEY,
+            ("route",),
+            (f"work.{tier}",),
+            f"requests for the {tier} tier",
+            "Assignment",
+            {
+                "retention.ms": _WEEK,
+                "max.message.bytes": _LARGE,
+                "message.timestamp.type": "LogAppendTime",
+            },
+        )
+        for tier in Tier
+    ),
+    TopicSpec(
+        "llm.escalations",
+        _KEY,
+        ("work", "review"),
+        ("route",),
+        "requests whose answer could not be defended, and requeues",
+        "Escalation",
+        {
+            "retention.ms": _WEEK,
+            "max.message.bytes": _LARGE,
+            "message.timestamp.type": "LogAppendTime",
+        },
+    ),
+    TopicSpec(
+        "llm.results",
+        _KEY,
+        ("work", "review"),
+        ("downstream",),
+        "answers, in the OpenAI Batch output shape plus `router`",
+        "Result",
+        {"retention.ms": _WEEK, "max.message.bytes": _LARGE},
+    ),
+    TopicSpec(
+        "llm.dead-letters",
+        _KEY,
+        ("route", "work"),
+        ("review",),
+        "original bytes, diagnosis in headers",
+        "DeadLetter",
+        {"retention.ms": "-1", "max.message.bytes": _LARGE},
+    ),
+    TopicSpec(
+        "llm.attempts",
+        "request id",
+        ("work",),
+        ("ledger",),
+        "the ledger: one line per call to a model",
+        "LedgerEntry",
+        {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
+    ),
+    TopicSpec(
+        "llm.feedback",
+        "request id",
+        ("downstream", "review"),
+        ("ledger",),
+        "what became of results: edits, complaints, approvals",
+        "Feedback",
+        {"retention.ms": str(30 * _DAY_MS)},
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The names under one prefix, for example `staging.` before every topic."""
+
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if "_" in self.prefix:
+            msg = f"topic prefix {self.prefix!r}: use dots and hyphens, Kafka confuses '.' and '_'"
+            raise ValueError(msg)
+
+    def name(self, topic: str) -> str:
+        """The topic's name on the broker."""
+        return self.prefix + topic
+
+    @property
+    def intake(self) -> str:
+        """Where requests enter."""
+        return self.prefix + "llm.intake"
+
+    def tier(self, tier: Tier) -> str:
+        """Where a tier's workers read."""
+        return f"{self.prefix}llm.tier.{tier}"
+
+    @property
+    def escalations(self) -> str:
+        """Where workers hand requests back."""
+        return self.prefix + "llm.escalations"
+
+    @property
+    def results(self) -> str:
+        """Where downstream services read."""
+        return self.prefix + "llm.results"
+
+    @property
+    def dead_letters(self) -> str:
+        """Where people look."""
+        return self.prefix + "llm.dead-letters"
+
+    @property
+    def attempts(self) -> str:
+        """The ledger."""
+        return self.prefix + "llm.attempts"
+
+    @property
+    def feedback(self) -> str:
+        """What became of results."""
+        return self.prefix + "llm.feedback"
+
+    def all(self) -> list[tuple[str, TopicSpec]]:
+        """Every topic's name on the broker with its row of the table."""
+        return [(self.prefix + spec.name, spec) for spec in TOPICS]

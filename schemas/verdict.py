@@ -1,0 +1,39 @@
+"""The verdict: the joint judgement of all checks of one reply."""
+
+from typing import Any, Literal
+
+from schemas.base import Contract
+from schemas.reasons import Reason
+
+__all__ = ["CheckResult", "Verdict"]
+
+
+class CheckResult(Contract):
+    """What one check said of a reply."""
+
+    check: str
+    passed: bool
+    reason: Reason | None = None
+    #: What was found and where, in words, without repeating the reply.
+    detail: str = ""
+
+
+class Verdict(Contract):
+    """Accepted only when every check passed. The first failed check gives the reason."""
+
+    outcome: Literal["accepted", "rejected"]
+    checks: list[CheckResult]
+    #: 0 to 1, as the model stated it; None when it gave no usable number.
+    confidence: float | None = None
+    #: The normalised reply: an object for tasks with a format, else `{"answer": text}`.
+    output: dict[str, Any] | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """True when the answer may be published."""
+        return self.outcome == "accepted"
+
+    @property
+    def failed(self) -> CheckResult | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if not check.passed), None)
