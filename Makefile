@@ -1,0 +1,65 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+BIN := .venv/bin
+# Any Python from 3.11 on; the newest first, so that an old `python3` does no harm.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
+  command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+  && { echo $$p; break; }; done)
+
+.PHONY: help demo test check format bench generate lock clean setup
+
+help:  ## List what can be done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: .venv/run.stamp  ## Watch requests flow through a real Kafka, started here (no Docker, no keys)
+	@$(BIN)/tierline demo
+
+test: .venv/dev.stamp  ## Run every test, those on the real broker included
+	@$(BIN)/pytest -m "not bench"
+
+check: .venv/dev.stamp  ## Format, lint, types, import contracts and the fast tests, in under a minute
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q -m "not kafka and not bench"
+
+format: .venv/dev.stamp  ## Format the code and mend what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: .venv/dev.stamp  ## Measure speed and memory on the real broker, each as a ratio in one run
+	@$(BIN)/python -m tests.bench
+
+generate: .venv/run.stamp  ## Write the published schemas and the AsyncAPI document anew
+	@$(BIN)/python -m consumers.cli.publish
+
+setup: .venv/dev.stamp  ## Install everything into .venv
+
+.venv/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed (with venv); found none on PATH." >&2; exit 1; fi
+	@$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "installing (once) ..."
+	@$(BIN)/pip -q install --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip -q install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock .venv/run.stamp
+	@echo "installing what tests need (once) ..."
+	@$(BIN)/pip -q install --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+lock:  ## Resolve the dependencies anew and pin them with hashes
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip -q install uv
+	@echo "editables" > build/lock/build.in && echo "hatchling" >> build/lock/build.in
+	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --extra local --extra speed pyproject.toml build/lock/build.in -o requirements.lock
+	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --extra local --extra speed --extra dev pyproject.toml build/lock/build.in \
+	  -c requirements.lock -o requirements-dev.lock
+	@rm -rf build/lock
+
+clean:  ## Remove what was built and installed here
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

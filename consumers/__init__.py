@@ -1,0 +1,1 @@
+"""What runs: stages, their runtime, providers, the broker, the command line."""

@@ -1,0 +1,151 @@
+"""Kafka's jars: fetched once into the user's cache, checked against a lock of SHA-256 sums.
+
+Run as `python -m consumers.broker.jars` to write the lock anew after a change of version.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from consumers.broker.errors import BrokerError
+
+__all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars"]
+
+KAFKA_VERSION = "4.2.0"
+_ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
+_LOCK = Path(__file__).with_name("jars.lock")
+#: What the download weighs, for the progress bar.
+_TOTAL_BYTES = 44_000_000
+
+#: What is being done, and how far it is (0 to 1, None where that cannot be told).
+Progress = Callable[[str, float | None], None]
+
+
+def cache_dir() -> Path:
+    """The user's cache, where XDG says it is."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tierline"
+
+
+def fetch_jars(progress: Progress | None = None) -> list[Path]:
+    """The locked jars, downloaded if need be. Raises BrokerError when a sum does not match.
+
+    Several processes may call this at once; the first one downloads.
+    """
+    home = cache_dir() / f"kafka-{KAFKA_VERSION}"
+    locked = _read_lock()
+    with _only_one(home.with_suffix(".lock")):
+        if not home.is_dir():
+            _download(home, locked, progress)
+    jars = [home / name for name in locked]
+    if broken := [jar.name for jar in jars if _sum(jar) != locked[jar.name]]:
+        msg = (
+            f"{home}: {', '.join(broken)} missing or not the locked file. Delete that folder and "
+            f"start again to download it anew."
+        )
+        raise BrokerError(msg)
+    return jars
+
+
+def _download(home: Path, locked: Mapping[str, str], progress: Progress | None) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that the rename is atomic and a broken download leaves nothing behind.
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix="jars-") as scratch:
+        with _watched(Path(scratch), progress):
+            jars = {jar.name: jar for jar in _resolve(Path(scratch))}
+        if missing := sorted(set(locked) - set(jars)):
+            msg = f"the repository gave no {', '.join(missing)}; the lock names them"
+            raise BrokerError(msg)
+        ready = Path(scratch) / "ready"
+        ready.mkdir()
+        for name, expected in locked.items():
+            if _sum(jars[name]) != expected:
+                msg = f"{name}: not the file that the lock names; it was not used"
+                raise BrokerError(msg)
+            shutil.copyfile(jars[name], ready / name)
+        ready.rename(home)
+
+
+def _resolve(scratch: Path) -> list[Path]:
+    try:
+        import jgo  # noqa: PLC0415  an extra, needed only here
+    except ImportError:
+        msg = "Kafka's jars are fetched with the extra `tierline[local]`; install it"
+        raise BrokerError(msg) from None
+
+    try:
+        return list(jgo.build(_ENDPOINT, cache_dir=scratch / "envs").all_jars)
+    except Exception as error:  # noqa: BLE001  whatever the resolver raises without a network
+        msg = (
+            f"Kafka's jars could not be fetched ({type(error).__name__}). They are needed once; "
+            f"check the network, or give --kafka HOST:PORT"
+        )
+        raise BrokerError(msg) from error
+
+
+@contextlib.contextmanager
+def _watched(scratch: Path, progress: Progress | None) -> Iterator[None]:
+    """Report how much has arrived while the resolver, which tells nothing, is at work."""
+    if progress is None:
+        yield
+        return
+
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            arrived = sum(path.stat().st_size for path in _files(scratch))
+            progress("fetching Kafka (once)", min(arrived / _TOTAL_BYTES, 1.0))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _files(scratch: Path) -> Iterable[Path]:
+    return (path for path in scratch.rglob("*.jar") if path.is_file())
+
+
+def _read_lock() -> dict[str, str]:
+    pairs = (line.split() for line in _LOCK.read_text().splitlines() if line[:1] not in ("#", ""))
+    return {name: expected for expected, name in pairs}
+
+
+def _sum(jar: Path) -> str:
+    try:
+        with jar.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_lock() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        jars = sorted(_resolve(Path(scratch)), key=lambda jar: jar.name)
+        lines = [f"# Kafka {KAFKA_VERSION}: SHA-256 sums and file names of its jars."]
+        lines += [f"{_sum(jar)}  {jar.name}" for jar in jars]
+    _LOCK.write_text("\n".join(lines) + "\n")
+    sys.stdout.write(f"{_LOCK}: {len(jars)} jars\n")
+
+
+if __name__ == "__main__":
+    _write_lock()

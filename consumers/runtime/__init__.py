@@ -1,0 +1,1 @@
+"""The runtime: polling, offsets, transactions and partitions, the same for every stage."""

@@ -1,0 +1,122 @@
+"""The one factory of Kafka clients: nothing else constructs a consumer, producer or admin client.
+
+The client library's defaults are unsafe for us (`latest`, `read_uncommitted`, auto-commit, one
+acknowledgement), so every setting that matters is written here, once.
+"""
+
+import ssl
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+
+from consumers.settings import KafkaSettings
+
+__all__ = ["TRANSACTION_LIMIT", "Clients"]
+
+#: Longest a transaction of ours may take before it is given up and its producer rebuilt.
+TRANSACTION_LIMIT = timedelta(seconds=10)
+_REQUEST_TIMEOUT_MS = 8_000
+_BATCH_BYTES = 1 << 20
+_LARGEST_RECORD = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Builds the Kafka clients of one process."""
+
+    settings: KafkaSettings
+
+    def group_consumer(self, group: str, *, member: str | None = None) -> AIOKafkaConsumer:
+        """A member of a stage's group. Offsets are sought and committed by us alone."""
+
+        # The library keeps the assignor's memory on its class; two members in one process need two.
+        class Assignor(StickyPartitionAssignor):  # type: ignore[misc]
+            pass
+
+        return AIOKafkaConsumer(
+            group_id=group,
+            group_instance_id=member,
+            partition_assignment_strategy=(Assignor,),
+            session_timeout_ms=_ms(self.settings.session_timeout),
+            heartbeat_interval_ms=_ms(self.settings.heartbeat_interval),
+            rebalance_timeout_ms=60_000,
+            # Slots may be full for minutes; a watchdog of our own sees to progress.
+            max_poll_interval_ms=100_000_000,
+            **self._reading(),
+        )
+
+    def reader(self) -> AIOKafkaConsumer:
+        """A consumer without a group, for commands that read topics from a place they choose."""
+        return AIOKafkaConsumer(group_id=None, **self._reading())
+
+    def transactional(self, transactional_id: str) -> AIOKafkaProducer:
+        """The producer of one input partition. Starting it fences the partition's former owner."""
+        return AIOKafkaProducer(
+            transactional_id=transactional_id,
+            transaction_timeout_ms=_ms(TRANSACTION_LIMIT) + 5_000,
+            **self._writing(),
+        )
+
+    def producer(self) -> AIOKafkaProducer:
+        """An idempotent producer, for those who publish and leave."""
+        return AIOKafkaProducer(enable_idempotence=True, linger_ms=5, **self._writing())
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """An admin client."""
+        return AIOKafkaAdminClient(request_timeout_ms=_REQUEST_TIMEOUT_MS, **self._connection())
+
+    def _reading(self) -> dict[str, Any]:
+        return {
+            "isolation_level": "read_committed",
+            "enable_auto_commit": False,
+            # `none` fails for ever when the assignment callback is slow; we seek explicitly.
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": 100,
+            "max_partition_fetch_bytes": _BATCH_BYTES,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            "retry_backoff_ms": 50,
+            **self._connection(),
+        }
+
+    def _writing(self) -> dict[str, Any]:
+        return {
+            "acks": "all",
+            "max_batch_size": _BATCH_BYTES,
+            "max_request_size": _LARGEST_RECORD,
+            "request_timeout_ms": _REQUEST_TIMEOUT_MS,
+            # 20 and neither more nor less: the wait for the last transaction's markers, measured.
+            "retry_backoff_ms": 20,
+            **self._connection(),
+        }
+
+    def _connection(self) -> dict[str, Any]:
+        kafka = self.settings
+        if kafka.bootstrap is None:
+            msg = "no Kafka address: give --kafka HOST:PORT or let `tierline up` start a broker"
+            raise ValueError(msg)
+
+        connection: dict[str, Any] = {
+            "bootstrap_servers": kafka.bootstrap,
+            "security_protocol": kafka.security,
+            "client_id": "tierline",
+        }
+        if "SSL" in kafka.security:
+            context = ssl.create_default_context(cafile=kafka.ca_file)
+            if kafka.cert_file is not None:
+                context.load_cert_chain(kafka.cert_file, kafka.key_file)
+            connection["ssl_context"] = context
+        if kafka.security.startswith("SASL"):
+            connection["sasl_mechanism"] = kafka.sasl_mechanism
+            connection["sasl_plain_username"] = kafka.username
+            password = kafka.password.get_secret_value() if kafka.password else None
+            connection["sasl_plain_password"] = password
+        return connection
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)
+

@@ -1,0 +1,190 @@
+"""One input partition in our hands: what is received, what is finished, what is committed."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import ProducerFenced
+
+from consumers.runtime.offsets import Completion, OffsetTracker
+from consumers.runtime.writer import PartitionWriter
+from schemas.codec import Outgoing
+
+__all__ = ["Partition", "PartitionLostError"]
+
+_log = structlog.get_logger(__name__)
+
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
+#: Two owners that both believe in themselves could fence each other for ever.
+_MAX_FENCINGS, _FENCING_WINDOW = 3, 60.0
+
+ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
+
+
+class PartitionLostError(Exception):
+    """Somebody else owns the partition now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    offset: int
+    outgoing: Sequence[Outgoing]
+
+
+class Partition:
+    """Gathers finished records and commits them in groups, one transaction after the other.
+
+    While one transaction runs the next group gathers: an idle stage commits at once, a busy one in
+    large batches.
+    """
+
+    def __init__(
+        self,
+        source: TopicPartition,
+        writer: PartitionWriter,
+        read: ReadCompletion,
+        *,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.source = source
+        self.tracker = OffsetTracker(0)
+        #: Records may be started: assigned to us, and what they produce can be recorded.
+        self.is_open = False
+        #: The last state we know to be committed; None before the first commit.
+        self.committed: Completion | None = None
+        self._writer = writer
+        self._read = read
+        self._on_progress = on_progress
+        self._finished: list[_Finished] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._committing: Completion | None = None
+        self._is_closing = False
+        #: True from a failed commit to the next good one: nothing new is started meanwhile.
+        self._is_troubled = False
+        self._fencings: deque[float] = deque(maxlen=_MAX_FENCINGS)
+
+    @property
+    def room(self) -> int:
+        """How many records may be fetched now."""
+        return self.tracker.room if self.is_open and not self._is_troubled else 0
+
+    async def take(self, log_start: Callable[[], Awaitable[int]]) -> int:
+        """Fence the former owner, read what it committed, and return where to fetch from."""
+        await self._writer.start()
+        self.committed = await self._read(self.source)
+        restored = self.committed or Completion(await log_start())
+        self.tracker = OffsetTracker.restore(restored)
+        return self.tracker.next_fetch
+
+    async def is_unchanged(self) -> bool:
+        """True when nobody has committed since we did, so that running calls can be adopted.
+
+        A commit becomes readable a moment after its answer, so a difference is looked at for up to
+        a second before it is believed.
+        """
+        give_up = time.monotonic() + 1.0
+        while True:
+            found = await self._read(self.source)
+            if found in (self.committed, self._committing):
+                return True
+            if time.monotonic() > give_up:
+                return False
+            await asyncio.sleep(0.01)
+
+    def finish(self, offset: int, outgoing: Sequence[Outgoing]) -> None:
+        """Hand over what a record led to. It is committed with the offset, or not at all."""
+        self._finished.append(_Finished(offset, outgoing))
+        self._idle.clear()
+        self._wake.set()
+
+    async def run_commits(self) -> None:
+        """Commit what finishes until the partition is closed. Raises PartitionLostError."""
+        while not (self._is_closing and not self._finished):
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._finished:
+                continue
+
+            group, self._finished = self._finished, []
+            self.tracker.settle(finished.offset for finished in group)
+            outgoing = [record for finished in group for record in finished.outgoing]
+            await self._commit(outgoing, self.tracker.completion())
+            if not self._finished:
+                self._idle.set()
+            self._on_progress()
+
+    async def flush(self, limit: float) -> bool:
+        """Wait until everything finished is committed. False when the limit came first."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._idle.wait()
+        return self._idle.is_set()
+
+    async def close(self) -> None:
+        """End the commit loop and the producer."""
+        self.is_open = False
+        self._is_closing = True
+        self._wake.set()
+        await self._writer.close()
+
+    async def _commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
+        self._committing = completion
+        was_committed = False
+        while not was_committed:
+            if self._writer.is_doubtful:
+                was_committed = await self._recover(completion)
+                continue
+            try:
+                await self._writer.commit(outgoing, completion)
+                was_committed = True
+            except Exception as error:  # noqa: BLE001  any error leaves the outcome unknown
+                self._note(error)
+        self.committed, self._committing, self._is_troubled = completion, None, False
+
+    async def _recover(self, completion: Completion) -> bool:
+        """Rebuild the producer, then learn whether the unknown commit happened.
+
+        Tries until Kafka is back: what is finished was paid for and is kept in memory meanwhile,
+        and nothing new is started.
+        """
+        backoff = _FIRST_BACKOFF
+        while not self._is_closing:
+            try:
+                await self._writer.start()
+                found = await self._read(self.source)
+            except Exception as error:  # noqa: BLE001  Kafka may be away for any reason
+                self._note(error)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _LONGEST_BACKOFF)
+                continue
+            if found == completion:
+                return True
+            if found == self.committed:
+                return False
+            break
+        msg = f"{self.source.topic}-{self.source.partition}: another process has committed"
+        raise PartitionLostError(msg)
+
+    def _note(self, error: Exception) -> None:
+        self._is_troubled = True
+        _log.warning(
+            "commit failed",
+            topic=self.source.topic,
+            partition=self.source.partition,
+            error=type(error).__name__,
+        )
+        if not isinstance(error, ProducerFenced):
+            return
+
+        now = time.monotonic()
+        if len(self._fencings) == _MAX_FENCINGS and now - self._fencings[0] < _FENCING_WINDOW:
+            msg = f"{self.source.topic}-{self.source.partition}: fenced {_MAX_FENCINGS} times"
+            raise PartitionLostError(msg) from error
+        self._fencings.append(now)

@@ -1,0 +1,321 @@
+"""A stage: reads its topics as a member of a group and hands every record on, exactly once.
+
+Polling is separate from processing. Only partitions with room are polled, never more than there
+are free slots, so the backlog stays in Kafka.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from consumers.runtime.clients import Clients
+from consumers.runtime.offsets import Completion
+from consumers.runtime.partition import Partition, PartitionLostError
+from consumers.runtime.records import Record
+from consumers.runtime.writer import PartitionWriter
+from schemas.codec import Outgoing
+
+__all__ = ["Executor", "Inline", "Stage", "StageError"]
+
+_log = structlog.get_logger(__name__)
+
+_POLL_MS = 100
+_FLUSH_LIMIT = 1.0
+_STOP_LIMIT = 5.0
+#: An exception at one position that comes back so often is the record's own.
+_UNREADABLE_AFTER = 3
+
+
+class StageError(Exception):
+    """The stage cannot go on; the message says why and what to do."""
+
+
+class Executor(Protocol):
+    """How a stage processes records: at once, or many at a time."""
+
+    @property
+    def free(self) -> int:
+        """How many more records may be started now."""
+
+    def start(self, partition: Partition, record: Record) -> None:
+        """Process a record; its outcome goes to `partition.finish`."""
+
+    async def settle(self, limit: float) -> None:
+        """Wait until nothing runs, at most `limit` seconds."""
+
+    def cancel(self, source: TopicPartition) -> int:
+        """Cancel what runs for a partition that is lost; the number of calls given up."""
+
+
+class Inline:
+    """Decides at once, in the order of the partition. For stages that only think."""
+
+    free = 4_000
+
+    def __init__(self, decide: Callable[[Record], Sequence[Outgoing]]) -> None:
+        self._decide = decide
+
+    def start(self, partition: Partition, record: Record) -> None:
+        """Decide and hand over."""
+        partition.finish(record.offset, self._decide(record))
+
+    async def settle(self, limit: float) -> None:
+        """Nothing ever runs."""
+
+    def cancel(self, source: TopicPartition) -> int:  # noqa: ARG002
+        """Nothing ever runs."""
+        return 0
+
+
+class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs one executor over the partitions that the group assigns to this process."""
+
+    def __init__(
+        self,
+        name: str,
+        sources: Sequence[str],
+        clients: Clients,
+        executor: Executor,
+        unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
+        *,
+        revoke_grace: float = 3.0,
+        drain_for: float = 25.0,
+    ) -> None:
+        self.name = name
+        #: Set once the group has given us our first partitions.
+        self.ready = asyncio.Event()
+        self._sources = sources
+        self._clients = clients
+        self._executor = executor
+        self._unreadable = unreadable
+        self._revoke_grace = revoke_grace
+        self._drain_for = drain_for
+        self._group = f"{clients.settings.prefix}{name}"
+        self._partitions: dict[TopicPartition, Partition] = {}
+        self._progress = asyncio.Event()
+        self._failure: Exception | None = None
+        self._stop = asyncio.Event()
+        self._strikes: dict[tuple[TopicPartition, int], int] = {}
+        self._consumer: AIOKafkaConsumer
+        self._admin: AIOKafkaAdminClient
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Process until `stop` is set, then drain: finish what runs, commit it, leave the group."""
+        self._consumer = self._clients.group_consumer(
+            self._group, member=self._clients.settings.instance
+        )
+        self._admin = self._clients.admin()
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._admin.start()
+            self._consumer.subscribe(list(self._sources), listener=self)
+            await self._consumer.start()
+            polling = self._tasks.create_task(self._poll())
+            watching = self._tasks.create_task(_relay(stop, self._stop))
+            try:
+                await self._stop.wait()
+            finally:
+                watching.cancel()
+                polling.cancel()
+                await self._drain()
+        if self._failure is not None:
+            raise StageError(str(self._failure)) from self._failure
+
+    # ----- polling
+
+    async def _poll(self) -> None:
+        while True:
+            room = {tp: held.room for tp, held in self._partitions.items() if held.room > 0}
+            free = self._executor.free
+            if not room or not free:
+                self._progress.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_MS / 1000):
+                        await self._progress.wait()
+                continue
+            try:
+                await self._fetch(room, free)
+            except Exception as error:  # noqa: BLE001  one bad record must not stop the others
+                await self._step_over(error)
+
+    async def _fetch(self, room: dict[TopicPartition, int], free: int) -> None:
+        """Take a share from every partition; wait for the first record only when all are empty."""
+        share = max(1, free // len(room))
+        is_empty = True
+        for tp, most in room.items():
+            if (most := min(share, most, self._executor.free)) < 1:
+                break
+            fetched = await self._consumer.getmany(tp, timeout_ms=0, max_records=most)
+            for records in fetched.values():
+                is_empty = False
+                self._start(tp, records)
+        if not is_empty:
+            # Group commits and calls need a turn of the loop between two full fetches.
+            await asyncio.sleep(0)
+            return
+
+        most = min(free, *room.values())
+        fetched = await self._consumer.getmany(*room, timeout_ms=_POLL_MS, max_records=most)
+        for tp, records in fetched.items():
+            self._start(tp, records)
+
+    def _start(self, tp: TopicPartition, records: Sequence[Record]) -> None:
+        partition = self._partitions.get(tp)
+        if partition is None or not partition.is_open:
+            return  # moved away while the fetch ran; the next owner reads them
+
+        for record in records:
+            if partition.tracker.receive(record.offset):
+                self._executor.start(partition, record)
+
+    async def _step_over(self, error: Exception) -> None:
+        """Find the record that the client cannot even parse and set it aside.
+
+        The failed fetch may have dropped good records of any partition, so each goes back to
+        where we are, and is then read record by record up to the bad one.
+        """
+        for tp, partition in list(self._partitions.items()):
+            if not partition.is_open:
+                continue
+            self._consumer.seek(tp, partition.tracker.next_fetch)
+            try:
+                async with asyncio.timeout(2):
+                    while partition.room and self._executor.free:
+                        self._start(tp, [await self._consumer.getone(tp)])
+            except TimeoutError:
+                continue
+            except Exception as cause:  # noqa: BLE001  whatever the parser raises
+                at = partition.tracker.next_fetch
+                strikes = self._strikes[tp, at] = self._strikes.get((tp, at), 0) + 1
+                _log.error(
+                    "record cannot be read",
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    offset=at,
+                    error=type(cause).__name__,
+                )
+                if strikes >= _UNREADABLE_AFTER:
+                    partition.tracker.receive(at)
+                    partition.finish(at, self._unreadable(tp, at))
+                    self._consumer.seek(tp, at + 1)
+        if not self._strikes:
+            _log.warning("fetch failed", error=type(error).__name__)
+            await asyncio.sleep(0.2)
+
+    # ----- assignment
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Start nothing more, cancel nothing, and commit all that is finished.
+
+        A commit after the rejoin would race the next owner's fence, so it happens here.
+        """
+        for partition in self._partitions.values():
+            partition.is_open = False
+        if revoked:
+            await self._executor.settle(self._revoke_grace)
+            await self._flush_all()
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Adopt what came back unchanged, take what is new, let go of what is lost."""
+        try:
+            for tp in set(self._partitions) - set(assigned):
+                await self._release(tp)
+            async with asyncio.TaskGroup() as tasks:
+                for tp in assigned:
+                    tasks.create_task(self._own(tp))
+            self.ready.set()
+            self._progress.set()
+        except Exception as error:  # noqa: BLE001  the library would log it and go on
+            self._fail(error)
+
+    async def _own(self, tp: TopicPartition) -> None:
+        held = self._partitions.get(tp)
+        if held is not None and await held.is_unchanged():
+            self._consumer.seek(tp, held.tracker.next_fetch)
+            held.is_open = True
+            return
+        if held is not None:
+            await self._release(tp)
+
+        writer = PartitionWriter(self._clients, tp, self._group)
+        partition = Partition(tp, writer, self._read_completion, on_progress=self._progress.set)
+        position = await partition.take(lambda: self._log_start(tp))
+        if position < (start := await self._log_start(tp)):
+            msg = (
+                f"{tp.topic}-{tp.partition}: the committed offset {position} is gone, the log starts "
+                f"at {start}: {start - position} records were lost to retention. Lengthen the "
+                f"topic's retention, then reset the offset of group {self._group} to go on."
+            )
+            raise StageError(msg)
+        self._partitions[tp] = partition
+        self._consumer.seek(tp, position)
+        partition.is_open = True
+        self._tasks.create_task(self._commits_of(partition))
+
+    async def _commits_of(self, partition: Partition) -> None:
+        try:
+            await partition.run_commits()
+        except PartitionLostError as error:
+            _log.warning("partition lost", reason=str(error))
+            if self._partitions.get(partition.source) is partition:
+                await self._release(partition.source)
+                if partition.source in self._consumer.assignment():
+                    # The group still says it is ours: begin again from what is committed now.
+                    await self._own(partition.source)
+
+    async def _release(self, tp: TopicPartition) -> None:
+        partition = self._partitions.pop(tp)
+        partition.is_open = False
+        await partition.flush(_FLUSH_LIMIT)
+        if abandoned := self._executor.cancel(tp):
+            _log.warning(
+                "calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned
+            )
+        await partition.close()
+
+    async def _read_completion(self, tp: TopicPartition) -> Completion | None:
+        found = await self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
+        committed = found[tp]
+        if committed.offset < 0:
+            return None
+        return Completion.decode(committed.offset, committed.metadata or "")
+
+    async def _log_start(self, tp: TopicPartition) -> int:
+        starts = await self._consumer.beginning_offsets([tp])
+        return int(starts[tp])
+
+    # ----- the end
+
+    async def _drain(self) -> None:
+        for partition in self._partitions.values():
+            partition.is_open = False
+        await self._executor.settle(self._drain_for)
+        await self._flush_all()
+        for tp in list(self._partitions):
+            await self._release(tp)
+        for client in (self._consumer, self._admin):
+            stop = client.stop if client is self._consumer else client.close
+            # The library's own stop may raise CancelledError or hang.
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                async with asyncio.timeout(_STOP_LIMIT):
+                    await stop()
+
+    async def _flush_all(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for partition in self._partitions.values():
+                tasks.create_task(partition.flush(_FLUSH_LIMIT))
+
+    def _fail(self, error: Exception) -> None:
+        causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]
+        self._failure = self._failure or causes[0]
+        self._stop.set()
+
+
+async def _relay(outer: asyncio.Event, inner: asyncio.Event) -> None:
+    await outer.wait()
+    inner.set()

@@ -1,0 +1,114 @@
+"""The transactional producer of one input partition: outputs and offset commit as one.
+
+The library's consumers send no group generation with transactional offsets, so the group cannot
+fence a process that was asleep. The transactional id does: it belongs to the input partition, and
+starting its producer fences the former owner and ends the transaction it had open.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from consumers.runtime.clients import TRANSACTION_LIMIT, Clients
+from consumers.runtime.offsets import Completion
+from schemas.codec import Outgoing
+
+__all__ = ["PartitionWriter"]
+
+_STOP_LIMIT = 5.0
+_START_LIMIT = 30.0
+#: A commit answered later than this may have been sent twice, and the second copy could end the
+#: next transaction half-way: the producer is rebuilt before it.
+_SLOW_COMMIT = 8.0
+
+
+class PartitionWriter:
+    """Writes what follows from one input partition."""
+
+    def __init__(self, clients: Clients, source: TopicPartition, group: str) -> None:
+        self._clients = clients
+        self._source = source
+        self._group = group
+        self._producer: AIOKafkaProducer | None = None
+        #: True when the producer must be rebuilt before it is used again.
+        self.is_doubtful = True
+
+    @property
+    def transactional_id(self) -> str:
+        """Unique per group and input partition."""
+        return f"tierline.{self._group}.{self._source.topic}.{self._source.partition}"
+
+    async def start(self) -> None:
+        """Fence the former owner. When this returns its transaction is committed or aborted."""
+        await self.close()
+        producer = self._clients.transactional(self.transactional_id)
+        try:
+            async with asyncio.timeout(_START_LIMIT):
+                await producer.start()
+        except BaseException:
+            await _stop(producer)
+            raise
+        self._producer, self.is_doubtful = producer, False
+
+    async def commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
+        """Commit records and the partition's completion state in one transaction.
+
+        After any exception nothing is known: start anew and read what was committed.
+        """
+        producer = self._producer
+        if producer is None or self.is_doubtful:
+            msg = "the producer is not usable; start it first"
+            raise RuntimeError(msg)
+
+        self.is_doubtful = True
+        began = time.monotonic()
+        async with asyncio.timeout(TRANSACTION_LIMIT.total_seconds()):
+            await producer.begin_transaction()
+            # This order and no other: sends, their acknowledgements, offsets, commit. In parallel
+            # they collide in the broker's own checks, and an acknowledgement that nobody awaits
+            # hides a lost record behind a commit that succeeds.
+            for acknowledged in await self._queue(producer, outgoing):
+                await acknowledged
+            offset = OffsetAndMetadata(completion.watermark, completion.encode())
+            await producer.send_offsets_to_transaction({self._source: offset}, self._group)
+            await producer.commit_transaction()
+        self.is_doubtful = time.monotonic() - began > _SLOW_COMMIT
+
+    async def close(self) -> None:
+        """Stop the producer. A transaction it has open is left to the next owner's fence."""
+        producer, self._producer, self.is_doubtful = self._producer, None, True
+        if producer is not None:
+            await _stop(producer)
+
+    async def _queue(
+        self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]
+    ) -> list[asyncio.Future[object]]:
+        partition = self._source.partition
+        queued: list[asyncio.Future[object]] = []
+        for topic, records in groupby(sorted(outgoing, key=_BY_TOPIC), key=_BY_TOPIC):
+            batch = producer.create_batch()
+            for record in records:
+                fields = {"key": record.key, "value": record.value, "headers": record.headers}
+                if batch.append(timestamp=None, **fields) is None:
+                    queued.append(await producer.send_batch(batch, topic, partition=partition))
+                    batch = producer.create_batch()
+                    batch.append(timestamp=None, **fields)
+            batch.close()
+            queued.append(await producer.send_batch(batch, topic, partition=partition))
+        return queued
+
+
+_BY_TOPIC = attrgetter("topic")
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    # A stop that hangs or fails changes nothing: the fence ends what this producer had open.
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(_STOP_LIMIT):
+            await producer.stop()

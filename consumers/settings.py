@@ -1,0 +1,80 @@
+"""Settings of a process: read once at the start, frozen, handed on in slices.
+
+Every setting is also an environment variable, `TIERLINE_` and its name in capitals, with `__`
+between the parts: `TIERLINE_KAFKA__BOOTSTRAP=kafka:9092`.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from consumers.providers.settings import ProviderSettings
+from schemas.topics import Topics
+
+__all__ = ["KafkaSettings", "Settings", "WorkerSettings"]
+
+
+class _Slice(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Slice):
+    """How to reach Kafka, and how patient to be with it."""
+
+    #: `HOST:PORT`, several with commas. None: we start a broker of our own.
+    bootstrap: str | None = None
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str | None = None
+    password: SecretStr | None = None
+    #: CA certificates, client certificate and key as PEM files.
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    #: Before every topic, group and transactional id, for example `staging.`.
+    prefix: str = ""
+    #: Partitions of topics that we create; the same for all of them.
+    partitions: Annotated[int, Field(ge=1, le=1000)] = 8
+    replication: Annotated[int, Field(ge=1)] = 1
+    #: A member that is silent for so long loses its partitions.
+    session_timeout: timedelta = timedelta(seconds=30)
+    #: Also the longest a rebalance without a crash takes to be noticed.
+    heartbeat_interval: timedelta = timedelta(seconds=3)
+    #: Unique per process and stable over restarts (an ordinal); None: not a static member.
+    instance: str | None = None
+
+    @property
+    def topics(self) -> Topics:
+        """The topic names under our prefix."""
+        return Topics(self.prefix)
+
+
+class WorkerSettings(_Slice):
+    """How much one worker process does at once."""
+
+    #: Calls in flight. Throughput is width divided by the latency of a call.
+    width: Annotated[int, Field(ge=1, le=5000)] = 256
+    #: How long calls may finish after SIGTERM. Keep it below the orchestrator's kill delay.
+    drain_for: timedelta = timedelta(seconds=25)
+    #: How long a rebalance waits for running calls before partitions may move.
+    revoke_grace: timedelta = timedelta(seconds=3)
+
+
+class Settings(BaseSettings):
+    """Everything a process needs to know about where it runs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIERLINE_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    worker: WorkerSettings = WorkerSettings()
+    #: The routing policy; None: `deploy/policy/routing.yaml` here or as shipped.
+    policy: Path | None = None
+    #: The prompt contracts; None: `deploy/prompts` here or as shipped.
+    prompts: Path | None = None
+    #: Providers by the name that the policy's models use.
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict)

@@ -1,0 +1,272 @@
+"""Routing: which tier a request goes to, by which rule, and why.
+
+Task type decides first, then the rules (context, ambiguity, blast radius, text, deadline), then the
+plan, which caps what a customer may use. Everything is an argument, so that the same request, the
+same policy and the same instant always give the same route.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from router.policy.table import Plan, Policy, Rule, Task, When
+from router.signals import Signals, measure
+from schemas.attempt import Step
+from schemas.base import Tier
+from schemas.escalation import Classification
+from schemas.reasons import Reason
+from schemas.request import Request
+
+__all__ = ["GiveUp", "Route", "ladder", "plan_of", "route", "task_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A decision: this tier, because of this rule."""
+
+    tier: Tier
+    step: Step
+    #: None while the classify step has yet to find the task.
+    task: str | None
+    rule: str
+    reason: str
+    policy_version: str
+    deadline: datetime
+    #: The reason code of the escalation that this route answers.
+    code: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No tier takes the request: it becomes a dead letter."""
+
+    reason: Reason
+    detail: str
+
+
+def route(
+    request: Request,
+    policy: Policy,
+    now: datetime,
+    *,
+    classification: Classification | None = None,
+    accepted_at: datetime | None = None,
+) -> Route | GiveUp:
+    """Decide where a request goes first.
+
+    `accepted_at` is the broker's append time, from which deadlines count; a deadline of the
+    producer's may only shorten the policy's.
+    """
+    deadline = _deadline(request, policy, accepted_at or now, classification)
+    if now >= deadline:
+        return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline.isoformat()}")
+
+    name = task_of(request, policy, classification)
+    if name is None:
+        return _classify(request, policy, deadline)
+
+    plan = plan_of(request, policy)
+    signals = _with_classification(measure(request), request, classification)
+    if (problem := _over_context(signals, plan)) is not None:
+        return problem
+
+    plan_name = request.plan if request.plan in policy.plans else policy.default_plan
+    facts = _Facts(name, policy.tasks[name], plan_name, signals, deadline - (accepted_at or now))
+    tier, rule, reason = _by_rules(facts, policy)
+    tier, reason = _by_plan(tier, reason, request, plan)
+    fitting = _fitting(tier, name, policy, signals, plan)
+    if fitting is None:
+        detail = f"{signals.total_tokens} tokens fit no model that the plan allows"
+        return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
+    if fitting is not tier:
+        reason = f"{reason}; raised to {fitting} because {signals.total_tokens} tokens need room"
+    return Route(
+        tier=fitting,
+        step="answer",
+        task=name,
+        rule=rule,
+        reason=reason,
+        policy_version=policy.version,
+        deadline=deadline,
+    )
+
+
+def task_of(
+    request: Request, policy: Policy, classification: Classification | None = None
+) -> str | None:
+    """The request's task if the policy knows it, else what the classify step found."""
+    for name in (request.task, classification.task if classification else None):
+        if name in policy.tasks:
+            return name
+
+    return None
+
+
+def plan_of(request: Request, policy: Policy) -> Plan:
+    """The request's plan; a plan the policy does not know counts as the default one."""
+    return policy.plans.get(request.plan or "") or policy.plans[policy.default_plan]
+
+
+def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tier]:
+    """The tiers an escalation may climb to from `start`, in order, within the plan."""
+    ceiling = plan_of(request, policy).ceiling
+    return [
+        tier
+        for tier in policy.tasks[task].escalation
+        if start.rank < tier.rank <= ceiling.rank and tier in policy.tiers
+    ]
+
+
+def _classify(request: Request, policy: Policy, deadline: datetime) -> Route | GiveUp:
+    named = request.task is not None
+    step = policy.classify
+    if step is None or (named and step.applies_to == "missing"):
+        detail = f"task {request.task!r} is not in the policy" if named else "task: none was given"
+        return GiveUp(Reason.UNKNOWN_TASK, detail)
+
+    return Route(
+        tier=step.tier,
+        step="classify",
+        task=None,
+        rule="classify",
+        reason=step.reason,
+        policy_version=policy.version,
+        deadline=deadline,
+    )
+
+
+def _deadline(
+    request: Request, policy: Policy, accepted_at: datetime, classification: Classification | None
+) -> datetime:
+    name = task_of(request, policy, classification)
+    allowed = policy.tasks[name].deadline if name else None
+    latest = accepted_at + (allowed or policy.limits.deadline)
+    return min(latest, request.deadline) if request.deadline else latest
+
+
+def _with_classification(
+    signals: Signals, request: Request, classification: Classification | None
+) -> Signals:
+    """What the producer sent beats what a model said, which beats what we estimated."""
+    if classification is None:
+        return signals
+
+    ambiguity, complexity = signals.ambiguity, signals.complexity
+    if request.ambiguity is None and classification.ambiguity is not None:
+        ambiguity = classification.ambiguity
+    if request.complexity is None and classification.complexity is not None:
+        complexity = classification.complexity
+    return Signals(
+        ambiguity=ambiguity,
+        blast_radius=signals.blast_radius,
+        complexity=complexity,
+        context_tokens=signals.context_tokens,
+        total_tokens=signals.total_tokens,
+        text=signals.text,
+        estimated=signals.estimated,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What rules may ask about."""
+
+    name: str
+    task: Task
+    plan: str
+    signals: Signals
+    #: Time from acceptance to the deadline.
+    left: timedelta
+
+
+def _by_rules(facts: _Facts, policy: Policy) -> tuple[Tier, str, str]:
+    for rule in policy.rules:
+        if _matches(rule.when, facts):
+            return _moved(facts.task.tier, rule), rule.name, rule.reason
+
+    return facts.task.tier, f"task {facts.name}", facts.task.reason
+
+
+def _moved(tier: Tier, rule: Rule) -> Tier:
+    target = rule.tier
+    if target is None:
+        return tier
+    if rule.sets == "exactly":
+        return target
+    pick = max if rule.sets == "at_least" else min
+    return pick(tier, target, key=lambda candidate: candidate.rank)
+
+
+def _matches(when: When, facts: _Facts) -> bool:
+    """True when every condition that the rule states holds."""
+    signals = facts.signals
+    return (
+        _within(facts.name, when.tasks)
+        and _within(facts.plan, when.plans)
+        and _within(signals.blast_radius, when.blast_radius)
+        and _within(facts.task.risk, when.risk)
+        and _between(signals.ambiguity, when.ambiguity_from, when.ambiguity_below)
+        and _at_most(signals.complexity, when.complexity_at_most)
+        and _at_least(signals.complexity, when.complexity_from)
+        and _at_least(signals.total_tokens, when.context_tokens_from)
+        and (when.text is None or not signals.text.isdisjoint(when.text))
+        and (when.deadline_within is None or facts.left <= when.deadline_within)
+    )
+
+
+def _within(value: str | None, allowed: Iterable[str] | None) -> bool:
+    return allowed is None or value in allowed
+
+
+def _between(value: float, least: float | None, below: float | None) -> bool:
+    return (least is None or value >= least) and (below is None or value < below)
+
+
+def _at_most(value: float, most: float | None) -> bool:
+    return most is None or value <= most
+
+
+def _at_least(value: float, least: float | None) -> bool:
+    return least is None or value >= least
+
+
+def _by_plan(tier: Tier, reason: str, request: Request, plan: Plan) -> tuple[Tier, str]:
+    """Lift to where the plan starts, then cap: a cheap plan never uses dear tiers in silence."""
+    if plan.start is not None and tier.rank < plan.start.rank:
+        tier, reason = plan.start, f"{reason}; the plan starts at {plan.start}"
+    if tier.rank > plan.start_at_most.rank:
+        tier, reason = plan.start_at_most, f"{reason}; the plan allows {plan.start_at_most}"
+    if plan.justify_above is not None and tier.rank > plan.justify_above.rank:
+        if request.justification:
+            return tier, f"{reason}; justified by the producer"
+        tier, reason = plan.justify_above, f"{reason}; {tier} needs a justification"
+    return tier, reason
+
+
+def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
+    limits = plan.context
+    over = [
+        f"{component} {tokens} of {limit}"
+        for component, tokens in signals.context_tokens.items()
+        if (limit := getattr(limits, component, None)) is not None and tokens > limit
+    ]
+    if limits.total is not None and signals.total_tokens > limits.total:
+        over.append(f"total {signals.total_tokens} of {limits.total}")
+    if not over:
+        return None
+
+    return GiveUp(Reason.CONTEXT_TOO_LONG, f"tokens over the plan's limit: {', '.join(over)}")
+
+
+def _fitting(tier: Tier, task: str, policy: Policy, signals: Signals, plan: Plan) -> Tier | None:
+    """The lowest tier from `tier` up, within the plan, with a model the request fits into."""
+    for candidate in Tier:
+        if candidate.rank < tier.rank or candidate not in policy.tiers:
+            continue
+        if candidate.rank > plan.ceiling.rank:
+            return None
+        models = [policy.models[name] for name in policy.models_of(candidate, task)]
+        if any(signals.total_tokens + m.max_output_tokens <= m.context_tokens for m in models):
+            return candidate
+
+    return None

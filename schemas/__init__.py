@@ -1,0 +1,1 @@
+"""What we say: the contracts of every topic, and the topics themselves."""

@@ -1,0 +1,200 @@
+"""Records and models: what a Kafka record's value and headers say, and how ours are written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from schemas.attempt import Attempt
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Escalation
+from schemas.reasons import Reason
+
+__all__ = [
+    "CONTENT_TYPE",
+    "RAW_KEYS",
+    "Headers",
+    "Outgoing",
+    "dead_letter_headers",
+    "dump",
+    "dump_envelope",
+    "passed_on",
+    "read_dead_letter",
+    "read_envelope",
+    "read_model",
+    "text_headers",
+]
+
+Headers = Sequence[tuple[str, bytes]]
+
+CONTENT_TYPE = "content-type"
+_JSON = (CONTENT_TYPE, b"application/json")
+#: Prefixes of the headers that stages set; an incoming one is replaced, never repeated.
+RAW_KEYS = ("tierline-", "__connect.errors.", "kafka_dlt-")
+_TRACE = ("traceparent", "tracestate")
+_ATTEMPTS_BYTES = 64 * 1024
+
+_M = TypeVar("_M", bound=BaseModel)
+_E = TypeVar("_E", Assignment, Escalation)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be written. Its partition is the partition of the record it follows from."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+def text_headers(headers: Headers) -> dict[str, str]:
+    """The headers whose value is text, by lower-case name; others are passed on unread."""
+    readable: dict[str, str] = {}
+    for name, value in headers:
+        try:
+            readable[name.lower()] = value.decode("utf-8")
+        except (UnicodeDecodeError, AttributeError):
+            continue
+    return readable
+
+
+def passed_on(headers: Headers) -> list[tuple[str, bytes]]:
+    """The producer's headers as the next hop carries them: all but ours, one trace context."""
+    kept: list[tuple[str, bytes]] = []
+    seen: set[str] = set()
+    for name, value in headers:
+        lower = name.lower()
+        if lower.startswith(RAW_KEYS) or (lower in _TRACE and lower in seen):
+            continue
+        seen.add(lower)
+        kept.append((name, value))
+    return kept
+
+
+def dump(model: BaseModel) -> bytes:
+    """A model as JSON bytes, unset unknowns left out."""
+    return model.model_dump_json(exclude_none=True).encode()
+
+
+def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
+    """An envelope that ends with the request's own bytes, untouched."""
+    fields = envelope.model_dump(mode="json", exclude_none=True, exclude={"request_bytes"})
+    return close_envelope(orjson.dumps(fields), raw)
+
+
+def close_envelope(fields: bytes, raw: bytes) -> bytes:
+    """Append the request's bytes and their length to an envelope's other fields."""
+    return b'%b,"request_bytes":%d,"request":%b}' % (fields[:-1], len(raw), raw)
+
+
+def read_envelope(model: type[_E], value: bytes | None) -> tuple[_E, bytes]:
+    """An envelope and the request's bytes in it. Raises ContractError."""
+    envelope = read_model(model, value)
+    length = envelope.request_bytes
+    raw = (value or b"")[-1 - length : -1]
+    if len(raw) != length or not (value or b"")[: -1 - length].endswith(b'"request":'):
+        raise ContractError(Reason.INVALID_FIELD, "request: must be the envelope's last field")
+    return envelope, raw
+
+
+def read_model(model: type[_M], value: bytes | None) -> _M:
+    """A record that another stage wrote. Raises ContractError."""
+    if value is None:
+        raise ContractError(Reason.NULL_VALUE, f"{model.__name__}: a JSON object was expected")
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(step) for step in problem["loc"])
+        reason = Reason.NOT_JSON if problem["type"] == "json_invalid" else Reason.INVALID_FIELD
+        raise ContractError(reason, f"{model.__name__} {where}: {problem['msg']}") from None
+
+
+def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
+    """The diagnosis as headers, in our names and in those of Kafka Connect, all of it text.
+
+    The producer's own headers follow, so that a requeue sends what came in.
+    """
+    ours: dict[str, Any] = {
+        "tierline-request-id": letter.request_id or "unreadable",
+        "tierline-generation": letter.generation,
+        "tierline-tenant": letter.tenant,
+        "tierline-task": letter.task,
+        "tierline-reason": letter.reason.value,
+        "tierline-detail": letter.detail[:1000],
+        "tierline-stage": letter.stage,
+        "tierline-topic": letter.source.topic,
+        "tierline-partition": letter.source.partition,
+        "tierline-offset": letter.source.offset,
+        "tierline-timestamp": letter.source.timestamp_ms,
+        "tierline-failed-at": letter.failed_at.isoformat(),
+        "tierline-deadline": letter.deadline.isoformat() if letter.deadline else None,
+        "tierline-policy-version": letter.policy_version,
+        "tierline-path": ">".join(letter.path),
+        "tierline-cost-micros": letter.cost_micros,
+        "__connect.errors.topic": letter.source.topic,
+        "__connect.errors.partition": letter.source.partition,
+        "__connect.errors.offset": letter.source.offset,
+        "__connect.errors.stage": letter.stage,
+        "__connect.errors.exception.class.name": f"tierline.{letter.reason.value}",
+        "__connect.errors.exception.message": letter.detail[:1000],
+    }
+    written = [(name, _header(field)) for name, field in ours.items() if field is not None]
+    attempts = _dump_attempts(letter.attempts)
+    return [*written, ("tierline-attempts", attempts), *passed_on(passed)]
+
+
+def read_dead_letter(headers: Headers) -> DeadLetter:
+    """The diagnosis back from a dead letter's headers. Raises ContractError."""
+    said = text_headers(headers)
+    try:
+        fields = {
+            "request_id": _known(said["tierline-request-id"]),
+            "generation": int(said.get("tierline-generation", "1")),
+            "tenant": said.get("tierline-tenant", "default"),
+            "task": said.get("tierline-task"),
+            "reason": Reason(said["tierline-reason"]),
+            "detail": said.get("tierline-detail", ""),
+            "stage": said["tierline-stage"],
+            "source": Pointer(
+                topic=said["tierline-topic"],
+                partition=int(said["tierline-partition"]),
+                offset=int(said["tierline-offset"]),
+                timestamp_ms=int(said.get("tierline-timestamp", "-1")),
+            ),
+            "failed_at": said["tierline-failed-at"],
+            "deadline": said.get("tierline-deadline"),
+            "policy_version": said.get("tierline-policy-version"),
+            "path": tuple(filter(None, said.get("tierline-path", "").split(">"))),
+            "attempts": [
+                Attempt.model_validate_json(orjson.dumps(attempt))
+                for attempt in orjson.loads(said.get("tierline-attempts", "[]"))
+            ],
+        }
+        return DeadLetter.model_validate(fields)
+    except (KeyError, ValueError) as error:
+        detail = f"dead letter headers: {type(error).__name__} {error}"
+        raise ContractError(Reason.INVALID_FIELD, detail) from None
+
+
+def _known(request_id: str) -> str | None:
+    return None if request_id == "unreadable" else request_id
+
+
+def _header(field: object) -> bytes:
+    return str(field).encode("utf-8", "replace")
+
+
+def _dump_attempts(attempts: Iterable[Attempt]) -> bytes:
+    fields: list[Mapping[str, Any]] = [
+        attempt.model_dump(mode="json", exclude_none=True) for attempt in attempts
+    ]
+    written = orjson.dumps(fields)
+    if len(written) <= 8 * _ATTEMPTS_BYTES:
+        return written
+    # Many long replies: the judgement and the cost matter more than the text.
+    return orjson.dumps([{**attempt, "reply": None} for attempt in fields])

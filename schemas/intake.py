@@ -1,0 +1,136 @@
+"""Intake: every shape in which a producer may send a request becomes one Request."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.errors import ContractError
+from schemas.json_text import parse_json
+from schemas.reasons import Reason
+from schemas.request import Request
+
+__all__ = ["MAX_REQUEST_BYTES", "read_request", "read_request_object"]
+
+MAX_REQUEST_BYTES = 1 << 20
+
+_BATCH_URL = "/v1/chat/completions"
+#: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
+_BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
+#: Fields that only stages may set. A producer that sends them is not believed.
+_OURS = ("generation", "attempt", "attempts", "tier", "model", "confidence", "budget", "route")
+
+
+def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id: str) -> Request:
+    """Read an intake record: a request, one OpenAI Batch line, or a CloudEvent in either mode.
+
+    `headers` are those with readable text, `fallback_id` names a request that brings no id.
+    CloudEvents follow the Kafka protocol binding 1.0.2. Raises ContractError.
+    """
+    if value is None:
+        raise ContractError(Reason.NULL_VALUE, "a request was expected")
+    if len(value) > MAX_REQUEST_BYTES:
+        detail = f"{len(value)} bytes; the limit is {MAX_REQUEST_BYTES}"
+        raise ContractError(Reason.TOO_LARGE, detail)
+
+    return read_request_object(parse_json(value), headers, fallback_id=fallback_id)
+
+
+def read_request_object(
+    body: Any, headers: Mapping[str, str], *, fallback_id: str = "request"
+) -> Request:
+    """Read a request that is parsed JSON already. Raises ContractError."""
+    fields = _unwrap(body, headers)
+    if "custom_id" in fields and "body" in fields:
+        fields = _from_batch_line(fields)
+    if not fields.get("id"):
+        fields = {**fields, "id": fallback_id}
+    _refuse_unsupported(fields)
+    try:
+        request = Request.model_validate(
+            {name: field for name, field in fields.items() if name not in _OURS}
+        )
+    except ValidationError as error:
+        raise _explained(error, fields) from None
+
+    if not request.text.strip():
+        raise ContractError(Reason.EMPTY_INPUT, "input: some text was expected")
+    return request
+
+
+def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The request's fields, with what a CloudEvent says about them."""
+    attributes: Mapping[str, Any] = {}
+    if "ce_specversion" in headers:
+        attributes = {name[3:]: text for name, text in headers.items() if name.startswith("ce_")}
+    elif isinstance(body, dict) and "specversion" in body and "data" in body:
+        attributes, body = body, body["data"]
+    if isinstance(body, str):
+        body = {"input": body}
+    if not isinstance(body, dict):
+        raise ContractError(Reason.INVALID_FIELD, "a JSON object was expected")
+    if not attributes:
+        return body
+
+    if str(attributes["specversion"]) != "1.0":
+        raise ContractError(Reason.NEWER_VERSION, "specversion: CloudEvents 1.0 was expected")
+    said = {
+        "id": attributes.get("correlationid") or attributes.get("id"),
+        "deadline": attributes.get("expirytime"),
+    }
+    return {**{name: field for name, field in said.items() if field is not None}, **body}
+
+
+def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of an OpenAI Batch input file: `custom_id, method, url, body`."""
+    if line.get("method", "POST") != "POST" or line.get("url", _BATCH_URL) != _BATCH_URL:
+        raise ContractError(Reason.UNSUPPORTED_URL, f"POST {_BATCH_URL} was expected")
+    body = line["body"]
+    if not isinstance(body, dict):
+        raise ContractError(Reason.INVALID_FIELD, "body: a chat body was expected")
+
+    metadata = body.get("metadata")
+    said = metadata if isinstance(metadata, dict) else {}
+    fields = {name: said[name] for name in _BATCH_METADATA if name in said}
+    if isinstance(body.get("user"), str):
+        fields["user"] = body["user"]
+    custom_id = line["custom_id"]
+    return {
+        **fields,
+        "id": line.get("id") or custom_id,
+        "custom_id": custom_id,
+        "input": body,
+        "metadata": said,
+    }
+
+
+def _refuse_unsupported(fields: dict[str, Any]) -> None:
+    version = fields.get("version", 1)
+    if isinstance(version, int) and not isinstance(version, bool) and version > 1:
+        raise ContractError(Reason.NEWER_VERSION, "version: 1 is the newest this release reads")
+    body = fields.get("input")
+    if not isinstance(body, dict):
+        messages = body
+    else:
+        messages = body.get("messages")
+        if body.get("n") not in (None, 1):
+            raise ContractError(Reason.UNSUPPORTED_CHOICES, "input.n: 1 was expected")
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if not isinstance(part, dict) or part.get("type") != "text":
+                where = f"input.messages.{number}.content"
+                raise ContractError(Reason.UNSUPPORTED_PART, f"{where}: a text part was expected")
+
+
+def _explained(error: ValidationError, fields: dict[str, Any]) -> ContractError:
+    """The first thing that is wrong, named by its field, never by its value."""
+    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(step) for step in problem["loc"]) or "request"
+    # pydantic names keys of the value where a mapping is wrong; only our own field is repeated.
+    where = where if problem["loc"][:1] and problem["loc"][0] in Request.model_fields else "request"
+    missing = problem["type"] == "missing" and "input" not in fields
+    reason = Reason.MISSING_FIELD if problem["type"] == "missing" else Reason.INVALID_FIELD
+    if missing:
+        return ContractError(reason, "input: a prompt, messages or a chat body was expected")
+    return ContractError(reason, f"{where}: {problem['msg']}")

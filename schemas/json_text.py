@@ -1,0 +1,96 @@
+"""JSON read strictly: what other parsers let pass in silence becomes a reason code."""
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from schemas.errors import ContractError
+from schemas.reasons import Reason
+
+__all__ = ["MAX_DEPTH", "parse_json"]
+
+MAX_DEPTH = 32
+
+#: Only text that matches can hold a number that overflows or an integer over 64 bits. The check
+#: costs a microsecond and lets all other text take the parser's fast path.
+_MAY_OVERFLOW = re.compile(rb"[0-9]{19}|[eE]\+?[0-9]{3}")
+
+
+def parse_json(value: bytes) -> Any:
+    """Parse UTF-8 JSON.
+
+    Raises ContractError for text that is not UTF-8, not JSON, nested deeper than 32 levels, that
+    names a key twice, or that holds NaN, infinities or integers beyond 64 bits.
+    """
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        detail = f"byte {error.start} is not UTF-8"
+        raise ContractError(Reason.NOT_TEXT, detail) from None
+
+    careful = _MAY_OVERFLOW.search(value) is not None
+    try:
+        parsed = (_CAREFUL if careful else _FAST).decode(text)
+    except RecursionError:
+        raise _too_deep() from None
+    except json.JSONDecodeError as error:
+        detail = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise ContractError(Reason.NOT_JSON, detail) from None
+    except ValueError as error:  # an integer with more digits than Python converts
+        raise ContractError(Reason.BAD_NUMBER, str(error).split(":", maxsplit=1)[0]) from None
+
+    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(parsed) > MAX_DEPTH:
+        raise _too_deep()
+    return parsed
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        detail = "an object names a key twice; which value is meant is a guess"
+        raise ContractError(Reason.DUPLICATE_KEY, detail)
+    return made
+
+
+def _constant(name: str) -> NoReturn:
+    raise ContractError(Reason.BAD_NUMBER, f"{name} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ContractError(Reason.BAD_NUMBER, "a number is too large for 64 bits")
+    return number
+
+
+def _int(text: str) -> int:
+    # Twenty characters hold every 64-bit integer; converting longer text would only cost time.
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ContractError(Reason.BAD_NUMBER, "an integer is too large for 64 bits")
+    return int(text)
+
+
+_FAST = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_CAREFUL = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
+)
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting. Walks level by level, so that depth costs no stack."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            break
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
+
+
+def _too_deep() -> ContractError:
+    return ContractError(Reason.TOO_DEEP, f"more than {MAX_DEPTH} levels of nesting")
