@@ -27,7 +27,10 @@ class Tier(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the cheapest tier."""
-        return list(Tier).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {tier: rank for rank, tier in enumerate(Tier)}
 
 
 def _read_instant(value: Any) -> Any:

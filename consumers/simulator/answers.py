@@ -1,0 +1,181 @@
+"""What a simulated model says: deterministic, from the seed, the model and the text alone."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from consumers.simulator.settings import ModelBehaviour
+
+__all__ = ["Said", "answer"]
+
+#: What a label, task or action is about, by words that give it away. First match wins.
+_HINTS: Sequence[tuple[str, str]] = (
+    ("refund", r"refund|money back|charged? (?:me )?(?:twice|double)|reimburse"),
+    ("billing_dispute", r"refund|charged? (?:me )?(?:twice|double)|chargeback|dispute"),
+    ("billing", r"invoice|bill|charge|payment|card|price|subscription|vat"),
+    ("account_access", r"log ?in|password|locked|sign in|2fa|reset|access"),
+    ("bug", r"error|crash|broken|bug|fail|does(?:n't| not) work|500|freez"),
+    ("sales", r"quote|pricing|demo|upgrade|seats|enterprise|discount"),
+    ("summarization", r"summar|tl;?dr|in short|key points"),
+    ("code_generation", r"function|python|sql|regex|script|code"),
+    ("extraction", r"extract|order (?:number|no|id)|receipt"),
+    ("policy_question", r"policy|legal|gdpr|contract|terms"),
+    ("support_answer", r"how (?:do|can|to)|help|why|where"),
+    ("how_to", r"how (?:do|can|to)|where|set ?up|configure"),
+)
+_HARD: Sequence[tuple[float, str]] = (
+    (0.35, r"furious|unacceptable|ridiculous|angry|!!|worst|lawyer|sue"),
+    (0.30, r"but (?:also|then|the)|however|contradict|on the other hand|conflict"),
+    (0.25, r"\?.*\?"),
+    (0.30, r"legal|contract|gdpr|compliance|medical|liab"),
+    (0.30, r"not sure|somehow|something|stuff|whatever|idk"),
+)
+_REFUSAL = "I'm sorry, but I can't help with that."
+_ANSWERS = (
+    "Thanks for writing. {topic}: we have checked this and it is on its way to being solved.",
+    "Here is what to do about {topic}: open Settings, choose the entry, and confirm.",
+    "In short, {topic}. Nothing else is needed from your side right now.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A reply's text and how it ended."""
+
+    text: str
+    finish: str = "stop"
+    refusal: bool = False
+
+
+def answer(
+    model: ModelBehaviour, name: str, seed: int, messages: Sequence[Mapping[str, Any]], body: Any
+) -> Said:
+    """The model's reply to a chat."""
+    said = "\n".join(_text(message) for message in messages if message.get("role") == "user")
+    system = "\n".join(_text(message) for message in messages if message.get("role") == "system")
+    draw = _Draw(f"{seed}|{name}|{system}|{said}")
+    schema = _schema_of(body, system)
+    hard = min(1.0, sum(weight for weight, words in _HARD if re.search(words, said.lower(), re.S)))
+    is_good = draw.share() < model.quality - model.strain * hard
+    if schema is None:
+        return Said(_prose(said, draw)) if is_good else _bad_text(said, draw)
+    filled = _fill(schema, said, draw, name="", is_good=is_good)
+    if not is_good:
+        return _bad_json(filled, said, draw)
+
+    text = json.dumps(filled, ensure_ascii=False)
+    if draw.share() < model.fence_rate:
+        text = f"Sure! Here is the result:\n```json\n{text}\n```"
+    return Said(text)
+
+
+class _Draw:
+    """An endless row of numbers that depends on its key alone."""
+
+    def __init__(self, key: str) -> None:
+        self._key, self._turn = key.encode("utf-8", "surrogatepass"), 0
+
+    def share(self) -> float:
+        self._turn += 1
+        digest = hashlib.blake2b(self._key, digest_size=8, salt=self._turn.to_bytes(4, "big"))
+        return int.from_bytes(digest.digest(), "big") / 2**64
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        return options[int(self.share() * len(options))]
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+
+
+def _schema_of(body: Any, system: str) -> Mapping[str, Any] | None:
+    """The JSON Schema asked for: in `response_format`, or as a line `Schema: {…}` of the prompt."""
+    wanted = body.get("response_format") if isinstance(body, dict) else None
+    if isinstance(wanted, dict) and isinstance(wanted.get("json_schema"), dict):
+        schema = wanted["json_schema"].get("schema")
+        return schema if isinstance(schema, dict) else None
+    match = re.search(r"^Schema: (\{.*\})$", system, re.M)
+    if match:
+        found = json.loads(match[1])
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _fill(  # noqa: PLR0911  one return per JSON type
+    schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool
+) -> Any:
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) else kind
+    if "enum" in schema:
+        return _choose(schema["enum"], said, draw)
+    if kind == "object":
+        properties = schema.get("properties", {})
+        return {
+            field: _fill(inner, said, draw, name=field, is_good=is_good)
+            for field, inner in properties.items()
+        }
+    if kind == "array":
+        inner = schema.get("items", {"type": "string"})
+        return [_fill(inner, said, draw, name=name, is_good=is_good)]
+    if kind == "boolean":
+        return bool(re.search(r"urgent|asap|now|immediately|!!", said.lower()))
+    if kind in ("number", "integer"):
+        return _number(schema, said, draw, name=name, is_good=is_good)
+    if re.search(name or "-", said, re.I) and (found := re.search(r"[A-Z]{2,}-?\d+|\d{4,}", said)):
+        return found[0]
+    return _prose(said, draw)
+
+
+def _number(schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool) -> Any:
+    if name == "confidence":
+        return round((0.86 if is_good else 0.30) + 0.13 * draw.share(), 2)
+    if name == "ambiguity":
+        return round(min(1.0, 0.1 + 0.5 * draw.share() + (0.4 if len(said) < 25 else 0)), 2)
+    if name == "complexity":
+        return 1 + min(4, len(said) // 160)
+    least = schema.get("minimum", 0)
+    return int(least) if schema.get("type") == "integer" else float(least)
+
+
+def _choose(options: Sequence[Any], said: str, draw: _Draw) -> Any:
+    text = said.lower()
+    for label, words in _HINTS:
+        if label in options and re.search(words, text):
+            return label
+    named = [option for option in options if str(option).replace("_", " ") in text]
+    return named[0] if named else draw.pick(options)
+
+
+def _prose(said: str, draw: _Draw) -> str:
+    topic = " ".join(said.split()[:8]).rstrip(".,;:!?") or "your message"
+    return str(draw.pick(_ANSWERS)).format(topic=topic)
+
+
+def _bad_text(said: str, draw: _Draw) -> Said:
+    return draw.pick(
+        (Said(""), Said(_REFUSAL, refusal=True), Said(_prose(said, draw)[:40], finish="length"))
+    )
+
+
+def _bad_json(filled: Any, said: str, draw: _Draw) -> Said:
+    """One of the ways in which a weak model fails; low confidence is the most frequent."""
+    text = json.dumps(filled, ensure_ascii=False)
+    ways = (
+        Said(text),
+        Said(text),
+        Said(text),
+        Said(json.dumps({**filled, "confidence": "very sure"}, ensure_ascii=False)),
+        Said(json.dumps(dict(list(filled.items())[1:]), ensure_ascii=False)),
+        Said(_prose(said, draw)),
+        Said(""),
+        Said(_REFUSAL, refusal=True),
+        Said(text[: len(text) // 2], finish="length"),
+    )
+    chosen: Said = draw.pick(ways)
+    return chosen

@@ -1,0 +1,86 @@
+"""The provider's own bill: a line per call, also for callers that have gone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from consumers.simulator.settings import ModelBehaviour
+from router.pricing import cost_micros
+from schemas.usage import Usage
+
+__all__ = ["Bill", "BillLine"]
+
+
+@dataclass(slots=True)
+class BillLine:
+    """One call as the provider saw it. Times are seconds of the monotonic clock."""
+
+    seq: int
+    wire: str
+    model: str
+    request_id: str
+    attempt_id: str
+    idempotency_key: str
+    body_hash: str
+    received: float
+    first_byte: float = 0.0
+    closed: float = 0.0
+    fault: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    peer_left: bool = False
+    open_calls: int = 0
+
+
+@dataclass(slots=True)
+class Bill:
+    """Every call of one server run."""
+
+    lines: list[BillLine] = field(default_factory=list)
+    open_calls: int = 0
+    _file: IO[bytes] | None = None
+
+    @property
+    def count(self) -> int:
+        """Calls received."""
+        return len(self.lines)
+
+    @property
+    def total_micros(self) -> int:
+        """What all calls cost, in micro-dollars."""
+        return sum(line.cost_micros for line in self.lines)
+
+    @contextmanager
+    def kept_in(self, path: Path | None) -> Iterator[None]:
+        """Also write every line to a file."""
+        if path is None:
+            yield
+            return
+        with path.open("ab", buffering=0) as self._file:
+            yield
+        self._file = None
+
+    def book(self, line: BillLine, usage: Usage, model: ModelBehaviour) -> None:
+        """Charge a call. The line is on disk when this returns."""
+        line.input_tokens, line.output_tokens = usage.input_side, usage.output_side
+        line.cost_micros = cost_micros(usage, model.price)
+        self.write(line)
+
+    def write(self, line: BillLine) -> None:
+        """Append a line, charged or not."""
+        self.lines.append(line)
+        if self._file is not None:
+            self._file.write(orjson.dumps(asdict(line)) + b"\n")
+
+    def by_model(self) -> dict[str, Decimal]:
+        """Dollars by model."""
+        sums: dict[str, int] = {}
+        for line in self.lines:
+            sums[line.model] = sums.get(line.model, 0) + line.cost_micros
+        return {model: Decimal(micros) / 1_000_000 for model, micros in sums.items()}

@@ -1,0 +1,228 @@
+"""The simulated provider's HTTP server."""
+
+import asyncio
+import hashlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from consumers.simulator.answers import Said, answer
+from consumers.simulator.bill import Bill, BillLine
+from consumers.simulator.faults import FAULTS, Fault
+from consumers.simulator.recorded import Recorded, load_recorded
+from consumers.simulator.settings import ModelBehaviour, SimulatorSettings
+from consumers.simulator.wires import WIRES, Wire
+from router.pricing import estimate_tokens
+from schemas.usage import Usage
+
+__all__ = ["RunningSimulator", "simulator"]
+
+_JSON = "application/json"
+_HANG_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSimulator:
+    """A server that is up."""
+
+    #: What an OpenAI client takes as its base URL.
+    base_url: str
+    bill: Bill
+
+
+@asynccontextmanager
+async def simulator(
+    settings: SimulatorSettings, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RunningSimulator]:
+    """Serve until the context closes. Port 0 takes a free one."""
+    bill = Bill()
+    recorded = load_recorded(settings.recorded) if settings.recorded else {}
+    provider = _Provider(settings, bill, recorded)
+    app = web.Application(client_max_size=8 << 20)
+    for wire in WIRES:
+        app.router.add_post(wire.path, provider.handler(wire))
+    app.router.add_get("/v1/models", provider.models)
+    app.router.add_get("/bill", provider.show_bill)
+    app.router.add_get("/health", _health)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    with bill.kept_in(settings.bill_file):
+        try:
+            site = web.TCPSite(runner, host, port, backlog=4096)
+            await site.start()
+            taken = runner.addresses[0][1]
+            yield RunningSimulator(f"http://{host}:{taken}/v1", bill)
+        finally:
+            await runner.cleanup()
+
+
+async def _health(_: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+class _Provider:
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        bill: Bill,
+        recorded: Mapping[tuple[str, str], Recorded],
+    ) -> None:
+        self._settings = settings
+        self._bill = bill
+        self._recorded = recorded
+        self._numbers = itertools.count(1)
+
+    def handler(self, wire: Wire) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._call(wire, request)
+
+        return handle
+
+    async def models(self, _: web.Request) -> web.Response:
+        data = [
+            {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "simulated"}
+            for name in self._settings.models
+        ]
+        return web.json_response({"object": "list", "data": data})
+
+    async def show_bill(self, _: web.Request) -> web.Response:
+        lines = [asdict(line) for line in self._bill.lines]
+        totals = {"calls": self._bill.count, "cost_micros": self._bill.total_micros}
+        return web.Response(body=orjson.dumps({**totals, "lines": lines}), content_type=_JSON)
+
+    async def _call(self, wire: Wire, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        body = _read(raw)
+        if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+            return _refused(wire, 400, "invalid_body", "a JSON object with messages was expected")
+        if body.get("stream"):
+            return _refused(wire, 400, "unsupported", "streaming is not supported here")
+        name = str(body.get("model"))
+        model = self._settings.models.get(name)
+        if model is None:
+            return _refused(wire, 404, "model_not_found", f"The model {name!r} does not exist")
+
+        line = self._line(wire, name, request, raw)
+        self._bill.open_calls += 1
+        try:
+            return await self._answer(wire, request, body, model, line)
+        except (ConnectionResetError, asyncio.CancelledError):
+            line.peer_left = True
+            raise
+        finally:
+            self._bill.open_calls -= 1
+            line.closed = time.monotonic()
+
+    async def _answer(
+        self,
+        wire: Wire,
+        request: web.Request,
+        body: Mapping[str, Any],
+        model: ModelBehaviour,
+        line: BillLine,
+    ) -> web.StreamResponse:
+        fault_name = request.headers.get("x-sim-fault") or self._drawn_fault(line)
+        fault = FAULTS.get(fault_name or "")
+        line.fault = fault_name if fault else None
+        if fault is not None and not fault.is_billed:
+            self._bill.write(line)
+            return _faulty(fault)
+
+        said, usage, latency = self._think(wire, body, model, line)
+        # Charged before anything is sent: a real model has run by then, whoever still listens.
+        self._bill.book(line, usage, model)
+        await asyncio.sleep(latency * self._settings.latency_scale / 1000)
+        line.first_byte = time.monotonic()
+        reply = orjson.dumps(wire.reply(str(line.seq), line.model, said, usage))
+        if fault is not None:
+            return await _spoiled(request, fault, reply)
+        return web.Response(body=reply, content_type=_JSON, headers={"x-request-id": str(line.seq)})
+
+    def _think(
+        self, wire: Wire, body: Mapping[str, Any], model: ModelBehaviour, line: BillLine
+    ) -> tuple[Said, Usage, float]:
+        messages = wire.messages(body)
+        known = self._recorded.get((line.request_id, model.tier))
+        if known is not None:
+            usage = Usage(input_tokens=known.tokens_in, output_tokens=known.tokens_out)
+            return Said(known.text), usage, known.latency_ms
+
+        said = answer(model, line.model, self._settings.seed, messages, body)
+        read = sum(estimate_tokens(str(message.get("content") or "")) for message in messages)
+        usage = Usage(input_tokens=read + 8, output_tokens=estimate_tokens(said.text) + 2)
+        # Between half and one and a half of the median, by the text alone.
+        return said, usage, model.latency_ms * (0.5 + int(line.body_hash[:2], 16) / 255)
+
+    def _drawn_fault(self, line: BillLine) -> str | None:
+        if not self._settings.faults:
+            return None
+        key = f"{self._settings.seed}|{line.attempt_id or line.seq}".encode()
+        draw = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
+        for name, share in self._settings.faults.items():
+            if draw < share:
+                return name
+            draw -= share
+        return None
+
+    def _line(self, wire: Wire, model: str, request: web.Request, raw: bytes) -> BillLine:
+        return BillLine(
+            seq=next(self._numbers),
+            wire=wire.name,
+            model=model,
+            request_id=request.headers.get("x-request-id", ""),
+            attempt_id=request.headers.get("x-tierline-attempt", ""),
+            idempotency_key=request.headers.get("idempotency-key", ""),
+            body_hash=hashlib.blake2b(raw, digest_size=8).hexdigest(),
+            received=time.monotonic(),
+            open_calls=self._bill.open_calls,
+        )
+
+
+def _read(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _refused(wire: Wire, status: int, code: str, message: str) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(wire.error(code, message)), status=status, content_type=_JSON
+    )
+
+
+def _faulty(fault: Fault) -> web.Response:
+    kind = "text/html" if (fault.body or b"").startswith(b"<") else _JSON
+    return web.Response(
+        body=fault.body, status=fault.status, headers=fault.headers, content_type=kind
+    )
+
+
+async def _spoiled(request: web.Request, fault: Fault, reply: bytes) -> web.StreamResponse:
+    """A reply that never arrives whole."""
+    transport = request.transport
+    if fault.manner == "hang":
+        await asyncio.sleep(_HANG_SECONDS)
+    if fault.manner == "reset" and transport is not None:
+        transport.abort()
+        return web.Response()
+    if fault.manner in ("cut", "drip"):
+        response = web.StreamResponse(headers={"content-length": str(len(reply))})
+        response.content_type = _JSON
+        await response.prepare(request)
+        if fault.manner == "drip":
+            for position in range(len(reply)):
+                await response.write(reply[position : position + 1])
+                await asyncio.sleep(0.3)
+            return response
+        await response.write(reply[: len(reply) // 2])
+        if transport is not None:
+            transport.abort()
+        return response
+    return _faulty(fault)

@@ -1,0 +1,86 @@
+"""What is legal in a policy and yet probably a mistake, and the policy's own examples as tests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from router.policy.table import Policy, When
+from router.routing import GiveUp, route
+from schemas.errors import ContractError
+from schemas.intake import read_request_object
+
+__all__ = ["ExampleOutcome", "lint", "run_examples"]
+
+_STALE_AFTER = timedelta(days=180)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleOutcome:
+    """What became of one of the policy's examples."""
+
+    says: str
+    passed: bool
+    detail: str
+
+
+def lint(policy: Policy, today: date) -> Iterator[str]:
+    """Sentences about rows worth a second look."""
+    for at, rule in enumerate(policy.rules):
+        for earlier in policy.rules[:at]:
+            if _catches_all(earlier.when, rule.when):
+                yield f"rule {rule.name} can never match: {earlier.name} catches all it would"
+                break
+    used = {name for row in policy.tiers.values() for name in row.models}
+    for name in policy.models.keys() - used:
+        yield f"model {name} is in no tier"
+    for name, model in policy.models.items():
+        if today - date.fromisoformat(model.price.as_of) > _STALE_AFTER:
+            yield f"the price of {name} is from {model.price.as_of}; look it up again"
+    formats = {task.format for task in policy.tasks.values()} | {"classify"}
+    for name in policy.formats.keys() - formats:
+        yield f"format {name} is used by no task"
+    shown = {example.request.get("task") for example in policy.examples}
+    for name in policy.tasks.keys() - shown:
+        yield f"task {name} has no example"
+    for name, task in policy.tasks.items():
+        if task.risk == "risky" and task.approval == "none" and not task.escalation:
+            yield f"task {name} is risky, yet nobody approves it and it does not climb"
+
+
+def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:
+    """Route every example of the policy and compare."""
+    outcomes = []
+    for example in policy.examples:
+        try:
+            decided = route(read_request_object(example.request, {}), policy, now)
+        except ContractError as error:
+            outcomes.append(ExampleOutcome(example.says, passed=False, detail=str(error)))
+            continue
+        if isinstance(decided, GiveUp):
+            found, rule = f"gives up: {decided.detail}", None
+        else:
+            found, rule = str(decided.tier), decided.rule
+        passed = found == example.tier and example.rule in (None, rule)
+        wanted = f"{example.tier} by {example.rule or 'any rule'}"
+        detail = "" if passed else f"expected {wanted}, got {found} by {rule}"
+        outcomes.append(ExampleOutcome(example.says, passed=passed, detail=detail))
+    return outcomes
+
+
+def _catches_all(earlier: When, later: When) -> bool:
+    """True when every condition of the earlier rule is also one of the later, as wide or wider."""
+    for field in type(earlier).model_fields:
+        wide, narrow = getattr(earlier, field), getattr(later, field)
+        if wide is None:
+            continue
+        if narrow is None:
+            return False
+        if isinstance(wide, list):
+            if not set(narrow) <= set(wide):
+                return False
+        elif field.endswith(("_below", "_at_most", "_within")):
+            if narrow > wide:
+                return False
+        elif narrow < wide:
+            return False
+    return True

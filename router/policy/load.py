@@ -1,0 +1,206 @@
+"""Reads a policy file: text in, a Policy out, or every mistake in it with its line."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import jsonschema_rs
+from pydantic import ValidationError
+
+from router.checks import CHECKS
+from router.errors import PolicyError, Problem
+from router.policy.table import Policy, Task
+from router.policy.yaml_text import Path, read_yaml
+from router.signals import TEXT_SIGNALS
+from schemas.base import Tier
+
+__all__ = ["load_policy", "refuse_remote"]
+
+
+def load_policy(text: str, file: str) -> Policy:
+    """Read and validate a policy. Raises PolicyError with all problems at once."""
+    value, lines, problems = read_yaml(text)
+    if problems:
+        raise PolicyError(file, problems)
+    try:
+        policy = Policy.model_validate(value)
+    except ValidationError as error:
+        raise PolicyError(file, list(_explained(error, value, lines))) from None
+
+    problems = [Problem(_line(lines, path), _dotted(path), what) for path, what in _wrong(policy)]
+    if problems:
+        raise PolicyError(file, problems)
+    return policy
+
+
+def refuse_remote(uri: str) -> Any:
+    """A schema that points elsewhere is refused: loading a policy opens no connection."""
+    msg = f"the schema refers to {uri}; a schema must be whole in itself"
+    raise ValueError(msg)
+
+
+def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> Iterator[Problem]:
+    for problem in error.errors(include_input=False, include_url=False):
+        path: Path = tuple(step for step in problem["loc"] if step != "[key]")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            message = "is required and missing"
+        elif problem["type"] == "extra_forbidden":
+            message = "is not a field here" + _nearest(str(path[-1]), _fields_at(path[:-1]))
+        elif problem["type"] in ("enum", "literal_error"):
+            found = _value_at(value, path)
+            options = [option.strip("' ") for option in _options(problem)]
+            message = f"{message}; found {found!r}{_nearest(str(found), options)}"
+        yield Problem(_line(lines, path), _dotted(path), message)
+
+
+def _options(problem: Any) -> list[str]:
+    expected = str(problem.get("ctx", {}).get("expected", ""))
+    return expected.replace(" or ", ", ").split(",")
+
+
+def _fields_at(path: Path) -> list[str]:
+    """The field names of the row at a path, for the nearest-name hint."""
+    model: Any = Policy
+    for step in path:
+        if not hasattr(model, "model_fields"):
+            return []
+        field = model.model_fields.get(step) if isinstance(step, str) else None
+        if field is None:
+            continue
+        model = _row_in(field.annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _row_in(annotation: Any) -> Any:
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (row := _row_in(inner)) is not None:
+            return row
+    return None
+
+
+def _value_at(value: Any, path: Path) -> Any:
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return step
+    return value
+
+
+def _line(lines: dict[Path, int], path: Path) -> int:
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(str(step) for step in path)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    options = f"; known are {', '.join(known)}" if len(known) <= 12 else ""
+    return f"there is no {what} {name!r}{_nearest(name, known) or options}"
+
+
+def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
+    yield from _wrong_tiers(policy)
+    for name, task in policy.tasks.items():
+        yield from _wrong_task(policy, name, task)
+    yield from _wrong_rules(policy)
+    yield from _wrong_plans(policy)
+    for name, schema in policy.formats.items():
+        try:
+            jsonschema_rs.validator_for(schema, retriever=refuse_remote)
+        except (ValueError, jsonschema_rs.ValidationError) as error:
+            yield ("formats", name), f"not a usable JSON Schema: {str(error).splitlines()[0]}"
+    step = policy.classify
+    if step is not None and "classify" not in policy.formats:
+        yield ("classify",), "needs a format named classify"
+    if step is not None and step.tier not in policy.tiers:
+        yield ("classify", "tier"), _unknown("tier", step.tier, policy.tiers)
+    if step is not None and step.otherwise is not None and step.otherwise not in policy.tasks:
+        yield ("classify", "otherwise"), _unknown("task", step.otherwise, policy.tasks)
+    for index, example in enumerate(policy.examples):
+        if example.tier not in policy.tiers:
+            yield ("examples", index, "tier"), _unknown("tier", example.tier, policy.tiers)
+
+
+def _wrong_tiers(policy: Policy) -> Iterator[tuple[Path, str]]:
+    if not policy.tiers:
+        yield ("tiers",), "at least one tier was expected"
+    homes: dict[str, Tier] = {}
+    for tier, row in policy.tiers.items():
+        for index, name in enumerate(row.models):
+            path = ("tiers", str(tier), "models", index)
+            if name not in policy.models:
+                yield path, _unknown("model", name, policy.models)
+            elif name in homes:
+                yield (
+                    path,
+                    f"{name} is in {homes[name]} already; a model belongs to one tier, once",
+                )
+            homes.setdefault(name, tier)
+
+
+def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, str]]:
+    here: Path = ("tasks", name)
+    if task.tier not in policy.tiers:
+        yield (*here, "tier"), _unknown("tier", task.tier, policy.tiers)
+    last = task.tier
+    for index, tier in enumerate(task.escalation):
+        path = (*here, "escalation", index)
+        if tier not in policy.tiers:
+            yield path, _unknown("tier", tier, policy.tiers)
+        elif tier.rank <= last.rank:
+            yield path, f"{tier} does not lie above {last}; an escalation only climbs"
+        last = tier
+    models = policy.tiers[task.tier].models if task.tier in policy.tiers else []
+    if task.backup is not None and task.backup not in models:
+        yield (
+            (*here, "backup"),
+            f"must be a model of the {task.tier} tier{_nearest(task.backup, models)}",
+        )
+    for index, check in enumerate(task.checks):
+        if check not in CHECKS:
+            yield (*here, "checks", index), _unknown("check", check, CHECKS)
+    if task.format not in policy.formats and task.format != "text":
+        yield (*here, "format"), _unknown("format", task.format, [*policy.formats, "text"])
+
+
+def _wrong_rules(policy: Policy) -> Iterator[tuple[Path, str]]:
+    seen: set[str] = set()
+    for index, rule in enumerate(policy.rules):
+        here: Path = ("rules", index)
+        if rule.name in seen:
+            yield (*here, "name"), f"two rules are named {rule.name}"
+        seen.add(rule.name)
+        if rule.tier is not None and rule.tier not in policy.tiers:
+            yield (*here, "tier"), _unknown("tier", rule.tier, policy.tiers)
+        checks = (
+            ("tasks", "task", policy.tasks),
+            ("plans", "plan", policy.plans),
+            ("text", "text signal", TEXT_SIGNALS),
+        )
+        for field, what, known in checks:
+            for at, name in enumerate(getattr(rule.when, field) or ()):
+                if name not in known:
+                    yield (*here, "when", field, at), _unknown(what, name, known)
+
+
+def _wrong_plans(policy: Policy) -> Iterator[tuple[Path, str]]:
+    if policy.default_plan not in policy.plans:
+        yield ("default_plan",), _unknown("plan", policy.default_plan, policy.plans)
+    for name, plan in policy.plans.items():
+        if plan.start_at_most.rank > plan.ceiling.rank:
+            yield ("plans", name, "ceiling"), "lies below start_at_most"
+        if plan.start is not None and plan.start.rank > plan.start_at_most.rank:
+            yield ("plans", name, "start"), "lies above start_at_most"

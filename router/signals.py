@@ -1,0 +1,175 @@
+"""Signals: measurable facts about a request. What the producer sends wins; the rest is estimated.
+
+The estimates are word tables, so that anybody can read why a request counts as ambiguous or risky.
+They only ever choose where a request starts: a poor estimate costs a call, never an answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.pricing import estimate_tokens
+from schemas.request import Request
+
+__all__ = ["TEXT_SIGNALS", "Signals", "measure"]
+
+#: Text signals by the words that give them away. English; other languages get none, and start
+#: where their task starts.
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "angry": (
+        "furious", "unacceptable", "ridiculous", "outrageous", "terrible", "worst", "angry",
+        "disgusted", "fed up", "scam", "useless",
+    ),
+    "urgent": (
+        "urgent", "urgently", "asap", "immediately", "right now", "emergency",
+        "production is down",
+    ),
+    "risky": (
+        "refund", "refunds", "refunded", "money back", "chargeback", "lawyer", "legal", "lawsuit",
+        "sue you", "contract", "contracts", "liability", "gdpr", "compliance", "medical",
+        "diagnosis", "dosage", "delete my account", "fraud", "hacked", "stolen", "breach",
+        "wire transfer", "charged me twice", "charged twice",
+    ),
+    "open_ended": (
+        "trade-off", "trade-offs", "tradeoff", "tradeoffs", "pros and cons", "what do you think",
+        "recommend", "strategy", "should we", "compare", "brainstorm", "best way",
+    ),
+    "conflicting": (
+        "but the", "but then", "however", "contradicts", "on the other hand", "does not match",
+        "doesn't match", "conflict", "conflicts", "inconsistent", "although",
+    ),
+    "vague": (
+        "somehow", "something", "stuff", "whatever", "not sure", "idk", "this thing",
+        "it is weird", "doesn't work", "does not work", "you know",
+    ),
+}  # fmt: skip
+
+#: Every name that a rule may ask for under `text`.
+TEXT_SIGNALS = (*_WORDS, "several_sources")
+
+_SPACED = str.maketrans(dict.fromkeys('.,;:!?()[]"\n\t', " "))
+#: Phrases by their first word, so that a phrase is looked for only where that word occurs.
+_BY_FIRST: Mapping[str, tuple[tuple[str, str], ...]] = {
+    first: tuple(
+        (phrase, name)
+        for name, phrases in _WORDS.items()
+        for phrase in phrases
+        if phrase.split()[0] == first
+    )
+    for phrases in _WORDS.values()
+    for first in (phrase.split()[0] for phrase in phrases)
+}
+#: A number, an id or a date: something that pins a request down.
+_CONCRETE = frozenset("0123456789")
+
+_SHORT, _VERY_SHORT = 60, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What rules may ask about a request."""
+
+    ambiguity: float
+    blast_radius: str
+    complexity: int
+    #: Estimated tokens by component; `user` includes the input.
+    context_tokens: Mapping[str, int]
+    total_tokens: int
+    text: frozenset[str]
+    #: Which of ambiguity, blast radius and complexity are estimates.
+    estimated: frozenset[str]
+
+
+def measure(request: Request) -> Signals:
+    """Measure a request. Pure, and cheap enough for every request of the route stage."""
+    said = request.text
+    found = _text_signals(said)
+    tokens = _context_tokens(request, said)
+    context = request.context
+    sources = sum(1 for part in (context.retrieved, context.history, context.tools) if part)
+    if sources >= 2:
+        found.add("several_sources")
+    estimated = frozenset(
+        name
+        for name in ("ambiguity", "blast_radius", "complexity")
+        if getattr(request, name) is None
+    )
+    questions = said.count("?")
+    given = request.ambiguity
+    ambiguity = _ambiguity(said, found, questions) if given is None else given
+    blast_radius = request.blast_radius or _blast_radius(found)
+    complexity = request.complexity or _complexity(found, questions, sum(tokens.values()))
+    return Signals(
+        ambiguity=ambiguity,
+        blast_radius=blast_radius,
+        complexity=complexity,
+        context_tokens=tokens,
+        total_tokens=sum(tokens.values()),
+        text=frozenset(found),
+        estimated=estimated,
+    )
+
+
+def _text_signals(said: str) -> set[str]:
+    spaced = said.lower().translate(_SPACED)
+    words = set(spaced.split())
+    found = {
+        name
+        for first in _BY_FIRST.keys() & words
+        for phrase, name in _BY_FIRST[first]
+        if phrase == first or phrase in spaced
+    }
+    if "!!" in said:
+        found.add("angry")
+    return found
+
+
+def _context_tokens(request: Request, said: str) -> dict[str, int]:
+    context = request.context
+    tokens = {"user": estimate_tokens(said)}
+    parts = {
+        "system": context.system,
+        "retrieved": context.retrieved,
+        "history": context.history,
+        "tools": context.tools,
+    }
+    if context.user:
+        tokens["user"] += estimate_tokens(context.user)
+    tokens.update({name: estimate_tokens(text) for name, text in parts.items() if text})
+    others = [message for message in request.messages if message.role != "user"]
+    for message in others:
+        name = "system" if message.role in ("system", "developer") else "history"
+        tokens[name] = tokens.get(name, 0) + estimate_tokens(message.text)
+    return tokens
+
+
+def _ambiguity(said: str, found: set[str], questions: int) -> float:
+    """How under-specified a request is: short, vague, without a fact, with mixed goals."""
+    score = 0.1
+    if len(said) < _SHORT:
+        score += 0.1
+    if len(said) < _VERY_SHORT:
+        score += 0.2
+    if "vague" in found:
+        score += 0.35
+    if "conflicting" in found:
+        score += 0.2
+    if "open_ended" in found:
+        score += 0.2
+    if questions > 2:
+        score += 0.15
+    if not _CONCRETE.isdisjoint(said):
+        score -= 0.1
+    return round(min(max(score, 0.0), 1.0), 2)
+
+
+def _blast_radius(found: set[str]) -> str:
+    if "risky" in found:
+        return "high"
+    return "medium" if found & {"angry", "urgent"} else "low"
+
+
+def _complexity(found: set[str], questions: int, tokens: int) -> int:
+    """1 to 5: length, number of questions, and whether the goals are mixed or open."""
+    score = 1 + (tokens > 200) + (tokens > 2_000) + (questions > 1)
+    score += bool(found & {"conflicting", "open_ended"})
+    return min(score, 5)
