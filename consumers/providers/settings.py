@@ -1,0 +1,120 @@
+"""Settings of one provider: where it is, how it is spoken to, and where its key lies."""
+
+import os
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+__all__ = ["ProviderSettings", "ProviderSettingsError", "is_metadata", "is_public"]
+
+_METADATA_HOSTS = ("metadata", "metadata.google.internal")
+#: Link-local holds the clouds' metadata services; these two are outside of it.
+_METADATA_ADDRESSES = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
+
+Address = IPv4Address | IPv6Address
+
+
+class ProviderSettingsError(Exception):
+    """A provider cannot be used as it is set up; the message says which and what to do."""
+
+
+class ProviderSettings(BaseModel):
+    """How to reach one provider."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    #: With the version part of the path, for example `https://api.example.com/v1`.
+    base_url: str
+    #: The format it speaks: a name in `consumers.providers.wires`.
+    wire: str = "openai"
+    #: Where the key is: the name of an environment variable, or a mounted file. None: no key.
+    api_key_env: str | None = None
+    api_key_file: Path | None = None
+    #: Sent with every call, for gateways that want more than a key.
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    #: Also plain http and addresses that are not public. Metadata services stay out of reach.
+    allow_private: bool = False
+    connect_timeout: timedelta = timedelta(seconds=5)
+    #: A longer reply, counted after decompression, is given up.
+    max_reply_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
+
+    @field_validator("base_url")
+    @classmethod
+    def _whole(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            msg = "expected a URL such as https://api.example.com/v1"
+            raise ValueError(msg)
+        if parts.username or parts.password or parts.query or parts.fragment:
+            msg = "a URL without user, password, query and fragment was expected"
+            raise ValueError(msg)
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _allowed(self) -> "ProviderSettings":
+        parts = urlsplit(self.base_url)
+        address = _literal(self.host)
+        if self.host in _METADATA_HOSTS or (address and is_metadata(address)):
+            msg = "base_url: metadata services are never called"
+            raise ValueError(msg)
+        if self.allow_private:
+            return self
+        if parts.scheme != "https" or self.host == "localhost":
+            msg = "base_url: https and a public host were expected, or allow_private: true"
+            raise ValueError(msg)
+        if address and not is_public(address):
+            msg = "base_url: the address is not public; set allow_private: true if it is meant"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def host(self) -> str:
+        """The host that is called, in lower case."""
+        return (urlsplit(self.base_url).hostname or "").rstrip(".")
+
+    def api_key(self, provider: str) -> SecretStr | None:
+        """The key, read now. Raises ProviderSettingsError when it is not where it should be."""
+        if self.api_key_env:
+            key = os.environ.get(self.api_key_env, "")
+            where = f"the environment variable {self.api_key_env}"
+        elif self.api_key_file:
+            where = f"the file {self.api_key_file}"
+            try:
+                key = self.api_key_file.read_text("utf-8")
+            except (OSError, UnicodeDecodeError):
+                key = ""
+        else:
+            return None
+
+        key = key.strip()
+        if not key or not key.isascii() or not key.isprintable():
+            msg = f"provider {provider}: {where} holds no usable key; set it, or drop the setting"
+            raise ProviderSettingsError(msg)
+        return SecretStr(key)
+
+
+def is_public(address: Address) -> bool:
+    """True for an address anybody on the internet can reach."""
+    return _unmapped(address).is_global and not address.is_multicast
+
+
+def is_metadata(address: Address) -> bool:
+    """True where a cloud tells its machines their secrets."""
+    real = _unmapped(address)
+    return real.is_link_local or real in _METADATA_ADDRESSES
+
+
+def _unmapped(address: Address) -> Address:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None

@@ -1,0 +1,26 @@
+"""The seam between us and a provider's own format."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from router.reply import Reply
+
+__all__ = ["UnreadableError", "Wire"]
+
+
+class UnreadableError(Exception):
+    """A reply is not in the provider's own format; the message names the field, not its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One provider API. A new one is a file with these four, and a line in `wires.py`."""
+
+    name: str
+    #: A chat body in the OpenAI form, as the path under the base URL and the body to send.
+    encode: Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
+    #: The provider's JSON and the chat body it answers, as a reply. Raises UnreadableError.
+    decode: Callable[[Any, Mapping[str, Any]], Reply]
+    #: The headers that carry a key.
+    authorize: Callable[[str], Mapping[str, str]]
