@@ -87,7 +87,9 @@ def next_step(  # noqa: PLR0911  one return per outcome reads as the table it is
     return _other_model(assignment, attempts, policy, last)
 
 
-def climb(escalation: Escalation, request: Request, policy: Policy, now: datetime) -> Route | GiveUp:
+def climb(
+    escalation: Escalation, request: Request, policy: Policy, now: datetime
+) -> Route | GiveUp:
     """Decide where an escalated request goes: the next tier of its path, or nowhere."""
     if now >= escalation.deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {escalation.deadline.isoformat()}")
@@ -95,13 +97,13 @@ def climb(escalation: Escalation, request: Request, policy: Policy, now: datetim
         return GiveUp(Reason.ATTEMPTS_EXHAUSTED, f"{policy.limits.attempts} attempts were allowed")
 
     last = escalation.routes[-1] if escalation.routes else None
+    known = task_of(request, policy, escalation.classification)
+    if last is not None and last.step == "classify" and known is None:
+        return _unclassified(escalation, request, policy, now)
     if escalation.reason.is_hop or last is None:
         return _first_route(escalation, request, policy, now, escalation.classification)
-    if last.step == "classify":
-        return _unclassified(escalation, request, policy, now)
 
-    task = task_of(request, policy, escalation.classification)
-    if task is None:
+    if (task := known) is None:
         return GiveUp(Reason.UNKNOWN_TASK, "the policy no longer has the request's task")
     mine = [a for a in escalation.attempts if a.generation == escalation.generation]
     failures = sum(1 for a in mine if a.step == "answer" and a.outcome != "accepted")
@@ -123,7 +125,9 @@ def climb(escalation: Escalation, request: Request, policy: Policy, now: datetim
                 code=escalation.reason,
             )
 
-    words = f"{escalation.reason.meaning}, and the task and the plan allow no tier above {last.tier}"
+    words = (
+        f"{escalation.reason.meaning}, and the task and the plan allow no tier above {last.tier}"
+    )
     return GiveUp(Reason.NO_TIER_LEFT, words)
 
 
@@ -148,9 +152,7 @@ def _other_model(
 ) -> NextStep:
     current = assignment.route
     mine = [a for a in assignment.attempts if a.generation == assignment.generation]
-    for name in _untried(
-        current.tier, assignment.task, current.step, [*mine, *attempts], policy
-    ):
+    for name in _untried(current.tier, assignment.task, current.step, [*mine, *attempts], policy):
         return CallModel(name)
 
     if last is None:

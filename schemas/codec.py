@@ -18,6 +18,7 @@ __all__ = [
     "RAW_KEYS",
     "Headers",
     "Outgoing",
+    "close_envelope",
     "dead_letter_headers",
     "dump",
     "dump_envelope",
@@ -31,7 +32,6 @@ __all__ = [
 Headers = Sequence[tuple[str, bytes]]
 
 CONTENT_TYPE = "content-type"
-_JSON = (CONTENT_TYPE, b"application/json")
 #: Prefixes of the headers that stages set; an incoming one is replaced, never repeated.
 RAW_KEYS = ("tierline-", "__connect.errors.", "kafka_dlt-")
 _TRACE = ("traceparent", "tracestate")

@@ -48,12 +48,12 @@ class Reason(StrEnum):
     EMPTY_INPUT = "empty_input"
     NEWER_VERSION = "newer_version"
     UNKNOWN_TASK = "unknown_task"
-    JUSTIFICATION_MISSING = "justification_missing"
     CONTEXT_TOO_LONG = "context_too_long"
     UNSUPPORTED_CHOICES = "unsupported_choices"
     UNSUPPORTED_URL = "unsupported_url"
     UNSUPPORTED_PART = "unsupported_part"
     UNREADABLE_RECORD = "unreadable_record"
+    INTERNAL_ERROR = "internal_error"
 
     @property
     def meaning(self) -> str:
@@ -100,10 +100,10 @@ _MEANING = {
     Reason.EMPTY_INPUT: "the input holds no text",
     Reason.NEWER_VERSION: "the record was written by a newer version of the contract",
     Reason.UNKNOWN_TASK: "the policy has no such task",
-    Reason.JUSTIFICATION_MISSING: "the plan asks for a justification that was not given",
     Reason.CONTEXT_TOO_LONG: "the context is longer than the plan and the models allow",
     Reason.UNSUPPORTED_CHOICES: "more than one choice per request is not supported",
     Reason.UNSUPPORTED_URL: "this Batch endpoint is not supported",
     Reason.UNSUPPORTED_PART: "only text content is supported",
     Reason.UNREADABLE_RECORD: "the client library cannot read this record",
+    Reason.INTERNAL_ERROR: "a fault of ours; please report it with the logs of that moment",
 }

@@ -105,6 +105,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
 
+    def wake(self) -> None:
+        """Something has become free: poll at once."""
+        self._progress.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Process until `stop` is set, then drain: finish what runs, commit it, leave the group."""
         self._consumer = self._clients.group_consumer(

@@ -1,0 +1,1 @@
+"""The command line: a file per command, each saying what it does in its help."""

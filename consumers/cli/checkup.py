@@ -1,0 +1,86 @@
+"""What `tierline doctor` looks at, one after the other, each with what to do about it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consumers.cli.common import UserError, read_settings
+from consumers.runtime.clients import Clients, has_fast_records
+from consumers.runtime.reading import KafkaUnreachableError, connected
+from consumers.runtime.topics import broker_version, check_topics
+from consumers.settings import Settings
+from consumers.wiring import load_rules
+from router.errors import RouterError
+
+__all__ = ["Finding", "checkup"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+async def checkup(kafka: str | None) -> Sequence[Finding]:
+    """Look at everything; a later check is left out when an earlier one makes it pointless."""
+    found = [
+        Finding(
+            "Kafka client",
+            has_fast_records(),
+            "its C extension is loaded"
+            if has_fast_records()
+            else "its C extension is missing: reading is 77 times slower; reinstall aiokafka",
+        )
+    ]
+    found += _rules(read_settings(needs_kafka=False))
+    found.append(_java())
+    try:
+        settings = read_settings(kafka)
+    except UserError as error:
+        return [*found, Finding("Kafka", ok=False, detail=str(error))]
+    clients = Clients(settings.kafka)
+    try:
+        async with connected(clients):
+            version = await broker_version(clients)
+            problems = await check_topics(clients)
+    except KafkaUnreachableError as error:
+        return [*found, Finding("Kafka", ok=False, detail=str(error))]
+    found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {version}"))
+    if not problems:
+        found.append(Finding("topics", ok=True, detail="all are there"))
+    return [*found, *(Finding(one.topic, ok=False, detail=one.message) for one in problems)]
+
+
+def _rules(settings: Settings) -> list[Finding]:
+    try:
+        rules = load_rules(settings)
+    except (RouterError, OSError) as error:
+        return [Finding("policy and prompts", ok=False, detail=str(error))]
+    policy = rules.policy
+    found = [Finding("policy", ok=True, detail=f"{policy.name} {policy.version}")]
+    for name in sorted({model.provider for model in policy.models.values()}):
+        entry = settings.providers.get(name)
+        if entry is None:
+            is_ours = name == "simulated"
+            detail = "started by `up`" if is_ours else f"set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
+            found.append(Finding(f"provider {name}", ok=is_ours, detail=detail))
+            continue
+        key = entry.api_key_env
+        has_key = key is None or key in os.environ
+        detail = entry.base_url if has_key else f"{key} is not set"
+        found.append(Finding(f"provider {name}", ok=has_key, detail=detail))
+    return found
+
+
+def _java() -> Finding:
+    from consumers.broker.errors import BrokerError  # noqa: PLC0415
+    from consumers.broker.java import find_java  # noqa: PLC0415
+
+    try:
+        return Finding("Java for a broker of our own", ok=True, detail=str(find_java()))
+    except BrokerError as error:
+        # Only needed without a Kafka of one's own.
+        return Finding("Java for a broker of our own", ok=True, detail=f"not needed with --kafka; {error}")

@@ -1,0 +1,129 @@
+"""What commands share: options, where Kafka is, exit codes, tables and JSON."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from consumers.settings import Settings
+
+__all__ = [
+    "FAILED",
+    "OK",
+    "UNAVAILABLE",
+    "AsJson",
+    "KafkaAddress",
+    "UserError",
+    "address_file",
+    "console",
+    "data_home",
+    "fail",
+    "print_json",
+    "print_table",
+    "read_settings",
+    "run",
+]
+
+#: Exit codes. 2 is the command line's own for wrong usage.
+OK, FAILED, UNAVAILABLE = 0, 1, 3
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+KafkaAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka",
+        metavar="HOST:PORT",
+        help="Your Kafka (security settings: TIERLINE_KAFKA__…). Without it: the one `up` runs.",
+    ),
+]
+
+
+class UserError(Exception):
+    """Something the user can mend; the message says what and how."""
+
+
+def data_home() -> Path:
+    """Where `up` keeps Kafka's data between runs."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "tierline"
+
+
+def address_file() -> Path:
+    """Where a running broker of ours notes its address for other commands."""
+    return data_home() / "address"
+
+
+def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Settings":
+    """The settings, with Kafka's address: as given, as set, or of a running `up`."""
+    from consumers.settings import Settings
+
+    settings = Settings()
+    address = kafka or settings.kafka.bootstrap or _running_address()
+    if address is None:
+        if not needs_kafka:
+            return settings
+        msg = "no Kafka is running: start one with `tierline up`, or name yours with --kafka"
+        raise UserError(msg)
+    return settings.model_copy(
+        update={"kafka": settings.kafka.model_copy(update={"bootstrap": address})}
+    )
+
+
+def _running_address() -> str | None:
+    try:
+        pid, address = address_file().read_text().split()
+        os.kill(int(pid), 0)
+    except (OSError, ValueError):
+        return None
+    return address
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> None:
+    """Run a command's coroutine, on uvloop where it is installed, and exit with its code."""
+    try:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        raise typer.Exit(runner.run(main()) or OK)
+
+
+def console() -> "Console":
+    """The terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def fail(message: str, code: int = FAILED) -> None:
+    """Say what is wrong and exit."""
+    sys.stderr.write(f"tierline: {message}\n")
+    raise typer.Exit(code)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None
+) -> None:
+    """Rows as a table that folds long cells."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", show_lines=False)
+    for row in rows:
+        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
+    console().print(table)

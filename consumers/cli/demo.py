@@ -1,0 +1,225 @@
+"""`tierline demo`: the main job on a real Kafka, in front of your eyes."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consumers.cli.common import FAILED, KafkaAddress, console, run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from consumers.runtime.records import Record
+    from router.policy.table import Policy
+    from schemas.topics import Topics
+
+__all__ = ["demo"]
+
+MESSAGES = Path(__file__).with_name("demo.jsonl")
+_LIMIT_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the topics have shown so far."""
+
+    total: int
+    calls: Counter[str] = field(default_factory=Counter)
+    results: Counter[str] = field(default_factory=Counter)
+    escalations: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    spent: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    all_premium: Decimal = Decimal(0)
+    first_result: float | None = None
+    sample: str | None = None
+
+    @property
+    def done(self) -> int:
+        """Requests with a terminal record."""
+        return self.results.total() + self.letters.total()
+
+    def take(self, record: "Record", topics: "Topics", policy: "Policy", elapsed: float) -> None:
+        """Count a record."""
+        from router.pricing import cost_micros
+        from schemas.attempt import LedgerEntry
+        from schemas.base import Tier
+        from schemas.codec import read_envelope, read_model, text_headers
+        from schemas.escalation import Escalation
+        from schemas.result import Result
+
+        if record.topic == topics.attempts:
+            attempt = read_model(LedgerEntry, record.value).attempt
+            self.calls[attempt.tier] += 1
+            self.spent[attempt.tier] += attempt.cost_micros
+        elif record.topic == topics.escalations:
+            escalation, _ = read_envelope(Escalation, record.value)
+            self.escalations[escalation.reason.value] += 1
+        elif record.topic == topics.dead_letters:
+            self.letters[text_headers(record.headers).get("tierline-reason", "?")] += 1
+        else:
+            result = read_model(Result, record.value)
+            info = result.router
+            self.results[info.tier] += 1
+            self.latencies.append(info.latency.total_ms)
+            self.first_result = elapsed if self.first_result is None else self.first_result
+            if len(info.path) > 1 or self.sample is None:
+                self.sample = result.id
+            last = info.usage
+            if info.attempts:
+                # One premium call with the tokens of the average attempt of this request.
+                premium = policy.models[policy.models_of(Tier.PREMIUM)[0]].price
+                self.all_premium += Decimal(cost_micros(last, premium)) / info.attempts
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards.")] = False,
+    kafka: KafkaAddress = None,
+) -> None:
+    """Start Kafka, the stages and a simulated provider, and watch 60 support messages flow."""
+
+    async def main() -> int:
+        import time
+
+        from rich.live import Live
+
+        from consumers.cli.common import read_settings
+        from consumers.cli.provided import provided
+        from consumers.cli.up import kafka_at
+        from consumers.runtime.clients import Clients
+        from consumers.runtime.reading import publisher, topic_reader
+        from consumers.wiring import load_rules, running_stages
+
+        began = time.monotonic()
+        out = console()
+        settings = read_settings(kafka, needs_kafka=False)
+        if kafka is None:
+            # A demo never touches the Kafka of an `up` that happens to run.
+            settings = settings.model_copy(
+                update={"kafka": settings.kafka.model_copy(update={"bootstrap": None})}
+            )
+        rules = load_rules(settings)
+        lines = MESSAGES.read_bytes().splitlines()
+        tally = _Tally(len(lines))
+        async with (
+            kafka_at(settings, out, data_dir=None) as settings,
+            provided(settings, rules.policy) as (providers, who),
+        ):
+            topics, clients = settings.kafka.topics, Clients(settings.kafka)
+            out.print(f"Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)
+            watched = [topics.attempts, topics.escalations, topics.results, topics.dead_letters]
+            async with (
+                topic_reader(clients, watched, at_end=True) as reader,
+                running_stages(settings, rules, providers),
+                publisher(clients) as intake,
+            ):
+                from consumers.cli.submit import key_of
+
+                started = time.monotonic()
+                for number, line in enumerate(lines):
+                    await intake.publish(topics.intake, line, key=key_of(line, number))
+                with Live(_picture(tally), console=out, refresh_per_second=12) as live:
+                    async for record in reader.follow(_LIMIT_SECONDS):
+                        tally.take(record, topics, rules.policy, time.monotonic() - began)
+                        live.update(_picture(tally))
+                        if tally.done >= tally.total:
+                            break
+                    took = time.monotonic() - started
+                if tally.done >= tally.total and keep:
+                    _summarise(tally, took, is_up=True)
+                    await _until_interrupted()
+            if not keep:
+                _summarise(tally, took, is_up=False)
+        return 0 if tally.done == tally.total else FAILED
+
+    run(main)
+
+
+async def _until_interrupted() -> None:
+    import asyncio
+    import signal
+
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    console().print("Staying up; Ctrl-C drains and stops.")
+    await stop.wait()
+
+
+def _picture(tally: _Tally) -> "Table":
+    """The flow, tier by tier, as it moves."""
+    from rich.table import Table
+
+    from consumers.cli.journey import dollars
+    from schemas.base import Tier
+
+    table = Table("tier", "calls", "answers", "spend", title=_bar(tally), title_justify="left")
+    for tier in Tier:
+        table.add_row(
+            tier,
+            str(tally.calls[tier]),
+            str(tally.results[tier]),
+            dollars(tally.spent[tier]),
+        )
+    escalated = sum(n for code, n in tally.escalations.items() if code != "classified")
+    table.add_row("escalated", "", str(escalated), "")
+    table.add_row("to a person", "", str(tally.letters.total()), "")
+    return table
+
+
+def _bar(tally: _Tally) -> str:
+    width = 30
+    filled = width * tally.done // tally.total
+    return f"{'█' * filled}{'░' * (width - filled)} {tally.done} of {tally.total} requests"
+
+
+def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
+    from consumers.cli.common import print_table
+    from consumers.cli.journey import dollars
+
+    out = console()
+    spent = tally.spent.total()
+    published = f"{tally.total} published = {tally.results.total()} results + {tally.letters.total()} dead letters"
+    out.print(f"\n{published}, in {took:.1f} s", markup=False)
+    if tally.done < tally.total:
+        out.print(f"{tally.total - tally.done} have no outcome yet; the time is up", markup=False)
+    escalations = [
+        {"escalated because": code, "requests": count}
+        for code, count in tally.escalations.most_common()
+        if code != "classified"
+    ]
+    letters = [
+        {"to a person because": code, "requests": count}
+        for code, count in tally.letters.most_common()
+    ]
+    if escalations:
+        print_table(escalations, ("escalated because", "requests"))
+    if letters:
+        print_table(letters, ("to a person because", "requests"))
+    if tally.all_premium:
+        premium = int(tally.all_premium)
+        share = 100 * spent / premium
+        out.print(
+            f"spend {dollars(spent)}; every answer by premium would have cost about "
+            f"{dollars(premium)}: {share:.0f} %",
+            markup=False,
+        )
+    if tally.latencies:
+        ordered = sorted(tally.latencies)
+        p50, p95 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.95)]
+        out.print(f"intake to result: p50 {p50:.0f} ms, p95 {p95:.0f} ms", markup=False)
+    out.print("\nNext:")
+    if is_up:
+        hints = [f"tierline explain {tally.sample}", "tierline dead-letters list", "tierline results"]
+    else:
+        hints = [
+            'tierline try "I was charged twice for order 991"',
+            "tierline policy show",
+            "tierline demo --keep",
+        ]
+    for hint in hints:
+        out.print(f"  {hint}", markup=False)

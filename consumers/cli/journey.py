@@ -1,0 +1,158 @@
+"""A request's journey in words, put together from what stands in the topics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from consumers.runtime.records import Record
+from schemas.attempt import Attempt, LedgerEntry
+from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Escalation, RouteTaken
+from schemas.intake import read_request
+from schemas.result import Result
+from schemas.topics import Topics
+
+__all__ = ["Journey", "Moment", "dollars", "rows_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One thing that happened to a request."""
+
+    at: datetime | None
+    what: str
+    tier: str
+    words: str
+
+
+@dataclass(slots=True)
+class Journey:
+    """Everything that is known of one request."""
+
+    request_id: str
+    accepted: Moment | None = None
+    task: str | None = None
+    routes: list[RouteTaken] = field(default_factory=list)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
+
+    @property
+    def is_known(self) -> bool:
+        """True when any topic says anything of the request."""
+        return bool(self.accepted or self.routes or self.results or self.letters)
+
+    @property
+    def cost_micros(self) -> int:
+        """What all its calls cost, in micro-dollars."""
+        return sum(attempt.cost_micros for attempt in self.attempts.values())
+
+    def read(self, record: Record, topics: Topics) -> None:
+        """Take from a record what it says of this request; others are passed over."""
+        needle = self.request_id.encode()
+        where = f"{record.topic}-{record.partition}-{record.offset}"
+        if needle not in (record.value or b"") and where != self.request_id:
+            if not any(needle == value for _, value in record.headers):
+                return
+        try:
+            self._read(record, topics, where)
+        except ContractError:
+            return  # a record that says nothing readable; its dead letter is another record
+
+    def moments(self) -> list[Moment]:
+        """What happened, in order."""
+        happened = [_routed(taken) for taken in self.routes]
+        happened += [_tried(attempt) for attempt in self.attempts.values()]
+        happened.sort(key=lambda moment: (moment.at is None, moment.at))
+        start = [self.accepted] if self.accepted else []
+        return [*start, *happened, *self._ends()]
+
+    def _ends(self) -> list[Moment]:
+        ends = [
+            Moment(
+                letter.failed_at,
+                "dead letter",
+                letter.path[-1] if letter.path else "",
+                f"{letter.reason}: {letter.reason.meaning} ({letter.detail}); at {where}",
+            )
+            for where, letter in self.letters
+        ]
+        for result in self.results:
+            info = result.router
+            words = (
+                f"{info.model} answered for {dollars(info.cost_micros)} in "
+                f"{info.latency.total_ms / 1000:.2f} s ({info.latency.model_ms / 1000:.2f} s in calls)"
+            )
+            ends.append(Moment(None, "result", info.tier, words))
+        return ends
+
+    def _read(self, record: Record, topics: Topics, where: str) -> None:
+        if record.topic == topics.intake:
+            request = read_request(
+                record.value, text_headers(record.headers), fallback_id=where
+            )
+            if request.id == self.request_id:
+                at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                self.accepted = Moment(at, "accepted", "", f"at {where}")
+                self.task = request.task
+        elif record.topic == topics.results:
+            result = read_model(Result, record.value)
+            if result.id == self.request_id:
+                self.results.append(result)
+                self.task = result.router.task
+        elif record.topic == topics.dead_letters:
+            letter = read_dead_letter(record.headers)
+            if letter.request_id == self.request_id:
+                self.letters.append((where, letter))
+                self.task = letter.task or self.task
+                self.attempts.update({one.attempt_id: one for one in letter.attempts})
+        elif record.topic == topics.attempts:
+            entry = read_model(LedgerEntry, record.value)
+            if entry.request_id == self.request_id:
+                self.attempts.setdefault(entry.attempt.attempt_id, entry.attempt)
+        else:
+            model = Escalation if record.topic == topics.escalations else Assignment
+            envelope, _ = read_envelope(model, record.value)
+            if envelope.id == self.request_id and len(envelope.routes) > len(self.routes):
+                self.routes, self.task = list(envelope.routes), envelope.task
+
+
+def dollars(micros: int) -> str:
+    """An amount for people: small ones keep the digits that matter."""
+    amount = micros / 1_000_000
+    return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
+
+
+def _routed(taken: RouteTaken) -> Moment:
+    what = "escalated" if taken.code and not taken.code.is_hop else "routed"
+    if taken.step == "classify":
+        what = "classify"
+    return Moment(taken.routed_at, what, taken.tier, f"{taken.rule}: {taken.reason}")
+
+
+def _tried(attempt: Attempt) -> Moment:
+    why = ""
+    if attempt.reason is not None:
+        detail = f" ({attempt.detail})" if attempt.detail else ""
+        why = f", {attempt.reason}: {attempt.reason.meaning}{detail}"
+    words = (
+        f"{attempt.model} {attempt.outcome}{why}; {attempt.usage.total_tokens} tokens, "
+        f"{dollars(attempt.cost_micros)}, {attempt.duration_ms:.0f} ms"
+    )
+    return Moment(attempt.started_at, f"attempt {attempt.attempt_no}", attempt.tier, words)
+
+
+def rows_of(moments: Sequence[Moment]) -> list[dict[str, str]]:
+    """Moments as table rows, times counted from the first one."""
+    first = next((moment.at for moment in moments if moment.at), None)
+    return [
+        {
+            "after": f"{(moment.at - first).total_seconds():.3f} s" if moment.at and first else "",
+            "what": moment.what,
+            "tier": moment.tier,
+            "words": moment.words,
+        }
+        for moment in moments
+    ]

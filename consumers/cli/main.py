@@ -1,0 +1,90 @@
+"""`tierline`: the command line's entry."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from consumers.cli import dead_letters, demo, explain, policy, results, submit, tools, trying, up
+from consumers.cli.common import FAILED, UNAVAILABLE, UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Routes LLM work over Kafka to the cheapest model that can defend its answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("try")(trying.try_request)
+app.command("up")(up.up)
+app.command("submit")(submit.submit)
+app.command("results")(results.results)
+app.command("explain")(explain.explain)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(policy.app, name="policy")
+app.add_typer(tools.topics_app, name="topics")
+app.command("doctor")(tools.doctor)
+app.command("simulate")(tools.simulate)
+app.command("version")(tools.version)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+) -> None:
+    """Options before the command."""
+    if debug:
+        os.environ["TIERLINE_DEBUG"] = "1"
+    from consumers.cli.logs import configure_logs
+
+    configure_logs(is_debug=debug)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line, not a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  the last line of defence against tracebacks
+        if os.environ.get("TIERLINE_DEBUG"):
+            raise
+        sys.exit(_report(error))
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong, in the error's own words where they are meant for people."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    name = type(error).__name__
+    meant_for_people = {
+        "BrokerError",
+        "ContractError",
+        "KafkaUnreachableError",
+        "PolicyError",
+        "PromptError",
+        "ProviderSettingsError",
+        "StageError",
+        "UserError",
+    }
+    if name in meant_for_people or isinstance(error, UserError):
+        sys.stderr.write(f"tierline: {error}\n")
+        return UNAVAILABLE if name in ("BrokerError", "KafkaUnreachableError") else FAILED
+    if name == "ValidationError":
+        sys.stderr.write(f"tierline: a setting cannot be used: {error}\n")
+        return FAILED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"tierline: {where}{error.strerror or error}\n")
+        return FAILED
+    sys.stderr.write(f"tierline: unexpected {name}: {error}\nRun again with --debug for details.\n")
+    return FAILED
+
+
+if __name__ == "__main__":
+    main()

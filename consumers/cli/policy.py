@@ -1,0 +1,141 @@
+"""`tierline policy`: check, show and explain the routing policy."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consumers.cli.common import FAILED, AsJson, console, print_json, print_table, read_settings
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
+
+PolicyFile = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="The policy; else the one in use.")
+]
+
+
+@app.command()
+def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
+    """Validate a policy, look for likely mistakes, and run its own examples as tests."""
+    from consumers import clock
+    from router.errors import PolicyError
+    from router.policy.lint import lint, run_examples
+    from router.policy.load import load_policy
+
+    path = file or _in_use()
+    try:
+        policy = load_policy(path.read_text(encoding="utf-8"), str(path))
+    except PolicyError as error:
+        problems = [
+            {"file": error.file, "line": one.line, "path": one.path, "message": one.message}
+            for one in error.problems
+        ]
+        if as_json:
+            print_json({"ok": False, "problems": problems})
+            raise typer.Exit(FAILED) from None
+        raise
+    now = clock.now()
+    warnings, outcomes = list(lint(policy, now.date())), run_examples(policy, now)
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if as_json:
+        print_json(
+            {
+                "ok": not failed,
+                "version": policy.version,
+                "warnings": warnings,
+                "examples": len(outcomes),
+                "failed": [{"says": one.says, "detail": one.detail} for one in failed],
+            }
+        )
+    else:
+        out = console()
+        for warning in warnings:
+            out.print(f"warning: {warning}", markup=False)
+        for one in failed:
+            out.print(f"example failed: {one.says}: {one.detail}", markup=False)
+        passed = len(outcomes) - len(failed)
+        counts = f"{len(policy.tasks)} tasks, {len(policy.rules)} rules"
+        out.print(
+            f"{path}: version {policy.version}, {counts}, {passed} of {len(outcomes)} examples pass",
+            markup=False,
+            soft_wrap=True,
+        )
+    raise typer.Exit(FAILED if failed else 0)
+
+
+@app.command()
+def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
+    """Print the routing table: task, trigger, model, backup, escalation, format, limit, reason, owner."""
+    from router.policy.explain import COLUMNS, table_rows
+    from router.policy.load import load_policy
+
+    path = file or _in_use()
+    policy = load_policy(path.read_text(encoding="utf-8"), str(path))
+    rows = table_rows(policy)
+    if as_json:
+        print_json({"name": policy.name, "version": policy.version, "tasks": rows})
+        return
+    title = f"{policy.name} {policy.version}, decided by {policy.owner}"
+    print_table(rows, COLUMNS, title=title)
+
+
+@app.command()
+def explain(
+    task: Annotated[str | None, typer.Option(help="The request's task.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,
+    text: Annotated[str, typer.Option(help="What the request says.")] = "A plain request, number 1.",
+    ambiguity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    blast_radius: Annotated[str | None, typer.Option(help="low, medium or high")] = None,
+    complexity: Annotated[int | None, typer.Option(min=1, max=5)] = None,
+    justification: Annotated[str | None, typer.Option(help="Why premium may be used.")] = None,
+    file: Annotated[Path | None, typer.Option(help="The policy; else the one in use.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which rule takes a request where, and why, in a sentence."""
+    from consumers import clock
+    from router.policy.explain import explain_route
+    from router.policy.load import load_policy
+    from router.routing import GiveUp, route
+    from router.signals import measure
+    from schemas.intake import read_request_object
+
+    path = file or _in_use()
+    policy = load_policy(path.read_text(encoding="utf-8"), str(path))
+    fields = {
+        "input": text,
+        "task": task,
+        "plan": plan,
+        "ambiguity": ambiguity,
+        "blast_radius": blast_radius,
+        "complexity": complexity,
+        "justification": justification,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    request = read_request_object(given, {})
+    decided = route(request, policy, clock.now())
+    words = explain_route(decided, request, measure(request), policy)
+    if not as_json:
+        console().print(words, markup=False)
+        return
+    if isinstance(decided, GiveUp):
+        print_json({"gives_up": decided.reason, "detail": decided.detail, "words": words})
+        return
+    print_json(
+        {
+            "tier": decided.tier,
+            "step": decided.step,
+            "task": decided.task,
+            "rule": decided.rule,
+            "reason": decided.reason,
+            "policy_version": decided.policy_version,
+            "words": words,
+        }
+    )
+
+
+def _in_use() -> Path:
+    from consumers.wiring import policy_file
+
+    return policy_file(read_settings(needs_kafka=False))

@@ -1,0 +1,53 @@
+"""`tierline results`: what downstream services would read."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from consumers.cli.common import AsJson, KafkaAddress, read_settings, run
+
+__all__ = ["results"]
+
+
+def results(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as results come.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")] = None,
+    kafka: KafkaAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print results: a line each, or the records themselves as JSON Lines."""
+
+    async def main() -> int:
+        from consumers.cli.journey import dollars
+        from consumers.runtime.clients import Clients
+        from consumers.runtime.reading import topic_reader
+        from schemas.codec import read_model
+        from schemas.result import Result
+
+        settings = read_settings(kafka)
+        seen = 0
+        async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.results]) as reader:
+            records = reader.follow() if follow else reader.until_end()
+            async for record in records:
+                if as_json:
+                    sys.stdout.write((record.value or b"").decode() + "\n")
+                else:
+                    info = read_model(Result, record.value)
+                    path, answer = "→".join(info.router.path), _short(info.router.output)
+                    sys.stdout.write(
+                        f"{info.id:<28} {info.router.task:<16} {path:<24} "
+                        f"{dollars(info.router.cost_micros):>10}  {answer}\n"
+                    )
+                sys.stdout.flush()
+                seen += 1
+                if limit is not None and seen >= limit:
+                    break
+        return 0
+
+    run(main)
+
+
+def _short(output: dict[str, object]) -> str:
+    text = " ".join(str(value) for name, value in output.items() if name != "confidence")
+    return text if len(text) <= 70 else text[:69] + "…"

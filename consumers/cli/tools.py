@@ -1,0 +1,159 @@
+"""`tierline topics`, `doctor`, `simulate`, `version`: what operators reach for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consumers.cli.common import (
+    FAILED,
+    AsJson,
+    KafkaAddress,
+    console,
+    print_json,
+    print_table,
+    read_settings,
+    run,
+)
+
+__all__ = ["doctor", "simulate", "topics_app", "version"]
+
+topics_app = typer.Typer(help="Show, create and check the topics.", no_args_is_help=True)
+
+
+@topics_app.command("list")
+def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
+    """List the topics: key, who writes, what they hold, how much is in them."""
+
+    async def main() -> int:
+        from consumers.runtime.clients import Clients
+        from consumers.runtime.reading import topic_reader
+
+        settings = read_settings(kafka)
+        table = settings.kafka.topics.all()
+        async with topic_reader(Clients(settings.kafka), [name for name, _ in table]) as reader:
+            counts = await reader.counts()
+        rows = [
+            {
+                "topic": name,
+                "partitions": counts[name][0] if name in counts else "missing",
+                "offsets": counts[name][1] if name in counts else "",
+                "key": spec.key,
+                "written by": ", ".join(spec.written_by),
+                "holds": spec.holds,
+            }
+            for name, spec in table
+        ]
+        if as_json:
+            print_json(rows)
+        else:
+            print_table(rows, ("topic", "partitions", "offsets", "key", "written by", "holds"))
+        return 0
+
+    run(main)
+
+
+@topics_app.command()
+def create(kafka: KafkaAddress = None) -> None:
+    """Create the topics that are missing."""
+
+    async def main() -> int:
+        from consumers.runtime.clients import Clients
+        from consumers.runtime.reading import connected
+        from consumers.runtime.topics import ensure_topics
+
+        clients = Clients(read_settings(kafka).kafka)
+        async with connected(clients):
+            problems = await ensure_topics(clients)
+        for problem in problems:
+            console().print(str(problem), markup=False)
+        if not problems:
+            console().print("all topics are there")
+        return FAILED if problems else 0
+
+    run(main)
+
+
+def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
+    """Check everything a process needs: client library, policy, prompts, Kafka, topics, Java."""
+
+    async def main() -> int:
+        from consumers.cli.checkup import checkup
+
+        found = await checkup(kafka)
+        if as_json:
+            print_json([{"check": one.name, "ok": one.ok, "detail": one.detail} for one in found])
+        else:
+            rows = [
+                {"": "ok" if one.ok else "FAIL", "check": one.name, "detail": one.detail}
+                for one in found
+            ]
+            print_table(rows, ("", "check", "detail"))
+        return 0 if all(one.ok for one in found) else FAILED
+
+    run(main)
+
+
+def simulate(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 9100,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
+    latency_scale: Annotated[float, typer.Option(min=0, help="0 answers at once.")] = 1.0,
+    recorded: Annotated[
+        Path | None, typer.Option(help="Recorded outcomes (JSON Lines, .gz) to answer from.")
+    ] = None,
+    bill: Annotated[Path | None, typer.Option(help="Write a line per call to this file.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARE", help="For example http_500=0.1 (repeatable)."),
+    ] = None,
+) -> None:
+    """Run the simulated provider: OpenAI and Anthropic wire formats, with a bill of its own."""
+
+    async def main() -> int:
+        import asyncio
+        import signal
+
+        from consumers.cli.common import UserError
+        from consumers.simulator import SimulatorSettings, simulator
+        from consumers.simulator.faults import FAULTS
+
+        shares = {}
+        for item in fault or ():
+            name, _, share = item.partition("=")
+            if name not in FAULTS:
+                msg = f"--fault {item}: one of {', '.join(FAULTS)} was expected"
+                raise UserError(msg)
+            try:
+                shares[name] = float(share)
+            except ValueError:
+                msg = f"--fault {item}: NAME=SHARE with a share from 0 to 1 was expected"
+                raise UserError(msg) from None
+        settings = SimulatorSettings(
+            seed=seed, latency_scale=latency_scale, recorded=recorded, bill_file=bill, faults=shares
+        )
+        stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        async with simulator(settings, host=host, port=port) as running:
+            console().print(f"simulated provider at {running.base_url}; Ctrl-C stops", markup=False)
+            await stop.wait()
+            spent = running.bill.total_micros / 1_000_000
+            console().print(f"{running.bill.count} calls, ${spent:.6f}", markup=False)
+        return 0
+
+    run(main)
+
+
+def version(as_json: AsJson = False) -> None:
+    """Print the versions of Tierline and of the policy in use."""
+    from importlib.metadata import version as installed
+
+    from consumers.wiring import load_rules
+
+    policy = load_rules(read_settings(needs_kafka=False)).policy
+    if as_json:
+        print_json({"tierline": installed("tierline"), "policy": policy.version})
+    else:
+        said = f"tierline {installed('tierline')}, policy {policy.name} {policy.version}"
+        console().print(said, markup=False)

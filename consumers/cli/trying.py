@@ -1,0 +1,137 @@
+"""`tierline try`: one request, routed, called, judged and escalated, without a broker."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consumers.cli.common import FAILED, AsJson, print_json, print_table, read_settings, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumers.cli.journey import Journey
+    from consumers.providers.settings import ProviderSettings
+    from consumers.wiring import Rules
+    from schemas.request import Request
+
+__all__ = ["try_request"]
+
+
+def try_request(
+    text: Annotated[str, typer.Argument(help="What the request says.")],
+    task: Annotated[str | None, typer.Option(help="The request's task; else it is classified.")] = None,
+    plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Route, call, judge and escalate one request without a broker, and tell its journey.
+
+    Without configured providers the simulated one answers, over real HTTP.
+    """
+
+    async def main() -> int:
+        from consumers.cli.journey import rows_of
+        from consumers.cli.provided import provided
+        from consumers.wiring import load_rules
+        from schemas.intake import read_request_object
+
+        settings = read_settings(needs_kafka=False)
+        rules = load_rules(settings)
+        given = {"input": text, "task": task, "plan": plan}
+        fields = {name: value for name, value in given.items() if value is not None}
+        request = read_request_object(fields, {}, fallback_id="try-1")
+        async with provided(settings, rules.policy) as (providers, who):
+            journey, answer = await _travel(request, rules, providers)
+        if as_json:
+            rows = rows_of(journey.moments())
+            print_json({"moments": rows, "cost_micros": journey.cost_micros, "output": answer})
+        else:
+            columns = ("after", "what", "tier", "words")
+            print_table(rows_of(journey.moments()), columns, title=f"answered by {who}")
+            if answer is not None:
+                print_json(answer)
+        return 0 if answer is not None else FAILED
+
+    run(main)
+
+
+async def _travel(
+    request: "Request", rules: "Rules", providers: "Mapping[str, ProviderSettings]"
+) -> "tuple[Journey, Mapping[str, object] | None]":
+    """The flow of the stages with function calls in place of topics."""
+    import asyncio
+    import time
+
+    import orjson
+
+    from consumers import clock
+    from consumers.cli.journey import Journey, Moment
+    from consumers.providers import Providers
+    from consumers.stages.work import Worker
+    from router.answering import result_of
+    from router.escalation import Answer, Escalate, climb
+    from router.routing import GiveUp, Route, route
+    from schemas.dead_letter import DeadLetter, Pointer
+    from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
+    from schemas.topics import Topics
+
+    journey, began = Journey(request.id, task=request.task), clock.now()
+    journey.accepted = Moment(began, "accepted", "", "from the command line")
+    raw = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
+    decided: Route | GiveUp = route(request, rules.policy, began)
+    escalation: Escalation | None = None
+    async with Providers(providers) as caller:
+        while isinstance(decided, Route):
+            taken = RouteTaken(
+                tier=decided.tier,
+                step=decided.step,
+                rule=decided.rule,
+                reason=decided.reason,
+                code=decided.code,
+                policy_version=decided.policy_version,
+                routed_at=clock.now(),
+            )
+            journey.routes.append(taken)
+            assignment = Assignment(
+                id=request.id,
+                task=decided.task,
+                origin=Origin(topic="try", partition=0, offset=0, appended_at=began),
+                deadline=decided.deadline,
+                attempts_left=escalation.attempts_left
+                if escalation
+                else rules.policy.limits.attempts,
+                classification=escalation.classification if escalation else None,
+                routes=list(journey.routes),
+                attempts=list(journey.attempts.values()),
+            )
+            worker = Worker(
+                decided.tier, rules.policy, rules.prompts, caller, Topics(), clock.now
+            )
+            started = time.monotonic()
+            job = worker.prepare(assignment, request, raw)
+            step = await worker.run(job, asyncio.sleep)
+            journey.attempts.update({one.attempt_id: one for one in job.attempts})
+            if isinstance(step, Answer) and job.reply is not None:
+                own = (time.monotonic() - started) * 1000 - sum(a.duration_ms for a in job.attempts)
+                result = result_of(
+                    assignment, request, job.attempts, job.reply, now=clock.now(), own_ms=max(own, 0)
+                )
+                journey.results.append(result)
+                return journey, result.router.output
+            if isinstance(step, Escalate):
+                escalation = worker.escalation_of(job, step)
+                decided = climb(escalation, request, rules.policy, clock.now())
+            elif isinstance(step, GiveUp):
+                decided = step
+    assert isinstance(decided, GiveUp)  # noqa: S101  the loop ends with nothing else
+    letter = DeadLetter(
+        request_id=request.id,
+        task=request.task,
+        reason=decided.reason,
+        detail=decided.detail,
+        stage="try",
+        source=Pointer(topic="try", partition=0, offset=0),
+        failed_at=clock.now(),
+        path=tuple(str(taken.tier) for taken in journey.routes),
+    )
+    journey.letters.append(("try", letter))
+    return journey, None

@@ -1,0 +1,131 @@
+"""`tierline up`: run the stages, with a broker of our own where none is named."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consumers.cli.common import (
+    KafkaAddress,
+    UserError,
+    address_file,
+    console,
+    data_home,
+    read_settings,
+    run,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from consumers.settings import Settings
+
+__all__ = ["kafka_at", "up"]
+
+
+def up(
+    only: Annotated[
+        str | None, typer.Option(metavar="route|work", help="Run only this stage here.")
+    ] = None,
+    tier: Annotated[
+        list[str] | None, typer.Option(help="With `--only work`: serve these tiers (repeatable).")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Calls in flight per tier.", min=1)] = None,
+    kafka: KafkaAddress = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where a broker of our own keeps its data.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Its port; else a free one.")] = None,
+) -> None:
+    """Run all stages in one process, or one of them, until Ctrl-C or SIGTERM."""
+    from schemas.base import Tier
+
+    if only not in (None, "route", "work"):
+        msg = f"--only {only}: route or work was expected"
+        raise UserError(msg)
+    unknown = [name for name in tier or () if name not in list(Tier)]
+    if unknown:
+        msg = f"--tier {unknown[0]}: one of {', '.join(Tier)} was expected"
+        raise UserError(msg)
+    tiers = tuple(Tier(name) for name in tier or Tier) if only != "route" else ()
+
+    async def main() -> int:
+        import asyncio
+        import signal
+
+        from consumers.cli.provided import provided
+        from consumers.wiring import load_rules, running_stages
+
+        out = console()
+        settings = read_settings(kafka, needs_kafka=False)
+        if width is not None:
+            worker = settings.worker.model_copy(update={"width": width})
+            settings = settings.model_copy(update={"worker": worker})
+        rules = load_rules(settings)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, stop.set)
+        async with (
+            kafka_at(settings, out, data_dir=data_dir or data_home() / "kafka", port=port) as settings,
+            provided(settings, rules.policy) as (providers, who),
+            running_stages(
+                settings, rules, providers, route=only != "work", tiers=tiers
+            ) as stages,
+        ):
+            names = ", ".join(stage.name for stage in stages)
+            out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)
+            out.print("Ctrl-C drains and stops.", markup=False)
+            await stop.wait()
+            out.print("draining", markup=False)
+        return 0
+
+    run(main)
+
+
+@asynccontextmanager
+async def kafka_at(
+    settings: "Settings", out: "Console", *, data_dir: Path | None, port: int | None = None
+) -> "AsyncIterator[Settings]":
+    """Settings with a Kafka that answers and has every topic; started here when none is named."""
+    if settings.kafka.bootstrap is not None:
+        await _prepare(settings)
+        yield settings
+        return
+
+    import os
+
+    from consumers.broker import local_broker
+
+    with out.status("starting Kafka") as status:
+
+        def tell(what: str, share: float | None) -> None:
+            status.update(what if share is None else f"{what}: {share:.0%}")
+
+        broker = local_broker(data_dir=data_dir, port=port, progress=tell)
+        started = await broker.__aenter__()
+    try:
+        ready = settings.model_copy(
+            update={"kafka": settings.kafka.model_copy(update={"bootstrap": started.bootstrap})}
+        )
+        await _prepare(ready)
+        address_file().parent.mkdir(parents=True, exist_ok=True)
+        address_file().write_text(f"{os.getpid()} {started.bootstrap}\n")
+        yield ready
+    finally:
+        address_file().unlink(missing_ok=True)
+        await broker.__aexit__(None, None, None)
+
+
+async def _prepare(settings: "Settings") -> None:
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import connected
+    from consumers.runtime.topics import ensure_topics
+
+    clients = Clients(settings.kafka)
+    async with connected(clients):
+        problems = await ensure_topics(clients)
+    if problems:
+        raise UserError("\n".join(str(problem) for problem in problems))

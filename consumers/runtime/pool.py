@@ -1,0 +1,97 @@
+"""A pool: many records at once, finishing in any order."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from aiokafka import TopicPartition
+
+from consumers.runtime.partition import Partition
+from consumers.runtime.records import Record
+from schemas.codec import Outgoing
+
+__all__ = ["Pool", "Rest"]
+
+#: Waits without holding a slot.
+Rest = Callable[[float], Awaitable[None]]
+
+
+class Pool:
+    """Processes up to `width` records at a time, each in a task of its own.
+
+    Taking a record only when a slot is free is the whole of our back-pressure: a slow provider
+    slows the fetch, and Kafka keeps the backlog.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Record, Rest], Awaitable[Sequence[Outgoing]]],
+        *,
+        width: int,
+        on_free: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_free = on_free
+        self._handle = handle
+        self._width = width
+        self._running: dict[TopicPartition, set[asyncio.Task[None]]] = {}
+        self._count = 0
+        self._resting = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: asyncio.TaskGroup
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["Pool"]:
+        """Own the tasks: nothing started here outlives this context."""
+        async with asyncio.TaskGroup() as self._tasks:
+            yield self
+
+    @property
+    def free(self) -> int:
+        """Slots nobody holds; a request that waits for a retry holds none."""
+        return self._width - (self._count - self._resting)
+
+    @property
+    def in_flight(self) -> int:
+        """Records being processed, waiting ones included."""
+        return self._count
+
+    def start(self, partition: Partition, record: Record) -> None:
+        """Process a record in a task of its own."""
+        task = self._tasks.create_task(self._process(partition, record))
+        self._count += 1
+        self._idle.clear()
+        running = self._running.setdefault(partition.source, set())
+        running.add(task)
+        task.add_done_callback(lambda done: self._ended(running, done))
+
+    async def settle(self, limit: float) -> None:
+        """Wait until nothing runs, at most `limit` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._idle.wait()
+
+    def cancel(self, source: TopicPartition) -> int:
+        """Cancel what runs for a partition that is lost; the number of calls given up."""
+        running = self._running.pop(source, set())
+        for task in running:
+            task.cancel()
+        return len(running)
+
+    async def _process(self, partition: Partition, record: Record) -> None:
+        partition.finish(record.offset, await self._handle(record, self._rest))
+
+    async def _rest(self, seconds: float) -> None:
+        self._resting += 1
+        self.on_free()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._resting -= 1
+
+    def _ended(self, running: set[asyncio.Task[None]], done: asyncio.Task[None]) -> None:
+        running.discard(done)
+        self._count -= 1
+        if not self._count:
+            self._idle.set()
+        self.on_free()

@@ -1,0 +1,147 @@
+"""Reading and writing topics from outside the flow: for commands, demos and tools."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from consumers.runtime.clients import Clients
+from consumers.runtime.records import Record
+from schemas.codec import Headers
+
+__all__ = ["KafkaUnreachableError", "Publisher", "TopicReader", "connected", "publisher", "topic_reader"]
+
+_CONNECT_LIMIT = 15.0
+_POLL_MS = 100
+
+
+class KafkaUnreachableError(Exception):
+    """No broker answers at the address given."""
+
+
+@contextlib.asynccontextmanager
+async def connected(clients: Clients) -> AsyncIterator[None]:
+    """Turn the client library's connection troubles into one clear line."""
+    try:
+        yield
+    except (KafkaError, TimeoutError, OSError) as error:
+        msg = (
+            f"no Kafka at {clients.settings.bootstrap} ({type(error).__name__}). Is it running? "
+            f"`tierline up` starts one; --kafka HOST:PORT names another"
+        )
+        raise KafkaUnreachableError(msg) from error
+
+
+class Publisher:
+    """Writes records from outside the flow."""
+
+    def __init__(self, producer: object) -> None:
+        self._producer = producer
+
+    async def publish(
+        self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
+    ) -> "asyncio.Future[object]":
+        """Queue a record. The future is done once the broker has acknowledged it, or has failed."""
+        queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]
+            topic, value, key=key, headers=list(headers)
+        )
+        return queued
+
+
+@contextlib.asynccontextmanager
+async def publisher(clients: Clients) -> AsyncIterator[Publisher]:
+    """A producer for as long as the context is open."""
+    producer = clients.producer()
+    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+    try:
+        yield Publisher(producer)
+    finally:
+        await producer.stop()
+
+
+class TopicReader:
+    """Reads whole topics, or what is added to them, without a group and without traces."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+
+    async def until_end(self) -> AsyncIterator[Record]:
+        """Every record up to where the topics end now."""
+        ends = await self._consumer.end_offsets(list(self._partitions))
+        while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
+            fetched = await self._consumer.getmany(*left, timeout_ms=_POLL_MS)
+            for records in fetched.values():
+                for record in records:
+                    yield record
+
+    async def follow(self, limit: float | None = None) -> AsyncIterator[Record]:
+        """Every record as it comes, for ever or for `limit` seconds."""
+        give_up = None if limit is None else time.monotonic() + limit
+        while give_up is None or time.monotonic() < give_up:
+            fetched = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            for records in fetched.values():
+                for record in records:
+                    yield record
+
+    async def counts(self) -> dict[str, tuple[int, int]]:
+        """Partitions and records (markers included) by topic."""
+        ends = await self._consumer.end_offsets(list(self._partitions))
+        starts = await self._consumer.beginning_offsets(list(self._partitions))
+        found: dict[str, tuple[int, int]] = {}
+        for tp, end in ends.items():
+            partitions, records = found.get(tp.topic, (0, 0))
+            found[tp.topic] = (partitions + 1, records + end - starts[tp])
+        return found
+
+
+@contextlib.asynccontextmanager
+async def topic_reader(
+    clients: Clients, topics: Sequence[str], *, since: datetime | None = None, at_end: bool = False
+) -> AsyncIterator[TopicReader]:
+    """A reader of these topics from their start, an instant, or their end.
+
+    Raises KafkaUnreachableError; a topic that does not exist is left out.
+    """
+    consumer = clients.reader()
+    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
+        try:
+            await consumer.start()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await consumer.stop()
+            raise
+    try:
+        there = await consumer.topics()
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in topics
+            if topic in there
+            for number in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        consumer.assign(partitions)
+        if at_end and partitions:
+            await consumer.seek_to_end(*partitions)
+            for tp in partitions:
+                await consumer.position(tp)
+        elif since is not None and partitions:
+            instant = int(since.timestamp() * 1000)
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, instant))
+            ends = await consumer.end_offsets(partitions)
+            for tp in partitions:
+                consumer.seek(tp, found[tp].offset if found[tp] else ends[tp])
+        elif partitions:
+            await consumer.seek_to_beginning(*partitions)
+        yield TopicReader(consumer, partitions)
+    finally:
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            await consumer.stop()

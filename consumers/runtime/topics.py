@@ -1,0 +1,111 @@
+"""The topics on the broker: created from the topic table, and checked against it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+
+from consumers.runtime.clients import Clients
+
+__all__ = ["TopicProblem", "broker_version", "check_topics", "ensure_topics"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicProblem:
+    """A topic that is not as the flow needs it, and what to do."""
+
+    topic: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.message}"
+
+
+async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
+    """Create the topics that are missing, then check them all."""
+    admin = clients.admin()
+    await admin.start()
+    try:
+        there = set(await admin.list_topics())
+        kafka = clients.settings
+        wanted = [
+            NewTopic(name, kafka.partitions, kafka.replication, topic_configs=dict(spec.config))
+            for name, spec in kafka.topics.all()
+            if name not in there
+        ]
+        problems = await _create(admin, wanted) if wanted else []
+    finally:
+        await admin.close()
+    return problems or await check_topics(clients)
+
+
+async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
+    """What is missing or different: a line each, empty when all is well."""
+    admin = clients.admin()
+    await admin.start()
+    try:
+        names = [name for name, _ in clients.settings.topics.all()]
+        found = {
+            topic["topic"]: topic for topic in await admin.describe_topics(names)
+        }
+    finally:
+        await admin.close()
+    counts = {
+        name: len(found[name]["partitions"])
+        for name in names
+        if name in found and found[name]["error_code"] == 0
+    }
+    problems = []
+    most = max(counts.values(), default=0)
+    for name in names:
+        code = found.get(name, {}).get("error_code", 3)
+        if code:
+            what = "missing; create it, or run `tierline topics create`" if code == 3 else ""
+            problems.append(TopicProblem(name, what or _in_words(for_code(code))))
+        elif counts[name] != most:
+            problems.append(
+                TopicProblem(
+                    name,
+                    f"has {counts[name]} partitions, others have {most}; all must have the same "
+                    f"number, because a request keeps its partition over every hop",
+                )
+            )
+    return problems
+
+
+async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopic]) -> list[TopicProblem]:
+    try:
+        answer = await admin.create_topics(list(wanted))
+    except KafkaError as error:
+        return [TopicProblem(topic.name, _in_words(type(error))) for topic in wanted]
+    problems = []
+    for name, code, *_ in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            problems.append(TopicProblem(name, f"could not be created: {_in_words(error)}"))
+    return problems
+
+
+def _in_words(error: type[Exception]) -> str:
+    if error in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
+        return "this user has no right to it; ask the cluster's owner for an ACL"
+    return error.__name__.removesuffix("Error")
+
+
+async def broker_version(clients: Clients) -> str:
+    """How many brokers answer; the protocol does not tell their release."""
+    admin = clients.admin()
+    await admin.start()
+    try:
+        cluster = await admin.describe_cluster()
+    finally:
+        await admin.close()
+    count = len(cluster["brokers"])
+    return f"{count} broker{'s' if count != 1 else ''}"

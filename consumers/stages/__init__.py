@@ -1,0 +1,1 @@
+"""The stages: what each does with one record."""

@@ -1,0 +1,98 @@
+"""Dead letters: the one way in which a stage gives up on a record."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from consumers.runtime.records import Record
+from schemas.attempt import Attempt
+from schemas.codec import Outgoing, dead_letter_headers
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.escalation import Assignment, Escalation
+from schemas.reasons import Reason
+from schemas.topics import Topics
+
+__all__ = ["of_envelope", "of_record", "of_unreadable"]
+
+
+def of_record(
+    record: Record,
+    topics: Topics,
+    reason: Reason,
+    detail: str,
+    *,
+    stage: str,
+    now: datetime,
+    request_id: str | None = None,
+) -> Outgoing:
+    """A dead letter for a record that could not be read: its own bytes, its own place."""
+    letter = DeadLetter(
+        request_id=request_id,
+        reason=reason,
+        detail=detail,
+        stage=stage,
+        source=Pointer(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+        ),
+        failed_at=now,
+    )
+    headers = dead_letter_headers(letter, record.headers)
+    return Outgoing(topics.dead_letters, record.key, record.value, headers)
+
+
+def of_envelope(
+    envelope: Assignment | Escalation,
+    raw: bytes,
+    record: Record,
+    topics: Topics,
+    reason: Reason,
+    detail: str,
+    *,
+    stage: str,
+    now: datetime,
+    tenant: str = "default",
+    attempts: Sequence[Attempt] | None = None,
+) -> Outgoing:
+    """A dead letter for a request that was routed: the producer's bytes and the whole history."""
+    origin = envelope.origin
+    letter = DeadLetter(
+        request_id=envelope.id,
+        generation=envelope.generation,
+        tenant=tenant,
+        task=envelope.task,
+        reason=reason,
+        detail=detail,
+        stage=stage,
+        source=Pointer(
+            topic=origin.topic,
+            partition=origin.partition,
+            offset=origin.offset,
+            timestamp_ms=int(origin.appended_at.timestamp() * 1000),
+        ),
+        failed_at=now,
+        deadline=envelope.deadline,
+        policy_version=envelope.routes[-1].policy_version if envelope.routes else None,
+        path=tuple(str(taken.tier) for taken in envelope.routes),
+        attempts=tuple(envelope.attempts if attempts is None else attempts),
+    )
+    headers = dead_letter_headers(letter, record.headers)
+    return Outgoing(topics.dead_letters, record.key, raw, headers)
+
+
+def of_unreadable(
+    topic: str, partition: int, offset: int, topics: Topics, *, stage: str, now: datetime
+) -> Outgoing:
+    """A pointer to a record that the client library cannot hand out at all."""
+    letter = DeadLetter(
+        request_id=None,
+        reason=Reason.UNREADABLE_RECORD,
+        detail="the record is still at its place in the topic; read it with another client",
+        stage=stage,
+        source=Pointer(topic=topic, partition=partition, offset=offset),
+        failed_at=now,
+    )
+    # Kafka takes no record without key and value from us, so the pointer is also the key.
+    key = str(letter.source).encode()
+    return Outgoing(topics.dead_letters, key, None, dead_letter_headers(letter, ()))

@@ -1,0 +1,144 @@
+"""ROUTE: reads intake and escalations, decides, and writes assignments or dead letters."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+import structlog
+
+from consumers.runtime.records import Record, appended_at
+from consumers.stages import letters
+from router.escalation import climb
+from router.policy.table import Policy
+from router.routing import GiveUp, Route, route, task_of
+from schemas.codec import Outgoing, close_envelope, dump_envelope, passed_on, read_envelope, text_headers
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Escalation, RouteTaken
+from schemas.intake import read_request
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.topics import Topics
+
+__all__ = ["Router"]
+
+STAGE = "route"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """The route stage's decision for one record. Does no I/O; the runtime writes what it returns."""
+
+    policy: Policy
+    topics: Topics
+    clock: Callable[[], datetime]
+
+    def decide(self, record: Record) -> Sequence[Outgoing]:
+        """What a record leads to: one assignment or one dead letter, whatever the record holds."""
+        now = self.clock()
+        try:
+            if record.topic == self.topics.escalations:
+                return [self._escalated(record, now)]
+            return [self._accepted(record, now)]
+        except ContractError as error:
+            why, detail = error.reason, error.detail
+        except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
+            _log.exception("route failed", partition=record.partition, offset=record.offset)
+            why, detail = Reason.INTERNAL_ERROR, type(error).__name__
+        return [letters.of_record(record, self.topics, why, detail, stage=STAGE, now=now)]
+
+    def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
+        """What stands in for a record that cannot even be fetched."""
+        now = self.clock()
+        return [
+            letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)
+        ]
+
+    def _accepted(self, record: Record, now: datetime) -> Outgoing:
+        fallback = f"{record.topic}-{record.partition}-{record.offset}"
+        request = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
+        accepted_at = appended_at(record, now)
+        decided = route(request, self.policy, now, accepted_at=accepted_at)
+        if isinstance(decided, GiveUp):
+            return self._gave_up(record, request, decided, now)
+
+        # The fields of an Assignment, written by hand: this line runs for every request, and
+        # building and dumping the models costs more than routing does. A test reads it back.
+        fields = {
+            "id": request.id,
+            "generation": 1,
+            "task": decided.task,
+            "origin": {
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "appended_at": accepted_at,
+            },
+            "deadline": decided.deadline,
+            "attempts_left": self.policy.limits.attempts,
+            "routes": [_written(decided, now)],
+            "attempts": (),
+        }
+        value = close_envelope(orjson.dumps(fields), record.value or b"")
+        key = record.key or (request.conversation_id or request.id).encode()
+        return Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))
+
+    def _escalated(self, record: Record, now: datetime) -> Outgoing:
+        escalation, raw = read_envelope(Escalation, record.value)
+        request = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
+        decided = climb(escalation, request, self.policy, now)
+        if isinstance(decided, GiveUp):
+            return letters.of_envelope(
+                escalation,
+                raw,
+                record,
+                self.topics,
+                decided.reason,
+                decided.detail,
+                stage=STAGE,
+                now=now,
+                tenant=request.tenant,
+            )
+
+        assignment = Assignment(
+            id=escalation.id,
+            generation=escalation.generation,
+            task=decided.task or task_of(request, self.policy, escalation.classification),
+            origin=escalation.origin,
+            deadline=decided.deadline,
+            attempts_left=escalation.attempts_left,
+            classification=escalation.classification,
+            routes=[*escalation.routes, RouteTaken.model_validate(_written(decided, now))],
+            attempts=escalation.attempts,
+        )
+        value = dump_envelope(assignment, raw)
+        return Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
+
+    def _gave_up(
+        self, record: Record, request: Request, decided: GiveUp, now: datetime
+    ) -> Outgoing:
+        return letters.of_record(
+            record,
+            self.topics,
+            decided.reason,
+            decided.detail,
+            stage=STAGE,
+            now=now,
+            request_id=request.id,
+        )
+
+
+def _written(decided: Route, now: datetime) -> dict[str, object]:
+    return {
+        "tier": decided.tier,
+        "step": decided.step,
+        "rule": decided.rule,
+        "reason": decided.reason,
+        "code": decided.code,
+        "policy_version": decided.policy_version,
+        "routed_at": now,
+    }
+
+

@@ -1,0 +1,267 @@
+"""WORK: reads one tier's topic, calls models, judges their replies, and answers or hands back."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from consumers.runtime.pool import Rest
+from consumers.runtime.records import Record
+from consumers.stages import letters
+from router.answering import attempt_of, result_of
+from router.escalation import Answer, CallModel, Escalate, NextStep, next_step
+from router.judging import OutputContract, judge, output_contract
+from router.policy.table import Model, Policy
+from router.prompts import Prompts, Rendered, chat_body
+from router.reply import CallFailure, Reply
+from router.routing import GiveUp
+from schemas.attempt import Attempt, LedgerEntry
+from schemas.base import Tier
+from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Classification, Escalation
+from schemas.intake import read_request
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.topics import Topics
+
+__all__ = ["CallModels", "Job", "Worker"]
+
+_log = structlog.get_logger(__name__)
+#: What fits into the topic with room for the headers.
+_LARGEST_VALUE = (4 << 20) - (64 << 10)
+
+
+class CallModels(Protocol):
+    """Calls a model once, and never raises for what the provider does."""
+
+    def call(
+        self,
+        provider: str,
+        body: dict[str, Any],
+        *,
+        attempt_id: str,
+        request_id: str,
+        timeout: timedelta,
+    ) -> Awaitable[Reply | CallFailure]:
+        """The reply, or why there is none."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One assignment on its way through the tier."""
+
+    assignment: Assignment
+    request: Request
+    raw: bytes
+    contract: OutputContract
+    rendered: Rendered
+    attempts: list[Attempt] = field(default_factory=list)
+    #: The reply of the last attempt.
+    reply: Reply | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """The work of one tier's pool."""
+
+    tier: Tier
+    policy: Policy
+    prompts: Prompts
+    providers: CallModels
+    topics: Topics
+    clock: Callable[[], datetime]
+
+    @property
+    def stage(self) -> str:
+        """The stage's name, which is also its group's."""
+        return f"work.{self.tier}"
+
+    async def handle(self, record: Record, rest: Rest) -> Sequence[Outgoing]:
+        """Bring one assignment to its end in this tier: a result, an escalation or a dead letter.
+
+        Beside it stands one ledger line per call.
+        """
+        began = time.monotonic()
+        try:
+            job = self.open(record)
+            step = await self.run(job, rest)
+            return [*self._ledger(job), self._outcome(job, step, record, began)]
+        except ContractError as error:
+            why, detail = error.reason, error.detail
+        except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
+            _log.exception("work failed", partition=record.partition, offset=record.offset)
+            why, detail = Reason.INTERNAL_ERROR, type(error).__name__
+        now = self.clock()
+        return [letters.of_record(record, self.topics, why, detail, stage=self.stage, now=now)]
+
+    def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
+        """What stands in for a record that cannot even be fetched."""
+        now, stage = self.clock(), self.stage
+        return [letters.of_unreadable(topic, partition, offset, self.topics, stage=stage, now=now)]
+
+    def open(self, record: Record) -> Job:
+        """Read an assignment and render its prompt. Raises ContractError."""
+        assignment, raw = read_envelope(Assignment, record.value)
+        request = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
+        return self.prepare(assignment, request, raw)
+
+    def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> Job:
+        """Render an assignment's prompt. Raises ContractError."""
+        step, task = assignment.route.step, assignment.task
+        contract = output_contract(request, self.policy, task, step)
+        triggers = {name: row.trigger for name, row in self.policy.tasks.items()}
+        name = "classify" if step == "classify" else task or ""
+        rendered = self.prompts.render(name, self.tier, request, contract, triggers=triggers)
+        return Job(assignment, request, raw, contract, rendered)
+
+    async def run(self, job: Job, rest: Rest) -> NextStep:
+        """Call models until nothing is left to call in this tier."""
+        while True:
+            step = next_step(
+                job.assignment,
+                job.attempts,
+                self.policy,
+                self.clock(),
+                retry_after=job.retry_after,
+            )
+            if not isinstance(step, CallModel):
+                return step
+            if step.wait:
+                # Full jitter, but never earlier than a provider has asked for.
+                share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
+                await rest(step.wait.total_seconds() * share)
+            if self.clock() >= job.assignment.deadline:
+                deadline = job.assignment.deadline.isoformat()
+                return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
+            await self._attempt(job, step.model)
+
+    async def _attempt(self, job: Job, name: str) -> None:
+        """Call one model once, judge the reply, and note the attempt."""
+        model = self.policy.models[name]
+        no = len(job.assignment.attempts) + len(job.attempts) + 1
+        attempt_id = f"{job.assignment.id}.{job.assignment.generation}.{no}"
+        started_at = self.clock()
+        left = job.assignment.deadline - started_at
+        began = time.monotonic()
+        outcome = await self.providers.call(
+            model.provider,
+            chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model)),
+            attempt_id=attempt_id,
+            request_id=job.assignment.id,
+            timeout=min(self.policy.limits.call_timeout, left),
+        )
+        duration_ms = (time.monotonic() - began) * 1000
+        verdict = None
+        if isinstance(outcome, Reply):
+            row = self.policy.tasks.get(job.assignment.task or "")
+            checks = row.checks if row else ("cut_off", "empty", "refusal", "schema", "confidence")
+            accept = self.policy.accept_at(self.tier, job.assignment.task)
+            verdict = judge(outcome, job.contract, accept, checks)
+        job.reply = outcome if isinstance(outcome, Reply) else None
+        job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
+        job.attempts.append(
+            attempt_of(
+                job.assignment,
+                outcome,
+                verdict,
+                attempt_id=attempt_id,
+                attempt_no=no,
+                model_name=name,
+                model=model,
+                prompt_version=job.rendered.version,
+                started_at=started_at,
+                duration_ms=duration_ms,
+            )
+        )
+
+    def _most_tokens(self, job: Job, model: Model) -> int:
+        row = self.policy.tasks.get(job.assignment.task or "")
+        wanted = row.max_output_tokens if row else None
+        return min(wanted or model.max_output_tokens, model.max_output_tokens)
+
+    def _outcome(self, job: Job, step: NextStep, record: Record, began: float) -> Outgoing:
+        now, assignment = self.clock(), job.assignment
+        if isinstance(step, Answer) and job.reply is not None:
+            own_ms = (time.monotonic() - began) * 1000 - sum(a.duration_ms for a in job.attempts)
+            result = result_of(
+                assignment, job.request, job.attempts, job.reply, now=now, own_ms=max(own_ms, 0.0)
+            )
+            value = dump(result)
+            if len(value) <= _LARGEST_VALUE:
+                return Outgoing(self.topics.results, record.key, value, passed_on(record.headers))
+            step = GiveUp(Reason.RESULT_TOO_LARGE, f"{len(value)} bytes; {_LARGEST_VALUE} fit")
+        if isinstance(step, Escalate):
+            escalation = self.escalation_of(job, step)
+            value = dump_envelope(escalation, job.raw)
+            return Outgoing(self.topics.escalations, record.key, value, passed_on(record.headers))
+
+        gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
+        return letters.of_envelope(
+            assignment,
+            job.raw,
+            record,
+            self.topics,
+            gave_up.reason,
+            gave_up.detail,
+            stage=self.stage,
+            now=now,
+            tenant=job.request.tenant,
+            attempts=[*assignment.attempts, *job.attempts],
+        )
+
+    def escalation_of(self, job: Job, step: Escalate) -> Escalation:
+        """The escalation that hands a job back to route."""
+        assignment = job.assignment
+        classification = assignment.classification
+        if step.reason is Reason.CLASSIFIED:
+            verdict = job.attempts[-1].verdict
+            found = dict(verdict.output or {}) if verdict else {}
+            classification = Classification.model_validate(
+                {name: found.get(name) for name in ("task", "ambiguity", "complexity")}
+            )
+        return Escalation(
+            id=assignment.id,
+            generation=assignment.generation,
+            task=assignment.task,
+            origin=assignment.origin,
+            deadline=assignment.deadline,
+            attempts_left=max(assignment.attempts_left - len(job.attempts), 0),
+            classification=classification,
+            routes=assignment.routes,
+            attempts=[*assignment.attempts, *job.attempts],
+            reason=step.reason,
+            detail=step.detail,
+        )
+
+    def _ledger(self, job: Job) -> list[Outgoing]:
+        request, assignment = job.request, job.assignment
+        key = assignment.id.encode()
+        entries = (
+            LedgerEntry(
+                request_id=assignment.id,
+                generation=assignment.generation,
+                task=assignment.task,
+                tenant=request.tenant,
+                plan=request.plan,
+                user=request.user,
+                workflow=request.workflow,
+                attempt=attempt,
+            )
+            for attempt in job.attempts
+        )
+        # The ledger counts; what was said stays with the result and the dead letter.
+        hidden = {"attempt": {"reply": True, "verdict": {"output": True}}}
+        return [
+            Outgoing(
+                self.topics.attempts,
+                key,
+                entry.model_dump_json(exclude_none=True, exclude=hidden).encode(),
+            )
+            for entry in entries
+        ]

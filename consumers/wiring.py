@@ -1,0 +1,128 @@
+"""How everything is joined: plain construction, top to bottom."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from consumers import clock
+from consumers.providers import Providers, ProviderSettings
+from consumers.runtime.clients import Clients
+from consumers.runtime.pool import Pool
+from consumers.runtime.stage import Inline, Stage
+from consumers.settings import Settings
+from consumers.stages.route import Router
+from consumers.stages.work import Worker
+from router.policy.load import load_policy
+from router.policy.table import Policy
+from router.prompts import Prompts
+from schemas.base import Tier
+
+__all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "running_stages"]
+
+_CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
+_SHIPPED = Path(__file__).resolve().parent / "_deploy"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What people wrote: the policy and the prompts."""
+
+    policy: Policy
+    prompts: Prompts
+
+
+def policy_file(settings: Settings) -> Path:
+    """The policy to use: as set, else here, else as shipped."""
+    return settings.policy or _first(Path("deploy/policy"), "policy") / "routing.yaml"
+
+
+def prompts_folder(settings: Settings) -> Path:
+    """The prompts to use: as set, else here, else as shipped."""
+    return settings.prompts or _first(Path("deploy/prompts"), "prompts")
+
+
+def load_rules(settings: Settings) -> Rules:
+    """Read policy and prompts. Raises PolicyError, PromptError or OSError."""
+    file, folder = policy_file(settings), prompts_folder(settings)
+    policy = load_policy(file.read_text(encoding="utf-8"), str(file))
+    texts = {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return Rules(policy, Prompts.load(texts))
+
+
+@contextlib.asynccontextmanager
+async def running_stages(
+    settings: Settings,
+    rules: Rules,
+    providers: Mapping[str, ProviderSettings],
+    *,
+    route: bool = True,
+    tiers: Collection[Tier] = tuple(Tier),
+) -> AsyncIterator[Sequence[Stage]]:
+    """Run stages in this process until the context closes, then drain them.
+
+    The context opens when every stage has its partitions.
+    """
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    stop = asyncio.Event()
+    stages: list[Stage] = []
+    async with contextlib.AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        if route:
+            router = Router(rules.policy, topics, clock.now)
+            stages.append(
+                Stage(
+                    "route",
+                    (topics.intake, topics.escalations),
+                    clients,
+                    Inline(router.decide),
+                    lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
+                )
+            )
+        served = [tier for tier in tiers if tier in rules.policy.tiers]
+        if served:
+            caller = await stack.enter_async_context(Providers(providers))
+            for tier in served:
+                worker = Worker(tier, rules.policy, rules.prompts, caller, topics, clock.now)
+                pool = await stack.enter_async_context(
+                    Pool(worker.handle, width=settings.worker.width).open()
+                )
+                stages.append(_work_stage(worker, pool, clients, settings))
+        running = [tasks.create_task(stage.run(stop)) for stage in stages]
+        ready = tasks.create_task(_all_ready(stages))
+        # A stage that fails before it is ready must not leave us waiting for it.
+        await asyncio.wait([ready, *running], return_when=asyncio.FIRST_COMPLETED)
+        try:
+            yield stages
+        finally:
+            ready.cancel()
+            stop.set()
+            await asyncio.wait(running)
+
+
+def _work_stage(worker: Worker, pool: Pool, clients: Clients, settings: Settings) -> Stage:
+    stage = Stage(
+        worker.stage,
+        (worker.topics.tier(worker.tier),),
+        clients,
+        pool,
+        lambda tp, offset: worker.unreadable(tp.topic, tp.partition, offset),
+        revoke_grace=settings.worker.revoke_grace.total_seconds(),
+        drain_for=settings.worker.drain_for.total_seconds(),
+    )
+    pool.on_free = stage.wake
+    return stage
+
+
+async def _all_ready(stages: Sequence[Stage]) -> None:
+    for stage in stages:
+        await stage.ready.wait()
+
+
+def _first(here: Path, name: str) -> Path:
+    return next((path for path in (here, _CHECKOUT / name) if path.is_dir()), _SHIPPED / name)

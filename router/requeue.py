@@ -1,0 +1,43 @@
+"""Requeueing: a person sends a dead letter through again, as often as the policy allows."""
+
+from datetime import UTC, datetime
+
+from router.policy.table import Policy
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ContractError
+from schemas.escalation import Escalation, Origin
+from schemas.reasons import Reason
+
+__all__ = ["requeued"]
+
+
+def requeued(letter: DeadLetter, policy: Policy, deadline: datetime) -> Escalation:
+    """The escalation that starts the request's next generation, with the history it has.
+
+    It gets a fresh allowance of attempts: a person asked for them. Raises ContractError when the
+    request has no id, or was requeued as often as the policy allows.
+    """
+    if letter.request_id is None:
+        detail = "the record was never readable; mend it and publish it to intake"
+        raise ContractError(Reason.UNREADABLE_RECORD, detail)
+    if letter.generation > policy.limits.requeues:
+        detail = f"generation {letter.generation}; {policy.limits.requeues} requeues are allowed"
+        raise ContractError(Reason.REQUEUE_LIMIT, detail)
+
+    source = letter.source
+    return Escalation(
+        id=letter.request_id,
+        generation=letter.generation + 1,
+        task=letter.task,
+        origin=Origin(
+            topic=source.topic,
+            partition=source.partition,
+            offset=source.offset,
+            appended_at=datetime.fromtimestamp(max(source.timestamp_ms, 0) / 1000, UTC),
+        ),
+        deadline=deadline,
+        attempts_left=policy.limits.attempts,
+        routes=[],
+        attempts=list(letter.attempts),
+        reason=Reason.REQUEUED,
+    )
