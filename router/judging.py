@@ -1,7 +1,7 @@
 """Judging: is this reply an answer we can defend?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,9 @@ from schemas.verdict import CheckResult, Verdict
 
 __all__ = ["OutputContract", "judge", "output_contract"]
 
+#: A pattern that needs more steps than these on one string counts as not matched.
+_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000)
+
 
 @dataclass(frozen=True, slots=True)
 class OutputContract:
@@ -30,41 +33,45 @@ class OutputContract:
     #: None for plain text.
     schema: Mapping[str, Any] | None
     validator: jsonschema_rs.Validator | None
-
-    @property
-    def has_confidence(self) -> bool:
-        """True when the format asks the model how sure it is."""
-        return self.schema is not None and "confidence" in self.schema.get("properties", {})
+    #: True when the format asks the model how sure it is: a number named `confidence`.
+    has_confidence: bool = False
+    #: True when the producer offered tools, so that calling one is an answer.
+    has_tools: bool = False
 
 
 def output_contract(
     request: Request, policy: Policy, task: str | None, step: Step
 ) -> OutputContract:
-    """The format of a step's answer: the request's own, else the task's.
+    """The format of a step's answer: the request's own, else its chat body's, else the task's.
 
     Raises ContractError when the request brings a schema that cannot be used.
     """
     if step == "classify":
         return _compiled("classify", orjson.dumps(_classify_schema(policy)))
-    wanted = request.output_format
-    if wanted == "text":
-        return OutputContract("text", None, None)
+    extra = request.input.model_extra or {}
+    has_tools = bool(extra.get("tools") or extra.get("functions"))
+    wanted = request.output_format or _response_format(extra.get("response_format"))
     if isinstance(wanted, dict):
         try:
-            return _compiled("own", orjson.dumps(wanted))
-        except (ValueError, jsonschema_rs.ValidationError):
+            contract = _compiled("own", orjson.dumps(wanted))
+        except (ValueError, TypeError, jsonschema_rs.ValidationError):
             detail = "output_format: a JSON Schema that is whole in itself was expected"
             raise ContractError(Reason.INVALID_FIELD, detail) from None
-    name = policy.tasks[task].format if task in policy.tasks else "answer"
-    schema = policy.formats.get(name)
-    return OutputContract("text", None, None) if schema is None else _compiled(name, orjson.dumps(schema))
+    else:
+        name = wanted or (policy.tasks[task].format if task in policy.tasks else "answer")
+        schema = {"type": "object"} if wanted == "json" else policy.formats.get(name)
+        if wanted == "text" or schema is None:
+            contract = OutputContract("text", None, None)
+        else:
+            contract = _compiled(name, orjson.dumps(schema))
+    return replace(contract, has_tools=True) if has_tools else contract
 
 
-def judge(
-    reply: Reply, contract: OutputContract, accept: float, checks: Sequence[str]
-) -> Verdict:
+def judge(reply: Reply, contract: OutputContract, accept: float, checks: Sequence[str]) -> Verdict:
     """Run every check that the task names. The first that fails is the reason."""
-    output = _normalised(reply, contract)
+    # A tool call counts only where tools were offered, or a model could skip every check with one.
+    calls_tools = contract.has_tools and bool(reply.tool_calls)
+    output = {"tool_calls": reply.tool_calls} if calls_tools else _normalised(reply, contract)
     confidence = _confidence(output)
     judged = Judged(
         reply=reply,
@@ -72,6 +79,7 @@ def judge(
         validator=contract.validator,
         confidence=confidence,
         accept=accept if contract.has_confidence else None,
+        calls_tools=calls_tools,
     )
     results = []
     for name in checks:
@@ -86,6 +94,8 @@ def judge(
             )
         )
     passed = all(result.passed for result in results)
+    if passed and output is None:  # the task does without the schema check
+        output = normalise_text(reply.text)
     return Verdict(
         outcome="accepted" if passed else "rejected",
         checks=results,
@@ -110,6 +120,19 @@ def _confidence(output: Mapping[str, Any] | None) -> float | None:
     return float(stated) if 0 <= stated <= 1 else None
 
 
+def _response_format(value: Any) -> str | dict[str, Any] | None:
+    """The format that an OpenAI chat body asks for; None when it says nothing we know."""
+    match value:
+        case {"type": "text"}:
+            return "text"
+        case {"type": "json_object"}:
+            return "json"
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+        case _:
+            return None
+
+
 def _classify_schema(policy: Policy) -> dict[str, Any]:
     """The classify format with the policy's own tasks as the only ones to choose from."""
     schema = policy.formats["classify"]
@@ -121,5 +144,12 @@ def _classify_schema(policy: Policy) -> dict[str, Any]:
 def _compiled(name: str, schema: bytes) -> OutputContract:
     """Compiling costs more than a hundred validations."""
     parsed = orjson.loads(schema)
-    validator = jsonschema_rs.validator_for(parsed, retriever=refuse_remote)
-    return OutputContract(name, parsed, validator)
+    validator = jsonschema_rs.validator_for(
+        parsed, retriever=refuse_remote, pattern_options=_PATTERNS
+    )
+    match parsed:
+        case {"properties": {"confidence": {"type": kind}}}:
+            has_confidence = kind == "number" or (isinstance(kind, list) and "number" in kind)
+        case _:
+            has_confidence = False
+    return OutputContract(name, parsed, validator, has_confidence)

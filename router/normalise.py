@@ -1,5 +1,6 @@
 """Normalising: from what a model wrote to the object it meant, or nothing."""
 
+import json
 import re
 from collections.abc import Mapping
 from json import JSONDecodeError, JSONDecoder
@@ -12,6 +13,8 @@ __all__ = ["in_order", "normalise_json", "normalise_text"]
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n?(.*?)```", re.DOTALL)
 _PROBE = JSONDecoder()
+#: Only text that matches can hold half a character, which no UTF-8 text can carry on.
+_MAY_BE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 #: More starts than this, and the text is no answer with an object in it.
 _MOST_STARTS = 20
 
@@ -25,7 +28,8 @@ def normalise_json(text: str) -> dict[str, Any] | None:
     text = text.strip().lstrip("\ufeff")
     for candidate in (text, *(match[1].strip() for match in _FENCE.finditer(text))):
         if candidate.startswith("{") and candidate.endswith("}"):
-            return _strict(candidate)
+            if (found := _strict(candidate)) is not None:
+                return found
     return _embedded(text)
 
 
@@ -44,7 +48,9 @@ def in_order(output: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, 
 def _strict(text: str) -> dict[str, Any] | None:
     try:
         found = parse_json(text.encode("utf-8", "replace"))
-    except ContractError:
+        if _MAY_BE_HALF.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ContractError, UnicodeEncodeError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -57,8 +63,12 @@ def _embedded(text: str) -> dict[str, Any] | None:
             return None
         try:
             _, end = _PROBE.raw_decode(text, start)
-        except (JSONDecodeError, RecursionError):
+        except JSONDecodeError as error:
+            if error.pos >= len(text) or error.msg.startswith("Unterminated"):
+                return None  # cut off: what is inside is a part of the answer, not the answer
             start = text.find("{", start + 1)
             continue
+        except (RecursionError, ValueError):
+            return None
         return _strict(text[start:end])
     return None

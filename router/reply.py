@@ -1,6 +1,6 @@
 """The reply: what a model answered, mapped from the provider's wire format."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from schemas.reasons import Reason
@@ -25,6 +25,15 @@ class Reply:
     served_model: str | None = None
     http_status: int = 200
 
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The tool calls of the first choice, as the model made them."""
+        match self.body:
+            case {"choices": [{"message": {"tool_calls": [*calls]}}, *_]}:
+                return [call for call in calls if isinstance(call, dict)]
+            case _:
+                return []
+
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
@@ -36,7 +45,7 @@ class CallFailure:
     #: Seconds the provider asked us to wait.
     retry_after: float | None = None
     #: What the provider may have billed all the same.
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def is_unsent(self) -> bool:

@@ -1,12 +1,12 @@
 """The checks every task starts with: whole, not empty, not a refusal, in format, sure enough."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
 
+from router.checks.refusals import opens_like_a_refusal
 from router.reply import Reply
 from schemas.reasons import Reason
 
@@ -26,6 +26,8 @@ class Judged:
     confidence: float | None
     #: The least confidence to accept; None where the format has no such field.
     accept: float | None
+    #: The reply calls tools that the producer offered, instead of saying something.
+    calls_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,20 @@ class Check:
     run: Callable[[Judged], str | None]
 
 
-#: How models refuse. Matched at the start of an answer only: a quoted apology is no refusal.
-_REFUSES = re.compile(
-    r"\W*(?:i(?:'|’)?m sorry|i am sorry|sorry|i apologi[sz]e|unfortunately)?\W*(?:but)?\W*(?:as an ai[^.,]*,)?"
-    r"\W*i(?:'m| am)?\s*(?:can(?:'|’)?t|cannot|can not|won(?:'|’)?t|unable to|not able to|not allowed to)"
-    r"\s+(?:help|assist|comply|do that|provide|answer|discuss|fulfil)",
-    re.IGNORECASE,
-)
-
-
 def _cut_off(judged: Judged) -> str | None:
     is_cut = judged.reply.finish_reason == "length"
     return "the model stopped at its output limit" if is_cut else None
 
 
 def _empty(judged: Judged) -> str | None:
-    is_answered = judged.reply.text.strip() or judged.reply.refusal
-    if is_answered or judged.reply.finish_reason == "tool_calls":
+    if judged.calls_tools or judged.reply.refusal:
         return None
-    return "the reply holds no text"
+    if not judged.reply.text.strip():
+        return "the reply holds no text"
+    answer = (judged.output or {}).get("answer", "-")
+    if isinstance(answer, str) and not answer.strip():
+        return "the field answer holds no text"
+    return None
 
 
 def _refusal(judged: Judged) -> str | None:
@@ -68,23 +65,25 @@ def _refusal(judged: Judged) -> str | None:
         return "the provider's content filter stopped the reply"
     answer = (judged.output or {}).get("answer")
     text = answer if isinstance(answer, str) else judged.reply.text
-    return "the reply begins like a refusal" if _REFUSES.match(text) else None
+    return "the reply begins like a refusal" if opens_like_a_refusal(text) else None
 
 
 def _schema(judged: Judged) -> str | None:
-    if judged.validator is None or judged.reply.finish_reason == "tool_calls":
+    if judged.validator is None or judged.calls_tools:
         return None
     if judged.output is None:
-        return "no JSON object was found in the reply"
+        return "no JSON object that reads one way only was found in the reply"
     for error in judged.validator.iter_errors(judged.output):
-        where = ".".join(str(step) for step in error.instance_path) or "the object"
+        # The path in the schema, because the path in the reply may hold the model's own words.
         rule = "/".join(str(step) for step in error.schema_path)
-        return f"{where} breaks the format's rule {rule}"
+        if error.kind.name == "required":
+            rule = f"{rule}: {error.kind.property}"
+        return f"the object breaks the format's rule {rule}"
     return None
 
 
 def _confidence(judged: Judged) -> str | None:
-    if judged.accept is None or judged.reply.finish_reason == "tool_calls":
+    if judged.accept is None or judged.calls_tools:
         return None
     if judged.confidence is None:
         return f"no usable confidence; at least {judged.accept:g} was expected"
