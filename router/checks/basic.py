@@ -48,9 +48,11 @@ def _cut_off(judged: Judged) -> str | None:
 
 
 def _empty(judged: Judged) -> str | None:
-    if judged.calls_tools or judged.reply.refusal:
+    reply = judged.reply
+    # A refusal without text is a refusal, which tells more.
+    if judged.calls_tools or reply.refusal or reply.finish_reason == "content_filter":
         return None
-    if not judged.reply.text.strip():
+    if not reply.text.strip():
         return "the reply holds no text"
     answer = (judged.output or {}).get("answer", "-")
     if isinstance(answer, str) and not answer.strip():

@@ -1,0 +1,115 @@
+"""Money is exact: whole micro-dollars, rounded up once per call."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.policy.table import Price
+from router.pricing import cost_micros, estimate_tokens
+from schemas.usage import Usage
+
+TOKENS = st.integers(0, 2_000_000)
+DOLLARS = st.decimals(0, 500, places=6)
+USAGES = st.builds(
+    Usage,
+    input_tokens=TOKENS,
+    cache_read_tokens=TOKENS,
+    cache_write_tokens=TOKENS,
+    output_tokens=TOKENS,
+    reasoning_tokens=TOKENS,
+)
+
+
+def a_price(**fields) -> Price:
+    return Price(
+        **{"input": "1", "output": "4", "source": "a test", "as_of": "2026-01-01"} | fields
+    )
+
+
+PRICES = st.builds(
+    a_price,
+    input=DOLLARS,
+    output=DOLLARS,
+    cache_read=st.none() | DOLLARS,
+    cache_write=st.none() | DOLLARS,
+)
+
+
+@pytest.mark.parametrize(
+    ("usage", "price", "expected"),
+    [
+        pytest.param({}, {}, 0, id="no tokens cost nothing"),
+        pytest.param({"input_tokens": 1}, {}, 1, id="a dollar per million is a micro per token"),
+        pytest.param({"input_tokens": 1}, {"input": "0.1"}, 1, id="a part of a micro counts whole"),
+        pytest.param(
+            {"input_tokens": 15, "output_tokens": 15},
+            {"input": "0.1", "output": "0.1"},
+            3,
+            id="rounded up once for the call, not once per bucket",
+        ),
+        pytest.param({"cache_read_tokens": 10}, {}, 10, id="cached input costs what input costs"),
+        pytest.param(
+            {"cache_read_tokens": 10}, {"cache_read": "0.1"}, 1, id="unless it has its own price"
+        ),
+        pytest.param({"cache_write_tokens": 8}, {"cache_write": "1.25"}, 10, id="so has writing"),
+        pytest.param(
+            {"cache_read_tokens": 9}, {"cache_read": 0}, 0, id="a price of zero is a price"
+        ),
+        pytest.param({"reasoning_tokens": 2}, {}, 8, id="reasoning costs what output costs"),
+    ],
+)
+def test_cost(usage, price, expected):
+    assert cost_micros(Usage(**usage), a_price(**price)) == expected
+
+
+@given(USAGES, PRICES)
+def test_the_cost_is_the_exact_sum_rounded_up(usage, price):
+    """Checked against fractions, which never round."""
+    read = price.input if price.cache_read is None else price.cache_read
+    write = price.input if price.cache_write is None else price.cache_write
+    exact = (
+        usage.input_tokens * Fraction(price.input)
+        + usage.cache_read_tokens * Fraction(read)
+        + usage.cache_write_tokens * Fraction(write)
+        + usage.output_side * Fraction(price.output)
+    )
+
+    cost = cost_micros(usage, price)
+
+    assert cost >= 0
+    assert 0 <= cost - exact < 1
+
+
+@given(USAGES, USAGES, PRICES)
+def test_more_tokens_never_cost_less(usage, more, price):
+    assert cost_micros(usage + more, price) >= cost_micros(usage, price)
+
+
+@given(USAGES, PRICES, DOLLARS)
+def test_a_higher_price_never_costs_less(usage, price, more):
+    dearer = price.model_copy(update={"output": price.output + Decimal(more)})
+
+    assert cost_micros(usage, dearer) >= cost_micros(usage, price)
+
+
+@given(st.text(), st.text())
+def test_an_estimate_grows_with_the_text(first, second):
+    assert estimate_tokens(first) <= estimate_tokens(first + second) or not first.isascii()
+    assert (estimate_tokens(first) == 0) == (first == "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("", 0, id="nothing"),
+        pytest.param("four", 1, id="four letters are one token"),
+        pytest.param("fives", 2, id="rounded up"),
+        pytest.param("日本語", 3, id="a token per character where characters are large"),
+        pytest.param("\ud800", 1, id="half a character is counted, not refused"),
+    ],
+)
+def test_estimates(text, expected):
+    assert estimate_tokens(text) == expected
