@@ -60,7 +60,7 @@ class LedgerEntry(Contract):
 
     request_id: Identifier
     generation: int
-    task: str | None
+    task: str | None = None
     tenant: str
     plan: str | None = None
     user: str | None = None

@@ -49,7 +49,7 @@ class Classification(Contract):
 class _Envelope(Contract):
     id: Identifier
     generation: Annotated[int, Field(ge=1)] = 1
-    task: str | None
+    task: str | None = None
     origin: Origin
     deadline: Instant
     #: How many attempts the request may still use, over all tiers.

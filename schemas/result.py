@@ -73,7 +73,7 @@ class RouterInfo(Contract):
     prompt_version: str
     usage: Usage
     cost_micros: Micros
-    confidence: float | None
+    confidence: float | None = None
     checks: list[CheckResult]
     attempts: int
     latency: Latency
@@ -86,6 +86,6 @@ class Result(Contract):
 
     id: Identifier
     custom_id: str
-    response: Response | None
+    response: Response | None = None
     error: dict[str, Any] | None = None
     router: RouterInfo

@@ -102,7 +102,8 @@ def console() -> "Console":
     """The terminal."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    # A pipe has no width of its own; 80 columns would fold every cell.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def fail(message: str, code: int = FAILED) -> None:

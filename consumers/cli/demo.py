@@ -11,7 +11,7 @@ import typer
 from consumers.cli.common import FAILED, KafkaAddress, console, run
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
     from consumers.runtime.records import Record
     from router.policy.table import Policy
@@ -150,14 +150,15 @@ async def _until_interrupted() -> None:
     await stop.wait()
 
 
-def _picture(tally: _Tally) -> "Table":
+def _picture(tally: _Tally) -> "Group":
     """The flow, tier by tier, as it moves."""
+    from rich.console import Group
     from rich.table import Table
 
     from consumers.cli.journey import dollars
     from schemas.base import Tier
 
-    table = Table("tier", "calls", "answers", "spend", title=_bar(tally), title_justify="left")
+    table = Table("tier", "calls", "answers", "spend")
     for tier in Tier:
         table.add_row(
             tier,
@@ -168,7 +169,7 @@ def _picture(tally: _Tally) -> "Table":
     escalated = sum(n for code, n in tally.escalations.items() if code != "classified")
     table.add_row("escalated", "", str(escalated), "")
     table.add_row("to a person", "", str(tally.letters.total()), "")
-    return table
+    return Group(_bar(tally), table)
 
 
 def _bar(tally: _Tally) -> str:

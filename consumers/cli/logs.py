@@ -34,9 +34,9 @@ def configure_logs(*, is_debug: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(_RateLimit())
-    # The client library's own lines name keys and values at lower levels, and its warnings about
-    # transactions that wait for each other are its everyday work.
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # The client library names keys and values at lower levels, and reports as errors what it then
+    # mends by itself; what it cannot mend reaches our own log.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR if is_debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -47,7 +47,7 @@ def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json(rows)
         else:
-            print_table(rows, ("topic", "partitions", "offsets", "key", "written by", "holds"))
+            print_table(rows, ("topic", "partitions", "offsets", "written by", "holds"))
         return 0
 
     run(main)

@@ -9,21 +9,26 @@ from dataclasses import dataclass
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced
 
 from consumers.runtime.offsets import Completion, OffsetTracker
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 
-__all__ = ["Partition", "PartitionLostError"]
+__all__ = ["CommitError", "Partition", "PartitionLostError"]
 
 _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
 #: Two owners that both believe in themselves could fence each other for ever.
 _MAX_FENCINGS, _FENCING_WINDOW = 3, 60.0
+_MAX_FAILURES = 6
 
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
+
+
+class CommitError(Exception):
+    """Kafka is there and does not take what we write."""
 
 
 class PartitionLostError(Exception):
@@ -136,16 +141,23 @@ class Partition:
 
     async def _commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
         self._committing = completion
-        was_committed = False
-        while not was_committed:
-            if self._writer.is_doubtful:
-                was_committed = await self._recover(completion)
-                continue
+        failures = 0
+        while not (self._writer.is_doubtful and await self._recover(completion)):
             try:
                 await self._writer.commit(outgoing, completion)
-                was_committed = True
-            except Exception as error:  # noqa: BLE001  any error leaves the outcome unknown
+                break
+            except (KafkaError, TimeoutError, OSError) as error:  # the outcome is unknown
                 self._note(error)
+                failures += 1
+                if failures >= _MAX_FAILURES:
+                    # Kafka answered between these failures, so waiting would not mend them.
+                    msg = (
+                        f"{self.source.topic}-{self.source.partition}: {failures} commits in a row "
+                        f"failed, the last with {type(error).__name__}. Check the rights and the "
+                        f"size limits of the topics; nothing is lost, the records are read again."
+                    )
+                    raise CommitError(msg) from error
+                await asyncio.sleep(min(_FIRST_BACKOFF * 2**failures, _LONGEST_BACKOFF))
         self.committed, self._committing, self._is_troubled = completion, None, False
 
     async def _recover(self, completion: Completion) -> bool:
@@ -159,7 +171,7 @@ class Partition:
             try:
                 await self._writer.start()
                 found = await self._read(self.source)
-            except Exception as error:  # noqa: BLE001  Kafka may be away for any reason
+            except (KafkaError, TimeoutError, OSError) as error:  # Kafka is away
                 self._note(error)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF)

@@ -104,6 +104,20 @@ class TopicReader:
         return found
 
 
+async def _partitions(clients: Clients, topics: Sequence[str]) -> list[TopicPartition]:
+    admin = clients.admin()
+    await admin.start()
+    try:
+        described = await admin.describe_topics(list(topics))
+    finally:
+        await admin.close()
+    return [
+        TopicPartition(topic["topic"], partition["partition"])
+        for topic in described
+        for partition in topic["partitions"]
+    ]
+
+
 @contextlib.asynccontextmanager
 async def topic_reader(
     clients: Clients, topics: Sequence[str], *, since: datetime | None = None, at_end: bool = False
@@ -121,13 +135,7 @@ async def topic_reader(
                 await consumer.stop()
             raise
     try:
-        there = await consumer.topics()
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in topics
-            if topic in there
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
+        partitions = await _partitions(clients, topics)
         consumer.assign(partitions)
         if at_end and partitions:
             await consumer.seek_to_end(*partitions)

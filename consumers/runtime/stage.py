@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
-from consumers.runtime.partition import Partition, PartitionLostError
+from consumers.runtime.partition import CommitError, Partition, PartitionLostError
 from consumers.runtime.records import Record
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
@@ -271,6 +271,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 if partition.source in self._consumer.assignment():
                     # The group still says it is ours: begin again from what is committed now.
                     await self._own(partition.source)
+        except CommitError as error:
+            self._fail(error)
 
     async def _release(self, tp: TopicPartition) -> None:
         partition = self._partitions.pop(tp)

@@ -94,7 +94,7 @@ class PartitionWriter:
         for topic, records in groupby(sorted(outgoing, key=_BY_TOPIC), key=_BY_TOPIC):
             batch = producer.create_batch()
             for record in records:
-                fields = {"key": record.key, "value": record.value, "headers": record.headers}
+                fields = {"key": record.key, "value": record.value, "headers": list(record.headers)}
                 if batch.append(timestamp=None, **fields) is None:
                     queued.append(await producer.send_batch(batch, topic, partition=partition))
                     batch = producer.create_batch()
