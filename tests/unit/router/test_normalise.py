@@ -1,6 +1,7 @@
 """From what a model wrote to the object it meant, or to nothing, never to a guess."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -98,7 +99,7 @@ def test_no_text_is_too_strange(text):
 
 
 def test_fields_come_in_the_order_of_the_format():
-    schema = {"properties": {"answer": {}, "confidence": {}, "next_action": {}}}
+    schema: dict[str, Any] = {"properties": {"answer": {}, "confidence": {}, "next_action": {}}}
 
     ordered = in_order({"confidence": 1, "more": 2, "answer": "a"}, schema)
 

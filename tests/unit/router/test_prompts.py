@@ -8,6 +8,7 @@ from router.errors import PromptError
 from router.judging import OutputContract, output_contract
 from router.policy.load import load_policy
 from router.prompts import VARIABLES, Prompts, chat_body
+from schemas.attempt import Step
 from schemas.base import Tier
 from schemas.request import Request
 
@@ -332,7 +333,7 @@ class TestShipped:
         triggers = {name: task.trigger for name, task in policy.tasks.items()}
         for name in (*policy.tasks, "classify"):
             for tier in Tier:
-                step = "classify" if name == "classify" else "answer"
+                step: Step = "classify" if name == "classify" else "answer"
                 contract = output_contract(a_request(), policy, name, step)
                 prompt = prompts.render(name, tier, a_request(), contract, triggers=triggers)
                 lines = prompt.messages[0]["content"].splitlines()
