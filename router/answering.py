@@ -20,7 +20,7 @@ __all__ = ["attempt_of", "result_of"]
 _KEPT_REPLY = 64 * 1024
 
 
-def attempt_of(
+def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     assignment: Assignment,
     outcome: Reply | CallFailure,
     verdict: Verdict | None,
@@ -103,9 +103,7 @@ def result_of(
         latency=_latency(assignment, every, now, own_ms),
         output=verdict.output or {},
     )
-    response = Response(
-        status_code=reply.http_status, request_id=last.attempt_id, body=reply.body
-    )
+    response = Response(status_code=reply.http_status, request_id=last.attempt_id, body=reply.body)
     return Result(
         id=assignment.id,
         custom_id=request.custom_id or assignment.id,
@@ -149,7 +147,9 @@ def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Hop
 def _why(attempt: Attempt) -> str:
     if attempt.reason is None:
         return "passed every check"
-    return f"{attempt.reason.meaning}: {attempt.detail}" if attempt.detail else attempt.reason.meaning
+    return (
+        f"{attempt.reason.meaning}: {attempt.detail}" if attempt.detail else attempt.reason.meaning
+    )
 
 
 def _latency(

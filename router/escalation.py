@@ -51,7 +51,7 @@ class Escalate:
 NextStep = CallModel | Answer | Escalate | GiveUp
 
 
-def next_step(  # noqa: PLR0911  one return per outcome reads as the table it is
+def next_step(
     assignment: Assignment,
     attempts: Sequence[Attempt],
     policy: Policy,

@@ -214,7 +214,7 @@ def _matches(when: When, facts: _Facts) -> bool:
     )
 
 
-def _within(value: str | None, allowed: Iterable[str] | None) -> bool:
+def _within(value: str, allowed: Iterable[str] | None) -> bool:
     return allowed is None or value in allowed
 
 

@@ -11,6 +11,7 @@ __all__ = ["MAX_DEPTH", "parse_json"]
 
 MAX_DEPTH = 32
 
+
 def parse_json(value: bytes) -> Any:
     """Parse UTF-8 JSON.
 
@@ -78,9 +79,7 @@ def _depth(value: Any) -> int:
         if depth > MAX_DEPTH:
             break
         level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
+            child for item in level for child in (item.values() if isinstance(item, dict) else item)
         ]
     return depth
 

@@ -36,7 +36,7 @@ class Message(Contract):
 
 
 class ChatBody(Contract):
-    """An OpenAI chat body. What we do not read (tools, seed, stop, …) goes to the model as it is."""
+    """An OpenAI chat body. What we do not read (tools, seed, …) goes to the model as it is."""
 
     messages: list[Message] = Field(min_length=1)
 

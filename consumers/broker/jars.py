@@ -82,7 +82,7 @@ def _resolve(scratch: Path) -> list[Path]:
 
     try:
         return list(jgo.build(_ENDPOINT, cache_dir=scratch / "envs").all_jars)
-    except Exception as error:  # noqa: BLE001  whatever the resolver raises without a network
+    except Exception as error:
         msg = (
             f"Kafka's jars could not be fetched ({type(error).__name__}). They are needed once; "
             f"check the network, or give --kafka HOST:PORT"

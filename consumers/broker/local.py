@@ -128,10 +128,9 @@ def free_ports(port: int | None = None) -> tuple[int, int]:
     for candidate in random.SystemRandom().sample(range(19_000, 32_000), 400):
         if len(found) == 2:
             break
-        with socket.socket() as probe:
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", candidate))
-                found.append(candidate)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", candidate))
+            found.append(candidate)
     if len(found) < 2:
         msg = "no free port between 19000 and 32000 on 127.0.0.1"
         raise BrokerError(msg)

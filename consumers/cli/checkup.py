@@ -65,7 +65,11 @@ def _rules(settings: Settings) -> list[Finding]:
         entry = settings.providers.get(name)
         if entry is None:
             is_ours = name == "simulated"
-            detail = "started by `up`" if is_ours else f"set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
+            detail = (
+                "started by `up`"
+                if is_ours
+                else f"set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
+            )
             found.append(Finding(f"provider {name}", ok=is_ours, detail=detail))
             continue
         key = entry.api_key_env
@@ -76,11 +80,13 @@ def _rules(settings: Settings) -> list[Finding]:
 
 
 def _java() -> Finding:
-    from consumers.broker.errors import BrokerError  # noqa: PLC0415
-    from consumers.broker.java import find_java  # noqa: PLC0415
+    from consumers.broker.errors import BrokerError
+    from consumers.broker.java import find_java
 
     try:
         return Finding("Java for a broker of our own", ok=True, detail=str(find_java()))
     except BrokerError as error:
         # Only needed without a Kafka of one's own.
-        return Finding("Java for a broker of our own", ok=True, detail=f"not needed with --kafka; {error}")
+        return Finding(
+            "Java for a broker of our own", ok=True, detail=f"not needed with --kafka; {error}"
+        )

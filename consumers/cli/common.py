@@ -1,6 +1,7 @@
 """What commands share: options, where Kafka is, exit codes, tables and JSON."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -88,12 +89,11 @@ def _running_address() -> str | None:
 
 def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> None:
     """Run a command's coroutine, on uvloop where it is installed, and exit with its code."""
-    try:
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
         import uvloop
 
         factory = uvloop.new_event_loop
-    except ImportError:
-        factory = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         raise typer.Exit(runner.run(main()) or OK)
 

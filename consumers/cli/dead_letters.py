@@ -157,7 +157,9 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
     from consumers.runtime.reading import topic_reader
     from schemas.codec import read_dead_letter
 
-    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.dead_letters]) as reader:
+    async with topic_reader(
+        Clients(settings.kafka), [settings.kafka.topics.dead_letters]
+    ) as reader:
         return [(record, read_dead_letter(record.headers)) async for record in reader.until_end()]
 
 

@@ -121,7 +121,7 @@ def demo(
 
                 started = time.monotonic()
                 for number, line in enumerate(lines):
-                    await intake.publish(topics.intake, line, key=key_of(line, number))
+                    _ = await intake.publish(topics.intake, line, key=key_of(line, number))
                 with Live(_picture(tally), console=out, refresh_per_second=12) as live:
                     async for record in reader.follow(_LIMIT_SECONDS):
                         tally.take(record, topics, rules.policy, time.monotonic() - began)
@@ -184,7 +184,8 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
 
     out = console()
     spent = tally.spent.total()
-    published = f"{tally.total} published = {tally.results.total()} results + {tally.letters.total()} dead letters"
+    results, letters = tally.results.total(), tally.letters.total()
+    published = f"{tally.total} published = {results} results + {letters} dead letters"
     out.print(f"\n{published}, in {took:.1f} s", markup=False)
     if tally.done < tally.total:
         out.print(f"{tally.total - tally.done} have no outcome yet; the time is up", markup=False)
@@ -193,14 +194,14 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         for code, count in tally.escalations.most_common()
         if code != "classified"
     ]
-    letters = [
+    to_people = [
         {"to a person because": code, "requests": count}
         for code, count in tally.letters.most_common()
     ]
     if escalations:
         print_table(escalations, ("escalated because", "requests"))
-    if letters:
-        print_table(letters, ("to a person because", "requests"))
+    if to_people:
+        print_table(to_people, ("to a person because", "requests"))
     if tally.all_premium:
         premium = int(tally.all_premium)
         share = 100 * spent / premium
@@ -215,7 +216,11 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         out.print(f"intake to result: p50 {p50:.0f} ms, p95 {p95:.0f} ms", markup=False)
     out.print("\nNext:")
     if is_up:
-        hints = [f"tierline explain {tally.sample}", "tierline dead-letters list", "tierline results"]
+        hints = [
+            f"tierline explain {tally.sample}",
+            "tierline dead-letters list",
+            "tierline results",
+        ]
     else:
         hints = [
             'tierline try "I was charged twice for order 991"',

@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from consumers.cli.common import FAILED, AsJson, KafkaAddress, print_json, print_table, read_settings, run
+from consumers.cli.common import (
+    FAILED,
+    AsJson,
+    KafkaAddress,
+    print_json,
+    print_table,
+    read_settings,
+    run,
+)
 
 __all__ = ["explain"]
 

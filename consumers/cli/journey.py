@@ -81,18 +81,15 @@ class Journey:
         ]
         for result in self.results:
             info = result.router
-            words = (
-                f"{info.model} answered for {dollars(info.cost_micros)} in "
-                f"{info.latency.total_ms / 1000:.2f} s ({info.latency.model_ms / 1000:.2f} s in calls)"
-            )
+            total, calls = info.latency.total_ms / 1000, info.latency.model_ms / 1000
+            cost = dollars(info.cost_micros)
+            words = f"{info.model} answered for {cost} in {total:.2f} s ({calls:.2f} s in calls)"
             ends.append(Moment(None, "result", info.tier, words))
         return ends
 
     def _read(self, record: Record, topics: Topics, where: str) -> None:
         if record.topic == topics.intake:
-            request = read_request(
-                record.value, text_headers(record.headers), fallback_id=where
-            )
+            request = read_request(record.value, text_headers(record.headers), fallback_id=where)
             if request.id == self.request_id:
                 at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
                 self.accepted = Moment(at, "accepted", "", f"at {where}")
@@ -113,8 +110,11 @@ class Journey:
             if entry.request_id == self.request_id:
                 self.attempts.setdefault(entry.attempt.attempt_id, entry.attempt)
         else:
-            model = Escalation if record.topic == topics.escalations else Assignment
-            envelope, _ = read_envelope(model, record.value)
+            envelope: Assignment | Escalation
+            if record.topic == topics.escalations:
+                envelope, _ = read_envelope(Escalation, record.value)
+            else:
+                envelope, _ = read_envelope(Assignment, record.value)
             if envelope.id == self.request_id and len(envelope.routes) > len(self.routes):
                 self.routes, self.task = list(envelope.routes), envelope.task
 

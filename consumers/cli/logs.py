@@ -38,7 +38,9 @@ def configure_logs(*, is_debug: bool) -> None:
     # mends by itself; what it cannot mend reaches our own log.
     logging.getLogger("aiokafka").setLevel(logging.ERROR if is_debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    renderer = (
+        structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

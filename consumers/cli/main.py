@@ -51,7 +51,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  the last line of defence against tracebacks
+    except Exception as error:
         if os.environ.get("TIERLINE_DEBUG"):
             raise
         sys.exit(_report(error))

@@ -58,7 +58,8 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
         passed = len(outcomes) - len(failed)
         counts = f"{len(policy.tasks)} tasks, {len(policy.rules)} rules"
         out.print(
-            f"{path}: version {policy.version}, {counts}, {passed} of {len(outcomes)} examples pass",
+            f"{path}: version {policy.version}, {counts}, "
+            f"{passed} of {len(outcomes)} examples pass",
             markup=False,
             soft_wrap=True,
         )
@@ -67,7 +68,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
-    """Print the routing table: task, trigger, model, backup, escalation, format, limit, reason, owner."""
+    """Print the routing table: who handles what, when it climbs, why, and who decided so."""
     from router.policy.explain import COLUMNS, table_rows
     from router.policy.load import load_policy
 
@@ -82,10 +83,12 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def explain(
+def explain(  # noqa: PLR0913, PLR0917  one option per signal
     task: Annotated[str | None, typer.Option(help="The request's task.")] = None,
     plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,
-    text: Annotated[str, typer.Option(help="What the request says.")] = "A plain request, number 1.",
+    text: Annotated[
+        str, typer.Option(help="What the request says.")
+    ] = "A plain request, number 1.",
     ambiguity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     blast_radius: Annotated[str | None, typer.Option(help="low, medium or high")] = None,
     complexity: Annotated[int | None, typer.Option(min=1, max=5)] = None,

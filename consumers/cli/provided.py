@@ -26,8 +26,11 @@ async def provided(
         yield settings.providers, ", ".join(sorted(wanted))
         return
 
-    from consumers.simulator import SimulatorSettings, simulator  # noqa: PLC0415  a server's imports
+    from consumers.simulator import SimulatorSettings, simulator
 
     async with simulator(SimulatorSettings(seed=seed, latency_scale=latency_scale)) as running:
         own = ProviderSettings(base_url=running.base_url, allow_private=True)
-        yield {**settings.providers, SIMULATED: own}, f"the simulated provider at {running.base_url}"
+        yield (
+            {**settings.providers, SIMULATED: own},
+            f"the simulated provider at {running.base_url}",
+        )

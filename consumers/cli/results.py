@@ -12,7 +12,9 @@ __all__ = ["results"]
 
 def results(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as results come.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")
+    ] = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:

@@ -21,7 +21,9 @@ def submit(
     ],
     task: Annotated[str | None, typer.Option(help="The task of a prompt given as text.")] = None,
     plan: Annotated[str | None, typer.Option(help="The plan of a prompt given as text.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for every result or dead letter.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for every result or dead letter.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 300,
     kafka: KafkaAddress = None,
 ) -> None:
@@ -84,7 +86,9 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
     intake, ids = settings.kafka.topics.intake, set()
     async with publisher(clients) as out:
         queued = []
-        for number, line in enumerate(track(lines, "publishing", console=console(), transient=True)):
+        for number, line in enumerate(
+            track(lines, "publishing", console=console(), transient=True)
+        ):
             queued.append((line, await out.publish(intake, line, key=key_of(line, number))))
         for line, acknowledged in queued:
             where = await acknowledged
@@ -93,7 +97,7 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
 
 
 async def _await_all(
-    ids: set[str], clients: "Clients", settings: "Settings", timeout: float
+    ids: set[str], clients: "Clients", settings: "Settings", limit: float
 ) -> set[str]:
     """Wait for the outcome of every id; those without one when the time is up."""
     from rich.progress import Progress
@@ -106,7 +110,7 @@ async def _await_all(
     with Progress(console=console(), transient=True) as bar:
         done = bar.add_task("waiting for outcomes", total=len(left))
         async with topic_reader(clients, names) as reader:
-            async for record in reader.follow(timeout):
+            async for record in reader.follow(limit):
                 headers = text_headers(record.headers)
                 if record.topic == topics.results:
                     left.discard(_id(record.value or b"") or "")

@@ -133,8 +133,8 @@ def simulate(
             seed=seed, latency_scale=latency_scale, recorded=recorded, bill_file=bill, faults=shares
         )
         stop = asyncio.Event()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with simulator(settings, host=host, port=port) as running:
             console().print(f"simulated provider at {running.base_url}; Ctrl-C stops", markup=False)
             await stop.wait()

@@ -19,7 +19,9 @@ __all__ = ["try_request"]
 
 def try_request(
     text: Annotated[str, typer.Argument(help="What the request says.")],
-    task: Annotated[str | None, typer.Option(help="The request's task; else it is classified.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The request's task; else it is classified.")
+    ] = None,
     plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,9 +105,7 @@ async def _travel(
                 routes=list(journey.routes),
                 attempts=list(journey.attempts.values()),
             )
-            worker = Worker(
-                decided.tier, rules.policy, rules.prompts, caller, Topics(), clock.now
-            )
+            worker = Worker(decided.tier, rules.policy, rules.prompts, caller, Topics(), clock.now)
             started = time.monotonic()
             job = worker.prepare(assignment, request, raw)
             step = await worker.run(job, asyncio.sleep)
@@ -113,7 +113,12 @@ async def _travel(
             if isinstance(step, Answer) and job.reply is not None:
                 own = (time.monotonic() - started) * 1000 - sum(a.duration_ms for a in job.attempts)
                 result = result_of(
-                    assignment, request, job.attempts, job.reply, now=clock.now(), own_ms=max(own, 0)
+                    assignment,
+                    request,
+                    job.attempts,
+                    job.reply,
+                    now=clock.now(),
+                    own_ms=max(own, 0),
                 )
                 journey.results.append(result)
                 return journey, result.router.output

@@ -69,11 +69,11 @@ def up(
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, stop.set)
         async with (
-            kafka_at(settings, out, data_dir=data_dir or data_home() / "kafka", port=port) as settings,
+            kafka_at(
+                settings, out, data_dir=data_dir or data_home() / "kafka", port=port
+            ) as settings,
             provided(settings, rules.policy) as (providers, who),
-            running_stages(
-                settings, rules, providers, route=only != "work", tiers=tiers
-            ) as stages,
+            running_stages(settings, rules, providers, route=only != "work", tiers=tiers) as stages,
         ):
             names = ", ".join(stage.name for stage in stages)
             out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)

@@ -125,4 +125,3 @@ def has_fast_records() -> bool:
 
 def _ms(duration: timedelta) -> int:
     return int(duration.total_seconds() * 1000)
-

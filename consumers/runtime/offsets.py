@@ -134,7 +134,9 @@ class OffsetTracker:
         # Received offsets are below the carried ones, so their order is the order of offsets.
         open_offsets = (*self._unsettled, *self._carried)
         unfinished = tuple(offset for offset in open_offsets if offset < self._through)
-        return Completion(low, self._through, unfinished) if self._through > low else Completion(low)
+        return (
+            Completion(low, self._through, unfinished) if self._through > low else Completion(low)
+        )
 
     def _low(self) -> int:
         for offset in self._unsettled:

@@ -13,7 +13,14 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.records import Record
 from schemas.codec import Headers
 
-__all__ = ["KafkaUnreachableError", "Publisher", "TopicReader", "connected", "publisher", "topic_reader"]
+__all__ = [
+    "KafkaUnreachableError",
+    "Publisher",
+    "TopicReader",
+    "connected",
+    "publisher",
+    "topic_reader",
+]
 
 _CONNECT_LIMIT = 15.0
 _POLL_MS = 100

@@ -8,7 +8,7 @@ __all__ = ["Record", "appended_at"]
 
 
 class Record(Protocol):
-    """One fetched record, in bytes: decoding is the stage's work, and failing at it its decision."""
+    """One fetched record, in bytes: decoding is the stage's work, failing at it its decision."""
 
     topic: str
     partition: int

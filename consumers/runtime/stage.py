@@ -67,7 +67,7 @@ class Inline:
     async def settle(self, limit: float) -> None:
         """Nothing ever runs."""
 
-    def cancel(self, source: TopicPartition) -> int:  # noqa: ARG002
+    def cancel(self, source: TopicPartition) -> int:
         """Nothing ever runs."""
         return 0
 
@@ -251,9 +251,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         position = await partition.take(lambda: self._log_start(tp))
         if position < (start := await self._log_start(tp)):
             msg = (
-                f"{tp.topic}-{tp.partition}: the committed offset {position} is gone, the log starts "
-                f"at {start}: {start - position} records were lost to retention. Lengthen the "
-                f"topic's retention, then reset the offset of group {self._group} to go on."
+                f"{tp.topic}-{tp.partition}: the committed offset {position} is gone, the log "
+                f"starts at {start}: {start - position} records were lost to retention. Lengthen "
+                f"the topic's retention, then reset the offset of group {self._group} to go on."
             )
             raise StageError(msg)
         self._partitions[tp] = partition
@@ -279,9 +279,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.is_open = False
         await partition.flush(_FLUSH_LIMIT)
         if abandoned := self._executor.cancel(tp):
-            _log.warning(
-                "calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned
-            )
+            _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)
         await partition.close()
 
     async def _read_completion(self, tp: TopicPartition) -> Completion | None:

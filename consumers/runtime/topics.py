@@ -52,9 +52,7 @@ async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
     await admin.start()
     try:
         names = [name for name, _ in clients.settings.topics.all()]
-        found = {
-            topic["topic"]: topic for topic in await admin.describe_topics(names)
-        }
+        found = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
     finally:
         await admin.close()
     counts = {
@@ -87,9 +85,9 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopic]) -> lis
         return [TopicProblem(topic.name, _in_words(type(error))) for topic in wanted]
     problems = []
     for name, code, *_ in answer.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:
-            problems.append(TopicProblem(name, f"could not be created: {_in_words(error)}"))
+        refused = for_code(code)
+        if code and refused is not TopicAlreadyExistsError:
+            problems.append(TopicProblem(name, f"could not be created: {_in_words(refused)}"))
     return problems
 
 

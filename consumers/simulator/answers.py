@@ -33,6 +33,11 @@ _HARD: Sequence[tuple[float, str]] = (
     (0.30, r"legal|contract|gdpr|compliance|medical|liab"),
     (0.30, r"not sure|somehow|something|stuff|whatever|idk"),
 )
+_FIELDS: Mapping[str, str] = {
+    "name": r"(?:for|am|customer|name|[Ff]or)\s+((?:[A-Z][a-z]*\.?\s?){1,2})",
+    "order_number": r"\b([A-Z]{2}-?\d{3,}|\d{2}-\d{4}|\d{4,})\b",
+    "date": r"(\d{4}-\d{2}-\d{2}|\d{1,2} (?:January|February|March|April|May|June))",
+}
 _REFUSAL = "I'm sorry, but I can't help with that."
 _ANSWERS = (
     "Thanks for writing. {topic}: we have checked this and it is on its way to being solved.",
@@ -58,7 +63,8 @@ def answer(
     system = "\n".join(_text(message) for message in messages if message.get("role") == "system")
     draw = _Draw(f"{seed}|{name}|{system}|{said}")
     schema = _schema_of(body, system)
-    hard = min(1.0, sum(weight for weight, words in _HARD if re.search(words, said.lower(), re.S)))
+    lower = said.lower()
+    hard = min(1.0, sum(share for share, words in _HARD if re.search(words, lower, re.DOTALL)))
     is_good = draw.share() < model.quality - model.strain * hard
     if schema is None:
         return Said(_prose(said, draw)) if is_good else _bad_text(said, draw)
@@ -100,14 +106,14 @@ def _schema_of(body: Any, system: str) -> Mapping[str, Any] | None:
     if isinstance(wanted, dict) and isinstance(wanted.get("json_schema"), dict):
         schema = wanted["json_schema"].get("schema")
         return schema if isinstance(schema, dict) else None
-    match = re.search(r"^Schema: (\{.*\})$", system, re.M)
+    match = re.search(r"^Schema: (\{.*\})$", system, re.MULTILINE)
     if match:
         found = json.loads(match[1])
         return found if isinstance(found, dict) else None
     return None
 
 
-def _fill(  # noqa: PLR0911  one return per JSON type
+def _fill(
     schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool
 ) -> Any:
     kind = schema.get("type", "object")
@@ -127,8 +133,9 @@ def _fill(  # noqa: PLR0911  one return per JSON type
         return bool(re.search(r"urgent|asap|now|immediately|!!", said.lower()))
     if kind in ("number", "integer"):
         return _number(schema, said, draw, name=name, is_good=is_good)
-    if re.search(name or "-", said, re.I) and (found := re.search(r"[A-Z]{2,}-?\d+|\d{4,}", said)):
-        return found[0]
+    if name in ("name", "order_number", "date"):
+        found = re.search(_FIELDS[name], said)
+        return found[1] if found else None
     return _prose(said, draw)
 
 
@@ -158,9 +165,9 @@ def _prose(said: str, draw: _Draw) -> str:
 
 
 def _bad_text(said: str, draw: _Draw) -> Said:
-    return draw.pick(
-        (Said(""), Said(_REFUSAL, refusal=True), Said(_prose(said, draw)[:40], finish="length"))
-    )
+    cut = Said(_prose(said, draw)[:40], finish="length")
+    chosen: Said = draw.pick((Said(""), Said(_REFUSAL, refusal=True), cut))
+    return chosen
 
 
 def _bad_json(filled: Any, said: str, draw: _Draw) -> Said:

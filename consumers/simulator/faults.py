@@ -1,4 +1,4 @@
-"""The fault menu. A call names one in the header `x-sim-fault`, or the settings give each a share."""
+"""The fault menu: a call names one in the header `x-sim-fault`, or settings give each a share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ FAULTS: Mapping[str, Fault] = {
         is_billed=False,
         status=429,
         headers={"retry-after": "1"},
-        body=b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}',
+        body=b'{"error":{"message":"Rate limit reached","code":"rate_limit_exceeded"}}',
     ),
     "http_429_quota": Fault(
         "has no credit left",
         is_billed=False,
         status=429,
-        body=b'{"error":{"message":"You exceeded your quota","type":"insufficient_quota","code":"insufficient_quota"}}',
+        body=b'{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}',
     ),
     "http_500": Fault(
         "fails", is_billed=False, status=500, body=b'{"error":{"message":"Server error"}}'

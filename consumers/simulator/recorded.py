@@ -23,8 +23,8 @@ class Recorded:
 
 def load_recorded(path: Path) -> Mapping[tuple[str, str], Recorded]:
     """Outcomes by (request id, tier), from JSON Lines, gzipped or not."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
+    opener = gzip.open if path.suffix == ".gz" else Path.open
+    with opener(path, "rb") as lines:
         rows = (orjson.loads(line) for line in lines if line.strip())
         return {(row["request_id"], row["tier"]): _recorded(row) for row in rows}
 

@@ -32,7 +32,9 @@ def _openai_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, A
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": said.finish}],
+        "choices": [
+            {"index": 0, "message": message, "logprobs": None, "finish_reason": said.finish}
+        ],
         "usage": {
             "prompt_tokens": usage.input_side,
             "completion_tokens": usage.output_side,

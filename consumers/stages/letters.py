@@ -42,7 +42,7 @@ def of_record(
     return Outgoing(topics.dead_letters, record.key, record.value, headers)
 
 
-def of_envelope(
+def of_envelope(  # noqa: PLR0913  the diagnosis has as many parts
     envelope: Assignment | Escalation,
     raw: bytes,
     record: Record,

@@ -12,7 +12,14 @@ from consumers.stages import letters
 from router.escalation import climb
 from router.policy.table import Policy
 from router.routing import GiveUp, Route, route, task_of
-from schemas.codec import Outgoing, close_envelope, dump_envelope, passed_on, read_envelope, text_headers
+from schemas.codec import (
+    Outgoing,
+    close_envelope,
+    dump_envelope,
+    passed_on,
+    read_envelope,
+    text_headers,
+)
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.intake import read_request
@@ -29,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """The route stage's decision for one record. Does no I/O; the runtime writes what it returns."""
+    """The route stage's decision for one record; the runtime writes what it returns."""
 
     policy: Policy
     topics: Topics
@@ -52,9 +59,7 @@ class Router:
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
         """What stands in for a record that cannot even be fetched."""
         now = self.clock()
-        return [
-            letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)
-        ]
+        return [letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)]
 
     def _accepted(self, record: Record, now: datetime) -> Outgoing:
         fallback = f"{record.topic}-{record.partition}-{record.offset}"
@@ -114,7 +119,9 @@ class Router:
             attempts=escalation.attempts,
         )
         value = dump_envelope(assignment, raw)
-        return Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
+        return Outgoing(
+            self.topics.tier(decided.tier), record.key, value, passed_on(record.headers)
+        )
 
     def _gave_up(
         self, record: Record, request: Request, decided: GiveUp, now: datetime
@@ -140,5 +147,3 @@ def _written(decided: Route, now: datetime) -> dict[str, object]:
         "policy_version": decided.policy_version,
         "routed_at": now,
     }
-
-

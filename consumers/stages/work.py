@@ -256,7 +256,7 @@ class Worker:
             for attempt in job.attempts
         )
         # The ledger counts; what was said stays with the result and the dead letter.
-        hidden = {"attempt": {"reply": True, "verdict": {"output": True}}}
+        hidden: Any = {"attempt": {"reply": True, "verdict": {"output": True}}}
         return [
             Outgoing(
                 self.topics.attempts,

@@ -78,8 +78,8 @@ def _schema(judged: Judged) -> str | None:
     for error in judged.validator.iter_errors(judged.output):
         # The path in the schema, because the path in the reply may hold the model's own words.
         rule = "/".join(str(step) for step in error.schema_path)
-        if error.kind.name == "required":
-            rule = f"{rule}: {error.kind.property}"
+        if missing := getattr(error.kind, "property", None):
+            rule = f"{rule}: {missing}"
         return f"the object breaks the format's rule {rule}"
     return None
 

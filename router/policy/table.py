@@ -171,7 +171,7 @@ class When(_Row):
     complexity_at_most: Annotated[int, Field(ge=1, le=5)] | None = None
     complexity_from: Annotated[int, Field(ge=1, le=5)] | None = None
     context_tokens_from: Count | None = None
-    #: Text signals: any of `angry`, `urgent`, `risky`, `conflicting`, `open_ended`, `several_sources`.
+    #: Any of these signals in the text: the names are those of the tables in `router/signals.py`.
     text: list[str] | None = None
     deadline_within: Duration | None = None
 

@@ -32,7 +32,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int], list[Problem]]:
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 message = "anchors and aliases are not used here; write the value out"
                 return None, {}, [Problem(line, "", message)]
         node = yaml.compose(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader)
