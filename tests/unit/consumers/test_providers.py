@@ -1,0 +1,711 @@
+"""Every way a provider can behave, over real connections, and what we make of it."""
+
+import asyncio
+import gzip
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from consumers.providers.client import Providers
+from consumers.providers.outcomes import retry_after
+from consumers.providers.resolver import GuardedResolver
+from consumers.providers.settings import ProviderSettings, ProviderSettingsError
+from consumers.providers.usage import buckets
+from router.reply import CallFailure, Reply
+from schemas.reasons import Reason
+from schemas.usage import Usage
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+BODY = {"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "hello there"}]}
+SECOND = timedelta(seconds=1)
+
+Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@dataclass
+class Server:
+    """A server that answers each connection with the same bytes, and keeps what it was sent."""
+
+    url: str = ""
+    heads: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    raw_bytes: int = 0
+
+
+@asynccontextmanager
+async def serving(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    server = Server()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                server.raw_bytes += len(head)
+                lines = head.decode().lower().split("\r\n")
+                sizes = [line for line in lines if line.startswith("content-length:")]
+                body = await reader.readexactly(int(sizes[0].partition(":")[2]))
+                server.heads.append(head.decode())
+                server.bodies.append(body)
+                await respond(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    port = listening.sockets[0].getsockname()[1]
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/v1"
+    try:
+        yield server
+    finally:
+        listening.close()
+
+
+def a_response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
+    fields = {"content-type": "application/json", "content-length": str(len(body))} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def sending(data: bytes, *, then: str = "keep") -> Respond:
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        if then == "close":
+            writer.close()
+        elif then == "reset":
+            writer.transport.abort()
+
+    return respond
+
+
+async def never(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+def a_completion(content="hi", finish="stop", usage=None, **message) -> dict[str, Any]:
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m-2026",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": content, **message},
+                "finish_reason": finish,
+            }
+        ],
+        "usage": usage or {"prompt_tokens": 30, "completion_tokens": 8, "total_tokens": 38},
+    }
+
+
+def settings(url: str, **fields) -> ProviderSettings:
+    return ProviderSettings(base_url=url, allow_private=True, **fields)
+
+
+async def called(url: str, body=None, within=SECOND, **fields) -> Reply | CallFailure:
+    async with Providers({"p": settings(url, **fields)}) as providers:
+        return await providers.call(
+            "p", body or BODY, attempt_id="r.1.1", request_id="r", timeout=within
+        )
+
+
+async def outcome_of(data: bytes, *, then="keep", within=SECOND, **fields) -> Reply | CallFailure:
+    async with serving(sending(data, then=then)) as server:
+        return await called(server.url, within=within, **fields)
+
+
+async def a_failure(data: bytes, **how) -> CallFailure:
+    outcome = await outcome_of(data, **how)
+    assert isinstance(outcome, CallFailure)
+    return outcome
+
+
+async def a_reply(completion, **how) -> Reply:
+    outcome = await outcome_of(a_response(json.dumps(completion).encode()), **how)
+    assert isinstance(outcome, Reply)
+    return outcome
+
+
+class TestReply:
+    async def test_a_completion_is_mapped(self):
+        reply = await a_reply(a_completion())
+
+        assert (reply.text, reply.finish_reason, reply.served_model) == ("hi", "stop", "m-2026")
+        assert reply.usage == Usage(input_tokens=30, output_tokens=8)
+        assert reply.body == a_completion()
+
+    @pytest.mark.parametrize(
+        ("said", "finish"),
+        [
+            ("stop", "stop"),
+            ("length", "length"),
+            ("content_filter", "content_filter"),
+            ("tool_calls", "tool_calls"),
+            ("function_call", "tool_calls"),
+            ("something_new", "other"),
+            (None, "other"),
+            (7, "other"),
+        ],
+    )
+    async def test_finish_reasons_become_a_closed_set(self, said, finish):
+        assert (await a_reply(a_completion(finish=said))).finish_reason == finish
+
+    async def test_a_refusal_is_kept_apart(self):
+        reply = await a_reply(a_completion(None, refusal="No."))
+
+        assert (reply.text, reply.refusal) == ("", "No.")
+
+    async def test_tool_calls_are_kept(self):
+        calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+        reply = await a_reply(a_completion(None, "tool_calls", tool_calls=calls))
+
+        assert reply.tool_calls == calls
+
+    async def test_content_in_parts_is_joined(self):
+        parts = [{"type": "text", "text": "a"}, {"type": "other"}, {"type": "text", "text": "b"}]
+
+        assert (await a_reply(a_completion(parts))).text == "ab"
+
+    @pytest.mark.parametrize("packing", ["gzip", "deflate"])
+    async def test_a_packed_reply_is_unpacked(self, packing):
+        raw = json.dumps(a_completion()).encode()
+        packed = gzip.compress(raw) if packing == "gzip" else zlib.compress(raw)
+
+        outcome = await outcome_of(a_response(packed, content_encoding=packing))
+
+        assert isinstance(outcome, Reply)
+
+
+class TestUsage:
+    async def test_parts_leave_their_totals(self):
+        usage = {
+            "prompt_tokens": 100,
+            "prompt_tokens_details": {"cached_tokens": 60},
+            "completion_tokens": 50,
+            "completion_tokens_details": {"reasoning_tokens": 20},
+        }
+
+        reply = await a_reply(a_completion(usage=usage))
+
+        assert reply.usage == Usage(
+            input_tokens=40, cache_read_tokens=60, output_tokens=30, reasoning_tokens=20
+        )
+
+    @pytest.mark.parametrize(
+        "usage",
+        [
+            pytest.param({"completion_tokens": 8}, id="no input"),
+            pytest.param({"prompt_tokens": -5, "completion_tokens": 8}, id="negative"),
+            pytest.param({"prompt_tokens": 10**30, "completion_tokens": 8}, id="huge"),
+            pytest.param({"prompt_tokens": "30", "completion_tokens": 8}, id="text"),
+            pytest.param({"prompt_tokens": True, "completion_tokens": 8}, id="a truth value"),
+            pytest.param({"prompt_tokens": 30, "completion_tokens": 0}, id="no output, yet text"),
+            pytest.param({"prompt_tokens": 0, "completion_tokens": 8}, id="no input, yet a prompt"),
+            pytest.param(
+                {
+                    "prompt_tokens": 30,
+                    "completion_tokens": 8,
+                    "prompt_tokens_details": {"cached_tokens": 31},
+                },
+                id="more cached than sent",
+            ),
+            pytest.param("none", id="no object"),
+        ],
+    )
+    async def test_counts_that_cannot_be_true_are_estimated(self, usage):
+        usage = (await a_reply(a_completion(usage=usage))).usage
+
+        assert usage.estimated
+        assert 0 < usage.input_tokens < 100
+        assert usage.output_tokens == 1
+
+    def test_details_may_be_null(self):
+        usage = buckets(prompt=3, completion=2, cache_read=None, reasoning=None)
+
+        assert usage == Usage(input_tokens=3, output_tokens=2)
+
+
+class TestRequest:
+    async def test_what_is_sent(self, monkeypatch):
+        monkeypatch.setenv("A_KEY", " secret\n")
+        async with serving(sending(a_response(json.dumps(a_completion()).encode()))) as server:
+            await called(server.url, api_key_env="A_KEY", headers={"x-team": "blue"})
+
+        head = server.heads[0].lower()
+        assert head.startswith("post /v1/chat/completions http/1.1")
+        assert json.loads(server.bodies[0]) == BODY
+        for line in (
+            "authorization: bearer secret",
+            "x-team: blue",
+            "x-request-id: r",
+            "x-tierline-attempt: r.1.1",
+            "content-type: application/json",
+        ):
+            assert f"\r\n{line}\r\n" in head
+        for absent in ("traceparent", "tracestate", "baggage", "cookie"):
+            assert absent not in head
+
+    async def test_half_a_character_is_sent_as_an_escape(self):
+        body = {**BODY, "messages": [{"role": "user", "content": "half \ud800"}]}
+        async with serving(sending(a_response(json.dumps(a_completion()).encode()))) as server:
+            outcome = await called(server.url, body)
+
+        assert isinstance(outcome, Reply)
+        assert b"\\ud800" in server.bodies[0]
+
+    async def test_a_cookie_of_one_call_does_not_travel_with_the_next(self):
+        answer = a_response(json.dumps(a_completion()).encode(), set_cookie="who=kim; Path=/")
+        async with (
+            serving(sending(answer)) as server,
+            Providers({"p": settings(server.url)}) as providers,
+        ):
+            for _ in range(2):
+                await providers.call("p", BODY, attempt_id="r.1.1", request_id="r", timeout=SECOND)
+
+        assert len(server.heads) == 2
+        assert "cookie" not in "".join(server.heads).lower()
+
+    async def test_a_proxy_of_the_environment_is_not_used(self, monkeypatch):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+        await a_reply(a_completion())
+
+    async def test_a_redirect_is_not_followed(self):
+        async with serving(sending(a_response(json.dumps(a_completion()).encode()))) as other:
+            answer = a_response(b"", "307 Temporary Redirect", location=other.url)
+            failure = await a_failure(answer)
+
+        assert failure.reason is Reason.PROVIDER_REJECTED
+        assert other.heads == []
+
+    async def test_a_thousand_calls_run_at_once(self):
+        """The pool must not be what limits a worker."""
+        arrived, all_here = 0, asyncio.Event()
+        answer = a_response(json.dumps(a_completion()).encode())
+
+        async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal arrived
+            arrived += 1
+            if arrived == 1000:
+                all_here.set()
+            await all_here.wait()
+            writer.write(answer)
+
+        outcomes = []
+        async with (
+            serving(respond) as server,
+            Providers({"p": settings(server.url)}) as providers,
+            asyncio.TaskGroup() as tasks,
+        ):
+
+            async def call() -> None:
+                outcomes.append(
+                    await providers.call(
+                        "p", BODY, attempt_id="r.1.1", request_id="r", timeout=60 * SECOND
+                    )
+                )
+
+            for _ in range(1000):
+                tasks.create_task(call())
+            async with asyncio.timeout(60):
+                await all_here.wait()
+
+        assert all(isinstance(outcome, Reply) for outcome in outcomes)
+
+
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("status", "headers", "error", "reason"),
+        [
+            pytest.param("429 Slow", {"retry_after": "5"}, {}, Reason.THROTTLED, id="throttled"),
+            pytest.param("429 Slow", {}, {}, Reason.THROTTLED, id="throttled without a time"),
+            pytest.param(
+                "429 Slow",
+                {},
+                {"code": "insufficient_quota"},
+                Reason.PROVIDER_REJECTED,
+                id="no credit",
+            ),
+            pytest.param(
+                "503 Busy", {"retry_after": "1"}, {}, Reason.THROTTLED, id="busy, come back"
+            ),
+            pytest.param("529 Busy", {"retry_after": "1"}, {}, Reason.THROTTLED, id="overloaded"),
+            pytest.param("503 Busy", {}, {}, Reason.PROVIDER_ERROR, id="busy, no word when"),
+            pytest.param("500 Oops", {}, {}, Reason.PROVIDER_ERROR, id="a server error"),
+            pytest.param("502 Oops", {}, {}, Reason.PROVIDER_ERROR, id="a gateway's error"),
+            pytest.param("408 Late", {}, {}, Reason.PROVIDER_ERROR, id="the server lost patience"),
+            pytest.param("400 Bad", {}, {}, Reason.PROVIDER_REJECTED, id="a bad request"),
+            pytest.param("401 Who", {}, {}, Reason.PROVIDER_REJECTED, id="a wrong key"),
+            pytest.param("404 None", {}, {}, Reason.PROVIDER_REJECTED, id="an unknown model"),
+            pytest.param(
+                "400 Bad",
+                {},
+                {"code": "context_length_exceeded"},
+                Reason.CONTEXT_OVERFLOW,
+                id="too long, by code",
+            ),
+            pytest.param(
+                "400 Bad",
+                {},
+                {"message": "This model's maximum context length is 8192 tokens"},
+                Reason.CONTEXT_OVERFLOW,
+                id="too long, in words",
+            ),
+            pytest.param("413 Large", {}, {}, Reason.CONTEXT_OVERFLOW, id="too large"),
+        ],
+    )
+    async def test_reasons(self, status, headers, error, reason):
+        failure = await a_failure(
+            a_response(json.dumps({"error": error}).encode(), status, **headers)
+        )
+
+        assert failure.reason is reason
+        assert failure.http_status == int(status[:3])
+        assert failure.usage == Usage()
+        assert (failure.retry_after is not None) == bool(headers)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b'{"error": {"message": "Incorrect key sk-secret"}}', id="a message"),
+            pytest.param(b'{"error": {"code": "sk-secret is wrong"}}', id="prose as a code"),
+            pytest.param(b'{"error": "sk-secret"}', id="text"),
+            pytest.param(b"<html>sk-secret</html>", id="HTML"),
+            pytest.param(b'["sk-secret"]', id="a list"),
+            pytest.param(b"", id="nothing"),
+        ],
+    )
+    async def test_the_providers_prose_stays_out(self, body):
+        failure = await a_failure(a_response(body, "401 Who"))
+
+        assert failure.detail == "HTTP 401"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("5", 5.0, id="seconds"),
+        pytest.param("0.25", 0.25, id="a part of a second"),
+        pytest.param("0", 0.0, id="at once"),
+        pytest.param("Sat, 31 Jan 2026 12:00:07 GMT", 7.0, id="a date"),
+        pytest.param("Sat, 31 Jan 2026 11:00:00 GMT", 0.0, id="a date in the past"),
+        pytest.param("1e9", 3600.0, id="thirty years"),
+        pytest.param("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0, id="the end of time"),
+        pytest.param("-1", None, id="negative"),
+        pytest.param("nan", None, id="NaN"),
+        pytest.param("inf", None, id="infinity"),
+        pytest.param("soon", None, id="a word"),
+        pytest.param("", None, id="nothing"),
+        pytest.param(None, None, id="absent"),
+    ],
+)
+def test_retry_after(value, expected):
+    assert retry_after(value, NOON) == expected
+
+
+class TestUnreadable:
+    """The model ran and is billed, so these cost what we estimate, and are never asked again."""
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(b"<html><body>Welcome</body></html>", id="HTML"),
+            pytest.param(b'{"choices": [{"message": {"content": "hi"', id="truncated"),
+            pytest.param(b'{"choices": []}', id="no choices"),
+            pytest.param(b'{"choices": [null]}', id="a choice of nothing"),
+            pytest.param(b'{"choices": {}}', id="choices that are no list"),
+            pytest.param(b'{"choices": [{}]}', id="no message"),
+            pytest.param(b'{"choices": [{"message": {"content": 7}}]}', id="content of no text"),
+            pytest.param(b'{"error": {"message": "no"}}', id="an error under a 200"),
+            pytest.param(b"[]", id="a list"),
+            pytest.param(b"null", id="null"),
+            pytest.param(b'{"a": NaN}', id="NaN"),
+            pytest.param(b'{"choices": "\xff"}', id="bytes that are no text"),
+            pytest.param(b'{"choices": "\\ud800"}', id="half a character"),
+            pytest.param(b"[" * 100_000, id="brackets without end"),
+            pytest.param(b"[" * 500 + b"]" * 500, id="nested too deeply"),
+        ],
+    )
+    async def test_what_is_no_completion(self, body):
+        failure = await a_failure(a_response(body))
+
+        assert failure.reason is Reason.UNREADABLE_REPLY
+        assert failure.usage.estimated
+        assert failure.usage.input_tokens > 0
+        assert not failure.is_unsent
+
+    async def test_a_page_of_html_is_named_as_such(self):
+        failure = await a_failure(a_response(b"<html>", content_type="text/html; charset=utf-8"))
+
+        assert "text/html" in failure.detail
+
+    async def test_a_reply_over_the_limit_is_given_up(self):
+        failure = await a_failure(a_response(b" " * 5000), max_reply_bytes=4096)
+
+        assert failure.reason is Reason.UNREADABLE_REPLY
+        assert "4096" in failure.detail
+
+    async def test_an_endless_reply_is_read_no_further_than_the_limit(self):
+        sent = 0
+
+        async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            while True:
+                writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+                await writer.drain()
+                sent += 0x10000
+
+        async with serving(respond) as server:
+            outcome = await called(server.url, within=10 * SECOND)
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.UNREADABLE_REPLY
+        assert sent < 16 << 20
+
+    async def test_a_packed_bomb_counts_by_what_it_unpacks_to(self):
+        bomb = gzip.compress(b" " * (64 << 20))
+        began = time.perf_counter()
+
+        failure = await a_failure(a_response(bomb, content_encoding="gzip"), within=10 * SECOND)
+
+        assert failure.reason is Reason.UNREADABLE_REPLY
+        assert "longer" in failure.detail
+        assert time.perf_counter() - began < 2
+
+    async def test_a_packing_nobody_asked_for(self):
+        failure = await a_failure(a_response(b"\x0b\x02\x80{}\x03", content_encoding="br"))
+
+        assert failure.reason is Reason.UNREADABLE_REPLY
+
+    async def test_packed_bytes_that_do_not_unpack(self):
+        failure = await a_failure(a_response(b"not gzip", content_encoding="gzip"))
+
+        assert failure.reason is Reason.UNREADABLE_REPLY
+
+
+class TestConnection:
+    async def test_a_refused_connection_was_never_sent(self):
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            outcome = await called(f"http://127.0.0.1:{held.getsockname()[1]}/v1")
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.NOT_SENT
+        assert outcome.is_unsent
+        assert outcome.usage == Usage()
+
+    async def test_an_unknown_host_was_never_sent(self):
+        outcome = await called("http://nowhere.invalid/v1", within=20 * SECOND)
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.NOT_SENT
+
+    @pytest.mark.parametrize(
+        ("data", "then"),
+        [
+            pytest.param(b"", "close", id="closed before the first byte"),
+            pytest.param(b"", "reset", id="reset before the first byte"),
+            pytest.param(b"HTTP/1.1 200 OK\r\ncontent-le", "close", id="closed within the head"),
+            pytest.param(a_response(b"{" * 50)[:-20], "close", id="closed within the body"),
+            pytest.param(a_response(b"{" * 50)[:-20], "reset", id="reset within the body"),
+            pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "keep", id="another protocol"),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+                "keep",
+                id="an endless header",
+            ),
+        ],
+    )
+    async def test_after_sending_nobody_knows(self, data, then):
+        """The provider may have run the call and will bill it; asking again is for the policy."""
+        failure = await a_failure(data, then=then)
+
+        assert failure.reason is Reason.OUTCOME_UNKNOWN
+        assert not failure.is_unsent
+        assert failure.usage.estimated
+        assert failure.usage.output_tokens == BODY["max_tokens"]
+
+    async def test_silence_ends_at_the_timeout(self):
+        async with serving(never) as server:
+            outcome = await called(server.url, within=timedelta(milliseconds=200))
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.OUTCOME_UNKNOWN
+
+    async def test_a_drip_ends_at_the_timeout_although_bytes_keep_coming(self):
+        async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+        began = time.perf_counter()
+        async with serving(drip) as server:
+            outcome = await called(server.url, within=timedelta(milliseconds=300))
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.OUTCOME_UNKNOWN
+        assert time.perf_counter() - began < 1.3
+
+    async def test_without_time_nothing_is_sent(self):
+        async with serving(never) as server:
+            outcome = await called(server.url, within=timedelta(0))
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.NOT_SENT
+        assert server.heads == []
+
+    async def test_a_cancelled_call_closes_its_connection(self):
+        gone = asyncio.Event()
+
+        async def respond(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            cancelling.set()
+            await reader.read()
+            gone.set()
+
+        cancelling = asyncio.Event()
+        async with serving(respond) as server, asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(called(server.url, within=60 * SECOND))
+            await cancelling.wait()
+            call.cancel()
+            async with asyncio.timeout(5):
+                await gone.wait()
+
+    async def test_a_certificate_that_nobody_vouches_for_gets_no_key(self, tmp_path, monkeypatch):
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            pytest.skip("openssl is needed to make a certificate")
+        key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+        made = (
+            f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
+            f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+        )
+        subprocess.run(made.split(), check=True, capture_output=True)  # noqa: ASYNC221
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key)
+        monkeypatch.setenv("A_KEY", "secret")
+        async with serving(sending(b""), tls) as server:
+            outcome = await called(server.url, api_key_env="A_KEY", within=5 * SECOND)
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.NOT_SENT
+        assert server.raw_bytes == 0
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://api.example.com/v1",
+            "https://api.example.com/v1/",
+            "https://8.8.8.8/v1",
+        ],
+    )
+    def test_public_https_is_fine(self, url):
+        assert ProviderSettings(base_url=url).base_url == url.rstrip("/")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://api.example.com/v1",
+            "https://localhost/v1",
+            "https://127.0.0.1/v1",
+            "https://10.0.0.7/v1",
+            "https://[::1]/v1",
+            "https://[::ffff:10.0.0.7]/v1",
+            "https://0.0.0.0/v1",
+        ],
+    )
+    def test_all_else_must_be_allowed(self, url):
+        with pytest.raises(ValidationError):
+            ProviderSettings(base_url=url)
+
+        assert ProviderSettings(base_url=url, allow_private=True).base_url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://169.254.169.254/v1",
+            "http://[::ffff:169.254.169.254]/v1",
+            "http://[fd00:ec2::254]/v1",
+            "http://100.100.100.200/v1",
+            "http://metadata.google.internal/v1",
+            "http://metadata.google.internal./v1",
+            "ftp://example.com",
+            "https://",
+            "api.example.com/v1",
+            "https://kim:pass@example.com/v1",
+            "https://example.com/v1?key=1",
+        ],
+    )
+    def test_some_are_never_allowed(self, url):
+        with pytest.raises(ValidationError):
+            ProviderSettings(base_url=url, allow_private=True)
+
+    async def test_a_name_that_leads_to_a_private_address_is_stopped_when_connecting(self):
+        """The name looked public when the settings were read."""
+        with pytest.raises(OSError, match="no address that may be called"):
+            await GuardedResolver(frozenset()).resolve("localhost", 80)
+
+        assert await GuardedResolver(frozenset({"localhost"})).resolve("localhost", 80)
+
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [
+            pytest.param({"wire": "telex"}, "'telex' is not one of openai", id="an unknown format"),
+            pytest.param({"api_key_env": "NO_KEY"}, "NO_KEY holds no usable key", id="no variable"),
+            pytest.param({"api_key_file": "/no/key"}, "/no/key holds no usable key", id="no file"),
+        ],
+    )
+    async def test_what_stops_the_start(self, fields, words, monkeypatch):
+        monkeypatch.delenv("NO_KEY", raising=False)
+        with pytest.raises(ProviderSettingsError, match=words):
+            await Providers({"p": settings("http://127.0.0.1/v1", **fields)}).__aenter__()
+
+    async def test_a_key_file_is_read(self, tmp_path):
+        file = tmp_path / "key"
+        file.write_text("secret\n", encoding="utf-8")
+        async with serving(sending(a_response(b"{}"))) as server:
+            await called(server.url, api_key_file=file)
+
+        assert "Bearer secret" in server.heads[0]
+
+    def test_secrets_are_not_shown(self):
+        shown = repr(settings("http://127.0.0.1/v1", headers={"api-key": "secret"}))
+
+        assert "secret" not in shown
+
+    async def test_a_provider_nobody_set_up_is_a_failure_not_a_crash(self):
+        async with Providers({}) as providers:
+            outcome = await providers.call(
+                "p", BODY, attempt_id="r.1.1", request_id="r", timeout=SECOND
+            )
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.PROVIDER_REJECTED
