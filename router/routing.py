@@ -5,11 +5,12 @@ plan, which caps what a customer may use. Everything is an argument, so that the
 same policy and the same instant always give the same route.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from router.policy.table import Plan, Policy, Rule, Task, When
+from router.policy.table import Plan, Policy, Rule
 from router.signals import Signals, measure
 from schemas.attempt import Step
 from schemas.base import Tier
@@ -71,10 +72,10 @@ def route(
         return problem
 
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
-    facts = _Facts(name, policy.tasks[name], plan_name, signals, deadline - (accepted_at or now))
-    tier, rule, reason = _by_rules(facts, policy)
+    facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
+    tier, rule, reason = _by_rules(name, facts, policy)
     tier, reason = _by_plan(tier, reason, request, plan)
-    fitting = _fitting(tier, name, policy, signals, plan)
+    fitting = _fitting(tier, policy, signals, plan)
     if fitting is None:
         detail = f"{signals.total_tokens} tokens fit no model that the plan allows"
         return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
@@ -169,22 +170,21 @@ def _with_classification(
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What rules may ask about."""
+    """What rules may ask about, beside the task and its risk."""
 
-    name: str
-    task: Task
     plan: str
     signals: Signals
     #: Time from acceptance to the deadline.
     left: timedelta
 
 
-def _by_rules(facts: _Facts, policy: Policy) -> tuple[Tier, str, str]:
-    for rule in policy.rules:
-        if _matches(rule.when, facts):
-            return _moved(facts.task.tier, rule), rule.name, rule.reason
+def _by_rules(name: str, facts: _Facts, policy: Policy) -> tuple[Tier, str, str]:
+    task = policy.tasks[name]
+    for rule in policy.rules_by_task[name]:
+        if all(_CONDITIONS[field](value, facts) for field, value in rule.when.asked):
+            return _moved(task.tier, rule), rule.name, rule.reason
 
-    return facts.task.tier, f"task {facts.name}", facts.task.reason
+    return task.tier, f"task {name}", task.reason
 
 
 def _moved(tier: Tier, rule: Rule) -> Tier:
@@ -197,37 +197,18 @@ def _moved(tier: Tier, rule: Rule) -> Tier:
     return pick(tier, target, key=lambda candidate: candidate.rank)
 
 
-def _matches(when: When, facts: _Facts) -> bool:
-    """True when every condition that the rule states holds."""
-    signals = facts.signals
-    return (
-        _within(facts.name, when.tasks)
-        and _within(facts.plan, when.plans)
-        and _within(signals.blast_radius, when.blast_radius)
-        and _within(facts.task.risk, when.risk)
-        and _between(signals.ambiguity, when.ambiguity_from, when.ambiguity_below)
-        and _at_most(signals.complexity, when.complexity_at_most)
-        and _at_least(signals.complexity, when.complexity_from)
-        and _at_least(signals.total_tokens, when.context_tokens_from)
-        and (when.text is None or not signals.text.isdisjoint(when.text))
-        and (when.deadline_within is None or facts.left <= when.deadline_within)
-    )
-
-
-def _within(value: str, allowed: Iterable[str] | None) -> bool:
-    return allowed is None or value in allowed
-
-
-def _between(value: float, least: float | None, below: float | None) -> bool:
-    return (least is None or value >= least) and (below is None or value < below)
-
-
-def _at_most(value: float, most: float | None) -> bool:
-    return most is None or value <= most
-
-
-def _at_least(value: float, least: float | None) -> bool:
-    return least is None or value >= least
+#: What each condition of a rule asks. Tasks and risk are settled before, once per policy.
+_CONDITIONS: Mapping[str, Callable[[Any, _Facts], bool]] = {
+    "plans": lambda wanted, facts: facts.plan in wanted,
+    "blast_radius": lambda wanted, facts: facts.signals.blast_radius in wanted,
+    "ambiguity_below": lambda bound, facts: facts.signals.ambiguity < bound,
+    "ambiguity_from": lambda bound, facts: facts.signals.ambiguity >= bound,
+    "complexity_at_most": lambda bound, facts: facts.signals.complexity <= bound,
+    "complexity_from": lambda bound, facts: facts.signals.complexity >= bound,
+    "context_tokens_from": lambda bound, facts: facts.signals.total_tokens >= bound,
+    "text": lambda wanted, facts: not facts.signals.text.isdisjoint(wanted),
+    "deadline_within": lambda bound, facts: facts.left <= bound,
+}
 
 
 def _by_plan(tier: Tier, reason: str, request: Request, plan: Plan) -> tuple[Tier, str]:
@@ -244,29 +225,23 @@ def _by_plan(tier: Tier, reason: str, request: Request, plan: Plan) -> tuple[Tie
 
 
 def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
-    limits = plan.context
-    over = [
-        f"{component} {tokens} of {limit}"
-        for component, tokens in signals.context_tokens.items()
-        if (limit := getattr(limits, component, None)) is not None and tokens > limit
-    ]
-    if limits.total is not None and signals.total_tokens > limits.total:
-        over.append(f"total {signals.total_tokens} of {limits.total}")
+    over = []
+    for component, limit in plan.context.given:
+        found = signals.total_tokens
+        if component != "total":
+            found = signals.context_tokens.get(component, 0)
+        if found > limit:
+            over.append(f"{component} {found} of {limit}")
     if not over:
         return None
 
     return GiveUp(Reason.CONTEXT_TOO_LONG, f"tokens over the plan's limit: {', '.join(over)}")
 
 
-def _fitting(tier: Tier, task: str, policy: Policy, signals: Signals, plan: Plan) -> Tier | None:
+def _fitting(tier: Tier, policy: Policy, signals: Signals, plan: Plan) -> Tier | None:
     """The lowest tier from `tier` up, within the plan, with a model the request fits into."""
-    for candidate in Tier:
-        if candidate.rank < tier.rank or candidate not in policy.tiers:
-            continue
-        if candidate.rank > plan.ceiling.rank:
-            return None
-        models = [policy.models[name] for name in policy.models_of(candidate, task)]
-        if any(signals.total_tokens + m.max_output_tokens <= m.context_tokens for m in models):
+    for candidate, room in policy.room_by_tier.items():
+        if tier.rank <= candidate.rank <= plan.ceiling.rank and signals.total_tokens <= room:
             return candidate
 
     return None

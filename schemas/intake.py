@@ -18,7 +18,9 @@ _BATCH_URL = "/v1/chat/completions"
 #: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
 _BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
 #: Fields that only stages may set. A producer that sends them is not believed.
-_OURS = ("generation", "attempt", "attempts", "tier", "model", "confidence", "budget", "route")
+_OURS = frozenset(
+    ("generation", "attempt", "attempts", "tier", "model", "confidence", "budget", "route")
+)
 
 
 def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id: str) -> Request:
@@ -47,9 +49,9 @@ def read_request_object(
         fields = {**fields, "id": fallback_id}
     _refuse_unsupported(fields)
     try:
-        request = Request.model_validate(
-            {name: field for name, field in fields.items() if name not in _OURS}
-        )
+        if not _OURS.isdisjoint(fields):
+            fields = {name: field for name, field in fields.items() if name not in _OURS}
+        request = Request.model_validate(fields)
     except ValidationError as error:
         raise _explained(error, fields) from None
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -143,6 +144,11 @@ class ContextLimits(_Row):
     tools: Count | None = None
     total: Count | None = None
 
+    @cached_property
+    def given(self) -> Sequence[tuple[str, int]]:
+        """The limits that are set, by component."""
+        return [(name, limit) for name, limit in self if limit is not None]
+
 
 class Plan(_Row):
     """What a customer's plan allows."""
@@ -174,6 +180,15 @@ class When(_Row):
     #: Any of these signals in the text: the names are those of the tables in `router/signals.py`.
     text: list[str] | None = None
     deadline_within: Duration | None = None
+
+    @cached_property
+    def asked(self) -> Sequence[tuple[str, Any]]:
+        """The conditions given, without those that a task settles once and for all."""
+        return [
+            (name, value)
+            for name, value in self
+            if value is not None and name not in ("tasks", "risk")
+        ]
 
 
 class Rule(_Row):
@@ -237,6 +252,31 @@ class Policy(_Row):
     classify: Classify | None = None
     limits: AttemptLimits = AttemptLimits()
     examples: list[Example] = Field(default_factory=list)
+
+    @cached_property
+    def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:
+        """The rules a task can meet at all: those whose tasks and risk are its own."""
+        return {
+            name: [
+                rule
+                for rule in self.rules
+                if (rule.when.tasks is None or name in rule.when.tasks)
+                and (rule.when.risk is None or task.risk in rule.when.risk)
+            ]
+            for name, task in self.tasks.items()
+        }
+
+    @cached_property
+    def room_by_tier(self) -> Mapping[Tier, int]:
+        """The most input tokens that any model of a tier takes beside its longest output."""
+        return {
+            tier: max(
+                self.models[name].context_tokens - self.models[name].max_output_tokens
+                for name in self.tiers[tier].models
+            )
+            for tier in Tier
+            if tier in self.tiers
+        }
 
     def models_of(self, tier: Tier, task: str | None = None) -> Sequence[str]:
         """The tier's models in the order they are tried for a task."""

@@ -1,0 +1,30 @@
+"""Runs every measurement and prints the table. `python -m tests.bench route` runs one of them."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+from tests.bench.harness import Measured, bench_broker
+from tests.bench.route import measure_route
+
+MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {"route": measure_route}
+
+
+async def main() -> None:
+    """Measure what was asked for, or everything."""
+    wanted = sys.argv[1:] or list(MEASUREMENTS)
+    async with bench_broker() as bootstrap:
+        for name in wanted:
+            for measured in await MEASUREMENTS[name](bootstrap):
+                print(measured.row(), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
