@@ -8,7 +8,7 @@ same policy and the same instant always give the same route.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.policy.table import Plan, Policy, Rule
 from router.signals import Signals, measure
@@ -21,8 +21,7 @@ from schemas.request import Request
 __all__ = ["GiveUp", "Route", "ladder", "plan_of", "route", "task_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A decision: this tier, because of this rule."""
 
     tier: Tier
@@ -157,19 +156,10 @@ def _with_classification(
         ambiguity = classification.ambiguity
     if request.complexity is None and classification.complexity is not None:
         complexity = classification.complexity
-    return Signals(
-        ambiguity=ambiguity,
-        blast_radius=signals.blast_radius,
-        complexity=complexity,
-        context_tokens=signals.context_tokens,
-        total_tokens=signals.total_tokens,
-        text=signals.text,
-        estimated=signals.estimated,
-    )
+    return signals._replace(ambiguity=ambiguity, complexity=complexity)
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What rules may ask about, beside the task and its risk."""
 
     plan: str
@@ -181,7 +171,10 @@ class _Facts:
 def _by_rules(name: str, facts: _Facts, policy: Policy) -> tuple[Tier, str, str]:
     task = policy.tasks[name]
     for rule in policy.rules_by_task[name]:
-        if all(_CONDITIONS[field](value, facts) for field, value in rule.when.asked):
+        for field, value in rule.when.asked:
+            if not _CONDITIONS[field](value, facts):
+                break
+        else:
             return _moved(task.tier, rule), rule.name, rule.reason
 
     return task.tier, f"task {name}", task.reason

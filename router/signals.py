@@ -5,7 +5,9 @@ They only ever choose where a request starts: a poor estimate costs a call, neve
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import jsonschema_rs
 
 from router.pricing import estimate_tokens
 from schemas.request import Request
@@ -59,14 +61,18 @@ _BY_FIRST: Mapping[str, tuple[tuple[str, str], ...]] = {
     for first in (phrase.split()[0] for phrase in phrases)
 }
 _FIRST = frozenset(_BY_FIRST)
+#: Most requests have none of the words. A JSON Schema pattern asks for all of them at once in a
+#: linear-time engine: 2 microseconds for 1 kB, where a search word by word takes 15 to 35.
+_ANY = jsonschema_rs.validator_for(
+    {"pattern": "|".join(phrase for phrases in _WORDS.values() for phrase in phrases)}
+)
 #: A number, an id or a date: something that pins a request down.
 _DIGITS = b"0123456789"
 
 _SHORT, _VERY_SHORT = 60, 20
 
 
-@dataclass(frozen=True, slots=True)
-class Signals:
+class Signals(NamedTuple):
     """What rules may ask about a request."""
 
     ambiguity: float
@@ -91,8 +97,12 @@ def measure(request: Request) -> Signals:
         found.add("several_sources")
     estimated = frozenset(
         name
-        for name in ("ambiguity", "blast_radius", "complexity")
-        if getattr(request, name) is None
+        for name, given in (
+            ("ambiguity", request.ambiguity),
+            ("blast_radius", request.blast_radius),
+            ("complexity", request.complexity),
+        )
+        if given is None
     )
     questions = said.count("?")
     given = request.ambiguity
@@ -111,7 +121,11 @@ def measure(request: Request) -> Signals:
 
 
 def _text_signals(said: str) -> set[str]:
-    spaced = said.lower().translate(_SPACED)
+    lower = said.lower()
+    if "!!" not in said and not _may_have_any(lower):
+        return set()
+
+    spaced = lower.translate(_SPACED)
     words = set(spaced.split())
     found = {
         name
@@ -122,6 +136,13 @@ def _text_signals(said: str) -> set[str]:
     if "!!" in said:
         found.add("angry")
     return found
+
+
+def _may_have_any(lower: str) -> bool:
+    try:
+        return _ANY.is_valid(lower)
+    except ValueError:  # half a character, which only the slow way can read
+        return True
 
 
 def _context_tokens(request: Request, said: str) -> dict[str, int]:

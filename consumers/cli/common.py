@@ -1,7 +1,5 @@
 """What commands share: options, where Kafka is, exit codes, tables and JSON."""
 
-import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -88,14 +86,10 @@ def _running_address() -> str | None:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> None:
-    """Run a command's coroutine, on uvloop where it is installed, and exit with its code."""
-    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with contextlib.suppress(ImportError):
-        import uvloop
+    """Run a command's coroutine and exit with its code."""
+    from consumers.runtime.process import run_process
 
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        raise typer.Exit(runner.run(main()) or OK)
+    raise typer.Exit(run_process(main) or OK)
 
 
 def console() -> "Console":

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 from aiokafka import TopicPartition
@@ -15,7 +14,7 @@ from consumers.runtime.offsets import Completion, OffsetTracker
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 
-__all__ = ["CommitError", "Partition", "PartitionLostError"]
+__all__ = ["CommitError", "Finished", "Partition", "PartitionLostError"]
 
 _log = structlog.get_logger(__name__)
 
@@ -35,10 +34,8 @@ class PartitionLostError(Exception):
     """Somebody else owns the partition now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    offset: int
-    outgoing: Sequence[Outgoing]
+#: An offset and what its record led to.
+Finished = tuple[int, Sequence[Outgoing]]
 
 
 class Partition:
@@ -65,7 +62,7 @@ class Partition:
         self._writer = writer
         self._read = read
         self._on_progress = on_progress
-        self._finished: list[_Finished] = []
+        self._finished: list[Finished] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -103,9 +100,9 @@ class Partition:
                 return False
             await asyncio.sleep(0.01)
 
-    def finish(self, offset: int, outgoing: Sequence[Outgoing]) -> None:
-        """Hand over what a record led to. It is committed with the offset, or not at all."""
-        self._finished.append(_Finished(offset, outgoing))
+    def finish(self, finished: Iterable[Finished]) -> None:
+        """Hand over what records led to. It is committed with their offsets, or not at all."""
+        self._finished.extend(finished)
         self._idle.clear()
         self._wake.set()
 
@@ -118,8 +115,8 @@ class Partition:
                 continue
 
             group, self._finished = self._finished, []
-            self.tracker.settle(finished.offset for finished in group)
-            outgoing = [record for finished in group for record in finished.outgoing]
+            self.tracker.settle(offset for offset, _ in group)
+            outgoing = [record for _, led_to in group for record in led_to]
             await self._commit(outgoing, self.tracker.completion())
             if not self._finished:
                 self._idle.set()

@@ -56,14 +56,15 @@ class Pool:
         """Records being processed, waiting ones included."""
         return self._count
 
-    def start(self, partition: Partition, record: Record) -> None:
-        """Process a record in a task of its own."""
-        task = self._tasks.create_task(self._process(partition, record))
-        self._count += 1
-        self._idle.clear()
+    def start(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Process each record in a task of its own."""
         running = self._running.setdefault(partition.source, set())
-        running.add(task)
-        task.add_done_callback(lambda done: self._ended(running, done))
+        for record in records:
+            task = self._tasks.create_task(self._process(partition, record))
+            self._count += 1
+            self._idle.clear()
+            running.add(task)
+            task.add_done_callback(lambda done: self._ended(running, done))
 
     async def settle(self, limit: float) -> None:
         """Wait until nothing runs, at most `limit` seconds."""
@@ -79,7 +80,8 @@ class Pool:
         return len(running)
 
     async def _process(self, partition: Partition, record: Record) -> None:
-        partition.finish(record.offset, await self._handle(record, self._rest))
+        outgoing = await self._handle(record, self._rest)
+        partition.finish([(record.offset, outgoing)])
 
     async def _rest(self, seconds: float) -> None:
         self._resting += 1

@@ -42,8 +42,8 @@ class Executor(Protocol):
     def free(self) -> int:
         """How many more records may be started now."""
 
-    def start(self, partition: Partition, record: Record) -> None:
-        """Process a record; its outcome goes to `partition.finish`."""
+    def start(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Process records; their outcomes go to `partition.finish`."""
 
     async def settle(self, limit: float) -> None:
         """Wait until nothing runs, at most `limit` seconds."""
@@ -60,9 +60,9 @@ class Inline:
     def __init__(self, decide: Callable[[Record], Sequence[Outgoing]]) -> None:
         self._decide = decide
 
-    def start(self, partition: Partition, record: Record) -> None:
+    def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Decide and hand over."""
-        partition.finish(record.offset, self._decide(record))
+        partition.finish([(record.offset, self._decide(record)) for record in records])
 
     async def settle(self, limit: float) -> None:
         """Nothing ever runs."""
@@ -173,9 +173,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition is None or not partition.is_open:
             return  # moved away while the fetch ran; the next owner reads them
 
-        for record in records:
-            if partition.tracker.receive(record.offset):
-                self._executor.start(partition, record)
+        receive = partition.tracker.receive
+        if fresh := [record for record in records if receive(record.offset)]:
+            self._executor.start(partition, fresh)
 
     async def _step_over(self, error: Exception) -> None:
         """Find the record that the client cannot even parse and set it aside.
@@ -205,7 +205,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 )
                 if strikes >= _UNREADABLE_AFTER:
                     partition.tracker.receive(at)
-                    partition.finish(at, self._unreadable(tp, at))
+                    partition.finish([(at, self._unreadable(tp, at))])
                     self._consumer.seek(tp, at + 1)
         if not self._strikes:
             _log.warning("fetch failed", error=type(error).__name__)

@@ -113,9 +113,7 @@ def _schema_of(body: Any, system: str) -> Mapping[str, Any] | None:
     return None
 
 
-def _fill(
-    schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool
-) -> Any:
+def _fill(schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool) -> Any:
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) else kind
     if "enum" in schema:

@@ -1,9 +1,9 @@
 """Runs every measurement and prints the table. `python -m tests.bench route` runs one of them."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
+from consumers.runtime.process import run_process
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.route import measure_route
 
@@ -20,11 +20,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    except ImportError:
-        factory = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+    run_process(main)

@@ -57,9 +57,7 @@ async def _copy(settings: Settings, target: str) -> float:
     partitions = [TopicPartition(source, number) for number in range(PARTITIONS)]
     consumer.assign(partitions)
     await consumer.seek_to_beginning(*partitions)
-    producers = {
-        tp: clients.transactional(f"copy.{target}.{tp.partition}") for tp in partitions
-    }
+    producers = {tp: clients.transactional(f"copy.{target}.{tp.partition}") for tp in partitions}
     for producer in producers.values():
         await producer.start()
     began, done = time.perf_counter(), 0

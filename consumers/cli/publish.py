@@ -1,0 +1,168 @@
+"""Writes what others need to speak with us: a JSON Schema for each contract, and AsyncAPI 3.
+
+Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas.attempt import Attempt, LedgerEntry
+from schemas.base import Contract
+from schemas.codec import dead_letter_headers
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.escalation import Assignment, Escalation
+from schemas.feedback import Feedback
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.result import Result
+from schemas.topics import TOPICS, TopicSpec
+from schemas.usage import Usage
+from schemas.verdict import Verdict
+
+__all__ = ["PUBLISHED", "documents", "main"]
+
+#: Where the documents lie in the repository, and in the wheel.
+PUBLISHED = Path(__file__).parents[2] / "schemas" / "published"
+
+_CONTRACTS: Mapping[type[Contract], str] = {
+    Request: "request",
+    Assignment: "assignment",
+    Attempt: "attempt",
+    LedgerEntry: "ledger-entry",
+    Verdict: "verdict",
+    Escalation: "escalation",
+    Result: "result",
+    DeadLetter: "dead-letter",
+    Usage: "usage",
+    Feedback: "feedback",
+}
+#: Counts upwards when a contract breaks, which also gives the topics new names.
+_MAJOR = 1
+_STAGES = ("route", "work")
+
+
+def documents() -> Mapping[str, str]:
+    """Every published document by its file name."""
+    return {
+        **{_file_name(contract): _json_schema(contract) for contract in _CONTRACTS},
+        "asyncapi.yaml": yaml.safe_dump(_asyncapi(), sort_keys=False, allow_unicode=True, width=96),
+    }
+
+
+def main() -> None:
+    """Write the documents into the folder given, or where they lie in the repository."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PUBLISHED
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in documents().items():
+        _ = (folder / name).write_text(text, encoding="utf-8")
+
+
+def _file_name(contract: type[Contract]) -> str:
+    return f"{_CONTRACTS[contract]}.v{_MAJOR}.json"
+
+
+def _json_schema(contract: type[Contract]) -> str:
+    schema = contract.model_json_schema()
+    if contract in (Assignment, Escalation):
+        schema["properties"]["request"] = {
+            "description": "The request as it came, byte for byte; always the last field.",
+        }
+        schema["required"] += ["request_bytes", "request"]
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:tierline:{_CONTRACTS[contract]}:v{_MAJOR}",
+    }
+    return json.dumps({**head, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _asyncapi() -> dict[str, Any]:
+    by_name = {contract.__name__: contract for contract in _CONTRACTS}
+    carried = dict.fromkeys(spec.model for spec in TOPICS)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tierline",
+            "version": f"{_MAJOR}.0.0",
+            "description": "Every topic, what it holds, and which stage writes and reads it.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {spec.name: _channel(spec) for spec in TOPICS},
+        "operations": dict(_operations()),
+        "components": {"messages": {name: _message(by_name[name]) for name in carried}},
+    }
+
+
+def _channel(spec: TopicSpec) -> dict[str, Any]:
+    kept = {"retention.ms", "max.message.bytes"} & set(spec.config)
+    return {
+        "address": spec.name,
+        "description": (
+            f"{spec.holds}. Key: {spec.key}. Written by {', '.join(spec.written_by)}; "
+            f"read by {', '.join(spec.read_by)}."
+        ),
+        "messages": {spec.model: {"$ref": f"#/components/messages/{spec.model}"}},
+        "bindings": {
+            "kafka": {
+                "topicConfiguration": {name: int(spec.config[name]) for name in sorted(kept)},
+                "bindingVersion": "0.5.0",
+            }
+        },
+    }
+
+
+def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
+    """What our own stages do; producers, reviewers and downstream are on the other side."""
+    for spec in TOPICS:
+        for action, stages in (("send", spec.written_by), ("receive", spec.read_by)):
+            for stage in stages:
+                if stage.startswith(_STAGES):
+                    channel = {"$ref": f"#/channels/{spec.name}"}
+                    yield f"{stage}-{action}-{spec.name}", {"action": action, "channel": channel}
+
+
+def _message(contract: type[Contract]) -> dict[str, Any]:
+    name = contract.__name__
+    said = {"name": name, "summary": (contract.__doc__ or name).strip().splitlines()[0]}
+    key = {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}}
+    if contract is not DeadLetter:
+        return {**said, "payload": {"$ref": f"./{_file_name(contract)}"}, "bindings": key}
+
+    return {
+        **said,
+        "headers": {
+            "type": "object",
+            "properties": {header: {"type": "string"} for header in _dead_letter_header_names()},
+        },
+        # Whatever the producer sent, which may be no JSON at all.
+        "contentType": "application/octet-stream",
+        "payload": {"description": "The original bytes, untouched."},
+        "bindings": key,
+    }
+
+
+def _dead_letter_header_names() -> list[str]:
+    """All of them, as the codec writes them for a letter that leaves nothing out."""
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    letter = DeadLetter(
+        request_id="-",
+        task="-",
+        reason=Reason.NOT_JSON,
+        detail="-",
+        stage="route",
+        source=Pointer(topic="-", partition=0, offset=0),
+        failed_at=instant,
+        deadline=instant,
+        policy_version="-",
+    )
+    return [name for name, _ in dead_letter_headers(letter, ())]
+
+
+if __name__ == "__main__":
+    main()

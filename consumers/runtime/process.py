@@ -1,0 +1,30 @@
+"""How a stage's process treats its memory and its event loop."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["run_process"]
+
+_T = TypeVar("_T")
+
+
+def run_process(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine on uvloop where it is installed, with a garbage collector that fits us.
+
+    Records live for milliseconds and are freed by reference counts. What is loaded by now lives as
+    long as the process, so the collector need not look at it again; with its default thresholds it
+    took an eighth of the route stage's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415  an extra
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
