@@ -1,0 +1,105 @@
+"""The published documents are current, valid, and true of what we write."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema_rs
+import orjson
+import pytest
+import yaml
+
+from consumers.cli.publish import PUBLISHED, documents
+from schemas.base import Tier
+from schemas.codec import dump_envelope
+from schemas.escalation import Assignment, Origin, RouteTaken
+from schemas.topics import TOPICS
+
+CONTRACTS = sorted(name for name in documents() if name.endswith(".json"))
+
+
+def schema(name: str) -> Any:
+    return orjson.loads(documents()[name])
+
+
+def refs(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "$ref")
+    for child in (
+        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    ):
+        yield from refs(child)
+
+
+def test_what_is_committed_is_what_make_generate_writes() -> None:
+    committed = {path.name: path.read_text(encoding="utf-8") for path in PUBLISHED.iterdir()}
+
+    assert committed == documents(), "run `make generate` and commit schemas/published"
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_each_contract_is_a_valid_schema_of_the_newest_draft(name: str) -> None:
+    jsonschema_rs.meta.validate(schema(name))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"input": "Where is my parcel?"}, id="a plain prompt"),
+        pytest.param(
+            {"input": [{"role": "user", "content": "Hi"}], "task": "triage"}, id="messages"
+        ),
+        pytest.param({"input": "Hi", "deadline": "2026-01-31T12:00:00Z"}, id="a deadline"),
+        pytest.param({"input": "Hi", "colour": "red"}, id="a field we do not know"),
+    ],
+)
+def test_a_request_we_accept_satisfies_its_schema(request_: dict[str, Any]) -> None:
+    jsonschema_rs.validate(schema("request.v1.json"), request_)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"task": "triage"}, id="no input"),
+        pytest.param({"input": "Hi", "ambiguity": 2}, id="ambiguity above 1"),
+        pytest.param({"input": "Hi", "blast_radius": "huge"}, id="an unknown blast radius"),
+    ],
+)
+def test_a_request_we_refuse_violates_its_schema(request_: dict[str, Any]) -> None:
+    assert not jsonschema_rs.is_valid(schema("request.v1.json"), request_)
+
+
+def test_an_assignment_on_the_wire_satisfies_its_schema() -> None:
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    assignment = Assignment(
+        id="r-1",
+        origin=Origin(topic="llm.intake", partition=0, offset=7, appended_at=instant),
+        deadline=instant,
+        attempts_left=3,
+        routes=[
+            RouteTaken(
+                tier=Tier.LOW,
+                rule="otherwise",
+                reason="plain",
+                policy_version="1",
+                routed_at=instant,
+            )
+        ],
+    )
+
+    written = orjson.loads(dump_envelope(assignment, b'{"input":"Hi"}'))
+
+    jsonschema_rs.validate(schema("assignment.v1.json"), written)
+
+
+def test_the_asyncapi_document_names_every_topic_and_refers_to_nothing_that_is_not_there() -> None:
+    document = yaml.safe_load(documents()["asyncapi.yaml"])
+
+    assert set(document["channels"]) == {spec.name for spec in TOPICS}
+    for ref in refs(document):
+        if ref.startswith("./"):
+            assert ref.removeprefix("./") in CONTRACTS
+            continue
+        node = document
+        for step in ref.removeprefix("#/").split("/"):
+            node = node[step]
