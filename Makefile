@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 BIN := .venv/bin
+UV := 0.13.9
 # Any Python from 3.11 on; the newest first, so that an old `python3` does no harm.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
@@ -37,7 +38,10 @@ generate: .venv/run.stamp  ## Write the published schemas and the AsyncAPI docum
 setup: .venv/dev.stamp  ## Install everything into .venv
 
 .venv/bin/python:
-	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed (with venv); found none on PATH." >&2; exit 1; fi
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "Python 3.11 or newer with its venv module is needed, and PATH has none." >&2; \
+	  echo "Debian and Ubuntu: apt install python3-venv. Or name one: make PYTHON=/path/to/python3.12 ..." >&2; \
+	  exit 1; fi
 	@$(PYTHON) -m venv .venv
 
 .venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/python
@@ -52,12 +56,12 @@ setup: .venv/dev.stamp  ## Install everything into .venv
 	@touch $@
 
 lock:  ## Resolve the dependencies anew and pin them with hashes
-	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip -q install uv
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip -q install uv==$(UV)
 	@echo "editables" > build/lock/build.in && echo "hatchling" >> build/lock/build.in
 	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --extra local --extra speed pyproject.toml build/lock/build.in -o requirements.lock
 	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra local --extra speed --extra dev pyproject.toml build/lock/build.in \
+	  --python-version 3.11 --extra local --extra speed --group dev pyproject.toml build/lock/build.in \
 	  -c requirements.lock -o requirements-dev.lock
 	@rm -rf build/lock
 
