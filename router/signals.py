@@ -5,6 +5,7 @@ They only ever choose where a request starts: a poor estimate costs a call, neve
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import NamedTuple
 
 import jsonschema_rs
@@ -69,6 +70,15 @@ _ANY = jsonschema_rs.validator_for(
 #: A number, an id or a date: something that pins a request down.
 _DIGITS = b"0123456789"
 
+_NO_TEXT: frozenset[str] = frozenset()
+_ESTIMATES = ("ambiguity", "blast_radius", "complexity")
+#: The names of the estimates, by which of the three the producer left out.
+_ESTIMATED = {
+    missing: frozenset(
+        name for name, is_missing in zip(_ESTIMATES, missing, strict=True) if is_missing
+    )
+    for missing in product((True, False), repeat=3)
+}
 _SHORT, _VERY_SHORT = 60, 20
 
 
@@ -95,15 +105,7 @@ def measure(request: Request) -> Signals:
     sources = sum(1 for part in (context.retrieved, context.history, context.tools) if part)
     if sources >= 2:
         found.add("several_sources")
-    estimated = frozenset(
-        name
-        for name, given in (
-            ("ambiguity", request.ambiguity),
-            ("blast_radius", request.blast_radius),
-            ("complexity", request.complexity),
-        )
-        if given is None
-    )
+    missing = (request.ambiguity is None, request.blast_radius is None, request.complexity is None)
     questions = said.count("?")
     given = request.ambiguity
     ambiguity = _ambiguity(said, found, questions) if given is None else given
@@ -115,8 +117,8 @@ def measure(request: Request) -> Signals:
         complexity=complexity,
         context_tokens=tokens,
         total_tokens=sum(tokens.values()),
-        text=frozenset(found),
-        estimated=estimated,
+        text=frozenset(found) if found else _NO_TEXT,
+        estimated=_ESTIMATED[missing],
     )
 
 
@@ -148,17 +150,18 @@ def _may_have_any(lower: str) -> bool:
 def _context_tokens(request: Request, said: str) -> dict[str, int]:
     context = request.context
     tokens = {"user": estimate_tokens(said)}
-    parts = {
-        "system": context.system,
-        "retrieved": context.retrieved,
-        "history": context.history,
-        "tools": context.tools,
-    }
-    if context.user:
+    if context.model_fields_set:
+        parts = {
+            "system": context.system,
+            "retrieved": context.retrieved,
+            "history": context.history,
+            "tools": context.tools,
+        }
         tokens["user"] += estimate_tokens(context.user)
-    tokens.update({name: estimate_tokens(text) for name, text in parts.items() if text})
-    others = [message for message in request.messages if message.role != "user"]
-    for message in others:
+        tokens.update({name: estimate_tokens(text) for name, text in parts.items() if text})
+    for message in request.messages:
+        if message.role == "user":
+            continue
         name = "system" if message.role in ("system", "developer") else "history"
         tokens[name] = tokens.get(name, 0) + estimate_tokens(message.text)
     return tokens

@@ -55,7 +55,7 @@ class Executor(Protocol):
 class Inline:
     """Decides at once, in the order of the partition. For stages that only think."""
 
-    free = 4_000
+    free = 16_000
 
     def __init__(self, decide: Callable[[Record], Sequence[Outgoing]]) -> None:
         self._decide = decide
@@ -104,6 +104,27 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
+
+    @property
+    def in_flight(self) -> int:
+        """Records received and not yet committed."""
+        return sum(held.tracker.unsettled_count for held in self._partitions.values())
+
+    def committed(self, topic: str) -> int:
+        """The sum of the committed watermarks of our partitions of a topic."""
+        return sum(
+            held.committed.watermark
+            for tp, held in self._partitions.items()
+            if held.committed is not None and tp.topic == topic
+        )
+
+    def settled(self, topic: str) -> int:
+        """How many records of our partitions of a topic are behind us, finished out of order too."""
+        return sum(
+            held.tracker.next_fetch - held.tracker.unsettled_count
+            for tp, held in self._partitions.items()
+            if tp.topic == topic
+        )
 
     def wake(self) -> None:
         """Something has become free: poll at once."""

@@ -5,9 +5,15 @@ from collections.abc import Awaitable, Callable
 
 from consumers.runtime.process import run_process
 from tests.bench.harness import Measured, bench_broker
+from tests.bench.latency import measure_latency
 from tests.bench.route import measure_route
+from tests.bench.work import measure_work
 
-MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {"route": measure_route}
+MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
+    "route": measure_route,
+    "work": measure_work,
+    "latency": measure_latency,
+}
 
 
 async def main() -> None:

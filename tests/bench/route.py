@@ -36,16 +36,9 @@ async def _route(settings: Settings) -> float:
     rules = load_rules(settings)
     began = time.perf_counter()
     async with running_stages(settings, rules, {}, tiers=()) as (stage,):
-
-        def committed() -> int:
-            return sum(
-                held.committed.watermark
-                for tp, held in stage._partitions.items()
-                if held.committed is not None and tp.topic == settings.kafka.topics.intake
-            )
-
-        began, already = time.perf_counter(), committed()
-        await until(lambda: committed() >= COUNT)
+        intake = settings.kafka.topics.intake
+        began, already = time.perf_counter(), stage.committed(intake)
+        await until(lambda: stage.committed(intake) >= COUNT)
         return (COUNT - already) / (time.perf_counter() - began)
 
 

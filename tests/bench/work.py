@@ -1,0 +1,135 @@
+"""A worker at a thousand calls in flight, against a bare loop on the same HTTP client."""
+
+import asyncio
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from consumers.providers import ProviderSettings
+from consumers.settings import Settings
+from consumers.wiring import Rules, load_rules, running_stages
+from schemas.base import Tier
+from tests.bench.harness import Measured, fill, settings_for, until
+
+COUNT = 16_000
+IN_FLIGHT = 1_000
+RUNS = 3
+#: The simulated small model answers after about 60 ms; this makes 200 of it.
+LATENCY_SCALE = 200 / 60
+_TASK = "extraction"
+
+
+async def measure_work(bootstrap: str) -> list[Measured]:
+    """Calls per second, calls in flight, memory."""
+    bare, ours, flight, memory = [], [], [], []
+    async with _simulator() as base_url:
+        for number in range(RUNS):
+            settings = await settings_for(bootstrap, f"work{number}.", width=IN_FLIGHT + 200)
+            rules = load_rules(settings)
+            await _route_all(settings, rules)
+            bodies = [_body(one) for one in range(2_000)]
+            bare.append(await _bare_loop(base_url, bodies))
+            rate, most = await _worker(settings, rules, base_url)
+            ours.append(rate)
+            flight.append(most)
+            memory.append(_resident_mib())
+    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+    return [
+        Measured("worker, provider latency 200 ms", ours, "calls/s", "-"),
+        Measured("bare loop, same client, same latency", bare, "calls/s", "-"),
+        Measured("worker / bare loop", ratios, "", ">= 0.8"),
+        Measured("calls in flight, most seen", flight, "calls", ">= 1000"),
+        Measured("memory of the bench process, both loops in it", memory, "MiB", "< 200"),
+    ]
+
+
+async def _route_all(settings: Settings, rules: Rules) -> None:
+    await fill(settings, settings.kafka.topics.intake, COUNT, task=_TASK)
+    async with running_stages(settings, rules, {}, tiers=()) as (stage,):
+        await until(lambda: stage.committed(settings.kafka.topics.intake) >= COUNT)
+
+
+async def _worker(settings: Settings, rules: Rules, base_url: str) -> tuple[float, float]:
+    topic = settings.kafka.topics.tier(Tier.LOW)
+    providers = {"simulated": ProviderSettings(base_url=base_url, allow_private=True)}
+    most = 0
+    async with running_stages(settings, rules, providers, route=False, tiers=(Tier.LOW,)) as (
+        stage,
+    ):
+        began, already = time.perf_counter(), stage.settled(topic)
+
+        def is_done() -> bool:
+            nonlocal most
+            most = max(most, stage.in_flight)
+            return stage.settled(topic) >= COUNT * 0.95
+
+        await until(is_done)
+        # The last records run out of company; the rate is that of the full pool.
+        rate = (stage.settled(topic) - already) / (time.perf_counter() - began)
+    return rate, most
+
+
+async def _bare_loop(base_url: str, bodies: list[bytes]) -> float:
+    left = iter(range(COUNT // 2))
+    headers = {"content-type": "application/json", "authorization": "Bearer none"}
+    transport = AiohttpTransport(
+        limits=httpx.Limits(max_connections=2_000, max_keepalive_connections=2_000)
+    )
+    async with httpx.AsyncClient(transport=transport, timeout=30, headers=headers) as client:
+
+        async def caller() -> None:
+            for number in left:
+                body = bodies[number % len(bodies)]
+                reply = await client.post(f"{base_url}/chat/completions", content=body)
+                orjson.loads(reply.content)
+
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(IN_FLIGHT):
+                tasks.create_task(caller())
+        return (COUNT // 2) / (time.perf_counter() - began)
+
+
+def _body(number: int) -> bytes:
+    text = f"Order AB-{number} for Jane Doe arrived on 2026-03-01 in Leeds. " * 12
+    messages = [{"role": "system", "content": "Extract. " * 60}, {"role": "user", "content": text}]
+    return orjson.dumps({"model": "sim-small", "messages": messages, "max_tokens": 1024})
+
+
+@contextlib.asynccontextmanager
+async def _simulator() -> AsyncIterator[str]:
+    """The simulated provider in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("tierline")),
+        "simulate",
+        "--port",
+        "0",
+        "--latency-scale",
+        str(LATENCY_SCALE),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(Path.home())},
+    )
+    if process.stdout is None:
+        raise RuntimeError
+    line = (await process.stdout.readline()).decode()
+    try:
+        yield next(_urls(line))
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def _urls(line: str) -> Iterator[str]:
+    return (word.rstrip(";") for word in line.split() if word.startswith("http"))
+
+
+def _resident_mib() -> float:
+    """The most this process has had resident so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
