@@ -4,25 +4,34 @@ The parent holds the other end of our standard input. However it dies, the kerne
 and the broker goes with it. Only the standard library is imported: this must start at once.
 """
 
+import contextlib
+import ctypes
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 _GRACE_SECONDS = 15
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """`guard.py keep|discard COMMAND…`: `keep` lets the broker shut down in order."""
-    is_kept, command = sys.argv[1] == "keep", sys.argv[2:]
+    """`guard.py FOLDER COMMAND…`: kills the command at the end and deletes the folder.
+
+    With an empty FOLDER the command may shut down in order, and nothing is deleted.
+    """
+    folder, command = sys.argv[1], sys.argv[2:]
     for quiet in (signal.SIGINT, signal.SIGHUP):
         signal.signal(quiet, signal.SIG_IGN)  # the terminal's signals are the parent's to handle
-    broker = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  our own command
-    sys.stdout.write(f"pid {broker.pid}\n")
-    sys.stdout.flush()
+    # What a JVM says on standard output belongs into the log: nobody reads our own after one line.
+    broker = subprocess.Popen(  # noqa: S603  our own command
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=_die_with_guard()
+    )
 
-    def end(*_: object) -> None:
-        if not is_kept:
+    def end() -> None:
+        if folder:
             broker.kill()
             return
         broker.terminate()
@@ -35,9 +44,24 @@ def main() -> int:
         sys.stdin.buffer.read()
         end()
 
-    signal.signal(signal.SIGTERM, end)
+    # In a thread, because the handler would interrupt, and block, the wait below.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end, daemon=True).start())
     threading.Thread(target=wait_for_parent, daemon=True).start()
-    return broker.wait()
+    with contextlib.suppress(OSError):  # the parent is gone already
+        sys.stdout.write(f"pid {broker.pid}\n")
+        sys.stdout.flush()
+    code = broker.wait()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def _die_with_guard() -> Callable[[], object] | None:
+    """For the child: be killed when this process is, where the system offers that (Linux)."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,21 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from consumers.broker.errors import BrokerError
 
 __all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars"]
 
 KAFKA_VERSION = "4.2.0"
-_ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
+_ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 _LOCK = Path(__file__).with_name("jars.lock")
 #: What the download weighs, for the progress bar.
 _TOTAL_BYTES = 44_000_000
+_DOWNLOADS_AT_ONCE = 6
 
 #: What is being done, and how far it is (0 to 1, None where that cannot be told).
 Progress = Callable[[str, float | None], None]
@@ -59,10 +62,7 @@ def _download(home: Path, locked: Mapping[str, str], progress: Progress | None) 
     # Beside its place, so that the rename is atomic and a broken download leaves nothing behind.
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="jars-") as scratch:
         with _watched(Path(scratch), progress):
-            jars = {jar.name: jar for jar in _resolve(Path(scratch))}
-        if missing := sorted(set(locked) - set(jars)):
-            msg = f"the repository gave no {', '.join(missing)}; the lock names them"
-            raise BrokerError(msg)
+            jars = {jar.name: jar for jar in _fetch(Path(scratch), _read_coordinates())}
         ready = Path(scratch) / "ready"
         ready.mkdir()
         for name, expected in locked.items():
@@ -73,21 +73,33 @@ def _download(home: Path, locked: Mapping[str, str], progress: Progress | None) 
         ready.rename(home)
 
 
-def _resolve(scratch: Path) -> list[Path]:
+def _fetch(scratch: Path, coordinates: Sequence[str]) -> list[Path]:
+    """Download jars by their coordinates, `group:artifact:version`, in any order."""
+    maven = _maven(scratch)
     try:
-        import jgo  # noqa: PLC0415  an extra, needed only here
+        artifacts = [maven.create_dependency(named).artifact for named in coordinates]
+        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+            return list(pool.map(lambda artifact: Path(artifact.resolve()), artifacts))
+    except Exception as error:
+        raise _not_fetched(error) from error
+
+
+def _maven(scratch: Path) -> Any:
+    try:
+        # Not `jgo.build`: where no Java is installed, that fetches a JDK merely to classify jars.
+        from jgo.maven import MavenContext  # noqa: PLC0415  an extra, needed only here
     except ImportError:
         msg = "Kafka's jars are fetched with the extra `tierline[local]`; install it"
         raise BrokerError(msg) from None
 
-    try:
-        return list(jgo.build(_ENDPOINT, cache_dir=scratch / "envs").all_jars)
-    except Exception as error:
-        msg = (
-            f"Kafka's jars could not be fetched ({type(error).__name__}). They are needed once; "
-            f"check the network, or give --kafka HOST:PORT"
-        )
-        raise BrokerError(msg) from error
+    return MavenContext(repo_cache=scratch / "repository")
+
+
+def _not_fetched(error: Exception) -> BrokerError:
+    return BrokerError(
+        f"Kafka's jars could not be fetched ({type(error).__name__}). They are needed once; "
+        f"check the network, or give --kafka HOST:PORT"
+    )
 
 
 @contextlib.contextmanager
@@ -118,8 +130,16 @@ def _files(scratch: Path) -> Iterable[Path]:
 
 
 def _read_lock() -> dict[str, str]:
-    pairs = (line.split() for line in _LOCK.read_text().splitlines() if line[:1] not in ("#", ""))
-    return {name: expected for expected, name in pairs}
+    """Every jar's file name with its SHA-256 sum."""
+    return {name: expected for expected, name, _ in _lock_lines()}
+
+
+def _read_coordinates() -> list[str]:
+    return [coordinates for _, _, coordinates in _lock_lines()]
+
+
+def _lock_lines() -> list[list[str]]:
+    return [line.split() for line in _LOCK.read_text().splitlines() if line[:1] not in ("#", "")]
 
 
 def _sum(jar: Path) -> str:
@@ -140,9 +160,16 @@ def _only_one(lock: Path) -> Iterator[None]:
 
 def _write_lock() -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        jars = sorted(_resolve(Path(scratch)), key=lambda jar: jar.name)
-        lines = [f"# Kafka {KAFKA_VERSION}: SHA-256 sums and file names of its jars."]
-        lines += [f"{_sum(jar)}  {jar.name}" for jar in jars]
+        maven = _maven(Path(scratch))
+        roots, others = maven.resolver.resolve([maven.create_dependency(root) for root in _ROOTS])
+        needed = [*roots, *(other for other in others if other.scope in ("compile", "runtime"))]
+        coordinates = {
+            dependency.artifact.filename: f"{dependency.groupId}:{dependency.artifactId}:{dependency.version}"
+            for dependency in needed
+        }
+        jars = sorted(_fetch(Path(scratch), list(coordinates.values())), key=lambda jar: jar.name)
+        lines = [f"# Kafka {KAFKA_VERSION}: SHA-256 sums, file names and coordinates of its jars."]
+        lines += [f"{_sum(jar)}  {jar.name}  {coordinates[jar.name]}" for jar in jars]
     _LOCK.write_text("\n".join(lines) + "\n")
     sys.stdout.write(f"{_LOCK}: {len(jars)} jars\n")
 

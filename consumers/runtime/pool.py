@@ -12,6 +12,8 @@ from schemas.codec import Outgoing
 
 __all__ = ["Pool", "Rest"]
 
+_BURST = 32
+
 #: Waits without holding a slot.
 Rest = Callable[[float], Awaitable[None]]
 
@@ -48,8 +50,12 @@ class Pool:
 
     @property
     def free(self) -> int:
-        """Slots nobody holds; a request that waits for a retry holds none."""
-        return self._width - (self._count - self._resting)
+        """Slots nobody holds, a few at a time; a request that waits for a retry holds none.
+
+        Starting a thousand calls in one turn of the event loop would hold up the commits, and bring
+        a thousand replies back in one turn later.
+        """
+        return min(self._width - (self._count - self._resting), _BURST)
 
     @property
     def in_flight(self) -> int:

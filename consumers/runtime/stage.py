@@ -40,13 +40,17 @@ class Executor(Protocol):
 
     @property
     def free(self) -> int:
-        """How many more records may be started now."""
+        """How many more records may be started in this turn of the event loop."""
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Process records; their outcomes go to `partition.finish`."""
 
     async def settle(self, limit: float) -> None:
         """Wait until nothing runs, at most `limit` seconds."""
+
+    @property
+    def in_flight(self) -> int:
+        """Records being processed now."""
 
     def cancel(self, source: TopicPartition) -> int:
         """Cancel what runs for a partition that is lost; the number of calls given up."""
@@ -56,6 +60,7 @@ class Inline:
     """Decides at once, in the order of the partition. For stages that only think."""
 
     free = 16_000
+    in_flight = 0
 
     def __init__(self, decide: Callable[[Record], Sequence[Outgoing]]) -> None:
         self._decide = decide
@@ -106,9 +111,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._tasks: asyncio.TaskGroup
 
     @property
-    def in_flight(self) -> int:
-        """Records received and not yet committed."""
-        return sum(held.tracker.unsettled_count for held in self._partitions.values())
+    def running(self) -> int:
+        """Records being processed now."""
+        return self._executor.in_flight
 
     def committed(self, topic: str) -> int:
         """The sum of the committed watermarks of our partitions of a topic."""
@@ -119,7 +124,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         )
 
     def settled(self, topic: str) -> int:
-        """How many records of our partitions of a topic are behind us, finished out of order too."""
+        """How many records of our partitions of a topic are behind us, in whatever order."""
         return sum(
             held.tracker.next_fetch - held.tracker.unsettled_count
             for tp, held in self._partitions.items()

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable
 
+from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
@@ -18,6 +19,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
 
 async def main() -> None:
     """Measure what was asked for, or everything."""
+    configure_logs(is_debug=False)
     wanted = sys.argv[1:] or list(MEASUREMENTS)
     async with bench_broker() as bootstrap:
         for name in wanted:

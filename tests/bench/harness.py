@@ -5,6 +5,7 @@ import contextlib
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from aiokafka.admin import NewTopic
@@ -76,7 +77,7 @@ async def fill(settings: Settings, topic: str, count: int, *, task: str = "suppo
         for partition in range(PARTITIONS):
             batch = producer.create_batch()
             for number in range(count // PARTITIONS):
-                fields = {
+                fields: dict[str, Any] = {
                     "timestamp": None,
                     "key": b"k%d" % number,
                     "value": a_request(f"r{partition}-{number}", task=task),
@@ -94,7 +95,7 @@ async def fill(settings: Settings, topic: str, count: int, *, task: str = "suppo
 async def until(condition: Callable[[], bool], limit: float = 120.0) -> None:
     """Wait for a condition that a running stage brings about."""
     async with asyncio.timeout(limit):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  the stage has no event for every figure
             await asyncio.sleep(0.005)
 
 

@@ -67,7 +67,7 @@ async def _worker(settings: Settings, rules: Rules, base_url: str) -> tuple[floa
 
         def is_done() -> bool:
             nonlocal most
-            most = max(most, stage.in_flight)
+            most = max(most, stage.running)
             return stage.settled(topic) >= COUNT * 0.95
 
         await until(is_done)
