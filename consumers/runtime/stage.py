@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CorruptRecordException, KafkaError
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
@@ -106,6 +107,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
         self._strikes: dict[tuple[TopicPartition, int], int] = {}
+        self._turn = 0
         self._consumer: AIOKafkaConsumer
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
@@ -168,19 +170,20 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                     async with asyncio.timeout(_POLL_MS / 1000):
                         await self._progress.wait()
                 continue
-            try:
-                await self._fetch(room, free)
-            except Exception as error:  # noqa: BLE001  one bad record must not stop the others
-                await self._step_over(error)
+            await self._fetch(room, free)
 
     async def _fetch(self, room: dict[TopicPartition, int], free: int) -> None:
         """Take a share from every partition; wait for the first record only when all are empty."""
         share = max(1, free // len(room))
         is_empty = True
-        for tp, most in room.items():
-            if (most := min(share, most, self._executor.free)) < 1:
+        for tp in self._in_turn(room):
+            if (most := min(share, room[tp], self._executor.free)) < 1:
                 break
-            fetched = await self._consumer.getmany(tp, timeout_ms=0, max_records=most)
+            try:
+                fetched = await self._consumer.getmany(tp, timeout_ms=0, max_records=most)
+            except Exception as error:  # noqa: BLE001  one bad record must not stop the others
+                await self._step_over(tp, error)
+                continue
             for records in fetched.values():
                 is_empty = False
                 self._start(tp, records)
@@ -189,10 +192,26 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(0)
             return
 
-        most = min(free, *room.values())
-        fetched = await self._consumer.getmany(*room, timeout_ms=_POLL_MS, max_records=most)
+        try:
+            most = min(free, *room.values())
+            fetched = await self._consumer.getmany(*room, timeout_ms=_POLL_MS, max_records=most)
+        except Exception as error:  # noqa: BLE001  the next round finds out which partition it was
+            # What the failed call had taken from other partitions is gone: go back to where we are.
+            _log.debug("fetch failed", error=type(error).__name__)
+            for tp, partition in self._partitions.items():
+                if partition.is_open:
+                    self._consumer.seek(tp, partition.tracker.next_fetch)
+            await asyncio.sleep(_POLL_MS / 1000)
+            return
         for tp, records in fetched.items():
             self._start(tp, records)
+
+    def _in_turn(self, room: dict[TopicPartition, int]) -> Sequence[TopicPartition]:
+        """The partitions, beginning with another one each time, so that none is always last."""
+        self._turn += 1
+        order = list(room)
+        first = self._turn % len(order)
+        return order[first:] + order[:first]
 
     def _start(self, tp: TopicPartition, records: Sequence[Record]) -> None:
         partition = self._partitions.get(tp)
@@ -203,39 +222,46 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if fresh := [record for record in records if receive(record.offset)]:
             self._executor.start(partition, fresh)
 
-    async def _step_over(self, error: Exception) -> None:
-        """Find the record that the client cannot even parse and set it aside.
+    async def _step_over(self, tp: TopicPartition, error: Exception) -> None:
+        """Read on record by record up to the one that the client cannot parse, and set it aside.
 
-        The failed fetch may have dropped good records of any partition, so each goes back to
-        where we are, and is then read record by record up to the bad one.
+        The failed fetch dropped the good records before it. An error that comes from the broker is
+        no fault of a record: it is waited out.
         """
-        for tp, partition in list(self._partitions.items()):
-            if not partition.is_open:
-                continue
-            self._consumer.seek(tp, partition.tracker.next_fetch)
-            try:
-                async with asyncio.timeout(2):
-                    while partition.room and self._executor.free:
-                        self._start(tp, [await self._consumer.getone(tp)])
-            except TimeoutError:
-                continue
-            except Exception as cause:  # noqa: BLE001  whatever the parser raises
-                at = partition.tracker.next_fetch
-                strikes = self._strikes[tp, at] = self._strikes.get((tp, at), 0) + 1
-                _log.error(
-                    "record cannot be read",
-                    topic=tp.topic,
-                    partition=tp.partition,
-                    offset=at,
-                    error=type(cause).__name__,
-                )
-                if strikes >= _UNREADABLE_AFTER:
-                    partition.tracker.receive(at)
-                    partition.finish([(at, self._unreadable(tp, at))])
-                    self._consumer.seek(tp, at + 1)
-        if not self._strikes:
-            _log.warning("fetch failed", error=type(error).__name__)
-            await asyncio.sleep(0.2)
+        partition = self._partitions.get(tp)
+        if partition is None or not partition.is_open:
+            return
+        self._consumer.seek(tp, partition.tracker.next_fetch)
+        if isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
+            _log.warning("fetch failed", topic=tp.topic, error=type(error).__name__)
+            await asyncio.sleep(1)
+            return
+        try:
+            async with asyncio.timeout(1):
+                while partition.room and self._executor.free:
+                    self._start(tp, [await self._consumer.getone(tp)])
+        except TimeoutError:
+            return
+        except Exception as cause:  # noqa: BLE001  whatever the parser raises
+            self._strike(tp, partition, cause)
+
+    def _strike(self, tp: TopicPartition, partition: Partition, cause: Exception) -> None:
+        at = partition.tracker.next_fetch
+        strikes = self._strikes[tp, at] = self._strikes.get((tp, at), 0) + 1
+        self._consumer.seek(tp, at)
+        if strikes < _UNREADABLE_AFTER:
+            return
+        del self._strikes[tp, at]
+        _log.error(
+            "record cannot be read",
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=at,
+            error=type(cause).__name__,
+        )
+        partition.tracker.receive(at)
+        partition.finish([(at, self._unreadable(tp, at))])
+        self._consumer.seek(tp, at + 1)
 
     # ----- assignment
 
