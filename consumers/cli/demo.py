@@ -1,5 +1,8 @@
 """`tierline demo`: the main job on a real Kafka, in front of your eyes."""
 
+import os
+import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -216,16 +219,13 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         out.print(f"intake to result: p50 {p50:.0f} ms, p95 {p95:.0f} ms", markup=False)
     out.print("\nNext:")
     if is_up:
-        hints = [
-            f"tierline explain {tally.sample}",
-            "tierline dead-letters list",
-            "tierline results",
-        ]
+        hints = [f"explain {tally.sample}", "dead-letters list", "results"]
     else:
-        hints = [
-            'tierline try "I was charged twice for order 991"',
-            "tierline policy show",
-            "tierline demo --keep",
-        ]
+        hints = ['try "I was charged twice for order 991"', "policy show", "demo --keep"]
     for hint in hints:
-        out.print(f"  {hint}", markup=False)
+        out.print(f"  {_command()} {hint}", markup=False)
+
+
+def _command() -> str:
+    """How the reader can call us: by name, or, out of a checkout, where we lie."""
+    return "tierline" if shutil.which("tierline") else os.path.relpath(sys.argv[0])
