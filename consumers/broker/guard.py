@@ -27,7 +27,10 @@ def main() -> int:
         signal.signal(quiet, signal.SIG_IGN)  # the terminal's signals are the parent's to handle
     # What a JVM says on standard output belongs into the log: nobody reads our own after one line.
     broker = subprocess.Popen(  # noqa: S603  our own command
-        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=_die_with_guard()
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        preexec_fn=_die_with_guard(),  # noqa: PLW1509  no thread runs yet
     )
 
     def end() -> None:

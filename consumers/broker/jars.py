@@ -44,9 +44,14 @@ def fetch_jars(progress: Progress | None = None) -> list[Path]:
     """
     home = cache_dir() / f"kafka-{KAFKA_VERSION}"
     locked = _read_lock()
-    with _only_one(home.with_suffix(".lock")):
-        if not home.is_dir():
-            _download(home, locked, progress)
+    if not home.is_dir():
+        try:
+            with _only_one(cache_dir() / f"kafka-{KAFKA_VERSION}.lock"):
+                if not home.is_dir():
+                    _download(home, locked, progress)
+        except OSError as error:
+            msg = f"{home}: Kafka's jars cannot be kept there ({error}). Set XDG_CACHE_HOME"
+            raise BrokerError(msg) from error
     jars = [home / name for name in locked]
     if broken := [jar.name for jar in jars if _sum(jar) != locked[jar.name]]:
         msg = (
@@ -69,7 +74,7 @@ def _download(home: Path, locked: Mapping[str, str], progress: Progress | None) 
             if _sum(jars[name]) != expected:
                 msg = f"{name}: not the file that the lock names; it was not used"
                 raise BrokerError(msg)
-            shutil.copyfile(jars[name], ready / name)
+            shutil.move(jars[name], ready / name)
         ready.rename(home)
 
 
@@ -164,8 +169,8 @@ def _write_lock() -> None:
         roots, others = maven.resolver.resolve([maven.create_dependency(root) for root in _ROOTS])
         needed = [*roots, *(other for other in others if other.scope in ("compile", "runtime"))]
         coordinates = {
-            dependency.artifact.filename: f"{dependency.groupId}:{dependency.artifactId}:{dependency.version}"
-            for dependency in needed
+            item.artifact.filename: f"{item.groupId}:{item.artifactId}:{item.version}"
+            for item in needed
         }
         jars = sorted(_fetch(Path(scratch), list(coordinates.values())), key=lambda jar: jar.name)
         lines = [f"# Kafka {KAFKA_VERSION}: SHA-256 sums, file names and coordinates of its jars."]

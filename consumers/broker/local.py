@@ -1,26 +1,22 @@
 """Starts, readies and stops a single-node Kafka on loopback."""
 
 import asyncio
-import base64
 import contextlib
-import fcntl
-import os
 import random
-import shutil
 import socket
-import sys
-import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from consumers.broker.errors import BrokerError
-from consumers.broker.jars import KAFKA_VERSION, Progress, cache_dir, fetch_jars
+from consumers.broker.class_data import ClassData
+from consumers.broker.errors import BrokerError, with_tail
+from consumers.broker.jars import Progress, fetch_jars
 from consumers.broker.java import find_java
+from consumers.broker.process import read_pid, running
+from consumers.broker.storage import data_folder, format_folder
 
 __all__ = ["LocalBroker", "broker_properties", "local_broker"]
 
@@ -103,33 +99,39 @@ async def local_broker(
     """
     tell = progress or (lambda *_: None)
     java, jars = find_java(), await asyncio.to_thread(fetch_jars, progress)
-    with _data_folder(data_dir) as folder:
+    async with data_folder(data_dir) as folder:
         ports = free_ports(port)
-        log_file = folder / "broker.log"
-        settings = {**broker_properties(*ports, folder / "log"), **(properties or {})}
-        config = folder / "server.properties"
+        settings = {**broker_properties(*ports, folder.logs), **(properties or {})}
+        config = folder.path / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        classpath = os.pathsep.join(str(jar) for jar in jars)
-        command = [str(java), *_JVM, f"-Xmx{heap_mb}m", *_class_data(java), "-cp", classpath]
-        if not (folder / "log" / "meta.properties").exists():
-            tell("preparing Kafka's data folder", None)
-            await _format(command, config, log_file)
+        loaded = ClassData.find(java, jars, folder.path)
+        jvm = [str(java), *_JVM, f"-Xmx{heap_mb}m", "-cp", loaded.classpath]
         tell("starting Kafka", None)
-        mode = "discard" if data_dir is None else "keep"
-        async with _running([*command, "kafka.Kafka", str(config)], mode, log_file) as process:
+        await format_folder(folder, jvm, config)
+        command = [*jvm, *loaded.flags, "kafka.Kafka", str(config)]
+        discard = folder.path if data_dir is None else None
+        async with running(
+            command, folder.log_file, discard=discard, keep_open=folder.lock
+        ) as guard:
             bootstrap = f"127.0.0.1:{ports[0]}"
-            pid = await _wait_until_ready(process, bootstrap, log_file)
-            yield LocalBroker(bootstrap, folder, pid, log_file)
+            pid = await _wait_until_ready(guard, bootstrap, folder.log_file)
+            async with loaded.being_made(folder.log_file):
+                yield LocalBroker(bootstrap, folder.path, pid, folder.log_file)
 
 
 def free_ports(port: int | None = None) -> tuple[int, int]:
-    """Two free ports, below the range from which the system takes ports for connections."""
-    found: list[int] = [] if port is None else [port]
+    """Two free ports, below the range from which the system takes ports for connections.
+
+    Raises BrokerError when the `port` asked for is taken.
+    """
+    if port is not None and not _is_free(port):
+        msg = f"port {port} on 127.0.0.1 is in use. Stop what listens there, or give another --port"
+        raise BrokerError(msg)
+    found = [] if port is None else [port]
     for candidate in random.SystemRandom().sample(range(19_000, 32_000), 400):
         if len(found) == 2:
             break
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", candidate))
+        if candidate != port and _is_free(candidate):
             found.append(candidate)
     if len(found) < 2:
         msg = "no free port between 19000 and 32000 on 127.0.0.1"
@@ -137,88 +139,27 @@ def free_ports(port: int | None = None) -> tuple[int, int]:
     return found[0], found[1]
 
 
-@contextlib.contextmanager
-def _data_folder(kept: Path | None) -> Iterator[Path]:
-    if kept is None:
-        folder = Path(tempfile.mkdtemp(prefix="tierline-kafka-"))
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Kafka does: connections of an earlier broker that linger do no harm.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-
-    kept.mkdir(parents=True, exist_ok=True)
-    with (kept / "owner.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            msg = f"{kept}: in use by a broker of {owner}. Stop that one, or give --data-dir"
-            raise BrokerError(msg) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}")
-        lock.flush()
-        yield kept
-
-
-def _class_data(java: Path) -> list[str]:
-    """Keep the loaded classes in the cache where the JVM can: the next start is faster."""
-    release = java.resolve().parent.parent / "release"
-    with contextlib.suppress(OSError):
-        version = release.read_text().partition('JAVA_VERSION="')[2].split(".")[0].split('"')[0]
-        if version.isdigit() and int(version) >= 19:
-            archive = cache_dir() / f"kafka-{KAFKA_VERSION}-java{version}.jsa"
-            return ["-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}"]
-
-    return []
-
-
-async def _format(command: list[str], config: Path, log_file: Path) -> None:
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    arguments = ["format", "-t", cluster_id, "-c", str(config), "--ignore-formatted"]
-    with log_file.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, "kafka.tools.StorageTool", *arguments, stdout=log, stderr=log
-        )
-        if await process.wait() != 0:
-            raise BrokerError(_with_tail("Kafka's data folder could not be prepared", log_file))
-
-
-@contextlib.asynccontextmanager
-async def _running(
-    command: list[str], mode: str, log_file: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    with log_file.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            str(Path(__file__).with_name("guard.py")),
-            mode,
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        await asyncio.shield(process.wait())
+            return False
+        return True
 
 
 async def _wait_until_ready(
-    process: asyncio.subprocess.Process, bootstrap: str, log_file: Path
+    guard: asyncio.subprocess.Process, bootstrap: str, log_file: Path
 ) -> int:
-    """Ready when the port answers and the broker counts itself among the living."""
+    """The broker's process id, once it counts itself among the living."""
     give_up = time.monotonic() + _READY_SECONDS
-    line = await process.stdout.readline() if process.stdout else b""
+    pid = await read_pid(guard)
     host, _, port = bootstrap.partition(":")
     while time.monotonic() < give_up:
-        if process.returncode is not None:
-            raise BrokerError(_with_tail("Kafka ended at its start", log_file))
+        if guard.returncode is not None:
+            raise BrokerError(with_tail("Kafka ended at its start", log_file))
         try:
             _, connection = await asyncio.open_connection(host, int(port))
             connection.close()
@@ -226,14 +167,9 @@ async def _wait_until_ready(
             try:
                 await admin.start()
                 await admin.describe_cluster()
-                return int(line.split()[-1])
+                return pid
             finally:
                 await admin.close()
         except Exception:  # noqa: BLE001  not up yet, in whichever way
             await asyncio.sleep(0.05)
-    raise BrokerError(_with_tail(f"Kafka was not ready after {_READY_SECONDS} s", log_file))
-
-
-def _with_tail(what: str, log_file: Path) -> str:
-    lines = log_file.read_text(errors="replace").splitlines()[-15:]
-    return "\n".join([f"{what}. The end of its log ({log_file}):", *lines])
+    raise BrokerError(with_tail(f"Kafka was not ready after {_READY_SECONDS} s", log_file))
