@@ -215,8 +215,10 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         )
     if tally.latencies:
         ordered = sorted(tally.latencies)
+        first = tally.first_result or 0.0
         p50, p95 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.95)]
-        out.print(f"intake to result: p50 {p50:.0f} ms, p95 {p95:.0f} ms", markup=False)
+        times = f"p50 {p50:.0f} ms, p95 {p95:.0f} ms"
+        out.print(f"intake to result: {times}; first result {first:.1f} s after the start")
     out.print("\nNext:")
     if is_up:
         hints = [f"explain {tally.sample}", "dead-letters list", "results"]

@@ -99,6 +99,8 @@ async def kafka_at(
 
     from consumers.broker import local_broker
 
+    if not out.is_terminal:
+        out.print("starting Kafka (the first start fetches its jars, 44 MB)")
     with out.status("starting Kafka") as status:
 
         def tell(what: str, share: float | None) -> None:

@@ -59,10 +59,10 @@ def _model(tier: str, quality: float, latency: float, prices: str, **more: float
 
 
 DEFAULT_MODELS: Mapping[str, ModelBehaviour] = {
-    "sim-small": _model("low", 0.95, 60, "0.10/0.40", strain=0.6, fence_rate=0.3),
-    "sim-small-b": _model("low", 0.93, 80, "0.12/0.45", strain=0.6),
-    "sim-medium": _model("balanced", 0.97, 120, "0.50/2.00", strain=0.3, fence_rate=0.1),
-    "sim-medium-b": _model("balanced", 0.96, 150, "0.60/2.20", strain=0.3),
+    "sim-small": _model("low", 0.86, 60, "0.10/0.40", strain=0.6, fence_rate=0.3),
+    "sim-small-b": _model("low", 0.84, 80, "0.12/0.45", strain=0.6),
+    "sim-medium": _model("balanced", 0.92, 120, "0.50/2.00", strain=0.45, fence_rate=0.1),
+    "sim-medium-b": _model("balanced", 0.91, 150, "0.60/2.20", strain=0.45),
     "sim-large": _model("premium", 0.995, 250, "5.00/20.00", strain=0.12),
     "sim-large-b": _model("premium", 0.99, 280, "5.50/21.00", strain=0.12),
 }

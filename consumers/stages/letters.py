@@ -1,5 +1,6 @@
 """Dead letters: the one way in which a stage gives up on a record."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,6 +13,9 @@ from schemas.reasons import Reason
 from schemas.topics import Topics
 
 __all__ = ["of_envelope", "of_record", "of_unreadable"]
+
+_ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
+_LOOKED_AT = 64 * 1024
 
 
 def of_record(
@@ -26,7 +30,7 @@ def of_record(
 ) -> Outgoing:
     """A dead letter for a record that could not be read: its own bytes, its own place."""
     letter = DeadLetter(
-        request_id=request_id,
+        request_id=request_id or _claimed_id(record.value),
         reason=reason,
         detail=detail,
         stage=stage,
@@ -96,3 +100,9 @@ def of_unreadable(
     # Kafka takes no record without key and value from us, so the pointer is also the key.
     key = str(letter.source).encode()
     return Outgoing(topics.dead_letters, key, None, dead_letter_headers(letter, ()))
+
+
+def _claimed_id(value: bytes | None) -> str | None:
+    """The id that a record we could not read seems to bring, so that people can find it by that."""
+    found = _ID.search(value or b"", 0, _LOOKED_AT)
+    return found[1].decode("ascii") if found else None
