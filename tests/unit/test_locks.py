@@ -39,7 +39,7 @@ def asked_for() -> Iterator[tuple[str, str]]:
         yield "requirements-dev.lock", requirement
 
 
-@pytest.mark.parametrize(("lock", "asked"), asked_for())
+@pytest.mark.parametrize(("lock", "asked"), list(asked_for()))
 def test_the_lock_satisfies_what_is_asked_for(lock: str, asked: str) -> None:
     requirement = Requirement(asked)
     pinned = pins(lock).get(canonicalize_name(requirement.name))
