@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 from schemas.errors import ContractError
@@ -11,12 +12,14 @@ __all__ = ["MAX_DEPTH", "parse_json"]
 
 MAX_DEPTH = 32
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 
 def parse_json(value: bytes) -> Any:
     """Parse UTF-8 JSON.
 
     Raises ContractError for text that is not UTF-8, not JSON, nested deeper than 32 levels, that
-    names a key twice, or that holds NaN, infinities or integers beyond 64 bits.
+    names a key twice, that holds NaN, infinities or integers beyond 64 bits, or half a character.
     """
     try:
         text = value.decode("utf-8")
@@ -36,6 +39,8 @@ def parse_json(value: bytes) -> Any:
 
     if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(parsed) > MAX_DEPTH:
         raise _too_deep()
+    if _SURROGATE.search(value):
+        _refuse_half_characters(parsed)
     return parsed
 
 
@@ -45,6 +50,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         detail = "an object names a key twice; which value is meant is a guess"
         raise ContractError(Reason.DUPLICATE_KEY, detail)
     return made
+
+
+def _refuse_half_characters(parsed: Any) -> None:
+    """Other parsers refuse a lone surrogate, those of our own later stages among them."""
+    try:
+        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ContractError(Reason.NOT_TEXT, "half of a surrogate pair stands alone") from None
 
 
 def _constant(name: str) -> NoReturn:

@@ -3,16 +3,20 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from consumers.runtime.records import Record
 from schemas.attempt import Attempt
-from schemas.codec import Outgoing, dead_letter_headers
+from schemas.codec import Outgoing, dead_letter_headers, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
+from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
 from schemas.reasons import Reason
 from schemas.topics import Topics
 
-__all__ = ["of_envelope", "of_record", "of_unreadable"]
+__all__ = ["of_envelope", "of_hop", "of_record", "of_unreadable"]
+
+_E = TypeVar("_E", Assignment, Escalation)
 
 _ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
 _LOOKED_AT = 64 * 1024
@@ -83,6 +87,27 @@ def of_envelope(  # noqa: PLR0913  the diagnosis has as many parts
     )
     headers = dead_letter_headers(letter, record.headers)
     return Outgoing(topics.dead_letters, record.key, raw, headers)
+
+
+def of_hop(
+    model: type[_E],
+    record: Record,
+    topics: Topics,
+    reason: Reason,
+    detail: str,
+    *,
+    stage: str,
+    now: datetime,
+) -> Outgoing:
+    """A dead letter for a record between stages that could not be worked on.
+
+    It holds the producer's bytes; the record's own only where the envelope is broken.
+    """
+    try:
+        envelope, raw = read_envelope(model, record.value)
+    except ContractError:
+        return of_record(record, topics, reason, detail, stage=stage, now=now)
+    return of_envelope(envelope, raw, record, topics, reason, detail, stage=stage, now=now)
 
 
 def of_unreadable(

@@ -54,6 +54,10 @@ class Router:
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
             _log.exception("route failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
+        if record.topic == self.topics.escalations:
+            return [
+                letters.of_hop(Escalation, record, self.topics, why, detail, stage=STAGE, now=now)
+            ]
         return [letters.of_record(record, self.topics, why, detail, stage=STAGE, now=now)]
 
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:

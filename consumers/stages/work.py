@@ -98,7 +98,9 @@ class Worker:
             _log.exception("work failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
         now = self.clock()
-        return [letters.of_record(record, self.topics, why, detail, stage=self.stage, now=now)]
+        return [
+            letters.of_hop(Assignment, record, self.topics, why, detail, stage=self.stage, now=now)
+        ]
 
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
         """What stands in for a record that cannot even be fetched."""
