@@ -96,8 +96,8 @@ class Flow:
         """The names of this flow's topics."""
         return self.settings.kafka.topics
 
-    async def publish(self, *records: Sent) -> list[tuple[int, int]]:
-        """Send records to intake; the partition and offset of each, in the order given."""
+    async def publish(self, *records: Sent, topic: str | None = None) -> list[tuple[int, int]]:
+        """Send records to intake, unless told; the partition and offset of each, in their order."""
         places: dict[int, tuple[int, int]] = {}
 
         def sent(number: int, error: KafkaError | None, message: Any) -> None:
@@ -108,7 +108,7 @@ class Flow:
         def send() -> None:
             for number, record in enumerate(records):
                 self._producer.produce(
-                    self.topics.intake,
+                    topic or self.topics.intake,
                     record.value,
                     record.key,
                     partition=record.partition,
@@ -158,7 +158,9 @@ async def flow(settings: Settings, **simulated: Any) -> AsyncIterator[Flow]:
     wanted = {"latency_scale": 0.02, **simulated}
     async with simulator(SimulatorSettings(**wanted)) as provider:
         at = ProviderSettings(base_url=provider.base_url, allow_private=True)
-        producer = Producer({"bootstrap.servers": settings.kafka.bootstrap, "linger.ms": 5})
+        producer = Producer(
+            {"bootstrap.servers": settings.kafka.bootstrap, "linger.ms": 5, "log_level": 2}
+        )
         running = Flow(settings, provider.bill, rules, {"simulated": at}, producer)
         await running.start()
         try:
@@ -183,6 +185,7 @@ def read_topics(
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 50,
+            "log_level": 2,
         }
     )
     seen: list[Seen] = []
