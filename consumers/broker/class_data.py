@@ -74,7 +74,15 @@ class ClassData:
         classes.write_bytes(noted[: noted.rfind(b"\n") + 1])
         archive = scratch / "archive.jsa"
         command = [
-            *("nice", "-n", "19", str(self.java), "-Xshare:dump", "-XX:+UseSerialGC", "-Xlog:off"),
+            *(
+                "nice",
+                "-n",
+                "19",
+                str(self.java),
+                "-Xshare:dump",
+                "-XX:+UseSerialGC",
+                "-Xlog:disable",
+            ),
             *(f"-XX:SharedClassListFile={classes}", f"-XX:SharedArchiveFile={archive}"),
             *("-cp", self.classpath),
         ]

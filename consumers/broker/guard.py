@@ -6,6 +6,7 @@ and the broker goes with it. Only the standard library is imported: this must st
 
 import contextlib
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,7 @@ def main() -> int:
             broker.kill()
 
     def wait_for_parent() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # not `sys.stdin`: its lock, held here, would abort our own exit
         end()
 
     # In a thread, because the handler would interrupt, and block, the wait below.
