@@ -34,7 +34,10 @@ def main() -> int:
         preexec_fn=_die_with_guard(),  # noqa: PLW1509  no thread runs yet
     )
 
+    is_asked = threading.Event()
+
     def end() -> None:
+        is_asked.set()
         if folder:
             broker.kill()
             return
@@ -55,7 +58,7 @@ def main() -> int:
         sys.stdout.write(f"pid {broker.pid}\n")
         sys.stdout.flush()
     code = broker.wait()
-    if folder:
+    if folder and is_asked.is_set():  # else the parent wants to read why it ended
         shutil.rmtree(folder, ignore_errors=True)
     return code
 
