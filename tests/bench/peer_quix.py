@@ -35,6 +35,7 @@ def main() -> None:
         processing_guarantee="exactly-once",
         commit_every=8_000,
         loglevel="ERROR",
+        state_dir="build/peers/state",
     )
     taken = app.topic(source, value_deserializer="bytes", key_deserializer="bytes")
     given = app.topic(target, value_serializer="bytes", key_serializer="bytes")
