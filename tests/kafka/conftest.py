@@ -69,7 +69,7 @@ def settings_for(broker: str, prefix: str) -> Settings:
 def _in_container() -> Iterator[str]:
     # Here, because only this choice needs them.
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
-    from testcontainers.core.waiting_utils import wait_for_logs  # noqa: PLC0415
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 
     container = DockerContainer(_IMAGE).with_exposed_ports(_PORT)
     # The address to advertise is known once the port is mapped, so the start waits for a script.
@@ -98,7 +98,8 @@ def _in_container() -> Iterator[str]:
             f"export KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://{address}\nexec /etc/kafka/docker/run\n"
         )
         container.get_wrapped_container().put_archive("/tmp", _archive(_SCRIPT, script))
-        wait_for_logs(container, "Kafka Server started", timeout=60)
+        started = LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(60)
+        started.wait_until_ready(container)
         yield address
 
 
