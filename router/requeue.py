@@ -15,9 +15,9 @@ def requeued(letter: DeadLetter, policy: Policy, deadline: datetime) -> Escalati
     """The escalation that starts the request's next generation, with the history it has.
 
     It gets a fresh allowance of attempts: a person asked for them. Raises ContractError when the
-    request has no id, or was requeued as often as the policy allows.
+    record was never readable, or the request was requeued as often as the policy allows.
     """
-    if letter.request_id is None:
+    if letter.request_id is None or letter.reason.is_unreadable:
         detail = "the record was never readable; mend it and publish it to intake"
         raise ContractError(Reason.UNREADABLE_RECORD, detail)
     if letter.generation > policy.limits.requeues:

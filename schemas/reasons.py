@@ -65,6 +65,24 @@ class Reason(StrEnum):
         """True for a reason that only passes a request on and says nothing against an answer."""
         return self in (Reason.CLASSIFIED, Reason.REQUEUED)
 
+    @property
+    def is_unreadable(self) -> bool:
+        """True when the record could not even be parsed, so that no other try can help it."""
+        return self in _UNREADABLE
+
+
+_UNREADABLE = frozenset(
+    (
+        Reason.NULL_VALUE,
+        Reason.NOT_TEXT,
+        Reason.NOT_JSON,
+        Reason.TOO_LARGE,
+        Reason.TOO_DEEP,
+        Reason.DUPLICATE_KEY,
+        Reason.BAD_NUMBER,
+        Reason.UNREADABLE_RECORD,
+    )
+)
 
 _MEANING = {
     Reason.LOW_CONFIDENCE: "the model was less sure of its answer than the tier demands",
