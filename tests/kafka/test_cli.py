@@ -1,0 +1,208 @@
+"""The command line on a real broker, as a user types it: `up`, and the other commands beside it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.topics import Topics
+from tests.kafka.flow import read_topics
+
+pytestmark = pytest.mark.kafka
+
+_TIERLINE = str(Path(sys.executable).with_name("tierline"))
+_LINES = (
+    '{"id": "cli-1", "task": "triage", "input": "I cannot log in since Monday, account 7712"}',
+    '{"id": "cli-2", "task": "support_answer", "input": "How do I export 12 reports?"}',
+    '{"id": "cli-refund", "task": "billing_dispute", "input": "Order 991: I want a refund"}',
+    '{"id": "cli-poison", "task": "triage", "input": "this line breaks off',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cli:
+    """Commands against one prefix of one broker."""
+
+    bootstrap: str
+    topics: Topics
+    env: Mapping[str, str]
+
+    def run(self, *words: str, code: int = 0, stdin: str | None = None) -> str:
+        """Run a command that must end with this exit code; what it prints."""
+        done = self._run(*words, stdin=stdin)
+        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout
+
+    def refuse(self, *words: str, code: int = 1) -> str:
+        """Run a command that must fail with this exit code; the one line in which it says why."""
+        done = self._run(*words)
+        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        (line,) = done.stderr.splitlines()
+        return line
+
+    def json(self, *words: str) -> Any:
+        """Run a command with `--json` and parse what it prints."""
+        return json.loads(self.run(*words, "--json"))
+
+    def up(self, *words: str) -> subprocess.Popen[str]:
+        """Start `up`; it is ready when this returns."""
+        process = subprocess.Popen(
+            [_TIERLINE, "up", *words], env=self.env, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        said = [process.stdout.readline(), process.stdout.readline()]
+        assert "Ctrl-C" in said[1], said
+        assert f"Kafka {self.bootstrap}" in said[0]
+        return process
+
+    def _run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [_TIERLINE, *words],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def cli(broker: str, tmp_path_factory: pytest.TempPathFactory) -> _Cli:
+    """Commands with a home, and a prefix, of their own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIERLINE_")}
+    home, prefix = tmp_path_factory.mktemp("home"), f"t{uuid.uuid4().hex[:10]}."
+    ours = {
+        "HOME": str(home),
+        "XDG_DATA_HOME": str(home / "data"),
+        "TIERLINE_KAFKA__BOOTSTRAP": broker,
+        "TIERLINE_KAFKA__PREFIX": prefix,
+        "TIERLINE_KAFKA__PARTITIONS": "2",
+        "TIERLINE_KAFKA__SESSION_TIMEOUT": "PT6S",
+        "TIERLINE_KAFKA__HEARTBEAT_INTERVAL": "PT1S",
+    }
+    return _Cli(broker, Topics(prefix), {**kept, **ours})
+
+
+@pytest.fixture(scope="module")
+def flowing(cli: _Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Cli]:
+    """`up` is running, and a file of requests has been through it."""
+    process = cli.up("--kafka", cli.bootstrap)
+    try:
+        file = tmp_path_factory.mktemp("requests") / "requests.jsonl"
+        file.write_text("\n".join(_LINES) + "\n")
+        said = cli.run("submit", str(file), "--wait", "--timeout", "60")
+        assert "4 requests published" in said
+        yield cli
+    finally:
+        process.terminate()
+        said, _ = process.communicate(timeout=40)
+    assert process.returncode == 0
+    assert "draining" in said
+
+
+def test_results_are_what_the_topic_holds(flowing: _Cli) -> None:
+    lines = [json.loads(line) for line in flowing.run("results", "--json").splitlines()]
+    assert {"cli-1", "cli-2"} <= {line["id"] for line in lines}
+    topic = flowing.topics.results
+    seen = read_topics(flowing.bootstrap, [topic])
+    assert sorted(line["id"] for line in lines) == sorted(one.json["id"] for one in seen)
+    assert "cli-1" in flowing.run("results", "--limit", "2", "--follow")
+
+
+def test_a_prompt_and_standard_input_can_be_submitted(flowing: _Cli) -> None:
+    said = flowing.run("submit", "How do I add a seat?", "--task", "support_answer", "--wait")
+    assert "1 requests published" in said
+    line = '{"id": "cli-stdin", "task": "triage", "input": "The app crashes on export, 4.2"}\n'
+    flowing.run("submit", "-", "--wait", stdin=line)
+    assert flowing.json("explain", "cli-stdin")["done"]
+
+
+def test_a_journey_is_told_from_the_topics_alone(flowing: _Cli) -> None:
+    told = flowing.json("explain", "cli-2")
+    assert told["task"] == "support_answer"
+    assert told["done"]
+    assert told["cost_micros"] > 0
+    assert len(told["moments"]) >= 3
+    assert "cli-2 (support_answer)" in flowing.run("explain", "cli-2")
+    assert "no topic knows the request 'cli-9'" in flowing.refuse("explain", "cli-9")
+
+
+def test_dead_letters_are_listed_and_shown(flowing: _Cli) -> None:
+    listed = {row["reason"]: row for row in flowing.json("dead-letters", "list")}
+    assert {"approval_required", "not_json"} <= set(listed)
+    assert listed["approval_required"]["request"] == "cli-refund"
+    assert listed["not_json"]["request"] == "cli-poison"
+    only = flowing.json("dead-letters", "list", "--reason", "not_json")
+    assert [row["reason"] for row in only] == ["not_json"]
+
+    shown = flowing.json("dead-letters", "show", listed["not_json"]["where"])
+    assert shown["value"] == _LINES[3]
+    assert shown["attempts"] == []
+    assert _LINES[3] in flowing.run("dead-letters", "show", listed["not_json"]["where"])
+    assert "no dead letter 'cli-9'" in flowing.refuse("dead-letters", "show", "cli-9")
+
+
+def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> None:
+    before = read_topics(flowing.bootstrap, [flowing.topics.dead_letters])
+    said = flowing.run("dead-letters", "requeue", "cli-refund")
+    assert "generation 2" in said
+    after = read_topics(flowing.bootstrap, [flowing.topics.dead_letters], len(before) + 1)
+    (again,) = (one for one in after if one.header("tierline-generation") == "2")
+    assert again.header("tierline-reason") == "approval_required"
+    assert again.value == _LINES[2].encode()
+    shown = flowing.json("dead-letters", "show", "cli-refund")
+    assert shown["generation"] == 2
+    assert [attempt["attempt_no"] for attempt in shown["attempts"]] == [
+        *range(1, len(shown["attempts"]) + 1)
+    ]
+
+
+def test_what_was_never_readable_is_not_requeued(flowing: _Cli) -> None:
+    (row,) = flowing.json("dead-letters", "list", "--reason", "not_json")
+    said = flowing.refuse("dead-letters", "requeue", row["where"])
+    assert "never readable; mend it and publish it to intake" in said
+    assert "30 minutes" in flowing.refuse(
+        "dead-letters", "requeue", "cli-refund", "--deadline", "30 minutes"
+    )
+
+
+def test_topics_are_listed_with_their_partitions(flowing: _Cli) -> None:
+    rows = {row["topic"]: row for row in flowing.json("topics", "list")}
+    assert set(rows) == {name for name, _ in flowing.topics.all()}
+    assert {row["partitions"] for row in rows.values()} == {2}
+    assert rows[flowing.topics.intake]["offsets"] >= len(_LINES)
+
+
+def test_the_doctor_finds_everything_in_order(flowing: _Cli) -> None:
+    found = flowing.json("doctor")
+    assert all(one["ok"] for one in found), found
+    assert {"Kafka", "topics", "policy"} <= {one["check"] for one in found}
+
+
+def test_an_address_without_kafka_is_one_clear_line(cli: _Cli) -> None:
+    said = cli.refuse("results", "--kafka", "127.0.0.1:9", code=3)
+    assert "no Kafka at 127.0.0.1:9" in said
+
+
+def test_stages_run_apart_and_end_on_sigterm_and_ctrl_c(cli: _Cli) -> None:
+    route, work = cli.up("--only", "route"), cli.up("--only", "work", "--tier", "low")
+    try:
+        route.send_signal(signal.SIGTERM)
+        work.send_signal(signal.SIGINT)
+        for process in (route, work):
+            said, _ = process.communicate(timeout=40)
+            assert "draining" in said
+            assert process.returncode == 0
+    finally:
+        route.kill()
+        work.kill()
