@@ -1,8 +1,7 @@
 """Records and models: what a Kafka record's value and headers say, and how ours are written."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -41,8 +40,7 @@ _M = TypeVar("_M", bound=BaseModel)
 _E = TypeVar("_E", Assignment, Escalation)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to be written. Its partition is the partition of the record it follows from."""
 
     topic: str
