@@ -1,0 +1,105 @@
+"""Data for tests: everything has a default, a test names only what it is about."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from router.policy.load import load_policy
+from router.policy.table import Policy
+from schemas.attempt import Attempt
+from schemas.base import Tier
+from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
+from schemas.intake import read_request_object
+from schemas.reasons import Reason
+from schemas.request import Request
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POLICY_FILE = Path("deploy/policy/routing.yaml")
+
+
+@cache
+def the_policy() -> Policy:
+    """The policy that is shipped."""
+    return load_policy(POLICY_FILE.read_text(encoding="utf-8"), str(POLICY_FILE))
+
+
+def a_request(**fields: Any) -> Request:
+    """A plain support question of 60 characters with a number in it."""
+    plain = {
+        "id": "req-1",
+        "task": "support_answer",
+        "plan": "enterprise",
+        "input": "How do I change the billing address of invoice 2291, please?",
+    }
+    given = {name: value for name, value in {**plain, **fields}.items() if value is not None}
+    return read_request_object(given, {})
+
+
+def an_attempt(tier: Tier = Tier.BALANCED, **fields: Any) -> Attempt:
+    """A rejected attempt of the tier's first model."""
+    no = fields.get("attempt_no", 1)
+    plain = {
+        "attempt_id": f"req-1.1.{no}",
+        "attempt_no": no,
+        "tier": tier,
+        "model": the_policy().models_of(tier)[0],
+        "provider": "simulated",
+        "prompt_version": "support_answer@1+default_low@1",
+        "policy_version": the_policy().version,
+        "started_at": NOON,
+        "duration_ms": 100.0,
+        "outcome": "rejected",
+        "reason": Reason.LOW_CONFIDENCE,
+    }
+    return Attempt.model_validate({**plain, **fields})
+
+
+def a_route(tier: Tier = Tier.BALANCED, **fields: Any) -> RouteTaken:
+    """The task's own route."""
+    plain = {
+        "tier": tier,
+        "rule": "task support_answer",
+        "reason": "customers read it as it is",
+        "policy_version": the_policy().version,
+        "routed_at": NOON,
+    }
+    return RouteTaken.model_validate({**plain, **fields})
+
+
+def _envelope(**fields: Any) -> dict[str, Any]:
+    return {
+        "id": "req-1",
+        "task": "support_answer",
+        "origin": Origin(topic="llm.intake", partition=1, offset=7, appended_at=NOON),
+        "deadline": NOON + timedelta(minutes=15),
+        "attempts_left": 6,
+        "routes": [a_route()],
+        **fields,
+    }
+
+
+def an_assignment(**fields: Any) -> Assignment:
+    """A request given to the balanced tier."""
+    return Assignment.model_validate(_envelope(**fields))
+
+
+def an_escalation(**fields: Any) -> Escalation:
+    """The balanced tier's answer was rejected once."""
+    plain = {"reason": Reason.LOW_CONFIDENCE, "attempts_left": 5, "attempts": [an_attempt()]}
+    return Escalation.model_validate(_envelope(**{**plain, **fields}))
+
+
+def a_record(value: bytes | None, **fields: Any) -> Any:
+    """A Kafka record as the runtime hands it on."""
+    plain = {
+        "topic": "llm.intake",
+        "partition": 1,
+        "offset": 7,
+        "timestamp": int(NOON.timestamp() * 1000),
+        "key": b"key-1",
+        "value": value,
+        "headers": (),
+    }
+    return SimpleNamespace(**{**plain, **fields})

@@ -1,0 +1,141 @@
+"""Which tier a request goes to, by which rule, and what a plan allows."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.routing import GiveUp, Route, route
+from schemas.base import Tier
+from schemas.escalation import Classification
+from schemas.reasons import Reason
+from tests.builders import NOON, a_request, the_policy
+
+
+def decide(**fields: Any) -> Route:
+    decided = route(a_request(**fields), the_policy(), NOON)
+
+    assert isinstance(decided, Route)
+    return decided
+
+
+@pytest.mark.parametrize(
+    ("fields", "tier", "rule"),
+    [
+        pytest.param({}, Tier.BALANCED, "task support_answer", id="the task decides first"),
+        pytest.param(
+            {"task": "policy_question", "blast_radius": "high", "plan": "internal",
+             "justification": "audit"},
+            Tier.PREMIUM,
+            "high_blast_radius",
+            id="a costly mistake goes strong",
+        ),
+        pytest.param(
+            {"task": "classification", "ambiguity": 0.29},
+            Tier.LOW,
+            "clear_small_job",
+            id="classification below 0.3 ambiguity goes small",
+        ),
+        pytest.param(
+            {"task": "summarization", "ambiguity": 0.49},
+            Tier.BALANCED,
+            "clear_text_job",
+            id="a summary below 0.5 goes medium",
+        ),
+        pytest.param(
+            {"task": "classification", "ambiguity": 0.8},
+            Tier.BALANCED,
+            "unclear_input",
+            id="unclear input gets at least the balanced tier",
+        ),
+        pytest.param({"task": None}, Tier.LOW, "classify", id="no task: it is classified first"),
+        pytest.param(
+            {"task": "no_such_task"}, Tier.LOW, "classify", id="an unknown task is classified too"
+        ),
+        pytest.param(
+            {"plan": "no_such_plan"},
+            Tier.BALANCED,
+            "task support_answer",
+            id="an unknown plan counts as the default one",
+        ),
+    ],
+)  # fmt: skip
+def test_route(fields: dict[str, Any], tier: Tier, rule: str) -> None:
+    decided = decide(**fields)
+
+    assert (decided.tier, decided.rule) == (tier, rule)
+    assert decided.policy_version == the_policy().version
+    assert decided.reason
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    task=st.sampled_from(sorted(the_policy().tasks)),
+    plan=st.sampled_from(sorted(the_policy().plans)),
+    ambiguity=st.none() | st.floats(0, 1),
+    blast_radius=st.none() | st.sampled_from(["low", "medium", "high"]),
+    complexity=st.none() | st.integers(1, 5),
+    text=st.text(min_size=1, max_size=200).filter(str.strip),
+)
+def test_the_same_request_takes_the_same_route_within_its_plan(
+    task: str, plan: str, text: str, **signals: Any
+) -> None:
+    """Deterministic, and a plan that does not pay for a tier never reaches it."""
+    request = a_request(task=task, plan=plan, input=text, **signals)
+    decided = route(request, the_policy(), NOON)
+
+    assert decided == route(request, the_policy(), NOON)
+    if isinstance(decided, Route):
+        row = the_policy().plans[plan]
+        assert decided.tier.rank <= row.start_at_most.rank
+        assert row.justify_above is None or decided.tier.rank <= row.justify_above.rank
+
+
+def test_premium_for_internal_work_needs_a_justification() -> None:
+    asked = {"task": "complex_analysis", "plan": "internal"}
+
+    assert decide(**asked).tier is Tier.BALANCED
+    assert "needs a justification" in decide(**asked).reason
+    assert decide(**asked, justification="board paper").tier is Tier.PREMIUM
+
+
+def test_a_producers_deadline_may_only_shorten_the_policys() -> None:
+    soon, late = NOON + timedelta(minutes=1), NOON + timedelta(days=9)
+
+    assert decide(deadline=soon.isoformat()).deadline == soon
+    assert decide(deadline=late.isoformat()).deadline == NOON + the_policy().limits.deadline
+
+
+def test_a_request_past_its_deadline_goes_nowhere() -> None:
+    decided = route(a_request(deadline=NOON.isoformat()), the_policy(), NOON)
+
+    assert isinstance(decided, GiveUp)
+    assert decided.reason is Reason.DEADLINE_PASSED
+
+
+def test_context_over_the_plans_limit_is_refused_with_the_component() -> None:
+    request = a_request(plan="free", context={"history": "said before. " * 2_000})
+    decided = route(request, the_policy(), NOON)
+
+    assert isinstance(decided, GiveUp)
+    assert decided.reason is Reason.CONTEXT_TOO_LONG
+    assert "history" in decided.detail
+
+
+def test_a_request_too_long_for_the_small_models_starts_higher() -> None:
+    decided = decide(task="extraction", input="Order 4711, line by line. " * 3_000)
+
+    assert decided.tier is Tier.BALANCED
+    assert "need room" in decided.reason
+
+
+def test_what_the_producer_says_beats_what_the_classify_step_found() -> None:
+    found = Classification(task="classification", ambiguity=0.9)
+    asked = route(a_request(task=None), the_policy(), NOON, classification=found)
+    told = route(a_request(task=None, ambiguity=0.1), the_policy(), NOON, classification=found)
+
+    assert isinstance(asked, Route)
+    assert isinstance(told, Route)
+    assert (asked.rule, told.rule) == ("unclear_input", "clear_small_job")
