@@ -7,7 +7,7 @@ used is written down as a pair: the contract's version and the variant's.
 
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -37,6 +37,7 @@ VARIABLES = frozenset(
 _OURS = ("model", "messages", "stream", "stream_options", "n")
 _PRIVATE = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
 _LENGTHS = ("max_completion_tokens", "max_tokens")
+_MOST_TEXTS = 500
 _NAME = frozenset(string.ascii_letters + string.digits + "_-")
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
@@ -97,6 +98,8 @@ class Prompts:
 
     contracts: Mapping[str, PromptContract]
     _variants: Mapping[tuple[str, Tier], _Variant]
+    #: Texts that no request can change. Producers may bring many formats, so they are bounded.
+    _texts: dict[tuple[str, Tier, str | None], str] = field(default_factory=dict)
 
     @staticmethod
     def load(files: Mapping[str, str]) -> "Prompts":
@@ -151,17 +154,24 @@ class Prompts:
             version, messages = PASSTHROUGH, _with_context(said, context)
         else:
             version = f"{task}@{told.version}+{variant.name}@{variant.version}"
-            text = variant.template.render(
-                task=task,
-                tier=tier.value,
-                says=told.says,
-                tone=told.tone,
-                rules=told.rules,
-                schema=_schema_text(contract),
-                has_confidence=contract.has_confidence,
-                context=request.context.model_dump(),
-                tasks=dict(triggers or {}),
-            ).strip()
+            schema = _schema_text(contract)
+            # Without context the text is the same for every request of the task, tier and format.
+            key = (task, tier, schema) if not context and triggers is None else None
+            text = self._texts.get(key) if key else None
+            if text is None:
+                text = variant.template.render(
+                    task=task,
+                    tier=tier.value,
+                    says=told.says,
+                    tone=told.tone,
+                    rules=told.rules,
+                    schema=schema,
+                    has_confidence=contract.has_confidence,
+                    context=request.context.model_dump(),
+                    tasks=dict(triggers or {}),
+                ).strip()
+                if key and len(self._texts) < _MOST_TEXTS:
+                    self._texts[key] = text
             if context and not variant.places_context:
                 text = f"{text}\n\n{context}"
             messages = [{"role": "system", "content": text}, *said]

@@ -117,7 +117,7 @@ class Worker:
         """Render an assignment's prompt. Raises ContractError."""
         step, task = assignment.route.step, assignment.task
         contract = output_contract(request, self.policy, task, step)
-        triggers = {name: row.trigger for name, row in self.policy.tasks.items()}
+        triggers = self.policy.triggers if step == "classify" else None
         name = "classify" if step == "classify" else task or ""
         rendered = self.prompts.render(name, self.tier, request, contract, triggers=triggers)
         return Job(assignment, request, raw, contract, rendered)

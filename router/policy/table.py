@@ -267,6 +267,11 @@ class Policy(_Row):
         }
 
     @cached_property
+    def triggers(self) -> Mapping[str, str]:
+        """When a request is of which task, for the classify step."""
+        return {name: task.trigger for name, task in self.tasks.items()}
+
+    @cached_property
     def room_by_tier(self) -> Mapping[Tier, int]:
         """The most input tokens that any model of a tier takes beside its longest output."""
         return {
