@@ -1,4 +1,4 @@
-"""Writes what others need to speak with us: a JSON Schema for each contract, and AsyncAPI 3.
+"""Writes what others need to speak with us: JSON Schemas of contracts and policy, and AsyncAPI 3.
 
 Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from router.policy.table import Policy
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Contract
 from schemas.codec import dead_letter_headers
@@ -45,12 +46,14 @@ _CONTRACTS: Mapping[type[Contract], str] = {
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1
 _STAGES = ("route", "work")
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def documents() -> Mapping[str, str]:
     """Every published document by its file name."""
     return {
         **{_file_name(contract): _json_schema(contract) for contract in _CONTRACTS},
+        "routing-policy.json": _policy_schema(),
         "asyncapi.yaml": yaml.safe_dump(_asyncapi(), sort_keys=False, allow_unicode=True, width=96),
     }
 
@@ -74,10 +77,16 @@ def _json_schema(contract: type[Contract]) -> str:
             "description": "The request as it came, byte for byte; always the last field.",
         }
         schema["required"] += ["request_bytes", "request"]
-    head = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:tierline:{_CONTRACTS[contract]}:v{_MAJOR}",
-    }
+    return _written(f"{_CONTRACTS[contract]}:v{_MAJOR}", schema)
+
+
+def _policy_schema() -> str:
+    """For editors that complete and check YAML; `tierline policy check` knows more than it."""
+    return _written("routing-policy", Policy.model_json_schema())
+
+
+def _written(name: str, schema: Mapping[str, Any]) -> str:
+    head = {"$schema": _DRAFT, "$id": f"urn:tierline:{name}"}
     return json.dumps({**head, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 

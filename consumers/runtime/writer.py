@@ -73,8 +73,12 @@ class PartitionWriter:
             # This order and no other: sends, their acknowledgements, offsets, commit. In parallel
             # they collide in the broker's own checks, and an acknowledgement that nobody awaits
             # hides a lost record behind a commit that succeeds.
-            for acknowledged in await self._queue(producer, outgoing):
-                await acknowledged
+            answers = await asyncio.gather(
+                *await self._queue(producer, outgoing), return_exceptions=True
+            )
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
             offset = OffsetAndMetadata(completion.watermark, completion.encode())
             await producer.send_offsets_to_transaction({self._source: offset}, self._group)
             await producer.commit_transaction()
