@@ -82,7 +82,13 @@ def _json_schema(contract: type[Contract]) -> str:
 
 def _policy_schema() -> str:
     """For editors that complete and check YAML; `tierline policy check` knows more than it."""
-    return _written("routing-policy", Policy.model_json_schema())
+    schema = Policy.model_json_schema()
+    for row in schema["$defs"].values():
+        for name, field in row.get("properties", {}).items():
+            if str(field.get("default")).startswith("PT"):
+                # An ISO duration, which the file itself may not hold: it writes 15m.
+                row["properties"][name] = {key: field[key] for key in field if key != "default"}
+    return _written("routing-policy", schema)
 
 
 def _written(name: str, schema: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -10,11 +11,13 @@ import pytest
 import yaml
 
 from consumers.cli.publish import PUBLISHED, documents
+from router.policy.yaml_text import read_yaml
 from schemas.base import Tier
 from schemas.codec import dump_envelope
 from schemas.escalation import Assignment, Origin, RouteTaken
 from schemas.topics import TOPICS
 
+POLICY = Path(__file__).parents[3] / "deploy" / "policy" / "routing.yaml"
 CONTRACTS = sorted(name for name in documents() if name.endswith(".json"))
 
 
@@ -90,6 +93,38 @@ def test_an_assignment_on_the_wire_satisfies_its_schema() -> None:
     written = orjson.loads(dump_envelope(assignment, b'{"input":"Hi"}'))
 
     jsonschema_rs.validate(schema("assignment.v1.json"), written)
+
+
+def test_the_policy_as_shipped_satisfies_its_schema() -> None:
+    policy, _, problems = read_yaml(POLICY.read_text(encoding="utf-8"))
+
+    assert not problems
+    jsonschema_rs.validate(schema("routing-policy.json"), policy)
+
+
+def test_a_policy_with_a_misspelt_field_violates_its_schema() -> None:
+    policy, _, _ = read_yaml(POLICY.read_text(encoding="utf-8"))
+
+    assert not jsonschema_rs.is_valid(schema("routing-policy.json"), {**policy, "taks": {}})
+
+
+def test_a_message_is_written_and_read_where_the_topic_table_says() -> None:
+    document = yaml.safe_load(documents()["asyncapi.yaml"])
+
+    assert document["asyncapi"] == "3.0.0"
+    for spec in TOPICS:
+        channel = document["channels"][spec.name]
+        assert channel["address"] == spec.name
+        assert list(channel["messages"]) == [spec.model]
+        for action, stages in (("send", spec.written_by), ("receive", spec.read_by)):
+            ours = {stage for stage in stages if stage.split(".")[0] in ("route", "work")}
+            found = {
+                name.removesuffix(f"-{action}-{spec.name}")
+                for name, operation in document["operations"].items()
+                if operation["action"] == action
+                and operation["channel"]["$ref"] == f"#/channels/{spec.name}"
+            }
+            assert found == ours
 
 
 def test_the_asyncapi_document_names_every_topic_and_refers_to_nothing_that_is_not_there() -> None:
