@@ -37,6 +37,8 @@ class _Tally:
     letters: Counter[str] = field(default_factory=Counter)
     spent: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    #: Calls that the terminal records tell of; the ledger's lines may be read after them.
+    called: int = 0
     all_premium: Decimal = Decimal(0)
     first_result: float | None = None
     sample: str | None = None
@@ -46,12 +48,17 @@ class _Tally:
         """Requests with a terminal record."""
         return self.results.total() + self.letters.total()
 
+    @property
+    def is_complete(self) -> bool:
+        """True when every request has its terminal record, and every call its ledger line."""
+        return self.done >= self.total and self.calls.total() >= self.called
+
     def take(self, record: "Record", topics: "Topics", policy: "Policy", elapsed: float) -> None:
         """Count a record."""
         from router.pricing import cost_micros
         from schemas.attempt import LedgerEntry
         from schemas.base import Tier
-        from schemas.codec import read_envelope, read_model, text_headers
+        from schemas.codec import read_dead_letter, read_envelope, read_model
         from schemas.escalation import Escalation
         from schemas.result import Result
 
@@ -63,11 +70,14 @@ class _Tally:
             escalation, _ = read_envelope(Escalation, record.value)
             self.escalations[escalation.reason.value] += 1
         elif record.topic == topics.dead_letters:
-            self.letters[text_headers(record.headers).get("tierline-reason", "?")] += 1
+            letter = read_dead_letter(record.headers)
+            self.letters[letter.reason.value] += 1
+            self.called += len(letter.attempts)
         else:
             result = read_model(Result, record.value)
             info = result.router
             self.results[info.tier] += 1
+            self.called += info.attempts
             self.latencies.append(info.latency.total_ms)
             self.first_result = elapsed if self.first_result is None else self.first_result
             if len(info.path) > 1 or self.sample is None:
@@ -129,7 +139,7 @@ def demo(
                     async for record in reader.follow(_LIMIT_SECONDS):
                         tally.take(record, topics, rules.policy, time.monotonic() - began)
                         live.update(_picture(tally))
-                        if tally.done >= tally.total:
+                        if tally.is_complete:
                             break
                     took = time.monotonic() - started
                 if tally.done >= tally.total and keep:
