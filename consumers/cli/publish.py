@@ -83,11 +83,11 @@ def _json_schema(contract: type[Contract]) -> str:
 def _policy_schema() -> str:
     """For editors that complete and check YAML; `tierline policy check` knows more than it."""
     schema = Policy.model_json_schema()
-    for row in schema["$defs"].values():
-        for name, field in row.get("properties", {}).items():
-            if str(field.get("default")).startswith("PT"):
+    for row in (schema, *schema["$defs"].values()):
+        for field in row.get("properties", {}).values():
+            if '"PT' in json.dumps(field.get("default")):
                 # An ISO duration, which the file itself may not hold: it writes 15m.
-                row["properties"][name] = {key: field[key] for key in field if key != "default"}
+                del field["default"]
     return _written("routing-policy", schema)
 
 

@@ -1,0 +1,45 @@
+"""What the documents say about the repository is so."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from consumers.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_link_leads_somewhere(document: Path) -> None:
+    for target in _LINK.findall(document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_dependency_has_its_reason() -> None:
+    reasons = (ROOT / "docs" / "adr" / "0005-dependencies.md").read_text(encoding="utf-8")
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = said["project"]
+    wanted = [*project["dependencies"], *said["dependency-groups"]["dev"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+
+    names = {re.split(r"[<>=;\[ ]", line)[0] for line in wanted}
+
+    words = set(re.findall(r"[\w.-]+", reasons))
+    assert names <= words, f"no sentence in docs/adr/0005 for {sorted(names - words)}"
+
+
+def test_a_provider_can_be_named_by_environment_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TIERLINE_PROVIDERS__OPENAI__BASE_URL", "https://api.example.com/v1")
+    monkeypatch.setenv("TIERLINE_PROVIDERS__OPENAI__API_KEY_ENV", "OPENAI_API_KEY")
+
+    provider = Settings().providers["openai"]
+
+    assert provider.base_url == "https://api.example.com/v1"
+    assert provider.api_key_env == "OPENAI_API_KEY"
