@@ -74,7 +74,7 @@ def route(
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
     tier, rule, reason = _by_rules(name, facts, policy)
     tier, reason = _by_plan(tier, reason, request, plan)
-    fitting = _fitting(tier, policy, signals, plan)
+    fitting = _fitting(tier, policy, signals, _ceiling(request, plan))
     if fitting is None:
         detail = f"{signals.total_tokens} tokens fit no model that the plan allows"
         return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
@@ -109,7 +109,7 @@ def plan_of(request: Request, policy: Policy) -> Plan:
 
 def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tier]:
     """The tiers an escalation may climb to from `start`, in order, within the plan."""
-    ceiling = plan_of(request, policy).ceiling
+    ceiling = _ceiling(request, plan_of(request, policy))
     return [
         tier
         for tier in policy.tasks[task].escalation
@@ -231,10 +231,17 @@ def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
     return GiveUp(Reason.CONTEXT_TOO_LONG, f"tokens over the plan's limit: {', '.join(over)}")
 
 
-def _fitting(tier: Tier, policy: Policy, signals: Signals, plan: Plan) -> Tier | None:
-    """The lowest tier from `tier` up, within the plan, with a model the request fits into."""
+def _ceiling(request: Request, plan: Plan) -> Tier:
+    """The highest tier the plan gives this request, with or without its justification."""
+    if plan.justify_above is None or request.justification:
+        return plan.ceiling
+    return min(plan.ceiling, plan.justify_above, key=lambda tier: tier.rank)
+
+
+def _fitting(tier: Tier, policy: Policy, signals: Signals, ceiling: Tier) -> Tier | None:
+    """The lowest tier from `tier` to `ceiling` with a model the request fits into."""
     for candidate, room in policy.room_by_tier.items():
-        if tier.rank <= candidate.rank <= plan.ceiling.rank and signals.total_tokens <= room:
+        if tier.rank <= candidate.rank <= ceiling.rank and signals.total_tokens <= room:
             return candidate
 
     return None

@@ -49,7 +49,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 #: Every name that a rule may ask for under `text`.
 TEXT_SIGNALS = (*_WORDS, "several_sources")
 
-_SPACED = str.maketrans(dict.fromkeys('.,;:!?()[]"\n\t', " "))
+_SPACED = str.maketrans(dict.fromkeys('.,;:!?()[]{}<>"“”„«»`*_/\\|~…\n\t\r', " "))
 #: Phrases by their first word, so that a phrase is looked for only where that word occurs.
 _BY_FIRST: Mapping[str, tuple[tuple[str, str], ...]] = {
     first: tuple(
@@ -124,16 +124,18 @@ def measure(request: Request) -> Signals:
 
 def _text_signals(said: str) -> set[str]:
     lower = said.lower()
+    if not lower.isascii():
+        lower = lower.replace("\u2019", "'")
     if "!!" not in said and not _may_have_any(lower):
         return set()
 
-    spaced = lower.translate(_SPACED)
-    words = set(spaced.split())
+    words = [word.strip("'-") for word in lower.translate(_SPACED).split()]
+    spaced = f" {' '.join(words)} "
     found = {
         name
-        for first in _FIRST & words
+        for first in _FIRST.intersection(words)
         for phrase, name in _BY_FIRST[first]
-        if phrase == first or phrase in spaced
+        if phrase == first or f" {phrase} " in spaced
     }
     if "!!" in said:
         found.add("angry")

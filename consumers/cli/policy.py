@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from consumers.cli.common import FAILED, AsJson, console, print_json, print_table, read_settings
+from consumers.cli.common import (
+    FAILED,
+    AsJson,
+    UserError,
+    console,
+    print_json,
+    print_table,
+    read_settings,
+)
 
 __all__ = ["app"]
 
@@ -26,7 +34,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
     path = file or _in_use()
     try:
-        policy = load_policy(path.read_text(encoding="utf-8"), str(path))
+        policy = load_policy(_text(path), str(path))
     except PolicyError as error:
         problems = [
             {"file": error.file, "line": one.line, "path": one.path, "message": one.message}
@@ -73,7 +81,7 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
     from router.policy.load import load_policy
 
     path = file or _in_use()
-    policy = load_policy(path.read_text(encoding="utf-8"), str(path))
+    policy = load_policy(_text(path), str(path))
     rows = table_rows(policy)
     if as_json:
         print_json({"name": policy.name, "version": policy.version, "tasks": rows})
@@ -105,7 +113,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     from schemas.intake import read_request_object
 
     path = file or _in_use()
-    policy = load_policy(path.read_text(encoding="utf-8"), str(path))
+    policy = load_policy(_text(path), str(path))
     fields = {
         "input": text,
         "task": task,
@@ -136,6 +144,14 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
             "words": words,
         }
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not UTF-8 text (byte {error.start})"
+        raise UserError(msg) from None
 
 
 def _in_use() -> Path:

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 
 from router.policy.table import Policy, When
 from router.routing import GiveUp, route
+from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.intake import read_request_object
 
@@ -31,20 +32,21 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
                 yield f"rule {rule.name} can never match: {earlier.name} catches all it would"
                 break
     used = {name for row in policy.tiers.values() for name in row.models}
-    for name in policy.models.keys() - used:
+    for name in sorted(policy.models.keys() - used):
         yield f"model {name} is in no tier"
     for name, model in policy.models.items():
         if today - date.fromisoformat(model.price.as_of) > _STALE_AFTER:
             yield f"the price of {name} is from {model.price.as_of}; look it up again"
     formats = {task.format for task in policy.tasks.values()} | {"classify"}
-    for name in policy.formats.keys() - formats:
+    for name in sorted(policy.formats.keys() - formats):
         yield f"format {name} is used by no task"
     shown = {example.request.get("task") for example in policy.examples}
-    for name in policy.tasks.keys() - shown:
+    for name in (task for task in policy.tasks if task not in shown):
         yield f"task {name} has no example"
     for name, task in policy.tasks.items():
-        if task.risk == "risky" and task.approval == "none" and not task.escalation:
-            yield f"task {name} is risky, yet nobody approves it and it does not climb"
+        reaches_top = Tier.PREMIUM in (task.tier, *task.escalation)
+        if task.risk == "risky" and task.approval == "none" and not reaches_top:
+            yield f"task {name} is risky, yet nobody approves it and it never reaches premium"
 
 
 def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:

@@ -43,14 +43,18 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
     for problem in error.errors(include_input=False, include_url=False):
         path: Path = tuple(step for step in problem["loc"] if step != "[key]")
         message = problem["msg"].removeprefix("Value error, ")
+        found = path[-1] if problem["loc"][-1:] == ("[key]",) else _value_at(value, path)
         if problem["type"] == "missing":
             message = "is required and missing"
         elif problem["type"] == "extra_forbidden":
             message = "is not a field here" + _nearest(str(path[-1]), _fields_at(path[:-1]))
         elif problem["type"] in ("enum", "literal_error"):
-            found = _value_at(value, path)
             options = [option.strip("' ") for option in _options(problem)]
             message = f"{message}; found {found!r}{_nearest(str(found), options)}"
+        elif problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Tier":
+            message = _unknown("tier", found, Tier)
+        elif problem["type"] == "model_type":
+            message = "fields with their values are expected here"
         yield Problem(_line(lines, path), _dotted(path), message)
 
 
@@ -105,13 +109,23 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    known = list(known)
+def _unknown(what: str, name: object, known: Iterable[str]) -> str:
+    known = [str(one) for one in known]
     options = f"; known are {', '.join(known)}" if len(known) <= 12 else ""
-    return f"there is no {what} {name!r}{_nearest(name, known) or options}"
+    return f"there is no {what} {_plain(name)!r}{_nearest(str(name), known) or options}"
+
+
+def _plain(name: object) -> object:
+    return str(name) if isinstance(name, str) else name
 
 
 def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
+    for name, model in policy.models.items():
+        if model.context_tokens <= model.max_output_tokens:
+            yield (
+                ("models", name, "context_tokens"),
+                f"must be more than max_output_tokens, which is {model.max_output_tokens}",
+            )
     yield from _wrong_tiers(policy)
     for name, task in policy.tasks.items():
         yield from _wrong_task(policy, name, task)
@@ -155,14 +169,10 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     here: Path = ("tasks", name)
     if task.tier not in policy.tiers:
         yield (*here, "tier"), _unknown("tier", task.tier, policy.tiers)
-    last = task.tier
-    for index, tier in enumerate(task.escalation):
-        path = (*here, "escalation", index)
+    yield from _wrong_escalation(policy, (*here, "escalation"), task)
+    for tier in task.accept:
         if tier not in policy.tiers:
-            yield path, _unknown("tier", tier, policy.tiers)
-        elif tier.rank <= last.rank:
-            yield path, f"{tier} does not lie above {last}; an escalation only climbs"
-        last = tier
+            yield (*here, "accept", str(tier)), _unknown("tier", tier, policy.tiers)
     models = policy.tiers[task.tier].models if task.tier in policy.tiers else []
     if task.backup is not None and task.backup not in models:
         yield (
@@ -172,8 +182,24 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     for index, check in enumerate(task.checks):
         if check not in CHECKS:
             yield (*here, "checks", index), _unknown("check", check, CHECKS)
+        elif check in task.checks[:index]:
+            yield (*here, "checks", index), f"the check {check} is named twice"
     if task.format not in policy.formats and task.format != "text":
         yield (*here, "format"), _unknown("format", task.format, [*policy.formats, "text"])
+
+
+def _wrong_escalation(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
+    last = task.tier
+    for index, tier in enumerate(task.escalation):
+        if tier not in policy.tiers:
+            yield (*here, index), _unknown("tier", tier, policy.tiers)
+        elif tier.rank <= last.rank:
+            message = f"{tier} does not lie above {last}; an escalation only climbs"
+            yield (*here, index), message
+        last = tier
+    climbs, most = len(task.escalation), policy.limits.escalations
+    if climbs > most:
+        yield here, f"climbs {climbs} times; limits.escalations allows {most}"
 
 
 def _wrong_rules(policy: Policy) -> Iterator[tuple[Path, str]]:
@@ -200,6 +226,10 @@ def _wrong_plans(policy: Policy) -> Iterator[tuple[Path, str]]:
     if policy.default_plan not in policy.plans:
         yield ("default_plan",), _unknown("plan", policy.default_plan, policy.plans)
     for name, plan in policy.plans.items():
+        for field in ("start", "start_at_most", "ceiling", "justify_above"):
+            tier = getattr(plan, field)
+            if tier is not None and tier not in policy.tiers:
+                yield ("plans", name, field), _unknown("tier", tier, policy.tiers)
         if plan.start_at_most.rank > plan.ceiling.rank:
             yield ("plans", name, "ceiling"), "lies below start_at_most"
         if plan.start is not None and plan.start.rank > plan.start_at_most.rank:

@@ -1,12 +1,13 @@
 """The routing policy as data: what a policy file says, frozen and strict."""
 
+import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.base import Tier
 
@@ -34,15 +35,20 @@ class _Row(BaseModel):
     )
 
 
+_DURATION = re.compile(r"[1-9][0-9]{0,4}[smh]")
+_DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,12})?")
+
+
 def _read_duration(value: Any) -> Any:
     """`30s`, `10m`, `6h`: an explicit unit, so that nobody has to guess one."""
     units = {"s": 1, "m": 60, "h": 3600}
-    if not isinstance(value, str):
+    if isinstance(value, timedelta):
         return value
 
-    if value[-1:] not in units or not value[:-1].isdigit():
-        msg = "a duration is a whole number and s, m or h, for example 30s"
+    if not isinstance(value, str) or _DURATION.fullmatch(value) is None:
+        msg = "a duration is a whole number from 1 to 99999 and s, m or h, for example 30s"
         raise ValueError(msg)
+
     return timedelta(seconds=int(value[:-1]) * units[value[-1]])
 
 
@@ -52,7 +58,21 @@ def _read_tier(value: Any) -> Any:
 
 def _read_decimal(value: Any) -> Any:
     # A YAML float has lost its last digit by now, so prices may be quoted; whole numbers are exact.
-    return Decimal(str(value)) if isinstance(value, (int, float, str)) else value
+    is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+    if is_number or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
+        return Decimal(str(value))
+
+    msg = "a price is a number of US dollars per million tokens, for example 0.25"
+    raise ValueError(msg)
+
+
+def _check_date(value: str) -> str:
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        msg = "a date is year-month-day, for example 2026-11-01"
+        raise ValueError(msg) from None
+    return value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration, json_schema_input_type=str)]
@@ -74,7 +94,7 @@ class Price(_Row):
     cache_write: Dollars | None = None
     #: Where the numbers are from and when they were read.
     source: Sentence
-    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_check_date)]
 
 
 class Model(_Row):

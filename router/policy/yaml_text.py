@@ -30,16 +30,14 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int], list[Problem]]:
     """The value, the line of every path in it, and what is wrong with it."""
     reader = _Reader()
     try:
-        for event in yaml.parse(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                message = "anchors and aliases are not used here; write the value out"
-                return None, {}, [Problem(line, "", message)]
+        refused = _refused(text)
+        if refused is not None:
+            return None, {}, [refused]
         node = yaml.compose(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         return None, {}, [Problem(line, "", f"not YAML: {error.problem}")]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:
         return None, {}, [Problem(1, "", f"not YAML: {str(error).splitlines()[0]}")]
     if node is None:
         return None, {}, [Problem(1, "", "the file is empty")]
@@ -52,6 +50,22 @@ _HAS_C = hasattr(yaml, "CSafeLoader")
 _MAX_DEPTH = 24
 
 
+def _refused(text: str) -> Problem | None:
+    """The first thing that must not even be composed: an alias grows, deep nesting recurses."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            return Problem(line, "", "anchors and aliases are not used here; write the value out")
+        if tag := getattr(event, "tag", None):
+            return Problem(line, "", f"the tag {tag} is not used here; write the plain value")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            return Problem(line, "", f"more than {_MAX_DEPTH} levels of nesting")
+    return None
+
+
 class _Reader:
     def __init__(self) -> None:
         self.lines: dict[Path, int] = {}
@@ -59,10 +73,6 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: Path) -> Any:
         self.lines[path] = node.start_mark.line + 1
-        if len(path) > _MAX_DEPTH:
-            return self._wrong(node, path, f"more than {_MAX_DEPTH} levels of nesting")
-        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
-            return self._wrong(node, path, f"the tag {node.tag} is not used here")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
