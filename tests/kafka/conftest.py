@@ -79,24 +79,27 @@ def _in_container() -> Iterator[str]:
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
         "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-        "KAFKA_LISTENERS": f"PLAINTEXT://:{_PORT},CONTROLLER://:9093",
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "KAFKA_INTER_BROKER_LISTENER_NAME": "PLAINTEXT",
+        "KAFKA_LISTENERS": f"PLAINTEXT://:{_PORT},INSIDE://:9094,CONTROLLER://:9093",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": ",".join(
+            f"{name}:PLAINTEXT" for name in ("PLAINTEXT", "INSIDE", "CONTROLLER")
+        ),
+        # The broker talks to itself to end transactions, and cannot reach the mapped port.
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
         "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
         "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
         "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
     }
     for topic in ("OFFSETS_TOPIC", "TRANSACTION_STATE_LOG", "SHARE_COORDINATOR_STATE_TOPIC"):
         settings[f"KAFKA_{topic}_REPLICATION_FACTOR"] = "1"
+        settings[f"KAFKA_{topic}_NUM_PARTITIONS"] = "4"
     for topic in ("TRANSACTION_STATE_LOG", "SHARE_COORDINATOR_STATE_TOPIC"):
         settings[f"KAFKA_{topic}_MIN_ISR"] = "1"
     for name, value in settings.items():
         container = container.with_env(name, value)
     with container:
         address = f"{container.get_container_host_ip()}:{container.get_exposed_port(_PORT)}"
-        script = (
-            f"export KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://{address}\nexec /etc/kafka/docker/run\n"
-        )
+        listeners = f"PLAINTEXT://{address},INSIDE://localhost:9094"
+        script = f"export KAFKA_ADVERTISED_LISTENERS={listeners}\nexec /etc/kafka/docker/run\n"
         container.get_wrapped_container().put_archive("/tmp", _archive(_SCRIPT, script))
         started = LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(60)
         started.wait_until_ready(container)
