@@ -64,8 +64,9 @@ _BY_FIRST: Mapping[str, tuple[tuple[str, str], ...]] = {
 _FIRST = frozenset(_BY_FIRST)
 #: Most requests have none of the words. A JSON Schema pattern asks for all of them at once in a
 #: linear-time engine: 2 microseconds for 1 kB, where a search word by word takes 15 to 35.
+#: Lines may be wrapped anywhere in a phrase.
 _ANY = jsonschema_rs.validator_for(
-    {"pattern": "|".join(phrase for phrases in _WORDS.values() for phrase in phrases)}
+    {"pattern": "|".join(sum(_WORDS.values(), start=())).replace(" ", "[ \n]")}
 )
 #: A number, an id or a date: something that pins a request down.
 _DIGITS = b"0123456789"

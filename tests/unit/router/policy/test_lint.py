@@ -1,0 +1,131 @@
+"""Second looks, examples as tests, and the policy in words."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from router.policy.explain import COLUMNS, explain_route, table_rows
+from router.policy.lint import lint, run_examples
+from router.policy.load import load_policy
+from router.routing import route
+from router.signals import measure
+from schemas.intake import read_request_object
+
+SHIPPED = (Path(__file__).parents[4] / "deploy/policy/routing.yaml").read_text(encoding="utf-8")
+TODAY, NOW = date(2026, 11, 20), datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def policy_with(old: str, new: str):
+    assert old in SHIPPED
+    return load_policy(SHIPPED.replace(old, new, 1), "routing.yaml")
+
+
+def explained(**fields) -> str:
+    policy = load_policy(SHIPPED, "routing.yaml")
+    request = read_request_object({"input": "How do I export invoice 12?", **fields}, {})
+    return explain_route(route(request, policy, NOW), request, measure(request), policy)
+
+
+def test_the_shipped_policy_needs_no_second_look():
+    policy = load_policy(SHIPPED, "routing.yaml")
+
+    assert list(lint(policy, TODAY)) == []
+    assert len(policy.examples) >= 12
+    assert [one for one in run_examples(policy, NOW) if not one.passed] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("when: {text: [angry]}", "when: {}", "rule several_sources can never match: upset_cust"),
+        ("{ambiguity_from: 0.6}", "{blast_radius: [high], ambiguity_from: 0.6}", "unclear_input"),
+        ("{complexity_from: 5}", "{ambiguity_from: 0.7}", "very_complex can never match: unclear"),
+        ("[sim-small, sim-small-b]", "[sim-small]", "model sim-small-b is in no tier"),
+        ("as_of: 2026-11-01", "as_of: 2026-01-01", "price of sim-small is from 2026-01-01"),
+        ("    format: label\n", "", "format label is used by no task"),
+        ("request: {task: critique", "request: {task: general", "task critique has no example"),
+        (
+            "    escalation: [premium]\n    risk: risky\n    reason: a wrong answer binds",
+            "    risk: risky\n    reason: a wrong answer binds",
+            "task policy_question is risky",
+        ),
+    ],
+)
+def test_a_probable_mistake_is_told(old, new, words):
+    assert any(words in warning for warning in lint(policy_with(old, new), TODAY))
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["{ambiguity_from: 0.5}", "{text: [angry, urgent]}", "{plans: [free], text: [angry]}"],
+)
+def test_a_rule_that_can_still_match_is_left_alone(when):
+    policy = policy_with("when: {ambiguity_from: 0.6}", f"when: {when}")
+    told = " ".join(lint(policy, TODAY))
+
+    assert ("unclear_input can never" in told) == (when == "{plans: [free], text: [angry]}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "tier: low, rule: clear_small_job",
+            "tier: premium",
+            "expected premium by any rule, got low",
+        ),
+        (
+            "tier: low, rule: clear_small_job",
+            "tier: low, rule: nope",
+            "expected low by nope, got low",
+        ),
+        ("request: {task: rewrite", "request: {tsk: 1, task: 7", "task"),
+        ("request: {task: critique, plan: internal", "request: {task: critique, plan: free", "low"),
+    ],
+)
+def test_an_example_that_fails_says_what_was_found(old, new, words):
+    failed = [one for one in run_examples(policy_with(old, new), NOW) if not one.passed]
+
+    assert len(failed) == 1
+    assert words in failed[0].detail
+
+
+def test_the_table_has_a_full_row_for_every_task():
+    policy = load_policy(SHIPPED, "routing.yaml")
+    rows = table_rows(policy)
+
+    assert [row["task"] for row in rows] == list(policy.tasks)
+    assert all(tuple(row) == COLUMNS and all(row.values()) for row in rows)
+
+
+def test_the_table_names_the_first_model_and_its_backup():
+    policy = load_policy(SHIPPED, "routing.yaml")
+    row = next(row for row in table_rows(policy) if row["task"] == "support_answer")
+
+    assert row["model"] == "sim-medium (balanced)"
+    assert row["backup"] == "sim-medium-b"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"task": "triage"}, "triage goes to low (sim-small) by clear_small_job"),
+        ({"task": "support_answer", "plan": "enterprise"}, "may climb to premium"),
+        ({"task": "support_answer"}, "does not climb"),
+        ({"task": "critique", "plan": "internal"}, "premium needs a justification"),
+        ({}, "to be classified first"),
+        ({"task": "triage", "deadline": "2020-01-01T00:00:00Z"}, "A person decides"),
+        ({"task": "triage", "plan": "free", "input": "word " * 9_000}, "over the plan's limit"),
+        ({"task": "triage", "ambiguity": 0.2}, "(estimated: blast_radius, complexity)"),
+    ],
+)
+def test_a_route_is_explained_in_a_sentence(fields, words):
+    assert words in explained(**fields)
+
+
+def test_without_its_justification_an_internal_request_does_not_climb_to_premium():
+    fields = {"task": "support_answer", "plan": "internal"}
+
+    assert "does not climb" in explained(**fields)
+    assert "may climb to premium" in explained(**fields, justification="board paper")
