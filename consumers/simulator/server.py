@@ -50,7 +50,8 @@ async def simulator(
     app.router.add_get("/v1/models", provider.models)
     app.router.add_get("/bill", provider.show_bill)
     app.router.add_get("/health", _health)
-    runner = web.AppRunner(app, access_log=None)
+    # Calls that hang by design must not hold up the end.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     with bill.kept_in(settings.bill_file):
         try:
