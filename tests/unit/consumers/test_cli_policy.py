@@ -1,0 +1,111 @@
+"""`tierline policy`: exit codes, machine-readable answers, and no traceback for a mistake."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from consumers.cli.main import main
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "deploy/policy/routing.yaml"
+
+
+@pytest.fixture
+def tierline(monkeypatch, capsys, tmp_path):
+    """Runs a command as a shell would: exit code, standard output, standard error."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tierline", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def a_file(folder: Path, content: bytes | str) -> str:
+    file = folder / "p.yaml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(file)
+
+
+def test_the_shipped_policy_passes_its_check(tierline):
+    code, out, _ = tierline("policy", "check", str(SHIPPED))
+
+    assert code == 0
+    assert "20 of 20 examples pass" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe\x00", "not UTF-8"),
+        ("a: ]", "p.yaml:1: not YAML"),
+        ("name: no\n", "p.yaml:1: name: 'no' could mean several things"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_exit_1(tierline, tmp_path, content, words):
+    code, out, err = tierline("policy", "check", a_file(tmp_path, content))
+
+    assert (code, out) == (1, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_problems_are_told_to_machines_too(tierline, tmp_path):
+    code, out, _ = tierline("policy", "check", "--json", a_file(tmp_path, "a: 1\na: 2\n"))
+    told = json.loads(out)
+
+    assert (code, told["ok"]) == (1, False)
+    assert told["problems"][0]["line"] == 2
+
+
+def test_a_failed_example_fails_the_check(tierline, tmp_path):
+    text = SHIPPED.read_text(encoding="utf-8").replace(
+        "tier: low, rule: classify}", "tier: premium}"
+    )
+    code, out, _ = tierline("policy", "check", "--json", a_file(tmp_path, text))
+    told = json.loads(out)
+
+    assert (code, told["ok"], len(told["failed"])) == (1, False, 1)
+
+
+def test_a_missing_file_is_named(tierline, tmp_path):
+    code, _, err = tierline("policy", "show", str(tmp_path / "none.yaml"))
+
+    assert code == 1
+    assert "none.yaml: No such file" in err
+
+
+def test_the_table_shows_every_task_in_full(tierline):
+    _, out, _ = tierline("policy", "show", str(SHIPPED))
+    _, told, _ = tierline("policy", "show", "--json", str(SHIPPED))
+
+    assert "…" not in out
+    assert len(json.loads(told)["tasks"]) == 16
+
+
+def test_a_route_is_explained(tierline):
+    fields = ("--task", "policy_question", "--blast-radius", "high", "--file", str(SHIPPED))
+    code, out, _ = tierline("policy", "explain", "--json", *fields)
+    told = json.loads(out)
+
+    assert code == 0
+    assert (told["tier"], told["rule"]) == ("balanced", "high_blast_radius")
+    assert told["reason"] in told["words"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--blast-radius", "huge"), ("--ambiguity", "2"), ("--task", "No Task"), ("--text", "")],
+)
+def test_a_wrong_signal_is_a_plain_mistake(tierline, wrong):
+    code, _, err = tierline("policy", "explain", *wrong, "--file", str(SHIPPED))
+
+    assert code in {1, 2}
+    assert "Traceback" not in err
+    assert "unexpected" not in err
