@@ -1,5 +1,6 @@
 """Requests through the whole flow on a real broker, counted by a client that is not ours."""
 
+import asyncio
 from collections import Counter
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from consumers.settings import Settings
 from consumers.simulator import DEFAULT_MODELS, ModelBehaviour
 from schemas.attempt import LedgerEntry
+from schemas.base import Tier
 from schemas.codec import read_envelope, read_model
 from schemas.escalation import Escalation
 from schemas.result import Result
@@ -210,3 +212,40 @@ async def test_a_restart_in_the_middle_loses_and_repeats_nothing(settings: Setti
         await _bill_equals_ledger(running)
         calls = [line.attempt_id for line in running.bill.lines]
         assert len(calls) == len(set(calls))
+
+
+async def test_two_processes_share_the_partitions(settings: Settings) -> None:
+    """A second set of stages joins while records flow; the first one hands over half."""
+    stream = [_mixed(number) for number in range(120)]
+    async with flow(settings, latency_scale=0.2) as running:
+        await running.publish(*stream[:60])
+        second = Flow(
+            running.settings, running.bill, running.rules, running.providers, running._producer
+        )
+        await asyncio.gather(second.start(), running.publish(*stream[60:]))
+        try:
+            ended = await running.terminal(len(stream))
+        finally:
+            await second.stop()
+        ids = [orjson.loads(one.value or b"")["id"] for one in stream]
+        assert Counter(map(_id_of, ended)) == Counter(ids)
+        await _bill_equals_ledger(running)
+
+
+async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> None:
+    """The library finishes a rebalance while it stops, and hands over partitions to nobody."""
+    stream = [request(f"slow-{number}") for number in range(30)]
+    async with flow(settings, latency_scale=25, models=_RELIABLE) as running:
+        second = Flow(
+            running.settings, running.bill, running.rules, running.providers, running._producer
+        )
+        await second.start()
+        await second.stop()
+        await running.publish(*stream)
+        await running.read([running.topics.tier(Tier.LOW)], len(stream))
+        async with asyncio.timeout(30):
+            await running.stop()
+        await running.start()
+        ended = await running.terminal(len(stream))
+        assert len(ended) == len(stream)
+        await _bill_equals_ledger(running)
