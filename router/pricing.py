@@ -29,7 +29,7 @@ def estimate_tokens(text: str) -> int:
 
     Latin text has about four characters per token; scripts that take three or four bytes a
     character have one or two tokens per character. Bytes by four meets both within a factor of
-    two. Text beyond ASCII counts by three, on the high side, where an error would overflow a context.
+    two. Text beyond ASCII counts by three, on the high side: an error would overflow a context.
     """
     if text.isascii():
         return -(-len(text) // 4)

@@ -108,6 +108,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stop = asyncio.Event()
         self._strikes: dict[tuple[TopicPartition, int], int] = {}
         self._turn = 0
+        self._is_draining = False
         self._consumer: AIOKafkaConsumer
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
@@ -278,6 +279,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""
+        if self._is_draining:
+            return  # the library ends a rebalance before it stops; we leave the group anyway
         try:
             for tp in set(self._partitions) - set(assigned):
                 await self._release(tp)
@@ -308,6 +311,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 f"the topic's retention, then reset the offset of group {self._group} to go on."
             )
             raise StageError(msg)
+        if self._is_draining:
+            await partition.close()
+            return
         self._partitions[tp] = partition
         self._consumer.seek(tp, position)
         partition.is_open = True
@@ -320,14 +326,17 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             _log.warning("partition lost", reason=str(error))
             if self._partitions.get(partition.source) is partition:
                 await self._release(partition.source)
-                if partition.source in self._consumer.assignment():
+                is_ours = partition.source in self._consumer.assignment()
+                if is_ours and not self._is_draining:
                     # The group still says it is ours: begin again from what is committed now.
                     await self._own(partition.source)
         except CommitError as error:
             self._fail(error)
 
     async def _release(self, tp: TopicPartition) -> None:
-        partition = self._partitions.pop(tp)
+        partition = self._partitions.pop(tp, None)
+        if partition is None:
+            return  # a rebalance and the end let go of it at once
         partition.is_open = False
         await partition.flush(_FLUSH_LIMIT)
         if abandoned := self._executor.cancel(tp):
@@ -348,6 +357,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     # ----- the end
 
     async def _drain(self) -> None:
+        self._is_draining = True
         for partition in self._partitions.values():
             partition.is_open = False
         await self._executor.settle(self._drain_for)

@@ -9,7 +9,6 @@ import pytest
 from consumers.settings import Settings
 from consumers.simulator import DEFAULT_MODELS, ModelBehaviour
 from schemas.attempt import LedgerEntry
-from schemas.base import Tier
 from schemas.codec import read_envelope, read_model
 from schemas.escalation import Escalation
 from schemas.result import Result
@@ -229,23 +228,4 @@ async def test_two_processes_share_the_partitions(settings: Settings) -> None:
             await second.stop()
         ids = [orjson.loads(one.value or b"")["id"] for one in stream]
         assert Counter(map(_id_of, ended)) == Counter(ids)
-        await _bill_equals_ledger(running)
-
-
-async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> None:
-    """The library finishes a rebalance while it stops, and hands over partitions to nobody."""
-    stream = [request(f"slow-{number}") for number in range(30)]
-    async with flow(settings, latency_scale=25, models=_RELIABLE) as running:
-        second = Flow(
-            running.settings, running.bill, running.rules, running.providers, running._producer
-        )
-        await second.start()
-        await second.stop()
-        await running.publish(*stream)
-        await running.read([running.topics.tier(Tier.LOW)], len(stream))
-        async with asyncio.timeout(30):
-            await running.stop()
-        await running.start()
-        ended = await running.terminal(len(stream))
-        assert len(ended) == len(stream)
         await _bill_equals_ledger(running)
