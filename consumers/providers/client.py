@@ -3,11 +3,9 @@
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
 
@@ -46,7 +44,7 @@ class _TooLongError(Exception):
 class _Provider:
     settings: ProviderSettings
     wire: Wire
-    headers: Mapping[str, str]
+    headers: Sequence[tuple[bytes, bytes]]
     extensions: dict[str, Any]
 
 
@@ -54,14 +52,17 @@ class Providers:
     """All providers of a deployment behind one connection pool.
 
     The pool has no limit of its own: whoever calls decides how many calls run at once.
+
+    Calls go straight to httpx's transport. An `httpx.AsyncClient` around it would add cookies,
+    redirects and authentication, none of which a call to a model may have, and as much work again
+    as the call itself.
     """
 
     def __init__(self, settings: Mapping[str, ProviderSettings]) -> None:
         self._settings = settings
         self._providers: dict[str, _Provider] = {}
         self._urls: dict[tuple[str, str], httpx.URL] = {}
-        self._stack = AsyncExitStack()
-        self._client: httpx.AsyncClient
+        self._transport: AiohttpTransport
 
     async def __aenter__(self) -> "Providers":
         """Read the keys and open the pool. Raises ProviderSettingsError."""
@@ -80,14 +81,7 @@ class Providers:
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
             )
 
-        transport = AiohttpTransport(verify=context, trust_env=False, client=session)
-        # No cookies either: what one customer's call leaves behind must not travel with the next.
-        jar = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        self._client = await self._stack.enter_async_context(
-            httpx.AsyncClient(
-                transport=transport, trust_env=False, follow_redirects=False, cookies=jar
-            )
-        )
+        self._transport = AiohttpTransport(verify=context, trust_env=False, client=session)
         return self
 
     async def __aexit__(
@@ -96,7 +90,7 @@ class Providers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._stack.aclose()
+        await self._transport.aclose()
 
     async def call(
         self,
@@ -120,7 +114,11 @@ class Providers:
         if timeout <= timedelta(0):
             return CallFailure(Reason.NOT_SENT, "no time was left for the call")
         path, sent = known.wire.encode(body)
-        headers = {**known.headers, "x-request-id": request_id, "x-tierline-attempt": attempt_id}
+        headers = (
+            *known.headers,
+            (b"x-request-id", request_id.encode()),
+            (b"x-tierline-attempt", attempt_id.encode()),
+        )
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 return await self._exchange(known, path, _dumped(sent), headers, body)
@@ -139,15 +137,19 @@ class Providers:
         known: _Provider,
         path: str,
         content: bytes,
-        headers: Mapping[str, str],
+        headers: Sequence[tuple[bytes, bytes]],
         body: Mapping[str, Any],
     ) -> Reply | CallFailure:
-        url = self._url(known.settings.base_url, path)
-        # Built by hand: merging the client's defaults costs more than the rest of the call.
+        # A given stream, because for `content` httpx works out headers that aiohttp sets anyway.
         request = httpx.Request(
-            "POST", url, headers=headers, content=content, extensions=known.extensions
+            "POST",
+            self._url(known.settings.base_url, path),
+            headers=httpx.Headers(headers, encoding="utf-8"),
+            stream=httpx.ByteStream(content),
+            extensions=known.extensions,
         )
-        response = await self._client.send(request, stream=True)
+        request.read()
+        response = await self._transport.handle_async_request(request)
         try:
             if not 200 <= response.status_code < 300:
                 raw, _ = await _read(response, _ERROR_BYTES)
@@ -188,7 +190,8 @@ def _prepared(name: str, settings: ProviderSettings) -> _Provider:
     }
     connect = settings.connect_timeout.total_seconds()
     limits = {"connect": connect, "read": None, "write": None, "pool": None}
-    return _Provider(settings, wire, headers, {"timeout": limits})
+    written = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return _Provider(settings, wire, written, {"timeout": limits})
 
 
 def _dumped(body: Mapping[str, Any]) -> bytes:
