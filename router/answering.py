@@ -1,20 +1,25 @@
-"""From calls to records: an attempt out of a call's outcome, a result out of the attempts."""
+"""From calls to records: attempts out of calls, a result and ledger lines out of attempts.
 
-from collections.abc import Sequence
+Results and ledger lines are fields written by hand, as `schemas.result.Result` and
+`schemas.attempt.LedgerEntry` have them: they are written for every call, and building and dumping
+the models costs more than judging the reply does. Tests read every one of them back.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
+from typing import Any
 
 from router.policy.table import Model
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
 from schemas.attempt import Attempt
-from schemas.base import Tier
 from schemas.escalation import Assignment, RouteTaken
 from schemas.request import Request
-from schemas.result import Hop, Latency, Response, Result, RouterInfo
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["attempt_of", "result_of"]
+__all__ = ["attempt_of", "ledger_lines", "result_of"]
 
 #: What of a reply is kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024
@@ -78,70 +83,121 @@ def result_of(
     *,
     now: datetime,
     own_ms: float,
-) -> Result:
-    """The result of an assignment whose last attempt was accepted."""
+) -> dict[str, Any]:
+    """The fields of the result of an assignment whose last attempt was accepted."""
     every = [*assignment.attempts, *attempts]
     last = every[-1]
     verdict = last.verdict or Verdict(outcome="accepted", checks=[])
     first = assignment.routes[0]
-    info = RouterInfo(
-        generation=assignment.generation,
-        task=assignment.task or "",
-        tier=last.tier,
-        model=last.model,
-        path=_path(assignment.routes),
-        hops=_hops(assignment.routes, every),
-        rule=first.rule,
-        reason=first.reason,
-        policy_version=last.policy_version,
-        prompt_version=last.prompt_version,
-        usage=sum((attempt.usage for attempt in every), Usage()),
-        cost_micros=sum(attempt.cost_micros for attempt in every),
-        confidence=verdict.confidence,
-        checks=verdict.checks,
-        attempts=len(every),
-        latency=_latency(assignment, every, now, own_ms),
-        output=verdict.output or {},
-    )
-    response = Response(status_code=reply.http_status, request_id=last.attempt_id, body=reply.body)
-    return Result(
-        id=assignment.id,
-        custom_id=request.custom_id or assignment.id,
-        response=response,
-        router=info,
-    )
+    usage = last.usage if len(every) == 1 else sum((one.usage for one in every), Usage())
+    return {
+        "id": assignment.id,
+        "custom_id": request.custom_id or assignment.id,
+        "response": {
+            "status_code": reply.http_status,
+            "request_id": last.attempt_id,
+            "body": reply.body,
+        },
+        "router": {
+            "final": True,
+            "generation": assignment.generation,
+            "task": assignment.task or "",
+            "tier": last.tier,
+            "model": last.model,
+            "path": [taken.tier for taken in assignment.routes],
+            "hops": _hops(assignment.routes, every),
+            "rule": first.rule,
+            "reason": first.reason,
+            "policy_version": last.policy_version,
+            "prompt_version": last.prompt_version,
+            "usage": usage.__dict__,
+            "cost_micros": sum(attempt.cost_micros for attempt in every),
+            **_known(confidence=verdict.confidence),
+            "checks": _checks(verdict),
+            "attempts": len(every),
+            "latency": _latency(assignment, every, now, own_ms),
+            "output": verdict.output or {},
+        },
+    }
 
 
-def _path(routes: Sequence[RouteTaken]) -> list[Tier]:
-    return [taken.tier for taken in routes]
+def ledger_lines(
+    assignment: Assignment, request: Request, attempts: Sequence[Attempt]
+) -> list[dict[str, Any]]:
+    """The fields of one ledger line per attempt.
+
+    The ledger counts; what was said stays with the result and the dead letter.
+    """
+    whom = {
+        "request_id": assignment.id,
+        "generation": assignment.generation,
+        "tenant": request.tenant,
+        **_known(
+            task=assignment.task, plan=request.plan, user=request.user, workflow=request.workflow
+        ),
+    }
+    return [{**whom, "attempt": _counted(attempt)} for attempt in attempts]
 
 
-def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Hop]:
+def _counted(attempt: Attempt) -> dict[str, Any]:
+    fields = _known(**attempt.__dict__)
+    fields.pop("reply", None)
+    fields["usage"] = attempt.usage.__dict__
+    if (verdict := attempt.verdict) is not None:
+        fields["verdict"] = {
+            "outcome": verdict.outcome,
+            "checks": _checks(verdict),
+            **_known(confidence=verdict.confidence),
+        }
+    return fields
+
+
+def _checks(verdict: Verdict) -> list[dict[str, Any]]:
+    return [
+        {"check": check.check, "passed": True} if check.passed else _known(**check.__dict__)
+        for check in verdict.checks
+    ]
+
+
+def _known(**fields: Any) -> dict[str, Any]:
+    return {name: field for name, field in fields.items() if field is not None}
+
+
+def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Mapping[str, Any]]:
     """Routes and attempts in the order in which they happened."""
-    hops = [
+    hops: list[tuple[datetime, Mapping[str, Any]]] = [
         (
             taken.routed_at,
-            Hop(kind="route", tier=taken.tier, what=taken.rule, why=taken.reason, code=taken.code),
+            {
+                "kind": "route",
+                "tier": taken.tier,
+                "what": taken.rule,
+                "why": taken.reason,
+                **_known(code=taken.code),
+            },
         )
         for taken in routes
     ]
     hops += [
         (
             attempt.started_at,
-            Hop(
-                kind="attempt",
-                tier=attempt.tier,
-                what=attempt.outcome,
-                why=_why(attempt),
-                code=attempt.reason,
-                model=attempt.model,
-                cost_micros=attempt.cost_micros,
-                duration_ms=attempt.duration_ms,
-            ),
+            {
+                "kind": "attempt",
+                "tier": attempt.tier,
+                "what": attempt.outcome,
+                "why": _why(attempt),
+                **_known(code=attempt.reason),
+                "model": attempt.model,
+                "cost_micros": attempt.cost_micros,
+                "duration_ms": attempt.duration_ms,
+            },
         )
         for attempt in attempts
     ]
-    return [hop for _, hop in sorted(hops, key=lambda pair: pair[0])]
+    return [hop for _, hop in sorted(hops, key=_FIRST)]
+
+
+_FIRST = itemgetter(0)
 
 
 def _why(attempt: Attempt) -> str:
@@ -154,16 +210,16 @@ def _why(attempt: Attempt) -> str:
 
 def _latency(
     assignment: Assignment, attempts: Sequence[Attempt], now: datetime, own_ms: float
-) -> Latency:
+) -> dict[str, float]:
     appended_at, routed_at = assignment.origin.appended_at, assignment.routes[0].routed_at
     total = max((now - appended_at).total_seconds() * 1000, 0.0)
     intake = min(max((routed_at - appended_at).total_seconds() * 1000, 0.0), total)
     model = min(sum(attempt.duration_ms for attempt in attempts), total - intake)
     own = min(own_ms, total - intake - model)
-    return Latency(
-        intake_ms=round(intake, 3),
-        model_ms=round(model, 3),
-        own_ms=round(own, 3),
-        queue_ms=round(total - intake - model - own, 3),
-        total_ms=round(total, 3),
-    )
+    return {
+        "intake_ms": round(intake, 3),
+        "queue_ms": round(max(total - intake - model - own, 0.0), 3),
+        "model_ms": round(model, 3),
+        "own_ms": round(own, 3),
+        "total_ms": round(total, 3),
+    }

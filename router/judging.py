@@ -21,6 +21,7 @@ from schemas.verdict import CheckResult, Verdict
 
 __all__ = ["OutputContract", "judge", "output_contract"]
 
+_PASSED = {name: CheckResult(check=name, passed=True) for name in CHECKS}
 #: A pattern that needs more steps than these on one string counts as not matched.
 _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000)
 
@@ -86,12 +87,9 @@ def judge(reply: Reply, contract: OutputContract, accept: float, checks: Sequenc
         check = CHECKS[name]
         detail = check.run(judged)
         results.append(
-            CheckResult(
-                check=name,
-                passed=detail is None,
-                reason=None if detail is None else check.reason,
-                detail=detail or "",
-            )
+            _PASSED[name]
+            if detail is None
+            else CheckResult(check=name, passed=False, reason=check.reason, detail=detail)
         )
     passed = all(result.passed for result in results)
     if passed and output is None:  # the task does without the schema check

@@ -1,5 +1,6 @@
 """Records and models: what a Kafka record's value and headers say, and how ours are written."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -73,15 +74,18 @@ def passed_on(headers: Headers) -> list[tuple[str, bytes]]:
     return kept
 
 
-def dump(model: BaseModel) -> bytes:
-    """A model as JSON bytes, unset unknowns left out."""
-    return model.model_dump_json(exclude_none=True).encode()
+def dump(fields: Mapping[str, Any]) -> bytes:
+    """The fields of one of our records as JSON bytes."""
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
+    except TypeError:  # a number beyond 64 bits, or half a character: only an escape can carry it
+        return json.dumps(fields, default=_isoformat, allow_nan=False).encode()
 
 
 def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
     """An envelope that ends with the request's own bytes, untouched."""
     fields = envelope.model_dump(mode="json", exclude_none=True, exclude={"request_bytes"})
-    return close_envelope(orjson.dumps(fields), raw)
+    return close_envelope(dump(fields), raw)
 
 
 def close_envelope(fields: bytes, raw: bytes) -> bytes:
@@ -177,6 +181,10 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
     except (KeyError, ValueError) as error:
         detail = f"dead letter headers: {type(error).__name__} {error}"
         raise ContractError(Reason.INVALID_FIELD, detail) from None
+
+
+def _isoformat(instant: Any) -> str:
+    return str(instant.isoformat())
 
 
 def _known(request_id: str) -> str | None:

@@ -72,8 +72,10 @@ async def _travel(
     from router.answering import result_of
     from router.escalation import Answer, Escalate, climb
     from router.routing import GiveUp, Route, route
+    from schemas.codec import dump, read_model
     from schemas.dead_letter import DeadLetter, Pointer
     from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
+    from schemas.result import Result
     from schemas.topics import Topics
 
     journey, began = Journey(request.id, task=request.task), clock.now()
@@ -112,7 +114,7 @@ async def _travel(
             journey.attempts.update({one.attempt_id: one for one in job.attempts})
             if isinstance(step, Answer) and job.reply is not None:
                 own = (time.monotonic() - started) * 1000 - sum(a.duration_ms for a in job.attempts)
-                result = result_of(
+                fields = result_of(
                     assignment,
                     request,
                     job.attempts,
@@ -120,6 +122,7 @@ async def _travel(
                     now=clock.now(),
                     own_ms=max(own, 0),
                 )
+                result = read_model(Result, dump(fields))
                 journey.results.append(result)
                 return journey, result.router.output
             if isinstance(step, Escalate):

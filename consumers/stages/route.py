@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import orjson
 import structlog
 
 from consumers.runtime.records import Record, appended_at
@@ -15,6 +14,7 @@ from router.routing import GiveUp, Route, route, task_of
 from schemas.codec import (
     Outgoing,
     close_envelope,
+    dump,
     dump_envelope,
     passed_on,
     read_envelope,
@@ -90,7 +90,7 @@ class Router:
             "routes": [_written(decided, now)],
             "attempts": (),
         }
-        value = close_envelope(orjson.dumps(fields), record.value or b"")
+        value = close_envelope(dump(fields), record.value or b"")
         key = record.key or (request.conversation_id or request.id).encode()
         return Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))
 

@@ -12,14 +12,14 @@ import structlog
 from consumers.runtime.pool import Rest
 from consumers.runtime.records import Record
 from consumers.stages import letters
-from router.answering import attempt_of, result_of
+from router.answering import attempt_of, ledger_lines, result_of
 from router.escalation import Answer, CallModel, Escalate, NextStep, next_step
 from router.judging import OutputContract, judge, output_contract
 from router.policy.table import Model, Policy
 from router.prompts import Prompts, Rendered, chat_body
 from router.reply import CallFailure, Reply
 from router.routing import GiveUp
-from schemas.attempt import Attempt, LedgerEntry
+from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
 from schemas.errors import ContractError
@@ -242,28 +242,6 @@ class Worker:
         )
 
     def _ledger(self, job: Job) -> list[Outgoing]:
-        request, assignment = job.request, job.assignment
-        key = assignment.id.encode()
-        entries = (
-            LedgerEntry(
-                request_id=assignment.id,
-                generation=assignment.generation,
-                task=assignment.task,
-                tenant=request.tenant,
-                plan=request.plan,
-                user=request.user,
-                workflow=request.workflow,
-                attempt=attempt,
-            )
-            for attempt in job.attempts
-        )
-        # The ledger counts; what was said stays with the result and the dead letter.
-        hidden: Any = {"attempt": {"reply": True, "verdict": {"output": True}}}
-        return [
-            Outgoing(
-                self.topics.attempts,
-                key,
-                entry.model_dump_json(exclude_none=True, exclude=hidden).encode(),
-            )
-            for entry in entries
-        ]
+        key = job.assignment.id.encode()
+        lines = ledger_lines(job.assignment, job.request, job.attempts)
+        return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]

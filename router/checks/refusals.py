@@ -60,6 +60,8 @@ def opens_like_a_refusal(text: str) -> bool:
     """True when the text begins like a refusal, apologies left aside."""
     opening = text[:_READ].replace("\u2019", "'").lower().lstrip(_BETWEEN)
     for _ in LEAD_INS:
+        if not opening.startswith(LEAD_INS):
+            break
         lead_in = next((words for words in LEAD_INS if _begins(opening, words)), None)
         if lead_in is None:
             break
