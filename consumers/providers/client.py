@@ -3,7 +3,7 @@
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -33,6 +33,7 @@ __all__ = ["Providers"]
 _KEEP_IDLE_SECONDS = 4.0
 #: Read of an error's body; its code is near the beginning.
 _ERROR_BYTES = 64 * 1024
+_PACKINGS = ("gzip", "deflate", "x-gzip")
 _UNPACKED_AT_ONCE = 64 * 1024
 
 
@@ -204,31 +205,31 @@ def _dumped(body: Mapping[str, Any]) -> bytes:
 async def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
     """The unpacked body, at most so many bytes, and whether that is all of it."""
     read = bytearray()
-    async for part in _unpacked(response):
-        read += part
+    # Any other packing was not asked for; its bytes will not be JSON.
+    is_packed = response.headers.get("content-encoding", "").lower() in _PACKINGS
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if is_packed else None
+    async for part in _parts(response):
+        packed = part
+        while unpacker and packed and not unpacker.eof:
+            # In bits, because a packed body may grow a thousandfold.
+            try:
+                read += unpacker.decompress(packed, _UNPACKED_AT_ONCE)
+            except zlib.error:
+                return bytes(read), True  # what came before is cut off and will not be JSON
+            packed = unpacker.unconsumed_tail
+            if len(read) > most:
+                break
+        if unpacker is None:
+            read += part
         if len(read) > most:
             return bytes(read[:most]), False
     return bytes(read), True
 
 
-async def _unpacked(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body in small parts: a packed one may grow a thousandfold, so it is unpacked in bits."""
-    packing = response.headers.get("content-encoding", "identity").lower()
-    if packing not in ("gzip", "deflate", "x-gzip"):
-        # Any other packing was not asked for; its bytes will not be JSON.
-        async for part in response.aiter_raw():
-            yield part
-        return
-
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    async for part in response.aiter_raw():
-        packed = part
-        while packed and not unpacker.eof:
-            try:
-                yield unpacker.decompress(packed, _UNPACKED_AT_ONCE)
-            except zlib.error:
-                return  # what came before is cut off and will not be JSON
-            packed = unpacker.unconsumed_tail
+def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The body as it comes. `Response.aiter_raw` around it costs as much as reading it."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101  the transport's
+    return response.stream
 
 
 def _parsed(raw: bytes) -> Any:
