@@ -1,6 +1,5 @@
 """Records and models: what a Kafka record's value and headers say, and how ours are written."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -76,10 +75,7 @@ def passed_on(headers: Headers) -> list[tuple[str, bytes]]:
 
 def dump(fields: Mapping[str, Any]) -> bytes:
     """The fields of one of our records as JSON bytes."""
-    try:
-        return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
-    except TypeError:  # a number beyond 64 bits, or half a character: only an escape can carry it
-        return json.dumps(fields, default=_isoformat, allow_nan=False).encode()
+    return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
 
 
 def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
@@ -181,10 +177,6 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
     except (KeyError, ValueError) as error:
         detail = f"dead letter headers: {type(error).__name__} {error}"
         raise ContractError(Reason.INVALID_FIELD, detail) from None
-
-
-def _isoformat(instant: Any) -> str:
-    return str(instant.isoformat())
 
 
 def _known(request_id: str) -> str | None:

@@ -145,10 +145,11 @@ class Providers:
         request = httpx.Request(
             "POST",
             self._url(known.settings.base_url, path),
-            headers=httpx.Headers(headers, encoding="utf-8"),
+            headers=headers,
             stream=httpx.ByteStream(content),
             extensions=known.extensions,
         )
+        request.headers.encoding = "utf-8"  # else found out by trial, over and over
         request.read()
         response = await self._transport.handle_async_request(request)
         try:
