@@ -1,6 +1,7 @@
 """The request: one piece of LLM work, as the client asked for it."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -105,8 +106,11 @@ class Request(Contract):
         """The chat messages of the input."""
         return self.input.messages
 
-    @property
+    @cached_property
     def text(self) -> str:
         """What the user says: the text of the user's messages, or of all when there are none."""
+        if len(self.messages) == 1:
+            return self.messages[0].text
+
         said = [message.text for message in self.messages if message.role == "user"]
         return "\n".join(said or [message.text for message in self.messages])
