@@ -57,11 +57,11 @@ def route(
     `accepted_at` is the broker's append time, from which deadlines count; a deadline of the
     producer's may only shorten the policy's.
     """
-    deadline = _deadline(request, policy, accepted_at or now, classification)
+    name = task_of(request, policy, classification)
+    deadline = _deadline(request, policy, accepted_at or now, name)
     if now >= deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline.isoformat()}")
 
-    name = task_of(request, policy, classification)
     if name is None:
         return _classify(request, policy, deadline)
 
@@ -136,10 +136,9 @@ def _classify(request: Request, policy: Policy, deadline: datetime) -> Route | G
 
 
 def _deadline(
-    request: Request, policy: Policy, accepted_at: datetime, classification: Classification | None
+    request: Request, policy: Policy, accepted_at: datetime, task: str | None
 ) -> datetime:
-    name = task_of(request, policy, classification)
-    allowed = policy.tasks[name].deadline if name else None
+    allowed = policy.tasks[task].deadline if task else None
     latest = accepted_at + (allowed or policy.limits.deadline)
     return min(latest, request.deadline) if request.deadline else latest
 

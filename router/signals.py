@@ -69,7 +69,7 @@ _ANY = jsonschema_rs.validator_for(
     {"pattern": "|".join(sum(_WORDS.values(), start=())).replace(" ", "[ \n]")}
 )
 #: A number, an id or a date: something that pins a request down.
-_DIGITS = b"0123456789"
+_DIGIT = jsonschema_rs.validator_for({"pattern": "[0-9]"})
 
 _NO_TEXT: frozenset[str] = frozenset()
 _ESTIMATES = ("ambiguity", "blast_radius", "complexity")
@@ -111,13 +111,14 @@ def measure(request: Request) -> Signals:
     given = request.ambiguity
     ambiguity = _ambiguity(said, found, questions) if given is None else given
     blast_radius = request.blast_radius or _blast_radius(found)
-    complexity = request.complexity or _complexity(found, questions, sum(tokens.values()))
+    total_tokens = sum(tokens.values())
+    complexity = request.complexity or _complexity(found, questions, total_tokens)
     return Signals(
         ambiguity=ambiguity,
         blast_radius=blast_radius,
         complexity=complexity,
         context_tokens=tokens,
-        total_tokens=sum(tokens.values()),
+        total_tokens=total_tokens,
         text=frozenset(found) if found else _NO_TEXT,
         estimated=_ESTIMATED[missing],
     )
@@ -127,7 +128,7 @@ def _text_signals(said: str) -> set[str]:
     lower = said.lower()
     if not lower.isascii():
         lower = lower.replace("\u2019", "'")
-    if "!!" not in said and not _may_have_any(lower):
+    if "!!" not in said and not _matches(_ANY, lower):
         return set()
 
     words = [word.strip("'-") for word in lower.translate(_SPACED).split()]
@@ -143,9 +144,9 @@ def _text_signals(said: str) -> set[str]:
     return found
 
 
-def _may_have_any(lower: str) -> bool:
+def _matches(pattern: jsonschema_rs.Validator, text: str) -> bool:
     try:
-        return _ANY.is_valid(lower)
+        return pattern.is_valid(text)
     except ValueError:  # half a character, which only the slow way can read
         return True
 
@@ -172,28 +173,22 @@ def _context_tokens(request: Request, said: str) -> dict[str, int]:
 
 def _ambiguity(said: str, found: set[str], questions: int) -> float:
     """How under-specified a request is: short, vague, without a fact, with mixed goals."""
-    score = 0.1
+    hundredths = 10
     if len(said) < _SHORT:
-        score += 0.1
+        hundredths += 10
     if len(said) < _VERY_SHORT:
-        score += 0.2
+        hundredths += 20
     if "vague" in found:
-        score += 0.35
+        hundredths += 35
     if "conflicting" in found:
-        score += 0.2
+        hundredths += 20
     if "open_ended" in found:
-        score += 0.2
+        hundredths += 20
     if questions > 2:
-        score += 0.15
-    if _has_digit(said):
-        score -= 0.1
-    return round(min(max(score, 0.0), 1.0), 2)
-
-
-def _has_digit(said: str) -> bool:
-    # Deleting bytes is nine times as fast as looking at every character.
-    raw = said.encode("utf-8", "replace")
-    return len(raw.translate(None, _DIGITS)) != len(raw)
+        hundredths += 15
+    if _matches(_DIGIT, said):
+        hundredths -= 10
+    return min(hundredths, 100) / 100
 
 
 def _blast_radius(found: set[str]) -> str:

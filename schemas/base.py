@@ -24,13 +24,11 @@ class Tier(StrEnum):
     BALANCED = "balanced"
     PREMIUM = "premium"
 
-    @property
-    def rank(self) -> int:
-        """0 for the cheapest tier."""
-        return _RANKS[self]
+    #: 0 for the cheapest tier.
+    rank: int
 
-
-_RANKS = {tier: rank for rank, tier in enumerate(Tier)}
+    def __init__(self, _name: str) -> None:
+        self.rank = len(type(self).__members__)
 
 
 def _read_instant(value: Any) -> Any:
