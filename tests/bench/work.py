@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +12,8 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from consumers.providers import ProviderSettings
+from consumers.runtime.clients import Clients
+from consumers.runtime.reading import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import Rules, load_rules, running_stages
 from schemas.base import Tier
@@ -28,8 +29,8 @@ _TASK = "extraction"
 
 async def measure_work(bootstrap: str) -> list[Measured]:
     """Calls per second, calls in flight, memory."""
-    bare, ours, flight, memory = [], [], [], []
-    async with _simulator() as base_url:
+    bare, ours, flight = [], [], []
+    async with simulator_process() as base_url:
         for number in range(RUNS):
             settings = await settings_for(bootstrap, f"work{number}.", width=IN_FLIGHT + 200)
             rules = load_rules(settings)
@@ -39,14 +40,16 @@ async def measure_work(bootstrap: str) -> list[Measured]:
             rate, most = await _worker(settings, rules, base_url)
             ours.append(rate)
             flight.append(most)
-            memory.append(_resident_mib())
+        settings = await settings_for(bootstrap, "alone.", width=IN_FLIGHT + 200)
+        await _route_all(settings, load_rules(settings))
+        memory = [await _alone(settings, base_url)]
     ratios = [one / other for one, other in zip(ours, bare, strict=True)]
     return [
         Measured("worker, provider latency 200 ms", ours, "calls/s", "-"),
         Measured("bare loop, same client, same latency", bare, "calls/s", "-"),
         Measured("worker / bare loop", ratios, "", ">= 0.8"),
         Measured("calls in flight, most seen", flight, "calls", ">= 1000"),
-        Measured("memory of the bench process, both loops in it", memory, "MiB", "< 200"),
+        Measured("memory of a worker process at as many calls in flight", memory, "MiB", "< 200"),
     ]
 
 
@@ -104,7 +107,7 @@ def _body(number: int) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def _simulator() -> AsyncIterator[str]:
+async def simulator_process() -> AsyncIterator[str]:
     """The simulated provider in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("tierline")),
@@ -130,6 +133,35 @@ def _urls(line: str) -> Iterator[str]:
     return (word.rstrip(";") for word in line.split() if word.startswith("http"))
 
 
-def _resident_mib() -> float:
-    """The most this process has had resident so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+async def _alone(settings: Settings, base_url: str) -> float:
+    """Mebibytes resident in a worker process of its own that has gone over a full topic."""
+    kafka = settings.kafka
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("tierline")),
+        *("up", "--only", "work", "--tier", "low"),
+        stdout=asyncio.subprocess.DEVNULL,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(Path.home()),
+            "TIERLINE_KAFKA__BOOTSTRAP": kafka.bootstrap or "",
+            "TIERLINE_KAFKA__PREFIX": kafka.prefix,
+            "TIERLINE_WORKER__WIDTH": str(settings.worker.width),
+            "TIERLINE_PROVIDERS__SIMULATED__BASE_URL": base_url,
+            "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
+        },
+    )
+    try:
+        async with topic_reader(Clients(kafka), [kafka.topics.attempts]) as ledger:
+            left = COUNT
+            async for _ in ledger.follow(60):
+                left -= 1
+                if left == 0:
+                    break
+        shown = await asyncio.create_subprocess_exec(
+            *("ps", "-o", "rss=", "-p", str(process.pid)), stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await shown.communicate()
+        return int(said) / 1024
+    finally:
+        process.terminate()
+        await process.wait()
