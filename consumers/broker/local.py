@@ -91,17 +91,26 @@ async def local_broker(
     progress: Progress | None = None,
     heap_mb: int = 512,
     properties: Mapping[str, str] | None = None,
+    advertised: str | None = None,
 ) -> AsyncIterator[LocalBroker]:
     """A broker for as long as the context is open; it ends with this process however that ends.
 
     Without `data_dir` its data lives in a temporary folder and is deleted at the end; with one it
     is kept, and a second broker on the same folder is refused. Raises BrokerError.
+
+    With `advertised` (`HOST:PORT`, a proxy's) whoever connects to `port` is sent on to that
+    address; `bootstrap` is then a way past it, which the broker takes to itself too.
     """
     tell = progress or (lambda *_: None)
     java, jars = find_java(), await asyncio.to_thread(fetch_jars, progress)
     async with data_folder(data_dir) as folder:
-        ports = free_ports(port)
-        settings = {**broker_properties(*ports, folder.logs), **(properties or {})}
+        outside, control, inside = free_ports(port)
+        if advertised is None:
+            inside = outside
+        settings = broker_properties(inside, control, folder.logs)
+        if advertised is not None:
+            settings |= _sent_on(settings, outside, advertised)
+        settings |= properties or {}
         config = folder.path / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         loaded = ClassData.find(java, jars, folder.path)
@@ -113,30 +122,41 @@ async def local_broker(
         async with running(
             command, folder.log_file, discard=discard, keep_open=folder.lock
         ) as guard:
-            bootstrap = f"127.0.0.1:{ports[0]}"
+            bootstrap = f"127.0.0.1:{inside}"
             pid = await _wait_until_ready(guard, bootstrap, folder.log_file)
             async with loaded.being_made(folder.log_file):
                 yield LocalBroker(bootstrap, folder.path, pid, folder.log_file)
 
 
-def free_ports(port: int | None = None) -> tuple[int, int]:
-    """Two free ports, below the range from which the system takes ports for connections.
+def _sent_on(settings: Mapping[str, str], port: int, advertised: str) -> dict[str, str]:
+    """A listener more, whose clients are told another address than its own."""
+    added = {
+        "listeners": f"OUTSIDE://127.0.0.1:{port}",
+        "advertised.listeners": f"OUTSIDE://{advertised}",
+        "listener.security.protocol.map": "OUTSIDE:PLAINTEXT",
+    }
+    return {name: f"{settings[name]},{one}" for name, one in added.items()}
 
-    Raises BrokerError when the `port` asked for is taken.
+
+def free_ports(port: int | None = None) -> tuple[int, int, int]:
+    """Three free ports, the one asked for first.
+
+    They lie below the range from which the system takes ports for connections. Raises BrokerError
+    when the `port` asked for is taken.
     """
     if port is not None and not _is_free(port):
         msg = f"port {port} on 127.0.0.1 is in use. Stop what listens there, or give another --port"
         raise BrokerError(msg)
     found = [] if port is None else [port]
     for candidate in random.SystemRandom().sample(range(19_000, 32_000), 400):
-        if len(found) == 2:
+        if len(found) == 3:
             break
         if candidate != port and _is_free(candidate):
             found.append(candidate)
-    if len(found) < 2:
-        msg = "no free port between 19000 and 32000 on 127.0.0.1"
+    if len(found) < 3:
+        msg = "no three free ports between 19000 and 32000 on 127.0.0.1"
         raise BrokerError(msg)
-    return found[0], found[1]
+    return found[0], found[1], found[2]
 
 
 def _is_free(port: int) -> bool:
