@@ -43,6 +43,10 @@ def options(
     from consumers.cli.logs import configure_logs
 
     configure_logs(is_debug=debug)
+    if "TIERLINE_FAILPOINT" in os.environ:
+        from consumers.runtime.failpoints import check_failpoint
+
+        check_failpoint()
 
 
 def main() -> None:
@@ -65,6 +69,7 @@ def _report(error: BaseException) -> int:
     meant_for_people = {
         "BrokerError",
         "ContractError",
+        "FailpointError",
         "KafkaUnreachableError",
         "PolicyError",
         "PromptError",

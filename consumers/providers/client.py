@@ -21,6 +21,7 @@ from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from consumers.providers.usage import estimate, reserve
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
+from consumers.runtime.failpoints import failpoint
 from router.reply import CallFailure, Reply
 from schemas.errors import ContractError
 from schemas.json_text import MAX_DEPTH, parse_json
@@ -152,6 +153,7 @@ class Providers:
         request.headers.encoding = "utf-8"  # else found out by trial, over and over
         request.read()
         response = await self._transport.handle_async_request(request)
+        failpoint("call.sent")
         try:
             if not 200 <= response.status_code < 300:
                 raw, _ = await _read(response, _ERROR_BYTES)

@@ -10,6 +10,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
+from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion, OffsetTracker
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
@@ -163,6 +164,7 @@ class Partition:
                     raise CommitError(msg) from error
                 await asyncio.sleep(min(_FIRST_BACKOFF * 2**failures, _LONGEST_BACKOFF))
         self.committed, self._committing, self._is_troubled = completion, None, False
+        failpoint("work.settled")
 
     async def _recover(self, completion: Completion) -> bool:
         """Rebuild the producer, then learn whether the unknown commit happened.

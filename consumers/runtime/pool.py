@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiokafka import TopicPartition
 
+from consumers.runtime.failpoints import failpoint
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from schemas.codec import Outgoing
@@ -88,6 +89,7 @@ class Pool:
     async def _process(self, partition: Partition, record: Record) -> None:
         outgoing = await self._handle(record, self._rest)
         partition.finish([(record.offset, outgoing)])
+        failpoint("work.finished")
 
     async def _rest(self, seconds: float) -> None:
         self._resting += 1

@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError
 
 from consumers.runtime.clients import Clients
+from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import CommitError, Partition, PartitionLostError
 from consumers.runtime.records import Record
@@ -68,7 +69,9 @@ class Inline:
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Decide and hand over."""
-        partition.finish([(record.offset, self._decide(record)) for record in records])
+        decided = [(record.offset, self._decide(record)) for record in records]
+        failpoint("decided")
+        partition.finish(decided)
 
     async def settle(self, limit: float) -> None:
         """Nothing ever runs."""
@@ -221,6 +224,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         receive = partition.tracker.receive
         if fresh := [record for record in records if receive(record.offset)]:
+            failpoint("fetched")
             self._executor.start(partition, fresh)
 
     async def _step_over(self, tp: TopicPartition, error: Exception) -> None:

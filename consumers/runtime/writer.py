@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from consumers.runtime.clients import TRANSACTION_LIMIT, Clients
+from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion
 from schemas.codec import Outgoing
 
@@ -35,6 +36,7 @@ class PartitionWriter:
         self._clients = clients
         self._source = source
         self._group = group
+        self._kind = "work" if ".tier." in source.topic else "route"
         self._producer: AIOKafkaProducer | None = None
         #: True when the producer must be rebuilt before it is used again.
         self.is_doubtful = True
@@ -79,9 +81,11 @@ class PartitionWriter:
             for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer
+            failpoint(f"{self._kind}.sent")
             offset = OffsetAndMetadata(completion.watermark, completion.encode())
             await producer.send_offsets_to_transaction({self._source: offset}, self._group)
             await producer.commit_transaction()
+            failpoint(f"{self._kind}.committed")
         self.is_doubtful = time.monotonic() - began > _SLOW_COMMIT
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from consumers.runtime.failpoints import failpoint
 from consumers.runtime.pool import Rest
 from consumers.runtime.records import Record
 from consumers.stages import letters
@@ -151,6 +152,7 @@ class Worker:
         started_at = self.clock()
         left = job.assignment.deadline - started_at
         began = time.monotonic()
+        failpoint("call.decided")
         outcome = await self.providers.call(
             model.provider,
             chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model)),
@@ -158,6 +160,7 @@ class Worker:
             request_id=job.assignment.id,
             timeout=min(self.policy.limits.call_timeout, left),
         )
+        failpoint("call.read")
         duration_ms = (time.monotonic() - began) * 1000
         verdict = None
         if isinstance(outcome, Reply):

@@ -1,0 +1,67 @@
+"""Points at which a test build can be made to die, so that every gap between two steps is tried.
+
+`TIERLINE_FAILPOINT=work.sent:3` kills the process with SIGKILL when it comes to `work.sent` for the
+third time. Only a checkout obeys; an installed build refuses to start with the variable set.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+__all__ = ["FAILPOINTS", "FailpointError", "check_failpoint", "failpoint"]
+
+#: In the order in which a request passes them.
+FAILPOINTS = (
+    "fetched",
+    "decided",
+    "route.sent",
+    "route.committed",
+    "call.decided",
+    "call.noted",
+    "call.sent",
+    "call.read",
+    "work.finished",
+    "work.sent",
+    "work.committed",
+    "work.settled",
+)
+_VARIABLE = "TIERLINE_FAILPOINT"
+_IS_CHECKOUT = (Path(__file__).resolve().parents[2] / "tests").is_dir()
+
+
+class FailpointError(Exception):
+    """The failpoint that was asked for cannot be had."""
+
+
+def check_failpoint() -> None:
+    """Refuse a failpoint in an installed build, and one that does not exist.
+
+    Raises FailpointError.
+    """
+    wanted = os.environ.get(_VARIABLE)
+    if wanted is None:
+        return
+    if not _IS_CHECKOUT:
+        msg = f"{_VARIABLE} is set: failpoints kill the process and work in a checkout only"
+        raise FailpointError(msg)
+    name, _, count = wanted.partition(":")
+    if name not in FAILPOINTS or not (count or "1").isdigit():
+        msg = f"{_VARIABLE}={wanted}: NAME or NAME:COUNT was expected, of {', '.join(FAILPOINTS)}"
+        raise FailpointError(msg)
+
+
+def failpoint(name: str) -> None:
+    """Die here if this is the point, and the time, that was asked for."""
+    if name == _name:
+        _pass()
+
+
+def _pass() -> None:
+    global _left  # noqa: PLW0603  a process has one failpoint
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+_name, _, _count = os.environ.get(_VARIABLE, "").partition(":") if _IS_CHECKOUT else ("", "", "")
+_left = int(_count) if _count.isdigit() else 1
