@@ -9,6 +9,7 @@ from pathlib import Path
 from consumers import clock
 from consumers.providers import Providers, ProviderSettings
 from consumers.runtime.clients import Clients
+from consumers.runtime.ledger import Ledger
 from consumers.runtime.pool import Pool
 from consumers.runtime.stage import Inline, Stage
 from consumers.settings import Settings
@@ -87,12 +88,19 @@ async def running_stages(
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
             caller = await stack.enter_async_context(Providers(providers))
+            ledger = await stack.enter_async_context(Ledger(clients).open())
             for tier in served:
-                worker = Worker(tier, rules.policy, rules.prompts, caller, topics, clock.now)
-                pool = await stack.enter_async_context(
-                    Pool(worker.handle, width=settings.worker.width).open()
+                worker = Worker(
+                    tier, rules.policy, rules.prompts, caller, topics, clock.now, ledger
                 )
-                stages.append(_work_stage(worker, pool, clients, settings))
+                pool = Pool(
+                    worker.handle,
+                    width=settings.worker.width,
+                    book=ledger.book,
+                    last_grace=settings.worker.revoke_grace.total_seconds(),
+                )
+                await stack.enter_async_context(pool.open())
+                stages.append(_work_stage(worker, pool, clients, settings, ledger))
         running = [tasks.create_task(stage.run(stop)) for stage in stages]
         ready = tasks.create_task(_all_ready(stages))
         # A stage that fails before it is ready must not leave us waiting for it.
@@ -105,17 +113,21 @@ async def running_stages(
             await asyncio.wait(running)
 
 
-def _work_stage(worker: Worker, pool: Pool, clients: Clients, settings: Settings) -> Stage:
+def _work_stage(
+    worker: Worker, pool: Pool, clients: Clients, settings: Settings, ledger: Ledger
+) -> Stage:
+    is_parking = any(row.unknown_outcome == "park" for row in worker.policy.tasks.values())
     stage = Stage(
         worker.stage,
         (worker.topics.tier(worker.tier),),
         clients,
         pool,
         lambda tp, offset: worker.unreadable(tp.topic, tp.partition, offset),
+        prepare=ledger.prepare if is_parking else None,
         revoke_grace=settings.worker.revoke_grace.total_seconds(),
         drain_for=settings.worker.drain_for.total_seconds(),
     )
-    pool.on_free = stage.wake
+    pool.on_free, pool.steady = stage.wake, stage.steady
     return stage
 
 

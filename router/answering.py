@@ -27,7 +27,7 @@ _KEPT_REPLY = 64 * 1024
 
 def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     assignment: Assignment,
-    outcome: Reply | CallFailure,
+    outcome: Reply | CallFailure | None,
     verdict: Verdict | None,
     *,
     attempt_id: str,
@@ -38,7 +38,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     started_at: datetime,
     duration_ms: float,
 ) -> Attempt:
-    """Write a call down, whatever became of it."""
+    """Write a call down, whatever became of it; without an outcome it is about to start."""
     common = {
         "attempt_id": attempt_id,
         "attempt_no": attempt_no,
@@ -51,6 +51,11 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         "policy_version": assignment.route.policy_version,
         "started_at": started_at,
         "duration_ms": round(duration_ms, 3),
+    }
+    if outcome is None:
+        return Attempt.model_validate({**common, "outcome": "started"})
+
+    common |= {
         "usage": outcome.usage,
         "cost_micros": cost_micros(outcome.usage, model.price),
         "http_status": outcome.http_status,

@@ -37,7 +37,8 @@ class Attempt(Contract):
     started_at: Instant
     #: Milliseconds from sending the call to having read the reply.
     duration_ms: Annotated[float, Field(ge=0)]
-    outcome: Literal["accepted", "rejected", "failed"]
+    #: `started` is written before a call that nobody may pay for twice; another line follows it.
+    outcome: Literal["started", "accepted", "rejected", "failed"]
     #: Why it was rejected or failed; None when accepted.
     reason: Reason | None = None
     detail: str = ""
@@ -52,7 +53,7 @@ class Attempt(Contract):
     @property
     def was_judged(self) -> bool:
         """True when the model gave a reply that was judged."""
-        return self.outcome != "failed"
+        return self.outcome in ("accepted", "rejected")
 
 
 class LedgerEntry(Contract):

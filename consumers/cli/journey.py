@@ -106,9 +106,7 @@ class Journey:
                 self.task = letter.task or self.task
                 self.attempts.update({one.attempt_id: one for one in letter.attempts})
         elif record.topic == topics.attempts:
-            entry = read_model(LedgerEntry, record.value)
-            if entry.request_id == self.request_id:
-                self.attempts.setdefault(entry.attempt.attempt_id, entry.attempt)
+            self._read_line(read_model(LedgerEntry, record.value))
         else:
             envelope: Assignment | Escalation
             if record.topic == topics.escalations:
@@ -117,6 +115,12 @@ class Journey:
                 envelope, _ = read_envelope(Assignment, record.value)
             if envelope.id == self.request_id and len(envelope.routes) > len(self.routes):
                 self.routes, self.task = list(envelope.routes), envelope.task
+
+    def _read_line(self, entry: LedgerEntry) -> None:
+        if entry.request_id == self.request_id:
+            known = self.attempts.get(entry.attempt.attempt_id)
+            if known is None or known.outcome == "started":
+                self.attempts[entry.attempt.attempt_id] = entry.attempt
 
 
 def dollars(micros: int) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
 
 from consumers.settings import KafkaSettings
 
-__all__ = ["TRANSACTION_LIMIT", "Clients", "has_fast_records"]
+__all__ = ["TRANSACTION_LIMIT", "Clients", "has_fast_records", "is_member"]
 
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
 TRANSACTION_LIMIT = timedelta(seconds=10)
@@ -50,9 +51,10 @@ class Clients:
             **self._reading(),
         )
 
-    def reader(self) -> AIOKafkaConsumer:
+    def reader(self, *, committed: bool = True) -> AIOKafkaConsumer:
         """A consumer without a group, for commands that read topics from a place they choose."""
-        return AIOKafkaConsumer(group_id=None, **self._reading())
+        level = "read_committed" if committed else "read_uncommitted"
+        return AIOKafkaConsumer(group_id=None, **{**self._reading(), "isolation_level": level})
 
     def transactional(self, transactional_id: str) -> AIOKafkaProducer:
         """The producer of one input partition. Starting it fences the partition's former owner."""
@@ -116,6 +118,17 @@ class Clients:
             password = kafka.password.get_secret_value() if kafka.password else None
             connection["sasl_plain_password"] = password
         return connection
+
+
+async def is_member(consumer: AIOKafkaConsumer) -> bool:
+    """True when the group's coordinator answers a heartbeat of this member.
+
+    The library heartbeats in the background and tells nobody; this private call is its own.
+    """
+    try:
+        return bool(await consumer._coordinator._do_heartbeat())  # noqa: SLF001
+    except (KafkaError, TimeoutError, OSError, AttributeError):
+        return False
 
 
 def has_fast_records() -> bool:

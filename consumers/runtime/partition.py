@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
@@ -12,6 +11,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion, OffsetTracker
+from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 
@@ -20,8 +20,6 @@ __all__ = ["CommitError", "Finished", "Partition", "PartitionLostError"]
 _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
-#: Two owners that both believe in themselves could fence each other for ever.
-_MAX_FENCINGS, _FENCING_WINDOW = 3, 60.0
 _MAX_FAILURES = 6
 #: Seconds from the beginning of one commit to the next, at least. A transaction costs five round
 #: trips however few records it holds: without a pace, a machine at half load is full of them.
@@ -55,6 +53,7 @@ class Partition:
         writer: PartitionWriter,
         read: ReadCompletion,
         *,
+        is_ours: Callable[[], Awaitable[bool]],
         on_progress: Callable[[], None],
     ) -> None:
         self.source = source
@@ -65,8 +64,11 @@ class Partition:
         self.committed: Completion | None = None
         self._writer = writer
         self._read = read
+        self._is_ours = is_ours
         self._on_progress = on_progress
         self._finished: list[Finished] = []
+        #: What the commit under way takes with it.
+        self._group: list[Finished] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,7 +76,8 @@ class Partition:
         self._is_closing = False
         #: True from a failed commit to the next good one: nothing new is started meanwhile.
         self._is_troubled = False
-        self._fencings: deque[float] = deque(maxlen=_MAX_FENCINGS)
+        self._fencings = Fencings()
+        self._may_have_committed = False
 
     @property
     def room(self) -> int:
@@ -98,17 +101,27 @@ class Partition:
         give_up = time.monotonic() + 1.0
         while True:
             found = await self._read(self.source)
-            if found in (self.committed, self._committing):
+            if may_adopt(found, committed=self.committed, committing=self._committing):
                 return True
             if time.monotonic() > give_up:
                 return False
             await asyncio.sleep(0.01)
 
-    def finish(self, finished: Iterable[Finished]) -> None:
-        """Hand over what records led to. It is committed with their offsets, or not at all."""
+    def finish(self, finished: Iterable[Finished]) -> bool:
+        """Hand over what records led to. It is committed with their offsets, or not at all.
+
+        False when the partition is not ours any more: another owner works on these records.
+        """
+        if self._is_closing:
+            return False
         self._finished.extend(finished)
         self._idle.clear()
         self._wake.set()
+        return True
+
+    def unrecorded(self) -> list[Outgoing]:
+        """What finished records led to and no commit took with it, once the commits have ended."""
+        return [record for _, led_to in (*self._group, *self._finished) for record in led_to]
 
     async def run_commits(self) -> None:
         """Commit what finishes until the partition is closed. Raises PartitionLostError."""
@@ -122,10 +135,11 @@ class Partition:
                 await asyncio.sleep(early)
             began = time.monotonic()
 
-            group, self._finished = self._finished, []
-            self.tracker.settle(offset for offset, _ in group)
-            outgoing = [record for _, led_to in group for record in led_to]
+            self._group, self._finished = self._finished, []
+            self.tracker.settle(offset for offset, _ in self._group)
+            outgoing = [record for _, led_to in self._group for record in led_to]
             await self._commit(outgoing, self.tracker.completion())
+            self._group = []
             if not self._finished:
                 self._idle.set()
             self._on_progress()
@@ -152,6 +166,7 @@ class Partition:
                 await self._writer.commit(outgoing, completion)
                 break
             except (KafkaError, TimeoutError, OSError) as error:  # the outcome is unknown
+                self._may_have_committed = not isinstance(error, ProducerFenced)
                 self._note(error)
                 failures += 1
                 if failures >= _MAX_FAILURES:
@@ -170,11 +185,15 @@ class Partition:
         """Rebuild the producer, then learn whether the unknown commit happened.
 
         Tries until Kafka is back: what is finished was paid for and is kept in memory meanwhile,
-        and nothing new is started.
+        and nothing new is started. A process that the group may have given up does not fence: the
+        group first says that the partition is ours, or takes it away.
         """
         backoff = _FIRST_BACKOFF
         while not self._is_closing:
             try:
+                if not await self._is_ours():
+                    await asyncio.sleep(backoff)
+                    continue
                 await self._writer.start()
                 found = await self._read(self.source)
             except (KafkaError, TimeoutError, OSError) as error:  # Kafka is away
@@ -182,10 +201,12 @@ class Partition:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF)
                 continue
-            if found == completion:
-                return True
-            if found == self.committed:
-                return False
+            doubt = after_doubt(found, doubtful=completion, before=self.committed)
+            if doubt is not Doubt.LOST:
+                return doubt is Doubt.COMMITTED
+            if found is not None and self._may_have_committed:
+                # Finished by our commit or by the next owner's: booked once, in that transaction.
+                self._group = [one for one in self._group if not found.is_finished(one[0])]
             break
         msg = f"{self.source.topic}-{self.source.partition}: another process has committed"
         raise PartitionLostError(msg)
@@ -198,11 +219,6 @@ class Partition:
             partition=self.source.partition,
             error=type(error).__name__,
         )
-        if not isinstance(error, ProducerFenced):
-            return
-
-        now = time.monotonic()
-        if len(self._fencings) == _MAX_FENCINGS and now - self._fencings[0] < _FENCING_WINDOW:
-            msg = f"{self.source.topic}-{self.source.partition}: fenced {_MAX_FENCINGS} times"
+        if isinstance(error, ProducerFenced) and self._fencings.is_one_too_many(time.monotonic()):
+            msg = f"{self.source.topic}-{self.source.partition}: fenced again and again"
             raise PartitionLostError(msg) from error
-        self._fencings.append(now)

@@ -15,6 +15,11 @@ __all__ = ["Pool", "Rest"]
 
 _BURST = 32
 
+
+async def _at_once() -> None:
+    pass
+
+
 #: Waits without holding a slot.
 Rest = Callable[[float], Awaitable[None]]
 
@@ -31,10 +36,16 @@ class Pool:
         handle: Callable[[Record, Rest], Awaitable[Sequence[Outgoing]]],
         *,
         width: int,
-        on_free: Callable[[], None] = lambda: None,
+        book: Callable[[TopicPartition, Sequence[Outgoing]], None],
+        last_grace: float,
     ) -> None:
-        self.on_free = on_free
+        #: Told when a slot becomes free.
+        self.on_free: Callable[[], None] = lambda: None
+        #: Waits while the process may have been given up by its group.
+        self.steady: Callable[[], Awaitable[None]] = _at_once
         self._handle = handle
+        self._book = book
+        self._last_grace = last_grace
         self._width = width
         self._running: dict[TopicPartition, set[asyncio.Task[None]]] = {}
         self._count = 0
@@ -79,16 +90,25 @@ class Pool:
             async with asyncio.timeout(limit):
                 await self._idle.wait()
 
-    def cancel(self, source: TopicPartition) -> int:
-        """Cancel what runs for a partition that is lost; the number of calls given up."""
+    def let_go(self, source: TopicPartition) -> int:
+        """Cancel what runs for a lost partition after a last grace; how many calls that are.
+
+        What comes back until then is no result any more, but it was paid for and is booked.
+        """
         running = self._running.pop(source, set())
         for task in running:
-            task.cancel()
+            asyncio.get_running_loop().call_later(self._last_grace, task.cancel)
         return len(running)
+
+    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+        """Book what came of work that no commit took with it."""
+        if outgoing:
+            self._book(source, outgoing)
 
     async def _process(self, partition: Partition, record: Record) -> None:
         outgoing = await self._handle(record, self._rest)
-        partition.finish([(record.offset, outgoing)])
+        if not partition.finish([(record.offset, outgoing)]):
+            self.late(partition.source, outgoing)
         failpoint("work.finished")
 
     async def _rest(self, seconds: float) -> None:
@@ -96,6 +116,7 @@ class Pool:
         self.on_free()
         try:
             await asyncio.sleep(seconds)
+            await self.steady()
         finally:
             self._resting -= 1
 

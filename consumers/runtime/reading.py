@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -18,7 +18,9 @@ __all__ = [
     "Publisher",
     "TopicReader",
     "connected",
+    "first_at",
     "publisher",
+    "records_since",
     "topic_reader",
 ]
 
@@ -50,11 +52,17 @@ class Publisher:
         self._producer = producer
 
     async def publish(
-        self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
     ) -> "asyncio.Future[object]":
         """Queue a record. The future is done once the broker has acknowledged it, or has failed."""
         queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]
-            topic, value, key=key, headers=list(headers)
+            topic, value, key=key, headers=list(headers), partition=partition
         )
         return queued
 
@@ -157,6 +165,54 @@ async def topic_reader(
         elif partitions:
             await consumer.seek_to_beginning(*partitions)
         yield TopicReader(consumer, partitions)
+    finally:
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            await consumer.stop()
+
+
+async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datetime | None:
+    """When the first record from a position on was appended; None when there is none."""
+    async with _assigned(clients, tp, committed=True) as consumer:
+        ends = await consumer.end_offsets([tp])
+        consumer.seek(tp, position)
+        while await consumer.position(tp) < ends[tp]:
+            for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)).values():
+                for record in records:
+                    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    return None
+
+
+async def records_since(
+    clients: Clients, tp: TopicPartition, since: datetime | int, *, until: int | None = None
+) -> AsyncIterator[Record]:
+    """The records of one partition from an instant or offset on, up to an offset or its end now.
+
+    From an instant on, records of open and aborted transactions are among them: who looks for what
+    was written outside of transactions must not be held up by one.
+    """
+    async with _assigned(clients, tp, committed=isinstance(since, int)) as consumer:
+        end = until if until is not None else (await consumer.end_offsets([tp]))[tp]
+        if isinstance(since, datetime):
+            found = (await consumer.offsets_for_times({tp: int(since.timestamp() * 1000)}))[tp]
+            consumer.seek(tp, found.offset if found else end)
+        else:
+            consumer.seek(tp, since)
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+                for record in records:
+                    if record.offset < end:
+                        yield record
+
+
+@contextlib.asynccontextmanager
+async def _assigned(
+    clients: Clients, tp: TopicPartition, *, committed: bool
+) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = clients.reader(committed=committed)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        yield consumer
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await consumer.stop()

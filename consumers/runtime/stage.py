@@ -6,7 +6,9 @@ are free slots, so the backlog stays in Kafka.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -14,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, is_member
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import CommitError, Partition, PartitionLostError
@@ -29,6 +31,7 @@ _log = structlog.get_logger(__name__)
 _POLL_MS = 100
 _FLUSH_LIMIT = 1.0
 _STOP_LIMIT = 5.0
+_RETRY_SECONDS = 1.0
 #: An exception at one position that comes back so often is the record's own.
 _UNREADABLE_AFTER = 3
 
@@ -54,8 +57,11 @@ class Executor(Protocol):
     def in_flight(self) -> int:
         """Records being processed now."""
 
-    def cancel(self, source: TopicPartition) -> int:
-        """Cancel what runs for a partition that is lost; the number of calls given up."""
+    def let_go(self, source: TopicPartition) -> int:
+        """Give what runs for a lost partition a last grace; how many calls that are."""
+
+    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+        """Book what came of work that no commit took with it."""
 
 
 class Inline:
@@ -76,9 +82,12 @@ class Inline:
     async def settle(self, limit: float) -> None:
         """Nothing ever runs."""
 
-    def cancel(self, source: TopicPartition) -> int:
+    def let_go(self, source: TopicPartition) -> int:
         """Nothing ever runs."""
         return 0
+
+    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+        """Nothing was paid for."""
 
 
 class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -92,6 +101,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         executor: Executor,
         unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
         *,
+        prepare: Callable[[TopicPartition, int], Awaitable[None]] | None = None,
         revoke_grace: float = 3.0,
         drain_for: float = 25.0,
     ) -> None:
@@ -102,6 +112,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._clients = clients
         self._executor = executor
         self._unreadable = unreadable
+        #: Called with a partition and its position before the partition's first record.
+        self._prepare = prepare
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
         self._group = f"{clients.settings.prefix}{name}"
@@ -109,9 +121,16 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progress = asyncio.Event()
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
+        #: Two that take one partition at once would fence each other.
+        self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._strikes: dict[tuple[TopicPartition, int], int] = {}
         self._turn = 0
         self._is_draining = False
+        #: Seconds between two turns of the poll after which the group may have given us up.
+        self._stall = clients.settings.session_timeout.total_seconds() / 2
+        self._last_turn = time.monotonic()
+        self._steady = asyncio.Event()
+        self._steady.set()
         self._consumer: AIOKafkaConsumer
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
@@ -162,10 +181,32 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._failure is not None:
             raise StageError(str(self._failure)) from self._failure
 
+    async def steady(self) -> None:
+        """Wait until the group has heard of us since the event loop last stood still.
+
+        A process that slept past its session starts nothing: its partitions may be another's.
+        """
+        self._note_turn()
+        await self._steady.wait()
+
+    def _note_turn(self) -> None:
+        now = time.monotonic()
+        if now - self._last_turn > self._stall:
+            _log.warning("process stood still", seconds=round(now - self._last_turn, 1))
+            self._steady.clear()
+        self._last_turn = now
+
     # ----- polling
 
     async def _poll(self) -> None:
         while True:
+            self._note_turn()
+            if not self._steady.is_set():
+                if await is_member(self._consumer):
+                    self._steady.set()
+                else:
+                    await asyncio.sleep(_POLL_MS / 1000)
+                continue
             room = {tp: held.room for tp, held in self._partitions.items() if held.room > 0}
             free = self._executor.free
             if not room or not free:
@@ -222,6 +263,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition is None or not partition.is_open:
             return  # moved away while the fetch ran; the next owner reads them
 
+        self._note_turn()
+        if not self._steady.is_set():
+            self._consumer.seek(tp, partition.tracker.next_fetch)
+            return
         receive = partition.tracker.receive
         if fresh := [record for record in records if receive(record.offset)]:
             failpoint("fetched")
@@ -297,6 +342,24 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             self._fail(error)
 
     async def _own(self, tp: TopicPartition) -> None:
+        """Make a partition ours, however long Kafka takes, while the group says that it is."""
+        has_failed = False
+        async with self._taking[tp]:
+            while tp in self._consumer.assignment() and not self._is_draining:
+                if has_failed and not await is_member(self._consumer):
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
+                try:
+                    await self._take(tp)
+                    break
+                except (KafkaError, TimeoutError, OSError) as error:
+                    _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
+                    has_failed = True
+
+    async def _is_ours(self, tp: TopicPartition) -> bool:
+        return tp in self._consumer.assignment() and await is_member(self._consumer)
+
+    async def _take(self, tp: TopicPartition) -> None:
         held = self._partitions.get(tp)
         if held is not None and await held.is_unchanged():
             self._consumer.seek(tp, held.tracker.next_fetch)
@@ -306,7 +369,29 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._release(tp)
 
         writer = PartitionWriter(self._clients, tp, self._group)
-        partition = Partition(tp, writer, self._read_completion, on_progress=self._progress.set)
+        partition = Partition(
+            tp,
+            writer,
+            self._read_completion,
+            is_ours=lambda: self._is_ours(tp),
+            on_progress=self._progress.set,
+        )
+        try:
+            position = await self._prepared(partition)
+        except BaseException:
+            await partition.close()
+            raise
+        if self._is_draining:
+            await partition.close()
+            return
+        self._partitions[tp] = partition
+        self._consumer.seek(tp, position)
+        partition.is_open = True
+        self._tasks.create_task(self._commits_of(partition))
+
+    async def _prepared(self, partition: Partition) -> int:
+        """Fence, read what is committed, and make ready; where to fetch from."""
+        tp = partition.source
         position = await partition.take(lambda: self._log_start(tp))
         if position < (start := await self._log_start(tp)):
             msg = (
@@ -315,13 +400,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 f"the topic's retention, then reset the offset of group {self._group} to go on."
             )
             raise StageError(msg)
-        if self._is_draining:
-            await partition.close()
-            return
-        self._partitions[tp] = partition
-        self._consumer.seek(tp, position)
-        partition.is_open = True
-        self._tasks.create_task(self._commits_of(partition))
+        if self._prepare is not None:
+            await self._prepare(tp, position)
+        return position
 
     async def _commits_of(self, partition: Partition) -> None:
         try:
@@ -336,6 +417,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._own(partition.source)
         except CommitError as error:
             self._fail(error)
+        finally:
+            self._executor.late(partition.source, partition.unrecorded())
 
     async def _release(self, tp: TopicPartition) -> None:
         partition = self._partitions.pop(tp, None)
@@ -343,7 +426,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             return  # a rebalance and the end let go of it at once
         partition.is_open = False
         await partition.flush(_FLUSH_LIMIT)
-        if abandoned := self._executor.cancel(tp):
+        if abandoned := self._executor.let_go(tp):
             _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)
         await partition.close()
 

@@ -1,5 +1,6 @@
 """WORK: reads one tier's topic, calls models, judges their replies, and answers or hands back."""
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,7 +10,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
+from consumers.runtime.ledger import Ledger
 from consumers.runtime.pool import Rest
 from consumers.runtime.records import Record
 from consumers.stages import letters
@@ -29,6 +32,7 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
+from schemas.verdict import Verdict
 
 __all__ = ["CallModels", "Job", "Worker"]
 
@@ -61,10 +65,18 @@ class Job:
     raw: bytes
     contract: OutputContract
     rendered: Rendered
+    #: Topic and partition where the assignment was read.
+    source: tuple[str, int] = ("", 0)
     attempts: list[Attempt] = field(default_factory=list)
     #: The reply of the last attempt.
     reply: Reply | None = None
     retry_after: float | None = None
+
+    @property
+    def next_attempt(self) -> tuple[int, str]:
+        """The next attempt's number over the whole request, and its id."""
+        no = len(self.assignment.attempts) + len(self.attempts) + 1
+        return no, f"{self.assignment.id}.{self.assignment.generation}.{no}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,8 @@ class Worker:
     providers: CallModels
     topics: Topics
     clock: Callable[[], datetime]
+    #: None where nothing is kept: then every call may be repeated.
+    ledger: Ledger | None = None
 
     @property
     def stage(self) -> str:
@@ -88,11 +102,16 @@ class Worker:
 
         Beside it stands one ledger line per call.
         """
-        began = time.monotonic()
+        began, job = time.monotonic(), None
         try:
             job = self.open(record)
             step = await self.run(job, rest)
-            return [*self._ledger(job), self._outcome(job, step, record, began)]
+            return [*self._lines(job, job.attempts), self._outcome(job, step, record, began)]
+        except asyncio.CancelledError:
+            # The partition is lost and the last grace over; the call may have run all the same.
+            if job is not None and self.ledger is not None:
+                self.ledger.book(job.source, self._lines(job, job.attempts))
+            raise
         except ContractError as error:
             why, detail = error.reason, error.detail
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
@@ -112,7 +131,9 @@ class Worker:
         """Read an assignment and render its prompt. Raises ContractError."""
         assignment, raw = read_envelope(Assignment, record.value)
         request = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
-        return self.prepare(assignment, request, raw)
+        job = self.prepare(assignment, request, raw)
+        job.source = (record.topic, record.partition)
+        return job
 
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> Job:
         """Render an assignment's prompt. Raises ContractError."""
@@ -135,33 +156,63 @@ class Worker:
             )
             if not isinstance(step, CallModel):
                 return step
-            if step.wait:
+            if job.attempts:
                 # Full jitter, but never earlier than a provider has asked for.
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
                 await rest(step.wait.total_seconds() * share)
             if self.clock() >= job.assignment.deadline:
                 deadline = job.assignment.deadline.isoformat()
                 return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
+            if self._is_parking(job) and not await self._may_start(job, step.model, rest):
+                continue
             await self._attempt(job, step.model)
+
+    def _is_parking(self, job: Job) -> bool:
+        row = self.policy.tasks.get(job.assignment.task or "")
+        return self.ledger is not None and row is not None and row.unknown_outcome == "park"
+
+    async def _may_start(self, job: Job, name: str, rest: Rest) -> bool:
+        """Write that a call starts, unless a former owner of the partition has written the same.
+
+        Then the call may have run and nobody knows its outcome: it counts as an attempt that
+        failed so, at its full price, and the task's rule decides.
+        """
+        ledger, now, began = self.ledger, self.clock(), time.monotonic()
+        assert ledger is not None  # noqa: S101  asked before
+        if ledger.was_started(job.source, job.next_attempt[1]):
+            model = self.policy.models[name]
+            body = chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model))
+            detail = "the call was started, and the process that made it is gone"
+            failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
+            job.attempts.append(self._noted(job, name, failure, now, began))
+            return False
+        started = self._noted(job, name, None, now, began)
+        [line] = self._lines(job, [started])
+        if not await ledger.note(job.source[1], line):
+            await rest(1)
+            return False
+        failpoint("call.noted")
+        return True
 
     async def _attempt(self, job: Job, name: str) -> None:
         """Call one model once, judge the reply, and note the attempt."""
         model = self.policy.models[name]
-        no = len(job.assignment.attempts) + len(job.attempts) + 1
-        attempt_id = f"{job.assignment.id}.{job.assignment.generation}.{no}"
-        started_at = self.clock()
-        left = job.assignment.deadline - started_at
-        began = time.monotonic()
+        body = chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model))
+        started_at, began = self.clock(), time.monotonic()
         failpoint("call.decided")
-        outcome = await self.providers.call(
-            model.provider,
-            chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model)),
-            attempt_id=attempt_id,
-            request_id=job.assignment.id,
-            timeout=min(self.policy.limits.call_timeout, left),
-        )
+        try:
+            outcome = await self.providers.call(
+                model.provider,
+                body,
+                attempt_id=job.next_attempt[1],
+                request_id=job.assignment.id,
+                timeout=min(self.policy.limits.call_timeout, job.assignment.deadline - started_at),
+            )
+        except asyncio.CancelledError:
+            given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=reserve(body))
+            job.attempts.append(self._noted(job, name, given_up, started_at, began))
+            raise
         failpoint("call.read")
-        duration_ms = (time.monotonic() - began) * 1000
         verdict = None
         if isinstance(outcome, Reply):
             row = self.policy.tasks.get(job.assignment.task or "")
@@ -170,19 +221,30 @@ class Worker:
             verdict = judge(outcome, job.contract, accept, checks)
         job.reply = outcome if isinstance(outcome, Reply) else None
         job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
-        job.attempts.append(
-            attempt_of(
-                job.assignment,
-                outcome,
-                verdict,
-                attempt_id=attempt_id,
-                attempt_no=no,
-                model_name=name,
-                model=model,
-                prompt_version=job.rendered.version,
-                started_at=started_at,
-                duration_ms=duration_ms,
-            )
+        job.attempts.append(self._noted(job, name, outcome, started_at, began, verdict))
+
+    def _noted(
+        self,
+        job: Job,
+        name: str,
+        outcome: Reply | CallFailure | None,
+        started_at: datetime,
+        began: float,
+        verdict: Verdict | None = None,
+    ) -> Attempt:
+        """A call as an attempt; one without an outcome is about to start."""
+        no, attempt_id = job.next_attempt
+        return attempt_of(
+            job.assignment,
+            outcome,
+            verdict,
+            attempt_id=attempt_id,
+            attempt_no=no,
+            model_name=name,
+            model=self.policy.models[name],
+            prompt_version=job.rendered.version,
+            started_at=started_at,
+            duration_ms=(time.monotonic() - began) * 1000,
         )
 
     def _most_tokens(self, job: Job, model: Model) -> int:
@@ -244,7 +306,7 @@ class Worker:
             detail=step.detail,
         )
 
-    def _ledger(self, job: Job) -> list[Outgoing]:
+    def _lines(self, job: Job, attempts: Sequence[Attempt]) -> list[Outgoing]:
         key = job.assignment.id.encode()
-        lines = ledger_lines(job.assignment, job.request, job.attempts)
+        lines = ledger_lines(job.assignment, job.request, attempts)
         return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]

@@ -35,9 +35,12 @@ class _HeldUp:
             self.is_rebalancing.set()
             await self._lets_go.wait()
 
-    def cancel(self, source: TopicPartition) -> int:
+    def let_go(self, source: TopicPartition) -> int:
         self._lets_go.set()
         return 0
+
+    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+        pass
 
 
 async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> None:

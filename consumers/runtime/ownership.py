@@ -1,0 +1,55 @@
+"""Who owns an input partition, judged by what was committed. No I/O.
+
+Every owner fences, reads what is committed, works, and commits outputs and completion in one
+transaction. So at most one commit can follow any committed state, and reading it back tells an
+owner whether it is still alone.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from consumers.runtime.offsets import Completion
+
+__all__ = ["Doubt", "Fencings", "after_doubt", "may_adopt"]
+
+#: Two owners that both believe in themselves could fence each other for ever.
+_MOST, _WITHIN = 3, 60.0
+
+
+class Doubt(Enum):
+    """What became of a commit whose answer never came."""
+
+    COMMITTED = auto()
+    NOT_COMMITTED = auto()
+    #: Somebody else has committed since: the partition is not ours any more.
+    LOST = auto()
+
+
+def after_doubt(
+    found: Completion | None, *, doubtful: Completion, before: Completion | None
+) -> Doubt:
+    """Judge a commit by what was found after a fence: itself, what was before it, or neither."""
+    if found == doubtful:
+        return Doubt.COMMITTED
+    return Doubt.NOT_COMMITTED if found == before else Doubt.LOST
+
+
+def may_adopt(
+    found: Completion | None, *, committed: Completion | None, committing: Completion | None
+) -> bool:
+    """True when a partition that comes back to us is as we left it, its running calls included."""
+    return found == committed or (committing is not None and found == committing)
+
+
+@dataclass(slots=True)
+class Fencings:
+    """How often we were fenced of late."""
+
+    _at: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST))
+
+    def is_one_too_many(self, now: float) -> bool:
+        """Note a fencing at `now`, in seconds. True: another owner insists, give way."""
+        is_too_many = len(self._at) == _MOST and now - self._at[0] < _WITHIN
+        self._at.append(now)
+        return is_too_many
