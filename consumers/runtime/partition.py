@@ -9,6 +9,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
+from consumers.runtime.ages import AppendTimes
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion, OffsetTracker
 from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
@@ -78,6 +79,26 @@ class Partition:
         self._is_troubled = False
         self._fencings = Fencings()
         self._may_have_committed = False
+        #: When unfinished records were appended.
+        self.appended = AppendTimes()
+        #: Called after each commit with its records and its seconds, retries included.
+        self.on_commit: Callable[[int, float], None] = lambda *_: None
+        self.last_commit_seconds: float | None = None
+
+    @property
+    def is_troubled(self) -> bool:
+        """True from a failed commit to the next good one."""
+        return self._is_troubled
+
+    @property
+    def in_flight(self) -> int:
+        """Records being processed."""
+        return self.tracker.unsettled_count - len(self._finished)
+
+    @property
+    def unfinished(self) -> int:
+        """Records received whose outcome is not committed yet."""
+        return self.tracker.unsettled_count + len(self._group)
 
     @property
     def room(self) -> int:
@@ -139,7 +160,8 @@ class Partition:
             self.tracker.settle(offset for offset, _ in self._group)
             outgoing = [record for _, led_to in self._group for record in led_to]
             await self._commit(outgoing, self.tracker.completion())
-            self._group = []
+            committed, self._group = len(self._group), []
+            self._note_commit(committed, time.monotonic() - began)
             if not self._finished:
                 self._idle.set()
             self._on_progress()
@@ -210,6 +232,12 @@ class Partition:
             break
         msg = f"{self.source.topic}-{self.source.partition}: another process has committed"
         raise PartitionLostError(msg)
+
+    def _note_commit(self, records: int, seconds: float) -> None:
+        watermark = self.committed.watermark if self.committed else 0
+        self.appended.commit(watermark, self.unfinished)
+        self.last_commit_seconds = seconds
+        self.on_commit(records, seconds)
 
     def _note(self, error: Exception) -> None:
         self._is_troubled = True

@@ -108,6 +108,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self.name = name
         #: Set once the group has given us our first partitions.
         self.ready = asyncio.Event()
+        #: Called after each commit with its topic, its records and its seconds.
+        self.on_commit: Callable[[str, int, float], None] = lambda *_: None
         self._sources = sources
         self._clients = clients
         self._executor = executor
@@ -139,6 +141,31 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     def running(self) -> int:
         """Records being processed now."""
         return self._executor.in_flight
+
+    @property
+    def partitions(self) -> Sequence[Partition]:
+        """What we hold now."""
+        return tuple(self._partitions.values())
+
+    @property
+    def has_partitions(self) -> bool:
+        """True when every partition that the group gives us is ours and open."""
+        are_open = all(partition.is_open for partition in self.partitions)
+        return (
+            self.ready.is_set()
+            and are_open
+            and self._consumer.assignment() <= set(self._partitions)
+        )
+
+    async def unread(self) -> dict[TopicPartition, int]:
+        """Offsets of our partitions that are not fetched yet. Raises KafkaError when none answers.
+
+        Asked anew: what earlier fetches have said grows old when the fetches hang.
+        """
+        asked = list(self._partitions) or [TopicPartition(self._sources[0], 0)]
+        ends = await self._consumer.end_offsets(asked)
+        ours = [tp for tp in ends if tp in self._partitions]
+        return {tp: max(ends[tp] - await self._consumer.position(tp), 0) for tp in ours}
 
     def committed(self, topic: str) -> int:
         """The sum of the committed watermarks of our partitions of a topic."""
@@ -269,6 +296,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         receive = partition.tracker.receive
         if fresh := [record for record in records if receive(record.offset)]:
+            partition.appended.receive(fresh)
             failpoint("fetched")
             self._executor.start(partition, fresh)
 
@@ -376,6 +404,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             is_ours=lambda: self._is_ours(tp),
             on_progress=self._progress.set,
         )
+        partition.on_commit = lambda count, seconds: self.on_commit(tp.topic, count, seconds)
         try:
             position = await self._prepared(partition)
         except BaseException:
