@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from consumers.providers.settings import ProviderSettings
 from schemas.topics import Topics
 
-__all__ = ["KafkaSettings", "Settings", "WorkerSettings"]
+__all__ = ["KafkaSettings", "RepeatSettings", "Settings", "WorkerSettings"]
 
 
 class _Slice(BaseModel):
@@ -63,6 +63,14 @@ class WorkerSettings(_Slice):
     revoke_grace: timedelta = timedelta(seconds=3)
 
 
+class RepeatSettings(_Slice):
+    """How long a request id is remembered, per intake partition. The shorter bound counts."""
+
+    window: timedelta = timedelta(hours=24)
+    #: About 200 bytes each; reading them again takes the time to parse as many requests.
+    most: Annotated[int, Field(ge=0)] = 100_000
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know about where it runs."""
 
@@ -72,6 +80,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
+    repeats: RepeatSettings = RepeatSettings()
     #: The routing policy; None: `deploy/policy/routing.yaml` here or as shipped.
     policy: Path | None = None
     #: The prompt contracts; None: `deploy/prompts` here or as shipped.

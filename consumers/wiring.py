@@ -13,6 +13,7 @@ from consumers.runtime.ledger import Ledger
 from consumers.runtime.pool import Pool
 from consumers.runtime.stage import Inline, Stage
 from consumers.settings import Settings
+from consumers.stages.repeats import Repeats
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from router.policy.load import load_policy
@@ -75,7 +76,8 @@ async def running_stages(
     async with contextlib.AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
-            router = Router(rules.policy, topics, clock.now)
+            repeats = Repeats(clients, settings.repeats)
+            router = Router(rules.policy, topics, clock.now, repeats)
             stages.append(
                 Stage(
                     "route",
@@ -83,6 +85,7 @@ async def running_stages(
                     clients,
                     Inline(router.decide),
                     lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
+                    prepare=repeats.prepare,
                 )
             )
         served = [tier for tier in tiers if tier in rules.policy.tiers]

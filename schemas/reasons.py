@@ -53,6 +53,7 @@ class Reason(StrEnum):
     UNSUPPORTED_URL = "unsupported_url"
     UNSUPPORTED_PART = "unsupported_part"
     UNREADABLE_RECORD = "unreadable_record"
+    ID_REUSED = "id_reused"
     INTERNAL_ERROR = "internal_error"
 
     @property
@@ -106,6 +107,7 @@ _MEANING = {
     Reason.APPROVAL_REQUIRED: "the task's policy wants a person to approve this answer",
     Reason.RESULT_TOO_LARGE: "the result is larger than the results topic takes",
     Reason.REQUEUE_LIMIT: "the request was sent through again as often as is allowed",
+    Reason.ID_REUSED: "another request with another body has the same id",
     Reason.NULL_VALUE: "the record has no value",
     Reason.NOT_TEXT: "the value is not UTF-8 text",
     Reason.NOT_JSON: "the value is not JSON",

@@ -16,13 +16,18 @@ from schemas.codec import Headers
 __all__ = [
     "KafkaUnreachableError",
     "Publisher",
+    "Source",
     "TopicReader",
     "connected",
     "first_at",
     "publisher",
     "records_since",
+    "start_of",
     "topic_reader",
 ]
+
+#: A topic and a partition of it.
+Source = TopicPartition
 
 _CONNECT_LIMIT = 15.0
 _POLL_MS = 100
@@ -168,6 +173,13 @@ async def topic_reader(
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await consumer.stop()
+
+
+async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:
+    """The first offset of a partition appended at or after `since`, in seconds; else its end."""
+    async with _assigned(clients, tp, committed=True) as consumer:
+        found = (await consumer.offsets_for_times({tp: int(since * 1000)}))[tp]
+        return int(found.offset if found else (await consumer.end_offsets([tp]))[tp])
 
 
 async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datetime | None:

@@ -8,8 +8,10 @@ import structlog
 
 from consumers.runtime.records import Record, appended_at
 from consumers.stages import letters
+from consumers.stages.repeats import Repeats
 from router.escalation import climb
 from router.policy.table import Policy
+from router.repeats import Repeat
 from router.routing import GiveUp, Route, route, task_of
 from schemas.codec import (
     Outgoing,
@@ -41,14 +43,19 @@ class Router:
     policy: Policy
     topics: Topics
     clock: Callable[[], datetime]
+    #: None where nothing is remembered: then every record is a request of its own.
+    repeats: Repeats | None = None
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
-        """What a record leads to: one assignment or one dead letter, whatever the record holds."""
+        """What a record leads to: one assignment or one dead letter, whatever the record holds.
+
+        A repeat of an earlier record leads to nothing: the first one has its end, or will have it.
+        """
         now = self.clock()
         try:
             if record.topic == self.topics.escalations:
                 return [self._escalated(record, now)]
-            return [self._accepted(record, now)]
+            return self._accepted(record, now)
         except ContractError as error:
             why, detail = error.reason, error.detail
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
@@ -65,13 +72,20 @@ class Router:
         now = self.clock()
         return [letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)]
 
-    def _accepted(self, record: Record, now: datetime) -> Outgoing:
+    def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         fallback = f"{record.topic}-{record.partition}-{record.offset}"
         request = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
+        repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
+        if repeat is Repeat.SAME:
+            _log.info("repeat", partition=record.partition, offset=record.offset, id=request.id)
+            return ()
+        if repeat is Repeat.OTHER_BODY:
+            reused = GiveUp(Reason.ID_REUSED, "the body differs from the first one under this id")
+            return [self._gave_up(record, request, reused, now)]
         accepted_at = appended_at(record, now)
         decided = route(request, self.policy, now, accepted_at=accepted_at)
         if isinstance(decided, GiveUp):
-            return self._gave_up(record, request, decided, now)
+            return [self._gave_up(record, request, decided, now)]
 
         # The fields of an Assignment, written by hand: this line runs for every request, and
         # building and dumping the models costs more than routing does. A test reads it back.
@@ -92,7 +106,7 @@ class Router:
         }
         value = close_envelope(dump(fields), record.value or b"")
         key = record.key or (request.conversation_id or request.id).encode()
-        return Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))
+        return [Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))]
 
     def _escalated(self, record: Record, now: datetime) -> Outgoing:
         escalation, raw = read_envelope(Escalation, record.value)

@@ -230,3 +230,24 @@ async def test_two_processes_share_the_partitions(settings: Settings) -> None:
         ids = [orjson.loads(one.value or b"")["id"] for one in stream]
         assert Counter(map(_id_of, ended)) == Counter(ids)
         await _bill_equals_ledger(running)
+
+
+async def test_a_request_sent_again_ends_once_and_is_paid_once(settings: Settings) -> None:
+    """The same bytes under one id and key, at once, later, and after the stages began anew."""
+    first, other = request("again-1"), request("again-1", "Which product is this about: a toaster")
+    async with flow(settings) as running:
+        await running.publish(first, first, request("once-1"), first)
+        assert len(await running.terminal(2)) == 2
+        calls = running.bill.count
+        await running.stop()
+        await running.start()
+        await running.publish(first, other, request("once-2"))
+
+        ended = await running.terminal(4)
+
+        assert Counter(map(_id_of, ended)) == {"again-1": 2, "once-1": 1, "once-2": 1}
+        [letter] = [seen for seen in ended if seen.topic == running.topics.dead_letters]
+        assert letter.header("tierline-reason") == "id_reused"
+        assert letter.value == other.value
+        ids = [line.request_id for line in running.bill.lines[calls:]]
+        assert set(ids) == {"once-2"}
