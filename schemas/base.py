@@ -35,7 +35,11 @@ def _read_instant(value: Any) -> Any:
     if not isinstance(value, str):
         return value
 
-    instant = datetime.fromisoformat(value)
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:  # its text repeats the value
+        msg = "an ISO 8601 time was expected, for example 2026-01-31T12:00:00Z"
+        raise ValueError(msg) from None
     if instant.tzinfo is None:
         msg = "a time needs its offset, for example 2026-01-31T12:00:00Z"
         raise ValueError(msg)
