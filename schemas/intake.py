@@ -96,6 +96,8 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
     fields = {name: said[name] for name in _BATCH_METADATA if name in said}
     if isinstance(body.get("user"), str):
         fields["user"] = body["user"]
+    if "deadline" in line:  # of the CloudEvent around the line
+        fields["deadline"] = line["deadline"]
     custom_id = line["custom_id"]
     return {
         **fields,
