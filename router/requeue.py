@@ -33,7 +33,7 @@ def requeued(letter: DeadLetter, policy: Policy, deadline: datetime) -> Escalati
             topic=source.topic,
             partition=source.partition,
             offset=source.offset,
-            appended_at=datetime.fromtimestamp(max(source.timestamp_ms, 0) / 1000, UTC),
+            appended_at=_instant(source.timestamp_ms),
         ),
         deadline=deadline,
         attempts_left=policy.limits.attempts,
@@ -41,3 +41,11 @@ def requeued(letter: DeadLetter, policy: Policy, deadline: datetime) -> Escalati
         attempts=list(letter.attempts),
         reason=Reason.REQUEUED,
     )
+
+
+def _instant(timestamp_ms: int) -> datetime:
+    """When the record was appended; 1970 where its time, a producer's own idea, cannot be read."""
+    try:
+        return datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
