@@ -1,0 +1,130 @@
+"""A person sends a dead letter through again: a new generation with the history of the old ones."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from router.escalation import climb
+from router.requeue import requeued
+from router.routing import GiveUp, Route
+from schemas.codec import dump_envelope, read_envelope
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.errors import ContractError
+from schemas.escalation import Escalation
+from schemas.reasons import Reason
+from tests.builders import NOON, a_request, an_attempt, the_policy
+
+LATER = NOON + timedelta(hours=2)
+IN_TIME = LATER + timedelta(minutes=15)
+ALLOWED = the_policy().limits.requeues
+UNREADABLE = [reason for reason in Reason if reason.is_unreadable]
+READABLE = [reason for reason in Reason if not reason.is_unreadable]
+
+
+def a_letter(**fields: object) -> DeadLetter:
+    """Both models of the balanced tier were asked, then nobody was left to ask."""
+    plain = {
+        "request_id": "req-1",
+        "task": "support_answer",
+        "reason": Reason.NO_TIER_LEFT,
+        "detail": "no tier above balanced",
+        "stage": "route",
+        "source": Pointer(
+            topic="llm.intake", partition=1, offset=7, timestamp_ms=int(NOON.timestamp() * 1000)
+        ),
+        "failed_at": NOON + timedelta(minutes=1),
+        "attempts": (an_attempt(), an_attempt(attempt_no=2, model="sim-medium-b")),
+    }
+    return DeadLetter.model_validate({**plain, **fields})
+
+
+def again(letter: DeadLetter) -> Escalation:
+    return requeued(letter, the_policy(), IN_TIME)
+
+
+def test_the_next_generation_begins_with_the_history_of_the_last() -> None:
+    letter = a_letter()
+    escalation = again(letter)
+
+    assert (escalation.id, escalation.task, escalation.generation) == ("req-1", letter.task, 2)
+    assert escalation.reason is Reason.REQUEUED
+    assert escalation.attempts == list(letter.attempts)
+    assert escalation.routes == []
+    assert escalation.deadline == IN_TIME
+    assert escalation.attempts_left == the_policy().limits.attempts
+
+
+def test_it_still_points_to_the_intake_record() -> None:
+    origin = again(a_letter()).origin
+
+    assert (origin.topic, origin.partition, origin.offset) == ("llm.intake", 1, 7)
+    assert origin.appended_at == NOON
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 0, -(2**62), 2**62])
+def test_a_record_without_a_usable_time_is_requeued_all_the_same(timestamp_ms: int) -> None:
+    source = Pointer(topic="llm.intake", partition=1, offset=7, timestamp_ms=timestamp_ms)
+
+    assert again(a_letter(source=source)).origin.appended_at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_it_reads_back_from_the_topic_as_it_was_written() -> None:
+    escalation, raw = again(a_letter()), b'{ "id":"req-1", "input": "hello" }'
+    found, bytes_found = read_envelope(Escalation, dump_envelope(escalation, raw))
+
+    added = {"request", "request_bytes"}
+    assert found.model_dump(exclude=added) == escalation.model_dump(exclude=added)
+    assert bytes_found == raw
+
+
+def test_route_takes_it_as_if_nothing_had_been_tried() -> None:
+    """The models that failed in the last generation are asked again: a person wanted that."""
+    decided = climb(again(a_letter()), a_request(), the_policy(), LATER)
+
+    assert isinstance(decided, Route)
+    assert (decided.tier, decided.deadline) == ("balanced", IN_TIME)
+
+
+def test_a_new_deadline_that_has_passed_ends_it() -> None:
+    decided = climb(again(a_letter()), a_request(), the_policy(), IN_TIME)
+
+    assert isinstance(decided, GiveUp)
+    assert decided.reason is Reason.DEADLINE_PASSED
+
+
+@pytest.mark.parametrize("generation", range(1, ALLOWED + 1))
+def test_it_goes_through_as_often_as_the_policy_allows(generation: int) -> None:
+    assert again(a_letter(generation=generation)).generation == generation + 1
+
+
+@pytest.mark.parametrize("generation", [ALLOWED + 1, ALLOWED + 9])
+def test_then_it_stays_where_it_is(generation: int) -> None:
+    with pytest.raises(ContractError, match=f"{ALLOWED} requeues are allowed") as raised:
+        again(a_letter(generation=generation))
+
+    assert raised.value.reason is Reason.REQUEUE_LIMIT
+
+
+def test_a_policy_may_forbid_requeues() -> None:
+    limits = the_policy().limits.model_copy(update={"requeues": 0})
+
+    with pytest.raises(ContractError, match="0 requeues are allowed"):
+        requeued(a_letter(), the_policy().model_copy(update={"limits": limits}), IN_TIME)
+
+
+@pytest.mark.parametrize("reason", UNREADABLE)
+def test_what_was_never_readable_stays(reason: Reason) -> None:
+    with pytest.raises(ContractError, match="mend it and publish it to intake") as raised:
+        again(a_letter(reason=reason))
+
+    assert raised.value.reason is Reason.UNREADABLE_RECORD
+
+
+def test_what_has_no_id_stays() -> None:
+    with pytest.raises(ContractError, match="never readable"):
+        again(a_letter(request_id=None, reason=Reason.MISSING_FIELD))
+
+
+@pytest.mark.parametrize("reason", READABLE)
+def test_every_other_reason_may_be_tried_again(reason: Reason) -> None:
+    assert again(a_letter(reason=reason)).reason is Reason.REQUEUED
