@@ -63,11 +63,11 @@ class Schedules(RuleBasedStateMachine):
         self.world.commit(roll % 4 // 3, arrives=roll & 28 > 0, is_answered=roll & 96 == 0)
 
     @rule(lands=st.booleans())
-    def recover(self, lands: bool) -> None:  # noqa: FBT001  hypothesis passes by name
+    def recover(self, lands: bool) -> None:
         self.world.recover(lands=lands)
 
     @rule(lands=st.booleans())
-    def crash(self, lands: bool) -> None:  # noqa: FBT001
+    def crash(self, lands: bool) -> None:
         self.world.crash()
         self.world.take(lands=lands)
 
