@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from consumers.providers.settings import ProviderSettings
 from schemas.topics import Topics
 
-__all__ = ["KafkaSettings", "RepeatSettings", "Settings", "WorkerSettings"]
+__all__ = ["HealthSettings", "KafkaSettings", "RepeatSettings", "Settings", "WorkerSettings"]
 
 
 class _Slice(BaseModel):
@@ -71,6 +71,18 @@ class RepeatSettings(_Slice):
     most: Annotated[int, Field(ge=0)] = 100_000
 
 
+class HealthSettings(_Slice):
+    """How others learn how a process is, and when it gives itself up."""
+
+    #: Where `/live`, `/ready` and `/status` are answered. None: nowhere.
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    #: Who may ask: `0.0.0.0` in a container, where the orchestrator asks from outside.
+    host: str = "127.0.0.1"
+    #: A stage with work that stands still for so long ends its process. None: 60 s, or one and a
+    #: half times the policy's call timeout where that is longer.
+    patience: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know about where it runs."""
 
@@ -80,6 +92,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
+    health: HealthSettings = HealthSettings()
     repeats: RepeatSettings = RepeatSettings()
     #: The routing policy; None: `deploy/policy/routing.yaml` here or as shipped.
     policy: Path | None = None

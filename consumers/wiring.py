@@ -2,23 +2,28 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from consumers import clock
 from consumers.providers import Providers, ProviderSettings
 from consumers.runtime.clients import Clients
+from consumers.runtime.health import Health, serving
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.pool import Pool
 from consumers.runtime.stage import Inline, Stage
+from consumers.runtime.watchdog import default_patience
 from consumers.settings import Settings
 from consumers.stages.repeats import Repeats
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
+from consumers.stages.work import CallModels, Worker
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from router.prompts import Prompts
+from router.reply import CallFailure, Reply
 from schemas.base import Tier
 
 __all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "running_stages"]
@@ -65,15 +70,22 @@ async def running_stages(
     *,
     route: bool = True,
     tiers: Collection[Tier] = tuple(Tier),
+    on_stuck: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Sequence[Stage]]:
     """Run stages in this process until the context closes, then drain them.
 
-    The context opens when every stage has its partitions.
+    The context opens when every stage has its partitions. A stage that stands still ends it:
+    `on_stuck` is called, then all are drained and StageError comes out of a group.
     """
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     stop = asyncio.Event()
     stages: list[Stage] = []
+    patience = settings.health.patience or default_patience(rules.policy.limits.call_timeout)
+    health = Health(patience, on_stuck=on_stuck)
     async with contextlib.AsyncExitStack() as stack:
+        if settings.health.port is not None:
+            server = serving(health, settings.health.host, settings.health.port)
+            await stack.enter_async_context(server)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
             repeats = Repeats(clients, settings.repeats)
@@ -88,14 +100,14 @@ async def running_stages(
                     prepare=repeats.prepare,
                 )
             )
+            health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
             caller = await stack.enter_async_context(Providers(providers))
             ledger = await stack.enter_async_context(Ledger(clients).open())
             for tier in served:
-                worker = Worker(
-                    tier, rules.policy, rules.prompts, caller, topics, clock.now, ledger
-                )
+                calls = _CountedCalls(caller)
+                worker = Worker(tier, rules.policy, rules.prompts, calls, topics, clock.now, ledger)
                 pool = Pool(
                     worker.handle,
                     width=settings.worker.width,
@@ -104,16 +116,53 @@ async def running_stages(
                 )
                 await stack.enter_async_context(pool.open())
                 stages.append(_work_stage(worker, pool, clients, settings, ledger))
+                health.watch(stages[-1], calls.moves)
         running = [tasks.create_task(stage.run(stop)) for stage in stages]
         ready = tasks.create_task(_all_ready(stages))
+        watching = tasks.create_task(health.run())
         # A stage that fails before it is ready must not leave us waiting for it.
         await asyncio.wait([ready, *running], return_when=asyncio.FIRST_COMPLETED)
         try:
             yield stages
         finally:
+            health.is_draining = True
+            watching.cancel()
             ready.cancel()
             stop.set()
             await asyncio.wait(running)
+
+
+class _CountedCalls:
+    """Calls of one stage, counted as they begin and end.
+
+    A request may take several slow calls before it can be committed: that is no standstill.
+    """
+
+    def __init__(self, calls: CallModels) -> None:
+        self._calls = calls
+        self._moves = 0
+
+    def moves(self) -> int:
+        """How many calls have begun, and how many have ended."""
+        return self._moves
+
+    async def call(
+        self,
+        provider: str,
+        body: dict[str, Any],
+        *,
+        attempt_id: str,
+        request_id: str,
+        timeout: timedelta,  # noqa: ASYNC109  the whole call's, passed on
+    ) -> Reply | CallFailure:
+        """Call a model."""
+        self._moves += 1
+        try:
+            return await self._calls.call(
+                provider, body, attempt_id=attempt_id, request_id=request_id, timeout=timeout
+            )
+        finally:
+            self._moves += 1
 
 
 def _work_stage(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.common import (
+    FAILED,
     KafkaAddress,
     UserError,
     address_file,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["kafka_at", "up"]
 
+#: Seconds for all that a drain does beside waiting for calls.
+_EXIT_GRACE = 20.0
+
 
 def up(
     only: Annotated[
@@ -38,6 +42,9 @@ def up(
         Path | None, typer.Option(help="Where a broker of our own keeps its data.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Its port; else a free one.")] = None,
+    health_port: Annotated[
+        int | None, typer.Option(help="Answer /live, /ready and /status here.", min=1, max=65535)
+    ] = None,
 ) -> None:
     """Run all stages in one process, or one of them, until Ctrl-C or SIGTERM."""
     from schemas.base import Tier
@@ -63,6 +70,9 @@ def up(
         if width is not None:
             worker = settings.worker.model_copy(update={"width": width})
             settings = settings.model_copy(update={"worker": worker})
+        if health_port is not None:
+            health = settings.health.model_copy(update={"port": health_port})
+            settings = settings.model_copy(update={"health": health})
         rules = load_rules(settings)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -73,7 +83,14 @@ def up(
                 settings, out, data_dir=data_dir or data_home() / "kafka", port=port
             ) as settings,
             provided(settings, rules.policy) as (providers, who),
-            running_stages(settings, rules, providers, route=only != "work", tiers=tiers) as stages,
+            running_stages(
+                settings,
+                rules,
+                providers,
+                route=only != "work",
+                tiers=tiers,
+                on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
+            ) as stages,
         ):
             names = ", ".join(stage.name for stage in stages)
             out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)
@@ -83,6 +100,16 @@ def up(
         return 0
 
     run(main)
+
+
+def _exit_in_any_case(drain_for: float) -> None:
+    """What hangs may hang on through the drain: then the process ends without it."""
+    import os
+    import threading
+
+    timer = threading.Timer(drain_for + _EXIT_GRACE, os._exit, (FAILED,))
+    timer.daemon = True
+    timer.start()
 
 
 @asynccontextmanager

@@ -164,7 +164,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         asked = list(self._partitions) or [TopicPartition(self._sources[0], 0)]
         ends = await self._consumer.end_offsets(asked)
-        ours = [tp for tp in ends if tp in self._partitions]
+        ours = ends.keys() & self._partitions.keys() & self._consumer.assignment()
         return {tp: max(ends[tp] - await self._consumer.position(tp), 0) for tp in ours}
 
     def committed(self, topic: str) -> int:

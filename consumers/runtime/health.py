@@ -1,0 +1,198 @@
+"""How a process is: looked at again and again, asked over HTTP, ended when it stands still."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+
+import structlog
+from aiohttp import web
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from opentelemetry.metrics import Meter, get_meter
+
+from consumers import clock
+from consumers.runtime.figures import Instruments, PartitionFigures
+from consumers.runtime.partition import Partition
+from consumers.runtime.stage import Stage, StageError
+from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
+
+__all__ = ["Health", "serving"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_EVERY = 2.0
+_ANSWER_LIMIT = 3.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One stage, and what is known of it since the last look."""
+
+    stage: Stage
+    #: Counts what moves beside commits.
+    moves: Callable[[], int]
+    committed: int = 0
+    watch: Watch | None = None
+    pulse: Pulse = field(default_factory=Alive)
+    #: Unread offsets by partition; None while Kafka does not answer.
+    unread: Mapping[TopicPartition, int] | None = None
+    figures: Sequence[PartitionFigures] = ()
+
+    async def look(self, patience: timedelta) -> None:
+        """Measure the stage and judge it."""
+        self.unread = await self._ask()
+        partitions = self.stage.partitions
+        unread = sum((self.unread or {}).values())
+        is_troubled = any(partition.is_troubled for partition in partitions)
+        glance = Glance(
+            now=time.monotonic(),
+            lag=unread + sum(partition.unfinished for partition in partitions),
+            in_flight=sum(partition.in_flight for partition in partitions),
+            moved=self.committed + self.moves(),
+            is_kafka_away=self.unread is None or is_troubled,
+        )
+        self.watch = self.watch.next(glance, patience) if self.watch else Watch.begin(glance)
+        self.pulse = self.watch.pulse(glance, patience)
+        now_ms = clock.now().timestamp() * 1000
+        self.figures = [self._figures(partition, now_ms) for partition in partitions]
+
+    async def _ask(self) -> Mapping[TopicPartition, int] | None:
+        if not self.stage.ready.is_set():
+            return None
+        try:
+            async with asyncio.timeout(_ANSWER_LIMIT):
+                return await self.stage.unread()
+        except (KafkaError, TimeoutError, OSError):
+            return None
+
+    def _figures(self, partition: Partition, now_ms: float) -> PartitionFigures:
+        unread = None if self.unread is None else self.unread.get(partition.source)
+        oldest, took = partition.appended.oldest_ms, partition.last_commit_seconds
+        return PartitionFigures(
+            stage=self.stage.name,
+            topic=partition.source.topic,
+            partition=partition.source.partition,
+            lag=None if unread is None else unread + partition.unfinished,
+            oldest_age_seconds=None if oldest is None else max((now_ms - oldest) / 1000, 0.0),
+            in_flight=partition.in_flight,
+            unfinished=partition.unfinished,
+            last_commit_ms=None if took is None else took * 1000,
+            committed_offset=partition.committed.watermark if partition.committed else None,
+        )
+
+    def not_ready(self) -> list[str]:
+        """Why the stage cannot do its work now."""
+        name = self.stage.name
+        if not self.stage.ready.is_set():
+            return [f"{name}: waits for its first partitions"]
+        reasons = [] if self.stage.has_partitions else [f"{name}: the group moves partitions"]
+        if self.unread is None:
+            reasons.append(f"{name}: Kafka does not answer")
+        troubled = [held.source for held in self.stage.partitions if held.is_troubled]
+        return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in troubled)]
+
+
+class Health:
+    """Looks at the stages of a process."""
+
+    def __init__(
+        self,
+        patience: timedelta,
+        *,
+        on_stuck: Callable[[], None] = lambda: None,
+        meter: Meter | None = None,
+    ) -> None:
+        #: Set when the process has been told to stop.
+        self.is_draining = False
+        self._patience = patience
+        self._on_stuck = on_stuck
+        self._watched: list[_Watched] = []
+        self._looked_at: float | None = None
+        self._latest: Sequence[PartitionFigures] = ()
+        self._instruments = Instruments(meter or get_meter("tierline"), lambda: self._latest)
+
+    def watch(self, stage: Stage, moves: Callable[[], int] = lambda: 0) -> None:
+        """Watch one stage more; `moves` grows with whatever moves in it beside commits."""
+        watched = _Watched(stage, moves)
+
+        def committed(topic: str, records: int, seconds: float) -> None:
+            watched.committed += records
+            self._instruments.committed(stage.name, topic, seconds)
+
+        stage.on_commit = committed
+        self._watched.append(watched)
+
+    async def run(self) -> None:
+        """Look every two seconds, or oftener where patience is short. Raises StageError."""
+        pause = min(_LOOK_EVERY, self._patience.total_seconds() / 5)
+        while True:
+            async with asyncio.TaskGroup() as tasks:
+                for watched in self._watched:
+                    tasks.create_task(watched.look(self._patience))
+            self._latest = [one for watched in self._watched for one in watched.figures]
+            self._looked_at = time.monotonic()
+            if stuck := self.not_live():
+                _log.error("stage stands still", reasons=stuck)
+                self._on_stuck()
+                msg = f"{stuck[0]}. Start the process again: it goes on after the last commit."
+                raise StageError(msg)
+            await asyncio.sleep(pause)
+
+    def not_live(self) -> list[str]:
+        """Why the process should be started anew; empty while it lives."""
+        return [
+            f"{watched.stage.name}: {watched.pulse.reason}"
+            for watched in self._watched
+            if isinstance(watched.pulse, Stuck)
+        ]
+
+    def not_ready(self) -> list[str]:
+        """Why the process does not do all of its work now; empty when it does."""
+        draining = ["draining"] if self.is_draining else []
+        reasons = [reason for watched in self._watched for reason in watched.not_ready()]
+        return [*draining, *self.not_live(), *reasons]
+
+    def status(self) -> dict[str, object]:
+        """The figures of the last look, by stage and partition."""
+        ago = None if self._looked_at is None else time.monotonic() - self._looked_at
+        return {
+            "live": not self.not_live(),
+            "ready": not (reasons := self.not_ready()),
+            "reasons": reasons,
+            "seconds_ago": ago,
+            "partitions": [asdict(one) for one in self._latest],
+        }
+
+
+@asynccontextmanager
+async def serving(health: Health, host: str, port: int) -> AsyncIterator[None]:
+    """Answer `/live`, `/ready` and `/status` until the context closes. Raises OSError."""
+
+    async def live(_: web.Request) -> web.Response:
+        return _answer("live", health.not_live())
+
+    async def ready(_: web.Request) -> web.Response:
+        return _answer("ready", health.not_ready())
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(health.status())
+
+    app = web.Application()
+    app.router.add_get("/live", live)
+    app.router.add_get("/ready", ready)
+    app.router.add_get("/status", status)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _answer(what: str, reasons: Sequence[str]) -> web.Response:
+    status = 503 if reasons else 200
+    return web.json_response({what: not reasons, "reasons": reasons}, status=status)
