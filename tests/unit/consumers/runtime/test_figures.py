@@ -1,0 +1,92 @@
+"""Figures as an OpenTelemetry reader gets them."""
+
+from collections.abc import Sequence
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    HistogramDataPoint,
+    InMemoryMetricReader,
+    Metric,
+    NumberDataPoint,
+)
+
+from consumers.runtime import figures
+from consumers.runtime.figures import Instruments, PartitionFigures
+
+_QUIET = PartitionFigures(
+    stage="route",
+    topic="llm.intake",
+    partition=0,
+    lag=0,
+    oldest_age_seconds=None,
+    in_flight=0,
+    unfinished=0,
+    last_commit_ms=None,
+    committed_offset=None,
+)
+_BUSY = PartitionFigures(
+    stage="route",
+    topic="llm.intake",
+    partition=1,
+    lag=10,
+    oldest_age_seconds=2.5,
+    in_flight=3,
+    unfinished=4,
+    last_commit_ms=12.0,
+    committed_offset=77,
+)
+
+
+def _read(reader: InMemoryMetricReader) -> dict[str, Metric]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+    return {metric.name: metric for scope in scopes for metric in scope.metrics}
+
+
+def _by_partition(metric: Metric) -> dict[object, float]:
+    found: dict[object, float] = {}
+    for point in metric.data.data_points:
+        assert isinstance(point, NumberDataPoint)
+        assert point.attributes is not None
+        assert point.attributes["tierline.stage"] == "route"
+        assert point.attributes["messaging.destination.name"] == "llm.intake"
+        found[point.attributes["messaging.destination.partition.id"]] = point.value
+    return found
+
+
+def test_gauges_say_what_the_last_look_found_and_leave_out_what_is_unknown() -> None:
+    latest: Sequence[PartitionFigures] = ()
+    reader = InMemoryMetricReader()
+    Instruments(MeterProvider([reader]).get_meter("tests"), lambda: latest)
+    latest = [_QUIET, _BUSY]
+
+    metrics = _read(reader)
+
+    assert {name: _by_partition(metric) for name, metric in metrics.items()} == {
+        figures.LAG: {"0": 0, "1": 10},
+        figures.OLDEST_AGE: {"1": 2.5},
+        figures.IN_FLIGHT: {"0": 0, "1": 3},
+        figures.UNFINISHED: {"0": 0, "1": 4},
+        figures.COMMITTED_OFFSET: {"1": 77},
+    }
+    assert metrics[figures.LAG].unit == "{record}"
+    assert metrics[figures.OLDEST_AGE].unit == "s"
+
+
+def test_commits_are_counted_by_their_duration_in_seconds() -> None:
+    reader = InMemoryMetricReader()
+    instruments = Instruments(MeterProvider([reader]).get_meter("tests"), list)
+
+    for seconds in (0.004, 0.03, 200.0):
+        instruments.committed("route", "llm.intake", seconds)
+
+    metric = _read(reader)[figures.COMMIT_DURATION]
+    (point,) = metric.data.data_points
+    assert isinstance(point, HistogramDataPoint)
+    assert (metric.unit, point.count) == ("s", 3)
+    assert (point.bucket_counts[0], point.bucket_counts[-1]) == (1, 1)
+    assert point.attributes == {
+        "tierline.stage": "route",
+        "messaging.destination.name": "llm.intake",
+    }
