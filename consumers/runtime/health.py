@@ -44,15 +44,15 @@ class _Watched:
     async def look(self, patience: timedelta) -> None:
         """Measure the stage and judge it."""
         self.unread = await self._ask()
+        is_waiting = self.unread is None or await self._is_waiting_for_commits()
         partitions = self.stage.partitions
         unread = sum((self.unread or {}).values())
-        is_troubled = any(partition.is_troubled for partition in partitions)
         glance = Glance(
             now=time.monotonic(),
             lag=unread + sum(partition.unfinished for partition in partitions),
             in_flight=sum(partition.in_flight for partition in partitions),
             moved=self.committed + self.moves(),
-            is_kafka_away=self.unread is None or is_troubled,
+            is_kafka_away=is_waiting,
         )
         self.watch = self.watch.next(glance, patience) if self.watch else Watch.begin(glance)
         self.pulse = self.watch.pulse(glance, patience)
@@ -67,6 +67,20 @@ class _Watched:
                 return await self.stage.unread()
         except (KafkaError, TimeoutError, OSError):
             return None
+
+    async def _is_waiting_for_commits(self) -> bool:
+        """True while commits fail and the group counts us in.
+
+        A client whose group membership has died says nothing. It would wait for its commits for
+        ever, although others have taken its partitions.
+        """
+        if not any(partition.is_troubled for partition in self.stage.partitions):
+            return False
+        try:
+            async with asyncio.timeout(_ANSWER_LIMIT):
+                return await self.stage.is_member()
+        except TimeoutError:
+            return False
 
     def _figures(self, partition: Partition, now_ms: float) -> PartitionFigures:
         unread = None if self.unread is None else self.unread.get(partition.source)

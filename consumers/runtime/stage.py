@@ -157,6 +157,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             and self._consumer.assignment() <= set(self._partitions)
         )
 
+    async def is_member(self) -> bool:
+        """True when the group still counts us in. Asks it."""
+        return await is_member(self._consumer)
+
     async def unread(self) -> dict[TopicPartition, int]:
         """Offsets of our partitions that are not fetched yet. Raises KafkaError when none answers.
 

@@ -27,7 +27,8 @@ class Glance:
     in_flight: int
     #: Grows with every record committed and with every call begun or ended.
     moved: int
-    #: Kafka does not answer or takes no commits: that is waited out, however long it takes.
+    #: Kafka does not answer or takes no commits of a group member: that is waited out, however long
+    #: it takes.
     is_kafka_away: bool = False
 
 

@@ -206,6 +206,58 @@ async def test_a_stage_whose_handler_never_returns_is_stuck(settings: Settings) 
         await running
 
 
+async def test_a_consumer_that_hangs_without_a_word_is_stuck(settings: Settings) -> None:
+    """Its coordinator task ends, and the client library tells nobody."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    stage = Stage("route", (topics.intake,), clients, _Held(100), _unreadable)
+    health, stop = Health(timedelta(seconds=1)), asyncio.Event()
+    health.watch(stage)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(stage.run(stop))
+        await stage.ready.wait()
+        stage._consumer._coordinator._coordination_task.cancel()
+        # What the poll had asked for before that is still delivered.
+        await asyncio.wait(stage._tasks._tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.to_thread(_publish, settings, 3)
+
+        with pytest.raises(StageError, match=r"with 0 in flight and a lag of 3"):
+            await health.run()
+
+        stop.set()
+        await running
+
+
+async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings: Settings) -> None:
+    """Another has its partitions, so what it still has in hand can never be committed."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    held, stop = _Held(3), asyncio.Event()
+    stage, other = (
+        Stage("route", (topics.intake,), clients, executor, _unreadable)
+        for executor in (held, _Held(100))
+    )
+    health = Health(timedelta(seconds=2))
+    health.watch(stage)
+    async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(stage.run(stop))]
+        await stage.ready.wait()
+        await asyncio.to_thread(_publish, settings, 3)
+        await held.is_full.wait()
+        stage._consumer._coordinator._coordination_task.cancel()
+        stage._consumer._coordinator._heartbeat_task.cancel()
+        running.append(tasks.create_task(other.run(stop)))
+        await other.ready.wait()
+        held.release()
+
+        with pytest.raises(StageError, match="nothing has moved"):
+            await health.run()
+
+        assert any("commits fail" in reason for reason in health.not_ready())
+        stop.set()
+        await asyncio.wait(running)
+
+
 async def test_ready_follows_the_broker_and_live_does_not(prefix: str) -> None:
     """A frozen broker is waited out: not ready, but no reason to start the process anew."""
     port = free_ports()[0]
