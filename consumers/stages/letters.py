@@ -20,6 +20,9 @@ _E = TypeVar("_E", Assignment, Escalation)
 
 _ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
 _LOOKED_AT = 64 * 1024
+#: A larger one may not fit into a dead letter with its diagnosis, and would be tried for ever.
+_LARGEST_VALUE = 3 << 20
+_STILL_THERE = "the record is still at its place in the topic"
 
 
 def of_record(
@@ -32,22 +35,28 @@ def of_record(
     now: datetime,
     request_id: str | None = None,
 ) -> Outgoing:
-    """A dead letter for a record that could not be read: its own bytes, its own place."""
+    """A dead letter for a record that could not be read: its own bytes, its own place.
+
+    Of a record that is larger than dead letters may be, only the place.
+    """
+    source = Pointer(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+    )
+    key, value = record.key, record.value
+    if value is not None and len(value) > _LARGEST_VALUE:
+        key, value, detail = key or str(source).encode(), None, f"{detail}; {_STILL_THERE}"
     letter = DeadLetter(
         request_id=request_id or _claimed_id(record.value),
         reason=reason,
         detail=detail,
         stage=stage,
-        source=Pointer(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-        ),
+        source=source,
         failed_at=now,
     )
-    headers = dead_letter_headers(letter, record.headers)
-    return Outgoing(topics.dead_letters, record.key, record.value, headers)
+    return Outgoing(topics.dead_letters, key, value, dead_letter_headers(letter, record.headers))
 
 
 def of_envelope(  # noqa: PLR0913  the diagnosis has as many parts
@@ -117,7 +126,7 @@ def of_unreadable(
     letter = DeadLetter(
         request_id=None,
         reason=Reason.UNREADABLE_RECORD,
-        detail="the record is still at its place in the topic; read it with another client",
+        detail=f"{_STILL_THERE}; read it with another client",
         stage=stage,
         source=Pointer(topic=topic, partition=partition, offset=offset),
         failed_at=now,
