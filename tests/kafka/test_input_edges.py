@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from consumers.providers import ProviderSettings
 from consumers.settings import Settings
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason
@@ -20,6 +23,29 @@ pytestmark = pytest.mark.kafka
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _MEGABYTE = 1_000_000
 _NO_LIMIT = 1_000_000_000
+_CANARY = "canary-4711"
+_TRACE_ID, _SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+_TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+
+
+def _header(name: str, text: str) -> list[tuple[str, bytes | None]]:
+    return [(name, text.encode())]
+
+
+_MISLEADING: Mapping[str, list[tuple[str, bytes | None]]] = {
+    "all-zero": _header("traceparent", f"00-{'0' * 32}-{'0' * 16}-00"),
+    "ten-kilobytes": _header("traceparent", f"00-{_TRACE_ID}-{_SPAN_ID}-01-{'a' * 10_000}"),
+    "ten-thousand-members": [
+        *_header("traceparent", f"00-{_TRACE_ID}-{_SPAN_ID}-00"),
+        *_header("tracestate", ",".join(f"v{number}={_CANARY}" for number in range(10_000))),
+    ],
+    "upper-case": _header("TraceParent", f"00-{_TRACE_ID.upper()}-{_SPAN_ID.upper()}-01"),
+    "version-ff": _header("traceparent", f"ff-{_TRACE_ID}-{_SPAN_ID}-01"),
+    "forged-sampling": _header("traceparent", f"00-{_TRACE_ID}-{_SPAN_ID}-01"),
+    "secrets": _header("baggage", f"password={_CANARY},userId={_CANARY}"),
+    "no-text": [("traceparent", b"\xff\xfe"), ("tracestate", None), ("baggage", b"\x00\r\n")],
+    "again-and-again": _header("traceparent", f"00-{_TRACE_ID}-{_SPAN_ID}-01") * 1000,
+}
 
 
 async def _publish(running: Flow, *records: Sent, **config: object) -> list[KafkaError | None]:
@@ -147,3 +173,55 @@ async def test_what_an_intake_of_another_tool_lets_in_is_refused_unread(
             fits = len(record.value or b"") < 3 * _MEGABYTE
             assert seen.value == (record.value if fits else None)
             assert ("still at its place" in letter.detail) is not fits
+
+
+@contextlib.asynccontextmanager
+async def _overheard(base_url: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """An address that passes calls on to the provider, and all that was said in them."""
+    said: list[str] = []
+
+    async def pass_on(call: web.Request) -> web.Response:
+        body = await call.text()
+        said.append("".join(f"{name}: {text}\n" for name, text in call.headers.items()) + body)
+        headers = {name: text for name, text in call.headers.items() if name != "Content-Length"}
+        to = base_url + call.path.removeprefix("/v1")
+        async with session.post(to, data=body, headers=headers) as reply:
+            return web.Response(body=await reply.read(), status=reply.status)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", pass_on)
+    runner = web.AppRunner(app)
+    async with aiohttp.ClientSession() as session:
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", said
+        finally:
+            await runner.cleanup()
+
+
+async def test_trace_headers_mislead_nobody_and_reach_no_provider(settings: Settings) -> None:
+    stream = [
+        Sent(request(name).value, name.encode(), headers) for name, headers in _MISLEADING.items()
+    ]
+    async with flow(settings) as running:
+        await running.stop()
+        async with _overheard(running.providers["simulated"].base_url) as (address, said):
+            running.providers["simulated"] = ProviderSettings(base_url=address, allow_private=True)
+            await running.start()
+            await running.publish(*stream)
+            ended = await running.terminal(len(stream))
+            await running.stop()
+
+        assert _ids(running, ended) == set(_MISLEADING)
+        assert len(said) == running.bill.count >= len(_MISLEADING)
+        for call in said:
+            assert _CANARY not in call
+            names = {line.partition(":")[0].lower() for line in call.splitlines()}
+            assert "x-request-id" in names
+            assert names.isdisjoint(_TRACE_HEADERS)
+        for seen in ended:
+            names_seen = [name.lower() for name, _ in seen.headers]
+            assert names_seen.count("traceparent") <= 1
+            assert names_seen.count("tracestate") <= 1
