@@ -195,8 +195,10 @@ class Partition:
                     # Kafka answered between these failures, so waiting would not mend them.
                     msg = (
                         f"{self.source.topic}-{self.source.partition}: {failures} commits in a row "
-                        f"failed, the last with {type(error).__name__}. Check the rights and the "
-                        f"size limits of the topics; nothing is lost, the records are read again."
+                        f"failed, the last with {type(error).__name__}. Check that these topics "
+                        f"are there, their rights and their size limits: "
+                        f"{', '.join(sorted({one.topic for one in outgoing}))}; "
+                        f"nothing is lost, the records are read again."
                     )
                     raise CommitError(msg) from error
                 await asyncio.sleep(min(_FIRST_BACKOFF * 2**failures, _LONGEST_BACKOFF))

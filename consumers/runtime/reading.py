@@ -30,6 +30,7 @@ __all__ = [
 Source = TopicPartition
 
 _CONNECT_LIMIT = 15.0
+_STOP_LIMIT = 5.0
 _POLL_MS = 100
 
 
@@ -85,7 +86,10 @@ async def publisher(clients: Clients) -> AsyncIterator[Publisher]:
     try:
         yield Publisher(producer)
     finally:
-        await producer.stop()
+        # Without Kafka it would wait for ever to send what it holds; who needs to know awaits it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_LIMIT):
+                await producer.stop()
 
 
 class TopicReader:
