@@ -1,0 +1,109 @@
+"""Runs the whole flow on a real Kafka while everything around it fails, and judges what is left.
+
+`python -m tests.nemesis --seeds 20 --minutes 40`: the minutes are shared by the seeds. A seed draws
+the faults and the requests; the same seed draws the same. Exits 1 on any break.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from consumers.cli.logs import configure_logs
+from consumers.wiring import load_rules
+from tests.nemesis.checker import Report, check
+from tests.nemesis.facts import find
+from tests.nemesis.faults import Nemesis
+from tests.nemesis.further import further
+from tests.nemesis.plan import KINDS, plan
+from tests.nemesis.traffic import Traffic
+from tests.nemesis.world import World
+
+__all__ = ["run_seed"]
+
+#: Per seed, beside the load: starting the processes, coming to rest, reading everything.
+_AROUND_SECONDS = 25.0
+_SHORTEST_SECONDS = 30.0
+
+
+async def run_seed(
+    seed: int,
+    seconds: float,
+    folder: Path,
+    *,
+    kinds: tuple[str, ...] = tuple(KINDS),
+    rate: float = 60.0,
+    workers: int = 2,
+    verbose: bool = False,
+) -> tuple[int, Report, list[str]]:
+    """One run: how many requests, the judge's report, and what else is wrong."""
+
+    def tell(words: str) -> None:
+        if verbose:
+            sys.stderr.write(f"  {words}\n")
+
+    async with World.running(folder, workers=workers, routes=2, latency_scale=8.0) as world:
+        traffic = Traffic(world.beside, seed, rate)
+        nemesis = Nemesis(world, tell)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(traffic.run(seconds))
+            tasks.create_task(nemesis.run(plan(seed, seconds, kinds)))
+        tell("calm; waiting for the rest")
+        found = await find(world.beside, traffic, world.bill_file, nemesis.cuts)
+        for role in ("route", "work"):
+            for member in world.living(role):
+                await nemesis.end(member)
+    report = check(found.facts)
+    policy = load_rules(world.beside).policy
+    offset = time.time() - time.monotonic()  # noqa: TID251  the bill has the other clock
+    others = further(
+        found.results,
+        found.letters,
+        found.bill,
+        traffic.deadlines,
+        policy=policy,
+        clock_offset=offset,
+    )
+    return len(traffic.published), report, [*report.problems, *others, *nemesis.problems]
+
+
+async def _main(arguments: argparse.Namespace) -> int:
+    configure_logs(is_debug=False)
+    each = arguments.minutes * 60 / arguments.seeds - _AROUND_SECONDS
+    seconds = max(each, _SHORTEST_SECONDS)
+    kinds = tuple(arguments.kinds.split(",")) if arguments.kinds else tuple(KINDS)
+    requests = broken = 0
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        folder = Path(tempfile.mkdtemp(prefix=f"tierline-nemesis-{seed}-"))
+        count, report, problems = await run_seed(
+            seed, seconds, folder, kinds=kinds, rate=arguments.rate, verbose=True
+        )
+        requests += count
+        sys.stdout.write(f"seed={seed} requests={count} {report.line()}\n")
+        for problem in problems:
+            sys.stdout.write(f"    {problem}\n")
+        if problems or not report.ok:
+            broken += 1
+            sys.stdout.write(f"    logs, data and bill are in {folder}\n")
+        else:
+            shutil.rmtree(folder)
+        sys.stdout.flush()
+    sys.stdout.write(f"seeds={arguments.seeds} requests={requests} broken={broken}\n")
+    return 1 if broken else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.nemesis", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of all seeds together")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=60.0, help="requests per second")
+    parser.add_argument("--kinds", help=f"only these faults, of: {', '.join(KINDS)}")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main(_arguments())))

@@ -1,0 +1,135 @@
+"""What a run has left behind: topics, the provider's bill, and who does not get on."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from consumers.runtime.clients import Clients
+from consumers.runtime.reading import Source, records_since, topic_reader
+from consumers.runtime.records import Record
+from consumers.settings import Settings
+from schemas.attempt import LedgerEntry
+from schemas.base import Tier
+from schemas.codec import read_dead_letter, read_model
+from schemas.dead_letter import DeadLetter
+from schemas.result import Result
+from schemas.topics import Topics
+from tests.nemesis.checker import ID_REUSED, RESULT, BillCall, Facts, LedgerLine, Terminal
+from tests.nemesis.traffic import Traffic, digest
+
+__all__ = ["Found", "find", "standing"]
+
+#: A reply that was read and not yet committed when its process was cut off.
+_UNCOMMITTED_SECONDS = 2.0
+_POLL_SECONDS = 0.5
+
+
+class Found(NamedTuple):
+    """What the judge looks at, and what the further checks need beside it."""
+
+    facts: Facts
+    results: Sequence[Result]
+    letters: Sequence[DeadLetter]
+    bill: Sequence[dict[str, Any]]
+
+
+async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[float]) -> Found:
+    """Read everything, once it has come to rest."""
+    topics = settings.kafka.topics
+    places = await standing(settings)
+    results: list[Result] = []
+    letters: list[DeadLetter] = []
+    terminals, ledger = [], []
+    wanted = [topics.results, topics.dead_letters, topics.attempts]
+    async with topic_reader(Clients(settings.kafka), wanted) as reader:
+        async for record in reader.until_end():
+            if record.topic == topics.results:
+                results.append(read_model(Result, record.value))
+                terminals.append(_answer(record, results[-1]))
+            elif record.topic == topics.dead_letters:
+                letters.append(read_dead_letter(record.headers))
+                terminals.append(_letter(record, letters[-1], traffic))
+            else:
+                ledger.append(LedgerLine.of(read_model(LedgerEntry, record.value)))
+    written = await asyncio.to_thread(bill.read_bytes)
+    lines = [orjson.loads(line) for line in written.splitlines()]
+    calls = [BillCall(x["attempt_id"], x["request_id"], x["cost_micros"]) for x in lines]
+    facts = Facts(
+        published=traffic.published,
+        terminals=terminals,
+        ledger=ledger,
+        bill=calls,
+        in_flight_at_kills=_cut_off(lines, cuts),
+        standing=places,
+    )
+    return Found(facts, results, letters, lines)
+
+
+async def standing(settings: Settings, limit: float = 120.0) -> dict[str, int]:
+    """Records that no group gets on with, by place; empty as soon as there are none."""
+    give_up = time.monotonic() + limit
+    while places := await _unread(settings):
+        if time.monotonic() > give_up:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    return places
+
+
+async def _unread(settings: Settings) -> dict[str, int]:
+    clients, places = Clients(settings.kafka), dict[str, int]()
+    for group, topics in _groups(settings.kafka.topics).items():
+        admin = clients.admin()
+        await admin.start()
+        try:
+            offsets = await admin.list_consumer_group_offsets(group)
+        finally:
+            await admin.close()
+        for tp in (Source(topic, n) for topic in topics for n in range(settings.kafka.partitions)):
+            since = max(offsets[tp].offset, 0) if tp in offsets else 0
+            # Offsets of markers are no records, so what is left is read and counted.
+            if left := [record async for record in records_since(clients, tp, since)]:
+                places[f"{group} {tp.topic}-{tp.partition}"] = len(left)
+    return places
+
+
+def _groups(topics: Topics) -> dict[str, list[str]]:
+    return {
+        "route": [topics.intake, topics.escalations],
+        **{f"work.{tier}": [topics.tier(tier)] for tier in Tier},
+    }
+
+
+def _answer(record: Record, result: Result) -> Terminal:
+    return Terminal(result.id, RESULT, record.partition, record.offset)
+
+
+def _letter(record: Record, letter: DeadLetter, traffic: Traffic) -> Terminal:
+    name = letter.request_id
+    if name is None:
+        name = traffic.nameless.get((letter.source.partition, letter.source.offset), "")
+    kind = ID_REUSED if letter.reason == ID_REUSED else "dead_letter"
+    return Terminal(name, kind, record.partition, record.offset, digest(record.value))
+
+
+def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[float]) -> list[int]:
+    """For every instant the calls whose outcome it may have cost.
+
+    Those open then or answered a moment before, and all earlier ones of the same request that were
+    waiting with it for its end.
+    """
+    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        if line["cost_micros"]:
+            by_request[line["request_id"]].append(line)
+    return [sum(_lost_at(cut, calls) for calls in by_request.values()) for cut in cuts]
+
+
+def _lost_at(cut: float, calls: Sequence[dict[str, Any]]) -> int:
+    begun = [line for line in calls if line["received"] <= cut]
+    last = max((line["closed"] or line["received"] for line in begun), default=0.0)
+    return len(begun) if last + _UNCOMMITTED_SECONDS >= cut else 0

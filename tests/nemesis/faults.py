@@ -1,0 +1,124 @@
+"""Brings a plan's faults about, and notes when calls may be paid twice because of one."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.nemesis.plan import Fault
+from tests.nemesis.world import Member, World
+
+__all__ = ["Nemesis"]
+
+_ROUTE_POINTS = ("route.sent", "route.committed", "decided")
+#: Less than the session of a member: nobody loses partitions over it.
+_HARMLESS_SECONDS = 4.0
+
+
+@dataclass(slots=True)
+class Nemesis:
+    """Works through a plan."""
+
+    world: World
+    tell: Callable[[str], None]
+    #: Instants at which calls in flight may have been cut off, by the monotonic clock.
+    cuts: list[float] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Bring every fault about at its time, and heal it."""
+        began = time.monotonic()
+        for fault in faults:
+            await asyncio.sleep(max(began + fault.at - time.monotonic(), 0))
+            self.tell(str(fault))
+            await self._happen(fault)
+
+    async def _happen(self, fault: Fault) -> None:
+        what, _, whom = fault.kind.partition(" ")
+        if fault.kind == "die at point":
+            await self._die_at_point(fault)
+        elif fault.kind == "one more work":
+            member = await self.world.start("work")
+            await asyncio.sleep(fault.seconds)
+            await self.end(member)
+        elif whom in ("work", "route"):
+            await self._hit(what, self.world.living(whom)[0], fault)
+        elif whom == "broker":
+            await self._broker(what, fault.seconds)
+        else:
+            await self._network(fault)
+
+    async def _hit(self, what: str, member: Member, fault: Fault) -> None:
+        if what == "freeze":
+            member.send(signal.SIGSTOP)
+            self._cut()
+            await asyncio.sleep(fault.seconds)
+            member.send(signal.SIGCONT)
+            return
+        if what == "kill":
+            member.send(signal.SIGKILL)
+            self._cut()
+            await member.process.wait()
+        else:
+            await self.end(member)
+        await asyncio.sleep(fault.seconds)
+        await self.world.start(member.role)
+
+    async def _die_at_point(self, fault: Fault) -> None:
+        """Replace a member by one that dies at a point, and that one by another."""
+        role = "route" if fault.point.partition(":")[0] in _ROUTE_POINTS else "work"
+        await self.end(self.world.living(role)[0])
+        doomed = await self.world.start(role, fault.point)
+        try:
+            async with asyncio.timeout(fault.seconds + 10):
+                await doomed.process.wait()
+            self._cut()
+        except TimeoutError:
+            await self.end(doomed)
+        await self.world.start(role)
+
+    async def _broker(self, what: str, seconds: float) -> None:
+        world, long = self.world, seconds > _HARMLESS_SECONDS
+        assert world.broker is not None
+        if long:
+            self._cut()
+        if what == "freeze":
+            os.kill(world.broker.pid, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            os.kill(world.broker.pid, signal.SIGCONT)
+        else:
+            await world.stop_broker(signal.SIGKILL if what == "kill" else signal.SIGTERM)
+            await asyncio.sleep(seconds)
+            await world.start_broker()
+        if long:
+            self._cut()
+
+    async def _network(self, fault: Fault) -> None:
+        proxy, long = self.world.proxy, fault.seconds > _HARMLESS_SECONDS
+        if long:
+            self._cut()
+        if fault.kind == "cut network":
+            await proxy.cut()
+            await asyncio.sleep(fault.seconds)
+            await proxy.restore()
+        elif fault.kind == "slow network":
+            proxy.slow(0.1, 400_000)
+            await asyncio.sleep(fault.seconds)
+            proxy.slow(0.0, float("inf"))
+        else:
+            proxy.pause(answers_only=fault.kind == "hold answers")
+            await asyncio.sleep(fault.seconds)
+            proxy.resume()
+        if long:
+            self._cut()
+
+    async def end(self, member: Member) -> None:
+        """End a process as an orchestrator does; it must end well."""
+        code = await self.world.end(member)
+        if code != 0:
+            self.problems.append(f"{member.log.name}: ended with {code} after SIGTERM")
+
+    def _cut(self) -> None:
+        self.cuts.append(time.monotonic())

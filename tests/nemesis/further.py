@@ -1,0 +1,62 @@
+"""What must hold beside the counts: no stale call, no model twice, no endless path. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from router.policy.table import Policy
+from schemas.attempt import Attempt
+from schemas.dead_letter import DeadLetter
+from schemas.result import Result
+
+__all__ = ["further"]
+
+#: A call may be on its way when its deadline strikes.
+_GRACE_SECONDS = 0.25
+
+
+def further(
+    results: Sequence[Result],
+    letters: Sequence[DeadLetter],
+    bill: Iterable[Mapping[str, Any]],
+    deadlines: Mapping[str, float],
+    *,
+    policy: Policy,
+    clock_offset: float,
+) -> list[str]:
+    """Breaks in words. `clock_offset` is Unix time minus the bill's clock, in seconds."""
+    problems = []
+    for line in bill:
+        late = line["received"] + clock_offset - deadlines.get(line["request_id"], float("inf"))
+        if late > _GRACE_SECONDS:
+            problems.append(f"stale call: {line['attempt_id']} began {late:.2f} s too late")
+    for result in results:
+        tiers = [tier.rank for tier in result.router.path]
+        if tiers != sorted(tiers):
+            problems.append(f"path goes down: {result.id} {result.router.path}")
+        if result.router.attempts > policy.limits.attempts:
+            problems.append(f"too many attempts: {result.id} made {result.router.attempts}")
+    for letter in letters:
+        problems += _of_attempts(letter, policy)
+    return problems
+
+
+def _of_attempts(letter: DeadLetter, policy: Policy) -> list[str]:
+    problems = []
+    judged: dict[str, Counter[str]] = defaultdict(Counter)
+    if len(letter.attempts) > policy.limits.attempts:
+        problems.append(f"too many attempts: {letter.request_id} made {len(letter.attempts)}")
+    for attempt in letter.attempts:
+        if _was_judged(attempt):
+            judged[attempt.step][attempt.model] += 1
+    for step, models in judged.items():
+        problems += (
+            f"model asked twice: {letter.request_id} {model} in {step}"
+            for model, count in models.items()
+            if count > 1
+        )
+    return problems
+
+
+def _was_judged(attempt: Attempt) -> bool:
+    return attempt.outcome in ("accepted", "rejected")

@@ -1,0 +1,171 @@
+"""The processes of a run: a real Kafka behind a proxy, the provider, route and workers."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consumers.broker import LocalBroker, local_broker
+from consumers.broker.local import free_ports
+from consumers.runtime.clients import Clients
+from consumers.runtime.topics import ensure_topics
+from consumers.settings import KafkaSettings, Settings
+from tests.nemesis.proxy import Proxy
+
+__all__ = ["Member", "World"]
+
+_TIERLINE = str(Path(sys.executable).with_name("tierline"))
+_PARTITIONS = 6
+_END_SECONDS = 40
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One process of ours."""
+
+    role: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    def send(self, name: signal.Signals) -> None:
+        """Send a signal, if it still lives."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(name)
+
+    @property
+    def is_alive(self) -> bool:
+        """True until the process has ended."""
+        return self.process.returncode is None
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that runs, and the means to break it."""
+
+    folder: Path
+    latency_scale: float
+    proxy: Proxy
+    port: int
+    broker: LocalBroker | None = None
+    provider_url: str = ""
+    members: list[Member] = field(default_factory=list)
+    _broker: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    _count: int = 0
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(
+        cls, folder: Path, *, workers: int, routes: int, latency_scale: float
+    ) -> AsyncIterator["World"]:
+        """The world for as long as the context is open."""
+        port = free_ports()[0]
+        async with Proxy("127.0.0.1", port) as proxy:
+            world = cls(folder, latency_scale, proxy, port)
+            try:
+                await world.start_broker()
+                assert await ensure_topics(Clients(world.beside.kafka)) == []
+                await world._start_provider()
+                for _ in range(routes):
+                    await world.start("route")
+                for _ in range(workers):
+                    await world.start("work")
+                yield world
+            finally:
+                await world._end()
+
+    @property
+    def beside(self) -> Settings:
+        """Settings of a client that goes past the proxy."""
+        bootstrap = self.broker.bootstrap if self.broker else None
+        return Settings(kafka=KafkaSettings(bootstrap=bootstrap, partitions=_PARTITIONS))
+
+    @property
+    def bill_file(self) -> Path:
+        """The provider's own bill."""
+        return self.folder / "bill.jsonl"
+
+    def living(self, role: str) -> list[Member]:
+        """The members of a role that have not ended."""
+        return [one for one in self.members if one.role == role and one.is_alive]
+
+    async def start_broker(self) -> None:
+        """Start Kafka on its old data, at its old address."""
+        self.broker = await self._broker.enter_async_context(
+            local_broker(
+                data_dir=self.folder / "kafka", port=self.port, advertised=self.proxy.address
+            )
+        )
+
+    async def stop_broker(self, name: signal.Signals) -> None:
+        """End Kafka, by whatever signal."""
+        assert self.broker is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.broker.pid, name)
+        await self._broker.aclose()
+
+    async def start(self, role: str, failpoint: str | None = None) -> Member:
+        """Start a process of a role; with a failpoint it dies there."""
+        self._count += 1
+        log = self.folder / f"{role}-{self._count}.log"
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(Path.home()),
+            "TIERLINE_KAFKA__BOOTSTRAP": self.proxy.address,
+            "TIERLINE_KAFKA__PARTITIONS": str(_PARTITIONS),
+            "TIERLINE_KAFKA__SESSION_TIMEOUT": "PT6S",
+            "TIERLINE_KAFKA__HEARTBEAT_INTERVAL": "PT0.5S",
+            "TIERLINE_WORKER__WIDTH": "100",
+            "TIERLINE_PROVIDERS__SIMULATED__BASE_URL": self.provider_url,
+            "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
+            **({"TIERLINE_FAILPOINT": failpoint} if failpoint else {}),
+        }
+        with log.open("wb") as said:
+            process = await asyncio.create_subprocess_exec(
+                *(_TIERLINE, "up", "--only", role), env=environment, stdout=said, stderr=said
+            )
+        member = Member(role, process, log)
+        self.members.append(member)
+        return member
+
+    async def end(self, member: Member) -> int:
+        """End a process as an orchestrator does, and wait for it; its exit code."""
+        member.send(signal.SIGTERM)
+        return await self.gone(member)
+
+    async def gone(self, member: Member) -> int:
+        """Wait until a process has ended; one that does not is killed and says -9."""
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                return await member.process.wait()
+        except TimeoutError:
+            member.send(signal.SIGKILL)
+            return await member.process.wait()
+
+    async def _start_provider(self) -> None:
+        command = ("simulate", "--port", "0", "--bill", str(self.bill_file), "--latency-scale")
+        faults = ("http_429=0.02", "http_503=0.02", "reset=0.01", "cut=0.01", "malformed_json=0.01")
+        process = await asyncio.create_subprocess_exec(
+            *(_TIERLINE, *command, str(self.latency_scale)),
+            *(part for fault in faults for part in ("--fault", fault)),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(Path.home())},
+        )
+        self.members.append(Member("provider", process, self.folder / "provider.log"))
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        found = re.search(r"http://\S+?/v1", line)
+        assert found is not None, line
+        self.provider_url = found[0]
+
+    async def _end(self) -> None:
+        for member in self.members:
+            if member.is_alive:
+                member.send(signal.SIGCONT)
+                member.send(signal.SIGKILL)
+                await member.process.wait()
+        await self._broker.aclose()
