@@ -46,7 +46,7 @@ async def run_seed(
             sys.stderr.write(f"  {words}\n")
 
     async with World.running(folder, workers=workers, routes=2, latency_scale=8.0) as world:
-        traffic = Traffic(world.beside, seed, rate)
+        traffic = Traffic(world.through, seed, rate)
         nemesis = Nemesis(world, tell)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(traffic.run(seconds))

@@ -85,6 +85,12 @@ class World:
         return Settings(kafka=KafkaSettings(bootstrap=bootstrap, partitions=_PARTITIONS))
 
     @property
+    def through(self) -> Settings:
+        """Settings of a client that goes through the proxy, as ours do."""
+        kafka = KafkaSettings(bootstrap=self.proxy.address, partitions=_PARTITIONS)
+        return Settings(kafka=kafka)
+
+    @property
     def bill_file(self) -> Path:
         """The provider's own bill."""
         return self.folder / "bill.jsonl"
@@ -149,13 +155,16 @@ class World:
     async def _start_provider(self) -> None:
         command = ("simulate", "--port", "0", "--bill", str(self.bill_file), "--latency-scale")
         faults = ("http_429=0.02", "http_503=0.02", "reset=0.01", "cut=0.01", "malformed_json=0.01")
-        process = await asyncio.create_subprocess_exec(
-            *(_TIERLINE, *command, str(self.latency_scale)),
-            *(part for fault in faults for part in ("--fault", fault)),
-            stdout=asyncio.subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(Path.home())},
-        )
-        self.members.append(Member("provider", process, self.folder / "provider.log"))
+        log = self.folder / "provider.log"
+        with log.open("wb") as said:
+            process = await asyncio.create_subprocess_exec(
+                *(_TIERLINE, *command, str(self.latency_scale)),
+                *(part for fault in faults for part in ("--fault", fault)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=said,
+                env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "HOME": str(Path.home())},
+            )
+        self.members.append(Member("provider", process, log))
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
         found = re.search(r"http://\S+?/v1", line)
