@@ -1,0 +1,60 @@
+"""The further checks, each seen to fail."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas.attempt import Attempt
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.reasons import Reason
+from tests.builders import an_attempt, the_policy
+from tests.nemesis.further import further
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _attempt(no: int, model: str, outcome: str = "rejected") -> Attempt:
+    return an_attempt(attempt_no=no, model=model, outcome=outcome)
+
+
+def _letter(*attempts: Attempt) -> DeadLetter:
+    return DeadLetter(
+        request_id="a",
+        reason=Reason.NO_TIER_LEFT,
+        detail="",
+        stage="route",
+        source=Pointer(topic="t", partition=0, offset=0),
+        failed_at=NOW,
+        attempts=list(attempts),
+    )
+
+
+@pytest.mark.parametrize(
+    ("letter", "said"),
+    [
+        (_letter(_attempt(1, "small"), _attempt(2, "small")), "model asked twice"),
+        (_letter(*(_attempt(no, f"m{no}") for no in range(1, 30))), "too many attempts"),
+    ],
+)
+def test_what_attempts_tell(letter: DeadLetter, said: str) -> None:
+    policy = the_policy()
+
+    [problem] = further([], [letter], [], {}, policy=policy, clock_offset=0.0)
+
+    assert said in problem
+
+
+def test_a_model_may_be_asked_again_after_a_failed_call() -> None:
+    policy = the_policy()
+    letter = _letter(_attempt(1, "small", "failed"), _attempt(2, "small"))
+
+    assert further([], [letter], [], {}, policy=policy, clock_offset=0.0) == []
+
+
+def test_a_call_after_its_deadline_is_seen() -> None:
+    policy = the_policy()
+    bill = [{"attempt_id": "a.1.1", "request_id": "a", "received": 11.0}]
+
+    [problem] = further([], [], bill, {"a": 100.0}, policy=policy, clock_offset=90.0)
+
+    assert "1.00 s too late" in problem
