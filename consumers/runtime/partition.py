@@ -187,7 +187,7 @@ class Partition:
             try:
                 await self._writer.commit(outgoing, completion)
                 break
-            except (KafkaError, TimeoutError, OSError) as error:  # the outcome is unknown
+            except Exception as error:
                 self._may_have_committed = not isinstance(error, ProducerFenced)
                 self._note(error)
                 failures += 1

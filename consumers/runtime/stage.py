@@ -230,6 +230,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     # ----- polling
 
     async def _poll(self) -> None:
+        self._last_turn = time.monotonic()
         while True:
             self._note_turn()
             if not self._steady.is_set():

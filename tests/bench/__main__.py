@@ -7,6 +7,7 @@ from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
+from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_quix
 from tests.bench.route import measure_route
 from tests.bench.work import measure_work
@@ -14,6 +15,7 @@ from tests.bench.work import measure_work
 MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "route": measure_route,
     "quix": measure_quix,
+    "parallel": measure_parallel,
     "work": measure_work,
     "latency": measure_latency,
 }

@@ -10,14 +10,17 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from consumers.cli.logs import configure_logs
+from consumers.runtime.failpoints import FAILPOINTS
 from consumers.wiring import load_rules
 from tests.nemesis.checker import Report, check
 from tests.nemesis.facts import find
 from tests.nemesis.faults import Nemesis
 from tests.nemesis.further import further
+from tests.nemesis.openness import Openness
 from tests.nemesis.plan import KINDS, plan
 from tests.nemesis.traffic import Traffic
 from tests.nemesis.world import World
@@ -27,6 +30,8 @@ __all__ = ["run_seed"]
 #: Per seed, beside the load: starting the processes, coming to rest, reading everything.
 _AROUND_SECONDS = 25.0
 _SHORTEST_SECONDS = 30.0
+#: The longest calls end within the grace that a rebalance gives them.
+_LATENCY_SCALE = 3.0
 
 
 async def run_seed(
@@ -34,7 +39,8 @@ async def run_seed(
     seconds: float,
     folder: Path,
     *,
-    kinds: tuple[str, ...] = tuple(KINDS),
+    kinds: Sequence[str] = tuple(KINDS),
+    points: Sequence[str] = FAILPOINTS,
     rate: float = 60.0,
     workers: int = 2,
     verbose: bool = False,
@@ -45,12 +51,18 @@ async def run_seed(
         if verbose:
             sys.stderr.write(f"  {words}\n")
 
-    async with World.running(folder, workers=workers, routes=2, latency_scale=8.0) as world:
+    async with World.running(
+        folder, workers=workers, routes=2, latency_scale=_LATENCY_SCALE
+    ) as world:
         traffic = Traffic(world.through, seed, rate)
         nemesis = Nemesis(world, tell)
+        openness = Openness(world.through, lambda: nemesis.is_calm)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(traffic.run(seconds))
-            tasks.create_task(nemesis.run(plan(seed, seconds, kinds)))
+            watching = tasks.create_task(openness.watch())
+            async with asyncio.TaskGroup() as both:
+                both.create_task(traffic.run(seconds))
+                both.create_task(nemesis.run(plan(seed, seconds, kinds, points)))
+            watching.cancel()
         tell("calm; waiting for the rest")
         found = await find(world.beside, traffic, world.bill_file, nemesis.cuts)
         for role in ("route", "work"):
@@ -64,10 +76,20 @@ async def run_seed(
         found.letters,
         found.bill,
         traffic.deadlines,
+        traffic.parking,
         policy=policy,
         clock_offset=offset,
     )
-    return len(traffic.published), report, [*report.problems, *others, *nemesis.problems]
+    return (
+        len(traffic.published),
+        report,
+        [
+            *report.problems,
+            *others,
+            *nemesis.problems,
+            *openness.problems,
+        ],
+    )
 
 
 async def _main(arguments: argparse.Namespace) -> int:
@@ -75,11 +97,12 @@ async def _main(arguments: argparse.Namespace) -> int:
     each = arguments.minutes * 60 / arguments.seeds - _AROUND_SECONDS
     seconds = max(each, _SHORTEST_SECONDS)
     kinds = tuple(arguments.kinds.split(",")) if arguments.kinds else tuple(KINDS)
+    points = tuple(arguments.points.split(",")) if arguments.points else FAILPOINTS
     requests = broken = 0
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         folder = Path(tempfile.mkdtemp(prefix=f"tierline-nemesis-{seed}-"))
         count, report, problems = await run_seed(
-            seed, seconds, folder, kinds=kinds, rate=arguments.rate, verbose=True
+            seed, seconds, folder, kinds=kinds, points=points, rate=arguments.rate, verbose=True
         )
         requests += count
         sys.stdout.write(f"seed={seed} requests={count} {report.line()}\n")
@@ -102,6 +125,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=60.0, help="requests per second")
     parser.add_argument("--kinds", help=f"only these faults, of: {', '.join(KINDS)}")
+    parser.add_argument("--points", help=f"only these failpoints, of: {', '.join(FAILPOINTS)}")
     return parser.parse_args()
 
 

@@ -15,6 +15,8 @@ __all__ = ["Nemesis"]
 _ROUTE_POINTS = ("route.sent", "route.committed", "decided")
 #: Less than the session of a member: nobody loses partitions over it.
 _HARMLESS_SECONDS = 4.0
+#: Session, rebalance and fence: by then a dead owner's transaction is ended.
+_SUCCESSION_SECONDS = 15.0
 
 
 @dataclass(slots=True)
@@ -26,6 +28,13 @@ class Nemesis:
     #: Instants at which calls in flight may have been cut off, by the monotonic clock.
     cuts: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _at_work: int = 0
+
+    @property
+    def is_calm(self) -> bool:
+        """True when nothing is wrong, and no owner that died has left anything behind."""
+        long_ago = not self.cuts or time.monotonic() - self.cuts[-1] > _SUCCESSION_SECONDS
+        return self._at_work == 0 and long_ago
 
     async def run(self, faults: Sequence[Fault]) -> None:
         """Bring every fault about at its time, and heal it."""
@@ -33,7 +42,9 @@ class Nemesis:
         for fault in faults:
             await asyncio.sleep(max(began + fault.at - time.monotonic(), 0))
             self.tell(str(fault))
+            self._at_work += 1
             await self._happen(fault)
+            self._at_work -= 1
 
     async def _happen(self, fault: Fault) -> None:
         what, _, whom = fault.kind.partition(" ")

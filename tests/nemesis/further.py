@@ -11,21 +11,24 @@ from schemas.result import Result
 
 __all__ = ["further"]
 
-#: A call may be on its way when its deadline strikes.
-_GRACE_SECONDS = 0.25
+#: Faults of the provider after which nobody knows whether the call ran.
+_UNKNOWN = ("reset", "cut")
+#: A call may be on its way when its deadline strikes, long so on a busy machine.
+_GRACE_SECONDS = 1.0
 
 
 def further(
     results: Sequence[Result],
     letters: Sequence[DeadLetter],
-    bill: Iterable[Mapping[str, Any]],
+    bill: Sequence[Mapping[str, Any]],
     deadlines: Mapping[str, float],
+    parking: Iterable[str] = (),
     *,
     policy: Policy,
     clock_offset: float,
 ) -> list[str]:
     """Breaks in words. `clock_offset` is Unix time minus the bill's clock, in seconds."""
-    problems = []
+    problems = _repeated_after_unknown(bill, set(parking))
     for line in bill:
         late = line["received"] + clock_offset - deadlines.get(line["request_id"], float("inf"))
         if late > _GRACE_SECONDS:
@@ -38,6 +41,21 @@ def further(
             problems.append(f"too many attempts: {result.id} made {result.router.attempts}")
     for letter in letters:
         problems += _of_attempts(letter, policy)
+    return problems
+
+
+def _repeated_after_unknown(bill: Iterable[Mapping[str, Any]], parking: set[str]) -> list[str]:
+    """Calls for requests that a person should have seen first."""
+    problems, called, unknown = [], set[str](), set[str]()
+    for line in sorted(bill, key=lambda one: one["received"]):
+        name, attempt = line["request_id"], line["attempt_id"]
+        if name not in parking:
+            continue
+        if attempt in called or name in unknown:
+            problems.append(f"called again after an unknown outcome: {attempt}")
+        called.add(attempt)
+        if line["fault"] in _UNKNOWN:
+            unknown.add(name)
     return problems
 
 

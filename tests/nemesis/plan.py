@@ -48,13 +48,17 @@ class Fault:
         return f"{self.at:6.1f} s  {self.kind} {self.point} ({self.seconds:.1f} s)"
 
 
-def plan(seed: int, length: float, kinds: Sequence[str] = tuple(KINDS)) -> tuple[Fault, ...]:
+def plan(
+    seed: int,
+    length: float,
+    kinds: Sequence[str] = tuple(KINDS),
+    points: Sequence[str] = FAILPOINTS,
+) -> tuple[Fault, ...]:
     """The faults of a run of `length` seconds, in order; one at a time."""
     rolled = random.Random(seed)
     faults: list[Fault] = []
     at = _CALM[0]
-    points = list(FAILPOINTS)
-    rolled.shuffle(points)
+    left = rolled.sample(points, len(points))
     while True:
         [kind] = rolled.choices(kinds, [KINDS[name][0] for name in kinds])
         seconds = rolled.uniform(*KINDS[kind][1:])
@@ -62,7 +66,7 @@ def plan(seed: int, length: float, kinds: Sequence[str] = tuple(KINDS)) -> tuple
             return tuple(faults)
         point = ""
         if kind == "die at point":
-            points.insert(0, points.pop())
-            point = f"{points[0]}:{rolled.randint(1, 12)}"
+            left.insert(0, left.pop())
+            point = f"{left[0]}:{rolled.randint(1, 12)}"
         faults.append(Fault(kind, round(at, 1), round(seconds, 1), point))
         at += seconds + rolled.uniform(*_GAP)

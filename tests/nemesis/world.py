@@ -20,6 +20,8 @@ from tests.nemesis.proxy import Proxy
 __all__ = ["Member", "World"]
 
 _TIERLINE = str(Path(sys.executable).with_name("tierline"))
+#: A copy of the checkout runs its own code, whatever is installed.
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _PARTITIONS = 6
 _END_SECONDS = 40
 
@@ -121,6 +123,7 @@ class World:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(Path.home()),
+            "PYTHONPATH": str(_CHECKOUT),
             "TIERLINE_KAFKA__BOOTSTRAP": self.proxy.address,
             "TIERLINE_KAFKA__PARTITIONS": str(_PARTITIONS),
             "TIERLINE_KAFKA__SESSION_TIMEOUT": "PT6S",

@@ -53,8 +53,20 @@ def test_a_model_may_be_asked_again_after_a_failed_call() -> None:
 
 def test_a_call_after_its_deadline_is_seen() -> None:
     policy = the_policy()
-    bill = [{"attempt_id": "a.1.1", "request_id": "a", "received": 11.0}]
+    bill = [{"attempt_id": "a.1.1", "request_id": "a", "received": 12.0, "fault": None}]
 
     [problem] = further([], [], bill, {"a": 100.0}, policy=policy, clock_offset=90.0)
 
-    assert "1.00 s too late" in problem
+    assert "2.00 s too late" in problem
+
+
+@pytest.mark.parametrize("again", ["a.1.1", "a.1.2"])
+def test_a_parked_request_is_not_called_again(again: str) -> None:
+    bill = [
+        {"attempt_id": "a.1.1", "request_id": "a", "received": 1.0, "fault": "cut"},
+        {"attempt_id": again, "request_id": "a", "received": 2.0, "fault": None},
+    ]
+
+    assert further([], [], bill, {}, policy=the_policy(), clock_offset=0.0) == []
+    [problem] = further([], [], bill, {}, {"a"}, policy=the_policy(), clock_offset=0.0)
+    assert again in problem

@@ -1,0 +1,266 @@
+"""Known bugs, planted one by one in a copy: a harness that misses them proves little.
+
+`python -m tests.nemesis.planted [NAME …]` prints caught or missed for each and exits 1 below all.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["BUGS", "Bug"]
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_SECONDS_PER_SEED = 65
+_MOST_SEEDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A change of the code that breaks a promise."""
+
+    name: str
+    #: What the judge must say, as the beginning of one of its problems.
+    breaks: tuple[str, ...]
+    #: File, what stands there, and what is put in its place.
+    edits: tuple[tuple[str, str, str], ...]
+    #: The faults that bring it to light.
+    kinds: tuple[str, ...] = ("one more work",)
+    points: tuple[str, ...] = ()
+
+
+BUGS = (
+    Bug(
+        "auto-commit is on",
+        ("lost",),
+        (
+            (
+                "consumers/runtime/clients.py",
+                '"enable_auto_commit": False,',
+                '"enable_auto_commit": True, "auto_commit_interval_ms": 200,',
+            ),
+        ),
+        ("kill work", "kill route"),
+    ),
+    Bug(
+        "offsets are committed before the call",
+        ("lost",),
+        (
+            (
+                "consumers/runtime/pool.py",
+                (
+                    "        outgoing = await self._handle(record, self._rest)\n"
+                    "        if not partition.finish([(record.offset, outgoing)]):\n"
+                ),
+                (
+                    "        partition.finish([(record.offset, ())])\n"
+                    "        outgoing = await self._handle(record, self._rest)\n"
+                    "        if not partition.finish([(-1, outgoing)]):\n"
+                ),
+            ),
+            (
+                "consumers/runtime/partition.py",
+                "self.tracker.settle(offset for offset, _ in self._group)",
+                "self.tracker.settle(offset for offset, _ in self._group if offset >= 0)",
+            ),
+        ),
+        ("kill work",),
+    ),
+    Bug(
+        "sends are not awaited",
+        ("lost", "unbooked"),
+        (
+            (
+                "consumers/runtime/writer.py",
+                (
+                    "            answers = await asyncio.gather(\n"
+                    "                *await self._queue(producer, outgoing), return_exceptions=True\n"
+                    "            )\n"
+                ),
+                (
+                    "            await self._queue(producer, outgoing)\n"
+                    "            answers: list[object] = []\n"
+                ),
+            ),
+        ),
+        ("kill broker", "freeze broker", "hold network"),
+    ),
+    Bug(
+        "the transactional id is random",
+        ("duplicate",),
+        (
+            (
+                "consumers/runtime/writer.py",
+                'return f"tierline.{self._group}',
+                "return f\"{id(self)}.{__import__('os').getpid()}.{self._group}",
+            ),
+        ),
+        ("freeze work", "freeze route", "kill work"),
+    ),
+    Bug(
+        "stages read what is not committed",
+        ("duplicate", "paid again", "from nowhere"),
+        (
+            (
+                "consumers/runtime/clients.py",
+                '"isolation_level": "read_committed",',
+                '"isolation_level": "read_uncommitted",',
+            ),
+        ),
+        ("die at point",),
+        ("route.sent",),
+    ),
+    Bug(
+        "the ledger books deliveries",
+        ("ledger",),
+        (
+            (
+                "consumers/runtime/pool.py",
+                "        if not partition.finish([(record.offset, outgoing)]):\n",
+                (
+                    "        self.late(partition.source, outgoing)\n"
+                    "        if not partition.finish([(record.offset, outgoing)]):\n"
+                ),
+            ),
+        ),
+    ),
+    Bug(
+        "an unknown outcome is always called again",
+        ("called again after an unknown outcome",),
+        (
+            (
+                "consumers/stages/work.py",
+                (
+                    "return self.ledger is not None and row is not None and "
+                    'row.unknown_outcome == "park"'
+                ),
+                "return row is None and self.ledger is None",
+            ),
+            (
+                "router/escalation.py",
+                'if task.unknown_outcome == "park":',
+                'if task.unknown_outcome == "never":',
+            ),
+        ),
+        ("kill work",),
+    ),
+    Bug(
+        "attempts are counted in memory",
+        ("paid again", "model asked twice", "too many attempts", "ledger", "stray money"),
+        (
+            (
+                "consumers/stages/work.py",
+                (
+                    "            attempts=[*assignment.attempts, *job.attempts],\n"
+                    "            reason=step.reason,\n"
+                ),
+                "            attempts=[],\n            reason=step.reason,\n",
+            ),
+        ),
+    ),
+    Bug(
+        "dead letters are written anew",
+        ("bytes changed",),
+        (
+            (
+                "consumers/stages/letters.py",
+                (
+                    "    return Outgoing(topics.dead_letters, key, value, "
+                    "dead_letter_headers(letter, record.headers))\n"
+                ),
+                (
+                    "    try:\n"
+                    '        value = __import__("orjson").dumps('
+                    '__import__("orjson").loads(value or b""))\n'
+                    "    except ValueError:\n"
+                    "        pass\n"
+                    "    return Outgoing(topics.dead_letters, key, value, "
+                    "dead_letter_headers(letter, record.headers))\n"
+                ),
+            ),
+        ),
+    ),
+    Bug(
+        "the transaction is open during the call",
+        ("open transaction",),
+        (
+            (
+                "consumers/runtime/writer.py",
+                '            failpoint(f"{self._kind}.sent")\n',
+                (
+                    '            failpoint(f"{self._kind}.sent")\n'
+                    '            await asyncio.sleep(6 if self._kind == "work" else 0)\n'
+                ),
+            ),
+        ),
+    ),
+)
+
+
+async def _main(wanted: list[str]) -> int:
+    bugs = [bug for bug in BUGS if not wanted or any(word in bug.name for word in wanted)]
+    caught = 0
+    for bug in bugs:
+        words = await asyncio.to_thread(_try, bug)
+        caught += words is not None
+        said = f"caught  {bug.name}: {words}" if words else f"MISSED  {bug.name}"
+        sys.stdout.write(f"{said}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{caught} caught of {len(bugs)} planted\n")
+    return 0 if caught == len(bugs) else 1
+
+
+def _try(bug: Bug) -> str | None:
+    """The problem that gave the bug away; None when no seed did."""
+    with tempfile.TemporaryDirectory(prefix="tierline-planted-") as name:
+        copy = Path(name) / "checkout"
+        _copy(copy)
+        for file, old, new in bug.edits:
+            text = (copy / file).read_text()
+            if text.count(old) != 1:
+                sys.stderr.write(f"{bug.name}: {file} does not hold the text to change, once\n")
+                return None
+            (copy / file).write_text(text.replace(old, new))
+        for seed in range(1, _MOST_SEEDS + 1):
+            if (problem := _run(bug, copy, seed)) is not None:
+                return f"{problem} (seed {seed})"
+    return None
+
+
+def _run(bug: Bug, copy: Path, seed: int) -> str | None:
+    command = [sys.executable, "-m", "tests.nemesis", "--seeds", "1", "--first-seed", str(seed)]
+    command += ["--minutes", str(_SECONDS_PER_SEED / 60), "--kinds", ",".join(bug.kinds)]
+    if bug.points:
+        command += ["--points", ",".join(bug.points)]
+    done = subprocess.run(
+        command,
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        if line.strip().startswith(bug.breaks):
+            return line.strip()
+        if "logs, data and bill are in" in line:
+            shutil.rmtree(line.split()[-1], ignore_errors=True)
+    return None
+
+
+def _copy(target: Path) -> None:
+    """The files of the checkout as they are, without what git does not know."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=_CHECKOUT, capture_output=True, text=True, check=True
+    )
+    for file in filter(None, listed.stdout.split("\0")):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(_CHECKOUT / file, target / file)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_main(sys.argv[1:])))
