@@ -76,15 +76,8 @@ BUGS = (
         (
             (
                 "consumers/runtime/writer.py",
-                (
-                    "            answers = await asyncio.gather(\n"
-                    "                *await self._queue(producer, outgoing), return_exceptions=True\n"
-                    "            )\n"
-                ),
-                (
-                    "            await self._queue(producer, outgoing)\n"
-                    "            answers: list[object] = []\n"
-                ),
+                "*await self._queue(producer, outgoing), return_exceptions=True",
+                "*(await self._queue(producer, outgoing))[:0], return_exceptions=True",
             ),
         ),
         ("kill broker", "freeze broker", "hold network"),
