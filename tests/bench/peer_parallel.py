@@ -20,8 +20,9 @@ from tests.bench.runtime import COUNT, IN_FLIGHT, one_partition, runtime_once
 
 __all__ = ["measure_parallel"]
 
-#: The first pairs are not counted: Java compiles what is hot only after a while.
-WARM_UPS, RUNS = 2, 5
+#: The first pairs are not counted. Java compiles what is hot only after a while: in one process the
+#: peer took 4.2, 1.5, 1.2 and 1.2 s in its runs number 1, 7, 13 and 19.
+WARM_UPS, RUNS = 12, 5
 _HOME = Path("build/peers/parallel")
 _SOURCE = Path(__file__).with_name("ParallelPeer.java")
 _LIBRARIES = (
