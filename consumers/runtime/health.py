@@ -136,7 +136,7 @@ class Health:
             watched.committed += records
             self._instruments.committed(stage.name, topic, seconds)
 
-        stage.on_commit = committed
+        stage.on_commit(committed)
         self._watched.append(watched)
 
     async def run(self) -> None:

@@ -7,8 +7,7 @@ are free slots, so the backlog stays in Kafka.
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -18,10 +17,9 @@ from aiokafka.errors import CorruptRecordException, KafkaError
 
 from consumers.runtime.clients import Clients, is_member
 from consumers.runtime.failpoints import failpoint
-from consumers.runtime.offsets import Completion
-from consumers.runtime.partition import CommitError, Partition, PartitionLostError
+from consumers.runtime.holdings import Holdings, Prepare, Work
+from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
-from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 
 __all__ = ["Executor", "Inline", "Stage", "StageError"]
@@ -29,9 +27,7 @@ __all__ = ["Executor", "Inline", "Stage", "StageError"]
 _log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
-_FLUSH_LIMIT = 1.0
 _STOP_LIMIT = 5.0
-_RETRY_SECONDS = 1.0
 #: An exception at one position that comes back so often is the record's own.
 _UNREADABLE_AFTER = 3
 
@@ -40,7 +36,7 @@ class StageError(Exception):
     """The stage cannot go on; the message says why and what to do."""
 
 
-class Executor(Protocol):
+class Executor(Work, Protocol):
     """How a stage processes records: at once, or many at a time."""
 
     @property
@@ -56,12 +52,6 @@ class Executor(Protocol):
     @property
     def in_flight(self) -> int:
         """Records being processed now."""
-
-    def let_go(self, source: TopicPartition) -> int:
-        """Give what runs for a lost partition a last grace; how many calls that are."""
-
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
-        """Book what came of work that no commit took with it."""
 
 
 class Inline:
@@ -101,33 +91,33 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         executor: Executor,
         unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
         *,
-        prepare: Callable[[TopicPartition, int], Awaitable[None]] | None = None,
+        prepare: Prepare | None = None,
         revoke_grace: float = 3.0,
         drain_for: float = 25.0,
     ) -> None:
         self.name = name
         #: Set once the group has given us our first partitions.
         self.ready = asyncio.Event()
-        #: Called after each commit with its topic, its records and its seconds.
-        self.on_commit: Callable[[str, int, float], None] = lambda *_: None
         self._sources = sources
         self._clients = clients
         self._executor = executor
         self._unreadable = unreadable
-        #: Called with a partition and its position before the partition's first record.
-        self._prepare = prepare
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
         self._group = f"{clients.settings.prefix}{name}"
-        self._partitions: dict[TopicPartition, Partition] = {}
+        self._holdings = Holdings(
+            clients,
+            self._group,
+            executor,
+            prepare=prepare,
+            on_progress=self.wake,
+            on_failure=self._fail,
+        )
         self._progress = asyncio.Event()
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
-        #: Two that take one partition at once would fence each other.
-        self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._strikes: dict[tuple[TopicPartition, int], int] = {}
         self._turn = 0
-        self._is_draining = False
         #: Seconds between two turns of the poll after which the group may have given us up.
         self._stall = clients.settings.session_timeout.total_seconds() / 2
         self._last_turn = time.monotonic()
@@ -137,6 +127,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
 
+    def on_commit(self, tell: Callable[[str, int, float], None]) -> None:
+        """Have each commit told, with its topic, its records and its seconds."""
+        self._holdings.on_commit = tell
+
     @property
     def running(self) -> int:
         """Records being processed now."""
@@ -145,7 +139,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     @property
     def partitions(self) -> Sequence[Partition]:
         """What we hold now."""
-        return tuple(self._partitions.values())
+        return tuple(self._holdings.held.values())
 
     @property
     def has_partitions(self) -> bool:
@@ -154,7 +148,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return (
             self.ready.is_set()
             and are_open
-            and self._consumer.assignment() <= set(self._partitions)
+            and self._consumer.assignment() <= set(self._holdings.held)
         )
 
     async def is_member(self) -> bool:
@@ -166,16 +160,16 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Asked anew: what earlier fetches have said grows old when the fetches hang.
         """
-        asked = list(self._partitions) or [TopicPartition(self._sources[0], 0)]
+        asked = list(self._holdings.held) or [TopicPartition(self._sources[0], 0)]
         ends = await self._consumer.end_offsets(asked)
-        ours = ends.keys() & self._partitions.keys() & self._consumer.assignment()
+        ours = ends.keys() & self._holdings.held.keys() & self._consumer.assignment()
         return {tp: max(ends[tp] - await self._consumer.position(tp), 0) for tp in ours}
 
     def committed(self, topic: str) -> int:
         """The sum of the committed watermarks of our partitions of a topic."""
         return sum(
             held.committed.watermark
-            for tp, held in self._partitions.items()
+            for tp, held in self._holdings.held.items()
             if held.committed is not None and tp.topic == topic
         )
 
@@ -183,7 +177,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """How many records of our partitions of a topic are behind us, in whatever order."""
         return sum(
             held.tracker.next_fetch - held.tracker.unsettled_count
-            for tp, held in self._partitions.items()
+            for tp, held in self._holdings.held.items()
             if tp.topic == topic
         )
 
@@ -198,6 +192,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         self._admin = self._clients.admin()
         async with asyncio.TaskGroup() as self._tasks:
+            self._holdings.begin(self._consumer, self._admin, self._tasks)
             await self._admin.start()
             self._consumer.subscribe(list(self._sources), listener=self)
             await self._consumer.start()
@@ -239,7 +234,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 else:
                     await asyncio.sleep(_POLL_MS / 1000)
                 continue
-            room = {tp: held.room for tp, held in self._partitions.items() if held.room > 0}
+            room = {tp: held.room for tp, held in self._holdings.held.items() if held.room > 0}
             free = self._executor.free
             if not room or not free:
                 self._progress.clear()
@@ -275,7 +270,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  the next round finds out which partition it was
             # What the failed call had taken from other partitions is gone: go back to where we are.
             _log.debug("fetch failed", error=type(error).__name__)
-            for tp, partition in self._partitions.items():
+            for tp, partition in self._holdings.held.items():
                 if partition.is_open:
                     self._consumer.seek(tp, partition.tracker.next_fetch)
             await asyncio.sleep(_POLL_MS / 1000)
@@ -291,7 +286,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return order[first:] + order[:first]
 
     def _start(self, tp: TopicPartition, records: Sequence[Record]) -> None:
-        partition = self._partitions.get(tp)
+        partition = self._holdings.held.get(tp)
         if partition is None or not partition.is_open:
             return  # moved away while the fetch ran; the next owner reads them
 
@@ -311,7 +306,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         The failed fetch dropped the good records before it. An error that comes from the broker is
         no fault of a record: it is waited out.
         """
-        partition = self._partitions.get(tp)
+        partition = self._holdings.held.get(tp)
         if partition is None or not partition.is_open:
             return
         self._consumer.seek(tp, partition.tracker.next_fetch)
@@ -353,149 +348,35 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         A commit after the rejoin would race the next owner's fence, so it happens here.
         """
-        for partition in self._partitions.values():
-            partition.is_open = False
+        self._holdings.close()
         if revoked:
             await self._executor.settle(self._revoke_grace)
-            await self._flush_all()
+            await self._holdings.flush()
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""
-        if self._is_draining:
+        if self._holdings.is_draining:
             return  # the library ends a rebalance before it stops; we leave the group anyway
         try:
-            for tp in set(self._partitions) - set(assigned):
-                await self._release(tp)
-            async with asyncio.TaskGroup() as tasks:
-                for tp in assigned:
-                    tasks.create_task(self._own(tp))
+            await self._holdings.assign(assigned)
             self.ready.set()
             self._progress.set()
         except Exception as error:  # noqa: BLE001  the library would log it and go on
             self._fail(error)
 
-    async def _own(self, tp: TopicPartition) -> None:
-        """Make a partition ours, however long Kafka takes, while the group says that it is."""
-        has_failed = False
-        async with self._taking[tp]:
-            while tp in self._consumer.assignment() and not self._is_draining:
-                if has_failed and not await is_member(self._consumer):
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    continue
-                try:
-                    await self._take(tp)
-                    break
-                except (KafkaError, TimeoutError, OSError) as error:
-                    _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
-                    has_failed = True
-
-    async def _is_ours(self, tp: TopicPartition) -> bool:
-        return tp in self._consumer.assignment() and await is_member(self._consumer)
-
-    async def _take(self, tp: TopicPartition) -> None:
-        held = self._partitions.get(tp)
-        if held is not None and await held.is_unchanged():
-            self._consumer.seek(tp, held.tracker.next_fetch)
-            held.is_open = True
-            return
-        if held is not None:
-            await self._release(tp)
-
-        writer = PartitionWriter(self._clients, tp, self._group)
-        partition = Partition(
-            tp,
-            writer,
-            self._read_completion,
-            is_ours=lambda: self._is_ours(tp),
-            on_progress=self._progress.set,
-        )
-        partition.on_commit = lambda count, seconds: self.on_commit(tp.topic, count, seconds)
-        try:
-            position = await self._prepared(partition)
-        except BaseException:
-            await partition.close()
-            raise
-        if self._is_draining:
-            await partition.close()
-            return
-        self._partitions[tp] = partition
-        self._consumer.seek(tp, position)
-        partition.is_open = True
-        self._tasks.create_task(self._commits_of(partition))
-
-    async def _prepared(self, partition: Partition) -> int:
-        """Fence, read what is committed, and make ready; where to fetch from."""
-        tp = partition.source
-        position = await partition.take(lambda: self._log_start(tp))
-        if position < (start := await self._log_start(tp)):
-            msg = (
-                f"{tp.topic}-{tp.partition}: the committed offset {position} is gone, the log "
-                f"starts at {start}: {start - position} records were lost to retention. Lengthen "
-                f"the topic's retention, then reset the offset of group {self._group} to go on."
-            )
-            raise StageError(msg)
-        if self._prepare is not None:
-            await self._prepare(tp, position)
-        return position
-
-    async def _commits_of(self, partition: Partition) -> None:
-        try:
-            await partition.run_commits()
-        except PartitionLostError as error:
-            _log.warning("partition lost", reason=str(error))
-            if self._partitions.get(partition.source) is partition:
-                await self._release(partition.source)
-                is_ours = partition.source in self._consumer.assignment()
-                if is_ours and not self._is_draining:
-                    # The group still says it is ours: begin again from what is committed now.
-                    await self._own(partition.source)
-        except CommitError as error:
-            self._fail(error)
-        finally:
-            self._executor.late(partition.source, partition.unrecorded())
-
-    async def _release(self, tp: TopicPartition) -> None:
-        partition = self._partitions.pop(tp, None)
-        if partition is None:
-            return  # a rebalance and the end let go of it at once
-        partition.is_open = False
-        await partition.flush(_FLUSH_LIMIT)
-        if abandoned := self._executor.let_go(tp):
-            _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)
-        await partition.close()
-
-    async def _read_completion(self, tp: TopicPartition) -> Completion | None:
-        found = await self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
-        committed = found[tp]
-        if committed.offset < 0:
-            return None
-        return Completion.decode(committed.offset, committed.metadata or "")
-
-    async def _log_start(self, tp: TopicPartition) -> int:
-        starts = await self._consumer.beginning_offsets([tp])
-        return int(starts[tp])
-
     # ----- the end
 
     async def _drain(self) -> None:
-        self._is_draining = True
-        for partition in self._partitions.values():
-            partition.is_open = False
+        self._holdings.is_draining = True
+        self._holdings.close()
         await self._executor.settle(self._drain_for)
-        await self._flush_all()
-        for tp in list(self._partitions):
-            await self._release(tp)
+        await self._holdings.release(tuple(self._holdings.held))
         for client in (self._consumer, self._admin):
             stop = client.stop if client is self._consumer else client.close
             # The library's own stop may raise CancelledError or hang.
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 async with asyncio.timeout(_STOP_LIMIT):
                     await stop()
-
-    async def _flush_all(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for partition in self._partitions.values():
-                tasks.create_task(partition.flush(_FLUSH_LIMIT))
 
     def _fail(self, error: Exception) -> None:
         causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]

@@ -67,7 +67,7 @@ async def runtime_once(settings: Settings) -> float:
         if stage.committed(source) >= COUNT:
             is_done.set()
 
-    stage.on_commit = note_commit
+    stage.on_commit(note_commit)
     async with asyncio.timeout(_LIMIT), pool.open(), asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.run(stop))
         await stage.ready.wait()

@@ -1,0 +1,205 @@
+"""The partitions a member of a group holds: taken, adopted when they come back, let go."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from consumers.runtime.clients import Clients, is_member
+from consumers.runtime.offsets import Completion
+from consumers.runtime.partition import CommitError, Partition, PartitionLostError
+from consumers.runtime.writer import PartitionWriter
+from schemas.codec import Outgoing
+
+__all__ = ["Holdings", "Prepare", "RetentionError", "Work"]
+
+_log = structlog.get_logger(__name__)
+
+_FLUSH_LIMIT = 1.0
+_RETRY_SECONDS = 1.0
+
+#: Called with a partition and its position before the partition's first record.
+Prepare = Callable[[TopicPartition, int], Awaitable[None]]
+
+
+class RetentionError(Exception):
+    """Records were deleted before anybody had read them."""
+
+
+class Work(Protocol):
+    """What runs for the records of partitions, as far as partitions care."""
+
+    def let_go(self, source: TopicPartition) -> int:
+        """Give what runs for a lost partition a last grace; how many calls that are."""
+
+    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+        """Book what came of work that no commit took with it."""
+
+
+class Holdings:
+    """Makes partitions ours, one transactional producer each, and gives them up again."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        group: str,
+        work: Work,
+        *,
+        prepare: Prepare | None,
+        on_progress: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        #: Called after each commit with its topic, its records and its seconds.
+        self.on_commit: Callable[[str, int, float], None] = lambda *_: None
+        #: From the stage's end on: nothing is taken any more.
+        self.is_draining = False
+        self._clients = clients
+        self._group = group
+        self._work = work
+        self._prepare = prepare
+        self._on_progress = on_progress
+        self._on_failure = on_failure
+        self._held: dict[TopicPartition, Partition] = {}
+        #: Two that take one partition at once would fence each other.
+        self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._consumer: AIOKafkaConsumer
+        self._admin: AIOKafkaAdminClient
+        self._tasks: asyncio.TaskGroup
+
+    def begin(
+        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Name the clients and the tasks' owner, before the first assignment."""
+        self._consumer, self._admin, self._tasks = consumer, admin, tasks
+
+    @property
+    def held(self) -> Mapping[TopicPartition, Partition]:
+        """What we hold now."""
+        return self._held
+
+    def close(self) -> None:
+        """Start nothing more from any partition; what runs goes on, and is committed."""
+        for partition in self._held.values():
+            partition.is_open = False
+
+    async def flush(self) -> None:
+        """Commit what is finished, for a short while."""
+        async with asyncio.TaskGroup() as tasks:
+            for partition in self._held.values():
+                tasks.create_task(partition.flush(_FLUSH_LIMIT))
+
+    async def assign(self, assigned: Collection[TopicPartition]) -> None:
+        """Adopt what came back unchanged, take what is new, let go of what is lost."""
+        await self.release(set(self._held) - set(assigned))
+        async with asyncio.TaskGroup() as tasks:
+            for tp in assigned:
+                tasks.create_task(self._own(tp))
+
+    async def release(self, given_up: Collection[TopicPartition]) -> None:
+        """Let partitions go, all at once: a last commit, a last grace for calls."""
+        async with asyncio.TaskGroup() as tasks:
+            for tp in given_up:
+                tasks.create_task(self._release(tp))
+
+    async def _own(self, tp: TopicPartition) -> None:
+        """Make a partition ours, however long Kafka takes, while the group says that it is."""
+        has_failed = False
+        async with self._taking[tp]:
+            while tp in self._consumer.assignment() and not self.is_draining:
+                if has_failed and not await is_member(self._consumer):
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
+                try:
+                    await self._take(tp)
+                    break
+                except (KafkaError, TimeoutError, OSError) as error:
+                    _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
+                    has_failed = True
+
+    async def _is_ours(self, tp: TopicPartition) -> bool:
+        return tp in self._consumer.assignment() and await is_member(self._consumer)
+
+    async def _take(self, tp: TopicPartition) -> None:
+        held = self._held.get(tp)
+        if held is not None and await held.is_unchanged():
+            self._consumer.seek(tp, held.tracker.next_fetch)
+            held.is_open = True
+            return
+        if held is not None:
+            await self._release(tp)
+
+        partition = Partition(
+            tp,
+            PartitionWriter(self._clients, tp, self._group),
+            self._read_completion,
+            is_ours=lambda: self._is_ours(tp),
+            on_progress=self._on_progress,
+        )
+        partition.on_commit = lambda count, seconds: self.on_commit(tp.topic, count, seconds)
+        try:
+            position = await self._prepared(partition)
+        except BaseException:
+            await partition.close()
+            raise
+        if self.is_draining:
+            await partition.close()
+            return
+        self._held[tp] = partition
+        self._consumer.seek(tp, position)
+        partition.is_open = True
+        self._tasks.create_task(self._commits_of(partition))
+
+    async def _prepared(self, partition: Partition) -> int:
+        """Fence, read what is committed, and make ready; where to fetch from."""
+        tp = partition.source
+        position = await partition.take(lambda: self._log_start(tp))
+        if position < (start := await self._log_start(tp)):
+            msg = (
+                f"{tp.topic}-{tp.partition}: the committed offset {position} is gone, the log "
+                f"starts at {start}: {start - position} records were lost to retention. Lengthen "
+                f"the topic's retention, then reset the offset of group {self._group} to go on."
+            )
+            raise RetentionError(msg)
+        if self._prepare is not None:
+            await self._prepare(tp, position)
+        return position
+
+    async def _commits_of(self, partition: Partition) -> None:
+        try:
+            await partition.run_commits()
+        except PartitionLostError as error:
+            _log.warning("partition lost", reason=str(error))
+            if self._held.get(partition.source) is partition:
+                await self._release(partition.source)
+                # If the group still says it is ours: begin again from what is committed now.
+                await self._own(partition.source)
+        except CommitError as error:
+            self._on_failure(error)
+        finally:
+            self._work.late(partition.source, partition.unrecorded())
+
+    async def _release(self, tp: TopicPartition) -> None:
+        partition = self._held.pop(tp, None)
+        if partition is None:
+            return  # a rebalance and the end let go of it at once
+        partition.is_open = False
+        await partition.flush(_FLUSH_LIMIT)
+        if abandoned := self._work.let_go(tp):
+            _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)
+        await partition.close()
+
+    async def _read_completion(self, tp: TopicPartition) -> Completion | None:
+        found = await self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
+        committed = found[tp]
+        if committed.offset < 0:
+            return None
+        return Completion.decode(committed.offset, committed.metadata or "")
+
+    async def _log_start(self, tp: TopicPartition) -> int:
+        starts = await self._consumer.beginning_offsets([tp])
+        return int(starts[tp])
