@@ -10,11 +10,13 @@ from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_quix
 from tests.bench.route import measure_route
+from tests.bench.transactions import measure_transactions
 from tests.bench.work import measure_work
 
 MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "route": measure_route,
     "quix": measure_quix,
+    "transactions": measure_transactions,
     "parallel": measure_parallel,
     "work": measure_work,
     "latency": measure_latency,

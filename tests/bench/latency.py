@@ -4,7 +4,9 @@ import asyncio
 import statistics
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
+from consumers import clock
 from consumers.providers import ProviderSettings
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import TopicReader, publisher, topic_reader
@@ -21,11 +23,13 @@ RUNS = 3
 
 async def measure_latency(bootstrap: str) -> list[Measured]:
     """p50 and p95 over a steady stream of first attempts, at half the rate of a burst."""
-    rates, halves, tails = [], [], []
+    rates, halves, tails, durable = [], [], [], []
     async with simulator_process() as base_url:
         for number in range(RUNS):
-            rate, waits = await _run(bootstrap, f"latency{number}.", base_url)
+            rate, seen = await _run(bootstrap, f"latency{number}.", base_url)
+            waits = [one.wait for one in seen]
             cuts = statistics.quantiles(waits, n=20)
+            durable.append(statistics.median(one.durable for one in seen))
             rates.append(rate)
             halves.append(statistics.median(waits))
             tails.append(cuts[18])
@@ -33,10 +37,20 @@ async def measure_latency(bootstrap: str) -> list[Measured]:
         Measured("half load: requests/s through all stages in one process", rates, "req/s", "-"),
         Measured("append to call start at half load, p50", halves, "ms", "<= 25"),
         Measured("append to call start at half load, p95", tails, "ms", "<= 75"),
+        Measured("reply read to outcome read back at half load, p50", durable, "ms", "<= 25"),
     ]
 
 
-async def _run(bootstrap: str, prefix: str, base_url: str) -> tuple[float, list[float]]:
+class _Seen(NamedTuple):
+    """Milliseconds of one request's first attempt."""
+
+    #: From the append on intake to the start of the call.
+    wait: float
+    #: From the end of the call to a reader of committed records having its ledger line.
+    durable: float
+
+
+async def _run(bootstrap: str, prefix: str, base_url: str) -> tuple[float, list[_Seen]]:
     settings = await settings_for(bootstrap, prefix, width=1_000)
     rules, clients = load_rules(settings), Clients(settings.kafka)
     providers = {"simulated": ProviderSettings(base_url=base_url, allow_private=True)}
@@ -48,18 +62,15 @@ async def _run(bootstrap: str, prefix: str, base_url: str) -> tuple[float, list[
         await _stream(clients, settings.kafka.topics.intake, ledger, "b", BURST, rate=None)
         rate = BURST / (time.perf_counter() - began) / 2
         count = int(rate * SECONDS)
-        waits = await _stream(clients, settings.kafka.topics.intake, ledger, "r", count, rate=rate)
-    return rate, list(waits.values())
+        seen = await _stream(clients, settings.kafka.topics.intake, ledger, "r", count, rate=rate)
+    return rate, list(seen.values())
 
 
 async def _stream(
     clients: Clients, intake: str, ledger: TopicReader, kind: str, count: int, *, rate: float | None
-) -> Mapping[str, float]:
-    """Publish at a rate, or all at once, and wait for every request's first attempt.
-
-    Milliseconds from append to call by request.
-    """
-    waits: dict[str, float] = {}
+) -> Mapping[str, _Seen]:
+    """Publish at a rate, or all at once, and wait for every request's first attempt."""
+    seen: dict[str, _Seen] = {}
     appended: dict[str, asyncio.Future[object]] = {}
 
     async def publish() -> None:
@@ -81,7 +92,11 @@ async def _stream(
             if entry.attempt.attempt_no == 1:
                 stamp = await appended[entry.request_id]
                 started = entry.attempt.started_at.timestamp() * 1000
-                waits[entry.request_id] = started - stamp.timestamp  # type: ignore[attr-defined]
-            if len(waits) == count:
+                ended = started + entry.attempt.duration_ms
+                seen[entry.request_id] = _Seen(
+                    started - stamp.timestamp,  # type: ignore[attr-defined]
+                    clock.now().timestamp() * 1000 - ended,
+                )
+            if len(seen) == count:
                 break
-    return waits
+    return seen
