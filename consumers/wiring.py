@@ -77,7 +77,8 @@ async def running_stages(
     The context opens when every stage has its partitions. A stage that stands still ends it:
     `on_stuck` is called, then all are drained and StageError comes out of a group.
     """
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
+    topics = settings.kafka.topics
     stop = asyncio.Event()
     stages: list[Stage] = []
     patience = settings.health.patience or default_patience(rules.policy.limits.call_timeout)

@@ -22,6 +22,7 @@ __all__ = ["TRANSACTION_LIMIT", "Clients", "has_fast_records", "is_member"]
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
 TRANSACTION_LIMIT = timedelta(seconds=10)
 _REQUEST_TIMEOUT_MS = 8_000
+_REJOIN = timedelta(seconds=10)
 _BATCH_BYTES = 1 << 20
 _LARGEST_RECORD = 4 << 20
 
@@ -31,6 +32,8 @@ class Clients:
     """Builds the Kafka clients of one process."""
 
     settings: KafkaSettings
+    #: The longest a call may take. A rebalance waits for members that still work on theirs.
+    longest_call: timedelta = timedelta(seconds=60)
 
     def group_consumer(self, group: str, *, member: str | None = None) -> AIOKafkaConsumer:
         """A member of a stage's group. Offsets are sought and committed by us alone."""
@@ -45,7 +48,7 @@ class Clients:
             partition_assignment_strategy=(Assignor,),
             session_timeout_ms=_ms(self.settings.session_timeout),
             heartbeat_interval_ms=_ms(self.settings.heartbeat_interval),
-            rebalance_timeout_ms=60_000,
+            rebalance_timeout_ms=_ms(self.longest_call + _REJOIN),
             # Slots may be full for minutes; a watchdog of our own sees to progress.
             max_poll_interval_ms=100_000_000,
             **self._reading(),
