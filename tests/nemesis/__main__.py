@@ -97,6 +97,7 @@ async def _main(arguments: argparse.Namespace) -> int:
     each = arguments.minutes * 60 / arguments.seeds - _AROUND_SECONDS
     seconds = max(each, _SHORTEST_SECONDS)
     kinds = tuple(arguments.kinds.split(",")) if arguments.kinds else tuple(KINDS)
+    kinds = () if kinds == ("none",) else kinds
     points = tuple(arguments.points.split(",")) if arguments.points else FAILPOINTS
     requests = broken = 0
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -124,7 +125,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.0, help="of all seeds together")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=60.0, help="requests per second")
-    parser.add_argument("--kinds", help=f"only these faults, of: {', '.join(KINDS)}")
+    parser.add_argument("--kinds", help=f"`none`, or only these: {', '.join(KINDS)}")
     parser.add_argument("--points", help=f"only these failpoints, of: {', '.join(FAILPOINTS)}")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,14 +21,16 @@ _MOST_SECONDS = 4.0
 
 @dataclass(slots=True)
 class Openness:
-    """How long each partition of the results has stood still for readers while records came."""
+    """How long records of the results stay hidden from readers behind an open transaction."""
 
     settings: Settings
     #: False while a fault may keep a transaction open: its owner's successor ends it.
     is_calm: Callable[[], bool]
     problems: list[str] = field(default_factory=list)
-    #: Since when, and at which offset.
-    _stands: dict[TopicPartition, tuple[int, float]] = field(default_factory=dict)
+    #: When each partition was seen to have grown to which end, oldest first.
+    _grown: defaultdict[TopicPartition, deque[tuple[int, float]]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
 
     async def watch(self) -> None:
         """Look until cancelled. A broker that does not answer starts the count anew."""
@@ -46,19 +49,23 @@ class Openness:
                     self._look(stable, ends)
                     await asyncio.sleep(_EVERY_SECONDS)
             except (KafkaError, TimeoutError, OSError):
-                self._stands.clear()
+                self._grown.clear()
                 await asyncio.sleep(_EVERY_SECONDS)
             finally:
                 await visible.stop()
                 await written.stop()
 
     def _look(self, stable: dict[TopicPartition, int], ends: dict[TopicPartition, int]) -> None:
+        if not self.is_calm():
+            self._grown.clear()
+            return
         now = time.monotonic()
         for tp, offset in stable.items():
-            since = self._stands.get(tp)
-            if not self.is_calm() or offset >= ends[tp] or since is None or since[0] != offset:
-                self._stands[tp] = (offset, now)
-            elif now - since[1] > _MOST_SECONDS:
-                seconds = now - since[1]
+            grown = self._grown[tp]
+            grown.append((ends[tp], now))
+            while grown and grown[0][0] <= offset:
+                grown.popleft()
+            if grown and now - grown[0][1] > _MOST_SECONDS:
+                seconds = now - grown[0][1]
                 self.problems.append(f"open transaction: {tp.topic}-{tp.partition} {seconds:.1f} s")
-                self._stands[tp] = (offset, now)
+                grown.clear()

@@ -55,6 +55,8 @@ def plan(
     points: Sequence[str] = FAILPOINTS,
 ) -> tuple[Fault, ...]:
     """The faults of a run of `length` seconds, in order; one at a time."""
+    if not kinds:
+        return ()
     rolled = random.Random(seed)
     faults: list[Fault] = []
     at = _CALM[0]
