@@ -66,6 +66,9 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         )
 
     failed = verdict.failed if verdict else None
+    if verdict is not None and failed is not None and len(outcome.text) > _KEPT_REPLY:
+        # As much of the reply is kept as is worth carrying on; its parsed form would be all of it.
+        verdict = verdict.model_copy(update={"output": None})
     return Attempt.model_validate(
         {
             **common,

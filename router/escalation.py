@@ -8,6 +8,7 @@ from the envelope, so that no memory of a process decides how often a request is
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from router.policy.table import Policy
 from router.routing import GiveUp, Route, ladder, route, task_of
@@ -67,7 +68,8 @@ def next_step(
     us to wait after the last attempt.
     """
     last = attempts[-1] if attempts else None
-    task = policy.tasks.get(assignment.task or "")
+    current_task = assignment.task if assignment.task in policy.tasks else None
+    task = policy.tasks[current_task] if current_task else None
     if last is not None and last.outcome == "accepted":
         return _accepted(assignment, needs_person=bool(task and task.approval == "person"))
     if last is not None and last.outcome == "rejected":
@@ -79,6 +81,10 @@ def next_step(
     if last is not None and last.reason is Reason.OUTCOME_UNKNOWN and task is not None:
         if task.unknown_outcome == "park":
             return GiveUp(Reason.OUTCOME_UNKNOWN, f"{last.model}: {last.detail}")
+    if last is not None and current_task is not None:
+        mine = [a for a in assignment.attempts if a.generation == assignment.generation]
+        if (stop := _failed_enough([*mine, *attempts], current_task, policy)) is not None:
+            return GiveUp(Reason.PROVIDER_UNAVAILABLE, f"{last.model}: {last.detail}; {stop}")
     if last is not None and _may_repeat(last, attempts):
         wait = timedelta(seconds=retry_after) if retry_after is not None else _FIRST_WAIT
         if wait <= LONGEST_WAIT and now + wait < assignment.deadline:
@@ -98,6 +104,8 @@ def climb(
 
     last = escalation.routes[-1] if escalation.routes else None
     known = task_of(request, policy, escalation.classification)
+    if known is None and escalation.task in policy.tasks:
+        known = escalation.task  # what the policy takes when the classify step fails
     if last is not None and last.step == "classify" and known is None:
         return _unclassified(escalation, request, policy, now)
     if escalation.reason.is_hop or last is None:
@@ -106,11 +114,9 @@ def climb(
     if (task := known) is None:
         return GiveUp(Reason.UNKNOWN_TASK, "the policy no longer has the request's task")
     mine = [a for a in escalation.attempts if a.generation == escalation.generation]
-    failures = sum(1 for a in mine if a.step == "answer" and a.outcome != "accepted")
-    climbed = sum(1 for taken in escalation.routes if taken.code and not taken.code.is_hop)
-    if failures >= policy.tasks[task].failure_limit or climbed >= policy.limits.escalations:
-        words = f"{escalation.reason.meaning}; {failures} attempts failed and that is the limit"
-        return GiveUp(Reason.NO_TIER_LEFT, words)
+    stop = _failed_enough(mine, task, policy) or _climbed_enough(escalation, policy)
+    if stop is not None:
+        return GiveUp(Reason.NO_TIER_LEFT, f"{escalation.reason.meaning}; {stop}")
 
     for tier in ladder(last.tier, task, request, policy):
         if _untried(tier, task, "answer", mine, policy):
@@ -129,6 +135,23 @@ def climb(
         f"{escalation.reason.meaning}, and the task and the plan allow no tier above {last.tier}"
     )
     return GiveUp(Reason.NO_TIER_LEFT, words)
+
+
+def _failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str | None:
+    """Words, once as many answers have failed as the task's row allows."""
+    failures = sum(1 for one in attempts if one.step == "answer" and one.outcome != "accepted")
+    limit = policy.tasks[task].failure_limit
+    return f"{failures} attempts failed and {limit} are the limit" if failures >= limit else None
+
+
+def _climbed_enough(escalation: Escalation, policy: Policy) -> str | None:
+    """Words, once the request has climbed as often as the policy allows."""
+    climbed = sum(
+        1
+        for before, taken in pairwise(escalation.routes)
+        if before.step == "answer" and taken.code and not taken.code.is_hop
+    )
+    return f"{climbed} escalations are the limit" if climbed >= policy.limits.escalations else None
 
 
 def _accepted(assignment: Assignment, *, needs_person: bool) -> NextStep:

@@ -62,13 +62,16 @@ def route(
     if now >= deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline.isoformat()}")
 
-    if name is None:
-        return _classify(request, policy, deadline)
-
     plan = plan_of(request, policy)
     signals = _with_classification(measure(request), request, classification)
     if (problem := _over_context(signals, plan)) is not None:
         return problem
+
+    if name is None:
+        step = policy.classify
+        if step is None or not step.otherwise or _fits(signals, step.tier, policy):
+            return _classify(request, policy, signals, deadline)
+        name = step.otherwise
 
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
@@ -117,12 +120,17 @@ def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tie
     ]
 
 
-def _classify(request: Request, policy: Policy, deadline: datetime) -> Route | GiveUp:
+def _classify(
+    request: Request, policy: Policy, signals: Signals, deadline: datetime
+) -> Route | GiveUp:
     named = request.task is not None
     step = policy.classify
     if step is None or (named and step.applies_to == "missing"):
         detail = f"task {request.task!r} is not in the policy" if named else "task: none was given"
         return GiveUp(Reason.UNKNOWN_TASK, detail)
+    if not _fits(signals, step.tier, policy):
+        detail = f"{signals.total_tokens} tokens fit no model of the classify step"
+        return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
 
     return Route(
         tier=step.tier,
@@ -235,6 +243,10 @@ def _ceiling(request: Request, plan: Plan) -> Tier:
     if plan.justify_above is None or request.justification:
         return plan.ceiling
     return min(plan.ceiling, plan.justify_above, key=lambda tier: tier.rank)
+
+
+def _fits(signals: Signals, tier: Tier, policy: Policy) -> bool:
+    return signals.total_tokens <= policy.room_by_tier.get(tier, 0)
 
 
 def _fitting(tier: Tier, policy: Policy, signals: Signals, ceiling: Tier) -> Tier | None:

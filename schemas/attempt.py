@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Contract, Identifier, Instant, Tier
+from schemas.base import AttemptId, Contract, Identifier, Instant, Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from schemas.verdict import Verdict
@@ -21,7 +21,7 @@ Step = Literal["classify", "answer"]
 class Attempt(Contract):
     """One call to one model."""
 
-    attempt_id: Identifier
+    attempt_id: AttemptId
     #: Counts from 1 over the whole request, all generations and steps included.
     attempt_no: Annotated[int, Field(ge=1)]
     generation: Annotated[int, Field(ge=1)] = 1

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-__all__ = ["Contract", "Identifier", "Instant", "Tier"]
+__all__ = ["AttemptId", "Contract", "Identifier", "Instant", "Tier"]
 
 
 class Contract(BaseModel):
@@ -51,3 +51,6 @@ Instant = Annotated[datetime, BeforeValidator(_read_instant, json_schema_input_t
 
 #: Printable ASCII without spaces, so that an id looks the same in a log, a URL and a header.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,200}$")]
+
+#: An identifier with the numbers that tell its generations and attempts apart.
+AttemptId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,240}$")]

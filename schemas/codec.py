@@ -35,6 +35,8 @@ CONTENT_TYPE = "content-type"
 RAW_KEYS = ("tierline-", "__connect.errors.", "kafka_dlt-")
 _TRACE = ("traceparent", "tracestate")
 _ATTEMPTS_BYTES = 64 * 1024
+#: Stands where a record brings no id. No request can have it: ids hold no blanks.
+_NO_ID = "no id"
 
 _M = TypeVar("_M", bound=BaseModel)
 _E = TypeVar("_E", Assignment, Escalation)
@@ -118,7 +120,7 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
     The producer's own headers follow, so that a requeue sends what came in.
     """
     ours: dict[str, Any] = {
-        "tierline-request-id": letter.request_id or "unreadable",
+        "tierline-request-id": letter.request_id or _NO_ID,
         "tierline-generation": letter.generation,
         "tierline-tenant": letter.tenant,
         "tierline-task": letter.task,
@@ -180,7 +182,7 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
 
 
 def _known(request_id: str) -> str | None:
-    return None if request_id == "unreadable" else request_id
+    return None if request_id == _NO_ID else request_id
 
 
 def _header(field: object) -> bytes:
@@ -195,4 +197,10 @@ def _dump_attempts(attempts: Iterable[Attempt]) -> bytes:
     if len(written) <= 8 * _ATTEMPTS_BYTES:
         return written
     # Many long replies: the judgement and the cost matter more than the text.
-    return orjson.dumps([{**attempt, "reply": None} for attempt in fields])
+    return orjson.dumps([_without_text(attempt) for attempt in fields])
+
+
+def _without_text(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = attempt.get("verdict")
+    kept = {**attempt, "reply": None}
+    return {**kept, "verdict": {**verdict, "output": None}} if verdict else kept

@@ -1,6 +1,9 @@
 """Intake: every shape in which a producer may send a request becomes one Request."""
 
+import base64
+import string
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +17,8 @@ __all__ = ["MAX_REQUEST_BYTES", "read_request", "read_request_object"]
 
 MAX_REQUEST_BYTES = 1 << 20
 
+#: What nobody sees: white space, and characters without width.
+_BLANK = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u3000\ufeff"
 _BATCH_URL = "/v1/chat/completions"
 #: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
 _BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
@@ -35,6 +40,8 @@ def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id
         detail = f"{len(value)} bytes; the limit is {MAX_REQUEST_BYTES}"
         raise ContractError(Reason.TOO_LARGE, detail)
 
+    if "ce_specversion" in headers and headers.get("content-type", "").startswith("text/"):
+        return read_request_object(_text(value), headers, fallback_id=fallback_id)
     return read_request_object(parse_json(value), headers, fallback_id=fallback_id)
 
 
@@ -55,7 +62,7 @@ def read_request_object(
     except ValidationError as error:
         raise _explained(error, fields) from None
 
-    if not request.text.strip():
+    if not request.text.strip(_BLANK):
         raise ContractError(Reason.EMPTY_INPUT, "input: some text was expected")
     return request
 
@@ -65,8 +72,11 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     attributes: Mapping[str, Any] = {}
     if "ce_specversion" in headers:
         attributes = {name[3:]: text for name, text in headers.items() if name.startswith("ce_")}
-    elif isinstance(body, dict) and "specversion" in body and "data" in body:
-        attributes, body = body, body["data"]
+    elif isinstance(body, dict) and "specversion" in body:
+        if "data" in body:
+            attributes, body = body, body["data"]
+        elif "data_base64" in body:
+            attributes, body = body, _from_base64(body["data_base64"])
     if isinstance(body, str):
         body = {"input": body}
     if not isinstance(body, dict):
@@ -80,7 +90,40 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
         "id": attributes.get("correlationid") or attributes.get("id"),
         "deadline": attributes.get("expirytime"),
     }
-    return {**{name: field for name, field in said.items() if field is not None}, **body}
+    fields = {**{name: field for name, field in said.items() if field is not None}, **body}
+    if "deadline" in body and "expirytime" in attributes:
+        fields["deadline"] = _earlier(body["deadline"], attributes["expirytime"])
+    return fields
+
+
+def _earlier(one: Any, other: Any) -> Any:
+    """The earlier of two instants; what cannot be compared is left to the request's own check."""
+    try:
+        instants = {text: datetime.fromisoformat(text) for text in (one, other)}
+        return min(instants, key=lambda text: instants[text])
+    except (TypeError, ValueError):
+        return one
+
+
+def _from_base64(data: Any) -> Any:
+    """What a structured CloudEvent carries as bytes: JSON, else text. Raises ContractError."""
+    try:
+        raw = base64.b64decode(data, validate=True)
+    except (TypeError, ValueError):
+        raise ContractError(Reason.INVALID_FIELD, "data_base64: base64 was expected") from None
+    try:
+        return parse_json(raw)
+    except ContractError as error:
+        if error.reason is not Reason.NOT_JSON:
+            raise
+        return _text(raw)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ContractError(Reason.NOT_TEXT, f"byte {error.start} is not UTF-8") from None
 
 
 def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:

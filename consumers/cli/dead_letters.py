@@ -47,7 +47,7 @@ def list_letters(
                 rows.append(
                     {
                         "where": f"{record.topic}-{record.partition}-{record.offset}",
-                        "request": letter.request_id or "unreadable",
+                        "request": letter.request_id or "no id",
                         "task": letter.task or "",
                         "reason": letter.reason.value,
                         "detail": letter.detail,

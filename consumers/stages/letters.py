@@ -12,6 +12,7 @@ from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
 from schemas.reasons import Reason
+from schemas.request import Request
 from schemas.topics import Topics
 
 __all__ = ["of_envelope", "of_hop", "of_record", "of_unreadable"]
@@ -33,11 +34,13 @@ def of_record(
     *,
     stage: str,
     now: datetime,
-    request_id: str | None = None,
+    request: Request | None = None,
+    policy_version: str | None = None,
 ) -> Outgoing:
-    """A dead letter for a record that could not be read: its own bytes, its own place.
+    """A dead letter for a record that was not routed: its own bytes, its own place.
 
-    Of a record that is larger than dead letters may be, only the place.
+    Of a record that is larger than dead letters may be, only the place. `request` is what the
+    record says, where it can be read.
     """
     source = Pointer(
         topic=record.topic,
@@ -48,8 +51,14 @@ def of_record(
     key, value = record.key, record.value
     if value is not None and len(value) > _LARGEST_VALUE:
         key, value, detail = key or str(source).encode(), None, f"{detail}; {_STILL_THERE}"
+    if request is not None:
+        key = key or (request.conversation_id or request.id).encode()
     letter = DeadLetter(
-        request_id=request_id or _claimed_id(record.value),
+        request_id=request.id if request else _claimed_id(record.value),
+        tenant=request.tenant if request else "default",
+        task=request.task if request else None,
+        deadline=request.deadline if request else None,
+        policy_version=policy_version,
         reason=reason,
         detail=detail,
         stage=stage,

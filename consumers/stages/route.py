@@ -151,7 +151,8 @@ class Router:
             decided.detail,
             stage=STAGE,
             now=now,
-            request_id=request.id,
+            request=request,
+            policy_version=self.policy.version,
         )
 
 

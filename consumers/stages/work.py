@@ -1,6 +1,7 @@
 """WORK: reads one tier's topic, calls models, judges their replies, and answers or hands back."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -118,6 +119,13 @@ class Worker:
             _log.exception("work failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
         now = self.clock()
+        if job is not None:
+            # What was paid for is booked, unless that is what cannot be written.
+            with contextlib.suppress(Exception):
+                return [
+                    *self._lines(job, job.attempts),
+                    self._letter(job, record, GiveUp(why, detail), now),
+                ]
         return [
             letters.of_hop(Assignment, record, self.topics, why, detail, stage=self.stage, now=now)
         ]
@@ -138,6 +146,9 @@ class Worker:
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> Job:
         """Render an assignment's prompt. Raises ContractError."""
         step, task = assignment.route.step, assignment.task
+        if step == "classify":
+            # A format that cannot be used is found out before anything is paid.
+            output_contract(request, self.policy, None, "answer")
         contract = output_contract(request, self.policy, task, step)
         triggers = self.policy.triggers if step == "classify" else None
         name = "classify" if step == "classify" else task or ""
@@ -269,8 +280,11 @@ class Worker:
             return Outgoing(self.topics.escalations, record.key, value, passed_on(record.headers))
 
         gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
+        return self._letter(job, record, gave_up, now)
+
+    def _letter(self, job: Job, record: Record, gave_up: GiveUp, now: datetime) -> Outgoing:
         return letters.of_envelope(
-            assignment,
+            job.assignment,
             job.raw,
             record,
             self.topics,
@@ -279,7 +293,7 @@ class Worker:
             stage=self.stage,
             now=now,
             tenant=job.request.tenant,
-            attempts=[*assignment.attempts, *job.attempts],
+            attempts=[*job.assignment.attempts, *job.attempts],
         )
 
     def escalation_of(self, job: Job, step: Escalate) -> Escalation:

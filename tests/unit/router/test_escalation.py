@@ -270,3 +270,46 @@ def test_whatever_models_do_a_request_ends(
     assert [tier.rank for tier in tiers] == sorted({tier.rank for tier in tiers})
     judged_models = [attempt.model for attempt in every if attempt.was_judged]
     assert len(judged_models) == len(set(judged_models))
+
+
+def test_after_a_failed_classification_a_request_still_climbs() -> None:
+    """The task that the policy took instead travels in the envelope; classifying is no climb."""
+    policy = the_policy()
+    otherwise = policy.classify.otherwise if policy.classify else None
+    assert otherwise is not None
+    tier = policy.tasks[otherwise].tier
+    escalation = an_escalation(
+        task=otherwise,
+        reason=Reason.REFUSED,
+        routes=[
+            a_route(Tier.LOW, step="classify"),
+            a_route(tier, code=Reason.SCHEMA_FAILED),
+        ],
+        attempts=[
+            an_attempt(Tier.LOW, step="classify", reason=Reason.SCHEMA_FAILED),
+            an_attempt(tier, attempt_no=2, reason=Reason.REFUSED),
+        ],
+    )
+
+    decided = climb(escalation, a_request(task=None, plan="enterprise"), policy, NOON)
+
+    assert isinstance(decided, Route)
+    assert decided.tier.rank > tier.rank
+    assert decided.task == otherwise
+
+
+def test_a_tasks_failure_limit_holds_within_a_tier_too() -> None:
+    """Two failed calls are enough for a task that says two, whatever models are left."""
+    policy = the_policy()
+    [task] = [name for name, row in policy.tasks.items() if row.failure_limit == 2][:1]
+    tier = policy.tasks[task].tier
+    first = policy.models_of(tier, task)[0]
+    attempts = [
+        an_attempt(tier, outcome="failed", reason=Reason.PROVIDER_ERROR, model=first, attempt_no=no)
+        for no in (1, 2)
+    ]
+
+    step = next_step(an_assignment(task=task, routes=[a_route(tier)]), attempts, policy, NOON)
+
+    assert isinstance(step, GiveUp)
+    assert "2 attempts failed and 2 are the limit" in step.detail

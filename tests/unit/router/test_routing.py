@@ -139,3 +139,18 @@ def test_what_the_producer_says_beats_what_the_classify_step_found() -> None:
     assert isinstance(asked, Route)
     assert isinstance(told, Route)
     assert (asked.rule, told.rule) == ("unclear_input", "clear_small_job")
+
+
+@pytest.mark.parametrize("plan", ["free", "enterprise"])
+def test_a_request_without_a_task_is_measured_before_anything_is_paid(plan: str) -> None:
+    """Too long for the plan: refused. Too long for the classify step: the policy's own guess."""
+    policy = the_policy()
+    limits = dict(policy.plans[plan].context.given)
+    room = policy.room_by_tier[Tier.LOW]
+    tokens = room + 500 if plan == "enterprise" else limits["total"] + 500
+    decided = route(a_request(input="word" * tokens, task=None, plan=plan), policy, NOON)
+
+    assert not isinstance(decided, Route) or decided.step == "answer"
+    if plan == "free":
+        assert isinstance(decided, GiveUp)
+        assert decided.reason is Reason.CONTEXT_TOO_LONG

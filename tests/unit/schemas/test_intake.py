@@ -1,5 +1,6 @@
 """Every shape in which a request may come, and every reason for which one is refused."""
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -337,3 +338,34 @@ def test_a_request_of_exactly_the_limit_is_read() -> None:
 def test_a_number_that_is_none_is_refused_from_parsed_json_too(number: float) -> None:
     with pytest.raises(ContractError, match="ambiguity"):
         read_request_object({"input": "hello", "ambiguity": number}, {})
+
+
+def test_a_cloudevent_may_be_text_or_bytes() -> None:
+    """Binary mode with a text type, and structured mode with its data as base64."""
+    headers = {"ce_specversion": "1.0", "ce_id": "e-1", "content-type": "text/plain"}
+    assert read_request(b"hello", headers, fallback_id="f").text == "hello"
+
+    for data in (b"hello", b'{"input": "hello"}'):
+        event = {"specversion": "1.0", "id": "e-1", "data_base64": b64encode(data).decode()}
+        found = read_request(orjson.dumps(event), {}, fallback_id="f")
+        assert (found.id, found.text) == ("e-1", "hello")
+    with pytest.raises(ContractError, match="base64 was expected"):
+        read_request(b'{"specversion": "1.0", "id": "e", "data_base64": "?"}', {}, fallback_id="f")
+
+
+@pytest.mark.parametrize(("body", "event"), [(12, 13), (13, 12)])
+def test_the_earlier_of_two_deadlines_counts(body: int, event: int) -> None:
+    headers = {"ce_specversion": "1.0", "ce_id": "e", "ce_expirytime": f"2026-03-01T{event}:00:00Z"}
+    value = orjson.dumps({"input": "hello", "deadline": f"2026-03-01T{body}:00:00Z"})
+
+    request = read_request(value, headers, fallback_id="f")
+
+    assert request.deadline == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("nothing", ["\u200b", "\ufeff \u2060", "\u00ad\n"])
+def test_what_nobody_can_see_is_no_input(nothing: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        read_request(orjson.dumps({"input": nothing}), {}, fallback_id="f")
+
+    assert caught.value.reason is Reason.EMPTY_INPUT

@@ -85,3 +85,17 @@ def test_giving_up_on_an_escalation_keeps_bytes_and_attempts() -> None:
     assert hashlib.sha256(out.value or b"").digest() == hashlib.sha256(RAW).digest()
     assert letter.reason is Reason.ATTEMPTS_EXHAUSTED
     assert [attempt.model for attempt in letter.attempts] == ["sim-medium"]
+
+
+def test_a_request_that_route_gives_up_on_keeps_what_is_known_of_it() -> None:
+    fields = {"id": "r-1", "task": "triage", "tenant": "acme", "deadline": "2020-01-01T00:00:00Z"}
+    value = orjson.dumps({**fields, "input": "hello there"})
+    record = a_record(value, key=None)
+
+    [letter] = ROUTER.decide(record)
+
+    found = read_dead_letter(letter.headers)
+    assert (found.request_id, found.tenant, found.task) == ("r-1", "acme", "triage")
+    assert found.reason is Reason.DEADLINE_PASSED
+    assert found.policy_version == the_policy().version
+    assert letter.key == b"r-1"

@@ -1,0 +1,85 @@
+"""One assignment through a worker, without a broker: what is written whatever goes wrong."""
+
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from consumers.settings import Settings
+from consumers.stages.route import Router
+from consumers.stages.work import Worker
+from consumers.wiring import load_rules
+from router.reply import CallFailure, Reply
+from schemas.attempt import LedgerEntry
+from schemas.base import Tier
+from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model
+from schemas.escalation import Escalation
+from schemas.reasons import Reason
+from schemas.topics import Topics
+from schemas.usage import Usage
+from tests.builders import NOON, a_record
+
+pytestmark = pytest.mark.anyio
+
+TOPICS = Topics()
+RULES = load_rules(Settings())
+
+
+class _Answers:
+    """A provider that always gives the same text."""
+
+    def __init__(self, text: str, body: dict[str, Any]) -> None:
+        self.text, self.body = text, body
+
+    async def call(
+        self,
+        provider: str,
+        body: dict[str, Any],
+        *,
+        attempt_id: str,
+        request_id: str,
+        timeout: timedelta,  # noqa: ASYNC109
+    ) -> Reply | CallFailure:
+        return Reply(self.text, "stop", Usage(input_tokens=10, output_tokens=10), self.body)
+
+
+async def _work(
+    text: str, *, request_id: str = "r-1", body: dict[str, Any] | None = None
+) -> list[Outgoing]:
+    request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": "Order 7"}
+    router = Router(RULES.policy, TOPICS, lambda: NOON)
+    [assigned] = router.decide(a_record(orjson.dumps(request)))
+    answers = _Answers(text, body or {})
+    worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, answers, TOPICS, lambda: NOON)
+
+    async def rest(seconds: float) -> None:
+        raise AssertionError
+
+    return list(await worker.handle(a_record(assigned.value, topic=assigned.topic), rest))
+
+
+async def test_the_longest_id_has_room_for_its_attempts() -> None:
+    line, _ = await _work("no object", request_id="x" * 200)
+
+    assert read_model(LedgerEntry, line.value).attempt.attempt_id == f"{'x' * 200}.1.1"
+
+
+async def test_a_huge_rejected_answer_does_not_travel_with_its_request() -> None:
+    text = orjson.dumps({"name": "n" * 900_000}).decode()
+
+    _, escalated = await _work(text)
+
+    assert len(escalated.value or b"") < 100_000
+    escalation, _ = read_envelope(Escalation, escalated.value)
+    assert escalation.reason is Reason.SCHEMA_FAILED
+
+
+async def test_what_was_paid_is_booked_when_something_of_ours_breaks_afterwards() -> None:
+    answer = {"name": "n", "order_number": "7", "date": None, "confidence": 0.99}
+
+    line, letter = await _work(orjson.dumps(answer).decode(), body={"what": object()})
+
+    assert read_model(LedgerEntry, line.value).attempt.cost_micros > 0
+    found = read_dead_letter(letter.headers)
+    assert len(found.attempts) == 1
