@@ -13,8 +13,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
 
+from consumers.runtime.limits import at_most
 from consumers.settings import KafkaSettings
 
 __all__ = ["TRANSACTION_LIMIT", "Clients", "has_fast_records", "is_member"]
@@ -129,8 +129,9 @@ async def is_member(consumer: AIOKafkaConsumer) -> bool:
     The library heartbeats in the background and tells nobody; this private call is its own.
     """
     try:
-        return bool(await consumer._coordinator._do_heartbeat())  # noqa: SLF001
-    except (KafkaError, TimeoutError, OSError, AttributeError):
+        heartbeat = consumer._coordinator._do_heartbeat()  # noqa: SLF001
+        return bool(await at_most(_REQUEST_TIMEOUT_MS / 1000, heartbeat))
+    except Exception:  # noqa: BLE001  no answer, in whichever way
         return False
 
 

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import Clients, is_member
+from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import CommitError, Partition, PartitionLostError
 from consumers.runtime.writer import PartitionWriter
@@ -22,6 +23,7 @@ _log = structlog.get_logger(__name__)
 
 _FLUSH_LIMIT = 1.0
 _RETRY_SECONDS = 1.0
+_ANSWER_LIMIT = 15.0
 
 #: Called with a partition and its position before the partition's first record.
 Prepare = Callable[[TopicPartition, int], Awaitable[None]]
@@ -117,7 +119,7 @@ class Holdings:
                 try:
                     await self._take(tp)
                     break
-                except (KafkaError, TimeoutError, OSError) as error:
+                except (RuntimeError, TimeoutError, OSError) as error:  # Kafka is away
                     _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
                     has_failed = True
 
@@ -149,8 +151,12 @@ class Holdings:
         if self.is_draining:
             await partition.close()
             return
+        try:
+            self._consumer.seek(tp, position)
+        except KafkaError:  # taken away again in the meantime
+            await partition.close()
+            raise
         self._held[tp] = partition
-        self._consumer.seek(tp, position)
         partition.is_open = True
         self._tasks.create_task(self._commits_of(partition))
 
@@ -194,12 +200,15 @@ class Holdings:
         await partition.close()
 
     async def _read_completion(self, tp: TopicPartition) -> Completion | None:
-        found = await self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
+        asked = self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
+        found = await at_most(_ANSWER_LIMIT, asked)
+        if tp not in found:
+            raise KafkaError
         committed = found[tp]
         if committed.offset < 0:
             return None
         return Completion.decode(committed.offset, committed.metadata or "")
 
     async def _log_start(self, tp: TopicPartition) -> int:
-        starts = await self._consumer.beginning_offsets([tp])
+        starts = await at_most(_ANSWER_LIMIT, self._consumer.beginning_offsets([tp]))
         return int(starts[tp])

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import ProducerFenced
 
 from consumers.runtime.ages import AppendTimes
 from consumers.runtime.failpoints import failpoint
@@ -220,7 +220,7 @@ class Partition:
                     continue
                 await self._writer.start()
                 found = await self._read(self.source)
-            except (KafkaError, TimeoutError, OSError) as error:  # Kafka is away
+            except Exception as error:  # noqa: BLE001  Kafka is away, in whichever way
                 self._note(error)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF)
@@ -232,7 +232,8 @@ class Partition:
                 # Finished by our commit or by the next owner's: booked once, in that transaction.
                 self._group = [one for one in self._group if not found.is_finished(one[0])]
             break
-        msg = f"{self.source.topic}-{self.source.partition}: another process has committed"
+        what = "closed with a commit in doubt" if self._is_closing else "another process committed"
+        msg = f"{self.source.topic}-{self.source.partition}: {what}"
         raise PartitionLostError(msg)
 
     def _note_commit(self, records: int, seconds: float) -> None:

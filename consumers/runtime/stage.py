@@ -13,11 +13,12 @@ from typing import Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException
 
 from consumers.runtime.clients import Clients, is_member
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.holdings import Holdings, Prepare, Work
+from consumers.runtime.limits import at_most
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from schemas.codec import Outgoing
@@ -270,9 +271,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  the next round finds out which partition it was
             # What the failed call had taken from other partitions is gone: go back to where we are.
             _log.debug("fetch failed", error=type(error).__name__)
-            for tp, partition in self._holdings.held.items():
+            for partition in self._holdings.held.values():
                 if partition.is_open:
-                    self._consumer.seek(tp, partition.tracker.next_fetch)
+                    self._go_back(partition)
             await asyncio.sleep(_POLL_MS / 1000)
             return
         for tp, records in fetched.items():
@@ -292,7 +293,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         self._note_turn()
         if not self._steady.is_set():
-            self._consumer.seek(tp, partition.tracker.next_fetch)
+            self._go_back(partition)
             return
         receive = partition.tracker.receive
         if fresh := [record for record in records if receive(record.offset)]:
@@ -309,8 +310,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         partition = self._holdings.held.get(tp)
         if partition is None or not partition.is_open:
             return
-        self._consumer.seek(tp, partition.tracker.next_fetch)
-        if isinstance(error, KafkaError) and not isinstance(error, CorruptRecordException):
+        self._go_back(partition)
+        is_broken = isinstance(error, CorruptRecordException)
+        if isinstance(error, (RuntimeError, OSError)) and not is_broken:
             _log.warning("fetch failed", topic=tp.topic, error=type(error).__name__)
             await asyncio.sleep(1)
             return
@@ -326,7 +328,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     def _strike(self, tp: TopicPartition, partition: Partition, cause: Exception) -> None:
         at = partition.tracker.next_fetch
         strikes = self._strikes[tp, at] = self._strikes.get((tp, at), 0) + 1
-        self._consumer.seek(tp, at)
+        self._go_back(partition)
         if strikes < _UNREADABLE_AFTER:
             return
         del self._strikes[tp, at]
@@ -339,7 +341,12 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         partition.tracker.receive(at)
         partition.finish([(at, self._unreadable(tp, at))])
-        self._consumer.seek(tp, at + 1)
+        self._go_back(partition)
+
+    def _go_back(self, partition: Partition) -> None:
+        """Fetch on from what was received last; nothing where the group has taken it away."""
+        if partition.source in self._consumer.assignment():
+            self._consumer.seek(partition.source, partition.tracker.next_fetch)
 
     # ----- assignment
 
@@ -373,10 +380,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._holdings.release(tuple(self._holdings.held))
         for client in (self._consumer, self._admin):
             stop = client.stop if client is self._consumer else client.close
-            # The library's own stop may raise CancelledError or hang.
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                async with asyncio.timeout(_STOP_LIMIT):
-                    await stop()
+            with contextlib.suppress(Exception):
+                await at_most(_STOP_LIMIT, stop())
 
     def _fail(self, error: Exception) -> None:
         causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]

@@ -17,6 +17,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from consumers.runtime.clients import TRANSACTION_LIMIT, Clients
 from consumers.runtime.failpoints import failpoint
+from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
 from schemas.codec import Outgoing
 
@@ -51,8 +52,7 @@ class PartitionWriter:
         await self.close()
         producer = self._clients.transactional(self.transactional_id)
         try:
-            async with asyncio.timeout(_START_LIMIT):
-                await producer.start()
+            await at_most(_START_LIMIT, producer.start())
         except BaseException:
             await _stop(producer)
             raise
@@ -70,23 +70,28 @@ class PartitionWriter:
 
         self.is_doubtful = True
         began = time.monotonic()
-        async with asyncio.timeout(TRANSACTION_LIMIT.total_seconds()):
-            await producer.begin_transaction()
-            # This order and no other: sends, their acknowledgements, offsets, commit. In parallel
-            # they collide in the broker's own checks, and an acknowledgement that nobody awaits
-            # hides a lost record behind a commit that succeeds.
-            answers = await asyncio.gather(
-                *await self._queue(producer, outgoing), return_exceptions=True
-            )
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
-            failpoint(f"{self._kind}.sent")
-            offset = OffsetAndMetadata(completion.watermark, completion.encode())
-            await producer.send_offsets_to_transaction({self._source: offset}, self._group)
-            await producer.commit_transaction()
-            failpoint(f"{self._kind}.committed")
+        limit = TRANSACTION_LIMIT.total_seconds()
+        await at_most(limit, self._transact(producer, outgoing, completion))
         self.is_doubtful = time.monotonic() - began > _SLOW_COMMIT
+
+    async def _transact(
+        self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing], completion: Completion
+    ) -> None:
+        await producer.begin_transaction()
+        # This order and no other: sends, their acknowledgements, offsets, commit. In parallel
+        # they collide in the broker's own checks, and an acknowledgement that nobody awaits
+        # hides a lost record behind a commit that succeeds.
+        answers = await asyncio.gather(
+            *await self._queue(producer, outgoing), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        failpoint(f"{self._kind}.sent")
+        offset = OffsetAndMetadata(completion.watermark, completion.encode())
+        await producer.send_offsets_to_transaction({self._source: offset}, self._group)
+        await producer.commit_transaction()
+        failpoint(f"{self._kind}.committed")
 
     async def close(self) -> None:
         """Stop the producer. A transaction it has open is left to the next owner's fence."""
@@ -117,6 +122,5 @@ _BY_TOPIC = attrgetter("topic")
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     # A stop that hangs or fails changes nothing: the fence ends what this producer had open.
-    with contextlib.suppress(Exception, asyncio.CancelledError):
-        async with asyncio.timeout(_STOP_LIMIT):
-            await producer.stop()
+    with contextlib.suppress(Exception):
+        await at_most(_STOP_LIMIT, producer.stop())

@@ -183,10 +183,10 @@ BUGS = (
         (
             (
                 "consumers/runtime/writer.py",
-                '            failpoint(f"{self._kind}.sent")\n',
+                'failpoint(f"{self._kind}.sent")\n',
                 (
-                    '            failpoint(f"{self._kind}.sent")\n'
-                    '            await asyncio.sleep(6 if self._kind == "work" else 0)\n'
+                    'failpoint(f"{self._kind}.sent")\n'
+                    '        await asyncio.sleep(6 if self._kind == "work" else 0)\n'
                 ),
             ),
         ),

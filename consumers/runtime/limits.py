@@ -1,0 +1,32 @@
+"""A limit that holds whatever the work does with its cancellation."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["at_most"]
+
+_T = TypeVar("_T")
+
+
+async def at_most(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
+    """The outcome of `work`; after `seconds` TimeoutError, even if it does not end then.
+
+    The Kafka client swallows cancellations in places, and raises them in others where nobody was
+    cancelled. So the work runs in a task of its own, which is left behind when its time is over.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_see)
+    if not task.done() or task.cancelled():
+        raise TimeoutError
+    return task.result()
+
+
+def _see(task: "asyncio.Future[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
