@@ -25,10 +25,12 @@ __all__ = [
     "console",
     "data_home",
     "fail",
+    "plain",
     "print_json",
     "print_table",
     "read_settings",
     "run",
+    "running_address",
 ]
 
 #: Exit codes. 2 is the command line's own for wrong usage.
@@ -65,7 +67,7 @@ def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Set
     from consumers.settings import Settings
 
     settings = Settings()
-    address = kafka or settings.kafka.bootstrap or _running_address()
+    address = kafka or settings.kafka.bootstrap or running_address()
     if address is None:
         if not needs_kafka:
             return settings
@@ -76,7 +78,8 @@ def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Set
     )
 
 
-def _running_address() -> str | None:
+def running_address() -> str | None:
+    """Where the Kafka is that a running command of ours has started; None when there is none."""
     try:
         pid, address = address_file().read_text().split()
         os.kill(int(pid), 0)
@@ -106,6 +109,11 @@ def fail(message: str, code: int = FAILED) -> None:
     raise typer.Exit(code)
 
 
+def plain(text: str) -> str:
+    """Text of others for a terminal: control characters, which could steer it, are left out."""
+    return "".join(one for one in text if one in "\n\t" or one.isprintable())
+
+
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
@@ -122,5 +130,5 @@ def print_table(
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
+        table.add_row(*(escape(plain(str(row.get(column, "")))) for column in columns))
     console().print(table)

@@ -1,5 +1,6 @@
 """`tierline dead-letters`: list, show and requeue what the machine gave up on."""
 
+import base64
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from consumers.cli.common import (
     KafkaAddress,
     UserError,
     console,
+    plain,
     print_json,
     print_table,
     read_settings,
@@ -78,7 +80,8 @@ def show(where: Where, kafka: KafkaAddress = None, as_json: AsJson = False) -> N
         value = record.value or b""
         if as_json:
             text = value.decode("utf-8", "replace")
-            print_json({**letter.model_dump(mode="json"), "value": text})
+            raw = base64.b64encode(value).decode()
+            print_json({**letter.model_dump(mode="json"), "value": text, "value_base64": raw})
             return 0
         rows = [
             {"field": name, "value": str(field)}
@@ -101,9 +104,8 @@ def show(where: Where, kafka: KafkaAddress = None, as_json: AsJson = False) -> N
         if attempts:
             columns = ("no", "tier", "model", "outcome", "reason", "detail", "reply")
             print_table(attempts, columns, title="attempts")
-        sys.stdout.write("original bytes:\n")
-        sys.stdout.flush()
-        sys.stdout.buffer.write(value + b"\n")
+        sys.stdout.write("original bytes (--json has them untouched):\n")
+        sys.stdout.write(plain(value.decode("utf-8", "backslashreplace")) + "\n")
         return 0
 
     run(main)
@@ -115,6 +117,9 @@ def requeue(
     deadline: Annotated[
         str, typer.Option(help="From now until the new deadline, for example 30s, 15m or 6h.")
     ] = "15m",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a person was to approve: pays again.")
+    ] = False,
     kafka: KafkaAddress = None,
 ) -> None:
     """Send a request through again: same id, next generation, original bytes, a new deadline."""
@@ -126,11 +131,20 @@ def requeue(
         from consumers.wiring import load_rules
         from router.requeue import requeued
         from schemas.codec import dump_envelope, passed_on
+        from schemas.reasons import Reason
 
+        left = _duration(deadline)
         settings = read_settings(kafka)
         policy = load_rules(settings).policy
         record, letter = await _find(settings, where)
-        escalation = requeued(letter, policy, clock.now() + _duration(deadline))
+        if letter.reason is Reason.APPROVAL_REQUIRED and not force:
+            msg = (
+                f"{letter.request_id} has its answer and waits for a person to approve it; sent "
+                f"through again it would be paid again and wait again (--force does so)"
+            )
+            raise UserError(msg)
+        await _refuse_older(settings, letter)
+        escalation = requeued(letter, policy, clock.now() + left)
         value = dump_envelope(escalation, record.value or b"")
         topic = settings.kafka.topics.escalations
         async with publisher(Clients(settings.kafka)) as out:
@@ -142,6 +156,33 @@ def requeue(
         return 0
 
     run(main)
+
+
+async def _refuse_older(settings: "Settings", letter: "DeadLetter") -> None:
+    """Refuse where a newer generation of the request is on its way already, or has ended."""
+    import orjson
+
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import topic_reader
+
+    topics = settings.kafka.topics
+    newest = letter.generation
+    for _, other in await _read_all(settings):
+        if other.request_id == letter.request_id:
+            newest = max(newest, other.generation)
+    later = [topics.results, topics.escalations]
+    async with topic_reader(Clients(settings.kafka), later) as reader:
+        async for record in reader.until_end():
+            fields = orjson.loads(record.value or b"{}")
+            if fields.get("id") == letter.request_id:
+                where = fields.get("router", fields)
+                newest = max(newest, where.get("generation", 1))
+    if newest > letter.generation:
+        msg = (
+            f"{letter.request_id} went through again already: this dead letter is of generation "
+            f"{letter.generation}, the newest is {newest}"
+        )
+        raise UserError(msg)
 
 
 def _duration(text: str) -> timedelta:
@@ -156,11 +197,19 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
     from schemas.codec import read_dead_letter
+    from schemas.errors import ContractError
 
     async with topic_reader(
         Clients(settings.kafka), [settings.kafka.topics.dead_letters]
     ) as reader:
-        return [(record, read_dead_letter(record.headers)) async for record in reader.until_end()]
+        found = []
+        async for record in reader.until_end():
+            try:
+                found.append((record, read_dead_letter(record.headers)))
+            except ContractError as error:
+                place = f"{record.topic}-{record.partition}-{record.offset}"
+                sys.stderr.write(f"tierline: {place} is no dead letter of ours: {error.detail}\n")
+        return found
 
 
 async def _find(settings: "Settings", where: str) -> "tuple[Record, DeadLetter]":

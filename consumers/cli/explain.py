@@ -55,6 +55,6 @@ def explain(
         else:
             title = f"{request_id} ({journey.task or 'task not known yet'})"
             print_table(rows, ("after", "what", "tier", "words"), title=title)
-        return 0 if is_done or as_json else FAILED
+        return 0 if is_done else FAILED
 
     run(main)

@@ -1,8 +1,9 @@
 """A request's journey in words, put together from what stands in the topics."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from consumers.runtime.records import Record
 from schemas.attempt import Attempt, LedgerEntry
@@ -51,10 +52,11 @@ class Journey:
 
     def read(self, record: Record, topics: Topics) -> None:
         """Take from a record what it says of this request; others are passed over."""
-        needle = self.request_id.encode()
+        # As it stands in text, or as a JSON string with its escapes.
+        needles = (self.request_id.encode(), json.dumps(self.request_id)[1:-1].encode())
         where = f"{record.topic}-{record.partition}-{record.offset}"
-        if needle not in (record.value or b"") and where != self.request_id:
-            if not any(needle == value for _, value in record.headers):
+        if not any(one in (record.value or b"") for one in needles) and where != self.request_id:
+            if not any(needles[0] == value for _, value in record.headers):
                 return
         try:
             self._read(record, topics, where)
@@ -65,9 +67,10 @@ class Journey:
         """What happened, in order."""
         happened = [_routed(taken) for taken in self.routes]
         happened += [_tried(attempt) for attempt in self.attempts.values()]
+        happened += self._ends()
         happened.sort(key=lambda moment: (moment.at is None, moment.at))
         start = [self.accepted] if self.accepted else []
-        return [*start, *happened, *self._ends()]
+        return [*start, *happened]
 
     def _ends(self) -> list[Moment]:
         ends = [
@@ -84,8 +87,14 @@ class Journey:
             total, calls = info.latency.total_ms / 1000, info.latency.model_ms / 1000
             cost = dollars(info.cost_micros)
             words = f"{info.model} answered for {cost} in {total:.2f} s ({calls:.2f} s in calls)"
-            ends.append(Moment(None, "result", info.tier, words))
+            ends.append(Moment(self._ended(result), "result", info.tier, words))
         return ends
+
+    def _ended(self, result: Result) -> datetime | None:
+        """When a result was made: its total time after the request's append."""
+        if self.accepted is None or self.accepted.at is None:
+            return None
+        return self.accepted.at + timedelta(milliseconds=result.router.latency.total_ms)
 
     def _read(self, record: Record, topics: Topics, where: str) -> None:
         if record.topic == topics.intake:
@@ -113,8 +122,10 @@ class Journey:
                 envelope, _ = read_envelope(Escalation, record.value)
             else:
                 envelope, _ = read_envelope(Assignment, record.value)
-            if envelope.id == self.request_id and len(envelope.routes) > len(self.routes):
-                self.routes, self.task = list(envelope.routes), envelope.task
+            if envelope.id == self.request_id:
+                known = {taken.routed_at for taken in self.routes}
+                self.routes += [one for one in envelope.routes if one.routed_at not in known]
+                self.task = envelope.task or self.task
 
     def _read_line(self, entry: LedgerEntry) -> None:
         if entry.request_id == self.request_id:

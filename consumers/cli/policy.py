@@ -1,7 +1,8 @@
 """`tierline policy`: check, show and explain the routing policy."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +16,10 @@ from consumers.cli.common import (
     read_settings,
 )
 
-__all__ = ["app"]
+if TYPE_CHECKING:
+    from router.policy.table import Policy
+
+__all__ = ["app", "warn_of_unknown"]
 
 app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
 
@@ -125,6 +129,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     }
     given = {name: value for name, value in fields.items() if value is not None}
     request = read_request_object(given, {})
+    warn_of_unknown(policy, task=task, plan=plan)
     decided = route(request, policy, clock.now())
     words = explain_route(decided, request, measure(request), policy)
     if not as_json:
@@ -144,6 +149,20 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
             "words": words,
         }
     )
+
+
+def warn_of_unknown(policy: "Policy", *, task: str | None, plan: str | None) -> None:
+    """Say on standard error where a name is not the policy's, and what counts instead."""
+    from difflib import get_close_matches
+
+    for kind, name, known, instead in (
+        ("task", task, policy.tasks, "it counts as no task"),
+        ("plan", plan, policy.plans, f"the plan {policy.default_plan} counts"),
+    ):
+        if name is not None and name not in known:
+            near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            sys.stderr.write(f"tierline: the policy has no {kind} {name!r}, {instead}{hint}\n")
 
 
 def _text(path: Path) -> str:

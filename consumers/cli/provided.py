@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from consumers.cli.common import UserError
 from consumers.providers.settings import ProviderSettings
 from consumers.settings import Settings
 from router.policy.table import Policy
@@ -19,9 +20,18 @@ async def provided(
     """The providers that the policy's models name, and who they are in words.
 
     A simulated provider is started when the policy names `simulated` and no settings say where it
-    is. Any other provider without settings is an error of `Providers`.
+    is. Raises UserError for any other provider without settings: its calls could only fail, and the
+    backlog would end as dead letters.
     """
     wanted = {model.provider for model in policy.models.values()}
+    if missing := sorted(wanted - set(settings.providers) - {SIMULATED}):
+        name = missing[0]
+        models = [key for key, model in policy.models.items() if model.provider == name]
+        msg = (
+            f"the policy's model {models[0]} is called at the provider {name}, and no setting says "
+            f"where that is: set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
+        )
+        raise UserError(msg)
     if SIMULATED not in wanted or SIMULATED in settings.providers:
         yield settings.providers, ", ".join(sorted(wanted))
         return

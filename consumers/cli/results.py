@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.cli.common import AsJson, KafkaAddress, read_settings, run
+from consumers.cli.common import AsJson, KafkaAddress, plain, read_settings, run
 
 __all__ = ["results"]
 
@@ -25,6 +25,7 @@ def results(
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
         from schemas.codec import read_model
+        from schemas.errors import ContractError
         from schemas.result import Result
 
         settings = read_settings(kafka)
@@ -35,7 +36,12 @@ def results(
                 if as_json:
                     sys.stdout.write((record.value or b"").decode() + "\n")
                 else:
-                    info = read_model(Result, record.value)
+                    try:
+                        info = read_model(Result, record.value)
+                    except ContractError as error:
+                        place = f"{record.topic}-{record.partition}-{record.offset}"
+                        sys.stderr.write(f"tierline: {place} is no result: {error.detail}\n")
+                        continue
                     path, answer = "→".join(info.router.path), _short(info.router.output)
                     sys.stdout.write(
                         f"{info.id:<28} {info.router.task:<16} {path:<24} "
@@ -51,5 +57,6 @@ def results(
 
 
 def _short(output: dict[str, object]) -> str:
-    text = " ".join(str(value) for name, value in output.items() if name != "confidence")
+    said = " ".join(str(value) for name, value in output.items() if name != "confidence")
+    text = plain(said).replace("\n", " ")
     return text if len(text) <= 70 else text[:69] + "…"

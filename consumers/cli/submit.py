@@ -1,6 +1,8 @@
 """`tierline submit`: publish requests from a file, standard input or the command line."""
 
 import sys
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,9 @@ from consumers.cli.common import FAILED, KafkaAddress, UserError, console, read_
 
 if TYPE_CHECKING:
     from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import TopicReader
     from consumers.settings import Settings
+    from schemas.topics import Topics
 
 __all__ = ["key_of", "submit"]
 
@@ -35,20 +39,28 @@ def submit(
     async def main() -> int:
         from consumers import clock
         from consumers.runtime.clients import Clients
+        from consumers.runtime.reading import topic_reader
 
         settings = read_settings(kafka)
         lines = _lines(what, task, plan)
         clients = Clients(settings.kafka)
         began = clock.now()
-        ids = await _publish(lines, clients, settings)
-        console().print(f"{len(lines)} requests published", markup=False)
-        if not wait:
-            return 0
-        left = await _await_all(ids, clients, settings, timeout)
-        if left:
-            took = (clock.now() - began).total_seconds()
-            console().print(f"{len(left)} are still on their way after {took:.0f} s", markup=False)
-        return FAILED if left else 0
+        topics = settings.kafka.topics
+        ends = [topics.results, topics.dead_letters]
+        # From where these topics end before the first request is sent: older outcomes are not ours.
+        async with topic_reader(clients, ends, at_end=True) as outcomes:
+            ids = await _publish(lines, clients, settings)
+            console().print(f"{len(lines)} requests published", markup=False)
+            if not wait:
+                return 0
+            waited = await _await_all(ids, outcomes, topics, timeout)
+        took = (clock.now() - began).total_seconds()
+        counts = [f"{waited.results} results", f"{sum(waited.letters.values())} dead letters"]
+        counts += [f"{count} {reason}" for reason, count in waited.letters.most_common()]
+        if waited.left:
+            counts.append(f"{len(waited.left)} still on their way")
+        console().print(f"{', '.join(counts)} after {took:.1f} s", markup=False)
+        return FAILED if waited.left or waited.letters else 0
 
     run(main)
 
@@ -63,7 +75,11 @@ def _lines(what: str, task: str | None, plan: str | None) -> list[bytes]:
     path = Path(what)
     if _is_file(path):
         return [line for line in path.read_bytes().splitlines() if line.strip()]
-    if what.endswith((".jsonl", ".json", ".ndjson")):
+    if not what.strip():
+        msg = "there is nothing to send: a file, - or a prompt was expected"
+        raise UserError(msg)
+    looks_like_a_path = what.startswith(("/", "./", "../", "~")) and " " not in what
+    if looks_like_a_path or what.endswith((".jsonl", ".json", ".ndjson", ".txt")):
         msg = f"{what}: there is no such file"
         raise UserError(msg)
     fields = {"id": f"cli-{uuid.uuid4().hex[:12]}", "input": what, "task": task, "plan": plan}
@@ -96,34 +112,46 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
     return ids
 
 
+@dataclass(slots=True)
+class _Waited:
+    """What became of the requests that were waited for."""
+
+    left: set[str]
+    results: int = 0
+    #: Dead letters by reason.
+    letters: Counter[str] = field(default_factory=Counter)
+
+
 async def _await_all(
-    ids: set[str], clients: "Clients", settings: "Settings", limit: float
-) -> set[str]:
-    """Wait for the outcome of every id; those without one when the time is up."""
+    ids: set[str], outcomes: "TopicReader", topics: "Topics", limit: float
+) -> _Waited:
+    """Wait for the outcome of every id, at most `limit` seconds."""
     from rich.progress import Progress
 
-    from consumers.runtime.reading import topic_reader
     from schemas.codec import text_headers
 
-    topics, left = settings.kafka.topics, set(ids)
-    names = [topics.results, topics.dead_letters]
+    waited = _Waited(set(ids))
     with Progress(console=console(), transient=True) as bar:
-        done = bar.add_task("waiting for outcomes", total=len(left))
-        async with topic_reader(clients, names) as reader:
-            async for record in reader.follow(limit):
-                headers = text_headers(record.headers)
+        done = bar.add_task("waiting for outcomes", total=len(ids))
+        async for record in outcomes.follow(limit):
+            headers = text_headers(record.headers)
+            if record.topic == topics.results:
+                names = {_id(record.value or b"") or ""}
+            else:
+                place = (
+                    headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset")
+                )
+                names = {headers.get("tierline-request-id", ""), "-".join(map(str, place))}
+            if ended := waited.left & names:
+                waited.left -= ended
                 if record.topic == topics.results:
-                    left.discard(_id(record.value or b"") or "")
+                    waited.results += 1
                 else:
-                    where = (
-                        f"{headers.get('tierline-topic')}-{headers.get('tierline-partition')}-"
-                        f"{headers.get('tierline-offset')}"
-                    )
-                    left -= {headers.get("tierline-request-id", ""), where}
-                bar.update(done, completed=len(ids) - len(left))
-                if not left:
-                    break
-    return left
+                    waited.letters[headers.get("tierline-reason", "?")] += 1
+            bar.update(done, completed=len(ids) - len(waited.left))
+            if not waited.left:
+                break
+    return waited
 
 
 def key_of(line: bytes, number: int) -> bytes:

@@ -32,6 +32,7 @@ def try_request(
 
     async def main() -> int:
         from consumers.cli.journey import rows_of
+        from consumers.cli.policy import warn_of_unknown
         from consumers.cli.provided import provided
         from consumers.wiring import load_rules
         from schemas.intake import read_request_object
@@ -41,6 +42,7 @@ def try_request(
         given = {"input": text, "task": task, "plan": plan}
         fields = {name: value for name, value in given.items() if value is not None}
         request = read_request_object(fields, {}, fallback_id="try-1")
+        warn_of_unknown(rules.policy, task=task, plan=plan)
         async with provided(settings, rules.policy) as (providers, who):
             journey, answer = await _travel(request, rules, providers)
         if as_json:

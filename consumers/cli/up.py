@@ -1,7 +1,7 @@
 """`tierline up`: run the stages, with a broker of our own where none is named."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from consumers.cli.common import (
     data_home,
     read_settings,
     run,
+    running_address,
 )
 
 if TYPE_CHECKING:
@@ -122,8 +123,6 @@ async def kafka_at(
         yield settings
         return
 
-    import os
-
     from consumers.broker import local_broker
 
     if not out.is_terminal:
@@ -140,12 +139,27 @@ async def kafka_at(
             update={"kafka": settings.kafka.model_copy(update={"bootstrap": started.bootstrap})}
         )
         await _prepare(ready)
-        address_file().parent.mkdir(parents=True, exist_ok=True)
-        address_file().write_text(f"{os.getpid()} {started.bootstrap}\n")
-        yield ready
+        with _noted(started.bootstrap):
+            yield ready
     finally:
-        address_file().unlink(missing_ok=True)
         await broker.__aexit__(None, None, None)
+
+
+@contextmanager
+def _noted(address: str) -> "Iterator[None]":
+    """Let other commands find this broker, unless they find another's that still runs."""
+    import os
+
+    if running_address() is not None:
+        yield
+        return
+    address_file().parent.mkdir(parents=True, exist_ok=True)
+    address_file().write_text(f"{os.getpid()} {address}\n")
+    try:
+        yield
+    finally:
+        if running_address() == address:
+            address_file().unlink(missing_ok=True)
 
 
 async def _prepare(settings: "Settings") -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from schemas.topics import Topics
 from tests.kafka.flow import read_topics
@@ -100,8 +101,10 @@ def flowing(cli: _Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Cl
     try:
         file = tmp_path_factory.mktemp("requests") / "requests.jsonl"
         file.write_text("\n".join(_LINES) + "\n")
-        said = cli.run("submit", str(file), "--wait", "--timeout", "60")
+        said = cli.run("submit", str(file), "--wait", "--timeout", "60", code=1)
         assert "4 requests published" in said
+        assert "2 results, 2 dead letters, " in said
+        assert "1 approval_required" in said
         yield cli
     finally:
         process.terminate()
@@ -125,6 +128,11 @@ def test_a_prompt_and_standard_input_can_be_submitted(flowing: _Cli) -> None:
     line = '{"id": "cli-stdin", "task": "triage", "input": "The app crashes on export, 4.2"}\n'
     flowing.run("submit", "-", "--wait", stdin=line)
     assert flowing.json("explain", "cli-stdin")["done"]
+
+
+@pytest.mark.parametrize("what", ["", " ", "./missing.txt", "/tmp", "requests.jsonl"])
+def test_what_is_neither_a_file_nor_a_prompt_is_not_sent(flowing: _Cli, what: str) -> None:
+    assert flowing.refuse("submit", what)
 
 
 def test_a_journey_is_told_from_the_topics_alone(flowing: _Cli) -> None:
@@ -154,12 +162,17 @@ def test_dead_letters_are_listed_and_shown(flowing: _Cli) -> None:
 
 def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> None:
     before = read_topics(flowing.bootstrap, [flowing.topics.dead_letters])
-    said = flowing.run("dead-letters", "requeue", "cli-refund")
+    assert "waits for a person" in flowing.refuse("dead-letters", "requeue", "cli-refund")
+    said = flowing.run("dead-letters", "requeue", "cli-refund", "--force")
     assert "generation 2" in said
     after = read_topics(flowing.bootstrap, [flowing.topics.dead_letters], len(before) + 1)
     (again,) = (one for one in after if one.header("tierline-generation") == "2")
     assert again.header("tierline-reason") == "approval_required"
     assert again.value == _LINES[2].encode()
+    [older] = [one for one in before if one.header("tierline-request-id") == "cli-refund"]
+    place = f"{older.topic}-{older.partition}-{older.offset}"
+    said = flowing.refuse("dead-letters", "requeue", place, "--force")
+    assert "went through again already" in said
     shown = flowing.json("dead-letters", "show", "cli-refund")
     assert shown["generation"] == 2
     assert [attempt["attempt_no"] for attempt in shown["attempts"]] == [
@@ -206,3 +219,17 @@ def test_stages_run_apart_and_end_on_sigterm_and_ctrl_c(cli: _Cli) -> None:
     finally:
         route.kill()
         work.kill()
+
+
+def test_what_others_have_written_is_skipped_and_named(flowing: _Cli) -> None:
+    """A foreign record among the dead letters or the results stops no command."""
+    producer = Producer({"bootstrap.servers": flowing.bootstrap})
+    for topic in (flowing.topics.dead_letters, flowing.topics.results):
+        producer.produce(topic, b"not ours", partition=0)
+    producer.flush(20)
+
+    for words in (("dead-letters", "list"), ("results",)):
+        done = flowing._run(*words)
+        assert done.returncode == 0
+        assert "-0-" in done.stderr
+        assert "cli-" in done.stdout
