@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import Publisher, first_at, publisher, records_since
+from consumers.runtime.reading import Publisher, first_at, publisher, records_since, start_of
 from schemas.attempt import LedgerEntry
 from schemas.codec import Outgoing, read_model
 from schemas.errors import ContractError
@@ -87,10 +87,26 @@ class Ledger:
         while True:
             partition, line = await self._late.get()
             try:
-                while not await self.note(partition, line):  # noqa: ASYNC110  Kafka is away
+                while not await self._book_once(partition, line):  # noqa: ASYNC110  Kafka is away
                     await asyncio.sleep(1)
             finally:
                 self._late.task_done()
+
+    async def _book_once(self, partition: int, line: Outgoing) -> bool:
+        """Write a line unless its transaction was committed after all. False: try again."""
+        attempt = read_model(LedgerEntry, line.value).attempt
+        tp = TopicPartition(self._topic, partition)
+        try:
+            since = await start_of(self._clients, tp, attempt.started_at.timestamp())
+            async for record in records_since(self._clients, tp, since):
+                if attempt.attempt_id.encode() not in (record.value or b""):
+                    continue
+                booked = read_model(LedgerEntry, record.value).attempt
+                if (booked.started_at, booked.outcome) == (attempt.started_at, attempt.outcome):
+                    return True
+        except (KafkaError, TimeoutError, OSError):
+            return False
+        return await self.note(partition, line)
 
     async def _publish(self, partition: int, line: Outgoing) -> "asyncio.Future[object]":
         return await self._publisher.publish(

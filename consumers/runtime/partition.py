@@ -78,7 +78,6 @@ class Partition:
         #: True from a failed commit to the next good one: nothing new is started meanwhile.
         self._is_troubled = False
         self._fencings = Fencings()
-        self._may_have_committed = False
         #: When unfinished records were appended.
         self.appended = AppendTimes()
         #: Called after each commit with its records and its seconds, retries included.
@@ -188,7 +187,6 @@ class Partition:
                 await self._writer.commit(outgoing, completion)
                 break
             except Exception as error:
-                self._may_have_committed = not isinstance(error, ProducerFenced)
                 self._note(error)
                 failures += 1
                 if failures >= _MAX_FAILURES:
@@ -228,9 +226,6 @@ class Partition:
             doubt = after_doubt(found, doubtful=completion, before=self.committed)
             if doubt is not Doubt.LOST:
                 return doubt is Doubt.COMMITTED
-            if found is not None and self._may_have_committed:
-                # Finished by our commit or by the next owner's: booked once, in that transaction.
-                self._group = [one for one in self._group if not found.is_finished(one[0])]
             break
         what = "closed with a commit in doubt" if self._is_closing else "another process committed"
         msg = f"{self.source.topic}-{self.source.partition}: {what}"

@@ -11,7 +11,7 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from schemas.codec import Outgoing
 
-__all__ = ["Pool", "Rest"]
+__all__ = ["Pool", "Slot"]
 
 _BURST = 32
 
@@ -20,8 +20,21 @@ async def _at_once() -> None:
     pass
 
 
-#: Waits without holding a slot.
-Rest = Callable[[float], Awaitable[None]]
+class Slot:
+    """A record's place in the pool."""
+
+    def __init__(self, pool: "Pool", partition: Partition) -> None:
+        self._pool = pool
+        self._partition = partition
+
+    async def rest(self, seconds: float) -> None:
+        """Wait without holding the place."""
+        await self._pool.rest(seconds)
+
+    async def is_ours(self) -> bool:
+        """True while the partition is ours for certain; asked after every sleep that matters."""
+        await self._pool.steady()
+        return self._partition.is_open
 
 
 class Pool:
@@ -33,7 +46,7 @@ class Pool:
 
     def __init__(
         self,
-        handle: Callable[[Record, Rest], Awaitable[Sequence[Outgoing]]],
+        handle: Callable[[Record, Slot], Awaitable[Sequence[Outgoing]]],
         *,
         width: int,
         book: Callable[[TopicPartition, Sequence[Outgoing]], None],
@@ -106,12 +119,13 @@ class Pool:
             self._book(source, outgoing)
 
     async def _process(self, partition: Partition, record: Record) -> None:
-        outgoing = await self._handle(record, self._rest)
+        outgoing = await self._handle(record, Slot(self, partition))
         if not partition.finish([(record.offset, outgoing)]):
             self.late(partition.source, outgoing)
         failpoint("work.finished")
 
-    async def _rest(self, seconds: float) -> None:
+    async def rest(self, seconds: float) -> None:
+        """Wait without counting as one of the width."""
         self._resting += 1
         self.on_free()
         try:

@@ -14,7 +14,6 @@ import structlog
 from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
-from consumers.runtime.pool import Rest
 from consumers.runtime.records import Record
 from consumers.stages import letters
 from router.answering import attempt_of, ledger_lines, result_of
@@ -35,11 +34,24 @@ from schemas.request import Request
 from schemas.topics import Topics
 from schemas.verdict import Verdict
 
-__all__ = ["CallModels", "Job", "Worker"]
+__all__ = ["CallModels", "Job", "Slot", "Worker"]
 
 _log = structlog.get_logger(__name__)
 #: What fits into the topic with room for the headers.
 _LARGEST_VALUE = (4 << 20) - (64 << 10)
+_LOOK_AGAIN_SECONDS = 0.5
+#: Waits without holding a slot.
+Rest = Callable[[float], Awaitable[None]]
+
+
+class Slot(Protocol):
+    """A record's place among those that are worked on."""
+
+    async def rest(self, seconds: float) -> None:
+        """Wait without holding the place."""
+
+    async def is_ours(self) -> bool:
+        """True while the record's partition is ours for certain."""
 
 
 class CallModels(Protocol):
@@ -57,6 +69,10 @@ class CallModels(Protocol):
         """The reply, or why there is none."""
 
 
+async def _always() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Job:
     """One assignment on its way through the tier."""
@@ -72,6 +88,8 @@ class Job:
     #: The reply of the last attempt.
     reply: Reply | None = None
     retry_after: float | None = None
+    #: True while the assignment's partition is ours for certain.
+    is_ours: Callable[[], Awaitable[bool]] = _always
 
     @property
     def next_attempt(self) -> tuple[int, str]:
@@ -98,7 +116,7 @@ class Worker:
         """The stage's name, which is also its group's."""
         return f"work.{self.tier}"
 
-    async def handle(self, record: Record, rest: Rest) -> Sequence[Outgoing]:
+    async def handle(self, record: Record, slot: Slot) -> Sequence[Outgoing]:
         """Bring one assignment to its end in this tier: a result, an escalation or a dead letter.
 
         Beside it stands one ledger line per call.
@@ -106,7 +124,8 @@ class Worker:
         began, job = time.monotonic(), None
         try:
             job = self.open(record)
-            step = await self.run(job, rest)
+            job.is_ours = slot.is_ours
+            step = await self.run(job, slot.rest)
             return [*self._lines(job, job.attempts), self._outcome(job, step, record, began)]
         except asyncio.CancelledError:
             # The partition is lost and the last grace over; the call may have run all the same.
@@ -202,6 +221,10 @@ class Worker:
         if not await ledger.note(job.source[1], line):
             await rest(1)
             return False
+        # While the line was written the partition may have gone, and its next owner may have read
+        # the lines before this one: a call now could be the second. Who loses it is cancelled.
+        while not await job.is_ours():
+            await rest(_LOOK_AGAIN_SECONDS)
         failpoint("call.noted")
         return True
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from consumers.runtime.clients import Clients
-from consumers.runtime.pool import Pool, Rest
+from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.reading import publisher
 from consumers.runtime.records import Record
 from consumers.runtime.stage import Stage
@@ -54,7 +54,7 @@ async def runtime_once(settings: Settings) -> float:
     """Seconds from having the partition to the commit that covers its last record."""
     source, target = settings.kafka.topics.tier(Tier.LOW), settings.kafka.topics.results
 
-    async def handle(record: Record, _: Rest) -> Sequence[Outgoing]:
+    async def handle(record: Record, _: Slot) -> Sequence[Outgoing]:
         await asyncio.sleep(int(record.key or b"0") / 1000)
         return [Outgoing(target, record.key, record.value)]
 

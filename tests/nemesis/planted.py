@@ -53,12 +53,12 @@ BUGS = (
             (
                 "consumers/runtime/pool.py",
                 (
-                    "        outgoing = await self._handle(record, self._rest)\n"
+                    "        outgoing = await self._handle(record, Slot(self, partition))\n"
                     "        if not partition.finish([(record.offset, outgoing)]):\n"
                 ),
                 (
                     "        partition.finish([(record.offset, ())])\n"
-                    "        outgoing = await self._handle(record, self._rest)\n"
+                    "        outgoing = await self._handle(record, Slot(self, partition))\n"
                     "        if not partition.finish([(-1, outgoing)]):\n"
                 ),
             ),

@@ -44,6 +44,16 @@ class _Answers:
         return Reply(self.text, "stop", Usage(input_tokens=10, output_tokens=10), self.body)
 
 
+class _Restless:
+    """A place nobody waits in."""
+
+    async def rest(self, seconds: float) -> None:
+        raise AssertionError
+
+    async def is_ours(self) -> bool:
+        return True
+
+
 async def _work(
     text: str, *, request_id: str = "r-1", body: dict[str, Any] | None = None
 ) -> list[Outgoing]:
@@ -53,10 +63,8 @@ async def _work(
     answers = _Answers(text, body or {})
     worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, answers, TOPICS, lambda: NOON)
 
-    async def rest(seconds: float) -> None:
-        raise AssertionError
-
-    return list(await worker.handle(a_record(assigned.value, topic=assigned.topic), rest))
+    record = a_record(assigned.value, topic=assigned.topic)
+    return list(await worker.handle(record, _Restless()))
 
 
 async def test_the_longest_id_has_room_for_its_attempts() -> None:
