@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from consumers.cli.common import UserError, read_settings
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
-from consumers.runtime.topics import broker_version, check_topics
+from consumers.runtime.topics import brokers_in_words, check_topics
 from consumers.settings import Settings
 from consumers.wiring import load_rules
 from router.errors import RouterError
@@ -44,11 +44,11 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
     clients = Clients(settings.kafka)
     try:
         async with connected(clients):
-            version = await broker_version(clients)
+            brokers = await brokers_in_words(clients)
             problems = await check_topics(clients)
     except KafkaUnreachableError as error:
         return [*found, Finding("Kafka", ok=False, detail=str(error))]
-    found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {version}"))
+    found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
     if not problems:
         found.append(Finding("topics", ok=True, detail="all are there"))
     return [*found, *(Finding(one.topic, ok=False, detail=one.message) for one in problems)]

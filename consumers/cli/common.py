@@ -71,8 +71,10 @@ def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Set
     if address is None:
         if not needs_kafka:
             return settings
+        from consumers.runtime.reading import KafkaUnreachableError
+
         msg = "no Kafka is running: start one with `tierline up`, or name yours with --kafka"
-        raise UserError(msg)
+        raise KafkaUnreachableError(msg)
     return settings.model_copy(
         update={"kafka": settings.kafka.model_copy(update={"bootstrap": address})}
     )

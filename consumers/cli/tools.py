@@ -95,7 +95,7 @@ def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
 
 
 def simulate(
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 9100,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 9100,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
     latency_scale: Annotated[float, typer.Option(min=0, help="0 answers at once.")] = 1.0,

@@ -42,7 +42,9 @@ def up(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where a broker of our own keeps its data.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Its port; else a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Its port; else a free one.", min=1, max=65535)
+    ] = None,
     health_port: Annotated[
         int | None, typer.Option(help="Answer /live, /ready and /status here.", min=1, max=65535)
     ] = None,

@@ -14,7 +14,7 @@ from aiokafka.errors import (
 
 from consumers.runtime.clients import Clients
 
-__all__ = ["TopicProblem", "broker_version", "check_topics", "ensure_topics"]
+__all__ = ["TopicProblem", "brokers_in_words", "check_topics", "ensure_topics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _in_words(error: type[Exception]) -> str:
     return error.__name__.removesuffix("Error")
 
 
-async def broker_version(clients: Clients) -> str:
+async def brokers_in_words(clients: Clients) -> str:
     """How many brokers answer; the protocol does not tell their release."""
     admin = clients.admin()
     await admin.start()

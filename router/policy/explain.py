@@ -62,7 +62,10 @@ def explain_route(
     above = ladder(decided.tier, decided.task, request, policy)
     climb = f"may climb to {', then '.join(above)}" if above else "does not climb"
     plan = plan_of(request, policy)
+    person = "then a person decides"
+    if policy.tasks[decided.task].approval == "person":
+        person = "and every answer waits for a person to approve it"
     return (
         f"{decided.task} goes to {decided.tier} ({model}) by {decided.rule}: {decided.reason}. "
-        f"It {climb}, then a person decides; plan: {plan.says}. Signals: {facts}."
+        f"It {climb}, {person}; plan: {plan.says}. Signals: {facts}."
     )

@@ -43,7 +43,13 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     shown = {example.request.get("task") for example in policy.examples}
     for name in (task for task in policy.tasks if task not in shown):
         yield f"task {name} has no example"
+    yield from _lint_tasks(policy)
+
+
+def _lint_tasks(policy: Policy) -> Iterator[str]:
     for name, task in policy.tasks.items():
+        if task.backup and policy.tiers[task.tier].models[0] == task.backup:
+            yield f"task {name}: its backup {task.backup} is what {task.tier} calls first anyway"
         reaches_top = Tier.PREMIUM in (task.tier, *task.escalation)
         if task.risk == "risky" and task.approval == "none" and not reaches_top:
             yield f"task {name} is risky, yet nobody approves it and it never reaches premium"
