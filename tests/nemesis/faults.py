@@ -128,7 +128,8 @@ class Nemesis:
     async def end(self, member: Member) -> None:
         """End a process as an orchestrator does; it must end well."""
         code = await self.world.end(member)
-        if code != 0:
+        # -15: it was still starting, and had nothing to end in good order.
+        if code not in (0, -15):
             self.problems.append(f"{member.log.name}: ended with {code} after SIGTERM")
 
     def _cut(self) -> None:
