@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
 from consumers.runtime.records import Record, appended_at
 from consumers.stages import letters
-from consumers.stages.repeats import Repeats
 from router.escalation import climb
 from router.policy.table import Policy
 from router.repeats import Repeat
@@ -29,11 +29,18 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["Router"]
+__all__ = ["JudgeRepeats", "Router"]
 
 STAGE = "route"
 
 _log = structlog.get_logger(__name__)
+
+
+class JudgeRepeats(Protocol):
+    """Remembers the ids of the intake partitions."""
+
+    def judge(self, record: Record, request: Request) -> Repeat:
+        """Whether a readable record repeats an earlier one of its partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Router:
     topics: Topics
     clock: Callable[[], datetime]
     #: None where nothing is remembered: then every record is a request of its own.
-    repeats: Repeats | None = None
+    repeats: JudgeRepeats | None = None
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter, whatever the record holds.
