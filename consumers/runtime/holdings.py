@@ -109,19 +109,19 @@ class Holdings:
                 tasks.create_task(self._release(tp))
 
     async def _own(self, tp: TopicPartition) -> None:
-        """Make a partition ours, however long Kafka takes, while the group says that it is."""
-        has_failed = False
+        """Make a partition ours, however long Kafka takes, while the group says that it is.
+
+        It does not ask the group by a heartbeat: while the library hands partitions out it looks
+        for no coordinator, and would never hear of one that is back.
+        """
         async with self._taking[tp]:
             while tp in self._consumer.assignment() and not self.is_draining:
-                if has_failed and not await is_member(self._consumer):
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    continue
                 try:
                     await self._take(tp)
                     break
                 except (RuntimeError, TimeoutError, OSError) as error:  # Kafka is away
                     _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
-                    has_failed = True
+                    await asyncio.sleep(_RETRY_SECONDS)
 
     async def _is_ours(self, tp: TopicPartition) -> bool:
         return tp in self._consumer.assignment() and await is_member(self._consumer)
