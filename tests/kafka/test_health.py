@@ -286,7 +286,8 @@ async def test_slow_calls_are_no_standstill(settings: Settings) -> None:
     patience = timedelta(seconds=1.3)
     slow = settings.model_copy(update={"health": HealthSettings(patience=patience)})
     async with flow(slow, faults={"http_429": 1.0}) as running:
-        await running.publish(request("slow-1"))
+        # The classify step asks two models twice, each time after a second, then the task's do.
+        await running.publish(request("slow-1", task=None))
         await running.terminal(1)
         times = [line.received for line in running.bill.lines]
     assert times[-1] - times[0] > patience.total_seconds() * 1.5
