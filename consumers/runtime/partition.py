@@ -22,9 +22,12 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
 _MAX_FAILURES = 6
-#: Seconds from the beginning of one commit to the next, at least. A transaction costs five round
-#: trips however few records it holds: without a pace, a machine at half load is full of them.
-_PACE = 0.015
+#: Seconds from the end of one commit to the next, at least; longer after a commit that took longer.
+#: A transaction costs five round trips however few records it holds: without a rest, a machine at
+#: half load is full of them. Kafka writes the markers of the last one meanwhile.
+_LEAST_REST = 0.01
+#: So many records go at once.
+_LARGE_GROUP = 128
 
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
 
@@ -71,6 +74,7 @@ class Partition:
         #: What the commit under way takes with it.
         self._group: list[Finished] = []
         self._wake = asyncio.Event()
+        self._is_large = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._committing: Completion | None = None
@@ -137,6 +141,8 @@ class Partition:
         self._finished.extend(finished)
         self._idle.clear()
         self._wake.set()
+        if len(self._finished) >= _LARGE_GROUP:
+            self._is_large.set()
         return True
 
     def unrecorded(self) -> list[Outgoing]:
@@ -145,25 +151,34 @@ class Partition:
 
     async def run_commits(self) -> None:
         """Commit what finishes until the partition is closed. Raises PartitionLostError."""
-        began = 0.0
+        ended = took = 0.0
         while not (self._is_closing and not self._finished):
             await self._wake.wait()
             self._wake.clear()
             if not self._finished:
                 continue
-            if (early := began + _PACE - time.monotonic()) > 0:
-                await asyncio.sleep(early)
+            await self._gather_until(ended + max(took, _LEAST_REST))
             began = time.monotonic()
 
             self._group, self._finished = self._finished, []
+            self._is_large.clear()
             self.tracker.settle(offset for offset, _ in self._group)
             outgoing = [record for _, led_to in self._group for record in led_to]
             await self._commit(outgoing, self.tracker.completion())
             committed, self._group = len(self._group), []
-            self._note_commit(committed, time.monotonic() - began)
+            ended = time.monotonic()
+            took = ended - began
+            self._note_commit(committed, took)
             if not self._finished:
                 self._idle.set()
             self._on_progress()
+
+    async def _gather_until(self, when: float) -> None:
+        if (early := when - time.monotonic()) <= 0 or len(self._finished) >= _LARGE_GROUP:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(early):
+                await self._is_large.wait()
 
     async def flush(self, limit: float) -> bool:
         """Wait until everything finished is committed. False when the limit came first."""
