@@ -14,7 +14,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from consumers.providers.settings import ProviderSettings
 from schemas.topics import Topics
 
-__all__ = ["HealthSettings", "KafkaSettings", "RepeatSettings", "Settings", "WorkerSettings"]
+__all__ = [
+    "HealthSettings",
+    "KafkaSettings",
+    "RepeatSettings",
+    "Settings",
+    "TelemetrySettings",
+    "WorkerSettings",
+]
 
 
 class _Slice(BaseModel):
@@ -83,6 +90,18 @@ class HealthSettings(_Slice):
     patience: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
 
 
+class TelemetrySettings(_Slice):
+    """How traces hang together. Where they go, the standard `OTEL_*` variables say."""
+
+    #: Whether a record's context is the parent of its processing and linked from it, or only
+    #: linked: then every hop is a trace of its own.
+    parent_mode: Literal["parent", "link"] = "parent"
+    #: Whether a producer decides which of its requests are traced; else we do, by trace id.
+    trust_producer_sampling: bool = False
+    #: Members of a producer's baggage that travel on; the others are dropped at intake.
+    baggage: frozenset[str] = frozenset()
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know about where it runs."""
 
@@ -94,6 +113,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     health: HealthSettings = HealthSettings()
     repeats: RepeatSettings = RepeatSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     #: The routing policy; None: `deploy/policy/routing.yaml` here or as shipped.
     policy: Path | None = None
     #: The prompt contracts; None: `deploy/prompts` here or as shipped.

@@ -20,6 +20,7 @@ from consumers.settings import Settings
 from consumers.stages.repeats import Repeats
 from consumers.stages.route import Router
 from consumers.stages.work import CallModels, Worker
+from consumers.telemetry.setup import Telemetry
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from router.prompts import Prompts
@@ -71,6 +72,7 @@ async def running_stages(
     route: bool = True,
     tiers: Collection[Tier] = tuple(Tier),
     on_stuck: Callable[[], None] = lambda: None,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[Sequence[Stage]]:
     """Run stages in this process until the context closes, then drain them.
 
@@ -82,7 +84,8 @@ async def running_stages(
     stop = asyncio.Event()
     stages: list[Stage] = []
     patience = settings.health.patience or default_patience(rules.policy.limits.call_timeout)
-    health = Health(patience, on_stuck=on_stuck)
+    seen = telemetry or Telemetry()
+    health = Health(patience, on_stuck=on_stuck, telemetry=seen)
     async with contextlib.AsyncExitStack() as stack:
         if settings.health.port is not None:
             server = serving(health, settings.health.host, settings.health.port)
@@ -90,13 +93,13 @@ async def running_stages(
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
             repeats = Repeats(clients, settings.repeats)
-            router = Router(rules.policy, topics, clock.now, repeats)
+            router = Router(rules.policy, topics, clock.now, repeats, seen.observer)
             stages.append(
                 Stage(
                     "route",
                     (topics.intake, topics.escalations),
                     clients,
-                    Inline(router.decide),
+                    Inline(router.decide, seen.tracing, settings.kafka.prefix + "route"),
                     lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
                     prepare=repeats.prepare,
                 )
@@ -106,14 +109,20 @@ async def running_stages(
         if served:
             caller = await stack.enter_async_context(Providers(providers))
             ledger = await stack.enter_async_context(Ledger(clients).open())
+            addresses = {name: one.address for name, one in providers.items()}
+            observer = seen.calling(addresses)
             for tier in served:
                 calls = _CountedCalls(caller)
-                worker = Worker(tier, rules.policy, rules.prompts, calls, topics, clock.now, ledger)
+                worker = Worker(
+                    tier, rules.policy, rules.prompts, calls, topics, clock.now, ledger, observer
+                )
                 pool = Pool(
                     worker.handle,
                     width=settings.worker.width,
                     book=ledger.book,
                     last_grace=settings.worker.revoke_grace.total_seconds(),
+                    group=settings.kafka.prefix + worker.stage,
+                    telemetry=seen,
                 )
                 await stack.enter_async_context(pool.open())
                 stages.append(_work_stage(worker, pool, clients, settings, ledger))

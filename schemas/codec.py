@@ -15,6 +15,7 @@ from schemas.reasons import Reason
 __all__ = [
     "CONTENT_TYPE",
     "RAW_KEYS",
+    "TRACE_HEADERS",
     "Headers",
     "Outgoing",
     "close_envelope",
@@ -33,7 +34,8 @@ Headers = Sequence[tuple[str, bytes]]
 CONTENT_TYPE = "content-type"
 #: Prefixes of the headers that stages set; an incoming one is replaced, never repeated.
 RAW_KEYS = ("tierline-", "__connect.errors.", "kafka_dlt-")
-_TRACE = ("traceparent", "tracestate")
+#: The trace context of a hop, which is set anew for every record that follows.
+TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _ATTEMPTS_BYTES = 64 * 1024
 #: Stands where a record brings no id. No request can have it: ids hold no blanks.
 _NO_ID = "no id"
@@ -62,17 +64,17 @@ def text_headers(headers: Headers) -> dict[str, str]:
     return readable
 
 
-def passed_on(headers: Headers) -> list[tuple[str, bytes]]:
-    """The producer's headers as the next hop carries them: all but ours, one trace context."""
-    kept: list[tuple[str, bytes]] = []
-    seen: set[str] = set()
-    for name, value in headers:
-        lower = name.lower()
-        if lower.startswith(RAW_KEYS) or (lower in _TRACE and lower in seen):
-            continue
-        seen.add(lower)
-        kept.append((name, value))
-    return kept
+def passed_on(headers: Headers, *, has_trace: bool = False) -> list[tuple[str, bytes]]:
+    """The producer's headers as the next hop carries them: all but ours, and the trace context.
+
+    That is set anew for each record; `has_trace` keeps it for whoever does that later.
+    """
+    return [
+        (name, value)
+        for name, value in headers
+        if not (lower := name.lower()).startswith(RAW_KEYS)
+        and (has_trace or lower not in TRACE_HEADERS)
+    ]
 
 
 def dump(fields: Mapping[str, Any]) -> bytes:

@@ -128,6 +128,7 @@ def requeue(
         from consumers import clock
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import publisher
+        from consumers.telemetry.setup import open_telemetry
         from consumers.wiring import load_rules
         from router.requeue import requeued
         from schemas.codec import dump_envelope, passed_on
@@ -147,11 +148,10 @@ def requeue(
         escalation = requeued(letter, policy, clock.now() + left)
         value = dump_envelope(escalation, record.value or b"")
         topic = settings.kafka.topics.escalations
-        async with publisher(Clients(settings.kafka)) as out:
-            acknowledged = await out.publish(
-                topic, value, key=record.key, headers=passed_on(record.headers)
-            )
-            await acknowledged
+        headers = passed_on(record.headers, has_trace=True)
+        with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
+            async with publisher(Clients(settings.kafka), telemetry.tracing) as out:
+                _ = await (await out.publish(topic, value, key=record.key, headers=headers))
         console().print(f"{escalation.id} is on its way, generation {escalation.generation}")
         return 0
 

@@ -1,5 +1,6 @@
 """`tierline demo`: the main job on a real Kafka, in front of your eyes."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -105,6 +106,7 @@ def demo(
         from consumers.cli.up import kafka_at
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import publisher, topic_reader
+        from consumers.telemetry.setup import open_telemetry
         from consumers.wiring import load_rules, running_stages
 
         began = time.monotonic()
@@ -125,11 +127,12 @@ def demo(
             topics, clients = settings.kafka.topics, Clients(settings.kafka)
             out.print(f"Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)
             watched = [topics.attempts, topics.escalations, topics.results, topics.dead_letters]
-            async with (
-                topic_reader(clients, watched, at_end=True) as reader,
-                running_stages(settings, rules, providers),
-                publisher(clients) as intake,
-            ):
+            async with contextlib.AsyncExitStack() as stack:
+                telemetry = stack.enter_context(open_telemetry(settings.telemetry, topics))
+                enter = stack.enter_async_context
+                reader = await enter(topic_reader(clients, watched, at_end=True))
+                await enter(running_stages(settings, rules, providers, telemetry=telemetry))
+                intake = await enter(publisher(clients, telemetry.tracing))
                 from consumers.cli.submit import key_of
 
                 started = time.monotonic()

@@ -3,6 +3,10 @@
 import logging
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
 
 __all__ = ["configure_logs"]
 
@@ -26,29 +30,53 @@ class _RateLimit(logging.Filter):
         return True
 
 
+def _with_trace(_: object, __: str, event: "EventDict") -> "EventDict":
+    """Say which request and which span a line is about, where one is being processed."""
+    from consumers.telemetry import names
+    from consumers.telemetry.hops import current_hop
+
+    hop = current_hop()
+    if hop is None:
+        return event
+    event.setdefault("trace_id", hop.context.trace_id)
+    event.setdefault("span_id", hop.context.span_id)
+    if (request_id := hop.where.get(names.CONVERSATION)) is not None:
+        event.setdefault("request_id", request_id)
+    return event
+
+
 def configure_logs(*, is_debug: bool) -> None:
     """Set logging up for this process."""
     import structlog
 
-    is_terminal = sys.stderr.isatty()
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_RateLimit())
+    renderer = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _with_trace,
+        structlog.processors.format_exc_info,
+    ]
+    # What libraries log takes the same form; tracebacks of theirs may quote what was sent.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_RateLimit())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     # The client library names keys and values at lower levels, and reports as errors what it then
     # mends by itself; what it cannot mend reaches our own log.
     logging.getLogger("aiokafka").setLevel(logging.ERROR if is_debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    renderer = (
-        structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if is_debug else logging.INFO
         ),

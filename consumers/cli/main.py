@@ -75,6 +75,7 @@ def _report(error: BaseException) -> int:
         "PromptError",
         "ProviderSettingsError",
         "StageError",
+        "TelemetryError",
         "UserError",
     }
     if name in meant_for_people or isinstance(error, UserError):

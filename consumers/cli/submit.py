@@ -1,5 +1,6 @@
 """`tierline submit`: publish requests from a file, standard input or the command line."""
 
+import contextlib
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -98,9 +99,12 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
     from rich.progress import track
 
     from consumers.runtime.reading import publisher
+    from consumers.telemetry.setup import open_telemetry
 
     intake, ids = settings.kafka.topics.intake, set()
-    async with publisher(clients) as out:
+    async with contextlib.AsyncExitStack() as stack:
+        telemetry = stack.enter_context(open_telemetry(settings.telemetry, settings.kafka.topics))
+        out = await stack.enter_async_context(publisher(clients, telemetry.tracing))
         queued = []
         for number, line in enumerate(
             track(lines, "publishing", console=console(), transient=True)

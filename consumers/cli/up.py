@@ -20,6 +20,8 @@ from consumers.cli.common import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from rich.console import Console
 
     from consumers.settings import Settings
@@ -28,6 +30,9 @@ __all__ = ["kafka_at", "up"]
 
 #: Seconds for all that a drain does beside waiting for calls.
 _EXIT_GRACE = 20.0
+#: Seconds for which a Kafka that is away is waited for, and one that does not know its topics.
+_WAIT_FOR_KAFKA, _WAIT_FOR_TOPICS = 300.0, 15.0
+_TRY_AGAIN_SECONDS = 2.0
 
 
 def up(
@@ -66,6 +71,7 @@ def up(
         import signal
 
         from consumers.cli.provided import provided
+        from consumers.telemetry.setup import open_telemetry
         from consumers.wiring import load_rules, running_stages
 
         out = console()
@@ -81,25 +87,29 @@ def up(
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, stop.set)
-        async with (
-            kafka_at(
-                settings, out, data_dir=data_dir or data_home() / "kafka", port=port
-            ) as settings,
-            provided(settings, rules.policy) as (providers, who),
-            running_stages(
-                settings,
-                rules,
-                providers,
-                route=only != "work",
-                tiers=tiers,
-                on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
-            ) as stages,
-        ):
-            names = ", ".join(stage.name for stage in stages)
-            out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)
-            out.print("Ctrl-C drains and stops.", markup=False)
-            await stop.wait()
-            out.print("draining", markup=False)
+        with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
+            async with (
+                kafka_at(
+                    settings, out, stop=stop, data_dir=data_dir or data_home() / "kafka", port=port
+                ) as settings,
+                provided(settings, rules.policy) as (providers, who),
+                running_stages(
+                    settings,
+                    rules,
+                    providers,
+                    route=only != "work",
+                    tiers=tiers,
+                    telemetry=telemetry,
+                    on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
+                ) as stages,
+            ):
+                names = ", ".join(stage.name for stage in stages)
+                out.print(
+                    f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}", markup=False
+                )
+                out.print("Ctrl-C drains and stops.", markup=False)
+                await stop.wait()
+                out.print("draining", markup=False)
         return 0
 
     run(main)
@@ -117,11 +127,19 @@ def _exit_in_any_case(drain_for: float) -> None:
 
 @asynccontextmanager
 async def kafka_at(
-    settings: "Settings", out: "Console", *, data_dir: Path | None, port: int | None = None
+    settings: "Settings",
+    out: "Console",
+    *,
+    data_dir: Path | None,
+    port: int | None = None,
+    stop: "asyncio.Event | None" = None,
 ) -> "AsyncIterator[Settings]":
-    """Settings with a Kafka that answers and has every topic; started here when none is named."""
+    """Settings with a Kafka that answers and has every topic; started here when none is named.
+
+    With `stop` a Kafka that is away is waited for, until then.
+    """
     if settings.kafka.bootstrap is not None:
-        await _prepare(settings)
+        await (_prepare(settings) if stop is None else _await_kafka(settings, out, stop))
         yield settings
         return
 
@@ -162,6 +180,29 @@ def _noted(address: str) -> "Iterator[None]":
     finally:
         if running_address() == address:
             address_file().unlink(missing_ok=True)
+
+
+async def _await_kafka(settings: "Settings", out: "Console", stop: "asyncio.Event") -> None:
+    """Wait for a Kafka that is away, or that does not know its topics yet."""
+    import asyncio
+    import contextlib
+    import time
+
+    from consumers.runtime.reading import KafkaUnreachableError
+
+    began = time.monotonic()
+    while True:
+        try:
+            return await _prepare(settings)
+        except (KafkaUnreachableError, UserError) as error:
+            waited = time.monotonic() - began
+            limit = _WAIT_FOR_TOPICS if isinstance(error, UserError) else _WAIT_FOR_KAFKA
+            if stop.is_set() or waited > limit:
+                raise
+            out.print(f"{error}. Waiting for it; Ctrl-C stops.", markup=False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TRY_AGAIN_SECONDS):
+                await stop.wait()
 
 
 async def _prepare(settings: "Settings") -> None:

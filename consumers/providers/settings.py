@@ -76,6 +76,12 @@ class ProviderSettings(BaseModel):
         """The host that is called, in lower case."""
         return (urlsplit(self.base_url).hostname or "").rstrip(".")
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.base_url)
+        return self.host, parts.port or (443 if parts.scheme == "https" else 80)
+
     def api_key(self, provider: str) -> SecretStr | None:
         """The key, read now. Raises ProviderSettingsError when it is not where it should be."""
         if self.api_key_env:

@@ -1,42 +1,14 @@
-"""What a process can say about its partitions in numbers, and the names these have as metrics.
+"""What a process can say about its partitions in numbers, and these numbers as metrics."""
 
-The names and units live here and nowhere else. Nothing is exported from here: the instruments are
-those of the OpenTelemetry API, which do nothing until a process sets up a provider.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-__all__ = [
-    "COMMITTED_OFFSET",
-    "COMMIT_DURATION",
-    "IN_FLIGHT",
-    "LAG",
-    "OLDEST_AGE",
-    "UNFINISHED",
-    "Instruments",
-    "PartitionFigures",
-]
+from consumers.telemetry import names
+from consumers.telemetry.tally import Tally
 
-#: Records whose outcome is not committed, fetched or not; holes between offsets count too.
-LAG = "tierline.consumer.lag"
-#: Seconds since the broker appended the oldest record that is fetched and not committed.
-OLDEST_AGE = "tierline.consumer.oldest_age"
-#: Records being processed.
-IN_FLIGHT = "tierline.consumer.in_flight"
-#: Records fetched and not committed.
-UNFINISHED = "tierline.consumer.unfinished"
-#: The low watermark: every record below it is committed.
-COMMITTED_OFFSET = "tierline.consumer.committed_offset"
-#: From the beginning of a group commit to its end, with all that went wrong on the way.
-COMMIT_DURATION = "tierline.commit.duration"
-
-_STAGE = "tierline.stage"
-_TOPIC = "messaging.destination.name"
-_PARTITION = "messaging.destination.partition.id"
-_COMMIT_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+__all__ = ["Instruments", "PartitionFigures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +36,27 @@ class Instruments:
     Exporters ask from threads of their own, so `latest` returns what does not change any more.
     """
 
-    def __init__(self, meter: Meter, latest: Callable[[], Sequence[PartitionFigures]]) -> None:
-        self._latest = latest
-        self._commits = meter.create_histogram(
-            COMMIT_DURATION,
-            unit="s",
-            description="Duration of a group commit",
-            explicit_bucket_boundaries_advisory=_COMMIT_BUCKETS,
-        )
-        gauges: Sequence[tuple[str, str, str, Callable[[PartitionFigures], float | None]]] = (
-            (LAG, "{record}", "Records not committed yet", lambda one: one.lag),
-            (OLDEST_AGE, "s", "Age of the oldest record in hand", lambda o: o.oldest_age_seconds),
-            (IN_FLIGHT, "{record}", "Records being processed", lambda one: one.in_flight),
-            (UNFINISHED, "{record}", "Records fetched, not committed", lambda one: one.unfinished),
-            (COMMITTED_OFFSET, "{offset}", "Low watermark", lambda one: one.committed_offset),
-        )
-        for name, unit, description, value in gauges:
+    def __init__(
+        self, meter: Meter, tally: Tally, latest: Callable[[], Sequence[PartitionFigures]]
+    ) -> None:
+        self._latest, self._tally = latest, tally
+        gauges: Mapping[str, Callable[[PartitionFigures], float | None]] = {
+            names.LAG: lambda one: one.lag,
+            names.OLDEST_AGE: lambda one: one.oldest_age_seconds,
+            names.IN_FLIGHT: lambda one: one.in_flight,
+            names.UNFINISHED: lambda one: one.unfinished,
+            names.COMMITTED_OFFSET: lambda one: one.committed_offset,
+        }
+        for name, value in gauges.items():
+            metric = names.METRICS[name]
             meter.create_observable_gauge(
-                name, callbacks=[self._observing(value)], unit=unit, description=description
+                name, [self._observing(value)], unit=metric.unit, description=metric.question
             )
 
     def committed(self, stage: str, topic: str, seconds: float) -> None:
-        """Count one group commit."""
-        self._commits.record(seconds, {_STAGE: stage, _TOPIC: topic})
+        """Note one group commit."""
+        by = {names.STAGE: stage, names.DESTINATION: topic}
+        self._tally.record(names.COMMIT_DURATION, seconds, by)
 
     def _observing(
         self, value: Callable[[PartitionFigures], float | None]
@@ -94,7 +64,11 @@ class Instruments:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             for one in self._latest():
                 if (found := value(one)) is not None:
-                    where = {_STAGE: one.stage, _TOPIC: one.topic, _PARTITION: str(one.partition)}
+                    where = {
+                        names.STAGE: one.stage,
+                        names.DESTINATION: one.topic,
+                        names.PARTITION: str(one.partition),
+                    }
                     yield Observation(found, where)
 
         return observe

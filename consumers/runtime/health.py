@@ -11,13 +11,13 @@ import structlog
 from aiohttp import web
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from opentelemetry.metrics import Meter, get_meter
 
 from consumers import clock
 from consumers.runtime.figures import Instruments, PartitionFigures
 from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
+from consumers.telemetry.setup import Telemetry
 
 __all__ = ["Health", "serving"]
 
@@ -117,7 +117,7 @@ class Health:
         patience: timedelta,
         *,
         on_stuck: Callable[[], None] = lambda: None,
-        meter: Meter | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         #: Set when the process has been told to stop.
         self.is_draining = False
@@ -126,7 +126,8 @@ class Health:
         self._watched: list[_Watched] = []
         self._looked_at: float | None = None
         self._latest: Sequence[PartitionFigures] = ()
-        self._instruments = Instruments(meter or get_meter("tierline"), lambda: self._latest)
+        seen = telemetry or Telemetry()
+        self._instruments = Instruments(seen.meter, seen.tally, lambda: self._latest)
 
     def watch(self, stage: Stage, moves: Callable[[], int] = lambda: 0) -> None:
         """Watch one stage more; `moves` grows with whatever moves in it beside commits."""

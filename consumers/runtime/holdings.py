@@ -188,6 +188,7 @@ class Holdings:
             self._on_failure(error)
         finally:
             self._work.late(partition.source, partition.unrecorded())
+            partition.lose_traces()
 
     async def _release(self, tp: TopicPartition) -> None:
         partition = self._held.pop(tp, None)

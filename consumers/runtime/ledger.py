@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import Publisher, first_at, publisher, records_since, start_of
+from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry
 from schemas.codec import Outgoing, read_model
 from schemas.errors import ContractError
@@ -53,6 +54,8 @@ class Ledger:
 
     async def note(self, partition: int, line: Outgoing) -> bool:
         """Write that a call starts. False when Kafka did not take it: then it must not start."""
+        if (hop := current_hop()) is not None:
+            [line] = hop.stamp([line], partition)
         try:
             await (await self._publish(partition, line))
         except (KafkaError, TimeoutError, OSError) as error:

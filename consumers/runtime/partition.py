@@ -14,6 +14,7 @@ from consumers.runtime.failpoints import failpoint
 from consumers.runtime.offsets import Completion, OffsetTracker
 from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
 from consumers.runtime.writer import PartitionWriter
+from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
 
 __all__ = ["CommitError", "Finished", "Partition", "PartitionLostError"]
@@ -84,6 +85,8 @@ class Partition:
         self._fencings = Fencings()
         #: When unfinished records were appended.
         self.appended = AppendTimes()
+        #: Traced records by offset, until their outcome is committed.
+        self.traced: dict[int, Hop] = {}
         #: Called after each commit with its records and its seconds, retries included.
         self.on_commit: Callable[[int, float], None] = lambda *_: None
         self.last_commit_seconds: float | None = None
@@ -145,6 +148,11 @@ class Partition:
             self._is_large.set()
         return True
 
+    def lose_traces(self) -> None:
+        """End the traces of what no commit took with it, once the commits have ended."""
+        while self.traced:
+            self.traced.popitem()[1].lost()
+
     def unrecorded(self) -> list[Outgoing]:
         """What finished records led to and no commit took with it, once the commits have ended."""
         return [record for _, led_to in (*self._group, *self._finished) for record in led_to]
@@ -165,6 +173,10 @@ class Partition:
             self.tracker.settle(offset for offset, _ in self._group)
             outgoing = [record for _, led_to in self._group for record in led_to]
             await self._commit(outgoing, self.tracker.completion())
+            if self.traced:
+                for offset, _ in self._group:
+                    if (hop := self.traced.pop(offset, None)) is not None:
+                        hop.settled()
             committed, self._group = len(self._group), []
             ended = time.monotonic()
             took = ended - began

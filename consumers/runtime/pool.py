@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiokafka import TopicPartition
@@ -9,6 +10,9 @@ from aiokafka import TopicPartition
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
+from consumers.telemetry import names
+from consumers.telemetry.hops import set_current
+from consumers.telemetry.setup import Telemetry
 from schemas.codec import Outgoing
 
 __all__ = ["Pool", "Slot"]
@@ -51,6 +55,8 @@ class Pool:
         width: int,
         book: Callable[[TopicPartition, Sequence[Outgoing]], None],
         last_grace: float,
+        group: str = "",
+        telemetry: Telemetry | None = None,
     ) -> None:
         #: Told when a slot becomes free.
         self.on_free: Callable[[], None] = lambda: None
@@ -59,6 +65,8 @@ class Pool:
         self._handle = handle
         self._book = book
         self._last_grace = last_grace
+        self._group = group
+        self._telemetry = telemetry or Telemetry()
         self._width = width
         self._running: dict[TopicPartition, set[asyncio.Task[None]]] = {}
         self._count = 0
@@ -119,10 +127,23 @@ class Pool:
             self._book(source, outgoing)
 
     async def _process(self, partition: Partition, record: Record) -> None:
-        outgoing = await self._handle(record, Slot(self, partition))
+        began, hop = time.monotonic(), self._telemetry.tracing.receive(record, self._group)
+        set_current(hop)
+        try:
+            made = await self._handle(record, Slot(self, partition))
+        except BaseException:
+            hop.lost()
+            raise
+        outgoing = hop.stamp(made, record.partition)
         if not partition.finish([(record.offset, outgoing)]):
             self.late(partition.source, outgoing)
+            hop.lost()
+        elif hop.is_recording:
+            partition.traced[record.offset] = hop
         failpoint("work.finished")
+        if (tally := self._telemetry.tally).is_recording:
+            by = {names.GROUP: self._group, names.DESTINATION: record.topic}
+            tally.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
 
     async def rest(self, seconds: float) -> None:
         """Wait without counting as one of the width."""

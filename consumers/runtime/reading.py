@@ -11,6 +11,9 @@ from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import Record
+from consumers.telemetry.context import with_context
+from consumers.telemetry.hops import Hop
+from consumers.telemetry.tracing import Tracing
 from schemas.codec import Headers
 
 __all__ = [
@@ -54,8 +57,9 @@ async def connected(clients: Clients) -> AsyncIterator[None]:
 class Publisher:
     """Writes records from outside the flow."""
 
-    def __init__(self, producer: object) -> None:
+    def __init__(self, producer: object, tracing: Tracing | None = None) -> None:
         self._producer = producer
+        self._tracing = tracing
 
     async def publish(
         self,
@@ -67,15 +71,20 @@ class Publisher:
         partition: int | None = None,
     ) -> "asyncio.Future[object]":
         """Queue a record. The future is done once the broker has acknowledged it, or has failed."""
+        hop = self._tracing.start(topic, headers) if self._tracing is not None else None
+        if hop is not None:
+            headers = with_context(headers, hop.context)
         queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]
             topic, value, key=key, headers=list(headers), partition=partition
         )
+        if hop is not None:
+            queued.add_done_callback(lambda done: _end(hop, done))
         return queued
 
 
 @contextlib.asynccontextmanager
-async def publisher(clients: Clients) -> AsyncIterator[Publisher]:
-    """A producer for as long as the context is open."""
+async def publisher(clients: Clients, tracing: Tracing | None = None) -> AsyncIterator[Publisher]:
+    """A producer for as long as the context is open; with `tracing` its records are traced."""
     producer = clients.producer()
     async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
         try:
@@ -84,12 +93,19 @@ async def publisher(clients: Clients) -> AsyncIterator[Publisher]:
             await producer.stop()
             raise
     try:
-        yield Publisher(producer)
+        yield Publisher(producer, tracing)
     finally:
         # Without Kafka it would wait for ever to send what it holds; who needs to know awaits it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_LIMIT):
                 await producer.stop()
+
+
+def _end(hop: Hop, done: "asyncio.Future[object]") -> None:
+    if done.cancelled() or done.exception() is not None:
+        hop.lost()
+    else:
+        hop.settled()
 
 
 class TopicReader:

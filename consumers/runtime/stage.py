@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, KafkaError
 
 from consumers.runtime.clients import Clients, is_member
 from consumers.runtime.failpoints import failpoint
@@ -21,6 +21,8 @@ from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
+from consumers.telemetry.hops import set_current
+from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
 
 __all__ = ["Executor", "Inline", "Stage", "StageError"]
@@ -29,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
 _STOP_LIMIT = 5.0
+_JOIN_AGAIN_SECONDS = 1.0
 #: An exception at one position that comes back so often is the record's own.
 _UNREADABLE_AFTER = 3
 
@@ -61,12 +64,24 @@ class Inline:
     free = 16_000
     in_flight = 0
 
-    def __init__(self, decide: Callable[[Record], Sequence[Outgoing]]) -> None:
+    def __init__(
+        self, decide: Callable[[Record], Sequence[Outgoing]], tracing: Tracing, group: str
+    ) -> None:
         self._decide = decide
+        self._tracing = tracing
+        self._group = group
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Decide and hand over."""
-        decided = [(record.offset, self._decide(record)) for record in records]
+        decided = []
+        receive, decide, group = self._tracing.receive, self._decide, self._group
+        for record in records:
+            hop = receive(record, group)
+            set_current(hop)
+            decided.append((record.offset, hop.stamp(decide(record), record.partition)))
+            if hop.is_recording:
+                partition.traced[record.offset] = hop
+        set_current(None)
         failpoint("decided")
         partition.finish(decided)
 
@@ -188,15 +203,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Process until `stop` is set, then drain: finish what runs, commit it, leave the group."""
-        self._consumer = self._clients.group_consumer(
-            self._group, member=self._clients.settings.instance
-        )
-        self._admin = self._clients.admin()
         async with asyncio.TaskGroup() as self._tasks:
-            self._holdings.begin(self._consumer, self._admin, self._tasks)
-            await self._admin.start()
-            self._consumer.subscribe(list(self._sources), listener=self)
-            await self._consumer.start()
+            while not (stop.is_set() or await self._join()):
+                pass
             polling = self._tasks.create_task(self._poll())
             watching = self._tasks.create_task(_relay(stop, self._stop))
             try:
@@ -207,6 +216,25 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._drain()
         if self._failure is not None:
             raise StageError(str(self._failure)) from self._failure
+
+    async def _join(self) -> bool:
+        """Connect and join the group. False when Kafka is away, or does not know the topics yet."""
+        member = self._clients.settings.instance
+        self._consumer = self._clients.group_consumer(self._group, member=member)
+        self._admin = self._clients.admin()
+        self._holdings.begin(self._consumer, self._admin, self._tasks)
+        try:
+            await self._admin.start()
+            self._consumer.subscribe(list(self._sources), listener=self)
+            await self._consumer.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self._leave()
+            if isinstance(error, KafkaError) and not (error.retriable or error.invalid_metadata):
+                raise
+            _log.warning("group not joined", group=self._group, error=type(error).__name__)
+            await asyncio.sleep(_JOIN_AGAIN_SECONDS)
+            return False
+        return True
 
     async def steady(self) -> None:
         """Wait until the group has heard of us since the event loop last stood still.
@@ -378,8 +406,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._holdings.close()
         await self._executor.settle(self._drain_for)
         await self._holdings.release(tuple(self._holdings.held))
-        for client in (self._consumer, self._admin):
-            stop = client.stop if client is self._consumer else client.close
+        await self._leave()
+
+    async def _leave(self) -> None:
+        for stop in (self._consumer.stop, self._admin.close):
             with contextlib.suppress(Exception):
                 await at_most(_STOP_LIMIT, stop())
 

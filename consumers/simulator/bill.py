@@ -1,6 +1,6 @@
 """The provider's own bill: a line per call, also for callers that have gone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -36,6 +36,8 @@ class BillLine:
     cost_micros: int = 0
     peer_left: bool = False
     open_calls: int = 0
+    #: What the caller told beside the body; names only.
+    header_names: Sequence[str] = ()
 
 
 @dataclass(slots=True)

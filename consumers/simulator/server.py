@@ -182,6 +182,7 @@ class _Provider:
             body_hash=hashlib.blake2b(raw, digest_size=8).hexdigest(),
             received=time.monotonic(),
             open_calls=self._bill.open_calls,
+            header_names=sorted({name.lower() for name in request.headers}),
         )
 
 

@@ -1,7 +1,7 @@
 """ROUTE: reads intake and escalations, decides, and writes assignments or dead letters."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import structlog
 
 from consumers.runtime.records import Record, appended_at
 from consumers.stages import letters
+from consumers.telemetry.observer import Observer
 from router.escalation import climb
 from router.policy.table import Policy
 from router.repeats import Repeat
@@ -52,6 +53,7 @@ class Router:
     clock: Callable[[], datetime]
     #: None where nothing is remembered: then every record is a request of its own.
     repeats: JudgeRepeats | None = None
+    observer: Observer = field(default_factory=Observer)
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter, whatever the record holds.
@@ -68,6 +70,7 @@ class Router:
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
             _log.exception("route failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
+        self.observer.gave_up(STAGE, why, None)
         if record.topic == self.topics.escalations:
             return [
                 letters.of_hop(Escalation, record, self.topics, why, detail, stage=STAGE, now=now)
@@ -77,11 +80,13 @@ class Router:
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
         """What stands in for a record that cannot even be fetched."""
         now = self.clock()
+        self.observer.gave_up(STAGE, Reason.UNREADABLE_RECORD, None)
         return [letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)]
 
     def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         fallback = f"{record.topic}-{record.partition}-{record.offset}"
         request = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
+        self.observer.received(request.id, 1, request.task)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
         if repeat is Repeat.SAME:
             _log.info("repeat", partition=record.partition, offset=record.offset, id=request.id)
@@ -93,6 +98,7 @@ class Router:
         decided = route(request, self.policy, now, accepted_at=accepted_at)
         if isinstance(decided, GiveUp):
             return [self._gave_up(record, request, decided, now)]
+        self.observer.routed(decided)
 
         # The fields of an Assignment, written by hand: this line runs for every request, and
         # building and dumping the models costs more than routing does. A test reads it back.
@@ -118,8 +124,10 @@ class Router:
     def _escalated(self, record: Record, now: datetime) -> Outgoing:
         escalation, raw = read_envelope(Escalation, record.value)
         request = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
+        self.observer.received(escalation.id, escalation.generation, escalation.task)
         decided = climb(escalation, request, self.policy, now)
         if isinstance(decided, GiveUp):
+            self.observer.gave_up(STAGE, decided.reason, escalation.task)
             return letters.of_envelope(
                 escalation,
                 raw,
@@ -132,6 +140,7 @@ class Router:
                 tenant=request.tenant,
             )
 
+        self.observer.routed(decided)
         assignment = Assignment(
             id=escalation.id,
             generation=escalation.generation,
@@ -151,6 +160,9 @@ class Router:
     def _gave_up(
         self, record: Record, request: Request, decided: GiveUp, now: datetime
     ) -> Outgoing:
+        # A task that the policy does not know would be a series of its own.
+        task = request.task if request.task in self.policy.tasks else None
+        self.observer.gave_up(STAGE, decided.reason, task)
         return letters.of_record(
             record,
             self.topics,

@@ -16,6 +16,7 @@ from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.records import Record
 from consumers.stages import letters
+from consumers.telemetry.observer import Observer
 from router.answering import attempt_of, ledger_lines, result_of
 from router.escalation import Answer, CallModel, Escalate, NextStep, next_step
 from router.judging import OutputContract, judge, output_contract
@@ -110,6 +111,7 @@ class Worker:
     clock: Callable[[], datetime]
     #: None where nothing is kept: then every call may be repeated.
     ledger: Ledger | None = None
+    observer: Observer = field(default_factory=Observer)
 
     @property
     def stage(self) -> str:
@@ -138,6 +140,7 @@ class Worker:
             _log.exception("work failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
         now = self.clock()
+        self.observer.gave_up(self.stage, why, job.assignment.task if job else None, self.tier)
         if job is not None:
             # What was paid for is booked, unless that is what cannot be written.
             with contextlib.suppress(Exception):
@@ -152,11 +155,13 @@ class Worker:
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
         """What stands in for a record that cannot even be fetched."""
         now, stage = self.clock(), self.stage
+        self.observer.gave_up(stage, Reason.UNREADABLE_RECORD, None, self.tier)
         return [letters.of_unreadable(topic, partition, offset, self.topics, stage=stage, now=now)]
 
     def open(self, record: Record) -> Job:
         """Read an assignment and render its prompt. Raises ContractError."""
         assignment, raw = read_envelope(Assignment, record.value)
+        self.observer.received(assignment.id, assignment.generation, assignment.task)
         request = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
         job = self.prepare(assignment, request, raw)
         job.source = (record.topic, record.partition)
@@ -247,7 +252,7 @@ class Worker:
             job.attempts.append(self._noted(job, name, given_up, started_at, began))
             raise
         failpoint("call.read")
-        verdict = None
+        read_at, verdict = self.clock(), None
         if isinstance(outcome, Reply):
             row = self.policy.tasks.get(job.assignment.task or "")
             checks = row.checks if row else ("cut_off", "empty", "refusal", "schema", "confidence")
@@ -255,7 +260,17 @@ class Worker:
             verdict = judge(outcome, job.contract, accept, checks)
         job.reply = outcome if isinstance(outcome, Reply) else None
         job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
-        job.attempts.append(self._noted(job, name, outcome, started_at, began, verdict))
+        attempt = self._noted(job, name, outcome, started_at, began, verdict)
+        self.observer.called(
+            attempt,
+            job.attempts,
+            job.assignment.id,
+            body,
+            job.reply,
+            read_at=read_at,
+            judged_at=self.clock(),
+        )
+        job.attempts.append(attempt)
 
     def _noted(
         self,
@@ -295,14 +310,18 @@ class Worker:
             )
             value = dump(result)
             if len(value) <= _LARGEST_VALUE:
+                latency = result["router"]["latency"]
+                self.observer.answered(assignment.task, self.tier, assignment.id, latency)
                 return Outgoing(self.topics.results, record.key, value, passed_on(record.headers))
             step = GiveUp(Reason.RESULT_TOO_LARGE, f"{len(value)} bytes; {_LARGEST_VALUE} fit")
         if isinstance(step, Escalate):
+            self.observer.escalated(assignment.task, self.tier, step.reason)
             escalation = self.escalation_of(job, step)
             value = dump_envelope(escalation, job.raw)
             return Outgoing(self.topics.escalations, record.key, value, passed_on(record.headers))
 
         gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
+        self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
         return self._letter(job, record, gave_up, now)
 
     def _letter(self, job: Job, record: Record, gave_up: GiveUp, now: datetime) -> Outgoing:

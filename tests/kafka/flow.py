@@ -22,6 +22,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.simulator import Bill, SimulatorSettings, simulator
+from consumers.telemetry.setup import Telemetry
 from consumers.wiring import Rules, load_rules, running_stages
 from schemas.topics import Topics
 
@@ -89,6 +90,7 @@ class Flow:
     rules: Rules
     providers: dict[str, ProviderSettings]
     _producer: Any
+    telemetry: Telemetry | None = None
     _stages: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     @property
@@ -142,7 +144,7 @@ class Flow:
 
     async def start(self) -> None:
         """Start the stages and wait until they have their partitions."""
-        stages = running_stages(self.settings, self.rules, self.providers)
+        stages = running_stages(self.settings, self.rules, self.providers, telemetry=self.telemetry)
         await self._stages.enter_async_context(stages)
 
     async def stop(self) -> None:
@@ -151,7 +153,9 @@ class Flow:
 
 
 @contextlib.asynccontextmanager
-async def flow(settings: Settings, **simulated: Any) -> AsyncIterator[Flow]:
+async def flow(
+    settings: Settings, telemetry: Telemetry | None = None, **simulated: Any
+) -> AsyncIterator[Flow]:
     """The flow for as long as the context is open; `simulated` are the provider's settings."""
     assert await ensure_topics(Clients(settings.kafka)) == []
     rules = load_rules(settings)
@@ -161,7 +165,7 @@ async def flow(settings: Settings, **simulated: Any) -> AsyncIterator[Flow]:
         producer = Producer(
             {"bootstrap.servers": settings.kafka.bootstrap, "linger.ms": 5, "log_level": 2}
         )
-        running = Flow(settings, provider.bill, rules, {"simulated": at}, producer)
+        running = Flow(settings, provider.bill, rules, {"simulated": at}, producer, telemetry)
         await running.start()
         try:
             yield running

@@ -12,6 +12,7 @@ from consumers.runtime.records import Record
 from consumers.runtime.stage import Inline, Stage
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
+from consumers.telemetry.setup import Telemetry
 from schemas.codec import Outgoing
 
 pytestmark = pytest.mark.kafka
@@ -54,7 +55,7 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
     held = _HeldUp()
     first, second = (
         Stage("route", (topics.intake,), clients, executor, unreadable)
-        for executor in (held, Inline(lambda _: ()))
+        for executor in (held, Inline(lambda _: (), Telemetry().tracing, ""))
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:

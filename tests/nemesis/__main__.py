@@ -59,12 +59,14 @@ async def run_seed(
         openness = Openness(world.through, lambda: nemesis.is_calm)
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(openness.watch())
+            orchestrating = tasks.create_task(world.orchestrate(tell))
             async with asyncio.TaskGroup() as both:
                 both.create_task(traffic.run(seconds))
                 both.create_task(nemesis.run(plan(seed, seconds, kinds, points)))
             watching.cancel()
-        tell("calm; waiting for the rest")
-        found = await find(world.beside, traffic, world.bill_file, nemesis.cuts)
+            tell("calm; waiting for the rest")
+            found = await find(world.beside, traffic, world.bill_file, nemesis.cuts)
+            orchestrating.cancel()
         for role in ("route", "work"):
             for member in world.living(role):
                 await nemesis.end(member)

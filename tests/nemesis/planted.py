@@ -52,15 +52,16 @@ BUGS = (
         (
             (
                 "consumers/runtime/pool.py",
+                "            made = await self._handle(record, Slot(self, partition))\n",
                 (
-                    "        outgoing = await self._handle(record, Slot(self, partition))\n"
-                    "        if not partition.finish([(record.offset, outgoing)]):\n"
+                    "            partition.finish([(record.offset, ())])\n"
+                    "            made = await self._handle(record, Slot(self, partition))\n"
                 ),
-                (
-                    "        partition.finish([(record.offset, ())])\n"
-                    "        outgoing = await self._handle(record, Slot(self, partition))\n"
-                    "        if not partition.finish([(-1, outgoing)]):\n"
-                ),
+            ),
+            (
+                "consumers/runtime/pool.py",
+                "        if not partition.finish([(record.offset, outgoing)]):\n",
+                "        if not partition.finish([(-1, outgoing)]):\n",
             ),
             (
                 "consumers/runtime/partition.py",

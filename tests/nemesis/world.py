@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ _TIERLINE = str(Path(sys.executable).with_name("tierline"))
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _PARTITIONS = 6
 _END_SECONDS = 40
+_LOOK_SECONDS = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,8 @@ class Member:
     role: str
     process: asyncio.subprocess.Process
     log: Path
+    #: It was asked to end, or was seen to have ended by itself.
+    is_done: bool = False
 
     def send(self, name: signal.Signals) -> None:
         """Send a signal, if it still lives."""
@@ -141,8 +144,21 @@ class World:
         self.members.append(member)
         return member
 
+    async def orchestrate(self, tell: Callable[[str], None]) -> None:
+        """Start again what has ended by itself, as an orchestrator does, until cancelled."""
+        while True:
+            for member in list(self.members):
+                code = member.process.returncode
+                # A signal was ours; what died at a failpoint is started again by whoever set it.
+                if code is not None and code > 0 and not member.is_done:
+                    member.is_done = True
+                    tell(f"{member.log.name} ended by itself with {code}; started again")
+                    await self.start(member.role)
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def end(self, member: Member) -> int:
         """End a process as an orchestrator does, and wait for it; its exit code."""
+        member.is_done = True
         member.send(signal.SIGTERM)
         return await self.gone(member)
 

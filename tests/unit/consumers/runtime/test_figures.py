@@ -10,8 +10,9 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
 )
 
-from consumers.runtime import figures
 from consumers.runtime.figures import Instruments, PartitionFigures
+from consumers.telemetry import names
+from consumers.telemetry.tally import Tally
 
 _QUIET = PartitionFigures(
     stage="route",
@@ -58,30 +59,32 @@ def _by_partition(metric: Metric) -> dict[object, float]:
 def test_gauges_say_what_the_last_look_found_and_leave_out_what_is_unknown() -> None:
     latest: Sequence[PartitionFigures] = ()
     reader = InMemoryMetricReader()
-    Instruments(MeterProvider([reader]).get_meter("tests"), lambda: latest)
+    Instruments(MeterProvider([reader]).get_meter("tests"), Tally(), lambda: latest)
     latest = [_QUIET, _BUSY]
 
     metrics = _read(reader)
 
     assert {name: _by_partition(metric) for name, metric in metrics.items()} == {
-        figures.LAG: {"0": 0, "1": 10},
-        figures.OLDEST_AGE: {"1": 2.5},
-        figures.IN_FLIGHT: {"0": 0, "1": 3},
-        figures.UNFINISHED: {"0": 0, "1": 4},
-        figures.COMMITTED_OFFSET: {"1": 77},
+        names.LAG: {"0": 0, "1": 10},
+        names.OLDEST_AGE: {"1": 2.5},
+        names.IN_FLIGHT: {"0": 0, "1": 3},
+        names.UNFINISHED: {"0": 0, "1": 4},
+        names.COMMITTED_OFFSET: {"1": 77},
     }
-    assert metrics[figures.LAG].unit == "{record}"
-    assert metrics[figures.OLDEST_AGE].unit == "s"
+    assert metrics[names.LAG].unit == "{record}"
+    assert metrics[names.OLDEST_AGE].unit == "s"
 
 
 def test_commits_are_counted_by_their_duration_in_seconds() -> None:
     reader = InMemoryMetricReader()
-    instruments = Instruments(MeterProvider([reader]).get_meter("tests"), list)
+    meter, tally = MeterProvider([reader]).get_meter("tests"), Tally()
+    tally.export_to(meter)
+    instruments = Instruments(meter, tally, list)
 
     for seconds in (0.004, 0.03, 200.0):
         instruments.committed("route", "llm.intake", seconds)
 
-    metric = _read(reader)[figures.COMMIT_DURATION]
+    metric = _read(reader)[names.COMMIT_DURATION]
     (point,) = metric.data.data_points
     assert isinstance(point, HistogramDataPoint)
     assert (metric.unit, point.count) == ("s", 3)

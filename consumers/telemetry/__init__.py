@@ -1,0 +1,1 @@
+"""Traces, metrics and what logs say of them: OpenTelemetry by hand, in one room."""

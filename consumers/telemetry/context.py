@@ -1,0 +1,134 @@
+"""Trace contexts in record headers, as W3C Trace Context and W3C Baggage write them. No I/O.
+
+Unsampled requests are by far the most: their context is read and written here as text, without any
+object of the tracing library.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from schemas.codec import TRACE_HEADERS, Headers
+
+__all__ = ["TraceContext", "new_context", "read_context", "with_context"]
+
+_LOWER_HEX = frozenset("0123456789abcdef")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+#: Limits of the specifications: members of `tracestate`, and bytes that must be carried on.
+_MOST_MEMBERS, _MOST_STATE, _MOST_BAGGAGE = 32, 512, 8192
+_random = random.Random()  # noqa: S311  ids, not secrets
+
+
+class TraceContext(NamedTuple):
+    """Where a record stands in its trace."""
+
+    #: 32 and 16 lower-case hexadecimal digits.
+    trace_id: str
+    span_id: str
+    is_sampled: bool
+    #: `tracestate` and `baggage` as they travel on; empty: none.
+    state: str = ""
+    baggage: str = ""
+
+    @property
+    def traceparent(self) -> str:
+        """The header's text."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
+
+    def is_within(self, share: float) -> bool:
+        """True for that share of all trace ids, the same ones in every process."""
+        return int(self.trace_id[16:], 16) < share * 2**64
+
+
+def new_context() -> TraceContext:
+    """The context of a trace that begins here, not sampled yet."""
+    bits = _random.getrandbits(192) | 1 << 191 | 1
+    text = f"{bits:048x}"
+    return TraceContext(text[:32], text[32:], is_sampled=False)
+
+
+def read_context(
+    headers: Headers, *, baggage_names: Collection[str] | None = None
+) -> tuple[TraceContext | None, str | None]:
+    """The context that a record brings, and why it was refused when it brings one that is no use.
+
+    Follows https://www.w3.org/TR/trace-context/: what is malformed starts a new trace, and never
+    fails. Two parents are no parent. `baggage_names`: the members of the baggage that are kept;
+    None keeps all, between our own stages.
+    """
+    parents: list[bytes] = []
+    states: list[bytes] = []
+    baggages: list[bytes] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower in TRACE_HEADERS:
+            kind = {"traceparent": parents, "tracestate": states, "baggage": baggages}[lower]
+            kind.append(value)
+    if not parents:
+        return None, None
+    if len(parents) > 1:
+        return None, "repeated"
+    parsed = _parsed(parents[0])
+    if parsed is None:
+        return None, "malformed"
+
+    trace_id, span_id, is_sampled = parsed
+    state = _state(states) if states else ""
+    baggage = _baggage(baggages, baggage_names) if baggages else ""
+    return TraceContext(trace_id, span_id, is_sampled, state, baggage), None
+
+
+def with_context(headers: Headers, context: TraceContext) -> Sequence[tuple[str, bytes]]:
+    """The headers with this context, and with no other."""
+    kept = [one for one in headers if one[0].lower() not in TRACE_HEADERS] if headers else []
+    kept.append(("traceparent", context.traceparent.encode()))
+    if context.state:
+        kept.append(("tracestate", context.state.encode()))
+    if context.baggage:
+        kept.append(("baggage", context.baggage.encode()))
+    return kept
+
+
+def _parsed(value: bytes) -> tuple[str, str, bool] | None:
+    """Trace id, span id and sampled flag of a `traceparent`."""
+    if not isinstance(value, bytes) or not 55 <= len(value) <= 512:
+        return None
+    try:
+        text = value.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    version, *rest = text.split("-")
+    if len(version) != 2 or version == "ff" or len(rest) < 3 or (version == "00" and len(rest) > 3):
+        return None
+    trace_id, span_id, flags = rest[:3]
+    if (len(trace_id), len(span_id), len(flags)) != (32, 16, 2):
+        return None
+    if not _LOWER_HEX.issuperset(version + trace_id + span_id + flags):
+        return None
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        return None
+    return trace_id, span_id, bool(int(flags, 16) & 1)
+
+
+def _state(values: Sequence[bytes]) -> str:
+    """`tracestate`, whole or not at all: more than 32 members or text we cannot read is dropped."""
+    try:
+        text = ",".join(value.decode("ascii") for value in values)
+    except (UnicodeDecodeError, AttributeError):
+        return ""
+    members = [member.strip() for member in text.split(",") if member.strip()]
+    is_good = len(members) <= _MOST_MEMBERS and all("=" in member for member in members)
+    joined = ",".join(members)
+    return joined if is_good and len(joined) <= _MOST_STATE and joined.isprintable() else ""
+
+
+def _baggage(values: Sequence[bytes], names: Collection[str] | None) -> str:
+    try:
+        text = ",".join(value.decode("utf-8") for value in values)
+    except (UnicodeDecodeError, AttributeError):
+        return ""
+    if len(text) > _MOST_BAGGAGE or not text.isprintable():
+        return ""
+    members = (member.strip() for member in text.split(","))
+    kept = [one for one in members if names is None or one.partition("=")[0].strip() in names]
+    return ",".join(kept)

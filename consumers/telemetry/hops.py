@@ -1,0 +1,144 @@
+"""One record's way through one stage as spans: processed, sent on, and what happened in between.
+
+A span counts only once its transaction is committed: records that were never committed are read by
+nobody, and so have no `send` span. What was processed and lost ends with an error.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace.span import TraceState
+
+from consumers import clock
+from consumers.telemetry import names
+from consumers.telemetry.context import TraceContext, with_context
+from schemas.codec import Outgoing
+
+if TYPE_CHECKING:
+    from consumers.telemetry.tracing import Tracing
+
+__all__ = ["Fields", "Hop", "current_hop", "remote", "set_current"]
+
+Fields = Mapping[str, Any]
+
+
+class Hop:
+    """A record on its way through a stage. Without a span it only carries the context on."""
+
+    __slots__ = ("_is_over", "_sends", "_tracing", "began_ns", "context", "span", "where")
+
+    def __init__(
+        self,
+        tracing: "Tracing",
+        context: TraceContext,
+        span: Span | None = None,
+        began_ns: int = 0,
+    ) -> None:
+        #: What records that follow carry, unless they have a `send` span of their own.
+        self.context = context
+        self.span = span
+        self.began_ns = began_ns
+        #: Which request this is, once that is known.
+        self.where: Fields = {}
+        self._tracing = tracing
+        self._sends: list[Span] = []
+        self._is_over = False
+
+    @property
+    def is_recording(self) -> bool:
+        """True when this request's trace is kept."""
+        return self.span is not None
+
+    def note(self, fields: Fields) -> None:
+        """Say more of the record's processing."""
+        if self.span is not None:
+            self.span.set_attributes(fields)
+
+    def add(
+        self,
+        name: str,
+        fields: Fields,
+        *,
+        start_ns: int,
+        end_ns: int,
+        kind: SpanKind = SpanKind.INTERNAL,
+        events: Sequence[tuple[str, Fields]] = (),
+        error: str | None = None,
+    ) -> None:
+        """Write down something that is over: a decision, a call, a judgement."""
+        if self.span is None:
+            return
+        span = self._tracing.child(self.span, name, kind, fields, start_ns)
+        for event, said in events:
+            span.add_event(event, said, end_ns)
+        if error is not None:
+            span.set_attribute(names.ERROR_TYPE, error)
+            span.set_status(StatusCode.ERROR)
+        span.end(max(end_ns, start_ns))
+
+    def stamp(self, outgoing: Sequence[Outgoing], partition: int) -> list[Outgoing]:
+        """The records that follow, each with one trace context."""
+        stamped = []
+        for record in outgoing:
+            context = self.context
+            if self._tracing.sends(record.topic) and self.span is not None:
+                send = self._tracing.sending(self.span, record.topic, partition, self.where)
+                self._sends.append(send)
+                context = _context_of(send, context)
+            headers = with_context(record.headers, context)
+            stamped.append(Outgoing(record.topic, record.key, record.value, headers))
+        return stamped
+
+    def settled(self) -> None:
+        """What followed is committed: everything is over."""
+        self._end(None)
+
+    def lost(self) -> None:
+        """Another process works on the record, or nothing was committed."""
+        self._end("not_committed")
+
+    def _end(self, error: str | None) -> None:
+        if self.span is None or self._is_over:
+            return
+        self._is_over = True
+        now = clock.now_ns()
+        if error is None:
+            for send in self._sends:
+                send.end(now)
+        else:
+            self.span.set_attribute(names.ERROR_TYPE, error)
+            self.span.set_status(StatusCode.ERROR)
+        self.span.end(now)
+
+
+_CURRENT: ContextVar[Hop | None] = ContextVar("hop", default=None)
+
+
+def current_hop() -> Hop | None:
+    """The hop of the record that is being processed here."""
+    return _CURRENT.get()
+
+
+def set_current(hop: Hop | None) -> None:
+    """From here on this task works on that record."""
+    _CURRENT.set(hop)
+
+
+def remote(context: TraceContext) -> SpanContext:
+    """The library's form of a context that came with a record."""
+    return SpanContext(
+        int(context.trace_id, 16),
+        int(context.span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if context.is_sampled else 0),
+        trace_state=TraceState.from_header([context.state]) if context.state else TraceState(),
+    )
+
+
+def _context_of(span: Span, before: TraceContext) -> TraceContext:
+    made = span.get_span_context()
+    return before._replace(
+        trace_id=f"{made.trace_id:032x}", span_id=f"{made.span_id:016x}", is_sampled=True
+    )

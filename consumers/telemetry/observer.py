@@ -1,0 +1,228 @@
+"""What stages tell of their decisions, calls and ends: counted always, traced where it is kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from opentelemetry.trace import SpanKind
+
+from consumers import clock
+from consumers.telemetry import names
+from consumers.telemetry.content import Capture, said_in_call
+from consumers.telemetry.hops import Fields, Hop, current_hop
+from consumers.telemetry.names import GenAiNames, gen_ai_names
+from consumers.telemetry.tally import Tally
+from router.reply import Reply
+from router.routing import Route
+from schemas.attempt import Attempt
+from schemas.reasons import Reason
+from schemas.verdict import Verdict
+
+__all__ = ["Observer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """The eyes of a process's stages."""
+
+    tally: Tally = field(default_factory=Tally)
+    gen_ai: GenAiNames = field(default_factory=lambda: gen_ai_names(""))
+    capture: Capture = field(default_factory=Capture)
+    #: Host and port by provider.
+    addresses: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    def received(self, request_id: str, generation: int, task: str | None) -> None:
+        """It is known which request a record is."""
+        if (hop := current_hop()) is None:
+            return
+        where: dict[str, Any] = {names.CONVERSATION: request_id, names.GENERATION: generation}
+        if task is not None:
+            where[names.TASK] = task
+        hop.where = where
+        hop.note(where)
+
+    def routed(self, decided: Route) -> None:
+        """A request goes to a tier, for the first time or after an escalation."""
+        task, tier = decided.task or decided.step, str(decided.tier)
+        self.tally.add(names.ROUTES, 1, task, tier, decided.rule)
+        if decided.code is Reason.REQUEUED:
+            self.tally.add(names.REQUEUES, 1, task)
+        hop = current_hop()
+        if hop is None or not hop.is_recording:
+            return
+        fields = {
+            **hop.where,
+            names.TASK: task,
+            names.TIER: tier,
+            names.STEP: decided.step,
+            names.RULE: decided.rule,
+            names.ROUTE_REASON: decided.reason,
+            names.POLICY_VERSION: decided.policy_version,
+        }
+        if decided.code is not None:
+            fields[names.REASON] = decided.code.value
+        hop.add("route", fields, start_ns=hop.began_ns, end_ns=clock.now_ns())
+
+    def gave_up(self, stage: str, reason: Reason, task: str | None, tier: str = "") -> None:
+        """A request, or a record that is none, becomes a dead letter."""
+        self.tally.add(names.DEAD_LETTERS, 1, stage, reason.value)
+        self.tally.add(names.REQUESTS, 1, "dead_letter", task or "", tier)
+        if (hop := current_hop()) is not None:
+            hop.note({names.OUTCOME: "dead_letter", names.REASON: reason.value})
+
+    def escalated(self, task: str | None, tier: str, reason: Reason) -> None:
+        """A tier hands a request back."""
+        if not reason.is_hop:
+            self.tally.add(names.ESCALATIONS, 1, task or "", tier, reason.value)
+        if (hop := current_hop()) is not None:
+            hop.note({names.OUTCOME: "escalation", names.REASON: reason.value})
+
+    def answered(
+        self, task: str | None, tier: str, request_id: str, milliseconds: Mapping[str, float]
+    ) -> None:
+        """A request has its result. The parts of its time make the total."""
+        self.tally.add(names.REQUESTS, 1, "result", task or "", tier)
+        seconds = {part.removesuffix("_ms"): ms / 1000 for part, ms in milliseconds.items()}
+        hop = current_hop()
+        span = hop.span if hop is not None else None
+        if self.tally.is_recording:
+            by = {names.TASK: task or "", names.TIER: tier, names.OUTCOME: "result"}
+            by[names.REQUEST_ID] = request_id
+            self.tally.record(names.REQUEST_DURATION, seconds["total"], by, span)
+            for part in ("intake", "queue", "model", "own"):
+                by = {names.PART: part, names.TIER: tier}
+                self.tally.record(names.REQUEST_TIME, seconds[part], by)
+        if hop is not None and hop.is_recording:
+            times = {f"tierline.time.{part}": value for part, value in seconds.items()}
+            hop.note({names.OUTCOME: "result", **times})
+
+    def called(
+        self,
+        attempt: Attempt,
+        former: Sequence[Attempt],
+        request_id: str,
+        body: Mapping[str, Any],
+        reply: Reply | None,
+        *,
+        read_at: datetime,
+        judged_at: datetime,
+    ) -> None:
+        """A model was called, and its reply judged; `former` are the attempts before it here."""
+        tier, reason = str(attempt.tier), attempt.reason.value if attempt.reason else ""
+        self.tally.add(names.ATTEMPTS, 1, tier, attempt.model, attempt.outcome, reason)
+        self.tally.add(names.COST, attempt.cost_micros / 1e6, tier, attempt.model)
+        if former:
+            why = former[-1].reason
+            self.tally.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
+        hop = current_hop()
+        self._measure(attempt, str(body.get("model", "")), request_id, hop)
+        if hop is None or not hop.is_recording:
+            return
+
+        failed = attempt.reason.value if attempt.outcome == "failed" and attempt.reason else None
+        answer_id = reply.body.get("id") if reply is not None else None
+        response = {names.RESPONSE_ID: answer_id} if isinstance(answer_id, str) else {}
+        fields = {**hop.where, **self._call(attempt, request_id, body), **response}
+        events: list[tuple[str, Fields]] = []
+        if self.capture.on_spans or self.capture.in_events:
+            said = said_in_call(body.get("messages", ()), attempt.reply, attempt.finish_reason)
+            fields |= said if self.capture.on_spans else {}
+            events = [(names.DETAILS_EVENT, said)] if self.capture.in_events else []
+        start, read = _ns(attempt.started_at), _ns(read_at)
+        name = f"chat {body.get('model', attempt.model)}"
+        hop.add(
+            name,
+            fields,
+            start_ns=start,
+            end_ns=read,
+            kind=SpanKind.CLIENT,
+            events=events,
+            error=failed,
+        )
+        if attempt.verdict is not None:
+            events = [
+                (names.EVALUATION_EVENT, {**said, **response})
+                for said in _evaluations(attempt.verdict)
+            ]
+            judged = {**hop.where, names.TIER: tier, names.OUTCOME: attempt.outcome}
+            if reason:
+                judged[names.REASON] = reason
+            hop.add("verify", judged, start_ns=read, end_ns=_ns(judged_at), events=events)
+
+    def _measure(self, attempt: Attempt, model: str, request_id: str, hop: Hop | None) -> None:
+        if not self.tally.is_recording:
+            return
+        span = hop.span if hop is not None else None
+        by = {
+            names.GEN_AI_OPERATION: "chat",
+            names.GEN_AI_PROVIDER: attempt.provider,
+            names.REQUEST_MODEL: model,
+            names.TIER: str(attempt.tier),
+        }
+        usage = {"input": attempt.usage.input_side, "output": attempt.usage.output_side}
+        for kind, count in usage.items():
+            if isinstance(self.gen_ai.tokens, str):
+                self.tally.record(self.gen_ai.tokens, count, {**by, names.TOKEN_TYPE: kind})
+            else:
+                self.tally.add(self.gen_ai.tokens[kind], count, *by.values())
+        if attempt.outcome == "failed" and attempt.reason is not None:
+            by[names.ERROR_TYPE] = attempt.reason.value
+        by[names.REQUEST_ID] = request_id
+        self.tally.record(self.gen_ai.duration, attempt.duration_ms / 1000, by, span)
+
+    def _call(self, attempt: Attempt, request_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        usage = attempt.usage
+        address = self.addresses.get(attempt.provider)
+        fields = {
+            names.GEN_AI_OPERATION: "chat",
+            names.GEN_AI_PROVIDER: attempt.provider,
+            names.REQUEST_MODEL: body.get("model"),
+            names.RESPONSE_MODEL: attempt.served_model,
+            names.FINISH_REASONS: [attempt.finish_reason] if attempt.finish_reason else None,
+            names.MAX_TOKENS: body.get("max_tokens") or body.get("max_completion_tokens"),
+            names.OUTPUT_TYPE: "json" if "response_format" in body else "text",
+            names.INPUT_TOKENS: usage.input_side,
+            names.OUTPUT_TOKENS: usage.output_side,
+            names.CACHE_READ_TOKENS: usage.cache_read_tokens or None,
+            self.gen_ai.cache_write: usage.cache_write_tokens or None,
+            names.GEN_AI_CONVERSATION: request_id,
+            names.COST_AMOUNT: attempt.cost_micros / 1e6,
+            names.COST_CURRENCY: "USD",
+            names.COST_SOURCE: "local",
+            names.ATTEMPT_ID: attempt.attempt_id,
+            names.MODEL: attempt.model,
+            names.TIER: str(attempt.tier),
+            names.STEP: attempt.step,
+            names.OUTCOME: attempt.outcome,
+            names.REASON: attempt.reason.value if attempt.reason else None,
+            names.HTTP_STATUS: attempt.http_status,
+            names.SERVER_ADDRESS: address[0] if address else None,
+            names.SERVER_PORT: address[1] if address else None,
+        }
+        contract, _, _ = attempt.prompt_version.partition("@")
+        if self.gen_ai.prompt_name is not None:
+            fields[self.gen_ai.prompt_name] = contract
+        fields[self.gen_ai.prompt_version] = attempt.prompt_version
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def _evaluations(verdict: Verdict) -> list[dict[str, Any]]:
+    """What each check said, as evaluation events have it. Codes only: details quote replies."""
+    evaluations = []
+    for check in verdict.checks:
+        said: dict[str, Any] = {
+            names.EVALUATION_NAME: check.check,
+            names.EVALUATION_LABEL: "pass" if check.passed else "fail",
+        }
+        if check.check == "confidence" and verdict.confidence is not None:
+            said[names.EVALUATION_SCORE] = verdict.confidence
+        if check.reason is not None:
+            said[names.EVALUATION_EXPLANATION] = check.reason.meaning
+            said[names.ERROR_TYPE] = check.reason.value
+        evaluations.append(said)
+    return evaluations
+
+
+def _ns(instant: datetime) -> int:
+    return int(instant.timestamp() * 1_000_000) * 1000

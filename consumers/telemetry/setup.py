@@ -1,0 +1,260 @@
+"""Telemetry of a process, set up from the standard environment variables of OpenTelemetry.
+
+Nothing is exported unless somebody says where to: an endpoint, or an exporter by name. A backend
+that is away, slow or refuses changes nothing but the library's own counters of what was dropped.
+"""
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from typing import Literal
+
+from opentelemetry.metrics import Meter, NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricReader,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+)
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from consumers.settings import TelemetrySettings
+from consumers.telemetry.content import CONTENT_SWITCH, capture_of
+from consumers.telemetry.names import gen_ai_names, metrics_of
+from consumers.telemetry.observer import Observer
+from consumers.telemetry.tally import Tally
+from consumers.telemetry.tracing import TraceIds, TraceRules, Tracing
+from schemas.topics import Topics
+
+__all__ = ["Telemetry", "TelemetryError", "open_telemetry"]
+
+_SCOPE = "tierline"
+#: Spans of some thousand requests may wait: the library's 2,048 are those of 300.
+_QUEUE, _BATCH, _DELAY_MS = 65_536, 2_048, 1_000
+#: How long the end of a process waits for the backend.
+_LAST_EXPORT_SECONDS = 5.0
+_PROMETHEUS_PORT = 9464
+
+Environment = Mapping[str, str]
+_Signal = Literal["TRACES", "METRICS"]
+
+
+class TelemetryError(Exception):
+    """A setting that nobody can follow; the message says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What a process observes itself with. Made without arguments it only counts."""
+
+    tally: Tally = field(default_factory=Tally)
+    tracing: Tracing = field(default_factory=lambda: Tracing(Tally()))
+    observer: Observer = field(default_factory=Observer)
+    meter: Meter = field(default_factory=lambda: NoOpMeterProvider().get_meter(_SCOPE))
+
+    def calling(self, addresses: Mapping[str, tuple[str, int]]) -> Observer:
+        """The observer of stages that call these providers."""
+        return replace(self.observer, addresses=addresses)
+
+
+@contextlib.contextmanager
+def open_telemetry(settings: TelemetrySettings, topics: Topics) -> Iterator[Telemetry]:
+    """Telemetry until the context closes; what is collected by then is sent. Raises TelemetryError.
+
+    Follows `OTEL_SDK_DISABLED`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
+    `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`,
+    `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_EXPORTER_PROMETHEUS_*`,
+    `OTEL_SEMCONV_STABILITY_OPT_IN` and `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
+    """
+    env = os.environ
+    gen_ai = gen_ai_names(env.get("OTEL_SEMCONV_STABILITY_OPT_IN", ""))
+    metrics = metrics_of(gen_ai)
+    tally, ids = Tally(metrics), TraceIds()
+    try:
+        capture = capture_of(env.get(CONTENT_SWITCH, ""))
+    except ValueError as error:
+        raise TelemetryError(str(error)) from None
+    is_off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    traces = () if is_off else _exporters("TRACES", env, ("otlp", "console"))
+    kinds = ("otlp", "prometheus", "console")
+    measures = () if is_off else _exporters("METRICS", env, kinds)
+    share = _share(env)
+    # What the library drops and fails to send is among its own metrics.
+    os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    resource = Resource.create(
+        {
+            "service.name": env.get("OTEL_SERVICE_NAME", "tierline"),
+            "service.version": _version(),
+            "service.instance.id": str(uuid.uuid4()),
+        }
+    )
+    with contextlib.ExitStack() as stack:
+        meter: Meter = NoOpMeterProvider().get_meter(_SCOPE)
+        meters: MeterProvider | None = None
+        if measures:
+            views = [
+                # The request id stays with the examples of a bucket: as an attribute it would make
+                # one series per request.
+                View(instrument_name=one.name, attribute_keys=set(one.by))
+                for one in metrics.values()
+                if one.kind == "histogram"
+            ]
+            readers = [_reader(name, env) for name in measures]
+            meters = MeterProvider(readers, resource, views=views, shutdown_on_exit=False)
+            stack.callback(_within_limit, meters.shutdown)
+            meter = meters.get_meter(_SCOPE, _version())
+            tally.export_to(meter)
+        tracer = None
+        if traces and share > 0:
+            tracers = TracerProvider(
+                sampler=ALWAYS_ON,
+                resource=resource,
+                id_generator=ids,
+                shutdown_on_exit=False,
+                meter_provider=meters,
+            )
+            for name in traces:
+                tracers.add_span_processor(_processor(name, env, meters))
+            stack.callback(_within_limit, tracers.shutdown)
+            tracer = tracers.get_tracer(_SCOPE, _version())
+        rules = TraceRules(
+            intake=topics.intake,
+            quiet=frozenset((topics.attempts,)),
+            share=share,
+            trusts_producers=settings.trust_producer_sampling,
+            parent_mode=settings.parent_mode,
+            baggage_names=settings.baggage,
+        )
+        tracing = Tracing(tally, rules, tracer, ids)
+        yield Telemetry(tally, tracing, Observer(tally, gen_ai, capture), meter)
+
+
+def _exporters(signal: _Signal, env: Environment, known: Sequence[str]) -> tuple[str, ...]:
+    chosen = env.get(f"OTEL_{signal}_EXPORTER", "").strip()
+    if not chosen:
+        endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        chosen = "otlp" if any(env.get(name) for name in endpoints) else "none"
+    listed = tuple(dict.fromkeys(name.strip() for name in chosen.split(",")))
+    if listed == ("none",):
+        return ()
+    for name in listed:
+        if name not in known:
+            msg = f"OTEL_{signal}_EXPORTER={chosen}: none or {', '.join(known)} was expected"
+            raise TelemetryError(msg)
+    protocols = ("OTEL_EXPORTER_OTLP_PROTOCOL", f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL")
+    for variable in protocols:
+        if "otlp" in listed and env.get(variable, "http/protobuf") != "http/protobuf":
+            msg = f"{variable}={env[variable]}: http/protobuf was expected, the one we speak"
+            raise TelemetryError(msg)
+    return listed
+
+
+def _share(env: Environment) -> float:
+    """The share of traces to keep, by the standard samplers."""
+    sampler = env.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").strip()
+    kind = sampler.removeprefix("parentbased_")
+    if kind in ("always_on", "always_off"):
+        return float(kind == "always_on")
+    argument = env.get("OTEL_TRACES_SAMPLER_ARG", "1.0")
+    try:
+        share = float(argument)
+    except ValueError:
+        share = -1.0
+    if kind != "traceidratio":
+        msg = f"OTEL_TRACES_SAMPLER={sampler}: always_on, always_off or traceidratio was expected"
+        raise TelemetryError(msg)
+    if not 0 <= share <= 1:
+        msg = f"OTEL_TRACES_SAMPLER_ARG={argument}: a number from 0 to 1 was expected"
+        raise TelemetryError(msg)
+    return share
+
+
+def _processor(name: str, env: Environment, meters: MeterProvider | None) -> SpanProcessor:
+    if name == "console":
+        return SimpleSpanProcessor(ConsoleSpanExporter())
+
+    # Loaded only where it is used: it brings an HTTP client of its own.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+        OTLPSpanExporter,
+    )
+
+    queue = _whole("OTEL_BSP_MAX_QUEUE_SIZE", env, _QUEUE)
+    return BatchSpanProcessor(
+        OTLPSpanExporter(meter_provider=meters),
+        max_queue_size=queue,
+        max_export_batch_size=min(_whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", env, _BATCH), queue),
+        schedule_delay_millis=_whole("OTEL_BSP_SCHEDULE_DELAY", env, _DELAY_MS),
+        meter_provider=meters,
+    )
+
+
+def _whole(variable: str, env: Environment, otherwise: int) -> int:
+    text = env.get(variable, "").strip() or str(otherwise)
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{variable}={text}: a whole number above 0 was expected"
+        raise TelemetryError(msg)
+    return int(text)
+
+
+def _reader(name: str, env: Environment) -> MetricReader:
+    if name == "prometheus":
+        return _prometheus(env)
+    if name == "console":
+        return PeriodicExportingMetricReader(ConsoleMetricExporter())
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
+        OTLPMetricExporter,
+    )
+
+    return PeriodicExportingMetricReader(OTLPMetricExporter())
+
+
+def _prometheus(env: Environment) -> MetricReader:
+    """A page for Prometheus, at the address of the standard variables."""
+    try:
+        from opentelemetry.exporter.prometheus import (  # noqa: PLC0415  an extra
+            PrometheusMetricReader,
+        )
+        from prometheus_client import start_http_server  # noqa: PLC0415
+    except ImportError:
+        msg = "OTEL_METRICS_EXPORTER=prometheus needs: pip install 'tierline[prometheus]'"
+        raise TelemetryError(msg) from None
+    host = env.get("OTEL_EXPORTER_PROMETHEUS_HOST", "localhost")
+    port = env.get("OTEL_EXPORTER_PROMETHEUS_PORT", str(_PROMETHEUS_PORT))
+    reader: MetricReader = PrometheusMetricReader()
+    try:
+        start_http_server(int(port), host)
+    except (OSError, ValueError, OverflowError) as error:
+        msg = f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: no page can be served there ({error})"
+        raise TelemetryError(msg) from None
+    return reader
+
+
+def _within_limit(end: Callable[[], object]) -> None:
+    """Send what is left, but do not wait for a backend that hangs."""
+
+    def ended() -> None:
+        with contextlib.suppress(Exception):
+            end()
+
+    thread = threading.Thread(target=ended, daemon=True, name="telemetry-end")
+    thread.start()
+    thread.join(_LAST_EXPORT_SECONDS)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("tierline")
+    except metadata.PackageNotFoundError:
+        return "0"

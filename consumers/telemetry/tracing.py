@@ -1,0 +1,200 @@
+"""Which requests are traced, and the spans that the Kafka side of a stage makes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanKind,
+    Tracer,
+    set_span_in_context,
+)
+
+from consumers import clock
+from consumers.runtime.records import Record
+from consumers.telemetry import names
+from consumers.telemetry.context import TraceContext, new_context, read_context
+from consumers.telemetry.hops import Hop, remote
+from consumers.telemetry.tally import Tally
+from schemas.codec import Headers
+
+__all__ = ["ParentMode", "TraceIds", "TraceRules", "Tracing"]
+
+#: Whether a record's context is the parent of its processing, or only linked from it.
+ParentMode = Literal["parent", "link"]
+
+
+class TraceIds(RandomIdGenerator):
+    """Gives a new trace the id for which it was chosen."""
+
+    def __init__(self) -> None:
+        self.chosen: int | None = None
+
+    def generate_trace_id(self) -> int:
+        """The chosen id, once; else a random one."""
+        chosen, self.chosen = self.chosen, None
+        return super().generate_trace_id() if chosen is None else chosen
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRules:
+    """Which requests are traced, and how their spans hang together."""
+
+    #: The topic that producers write to: there it is decided.
+    intake: str = "llm.intake"
+    #: Topics whose records get no `send` span: the ledger's.
+    quiet: frozenset[str] = frozenset()
+    #: The share of traces to keep.
+    share: float = 1.0
+    trusts_producers: bool = False
+    parent_mode: ParentMode = "parent"
+    baggage_names: frozenset[str] = frozenset()
+
+
+class Tracing:
+    """Reads contexts from records and makes spans of what is done with them.
+
+    A share of the traces that reach intake are kept, by their id, so that every process decides
+    alike; from then on the context says it. Without a `tracer` contexts are carried on as they are.
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        rules: TraceRules | None = None,
+        tracer: Tracer | None = None,
+        ids: TraceIds | None = None,
+    ) -> None:
+        self._tally = tally
+        self._tracer = tracer
+        self._ids = ids or TraceIds()
+        self._rules = rules or TraceRules()
+
+    def receive(self, record: Record, group: str) -> Hop:
+        """A record that is about to be processed."""
+        self._tally.add(names.CONSUMED, 1, record.topic, group)
+        is_first = record.topic == self._rules.intake
+        found, why = None, None
+        if record.headers:
+            kept = self._rules.baggage_names if is_first else None
+            found, why = read_context(record.headers, baggage_names=kept)
+            if why is not None:
+                self._tally.add(names.BAD_CONTEXTS, 1, why)
+        context = found or new_context()
+        if self._tracer is None:
+            return Hop(self, context)
+        # A parent that its producer does not keep would be missing from the trace.
+        is_root = found is None or not found.is_sampled
+        if found is None or (is_first and not self._rules.trusts_producers):
+            context = context._replace(is_sampled=context.is_within(self._rules.share))
+        if not context.is_sampled:
+            return Hop(self, context)
+        return self._processing(record, group, context, found=found, is_root=is_root)
+
+    def start(self, topic: str, headers: Headers = ()) -> Hop | None:
+        """A record that a command publishes: a new request, or one that goes on from headers.
+
+        None where nobody traces and nothing goes on: whoever reads the record first starts a trace.
+        """
+        found, _ = read_context(headers)
+        if self._tracer is None:
+            return Hop(self, found) if found is not None else None
+        context = found or new_context()
+        if found is None:
+            context = context._replace(is_sampled=context.is_within(self._rules.share))
+        if not context.is_sampled:
+            return Hop(self, context)
+        if found is None:
+            self._ids.chosen = int(context.trace_id, 16)
+        parent = None if found is None else context
+        span = self._begin(f"send {topic}", SpanKind.PRODUCER, _sent(topic), parent)
+        made = span.get_span_context()
+        return Hop(self, context._replace(span_id=f"{made.span_id:016x}"), span)
+
+    def sends(self, topic: str) -> bool:
+        """Count a record to be written; True where it gets a `send` span: all but the ledger's."""
+        self._tally.add(names.SENT, 1, topic)
+        return topic not in self._rules.quiet
+
+    def sending(self, parent: Span, topic: str, partition: int, where: Mapping[str, Any]) -> Span:
+        """The span of one record that is written."""
+        fields = _sent(topic) | {names.PARTITION: str(partition)}
+        if (request_id := where.get(names.CONVERSATION)) is not None:
+            fields[names.CONVERSATION] = request_id
+        return self.child(parent, f"send {topic}", SpanKind.PRODUCER, fields, clock.now_ns())
+
+    def child(
+        self, parent: Span, name: str, kind: SpanKind, fields: Mapping[str, Any], start_ns: int
+    ) -> Span:
+        """A span below another one of this process."""
+        assert self._tracer is not None  # noqa: S101  there is a parent
+        context = set_span_in_context(parent, Context())
+        return self._tracer.start_span(name, context, kind, attributes=fields, start_time=start_ns)
+
+    def _processing(
+        self,
+        record: Record,
+        group: str,
+        context: TraceContext,
+        *,
+        found: TraceContext | None,
+        is_root: bool,
+    ) -> Hop:
+        now = clock.now_ns()
+        fields: dict[str, Any] = {
+            names.SYSTEM: "kafka",
+            names.OPERATION_TYPE: "process",
+            names.OPERATION_NAME: "process",
+            names.DESTINATION: record.topic,
+            names.PARTITION: str(record.partition),
+            names.OFFSET: record.offset,
+            names.GROUP: group,
+            names.QUEUE_SECONDS: max(now / 1e9 - record.timestamp / 1e3, 0.0),
+        }
+        if is_root and self._rules.parent_mode == "parent":
+            self._ids.chosen = int(context.trace_id, 16)
+        span = self._begin(
+            f"process {record.topic}",
+            SpanKind.CONSUMER,
+            fields,
+            None if is_root or self._rules.parent_mode == "link" else context,
+            now,
+            linked=found,
+        )
+        made = span.get_span_context()
+        here = context._replace(trace_id=f"{made.trace_id:032x}", span_id=f"{made.span_id:016x}")
+        return Hop(self, here, span, now)
+
+    def _begin(
+        self,
+        name: str,
+        kind: SpanKind,
+        fields: Mapping[str, Any],
+        parent: TraceContext | None,
+        start_ns: int | None = None,
+        *,
+        linked: TraceContext | None = None,
+    ) -> Span:
+        assert self._tracer is not None  # noqa: S101  asked before
+        under = Context()
+        if parent is not None:
+            under = set_span_in_context(NonRecordingSpan(remote(parent)), under)
+        links = [Link(remote(linked))] if linked is not None else None
+        start = clock.now_ns() if start_ns is None else start_ns
+        return self._tracer.start_span(
+            name, under, kind, attributes=fields, links=links, start_time=start
+        )
+
+
+def _sent(topic: str) -> dict[str, Any]:
+    return {
+        names.SYSTEM: "kafka",
+        names.OPERATION_TYPE: "send",
+        names.OPERATION_NAME: "send",
+        names.DESTINATION: topic,
+    }

@@ -1,0 +1,1 @@
+"""What leaves a process as telemetry, read back by something that is not ours."""
