@@ -25,21 +25,9 @@ def explain(
     """Tell the whole journey of a request in words, from the topics alone."""
 
     async def main() -> int:
-        from consumers.cli.common import UserError
-        from consumers.cli.journey import Journey, rows_of
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
+        from consumers.cli.journey import read_journey, rows_of
 
-        settings = read_settings(kafka)
-        topics = settings.kafka.topics
-        journey = Journey(request_id)
-        names = [name for name, _ in topics.all()]
-        async with topic_reader(Clients(settings.kafka), names) as reader:
-            async for record in reader.until_end():
-                journey.read(record, topics)
-        if not journey.is_known:
-            msg = f"no topic knows the request {request_id!r}; ids are case-sensitive"
-            raise UserError(msg)
+        journey = await read_journey(request_id, read_settings(kafka))
         rows = rows_of(journey.moments())
         is_done = bool(journey.results or journey.letters)
         if as_json:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from consumers.runtime.records import Record
+from consumers.telemetry.context import read_context
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
 from schemas.dead_letter import DeadLetter
@@ -15,7 +17,10 @@ from schemas.intake import read_request
 from schemas.result import Result
 from schemas.topics import Topics
 
-__all__ = ["Journey", "Moment", "dollars", "rows_of"]
+if TYPE_CHECKING:
+    from consumers.settings import Settings
+
+__all__ = ["Journey", "Moment", "dollars", "read_journey", "rows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,9 @@ class Journey:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
+    #: Topic and time of every record of the request, in no order.
+    stops: list[tuple[datetime, str]] = field(default_factory=list)
+    trace_id: str | None = None
 
     @property
     def is_known(self) -> bool:
@@ -59,9 +67,15 @@ class Journey:
             if not any(needles[0] == value for _, value in record.headers):
                 return
         try:
-            self._read(record, topics, where)
+            if not self._read(record, topics, where):
+                return
         except ContractError:
             return  # a record that says nothing readable; its dead letter is another record
+        context, _ = read_context(record.headers)
+        if record.topic != topics.intake and context is not None:
+            self.trace_id = context.trace_id
+        if record.topic != topics.attempts:
+            self.stops.append((datetime.fromtimestamp(record.timestamp / 1000, UTC), record.topic))
 
     def moments(self) -> list[Moment]:
         """What happened, in order."""
@@ -96,42 +110,67 @@ class Journey:
             return None
         return self.accepted.at + timedelta(milliseconds=result.router.latency.total_ms)
 
-    def _read(self, record: Record, topics: Topics, where: str) -> None:
+    def _read(self, record: Record, topics: Topics, where: str) -> bool:
+        """Take what a record says; False when it is another request's."""
         if record.topic == topics.intake:
             request = read_request(record.value, text_headers(record.headers), fallback_id=where)
-            if request.id == self.request_id:
-                at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-                self.accepted = Moment(at, "accepted", "", f"at {where}")
-                self.task = request.task
+            if request.id != self.request_id:
+                return False
+            at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+            self.accepted = Moment(at, "accepted", "", f"at {where}")
+            self.task = request.task
         elif record.topic == topics.results:
             result = read_model(Result, record.value)
-            if result.id == self.request_id:
-                self.results.append(result)
-                self.task = result.router.task
+            if result.id != self.request_id:
+                return False
+            self.results.append(result)
+            self.task = result.router.task
         elif record.topic == topics.dead_letters:
             letter = read_dead_letter(record.headers)
-            if letter.request_id == self.request_id:
-                self.letters.append((where, letter))
-                self.task = letter.task or self.task
-                self.attempts.update({one.attempt_id: one for one in letter.attempts})
+            if letter.request_id != self.request_id:
+                return False
+            self.letters.append((where, letter))
+            self.task = letter.task or self.task
+            self.attempts.update({one.attempt_id: one for one in letter.attempts})
         elif record.topic == topics.attempts:
-            self._read_line(read_model(LedgerEntry, record.value))
+            return self._read_line(read_model(LedgerEntry, record.value))
         else:
             envelope: Assignment | Escalation
             if record.topic == topics.escalations:
                 envelope, _ = read_envelope(Escalation, record.value)
             else:
                 envelope, _ = read_envelope(Assignment, record.value)
-            if envelope.id == self.request_id:
-                known = {taken.routed_at for taken in self.routes}
-                self.routes += [one for one in envelope.routes if one.routed_at not in known]
-                self.task = envelope.task or self.task
+            if envelope.id != self.request_id:
+                return False
+            known = {taken.routed_at for taken in self.routes}
+            self.routes += [one for one in envelope.routes if one.routed_at not in known]
+            self.task = envelope.task or self.task
+        return True
 
-    def _read_line(self, entry: LedgerEntry) -> None:
-        if entry.request_id == self.request_id:
-            known = self.attempts.get(entry.attempt.attempt_id)
-            if known is None or known.outcome == "started":
-                self.attempts[entry.attempt.attempt_id] = entry.attempt
+    def _read_line(self, entry: LedgerEntry) -> bool:
+        if entry.request_id != self.request_id:
+            return False
+        known = self.attempts.get(entry.attempt.attempt_id)
+        if known is None or known.outcome == "started":
+            self.attempts[entry.attempt.attempt_id] = entry.attempt
+        return True
+
+
+async def read_journey(request_id: str, settings: "Settings") -> Journey:
+    """Everything the topics say of a request. Raises UserError when they know nothing."""
+    from consumers.cli.common import UserError
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import topic_reader
+
+    topics, journey = settings.kafka.topics, Journey(request_id)
+    names = [name for name, _ in topics.all()]
+    async with topic_reader(Clients(settings.kafka), names) as reader:
+        async for record in reader.until_end():
+            journey.read(record, topics)
+    if not journey.is_known:
+        msg = f"no topic knows the request {request_id!r}; ids are case-sensitive"
+        raise UserError(msg)
+    return journey
 
 
 def dollars(micros: int) -> str:

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from consumers.cli import dead_letters, demo, explain, policy, results, submit, tools, trying, up
+from consumers.cli import (
+    dead_letters,
+    demo,
+    explain,
+    policy,
+    results,
+    submit,
+    tools,
+    trace,
+    trying,
+    up,
+)
 from consumers.cli.common import FAILED, UNAVAILABLE, UserError
 
 __all__ = ["app", "main"]
@@ -25,6 +36,7 @@ app.command("up")(up.up)
 app.command("submit")(submit.submit)
 app.command("results")(results.results)
 app.command("explain")(explain.explain)
+app.command("trace")(trace.trace)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(policy.app, name="policy")
 app.add_typer(tools.topics_app, name="topics")

@@ -145,6 +145,22 @@ def test_a_journey_is_told_from_the_topics_alone(flowing: _Cli) -> None:
     assert "no topic knows the request 'cli-9'" in flowing.refuse("explain", "cli-9")
 
 
+def test_trace_shows_where_the_time_of_a_request_went(flowing: _Cli) -> None:
+    told = flowing.json("trace", "cli-2")
+    hops = [bar["name"].rpartition(".")[2] for bar in told["bars"] if not bar["depth"]]
+    calls = [bar for bar in told["bars"] if bar["depth"]]
+
+    assert (hops[0], hops[-1]) == ("intake", "results")
+    assert len(calls) == len(flowing.json("explain", "cli-2")["moments"]) - len(hops)
+    ends = [bar["start_ms"] + bar["duration_ms"] for bar in told["bars"] if not bar["depth"]]
+    starts = [bar["start_ms"] for bar in told["bars"] if not bar["depth"]]
+    assert ends[:-1] == starts[1:]
+    assert all(bar["duration_ms"] > 0 for bar in calls)
+    assert len(told["trace_id"]) == 32
+    assert told["trace_id"] in flowing.run("trace", "cli-2")
+    assert "no topic knows the request 'cli-9'" in flowing.refuse("trace", "cli-9")
+
+
 def test_dead_letters_are_listed_and_shown(flowing: _Cli) -> None:
     listed = {row["reason"]: row for row in flowing.json("dead-letters", "list")}
     assert {"approval_required", "not_json"} <= set(listed)

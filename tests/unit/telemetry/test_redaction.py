@@ -1,0 +1,67 @@
+"""What looks like a secret or names a person is replaced; the rest stays as it is."""
+
+import pytest
+
+from consumers.telemetry.redaction import redact
+
+_SECRETS = {
+    "an e-mail address": "jane.doe+shop@mail.example.co.uk",
+    "a quoted e-mail address": "<jane_doe@example.com>",
+    "an OpenAI key": "sk-proj-abcdefghijklmnopqrstuvwxyz012345",
+    "an Anthropic key": "sk-ant-api03-abcdefghijklmnopqrstuvwx",
+    "a Stripe key": "sk_live_abcdefghijklmnopqrstuvwx",
+    "a Google key": "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
+    "an AWS key id": "AKIAIOSFODNN7EXAMPLE",
+    "a GitHub token": "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+    "a fine-grained GitHub token": "github_pat_11ABCDEFG0abcdefghijklmnop",
+    "a GitLab token": "glpat-abcdefghijklmnopqrst",
+    "a Slack token": "xoxb-123456789012-abcdefghijkl",
+    "a Hugging Face token": "hf_abcdefghijklmnopqrstuvwxyz",
+    "a JWT": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.s5rGmXW3Fw",
+    "a bearer header": "Authorization: Bearer abcdef0123456789abcdef",
+    "a basic header": "authorization: basic dXNlcjpwYXNzd29yZA==",
+    "a password in a URL": "postgres://admin:hunter22@db.example.com/x",
+    "a named password": "password: hunter22",
+    "a named key in JSON": '{"api_key": "abcd1234efgh"}',
+    "a private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+    "a card": "4111 1111 1111 1111",
+    "a card without blanks": "5500005555555559",
+    "an IBAN": "DE89 3704 0044 0532 0130 00",
+    "an IBAN without blanks": "GB29NWBK60161331926819",
+    "a social security number": "078-05-1120",
+    "a phone number": "+44 20 7946 0958",
+    "an American phone number": "(555) 123-4567",
+    "an address of a machine": "10.20.30.40",
+}
+
+
+@pytest.mark.parametrize("secret", _SECRETS.values(), ids=_SECRETS)
+def test_a_secret_is_replaced_wherever_it_stands(secret: str) -> None:
+    shown = redact(f"before {secret} after")
+
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+    assert "[" in shown
+    longest = max(secret.replace("\n", " ").split(), key=len)
+    assert longest not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Order AB-1234 arrived on 2026-03-01 at 14:30, 3 of 12 pieces, 19.99 EUR.",
+        "The P-200 printer is out of ink; version 4.2.0 of the driver.",
+        "risk-averse customers ask for a token of goodwill",
+        "Which of 100, 200 or 300 is it?",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["a" * 100_000, "1 " * 50_000, "a@" * 50_000, "password " * 10_000]
+)
+def test_long_hostile_text_is_read_to_its_end(text: str) -> None:
+    assert len(redact(f"{text} jane@example.com")) > 0
