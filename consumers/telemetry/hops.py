@@ -1,7 +1,7 @@
 """One record's way through one stage as spans: processed, sent on, and what happened in between.
 
-A span counts only once its transaction is committed: records that were never committed are read by
-nobody, and so have no `send` span. What was processed and lost ends with an error.
+Spans end when their transaction is committed. What nobody saw committed ends with an error: its
+records may have been read all the same, and then their spans need a parent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,13 +104,11 @@ class Hop:
             return
         self._is_over = True
         now = clock.now_ns()
-        if error is None:
-            for send in self._sends:
-                send.end(now)
-        else:
-            self.span.set_attribute(names.ERROR_TYPE, error)
-            self.span.set_status(StatusCode.ERROR)
-        self.span.end(now)
+        for span in (*self._sends, self.span):
+            if error is not None:
+                span.set_attribute(names.ERROR_TYPE, error)
+                span.set_status(StatusCode.ERROR)
+            span.end(now)
 
 
 _CURRENT: ContextVar[Hop | None] = ContextVar("hop", default=None)

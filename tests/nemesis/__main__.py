@@ -22,8 +22,10 @@ from tests.nemesis.faults import Nemesis
 from tests.nemesis.further import further
 from tests.nemesis.openness import Openness
 from tests.nemesis.plan import KINDS, plan
-from tests.nemesis.traffic import Traffic
+from tests.nemesis.traces import span_problems, trace_problems
+from tests.nemesis.traffic import Traffic, context_of
 from tests.nemesis.world import World
+from tests.telemetry.sink import otlp_sink
 
 __all__ = ["run_seed"]
 
@@ -51,9 +53,16 @@ async def run_seed(
         if verbose:
             sys.stderr.write(f"  {words}\n")
 
-    async with World.running(
-        folder, workers=workers, routes=2, latency_scale=_LATENCY_SCALE
-    ) as world:
+    async with (
+        otlp_sink(keeps_raw=False) as sink,
+        World.running(
+            folder,
+            workers=workers,
+            routes=2,
+            latency_scale=_LATENCY_SCALE,
+            traces_url=sink.url,
+        ) as world,
+    ):
         traffic = Traffic(world.through, seed, rate)
         nemesis = Nemesis(world, tell)
         openness = Openness(world.through, lambda: nemesis.is_calm)
@@ -70,6 +79,10 @@ async def run_seed(
         for role in ("route", "work"):
             for member in world.living(role):
                 await nemesis.end(member)
+        producers = [context_of(one.id)[1] for one in traffic.published]
+        traces = trace_problems(found.carried)
+        traces += span_problems(sink.spans, found.bill, producers, has_killed=world.has_killed)
+        tell(f"{len(sink.spans)} spans, {len(sink.orphans(producers))} orphans")
     report = check(found.facts)
     policy = load_rules(world.beside).policy
     offset = time.time() - time.monotonic()  # noqa: TID251  the bill has the other clock
@@ -88,6 +101,7 @@ async def run_seed(
         [
             *report.problems,
             *others,
+            *traces,
             *nemesis.problems,
             *openness.problems,
         ],

@@ -20,6 +20,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.result import Result
 from schemas.topics import Topics
 from tests.nemesis.checker import ID_REUSED, RESULT, BillCall, Facts, LedgerLine, Terminal
+from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
 
 __all__ = ["Found", "find", "standing"]
@@ -36,6 +37,7 @@ class Found(NamedTuple):
     results: Sequence[Result]
     letters: Sequence[DeadLetter]
     bill: Sequence[dict[str, Any]]
+    carried: Sequence[Carried]
 
 
 async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[float]) -> Found:
@@ -44,7 +46,7 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
     places = await standing(settings)
     results: list[Result] = []
     letters: list[DeadLetter] = []
-    terminals, ledger = [], []
+    terminals, ledger, carried = [], [], []
     wanted = [topics.results, topics.dead_letters, topics.attempts]
     async with topic_reader(Clients(settings.kafka), wanted) as reader:
         async for record in reader.until_end():
@@ -56,6 +58,9 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
                 terminals.append(_letter(record, letters[-1], traffic))
             else:
                 ledger.append(LedgerLine.of(read_model(LedgerEntry, record.value)))
+            name = ledger[-1].request_id if record.topic == topics.attempts else terminals[-1].id
+            parents = [value for header, value in record.headers if header == "traceparent"]
+            carried.append(Carried(name, f"{record.topic}-{record.partition}", parents))
     written = await asyncio.to_thread(bill.read_bytes)
     lines = [orjson.loads(line) for line in written.splitlines()]
     calls = [BillCall(x["attempt_id"], x["request_id"], x["cost_micros"]) for x in lines]
@@ -67,7 +72,7 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
         in_flight_at_kills=_cut_off(lines, cuts),
         standing=places,
     )
-    return Found(facts, results, letters, lines)
+    return Found(facts, results, letters, lines, carried)
 
 
 async def standing(settings: Settings, limit: float = 120.0) -> dict[str, int]:

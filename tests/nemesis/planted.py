@@ -179,6 +179,18 @@ BUGS = (
         ),
     ),
     Bug(
+        "the trace context is not carried on",
+        ("split trace",),
+        (
+            (
+                "consumers/telemetry/hops.py",
+                "headers = with_context(record.headers, context)",
+                "headers = list(record.headers)",
+            ),
+        ),
+        ("none",),
+    ),
+    Bug(
         "the transaction is open during the call",
         ("open transaction",),
         (

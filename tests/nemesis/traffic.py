@@ -14,7 +14,7 @@ from consumers.runtime.reading import Publisher, publisher
 from consumers.settings import Settings
 from tests.nemesis.checker import Published
 
-__all__ = ["Traffic", "digest"]
+__all__ = ["Traffic", "context_of", "digest"]
 
 _KINDS = (
     ("triage", "I cannot log in since Monday, account {0}, please help"),
@@ -32,6 +32,12 @@ _PLANS = ("free", "standard", "enterprise", "internal")
 def digest(value: bytes | None) -> str:
     """What two equal bodies have in common."""
     return hashlib.sha256(value or b"").hexdigest()[:16]
+
+
+def context_of(name: str) -> tuple[str, str]:
+    """Trace and span id under which a producer sends a request: a producer that traces itself."""
+    ids = hashlib.sha256(f"trace of {name}".encode()).hexdigest()
+    return ids[:32], ids[32:48]
 
 
 @dataclass(slots=True)
@@ -96,7 +102,10 @@ class Traffic:
     async def _publish(self, topic: Publisher, name: str, key: bytes, value: bytes) -> None:
         is_acknowledged = False
         try:
-            queued = await topic.publish(self.settings.kafka.topics.intake, value, key=key)
+            trace_id, span_id = context_of(name)
+            headers = [("traceparent", f"00-{trace_id}-{span_id}-01".encode())]
+            intake = self.settings.kafka.topics.intake
+            queued = await topic.publish(intake, value, key=key, headers=headers)
             found = await queued
             is_acknowledged = True
             if name.startswith("?"):

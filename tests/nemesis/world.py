@@ -58,6 +58,8 @@ class World:
     port: int
     broker: LocalBroker | None = None
     provider_url: str = ""
+    #: Where spans are sent.
+    traces_url: str = ""
     members: list[Member] = field(default_factory=list)
     _broker: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _count: int = 0
@@ -65,12 +67,18 @@ class World:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(
-        cls, folder: Path, *, workers: int, routes: int, latency_scale: float
+        cls,
+        folder: Path,
+        *,
+        workers: int,
+        routes: int,
+        latency_scale: float,
+        traces_url: str = "",
     ) -> AsyncIterator["World"]:
         """The world for as long as the context is open."""
         port = free_ports()[0]
         async with Proxy("127.0.0.1", port) as proxy:
-            world = cls(folder, latency_scale, proxy, port)
+            world = cls(folder, latency_scale, proxy, port, traces_url=traces_url)
             try:
                 await world.start_broker()
                 assert await ensure_topics(Clients(world.beside.kafka)) == []
@@ -99,6 +107,12 @@ class World:
     def bill_file(self) -> Path:
         """The provider's own bill."""
         return self.folder / "bill.jsonl"
+
+    @property
+    def has_killed(self) -> bool:
+        """True when any process of ours ended otherwise than it should."""
+        ours = [one for one in self.members if one.role != "provider"]
+        return any(one.process.returncode not in (None, 0) for one in ours)
 
     def living(self, role: str) -> list[Member]:
         """The members of a role that have not ended."""
@@ -134,6 +148,8 @@ class World:
             "TIERLINE_WORKER__WIDTH": "100",
             "TIERLINE_PROVIDERS__SIMULATED__BASE_URL": self.provider_url,
             "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces_url,
+            "OTEL_METRICS_EXPORTER": "none",
             **({"TIERLINE_FAILPOINT": failpoint} if failpoint else {}),
         }
         with log.open("wb") as said:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gzip
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class Sink:
     metrics: dict[str, list[Any]] = field(default_factory=dict)
     #: Everything as it came, for looking for what must not be there.
     raw: list[bytes] = field(default_factory=list)
+    keeps_raw: bool = True
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def by_trace(self) -> Mapping[str, list[Seen]]:
@@ -62,14 +63,10 @@ class Sink:
             key=lambda one: (one.start_ns, -one.end_ns),
         )
 
-    def orphans(self) -> list[Seen]:
-        """Spans whose parent never came."""
-        known = {(one.trace_id, one.span_id) for one in self.spans}
-        return [
-            one
-            for one in self.spans
-            if one.parent_id and (one.trace_id, one.parent_id) not in known
-        ]
+    def orphans(self, others: Iterable[str] = ()) -> list[Seen]:
+        """Spans whose parent never came; `others` are spans of producers, sent elsewhere."""
+        known = {one.span_id for one in self.spans} | set(others)
+        return [one for one in self.spans if one.parent_id and one.parent_id not in known]
 
     def names(self) -> Counter[str]:
         """How often each span name came."""
@@ -84,7 +81,8 @@ class Sink:
 
     def take_spans(self, body: bytes) -> None:
         """Read one export."""
-        self.raw.append(body)
+        if self.keeps_raw:
+            self.raw.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 self.spans += [_seen(span) for span in scope.spans]
@@ -92,7 +90,8 @@ class Sink:
 
     def take_metrics(self, body: bytes) -> None:
         """Read one export."""
-        self.raw.append(body)
+        if self.keeps_raw:
+            self.raw.append(body)
         for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
@@ -111,9 +110,11 @@ class Sink:
 
 
 @contextlib.asynccontextmanager
-async def otlp_sink(*, status: int = 200, delay: float = 0) -> AsyncIterator[Sink]:
+async def otlp_sink(
+    *, status: int = 200, delay: float = 0, keeps_raw: bool = True
+) -> AsyncIterator[Sink]:
     """A backend on loopback, for as long as the context is open."""
-    sink = Sink()
+    sink = Sink(keeps_raw=keeps_raw)
 
     async def take(request: web.Request) -> web.Response:
         body = await request.read()
