@@ -55,7 +55,7 @@ class Ledger:
     async def note(self, partition: int, line: Outgoing) -> bool:
         """Write that a call starts. False when Kafka did not take it: then it must not start."""
         if (hop := current_hop()) is not None:
-            [line] = hop.stamp([line], partition)
+            line = hop.carried_by(line)
         try:
             await (await self._publish(partition, line))
         except (KafkaError, TimeoutError, OSError) as error:
@@ -65,9 +65,11 @@ class Ledger:
 
     def book(self, source: tuple[str, int], outgoing: Sequence[Outgoing]) -> None:
         """Write the ledger lines among what came of work whose partition is lost."""
+        hop = current_hop()
         for line in outgoing:
             if line.topic == self._topic:
-                self._late.put_nowait((source[1], line))
+                late = hop.carried_by(line) if hop is not None else line
+                self._late.put_nowait((source[1], late))
 
     async def prepare(self, source: TopicPartition, position: int) -> None:
         """Learn which calls former owners of an input partition have started."""

@@ -91,6 +91,10 @@ class Hop:
             stamped.append(Outgoing(record.topic, record.key, record.value, headers))
         return stamped
 
+    def carried_by(self, record: Outgoing) -> Outgoing:
+        """The record with this hop's context, outside of what the hop leads to."""
+        return record._replace(headers=with_context(record.headers, self.context))
+
     def settled(self) -> None:
         """What followed is committed: everything is over."""
         self._end(None)
