@@ -84,10 +84,15 @@ class Holdings:
         """What we hold now."""
         return self._held
 
-    def close(self) -> None:
-        """Start nothing more from any partition; what runs goes on, and is committed."""
+    def close(self, *, may_move: bool) -> None:
+        """Start nothing more from any partition; what runs goes on, and is committed.
+
+        Where partitions `may_move`, no further call is made for records in hand either: a call that
+        outlasts the grace would be made again by the next owner.
+        """
         for partition in self._held.values():
             partition.is_open = False
+            partition.is_ours = partition.is_ours and not may_move
 
     async def flush(self) -> None:
         """Commit what is finished, for a short while."""
@@ -130,7 +135,7 @@ class Holdings:
         held = self._held.get(tp)
         if held is not None and await held.is_unchanged():
             self._consumer.seek(tp, held.tracker.next_fetch)
-            held.is_open = True
+            held.is_open = held.is_ours = True
             return
         if held is not None:
             await self._release(tp)
@@ -157,7 +162,7 @@ class Holdings:
             await partition.close()
             raise
         self._held[tp] = partition
-        partition.is_open = True
+        partition.is_open = partition.is_ours = True
         self._tasks.create_task(self._commits_of(partition))
 
     async def _prepared(self, partition: Partition) -> int:
@@ -194,7 +199,7 @@ class Holdings:
         partition = self._held.pop(tp, None)
         if partition is None:
             return  # a rebalance and the end let go of it at once
-        partition.is_open = False
+        partition.is_open = partition.is_ours = False
         await partition.flush(_FLUSH_LIMIT)
         if abandoned := self._work.let_go(tp):
             _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)

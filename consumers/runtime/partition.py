@@ -65,6 +65,8 @@ class Partition:
         self.tracker = OffsetTracker(0)
         #: Records may be started: assigned to us, and what they produce can be recorded.
         self.is_open = False
+        #: Further calls may be made for records in hand: true until the group may move it.
+        self.is_ours = False
         #: The last state we know to be committed; None before the first commit.
         self.committed: Completion | None = None
         self._writer = writer
@@ -201,7 +203,7 @@ class Partition:
 
     async def close(self) -> None:
         """End the commit loop and the producer."""
-        self.is_open = False
+        self.is_open = self.is_ours = False
         self._is_closing = True
         self._wake.set()
         await self._writer.close()

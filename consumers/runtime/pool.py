@@ -38,7 +38,7 @@ class Slot:
     async def is_ours(self) -> bool:
         """True while the partition is ours for certain; asked after every sleep that matters."""
         await self._pool.steady()
-        return self._partition.is_open
+        return self._partition.is_ours
 
 
 class Pool:

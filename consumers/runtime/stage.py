@@ -383,7 +383,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         A commit after the rejoin would race the next owner's fence, so it happens here.
         """
-        self._holdings.close()
+        self._holdings.close(may_move=True)
         if revoked:
             await self._executor.settle(self._revoke_grace)
             await self._holdings.flush()
@@ -403,7 +403,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _drain(self) -> None:
         self._holdings.is_draining = True
-        self._holdings.close()
+        self._holdings.close(may_move=False)
         await self._executor.settle(self._drain_for)
         await self._holdings.release(tuple(self._holdings.held))
         await self._leave()

@@ -195,6 +195,7 @@ class Worker:
                 # Full jitter, but never earlier than a provider has asked for.
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
                 await rest(step.wait.total_seconds() * share)
+                await self._until_ours(job, rest)
             if self.clock() >= job.assignment.deadline:
                 deadline = job.assignment.deadline.isoformat()
                 return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
@@ -228,10 +229,14 @@ class Worker:
             return False
         # While the line was written the partition may have gone, and its next owner may have read
         # the lines before this one: a call now could be the second. Who loses it is cancelled.
-        while not await job.is_ours():
-            await rest(_LOOK_AGAIN_SECONDS)
+        await self._until_ours(job, rest)
         failpoint("call.noted")
         return True
+
+    async def _until_ours(self, job: Job, rest: Rest) -> None:
+        """Wait while the partition may be on its way to another process, which would call again."""
+        while not await job.is_ours():
+            await rest(_LOOK_AGAIN_SECONDS)
 
     async def _attempt(self, job: Job, name: str) -> None:
         """Call one model once, judge the reply, and note the attempt."""
