@@ -10,6 +10,7 @@ from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_quix
 from tests.bench.route import measure_route
+from tests.bench.tracing import measure_tracing
 from tests.bench.transactions import measure_transactions
 from tests.bench.work import measure_work
 
@@ -20,6 +21,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "parallel": measure_parallel,
     "work": measure_work,
     "latency": measure_latency,
+    "tracing": measure_tracing,
 }
 
 

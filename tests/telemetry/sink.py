@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ class Sink:
     #: Everything as it came, for looking for what must not be there.
     raw: list[bytes] = field(default_factory=list)
     keeps_raw: bool = True
+    #: False: spans are only counted.
+    keeps_spans: bool = True
+    count: int = 0
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def by_trace(self) -> Mapping[str, list[Seen]]:
@@ -85,7 +89,8 @@ class Sink:
             self.raw.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
-                self.spans += [_seen(span) for span in scope.spans]
+                self.count += len(scope.spans)
+                self.spans += [_seen(span) for span in scope.spans] if self.keeps_spans else []
         self.came.set()
 
     def take_metrics(self, body: bytes) -> None:
@@ -111,10 +116,10 @@ class Sink:
 
 @contextlib.asynccontextmanager
 async def otlp_sink(
-    *, status: int = 200, delay: float = 0, keeps_raw: bool = True
+    *, status: int = 200, delay: float = 0, keeps_raw: bool = True, keeps_spans: bool = True
 ) -> AsyncIterator[Sink]:
     """A backend on loopback, for as long as the context is open."""
-    sink = Sink(keeps_raw=keeps_raw)
+    sink = Sink(keeps_raw=keeps_raw, keeps_spans=keeps_spans)
 
     async def take(request: web.Request) -> web.Response:
         body = await request.read()
@@ -129,7 +134,12 @@ async def otlp_sink(
         return web.Response(content_type="application/x-protobuf")
 
     app = web.Application(client_max_size=1 << 28)
+
+    async def count(_: web.Request) -> web.Response:
+        return web.Response(text=str(sink.count))
+
     app.router.add_post("/{path:.*}", take)
+    app.router.add_get("/count", count)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -167,3 +177,15 @@ def _value(value: Any) -> Any:
     if kind == "array_value":
         return [_value(one) for one in value.array_value.values]
     return getattr(value, kind) if kind else None
+
+
+async def _main() -> None:
+    """Serve until somebody ends it; the address stands on the first line."""
+    async with otlp_sink(keeps_raw=False, keeps_spans=False) as sink:
+        sys.stdout.write(f"{sink.url}\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
