@@ -91,7 +91,9 @@ class Tracing:
         # A parent that its producer does not keep would be missing from the trace.
         is_root = found is None or not found.is_sampled
         if found is None or (is_first and not self._rules.trusts_producers):
-            context = context._replace(is_sampled=context.is_within(self._rules.share))
+            is_kept = context.is_within(self._rules.share)
+            if is_kept is not context.is_sampled:
+                context = context._replace(is_sampled=is_kept)
         if not context.is_sampled:
             return Hop(self, context)
         return self._processing(record, group, context, found=found, is_root=is_root)
