@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from consumers.settings import Settings
+from consumers.telemetry.names import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,3 +44,11 @@ def test_a_provider_can_be_named_by_environment_variables(
 
     assert provider.base_url == "https://api.example.com/v1"
     assert provider.api_key_env == "OPENAI_API_KEY"
+
+
+def test_the_page_on_telemetry_has_every_metric_with_its_question() -> None:
+    page = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    for metric in METRICS.values():
+        by = ", ".join(f"`{name}`" for name in metric.by)
+        row = f"| `{metric.name}` | {metric.kind}, {metric.unit} | {by} | {metric.question} |"
+        assert row in page
