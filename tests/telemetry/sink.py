@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gzip
 import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -127,8 +126,6 @@ async def otlp_sink(
             await asyncio.sleep(delay)
         if status != 200:
             return web.Response(status=status)
-        if request.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
         reading = {"/v1/traces": sink.take_spans, "/v1/metrics": sink.take_metrics}
         reading[request.path](body)
         return web.Response(content_type="application/x-protobuf")
