@@ -1,6 +1,7 @@
 """From the broker's append on intake to the start of the provider call, at half load."""
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from consumers import clock
 from consumers.providers import ProviderSettings
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import TopicReader, publisher, topic_reader
+from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import load_rules, running_stages
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
@@ -26,7 +28,7 @@ async def measure_latency(bootstrap: str) -> list[Measured]:
     rates, halves, tails, durable = [], [], [], []
     async with simulator_process() as base_url:
         for number in range(RUNS):
-            rate, seen = await _run(bootstrap, f"latency{number}.", base_url)
+            rate, seen = await run_stream(bootstrap, f"latency{number}.", base_url)
             waits = [one.wait for one in seen]
             cuts = statistics.quantiles(waits, n=20)
             durable.append(statistics.median(one.durable for one in seen))
@@ -41,7 +43,7 @@ async def measure_latency(bootstrap: str) -> list[Measured]:
     ]
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """Milliseconds of one request's first attempt."""
 
     #: From the append on intake to the start of the call.
@@ -50,17 +52,24 @@ class _Seen(NamedTuple):
     durable: float
 
 
-async def _run(bootstrap: str, prefix: str, base_url: str) -> tuple[float, list[_Seen]]:
+async def run_stream(
+    bootstrap: str, prefix: str, base_url: str, *, rate: float | None = None
+) -> tuple[float, list[Seen]]:
+    """A steady stream through all stages, at a rate or at half of what they can do."""
     settings = await settings_for(bootstrap, prefix, width=1_000)
     rules, clients = load_rules(settings), Clients(settings.kafka)
     providers = {"simulated": ProviderSettings(base_url=base_url, allow_private=True)}
-    async with (
-        running_stages(settings, rules, providers),
-        topic_reader(clients, [settings.kafka.topics.attempts], at_end=True) as ledger,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        opened = open_telemetry(settings.telemetry, settings.kafka.topics)
+        seen_by = stack.enter_context(opened)
+        enter = stack.enter_async_context
+        await enter(running_stages(settings, rules, providers, telemetry=seen_by))
+        topics = [settings.kafka.topics.attempts]
+        ledger = await enter(topic_reader(clients, topics, at_end=True))
+        burst = BURST if rate is None else BURST // 10
         began = time.perf_counter()
-        await _stream(clients, settings.kafka.topics.intake, ledger, "b", BURST, rate=None)
-        rate = BURST / (time.perf_counter() - began) / 2
+        await _stream(clients, settings.kafka.topics.intake, ledger, "b", burst, rate=None)
+        rate = rate or burst / (time.perf_counter() - began) / 2
         count = int(rate * SECONDS)
         seen = await _stream(clients, settings.kafka.topics.intake, ledger, "r", count, rate=rate)
     return rate, list(seen.values())
@@ -68,9 +77,9 @@ async def _run(bootstrap: str, prefix: str, base_url: str) -> tuple[float, list[
 
 async def _stream(
     clients: Clients, intake: str, ledger: TopicReader, kind: str, count: int, *, rate: float | None
-) -> Mapping[str, _Seen]:
+) -> Mapping[str, Seen]:
     """Publish at a rate, or all at once, and wait for every request's first attempt."""
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, Seen] = {}
     appended: dict[str, asyncio.Future[object]] = {}
 
     async def publish() -> None:
@@ -93,7 +102,7 @@ async def _stream(
                 stamp = await appended[entry.request_id]
                 started = entry.attempt.started_at.timestamp() * 1000
                 ended = started + entry.attempt.duration_ms
-                seen[entry.request_id] = _Seen(
+                seen[entry.request_id] = Seen(
                     started - stamp.timestamp,  # type: ignore[attr-defined]
                     clock.now().timestamp() * 1000 - ended,
                 )

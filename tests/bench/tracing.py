@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import statistics
 import sys
 import time
 import urllib.request
@@ -14,7 +15,9 @@ from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import load_rules, running_stages
 from tests.bench.harness import Measured, a_request, fill, settings_for, until
+from tests.bench.latency import run_stream
 from tests.bench.route import COUNT
+from tests.bench.work import simulator_process
 
 __all__ = ["measure_tracing"]
 
@@ -22,6 +25,8 @@ RUNS = 3
 #: Spans of one request in the route stage: processed, routed, sent.
 _SPANS = 3
 _RATE, _SECONDS = 1_000, 10
+_CALM_RATE = 100.0
+_NOBODY = "http://127.0.0.1:9"
 
 
 async def measure_tracing(bootstrap: str) -> list[Measured]:
@@ -37,6 +42,7 @@ async def measure_tracing(bootstrap: str) -> list[Measured]:
                 found.append(rate)
                 cpu[share].append(seconds)
         lost = [float(await _paced(bootstrap, url))]
+    slower = await _with_trouble(bootstrap)
     off = rates["off"]
     spans = [
         (full - none) / (COUNT * _SPANS) * 1e6
@@ -50,7 +56,27 @@ async def measure_tracing(bootstrap: str) -> list[Measured]:
         Measured("route stage, every trace kept / none", every, "", "-"),
         Measured("CPU of a span, encoded and sent", spans, "us", "-"),
         Measured(f"spans lost at {_RATE} requests/s, every trace kept", lost, "spans", "0"),
+        *(
+            Measured(f"p95 of append to call, backend {trouble} / alive", ratios, "", "<= 1.05")
+            for trouble, ratios in slower.items()
+        ),
     ]
+
+
+async def _with_trouble(bootstrap: str) -> dict[str, list[float]]:
+    """How much slower requests are while the backend is away or hangs, at a modest rate."""
+    found: dict[str, list[float]] = {"away": [], "hanging": []}
+    async with simulator_process() as base_url, _backend() as url, _backend("hang") as hanging:
+        for number in range(RUNS):
+            p95 = {}
+            for trouble, where in (("alive", url), ("away", _NOBODY), ("hanging", hanging)):
+                with _exporting(where, "1.0"):
+                    prefix = f"trouble-{trouble}{number}."
+                    _, seen = await run_stream(bootstrap, prefix, base_url, rate=_CALM_RATE)
+                p95[trouble] = statistics.quantiles([one.wait for one in seen], n=20)[18]
+            for trouble, ratios in found.items():
+                ratios.append(p95[trouble] / p95["alive"])
+    return found
 
 
 async def _route(settings: Settings, url: str, share: str) -> tuple[float, float]:
@@ -104,10 +130,10 @@ def _exporting(url: str, share: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _backend() -> AsyncIterator[str]:
-    """A backend in a process of its own, which counts spans."""
+async def _backend(*manner: str) -> AsyncIterator[str]:
+    """A backend in a process of its own, which counts spans, or hangs."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.telemetry.sink", stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.telemetry.sink", *manner), stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None

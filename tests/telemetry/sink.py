@@ -178,7 +178,8 @@ def _value(value: Any) -> Any:
 
 async def _main() -> None:
     """Serve until somebody ends it; the address stands on the first line."""
-    async with otlp_sink(keeps_raw=False, keeps_spans=False) as sink:
+    delay = 3600.0 if "hang" in sys.argv[1:] else 0.0
+    async with otlp_sink(keeps_raw=False, keeps_spans=False, delay=delay) as sink:
         sys.stdout.write(f"{sink.url}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
