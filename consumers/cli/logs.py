@@ -32,7 +32,6 @@ class _RateLimit(logging.Filter):
 
 def _with_trace(_: object, __: str, event: "EventDict") -> "EventDict":
     """Say which request and which span a line is about, where one is being processed."""
-    from consumers.telemetry import names
     from consumers.telemetry.hops import current_hop
 
     hop = current_hop()
@@ -40,8 +39,8 @@ def _with_trace(_: object, __: str, event: "EventDict") -> "EventDict":
         return event
     event.setdefault("trace_id", hop.context.trace_id)
     event.setdefault("span_id", hop.context.span_id)
-    if (request_id := hop.where.get(names.CONVERSATION)) is not None:
-        event.setdefault("request_id", request_id)
+    if hop.request_id is not None:
+        event.setdefault("request_id", hop.request_id)
     return event
 
 

@@ -135,6 +135,7 @@ class Pool:
             hop.lost()
             raise
         outgoing = hop.stamp(made, record.partition)
+        self._telemetry.tracing.count(self._group, (record,), outgoing)
         if not partition.finish([(record.offset, outgoing)]):
             self.late(partition.source, outgoing)
             hop.lost()

@@ -82,6 +82,7 @@ class Inline:
             if hop.is_recording:
                 partition.traced[record.offset] = hop
         set_current(None)
+        self._tracing.count(group, records, (one for _, led_to in decided for one in led_to))
         failpoint("decided")
         partition.finish(decided)
 

@@ -27,7 +27,16 @@ Fields = Mapping[str, Any]
 class Hop:
     """A record on its way through a stage. Without a span it only carries the context on."""
 
-    __slots__ = ("_is_over", "_sends", "_tracing", "began_ns", "context", "span", "where")
+    __slots__ = (
+        "_is_over",
+        "_sends",
+        "_tracing",
+        "began_ns",
+        "context",
+        "request_id",
+        "span",
+        "where",
+    )
 
     def __init__(
         self,
@@ -41,6 +50,8 @@ class Hop:
         self.span = span
         self.began_ns = began_ns
         #: Which request this is, once that is known.
+        self.request_id: str | None = None
+        #: The same for spans, and what else each of them says.
         self.where: Fields = {}
         self._tracing = tracing
         self._sends: list[Span] = []
@@ -83,7 +94,7 @@ class Hop:
         stamped = []
         for record in outgoing:
             context = self.context
-            if self._tracing.sends(record.topic) and self.span is not None:
+            if self.span is not None and self._tracing.is_sent(record.topic):
                 send = self._tracing.sending(self.span, record.topic, partition, self.where)
                 self._sends.append(send)
                 context = _context_of(send, context)

@@ -36,6 +36,9 @@ class Observer:
         """It is known which request a record is."""
         if (hop := current_hop()) is None:
             return
+        hop.request_id = request_id
+        if not hop.is_recording:
+            return
         where: dict[str, Any] = {names.CONVERSATION: request_id, names.GENERATION: generation}
         if task is not None:
             where[names.TASK] = task

@@ -1,6 +1,7 @@
 """Which requests are traced, and the spans that the Kafka side of a stage makes."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from consumers.telemetry import names
 from consumers.telemetry.context import TraceContext, new_context, read_context
 from consumers.telemetry.hops import Hop, remote
 from consumers.telemetry.tally import Tally
-from schemas.codec import Headers
+from schemas.codec import Headers, Outgoing
 
 __all__ = ["ParentMode", "TraceIds", "TraceRules", "Tracing"]
 
@@ -77,7 +78,6 @@ class Tracing:
 
     def receive(self, record: Record, group: str) -> Hop:
         """A record that is about to be processed."""
-        self._tally.add(names.CONSUMED, 1, record.topic, group)
         is_first = record.topic == self._rules.intake
         found, why = None, None
         if record.headers:
@@ -118,10 +118,15 @@ class Tracing:
         made = span.get_span_context()
         return Hop(self, context._replace(span_id=f"{made.span_id:016x}"), span)
 
-    def sends(self, topic: str) -> bool:
-        """Count a record to be written; True where it gets a `send` span: all but the ledger's."""
-        self._tally.add(names.SENT, 1, topic)
+    def is_sent(self, topic: str) -> bool:
+        """True for records that get a `send` span: all but the ledger's."""
         return topic not in self._rules.quiet
+
+    def count(self, group: str, consumed: Sequence[Record], sent: Iterable[Outgoing]) -> None:
+        """Count records of one topic, and those that they lead to."""
+        self._tally.add(names.CONSUMED, len(consumed), consumed[0].topic, group)
+        for topic, written in Counter(record.topic for record in sent).items():
+            self._tally.add(names.SENT, written, topic)
 
     def sending(self, parent: Span, topic: str, partition: int, where: Mapping[str, Any]) -> Span:
         """The span of one record that is written."""

@@ -150,3 +150,20 @@ def test_what_is_read_means_the_same_to_another_parser(value: bytes) -> None:
 
     assert orjson.loads(value) == parsed
     assert orjson.loads(orjson.dumps(parsed)) == parsed
+
+
+_KEYS = st.sampled_from(["a", "b", "ab", 'q"', "\\", ""])
+_TEXTS = st.text(alphabet='ab"\\:,{}é', max_size=6) | st.none() | st.booleans()
+
+
+@given(st.lists(st.tuples(_KEYS, _TEXTS | st.lists(st.text(max_size=2))), max_size=5))
+def test_a_key_twice_is_seen_in_plain_objects_too(pairs: list[tuple[str, Any]]) -> None:
+    """Objects of texts take a shorter way: it must not miss what the longer one sees."""
+    written = ", ".join(f"{json.dumps(key)}: {json.dumps(field)}" for key, field in pairs)
+    value = f"{{{written}}}".encode()
+    if len({key for key, _ in pairs}) == len(pairs):
+        assert parse_json(value) == dict(pairs)
+        return
+    with pytest.raises(ContractError) as raised:
+        parse_json(value)
+    assert raised.value.reason is Reason.DUPLICATE_KEY
