@@ -1,10 +1,10 @@
 """What `tierline doctor` looks at, one after the other, each with what to do about it."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumers.cli.common import UserError, read_settings
+from consumers.providers import ProviderSettingsError
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
 from consumers.runtime.topics import brokers_in_words, check_topics
@@ -72,10 +72,12 @@ def _rules(settings: Settings) -> list[Finding]:
             )
             found.append(Finding(f"provider {name}", ok=is_ours, detail=detail))
             continue
-        key = entry.api_key_env
-        has_key = key is None or key in os.environ
-        detail = entry.base_url if has_key else f"{key} is not set"
-        found.append(Finding(f"provider {name}", ok=has_key, detail=detail))
+        try:
+            entry.api_key(name)
+        except ProviderSettingsError as error:
+            found.append(Finding(f"provider {name}", ok=False, detail=str(error)))
+        else:
+            found.append(Finding(f"provider {name}", ok=True, detail=entry.base_url))
     return found
 
 

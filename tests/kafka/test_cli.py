@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,15 @@ def test_the_doctor_finds_everything_in_order(flowing: _Cli) -> None:
     found = flowing.json("doctor")
     assert all(one["ok"] for one in found), found
     assert {"Kafka", "topics", "policy"} <= {one["check"] for one in found}
+
+
+def test_the_doctor_names_a_key_that_cannot_be_read(cli: _Cli) -> None:
+    ours = {"BASE_URL": "https://api.example.com/v1", "API_KEY_FILE": "/no/such/key"}
+    named = {f"TIERLINE_PROVIDERS__SIMULATED__{name}": said for name, said in ours.items()}
+    said = replace(cli, env={**cli.env, **named}).run("doctor", "--json", code=1)
+    [found] = [one for one in json.loads(said) if one["check"] == "provider simulated"]
+    assert not found["ok"]
+    assert "the file /no/such/key holds no usable key" in found["detail"]
 
 
 def test_an_address_without_kafka_is_one_clear_line(cli: _Cli) -> None:
