@@ -1,0 +1,130 @@
+"""Arize Phoenix, a tracing backend that runs without a container, in an environment of its own.
+
+It is large and under the Elastic License 2.0: fetched for this check alone, never bundled.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from consumers.broker.local import free_ports
+
+__all__ = ["Kept", "environment", "phoenix", "read_spans"]
+
+VERSION = "20.26.0"
+_FOLDER = Path(__file__).resolve().parents[2] / "build" / "phoenix"
+_START_SECONDS = 120
+_PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One span as the backend gives it back."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    start: str
+    fields: Mapping[str, Any]
+    status: str
+
+
+def environment() -> Path:
+    """The interpreter with Phoenix; installed once."""
+    python, stamp = _FOLDER / "bin" / "python", _FOLDER / f"installed-{VERSION}"
+    if not stamp.exists():
+        sys.stderr.write(
+            f"installing Phoenix {VERSION} into {_FOLDER} (once, about a minute) ...\n"
+        )
+        subprocess.run([sys.executable, "-m", "venv", str(_FOLDER)], check=True)
+        pip = [str(python), "-m", "pip", "-q", "install", "--disable-pip-version-check"]
+        subprocess.run([*pip, f"arize-phoenix=={VERSION}"], check=True)
+        stamp.touch()
+    return python
+
+
+@contextlib.asynccontextmanager
+async def phoenix() -> AsyncIterator[str]:
+    """The address of a running Phoenix with nothing in it."""
+    python = await asyncio.to_thread(environment)
+    port, grpc_port, _ = free_ports()
+    with tempfile.TemporaryDirectory(prefix="tierline-phoenix-") as folder:
+        log = Path(folder) / "phoenix.log"
+        with log.open("wb") as said:
+            process = await asyncio.create_subprocess_exec(
+                *(str(python), "-m", "phoenix.server.main", "serve"),
+                env={
+                    **os.environ,
+                    "PHOENIX_HOST": "127.0.0.1",
+                    "PHOENIX_PORT": str(port),
+                    "PHOENIX_GRPC_PORT": str(grpc_port),
+                    "PHOENIX_WORKING_DIR": folder,
+                    "PHOENIX_TELEMETRY_ENABLED": "false",
+                    "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+                },
+                stdout=said,
+                stderr=said,
+            )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            await _until_ready(url, process, log)
+            yield url
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+async def read_spans(url: str) -> Sequence[Kept]:
+    """Every span that the backend keeps."""
+    found, cursor = [], ""
+    while True:
+        asked = {"limit": _PAGE, **({"cursor": cursor} if cursor else {})}
+        page = await asyncio.to_thread(_get, f"{url}/v1/projects/default/spans?{urlencode(asked)}")
+        found += [_kept(one) for one in page["data"]]
+        cursor = page.get("next_cursor") or ""
+        if not cursor:
+            return found
+
+
+def _kept(one: Mapping[str, Any]) -> Kept:
+    context = one["context"]
+    return Kept(
+        context["trace_id"],
+        context["span_id"],
+        one.get("parent_id"),
+        one["name"],
+        one["start_time"],
+        one.get("attributes") or {},
+        one.get("status_code") or "",
+    )
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    async with asyncio.timeout(_START_SECONDS):
+        while True:
+            if process.returncode is not None:
+                said = await asyncio.to_thread(log.read_text, errors="replace")
+                raise RuntimeError(said[-2_000:])
+            try:
+                await asyncio.to_thread(_get, f"{url}/v1/projects")
+            except OSError:
+                await asyncio.sleep(0.3)
+            else:
+                return
