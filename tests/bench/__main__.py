@@ -9,6 +9,7 @@ from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_quix
+from tests.bench.repeats import measure_repeats
 from tests.bench.route import measure_route
 from tests.bench.tracing import measure_tracing
 from tests.bench.transactions import measure_transactions
@@ -22,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "work": measure_work,
     "latency": measure_latency,
     "tracing": measure_tracing,
+    "repeats": measure_repeats,
 }
 
 
