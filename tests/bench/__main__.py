@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
+from tests.bench.backlog import measure_backlog
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
@@ -24,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "latency": measure_latency,
     "tracing": measure_tracing,
     "repeats": measure_repeats,
+    "backlog": measure_backlog,
 }
 
 
