@@ -10,6 +10,7 @@ from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_quix
+from tests.bench.recovery import measure_recovery
 from tests.bench.repeats import measure_repeats
 from tests.bench.route import measure_route
 from tests.bench.tracing import measure_tracing
@@ -26,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "tracing": measure_tracing,
     "repeats": measure_repeats,
     "backlog": measure_backlog,
+    "recovery": measure_recovery,
 }
 
 
