@@ -66,8 +66,9 @@ class WorkerSettings(_Slice):
     width: Annotated[int, Field(ge=1, le=5000)] = 256
     #: How long calls may finish after SIGTERM. Keep it below the orchestrator's kill delay.
     drain_for: timedelta = timedelta(seconds=25)
-    #: How long a rebalance waits for running calls before partitions may move.
-    revoke_grace: timedelta = timedelta(seconds=3)
+    #: How long a rebalance waits for running calls before partitions may move, at most: a call that
+    #: runs on is made again by the next owner. No process of the group starts calls meanwhile.
+    revoke_grace: timedelta = timedelta(seconds=15)
 
 
 class RepeatSettings(_Slice):

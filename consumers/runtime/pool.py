@@ -73,6 +73,9 @@ class Pool:
         self._resting = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        #: Set while nothing runs that does not rest.
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._tasks: asyncio.TaskGroup
 
     @contextlib.asynccontextmanager
@@ -102,14 +105,15 @@ class Pool:
             task = self._tasks.create_task(self._process(partition, record))
             self._count += 1
             self._idle.clear()
+            self._quiet.clear()
             running.add(task)
             task.add_done_callback(lambda done: self._ended(running, done))
 
-    async def settle(self, limit: float) -> None:
-        """Wait until nothing runs, at most `limit` seconds."""
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+        """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
-                await self._idle.wait()
+                await (self._quiet if may_rest else self._idle).wait()
 
     def let_go(self, source: TopicPartition) -> int:
         """Cancel what runs for a lost partition after a last grace; how many calls that are.
@@ -149,16 +153,25 @@ class Pool:
     async def rest(self, seconds: float) -> None:
         """Wait without counting as one of the width."""
         self._resting += 1
+        self._note_rest()
         self.on_free()
         try:
             await asyncio.sleep(seconds)
             await self.steady()
         finally:
             self._resting -= 1
+            self._note_rest()
 
     def _ended(self, running: set[asyncio.Task[None]], done: asyncio.Task[None]) -> None:
         running.discard(done)
         self._count -= 1
         if not self._count:
             self._idle.set()
+        self._note_rest()
         self.on_free()
+
+    def _note_rest(self) -> None:
+        if self._count == self._resting:
+            self._quiet.set()
+        else:
+            self._quiet.clear()

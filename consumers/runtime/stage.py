@@ -50,8 +50,8 @@ class Executor(Work, Protocol):
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Process records; their outcomes go to `partition.finish`."""
 
-    async def settle(self, limit: float) -> None:
-        """Wait until nothing runs, at most `limit` seconds."""
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+        """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
 
     @property
     def in_flight(self) -> int:
@@ -86,7 +86,7 @@ class Inline:
         failpoint("decided")
         partition.finish(decided)
 
-    async def settle(self, limit: float) -> None:
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
         """Nothing ever runs."""
 
     def let_go(self, source: TopicPartition) -> int:
@@ -109,7 +109,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
         *,
         prepare: Prepare | None = None,
-        revoke_grace: float = 3.0,
+        revoke_grace: float = 15.0,
         drain_for: float = 25.0,
     ) -> None:
         self.name = name
@@ -386,7 +386,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         self._holdings.close(may_move=True)
         if revoked:
-            await self._executor.settle(self._revoke_grace)
+            # What rests makes no call before the partition has come back.
+            await self._executor.settle(self._revoke_grace, may_rest=True)
             await self._holdings.flush()
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:

@@ -68,7 +68,7 @@ class _Held:
             partition.finish([(record.offset, ())])
         self._taken.clear()
 
-    async def settle(self, limit: float) -> None:
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
         pass
 
     def let_go(self, source: TopicPartition) -> int:

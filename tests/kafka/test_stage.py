@@ -31,7 +31,7 @@ class _HeldUp:
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         raise AssertionError
 
-    async def settle(self, limit: float) -> None:
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
         if not self.is_rebalancing.is_set():
             self.is_rebalancing.set()
             await self._lets_go.wait()

@@ -54,6 +54,10 @@ class Nemesis:
             member = await self.world.start("work")
             await asyncio.sleep(fault.seconds)
             await self.end(member)
+        elif fault.kind == "refuse results":
+            await self.world.refuse_results(refuses=True)
+            await asyncio.sleep(fault.seconds)
+            await self.world.refuse_results(refuses=False)
         elif whom in ("work", "route"):
             await self._hit(what, self.world.living(whom)[0], fault)
         elif whom == "broker":

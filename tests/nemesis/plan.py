@@ -25,6 +25,7 @@ KINDS = {
     "hold network": (2, 0.5, 10.0),
     "hold answers": (2, 0.5, 10.0),
     "slow network": (1, 3.0, 6.0),
+    "refuse results": (1, 1.0, 4.0),
 }
 #: Faults in which whoever was calling may lose the partition and be called again.
 COSTLY = ("kill work", "die at point", "freeze work", "cut network", "hold", "broker")

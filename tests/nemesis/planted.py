@@ -81,7 +81,7 @@ BUGS = (
                 "*(await self._queue(producer, outgoing))[:0], return_exceptions=True",
             ),
         ),
-        ("kill broker", "freeze broker", "hold network"),
+        ("refuse results",),
     ),
     Bug(
         "the transactional id is random",

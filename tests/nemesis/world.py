@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
 from consumers.broker import LocalBroker, local_broker
 from consumers.broker.local import free_ports
 from consumers.runtime.clients import Clients
@@ -132,6 +134,20 @@ class World:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.broker.pid, name)
         await self._broker.aclose()
+
+    async def refuse_results(self, *, refuses: bool) -> None:
+        """Let the broker take no result, while it takes everything else; or mend that."""
+        topics = self.beside.kafka.topics
+        [config] = [dict(spec.config) for name, spec in topics.all() if name == topics.results]
+        if refuses:
+            config["max.message.bytes"] = "100"
+        admin = Clients(self.beside.kafka).admin()
+        await admin.start()
+        try:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topics.results, config)
+            await admin.alter_configs([resource])
+        finally:
+            await admin.close()
 
     async def start(self, role: str, failpoint: str | None = None) -> Member:
         """Start a process of a role; with a failpoint it dies there."""
