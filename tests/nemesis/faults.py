@@ -55,9 +55,12 @@ class Nemesis:
             await asyncio.sleep(fault.seconds)
             await self.end(member)
         elif fault.kind == "refuse results":
+            # A partition that moves meanwhile leaves behind what could not be committed.
+            self._cut()
             await self.world.refuse_results(refuses=True)
             await asyncio.sleep(fault.seconds)
             await self.world.refuse_results(refuses=False)
+            self._cut()
         elif whom in ("work", "route"):
             await self._hit(what, self.world.living(whom)[0], fault)
         elif whom == "broker":

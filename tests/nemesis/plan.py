@@ -28,7 +28,9 @@ KINDS = {
     "refuse results": (1, 1.0, 4.0),
 }
 #: Faults in which whoever was calling may lose the partition and be called again.
-COSTLY = ("kill work", "die at point", "freeze work", "cut network", "hold", "broker")
+COSTLY = (
+    "kill work", "die at point", "freeze work", "cut network", "hold", "broker", "refuse results",
+)  # fmt: skip
 #: Seconds at the beginning and at the end without a fault.
 _CALM = 3.0, 8.0
 _GAP = 1.5, 4.0
