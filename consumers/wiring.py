@@ -30,6 +30,8 @@ from schemas.base import Tier
 __all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "running_stages"]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
+#: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
+_LAST_GRACE = 3.0
 _SHIPPED = Path(__file__).resolve().parent / "_deploy"
 
 
@@ -120,7 +122,7 @@ async def running_stages(
                     worker.handle,
                     width=settings.worker.width,
                     book=ledger.book,
-                    last_grace=settings.worker.revoke_grace.total_seconds(),
+                    last_grace=_LAST_GRACE,
                     group=settings.kafka.prefix + worker.stage,
                     telemetry=seen,
                 )

@@ -107,6 +107,13 @@ class Holdings:
             for tp in assigned:
                 tasks.create_task(self._own(tp))
 
+    async def keep(self, assigned: Collection[TopicPartition]) -> None:
+        """While draining: go on with records in hand of partitions that nobody else has had."""
+        for tp in assigned:
+            held = self._held.get(tp)
+            if held is not None and await held.is_unchanged():
+                held.is_ours = True
+
     async def release(self, given_up: Collection[TopicPartition]) -> None:
         """Let partitions go, all at once: a last commit, a last grace for calls."""
         async with asyncio.TaskGroup() as tasks:

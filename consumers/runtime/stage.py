@@ -392,9 +392,11 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""
-        if self._holdings.is_draining:
-            return  # the library ends a rebalance before it stops; we leave the group anyway
         try:
+            if self._holdings.is_draining:
+                # Nothing is taken any more; what is still ours may be brought to its end.
+                await self._holdings.keep(assigned)
+                return
             await self._holdings.assign(assigned)
             self.ready.set()
             self._progress.set()
