@@ -45,6 +45,7 @@ async def run_seed(
     points: Sequence[str] = FAILPOINTS,
     rate: float = 60.0,
     workers: int = 2,
+    latency_scale: float = _LATENCY_SCALE,
     verbose: bool = False,
 ) -> tuple[int, Report, list[str]]:
     """One run: how many requests, the judge's report, and what else is wrong."""
@@ -59,7 +60,7 @@ async def run_seed(
             folder,
             workers=workers,
             routes=2,
-            latency_scale=_LATENCY_SCALE,
+            latency_scale=latency_scale,
             traces_url=sink.url,
         ) as world,
     ):
@@ -119,7 +120,14 @@ async def _main(arguments: argparse.Namespace) -> int:
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         folder = Path(tempfile.mkdtemp(prefix=f"tierline-nemesis-{seed}-"))
         count, report, problems = await run_seed(
-            seed, seconds, folder, kinds=kinds, points=points, rate=arguments.rate, verbose=True
+            seed,
+            seconds,
+            folder,
+            kinds=kinds,
+            points=points,
+            rate=arguments.rate,
+            latency_scale=arguments.latency_scale,
+            verbose=True,
         )
         requests += count
         sys.stdout.write(f"seed={seed} requests={count} {report.line()}\n")
@@ -143,6 +151,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=60.0, help="requests per second")
     parser.add_argument("--kinds", help=f"`none`, or only these: {', '.join(KINDS)}")
     parser.add_argument("--points", help=f"only these failpoints, of: {', '.join(FAILPOINTS)}")
+    parser.add_argument(
+        "--latency-scale", type=float, default=_LATENCY_SCALE, help="how slow the models are"
+    )
     return parser.parse_args()
 
 

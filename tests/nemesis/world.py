@@ -166,6 +166,8 @@ class World:
             "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces_url,
             "OTEL_METRICS_EXPORTER": "none",
+            # Settings of whoever runs the harness, to compare them.
+            **{name: said for name, said in os.environ.items() if "_WORKER__" in name},
             **({"TIERLINE_FAILPOINT": failpoint} if failpoint else {}),
         }
         with log.open("wb") as said:
