@@ -13,17 +13,19 @@ import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from consumers.broker.local import free_ports
 
-__all__ = ["Kept", "environment", "phoenix", "read_spans"]
+__all__ = ["Kept", "environment", "phoenix", "read_spans", "read_tokens"]
 
 VERSION = "20.26.0"
 _FOLDER = Path(__file__).resolve().parents[2] / "build" / "phoenix"
 _START_SECONDS = 120
+_END_SECONDS = 20
 _PAGE = 1_000
 
 
@@ -35,8 +37,10 @@ class Kept:
     span_id: str
     parent_id: str | None
     name: str
-    start: str
+    start: datetime
+    end: datetime
     fields: Mapping[str, Any]
+    #: `OK`, `ERROR` or `UNSET`; we say no `OK`.
     status: str
 
 
@@ -47,6 +51,9 @@ def environment() -> Path:
         sys.stderr.write(
             f"installing Phoenix {VERSION} into {_FOLDER} (once, about a minute) ...\n"
         )
+        # Whatever version was there is about to be replaced.
+        for former in _FOLDER.glob("installed-*"):
+            former.unlink()
         subprocess.run([sys.executable, "-m", "venv", str(_FOLDER)], check=True)
         pip = [str(python), "-m", "pip", "-q", "install", "--disable-pip-version-check"]
         subprocess.run([*pip, f"arize-phoenix=={VERSION}"], check=True)
@@ -65,7 +72,7 @@ async def phoenix() -> AsyncIterator[str]:
             process = await asyncio.create_subprocess_exec(
                 *(str(python), "-m", "phoenix.server.main", "serve"),
                 env={
-                    **os.environ,
+                    **_without_settings(os.environ),
                     "PHOENIX_HOST": "127.0.0.1",
                     "PHOENIX_PORT": str(port),
                     "PHOENIX_GRPC_PORT": str(grpc_port),
@@ -81,21 +88,33 @@ async def phoenix() -> AsyncIterator[str]:
             await _until_ready(url, process, log)
             yield url
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+            await _end(process)
 
 
 async def read_spans(url: str) -> Sequence[Kept]:
     """Every span that the backend keeps."""
-    found, cursor = [], ""
-    while True:
+    found = await asyncio.to_thread(_pages, f"{url}/v1/projects/default/spans")
+    return [_kept(one) for one in found]
+
+
+async def read_tokens(url: str) -> Mapping[str, tuple[int, int]]:
+    """Input and output tokens by trace id, as the backend itself adds them up."""
+    traces = await asyncio.to_thread(_pages, f"{url}/v1/projects/default/traces")
+    return {
+        one["trace_id"]: (one["token_count_prompt"], one["token_count_completion"])
+        for one in traces
+    }
+
+
+def _pages(address: str) -> list[Any]:
+    found: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
         asked = {"limit": _PAGE, **({"cursor": cursor} if cursor else {})}
-        page = await asyncio.to_thread(_get, f"{url}/v1/projects/default/spans?{urlencode(asked)}")
-        found += [_kept(one) for one in page["data"]]
-        cursor = page.get("next_cursor") or ""
-        if not cursor:
-            return found
+        page = _get(f"{address}?{urlencode(asked)}")
+        found += page["data"]
+        cursor = page.get("next_cursor") or None
+    return found
 
 
 def _kept(one: Mapping[str, Any]) -> Kept:
@@ -105,10 +124,17 @@ def _kept(one: Mapping[str, Any]) -> Kept:
         context["span_id"],
         one.get("parent_id"),
         one["name"],
-        one["start_time"],
+        datetime.fromisoformat(one["start_time"]),
+        datetime.fromisoformat(one["end_time"]),
         one.get("attributes") or {},
         one.get("status_code") or "",
     )
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """A developer's own Phoenix, its database above all, stays out of this."""
+    foreign = ("PHOENIX_", "OTEL_")
+    return {name: value for name, value in environment.items() if not name.startswith(foreign)}
 
 
 def _get(url: str) -> Any:
@@ -128,3 +154,14 @@ async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path)
                 await asyncio.sleep(0.3)
             else:
                 return
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
