@@ -6,7 +6,7 @@ the models costs more than judging the reply does. Tests read every one of them 
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -221,7 +221,9 @@ def _latency(
 ) -> dict[str, float]:
     appended_at, routed_at = assignment.origin.appended_at, assignment.routes[0].routed_at
     total = max((now - appended_at).total_seconds() * 1000, 0.0)
-    intake = min(max((routed_at - appended_at).total_seconds() * 1000, 0.0), total)
+    # What was sent through again waited for a person before its route, not at intake.
+    waited = (routed_at - appended_at) if assignment.generation == 1 else timedelta(0)
+    intake = min(max(waited.total_seconds() * 1000, 0.0), total)
     model = min(sum(attempt.duration_ms for attempt in attempts), total - intake)
     own = min(own_ms, total - intake - model)
     return {

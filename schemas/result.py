@@ -42,9 +42,9 @@ class Hop(Contract):
 class Latency(Contract):
     """Where the time went, in milliseconds. The first four add up to the total."""
 
-    #: Intake append to the first route.
+    #: Intake append to the first route; 0 for what a person sent through again.
     intake_ms: Milliseconds
-    #: Waiting in tier and escalation topics.
+    #: Waiting in tier and escalation topics, and for a person.
     queue_ms: Milliseconds
     #: Inside calls to models.
     model_ms: Milliseconds

@@ -151,7 +151,10 @@ def requeue(
         headers = passed_on(record.headers, has_trace=True)
         with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
             async with publisher(Clients(settings.kafka), telemetry.tracing) as out:
-                _ = await (await out.publish(topic, value, key=record.key, headers=headers))
+                acknowledged = await out.publish(
+                    topic, value, key=record.key, headers=headers, request_id=escalation.id
+                )
+                _ = await acknowledged
         console().print(f"{escalation.id} is on its way, generation {escalation.generation}")
         return 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from consumers.settings import Settings
     from schemas.topics import Topics
 
-__all__ = ["key_of", "submit"]
+__all__ = ["id_of", "key_of", "submit"]
 
 
 def submit(
@@ -109,10 +109,11 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
         for number, line in enumerate(
             track(lines, "publishing", console=console(), transient=True)
         ):
-            queued.append((line, await out.publish(intake, line, key=key_of(line, number))))
+            key = key_of(line, number)
+            queued.append((line, await out.publish(intake, line, key=key, request_id=id_of(line))))
         for line, acknowledged in queued:
             where = await acknowledged
-            ids.add(_id(line) or f"{intake}-{where.partition}-{where.offset}")  # type: ignore[attr-defined]
+            ids.add(id_of(line) or f"{intake}-{where.partition}-{where.offset}")  # type: ignore[attr-defined]
     return ids
 
 
@@ -140,7 +141,7 @@ async def _await_all(
         async for record in outcomes.follow(limit):
             headers = text_headers(record.headers)
             if record.topic == topics.results:
-                names = {_id(record.value or b"") or ""}
+                names = {id_of(record.value or b"") or ""}
             else:
                 place = (
                     headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset")
@@ -170,7 +171,8 @@ def key_of(line: bytes, number: int) -> bytes:
     return str(key or number).encode()
 
 
-def _id(line: bytes) -> str | None:
+def id_of(line: bytes) -> str | None:
+    """The id that a line brings; None when it is no JSON or brings none."""
     import orjson
 
     try:

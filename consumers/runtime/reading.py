@@ -69,9 +69,15 @@ class Publisher:
         key: bytes | None = None,
         headers: Headers = (),
         partition: int | None = None,
+        request_id: str | None = None,
     ) -> "asyncio.Future[object]":
-        """Queue a record. The future is done once the broker has acknowledged it, or has failed."""
-        hop = self._tracing.start(topic, headers) if self._tracing is not None else None
+        """Queue a record. The future is done once the broker has acknowledged it, or has failed.
+
+        `request_id` is what its trace calls it.
+        """
+        hop = None
+        if self._tracing is not None:
+            hop = self._tracing.start(topic, headers, request_id)
         if hop is not None:
             headers = with_context(headers, hop.context)
         queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]

@@ -98,7 +98,7 @@ class Tracing:
             return Hop(self, context)
         return self._processing(record, group, context, found=found, is_root=is_root)
 
-    def start(self, topic: str, headers: Headers = ()) -> Hop | None:
+    def start(self, topic: str, headers: Headers = (), request_id: str | None = None) -> Hop | None:
         """A record that a command publishes: a new request, or one that goes on from headers.
 
         None where nobody traces and nothing goes on: whoever reads the record first starts a trace.
@@ -114,7 +114,10 @@ class Tracing:
         if found is None:
             self._ids.chosen = int(context.trace_id, 16)
         parent = None if found is None else context
-        span = self._begin(f"send {topic}", SpanKind.PRODUCER, _sent(topic), parent)
+        fields = _sent(topic)
+        if request_id is not None:
+            fields[names.CONVERSATION] = request_id
+        span = self._begin(f"send {topic}", SpanKind.PRODUCER, fields, parent)
         made = span.get_span_context()
         return Hop(self, context._replace(span_id=f"{made.span_id:016x}"), span)
 

@@ -325,6 +325,7 @@ async def test_a_dead_letter_requeued_days_later_goes_on_in_its_trace(
     letter = _one(spans, f"send {p}llm.dead-letters")
     again = _one(spans, f"send {p}llm.escalations")
     assert again.parent_id == letter.span_id
+    assert again.fields["messaging.message.conversation_id"] == "one"
     assert again.start_ns - letter.end_ns > 2.9 * 86_400e9
     assert _one(spans, f"send {p}llm.results").start_ns > again.start_ns
     assert sink.total("tierline.requeues") == 1

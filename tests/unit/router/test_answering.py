@@ -253,6 +253,14 @@ def test_the_time_is_divided_among_those_who_took_it() -> None:
     assert (latency.queue_ms, latency.total_ms) == (320, 1000)
 
 
+def test_waiting_for_a_person_is_no_intake() -> None:
+    assignment = an_assignment(routes=[a_route(routed_at=after(900))], generation=2)
+    attempt = called(a_reply(), ACCEPTED).model_copy(update={"duration_ms": 60.0})
+    latency = answered(assignment, [attempt], now=after(1000), own_ms=30).router.latency
+
+    assert (latency.intake_ms, latency.queue_ms, latency.total_ms) == (0, 910, 1000)
+
+
 MILLISECONDS = st.floats(-5_000, 100_000)
 
 
