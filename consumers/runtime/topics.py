@@ -1,5 +1,6 @@
 """The topics on the broker: created from the topic table, and checked against it."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from aiokafka.errors import (
 from consumers.runtime.clients import Clients
 
 __all__ = ["TopicProblem", "brokers_in_words", "check_topics", "ensure_topics"]
+
+#: Seconds that Kafka may take to tell all its brokers of a topic just created.
+_KNOWN_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,14 @@ async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
         problems = await _create(admin, wanted) if wanted else []
     finally:
         await admin.close()
-    return problems or await check_topics(clients)
+    if problems or not wanted:
+        return problems or await check_topics(clients)
+    # A topic just created is not known to every broker at once: only what stays wrong is wrong.
+    loop = asyncio.get_running_loop()
+    limit = loop.time() + _KNOWN_WITHIN
+    while (found := await check_topics(clients)) and loop.time() < limit:  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
+    return found
 
 
 async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
