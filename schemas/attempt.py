@@ -7,7 +7,7 @@ from pydantic import Field
 from schemas.base import AttemptId, Contract, Identifier, Instant, Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
-from schemas.verdict import Verdict
+from schemas.verdict import Change, Verdict
 
 __all__ = ["Attempt", "LedgerEntry", "Micros", "Step"]
 
@@ -15,7 +15,7 @@ __all__ = ["Attempt", "LedgerEntry", "Micros", "Step"]
 Micros = Annotated[int, Field(ge=0)]
 
 #: What a call is for. No model is asked twice within one step.
-Step = Literal["classify", "answer"]
+Step = Literal["classify", "answer", "verify"]
 
 
 class Attempt(Contract):
@@ -47,6 +47,8 @@ class Attempt(Contract):
     usage: Usage = Usage()
     cost_micros: Micros = 0
     verdict: Verdict | None = None
+    #: What an accepted answer changed in the answer of a weaker model; None where there was none.
+    changes: list[Change] | None = None
     #: The raw reply, at most 64 KiB, for the person who may have to read it.
     reply: str | None = None
 

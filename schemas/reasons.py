@@ -14,6 +14,17 @@ class Reason(StrEnum):
     REFUSED = "refusal"
     EMPTY = "empty_reply"
     CUT_OFF = "cut_off"
+    WRONG_LENGTH = "wrong_length"
+    WRONG_LANGUAGE = "wrong_language"
+    UNSUPPORTED_CLAIMS = "unsupported_claim_density"
+    UNRESOLVED_ENTITIES = "too_many_unresolved_entities"
+    CONFLICTING_EVIDENCE = "conflicting_retrieved_evidence"
+    NUMBERS_DISAGREE = "numbers_disagree"
+    REQUIRED_MISSING = "required_content_missing"
+    FORBIDDEN_FOUND = "forbidden_content_found"
+    TOOL_CALL_BROKEN = "tool_call_broken"
+    MODELS_DISAGREE = "models_disagree"
+    VERIFIER_REJECTED = "verifier_rejected"
     CONTEXT_OVERFLOW = "context_overflow"
     CLASSIFIED = "classified"
     REQUEUED = "requeued"
@@ -28,6 +39,7 @@ class Reason(StrEnum):
 
     # The machine gave up: a person decides.
     NO_TIER_LEFT = "no_tier_left"
+    NO_MODEL_TAKES_IT = "no_model_takes_it"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     DEADLINE_PASSED = "deadline_passed"
@@ -91,6 +103,17 @@ _MEANING = {
     Reason.REFUSED: "the model refused to answer",
     Reason.EMPTY: "the model answered with nothing",
     Reason.CUT_OFF: "the answer was cut off before its end",
+    Reason.WRONG_LENGTH: "the answer is shorter or longer than the task allows",
+    Reason.WRONG_LANGUAGE: "the answer is in another language than was asked for",
+    Reason.UNSUPPORTED_CLAIMS: "too much of the answer is not in its sources",
+    Reason.UNRESOLVED_ENTITIES: "the answer names things that its sources do not know",
+    Reason.CONFLICTING_EVIDENCE: "the sources contradict each other and the answer does not say so",
+    Reason.NUMBERS_DISAGREE: "numbers in the answer are not those of its sources",
+    Reason.REQUIRED_MISSING: "the answer leaves out what it must contain",
+    Reason.FORBIDDEN_FOUND: "the answer contains what it must not",
+    Reason.TOOL_CALL_BROKEN: "a tool call does not match the tool's own definition",
+    Reason.MODELS_DISAGREE: "several answers to the same question do not agree",
+    Reason.VERIFIER_REJECTED: "another model read the answer and found it wrong",
     Reason.CONTEXT_OVERFLOW: "the request is longer than the model can read",
     Reason.CLASSIFIED: "the low tier said what kind of request this is",
     Reason.REQUEUED: "a person sent the request through again",
@@ -101,6 +124,7 @@ _MEANING = {
     Reason.OUTCOME_UNKNOWN: "the call was sent and nobody knows whether it ran",
     Reason.UNREADABLE_REPLY: "the provider's reply is not in its own format",
     Reason.NO_TIER_LEFT: "no tier on the task's path could defend an answer",
+    Reason.NO_MODEL_TAKES_IT: "no model on the task's path can take what the request holds",
     Reason.ATTEMPTS_EXHAUSTED: "the request has used all the attempts the policy allows",
     Reason.PROVIDER_UNAVAILABLE: "no model of the tier could be reached",
     Reason.DEADLINE_PASSED: "the deadline passed before an answer was ready",

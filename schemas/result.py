@@ -8,7 +8,7 @@ from schemas.attempt import Micros
 from schemas.base import Contract, Identifier, Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
-from schemas.verdict import CheckResult
+from schemas.verdict import Change, CheckResult
 
 __all__ = ["Hop", "Latency", "Response", "Result", "RouterInfo"]
 
@@ -58,6 +58,9 @@ class RouterInfo(Contract):
 
     #: False for notices and interim answers, which another result follows.
     final: bool = True
+    #: What the consumer has in its hands: an answer, tools to call, a question back to the user,
+    #: the model's refusal in our words, or the safe default because nothing could be defended.
+    kind: Literal["answer", "tool_calls", "clarification", "refusal", "safe_default"] = "answer"
     #: The dead letter this result stands in for, as `topic-partition-offset`.
     resolves: str | None = None
     generation: int = 1
@@ -77,6 +80,8 @@ class RouterInfo(Contract):
     checks: list[CheckResult]
     attempts: int
     latency: Latency
+    #: What this answer changed in that of a weaker model; None where no weaker model answered.
+    changes: list[Change] | None = None
     #: The normalised answer in the task's format.
     output: dict[str, Any]
 

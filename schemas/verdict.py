@@ -5,7 +5,7 @@ from typing import Any, Literal
 from schemas.base import Contract
 from schemas.reasons import Reason
 
-__all__ = ["CheckResult", "Verdict"]
+__all__ = ["Change", "CheckResult", "Verdict"]
 
 
 class CheckResult(Contract):
@@ -16,6 +16,17 @@ class CheckResult(Contract):
     reason: Reason | None = None
     #: What was found and where, in words, without repeating the reply.
     detail: str = ""
+
+
+class Change(Contract):
+    """A field in which the accepted answer differs from the answer of a weaker model before it."""
+
+    #: The field's name in the task's format.
+    field: str
+    #: What the weaker model said, at most 200 characters of it; None where it said nothing.
+    #: Both sides are left out of the ledger, which counts and does not quote.
+    before: str | None = None
+    after: str | None = None
 
 
 class Verdict(Contract):

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from schemas.base import Tier
 
 __all__ = [
+    "Agreement",
     "AttemptLimits",
     "Classify",
     "ContextLimits",
@@ -23,6 +24,7 @@ __all__ = [
     "Rule",
     "Task",
     "TierRow",
+    "Verify",
     "When",
 ]
 
@@ -120,6 +122,29 @@ class TierRow(_Row):
     accept: Fraction
 
 
+class Agreement(_Row):
+    """Several answers to one question, of which the first is published when enough agree."""
+
+    #: How many answers are asked for, the first one included.
+    samples: Annotated[int, Field(ge=2, le=5)] = 2
+    #: `same`: the same model several times (a vote). `others`: the tier's other models in turn.
+    of: Literal["same", "others"] = "others"
+    #: The least share of answers, the first one included, that say what the first one says.
+    share: Fraction = 1.0
+    #: The fields of the format that must agree.
+    fields: Annotated[list[str], Field(min_length=1)]
+
+
+class Verify(_Row):
+    """A model at a named tier reads an answer that passed every other check."""
+
+    tier: TierName
+    #: The least confidence of the verifier with which it can find an answer right.
+    accept: Fraction = 0.7
+    #: The prompt it works by: a folder under the prompts.
+    prompt: str = "verify"
+
+
 class Task(_Row):
     """One row of the routing table."""
 
@@ -130,10 +155,20 @@ class Task(_Row):
     escalation: list[TierName] = Field(default_factory=list)
     #: A model of the first tier to use when its first one fails; None: the tier's own order.
     backup: str | None = None
-    #: Names of checks, in order; `schema`, `confidence`, `refusal`, `empty`, `cut_off`.
+    #: Checks in order: a name of `router/checks`, or a name with its parameters.
     checks: list[str] = Field(
         default_factory=lambda: ["cut_off", "empty", "refusal", "schema", "confidence"]
     )
+    #: Where the confidence comes from: the model says it, or its tokens' probabilities do.
+    confidence: Literal["stated", "token_probability"] = "stated"
+    #: Ask more than once and compare. None: one answer is enough.
+    agreement: Agreement | None = None
+    #: Have another model read the answer. None: the checks are enough.
+    verify: Verify | None = None
+    #: What a model's refusal is: for a person to see, a result in our words, or a reason to climb.
+    on_refusal: Literal["review", "deliver", "next_tier"] = "next_tier"
+    #: Where the flow ends when nothing can be defended: with a person, or the task's safe default.
+    last_resort: Literal["person", "safe_default"] = "person"
     #: The output format: a name under `formats`.
     format: str = "answer"
     #: How many rejected or failed attempts are enough to stop and give up.
