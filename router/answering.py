@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
+from router.next_step import answer_of
 from router.policy.table import Model
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
-from schemas.attempt import Attempt
+from schemas.attempt import Attempt, Step
+from schemas.base import Tier
 from schemas.escalation import Assignment, RouteTaken
 from schemas.request import Request
 from schemas.usage import Usage
@@ -37,14 +39,19 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     prompt_version: str,
     started_at: datetime,
     duration_ms: float,
+    step: Step | None = None,
+    tier: Tier | None = None,
 ) -> Attempt:
-    """Write a call down, whatever became of it; without an outcome it is about to start."""
+    """Write a call down, whatever became of it; without an outcome it is about to start.
+
+    `step` and `tier` are those of the assignment where none are given.
+    """
     common = {
         "attempt_id": attempt_id,
         "attempt_no": attempt_no,
         "generation": assignment.generation,
-        "step": assignment.route.step,
-        "tier": assignment.route.tier,
+        "step": step or assignment.route.step,
+        "tier": tier or assignment.route.tier,
         "model": model_name,
         "provider": model.provider,
         "prompt_version": prompt_version,
@@ -92,9 +99,12 @@ def result_of(
     now: datetime,
     own_ms: float,
 ) -> dict[str, Any]:
-    """The fields of the result of an assignment whose last attempt was accepted."""
+    """The fields of the result of an assignment with an accepted attempt, the answer.
+
+    `reply` is the answer's own.
+    """
     every = [*assignment.attempts, *attempts]
-    last = every[-1]
+    last = answer_of(attempts) or every[-1]
     verdict = last.verdict or Verdict(outcome="accepted", checks=[])
     first = assignment.routes[0]
     usage = last.usage if len(every) == 1 else sum((one.usage for one in every), Usage())
@@ -121,7 +131,7 @@ def result_of(
             "usage": usage.__dict__,
             "cost_micros": sum(attempt.cost_micros for attempt in every),
             **_known(confidence=verdict.confidence),
-            "checks": _checks(verdict),
+            "checks": [*_checks(verdict), *_readings(attempts)],
             "attempts": len(every),
             "latency": _latency(assignment, every, now, own_ms),
             "output": verdict.output or {},
@@ -158,6 +168,15 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
             **_known(confidence=verdict.confidence),
         }
     return fields
+
+
+def _readings(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """What the models found that read the answer."""
+    return [
+        {"check": "verifier", "passed": True}
+        for one in attempts
+        if one.step == "verify" and one.outcome == "accepted"
+    ]
 
 
 def _checks(verdict: Verdict) -> list[dict[str, Any]]:

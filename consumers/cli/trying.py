@@ -72,7 +72,8 @@ async def _travel(
     from consumers.providers import Providers
     from consumers.stages.work import Worker
     from router.answering import result_of
-    from router.escalation import Answer, Escalate, climb
+    from router.escalation import climb
+    from router.next_step import Answer, Escalate
     from router.routing import GiveUp, Route, route
     from schemas.codec import dump, read_model
     from schemas.dead_letter import DeadLetter, Pointer

@@ -16,15 +16,16 @@ from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.records import Record
 from consumers.stages import letters
+from consumers.stages.job import Job, Question
 from consumers.telemetry.observer import Observer
 from router.answering import attempt_of, ledger_lines, result_of
-from router.escalation import Answer, CallModel, Escalate, NextStep, next_step
-from router.judging import OutputContract, judge, output_contract
-from router.policy.table import Model, Policy
-from router.prompts import Prompts, Rendered, chat_body
+from router.judging import judge, output_contract
+from router.next_step import Answer, CallModel, Escalate, NextStep, answer_of, next_step
+from router.policy.table import Policy
+from router.prompts import Prompts
 from router.reply import CallFailure, Reply
 from router.routing import GiveUp
-from schemas.attempt import Attempt
+from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
 from schemas.errors import ContractError
@@ -35,12 +36,13 @@ from schemas.request import Request
 from schemas.topics import Topics
 from schemas.verdict import Verdict
 
-__all__ = ["CallModels", "Job", "Slot", "Worker"]
+__all__ = ["CallModels", "Slot", "Worker"]
 
 _log = structlog.get_logger(__name__)
 #: What fits into the topic with room for the headers.
 _LARGEST_VALUE = (4 << 20) - (64 << 10)
 _LOOK_AGAIN_SECONDS = 0.5
+_CLASSIFY_CHECKS = ("cut_off", "empty", "refusal", "schema", "confidence")
 #: Waits without holding a slot.
 Rest = Callable[[float], Awaitable[None]]
 
@@ -68,35 +70,6 @@ class CallModels(Protocol):
         timeout: timedelta,
     ) -> Awaitable[Reply | CallFailure]:
         """The reply, or why there is none."""
-
-
-async def _always() -> bool:
-    return True
-
-
-@dataclass(slots=True)
-class Job:
-    """One assignment on its way through the tier."""
-
-    assignment: Assignment
-    request: Request
-    raw: bytes
-    contract: OutputContract
-    rendered: Rendered
-    #: Topic and partition where the assignment was read.
-    source: tuple[str, int] = ("", 0)
-    attempts: list[Attempt] = field(default_factory=list)
-    #: The reply of the last attempt.
-    reply: Reply | None = None
-    retry_after: float | None = None
-    #: True while the assignment's partition is ours for certain.
-    is_ours: Callable[[], Awaitable[bool]] = _always
-
-    @property
-    def next_attempt(self) -> tuple[int, str]:
-        """The next attempt's number over the whole request, and its id."""
-        no = len(self.assignment.attempts) + len(self.attempts) + 1
-        return no, f"{self.assignment.id}.{self.assignment.generation}.{no}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +149,17 @@ class Worker:
         contract = output_contract(request, self.policy, task, step)
         triggers = self.policy.triggers if step == "classify" else None
         name = "classify" if step == "classify" else task or ""
-        rendered = self.prompts.render(name, self.tier, request, contract, triggers=triggers)
-        return Job(assignment, request, raw, contract, rendered)
+        row = self.policy.tasks.get(task or "")
+        question = Question(
+            step=step,
+            tier=self.tier,
+            contract=contract,
+            rendered=self.prompts.render(name, self.tier, request, contract, triggers=triggers),
+            accept=self.policy.accept_at(self.tier, task),
+            checks=row.checks if row else _CLASSIFY_CHECKS,
+            most_tokens=row.max_output_tokens if row else None,
+        )
+        return Job(assignment, request, raw, question)
 
     async def run(self, job: Job, rest: Rest) -> NextStep:
         """Call models until nothing is left to call in this tier."""
@@ -199,15 +181,19 @@ class Worker:
             if self.clock() >= job.assignment.deadline:
                 deadline = job.assignment.deadline.isoformat()
                 return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
-            if self._is_parking(job) and not await self._may_start(job, step.model, rest):
+            if self._is_parking(job) and not await self._may_start(job, step, rest):
                 continue
-            await self._attempt(job, step.model)
+            await self._attempt(job, step)
+
+    def _question(self, job: Job, step: Step) -> Question:
+        """What a step asks."""
+        return job.question
 
     def _is_parking(self, job: Job) -> bool:
         row = self.policy.tasks.get(job.assignment.task or "")
         return self.ledger is not None and row is not None and row.unknown_outcome == "park"
 
-    async def _may_start(self, job: Job, name: str, rest: Rest) -> bool:
+    async def _may_start(self, job: Job, call: CallModel, rest: Rest) -> bool:
         """Write that a call starts, unless a former owner of the partition has written the same.
 
         Then the call may have run and nobody knows its outcome: it counts as an attempt that
@@ -216,13 +202,13 @@ class Worker:
         ledger, now, began = self.ledger, self.clock(), time.monotonic()
         assert ledger is not None  # noqa: S101  asked before
         if ledger.was_started(job.source, job.next_attempt[1]):
-            model = self.policy.models[name]
-            body = chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model))
+            model = self.policy.models[call.model]
+            body = self._question(job, call.step).body(job.request, model)
             detail = "the call was started, and the process that made it is gone"
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            job.attempts.append(self._noted(job, name, failure, now, began))
+            job.attempts.append(self._noted(job, call, failure, now, began))
             return False
-        started = self._noted(job, name, None, now, began)
+        started = self._noted(job, call, None, now, began)
         [line] = self._lines(job, [started])
         if not await ledger.note(job.source[1], line):
             await rest(1)
@@ -238,10 +224,10 @@ class Worker:
         while not await job.is_ours():
             await rest(_LOOK_AGAIN_SECONDS)
 
-    async def _attempt(self, job: Job, name: str) -> None:
+    async def _attempt(self, job: Job, call: CallModel) -> None:
         """Call one model once, judge the reply, and note the attempt."""
-        model = self.policy.models[name]
-        body = chat_body(job.rendered, job.request, model.id, self._most_tokens(job, model))
+        model, question = self.policy.models[call.model], self._question(job, call.step)
+        body = question.body(job.request, model)
         started_at, began = self.clock(), time.monotonic()
         failpoint("call.decided")
         try:
@@ -254,33 +240,32 @@ class Worker:
             )
         except asyncio.CancelledError:
             given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=reserve(body))
-            job.attempts.append(self._noted(job, name, given_up, started_at, began))
+            job.attempts.append(self._noted(job, call, given_up, started_at, began))
             raise
         failpoint("call.read")
-        read_at, verdict = self.clock(), None
+        read_at, verdict, reply = self.clock(), None, None
         if isinstance(outcome, Reply):
-            row = self.policy.tasks.get(job.assignment.task or "")
-            checks = row.checks if row else ("cut_off", "empty", "refusal", "schema", "confidence")
-            accept = self.policy.accept_at(self.tier, job.assignment.task)
-            verdict = judge(outcome, job.contract, accept, checks)
-        job.reply = outcome if isinstance(outcome, Reply) else None
+            reply = outcome
+            verdict = judge(reply, question.contract, question.accept, question.checks)
         job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
-        attempt = self._noted(job, name, outcome, started_at, began, verdict)
+        attempt = self._noted(job, call, outcome, started_at, began, verdict)
         self.observer.called(
             attempt,
             job.attempts,
             job.assignment.id,
             body,
-            job.reply,
+            reply,
             read_at=read_at,
             judged_at=self.clock(),
         )
         job.attempts.append(attempt)
+        if attempt is answer_of(job.attempts):
+            job.reply = reply
 
     def _noted(
         self,
         job: Job,
-        name: str,
+        call: CallModel,
         outcome: Reply | CallFailure | None,
         started_at: datetime,
         began: float,
@@ -288,23 +273,21 @@ class Worker:
     ) -> Attempt:
         """A call as an attempt; one without an outcome is about to start."""
         no, attempt_id = job.next_attempt
+        question = self._question(job, call.step)
         return attempt_of(
             job.assignment,
             outcome,
             verdict,
             attempt_id=attempt_id,
             attempt_no=no,
-            model_name=name,
-            model=self.policy.models[name],
-            prompt_version=job.rendered.version,
+            step=question.step,
+            tier=question.tier,
+            model_name=call.model,
+            model=self.policy.models[call.model],
+            prompt_version=question.rendered.version,
             started_at=started_at,
             duration_ms=(time.monotonic() - began) * 1000,
         )
-
-    def _most_tokens(self, job: Job, model: Model) -> int:
-        row = self.policy.tasks.get(job.assignment.task or "")
-        wanted = row.max_output_tokens if row else None
-        return min(wanted or model.max_output_tokens, model.max_output_tokens)
 
     def _outcome(self, job: Job, step: NextStep, record: Record, began: float) -> Outgoing:
         now, assignment = self.clock(), job.assignment

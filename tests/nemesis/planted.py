@@ -135,9 +135,9 @@ BUGS = (
                 "return row is None and self.ledger is None",
             ),
             (
-                "router/escalation.py",
-                'if task.unknown_outcome == "park":',
-                'if task.unknown_outcome == "never":',
+                "router/next_step.py",
+                'policy.tasks[name].unknown_outcome == "park":',
+                'policy.tasks[name].unknown_outcome == "never":',
             ),
         ),
         ("kill work",),

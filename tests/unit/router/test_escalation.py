@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.escalation import Answer, CallModel, Escalate, climb, next_step
+from router.escalation import climb
+from router.next_step import Answer, CallModel, Escalate, next_step
 from router.routing import GiveUp, Route
 from schemas.attempt import Attempt
 from schemas.base import Tier

@@ -1,0 +1,50 @@
+"""Agreement: do several answers to one question say the same?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from router.policy.table import Agreement
+from schemas.attempt import Attempt
+
+__all__ = ["Standing", "agreeing", "standing"]
+
+Standing = Literal["agreed", "open", "disagreed"]
+
+
+def standing(answers: Sequence[Attempt], rule: Agreement) -> Standing:
+    """Whether enough answers say what the first one says; open while further ones can decide it.
+
+    Self-consistency by a vote (Wang et al. 2022, arXiv:2203.11171), ended as soon as the answers
+    still to come can change nothing: those are not paid for.
+    """
+    needed = math.ceil(rule.share * rule.samples - 1e-9)
+    count = agreeing(answers, rule)
+    if count >= needed:
+        return "agreed"
+    return "disagreed" if count + rule.samples - len(answers) < needed else "open"
+
+
+def agreeing(answers: Sequence[Attempt], rule: Agreement) -> int:
+    """How many judged answers say what the first one says, the first one included."""
+    said = [_said(answer, rule.fields) for answer in answers]
+    return sum(1 for one in said if one is not None and one == said[0])
+
+
+def _said(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
+    """The fields that count, as they are compared; None for an answer that failed its checks."""
+    output = answer.verdict.output if answer.verdict else None
+    if answer.outcome != "accepted" or output is None:
+        return None
+    return [_plain(output.get(field)) for field in fields]
+
+
+def _plain(value: Any) -> Any:
+    """Case, spacing and a final full stop are no disagreement."""
+    if isinstance(value, str):
+        return " ".join(value.casefold().split()).rstrip(".")
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value
