@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
   && { echo $$p; break; }; done)
 
-.PHONY: help demo test check format bench nemesis planted-bugs trace-check generate lock clean setup
+.PHONY: help demo test check format bench bench-peers nemesis planted-bugs trace-check generate lock clean setup
 
 help:  ## List what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ format: .venv/dev.stamp  ## Format the code and mend what the linter can
 
 bench: .venv/dev.stamp  ## Measure speed and memory on the real broker, each as a ratio in one run
 	@$(BIN)/python -m tests.bench
+
+bench-peers: .venv/dev.stamp  ## Measure against Quix Streams, Parallel Consumer and LiteLLM, each in its own environment
+	@$(BIN)/python -m tests.bench quix parallel litellm
 
 SEEDS ?= 3
 MINUTES ?= 5

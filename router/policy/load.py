@@ -170,6 +170,7 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     if task.tier not in policy.tiers:
         yield (*here, "tier"), _unknown("tier", task.tier, policy.tiers)
     yield from _wrong_escalation(policy, (*here, "escalation"), task)
+    yield from _wrong_opinions(policy, here, task)
     for tier in task.accept:
         if tier not in policy.tiers:
             yield (*here, "accept", str(tier)), _unknown("tier", tier, policy.tiers)
@@ -186,6 +187,24 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
             yield (*here, "checks", index), f"the check {check} is named twice"
     if task.format not in policy.formats and task.format != "text":
         yield (*here, "format"), _unknown("format", task.format, [*policy.formats, "text"])
+
+
+def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
+    """Further answers and readings that the tiers cannot give."""
+    schema = policy.formats.get(task.format, {})
+    known = schema.get("properties", {})
+    if (agreement := task.agreement) is not None:
+        for index, field in enumerate(agreement.fields):
+            if field not in known:
+                path = (*here, "agreement", "fields", index)
+                yield path, _unknown(f"field of {task.format}", field, known)
+        for tier in (task.tier, *task.escalation):
+            models = policy.tiers[tier].models if tier in policy.tiers else []
+            if agreement.of == "others" and 0 < len(models) < agreement.samples:
+                what = f"{tier} has {len(models)} models; {agreement.samples} answers were expected"
+                yield (*here, "agreement", "samples"), what
+    if task.verify is not None and task.verify.tier not in policy.tiers:
+        yield (*here, "verify", "tier"), _unknown("tier", task.verify.tier, policy.tiers)
 
 
 def _wrong_escalation(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:

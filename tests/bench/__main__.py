@@ -9,7 +9,7 @@ from tests.bench.backlog import measure_backlog
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
-from tests.bench.peers import measure_quix
+from tests.bench.peers import measure_litellm, measure_quix
 from tests.bench.recovery import measure_recovery
 from tests.bench.repeats import measure_repeats
 from tests.bench.route import measure_route
@@ -22,6 +22,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "quix": measure_quix,
     "transactions": measure_transactions,
     "parallel": measure_parallel,
+    "litellm": measure_litellm,
     "work": measure_work,
     "latency": measure_latency,
     "tracing": measure_tracing,

@@ -1,18 +1,25 @@
 """Peers run in environments of their own under `build/peers`, so that none of theirs is ours."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from consumers.settings import Settings
+from consumers.wiring import load_rules
 from tests.bench.harness import Measured, create_topic, fill, settings_for
 from tests.bench.route import COUNT, route_once
+from tests.bench.work import route_all, run_worker, simulator_process
 
-__all__ = ["measure_quix"]
+__all__ = ["measure_litellm", "measure_quix"]
 
 RUNS = 3
+_WIDTH = 1_200
 _ENVIRONMENTS = Path("build/peers")
+_LITELLM = ("litellm==1.106.2",)
+_LITELLM_CALLS = 3_000
+_LITELLM_IN_FLIGHT = 200
 _QUIX = ("quixstreams==3.28.1", "pydantic", "orjson", "jsonschema-rs", "pyyaml", "structlog")
 
 
@@ -31,6 +38,41 @@ async def measure_quix(bootstrap: str) -> list[Measured]:
         Measured("Quix Streams, exactly once, our decision", theirs, "records/s", "-"),
         Measured("route stage / Quix Streams", ratios, "", ">= 1"),
     ]
+
+
+async def measure_litellm(bootstrap: str) -> list[Measured]:
+    """A worker with all of its own work, Kafka's included, against LiteLLM's Router alone."""
+    python = await asyncio.to_thread(_environment, "litellm", _LITELLM)
+    theirs, ours = [], []
+    async with simulator_process() as base_url:
+        for number in range(RUNS):
+            settings = await settings_for(bootstrap, f"litellm{number}.", width=_WIDTH)
+            rules = load_rules(settings)
+            await route_all(settings, rules)
+            theirs.append(await _litellm(python, base_url))
+            ours.append((await run_worker(settings, rules, base_url))[2])
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return [
+        Measured("LiteLLM Router, calls per second of CPU", theirs, "calls/s", "-"),
+        Measured("worker on Kafka, adapter and checks, the same", ours, "calls/s", "-"),
+        Measured("worker / LiteLLM Router", ratios, "", ">= 4"),
+    ]
+
+
+async def _litellm(python: Path, base_url: str) -> float:
+    process = await asyncio.create_subprocess_exec(
+        *(str(python), "tests/bench/peer_litellm.py", base_url),
+        *(str(_LITELLM_CALLS), str(_LITELLM_IN_FLIGHT)),
+        stdout=asyncio.subprocess.PIPE,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(Path.home()),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        },
+    )
+    said, _ = await process.communicate()
+    told = json.loads(said.decode().splitlines()[-1])
+    return float(told["calls"]) / float(told["cpu_s"])
 
 
 async def _quix(python: Path, settings: Settings, target: str) -> float:

@@ -34,14 +34,14 @@ async def measure_work(bootstrap: str) -> list[Measured]:
         for number in range(RUNS):
             settings = await settings_for(bootstrap, f"work{number}.", width=IN_FLIGHT + 200)
             rules = load_rules(settings)
-            await _route_all(settings, rules)
+            await route_all(settings, rules)
             bodies = [_body(one) for one in range(2_000)]
             bare.append(await _bare_loop(base_url, bodies))
-            rate, most = await _worker(settings, rules, base_url)
+            rate, most, _ = await run_worker(settings, rules, base_url)
             ours.append(rate)
             flight.append(most)
         settings = await settings_for(bootstrap, "alone.", width=IN_FLIGHT + 200)
-        await _route_all(settings, load_rules(settings))
+        await route_all(settings, load_rules(settings))
         memory = [await _alone(settings, base_url)]
     ratios = [one / other for one, other in zip(ours, bare, strict=True)]
     return [
@@ -53,20 +53,22 @@ async def measure_work(bootstrap: str) -> list[Measured]:
     ]
 
 
-async def _route_all(settings: Settings, rules: Rules) -> None:
+async def route_all(settings: Settings, rules: Rules) -> None:
+    """Fill the low tier's topic with as many assignments as a run takes."""
     await fill(settings, settings.kafka.topics.intake, COUNT, task=_TASK)
     async with running_stages(settings, rules, {}, tiers=()) as (stage,):
         await until(lambda: stage.committed(settings.kafka.topics.intake) >= COUNT)
 
 
-async def _worker(settings: Settings, rules: Rules, base_url: str) -> tuple[float, float]:
+async def run_worker(settings: Settings, rules: Rules, base_url: str) -> tuple[float, float, float]:
+    """Calls per second, the most calls seen in flight, and calls per second of CPU."""
     topic = settings.kafka.topics.tier(Tier.LOW)
     providers = {"simulated": ProviderSettings(base_url=base_url, allow_private=True)}
     most = 0
     async with running_stages(settings, rules, providers, route=False, tiers=(Tier.LOW,)) as (
         stage,
     ):
-        began, already = time.perf_counter(), stage.settled(topic)
+        began, already, cpu = time.perf_counter(), stage.settled(topic), time.process_time()
 
         def is_done() -> bool:
             nonlocal most
@@ -75,8 +77,9 @@ async def _worker(settings: Settings, rules: Rules, base_url: str) -> tuple[floa
 
         await until(is_done)
         # The last records run out of company; the rate is that of the full pool.
-        rate = (stage.settled(topic) - already) / (time.perf_counter() - began)
-    return rate, most
+        calls = stage.settled(topic) - already
+        rate, used = calls / (time.perf_counter() - began), time.process_time() - cpu
+    return rate, most, calls / used
 
 
 async def _bare_loop(base_url: str, bodies: list[bytes]) -> float:

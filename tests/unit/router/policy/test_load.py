@@ -229,6 +229,24 @@ def test_a_duration_names_its_unit(value):
         ("format: label", "checks: [schma]", "tasks.classification.checks.0", 'mean "schema"?'),
         ("format: label", "checks: [empty, empty]", "tasks.classification.checks.1", "twice"),
         (
+            "format: label",
+            "format: label\n    agreement: {fields: [labl]}",
+            "tasks.classification.agreement.fields.0",
+            'mean "label"?',
+        ),
+        (
+            "format: label",
+            "format: label\n    agreement: {samples: 3, fields: [label]}",
+            "tasks.classification.agreement.samples",
+            "low has 2 models",
+        ),
+        (
+            "format: label",
+            "format: label\n    verify: {tier: premum}",
+            "tasks.classification.verify.tier",
+            'mean "premium"?',
+        ),
+        (
             "backup: sim-medium-b",
             "backup: sim-large",
             "tasks.support_answer.backup",

@@ -1,0 +1,202 @@
+"""More than one call for one answer: votes, second opinions, readers, refusals and backups."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from router.next_step import Answer, CallModel, Escalate, NextStep, Refuse, next_step
+from router.policy.table import Policy
+from router.routing import GiveUp
+from schemas.attempt import Attempt
+from schemas.base import Tier
+from schemas.reasons import Reason
+from schemas.verdict import Verdict
+from tests.builders import NOON, a_route, an_assignment, an_attempt, the_policy
+
+TASK = "support_answer"
+VOTE = {"samples": 3, "of": "same", "share": 0.66, "fields": ["label"]}
+SECOND = {"samples": 2, "of": "others", "share": 1.0, "fields": ["label"]}
+READER = {"tier": Tier.LOW, "accept": 0.7}
+
+
+def with_task(**fields: Any) -> Policy:
+    """The shipped policy with another row for the task."""
+    policy = the_policy().model_dump()
+    policy["tasks"][TASK] |= fields
+    return Policy.model_validate(policy)
+
+
+def said(label: str, model: str = "sim-medium", **fields: Any) -> Attempt:
+    verdict = Verdict(outcome="accepted", checks=[], output={"label": label, "confidence": 0.9})
+    plain: dict[str, Any] = {"outcome": "accepted", "reason": None, "verdict": verdict}
+    return an_attempt(model=model, **{**plain, **fields})
+
+
+def read(outcome: str, reason: Reason | None = None, model: str = "sim-small") -> Attempt:
+    return an_attempt(Tier.LOW, step="verify", model=model, outcome=outcome, reason=reason)
+
+
+def failed(reason: Reason, model: str = "sim-medium", **fields: Any) -> Attempt:
+    return an_attempt(model=model, outcome="failed", reason=reason, **fields)
+
+
+def step_after(attempts: Sequence[Attempt], **fields: Any) -> NextStep:
+    return next_step(an_assignment(), attempts, with_task(**fields), NOON)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        pytest.param([said("bug")], CallModel("sim-medium"), id="a vote asks the same model again"),
+        pytest.param(
+            [said("bug"), said("Bug. ")], Answer(), id="two of three agree: the third is not paid"
+        ),
+        pytest.param(
+            [said("bug"), said("sales")], CallModel("sim-medium"), id="one each: the third decides"
+        ),
+        pytest.param([said("bug"), said("sales"), said("bug")], Answer(), id="the third agrees"),
+        pytest.param(
+            [said("bug"), said("sales"), said("sales")],
+            Escalate(Reason.MODELS_DISAGREE, "1 of 3 answers say the same"),
+            id="the first is outvoted, and nobody publishes it",
+        ),
+        pytest.param(
+            [said("bug"), an_attempt(reason=Reason.SCHEMA_FAILED), an_attempt()],
+            Escalate(Reason.MODELS_DISAGREE, "1 of 3 answers say the same"),
+            id="an answer that fails its checks agrees with nobody",
+        ),
+        pytest.param(
+            [said("bug"), failed(Reason.NOT_SENT)],
+            CallModel("sim-medium", timedelta(seconds=0.5)),
+            id="a vote that never left is sent once more",
+        ),
+    ],
+)
+def test_a_vote(attempts: Sequence[Attempt], expected: NextStep) -> None:
+    assert step_after(attempts, agreement=VOTE) == expected
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        pytest.param([said("bug")], CallModel("sim-medium-b"), id="another model is asked"),
+        pytest.param([said("bug"), said("bug", "sim-medium-b")], Answer(), id="both agree"),
+        pytest.param(
+            [said("bug"), said("sales", "sim-medium-b")],
+            Escalate(Reason.MODELS_DISAGREE, "1 of 2 answers say the same"),
+            id="they do not",
+        ),
+        pytest.param(
+            [an_attempt(detail="unsure")],
+            Escalate(Reason.LOW_CONFIDENCE, "unsure"),
+            id="a first answer that fails is nothing to compare with",
+        ),
+    ],
+)
+def test_a_second_opinion(attempts: Sequence[Attempt], expected: NextStep) -> None:
+    assert step_after(attempts, agreement=SECOND) == expected
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [
+        pytest.param(
+            [said("bug")], CallModel("sim-small", step="verify"), id="an answer is read first"
+        ),
+        pytest.param([said("bug"), read("accepted")], Answer(), id="found right, it is published"),
+        pytest.param(
+            [said("bug"), read("rejected", Reason.VERIFIER_REJECTED)],
+            Escalate(Reason.VERIFIER_REJECTED, ""),
+            id="found wrong, it climbs",
+        ),
+        pytest.param(
+            [said("bug"), read("rejected", Reason.SCHEMA_FAILED)],
+            CallModel("sim-small-b", step="verify"),
+            id="a verdict nobody can read is none",
+        ),
+        pytest.param(
+            [
+                said("bug"),
+                read("rejected", Reason.SCHEMA_FAILED),
+                read("rejected", Reason.REFUSED, "sim-small-b"),
+            ],
+            Escalate(Reason.VERIFIER_REJECTED, "no model was left to verify it"),
+            id="without a usable verdict nothing is published",
+        ),
+        pytest.param(
+            [said("bug"), read("failed", Reason.PROVIDER_REJECTED)],
+            CallModel("sim-small-b", step="verify"),
+            id="a reader that fails has a backup",
+        ),
+    ],
+)
+def test_a_reader(attempts: Sequence[Attempt], expected: NextStep) -> None:
+    assert step_after(attempts, verify=READER) == expected
+
+
+def test_nobody_reads_its_own_answer() -> None:
+    reader = {"tier": Tier.BALANCED, "accept": 0.7}
+    assert step_after([said("bug")], verify=reader) == CallModel("sim-medium-b", step="verify")
+
+
+def test_readings_and_votes_use_up_the_requests_allowance() -> None:
+    policy = with_task(agreement=SECOND, verify=READER)
+    step = next_step(an_assignment(attempts_left=1), [said("bug")], policy, NOON)
+
+    assert isinstance(step, GiveUp)
+    assert step.reason is Reason.ATTEMPTS_EXHAUSTED
+
+
+def test_a_reading_says_whether_a_person_still_has_to_approve() -> None:
+    step = step_after([said("bug"), read("accepted")], verify=READER, approval="person")
+
+    assert isinstance(step, GiveUp)
+    assert step.reason is Reason.APPROVAL_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("next_tier", Escalate(Reason.REFUSED, "it begins like one")),
+        ("deliver", Refuse("it begins like one")),
+        ("review", GiveUp(Reason.REFUSED, "it begins like one")),
+    ],
+)
+def test_the_task_says_what_a_refusal_is(rule: str, expected: NextStep) -> None:
+    refused = an_attempt(reason=Reason.REFUSED, detail="it begins like one")
+
+    assert step_after([refused], on_refusal=rule) == expected
+
+
+def test_another_providers_model_stands_in_first() -> None:
+    policy = the_policy().model_dump()
+    policy["tiers"][Tier.BALANCED]["models"] = ["sim-medium", "sim-medium-b", "elsewhere"]
+    policy["models"]["elsewhere"] = policy["models"]["sim-medium"] | {"provider": "another"}
+    del policy["tasks"][TASK]["backup"]
+    attempts = [failed(Reason.PROVIDER_ERROR, attempt_no=no) for no in (1, 2)]
+
+    step = next_step(an_assignment(), attempts, Policy.model_validate(policy), NOON)
+
+    assert step == CallModel("elsewhere")
+
+
+def test_what_is_too_long_is_only_given_to_a_model_that_reads_more() -> None:
+    step = step_after([failed(Reason.CONTEXT_OVERFLOW)])
+
+    assert step == Escalate(Reason.CONTEXT_OVERFLOW, "")  # its backup reads no more than it does
+
+
+@pytest.mark.parametrize("able", [["sim-medium-b"], []])
+def test_a_model_that_cannot_take_the_request_is_not_asked(able: Sequence[str]) -> None:
+    step = next_step(
+        an_assignment(routes=[a_route()]),
+        [],
+        the_policy(),
+        NOON,
+        lacks=lambda name: None if name in able else "tools",
+    )
+
+    expected = Escalate(Reason.NO_MODEL_TAKES_IT, "sim-medium does not take tools")
+    assert step == (CallModel("sim-medium-b") if able else expected)
