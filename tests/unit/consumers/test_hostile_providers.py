@@ -1,0 +1,321 @@
+"""Providers that misbehave, seen from a request: who is called, what is paid, how it ends.
+
+A whole worker over real connections; the server answers each model as the row says and counts.
+"""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from consumers import clock
+from consumers.providers import Providers
+from consumers.settings import Settings
+from consumers.stages.route import Router
+from consumers.stages.work import Worker
+from consumers.wiring import load_rules
+from router.policy.table import Policy
+from router.reply import CallFailure, Reply
+from schemas.attempt import Attempt, LedgerEntry
+from schemas.base import Tier
+from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model
+from schemas.escalation import Escalation
+from schemas.reasons import Reason
+from schemas.topics import Topics
+from tests.builders import a_record
+from tests.unit.consumers.test_providers import (
+    Respond,
+    Server,
+    a_completion,
+    a_response,
+    never,
+    sending,
+    serving,
+    settings,
+)
+
+pytestmark = pytest.mark.anyio
+
+TOPICS = Topics()
+RULES = load_rules(Settings())
+GOOD = '{"label": "bug", "confidence": 0.9}'
+
+
+def answering(content: str | None = GOOD, finish: str = "stop", **message: Any) -> Respond:
+    return sending(a_response(orjson.dumps(a_completion(content, finish, **message))))
+
+
+def status(line: str, body: bytes = b"{}", **headers: str) -> Respond:
+    return sending(a_response(body, line, **headers))
+
+
+def error(code: str) -> bytes:
+    return orjson.dumps({"error": {"code": code, "message": "no"}})
+
+
+async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n"
+    )
+    with contextlib.suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+RESET = sending(b"", then="reset")
+CUT = sending(a_response(b"{" * 50)[:-20], then="reset")
+WHOLE = a_response(orjson.dumps(a_completion(GOOD)))
+
+
+@dataclass
+class Ended:
+    """How a request left the tier."""
+
+    #: `results`, `escalations` or `dead-letters`.
+    where: str
+    reason: Reason | None
+    attempts: list[Attempt] = field(default_factory=list)
+    #: The models that were called, in order.
+    calls: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def booked(self) -> list[int]:
+        return [attempt.cost_micros for attempt in self.attempts]
+
+
+class _Place:
+    """A place in a pool that has nothing else to do."""
+
+    async def rest(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.01))
+
+    async def is_ours(self) -> bool:
+        return True
+
+
+async def ended(
+    script: Mapping[str, Sequence[Respond]],
+    *,
+    task: str = "classification",
+    limit: str = "60s",
+    base_url: str | None = None,
+    **row: Any,
+) -> Ended:
+    """Send one request through the low tier; each model answers as scripted, then well."""
+    policy = _policy(task, limit, row)
+    left = {model: list(responds) for model, responds in script.items()}
+    async with _scripted(left) as server:
+        url = base_url or server.url
+        router = Router(policy, TOPICS, clock.now)
+        body = {"id": "r-1", "task": task, "plan": "enterprise", "input": "Printer 7 is out of ink"}
+        [assigned] = router.decide(a_record(orjson.dumps(body), timestamp=_now_ms()))
+        assert assigned.topic == TOPICS.tier(Tier.LOW)
+        async with Providers({"simulated": settings(url)}) as providers:
+            worker = Worker(Tier.LOW, policy, RULES.prompts, providers, TOPICS, clock.now)
+            began = time.monotonic()
+            made = await worker.handle(a_record(assigned.value, topic=assigned.topic), _Place())
+            took = time.monotonic() - began
+        calls = [orjson.loads(one)["model"] for one in server.bodies]
+    return _read(made, calls, took)
+
+
+def _policy(task: str, limit: str, row: Mapping[str, Any]) -> Policy:
+    policy = RULES.policy.model_dump()
+    policy["tasks"][task] |= row
+    policy["limits"]["call_timeout"] = limit
+    return Policy.model_validate(policy)
+
+
+def _now_ms() -> int:
+    return int(clock.now().timestamp() * 1000)
+
+
+@contextlib.asynccontextmanager
+async def _scripted(left: dict[str, list[Respond]]) -> AsyncIterator[Server]:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        model = orjson.loads(server.bodies[-1])["model"]
+        todo = left.get(model)
+        await (todo.pop(0) if todo else answering())(reader, writer)
+
+    async with serving(respond) as server:
+        yield server
+
+
+def _read(made: Sequence[Outgoing], calls: list[str], took: float) -> Ended:
+    *lines, end = made
+    attempts = [read_model(LedgerEntry, line.value).attempt for line in lines]
+    where = end.topic.removeprefix("llm.")
+    reason: Reason | None = None
+    if end.topic == TOPICS.escalations:
+        reason = read_envelope(Escalation, end.value)[0].reason
+    elif end.topic == TOPICS.dead_letters:
+        reason = read_dead_letter(end.headers).reason
+    return Ended(where, reason, attempts, calls, took)
+
+
+A, B = "sim-small", "sim-small-b"
+
+
+@pytest.mark.parametrize(
+    ("script", "calls"),
+    [
+        pytest.param([status("500 Oops")], [A, A], id="one server error: once more"),
+        pytest.param([status("500 Oops")] * 2, [A, A, B], id="two: the backup"),
+        pytest.param([status("529 Busy")] * 2, [A, A, B], id="overloaded"),
+        pytest.param(
+            [status("429 Slow", error("rate_limit_exceeded"), retry_after="0")],
+            [A, A],
+            id="throttled for a moment",
+        ),
+        pytest.param(
+            [status("429 Slow", error("rate_limit_exceeded"), retry_after="600")],
+            [A, B],
+            id="throttled for longer than anybody waits",
+        ),
+        pytest.param(
+            [status("429 Slow", error("insufficient_quota"))], [A, B], id="no credit is left"
+        ),
+        pytest.param([status("401 Who", error("invalid_api_key"))], [A, B], id="a revoked key"),
+        pytest.param([status("403 No")], [A, B], id="forbidden"),
+        pytest.param([status("400 Bad")], [A, B], id="a call it does not accept"),
+        pytest.param([status("404 None")], [A, B], id="a model it does not have"),
+        pytest.param(
+            [status("307 Go", location="http://169.254.169.254/latest")],
+            [A, B],
+            id="sent elsewhere, to where a cloud keeps its secrets",
+        ),
+        pytest.param([sending(a_response(b'{"choices": ['))], [A, B], id="broken JSON"),
+        pytest.param([sending(a_response(b'{"choices": []}'))], [A, B], id="no choices"),
+        pytest.param([sending(a_response(b"<html>"))], [A, B], id="a web page"),
+        pytest.param([RESET], [A, A], id="closed before the first byte"),
+        pytest.param([CUT], [A, A], id="closed within the reply"),
+        pytest.param([RESET, CUT], [A, A, B], id="closed twice"),
+    ],
+)
+async def test_what_fails_stays_in_the_tier(script: Sequence[Respond], calls: list[str]) -> None:
+    """Once more where that is safe or the task recalls, then the backup, and it is answered."""
+    end = await ended({A: script})
+
+    assert (end.where, end.calls) == ("results", calls)
+    assert len(end.attempts) == len(calls)
+
+
+async def test_a_call_that_gave_nothing_is_booked_only_if_it_may_have_run() -> None:
+    refused = await ended({A: [status("500 Oops"), status("400 Bad")]})
+    broken = await ended({A: [sending(a_response(b'{"choices": ['))]})
+    unknown = await ended({A: [RESET]})
+
+    assert refused.booked[:2] == [0, 0]
+    assert broken.booked[0] > 0
+    assert unknown.booked[0] > broken.booked[0]  # the most it can have cost, until somebody knows
+
+
+async def test_a_call_that_never_answers_ends_at_the_calls_own_limit() -> None:
+    for manner in (never, drip):
+        end = await ended({A: [manner], B: []}, limit="1s", failure_limit=3)
+
+        assert end.calls == [A, A]
+        assert end.attempts[0].reason is Reason.OUTCOME_UNKNOWN
+        assert end.seconds < 1 + 1
+
+
+@pytest.mark.parametrize("manner", [RESET, CUT], ids=["before the first byte", "within"])
+async def test_a_task_that_parks_pays_one_call_when_nobody_knows(manner: Respond) -> None:
+    end = await ended({A: [manner]}, unknown_outcome="park")
+
+    assert (end.where, end.reason) == ("dead-letters", Reason.OUTCOME_UNKNOWN)
+    assert end.calls == [A]
+
+
+async def test_nothing_is_booked_for_a_provider_that_cannot_be_reached() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: every connection is refused
+        port = taken.getsockname()[1]
+        end = await ended({}, base_url=f"http://127.0.0.1:{port}/v1", failure_limit=9)
+
+    assert (end.where, end.reason) == ("dead-letters", Reason.PROVIDER_UNAVAILABLE)
+    assert [one.model for one in end.attempts] == [A, A, B, B]
+    assert end.booked == [0, 0, 0, 0]
+
+
+async def test_an_idle_connection_that_the_provider_closed_costs_no_second_call() -> None:
+    """The reply says keep-alive and the connection is closed behind it."""
+    async with serving(sending(WHOLE, then="close")) as server:
+        async with Providers({"p": settings(server.url)}) as providers:
+            for no in range(5):
+                body = {"model": A, "messages": [{"role": "user", "content": "hi"}]}
+                outcome = await providers.call(
+                    "p",
+                    body,
+                    attempt_id=f"r.1.{no}",
+                    request_id="r",
+                    timeout=timedelta(seconds=5),
+                )
+                assert isinstance(outcome, Reply | CallFailure)
+                assert isinstance(outcome, Reply) or outcome.reason is Reason.NOT_SENT
+                await asyncio.sleep(0)
+        assert len(server.bodies) <= 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(answering('{"label": 3}'), Reason.SCHEMA_FAILED, id="not in the format"),
+        pytest.param(answering("no idea"), Reason.SCHEMA_FAILED, id="prose"),
+        pytest.param(answering(GOOD, "length"), Reason.CUT_OFF, id="cut off by its length"),
+        pytest.param(answering("  "), Reason.EMPTY, id="nothing"),
+        *(
+            pytest.param(
+                answering(GOOD.replace("0.9", stated)),
+                reason,
+                id=f"confidence {stated}",
+            )
+            for stated, reason in (
+                ("NaN", Reason.SCHEMA_FAILED),
+                ("1e308", Reason.SCHEMA_FAILED),
+                ("-1", Reason.SCHEMA_FAILED),
+                ('"0.99"', Reason.SCHEMA_FAILED),
+                ("true", Reason.SCHEMA_FAILED),
+                ("0.2", Reason.LOW_CONFIDENCE),
+                ('0.2, "confidence": 0.99', Reason.SCHEMA_FAILED),
+            )
+        ),
+    ],
+)
+async def test_an_answer_that_cannot_be_defended_climbs(answer: Respond, reason: Reason) -> None:
+    """One paid call, no other model of the tier, and never a published answer."""
+    end = await ended({A: [answer]})
+
+    assert (end.where, end.reason, end.calls) == ("escalations", reason, [A])
+    assert end.booked[0] > 0
+
+
+REFUSALS = {
+    "in words": answering("I'm sorry, but I can't help with that."),
+    "by its own field": answering(None, refusal="I cannot do that."),
+    "by a content filter": answering("", "content_filter"),
+}
+
+
+@pytest.mark.parametrize("manner", REFUSALS)
+async def test_a_refusal_that_the_task_wants_reviewed_costs_one_call(manner: str) -> None:
+    end = await ended({A: [REFUSALS[manner]]}, on_refusal="review")
+
+    assert (end.where, end.reason, end.calls) == ("dead-letters", Reason.REFUSED, [A])
+
+
+async def test_too_long_an_input_is_only_given_to_a_model_that_reads_more() -> None:
+    end = await ended({A: [status("400 Bad", error("context_length_exceeded"))]})
+
+    assert (end.where, end.reason) == ("escalations", Reason.CONTEXT_OVERFLOW)
+    assert end.calls == [A]  # the backup reads no more than the first model does
