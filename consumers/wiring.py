@@ -21,10 +21,12 @@ from consumers.stages.repeats import Repeats
 from consumers.stages.route import Router
 from consumers.stages.work import CallModels, Worker
 from consumers.telemetry.setup import Telemetry
+from router.errors import PromptError
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.reply import CallFailure, Reply
+from router.voice import unspoken
 from schemas.base import Tier
 
 __all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "running_stages"]
@@ -62,7 +64,10 @@ def load_rules(settings: Settings) -> Rules:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    return Rules(policy, Prompts.load(texts))
+    prompts = Prompts.load(texts)
+    if missing := unspoken(policy, prompts):
+        raise PromptError("\n".join(missing))
+    return Rules(policy, prompts)
 
 
 @contextlib.asynccontextmanager
@@ -95,7 +100,7 @@ async def running_stages(
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
             repeats = Repeats(clients, settings.repeats)
-            router = Router(rules.policy, topics, clock.now, repeats, seen.observer)
+            router = Router(rules.policy, topics, clock.now, repeats, seen.observer, rules.prompts)
             stages.append(
                 Stage(
                     "route",

@@ -14,14 +14,15 @@ from router.next_step import answer_of
 from router.policy.table import Model
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
+from router.voice import Spoken
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
-from schemas.escalation import Assignment, RouteTaken
+from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.request import Request
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["attempt_of", "ledger_lines", "result_of"]
+__all__ = ["attempt_of", "ledger_lines", "result_of", "spoken_result"]
 
 #: What of a reply is kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024
@@ -104,39 +105,97 @@ def result_of(
     `reply` is the answer's own.
     """
     every = [*assignment.attempts, *attempts]
-    last = answer_of(attempts) or every[-1]
-    verdict = last.verdict or Verdict(outcome="accepted", checks=[])
-    first = assignment.routes[0]
-    usage = last.usage if len(every) == 1 else sum((one.usage for one in every), Usage())
+    answer = answer_of(attempts) or every[-1]
+    verdict = answer.verdict or Verdict(outcome="accepted", checks=[])
+    output = verdict.output or {}
+    response = {
+        "status_code": reply.http_status,
+        "request_id": answer.attempt_id,
+        "body": reply.body,
+    }
+    told = {
+        **_known(confidence=verdict.confidence),
+        "checks": [*_checks(verdict), *_readings(attempts)],
+        "output": output,
+    }
+    kind = _kind(reply, output)
+    return _result(assignment, request, every, answer, response, kind, told, now=now, own_ms=own_ms)
+
+
+def spoken_result(
+    envelope: Assignment | Escalation,
+    request: Request,
+    attempts: Sequence[Attempt],
+    kind: Spoken,
+    text: str,
+    output: Mapping[str, Any],
+    *,
+    now: datetime,
+    own_ms: float = 0.0,
+) -> dict[str, Any]:
+    """The fields of a result that no model gave: our words in its place, and all that was tried."""
+    every = [*envelope.attempts, *attempts]
+    last = every[-1] if every else None
+    said = {"content": None, "refusal": text} if kind == "refusal" else {"content": text}
+    body = {
+        "id": f"{envelope.id}.{envelope.generation}",
+        "object": "chat.completion",
+        "created": int(now.timestamp()),
+        "model": last.model if last else "",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": "stop"}
+        ],
+    }
+    response = {"status_code": 200, "request_id": body["id"], "body": body}
+    told = {"checks": _checks(last.verdict) if last and last.verdict else [], "output": output}
+    return _result(envelope, request, every, last, response, kind, told, now=now, own_ms=own_ms)
+
+
+def _result(  # noqa: PLR0913  a result has as many parts
+    envelope: Assignment | Escalation,
+    request: Request,
+    every: Sequence[Attempt],
+    answer: Attempt | None,
+    response: Mapping[str, Any],
+    kind: str,
+    told: Mapping[str, Any],
+    *,
+    now: datetime,
+    own_ms: float,
+) -> dict[str, Any]:
+    first, current = envelope.routes[0], envelope.routes[-1]
+    usage = every[0].usage if len(every) == 1 else sum((one.usage for one in every), Usage())
     return {
-        "id": assignment.id,
-        "custom_id": request.custom_id or assignment.id,
-        "response": {
-            "status_code": reply.http_status,
-            "request_id": last.attempt_id,
-            "body": reply.body,
-        },
+        "id": envelope.id,
+        "custom_id": request.custom_id or envelope.id,
+        "response": response,
         "router": {
             "final": True,
-            "generation": assignment.generation,
-            "task": assignment.task or "",
-            "tier": last.tier,
-            "model": last.model,
-            "path": [taken.tier for taken in assignment.routes],
-            "hops": _hops(assignment.routes, every),
+            "kind": kind,
+            "generation": envelope.generation,
+            "task": envelope.task or "",
+            "tier": answer.tier if answer else current.tier,
+            "model": answer.model if answer else "",
+            "path": [taken.tier for taken in envelope.routes],
+            "hops": _hops(envelope.routes, every),
             "rule": first.rule,
             "reason": first.reason,
-            "policy_version": last.policy_version,
-            "prompt_version": last.prompt_version,
+            "policy_version": current.policy_version,
+            "prompt_version": answer.prompt_version if answer else "",
             "usage": usage.__dict__,
             "cost_micros": sum(attempt.cost_micros for attempt in every),
-            **_known(confidence=verdict.confidence),
-            "checks": [*_checks(verdict), *_readings(attempts)],
             "attempts": len(every),
-            "latency": _latency(assignment, every, now, own_ms),
-            "output": verdict.output or {},
+            "latency": _latency(envelope, every, now, own_ms),
+            **told,
         },
     }
+
+
+def _kind(reply: Reply, output: Mapping[str, Any]) -> str:
+    """What the consumer has in its hands. A question back to the user is as good as an answer."""
+    if "tool_calls" in output and reply.tool_calls:
+        return "tool_calls"
+    return "clarification" if output.get("next_action") == "ask_user" else "answer"
 
 
 def ledger_lines(
@@ -236,7 +295,7 @@ def _why(attempt: Attempt) -> str:
 
 
 def _latency(
-    assignment: Assignment, attempts: Sequence[Attempt], now: datetime, own_ms: float
+    assignment: Assignment | Escalation, attempts: Sequence[Attempt], now: datetime, own_ms: float
 ) -> dict[str, float]:
     appended_at, routed_at = assignment.origin.appended_at, assignment.routes[0].routed_at
     total = max((now - appended_at).total_seconds() * 1000, 0.0)

@@ -9,6 +9,7 @@ import jsonschema_rs
 import orjson
 
 from router.checks import CHECKS, Judged
+from router.checks.reading import READING, VERDICT_SCHEMA
 from router.normalise import in_order, normalise_json, normalise_text
 from router.policy.load import refuse_remote
 from router.policy.table import Policy
@@ -19,9 +20,14 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.verdict import CheckResult, Verdict
 
-__all__ = ["OutputContract", "judge", "output_contract"]
+__all__ = ["READING_CHECKS", "OutputContract", "judge", "output_contract", "reading_contract"]
 
-_PASSED = {name: CheckResult(check=name, passed=True) for name in CHECKS}
+#: What a verifier's reply goes through.
+READING_CHECKS = ("cut_off", "empty", "refusal", "schema", READING.name)
+
+#: A verdict's own check is not for tasks to name: its step brings it along.
+_ALL = {**CHECKS, READING.name: READING}
+_PASSED = {name: CheckResult(check=name, passed=True) for name in _ALL}
 #: A pattern that needs more steps than these on one string counts as not matched.
 _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000)
 
@@ -68,6 +74,11 @@ def output_contract(
     return replace(contract, has_tools=True) if has_tools else contract
 
 
+def reading_contract() -> OutputContract:
+    """The format of a verifier's verdict."""
+    return _compiled("verify", orjson.dumps(VERDICT_SCHEMA))
+
+
 def judge(reply: Reply, contract: OutputContract, accept: float, checks: Sequence[str]) -> Verdict:
     """Run every check that the task names. The first that fails is the reason."""
     # A tool call counts only where tools were offered, or a model could skip every check with one.
@@ -84,7 +95,7 @@ def judge(reply: Reply, contract: OutputContract, accept: float, checks: Sequenc
     )
     results = []
     for name in checks:
-        check = CHECKS[name]
+        check = _ALL[name]
         detail = check.run(judged)
         results.append(
             _PASSED[name]

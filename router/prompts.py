@@ -6,31 +6,21 @@ used is written down as a pair: the contract's version and the variant's.
 """
 
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from router.errors import PromptError
 from router.judging import OutputContract
-from router.policy.yaml_text import read_yaml
+from router.prompt_files import DEFAULT, PromptContract, TextKind, Variant, read_prompts, written
 from schemas.base import Tier
 from schemas.request import Context, Request
 
-__all__ = ["PromptContract", "Prompts", "Rendered", "chat_body"]
+__all__ = ["Prompts", "Rendered", "chat_body"]
 
-#: The folder whose variants serve every task that has none of its own.
-DEFAULT = "_default"
 PASSTHROUGH = "passthrough@1"
-#: All that a variant may name.
-VARIABLES = frozenset(
-    {"context", "has_confidence", "rules", "says", "schema", "task", "tasks", "tier", "tone"}
-)
 
 #: Fields of a chat body that never reach a provider. Some are ours to set; the others tell who the
 #: user is, keep the text at the provider, or change the price behind the policy's back.
@@ -39,35 +29,6 @@ _PRIVATE = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key"
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 _MOST_TEXTS = 500
 _NAME = frozenset(string.ascii_letters + string.digits + "_-")
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-)
-
-
-def _read_tiers(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-
-    return {Tier(name) if name in list(Tier) else name: version for name, version in value.items()}
-
-
-class PromptContract(BaseModel):
-    """What every tier is told about a task. People write these."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    version: Annotated[int, Field(ge=1)]
-    #: The output format the prompt was written for.
-    format: str
-    #: The job, in words the model reads.
-    says: Annotated[str, Field(min_length=3)]
-    tone: str = ""
-    rules: list[Annotated[str, Field(min_length=3)]] = Field(default_factory=list)
-    #: Versions of the variants in this folder. A tier that is not named uses `_default`.
-    variants: Annotated[Mapping[Tier, int], BeforeValidator(_read_tiers)] = Field(
-        default_factory=dict
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +40,8 @@ class Rendered:
     version: str
     #: In the OpenAI form; None where any text will do.
     response_format: dict[str, Any] | None = None
-    #: The classify step asks our question, so nothing else of the producer's body goes along.
-    is_classify: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Variant:
-    name: str
-    version: int
-    template: Template
-    #: The text places the context itself; otherwise it follows at the end.
-    places_context: bool
+    #: The question is ours (classify, verify), so nothing else of the producer's body goes along.
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +49,7 @@ class Prompts:
     """All prompts of a deployment, checked and compiled."""
 
     contracts: Mapping[str, PromptContract]
-    _variants: Mapping[tuple[str, Tier], _Variant]
+    _variants: Mapping[tuple[str, Tier], Variant]
     #: Texts that no request can change. Producers may bring many formats, so they are bounded.
     _texts: dict[tuple[str, Tier, str | None], str] = field(default_factory=dict)
 
@@ -107,30 +59,47 @@ class Prompts:
 
         Raises PromptError with every problem as `file:line: what`.
         """
-        files = {path: files[path] for path in sorted(files) if not _is_hidden(path)}
-        contracts: dict[str, PromptContract] = {}
-        variants: dict[tuple[str, Tier], _Variant] = {}
-        problems: list[str] = []
-        for path, text in files.items():
-            folder, _, name = path.rpartition("/")
-            if name == "contract.yaml" and folder:
-                try:
-                    contracts[folder] = _read_contract(path, text)
-                except PromptError as error:
-                    problems.append(str(error))
-        for path, text in files.items():
-            folder, _, name = path.rpartition("/")
-            if name == "contract.yaml" and folder:
-                continue
-            try:
-                tier = _tier_of(path, name)
-                variants[folder, tier] = _compile(path, text, folder, tier, contracts.get(folder))
-            except PromptError as error:
-                problems.append(str(error))
-        problems.extend(_missing(contracts, files))
-        if problems:
-            raise PromptError("\n".join(problems))
-        return Prompts(contracts, variants)
+        return Prompts(*read_prompts(files))
+
+    def text(self, task: str, kind: TextKind) -> str | None:
+        """What a customer reads in place of an answer; None where nobody has written it."""
+        for folder in (task, DEFAULT):
+            told = self.contracts.get(folder)
+            if told is not None and kind in told.texts:
+                return written(told.texts[kind], task)
+        return None
+
+    def reads(self, name: str, tier: Tier) -> bool:
+        """True when answers can be read by this prompt at this tier."""
+        has_variant = (name, tier) in self._variants or (DEFAULT, tier) in self._variants
+        return name in self.contracts and has_variant
+
+    def render_reading(
+        self, name: str, tier: Tier, request: Request, contract: OutputContract, answer: str
+    ) -> Rendered:
+        """The prompt for a model that is to read an answer: the request, then the answer.
+
+        Raises PromptError when there is no prompt of that name for the tier.
+        """
+        told = self.contracts.get(name)
+        variant = self._variants.get((name, tier)) or self._variants.get((DEFAULT, tier))
+        if told is None or variant is None:
+            msg = f"{name}/contract.yaml: tasks have their answers read by it, and it is missing"
+            raise PromptError(msg)
+        text = _told(variant, told, name, tier, request, contract, {})
+        asked = "\n\n".join(message.text for message in request.messages)
+        material = [("request", asked), ("answer", answer)]
+        parts = [_context_text(request.context)] if not variant.places_context else []
+        parts += [f"<{tag}>\n{_closed(said, tag)}\n</{tag}>" for tag, said in material]
+        return Rendered(
+            messages=[
+                {"role": "system", "content": text},
+                {"role": "user", "content": "\n\n".join(part for part in parts if part)},
+            ],
+            version=f"{name}@{told.version}+{variant.name}@{variant.version}",
+            response_format=_response_format(contract),
+            is_ours=True,
+        )
 
     def render(
         self,
@@ -159,17 +128,7 @@ class Prompts:
             key = (task, tier, schema) if not context and triggers is None else None
             text = self._texts.get(key) if key else None
             if text is None:
-                text = variant.template.render(
-                    task=task,
-                    tier=tier.value,
-                    says=told.says,
-                    tone=told.tone,
-                    rules=told.rules,
-                    schema=schema,
-                    has_confidence=contract.has_confidence,
-                    context=request.context.model_dump(),
-                    tasks=dict(triggers or {}),
-                ).strip()
+                text = _told(variant, told, task, tier, request, contract, triggers or {})
                 if key and len(self._texts) < _MOST_TEXTS:
                     self._texts[key] = text
             if context and not variant.places_context:
@@ -179,7 +138,7 @@ class Prompts:
             messages=messages,
             version=version,
             response_format=_response_format(contract),
-            is_classify=contract.name == "classify",
+            is_ours=contract.name == "classify",
         )
 
 
@@ -191,7 +150,7 @@ def chat_body(
     Fields of the producer's body that we do not read (tools, seed, stop, …) pass through. Its
     output limit may only lower `max_tokens`.
     """
-    body = {} if rendered.is_classify else dict(request.input.model_extra or {})
+    body = {} if rendered.is_ours else dict(request.input.model_extra or {})
     for name in (*_OURS, *_PRIVATE):
         body.pop(name, None)
     if request.output_format is not None:
@@ -206,100 +165,31 @@ def chat_body(
     return {"model": model_id, "messages": rendered.messages, **body}
 
 
-def _is_hidden(path: str) -> bool:
-    return path.rpartition("/")[2].startswith((".", "README"))
+def _told(
+    variant: Variant,
+    told: PromptContract,
+    task: str,
+    tier: Tier,
+    request: Request,
+    contract: OutputContract,
+    triggers: Mapping[str, str],
+) -> str:
+    return variant.template.render(
+        task=task,
+        tier=tier.value,
+        says=told.says,
+        tone=told.tone,
+        rules=told.rules,
+        schema=_schema_text(contract),
+        has_confidence=contract.has_confidence,
+        context=request.context.model_dump(),
+        tasks=dict(triggers),
+    ).strip()
 
 
-def _tier_of(path: str, name: str) -> Tier:
-    stem, _, ending = name.partition(".")
-    if ending == "j2" and stem in list(Tier) and path.count("/") == 1:
-        return Tier(stem)
-
-    near = get_close_matches(name, ["contract.yaml", *(f"{tier}.j2" for tier in Tier)], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    msg = f"{path}:1: expected <task>/contract.yaml or <task>/<tier>.j2{hint}"
-    raise PromptError(msg)
-
-
-def _read_contract(path: str, text: str) -> PromptContract:
-    value, lines, problems = read_yaml(text)
-    if problems:
-        raise PromptError("\n".join(problem.at(path) for problem in problems))
-    try:
-        return PromptContract.model_validate(value)
-    except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        raise PromptError("\n".join(_explained(path, lines, one) for one in found)) from None
-
-
-def _explained(path: str, lines: Mapping[Any, int], problem: Any) -> str:
-    steps = tuple(step for step in problem["loc"] if step != "[key]")
-    line = lines.get(steps) or lines.get(steps[:-1], 1)
-    hint = ""
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(steps[-1]), list(PromptContract.model_fields), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{path}:{line}: {'.'.join(map(str, steps))}: {problem['msg']}{hint}"
-
-
-def _compile(
-    path: str, text: str, folder: str, tier: Tier, contract: PromptContract | None
-) -> _Variant:
-    if contract is None or tier not in contract.variants:
-        msg = f"{path}:1: {folder}/contract.yaml gives no version for it under variants"
-        raise PromptError(msg)
-    try:
-        parsed = _ENVIRONMENT.parse(text)
-        named = _names(parsed)
-        template = _ENVIRONMENT.from_string(text)
-    except TemplateSyntaxError as error:
-        msg = f"{path}:{error.lineno}: {error.message}"
-        raise PromptError(msg) from None
-    for name, line in named.items():
-        if name not in VARIABLES:
-            near = get_close_matches(name, VARIABLES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            msg = f"{path}:{line}: no variable is called {name}{hint}"
-            raise PromptError(msg)
-    for schema in (None, '{"type": "object"}'):
-        try:
-            template.render(_trial(contract, tier, schema))
-        except (TemplateError, TypeError, ValueError) as error:
-            msg = f"{path}:1: cannot be rendered: {error}"
-            raise PromptError(msg) from None
-    name = f"default_{tier}" if folder == DEFAULT else str(tier)
-    return _Variant(name, contract.variants[tier], template, "context" in named)
-
-
-def _names(parsed: nodes.Template) -> dict[str, int]:
-    """The variables a template expects from outside, with their first line."""
-    own = {node.name for node in parsed.find_all(nodes.Name) if node.ctx != "load"}
-    named: dict[str, int] = {}
-    for node in parsed.find_all(nodes.Name):
-        if node.name not in own and node.name != "loop":
-            named.setdefault(node.name, node.lineno)
-    return named
-
-
-def _trial(contract: PromptContract, tier: Tier, schema: str | None) -> dict[str, Any]:
-    return {
-        "task": "trial",
-        "tier": tier.value,
-        "says": contract.says,
-        "tone": contract.tone,
-        "rules": contract.rules,
-        "schema": schema,
-        "has_confidence": schema is not None,
-        "context": Context().model_dump(),
-        "tasks": {"trial": "a trial"},
-    }
-
-
-def _missing(contracts: Mapping[str, PromptContract], files: Mapping[str, str]) -> Iterator[str]:
-    for folder, contract in contracts.items():
-        for tier in contract.variants:
-            if f"{folder}/{tier}.j2" not in files:
-                yield f"{folder}/contract.yaml:1: variants names {tier}, but {tier}.j2 is missing"
+def _closed(text: str, tag: str) -> str:
+    """Material that cannot end its own frame and go on as something else."""
+    return text.replace(f"</{tag}", f"<\\/{tag}")
 
 
 def _schema_text(contract: OutputContract) -> str | None:

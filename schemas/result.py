@@ -66,6 +66,7 @@ class RouterInfo(Contract):
     generation: int = 1
     task: str
     tier: Tier
+    #: Empty where no model was asked.
     model: str
     path: list[Tier]
     hops: list[Hop]

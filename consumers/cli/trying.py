@@ -71,9 +71,8 @@ async def _travel(
     from consumers.cli.journey import Journey, Moment
     from consumers.providers import Providers
     from consumers.stages.work import Worker
-    from router.answering import result_of
     from router.escalation import climb
-    from router.next_step import Answer, Escalate
+    from router.next_step import Escalate
     from router.routing import GiveUp, Route, route
     from schemas.codec import dump, read_model
     from schemas.dead_letter import DeadLetter, Pointer
@@ -115,16 +114,8 @@ async def _travel(
             job = worker.prepare(assignment, request, raw)
             step = await worker.run(job, asyncio.sleep)
             journey.attempts.update({one.attempt_id: one for one in job.attempts})
-            if isinstance(step, Answer) and job.reply is not None:
-                own = (time.monotonic() - started) * 1000 - sum(a.duration_ms for a in job.attempts)
-                fields = result_of(
-                    assignment,
-                    request,
-                    job.attempts,
-                    job.reply,
-                    now=clock.now(),
-                    own_ms=max(own, 0),
-                )
+            fields = worker.result(job, step, clock.now(), started)
+            if fields is not None:
                 result = read_model(Result, dump(fields))
                 journey.results.append(result)
                 return journey, result.router.output

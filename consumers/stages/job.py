@@ -4,16 +4,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.judging import OutputContract
-from router.policy.table import Model
-from router.prompts import Rendered, chat_body
+from router.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
+from router.next_step import answer_of
+from router.policy.table import Model, Policy
+from router.prompts import Prompts, Rendered, chat_body
 from router.reply import Reply
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
+from schemas.codec import dump
 from schemas.escalation import Assignment
 from schemas.request import Request
 
-__all__ = ["Job", "Question"]
+__all__ = ["Job", "Question", "question_of", "reading_of"]
+
+_CLASSIFY_CHECKS = ("cut_off", "empty", "refusal", "schema", "confidence")
 
 
 async def _always() -> bool:
@@ -52,6 +56,8 @@ class Job:
     attempts: list[Attempt] = field(default_factory=list)
     #: The reply of the answer, once there is one.
     reply: Reply | None = None
+    #: What a model that reads the answer is asked, once there is an answer to read.
+    reading: Question | None = None
     retry_after: float | None = None
     #: True while the assignment's partition is ours for certain.
     is_ours: Callable[[], Awaitable[bool]] = _always
@@ -61,3 +67,42 @@ class Job:
         """The next attempt's number over the whole request, and its id."""
         no = len(self.assignment.attempts) + len(self.attempts) + 1
         return no, f"{self.assignment.id}.{self.assignment.generation}.{no}"
+
+
+def question_of(
+    assignment: Assignment, request: Request, policy: Policy, prompts: Prompts
+) -> Question:
+    """What the assignment's own step asks. Raises ContractError for a format of no use."""
+    step, task, tier = assignment.route.step, assignment.task, assignment.route.tier
+    contract = output_contract(request, policy, task, step)
+    triggers = policy.triggers if step == "classify" else None
+    name = "classify" if step == "classify" else task or ""
+    row = policy.tasks.get(task or "")
+    return Question(
+        step=step,
+        tier=tier,
+        contract=contract,
+        rendered=prompts.render(name, tier, request, contract, triggers=triggers),
+        accept=policy.accept_at(tier, task),
+        checks=row.checks if row else _CLASSIFY_CHECKS,
+        most_tokens=row.max_output_tokens if row else None,
+    )
+
+
+def reading_of(job: Job, policy: Policy, prompts: Prompts) -> Question:
+    """What a model is asked that reads the job's answer: may it be published?"""
+    verify = policy.tasks[job.assignment.task or ""].verify
+    answer = answer_of(job.attempts)
+    assert verify is not None and answer is not None  # noqa: S101, PT018  next_step's promise
+    contract = reading_contract()
+    said = answer.verdict.output if answer.verdict else None
+    return Question(
+        step="verify",
+        tier=verify.tier,
+        contract=contract,
+        rendered=prompts.render_reading(
+            verify.prompt, verify.tier, job.request, contract, dump(said or {}).decode()
+        ),
+        accept=verify.accept,
+        checks=READING_CHECKS,
+    )

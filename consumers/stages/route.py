@@ -10,10 +10,14 @@ import structlog
 from consumers.runtime.records import Record, appended_at
 from consumers.stages import letters
 from consumers.telemetry.observer import Observer
+from router.answering import spoken_result
 from router.escalation import climb
+from router.judging import output_contract
 from router.policy.table import Policy
+from router.prompts import Prompts
 from router.repeats import Repeat
 from router.routing import GiveUp, Route, route, task_of
+from router.voice import falls_back, spoken_output
 from schemas.codec import (
     Outgoing,
     close_envelope,
@@ -54,6 +58,8 @@ class Router:
     #: None where nothing is remembered: then every record is a request of its own.
     repeats: JudgeRepeats | None = None
     observer: Observer = field(default_factory=Observer)
+    #: None where nobody has written what stands in for an answer.
+    prompts: Prompts | None = None
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter, whatever the record holds.
@@ -127,6 +133,9 @@ class Router:
         self.observer.received(escalation.id, escalation.generation, escalation.task)
         decided = climb(escalation, request, self.policy, now)
         if isinstance(decided, GiveUp):
+            row = self.policy.tasks.get(escalation.task or "")
+            if self.prompts is not None and falls_back(row, decided):
+                return self._spoken(self.prompts, escalation, request, record, now)
             self.observer.gave_up(STAGE, decided.reason, escalation.task)
             return letters.of_envelope(
                 escalation,
@@ -156,6 +165,23 @@ class Router:
         return Outgoing(
             self.topics.tier(decided.tier), record.key, value, passed_on(record.headers)
         )
+
+    def _spoken(
+        self,
+        prompts: Prompts,
+        escalation: Escalation,
+        request: Request,
+        record: Record,
+        now: datetime,
+    ) -> Outgoing:
+        """The task's safe default, where the task wants it instead of a person."""
+        text = prompts.text(escalation.task or "", "safe_default") or ""
+        contract = output_contract(request, self.policy, escalation.task, "answer")
+        output = spoken_output(text, contract.schema)
+        fields = spoken_result(escalation, request, (), "safe_default", text, output, now=now)
+        tier, latency = escalation.routes[-1].tier, fields["router"]["latency"]
+        self.observer.answered(escalation.task, tier, escalation.id, latency)
+        return Outgoing(self.topics.results, record.key, dump(fields), passed_on(record.headers))
 
     def _gave_up(
         self, record: Record, request: Request, decided: GiveUp, now: datetime

@@ -16,15 +16,16 @@ from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.records import Record
 from consumers.stages import letters
-from consumers.stages.job import Job, Question
+from consumers.stages.job import Job, Question, question_of, reading_of
 from consumers.telemetry.observer import Observer
-from router.answering import attempt_of, ledger_lines, result_of
+from router.answering import attempt_of, ledger_lines, result_of, spoken_result
 from router.judging import judge, output_contract
-from router.next_step import Answer, CallModel, Escalate, NextStep, answer_of, next_step
+from router.next_step import Answer, CallModel, Escalate, NextStep, Refuse, answer_of, next_step
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.reply import CallFailure, Reply
 from router.routing import GiveUp
+from router.voice import Spoken, falls_back, spoken_output
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
@@ -42,7 +43,6 @@ _log = structlog.get_logger(__name__)
 #: What fits into the topic with room for the headers.
 _LARGEST_VALUE = (4 << 20) - (64 << 10)
 _LOOK_AGAIN_SECONDS = 0.5
-_CLASSIFY_CHECKS = ("cut_off", "empty", "refusal", "schema", "confidence")
 #: Waits without holding a slot.
 Rest = Callable[[float], Awaitable[None]]
 
@@ -142,23 +142,10 @@ class Worker:
 
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> Job:
         """Render an assignment's prompt. Raises ContractError."""
-        step, task = assignment.route.step, assignment.task
-        if step == "classify":
+        if assignment.route.step == "classify":
             # A format that cannot be used is found out before anything is paid.
             output_contract(request, self.policy, None, "answer")
-        contract = output_contract(request, self.policy, task, step)
-        triggers = self.policy.triggers if step == "classify" else None
-        name = "classify" if step == "classify" else task or ""
-        row = self.policy.tasks.get(task or "")
-        question = Question(
-            step=step,
-            tier=self.tier,
-            contract=contract,
-            rendered=self.prompts.render(name, self.tier, request, contract, triggers=triggers),
-            accept=self.policy.accept_at(self.tier, task),
-            checks=row.checks if row else _CLASSIFY_CHECKS,
-            most_tokens=row.max_output_tokens if row else None,
-        )
+        question = question_of(assignment, request, self.policy, self.prompts)
         return Job(assignment, request, raw, question)
 
     async def run(self, job: Job, rest: Rest) -> NextStep:
@@ -187,7 +174,11 @@ class Worker:
 
     def _question(self, job: Job, step: Step) -> Question:
         """What a step asks."""
-        return job.question
+        if step != "verify":
+            return job.question
+        if job.reading is None:
+            job.reading = reading_of(job, self.policy, self.prompts)
+        return job.reading
 
     def _is_parking(self, job: Job) -> bool:
         row = self.policy.tasks.get(job.assignment.task or "")
@@ -291,11 +282,8 @@ class Worker:
 
     def _outcome(self, job: Job, step: NextStep, record: Record, began: float) -> Outgoing:
         now, assignment = self.clock(), job.assignment
-        if isinstance(step, Answer) and job.reply is not None:
-            own_ms = (time.monotonic() - began) * 1000 - sum(a.duration_ms for a in job.attempts)
-            result = result_of(
-                assignment, job.request, job.attempts, job.reply, now=now, own_ms=max(own_ms, 0.0)
-            )
+        result = self.result(job, step, now, began)
+        if result is not None:
             value = dump(result)
             if len(value) <= _LARGEST_VALUE:
                 latency = result["router"]["latency"]
@@ -311,6 +299,32 @@ class Worker:
         gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
         return self._letter(job, record, gave_up, now)
+
+    def result(
+        self, job: Job, step: NextStep, now: datetime, began: float
+    ) -> dict[str, Any] | None:
+        """The fields of the result that a step ends in: a model's answer, or our own words.
+
+        None where it ends in none. `began`: the monotonic time at which the job was begun.
+        """
+        own_ms = (time.monotonic() - began) * 1000 - sum(a.duration_ms for a in job.attempts)
+        own_ms, name = max(own_ms, 0.0), job.assignment.task or ""
+        kind: Spoken
+        if isinstance(step, Answer) and job.reply is not None:
+            return result_of(
+                job.assignment, job.request, job.attempts, job.reply, now=now, own_ms=own_ms
+            )
+        if isinstance(step, Refuse):
+            kind = "refusal"
+        elif isinstance(step, GiveUp) and falls_back(self.policy.tasks.get(name), step):
+            kind = "safe_default"
+        else:
+            return None
+        text = self.prompts.text(name, kind) or ""
+        output = spoken_output(text, job.question.contract.schema)
+        return spoken_result(
+            job.assignment, job.request, job.attempts, kind, text, output, now=now, own_ms=own_ms
+        )
 
     def _letter(self, job: Job, record: Record, gave_up: GiveUp, now: datetime) -> Outgoing:
         return letters.of_envelope(

@@ -7,7 +7,8 @@ import pytest
 from router.errors import PromptError
 from router.judging import OutputContract, output_contract
 from router.policy.load import load_policy
-from router.prompts import VARIABLES, Prompts, chat_body
+from router.prompt_files import VARIABLES
+from router.prompts import Prompts, chat_body
 from schemas.attempt import Step
 from schemas.base import Tier
 from schemas.request import Request

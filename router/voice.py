@@ -1,0 +1,68 @@
+"""Our voice: what a consumer reads where no model's answer is published."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from router.policy.table import Policy, Task
+from router.prompts import Prompts
+from router.routing import GiveUp
+from schemas.reasons import Reason
+
+__all__ = ["Spoken", "falls_back", "spoken_output", "unspoken"]
+
+Spoken = Literal["refusal", "safe_default"]
+
+#: Ends that a safe default may stand in for. Everything else says that a person must look.
+_NOBODY_ANSWERED = (
+    Reason.NO_TIER_LEFT,
+    Reason.NO_MODEL_TAKES_IT,
+    Reason.ATTEMPTS_EXHAUSTED,
+    Reason.PROVIDER_UNAVAILABLE,
+    Reason.DEADLINE_PASSED,
+)
+
+
+def falls_back(task: Task | None, gave_up: GiveUp) -> bool:
+    """True when the task's safe default is published instead of a dead letter."""
+    if task is None or task.last_resort != "safe_default":
+        return False
+    return gave_up.reason in _NOBODY_ANSWERED
+
+
+def spoken_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Our text as an answer in the task's format, as far as the format has room for one.
+
+    A format with a field `answer` is filled in its own order: no confidence, and the first choice
+    of every other field that offers choices. Any other format gets the text alone.
+    """
+    properties = (schema or {}).get("properties", {})
+    if "answer" not in properties:
+        return {"answer": text}
+    output: dict[str, Any] = {}
+    for name, field in properties.items():
+        if name == "answer":
+            output[name] = text
+        elif name == "confidence":
+            output[name] = 0.0
+        elif isinstance(field, Mapping) and field.get("enum"):
+            output[name] = field["enum"][0]
+    return output
+
+
+def unspoken(policy: Policy, prompts: Prompts) -> list[str]:
+    """What the policy wants said and the prompts have no words or readers for, as sentences."""
+    missing = []
+    for name, task in policy.tasks.items():
+        wanted: list[Spoken] = []
+        if task.on_refusal == "deliver":
+            wanted.append("refusal")
+        if task.last_resort == "safe_default":
+            wanted.append("safe_default")
+        missing += [
+            f"task {name}: no text {kind} is in {name}/contract.yaml or _default/contract.yaml"
+            for kind in wanted
+            if prompts.text(name, kind) is None
+        ]
+        if task.verify is not None and not prompts.reads(task.verify.prompt, task.verify.tier):
+            missing.append(f"task {name}: no prompt {task.verify.prompt} to read its answers by")
+    return missing
