@@ -81,6 +81,8 @@ class Rendered:
     response_format: dict[str, Any] | None = None
     #: The classify step asks our question, so nothing else of the producer's body goes along.
     is_classify: bool = False
+    #: So many characters at the beginning of the first message are the same for every request.
+    stable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Prompts:
         said = [message.model_dump(exclude_unset=True) for message in request.messages]
         told = self.contracts.get(task)
         variant = self._variants.get((task, tier)) or self._variants.get((DEFAULT, tier))
-        context = _context_text(request.context)
+        context, stable = _context_text(request.context), 0
         if told is None or variant is None:
             version, messages = PASSTHROUGH, _with_context(said, context)
         else:
@@ -172,6 +174,7 @@ class Prompts:
                 ).strip()
                 if key and len(self._texts) < _MOST_TEXTS:
                     self._texts[key] = text
+            stable = 0 if context and variant.places_context else len(text)
             if context and not variant.places_context:
                 text = f"{text}\n\n{context}"
             messages = [{"role": "system", "content": text}, *said]
@@ -180,6 +183,7 @@ class Prompts:
             version=version,
             response_format=_response_format(contract),
             is_classify=contract.name == "classify",
+            stable=stable,
         )
 
 

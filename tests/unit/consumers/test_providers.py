@@ -22,8 +22,7 @@ from consumers.providers.client import Providers
 from consumers.providers.outcomes import retry_after
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from consumers.providers.usage import buckets
-from router.reply import CallFailure, Reply
+from router.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
 
@@ -214,37 +213,107 @@ class TestUsage:
         )
 
     @pytest.mark.parametrize(
-        "usage",
+        ("usage", "oddity", "tokens"),
         [
-            pytest.param({"completion_tokens": 8}, id="no input"),
-            pytest.param({"prompt_tokens": -5, "completion_tokens": 8}, id="negative"),
-            pytest.param({"prompt_tokens": 10**30, "completion_tokens": 8}, id="huge"),
-            pytest.param({"prompt_tokens": "30", "completion_tokens": 8}, id="text"),
-            pytest.param({"prompt_tokens": True, "completion_tokens": 8}, id="a truth value"),
-            pytest.param({"prompt_tokens": 30, "completion_tokens": 0}, id="no output, yet text"),
-            pytest.param({"prompt_tokens": 0, "completion_tokens": 8}, id="no input, yet a prompt"),
+            pytest.param("none", "usage_missing", (15, 1), id="no object"),
+            pytest.param({"completion_tokens": 8}, "usage_missing", (15, 8), id="no input"),
+            pytest.param({"prompt_tokens": 30}, "usage_missing", (30, 1), id="no output"),
+            pytest.param(
+                {"prompt_tokens": -5, "completion_tokens": 8},
+                "usage_invalid",
+                (15, 8),
+                id="negative",
+            ),
+            pytest.param(
+                {"prompt_tokens": "30", "completion_tokens": 8}, "usage_invalid", (15, 8), id="text"
+            ),
+            pytest.param(
+                {"prompt_tokens": True, "completion_tokens": 8},
+                "usage_invalid",
+                (15, 8),
+                id="a truth value",
+            ),
+            pytest.param(
+                {"prompt_tokens": 10**12, "completion_tokens": 8}, "usage_huge", (15, 8), id="huge"
+            ),
+            pytest.param(
+                {"prompt_tokens": 30, "completion_tokens": 10**12},
+                "over_limit",
+                (30, 64),
+                id="a huge output",
+            ),
+            pytest.param(
+                {"prompt_tokens": 30, "completion_tokens": 65},
+                "over_limit",
+                (30, 64),
+                id="more output than was allowed",
+            ),
+            pytest.param(
+                {"prompt_tokens": 30, "completion_tokens": 0},
+                "usage_zero",
+                (30, 1),
+                id="no output, yet text",
+            ),
+            pytest.param(
+                {"prompt_tokens": 0, "completion_tokens": 8},
+                "usage_zero",
+                (15, 8),
+                id="no input, yet a prompt",
+            ),
             pytest.param(
                 {
                     "prompt_tokens": 30,
                     "completion_tokens": 8,
                     "prompt_tokens_details": {"cached_tokens": 31},
                 },
+                "usage_contradicts",
+                (30, 8),
                 id="more cached than sent",
             ),
-            pytest.param("none", id="no object"),
+            pytest.param(
+                {
+                    "prompt_tokens": 30,
+                    "completion_tokens": 8,
+                    "completion_tokens_details": {"reasoning_tokens": -9},
+                },
+                "usage_invalid",
+                (30, 8),
+                id="a negative part",
+            ),
         ],
     )
-    async def test_counts_that_cannot_be_true_are_estimated(self, usage):
-        usage = (await a_reply(a_completion(usage=usage))).usage
+    async def test_an_odd_count_is_flagged_and_never_booked_below_our_estimate(
+        self, usage, oddity, tokens
+    ):
+        reply = await a_reply(a_completion(usage=usage))
 
-        assert usage.estimated
-        assert 0 < usage.input_tokens < 100
-        assert usage.output_tokens == 1
+        assert reply.oddities == (Oddity(oddity),)
+        assert reply.usage.estimated
+        assert (reply.usage.input_side, reply.usage.output_side) == tokens
 
-    def test_details_may_be_null(self):
-        usage = buckets(prompt=3, completion=2, cache_read=None, reasoning=None)
+    async def test_reasoning_that_is_counted_beside_the_completion_is_added_to_it(self):
+        usage = {
+            "prompt_tokens": 30,
+            "completion_tokens": 8,
+            "total_tokens": 58,
+            "completion_tokens_details": {"reasoning_tokens": 20},
+        }
 
-        assert usage == Usage(input_tokens=3, output_tokens=2)
+        reply = await a_reply(a_completion(usage=usage))
+
+        assert reply.usage == Usage(input_tokens=30, output_tokens=8, reasoning_tokens=20)
+
+    async def test_details_may_be_null(self):
+        usage = {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "prompt_tokens_details": None,
+            "completion_tokens_details": {"reasoning_tokens": None},
+        }
+
+        reply = await a_reply(a_completion(usage=usage))
+
+        assert (reply.usage, reply.oddities) == (Usage(input_tokens=3, output_tokens=2), ())
 
 
 class TestRequest:
