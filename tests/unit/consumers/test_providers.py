@@ -9,9 +9,6 @@ import ssl
 import subprocess
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,80 +22,16 @@ from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from router.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
+from tests.unit.consumers.servers import a_response, never, sending, serving
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BODY = {"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "hello there"}]}
 SECOND = timedelta(seconds=1)
 
-Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
-
-
-@dataclass
-class Server:
-    """A server that answers each connection with the same bytes, and keeps what it was sent."""
-
-    url: str = ""
-    heads: list[str] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    raw_bytes: int = 0
-
-
-@asynccontextmanager
-async def serving(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    server = Server()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                server.raw_bytes += len(head)
-                lines = head.decode().lower().split("\r\n")
-                sizes = [line for line in lines if line.startswith("content-length:")]
-                body = await reader.readexactly(int(sizes[0].partition(":")[2]))
-                server.heads.append(head.decode())
-                server.bodies.append(body)
-                await respond(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
-    port = listening.sockets[0].getsockname()[1]
-    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/v1"
-    try:
-        yield server
-    finally:
-        listening.close()
-
-
-def a_response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
-    fields = {"content-type": "application/json", "content-length": str(len(body))} | {
-        name.replace("_", "-"): value for name, value in headers.items()
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
-
-
-def sending(data: bytes, *, then: str = "keep") -> Respond:
-    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-        await writer.drain()
-        if then == "close":
-            writer.close()
-        elif then == "reset":
-            writer.transport.abort()
-
-    return respond
-
-
-async def never(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 def a_completion(content="hi", finish="stop", usage=None, **message) -> dict[str, Any]:
