@@ -28,7 +28,7 @@ _OVERFLOW_WORDS = (
     "exceeds the maximum number of tokens",
 )
 #: A 429 that no waiting mends.
-_EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
+_EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
 #: Gemini asks to wait in the body: `"retryDelay": "34s"`.
 _RETRY_DELAY = re.compile(r"'retrydelay': '([0-9.]{1,12})s'")
 #: Headers with what is left of a limit, and when it is full again.

@@ -103,8 +103,9 @@ def _anthropic_error(status: int, code: str, message: str) -> dict[str, Any]:
         500: "api_error",
         503: "overloaded_error",
     }
-    kind = "billing_error" if code == "insufficient_quota" else "invalid_request_error"
-    return {"type": "error", "error": {"type": kinds.get(status, kind), "message": message}}
+    kind = kinds.get(status, "invalid_request_error")
+    kind = "billing_error" if code == "insufficient_quota" else kind
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def _gemini_read(body: Body) -> Chat:
