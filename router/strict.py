@@ -47,13 +47,16 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     if "items" in schema:
         inner["items"] = strict_form(schema["items"], all_required=all_required)
     if "anyOf" in schema:
-        forms = [strict_form(one, all_required=all_required) for one in schema["anyOf"]]
+        options = schema["anyOf"] if isinstance(schema["anyOf"], list) else [None]
+        forms = [strict_form(one, all_required=all_required) for one in options]
         inner["anyOf"] = None if None in forms else forms
     if None in inner.values():
         return None
 
     if _is_object(schema):
         required = schema.get("required", [])
+        if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+            return None
         is_whole = not all_required or set(inner.get("properties", ())) == set(required)
         if schema.get("additionalProperties") is not False or not is_whole:
             return None

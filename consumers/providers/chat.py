@@ -135,7 +135,7 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
     """A reply whose body is a chat completion made of these parts."""
     made = [_completed(call) for call in calls]
     output = text + "".join(str(one["function"]["arguments"]) for one in made)
-    usage, oddities = booked(sent, output or refusal or "", counts)
+    usage, oddities = booked(sent, output, counts)
     model = served[:200] if isinstance(served, str) and served else None
     message: dict[str, Any] = {
         "role": "assistant",
