@@ -42,6 +42,8 @@ class Rendered:
     response_format: dict[str, Any] | None = None
     #: The question is ours (classify, verify), so nothing else of the producer's body goes along.
     is_ours: bool = False
+    #: So many characters at the beginning of the first message are the same for every request.
+    stable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Prompts:
         said = [message.model_dump(exclude_unset=True) for message in request.messages]
         told = self.contracts.get(task)
         variant = self._variants.get((task, tier)) or self._variants.get((DEFAULT, tier))
-        context = _context_text(request.context)
+        context, stable = _context_text(request.context), 0
         if told is None or variant is None:
             version, messages = PASSTHROUGH, _with_context(said, context)
         else:
@@ -131,6 +133,7 @@ class Prompts:
                 text = _told(variant, told, task, tier, request, contract, triggers or {})
                 if key and len(self._texts) < _MOST_TEXTS:
                     self._texts[key] = text
+            stable = 0 if context and variant.places_context else len(text)
             if context and not variant.places_context:
                 text = f"{text}\n\n{context}"
             messages = [{"role": "system", "content": text}, *said]
@@ -139,6 +142,7 @@ class Prompts:
             version=version,
             response_format=_response_format(contract),
             is_ours=contract.name == "classify",
+            stable=stable,
         )
 
 

@@ -1,14 +1,34 @@
 """The reply: what a model answered, mapped from the provider's wire format."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 from schemas.reasons import Reason
 from schemas.usage import Usage
 
-__all__ = ["CallFailure", "FinishReason", "Reply"]
+__all__ = ["CallFailure", "FinishReason", "Oddity", "Reply"]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
+
+
+class Oddity(StrEnum):
+    """What about a reply cannot be true, although the reply itself can be read."""
+
+    #: No usage, or not all of it.
+    USAGE_MISSING = "usage_missing"
+    #: A count that is no count: negative, broken, text.
+    USAGE_INVALID = "usage_invalid"
+    #: Nothing read, or nothing written although there is an answer.
+    USAGE_ZERO = "usage_zero"
+    #: More read than was sent.
+    USAGE_HUGE = "usage_huge"
+    #: Parts that are more than their whole.
+    USAGE_CONTRADICTS = "usage_contradicts"
+    #: More written than the call allowed.
+    OVER_LIMIT = "over_limit"
+    #: Another model answered than was asked.
+    OTHER_MODEL = "other_model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +37,7 @@ class Reply:
 
     text: str
     finish_reason: FinishReason
+    #: What is booked: never less than our own estimate where the provider's count is odd.
     usage: Usage
     #: As an OpenAI chat completion, whatever the provider's own format is.
     body: dict[str, Any]
@@ -24,6 +45,7 @@ class Reply:
     refusal: str | None = None
     served_model: str | None = None
     http_status: int = 200
+    oddities: tuple[Oddity, ...] = ()
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def simulate(
         typer.Option(metavar="NAME=SHARE", help="For example http_500=0.1 (repeatable)."),
     ] = None,
 ) -> None:
-    """Run the simulated provider: OpenAI and Anthropic wire formats, with a bill of its own."""
+    """Run the simulated provider: OpenAI, Anthropic and Gemini formats, and a bill of its own."""
 
     async def main() -> int:
         import asyncio

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import ssl
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import httpx
@@ -15,7 +18,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from consumers import clock
-from consumers.providers.outcomes import failed_status, was_sent
+from consumers.providers.outcomes import failed_status, was_sent, what_failed
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from consumers.providers.usage import estimate, reserve
@@ -35,6 +38,7 @@ _KEEP_IDLE_SECONDS = 4.0
 #: Read of an error's body; its code is near the beginning.
 _ERROR_BYTES = 64 * 1024
 _PACKINGS = ("gzip", "deflate", "x-gzip")
+_ATTEMPT = "x-tierline-attempt"
 _UNPACKED_AT_ONCE = 64 * 1024
 
 
@@ -44,10 +48,12 @@ class _TooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Provider:
+    name: str
     settings: ProviderSettings
     wire: Wire
     headers: Sequence[tuple[bytes, bytes]]
     extensions: dict[str, Any]
+    transport: AiohttpTransport
 
 
 class Providers:
@@ -64,26 +70,16 @@ class Providers:
         self._settings = settings
         self._providers: dict[str, _Provider] = {}
         self._urls: dict[tuple[str, str], httpx.URL] = {}
-        self._transport: AiohttpTransport
 
     async def __aenter__(self) -> "Providers":
-        """Read the keys and open the pool. Raises ProviderSettingsError."""
-        self._providers = {name: _prepared(name, one) for name, one in self._settings.items()}
+        """Read the keys and open the pools. Raises ProviderSettingsError."""
         private = frozenset(one.host for one in self._settings.values() if one.allow_private)
-        context = httpx.create_ssl_context(trust_env=False)
-
-        def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(
-                limit=0,
-                ssl=context,
-                keepalive_timeout=_KEEP_IDLE_SECONDS,
-                resolver=GuardedResolver(private),
-            )
-            return aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
-
-        self._transport = AiohttpTransport(verify=context, trust_env=False, client=session)
+        # One pool, and one more per authority of one's own, which vouches for its provider alone.
+        pools: dict[Path | None, AiohttpTransport] = {}
+        for name, one in self._settings.items():
+            if one.ca_file not in pools:
+                pools[one.ca_file] = _pool(_trusting(name, one.ca_file), private)
+            self._providers[name] = _prepared(name, one, pools[one.ca_file])
         return self
 
     async def __aexit__(
@@ -92,7 +88,9 @@ class Providers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._transport.aclose()
+        pools = {id(known.transport): known.transport for known in self._providers.values()}
+        for pool in pools.values():
+            await pool.aclose()
 
     async def call(
         self,
@@ -115,44 +113,36 @@ class Providers:
 
         if timeout <= timedelta(0):
             return CallFailure(Reason.NOT_SENT, "no time was left for the call")
-        path, sent = known.wire.encode(body)
-        headers = (
-            *known.headers,
-            (b"x-request-id", request_id.encode()),
-            (b"x-tierline-attempt", attempt_id.encode()),
-        )
+        ids = {"x-request-id": request_id, _ATTEMPT: attempt_id}
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                return await self._exchange(known, path, _dumped(sent), headers, body)
+                return await self._exchange(known, ids, body)
         except TimeoutError:
             detail = f"no whole reply within {timeout.total_seconds():g} s"
             return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            what = type(error.__cause__ or error).__name__
+            what = what_failed(error)
             if was_sent(error):
                 detail = f"the connection failed before the reply was whole ({what})"
                 return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
             return CallFailure(Reason.NOT_SENT, f"no connection could be made ({what})")
 
     async def _exchange(
-        self,
-        known: _Provider,
-        path: str,
-        content: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: Mapping[str, Any],
+        self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any]
     ) -> Reply | CallFailure:
+        content = _dumped(known.wire.encode(body))
+        own = [(name.encode(), value.encode()) for name, value in ids.items()]
         # A given stream, because for `content` httpx works out headers that aiohttp sets anyway.
         request = httpx.Request(
             "POST",
-            self._url(known.settings.base_url, path),
-            headers=headers,
+            self._url(known, str(body.get("model", ""))),
+            headers=[*known.headers, *own],
             stream=httpx.ByteStream(content),
             extensions=known.extensions,
         )
         request.headers.encoding = "utf-8"  # else found out by trial, over and over
         request.read()
-        response = await self._transport.handle_async_request(request)
+        response = await known.transport.handle_async_request(request)
         failpoint("call.sent")
         try:
             if not 200 <= response.status_code < 300:
@@ -166,18 +156,54 @@ class Providers:
         if not is_whole:
             return _unreadable(f"the reply is longer than {most} bytes", raw, response, body)
         try:
-            return known.wire.decode(_parsed(raw), body)
+            _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
+            reply = known.wire.decode(_parsed(raw), body)
         except UnreadableError as error:
             return _unreadable(str(error), raw, response, body)
+        if not reply.body.get("created"):
+            reply.body["created"] = int(clock.now().timestamp())
+        return reply
 
-    def _url(self, base: str, path: str) -> httpx.URL:
-        url = self._urls.get((base, path))
+    def _url(self, known: _Provider, model: str) -> httpx.URL:
+        url = self._urls.get((known.name, model))
         if url is None:
-            url = self._urls[base, path] = httpx.URL(base + path)
+            path = (known.settings.path or known.wire.path).replace(
+                "{model}", quote(model, safe="")
+            )
+            url = httpx.URL(known.settings.base_url + path)
+            if known.settings.query:
+                url = url.copy_merge_params(known.settings.query)
+            self._urls[known.name, model] = url
         return url
 
 
-def _prepared(name: str, settings: ProviderSettings) -> _Provider:
+def _trusting(name: str, ca_file: Path | None) -> ssl.SSLContext:
+    """The certificates we trust: the usual ones, or those of one file alone."""
+    if ca_file is None:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        msg = f"provider {name}: ca_file {ca_file} holds no usable certificate ({error})"
+        raise ProviderSettingsError(msg) from None
+
+
+def _pool(trusted: ssl.SSLContext, private: frozenset[str]) -> AiohttpTransport:
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            ssl=trusted,
+            keepalive_timeout=_KEEP_IDLE_SECONDS,
+            resolver=GuardedResolver(private),
+        )
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+
+    return AiohttpTransport(verify=trusted, trust_env=False, client=session)
+
+
+def _prepared(name: str, settings: ProviderSettings, transport: AiohttpTransport) -> _Provider:
     wire = WIRES.get(settings.wire)
     if wire is None:
         msg = f"provider {name}: wire {settings.wire!r} is not one of {', '.join(WIRES)}"
@@ -189,13 +215,30 @@ def _prepared(name: str, settings: ProviderSettings) -> _Provider:
         "accept": "application/json",
         "accept-encoding": "gzip, deflate",
         "user-agent": "tierline",
-        **(wire.authorize(key.get_secret_value()) if key else {}),
-        **{name: value.get_secret_value() for name, value in settings.headers.items()},
+        **wire.headers,
+    }
+    if key is not None:
+        header = (settings.key_header or wire.key_header).lower()
+        bearer = "Bearer " if header == "authorization" else ""
+        headers[header] = bearer + key.get_secret_value()
+    headers |= {
+        field.lower(): value.get_secret_value() for field, value in settings.headers.items()
     }
     connect = settings.connect_timeout.total_seconds()
     limits = {"connect": connect, "read": None, "write": None, "pool": None}
-    written = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return _Provider(settings, wire, written, {"timeout": limits})
+    written = [(field.encode(), value.encode()) for field, value in headers.items()]
+    return _Provider(name, settings, wire, written, {"timeout": limits}, transport)
+
+
+def _check_ids(headers: Mapping[str, str], ids: Mapping[str, str], *, echoes: bool) -> None:
+    """Refuse the reply to another call. Raises UnreadableError.
+
+    Most servers send an `x-request-id` of their own; our attempt header nobody else has.
+    """
+    for name, value in ids.items():
+        if (echoes or name == _ATTEMPT) and headers.get(name, value) != value:
+            what = f"{name}: the reply is to another call"
+            raise UnreadableError(what)
 
 
 def _dumped(body: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,8 @@
 """Outcomes: what a provider's status, error or silence means for the request."""
 
 import math
+import re
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,28 +14,48 @@ import orjson
 from router.reply import CallFailure
 from schemas.reasons import Reason
 
-__all__ = ["failed_status", "retry_after", "was_sent"]
+__all__ = ["failed_status", "retry_after", "was_sent", "what_failed"]
 
 #: A provider may ask for more; nobody waits so long, and the backup is asked instead.
 LONGEST_WAIT = 3600.0
 
 _OVERLOADED = (503, 529)
 _OVERFLOWS = ("context_length_exceeded", "string_above_max_length", "request_too_large")
-_OVERFLOW_WORDS = ("maximum context length", "context window", "prompt is too long")
+_OVERFLOW_WORDS = (
+    "maximum context length",
+    "context window",
+    "prompt is too long",
+    "exceeds the maximum number of tokens",
+)
 #: A 429 that no waiting mends.
-_EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
+_EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
+#: Gemini asks to wait in the body: `"retryDelay": "34s"`.
+_RETRY_DELAY = re.compile(r"'retrydelay': '([0-9.]{1,12})s'")
+#: Headers with what is left of a limit, and when it is full again.
+_LIMITS = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+)
+_SPANS = re.compile(r"([0-9.]+)(ms|s|m|h)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def failed_status(
     status: int, headers: Mapping[str, str], raw: bytes, now: datetime
 ) -> CallFailure:
     """A reply that is not a 200, classed. The provider's prose stays out: it may quote the call."""
-    code, message = _error_of(raw)
+    code, message, details = _error_of(raw)
     detail = f"HTTP {status}" + (f" {code}" if code else "")
-    wait = retry_after(headers.get("retry-after"), now)
+    wait = _wait(headers, details, now)
     reason = Reason.PROVIDER_REJECTED
     if status == 429:
-        reason = Reason.PROVIDER_REJECTED if code in _EXHAUSTED else Reason.THROTTLED
+        is_out = code in _EXHAUSTED or "perday" in details
+        reason = Reason.PROVIDER_REJECTED if is_out else Reason.THROTTLED
     elif status in _OVERLOADED and wait is not None:
         reason = Reason.THROTTLED
     elif status >= 500 or status == 408:
@@ -66,34 +88,83 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     return min(seconds, LONGEST_WAIT)
 
 
+def _wait(headers: Mapping[str, str], details: str, now: datetime) -> float | None:
+    """Seconds to wait, wherever the provider says it; the most exact place first."""
+    if (wait := _until_reset(f"{headers.get('retry-after-ms')}ms", now)) is not None:
+        return wait
+    if (wait := retry_after(headers.get("retry-after"), now)) is not None:
+        return wait
+    if found := _RETRY_DELAY.search(details):
+        return retry_after(found[1], now)
+
+    # What is used up says when it is full again.
+    waits = [
+        _until_reset(headers.get(reset), now) for left, reset in _LIMITS if headers.get(left) == "0"
+    ]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _until_reset(value: str | None, now: datetime) -> float | None:
+    """Seconds until an instant in ISO 8601, or a duration such as `6m0s` or `120ms`."""
+    if value is None or len(value) > 40:
+        return None
+    if found := _SPANS.findall(value) if _DURATION.fullmatch(value) else None:
+        return min(sum(float(number) * _UNITS[unit] for number, unit in found), LONGEST_WAIT)
+    try:
+        until = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
+
+
 def was_sent(error: BaseException) -> bool:
-    """False only when the connection was never made, which is all that proves it.
+    """False only when no connection was made, which is all that proves it.
 
     The transport raises a connect timeout also for a connection that closed after the request was
     written, so its own exception says nothing; only the cause beneath it does.
     """
+    return not any(
+        isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+        for cause in _causes(error)
+    )
+
+
+def what_failed(error: BaseException) -> str:
+    """The kind of a failed connection, with what is wrong about a certificate."""
+    *_, what = (type(cause).__name__ for cause in _causes(error)[:2])
+    for cause in _causes(error):
+        inner = getattr(cause, "certificate_error", cause)
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"{what}: {inner.verify_message}"
+    return what
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    for _ in range(16):
-        if cause is None:
-            break
-        if isinstance(cause, aiohttp.ClientConnectorError):
-            return False
+    while cause is not None and len(causes) < 16:
+        causes.append(cause)
         cause = cause.__cause__
-    return True
+    return causes
 
 
-def _error_of(raw: bytes) -> tuple[str, str]:
-    """The error's code, when it is a plain word, and its message in lower case, for us alone."""
+def _error_of(raw: bytes) -> tuple[str, str, str]:
+    """The error's code, when it is a plain word; its message and details in lower case, for us."""
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return "", ""
+        return "", "", ""
 
+    # Gemini puts it into a list where it streams, and gateways do so elsewhere.
+    data = data[0] if isinstance(data, list) and data else data
     error: Any = data.get("error") if isinstance(data, dict) else None
     if not isinstance(error, dict):
-        return "", str(error or "").lower()[:2000]
+        return "", str(error or "").lower()[:2000], ""
+    message = str(error.get("message", "")).lower()[:2000]
+    details = str(error.get("details", "")).lower()[:8000]
     for name in ("code", "type", "status"):
         code = error.get(name)
         if isinstance(code, str) and len(code) <= 64 and code.replace("_", "").isalnum():
-            return code.lower(), str(error.get("message", "")).lower()[:2000]
-    return "", str(error.get("message", "")).lower()[:2000]
+            return code.lower(), message, details
+    return "", message, details

@@ -1,5 +1,6 @@
 """Names to addresses, without the addresses that a provider must not have."""
 
+import asyncio
 import socket
 from ipaddress import ip_address
 
@@ -10,6 +11,9 @@ from typing_extensions import override
 from consumers.providers.settings import is_metadata, is_public
 
 __all__ = ["GuardedResolver"]
+
+#: The client's own timeout begins with the connection.
+_PATIENCE_SECONDS = 5
 
 
 class GuardedResolver(AbstractResolver):
@@ -27,7 +31,12 @@ class GuardedResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """The addresses of a host that may be called. Raises OSError when there are none."""
-        found = await self._system.resolve(host, port, family)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                found = await self._system.resolve(host, port, family)
+        except TimeoutError:
+            msg = f"{host} was not resolved within {_PATIENCE_SECONDS} s"
+            raise OSError(msg) from None
         is_private_allowed = host.lower().rstrip(".") in self._private
         allowed = []
         for result in found:

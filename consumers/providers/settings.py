@@ -34,8 +34,18 @@ class ProviderSettings(BaseModel):
     #: Where the key is: the name of an environment variable, or a mounted file. None: no key.
     api_key_env: str | None = None
     api_key_file: Path | None = None
+    #: The header that carries the key; None: the format's own. In `authorization` it is a bearer.
+    key_header: str | None = None
     #: Sent with every call, for gateways that want more than a key.
     headers: dict[str, SecretStr] = Field(default_factory=dict)
+    #: Under the base URL, with `{model}` for the model's id; None: the format's own.
+    path: Annotated[str, Field(pattern=r"^/[^?#]*$")] | None = None
+    #: Behind the path, for example `api-version`. It is shown; secrets belong into headers.
+    query: dict[str, str] = Field(default_factory=dict)
+    #: True for servers that send our `x-request-id` back: a reply with another one is refused.
+    echoes_request_id: bool = False
+    #: Trusted instead of the usual authorities, as a PEM file: for servers with one of your own.
+    ca_file: Path | None = None
     #: Also plain http and addresses that are not public. Metadata services stay out of reach.
     allow_private: bool = False
     connect_timeout: timedelta = timedelta(seconds=5)

@@ -1,18 +1,41 @@
-"""Usage: the provider's own count where it can be true, else our estimate."""
+"""Usage: the provider's own count where it can be true, else never less than our estimate."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from router.pricing import estimate_tokens
+from router.reply import Oddity
 from schemas.usage import Usage
 
-__all__ = ["buckets", "estimate", "reserve"]
+__all__ = ["Counts", "added", "booked", "estimate", "reserve"]
 
-#: More tokens than any call has; a count above it is a mistake.
-_MOST = 10_000_000
 _DEFAULT_OUTPUT = 1024
+#: More than any model writes.
+_MOST_OUTPUT = 1_000_000
+#: What a provider may add to a prompt: its own instructions, a template, how tools are explained.
+_ADDED_INPUT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a provider counted, as it said it. `prompt` includes caches, `completion` reasoning."""
+
+    prompt: Any
+    completion: Any
+    #: None counts as 0 for the parts.
+    cache_read: Any = None
+    cache_write: Any = None
+    reasoning: Any = None
+
+
+def added(count: Any, *more: Any) -> Any:
+    """Counts together; one that is no count comes back as it is, to be found odd."""
+    counts = [count, *(one or 0 for one in more)]
+    wrong = [one for one in counts if type(one) is not int or one < 0]
+    return wrong[0] if wrong else sum(counts)
 
 
 def estimate(body: Mapping[str, Any], output: str) -> Usage:
@@ -24,35 +47,84 @@ def estimate(body: Mapping[str, Any], output: str) -> Usage:
 
 def reserve(body: Mapping[str, Any]) -> Usage:
     """The most a call can have used up when nobody knows whether it ran."""
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or _DEFAULT_OUTPUT
     return Usage(
         input_tokens=_input_tokens(body),
-        output_tokens=limit if isinstance(limit, int) else _DEFAULT_OUTPUT,
+        output_tokens=_output_limit(body) or _DEFAULT_OUTPUT,
         estimated=True,
     )
 
 
-def buckets(
-    *, prompt: Any, completion: Any, cache_read: Any = 0, cache_write: Any = 0, reasoning: Any = 0
-) -> Usage | None:
-    """Disjoint buckets from totals that contain their parts; None when the counts cannot be true.
+def booked(
+    body: Mapping[str, Any], output: str, counts: Counts | None
+) -> tuple[Usage, tuple[Oddity, ...]]:
+    """What a reply is booked at, in disjoint buckets, and what is odd about its counts.
 
-    `prompt` includes both caches, `completion` includes reasoning. None counts as 0 for the parts.
+    An odd count is booked at the larger of it and our estimate, but within what the call could
+    cost at most: no provider can lower the ledger by it, nor blow it up.
     """
-    read, written, thought = cache_read or 0, cache_write or 0, reasoning or 0
-    counts = (prompt, completion, read, written, thought)
-    if any(type(count) is not int or not 0 <= count <= _MOST for count in counts):
-        return None
-    if prompt == 0 or read + written > prompt or thought > completion:
-        return None
+    if counts is None:
+        return estimate(body, output), (Oddity.USAGE_MISSING,)
 
-    return Usage(
+    odd: list[Oddity] = []
+    prompt = _input(body, counts.prompt, odd)
+    completion = _output(body, output, counts.completion, odd)
+    parts = [part or 0 for part in (counts.cache_read, counts.cache_write, counts.reasoning)]
+    if any(type(part) is not int or part < 0 for part in parts):
+        odd.append(Oddity.USAGE_INVALID)
+        parts = [0, 0, 0]
+    read, written, thought = parts
+    if read + written > prompt or thought > completion:
+        odd.append(Oddity.USAGE_CONTRADICTS)
+        read, written, thought = 0, 0, 0
+    usage = Usage(
         input_tokens=prompt - read - written,
         cache_read_tokens=read,
         cache_write_tokens=written,
         output_tokens=completion - thought,
         reasoning_tokens=thought,
+        estimated=bool(odd),
     )
+    return usage, tuple(dict.fromkeys(odd))
+
+
+def _input(body: Mapping[str, Any], said: Any, odd: list[Oddity]) -> int:
+    problem = _problem(said)
+    # No token is shorter than a byte. What is small anyway is not worth the counting.
+    if problem is None and said > _ADDED_INPUT and said > _ADDED_INPUT + len(_dumped(body)):
+        problem = Oddity.USAGE_HUGE
+    if problem is None:
+        return int(said)
+
+    odd.append(problem)
+    return _input_tokens(body)
+
+
+def _output(body: Mapping[str, Any], output: str, said: Any, odd: list[Oddity]) -> int:
+    problem = _problem(said)
+    if problem is Oddity.USAGE_ZERO and not output:
+        return 0
+
+    limit = _output_limit(body) or _MOST_OUTPUT
+    if problem is None and said > limit:
+        problem = Oddity.OVER_LIMIT
+    if problem is None:
+        return int(said)
+
+    odd.append(problem)
+    return limit if problem is Oddity.OVER_LIMIT else estimate_tokens(output)
+
+
+def _problem(said: Any) -> Oddity | None:
+    if said is None:
+        return Oddity.USAGE_MISSING
+    if type(said) is not int or said < 0:
+        return Oddity.USAGE_INVALID
+    return Oddity.USAGE_ZERO if said == 0 else None
+
+
+def _output_limit(body: Mapping[str, Any]) -> int | None:
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    return limit if type(limit) is int and limit > 0 else None
 
 
 def _input_tokens(body: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """The seam between us and a provider's own format."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from router.reply import Reply
@@ -15,12 +15,16 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One provider API. A new one is a file with these four, and a line in `wires.py`."""
+    """One provider API. A new one is a file with these, and a line in `wires.py`."""
 
     name: str
-    #: A chat body in the OpenAI form, as the path under the base URL and the body to send.
-    encode: Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
+    #: Under the base URL; `{model}` stands for the model's id.
+    path: str
+    #: A chat body in the OpenAI form, as the body to send.
+    encode: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     #: The provider's JSON and the chat body it answers, as a reply. Raises UnreadableError.
     decode: Callable[[Any, Mapping[str, Any]], Reply]
-    #: The headers that carry a key.
-    authorize: Callable[[str], Mapping[str, str]]
+    #: The header that carries a key. `authorization` carries it as a bearer.
+    key_header: str = "authorization"
+    #: Sent with every call.
+    headers: Mapping[str, str] = field(default_factory=dict)

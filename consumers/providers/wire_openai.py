@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from consumers.providers.usage import buckets, estimate
+from consumers.providers.usage import Counts, added, booked
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
-from schemas.usage import Usage
+from router.strict import strict_form
 
 __all__ = ["OPENAI"]
 
@@ -23,8 +23,16 @@ _FINISHES: Mapping[str, FinishReason] = {
 }
 
 
-def _encode(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    return "/chat/completions", body
+def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    match body.get("response_format"):
+        case {"type": "json_schema", "json_schema": {"schema": schema} as wanted} if (
+            "strict" not in wanted
+        ):
+            # Held to the schema while it writes, where the schema can be kept to so.
+            if (form := strict_form(schema, all_required=True)) is not None:
+                strict = {**wanted, "schema": form, "strict": True}
+                return {**body, "response_format": {"type": "json_schema", "json_schema": strict}}
+    return body
 
 
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
@@ -36,15 +44,22 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
 
     text = _text(message.get("content"))
     refusal = message.get("refusal")
+    refusal = refusal if isinstance(refusal, str) and refusal else None
     served = data.get("model")
     finish = choice.get("finish_reason")
+    output = text or refusal or ("called" if message.get("tool_calls") else "")
+    usage, oddities = booked(body, output, _counts(data.get("usage")))
+    # Compatible servers leave out what nobody misses until the result is read.
+    for name, value in (("id", ""), ("object", "chat.completion"), ("model", body.get("model"))):
+        data.setdefault(name, value)
     return Reply(
         text=text,
         finish_reason=_FINISHES.get(finish, "other") if isinstance(finish, str) else "other",
-        usage=_usage(data.get("usage"), text, message) or estimate(body, text),
+        usage=usage,
         body=data,
-        refusal=refusal if isinstance(refusal, str) and refusal else None,
+        refusal=refusal,
         served_model=served[:200] if isinstance(served, str) and served else None,
+        oddities=oddities,
     )
 
 
@@ -71,26 +86,25 @@ def _text(content: Any) -> str:
     raise UnreadableError(what)
 
 
-def _usage(said: Any, text: str, message: Mapping[str, Any]) -> Usage | None:
+def _counts(said: Any) -> Counts | None:
     if not isinstance(said, dict):
         return None
 
     read_from = said.get("prompt_tokens_details")
     put_into = said.get("completion_tokens_details")
-    cached = read_from.get("cached_tokens") if isinstance(read_from, dict) else 0
-    thought = put_into.get("reasoning_tokens") if isinstance(put_into, dict) else 0
-    usage = buckets(
-        prompt=said.get("prompt_tokens"),
-        completion=said.get("completion_tokens"),
-        cache_read=cached,
+    read_from = read_from if isinstance(read_from, dict) else {}
+    put_into = put_into if isinstance(put_into, dict) else {}
+    prompt, completion = said.get("prompt_tokens"), said.get("completion_tokens")
+    thought, total = put_into.get("reasoning_tokens"), said.get("total_tokens")
+    if thought and total == added(prompt, completion, thought):
+        completion = added(completion, thought)  # some servers count reasoning beside it
+    return Counts(
+        prompt=prompt,
+        completion=completion,
+        cache_read=read_from.get("cached_tokens"),
+        cache_write=read_from.get("cache_write_tokens"),
         reasoning=thought,
     )
-    said_something = text or message.get("tool_calls")
-    return None if usage is not None and said_something and not usage.output_side else usage
 
 
-def _authorize(key: str) -> Mapping[str, str]:
-    return {"authorization": f"Bearer {key}"}
-
-
-OPENAI = Wire("openai", _encode, _decode, _authorize)
+OPENAI = Wire("openai", "/chat/completions", _encode, _decode)

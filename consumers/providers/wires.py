@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from consumers.providers.wire import Wire
+from consumers.providers.wire_anthropic import ANTHROPIC
+from consumers.providers.wire_gemini import GEMINI
 from consumers.providers.wire_openai import OPENAI
 
 __all__ = ["WIRES"]
 
-WIRES: Mapping[str, Wire] = {wire.name: wire for wire in (OPENAI,)}
+WIRES: Mapping[str, Wire] = {wire.name: wire for wire in (OPENAI, ANTHROPIC, GEMINI)}

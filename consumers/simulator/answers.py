@@ -56,13 +56,17 @@ class Said:
 
 
 def answer(
-    model: ModelBehaviour, name: str, seed: int, messages: Sequence[Mapping[str, Any]], body: Any
+    model: ModelBehaviour,
+    name: str,
+    seed: int,
+    messages: Sequence[Mapping[str, Any]],
+    asked: Mapping[str, Any] | None,
 ) -> Said:
-    """The model's reply to a chat."""
+    """The model's reply to a chat, in the JSON Schema it is asked for or that the prompt has."""
     said = "\n".join(_text(message) for message in messages if message.get("role") == "user")
     system = "\n".join(_text(message) for message in messages if message.get("role") == "system")
     draw = _Draw(f"{seed}|{name}|{system}|{said}")
-    schema = _schema_of(body, system)
+    schema = asked or _schema_of(system)
     lower = said.lower()
     hard = min(1.0, sum(share for share, words in _HARD if re.search(words, lower, re.DOTALL)))
     is_good = draw.share() < model.quality - model.strain * hard
@@ -100,12 +104,8 @@ def _text(message: Mapping[str, Any]) -> str:
     return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
 
 
-def _schema_of(body: Any, system: str) -> Mapping[str, Any] | None:
-    """The JSON Schema asked for: in `response_format`, or as a line `Schema: {…}` of the prompt."""
-    wanted = body.get("response_format") if isinstance(body, dict) else None
-    if isinstance(wanted, dict) and isinstance(wanted.get("json_schema"), dict):
-        schema = wanted["json_schema"].get("schema")
-        return schema if isinstance(schema, dict) else None
+def _schema_of(system: str) -> Mapping[str, Any] | None:
+    """The JSON Schema that stands as a line `Schema: {…}` in the prompt."""
     match = re.search(r"^Schema: (\{.*\})$", system, re.MULTILINE)
     if match:
         found = json.loads(match[1])
@@ -114,6 +114,8 @@ def _schema_of(body: Any, system: str) -> Mapping[str, Any] | None:
 
 
 def _fill(schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool) -> Any:
+    if "anyOf" in schema:
+        return _fill(schema["anyOf"][0], said, draw, name=name, is_good=is_good)
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) else kind
     if "enum" in schema:

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -17,7 +16,7 @@ from consumers.simulator.bill import Bill, BillLine
 from consumers.simulator.faults import FAULTS, Fault
 from consumers.simulator.recorded import Recorded, load_recorded
 from consumers.simulator.settings import ModelBehaviour, SimulatorSettings
-from consumers.simulator.wires import WIRES, Wire
+from consumers.simulator.wires import WIRES, Chat, Wire
 from router.pricing import estimate_tokens
 from schemas.usage import Usage
 
@@ -46,7 +45,8 @@ async def simulator(
     provider = _Provider(settings, bill, recorded)
     app = web.Application(client_max_size=8 << 20)
     for wire in WIRES:
-        app.router.add_post(wire.path, provider.handler(wire))
+        for path in wire.paths:
+            app.router.add_post(path, provider.handler(wire))
     app.router.add_get("/v1/models", provider.models)
     app.router.add_get("/bill", provider.show_bill)
     app.router.add_get("/health", _health)
@@ -99,12 +99,14 @@ class _Provider:
 
     async def _call(self, wire: Wire, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
-        body = _read(raw)
-        if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-            return _refused(wire, 400, "invalid_body", "a JSON object with messages was expected")
+        try:
+            body = orjson.loads(raw)
+            chat = wire.read(body)
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+            return _refused(wire, 400, "invalid_body", "a JSON object with a chat was expected")
         if body.get("stream"):
             return _refused(wire, 400, "unsupported", "streaming is not supported here")
-        name = str(body.get("model"))
+        name = request.match_info.get("model") or str(body.get("model"))
         model = self._settings.models.get(name)
         if model is None:
             return _refused(wire, 404, "model_not_found", f"The model {name!r} does not exist")
@@ -112,7 +114,7 @@ class _Provider:
         line = self._line(wire, name, request, raw)
         self._bill.open_calls += 1
         try:
-            return await self._answer(wire, request, body, model, line)
+            return await self._answer(wire, request, chat, model, line)
         except (ConnectionResetError, asyncio.CancelledError):
             line.peer_left = True
             raise
@@ -124,7 +126,7 @@ class _Provider:
         self,
         wire: Wire,
         request: web.Request,
-        body: Mapping[str, Any],
+        chat: Chat,
         model: ModelBehaviour,
         line: BillLine,
     ) -> web.StreamResponse:
@@ -133,29 +135,33 @@ class _Provider:
         line.fault = fault_name if fault else None
         if fault is not None and not fault.is_billed:
             self._bill.write(line)
-            return _faulty(fault)
+            return _faulty(wire, fault)
 
-        said, usage, latency = self._think(wire, body, model, line)
+        said, usage, latency = self._think(chat, model, line)
+        said = (fault.said if fault else None) or said
         # Charged before anything is sent: a real model has run by then, whoever still listens.
         self._bill.book(line, usage, model)
         await asyncio.sleep(latency * self._settings.latency_scale / 1000)
         line.first_byte = time.monotonic()
-        reply = orjson.dumps(wire.reply(str(line.seq), line.model, said, usage))
-        if fault is not None:
-            return await _spoiled(request, fault, reply)
-        return web.Response(body=reply, content_type=_JSON, headers={"x-request-id": str(line.seq)})
+        reply = wire.reply(str(line.seq), line.model, said, usage)
+        if fault is not None and fault.spoil is not None:
+            fault.spoil(wire, reply)
+        if fault is not None and (fault.manner != "whole" or fault.body is not None):
+            return await _spoiled(wire, request, fault, orjson.dumps(reply))
+        named = {"x-request-id": str(line.seq), "x-tierline-attempt": line.attempt_id}
+        named |= (fault.headers if fault else None) or {}
+        return web.Response(body=orjson.dumps(reply), content_type=_JSON, headers=named)
 
     def _think(
-        self, wire: Wire, body: Mapping[str, Any], model: ModelBehaviour, line: BillLine
+        self, chat: Chat, model: ModelBehaviour, line: BillLine
     ) -> tuple[Said, Usage, float]:
-        messages = wire.messages(body)
         known = self._recorded.get((line.request_id, model.tier))
         if known is not None:
             usage = Usage(input_tokens=known.tokens_in, output_tokens=known.tokens_out)
             return Said(known.text), usage, known.latency_ms
 
-        said = answer(model, line.model, self._settings.seed, messages, body)
-        read = sum(estimate_tokens(str(message.get("content") or "")) for message in messages)
+        said = answer(model, line.model, self._settings.seed, chat.messages, chat.schema)
+        read = sum(estimate_tokens(str(message.get("content") or "")) for message in chat.messages)
         usage = Usage(input_tokens=read + 8, output_tokens=estimate_tokens(said.text) + 2)
         # Between half and one and a half of the median, by the text alone.
         return said, usage, model.latency_ms * (0.5 + int(line.body_hash[:2], 16) / 255)
@@ -186,27 +192,23 @@ class _Provider:
         )
 
 
-def _read(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-
-
 def _refused(wire: Wire, status: int, code: str, message: str) -> web.Response:
     return web.Response(
-        body=orjson.dumps(wire.error(code, message)), status=status, content_type=_JSON
+        body=orjson.dumps(wire.error(status, code, message)), status=status, content_type=_JSON
     )
 
 
-def _faulty(fault: Fault) -> web.Response:
-    kind = "text/html" if (fault.body or b"").startswith(b"<") else _JSON
-    return web.Response(
-        body=fault.body, status=fault.status, headers=fault.headers, content_type=kind
-    )
+def _faulty(wire: Wire, fault: Fault) -> web.Response:
+    body = fault.body
+    if body is None and fault.error is not None:
+        body = orjson.dumps(wire.error(fault.status, *fault.error))
+    kind = "text/html" if (body or b"").startswith(b"<") else _JSON
+    return web.Response(body=body, status=fault.status, headers=fault.headers, content_type=kind)
 
 
-async def _spoiled(request: web.Request, fault: Fault, reply: bytes) -> web.StreamResponse:
+async def _spoiled(
+    wire: Wire, request: web.Request, fault: Fault, reply: bytes
+) -> web.StreamResponse:
     """A reply that never arrives whole."""
     transport = request.transport
     if fault.manner == "hang":
@@ -227,4 +229,6 @@ async def _spoiled(request: web.Request, fault: Fault, reply: bytes) -> web.Stre
         if transport is not None:
             transport.abort()
         return response
-    return _faulty(fault)
+    if fault.manner == "short":
+        return web.Response(body=reply[: len(reply) // 2], content_type=_JSON)
+    return _faulty(wire, fault)

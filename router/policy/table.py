@@ -110,6 +110,20 @@ class Model(_Row):
     #: Tokens the model reads and writes at most.
     context_tokens: Count
     max_output_tokens: Count = 1024
+    #: Other names it may answer under, beside its id and dated versions of both: an Azure
+    #: deployment answers as the model that it is of.
+    answers_as: list[str] = Field(default_factory=list)
+    #: Fields of a chat body that it cannot take: a request that holds one is not for this model.
+    refuses: list[Name] = Field(default_factory=list)
+    #: Fields of a chat body that it does without: they are left out of its calls.
+    drops: list[Name] = Field(default_factory=list)
+    #: How it is held to a format: by its JSON Schema, as any JSON object, or in words alone.
+    structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
+    #: What its provider calls the output limit.
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    #: Marks the stable part of a long prompt for the provider's cache. Only where the provider
+    #: wants to be asked; give the price of a cache write with it.
+    cache_prompt: bool = False
 
 
 class TierRow(_Row):

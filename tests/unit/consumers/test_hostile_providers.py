@@ -31,16 +31,15 @@ from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
 from tests.builders import a_record
-from tests.unit.consumers.test_providers import (
+from tests.unit.consumers.servers import (
     Respond,
     Server,
-    a_completion,
     a_response,
     never,
     sending,
     serving,
-    settings,
 )
+from tests.unit.consumers.test_providers import a_completion, settings
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,6 @@ import ssl
 import subprocess
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,84 +19,19 @@ from consumers.providers.client import Providers
 from consumers.providers.outcomes import retry_after
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from consumers.providers.usage import buckets
-from router.reply import CallFailure, Reply
+from router.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
+from tests.unit.consumers.servers import a_response, never, sending, serving
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BODY = {"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "hello there"}]}
 SECOND = timedelta(seconds=1)
 
-Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
-
-
-@dataclass
-class Server:
-    """A server that answers each connection with the same bytes, and keeps what it was sent."""
-
-    url: str = ""
-    heads: list[str] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    raw_bytes: int = 0
-
-
-@asynccontextmanager
-async def serving(respond: Respond, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    server = Server()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                server.raw_bytes += len(head)
-                lines = head.decode().lower().split("\r\n")
-                sizes = [line for line in lines if line.startswith("content-length:")]
-                body = await reader.readexactly(int(sizes[0].partition(":")[2]))
-                server.heads.append(head.decode())
-                server.bodies.append(body)
-                await respond(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
-    port = listening.sockets[0].getsockname()[1]
-    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/v1"
-    try:
-        yield server
-    finally:
-        listening.close()
-
-
-def a_response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
-    fields = {"content-type": "application/json", "content-length": str(len(body))} | {
-        name.replace("_", "-"): value for name, value in headers.items()
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
-
-
-def sending(data: bytes, *, then: str = "keep") -> Respond:
-    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-        await writer.drain()
-        if then == "close":
-            writer.close()
-        elif then == "reset":
-            writer.transport.abort()
-
-    return respond
-
-
-async def never(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 def a_completion(content="hi", finish="stop", usage=None, **message) -> dict[str, Any]:
@@ -214,37 +146,107 @@ class TestUsage:
         )
 
     @pytest.mark.parametrize(
-        "usage",
+        ("usage", "oddity", "tokens"),
         [
-            pytest.param({"completion_tokens": 8}, id="no input"),
-            pytest.param({"prompt_tokens": -5, "completion_tokens": 8}, id="negative"),
-            pytest.param({"prompt_tokens": 10**30, "completion_tokens": 8}, id="huge"),
-            pytest.param({"prompt_tokens": "30", "completion_tokens": 8}, id="text"),
-            pytest.param({"prompt_tokens": True, "completion_tokens": 8}, id="a truth value"),
-            pytest.param({"prompt_tokens": 30, "completion_tokens": 0}, id="no output, yet text"),
-            pytest.param({"prompt_tokens": 0, "completion_tokens": 8}, id="no input, yet a prompt"),
+            pytest.param("none", "usage_missing", (15, 1), id="no object"),
+            pytest.param({"completion_tokens": 8}, "usage_missing", (15, 8), id="no input"),
+            pytest.param({"prompt_tokens": 30}, "usage_missing", (30, 1), id="no output"),
+            pytest.param(
+                {"prompt_tokens": -5, "completion_tokens": 8},
+                "usage_invalid",
+                (15, 8),
+                id="negative",
+            ),
+            pytest.param(
+                {"prompt_tokens": "30", "completion_tokens": 8}, "usage_invalid", (15, 8), id="text"
+            ),
+            pytest.param(
+                {"prompt_tokens": True, "completion_tokens": 8},
+                "usage_invalid",
+                (15, 8),
+                id="a truth value",
+            ),
+            pytest.param(
+                {"prompt_tokens": 10**12, "completion_tokens": 8}, "usage_huge", (15, 8), id="huge"
+            ),
+            pytest.param(
+                {"prompt_tokens": 30, "completion_tokens": 10**12},
+                "over_limit",
+                (30, 64),
+                id="a huge output",
+            ),
+            pytest.param(
+                {"prompt_tokens": 30, "completion_tokens": 65},
+                "over_limit",
+                (30, 64),
+                id="more output than was allowed",
+            ),
+            pytest.param(
+                {"prompt_tokens": 30, "completion_tokens": 0},
+                "usage_zero",
+                (30, 1),
+                id="no output, yet text",
+            ),
+            pytest.param(
+                {"prompt_tokens": 0, "completion_tokens": 8},
+                "usage_zero",
+                (15, 8),
+                id="no input, yet a prompt",
+            ),
             pytest.param(
                 {
                     "prompt_tokens": 30,
                     "completion_tokens": 8,
                     "prompt_tokens_details": {"cached_tokens": 31},
                 },
+                "usage_contradicts",
+                (30, 8),
                 id="more cached than sent",
             ),
-            pytest.param("none", id="no object"),
+            pytest.param(
+                {
+                    "prompt_tokens": 30,
+                    "completion_tokens": 8,
+                    "completion_tokens_details": {"reasoning_tokens": -9},
+                },
+                "usage_invalid",
+                (30, 8),
+                id="a negative part",
+            ),
         ],
     )
-    async def test_counts_that_cannot_be_true_are_estimated(self, usage):
-        usage = (await a_reply(a_completion(usage=usage))).usage
+    async def test_an_odd_count_is_flagged_and_never_booked_below_our_estimate(
+        self, usage, oddity, tokens
+    ):
+        reply = await a_reply(a_completion(usage=usage))
 
-        assert usage.estimated
-        assert 0 < usage.input_tokens < 100
-        assert usage.output_tokens == 1
+        assert reply.oddities == (Oddity(oddity),)
+        assert reply.usage.estimated
+        assert (reply.usage.input_side, reply.usage.output_side) == tokens
 
-    def test_details_may_be_null(self):
-        usage = buckets(prompt=3, completion=2, cache_read=None, reasoning=None)
+    async def test_reasoning_that_is_counted_beside_the_completion_is_added_to_it(self):
+        usage = {
+            "prompt_tokens": 30,
+            "completion_tokens": 8,
+            "total_tokens": 58,
+            "completion_tokens_details": {"reasoning_tokens": 20},
+        }
 
-        assert usage == Usage(input_tokens=3, output_tokens=2)
+        reply = await a_reply(a_completion(usage=usage))
+
+        assert reply.usage == Usage(input_tokens=30, output_tokens=8, reasoning_tokens=20)
+
+    async def test_details_may_be_null(self):
+        usage = {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "prompt_tokens_details": None,
+            "completion_tokens_details": {"reasoning_tokens": None},
+        }
+
+        reply = await a_reply(a_completion(usage=usage))
+
+        assert (reply.usage, reply.oddities) == (Usage(input_tokens=3, output_tokens=2), ())
 
 
 class TestRequest:

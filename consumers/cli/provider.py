@@ -1,0 +1,230 @@
+"""`tierline provider`: which providers are set up, and whether one answers."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from consumers.cli.common import (
+    FAILED,
+    OK,
+    UNAVAILABLE,
+    AsJson,
+    UserError,
+    print_json,
+    print_table,
+    read_settings,
+    run,
+)
+
+if TYPE_CHECKING:
+    from consumers.providers.settings import ProviderSettings
+    from router.policy.table import Model, Policy
+    from router.reply import CallFailure, Reply
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The providers of this deployment.", no_args_is_help=True)
+
+_QUESTION = "Answer with the one word: ready"
+#: Enough for a model that reasons before it says one word.
+_MOST_TOKENS = 256
+_WORDS = {
+    "ms": "milliseconds",
+    "served_model": "served model",
+    "finish_reason": "finish reason",
+    "cost_micros": "cost",
+    "what_to_do": "what to do",
+}
+
+
+@app.command("list")
+def list_providers(as_json: AsJson = False) -> None:
+    """List the providers, whether their keys are there, and the models called at them."""
+    from consumers.cli.provided import SIMULATED
+    from consumers.wiring import load_rules
+
+    settings = read_settings(needs_kafka=False)
+    policy = load_rules(settings).policy
+    names = {model.provider for model in policy.models.values()} | set(settings.providers)
+    rows = []
+    for name in sorted(names):
+        entry = settings.providers.get(name)
+        models = [key for key, model in policy.models.items() if model.provider == name]
+        ours = "started by `up`" if name == SIMULATED else "not set up"
+        rows.append(
+            {
+                "provider": name,
+                "format": entry.wire if entry else "",
+                "at": entry.base_url if entry else ours,
+                "key": _key_state(name, entry) if entry else "",
+                "models": models if as_json else ", ".join(models) or "none in the policy",
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, ("provider", "format", "at", "key", "models"))
+
+
+@app.command("test")
+def try_provider(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A provider's name in the settings.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A model of the policy, or any id of the provider's. Without it: the first one."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one real call, with the configured key, and show what it took and cost."""
+
+    async def main() -> int:
+        from datetime import timedelta
+        from time import monotonic
+
+        from consumers.cli.provided import SIMULATED, provided
+        from consumers.providers import Providers
+        from consumers.wiring import load_rules
+        from router.fitting import fitted
+        from router.reply import Reply
+
+        settings = read_settings(needs_kafka=False)
+        policy = load_rules(settings).policy
+        if name not in settings.providers and name != SIMULATED:
+            raise UserError(_not_set_up(name, sorted(settings.providers)))
+        row, asked = _model_of(policy, name, model)
+        here = {key: one for key, one in policy.models.items() if one.provider == name}
+        only = policy.model_copy(update={"models": here})
+        async with provided(settings, only, latency_scale=0) as (entries, _):
+            most = min(_MOST_TOKENS, row.max_output_tokens) if row else _MOST_TOKENS
+            body: dict[str, Any] = {
+                "model": asked,
+                "max_tokens": most,
+                "messages": [{"role": "user", "content": _QUESTION}],
+            }
+            async with Providers({name: entries[name]}) as providers:
+                began = monotonic()
+                outcome = await providers.call(
+                    name,
+                    fitted(body, row) if row else body,
+                    attempt_id="provider-test.1.1",
+                    request_id="provider-test",
+                    timeout=timedelta(seconds=60),
+                )
+            took_ms = round((monotonic() - began) * 1000, 1)
+            told = {"provider": name, "at": entries[name].base_url, "model": asked, "ms": took_ms}
+            if isinstance(outcome, Reply):
+                told |= _answered(outcome, row, policy)
+            else:
+                told |= _failed(outcome, entries[name])
+        if as_json:
+            print_json(told)
+        else:
+            rows = [{"what": _WORDS.get(key, key), "said": _shown(key, told[key])} for key in told]
+            print_table(rows, ("what", "said"))
+        if told["ok"]:
+            return OK
+        return UNAVAILABLE if told["reason"] == "not_sent" else FAILED
+
+    run(main)
+
+
+def _model_of(policy: "Policy", name: str, wanted: str | None) -> tuple["Model | None", str]:
+    """The policy's row, if there is one, and the provider's id of the model to ask."""
+    here = {key: one for key, one in policy.models.items() if one.provider == name}
+    if wanted is not None:
+        row = here.get(wanted) or next((one for one in here.values() if one.id == wanted), None)
+        return row, row.id if row else wanted
+    if not here:
+        msg = f"the policy calls no model at {name}: name one with --model"
+        raise UserError(msg)
+    row = next(iter(here.values()))
+    return row, row.id
+
+
+def _not_set_up(name: str, known: list[str]) -> str:
+    others = f" (set up are: {', '.join(known)})" if known else ""
+    return (
+        f"no setting says where the provider {name} is{others}: "
+        f"set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
+    )
+
+
+def _key_state(name: str, entry: "ProviderSettings") -> str:
+    from consumers.providers import ProviderSettingsError
+
+    try:
+        return "there" if entry.api_key(name) else "none"
+    except ProviderSettingsError:
+        return f"missing: {entry.api_key_env or entry.api_key_file}"
+
+
+def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str, Any]:
+    from router.fitting import oddities_of, price_of
+    from router.pricing import cost_micros
+
+    price = price_of(reply, row, policy) if row else None
+    return {
+        "ok": True,
+        "served_model": reply.served_model,
+        "answer": reply.refusal or reply.text[:200],
+        "finish_reason": reply.finish_reason,
+        "usage": reply.usage.model_dump(),
+        "price": price.model_dump(mode="json", exclude_none=True) if price else None,
+        "cost_micros": cost_micros(reply.usage, price) if price else None,
+        "oddities": list(oddities_of(reply, row) if row else reply.oddities),
+    }
+
+
+def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
+    return {
+        "ok": False,
+        "reason": failure.reason.value,
+        "detail": failure.detail,
+        "what_to_do": _advice(failure, entry),
+    }
+
+
+def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
+    key = entry.api_key_env or entry.api_key_file
+    by_status = {
+        401: f"the key in {key} is refused: set a valid one"
+        if key
+        else "the provider wants a key: set api_key_env or api_key_file",
+        402: "the account has no credit left: top it up",
+        403: f"the key in {key} may not do this: check its rights and the model",
+        404: "check the model's id, base_url and path",
+        429: "wait, or ask the provider for a higher limit",
+    }
+    if failure.http_status in by_status:
+        return by_status[failure.http_status]
+
+    by_words = (
+        ("Certificate", "check base_url's host; for an authority of your own set ca_file"),
+        ("SSL", "the server does not speak TLS 1.2 or newer there: check base_url and its port"),
+        (
+            "DNS",
+            f"the host {entry.host} is not found or private: see base_url and allow_private",
+        ),
+    )
+    for word, advice in by_words:
+        if word in failure.detail:
+            return advice
+    by_reason = {
+        "not_sent": f"nothing answers at {entry.base_url}: is it up, and may we reach it?",
+        "outcome_unknown": "the provider may have run the call: try again, or see its status page",
+        "unreadable_reply": f"check that the server speaks the format {entry.wire!r} at base_url",
+        "provider_error": "the provider has a problem of its own: try again later",
+    }
+    return by_reason.get(failure.reason.value, "check the model's id and its row in the policy")
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "cost_micros" and value is not None:
+        return f"${value / 1_000_000:.6f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items() if one not in (0, False))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)

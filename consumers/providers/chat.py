@@ -1,0 +1,217 @@
+"""Chats in the OpenAI form taken apart, and replies put together in it.
+
+For the formats that are not OpenAI's own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from consumers.providers.usage import Counts, booked
+from router.reply import FinishReason, Reply
+from schemas.usage import Usage
+
+__all__ = [
+    "Call",
+    "Outcome",
+    "Text",
+    "Turn",
+    "asked_format",
+    "dicts_of",
+    "reply_of",
+    "stops_of",
+    "turns_of",
+]
+
+#: In a tool call: what the provider wants to see again when the call comes back to it.
+_EXTRA = "extra_content"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Something said. `is_cached` asks the provider to keep all up to here."""
+
+    text: str
+    is_cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool called by the model."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    #: As the provider gave it with the call.
+    extra: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tool gave back."""
+
+    id: str
+    name: str
+    text: str
+
+
+Part = Text | Call | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """All that one side says before the other does; a tool's outcome is the user's."""
+
+    role: Literal["user", "assistant"]
+    parts: list[Part]
+
+
+def turns_of(body: Mapping[str, Any]) -> tuple[list[Text], list[Turn]]:
+    """The system's texts, and the turns of the others, of whom there is at least one."""
+    system: list[Text] = []
+    turns: list[Turn] = []
+    names: dict[str, str] = {}
+    for message in body.get("messages", ()):
+        role = message.get("role")
+        if role in ("system", "developer"):
+            system += _texts(message.get("content"))
+            continue
+        parts: list[Part] = list(_texts(message.get("content")))
+        if role == "tool":
+            said = "\n".join(part.text for part in parts if isinstance(part, Text))
+            no = str(message.get("tool_call_id", ""))
+            parts = [Outcome(no, names.get(no, no), said)]
+        for call in dicts_of(message.get("tool_calls") if role == "assistant" else None):
+            made = _call(call)
+            names[made.id] = made.name
+            parts.append(made)
+        side: Literal["user", "assistant"] = "assistant" if role == "assistant" else "user"
+        if turns and turns[-1].role == side:
+            turns[-1].parts.extend(parts)
+        elif parts:
+            turns.append(Turn(side, parts))
+    if not turns:  # these formats want somebody to speak
+        turns, system = [Turn("user", list(system))], []
+    return system, turns
+
+
+def asked_format(body: Mapping[str, Any]) -> tuple[bool, dict[str, Any] | None]:
+    """Whether JSON is asked for, and the JSON Schema it should follow."""
+    match body.get("response_format"):
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return True, schema
+        case {"type": "json_object" | "json_schema"}:
+            return True, None
+        case _:
+            return False, None
+
+
+def dicts_of(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; nothing where there is no list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def stops_of(body: Mapping[str, Any]) -> list[str]:
+    """Where the model should stop."""
+    stop = body.get("stop")
+    stops = stop if isinstance(stop, list) else [stop]
+    return [one for one in stops if isinstance(one, str) and one]
+
+
+def reply_of(  # noqa: PLR0913  a reply has as many parts
+    sent: Mapping[str, Any],
+    *,
+    reply_id: Any,
+    served: Any,
+    text: str,
+    finish: FinishReason,
+    counts: Counts | None,
+    calls: Sequence[Call] = (),
+    refusal: str | None = None,
+    logprobs: Sequence[tuple[str, float]] | None = None,
+) -> Reply:
+    """A reply whose body is a chat completion made of these parts."""
+    made = [_completed(call) for call in calls]
+    output = text + "".join(str(one["function"]["arguments"]) for one in made)
+    usage, oddities = booked(sent, output, counts)
+    model = served[:200] if isinstance(served, str) and served else None
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text if text or not (made or refusal) else None,
+        "refusal": refusal,
+    }
+    if made:
+        message["tool_calls"] = made
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None if logprobs is None else {"content": _tokens(logprobs), "refusal": None},
+        # The form knows no other ending than these.
+        "finish_reason": "stop" if finish == "other" else finish,
+    }
+    body = {
+        "id": reply_id if isinstance(reply_id, str) else "",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model or str(sent.get("model", "")),
+        "choices": [choice],
+        "usage": _usage(usage),
+    }
+    return Reply(
+        text=text,
+        finish_reason=finish,
+        usage=usage,
+        body=body,
+        refusal=refusal,
+        served_model=model,
+        oddities=oddities,
+    )
+
+
+def _texts(content: Any) -> list[Text]:
+    if isinstance(content, str):
+        return [Text(content)] if content else []
+    parts = [part for part in dicts_of(content) if part.get("text")]
+    return [Text(str(part["text"]), "cache_control" in part) for part in parts]
+
+
+def _call(call: Mapping[str, Any]) -> Call:
+    function = call.get("function")
+    function = function if isinstance(function, dict) else {}
+    said = function.get("arguments")
+    try:
+        arguments = orjson.loads(said or "{}")
+    except orjson.JSONDecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):  # the other formats want an object
+        arguments = {"arguments": said}
+    return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(_EXTRA))
+
+
+def _completed(call: Call) -> dict[str, Any]:
+    arguments = orjson.dumps(call.arguments).decode()
+    made = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+    return made if call.extra is None else {**made, _EXTRA: call.extra}
+
+
+def _tokens(logprobs: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [
+        {"token": token, "logprob": value, "bytes": None, "top_logprobs": []}
+        for token, value in logprobs
+    ]
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_side,
+        "completion_tokens": usage.output_side,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }

@@ -1,0 +1,174 @@
+"""The Anthropic Messages format.
+
+Left out, because the format has no field for it: seed, penalties, logprobs. Also temperature and
+top_p, which its newer models refuse and its older ones do without.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consumers.providers.chat import (
+    Call,
+    Outcome,
+    Part,
+    Text,
+    asked_format,
+    dicts_of,
+    reply_of,
+    stops_of,
+    turns_of,
+)
+from consumers.providers.usage import Counts, added
+from consumers.providers.wire import UnreadableError, Wire
+from router.reply import FinishReason, Reply
+from router.strict import strict_form
+
+__all__ = ["ANTHROPIC"]
+
+_FINISHES: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_JSON_ONLY = "Answer with one JSON object and nothing else."
+_DEFAULT_LIMIT = 1024
+
+
+def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    system, turns = turns_of(body)
+    wants_json, schema = asked_format(body)
+    form = strict_form(schema, all_required=False) if schema else None
+    if wants_json and form is None:
+        system.append(Text(_JSON_ONLY))
+    sent: dict[str, Any] = {
+        "model": body.get("model"),
+        "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens") or _DEFAULT_LIMIT,
+        "messages": [
+            {"role": turn.role, "content": [_block(part) for part in turn.parts]} for turn in turns
+        ],
+    }
+    if system:
+        sent["system"] = [_block(text) for text in system]
+    config: dict[str, Any] = {}
+    if form is not None:
+        config["format"] = {"type": "json_schema", "schema": form}
+    if body.get("reasoning_effort") in _EFFORTS:
+        config["effort"] = body["reasoning_effort"]
+    if config:
+        sent["output_config"] = config
+    if stops := stops_of(body):
+        sent["stop_sequences"] = stops
+    if tools := [_tool(tool) for tool in dicts_of(body.get("tools"))]:
+        sent["tools"] = tools
+        sent["tool_choice"] = _tool_choice(body)
+    return sent
+
+
+def _block(part: Part) -> dict[str, Any]:
+    match part:
+        case Text(text, is_cached):
+            block = {"type": "text", "text": text}
+            return {**block, "cache_control": {"type": "ephemeral"}} if is_cached else block
+        case Call(no, name, arguments):
+            return {"type": "tool_use", "id": no, "name": name, "input": arguments}
+        case Outcome(no, _, text):
+            return {"type": "tool_result", "tool_use_id": no, "content": text}
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    function = function if isinstance(function, dict) else {}
+    made = {
+        "name": function.get("name", ""),
+        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+    }
+    return {**made, "description": text} if (text := function.get("description")) else made
+
+
+def _tool_choice(body: Mapping[str, Any]) -> dict[str, Any]:
+    choice: dict[str, Any]
+    match body.get("tool_choice"):
+        case "none":
+            return {"type": "none"}
+        case "required":
+            choice = {"type": "any"}
+        case {"function": {"name": name}}:
+            choice = {"type": "tool", "name": name}
+        case _:
+            choice = {"type": "auto"}
+    if body.get("parallel_tool_calls") is False:
+        choice["disable_parallel_tool_use"] = True
+    return choice
+
+
+def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
+    content = data.get("content") if isinstance(data, dict) else None
+    if not isinstance(content, list):
+        what = "content: a list was expected"
+        raise UnreadableError(what)
+
+    blocks = dicts_of(content)
+    texts: list[Any] = [block.get("text") for block in blocks if block.get("type") == "text"]
+    if not all(isinstance(text, str) for text in texts):
+        what = "content.text: text was expected"
+        raise UnreadableError(what)
+
+    text = "".join(texts)
+    stop = data.get("stop_reason")
+    return reply_of(
+        body,
+        reply_id=data.get("id"),
+        served=data.get("model"),
+        text=text,
+        finish=_FINISHES.get(stop, "other") if isinstance(stop, str) else "other",
+        counts=_counts(data.get("usage")),
+        calls=[
+            Call(str(one.get("id")), str(one.get("name")), _object(one.get("input")))
+            for one in blocks
+            if one.get("type") == "tool_use"
+        ],
+        refusal=_refusal(data, text) if stop == "refusal" else None,
+    )
+
+
+def _refusal(data: Mapping[str, Any], text: str) -> str:
+    details = data.get("stop_details")
+    said = details.get("explanation") if isinstance(details, dict) else None
+    return text or (said if isinstance(said, str) else "") or "refused"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        what = "content.input: an object was expected"
+        raise UnreadableError(what)
+    return value
+
+
+def _counts(said: Any) -> Counts | None:
+    if not isinstance(said, dict):
+        return None
+
+    # Here the caches are beside the input, not within it.
+    read, written = said.get("cache_read_input_tokens"), said.get("cache_creation_input_tokens")
+    details = said.get("output_tokens_details")
+    return Counts(
+        prompt=added(said.get("input_tokens"), read, written),
+        completion=said.get("output_tokens"),
+        cache_read=read,
+        cache_write=written,
+        reasoning=details.get("thinking_tokens") if isinstance(details, dict) else None,
+    )
+
+
+ANTHROPIC = Wire(
+    "anthropic",
+    "/messages",
+    _encode,
+    _decode,
+    key_header="x-api-key",
+    headers={"anthropic-version": "2023-06-01"},
+)

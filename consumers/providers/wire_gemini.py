@@ -1,0 +1,215 @@
+"""The Google Gemini generateContent format.
+
+Left out, because the format has no field for it: parallel_tool_calls, logit_bias, reasoning_effort.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from consumers.providers.chat import (
+    Call,
+    Outcome,
+    Part,
+    Text,
+    asked_format,
+    dicts_of,
+    reply_of,
+    stops_of,
+    turns_of,
+)
+from consumers.providers.usage import Counts, added
+from consumers.providers.wire import UnreadableError, Wire
+from router.reply import FinishReason, Reply
+
+__all__ = ["GEMINI"]
+
+_FINISHES: Mapping[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+}
+#: Fields of a chat body by their names here, under `generationConfig`.
+_SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "seed": "seed",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+    "logprobs": "responseLogprobs",
+    "top_logprobs": "logprobs",
+}
+
+
+def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    system, turns = turns_of(body)
+    sent: dict[str, Any] = {
+        "contents": [
+            {
+                "role": "user" if turn.role == "user" else "model",
+                "parts": [_part(part) for part in turn.parts],
+            }
+            for turn in turns
+        ]
+    }
+    if system:
+        sent["systemInstruction"] = {"parts": [_part(text) for text in system]}
+    config = {name: body[given] for given, name in _SETTINGS.items() if body.get(given) is not None}
+    if limit := body.get("max_completion_tokens") or body.get("max_tokens"):
+        config["maxOutputTokens"] = limit
+    if stops := stops_of(body):
+        config["stopSequences"] = stops
+    wants_json, schema = asked_format(body)
+    if wants_json:
+        config["responseMimeType"] = "application/json"
+    if schema:
+        config["responseJsonSchema"] = schema
+    if config:
+        sent["generationConfig"] = config
+    if tools := [_declaration(tool) for tool in dicts_of(body.get("tools"))]:
+        sent["tools"] = [{"functionDeclarations": tools}]
+        sent["toolConfig"] = {"functionCallingConfig": _calling(body.get("tool_choice"))}
+    return sent
+
+
+def _part(part: Part) -> dict[str, Any]:
+    match part:
+        case Text(text):
+            return {"text": text}
+        case Call(no, name, arguments, extra):
+            call: dict[str, Any] = {"functionCall": {"id": no, "name": name, "args": arguments}}
+            google = extra.get("google") if isinstance(extra, dict) else None
+            if isinstance(google, dict) and "thought_signature" in google:
+                call["thoughtSignature"] = google["thought_signature"]
+            return call
+        case Outcome(no, name, text):
+            response = {"id": no, "name": name, "response": {"result": text}}
+            return {"functionResponse": response}
+
+
+def _declaration(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    function = function if isinstance(function, dict) else {}
+    declared = {"name": function.get("name", "")}
+    if text := function.get("description"):
+        declared["description"] = text
+    if parameters := function.get("parameters"):
+        declared["parametersJsonSchema"] = parameters
+    return declared
+
+
+def _calling(choice: Any) -> dict[str, Any]:
+    match choice:
+        case "none":
+            return {"mode": "NONE"}
+        case "required":
+            return {"mode": "ANY"}
+        case {"function": {"name": name}}:
+            return {"mode": "ANY", "allowedFunctionNames": [name]}
+        case _:
+            return {"mode": "AUTO"}
+
+
+def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
+    candidate, blocked = _first_candidate(data)
+    parts = _parts(candidate)
+    # Thoughts are told apart from what is said.
+    texts = [part["text"] for part in parts if "text" in part and not part.get("thought")]
+    if not all(isinstance(text, str) for text in texts):
+        what = "candidates.0.content.parts.text: text was expected"
+        raise UnreadableError(what)
+
+    calls = [_call(number, part) for number, part in enumerate(parts) if "functionCall" in part]
+    said = candidate.get("finishReason")
+    finish = _FINISHES.get(said, "other") if isinstance(said, str) else "other"
+    if blocked:
+        finish = "content_filter"
+    elif calls and finish == "stop":
+        finish = "tool_calls"
+    return reply_of(
+        body,
+        reply_id=data.get("responseId"),
+        served=data.get("modelVersion"),
+        text="".join(texts),
+        finish=finish,
+        counts=_counts(data.get("usageMetadata")),
+        calls=calls,
+        refusal=f"blocked: {blocked[:64]}" if blocked else None,
+        logprobs=_logprobs(candidate),
+    )
+
+
+def _first_candidate(data: Any) -> tuple[dict[str, Any], str | None]:
+    """The candidate, or why the prompt was blocked before there was any."""
+    candidates = data.get("candidates") if isinstance(data, dict) else None
+    if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
+        return candidates[0], None
+
+    feedback = data.get("promptFeedback") if isinstance(data, dict) else None
+    if isinstance(feedback, dict) and isinstance(feedback.get("blockReason"), str):
+        return {}, feedback["blockReason"]
+
+    what = "candidates: a list with an object was expected"
+    raise UnreadableError(what)
+
+
+def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = candidate.get("content")
+    if content is None:  # nothing was said, which the finish reason explains
+        return []
+    if not isinstance(content, dict) or not isinstance(content.get("parts", []), list):
+        what = "candidates.0.content: an object with parts was expected"
+        raise UnreadableError(what)
+    return dicts_of(content.get("parts"))
+
+
+def _call(number: int, part: Mapping[str, Any]) -> Call:
+    call = part["functionCall"]
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        what = "candidates.0.content.parts.functionCall: a name was expected"
+        raise UnreadableError(what)
+
+    arguments, signature = call.get("args"), part.get("thoughtSignature")
+    return Call(
+        str(call.get("id") or f"call_{number}"),
+        call["name"],
+        arguments if isinstance(arguments, dict) else {},
+        {"google": {"thought_signature": signature}} if signature else None,
+    )
+
+
+def _logprobs(candidate: Mapping[str, Any]) -> list[tuple[str, float]] | None:
+    said = candidate.get("logprobsResult")
+    if not isinstance(said, dict):
+        return None
+
+    return [
+        (str(one.get("token", "")), float(one["logProbability"]))
+        for one in dicts_of(said.get("chosenCandidates"))
+        if isinstance(one.get("logProbability"), (int, float))
+    ]
+
+
+def _counts(said: Any) -> Counts | None:
+    if not isinstance(said, dict):
+        return None
+
+    thought = said.get("thoughtsTokenCount")
+    # A count of nothing is left out; candidates do not include thoughts.
+    return Counts(
+        prompt=added(said.get("promptTokenCount"), said.get("toolUsePromptTokenCount")),
+        completion=added(said.get("candidatesTokenCount", 0), thought),
+        cache_read=said.get("cachedContentTokenCount"),
+        reasoning=thought,
+    )
+
+
+GEMINI = Wire(
+    "gemini", "/models/{model}:generateContent", _encode, _decode, key_header="x-goog-api-key"
+)

@@ -1,0 +1,124 @@
+"""What a model can take: chat bodies made to fit it, and whether it is the one that answered."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from router.policy.table import Model, Policy, Price
+from router.prompts import Rendered, chat_body
+from router.reply import Oddity, Reply
+from schemas.request import Request
+
+__all__ = ["body_for", "fitted", "oddities_of", "price_of", "takes"]
+
+#: Below about a thousand tokens no provider caches anything.
+_LEAST_CACHED_CHARS = 4096
+#: What follows a model's name in the name of one of its versions: a date or a number.
+_VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[0-9]{2}){0,3})")
+
+
+def takes(model: Model, request: Request) -> str | None:
+    """What the model cannot take of a request, in words; None when it takes all of it."""
+    if not model.refuses:
+        return None
+
+    given = request.input.model_extra or {}
+    for name in model.refuses:
+        if given.get(name) not in (None, False, [], {}):
+            return f"{name}: {model.id} does not take it"
+    if "tools" in model.refuses and any(message.role == "tool" for message in request.messages):
+        return f"tool messages: {model.id} does not take them"
+    return None
+
+
+def body_for(rendered: Rendered, request: Request, model: Model, max_tokens: int) -> dict[str, Any]:
+    """The chat body of one call to this model."""
+    body = chat_body(rendered, request, model.id, max_tokens)
+    return fitted(body, model, stable=rendered.stable)
+
+
+def fitted(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, Any]:
+    """A chat body as the model's row in the policy wants it.
+
+    `stable` is how many characters at the beginning of the first message never change.
+    """
+    for name in model.drops:
+        body.pop(name, None)
+    for name in ("max_tokens", "max_completion_tokens"):
+        if name in body and name != model.limit:
+            body[model.limit] = body.pop(name)
+    wanted = body.get("response_format")
+    if model.structured != "json_schema" and isinstance(wanted, dict):
+        body = _in_words(body, wanted, keeps_json=model.structured == "json_object")
+    if model.cache_prompt and stable >= _LEAST_CACHED_CHARS:
+        body["messages"] = _cached(body["messages"], stable)
+    return body
+
+
+def oddities_of(reply: Reply, model: Model) -> tuple[Oddity, ...]:
+    """All that is odd about a reply, another model's name included."""
+    served = reply.served_model
+    if served is None or any(_names(served, name) for name in (model.id, *model.answers_as)):
+        return reply.oddities
+
+    return (*reply.oddities, Oddity.OTHER_MODEL)
+
+
+def price_of(reply: Reply, model: Model, policy: Policy) -> Price:
+    """The price of the model that answered, where the policy knows it, else of the one asked."""
+    if Oddity.OTHER_MODEL not in oddities_of(reply, model):
+        return model.price
+
+    served = reply.served_model or ""
+    for other in policy.models.values():
+        if other.provider == model.provider and _names(served, other.id):
+            return other.price
+    return model.price
+
+
+def _names(served: str, name: str) -> bool:
+    """True when `served` is this model or a dated version of it."""
+    served = served.lower().removeprefix("models/")
+    name = name.lower().removeprefix("models/").removesuffix("-latest")
+    return served.startswith(name) and (
+        len(served) == len(name) or _VERSION.fullmatch(served[len(name) :]) is not None
+    )
+
+
+def _in_words(
+    body: dict[str, Any], wanted: Mapping[str, Any], *, keeps_json: bool
+) -> dict[str, Any]:
+    """Asks in words for what the model has no field for, unless the prompt does so already."""
+    body = {name: value for name, value in body.items() if name != "response_format"}
+    if wanted.get("type") not in ("json_schema", "json_object"):
+        return body
+
+    if keeps_json:
+        body["response_format"] = {"type": "json_object"}
+    schema = (wanted.get("json_schema") or {}).get("schema")
+    text = orjson.dumps(schema).decode() if schema else ""
+    first, *others = body["messages"]
+    said = first.get("content") if first.get("role") in ("system", "developer") else None
+    if isinstance(said, str) and text and text in said:
+        return body
+
+    asked = "Answer with one JSON object and nothing else."
+    asked = f"{asked} It must be valid under this JSON Schema: {text}" if text else asked
+    if isinstance(said, str):
+        body["messages"] = [{**first, "content": f"{said}\n\n{asked}"}, *others]
+    else:
+        body["messages"] = [{"role": "system", "content": asked}, first, *others]
+    return body
+
+
+def _cached(messages: list[dict[str, Any]], stable: int) -> list[dict[str, Any]]:
+    first, *others = messages
+    text = first.get("content")
+    if not isinstance(text, str) or first.get("role") != "system":
+        return messages
+
+    mark = {"type": "text", "text": text[:stable], "cache_control": {"type": "ephemeral"}}
+    rest = [{"type": "text", "text": text[stable:]}] if len(text) > stable else []
+    return [{**first, "content": [mark, *rest]}, *others]

@@ -1,0 +1,204 @@
+"""Every wire format under the simulated provider's fault menu: what each fault becomes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from consumers.providers.client import Providers
+from consumers.providers.settings import ProviderSettings
+from consumers.providers.usage import estimate, reserve
+from consumers.providers.wires import WIRES
+from consumers.simulator import RunningSimulator, SimulatorSettings, simulator
+from router.pricing import cost_micros
+from router.reply import CallFailure, Oddity, Reply
+from schemas.reasons import Reason
+from tests.builders import the_policy
+
+ROOTS = {"openai": "/v1", "anthropic": "/v1", "gemini": "/v1beta"}
+BODY: dict[str, Any] = {
+    "model": "sim-large",
+    "max_tokens": 200,
+    "messages": [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "How do I reset my password?"},
+    ],
+}
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(params=sorted(WIRES))
+def wire(request) -> str:
+    return str(request.param)
+
+
+@asynccontextmanager
+async def provided(
+    wire: str, fault: str | None = None, **fields
+) -> AsyncIterator[tuple[Providers, RunningSimulator]]:
+    async with simulator(SimulatorSettings(latency_scale=0)) as running:
+        root = running.base_url.removesuffix("/v1")
+        headers = {"x-sim-fault": SecretStr(fault)} if fault else {}
+        settings = ProviderSettings(
+            base_url=root + ROOTS[wire], wire=wire, allow_private=True, headers=headers, **fields
+        )
+        async with Providers({"p": settings}) as providers:
+            yield providers, running
+
+
+async def outcome_of(wire: str, fault: str | None = None, **fields) -> Reply | CallFailure:
+    async with provided(wire, fault, **fields) as (providers, _):
+        return await providers.call(
+            "p", BODY, attempt_id="r.1.1", request_id="r", timeout=timedelta(seconds=2)
+        )
+
+
+async def a_reply(wire: str, fault: str | None = None) -> Reply:
+    outcome = await outcome_of(wire, fault)
+    assert isinstance(outcome, Reply), outcome
+    return outcome
+
+
+async def test_a_call_is_answered_alike_whatever_the_format(wire):
+    reply = await a_reply(wire)
+
+    assert reply.text
+    assert (reply.finish_reason, reply.served_model, reply.oddities) == ("stop", "sim-large", ())
+    assert reply.body["object"] == "chat.completion"
+    assert reply.body["choices"][0]["message"]["content"] == reply.text
+    assert reply.body["created"] > 0
+    assert not reply.usage.estimated
+
+
+async def test_the_ledger_and_the_providers_bill_agree(wire):
+    price = the_policy().models["sim-large"].price
+    async with provided(wire) as (providers, running):
+        reply = await providers.call(
+            "p", BODY, attempt_id="r.1.1", request_id="r", timeout=timedelta(seconds=2)
+        )
+        assert cost_micros(reply.usage, price) == running.bill.total_micros
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("malformed_json", Reason.UNREADABLE_REPLY),
+        ("truncated_json", Reason.UNREADABLE_REPLY),
+        ("html_page", Reason.UNREADABLE_REPLY),
+        ("other_call", Reason.UNREADABLE_REPLY),
+        ("reset", Reason.OUTCOME_UNKNOWN),
+        ("cut", Reason.OUTCOME_UNKNOWN),
+        ("http_500", Reason.PROVIDER_ERROR),
+        ("http_503", Reason.PROVIDER_ERROR),
+        ("http_429", Reason.THROTTLED),
+        ("http_429_quota", Reason.PROVIDER_REJECTED),
+        ("http_401", Reason.PROVIDER_REJECTED),
+        ("http_403", Reason.PROVIDER_REJECTED),
+        ("context_too_long", Reason.CONTEXT_OVERFLOW),
+        ("redirect", Reason.PROVIDER_REJECTED),
+    ],
+)
+async def test_a_fault_is_the_same_failure_in_every_format(wire, fault, reason):
+    failure = await outcome_of(wire, fault)
+
+    assert isinstance(failure, CallFailure)
+    assert failure.reason is reason
+    if reason in (Reason.UNREADABLE_REPLY, Reason.OUTCOME_UNKNOWN):
+        assert failure.usage.input_tokens > 0, "the model may have run"
+
+
+async def test_a_reply_without_a_choice_is_unreadable_and_one_without_content_is_empty(wire):
+    outcome = await outcome_of(wire, "empty_choices")
+
+    if wire == "anthropic":
+        assert isinstance(outcome, Reply)
+        assert outcome.text == ""
+    else:
+        assert isinstance(outcome, CallFailure)
+        assert outcome.reason is Reason.UNREADABLE_REPLY
+
+
+@pytest.mark.parametrize(
+    ("fault", "finish", "refused"),
+    [
+        ("refusal", ("stop", "content_filter"), True),
+        ("content_filter", ("content_filter",), None),
+        ("cut_off", ("length",), False),
+        ("wrong_schema", ("stop",), False),
+    ],
+)
+async def test_what_the_model_does_is_a_reply_to_be_judged(wire, fault, finish, refused):
+    reply = await a_reply(wire, fault)
+
+    assert reply.finish_reason in finish
+    if refused is not None and wire != "gemini":  # which refuses in words alone
+        assert bool(reply.refusal) is refused
+
+
+@pytest.mark.parametrize(
+    ("fault", "flagged"),
+    [
+        ("usage_missing", Oddity.USAGE_MISSING),
+        ("usage_negative", Oddity.USAGE_INVALID),
+        ("usage_zero", Oddity.USAGE_ZERO),
+        ("usage_huge", Oddity.USAGE_HUGE),
+        ("usage_over_limit", Oddity.OVER_LIMIT),
+    ],
+)
+async def test_an_odd_count_is_flagged_and_booked_between_estimate_and_reserve(
+    wire, fault, flagged
+):
+    reply = await a_reply(wire, fault)
+    least, most = estimate(BODY, reply.text), reserve(BODY)
+
+    assert flagged in reply.oddities
+    assert reply.usage.estimated
+    assert reply.usage.output_side >= least.output_tokens
+    assert reply.usage.output_side <= most.output_tokens
+    assert reply.usage.input_side <= max(most.input_tokens, 100)
+    assert reply.usage.input_side > 0
+
+
+async def test_another_model_is_named_in_the_reply(wire):
+    assert (await a_reply(wire, "other_model")).served_model == "sim-other"
+
+
+async def test_a_key_goes_into_the_formats_own_header(wire, monkeypatch):
+    monkeypatch.setenv("A_KEY", "secret")
+    async with provided(wire, api_key_env="A_KEY") as (providers, running):
+        await providers.call(
+            "p", BODY, attempt_id="r.1.1", request_id="r", timeout=timedelta(seconds=2)
+        )
+        names = set(running.bill.lines[0].header_names)
+
+    own = {"openai": "authorization", "anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+    assert names & set(own.values()) == {own[wire]}
+    assert ("anthropic-version" in names) == (wire == "anthropic")
+
+
+async def test_a_structured_answer_follows_the_schema(wire):
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["label"],
+        "properties": {"label": {"enum": ["one", "two"]}},
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "label", "schema": schema}}
+    async with provided(wire) as (providers, _):
+        reply = await providers.call(
+            "p",
+            {**BODY, "response_format": wanted},
+            attempt_id="r.1.1",
+            request_id="r",
+            timeout=timedelta(seconds=2),
+        )
+
+    assert isinstance(reply, Reply)
+    assert reply.text in ('{"label": "one"}', '{"label": "two"}')
