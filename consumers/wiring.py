@@ -10,6 +10,8 @@ from typing import Any
 
 from consumers import clock
 from consumers.providers import Providers, ProviderSettings
+from consumers.providers.gate import Gate
+from consumers.providers.settings import ModelLimits, ProviderSettingsError
 from consumers.runtime.clients import Clients
 from consumers.runtime.health import Health, serving
 from consumers.runtime.ledger import Ledger
@@ -17,13 +19,15 @@ from consumers.runtime.pool import Pool
 from consumers.runtime.stage import Inline, Stage
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import Settings
+from consumers.stages.calling import CallModels
 from consumers.stages.repeats import Repeats
 from consumers.stages.route import Router
-from consumers.stages.work import CallModels, Worker
+from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
 from router.errors import PromptError
+from router.limits.shares import shares
 from router.policy.load import load_policy
-from router.policy.table import Policy
+from router.policy.table import Model, Policy
 from router.prompts import Prompts
 from router.reply import CallFailure, Reply
 from router.voice import unspoken
@@ -118,10 +122,19 @@ async def running_stages(
             ledger = await stack.enter_async_context(Ledger(clients).open())
             addresses = {name: one.address for name, one in providers.items()}
             observer = seen.calling(addresses)
+            gate = _gate(rules.policy, providers, stages)
             for tier in served:
-                calls = _CountedCalls(caller)
+                calls = _CountedCalls(caller, gate)
                 worker = Worker(
-                    tier, rules.policy, rules.prompts, calls, topics, clock.now, ledger, observer
+                    tier,
+                    rules.policy,
+                    rules.prompts,
+                    calls,
+                    topics,
+                    clock.now,
+                    ledger,
+                    observer,
+                    gate,
                 )
                 pool = Pool(
                     worker.handle,
@@ -155,13 +168,14 @@ class _CountedCalls:
     A request may take several slow calls before it can be committed: that is no standstill.
     """
 
-    def __init__(self, calls: CallModels) -> None:
+    def __init__(self, calls: CallModels, gate: Gate) -> None:
         self._calls = calls
+        self._gate = gate
         self._moves = 0
 
     def moves(self) -> int:
-        """How many calls have begun, and how many have ended."""
-        return self._moves
+        """How many calls have begun, have ended, and were told to wait for their provider."""
+        return self._moves + self._gate.waits
 
     async def call(
         self,
@@ -182,6 +196,24 @@ class _CountedCalls:
             self._moves += 1
 
 
+def _gate(
+    policy: Policy, providers: Mapping[str, ProviderSettings], stages: Sequence[Stage]
+) -> Gate:
+    """What stands in front of every call of this process. Raises ProviderSettingsError."""
+
+    def limits(model: Model) -> ModelLimits:
+        settings = providers.get(model.provider)
+        return settings.limits_of(model.id) if settings else ModelLimits()
+
+    given = {name: share for name, model in policy.models.items() if (share := limits(model).share)}
+    parts = shares(policy, given)
+    for (name, tier), part in parts.items():
+        if not part:
+            msg = f"limits of {name}: share leaves {tier} out, and the policy lets {tier} call it"
+            raise ProviderSettingsError(msg)
+    return Gate(policy.models, limits, parts, lambda: max(one.partition_count() for one in stages))
+
+
 def _work_stage(
     worker: Worker, pool: Pool, clients: Clients, settings: Settings, ledger: Ledger
 ) -> Stage:
@@ -197,6 +229,11 @@ def _work_stage(
         drain_for=settings.worker.drain_for.total_seconds(),
     )
     pool.on_free, pool.steady = stage.wake, stage.steady
+    gate, tier = worker.gate, worker.tier
+    if gate is not None:
+        models = worker.policy.models_of(tier)
+        pool.is_held = lambda: gate.are_out(models)
+        pool.on_lost = lambda tp: gate.forget((tier, tp.partition))
     return stage
 
 

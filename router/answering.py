@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from router.next_step import answer_of
-from router.policy.table import Model
+from router.policy.table import Model, Price
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
 from router.voice import Spoken
@@ -37,6 +37,8 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     attempt_no: int,
     model_name: str,
     model: Model,
+    price: Price,
+    oddities: Sequence[str] = (),
     prompt_version: str,
     started_at: datetime,
     duration_ms: float,
@@ -45,7 +47,8 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
 ) -> Attempt:
     """Write a call down, whatever became of it; without an outcome it is about to start.
 
-    `step` and `tier` are those of the assignment where none are given.
+    `step` and `tier` are those of the assignment where none are given; `price` is that of the
+    model that answered.
     """
     common = {
         "attempt_id": attempt_id,
@@ -65,7 +68,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
 
     common |= {
         "usage": outcome.usage,
-        "cost_micros": cost_micros(outcome.usage, model.price),
+        "cost_micros": cost_micros(outcome.usage, price),
         "http_status": outcome.http_status,
     }
     if isinstance(outcome, CallFailure):
@@ -81,6 +84,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         {
             **common,
             "served_model": outcome.served_model,
+            "oddities": list(oddities) or None,
             "outcome": "rejected" if failed else "accepted",
             "reason": failed.reason if failed else None,
             "detail": failed.detail if failed else "",

@@ -23,6 +23,7 @@ __all__ = [
     "Escalate",
     "NextStep",
     "Refuse",
+    "Wait",
     "answer_of",
     "failed_enough",
     "next_step",
@@ -66,7 +67,12 @@ class Escalate:
     detail: str
 
 
-NextStep = CallModel | Answer | Refuse | Escalate | GiveUp
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Every model that could be called is out; ask again in a moment."""
+
+
+NextStep = CallModel | Answer | Refuse | Escalate | GiveUp | Wait
 
 
 def next_step(
@@ -77,6 +83,7 @@ def next_step(
     *,
     retry_after: float | None = None,
     lacks: Callable[[str], str | None] = lambda _: None,
+    is_out: Callable[[str], bool] = lambda _: False,
 ) -> NextStep:
     """Decide what follows the attempts made under this assignment so far.
 
@@ -85,6 +92,7 @@ def next_step(
     failures stay in the tier: one repetition where the task's rule allows it, then the tier's next
     model. Deadline beats budget, budget beats quality. `retry_after`: seconds the provider asked
     us to wait after the last attempt. `lacks`: what of the request a model cannot take, if any.
+    `is_out`: whether a model is not to be called just now; that uses up no attempt.
     """
     last = attempts[-1] if attempts else None
     task = policy.tasks.get(assignment.task or "")
@@ -94,27 +102,30 @@ def next_step(
         if not isinstance(following, str):
             return following
         step = following
-    if now >= assignment.deadline:
-        return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {assignment.deadline.isoformat()}")
-    if len(attempts) >= assignment.attempts_left:
-        return GiveUp(Reason.ATTEMPTS_EXHAUSTED, f"{policy.limits.attempts} attempts were allowed")
+    if (over := _over(assignment, attempts, policy, now)) is not None:
+        return over
     if last is not None and not last.was_judged:
         if (stop := _failed_for_good(assignment, attempts, last, policy)) is not None:
             return stop
         wait = timedelta(seconds=retry_after) if retry_after is not None else _FIRST_WAIT
         is_in_time = wait <= LONGEST_WAIT and now + wait < assignment.deadline
-        if is_in_time and _may_repeat(last, attempts):
+        if is_in_time and _may_repeat(last, attempts) and not is_out(last.model):
             return CallModel(last.model, wait, step)
 
     models = _candidates(step, assignment, attempts, policy)
     if last is not None and not last.was_judged:
         models = _backups(last, models, policy)
     able = [name for name in models if lacks(name) is None]
-    if able:
-        return CallModel(able[0], step=step)
-    if models and last is None:
+    if models and not able and last is None:
         return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks(models[0])}")
-    return _nobody_left(step, assignment, last, task)
+    if not able:
+        return _nobody_left(step, assignment, last, task)
+    ready = next((name for name in able if not is_out(name)), None)
+    if ready is not None:
+        return CallModel(ready, step=step)
+    may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
+    detail = f"every model of {assignment.route.tier} is out"
+    return Escalate(Reason.PROVIDER_UNAVAILABLE, detail) if may_climb else Wait()
 
 
 def answer_of(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -144,6 +155,17 @@ def _after_reply(
         if task.verify is not None:
             return "verify"
     return _accepted(assignment, task)
+
+
+def _over(
+    assignment: Assignment, attempts: Sequence[Attempt], policy: Policy, now: datetime
+) -> GiveUp | None:
+    """The end, when the request's time or its allowance is used up."""
+    if now >= assignment.deadline:
+        return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {assignment.deadline.isoformat()}")
+    if len(attempts) >= assignment.attempts_left:
+        return GiveUp(Reason.ATTEMPTS_EXHAUSTED, f"{policy.limits.attempts} attempts were allowed")
+    return None
 
 
 def _rejected(last: Attempt, task: Task | None) -> NextStep:

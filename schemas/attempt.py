@@ -31,6 +31,8 @@ class Attempt(Contract):
     provider: str
     #: The model the provider says has answered.
     served_model: str | None = None
+    #: What about the reply cannot be true, as codes: its usage, or the model that answered.
+    oddities: list[str] | None = None
     #: `task contract @ prompt variant`, fixed as a pair.
     prompt_version: str
     policy_version: str

@@ -58,11 +58,24 @@ def try_request(
     run(main)
 
 
+class _Alone:
+    """A place in no pool."""
+
+    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+        """Wait."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+    async def is_ours(self) -> bool:
+        """Nobody else has it."""
+        return True
+
+
 async def _travel(
     request: "Request", rules: "Rules", providers: "Mapping[str, ProviderSettings]"
 ) -> "tuple[Journey, Mapping[str, object] | None]":
     """The flow of the stages with function calls in place of topics."""
-    import asyncio
     import time
 
     import orjson
@@ -112,7 +125,7 @@ async def _travel(
             worker = Worker(decided.tier, rules.policy, rules.prompts, caller, Topics(), clock.now)
             started = time.monotonic()
             job = worker.prepare(assignment, request, raw)
-            step = await worker.run(job, asyncio.sleep)
+            step = await worker.run(job, _Alone())
             journey.attempts.update({one.attempt_id: one for one in job.attempts})
             fields = worker.result(job, step, clock.now(), started)
             if fields is not None:

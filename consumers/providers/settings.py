@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-__all__ = ["ProviderSettings", "ProviderSettingsError", "is_metadata", "is_public"]
+from schemas.base import Tier
+
+__all__ = ["ModelLimits", "ProviderSettings", "ProviderSettingsError", "is_metadata", "is_public"]
 
 _METADATA_HOSTS = ("metadata", "metadata.google.internal")
 #: Link-local holds the clouds' metadata services; these two are outside of it.
@@ -20,6 +22,27 @@ Address = IPv4Address | IPv6Address
 
 class ProviderSettingsError(Exception):
     """A provider cannot be used as it is set up; the message says which and what to do."""
+
+
+class ModelLimits(BaseModel):
+    """What the provider allows for one model; None: no limit that we know of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    #: Input and output together.
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    #: Calls at once, per process.
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    #: Which part each tier may use; None: the tiers that use the model share evenly.
+    share: dict[Tier, Annotated[float, Field(gt=0, le=1)]] | None = None
+
+    @model_validator(mode="after")
+    def _within(self) -> "ModelLimits":
+        if self.share is not None and sum(self.share.values()) > 1 + 1e-9:
+            msg = f"share: the parts add up to {sum(self.share.values()):g}; 1 is all there is"
+            raise ValueError(msg)
+        return self
 
 
 class ProviderSettings(BaseModel):
@@ -49,6 +72,8 @@ class ProviderSettings(BaseModel):
     #: Also plain http and addresses that are not public. Metadata services stay out of reach.
     allow_private: bool = False
     connect_timeout: timedelta = timedelta(seconds=5)
+    #: The account's limits by model id; `*` for all models that are not named.
+    limits: dict[str, ModelLimits] = Field(default_factory=dict)
     #: A longer reply, counted after decompression, is given up.
     max_reply_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
 
@@ -80,6 +105,10 @@ class ProviderSettings(BaseModel):
             msg = "base_url: the address is not public; set allow_private: true if it is meant"
             raise ValueError(msg)
         return self
+
+    def limits_of(self, model_id: str) -> ModelLimits:
+        """What the provider allows for a model."""
+        return self.limits.get(model_id) or self.limits.get("*") or ModelLimits()
 
     @property
     def host(self) -> str:

@@ -31,9 +31,9 @@ class Slot:
         self._pool = pool
         self._partition = partition
 
-    async def rest(self, seconds: float) -> None:
-        """Wait without holding the place."""
-        await self._pool.rest(seconds)
+    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+        """Wait without working; unless the place is kept, another record may have it meanwhile."""
+        await self._pool.rest(seconds, keeps_place=keeps_place)
 
     async def is_ours(self) -> bool:
         """True while the partition is ours for certain; asked after every sleep that matters."""
@@ -60,6 +60,10 @@ class Pool:
     ) -> None:
         #: Told when a slot becomes free.
         self.on_free: Callable[[], None] = lambda: None
+        #: True while nothing that is fetched could be worked on.
+        self.is_held: Callable[[], bool] = lambda: False
+        #: Told the partitions that another process has now.
+        self.on_lost: Callable[[TopicPartition], None] = lambda _: None
         #: Waits while the process may have been given up by its group.
         self.steady: Callable[[], Awaitable[None]] = _at_once
         self._handle = handle
@@ -71,6 +75,8 @@ class Pool:
         self._running: dict[TopicPartition, set[asyncio.Task[None]]] = {}
         self._count = 0
         self._resting = 0
+        #: Of those that rest, the ones that keep their place.
+        self._waiting = 0
         self._idle = asyncio.Event()
         self._idle.set()
         #: Set while nothing runs that does not rest.
@@ -91,7 +97,9 @@ class Pool:
         Starting a thousand calls in one turn of the event loop would hold up the commits, and bring
         a thousand replies back in one turn later.
         """
-        return min(self._width - (self._count - self._resting), _BURST)
+        if self.is_held():
+            return 0
+        return min(self._width - (self._count - self._resting + self._waiting), _BURST)
 
     @property
     def in_flight(self) -> int:
@@ -120,6 +128,7 @@ class Pool:
 
         What comes back until then is no result any more, but it was paid for and is booked.
         """
+        self.on_lost(source)
         running = self._running.pop(source, set())
         for task in running:
             asyncio.get_running_loop().call_later(self._last_grace, task.cancel)
@@ -150,16 +159,22 @@ class Pool:
             by = {names.GROUP: self._group, names.DESTINATION: record.topic}
             tally.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
 
-    async def rest(self, seconds: float) -> None:
-        """Wait without counting as one of the width."""
+    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+        """Wait without working, and unless the place is kept without counting as one of the width.
+
+        Neither holds up a rebalance.
+        """
         self._resting += 1
+        self._waiting += keeps_place
         self._note_rest()
-        self.on_free()
+        if not keeps_place:
+            self.on_free()
         try:
             await asyncio.sleep(seconds)
             await self.steady()
         finally:
             self._resting -= 1
+            self._waiting -= keeps_place
             self._note_rest()
 
     def _ended(self, running: set[asyncio.Task[None]], done: asyncio.Task[None]) -> None:

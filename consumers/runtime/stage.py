@@ -158,6 +158,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """What we hold now."""
         return tuple(self._holdings.held.values())
 
+    def partition_count(self) -> int:
+        """How many partitions our first topic has; 0 before we know it."""
+        return len(self._consumer.partitions_for_topic(self._sources[0]) or ())
+
     @property
     def has_partitions(self) -> bool:
         """True when every partition that the group gives us is ours and open."""

@@ -127,7 +127,7 @@ BUGS = (
         ("called again after an unknown outcome",),
         (
             (
-                "consumers/stages/work.py",
+                "consumers/stages/calling.py",
                 (
                     "return self.ledger is not None and row is not None and "
                     'row.unknown_outcome == "park"'

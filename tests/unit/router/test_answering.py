@@ -64,6 +64,7 @@ def called(
         attempt_no=3,
         model_name="sim-medium",
         model=the_policy().models["sim-medium"],
+        price=the_policy().models["sim-medium"].price,
         prompt_version="support_answer@1+default_balanced@1",
         started_at=NOON,
         duration_ms=123.45678,

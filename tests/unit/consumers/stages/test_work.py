@@ -47,7 +47,7 @@ class _Answers:
 class _Restless:
     """A place nobody waits in."""
 
-    async def rest(self, seconds: float) -> None:
+    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
         raise AssertionError
 
     async def is_ours(self) -> bool:

@@ -1,0 +1,211 @@
+"""The gate: may this model be called now? One per process, in front of every call.
+
+It ties together, per model, what the provider allows (requests and tokens per minute, how many at
+once) and how the provider is (throttling, failing, slow). It holds nobody up by itself: it says
+how long to wait, and whoever calls waits in its own way.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from consumers.providers.settings import ModelLimits
+from router.limits.breaker import Breaker, State
+from router.limits.bucket import Bucket
+from router.limits.concurrency import Concurrency
+from router.policy.table import Model
+from router.reply import CallFailure, Reply
+from schemas.base import Tier
+from schemas.reasons import Reason
+
+__all__ = ["Admission", "Gate", "ModelState"]
+
+#: As good as no limit: a process does not hold so many calls.
+_MANY = 10_000
+#: A slot may become free at any moment.
+_LOOK_AGAIN = 0.05
+#: The provider lets us call no more, whatever we send; a 429 here is one that no wait mends.
+_REFUSED = (401, 402, 403, 429)
+
+#: Requests and tokens per minute, as far as they are limited.
+_Buckets = tuple[Bucket | None, Bucket | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call that was let through; handed back when it has ended."""
+
+    model: str
+    #: The tier that calls, and the input partition it calls for.
+    source: tuple[Tier, int]
+    #: Tokens reserved.
+    tokens: int
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """How a model is, for people and metrics."""
+
+    model: str
+    provider: str
+    breaker: State
+    #: Seconds until it may be called again; 0 when it may be called.
+    wait: float
+    running: int
+    #: How many calls may run at once; None: nothing has limited it yet.
+    most_running: int | None
+    calls: int
+    failures: int
+    throttled: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One model's limits and health in this process."""
+
+    model: Model
+    limits: ModelLimits
+    breaker: Breaker = field(default_factory=Breaker)
+    concurrency: Concurrency = field(init=False)
+    buckets: dict[tuple[Tier, int], tuple[Bucket | None, Bucket | None]] = field(
+        default_factory=dict
+    )
+    running: int = 0
+    calls: int = 0
+    failures: int = 0
+    throttled: int = 0
+
+    def __post_init__(self) -> None:
+        self.concurrency = Concurrency(self.limits.concurrency or _MANY)
+
+
+class Gate:
+    """Limits and health of all models that a process calls.
+
+    A provider's limit per minute is split by `shares` over the tiers that use a model, and then
+    evenly over the partitions of a tier's topic, of which there are `partitions`. A process has a
+    bucket per partition it holds, so all processes together stay under the limit through every
+    rebalance, without shared state.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        limits: Callable[[Model], ModelLimits],
+        shares: Mapping[tuple[str, Tier], float],
+        partitions: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        #: How often somebody was told to wait: who waits for a provider does not stand still.
+        self.waits = 0
+        self._shares = shares
+        self._partitions = partitions
+        self._clock = clock
+        self._lanes = {name: _Lane(model, limits(model)) for name, model in models.items()}
+
+    def is_out(self, name: str) -> bool:
+        """True while the model is not to be called: it fails, it throttles, or it refuses us."""
+        is_out = self._lanes[name].breaker.wait(self._clock()) > 0
+        self.waits += is_out
+        return is_out
+
+    def are_out(self, names: Iterable[str]) -> bool:
+        """True while none of the models is to be called."""
+        return all(self.is_out(name) for name in names)
+
+    def counts_tokens(self, name: str) -> bool:
+        """True when the provider limits the model's tokens, so that it matters how many."""
+        return self._lanes[name].limits.tokens_per_minute is not None
+
+    def admit(self, name: str, source: tuple[Tier, int], tokens: int) -> Admission | float:
+        """Let a call through, or say in how many seconds to ask again.
+
+        `tokens`: the most it may use, both sides.
+        """
+        lane, now = self._lanes[name], self._clock()
+        self.waits += 1
+        if (wait := lane.breaker.wait(now)) > 0:
+            return wait
+        if lane.running >= lane.concurrency.limit:
+            return _LOOK_AGAIN
+        requests, by_token = self._buckets(name, lane, source, now)
+        for bucket, amount in ((requests, 1.0), (by_token, float(tokens))):
+            if bucket is not None and (wait := bucket.wait(amount, now)) > 0:
+                return wait
+        if requests is not None:
+            requests.reserve(1.0, now)
+        if by_token is not None:
+            by_token.reserve(tokens, now)
+        lane.breaker.begin(now)
+        lane.running += 1
+        lane.calls += 1
+        return Admission(name, source, tokens, now)
+
+    def settle(self, admission: Admission, outcome: Reply | CallFailure | None) -> None:
+        """A call has ended, with what came of it; None when we gave it up ourselves."""
+        lane, now = self._lanes[admission.model], self._clock()
+        lane.running -= 1
+        _, by_token = lane.buckets.get(admission.source, (None, None))
+        if by_token is not None and outcome is not None:
+            is_unsent = isinstance(outcome, CallFailure) and outcome.is_unsent
+            used = 0 if is_unsent else outcome.usage.total_tokens
+            by_token.settle(admission.tokens, used, now)
+        if isinstance(outcome, Reply):
+            lane.breaker.succeeded()
+            lane.concurrency.succeeded(now - admission.began, lane.running + 1, now)
+        elif outcome is not None:
+            self._note_failure(lane, outcome, now)
+
+    def forget(self, source: tuple[Tier, int]) -> None:
+        """A partition is another process's now, and its share with it."""
+        for lane in self._lanes.values():
+            lane.buckets.pop(source, None)
+
+    def states(self) -> list[ModelState]:
+        """How every model is now."""
+        now = self._clock()
+        return [
+            ModelState(
+                name,
+                lane.model.provider,
+                lane.breaker.state(now),
+                lane.breaker.wait(now),
+                lane.running,
+                lane.concurrency.limit if lane.concurrency.limit < _MANY else None,
+                lane.calls,
+                lane.failures,
+                lane.throttled,
+            )
+            for name, lane in self._lanes.items()
+        ]
+
+    def _note_failure(self, lane: _Lane, failure: CallFailure, now: float) -> None:
+        lane.failures += 1
+        match failure.reason:
+            case Reason.THROTTLED:
+                lane.throttled += 1
+                lane.concurrency.throttled(lane.running + 1, now)
+                if failure.retry_after is not None:
+                    lane.breaker.held(failure.retry_after, now)
+                else:
+                    lane.breaker.failed(now)
+            case Reason.PROVIDER_REJECTED if failure.http_status in _REFUSED:
+                lane.breaker.refused(now)
+            case Reason.PROVIDER_REJECTED if failure.http_status != 404:
+                lane.breaker.succeeded()  # it is well; it was this call that it did not take
+            case Reason.CONTEXT_OVERFLOW:
+                lane.breaker.succeeded()
+            case _:
+                lane.breaker.failed(now)
+
+    def _buckets(self, name: str, lane: _Lane, source: tuple[Tier, int], now: float) -> _Buckets:
+        found = lane.buckets.get(source)
+        if found is None:
+            part = self._shares.get((name, source[0]), 0.0) / max(self._partitions(), 1)
+            requests, tokens = lane.limits.requests_per_minute, lane.limits.tokens_per_minute
+            found = lane.buckets[source] = (
+                Bucket(requests * part, now) if requests else None,
+                Bucket(tokens * part, now) if tokens else None,
+            )
+        return found

@@ -1,0 +1,269 @@
+"""Calling: brings a job to the end of its work in the tier, one call after the other."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from consumers.providers.gate import Admission, Gate
+from consumers.providers.usage import reserve
+from consumers.runtime.failpoints import failpoint
+from consumers.runtime.ledger import Ledger
+from consumers.stages.job import Job, Question, reading_of
+from consumers.telemetry.observer import Observer
+from router.answering import attempt_of, ledger_lines
+from router.fitting import oddities_of, price_of, takes
+from router.judging import judge
+from router.next_step import (
+    CallModel,
+    NextStep,
+    Wait,
+    answer_of,
+    next_step,
+)
+from router.policy.table import Policy
+from router.prompts import Prompts
+from router.reply import CallFailure, Oddity, Reply
+from router.routing import GiveUp
+from schemas.attempt import Attempt, Step
+from schemas.base import Tier
+from schemas.codec import Outgoing, dump
+from schemas.reasons import Reason
+from schemas.topics import Topics
+from schemas.verdict import Verdict
+
+__all__ = ["CallModels", "Caller", "Slot"]
+
+_log = structlog.get_logger(__name__)
+_LOOK_AGAIN_SECONDS = 0.5
+#: While every model is out, the request looks again about so often.
+_OUT_SECONDS = 0.25
+#: A limit may be lifted before the time it gives, so nobody sleeps longer on one.
+_LONGEST_LIMIT_WAIT = 2.0
+
+
+class Slot(Protocol):
+    """A record's place among those that are worked on."""
+
+    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+        """Wait without working; unless the place is kept, another record may have it meanwhile."""
+
+    async def is_ours(self) -> bool:
+        """True while the record's partition is ours for certain."""
+
+
+class CallModels(Protocol):
+    """Calls a model once, and never raises for what the provider does."""
+
+    def call(
+        self,
+        provider: str,
+        body: dict[str, Any],
+        *,
+        attempt_id: str,
+        request_id: str,
+        timeout: timedelta,
+    ) -> Awaitable[Reply | CallFailure]:
+        """The reply, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Calls models for the jobs of one tier, judges their replies and notes every attempt."""
+
+    tier: Tier
+    policy: Policy
+    prompts: Prompts
+    providers: CallModels
+    topics: Topics
+    clock: Callable[[], datetime]
+    #: None where nothing is kept: then every call may be repeated.
+    ledger: Ledger | None = None
+    observer: Observer = field(default_factory=Observer)
+    #: None where nothing limits the calls.
+    gate: Gate | None = None
+
+    async def run(self, job: Job, slot: Slot) -> NextStep:
+        """Call models until nothing is left to call in this tier."""
+        while True:
+            step = next_step(
+                job.assignment,
+                job.attempts,
+                self.policy,
+                self.clock(),
+                retry_after=job.retry_after,
+                lacks=lambda name: takes(self.policy.models[name], job.request),
+                is_out=self.gate.is_out if self.gate else lambda _: False,
+            )
+            if isinstance(step, Wait):
+                # The place is kept: whoever waits for a model that is out holds up the fetch.
+                await slot.rest(_OUT_SECONDS * (1 + random.random()), keeps_place=True)  # noqa: S311
+                await self._until_ours(job, slot)
+                continue
+            if not isinstance(step, CallModel):
+                return step
+            if job.attempts:
+                # Full jitter, but never earlier than a provider has asked for.
+                share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
+                await slot.rest(step.wait.total_seconds() * share)
+                await self._until_ours(job, slot)
+            if self.clock() >= job.assignment.deadline:
+                deadline = job.assignment.deadline.isoformat()
+                return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
+            await self._call(job, step, slot)
+
+    def _question(self, job: Job, step: Step) -> Question:
+        """What a step asks."""
+        if step != "verify":
+            return job.question
+        if job.reading is None:
+            job.reading = reading_of(job, self.policy, self.prompts)
+        return job.reading
+
+    def _is_parking(self, job: Job) -> bool:
+        row = self.policy.tasks.get(job.assignment.task or "")
+        return self.ledger is not None and row is not None and row.unknown_outcome == "park"
+
+    async def _may_start(self, job: Job, call: CallModel, slot: Slot) -> bool:
+        """Write that a call starts, unless a former owner of the partition has written the same.
+
+        Then the call may have run and nobody knows its outcome: it counts as an attempt that
+        failed so, at its full price, and the task's rule decides.
+        """
+        ledger, now, began = self.ledger, self.clock(), time.monotonic()
+        assert ledger is not None  # noqa: S101  asked before
+        if ledger.was_started(job.source, job.next_attempt[1]):
+            model = self.policy.models[call.model]
+            body = self._question(job, call.step).body(job.request, model)
+            detail = "the call was started, and the process that made it is gone"
+            failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
+            job.attempts.append(self._noted(job, call, failure, now, began))
+            return False
+        started = self._noted(job, call, None, now, began)
+        [line] = self.lines(job, [started])
+        if not await ledger.note(job.source[1], line):
+            await slot.rest(1)
+            return False
+        # While the line was written the partition may have gone, and its next owner may have read
+        # the lines before this one: a call now could be the second. Who loses it is cancelled.
+        await self._until_ours(job, slot)
+        failpoint("call.noted")
+        return True
+
+    async def _until_ours(self, job: Job, slot: Slot) -> None:
+        """Wait while the partition may be on its way to another process, which would call again."""
+        while not await job.is_ours():
+            await slot.rest(_LOOK_AGAIN_SECONDS)
+
+    async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:
+        """Call a model as soon as its limits allow it; without a call when things have changed."""
+        model = self.policy.models[call.model]
+        body = self._question(job, call.step).body(job.request, model)
+        admission = self._admission(job, call, body)
+        if isinstance(admission, float):
+            wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
+            await slot.rest(wait, keeps_place=True)
+            await self._until_ours(job, slot)
+            return
+        outcome: Reply | CallFailure | None = None
+        try:
+            if not self._is_parking(job) or await self._may_start(job, call, slot):
+                outcome = await self._attempt(job, call, body)
+        finally:
+            if admission is not None and self.gate is not None:
+                self.gate.settle(admission, outcome)
+
+    def _admission(
+        self, job: Job, call: CallModel, body: Mapping[str, Any]
+    ) -> Admission | float | None:
+        """The gate's word; None where there is no gate."""
+        if self.gate is None:
+            return None
+        tokens = reserve(body).total_tokens if self.gate.counts_tokens(call.model) else 0
+        return self.gate.admit(call.model, (self.tier, job.source[1]), tokens)
+
+    async def _attempt(
+        self, job: Job, call: CallModel, body: dict[str, Any]
+    ) -> Reply | CallFailure:
+        """Call one model once, judge the reply, and note the attempt."""
+        model, question = self.policy.models[call.model], self._question(job, call.step)
+        started_at, began = self.clock(), time.monotonic()
+        failpoint("call.decided")
+        try:
+            outcome = await self.providers.call(
+                model.provider,
+                body,
+                attempt_id=job.next_attempt[1],
+                request_id=job.assignment.id,
+                timeout=min(self.policy.limits.call_timeout, job.assignment.deadline - started_at),
+            )
+        except asyncio.CancelledError:
+            given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=reserve(body))
+            job.attempts.append(self._noted(job, call, given_up, started_at, began))
+            raise
+        failpoint("call.read")
+        read_at, verdict, reply = self.clock(), None, None
+        if isinstance(outcome, Reply):
+            reply = outcome
+            verdict = judge(reply, question.contract, question.accept, question.checks)
+        job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
+        attempt = self._noted(job, call, outcome, started_at, began, verdict)
+        self.observer.called(
+            attempt,
+            job.attempts,
+            job.assignment.id,
+            body,
+            reply,
+            read_at=read_at,
+            judged_at=self.clock(),
+        )
+        job.attempts.append(attempt)
+        if attempt is answer_of(job.attempts):
+            job.reply = reply
+        return outcome
+
+    def _noted(
+        self,
+        job: Job,
+        call: CallModel,
+        outcome: Reply | CallFailure | None,
+        started_at: datetime,
+        began: float,
+        verdict: Verdict | None = None,
+    ) -> Attempt:
+        """A call as an attempt; one without an outcome is about to start."""
+        no, attempt_id = job.next_attempt
+        question, model = self._question(job, call.step), self.policy.models[call.model]
+        price = model.price
+        oddities: Sequence[Oddity] = ()
+        if isinstance(outcome, Reply):
+            price, oddities = price_of(outcome, model, self.policy), oddities_of(outcome, model)
+        if oddities:
+            _log.warning("odd reply", attempt=attempt_id, model=call.model, what=list(oddities))
+        return attempt_of(
+            job.assignment,
+            outcome,
+            verdict,
+            attempt_id=attempt_id,
+            attempt_no=no,
+            step=question.step,
+            tier=question.tier,
+            model_name=call.model,
+            model=model,
+            price=price,
+            oddities=oddities,
+            prompt_version=question.rendered.version,
+            started_at=started_at,
+            duration_ms=(time.monotonic() - began) * 1000,
+        )
+
+    def lines(self, job: Job, attempts: Sequence[Attempt]) -> list[Outgoing]:
+        """The ledger lines of these attempts."""
+        key = job.assignment.id.encode()
+        lines = ledger_lines(job.assignment, job.request, attempts)
+        return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]

@@ -1,0 +1,30 @@
+"""Shares: which part of a model's limit each tier may use, so that they add up to one."""
+
+from collections.abc import Mapping
+
+from router.policy.table import Policy
+from schemas.base import Tier
+
+__all__ = ["shares"]
+
+
+def shares(
+    policy: Policy, given: Mapping[str, Mapping[Tier, float]]
+) -> Mapping[tuple[str, Tier], float]:
+    """The share of each tier in each model it calls, by model name and tier.
+
+    A tier calls its own models, and those of the tiers that read its answers. `given`: shares that
+    somebody has set, by model name; a tier that is left out there may not call the model at all.
+    """
+    callers: dict[str, set[Tier]] = {name: set() for name in policy.models}
+    for tier in policy.tiers:
+        for name in policy.models_of(tier):
+            callers[name].add(tier)
+    for task in policy.tasks.values():
+        for name in policy.models_of(task.verify.tier) if task.verify else ():
+            callers[name].update((task.tier, *task.escalation))
+    return {
+        (name, tier): given[name].get(tier, 0.0) if name in given else 1 / len(tiers)
+        for name, tiers in callers.items()
+        for tier in sorted(tiers)
+    }
