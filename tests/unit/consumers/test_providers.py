@@ -3,10 +3,7 @@
 import asyncio
 import gzip
 import json
-import shutil
 import socket
-import ssl
-import subprocess
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -17,7 +14,6 @@ from pydantic import ValidationError
 
 from consumers.providers.client import Providers
 from consumers.providers.outcomes import retry_after
-from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from router.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
@@ -599,26 +595,6 @@ class TestConnection:
             async with asyncio.timeout(5):
                 await gone.wait()
 
-    async def test_a_certificate_that_nobody_vouches_for_gets_no_key(self, tmp_path, monkeypatch):
-        openssl = shutil.which("openssl")
-        if openssl is None:
-            pytest.skip("openssl is needed to make a certificate")
-        key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-        made = (
-            f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost "
-            f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-        )
-        subprocess.run(made.split(), check=True, capture_output=True)  # noqa: ASYNC221
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(certificate, key)
-        monkeypatch.setenv("A_KEY", "secret")
-        async with serving(sending(b""), tls) as server:
-            outcome = await called(server.url, api_key_env="A_KEY", within=5 * SECOND)
-
-        assert isinstance(outcome, CallFailure)
-        assert outcome.reason is Reason.NOT_SENT
-        assert server.raw_bytes == 0
-
 
 class TestSettings:
     @pytest.mark.parametrize(
@@ -669,13 +645,6 @@ class TestSettings:
     def test_some_are_never_allowed(self, url):
         with pytest.raises(ValidationError):
             ProviderSettings(base_url=url, allow_private=True)
-
-    async def test_a_name_that_leads_to_a_private_address_is_stopped_when_connecting(self):
-        """The name looked public when the settings were read."""
-        with pytest.raises(OSError, match="no address that may be called"):
-            await GuardedResolver(frozenset()).resolve("localhost", 80)
-
-        assert await GuardedResolver(frozenset({"localhost"})).resolve("localhost", 80)
 
     @pytest.mark.parametrize(
         ("fields", "words"),
