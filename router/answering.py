@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
+from router.fitting import oddities_of
 from router.next_step import answer_of
 from router.policy.table import Model
 from router.pricing import cost_micros
@@ -85,6 +86,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
             "reason": failed.reason if failed else None,
             "detail": failed.detail if failed else "",
             "finish_reason": outcome.finish_reason,
+            "oddities": list(oddities_of(outcome, model)) or None,
             "verdict": verdict,
             "reply": outcome.text[:_KEPT_REPLY],
         }

@@ -45,6 +45,8 @@ class Attempt(Contract):
     http_status: int | None = None
     finish_reason: str | None = None
     usage: Usage = Usage()
+    #: What about the provider's counts and the model it named cannot be true; None: nothing.
+    oddities: list[str] | None = None
     cost_micros: Micros = 0
     verdict: Verdict | None = None
     #: What an accepted answer changed in the answer of a weaker model; None where there was none.
