@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from router.fitting import oddities_of
+from router.fitting import oddities_of, price_of
 from router.next_step import answer_of
-from router.policy.table import Model
+from router.policy.table import Policy
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
 from router.voice import Spoken
@@ -37,7 +37,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     attempt_id: str,
     attempt_no: int,
     model_name: str,
-    model: Model,
+    policy: Policy,
     prompt_version: str,
     started_at: datetime,
     duration_ms: float,
@@ -48,6 +48,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
 
     `step` and `tier` are those of the assignment where none are given.
     """
+    model = policy.models[model_name]
     common = {
         "attempt_id": attempt_id,
         "attempt_no": attempt_no,
@@ -64,9 +65,10 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     if outcome is None:
         return Attempt.model_validate({**common, "outcome": "started"})
 
+    price = price_of(outcome, model, policy) if isinstance(outcome, Reply) else model.price
     common |= {
         "usage": outcome.usage,
-        "cost_micros": cost_micros(outcome.usage, model.price),
+        "cost_micros": cost_micros(outcome.usage, price),
         "http_status": outcome.http_status,
     }
     if isinstance(outcome, CallFailure):

@@ -274,7 +274,7 @@ class Worker:
             step=question.step,
             tier=question.tier,
             model_name=call.model,
-            model=self.policy.models[call.model],
+            policy=self.policy,
             prompt_version=question.rendered.version,
             started_at=started_at,
             duration_ms=(time.monotonic() - began) * 1000,
