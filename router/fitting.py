@@ -40,7 +40,7 @@ def fitted(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, 
     for name in model.drops:
         body.pop(name, None)
     for name in ("max_tokens", "max_completion_tokens"):
-        if name in body and name != model.limit:
+        if model.limit and name in body and name != model.limit:
             body[model.limit] = body.pop(name)
     wanted = body.get("response_format")
     if model.structured != "json_schema" and isinstance(wanted, dict):

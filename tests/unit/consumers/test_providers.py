@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from consumers.providers.client import Providers
-from consumers.providers.outcomes import retry_after
+from consumers.providers.outcomes import failed_status, retry_after
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from router.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
@@ -422,6 +422,45 @@ class TestStatus:
 )
 def test_retry_after(value, expected):
     assert retry_after(value, NOON) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "expected"),
+    [
+        pytest.param({"retry-after": "5"}, {}, 5.0, id="the header"),
+        pytest.param({"retry-after-ms": "5500", "retry-after": "6"}, {}, 5.5, id="milliseconds"),
+        pytest.param(
+            {}, {"details": [{"retryDelay": "34.5s"}], "status": "X"}, 34.5, id="in Gemini's body"
+        ),
+        pytest.param(
+            {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0.5s"},
+            {},
+            360.5,
+            id="a limit that is used up",
+        ),
+        pytest.param(
+            {"x-ratelimit-remaining-tokens": "9", "x-ratelimit-reset-tokens": "6m0s"},
+            {},
+            None,
+            id="a limit that is not",
+        ),
+        pytest.param(
+            {
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "2026-01-31T12:00:09Z",
+            },
+            {},
+            9.0,
+            id="until an instant",
+        ),
+        pytest.param({"retry-after-ms": "soon"}, {}, None, id="a word"),
+        pytest.param({}, {"details": [{"retryDelay": "9" * 12 + "s"}]}, 3600.0, id="for ever"),
+    ],
+)
+def test_how_long_to_wait_is_read_wherever_it_is_said(headers, error, expected):
+    failure = failed_status(429, headers, json.dumps({"error": error}).encode(), NOON)
+
+    assert (failure.reason, failure.retry_after) == (Reason.THROTTLED, expected)
 
 
 class TestUnreadable:
