@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
+from router.fitting import oddities_of, price_of
 from router.next_step import answer_of
-from router.policy.table import Model, Price
+from router.policy.table import Policy
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
 from router.voice import Spoken
@@ -36,9 +37,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     attempt_id: str,
     attempt_no: int,
     model_name: str,
-    model: Model,
-    price: Price,
-    oddities: Sequence[str] = (),
+    policy: Policy,
     prompt_version: str,
     started_at: datetime,
     duration_ms: float,
@@ -47,9 +46,9 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
 ) -> Attempt:
     """Write a call down, whatever became of it; without an outcome it is about to start.
 
-    `step` and `tier` are those of the assignment where none are given; `price` is that of the
-    model that answered.
+    `step` and `tier` are those of the assignment where none are given.
     """
+    model = policy.models[model_name]
     common = {
         "attempt_id": attempt_id,
         "attempt_no": attempt_no,
@@ -66,6 +65,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     if outcome is None:
         return Attempt.model_validate({**common, "outcome": "started"})
 
+    price = price_of(outcome, model, policy) if isinstance(outcome, Reply) else model.price
     common |= {
         "usage": outcome.usage,
         "cost_micros": cost_micros(outcome.usage, price),
@@ -84,11 +84,11 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         {
             **common,
             "served_model": outcome.served_model,
-            "oddities": list(oddities) or None,
             "outcome": "rejected" if failed else "accepted",
             "reason": failed.reason if failed else None,
             "detail": failed.detail if failed else "",
             "finish_reason": outcome.finish_reason,
+            "oddities": list(oddities_of(outcome, model)) or None,
             "verdict": verdict,
             "reply": outcome.text[:_KEPT_REPLY],
         }

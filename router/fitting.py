@@ -7,11 +7,10 @@ from typing import Any
 import orjson
 
 from router.policy.table import Model, Policy, Price
-from router.prompts import Rendered, chat_body
 from router.reply import Oddity, Reply
 from schemas.request import Request
 
-__all__ = ["body_for", "fitted", "oddities_of", "price_of", "takes"]
+__all__ = ["fitted", "oddities_of", "price_of", "takes"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
@@ -33,12 +32,6 @@ def takes(model: Model, request: Request) -> str | None:
     return None
 
 
-def body_for(rendered: Rendered, request: Request, model: Model, max_tokens: int) -> dict[str, Any]:
-    """The chat body of one call to this model."""
-    body = chat_body(rendered, request, model.id, max_tokens)
-    return fitted(body, model, stable=rendered.stable)
-
-
 def fitted(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, Any]:
     """A chat body as the model's row in the policy wants it.
 
@@ -47,7 +40,7 @@ def fitted(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, 
     for name in model.drops:
         body.pop(name, None)
     for name in ("max_tokens", "max_completion_tokens"):
-        if name in body and name != model.limit:
+        if model.limit and name in body and name != model.limit:
             body[model.limit] = body.pop(name)
     wanted = body.get("response_format")
     if model.structured != "json_schema" and isinstance(wanted, dict):

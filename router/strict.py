@@ -6,7 +6,8 @@ from typing import Any
 __all__ = ["strict_form"]
 
 #: What decoding under a schema knows everywhere. All else is checked after the answer came.
-_PLAIN = frozenset({"type", "enum", "const", "title", "description", "$ref"})
+_PLAIN = frozenset({"type", "title", "description", "$ref"})
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 #: Keywords that cannot be left out without letting other answers through, or forbidding some.
 _SHAPES = frozenset(
     {
@@ -36,6 +37,8 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     if not isinstance(schema, dict) or not _SHAPES.isdisjoint(schema):
         return None
 
+    if "const" in schema or "enum" in schema:
+        return _choice(schema)
     if isinstance(kinds := schema.get("type"), list) and "anyOf" not in schema:
         single = {name: value for name, value in schema.items() if name != "type"}
         schema = {"anyOf": [{**single, "type": kind} for kind in kinds]}
@@ -53,14 +56,10 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     if None in inner.values():
         return None
 
-    if _is_object(schema):
-        required = schema.get("required", [])
-        if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+    if schema.get("type") == "object" or "properties" in schema:
+        if not _is_closed(schema, all_required=all_required):
             return None
-        is_whole = not all_required or set(inner.get("properties", ())) == set(required)
-        if schema.get("additionalProperties") is not False or not is_whole:
-            return None
-        form |= {"required": required, "additionalProperties": False}
+        form |= {"required": schema.get("required", []), "additionalProperties": False}
     known = _PLAIN | {"properties", "$defs", "items", "anyOf", "required", "additionalProperties"}
     rest = {name: value for name, value in schema.items() if name not in known}
     if rest:
@@ -69,8 +68,29 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     return form | inner or None
 
 
-def _is_object(schema: Mapping[str, Any]) -> bool:
-    return schema.get("type") == "object" or "properties" in schema
+def _is_closed(schema: Mapping[str, Any], *, all_required: bool) -> bool:
+    """True for an object that has its own fields and no others."""
+    required, fields = schema.get("required", []), schema.get("properties", {})
+    if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+        return False
+    is_whole = not all_required or set(fields) == set(required)
+    return is_whole and schema.get("additionalProperties") is False
+
+
+def _choice(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """One of some values, each under its type, because a value without a type is refused."""
+    options = [schema["const"]] if "const" in schema else schema["enum"]
+    by_type: dict[str, list[Any]] = {}
+    for option in options if isinstance(options, list) else ():
+        name = _TYPES.get(type(option))
+        if name is None:
+            return None
+        by_type.setdefault(name, []).append(option)
+    forms = [{"type": name, "enum": values} for name, values in by_type.items()]
+    said = {name: schema[name] for name in ("title", "description") if name in schema}
+    if not forms:
+        return None
+    return {**said, **forms[0]} if len(forms) == 1 else {**said, "anyOf": forms}
 
 
 def _forms(schemas: Any, *, all_required: bool) -> dict[str, Any] | None:

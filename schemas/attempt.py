@@ -31,8 +31,6 @@ class Attempt(Contract):
     provider: str
     #: The model the provider says has answered.
     served_model: str | None = None
-    #: What about the reply cannot be true, as codes: its usage, or the model that answered.
-    oddities: list[str] | None = None
     #: `task contract @ prompt variant`, fixed as a pair.
     prompt_version: str
     policy_version: str
@@ -47,6 +45,8 @@ class Attempt(Contract):
     http_status: int | None = None
     finish_reason: str | None = None
     usage: Usage = Usage()
+    #: What about the provider's counts and the model it named cannot be true; None: nothing.
+    oddities: list[str] | None = None
     cost_micros: Micros = 0
     verdict: Verdict | None = None
     #: What an accepted answer changed in the answer of a weaker model; None where there was none.

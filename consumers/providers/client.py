@@ -18,7 +18,8 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from consumers import clock
-from consumers.providers.outcomes import failed_status, was_sent, what_failed
+from consumers.providers.chat import reply_of
+from consumers.providers.outcomes import failed_status, is_filtered, was_sent, what_failed
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from consumers.providers.usage import estimate, reserve
@@ -147,6 +148,8 @@ class Providers:
         try:
             if not 200 <= response.status_code < 300:
                 raw, _ = await _read(response, _ERROR_BYTES)
+                if is_filtered(response.status_code, raw):
+                    return _dated(_stopped(body))
                 return failed_status(response.status_code, response.headers, raw, clock.now())
 
             most = known.settings.max_reply_bytes
@@ -160,9 +163,7 @@ class Providers:
             reply = known.wire.decode(_parsed(raw), body)
         except UnreadableError as error:
             return _unreadable(str(error), raw, response, body)
-        if not reply.body.get("created"):
-            reply.body["created"] = int(clock.now().timestamp())
-        return reply
+        return _dated(reply)
 
     def _url(self, known: _Provider, model: str) -> httpx.URL:
         url = self._urls.get((known.name, model))
@@ -291,6 +292,26 @@ def _parsed(raw: bytes) -> Any:
         what = f"the reply is not plain JSON: {error.reason.value}"
         raise UnreadableError(what) from None
     return parsed
+
+
+def _stopped(body: Mapping[str, Any]) -> Reply:
+    """The reply to a prompt that was filtered before any model read it."""
+    return reply_of(
+        body,
+        reply_id="",
+        served=None,
+        text="",
+        finish="content_filter",
+        counts=None,
+        refusal="the provider's filter stopped the prompt",
+    )
+
+
+def _dated(reply: Reply) -> Reply:
+    """Not every format tells when it was written, and a completion has to."""
+    if not reply.body.get("created"):
+        reply.body["created"] = int(clock.now().timestamp())
+    return reply
 
 
 def _unreadable(

@@ -14,7 +14,7 @@ import orjson
 from router.reply import CallFailure
 from schemas.reasons import Reason
 
-__all__ = ["failed_status", "retry_after", "was_sent", "what_failed"]
+__all__ = ["failed_status", "is_filtered", "retry_after", "was_sent", "what_failed"]
 
 #: A provider may ask for more; nobody waits so long, and the backup is asked instead.
 LONGEST_WAIT = 3600.0
@@ -27,6 +27,7 @@ _OVERFLOW_WORDS = (
     "prompt is too long",
     "exceeds the maximum number of tokens",
 )
+_FILTERED = ("content_filter", "content_policy_violation")
 #: A 429 that no waiting mends.
 _EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
 #: Gemini asks to wait in the body: `"retryDelay": "34s"`.
@@ -67,6 +68,11 @@ def failed_status(
     return CallFailure(
         reason, detail, http_status=status, retry_after=wait if reason is Reason.THROTTLED else None
     )
+
+
+def is_filtered(status: int, raw: bytes) -> bool:
+    """True when the provider's filter stopped the prompt: an answer of a kind, and no failure."""
+    return status == 400 and _error_of(raw)[0] in _FILTERED
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:

@@ -12,9 +12,6 @@ from consumers.providers.settings import is_metadata, is_public
 
 __all__ = ["GuardedResolver"]
 
-#: The client's own timeout begins with the connection.
-_PATIENCE_SECONDS = 5
-
 
 class GuardedResolver(AbstractResolver):
     """Resolves as the system does and leaves out what is not public.
@@ -22,8 +19,10 @@ class GuardedResolver(AbstractResolver):
     Checked at the moment of connecting, so that a name which changes its address gains nothing.
     """
 
-    def __init__(self, private: frozenset[str]) -> None:
+    def __init__(self, private: frozenset[str], patience: float = 5.0) -> None:
         self._private = private
+        #: Seconds; the client's own timeout begins with the connection.
+        self._patience = patience
         self._system = ThreadedResolver()
 
     @override
@@ -32,10 +31,10 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The addresses of a host that may be called. Raises OSError when there are none."""
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 found = await self._system.resolve(host, port, family)
         except TimeoutError:
-            msg = f"{host} was not resolved within {_PATIENCE_SECONDS} s"
+            msg = f"{host} was not resolved within {self._patience:g} s"
             raise OSError(msg) from None
         is_private_allowed = host.lower().rstrip(".") in self._private
         allowed = []

@@ -29,7 +29,8 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
             "strict" not in wanted
         ):
             # Held to the schema while it writes, where the schema can be kept to so.
-            if (form := strict_form(schema, all_required=True)) is not None:
+            form = strict_form(schema, all_required=True)
+            if form is not None and form.get("type") == "object":
                 strict = {**wanted, "schema": form, "strict": True}
                 return {**body, "response_format": {"type": "json_schema", "json_schema": strict}}
     return body

@@ -67,6 +67,9 @@ FAULTS: Mapping[str, Fault] = {
     "context_too_long": _refusing(
         "cannot read so much", 400, "context_length_exceeded", "prompt is too long: context window"
     ),
+    "prompt_filtered": _refusing(
+        "filters the prompt", 400, "content_filter", "The prompt triggered content management"
+    ),
     "redirect": Fault(
         "sends the caller to a metadata service",
         is_billed=False,

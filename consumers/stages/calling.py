@@ -17,7 +17,7 @@ from consumers.runtime.ledger import Ledger
 from consumers.stages.job import Job, Question, reading_of
 from consumers.telemetry.observer import Observer
 from router.answering import attempt_of, ledger_lines
-from router.fitting import oddities_of, price_of, takes
+from router.fitting import takes
 from router.judging import judge
 from router.next_step import (
     CallModel,
@@ -28,7 +28,7 @@ from router.next_step import (
 )
 from router.policy.table import Policy
 from router.prompts import Prompts
-from router.reply import CallFailure, Oddity, Reply
+from router.reply import CallFailure, Reply
 from router.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
@@ -222,6 +222,9 @@ class Caller:
             read_at=read_at,
             judged_at=self.clock(),
         )
+        if attempt.oddities:
+            what, model_name = attempt.oddities, attempt.model
+            _log.warning("odd reply", attempt=attempt.attempt_id, model=model_name, what=what)
         job.attempts.append(attempt)
         if attempt is answer_of(job.attempts):
             job.reply = reply
@@ -238,13 +241,7 @@ class Caller:
     ) -> Attempt:
         """A call as an attempt; one without an outcome is about to start."""
         no, attempt_id = job.next_attempt
-        question, model = self._question(job, call.step), self.policy.models[call.model]
-        price = model.price
-        oddities: Sequence[Oddity] = ()
-        if isinstance(outcome, Reply):
-            price, oddities = price_of(outcome, model, self.policy), oddities_of(outcome, model)
-        if oddities:
-            _log.warning("odd reply", attempt=attempt_id, model=call.model, what=list(oddities))
+        question = self._question(job, call.step)
         return attempt_of(
             job.assignment,
             outcome,
@@ -254,9 +251,7 @@ class Caller:
             step=question.step,
             tier=question.tier,
             model_name=call.model,
-            model=model,
-            price=price,
-            oddities=oddities,
+            policy=self.policy,
             prompt_version=question.rendered.version,
             started_at=started_at,
             duration_ms=(time.monotonic() - began) * 1000,

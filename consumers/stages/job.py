@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.fitting import body_for
+from router.fitting import fitted
 from router.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
 from router.next_step import answer_of
 from router.policy.table import Model, Policy
-from router.prompts import Prompts, Rendered
+from router.prompts import Prompts, Rendered, chat_body
 from router.reply import Reply
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
@@ -41,7 +41,8 @@ class Question:
     def body(self, request: Request, model: Model) -> dict[str, Any]:
         """The chat body that asks this model."""
         most = min(self.most_tokens or model.max_output_tokens, model.max_output_tokens)
-        return body_for(self.rendered, request, model, most)
+        body = chat_body(self.rendered, request, model.id, most)
+        return fitted(body, model, stable=self.rendered.stable)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.base import Tier
 
@@ -119,11 +119,18 @@ class Model(_Row):
     drops: list[Name] = Field(default_factory=list)
     #: How it is held to a format: by its JSON Schema, as any JSON object, or in words alone.
     structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
-    #: What its provider calls the output limit.
-    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    #: What its provider calls the output limit. None: as the producer does, else `max_tokens`.
+    limit: Literal["max_tokens", "max_completion_tokens"] | None = None
     #: Marks the stable part of a long prompt for the provider's cache. Only where the provider
     #: wants to be asked; give the price of a cache write with it.
     cache_prompt: bool = False
+
+    @model_validator(mode="after")
+    def _keeps_the_chat(self) -> "Model":
+        if {"model", "messages"} & {*self.drops, *self.refuses}:
+            msg = "no call can do without its model and messages"
+            raise ValueError(msg)
+        return self
 
 
 class TierRow(_Row):

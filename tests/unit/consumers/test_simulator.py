@@ -197,6 +197,25 @@ async def test_a_refusing_fault_has_its_status_and_costs_nothing(name: str) -> N
     assert running.bill.total_micros == 0
 
 
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.status >= 400])
+async def test_the_anthropic_client_knows_every_error(name: str) -> None:
+    async with simulator(INSTANT) as running:
+        root = running.base_url.removesuffix("/v1")
+        client = anthropic.AsyncAnthropic(base_url=root, api_key="none", max_retries=0)
+        async with client:
+            with pytest.raises(anthropic.APIStatusError) as caught:
+                await client.messages.create(
+                    model="sim-small",
+                    max_tokens=10,
+                    messages=[{"role": "user", "content": "Hello 1"}],
+                    extra_headers={"x-sim-fault": name},
+                )
+
+    error = caught.value.body
+    assert isinstance(error, dict)
+    assert error["error"]["type"] == caught.value.type
+
+
 @pytest.mark.parametrize("name", ["reset", "cut"])
 async def test_a_broken_reply_is_billed(name: str) -> None:
     async with simulator(INSTANT) as running, a_strict_openai(running.base_url) as client:

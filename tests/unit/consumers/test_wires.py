@@ -142,6 +142,24 @@ async def test_what_the_model_does_is_a_reply_to_be_judged(wire, fault, finish, 
         assert bool(reply.refusal) is refused
 
 
+async def test_a_prompt_that_is_filtered_with_an_error_is_a_refusal():
+    reply = await a_reply("openai", "prompt_filtered")
+
+    assert (reply.finish_reason, reply.text) == ("content_filter", "")
+    assert reply.refusal
+
+
+async def test_nothing_is_asked_twice_and_a_revoked_key_stays_out_of_the_words(wire, monkeypatch):
+    monkeypatch.setenv("A_KEY", "sk-canary")
+    async with provided(wire, "http_403", api_key_env="A_KEY") as (providers, running):
+        outcome = await providers.call(
+            "p", BODY, attempt_id="r.1.1", request_id="r", timeout=timedelta(seconds=2)
+        )
+
+    assert running.bill.count == 1
+    assert "canary" not in repr(outcome)
+
+
 @pytest.mark.parametrize(
     ("fault", "flagged"),
     [

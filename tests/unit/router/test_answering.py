@@ -1,6 +1,7 @@
 """Calls become attempts, attempts a result and ledger lines; each reads back as its contract."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.answering import attempt_of, ledger_lines, result_of
+from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
@@ -63,12 +65,20 @@ def called(
         attempt_id="req-1.2.3",
         attempt_no=3,
         model_name="sim-medium",
-        model=the_policy().models["sim-medium"],
-        price=the_policy().models["sim-medium"].price,
+        policy=the_policy(),
         prompt_version="support_answer@1+default_balanced@1",
         started_at=NOON,
         duration_ms=123.45678,
     )
+
+
+def test_another_model_is_flagged_and_costs_its_own_price():
+    plain = called(a_reply())
+    other = called(replace(a_reply(), served_model="sim-large"))
+
+    assert (plain.oddities, other.oddities) == (None, ["other_model"])
+    assert other.cost_micros == cost_micros(USAGE, the_policy().models["sim-large"].price)
+    assert other.cost_micros > plain.cost_micros
 
 
 def answered(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from router.fitting import fitted, oddities_of, price_of, takes
 from router.policy.table import Model
@@ -66,6 +67,11 @@ def test_the_output_limit_has_the_name_that_the_provider_knows(given, wanted):
 
     sent = fitted(body, a_model(limit=wanted))
     assert {name: sent[name] for name in sent if name.startswith("max_")} == {wanted: 9}
+
+
+def test_no_row_can_drop_the_chat_itself():
+    with pytest.raises(ValidationError, match="its model and messages"):
+        a_model(drops=["messages"])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,26 @@ def test_bounds_become_words():
 
 
 @pytest.mark.parametrize(
+    ("schema", "form"),
+    [
+        ({"enum": ["a", "b"]}, {"type": "string", "enum": ["a", "b"]}),
+        ({"type": "integer", "const": 3}, {"type": "integer", "enum": [3]}),
+        (
+            {"enum": ["a", None], "description": "If known."},
+            {
+                "description": "If known.",
+                "anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null", "enum": [None]}],
+            },
+        ),
+        ({"enum": [["a"]]}, None),
+        ({"enum": []}, None),
+    ],
+)
+def test_every_choice_has_a_type(schema, form):
+    assert strict_form(schema, all_required=True) == form
+
+
+@pytest.mark.parametrize(
     "schema",
     [
         pytest.param(True, id="anything"),
