@@ -115,7 +115,8 @@ def next_step(
     models = _candidates(step, assignment, attempts, policy)
     if last is not None and not last.was_judged:
         models = _backups(last, models, policy)
-    able = [name for name in models if lacks(name) is None]
+    # Classifying and reading ask questions of our own, which any model can take.
+    able = [name for name in models if step != "answer" or lacks(name) is None]
     if models and not able and last is None:
         return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks(models[0])}")
     if not able:

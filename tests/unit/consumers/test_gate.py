@@ -1,0 +1,237 @@
+"""The gate in front of every call: who is let through, who waits, and who is left alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from consumers.providers.gate import Admission, Gate
+from consumers.providers.settings import ModelLimits
+from router.limits.shares import shares
+from router.policy.table import Policy
+from router.reply import CallFailure, Reply
+from schemas.base import Tier
+from schemas.reasons import Reason
+from schemas.usage import Usage
+from tests.builders import the_policy
+
+A, B = "sim-small", "sim-small-b"
+HERE = (Tier.LOW, 0)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def a_gate(clock: Clock, partitions: int = 1, **limits: Any) -> Gate:
+    policy = the_policy()
+    return Gate(
+        policy.models,
+        lambda _: ModelLimits(**limits),
+        shares(policy, {}),
+        lambda: partitions,
+        clock,
+    )
+
+
+def a_reply(tokens: int = 10) -> Reply:
+    return Reply("hi", "stop", Usage(input_tokens=tokens), {})
+
+
+def throttled(seconds: float | None = None) -> CallFailure:
+    return CallFailure(Reason.THROTTLED, "slow down", http_status=429, retry_after=seconds)
+
+
+def failed(reason: Reason = Reason.PROVIDER_ERROR, status: int | None = 500) -> CallFailure:
+    return CallFailure(reason, "no", http_status=status)
+
+
+def call(gate: Gate, outcome: Reply | CallFailure, name: str = A) -> None:
+    admission = gate.admit(name, HERE, 0)
+    assert isinstance(admission, Admission)
+    gate.settle(admission, outcome)
+
+
+def calls_in(gate: Gate, clock: Clock, seconds: float, outcome: Reply | CallFailure) -> int:
+    """How many calls somebody makes who tries every tenth of a second."""
+    count = 0
+    for _ in range(int(seconds * 10)):
+        admission = gate.admit(A, HERE, 100)
+        if isinstance(admission, Admission):
+            gate.settle(admission, outcome)
+            count += 1
+        clock.now += 0.1
+    return count
+
+
+def test_nobody_calls_before_the_time_that_the_provider_has_given() -> None:
+    """Whichever slot of the process was told; then one goes first, and the others wait for it."""
+    clock = Clock()
+    gate = a_gate(clock)
+    under_way = [gate.admit(A, HERE, 0) for _ in range(3)]
+    call(gate, throttled(5.0))
+    for one in under_way:
+        assert isinstance(one, Admission)
+        gate.settle(one, a_reply())  # asked before it, and no reason to call earlier
+
+    assert calls_in(gate, clock, 4.9, a_reply()) == 0
+    clock.now += 0.2
+    probe = gate.admit(A, HERE, 0)
+    assert isinstance(probe, Admission)
+    assert all(not isinstance(gate.admit(A, HERE, 0), Admission) for _ in range(5))
+    gate.settle(probe, a_reply())
+    assert isinstance(gate.admit(A, HERE, 0), Admission)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(failed(Reason.PROVIDER_REJECTED, 429), id="no credit is left"),
+        pytest.param(failed(Reason.PROVIDER_REJECTED, 401), id="no such key"),
+        pytest.param(failed(Reason.PROVIDER_REJECTED, 403), id="forbidden"),
+    ],
+)
+def test_a_provider_that_lets_us_call_no_more_is_asked_once_a_minute(outcome: CallFailure) -> None:
+    clock = Clock()
+
+    assert calls_in(a_gate(clock), clock, 300, outcome) <= 5
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(failed(), id="a server error"),
+        pytest.param(failed(Reason.OUTCOME_UNKNOWN, None), id="no answer"),
+        pytest.param(failed(Reason.NOT_SENT, None), id="no connection"),
+        pytest.param(failed(Reason.UNREADABLE_REPLY, 200), id="nonsense"),
+        pytest.param(failed(Reason.PROVIDER_REJECTED, 404), id="no such model"),
+        pytest.param(throttled(), id="throttled without a time"),
+    ],
+)
+def test_a_model_that_fails_five_times_in_a_row_is_left_alone(outcome: CallFailure) -> None:
+    clock = Clock()
+    gate = a_gate(clock)
+
+    assert calls_in(gate, clock, 29, outcome) == 5
+    assert gate.is_out(A)
+    assert not gate.is_out(B)
+    assert gate.are_out([A])
+    assert not gate.are_out([A, B])
+
+
+def test_calls_that_are_their_own_fault_say_nothing_against_the_model() -> None:
+    clock = Clock()
+    gate = a_gate(clock)
+    for outcome in (failed(Reason.PROVIDER_REJECTED, 400), failed(Reason.CONTEXT_OVERFLOW, 400)):
+        for _ in range(20):
+            call(gate, outcome)
+
+    assert not gate.is_out(A)
+
+
+def test_a_configured_number_of_calls_runs_at_once() -> None:
+    clock = Clock()
+    gate = a_gate(clock, concurrency=3)
+    running = [gate.admit(A, HERE, 0) for _ in range(5)]
+
+    assert [isinstance(one, Admission) for one in running] == [True] * 3 + [False] * 2
+    first = running[0]
+    assert isinstance(first, Admission)
+    gate.settle(first, a_reply())
+    assert isinstance(gate.admit(A, HERE, 0), Admission)
+
+
+def test_a_call_that_was_given_up_gives_its_place_back() -> None:
+    clock = Clock()
+    gate = a_gate(clock, concurrency=1)
+    for _ in range(3):
+        admission = gate.admit(A, HERE, 0)
+        assert isinstance(admission, Admission)
+        gate.settle(admission, None)
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_all_partitions_together_stay_under_the_limit_per_minute(partitions: int) -> None:
+    """Each process has the buckets of its partitions; together they are one provider's limit."""
+    clock = Clock()
+    gates = [a_gate(clock, partitions, requests_per_minute=120) for _ in range(partitions)]
+    count = 0
+    for _ in range(600):
+        for partition, gate in enumerate(gates):
+            admission = gate.admit(A, (Tier.LOW, partition), 0)
+            if isinstance(admission, Admission):
+                gate.settle(admission, a_reply())
+                count += 1
+        clock.now += 0.1
+
+    assert 100 <= count <= 120
+
+
+def test_tokens_are_reserved_before_and_settled_after() -> None:
+    clock = Clock()
+    gate = a_gate(clock, tokens_per_minute=60_000)
+    clock.now += 60
+    gate.is_out(A)
+
+    used = calls_in(gate, clock, 60, a_reply(tokens=2_000)) * 2_000
+    assert 50_000 <= used <= 62_000
+
+
+def test_a_new_owner_of_a_partition_begins_with_an_empty_bucket() -> None:
+    clock = Clock()
+    gate = a_gate(clock, requests_per_minute=600)
+    calls_in(gate, clock, 10, a_reply())
+    clock.now += 10
+    assert isinstance(gate.admit(A, HERE, 0), Admission)
+    gate.forget(HERE)
+
+    assert not isinstance(gate.admit(A, HERE, 0), Admission)
+
+
+def test_a_gate_says_how_every_model_is() -> None:
+    clock = Clock()
+    gate = a_gate(clock)
+    call(gate, throttled(5.0))
+    states = {state.model: state for state in gate.states()}
+
+    assert (states[A].breaker, states[A].wait, states[A].throttled) == ("open", 5.0, 1)
+    assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, None)
+
+
+def policy_with(task: str, **row: Any) -> Policy:
+    fields = the_policy().model_dump()
+    fields["tasks"][task] |= row
+    return Policy.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "expected"),
+    [
+        pytest.param({}, {}, {(A, Tier.LOW): 1.0}, id="a tier has its own models to itself"),
+        pytest.param(
+            {"verify": {"tier": Tier.LOW}},
+            {},
+            {(A, Tier.LOW): 1 / 3, (A, Tier.BALANCED): 1 / 3, (A, Tier.PREMIUM): 1 / 3},
+            id="tiers whose answers a model reads share it",
+        ),
+        pytest.param(
+            {"verify": {"tier": Tier.LOW}},
+            {A: {Tier.LOW: 0.8, Tier.BALANCED: 0.1, Tier.PREMIUM: 0.1}},
+            {(A, Tier.LOW): 0.8, (A, Tier.BALANCED): 0.1, (A, Tier.PREMIUM): 0.1},
+            id="as somebody has set it",
+        ),
+    ],
+)
+def test_a_models_limit_is_shared_by_the_tiers_that_call_it(
+    row: Mapping[str, Any],
+    given: Mapping[str, Mapping[Tier, float]],
+    expected: Mapping[tuple[str, Tier], float],
+) -> None:
+    found = shares(policy_with("support_answer", **row), given)
+
+    assert {key: part for key, part in found.items() if key[0] == A} == expected
