@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from router.checks import CHECKS, Asked, Judged, named
+from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.languages import LANGUAGES, language_of
 from router.checks.words import readings
 from router.reply import Reply
@@ -198,6 +199,16 @@ def test_the_fields_of_an_object_are_read_too():
     assert "1 numbers" not in (run("numbers", judged("", output=output)) or "")
     assert run("numbers", judged("", output=output)) is not None
     assert run("numbers", judged("", output={"hours": 1200, "confidence": 0.77})) is None
+
+
+def test_a_named_check_is_written_as_it_was_read():
+    """Tests and tools change a policy by writing it out and reading it back."""
+    rows = ["empty", {"length": {"most_words": 9}}, {"required": {"when": {"a": "b"}}}]
+
+    written = TypeAdapter(list[NamedCheck]).dump_python(named(*rows))
+
+    assert written == rows
+    assert named(*written) == named(*rows)
 
 
 class TestToolCalls:
