@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from math import exp, fsum, isfinite
+from typing import Any, Literal
 
 import jsonschema_rs
 import orjson
 
-from router.checks import CHECKS, Judged
+from router.checks import CHECKS, Asked, Judged, NamedCheck, named
+from router.checks.judged import Parameters
 from router.checks.reading import READING, VERDICT_SCHEMA
+from router.json_schema import compile_schema
 from router.normalise import in_order, normalise_json, normalise_text
-from router.policy.load import refuse_remote
 from router.policy.table import Policy
 from router.reply import Reply
 from schemas.attempt import Step
@@ -22,14 +24,14 @@ from schemas.verdict import CheckResult, Verdict
 
 __all__ = ["READING_CHECKS", "OutputContract", "judge", "output_contract", "reading_contract"]
 
-#: What a verifier's reply goes through.
-READING_CHECKS = ("cut_off", "empty", "refusal", "schema", READING.name)
+#: What a verifier's reply goes through. Its own check is not for tasks to name.
+READING_CHECKS = (
+    *named("cut_off", "empty", "refusal", "schema"),
+    NamedCheck(READING, Parameters()),
+)
 
-#: A verdict's own check is not for tasks to name: its step brings it along.
-_ALL = {**CHECKS, READING.name: READING}
-_PASSED = {name: CheckResult(check=name, passed=True) for name in _ALL}
-#: A pattern that needs more steps than these on one string counts as not matched.
-_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000)
+[_TOOL_CALLS] = named("tool_calls")
+_PASSED = {name: CheckResult(check=name, passed=True) for name in (*CHECKS, READING.name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class OutputContract:
     has_confidence: bool = False
     #: True when the producer offered tools, so that calling one is an answer.
     has_tools: bool = False
+    #: Where the confidence comes from. `token_probability` needs `logprobs: true` in the call.
+    confidence_from: Literal["stated", "token_probability"] = "stated"
 
 
 def output_contract(
@@ -71,7 +75,10 @@ def output_contract(
             contract = OutputContract("text", None, None)
         else:
             contract = _compiled(name, orjson.dumps(schema))
-    return replace(contract, has_tools=True) if has_tools else contract
+    source = policy.tasks[task].confidence if task in policy.tasks else "stated"
+    if has_tools or source != contract.confidence_from:
+        contract = replace(contract, has_tools=has_tools, confidence_from=source)
+    return contract
 
 
 def reading_contract() -> OutputContract:
@@ -79,28 +86,39 @@ def reading_contract() -> OutputContract:
     return _compiled("verify", orjson.dumps(VERDICT_SCHEMA))
 
 
-def judge(reply: Reply, contract: OutputContract, accept: float, checks: Sequence[str]) -> Verdict:
+def judge(
+    reply: Reply,
+    contract: OutputContract,
+    accept: float,
+    checks: Sequence[NamedCheck],
+    asked: Asked,
+) -> Verdict:
     """Run every check that the task names. The first that fails is the reason."""
     # A tool call counts only where tools were offered, or a model could skip every check with one.
     calls_tools = contract.has_tools and bool(reply.tool_calls)
     output = {"tool_calls": reply.tool_calls} if calls_tools else _normalised(reply, contract)
-    confidence = _confidence(output)
+    by_tokens = contract.confidence_from == "token_probability"
+    confidence = _token_probability(reply) if by_tokens else _stated(output)
+    says_how_sure = by_tokens or contract.has_confidence
+    if calls_tools:  # states nothing, and providers give its tokens no probabilities as a rule
+        says_how_sure = by_tokens and confidence is not None
     judged = Judged(
         reply=reply,
         output=output,
         validator=contract.validator,
         confidence=confidence,
-        accept=accept if contract.has_confidence else None,
+        accept=accept if says_how_sure else None,
+        asked=asked,
         calls_tools=calls_tools,
     )
     results = []
-    for name in checks:
-        check = _ALL[name]
-        detail = check.run(judged)
+    for each in _for_tool_calls(checks) if calls_tools else checks:
+        check = each.check
+        detail = check.run(judged, each.parameters)
         results.append(
-            _PASSED[name]
+            _PASSED[check.name]
             if detail is None
-            else CheckResult(check=name, passed=False, reason=check.reason, detail=detail)
+            else CheckResult(check=check.name, passed=False, reason=check.reason, detail=detail)
         )
     passed = all(result.passed for result in results)
     if passed and output is None:  # the task does without the schema check
@@ -121,7 +139,28 @@ def _normalised(reply: Reply, contract: OutputContract) -> dict[str, Any] | None
     return None if found is None else in_order(found, contract.schema)
 
 
-def _confidence(output: Mapping[str, Any] | None) -> float | None:
+def _for_tool_calls(checks: Sequence[NamedCheck]) -> Sequence[NamedCheck]:
+    """A tool call's format is the tool's own, so its check takes the place of `schema`."""
+    names = [each.check.name for each in checks]
+    if "schema" not in names or "tool_calls" in names:
+        return checks
+    return [_TOOL_CALLS if each.check.name == "schema" else each for each in checks]
+
+
+def _token_probability(reply: Reply) -> float | None:
+    """The geometric mean of the probabilities of the reply's tokens."""
+    match reply.body:
+        case {"choices": [{"logprobs": {"content": [_, *_] as tokens}}, *_]}:
+            found = [token.get("logprob") if isinstance(token, dict) else None for token in tokens]
+        case _:
+            return None
+    known = [one for one in found if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    if len(known) < len(found) or not all(map(isfinite, known)):
+        return None
+    return exp(min(fsum(known) / len(known), 0.0))
+
+
+def _stated(output: Mapping[str, Any] | None) -> float | None:
     """A number from 0 to 1, not a boolean and not text that looks like one."""
     stated = (output or {}).get("confidence")
     if isinstance(stated, bool) or not isinstance(stated, (int, float)):
@@ -153,9 +192,7 @@ def _classify_schema(policy: Policy) -> dict[str, Any]:
 def _compiled(name: str, schema: bytes) -> OutputContract:
     """Compiling costs more than a hundred validations."""
     parsed = orjson.loads(schema)
-    validator = jsonschema_rs.validator_for(
-        parsed, retriever=refuse_remote, pattern_options=_PATTERNS
-    )
+    validator = compile_schema(schema)
     match parsed:
         case {"properties": {"confidence": {"type": kind}}}:
             has_confidence = kind == "number" or (isinstance(kind, list) and "number" in kind)

@@ -210,7 +210,7 @@ class Caller:
         read_at, verdict, reply = self.clock(), None, None
         if isinstance(outcome, Reply):
             reply = outcome
-            verdict = judge(reply, question.contract, question.accept, question.checks)
+            verdict = judge(reply, question.contract, question.accept, question.checks, job.asked)
         job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
         attempt = self._noted(job, call, outcome, started_at, began, verdict)
         self.observer.called(

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.checks import DEFAULT_CHECKS, Asked, NamedCheck
 from router.fitting import fitted
 from router.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
 from router.next_step import answer_of
@@ -17,8 +18,6 @@ from schemas.escalation import Assignment
 from schemas.request import Request
 
 __all__ = ["Job", "Question", "question_of", "reading_of"]
-
-_CLASSIFY_CHECKS = ("cut_off", "empty", "refusal", "schema", "confidence")
 
 
 async def _always() -> bool:
@@ -34,7 +33,7 @@ class Question:
     contract: OutputContract
     rendered: Rendered
     accept: float
-    checks: Sequence[str]
+    checks: Sequence[NamedCheck]
     #: None: as many tokens as the model writes.
     most_tokens: int | None = None
 
@@ -42,6 +41,8 @@ class Question:
         """The chat body that asks this model."""
         most = min(self.most_tokens or model.max_output_tokens, model.max_output_tokens)
         body = chat_body(self.rendered, request, model.id, most)
+        if self.contract.confidence_from == "token_probability":
+            body["logprobs"] = True
         return fitted(body, model, stable=self.rendered.stable)
 
 
@@ -53,6 +54,8 @@ class Job:
     request: Request
     raw: bytes
     question: Question
+    #: What the checks need of the request, worked out once and only where one asks.
+    asked: Asked = field(init=False)
     #: Topic and partition where the assignment was read.
     source: tuple[str, int] = ("", 0)
     attempts: list[Attempt] = field(default_factory=list)
@@ -63,6 +66,9 @@ class Job:
     retry_after: float | None = None
     #: True while the assignment's partition is ours for certain.
     is_ours: Callable[[], Awaitable[bool]] = _always
+
+    def __post_init__(self) -> None:
+        self.asked = Asked(self.request)
 
     @property
     def next_attempt(self) -> tuple[int, str]:
@@ -86,7 +92,7 @@ def question_of(
         contract=contract,
         rendered=prompts.render(name, tier, request, contract, triggers=triggers),
         accept=policy.accept_at(tier, task),
-        checks=row.checks if row else _CLASSIFY_CHECKS,
+        checks=row.checks if row else DEFAULT_CHECKS,
         most_tokens=row.max_output_tokens if row else None,
     )
 

@@ -1,5 +1,14 @@
 """The checks of a reply: each a pure function with its reason code, meaning and example."""
 
-from router.checks.basic import CHECKS, Check, Judged
+from router.checks.judged import Asked, Check, Judged
+from router.checks.table import CHECKS, DEFAULT_CHECKS, NamedCheck, named
 
-__all__ = ["CHECKS", "Check", "Judged"]
+__all__ = [
+    "CHECKS",
+    "DEFAULT_CHECKS",
+    "Asked",
+    "Check",
+    "Judged",
+    "NamedCheck",
+    "named",
+]

@@ -1,53 +1,19 @@
 """The checks every task starts with: whole, not empty, not a refusal, in format, sure enough."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import jsonschema_rs
-
+from router.checks.judged import Check, Judged, Parameters
 from router.checks.refusals import opens_like_a_refusal
-from router.reply import Reply
+from router.json_schema import breaks
 from schemas.reasons import Reason
 
-__all__ = ["CHECKS", "Check", "Judged"]
+__all__ = ["CONFIDENCE", "CUT_OFF", "EMPTY", "REFUSAL", "SCHEMA"]
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What a check looks at."""
-
-    reply: Reply
-    #: The normalised answer; None when the reply could not be brought into the task's format.
-    output: Mapping[str, Any] | None
-    #: None for plain text.
-    validator: jsonschema_rs.Validator | None
-    #: The model's own confidence, 0 to 1; None when it gave no usable number.
-    confidence: float | None
-    #: The least confidence to accept; None where the format has no such field.
-    accept: float | None
-    #: The reply calls tools that the producer offered, instead of saying something.
-    calls_tools: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One test of a reply. `run` returns None when it passes, else what is wrong, in words."""
-
-    name: str
-    reason: Reason
-    meaning: str
-    #: A reply that fails.
-    example: str
-    run: Callable[[Judged], str | None]
-
-
-def _cut_off(judged: Judged) -> str | None:
+def _cut_off(judged: Judged, _: Parameters) -> str | None:
     is_cut = judged.reply.finish_reason == "length"
     return "the model stopped at its output limit" if is_cut else None
 
 
-def _empty(judged: Judged) -> str | None:
+def _empty(judged: Judged, _: Parameters) -> str | None:
     reply = judged.reply
     # A refusal without text is a refusal, which tells more.
     if judged.calls_tools or reply.refusal or reply.finish_reason == "content_filter":
@@ -60,7 +26,7 @@ def _empty(judged: Judged) -> str | None:
     return None
 
 
-def _refusal(judged: Judged) -> str | None:
+def _refusal(judged: Judged, _: Parameters) -> str | None:
     if judged.reply.refusal:
         return "the provider marks the reply as a refusal"
     if judged.reply.finish_reason == "content_filter":
@@ -70,22 +36,17 @@ def _refusal(judged: Judged) -> str | None:
     return "the reply begins like a refusal" if opens_like_a_refusal(text) else None
 
 
-def _schema(judged: Judged) -> str | None:
+def _schema(judged: Judged, _: Parameters) -> str | None:
     if judged.validator is None or judged.calls_tools:
         return None
     if judged.output is None:
         return "no JSON object that reads one way only was found in the reply"
-    for error in judged.validator.iter_errors(judged.output):
-        # The path in the schema, because the path in the reply may hold the model's own words.
-        rule = "/".join(str(step) for step in error.schema_path)
-        if missing := getattr(error.kind, "property", None):
-            rule = f"{rule}: {missing}"
-        return f"the object breaks the format's rule {rule}"
-    return None
+    rule = breaks(judged.validator, judged.output)
+    return None if rule is None else f"the object breaks the format's rule {rule}"
 
 
-def _confidence(judged: Judged) -> str | None:
-    if judged.accept is None or judged.calls_tools:
+def _confidence(judged: Judged, _: Parameters) -> str | None:
+    if judged.accept is None:
         return None
     if judged.confidence is None:
         return f"no usable confidence; at least {judged.accept:g} was expected"
@@ -95,37 +56,33 @@ def _confidence(judged: Judged) -> str | None:
     return None
 
 
-CHECKS: Mapping[str, Check] = {
-    check.name: check
-    for check in (
-        Check(
-            "cut_off",
-            Reason.CUT_OFF,
-            "the reply ended where the model wanted it to",
-            'finish_reason "length"',
-            _cut_off,
-        ),
-        Check("empty", Reason.EMPTY, "the reply says something", "three spaces", _empty),
-        Check(
-            "refusal",
-            Reason.REFUSED,
-            "the model did the work",
-            "I'm sorry, but I can't help with that.",
-            _refusal,
-        ),
-        Check(
-            "schema",
-            Reason.SCHEMA_FAILED,
-            "the answer has the fields of the task's format",
-            '{"label": 3}',
-            _schema,
-        ),
-        Check(
-            "confidence",
-            Reason.LOW_CONFIDENCE,
-            "the model is as sure as the tier demands",
-            '{"label": "bug", "confidence": 0.4}',
-            _confidence,
-        ),
-    )
-}
+CUT_OFF = Check(
+    "cut_off",
+    Reason.CUT_OFF,
+    "the reply ended where the model wanted it to",
+    'finish_reason "length"',
+    _cut_off,
+)
+EMPTY = Check("empty", Reason.EMPTY, "the reply says something", "three spaces", _empty)
+REFUSAL = Check(
+    "refusal",
+    Reason.REFUSED,
+    "the model did the work",
+    "I'm sorry, but I can't help with that.",
+    _refusal,
+)
+#: Of an answer that calls tools, `tool_calls` takes its place: a tool brings its own schema.
+SCHEMA = Check(
+    "schema",
+    Reason.SCHEMA_FAILED,
+    "the answer has the fields of the task's format; a tool call, those of the tool's",
+    '{"label": 3}',
+    _schema,
+)
+CONFIDENCE = Check(
+    "confidence",
+    Reason.LOW_CONFIDENCE,
+    "the model is as sure as the tier demands",
+    '{"label": "bug", "confidence": 0.4}',
+    _confidence,
+)

@@ -1,6 +1,6 @@
 """The check of a reading: what a model found that read another one's answer."""
 
-from router.checks.basic import Check, Judged
+from router.checks.judged import Check, Judged, Parameters
 from schemas.reasons import Reason
 
 __all__ = ["READING", "VERDICT_SCHEMA"]
@@ -18,7 +18,7 @@ VERDICT_SCHEMA = {
 }
 
 
-def _found_right(judged: Judged) -> str | None:
+def _found_right(judged: Judged, _: Parameters) -> str | None:
     output = judged.output or {}
     verdict, problems = output.get("verdict"), output.get("problems")
     if verdict not in ("right", "wrong", "unsure"):

@@ -7,14 +7,15 @@ from typing import Any
 import jsonschema_rs
 from pydantic import ValidationError
 
-from router.checks import CHECKS
+from router.checks import CHECKS, NamedCheck
 from router.errors import PolicyError, Problem
+from router.json_schema import refuse_remote
 from router.policy.table import Policy, Task
 from router.policy.yaml_text import Path, read_yaml
 from router.signals import TEXT_SIGNALS
 from schemas.base import Tier
 
-__all__ = ["load_policy", "refuse_remote"]
+__all__ = ["load_policy"]
 
 
 def load_policy(text: str, file: str) -> Policy:
@@ -33,12 +34,6 @@ def load_policy(text: str, file: str) -> Policy:
     return policy
 
 
-def refuse_remote(uri: str) -> Any:
-    """A schema that points elsewhere is refused: loading a policy opens no connection."""
-    msg = f"the schema refers to {uri}; a schema must be whole in itself"
-    raise ValueError(msg)
-
-
 def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> Iterator[Problem]:
     for problem in error.errors(include_input=False, include_url=False):
         path: Path = tuple(step for step in problem["loc"] if step != "[key]")
@@ -53,6 +48,9 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
             message = f"{message}; found {found!r}{_nearest(str(found), options)}"
         elif problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Tier":
             message = _unknown("tier", found, Tier)
+        elif problem["type"] == "unknown_check":
+            name = next(iter(found)) if isinstance(found, dict) else found
+            message = _unknown("check", name, CHECKS)
         elif problem["type"] == "model_type":
             message = "fields with their values are expected here"
         yield Problem(_line(lines, path), _dotted(path), message)
@@ -67,8 +65,10 @@ def _fields_at(path: Path) -> list[str]:
     """The field names of the row at a path, for the nearest-name hint."""
     model: Any = Policy
     for step in path:
+        if model is NamedCheck and step in CHECKS:
+            model = CHECKS[str(step)].parameters
         if not hasattr(model, "model_fields"):
-            return []
+            continue
         field = model.model_fields.get(step) if isinstance(step, str) else None
         if field is None:
             continue
@@ -77,7 +77,7 @@ def _fields_at(path: Path) -> list[str]:
 
 
 def _row_in(annotation: Any) -> Any:
-    if hasattr(annotation, "model_fields"):
+    if annotation is NamedCheck or hasattr(annotation, "model_fields"):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
         if (row := _row_in(inner)) is not None:
@@ -180,10 +180,9 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
             (*here, "backup"),
             f"must be a model of the {task.tier} tier{_nearest(task.backup, models)}",
         )
-    for index, check in enumerate(task.checks):
-        if check not in CHECKS:
-            yield (*here, "checks", index), _unknown("check", check, CHECKS)
-        elif check in task.checks[:index]:
+    checks = [each.check.name for each in task.checks]
+    for index, check in enumerate(checks):
+        if check in checks[:index]:
             yield (*here, "checks", index), f"the check {check} is named twice"
     if task.format not in policy.formats and task.format != "text":
         yield (*here, "format"), _unknown("format", task.format, [*policy.formats, "text"])

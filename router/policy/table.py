@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from router.checks import DEFAULT_CHECKS, NamedCheck
 from schemas.base import Tier
 
 __all__ = [
@@ -177,9 +178,7 @@ class Task(_Row):
     #: A model of the first tier to use when its first one fails; None: the tier's own order.
     backup: str | None = None
     #: Checks in order: a name of `router/checks`, or a name with its parameters.
-    checks: list[str] = Field(
-        default_factory=lambda: ["cut_off", "empty", "refusal", "schema", "confidence"]
-    )
+    checks: list[NamedCheck] = Field(default_factory=lambda: list(DEFAULT_CHECKS))
     #: Where the confidence comes from: the model says it, or its tokens' probabilities do.
     confidence: Literal["stated", "token_probability"] = "stated"
     #: Ask more than once and compare. None: one answer is enough.

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from router.checks import Asked, named
 from router.judging import judge, output_contract
 from router.policy.table import Policy
 from router.reply import Reply
@@ -76,7 +77,8 @@ def a_reply(text="", finish="stop", refusal=None, calls=()) -> Reply:
 def judged(policy, text, *, request=None, finish="stop", calls=(), checks=ALL) -> Verdict:
     asked = request or a_request()
     contract = output_contract(asked, policy, asked.task, "answer")
-    return judge(a_reply(text, finish, calls=calls), contract, 0.7, checks)
+    reply = a_reply(text, finish, calls=calls)
+    return judge(reply, contract, 0.7, named(*checks), Asked(asked))
 
 
 def test_a_sure_and_well_formed_answer_is_accepted(policy):
@@ -178,6 +180,66 @@ class TestToolCalls:
         assert verdict.failed is not None
         assert verdict.failed.reason is Reason.SCHEMA_FAILED
 
+    @pytest.mark.parametrize(
+        "checks", [ALL, ["schema", "tool_calls"]], ids=["without tool_calls", "with both"]
+    )
+    def test_a_tool_call_is_held_against_the_tools_own_schema(self, policy, checks):
+        calls = [{**CALLS[0], "function": {"name": "look_up", "arguments": "no JSON"}}]
+        request = a_request(tools=TOOLS)
+
+        verdict = judged(policy, "", request=request, calls=calls, checks=checks)
+
+        assert verdict.failed is not None
+        assert verdict.failed.reason is Reason.TOOL_CALL_BROKEN
+        assert len(verdict.checks) == len(checks)
+
+
+class TestTokenProbability:
+    @pytest.mark.parametrize(
+        ("tokens", "confidence"),
+        [
+            pytest.param([{"logprob": -0.1}, {"logprob": -0.3}], 0.8187, id="the geometric mean"),
+            pytest.param([{"logprob": 0}], 1.0, id="certain"),
+            pytest.param([{"logprob": 1e-6}], 1.0, id="rounded above one"),
+            pytest.param([{"logprob": -9999.0}], 0.0, id="next to impossible"),
+            pytest.param([], None, id="no tokens"),
+            pytest.param(None, None, id="none asked for"),
+            pytest.param([{"logprob": -0.1}, {}], None, id="one is missing"),
+            pytest.param([{"logprob": "-0.1"}], None, id="a number as text"),
+            pytest.param([{"logprob": True}], None, id="true"),
+            pytest.param([{"logprob": float("nan")}], None, id="NaN"),
+            pytest.param(["-0.1"], None, id="no object"),
+        ],
+    )
+    def test_the_tokens_say_how_sure_the_model_was(self, policy, tokens, confidence):
+        verdict = self.judged(policy, '{"answer": "yes", "confidence": 0.99}', tokens)
+
+        assert verdict.confidence == (confidence and pytest.approx(confidence, abs=1e-4))
+        assert verdict.is_accepted is ((confidence or 0) >= 0.7)
+
+    def test_a_tool_call_without_probabilities_is_not_held_against_them(self, policy):
+        assert self.judged(policy, "", None, calls=CALLS).is_accepted
+        assert not self.judged(policy, "", [{"logprob": -1}], calls=CALLS).is_accepted
+
+    def judged(self, policy, text, tokens, calls=()) -> Verdict:
+        row = policy.tasks["question"].model_copy(update={"confidence": "token_probability"})
+        changed = policy.model_copy(update={"tasks": {**policy.tasks, "question": row}})
+        asked = a_request(tools=TOOLS) if calls else a_request()
+        contract = output_contract(asked, changed, "question", "answer")
+        reply = a_reply(text, calls=calls)
+        reply.body["choices"][0]["logprobs"] = {"content": tokens}
+        return judge(reply, contract, 0.7, named(*ALL), Asked(asked))
+
+
+def test_a_high_confidence_skips_no_other_check(policy):
+    checks = ["confidence", {"forbidden": {"phrases": ["never"]}}, {"length": {"most_words": 1}}]
+
+    verdict = judged(policy, '{"answer": "never ever", "confidence": 1}', checks=checks)
+
+    assert [check.passed for check in verdict.checks] == [True, False, False]
+    assert verdict.failed is not None
+    assert verdict.failed.reason is Reason.FORBIDDEN_FOUND
+
 
 def test_an_accepted_answer_always_has_an_output(policy):
     """A policy may do without the schema check; the result still shows what was said."""
@@ -255,7 +317,7 @@ class TestContract:
         reply = a_reply(json.dumps({"a": "a" * 2000}))
         began = time.perf_counter()
 
-        verdict = judge(reply, contract, 0.7, ALL)
+        verdict = judge(reply, contract, 0.7, named(*ALL), Asked(a_request()))
 
         assert time.perf_counter() - began < 0.5
         assert not verdict.is_accepted

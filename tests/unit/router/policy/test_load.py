@@ -208,6 +208,9 @@ def test_a_duration_names_its_unit(value):
     assert "for example 30s" in problem.message
 
 
+ROW = "tasks.classification.checks.0"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "path", "words"),
     [
@@ -228,6 +231,30 @@ def test_a_duration_names_its_unit(value):
         ("format: label", "format: labl", "tasks.classification.format", 'mean "label"?'),
         ("format: label", "checks: [schma]", "tasks.classification.checks.0", 'mean "schema"?'),
         ("format: label", "checks: [empty, empty]", "tasks.classification.checks.1", "twice"),
+        ("format: label", "checks: [{lenght: {}}]", ROW, 'mean "length"?'),
+        (
+            "format: label",
+            "checks: [{length: {most_wrds: 9}}]",
+            f"{ROW}.length.most_wrds",
+            "_words",
+        ),
+        (
+            "format: label",
+            "checks: [{length: {most_words: x}}]",
+            f"{ROW}.length.most_words",
+            "int",
+        ),
+        ("format: label", "checks: [{length: }]", f"{ROW}.length", "at least one limit"),
+        ("format: label", "checks: [required]", f"{ROW}.required", "phrases or when"),
+        ("format: label", "checks: [{empty: , schema: }]", ROW, "one check's name"),
+        ("format: label", "checks: [{empty: {most: 1}}]", f"{ROW}.empty.most", "not a field"),
+        (
+            "format: label",
+            "checks: [{language: {must_be: eng}}]",
+            f"{ROW}.language.must_be",
+            '"en"',
+        ),
+        ("format: label", "checks: [3]", ROW, "one check's name"),
         (
             "format: label",
             "format: label\n    agreement: {fields: [labl]}",

@@ -1,0 +1,150 @@
+"""Checks of what an answer must and must not contain."""
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+
+from router.checks import words
+from router.checks.judged import Check, Judged, Parameters
+from schemas.reasons import Reason
+
+__all__ = ["FORBIDDEN", "REQUIRED"]
+
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"\w")]
+#: A number is told from a date by its nine digits, and from an id by its separators.
+_PHONE = re.compile(r"[0-9][0-9 ().-]{7,22}[0-9]")
+_LEAST_DIGITS = 9
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _holds(text: str, phrase: str) -> bool:
+    """True when a text holds a phrase as whole words, both in lower case with single spaces."""
+    at = text.find(phrase)
+    while at >= 0:
+        end = at + len(phrase)
+        if not (at and text[at - 1].isalnum() and phrase[0].isalnum()):
+            if not (text[end : end + 1].isalnum() and phrase[-1].isalnum()):
+                return True
+        at = text.find(phrase, end)
+    return False
+
+
+class Required(Parameters):
+    """What an answer must say."""
+
+    phrases: list[Phrase] = Field(
+        default_factory=list, description="phrases that every answer contains"
+    )
+    when: Mapping[Phrase, Phrase] = Field(
+        default_factory=dict,
+        description="a phrase of the question: the phrase that the answer then contains",
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Required":
+        if not self.phrases and not self.when:
+            msg = "phrases or when is expected here"
+            raise ValueError(msg)
+        return self
+
+    @cached_property
+    def always(self) -> list[str]:
+        """`phrases`, ready to be compared."""
+        return [_spaced(phrase) for phrase in self.phrases]
+
+    @cached_property
+    def if_asked(self) -> list[tuple[str, str]]:
+        """`when`, ready to be compared."""
+        return [(_spaced(asked), _spaced(phrase)) for asked, phrase in self.when.items()]
+
+
+def _required(judged: Judged, wanted: Required) -> str | None:
+    if judged.calls_tools and not judged.said:
+        return None
+    text = _spaced(judged.said)
+    needed = wanted.always
+    if wanted.if_asked:
+        question = _spaced(judged.asked.question)
+        needed = [*needed, *(need for asked, need in wanted.if_asked if _holds(question, asked))]
+    missing = next((phrase for phrase in needed if not _holds(text, phrase)), None)
+    return None if missing is None else f"the answer does not say: {missing}"
+
+
+REQUIRED = Check(
+    "required",
+    Reason.REQUIRED_MISSING,
+    "the answer says what it must, always or where the question asks for it",
+    "no word of 14 days in an answer about refunds",
+    _required,
+    Required,
+)
+
+
+class Forbidden(Parameters):
+    """What an answer must not say."""
+
+    phrases: list[Phrase] = Field(
+        default_factory=list,
+        description="phrases and names that no answer contains",
+    )
+    unless: Mapping[Phrase, Phrase] = Field(
+        default_factory=dict,
+        description="a phrase: the phrase of the question that alone allows it",
+    )
+    emails: Annotated[bool, Field(description="true: no e-mail address")] = False
+    phones: Annotated[bool, Field(description="true: no telephone number")] = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Forbidden":
+        if not (self.phrases or self.unless or self.emails or self.phones):
+            msg = "phrases, unless, emails or phones is expected here"
+            raise ValueError(msg)
+        return self
+
+    @cached_property
+    def never(self) -> list[str]:
+        """`phrases`, ready to be compared."""
+        return [_spaced(phrase) for phrase in self.phrases]
+
+    @cached_property
+    def unasked(self) -> list[tuple[str, str]]:
+        """`unless`, ready to be compared."""
+        return [(_spaced(phrase), _spaced(asked)) for phrase, asked in self.unless.items()]
+
+
+def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
+    text = _spaced(judged.written)
+    banned = limits.never
+    if limits.unasked:
+        question = _spaced(judged.asked.question)
+        banned = [*banned, *(no for no, asked in limits.unasked if not _holds(question, asked))]
+    for phrase in banned:
+        if _holds(text, phrase):
+            return f"the answer says: {phrase}"
+    if limits.emails and any(words.is_email(word) for word in words.addresses(text)):
+        return "the answer holds an e-mail address"
+    if limits.phones and any(map(_is_phone, _PHONE.finditer(text))):
+        return "the answer holds a telephone number"
+    return None
+
+
+def _is_phone(found: re.Match[str]) -> bool:
+    digits = sum(sign.isdigit() for sign in found[0])
+    is_international = found.string.startswith("+", max(found.start() - 1, 0))
+    return digits >= _LEAST_DIGITS and (is_international or digits < len(found[0]))
+
+
+FORBIDDEN = Check(
+    "forbidden",
+    Reason.FORBIDDEN_FOUND,
+    "the answer holds no phrase, name, address or number that it must not",
+    "I guarantee it, where the policy forbids a guarantee",
+    _forbidden,
+    Forbidden,
+)

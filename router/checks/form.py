@@ -1,0 +1,132 @@
+"""Checks of an answer's form: its length, its language, its tool calls."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from router.checks.judged import Check, Judged, Parameters
+from router.checks.languages import Language, language_of
+from router.json_schema import breaks
+from schemas.errors import ContractError
+from schemas.json_text import parse_json
+from schemas.reasons import Reason
+
+__all__ = ["LANGUAGE", "LENGTH", "TOOL_CALLS"]
+
+_WORDS = "words"
+
+
+class Length(Parameters):
+    """How long an answer may be."""
+
+    least_words: Annotated[NonNegativeInt | None, Field(description="least words")] = None
+    most_words: Annotated[PositiveInt | None, Field(description="most words")] = None
+    least_characters: Annotated[NonNegativeInt | None, Field(description="least characters")] = None
+    most_characters: Annotated[PositiveInt | None, Field(description="most characters")] = None
+    field: Annotated[
+        str | None, Field(description="the field that is measured; else all the text")
+    ] = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Length":
+        limits = (
+            (self.least_words, self.most_words),
+            (self.least_characters, self.most_characters),
+        )
+        if all(limit is None for pair in limits for limit in pair):
+            msg = "at least one limit is expected here, for example most_words: 120"
+            raise ValueError(msg)
+        if any(least is not None and most is not None and least > most for least, most in limits):
+            msg = "the least is more than the most"
+            raise ValueError(msg)
+        return self
+
+
+def _length(judged: Judged, limits: Length) -> str | None:
+    text = judged.said
+    if limits.field is not None:
+        text = (judged.output or {}).get(limits.field, "")
+    if not isinstance(text, str) or (judged.calls_tools and not text):
+        return None
+    for unit, least, most in (
+        ("characters", limits.least_characters, limits.most_characters),
+        (_WORDS, limits.least_words, limits.most_words),
+    ):
+        if least is None and most is None:
+            continue
+        found = len(text.split()) if unit is _WORDS else len(text)
+        if least is not None and found < least:
+            return f"{found} {unit}; at least {least} were expected"
+        if most is not None and found > most:
+            return f"{found} {unit}; at most {most} were expected"
+    return None
+
+
+LENGTH = Check(
+    "length",
+    Reason.WRONG_LENGTH,
+    "the answer is neither too short nor too long",
+    "200 words where most_words is 120",
+    _length,
+    Length,
+)
+
+
+class InLanguage(Parameters):
+    """Which language an answer must be in."""
+
+    must_be: Annotated[
+        Language | None, Field(description="a language; else that of the question")
+    ] = None
+
+
+def _language(judged: Judged, wanted: InLanguage) -> str | None:
+    expected = wanted.must_be or judged.asked.language
+    if expected is None:
+        return None
+    found = language_of(judged.said)
+    # Unsure on either side says nothing: names, code and very short answers have no language.
+    return None if found in (None, expected) else f"{found}; {expected} was expected"
+
+
+LANGUAGE = Check(
+    "language",
+    Reason.WRONG_LANGUAGE,
+    "the answer is in the language of the question, or in the one that is set",
+    "an English answer to a German question",
+    _language,
+    InLanguage,
+)
+
+
+def _tool_calls(judged: Judged, _: Parameters) -> str | None:
+    demanded, tools = judged.asked.demanded_tool, judged.asked.tools
+    if not judged.calls_tools:
+        return "the request demands a tool call; there is none" if demanded is not None else None
+    for no, call in enumerate(judged.reply.tool_calls, 1):
+        match call:
+            case {"function": {"name": str(name), "arguments": str(text)}}:
+                pass
+            case _:
+                return f"tool call {no} has no name or no arguments"
+        if name not in tools or demanded not in (None, "", name):
+            return f"tool call {no} names a tool that was not offered for this"
+        try:
+            arguments = parse_json(text.encode("utf-8", "replace") or b"{}")
+        except ContractError:
+            return f"the arguments of tool call {no} are not JSON"
+        if not isinstance(arguments, dict):
+            return f"the arguments of tool call {no} are not an object"
+        validator = tools[name]
+        if validator is not None and (rule := breaks(validator, arguments)) is not None:
+            return f"the arguments of tool call {no} break the tool's rule {rule}"
+    return None
+
+
+TOOL_CALLS = Check(
+    "tool_calls",
+    Reason.TOOL_CALL_BROKEN,
+    "a tool call names an offered tool and fits its own schema; one that is demanded is made",
+    'look_up({"order": 17}) where the tool asks for a text',
+    _tool_calls,
+)

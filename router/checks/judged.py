@@ -1,0 +1,212 @@
+"""What a check looks at: the reply, and what the request says that an answer may lean on."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jsonschema_rs
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from router.checks import words
+from router.checks.languages import language_of, words_of
+from router.json_schema import compile_schema
+from router.reply import Reply
+from schemas.reasons import Reason
+from schemas.request import Request
+
+__all__ = ["Asked", "Check", "Judged", "Parameters"]
+
+
+class Parameters(BaseModel):
+    """What a policy may set of a check. People write these: unknown fields are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the request says. Each fact is worked out when a check first asks for it, and kept."""
+
+    request: Request
+
+    @cached_property
+    def question(self) -> str:
+        """What the user says."""
+        return self.request.text
+
+    @cached_property
+    def sources(self) -> Sequence[str]:
+        """What an answer may lean on, in blocks: the context, else what the user says."""
+        context = self.request.context
+        given = [context.retrieved, context.user, context.tools, context.history]
+        given += [message.text for message in self.request.messages if message.role == "tool"]
+        texts = [text for text in given if text] or [self.question]
+        return [block for text in texts for block in text.split("\n\n") if block.strip()]
+
+    @cached_property
+    def told(self) -> str:
+        """All that the model was told, instructions included, in lower case."""
+        said = [message.text for message in self.request.messages]
+        return "\n".join((*said, *self.sources, self.request.context.system)).lower()
+
+    @cached_property
+    def source_text(self) -> str:
+        """The sources and the question, in lower case, with single spaces."""
+        return " ".join(" ".join((*self.sources, self.question)).lower().split())
+
+    @cached_property
+    def known_words(self) -> frozenset[str]:
+        """The words of the sources and the question."""
+        return frozenset(words_of(self.source_text).replace(".", " ").split())
+
+    @cached_property
+    def known_stems(self) -> frozenset[str]:
+        """Their stems."""
+        return words.stems(self.known_words)
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """Every number that the model was told, in each way it can be read."""
+        return words.numbers_of(self.told)
+
+    @cached_property
+    def spelled(self) -> frozenset[str]:
+        """The numbers that the model was told in words."""
+        return words.spelled_numbers(self.told)
+
+    @cached_property
+    def language(self) -> str | None:
+        """The language of the question; None when that is not certain."""
+        return language_of(self.question)
+
+    @cached_property
+    def most_citation(self) -> int:
+        """The highest number that a source has: its own marker, else its place."""
+        marked = [n for block in self.sources if (n := words.marker_of(block)) is not None]
+        return max(marked, default=len(self.sources))
+
+    @cached_property
+    def conflicts(self) -> Sequence[tuple[str, str]]:
+        """Pairs of numbers or dates that the sources state for what reads like the same thing."""
+        return words.conflicts(self.sources)
+
+    @cached_property
+    def tools(self) -> Mapping[str, jsonschema_rs.Validator | None]:
+        """The tools the producer offers; None for one whose schema cannot be used."""
+        extra = self.request.input.model_extra or {}
+        offered = [tool.get("function") for tool in _dicts(extra.get("tools"))]
+        offered += _dicts(extra.get("functions"))
+        return {
+            str(function.get("name")): _validator(function.get("parameters"))
+            for function in _dicts(offered)
+        }
+
+    @cached_property
+    def demanded_tool(self) -> str | None:
+        """The tool that must be called, an empty name for any; None when none must."""
+        match (self.request.input.model_extra or {}).get("tool_choice"):
+            case "required":
+                return ""
+            case {"function": {"name": str(name)}}:
+                return name
+            case _:
+                return None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A reply, ready to be checked."""
+
+    reply: Reply
+    #: The normalised answer; None when the reply could not be brought into the task's format.
+    output: Mapping[str, Any] | None
+    #: None for plain text.
+    validator: jsonschema_rs.Validator | None
+    #: How sure the model is, 0 to 1; None when that is not known.
+    confidence: float | None
+    #: The least confidence to accept; None where nothing says how sure the model is.
+    accept: float | None
+    asked: Asked
+    #: The reply calls tools that the producer offered, instead of saying something.
+    calls_tools: bool = False
+
+    @cached_property
+    def said(self) -> str:
+        """The answer in words: the field `answer`, else every text of the answer."""
+        if self.calls_tools or self.output is None:
+            return self.reply.text
+        answer = self.output.get("answer")
+        return answer if isinstance(answer, str) else self.written
+
+    @cached_property
+    def written(self) -> str:
+        """Every text and number of the answer, those in the arguments of tool calls included."""
+        if self.calls_tools:
+            calls = [_arguments(call) for call in self.reply.tool_calls]
+            return "\n".join((self.reply.text, *_leaves(calls)))
+        if self.output is None:
+            return self.reply.text
+        return "\n".join(_leaves({k: v for k, v in self.output.items() if k != "confidence"}))
+
+    @cached_property
+    def lower(self) -> str:
+        """`said` in lower case."""
+        return self.said.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One test of a reply. `run` returns None when it passes, else what is wrong, in words.
+
+    The words never repeat the reply: they stand in the ledger, which does not quote.
+    """
+
+    name: str
+    reason: Reason
+    meaning: str
+    #: A reply that fails.
+    example: str
+    run: Callable[[Judged, Any], str | None]
+    #: What a policy may set, handed to `run`.
+    parameters: type[Parameters] = Parameters
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _validator(schema: Any) -> jsonschema_rs.Validator | None:
+    try:
+        return compile_schema(orjson.dumps(schema)) if isinstance(schema, dict) else None
+    except (ValueError, TypeError, jsonschema_rs.ValidationError):
+        return None
+
+
+def _arguments(call: Mapping[str, Any]) -> Any:
+    match call:
+        case {"function": {"arguments": str(text)}}:
+            try:
+                return orjson.loads(text)
+            except orjson.JSONDecodeError:
+                return text
+        case _:
+            return None
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts and numbers in a JSON value, in order; a stack, so that depth costs nothing."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            yield str(item)
+        elif isinstance(item, Mapping):
+            stack.extend(reversed(list(item.values())))
+        elif isinstance(item, list):
+            stack.extend(reversed(item))

@@ -1,0 +1,143 @@
+"""Checks of an answer against what the request brought along. Lexical: they err, and only escalate.
+
+What an answer leans on is the context, else what the user says; see docs/checks.md.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt
+
+from router.checks import words
+from router.checks.judged import Check, Judged, Parameters
+from router.checks.languages import language_of
+from schemas.reasons import Reason
+
+__all__ = ["CONFLICTS", "ENTITIES", "GROUNDING", "NUMBERS"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Grounding(Parameters):
+    """How much of an answer must be in its sources."""
+
+    most_unsupported: Annotated[
+        Share, Field(description="most sentences that may be unsupported, as a share")
+    ] = 0.34
+    least_overlap: Annotated[
+        Share, Field(description="a sentence with a lower share of known words is unsupported")
+    ] = 0.5
+    least_cited: Annotated[
+        Share, Field(description="least sentences that cite a source as [1], as a share")
+    ] = 0.0
+
+
+def _grounding(judged: Judged, limits: Grounding) -> str | None:
+    text, asked = judged.lower, judged.asked
+    if any(not 1 <= number <= asked.most_citation for number in words.markers(text)):
+        return f"a source is cited that is not there; {asked.most_citation} are"
+    if any(quote not in asked.source_text for quote in words.quotes(text)):
+        return "a quotation is not in the sources word for word"
+    if not words.is_spaced(text):
+        return None
+    failed, claimed = words.unsupported(
+        text, asked.known_words, asked.known_stems, limits.least_overlap
+    )
+    if failed > limits.most_unsupported * claimed:
+        return f"{failed} of {claimed} sentences are not supported by the sources"
+    if limits.least_cited and claimed:
+        cited = words.cited(text)
+        if cited < limits.least_cited * claimed:
+            return f"{cited} of {claimed} sentences cite a source"
+    return None
+
+
+GROUNDING = Check(
+    "grounding",
+    Reason.UNSUPPORTED_CLAIMS,
+    "most sentences, every quotation and every citation can be found in the sources",
+    "Deleted files are kept for ever [9].",
+    _grounding,
+    Grounding,
+)
+
+
+class Entities(Parameters):
+    """Which names an answer may bring up."""
+
+    most: Annotated[NonNegativeInt, Field(description="most names that may be in no source")] = 0
+    known: list[str] = Field(
+        default_factory=list,
+        description="names that are always known, such as the product's own",
+    )
+
+
+def _entities(judged: Judged, limits: Entities) -> str | None:
+    text, told = judged.written, judged.asked.told
+    known = {name.lower() for name in limits.known}
+    found = {name.lower() for name in {*words.names(text), *words.addresses(text)}}
+    unknown = {name for name in found - known if name not in told}
+    if len(unknown) > limits.most and language_of(judged.said) == "de":
+        unknown = {name for name in unknown if not name.isalpha()}  # there, nouns look like names
+    if len(unknown) > limits.most:
+        many = len(unknown)
+        return f"{many} names are in neither the question nor the sources; {limits.most} may be"
+    return None
+
+
+ENTITIES = Check(
+    "entities",
+    Reason.UNRESOLVED_ENTITIES,
+    "names, ids, addresses and links of the answer are in the question or the sources",
+    "Ask Ms Brandt about AB-9999, where the sources know neither",
+    _entities,
+    Entities,
+)
+
+
+class Numbers(Parameters):
+    """Which numbers an answer may bring up."""
+
+    most: Annotated[NonNegativeInt, Field(description="most numbers that may be in no source")] = 0
+
+
+def _numbers(judged: Judged, limits: Numbers) -> str | None:
+    asked, text = judged.asked, judged.written
+    if len(words.unknown_numbers(text, asked.numbers)) <= limits.most:
+        return None
+    # Looked at again with all that excuses a number, which most answers do not need.
+    text = words.without_list_markers(text)
+    unknown = words.unknown_numbers(text, asked.numbers | asked.spelled)
+    if len(unknown) <= limits.most:
+        return None
+    return (
+        f"{len(unknown)} numbers are in neither the question nor the sources; {limits.most} may be"
+    )
+
+
+NUMBERS = Check(
+    "numbers",
+    Reason.NUMBERS_DISAGREE,
+    "the numbers of the answer are those of the question or the sources",
+    "within 14 days, where the source says 30",
+    _numbers,
+    Numbers,
+)
+
+
+def _conflicts(judged: Judged, _: Parameters) -> str | None:
+    pairs = judged.asked.conflicts
+    if not pairs:
+        return None
+    stated = words.figures(judged.written)
+    if any((one in stated) != (other in stated) for one, other in pairs):
+        return "the sources state two figures for the same thing, and the answer gives one of them"
+    return None
+
+
+CONFLICTS = Check(
+    "conflicts",
+    Reason.CONFLICTING_EVIDENCE,
+    "where sources contradict each other, the answer does not pick one in silence",
+    "30 days, where one source says 30 days and another 14",
+    _conflicts,
+)

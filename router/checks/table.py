@@ -1,0 +1,97 @@
+"""The table of checks, and how a task of the policy names one, with or without parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from pydantic import GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from router.checks import basic, content, form, sources
+from router.checks.judged import Check, Parameters
+
+__all__ = ["CHECKS", "DEFAULT_CHECKS", "NamedCheck", "named"]
+
+CHECKS: Mapping[str, Check] = {
+    check.name: check
+    for check in (
+        basic.CUT_OFF,
+        basic.EMPTY,
+        basic.REFUSAL,
+        basic.SCHEMA,
+        basic.CONFIDENCE,
+        form.LENGTH,
+        form.LANGUAGE,
+        form.TOOL_CALLS,
+        sources.GROUNDING,
+        sources.ENTITIES,
+        sources.CONFLICTS,
+        sources.NUMBERS,
+        content.REQUIRED,
+        content.FORBIDDEN,
+    )
+}
+
+
+#: The loader of policies says which names there are.
+_UNKNOWN: LiteralString = "unknown_check"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCheck:
+    """A check as a task names it: `refusal`, or `length: {most_words: 120}`."""
+
+    check: Check
+    parameters: Parameters
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read as a row with one field, so that a mistake is found at its own place."""
+        fields = {
+            name: core_schema.typed_dict_field(
+                handler.generate_schema(check.parameters), required=False
+            )
+            for name, check in CHECKS.items()
+        }
+        row = core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+        written = core_schema.union_schema([core_schema.literal_schema(list(CHECKS)), row])
+        return core_schema.no_info_after_validator_function(
+            _from_row,
+            core_schema.no_info_before_validator_function(
+                _as_row, row, json_schema_input_schema=written
+            ),
+            serialization=core_schema.plain_serializer_function_ser_schema(_as_written),
+        )
+
+
+def named(*rows: str | Mapping[str, Mapping[str, Any]]) -> list[NamedCheck]:
+    """Checks as a policy writes them: a name, or a name with its parameters."""
+    return _MANY.validate_python(list(rows))
+
+
+def _as_row(value: Any) -> Any:
+    row = {value: {}} if isinstance(value, str) else value
+    if not isinstance(row, dict) or len(row) != 1:
+        msg = "one check's name, or one name with its parameters, is expected here"
+        raise ValueError(msg)
+    [(name, parameters)] = row.items()
+    if name not in CHECKS:
+        raise PydanticCustomError(_UNKNOWN, _UNKNOWN)
+    return {name: {} if parameters is None else parameters}
+
+
+def _from_row(row: Mapping[str, Parameters]) -> NamedCheck:
+    [(name, parameters)] = row.items()
+    return NamedCheck(CHECKS[name], parameters)
+
+
+def _as_written(given: NamedCheck) -> Any:
+    name, parameters = given.check.name, given.parameters
+    return (
+        {name: parameters.model_dump(exclude_unset=True)} if parameters.model_fields_set else name
+    )
+
+
+_MANY = TypeAdapter(list[NamedCheck])
+#: What every task is checked for when it says nothing else.
+DEFAULT_CHECKS = tuple(named("cut_off", "empty", "refusal", "schema", "confidence"))

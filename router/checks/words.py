@@ -1,0 +1,294 @@
+"""Reading texts without understanding them: words, claims, numbers, names, contradictions.
+
+Everything here is lexical and takes linear time. It errs, and a check that errs only escalates.
+Texts are cut by the string's own methods where they can be: a pattern costs ten times as much.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import combinations, islice
+
+from router.checks.languages import EMPTY_WORDS, words_of
+
+__all__ = [
+    "addresses",
+    "cited",
+    "conflicts",
+    "figures",
+    "is_email",
+    "is_spaced",
+    "marker_of",
+    "markers",
+    "names",
+    "numbers_of",
+    "quotes",
+    "readings",
+    "spelled_numbers",
+    "stems",
+    "unknown_numbers",
+    "unsupported",
+    "without_list_markers",
+]
+
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u9fff\uac00-\ud7af]")
+_SHORTEST_CLAIM = 5
+
+
+def is_spaced(text: str) -> bool:
+    """False for scripts that write no spaces between words, of which words say nothing."""
+    return text.isascii() or len(_WITHOUT_SPACES.findall(text)) * 5 < len(text)
+
+
+def stems(words: AbstractSet[str]) -> frozenset[str]:
+    """A word's first letters stand for all its forms: refund, refunds, refunded."""
+    return frozenset(word[:6] for word in words if len(word) >= 5)
+
+
+def unsupported(
+    text: str, known: AbstractSet[str], known_stems: AbstractSet[str], overlap: float
+) -> tuple[int, int]:
+    """How many sentences of a lower-case text are not supported, and how many there are.
+
+    Sentences of fewer than five different words claim nothing. One is supported when the share
+    that is known of its words, small ones left aside, reaches `overlap`.
+    """
+    claimed = failed = 0
+    for sentence in words_of(text).split("."):
+        said = set(sentence.split())
+        if len(said) < _SHORTEST_CLAIM:
+            continue
+        claimed += 1
+        if missing := said - known:
+            missing -= EMPTY_WORDS
+            most = (1 - overlap) * len(said - EMPTY_WORDS)
+            if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
+                failed += 1
+    return failed, claimed
+
+
+def cited(text: str) -> int:
+    """How many sentences of a text cite a source."""
+    return sum(1 for sentence in text.split(". ") if _MARKER.search(sentence))
+
+
+# Numbers.
+
+_NUMBER = re.compile(r"[0-9][0-9.,'\u2019\u00a0\u202fkKmM]*")
+_OTHER_DIGIT = re.compile("[\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\uff10-\uff19]")
+_WESTERN = {
+    start + digit: str(digit) for start in (0x660, 0x6F0, 0x966, 0xFF10) for digit in range(10)
+}
+_SEPARATORS = re.compile(r"[.,'\u2019\u00a0\u202f]")
+_SEPARATED = ".,'\u2019\u00a0\u202f"
+_SCALES = {"k": 3, "m": 6}
+_LONGEST = 40
+_SPELLED = {
+    word: str(value)
+    for words, first in (
+        ("zero one two three four five six seven eight nine ten eleven twelve", 0),
+        (
+            "january february march april may june july august september october november december",
+            1,
+        ),
+        ("jan feb mar apr may jun jul aug sep oct nov dec", 1),
+    )
+    for value, word in enumerate(words.split(), first)
+}
+_LIST_MARKER = re.compile(r"(?:\A|\n)[ \t]{0,8}\d{1,2}[.)](?=[ \t])")
+_MARKER = re.compile(r"\[(\d{1,3})\]")
+
+
+def numbers_of(text: str) -> frozenset[str]:
+    """Every number of a text in each way it can be read."""
+    found = set(_NUMBER.findall(_western(text)))
+    return frozenset(reading for number in found for reading in readings(number))
+
+
+def unknown_numbers(text: str, known: AbstractSet[str]) -> set[str]:
+    """The numbers of a text that are not known in any way they can be read."""
+    return {
+        number
+        for number in set(_NUMBER.findall(_western(text)))
+        if number not in known and known.isdisjoint(readings(number))
+    }
+
+
+def readings(number: str) -> tuple[str, ...]:
+    """What a written number may mean: 1,200 is twelve hundred, or one and a fifth in Europe."""
+    if number.isdecimal():
+        return (_plain(number),)
+    digits = number.rstrip("kKmM")
+    scale = _SCALES[number[-1].lower()] if len(number) - len(digits) == 1 else 0
+    parts = _SEPARATORS.split(digits.rstrip(_SEPARATED))
+    if len(digits) > _LONGEST or not all(part.isdecimal() for part in parts):
+        return tuple(parts)
+    found = []
+    if all(len(part) == 3 for part in parts[1:]):
+        found.append("".join(parts))
+    if len(parts) == 2 or (len(parts) > 2 and all(len(part) == 3 for part in parts[1:-1])):
+        found.append(f"{''.join(parts[:-1])}.{parts[-1]}")
+    if not found:  # a date or a version: its parts, each on its own
+        return tuple(_plain(part) for part in parts)
+    plain = tuple(_plain(one) for one in found)
+    # 5m may be five million or five metres.
+    return (*plain, *(_plain(_shifted(one, scale)) for one in found)) if scale else plain
+
+
+def spelled_numbers(text: str) -> frozenset[str]:
+    """The numbers and months that a text in lower case spells out in English."""
+    words = set(words_of(text).replace(".", " ").split())
+    return frozenset(_SPELLED[word] for word in words & _SPELLED.keys())
+
+
+def without_list_markers(text: str) -> str:
+    """The text without the numbers that only count its lines and its sources."""
+    return _MARKER.sub(" ", _LIST_MARKER.sub("\n", text))
+
+
+def _western(text: str) -> str:
+    is_western = text.isascii() or _OTHER_DIGIT.search(text) is None
+    return text if is_western else text.translate(_WESTERN)
+
+
+def _plain(number: str) -> str:
+    """Without the zeros that say nothing."""
+    whole, dot, rest = number.partition(".")
+    rest = rest.rstrip("0")
+    return (whole.lstrip("0") or "0") + (dot + rest if rest else "")
+
+
+def _shifted(number: str, places: int) -> str:
+    whole, _, rest = number.partition(".")
+    rest = rest.ljust(places, "0")
+    return f"{whole}{rest[:places]}.{rest[places:]}"
+
+
+# Citations and quotations.
+
+_QUOTES = (("\u201c", "\u201d"), ("\u00ab", "\u00bb"), ("\u201e", "\u201c"), ('"', '"'))
+_SHORTEST_QUOTE = 3
+_SOURCE_MARKER = re.compile(r"\s{0,8}(?:\[(\d{1,3})\]|(\d{1,3})[.)]\s)")
+
+
+def markers(text: str) -> list[int]:
+    """The numbers of the sources that a text cites as [1]."""
+    return [int(number) for number in _MARKER.findall(text)] if "[" in text else []
+
+
+def marker_of(block: str) -> int | None:
+    """The number that a source begins with: [2] or 2. or 2)."""
+    head = _SOURCE_MARKER.match(block)
+    return int(head[1] or head[2]) if head else None
+
+
+def quotes(text: str) -> Iterator[str]:
+    """What a text quotes, of three words or more; shorter ones are names of things."""
+    for opening, closing in _QUOTES:
+        if opening not in text:
+            continue
+        pieces = text.split(opening)
+        if opening == closing:
+            inner = pieces[1:-1:2] if len(pieces) % 2 == 0 else pieces[1::2]
+        else:
+            inner = [piece.partition(closing)[0] for piece in pieces[1:] if closing in piece]
+        for piece in inner:
+            if len(quoted := piece.split()) >= _SHORTEST_QUOTE:
+                yield " ".join(quoted).rstrip(".,;:!?")
+
+
+# Names.
+
+_NAME = re.compile(r" [^\W\d_a-z][^\s.,;:!?()\[\]\"'\u2019\u201c\u201d*]+")
+#: What stands before the space before a word that begins a sentence, a quotation or a line.
+_ENDS = frozenset('.!?:"\u201c\u201d*#>-\n ')
+_AROUND = ".,;:!?()[]<>{}\"'*\u201c\u201d"
+_REACH = 64
+
+
+def names(text: str) -> Iterator[str]:
+    """Capitalised words, the first of a sentence left out, and ids such as AB-2231."""
+    text = "\n " + text.replace("\n", "\n ").replace("(", "( ")
+    for found in _NAME.finditer(text):
+        word, start = found[0][1:], found.start()
+        if word[0].isupper() and (text[start - 1] not in _ENDS or is_id(word)):
+            yield word
+
+
+def is_id(word: str) -> bool:
+    """True for what holds digits: AB-2231."""
+    return not word.isalpha() and any(sign.isdigit() for sign in word[:_REACH])
+
+
+def addresses(text: str) -> set[str]:
+    """E-mail addresses and URLs."""
+    found = []
+    for sign in ("@", "://", "www."):
+        at = text.find(sign)
+        while at >= 0:
+            before, after = text[max(at - _REACH, 0) : at], text[at : at + 4 * _REACH]
+            found.append((before.split(" ")[-1] + after.split(" ", 1)[0]).split())
+            # Stepped over, so that no text is looked at more than a few times.
+            at = text.find(sign, at + _REACH)
+    words = {word.strip(_AROUND) for pieces in found for word in pieces}
+    return {word for word in words if "://" in word or "www." in word or is_email(word)}
+
+
+def is_email(word: str) -> bool:
+    """True for somebody@somewhere.org."""
+    name, at, host = word.partition("@")
+    return bool(name and at) and "." in host.strip(".") and "@" not in host
+
+
+# Contradictions.
+
+_TOKEN = re.compile(r"\d{4}-\d\d-\d\d|\d+(?:[.,]\d+)*|[^\W\d_]+|[%\u20ac$\u00a3]")
+_DIGIT = re.compile(r"\d")
+_MOST_STATEMENTS = 40
+_LONGEST_STATEMENT = 400
+
+
+def figures(text: str) -> set[str]:
+    """The numbers and whole dates of a text, as they are written."""
+    return {token for token in _TOKEN.findall(text) if token[0].isdigit()}
+
+
+def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
+    """Pairs of numbers or dates that two sentences state for what reads like the same thing.
+
+    The same thing: at least half of the longer words are shared, the same word follows, and no
+    name, year or other number tells the two apart. Only the first 40 sentences with a number are
+    compared, so that the time stays bounded.
+    """
+    sentences = (
+        sentence[:_LONGEST_STATEMENT]
+        for block in sources
+        for sentence in block.replace("\n", ". ").split(". ")
+        if _DIGIT.search(sentence)
+    )
+    by_unit = defaultdict(list)
+    for sentence in dict.fromkeys(islice(sentences, _MOST_STATEMENTS)):
+        tokens = _TOKEN.findall(sentence)
+        written = {token.lower(): token for token in tokens}
+        for number, unit in zip(tokens, (*tokens[1:], ""), strict=True):
+            if number[0].isdigit():
+                by_unit["-" in number, unit.lower()].append((number, written))
+    found: dict[tuple[str, str], None] = {}
+    for stated in by_unit.values():
+        for (value, ours), (against, theirs) in combinations(stated, 2):
+            if value != against and _is_conflict(value, ours, against, theirs):
+                found[value, against] = None
+    return list(found)
+
+
+def _is_conflict(value: str, ours: dict[str, str], against: str, theirs: dict[str, str]) -> bool:
+    differing = ours.keys() ^ theirs.keys()
+    if not {value, against} <= differing or not set(readings(value)).isdisjoint(readings(against)):
+        return False
+    differing -= {value, against}
+    for token in differing:
+        if token[0].isdigit() or (ours.get(token) or theirs[token])[0].isupper():
+            return False
+    shared = sum(1 for token in ours.keys() & theirs.keys() if len(token) >= 4)
+    return shared >= 2 and shared >= sum(1 for token in differing if len(token) >= 4)
