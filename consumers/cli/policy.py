@@ -95,6 +95,18 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def checks(as_json: AsJson = False) -> None:
+    """Print the checks a task may name: what each finds, its reason code, and its parameters."""
+    from router.checks import check_rows
+
+    rows = check_rows()
+    if as_json:
+        print_json({"checks": rows})
+        return
+    print_table(rows, tuple(rows[0]), title="checks of a reply")
+
+
+@app.command()
 def explain(  # noqa: PLR0913, PLR0917  one option per signal
     task: Annotated[str | None, typer.Option(help="The request's task.")] = None,
     plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,

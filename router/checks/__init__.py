@@ -1,7 +1,7 @@
 """The checks of a reply: each a pure function with its reason code, meaning and example."""
 
 from router.checks.judged import Asked, Check, Judged
-from router.checks.table import CHECKS, DEFAULT_CHECKS, NamedCheck, named
+from router.checks.table import CHECKS, DEFAULT_CHECKS, NamedCheck, check_rows, named
 
 __all__ = [
     "CHECKS",
@@ -10,5 +10,6 @@ __all__ = [
     "Check",
     "Judged",
     "NamedCheck",
+    "check_rows",
     "named",
 ]

@@ -19,10 +19,10 @@ _WORDS = "words"
 class Length(Parameters):
     """How long an answer may be."""
 
-    least_words: Annotated[NonNegativeInt | None, Field(description="least words")] = None
-    most_words: Annotated[PositiveInt | None, Field(description="most words")] = None
-    least_characters: Annotated[NonNegativeInt | None, Field(description="least characters")] = None
-    most_characters: Annotated[PositiveInt | None, Field(description="most characters")] = None
+    least_words: NonNegativeInt | None = None
+    most_words: PositiveInt | None = None
+    least_characters: NonNegativeInt | None = None
+    most_characters: PositiveInt | None = None
     field: Annotated[
         str | None, Field(description="the field that is measured; else all the text")
     ] = None

@@ -21,13 +21,13 @@ class Grounding(Parameters):
     """How much of an answer must be in its sources."""
 
     most_unsupported: Annotated[
-        Share, Field(description="most sentences that may be unsupported, as a share")
+        Share, Field(description="most sentences that may be unsupported, as a share, else 0.34")
     ] = 0.34
     least_overlap: Annotated[
-        Share, Field(description="a sentence with a lower share of known words is unsupported")
+        Share, Field(description="least known words of a supported sentence, as a share, else 0.5")
     ] = 0.5
     least_cited: Annotated[
-        Share, Field(description="least sentences that cite a source as [1], as a share")
+        Share, Field(description="least sentences that cite a source as [1], as a share, else 0")
     ] = 0.0
 
 

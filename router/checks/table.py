@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from router.checks import basic, content, form, sources
 from router.checks.judged import Check, Parameters
 
-__all__ = ["CHECKS", "DEFAULT_CHECKS", "NamedCheck", "named"]
+__all__ = ["CHECKS", "DEFAULT_CHECKS", "NamedCheck", "check_rows", "named"]
 
 CHECKS: Mapping[str, Check] = {
     check.name: check
@@ -90,6 +90,24 @@ def _as_written(given: NamedCheck) -> Any:
     return (
         {name: parameters.model_dump(exclude_unset=True)} if parameters.model_fields_set else name
     )
+
+
+def check_rows() -> list[dict[str, str]]:
+    """The table of checks, for people: what each finds, and what a policy may set of it."""
+    return [
+        {
+            "check": check.name,
+            "reason": check.reason.value,
+            "passes when": check.meaning,
+            "fails, for example": check.example,
+            "parameters": "; ".join(
+                f"{name}: {field.description}" if field.description else name
+                for name, field in check.parameters.model_fields.items()
+            )
+            or "none",
+        }
+        for check in CHECKS.values()
+    ]
 
 
 _MANY = TypeAdapter(list[NamedCheck])

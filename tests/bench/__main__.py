@@ -1,11 +1,13 @@
 """Runs every measurement and prints the table. `python -m tests.bench route` runs one of them."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.backlog import measure_backlog
+from tests.bench.checks import measure_checks
+from tests.bench.evals import measure_evals
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
@@ -30,12 +32,22 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "backlog": measure_backlog,
     "recovery": measure_recovery,
 }
+#: What needs no broker.
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "checks": measure_checks,
+    "evals": measure_evals,
+}
 
 
 async def main() -> None:
     """Measure what was asked for, or everything."""
     configure_logs(is_debug=False)
-    wanted = sys.argv[1:] or list(MEASUREMENTS)
+    wanted = sys.argv[1:] or [*TABLES, *MEASUREMENTS]
+    for name in (name for name in wanted if name in TABLES):
+        for line in TABLES[name]():
+            print(line, flush=True)
+    if not (wanted := [name for name in wanted if name not in TABLES]):
+        return
     async with bench_broker() as bootstrap:
         for name in wanted:
             for measured in await MEASUREMENTS[name](bootstrap):

@@ -8,6 +8,7 @@ import pytest
 
 from consumers.settings import Settings
 from consumers.telemetry.names import METRICS
+from router.checks import check_rows
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,3 +53,9 @@ def test_the_page_on_telemetry_has_every_metric_with_its_question() -> None:
         by = ", ".join(f"`{name}`" for name in metric.by)
         row = f"| `{metric.name}` | {metric.kind}, {metric.unit} | {by} | {metric.question} |"
         assert row in page
+
+
+def test_the_page_on_checks_has_every_check_with_its_parameters() -> None:
+    page = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    for name, reason, *rest in (row.values() for row in check_rows()):
+        assert f"| `{name}` | `{reason}` | {' | '.join(rest)} |" in page

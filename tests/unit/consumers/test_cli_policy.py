@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from consumers.cli.main import main
+from router.checks import CHECKS
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "deploy/policy/routing.yaml"
@@ -109,3 +110,12 @@ def test_a_wrong_signal_is_a_plain_mistake(tierline, wrong):
     assert code in {1, 2}
     assert "Traceback" not in err
     assert "unexpected" not in err
+
+
+def test_the_checks_are_listed_with_what_a_policy_may_set(tierline):
+    code, out, _ = tierline("policy", "checks", "--json")
+
+    rows = json.loads(out)["checks"]
+    assert code == 0
+    assert [row["check"] for row in rows] == list(CHECKS)
+    assert "most_words" in {row["check"]: row["parameters"] for row in rows}["length"]
