@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from router.checks import words
-from router.checks.languages import language_of, words_of
+from router.checks.languages import EMPTY_WORDS, language_of, words_of
 from router.json_schema import compile_schema
 from router.reply import Reply
 from schemas.reasons import Reason
@@ -60,13 +60,13 @@ class Asked:
 
     @cached_property
     def known_words(self) -> frozenset[str]:
-        """The words of the sources and the question."""
-        return frozenset(words_of(self.source_text).replace(".", " ").split())
+        """The words of the sources and the question, and those that say nothing."""
+        return EMPTY_WORDS.union(words_of(self.source_text).replace(".", " ").split())
 
     @cached_property
     def known_stems(self) -> frozenset[str]:
         """Their stems."""
-        return words.stems(self.known_words)
+        return words.stems(self.known_words - EMPTY_WORDS)
 
     @cached_property
     def numbers(self) -> frozenset[str]:

@@ -61,7 +61,6 @@ def unsupported(
             continue
         claimed += 1
         if missing := said - known:
-            missing -= EMPTY_WORDS
             most = (1 - overlap) * len(said - EMPTY_WORDS)
             if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
                 failed += 1
@@ -200,25 +199,19 @@ def quotes(text: str) -> Iterator[str]:
 
 # Names.
 
-_NAME = re.compile(r" [^\W\d_a-z][^\s.,;:!?()\[\]\"'\u2019\u201c\u201d*]+")
-#: What stands before the space before a word that begins a sentence, a quotation or a line.
-_ENDS = frozenset('.!?:"\u201c\u201d*#>-\n ')
+#: A capital that follows no end of a sentence and begins no quotation or line; or an id, anywhere.
+_NAME = re.compile(
+    r" (?:(?<![.!?:(\"\u201c\u201d*#>\n-] )[^\W\d_a-z]|[A-Z]{1,6}-?\d)"
+    r"[^\s.,;:!?()\[\]\"'\u2019\u201c\u201d*]+"
+)
 _AROUND = ".,;:!?()[]<>{}\"'*\u201c\u201d"
 _REACH = 64
 
 
-def names(text: str) -> Iterator[str]:
+def names(text: str) -> set[str]:
     """Capitalised words, the first of a sentence left out, and ids such as AB-2231."""
     text = "\n " + text.replace("\n", "\n ").replace("(", "( ")
-    for found in _NAME.finditer(text):
-        word, start = found[0][1:], found.start()
-        if word[0].isupper() and (text[start - 1] not in _ENDS or is_id(word)):
-            yield word
-
-
-def is_id(word: str) -> bool:
-    """True for what holds digits: AB-2231."""
-    return not word.isalpha() and any(sign.isdigit() for sign in word[:_REACH])
+    return {name for found in set(_NAME.findall(text)) if (name := found[1:])[0].isupper()}
 
 
 def addresses(text: str) -> set[str]:
