@@ -47,21 +47,22 @@ def stems(words: AbstractSet[str]) -> frozenset[str]:
 
 
 def unsupported(
-    text: str, known: AbstractSet[str], known_stems: AbstractSet[str], overlap: float
+    text: str, known: frozenset[str], known_stems: AbstractSet[str], overlap: float
 ) -> tuple[int, int]:
     """How many sentences of a lower-case text are not supported, and how many there are.
 
-    Sentences of fewer than five different words claim nothing. One is supported when the share
+    Sentences of fewer than five words claim nothing. One is supported when the share
     that is known of its words, small ones left aside, reaches `overlap`.
     """
     claimed = failed = 0
     for sentence in words_of(text).split("."):
-        said = set(sentence.split())
+        said = sentence.split()
         if len(said) < _SHORTEST_CLAIM:
             continue
         claimed += 1
-        if missing := said - known:
-            most = (1 - overlap) * len(said - EMPTY_WORDS)
+        if not known.issuperset(said):
+            missing = set(said) - known
+            most = (1 - overlap) * len(set(said) - EMPTY_WORDS)
             if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
                 failed += 1
     return failed, claimed
