@@ -41,6 +41,8 @@ class Admission:
     #: Tokens reserved.
     tokens: int
     began: float
+    #: It finds out whether a model that was out is back.
+    is_probe: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class _Lane:
 
     model: Model
     limits: ModelLimits
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: Breaker = field(init=False)
     concurrency: Concurrency = field(init=False)
     buckets: dict[tuple[Tier, int], tuple[Bucket | None, Bucket | None]] = field(
         default_factory=dict
@@ -77,6 +79,7 @@ class _Lane:
     throttled: int = 0
 
     def __post_init__(self) -> None:
+        self.breaker = Breaker(self.limits.first_break.total_seconds())
         self.concurrency = Concurrency(self.limits.concurrency or _MANY)
 
 
@@ -137,10 +140,9 @@ class Gate:
             requests.reserve(1.0, now)
         if by_token is not None:
             by_token.reserve(tokens, now)
-        lane.breaker.begin(now)
         lane.running += 1
         lane.calls += 1
-        return Admission(name, source, tokens, now)
+        return Admission(name, source, tokens, now, lane.breaker.begin(now))
 
     def settle(self, admission: Admission, outcome: Reply | CallFailure | None) -> None:
         """A call has ended, with what came of it; None when we gave it up ourselves."""
@@ -151,6 +153,8 @@ class Gate:
             is_unsent = isinstance(outcome, CallFailure) and outcome.is_unsent
             used = 0 if is_unsent else outcome.usage.total_tokens
             by_token.settle(admission.tokens, used, now)
+        if outcome is None and admission.is_probe:
+            lane.breaker.gave_up(now)
         if isinstance(outcome, Reply):
             lane.breaker.succeeded()
             lane.concurrency.succeeded(now - admission.began, lane.running + 1, now)

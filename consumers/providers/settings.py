@@ -34,6 +34,8 @@ class ModelLimits(BaseModel):
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     #: Calls at once, per process.
     concurrency: Annotated[int, Field(ge=1)] | None = None
+    #: How long it is left alone after five failures in a row; longer with every probe that fails.
+    first_break: timedelta = timedelta(seconds=30)
     #: Which part each tier may use; None: the tiers that use the model share evenly.
     share: dict[Tier, Annotated[float, Field(gt=0, le=1)]] | None = None
 

@@ -8,8 +8,7 @@ __all__ = ["Breaker", "State"]
 State = Literal["closed", "open", "half_open"]
 
 _FAILURES = 5
-_FIRST_BREAK = 30.0
-_LONGEST_BREAK = 300.0
+_MOST_BREAKS = 10
 #: A model that its provider refuses us altogether (no credit, no such key) is asked so rarely.
 _REFUSED_BREAK = 60.0
 
@@ -18,44 +17,51 @@ _REFUSED_BREAK = 60.0
 class Breaker:
     """The health of one model at one provider. `now` is in seconds of a monotonic clock.
 
-    Opens after five failures in a row, for 30 seconds, then twice, three times as long, at most
-    five minutes; or for as long as the provider asks. Then one probe decides. A probe that nobody
-    reports on is forgotten when the break would be over again.
+    Opens after five failures in a row, for `first` seconds, then twice, three times as long, at
+    most ten times; or for as long as the provider asks. Then one probe decides. A probe that nobody
+    reports on is forgotten after as long as the break was.
     """
 
+    first: float = 30.0
     _failures: int = 0
     _breaks: int = 0
     #: No call before this time.
-    _until: float = 0.0
+    _until: float = float("-inf")
+    #: Closed for everybody until somebody has succeeded.
+    _is_open: bool = False
     _is_probing: bool = False
 
     def state(self, now: float) -> State:
         """Closed: anybody calls. Open: nobody. Half open: one call finds out."""
-        if not self._breaks:
+        if not self._is_open:
             return "closed"
         return "half_open" if self._is_probing or now >= self._until else "open"
 
     def wait(self, now: float) -> float:
         """Seconds until a call may be made; 0: now."""
-        return max(self._until - now, 0.0) if self._breaks else 0.0
+        return max(self._until - now, 0.0) if self._is_open else 0.0
 
-    def begin(self, now: float) -> None:
-        """A call is made. After a break it is the probe, and all others wait for it."""
-        if self._breaks:
+    def begin(self, now: float) -> bool:
+        """A call is made. True: it is the probe after a break, and all others wait for it."""
+        if self._is_open:
             self._is_probing, self._until = True, now + self._length()
+        return self._is_open
 
     def succeeded(self) -> None:
         """The model has answered."""
-        if self._breaks and not self._is_probing:
+        if self._is_open and not self._is_probing:
             return  # asked before it opened: that says nothing against the break
         self._failures = self._breaks = 0
-        self._is_probing = False
+        self._is_open = self._is_probing = False
 
     def failed(self, now: float) -> None:
         """The model was asked and gave nothing."""
         self._failures += 1
-        if self._failures >= _FAILURES or self._is_probing:
+        if self._failures >= _FAILURES or (self._is_probing and self._breaks):
             self._open(now, 0.0)
+        elif self._is_probing:
+            # The provider had asked for a wait, and that is over: one failure is bad luck.
+            self._is_open = self._is_probing = False
 
     def refused(self, now: float) -> None:
         """The provider lets us call no more, which no repetition mends."""
@@ -63,15 +69,20 @@ class Breaker:
 
     def held(self, seconds: float, now: float) -> None:
         """The provider has said how long to wait; no break of ours lengthens that."""
-        until = 0.0 if self._is_probing else self._until
-        self._breaks, self._is_probing = max(self._breaks, 1), False
+        until = self._until if self._is_open and not self._is_probing else float("-inf")
+        self._is_open, self._is_probing = True, False
         self._until = max(until, now + seconds)
 
+    def gave_up(self, now: float) -> None:
+        """The probe was given up before it told anything; another may go."""
+        if self._is_probing:
+            self._is_probing, self._until = False, now
+
     def _open(self, now: float, least: float) -> None:
-        if self._breaks and not self._is_probing and now < self._until:
+        if self._is_open and not self._is_probing and now < self._until:
             return  # calls that were under way when it opened tell nothing new
-        self._breaks, self._is_probing = self._breaks + 1, False
+        self._breaks, self._is_open, self._is_probing = self._breaks + 1, True, False
         self._until = now + max(self._length(), least)
 
     def _length(self) -> float:
-        return min(_FIRST_BREAK * max(self._breaks, 1), _LONGEST_BREAK)
+        return self.first * min(max(self._breaks, 1), _MOST_BREAKS)

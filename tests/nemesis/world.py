@@ -164,6 +164,8 @@ class World:
             "TIERLINE_WORKER__WIDTH": "100",
             "TIERLINE_PROVIDERS__SIMULATED__BASE_URL": self.provider_url,
             "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
+            # A model that fails is asked again soon: a run has minutes, not hours.
+            "TIERLINE_PROVIDERS__SIMULATED__LIMITS": '{"*": {"first_break": 1}}',
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces_url,
             "OTEL_METRICS_EXPORTER": "none",
             # Settings of whoever runs the harness, to compare them.
@@ -207,7 +209,13 @@ class World:
 
     async def _start_provider(self) -> None:
         command = ("simulate", "--port", "0", "--bill", str(self.bill_file), "--latency-scale")
-        faults = ("http_429=0.02", "http_503=0.02", "reset=0.01", "cut=0.01", "malformed_json=0.01")
+        faults = (
+            "http_429=0.005",
+            "http_503=0.02",
+            "reset=0.01",
+            "cut=0.01",
+            "malformed_json=0.01",
+        )
         log = self.folder / "provider.log"
         with log.open("wb") as said:
             process = await asyncio.create_subprocess_exec(

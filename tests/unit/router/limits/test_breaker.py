@@ -97,6 +97,24 @@ def test_a_probe_that_is_told_to_wait_a_moment_waits_a_moment() -> None:
     assert breaker.wait(31.0) == 2
 
 
+def test_one_failure_after_a_wait_that_was_asked_for_is_bad_luck() -> None:
+    """Throttled now and then, failing now and then: neither is a reason for a long break."""
+    breaker = Breaker()
+    breaker.held(1.0, now=0.0)
+    breaker.begin(1.0)
+    breaker.failed(1.1)
+
+    assert breaker.state(1.1) == "closed"
+
+
+def test_a_probe_that_was_given_up_lets_another_one_go_at_once() -> None:
+    breaker = opened()
+    breaker.begin(30.0)
+    breaker.gave_up(31.0)
+
+    assert (breaker.wait(31.0), breaker.state(31.0)) == (0, "half_open")
+
+
 @pytest.mark.parametrize("seconds", [0.0, 3600.0])
 def test_a_wait_of_nothing_and_of_an_hour(seconds: float) -> None:
     breaker = Breaker()
