@@ -199,7 +199,7 @@ def test_a_gate_says_how_every_model_is() -> None:
     call(gate, throttled(5.0))
     states = {state.model: state for state in gate.states()}
 
-    assert (states[A].breaker, states[A].wait, states[A].throttled) == ("open", 5.0, 1)
+    assert (states[A].breaker, states[A].wait_seconds, states[A].throttled) == ("open", 5.0, 1)
     assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, None)
 
 
