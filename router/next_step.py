@@ -104,19 +104,23 @@ def next_step(
         step = following
     if (over := _over(assignment, attempts, policy, now)) is not None:
         return over
+    again: list[str] = []
     if last is not None and not last.was_judged:
         if (stop := _failed_for_good(assignment, attempts, last, policy)) is not None:
             return stop
         wait = timedelta(seconds=retry_after) if retry_after is not None else _FIRST_WAIT
         is_in_time = wait <= LONGEST_WAIT and now + wait < assignment.deadline
-        if is_in_time and _may_repeat(last, attempts) and not is_out(last.model):
-            return CallModel(last.model, wait, step)
+        if is_in_time and _may_repeat(last, attempts):
+            if not is_out(last.model):
+                return CallModel(last.model, wait, step)
+            again = [last.model]
 
     models = _candidates(step, assignment, attempts, policy)
     if last is not None and not last.was_judged:
         models = _backups(last, models, policy)
     # Classifying and reading ask questions of our own, which any model can take.
     able = [name for name in models if step != "answer" or lacks(name) is None]
+    able += again
     if models and not able and last is None:
         return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks(models[0])}")
     if not able:
