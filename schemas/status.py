@@ -41,8 +41,8 @@ class ModelStatus(Contract):
     wait_seconds: _Amount = 0
     #: Calls under way.
     running: _Count = 0
-    #: How many calls may run at once; None: nothing has limited it yet.
-    most_running: _Count | None = None
+    #: How many calls may run at once; it grows as it is made use of.
+    most_running: _Count = 0
     calls: _Count = 0
     failures: _Count = 0
     throttled: _Count = 0

@@ -131,7 +131,7 @@ def models_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, obj
             "provider": provider,
             "state": _state(models),
             "running": sum(one.running for one in models),
-            "at most": _most(models),
+            "at most": sum(one.most_running for one in models),
             "calls/min": round(sum(one.calls_per_minute for one in models)),
             "calls": sum(one.calls for one in models),
             "failed": sum(one.failures for one in models),
@@ -148,11 +148,6 @@ def _state(models: "Sequence[ModelStatus]") -> str:
     soonest = min(one.wait_seconds for one in out)
     where = f" in {len(out)} of {len(models)}" if len(models) > 1 else ""
     return f"out{where}, tried in {_span(soonest)}"
-
-
-def _most(models: "Sequence[ModelStatus]") -> object:
-    limits = [one.most_running for one in models if one.most_running is not None]
-    return sum(limits) if len(limits) == len(models) else "" if not limits else f"{sum(limits)}+"
 
 
 def _by_name(statuses: "Iterable[Status]") -> "list[Status]":

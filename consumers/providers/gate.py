@@ -166,7 +166,7 @@ class Gate:
                 breaker=lane.breaker.state(now),
                 wait_seconds=lane.breaker.wait(now),
                 running=lane.running,
-                most_running=limit if (limit := lane.concurrency.limit) < _MANY else None,
+                most_running=lane.concurrency.limit,
                 calls=lane.calls,
                 failures=lane.failures,
                 throttled=lane.throttled,
@@ -194,6 +194,7 @@ class Gate:
             case _:
                 lane.breaker.failed(now)
         if not was_out and (wait := lane.breaker.wait(now)) >= _LONG_BREAK:
+            lane.concurrency.begin()
             _log.warning(
                 "model out",
                 model=lane.model.id,

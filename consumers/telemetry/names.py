@@ -233,7 +233,7 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         ),
         Metric(
             MODEL_MOST, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER),
-            "How many may it answer at once, where something limits that?",
+            "How many may it answer at once, as far as we know?",
         ),
     )  # fmt: skip
 

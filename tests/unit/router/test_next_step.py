@@ -246,3 +246,12 @@ def test_a_task_may_climb_instead_of_waiting() -> None:
     step = next_step(an_assignment(), [], policy, NOON, is_out=lambda _: True)
 
     assert step == Escalate(Reason.PROVIDER_UNAVAILABLE, "every model of balanced is out")
+
+
+def test_who_is_told_to_come_again_later_has_not_failed() -> None:
+    """Being put off uses up the request's attempts, not the failures its task allows."""
+    put_off = [failed(Reason.THROTTLED), *(failed(Reason.THROTTLED, B) for _ in range(3))]
+
+    step = next_step(an_assignment(), put_off, the_policy(), NOON, retry_after=7)
+
+    assert step == CallModel(B, timedelta(seconds=7))

@@ -79,7 +79,7 @@ def test_gauges_say_what_the_last_look_found_and_leave_out_what_is_unknown() -> 
 def test_gauges_say_which_models_are_out_and_what_they_bear() -> None:
     reader = InMemoryMetricReader()
     out = ModelStatus(model="a", provider="x", breaker="open", wait_seconds=9, most_running=4)
-    well = ModelStatus(model="b", provider="x", breaker="closed", running=3)
+    well = ModelStatus(model="b", provider="x", breaker="closed", running=3, most_running=16)
     meter = MeterProvider([reader]).get_meter("tests")
     Instruments(meter, Tally(), list, lambda: [out, well])
 
@@ -95,6 +95,7 @@ def test_gauges_say_which_models_are_out_and_what_they_bear() -> None:
         (names.MODEL_RUNNING, "a"): 0,
         (names.MODEL_RUNNING, "b"): 3,
         (names.MODEL_MOST, "a"): 4,
+        (names.MODEL_MOST, "b"): 16,
     }
 
 
