@@ -17,6 +17,7 @@ from consumers.runtime.health import Health, serving
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.pool import Pool
 from consumers.runtime.stage import Inline, Stage
+from consumers.runtime.status import telling
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import Settings
 from consumers.stages.calling import CallModels
@@ -101,6 +102,7 @@ async def running_stages(
         if settings.health.port is not None:
             server = serving(health, settings.health.host, settings.health.port)
             await stack.enter_async_context(server)
+        await stack.enter_async_context(telling(clients, health))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
             repeats = Repeats(clients, settings.repeats)
@@ -120,9 +122,9 @@ async def running_stages(
         if served:
             caller = await stack.enter_async_context(Providers(providers))
             ledger = await stack.enter_async_context(Ledger(clients).open())
-            addresses = {name: one.address for name, one in providers.items()}
-            observer = seen.calling(addresses)
+            observer = seen.calling({name: one.address for name, one in providers.items()})
             gate = _gate(rules.policy, providers, stages)
+            health.ask_models = gate.states
             for tier in served:
                 calls = _CountedCalls(caller, gate)
                 worker = Worker(

@@ -104,26 +104,31 @@ def next_step(
         step = following
     if (over := _over(assignment, attempts, policy, now)) is not None:
         return over
+    again, wait = "", timedelta(0)
     if last is not None and not last.was_judged:
         if (stop := _failed_for_good(assignment, attempts, last, policy)) is not None:
             return stop
         wait = timedelta(seconds=retry_after) if retry_after is not None else _FIRST_WAIT
         is_in_time = wait <= LONGEST_WAIT and now + wait < assignment.deadline
-        if is_in_time and _may_repeat(last, attempts) and not is_out(last.model):
+        may_repeat = _may_repeat(last, attempts)
+        if is_in_time and may_repeat and not is_out(last.model):
             return CallModel(last.model, wait, step)
+        if is_in_time and (may_repeat or last.reason is Reason.THROTTLED):
+            again = last.model  # when nobody else is left to ask
 
     models = _candidates(step, assignment, attempts, policy)
     if last is not None and not last.was_judged:
         models = _backups(last, models, policy)
     # Classifying and reading ask questions of our own, which any model can take.
     able = [name for name in models if step != "answer" or lacks(name) is None]
+    able += [again] if again else []
     if models and not able and last is None:
         return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks(models[0])}")
     if not able:
         return _nobody_left(step, assignment, last, task)
     ready = next((name for name in able if not is_out(name)), None)
     if ready is not None:
-        return CallModel(ready, step=step)
+        return CallModel(ready, wait if ready == again else timedelta(0), step)
     may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
     detail = f"every model of {assignment.route.tier} is out"
     return Escalate(Reason.PROVIDER_UNAVAILABLE, detail) if may_climb else Wait()
@@ -205,7 +210,14 @@ def _failed_for_good(
 
 def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str | None:
     """Words, once as many answers have failed as the task's row allows."""
-    failures = sum(1 for one in attempts if one.step != "classify" and one.outcome != "accepted")
+    failures = sum(
+        1
+        for one in attempts
+        # Who was told to come again later has not failed.
+        if one.step != "classify"
+        and one.outcome != "accepted"
+        and one.reason is not Reason.THROTTLED
+    )
     limit = policy.tasks[task].failure_limit
     return f"{failures} attempts failed and {limit} are the limit" if failures >= limit else None
 

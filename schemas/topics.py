@@ -110,6 +110,16 @@ TOPICS: Sequence[TopicSpec] = (
         "Feedback",
         {"retention.ms": str(30 * _DAY_MS)},
     ),
+    TopicSpec(
+        "llm.status",
+        "process",
+        ("route", "work"),
+        ("top",),
+        "how each process is, every five seconds; nothing once it has ended",
+        "Status",
+        # A process that is killed leaves its last status behind, which the hour takes away.
+        {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"},
+    ),
 )
 
 
@@ -161,6 +171,11 @@ class Topics:
     def feedback(self) -> str:
         """What became of results."""
         return self.prefix + "llm.feedback"
+
+    @property
+    def status(self) -> str:
+        """How each process is."""
+        return self.prefix + "llm.status"
 
     def all(self) -> list[tuple[str, TopicSpec]]:
         """Every topic's name on the broker with its row of the table."""

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from consumers.settings import Settings
 
@@ -31,6 +32,7 @@ __all__ = [
     "read_settings",
     "run",
     "running_address",
+    "table_of",
 ]
 
 #: Exit codes. 2 is the command line's own for wrong usage.
@@ -124,6 +126,13 @@ def print_json(value: object) -> None:
 def print_table(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None
 ) -> None:
+    """Print rows as a table that folds long cells."""
+    console().print(table_of(rows, columns, title=title))
+
+
+def table_of(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None
+) -> "Table":
     """Rows as a table that folds long cells."""
     from rich.markup import escape
     from rich.table import Table
@@ -133,4 +142,4 @@ def print_table(
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(plain(str(row.get(column, "")))) for column in columns))
-    console().print(table)
+    return table

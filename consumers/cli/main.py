@@ -15,6 +15,7 @@ from consumers.cli import (
     results,
     submit,
     tools,
+    top,
     trace,
     trying,
     up,
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("try")(trying.try_request)
 app.command("up")(up.up)
+app.command("top")(top.top)
 app.command("submit")(submit.submit)
 app.command("results")(results.results)
 app.command("explain")(explain.explain)

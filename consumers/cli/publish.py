@@ -22,6 +22,7 @@ from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.result import Result
+from schemas.status import Status
 from schemas.topics import TOPICS, TopicSpec
 from schemas.usage import Usage
 from schemas.verdict import Verdict
@@ -42,6 +43,7 @@ _CONTRACTS: Mapping[type[Contract], str] = {
     DeadLetter: "dead-letter",
     Usage: "usage",
     Feedback: "feedback",
+    Status: "status",
 }
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1

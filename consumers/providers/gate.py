@@ -9,21 +9,28 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from consumers.providers.settings import ModelLimits
-from router.limits.breaker import Breaker, State
+from router.limits.breaker import Breaker
 from router.limits.bucket import Bucket
 from router.limits.concurrency import Concurrency
 from router.policy.table import Model
 from router.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
+from schemas.status import ModelStatus
 
-__all__ = ["Admission", "Gate", "ModelState"]
+__all__ = ["Admission", "Gate"]
+
+_log = structlog.get_logger(__name__)
 
 #: As good as no limit: a process does not hold so many calls.
 _MANY = 10_000
 #: A slot may become free at any moment.
 _LOOK_AGAIN = 0.05
+#: A model that is left alone for so many seconds is worth a line in the log.
+_LONG_BREAK = 30.0
 #: The provider lets us call no more, whatever we send; a 429 here is one that no wait mends.
 _REFUSED = (401, 402, 403, 429)
 
@@ -43,23 +50,6 @@ class Admission:
     began: float
     #: It finds out whether a model that was out is back.
     is_probe: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """How a model is, for people and metrics."""
-
-    model: str
-    provider: str
-    breaker: State
-    #: Seconds until it may be called again; 0 when it may be called.
-    wait: float
-    running: int
-    #: How many calls may run at once; None: nothing has limited it yet.
-    most_running: int | None
-    calls: int
-    failures: int
-    throttled: int
 
 
 @dataclass(slots=True)
@@ -166,26 +156,27 @@ class Gate:
         for lane in self._lanes.values():
             lane.buckets.pop(source, None)
 
-    def states(self) -> list[ModelState]:
+    def states(self) -> list[ModelStatus]:
         """How every model is now."""
         now = self._clock()
         return [
-            ModelState(
-                name,
-                lane.model.provider,
-                lane.breaker.state(now),
-                lane.breaker.wait(now),
-                lane.running,
-                lane.concurrency.limit if lane.concurrency.limit < _MANY else None,
-                lane.calls,
-                lane.failures,
-                lane.throttled,
+            ModelStatus(
+                model=name,
+                provider=lane.model.provider,
+                breaker=lane.breaker.state(now),
+                wait_seconds=lane.breaker.wait(now),
+                running=lane.running,
+                most_running=lane.concurrency.limit,
+                calls=lane.calls,
+                failures=lane.failures,
+                throttled=lane.throttled,
             )
             for name, lane in self._lanes.items()
         ]
 
     def _note_failure(self, lane: _Lane, failure: CallFailure, now: float) -> None:
         lane.failures += 1
+        was_out = lane.breaker.wait(now) > 0
         match failure.reason:
             case Reason.THROTTLED:
                 lane.throttled += 1
@@ -202,6 +193,16 @@ class Gate:
                 lane.breaker.succeeded()
             case _:
                 lane.breaker.failed(now)
+        if not was_out and (wait := lane.breaker.wait(now)) >= _LONG_BREAK:
+            lane.concurrency.begin()
+            _log.warning(
+                "model out",
+                model=lane.model.id,
+                provider=lane.model.provider,
+                reason=failure.reason.value,
+                http_status=failure.http_status,
+                seconds=round(wait),
+            )
 
     def _buckets(self, name: str, lane: _Lane, source: tuple[Tier, int], now: float) -> _Buckets:
         found = lane.buckets.get(source)

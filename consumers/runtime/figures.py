@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from consumers.telemetry import names
 from consumers.telemetry.tally import Tally
+from schemas.status import ModelStatus
 
 __all__ = ["Instruments", "PartitionFigures"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +37,63 @@ class PartitionFigures:
 class Instruments:
     """The metrics of a process.
 
-    Exporters ask from threads of their own, so `latest` returns what does not change any more.
+    Exporters ask from threads of their own, so what they are given does not change any more.
     """
 
     def __init__(
-        self, meter: Meter, tally: Tally, latest: Callable[[], Sequence[PartitionFigures]]
+        self,
+        meter: Meter,
+        tally: Tally,
+        partitions: Callable[[], Sequence[PartitionFigures]],
+        models: Callable[[], Sequence[ModelStatus]] = tuple,
     ) -> None:
-        self._latest, self._tally = latest, tally
-        gauges: Mapping[str, Callable[[PartitionFigures], float | None]] = {
+        self._tally = tally
+        of_partition: Mapping[str, Callable[[PartitionFigures], float | None]] = {
             names.LAG: lambda one: one.lag,
             names.OLDEST_AGE: lambda one: one.oldest_age_seconds,
             names.IN_FLIGHT: lambda one: one.in_flight,
             names.UNFINISHED: lambda one: one.unfinished,
             names.COMMITTED_OFFSET: lambda one: one.committed_offset,
         }
-        for name, value in gauges.items():
-            metric = names.METRICS[name]
-            meter.create_observable_gauge(
-                name, [self._observing(value)], unit=metric.unit, description=metric.question
-            )
+        of_model: Mapping[str, Callable[[ModelStatus], float | None]] = {
+            names.MODEL_OUT: lambda one: int(one.wait_seconds > 0),
+            names.MODEL_RUNNING: lambda one: one.running,
+            names.MODEL_MOST: lambda one: one.most_running,
+        }
+        for name, value in of_partition.items():
+            _gauge(meter, name, partitions, value, _where)
+        for name, asked in of_model.items():
+            _gauge(meter, name, models, asked, _which)
 
     def committed(self, stage: str, topic: str, seconds: float) -> None:
         """Note one group commit."""
         by = {names.STAGE: stage, names.DESTINATION: topic}
         self._tally.record(names.COMMIT_DURATION, seconds, by)
 
-    def _observing(
-        self, value: Callable[[PartitionFigures], float | None]
-    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            for one in self._latest():
-                if (found := value(one)) is not None:
-                    where = {
-                        names.STAGE: one.stage,
-                        names.DESTINATION: one.topic,
-                        names.PARTITION: str(one.partition),
-                    }
-                    yield Observation(found, where)
 
-        return observe
+def _where(one: PartitionFigures) -> Mapping[str, str]:
+    return {
+        names.STAGE: one.stage,
+        names.DESTINATION: one.topic,
+        names.PARTITION: str(one.partition),
+    }
+
+
+def _which(one: ModelStatus) -> Mapping[str, str]:
+    return {names.MODEL: one.model, names.GEN_AI_PROVIDER: one.provider}
+
+
+def _gauge(
+    meter: Meter,
+    name: str,
+    latest: Callable[[], Sequence[_T]],
+    value: Callable[[_T], float | None],
+    by: Callable[[_T], Mapping[str, str]],
+) -> None:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for one in latest():
+            if (found := value(one)) is not None:
+                yield Observation(found, by(one))
+
+    metric = names.METRICS[name]
+    meter.create_observable_gauge(name, [observe], unit=metric.unit, description=metric.question)

@@ -18,6 +18,7 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
+from schemas.status import ModelStatus, StageStatus
 
 __all__ = ["Health", "serving"]
 
@@ -97,6 +98,19 @@ class _Watched:
             committed_offset=partition.committed.watermark if partition.committed else None,
         )
 
+    def status(self) -> StageStatus:
+        """The stage's figures in sum."""
+        lags = [one.lag for one in self.figures]
+        ages = [age for one in self.figures if (age := one.oldest_age_seconds) is not None]
+        return StageStatus(
+            stage=self.stage.name,
+            partitions=len(self.stage.partitions),
+            lag=None if None in lags else sum(lag or 0 for lag in lags),
+            oldest_age_seconds=max(ages, default=None),
+            in_flight=self.stage.running,
+            free=max(self.stage.free, 0),
+        )
+
     def not_ready(self) -> list[str]:
         """Why the stage cannot do its work now."""
         name = self.stage.name
@@ -121,13 +135,18 @@ class Health:
     ) -> None:
         #: Set when the process has been told to stop.
         self.is_draining = False
+        #: Says how the models are that this process calls.
+        self.ask_models: Callable[[], Sequence[ModelStatus]] = tuple
         self._patience = patience
         self._on_stuck = on_stuck
         self._watched: list[_Watched] = []
         self._looked_at: float | None = None
         self._latest: Sequence[PartitionFigures] = ()
+        self._models: Sequence[ModelStatus] = ()
         seen = telemetry or Telemetry()
-        self._instruments = Instruments(seen.meter, seen.tally, lambda: self._latest)
+        self._instruments = Instruments(
+            seen.meter, seen.tally, lambda: self._latest, lambda: self._models
+        )
 
     def watch(self, stage: Stage, moves: Callable[[], int] = lambda: 0) -> None:
         """Watch one stage more; `moves` grows with whatever moves in it beside commits."""
@@ -148,6 +167,7 @@ class Health:
                 for watched in self._watched:
                     tasks.create_task(watched.look(self._patience))
             self._latest = [one for watched in self._watched for one in watched.figures]
+            self._models = self.ask_models()
             self._looked_at = time.monotonic()
             if stuck := self.not_live():
                 _log.error("stage stands still", reasons=stuck)
@@ -179,7 +199,12 @@ class Health:
             "reasons": reasons,
             "seconds_ago": ago,
             "partitions": [asdict(one) for one in self._latest],
+            "models": [one.model_dump() for one in self._models],
         }
+
+    def stages(self) -> list[StageStatus]:
+        """How each stage is."""
+        return [watched.status() for watched in self._watched]
 
 
 @asynccontextmanager

@@ -154,6 +154,11 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._executor.in_flight
 
     @property
+    def free(self) -> int:
+        """Places for further records; 0: nothing is fetched now."""
+        return self._executor.free
+
+    @property
     def partitions(self) -> Sequence[Partition]:
         """What we hold now."""
         return tuple(self._holdings.held.values())

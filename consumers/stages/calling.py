@@ -101,6 +101,7 @@ class Caller:
                 is_out=self.gate.is_out if self.gate else lambda _: False,
             )
             if isinstance(step, Wait):
+                job.retry_after = None  # the gate knows it
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
                 await slot.rest(_OUT_SECONDS * (1 + random.random()), keeps_place=True)  # noqa: S311
                 await self._until_ours(job, slot)
@@ -111,6 +112,7 @@ class Caller:
                 # Full jitter, but never earlier than a provider has asked for.
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
                 await slot.rest(step.wait.total_seconds() * share)
+                job.retry_after = None
                 await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:
                 deadline = job.assignment.deadline.isoformat()

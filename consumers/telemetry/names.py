@@ -151,6 +151,9 @@ IN_FLIGHT = "tierline.consumer.in_flight"
 UNFINISHED = "tierline.consumer.unfinished"
 COMMITTED_OFFSET = "tierline.consumer.committed_offset"
 COMMIT_DURATION = "tierline.commit.duration"
+MODEL_OUT = "tierline.model.out"
+MODEL_RUNNING = "tierline.model.running"
+MODEL_MOST = "tierline.model.most_running"
 PART = "tierline.part"
 WHY = "tierline.why"
 _WHERE = (STAGE, DESTINATION, PARTITION)
@@ -219,6 +222,18 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         Metric(
             COMMIT_DURATION, "histogram", "s", (STAGE, DESTINATION),
             "How long does a group commit take, with all that went wrong?", SHORT_BUCKETS,
+        ),
+        Metric(
+            MODEL_OUT, "gauge", "{process}", (MODEL, GEN_AI_PROVIDER),
+            "Which models are left alone, and by how many processes?",
+        ),
+        Metric(
+            MODEL_RUNNING, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER),
+            "How many calls does each model answer at once?",
+        ),
+        Metric(
+            MODEL_MOST, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER),
+            "How many may it answer at once, as far as we know?",
         ),
     )  # fmt: skip
 

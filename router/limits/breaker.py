@@ -1,11 +1,10 @@
 """A circuit breaker: after enough failures in a row nobody calls, but for one probe at a time."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-__all__ = ["Breaker", "State"]
+from schemas.status import BreakerState
 
-State = Literal["closed", "open", "half_open"]
+__all__ = ["Breaker"]
 
 _FAILURES = 5
 _MOST_BREAKS = 10
@@ -31,7 +30,7 @@ class Breaker:
     _is_open: bool = False
     _is_probing: bool = False
 
-    def state(self, now: float) -> State:
+    def state(self, now: float) -> BreakerState:
         """Closed: anybody calls. Open: nobody. Half open: one call finds out."""
         if not self._is_open:
             return "closed"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 __all__ = ["Concurrency"]
 
+#: So many calls at once to a model that we know nothing of.
+_FIRST = 16.0
 _FACTOR = 0.5
 #: A model this much slower than usual is overloaded.
 _SLOWER = 4.0
@@ -17,20 +19,27 @@ _DOUBLES_IN = 300.0
 class Concurrency:
     """Additive increase, multiplicative decrease, as TCP does it (Chiu and Jain 1989).
 
-    Halved when the provider throttles, or when replies take four times as long as usual, at most
-    once per round trip; one more for every round of replies in good time. `now` is in seconds of a
-    monotonic clock, `running` how many calls are under way.
+    Begins low and doubles with every round of replies, so that a model which fails altogether costs
+    few calls. Halved when the provider throttles, or when replies take four times as long as usual,
+    at most once per round trip; one more for every round of replies in good time, while it is made
+    use of. `now` is in seconds of a monotonic clock, `running` how many calls are under way.
     """
 
     most: int
     _limit: float = 0.0
+    #: True until the model has first been too slow or too busy.
+    _is_beginning: bool = True
     _usual: float = 0.0
     _recent: float = 0.0
     _heard_at: float = 0.0
     _cut_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._limit = float(self.most)
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is known of the model, or nothing that still holds."""
+        self._limit, self._is_beginning = min(_FIRST, self.most), True
 
     @property
     def limit(self) -> int:
@@ -45,11 +54,12 @@ class Concurrency:
         self._heard_at = now
         if self._recent > self._usual * _SLOWER:
             self.throttled(running, now)
-        else:
-            self._limit = min(self._limit + 1 / self._limit, float(self.most))
+        elif 2 * running >= self._limit:
+            more = 1.0 if self._is_beginning else 1 / self._limit
+            self._limit = min(self._limit + more, float(self.most))
 
     def throttled(self, running: int, now: float) -> None:
         """The provider has asked us to slow down."""
         if now - self._cut_at >= max(self._recent, 1.0):
             self._limit = max(min(self._limit, float(running)) * _FACTOR, 1.0)
-            self._cut_at = now
+            self._cut_at, self._is_beginning = now, False

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -225,6 +226,31 @@ def test_the_doctor_names_a_key_that_cannot_be_read(cli: _Cli) -> None:
     [found] = [one for one in json.loads(said) if one["check"] == "provider simulated"]
     assert not found["ok"]
     assert "the file /no/such/key holds no usable key" in found["detail"]
+
+
+def test_top_shows_what_every_process_says_of_itself_until_it_has_ended(flowing: _Cli) -> None:
+    limit = time.monotonic() + 30
+
+    def told() -> Any:
+        assert time.monotonic() < limit
+        return flowing.json("top")
+
+    while not sum(model["calls"] for one in told() for model in one["models"]):
+        pass
+    [status] = told()
+    assert {one["stage"] for one in status["stages"]} >= {"route", "work.low"}
+    assert {one["breaker"] for one in status["models"]} == {"closed"}
+    shown = flowing.run("top", "--once")
+    assert all(word in shown for word in (status["process"], "work.low", "sim-small", "well"))
+
+    beside = flowing.up("--only", "route")
+    try:
+        while len(told()) < 2:
+            pass
+    finally:
+        beside.terminate()
+        beside.communicate(timeout=40)
+    assert [one["process"] for one in told()] == [status["process"]]
 
 
 def test_an_address_without_kafka_is_one_clear_line(cli: _Cli) -> None:

@@ -199,8 +199,8 @@ def test_a_gate_says_how_every_model_is() -> None:
     call(gate, throttled(5.0))
     states = {state.model: state for state in gate.states()}
 
-    assert (states[A].breaker, states[A].wait, states[A].throttled) == ("open", 5.0, 1)
-    assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, None)
+    assert (states[A].breaker, states[A].wait_seconds, states[A].throttled) == ("open", 5.0, 1)
+    assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, 16)
 
 
 def policy_with(task: str, **row: Any) -> Policy:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.next_step import Answer, CallModel, Escalate, NextStep, Refuse, next_step
+from router.next_step import Answer, CallModel, Escalate, NextStep, Refuse, Wait, next_step
 from router.policy.table import Policy
 from router.routing import GiveUp
 from schemas.attempt import Attempt
@@ -200,3 +200,58 @@ def test_a_model_that_cannot_take_the_request_is_not_asked(able: Sequence[str]) 
 
     expected = Escalate(Reason.NO_MODEL_TAKES_IT, "sim-medium does not take tools")
     assert step == (CallModel("sim-medium-b") if able else expected)
+
+
+A, B = "sim-medium", "sim-medium-b"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "out", "expected"),
+    [
+        pytest.param([], {A}, CallModel(B), id="a model that is out is passed over"),
+        pytest.param([], {A, B}, Wait(), id="all are out: the request waits, and nothing is used"),
+        pytest.param([failed(Reason.THROTTLED)], {A}, CallModel(B), id="throttled: the backup"),
+        pytest.param(
+            [failed(Reason.THROTTLED), failed(Reason.THROTTLED, B)],
+            {A, B},
+            Wait(),
+            id="all throttle: the last one is asked once more when it may be",
+        ),
+        pytest.param(
+            [failed(Reason.THROTTLED), failed(Reason.THROTTLED, B)],
+            {A},
+            CallModel(B, timedelta(seconds=0.5)),
+            id="it may be asked again",
+        ),
+        pytest.param(
+            [failed(Reason.THROTTLED, B), failed(Reason.PROVIDER_REJECTED)],
+            {A, B},
+            GiveUp(Reason.PROVIDER_UNAVAILABLE, "sim-medium: "),
+            id="no waiting mends a refusal",
+        ),
+    ],
+)
+def test_models_that_are_out_use_up_no_attempt(
+    attempts: Sequence[Attempt], out: set[str], expected: NextStep
+) -> None:
+    step = next_step(
+        an_assignment(), attempts, with_task(on_outage="stay"), NOON, is_out=out.__contains__
+    )
+
+    assert step == expected
+
+
+def test_a_task_may_climb_instead_of_waiting() -> None:
+    policy = with_task(on_outage="next_tier")
+    step = next_step(an_assignment(), [], policy, NOON, is_out=lambda _: True)
+
+    assert step == Escalate(Reason.PROVIDER_UNAVAILABLE, "every model of balanced is out")
+
+
+def test_who_is_told_to_come_again_later_has_not_failed() -> None:
+    """Being put off uses up the request's attempts, not the failures its task allows."""
+    put_off = [failed(Reason.THROTTLED), *(failed(Reason.THROTTLED, B) for _ in range(3))]
+
+    step = next_step(an_assignment(), put_off, the_policy(), NOON, retry_after=7)
+
+    assert step == CallModel(B, timedelta(seconds=7))

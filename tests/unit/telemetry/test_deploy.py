@@ -25,6 +25,7 @@ from consumers.telemetry import names
 from consumers.telemetry.names import METRICS
 from consumers.telemetry.tally import Tally
 from schemas.attempt import Attempt, Step
+from schemas.status import ModelStatus
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "telemetry"
 BOARDS = {
@@ -69,6 +70,7 @@ _BUSY = PartitionFigures(
     last_commit_ms=12.0,
     committed_offset=77,
 )
+_OUT = ModelStatus(model="any", provider="any", breaker="open", wait_seconds=9, most_running=4)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def page() -> Iterator[_Page]:
     meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
     meter, tally = meters.get_meter("tests"), Tally()
     tally.export_to(meter)
-    Instruments(meter, tally, lambda: [_BUSY])
+    Instruments(meter, tally, lambda: [_BUSY], lambda: [_OUT])
     for metric in METRICS.values():
         for said in product(*(_SAID.get((metric.name, by), ("any",)) for by in metric.by)):
             if metric.kind == "counter":

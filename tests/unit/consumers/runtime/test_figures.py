@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics.export import (
 from consumers.runtime.figures import Instruments, PartitionFigures
 from consumers.telemetry import names
 from consumers.telemetry.tally import Tally
+from schemas.status import ModelStatus
 
 _QUIET = PartitionFigures(
     stage="route",
@@ -73,6 +74,29 @@ def test_gauges_say_what_the_last_look_found_and_leave_out_what_is_unknown() -> 
     }
     assert metrics[names.LAG].unit == "{record}"
     assert metrics[names.OLDEST_AGE].unit == "s"
+
+
+def test_gauges_say_which_models_are_out_and_what_they_bear() -> None:
+    reader = InMemoryMetricReader()
+    out = ModelStatus(model="a", provider="x", breaker="open", wait_seconds=9, most_running=4)
+    well = ModelStatus(model="b", provider="x", breaker="closed", running=3, most_running=16)
+    meter = MeterProvider([reader]).get_meter("tests")
+    Instruments(meter, Tally(), list, lambda: [out, well])
+
+    found = {
+        (name, point.attributes["tierline.model"]): point.value
+        for name, metric in _read(reader).items()
+        for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint) and point.attributes is not None
+    }
+    assert found == {
+        (names.MODEL_OUT, "a"): 1,
+        (names.MODEL_OUT, "b"): 0,
+        (names.MODEL_RUNNING, "a"): 0,
+        (names.MODEL_RUNNING, "b"): 3,
+        (names.MODEL_MOST, "a"): 4,
+        (names.MODEL_MOST, "b"): 16,
+    }
 
 
 def test_commits_are_counted_by_their_duration_in_seconds() -> None:

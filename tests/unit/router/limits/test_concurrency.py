@@ -11,25 +11,57 @@ def replies(limit: Concurrency, seconds: float, count: int, now: float) -> float
     return now
 
 
+def grown(limit: int) -> Concurrency:
+    """One that has learnt that the model bears so much."""
+    found = Concurrency(limit)
+    replies(found, 0.1, limit, now=0.0)
+    return found
+
+
+def test_it_begins_low_and_doubles_with_every_round_trip() -> None:
+    limit = Concurrency(1_000)
+    rounds = [limit.limit]
+    for now in range(4):
+        replies(limit, 0.1, limit.limit, now=float(now))
+        rounds.append(limit.limit)
+
+    assert rounds == [16, 32, 64, 128, 256]
+
+
+def test_it_does_not_grow_unused() -> None:
+    limit = Concurrency(1_000)
+    for now in range(100):
+        limit.succeeded(0.1, 1, float(now))
+
+    assert limit.limit == 16
+
+
+def test_after_a_break_it_begins_low_again() -> None:
+    limit = grown(100)
+    limit.begin()
+
+    assert limit.limit == 16
+
+
 def test_a_throttle_halves_what_ran_not_what_was_allowed() -> None:
-    limit = Concurrency(10_000)
-    limit.throttled(40, now=10.0)
+    limit = grown(1_000)
+    limit.throttled(40, now=1_000.0)
 
     assert limit.limit == 20
 
 
 def test_many_throttles_of_one_moment_halve_once() -> None:
-    limit = Concurrency(100)
+    limit = grown(100)
     for _ in range(30):
-        limit.throttled(100, now=10.0)
+        limit.throttled(100, now=1_000.0)
 
     assert limit.limit == 50
 
 
 def test_after_a_throttle_it_grows_by_one_per_round_trip() -> None:
-    limit = Concurrency(1_000)
-    limit.throttled(40, now=0.0)
-    replies(limit, 0.2, 20 + 21 + 22, now=1.0)
+    limit = grown(1_000)
+    limit.throttled(40, now=1_000.0)
+    replies(limit, 0.2, 20 + 21 + 22, now=1_001.0)
 
     assert limit.limit in (22, 23)
 

@@ -1,0 +1,175 @@
+"""`tierline top`: every process and every model, as the processes tell of themselves."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consumers.cli.common import (
+    AsJson,
+    KafkaAddress,
+    console,
+    print_json,
+    read_settings,
+    run,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from consumers.runtime.records import Record
+    from schemas.status import ModelStatus, Status
+
+__all__ = ["models_of", "noted", "processes_of", "top"]
+
+#: Who says nothing for so long is shown as silent, and then not at all.
+_SILENT_AFTER, _GONE_AFTER = timedelta(seconds=15), timedelta(minutes=5)
+_LOOK_SECONDS = 1.0
+_PROCESS_COLUMNS = (
+    "process", "up", "state", "stage", "partitions", "lag", "oldest", "in flight", "free",
+)  # fmt: skip
+_MODEL_COLUMNS = (
+    "model", "provider", "state", "running", "at most", "calls/min", "calls", "failed", "throttled",
+)  # fmt: skip
+
+
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print the tables and end.")] = False,
+    kafka: KafkaAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch all processes: what they hold and work on, and how their models are."""
+
+    async def main() -> int:
+        from rich.live import Live
+
+        from consumers import clock
+        from consumers.runtime.clients import Clients
+        from consumers.runtime.reading import topic_reader
+
+        settings = read_settings(kafka)
+        out = console()
+        said: dict[str, Status] = {}
+        topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
+        async with topic_reader(Clients(settings.kafka), topics, since=since) as reader:
+            async for record in reader.until_end():
+                noted(said, record)
+            if as_json:
+                shown = _by_name(said.values())
+                print_json([one.model_dump(mode="json", exclude_none=True) for one in shown])
+            elif once or not out.is_terminal:
+                out.print(_screen(said.values(), clock.now()))
+            else:
+                with Live(console=out, screen=True, auto_refresh=False) as live:
+                    while True:
+                        live.update(_screen(said.values(), clock.now()), refresh=True)
+                        async for record in reader.follow(_LOOK_SECONDS):
+                            noted(said, record)
+        return 0
+
+    run(main)
+
+
+def noted(said: "dict[str, Status]", record: "Record") -> None:
+    """Take a record in: what a process says of itself, or that it has ended."""
+    import contextlib
+
+    from schemas.codec import read_model
+    from schemas.errors import ContractError
+    from schemas.status import Status
+
+    if record.value is None:
+        said.pop((record.key or b"").decode(errors="replace"), None)
+        return
+    with contextlib.suppress(ContractError):
+        status = read_model(Status, record.value)
+        said[status.process] = status
+
+
+def processes_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, object]]:
+    """A row per process and stage."""
+    rows = []
+    for status in _by_name(statuses):
+        silent = now - status.at
+        if silent >= _GONE_AFTER:
+            continue
+        state = "; ".join(status.reasons) or "works"
+        if silent > _SILENT_AFTER:
+            state = f"silent for {_span(silent.total_seconds())}"
+        process: dict[str, object] = {
+            "process": status.process,
+            "up": _span((now - status.started_at).total_seconds()),
+            "state": state,
+        }
+        rows += [
+            {
+                **(process if not number else {}),
+                "stage": stage.stage,
+                "partitions": stage.partitions,
+                "lag": "?" if stage.lag is None else stage.lag,
+                "oldest": "" if (age := stage.oldest_age_seconds) is None else _span(age),
+                "in flight": stage.in_flight,
+                "free": stage.free,
+            }
+            for number, stage in enumerate(status.stages)
+        ] or [process]
+    return rows
+
+
+def models_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, object]]:
+    """A row per model, over all processes that are not silent."""
+    found: dict[tuple[str, str], list[ModelStatus]] = {}
+    for status in statuses:
+        if now - status.at <= _SILENT_AFTER:
+            for model in status.models:
+                found.setdefault((model.provider, model.model), []).append(model)
+    return [
+        {
+            "model": name,
+            "provider": provider,
+            "state": _state(models),
+            "running": sum(one.running for one in models),
+            "at most": sum(one.most_running for one in models),
+            "calls/min": round(sum(one.calls_per_minute for one in models)),
+            "calls": sum(one.calls for one in models),
+            "failed": sum(one.failures for one in models),
+            "throttled": sum(one.throttled for one in models),
+        }
+        for (provider, name), models in sorted(found.items())
+    ]
+
+
+def _state(models: "Sequence[ModelStatus]") -> str:
+    out = [one for one in models if one.wait_seconds > 0]
+    if not out:
+        return "well" if all(one.breaker == "closed" for one in models) else "tried next"
+    soonest = min(one.wait_seconds for one in out)
+    where = f" in {len(out)} of {len(models)}" if len(models) > 1 else ""
+    return f"out{where}, tried in {_span(soonest)}"
+
+
+def _by_name(statuses: "Iterable[Status]") -> "list[Status]":
+    return sorted(statuses, key=lambda one: one.process)
+
+
+def _span(seconds: float) -> str:
+    """A duration in its largest unit."""
+    for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _screen(statuses: "Iterable[Status]", now: datetime) -> "Group | str":
+    from rich.console import Group
+
+    statuses = list(statuses)
+    processes: Sequence[Mapping[str, object]] = processes_of(statuses, now)
+    if not processes:
+        return "no process has said anything in the last five minutes; `tierline up` starts one"
+    tables = [table_of(processes, _PROCESS_COLUMNS, title=f"{now:%H:%M:%S} UTC")]
+    if models := models_of(statuses, now):
+        tables.append(table_of(models, _MODEL_COLUMNS))
+    return Group(*tables)

@@ -1,0 +1,99 @@
+"""Says every few seconds how this process is, in a topic that everybody can read."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from consumers import clock
+from consumers.runtime.clients import Clients
+from consumers.runtime.health import Health
+from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher
+from schemas.codec import dump
+from schemas.status import ModelStatus, Status
+
+__all__ = ["EVERY_SECONDS", "telling"]
+
+_log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 5.0
+_LAST_WORD_SECONDS = 2.0
+
+
+@contextlib.asynccontextmanager
+async def telling(clients: Clients, health: Health) -> AsyncIterator[None]:
+    """Write the process's status until the context closes, and then that it has ended.
+
+    A Kafka that does not take it changes nothing: the next status follows in its time.
+    """
+    told = _Told(clients, health)
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(told.write())
+        try:
+            yield
+        finally:
+            writing.cancel()
+
+
+class _Told:
+    """What is said of a process, and what was said last."""
+
+    def __init__(self, clients: Clients, health: Health) -> None:
+        self._clients = clients
+        self._health = health
+        self._topic = clients.settings.topics.status
+        self._process = clients.settings.instance or _process_name()
+        self._started_at = self._at = clock.now()
+        self._calls: Mapping[str, int] = {}
+
+    async def write(self) -> None:
+        while True:
+            try:
+                async with publisher(self._clients) as out:
+                    await self._write_to(out)
+            except (KafkaError, KafkaUnreachableError, TimeoutError, OSError) as error:
+                _log.warning("status not written", error=type(error).__name__)
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def _write_to(self, out: Publisher) -> None:
+        key = self._process.encode()
+        try:
+            while True:
+                value = dump(self._status(clock.now()).model_dump(mode="json", exclude_none=True))
+                await (await out.publish(self._topic, value, key=key))
+                await asyncio.sleep(EVERY_SECONDS)
+        except asyncio.CancelledError:
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_LAST_WORD_SECONDS):
+                    await (await out.publish(self._topic, None, key=key))
+            raise
+
+    def _status(self, now: datetime) -> Status:
+        minutes = (now - self._at).total_seconds() / 60
+        models = [self._with_rate(one, minutes) for one in self._health.ask_models()]
+        self._at, self._calls = now, {one.model: one.calls for one in models}
+        return Status(
+            process=self._process,
+            started_at=self._started_at,
+            at=now,
+            reasons=self._health.not_ready(),
+            stages=self._health.stages(),
+            models=models,
+        )
+
+    def _with_rate(self, model: ModelStatus, minutes: float) -> ModelStatus:
+        calls = model.calls - self._calls.get(model.model, 0)
+        rate = calls / minutes if minutes > 0 else 0.0
+        return model.model_copy(update={"calls_per_minute": round(rate, 1)})
+
+
+def _process_name() -> str:
+    """Tells machine and process; the rest keeps apart what containers call alike."""
+    host = "".join(one for one in socket.gethostname() if "!" <= one <= "~")[:100]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
