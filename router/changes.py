@@ -1,9 +1,8 @@
 """Changes: what a stronger model's answer says otherwise than a weaker one's."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from router.normalise import comparable
 from schemas.attempt import Attempt
@@ -51,5 +50,5 @@ def weaker_answer(
 def _cut(value: Any) -> str | None:
     if value is None:
         return None
-    said = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return said if len(said) <= _KEPT else said[: _KEPT - 1] + "\u2026"
