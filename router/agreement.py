@@ -1,9 +1,10 @@
 """Agreement: do several answers to one question say the same?"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from router.normalise import comparable
 from router.policy.table import Agreement
 from schemas.attempt import Attempt
 
@@ -36,15 +37,4 @@ def _said(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
     output = answer.verdict.output if answer.verdict else None
     if answer.outcome != "accepted" or output is None:
         return None
-    return [_plain(output.get(field)) for field in fields]
-
-
-def _plain(value: Any) -> Any:
-    """Case, spacing and a final full stop are no disagreement."""
-    if isinstance(value, str):
-        return " ".join(value.casefold().split()).rstrip(".")
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return value
+    return [comparable(output.get(field)) for field in fields]

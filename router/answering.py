@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
+from router.changes import changes_between, weaker_answer
 from router.fitting import oddities_of, price_of
 from router.next_step import answer_of
 from router.policy.table import Policy
@@ -49,12 +50,13 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     `step` and `tier` are those of the assignment where none are given.
     """
     model = policy.models[model_name]
+    tier, step = tier or assignment.route.tier, step or assignment.route.step
     common = {
         "attempt_id": attempt_id,
         "attempt_no": attempt_no,
         "generation": assignment.generation,
-        "step": step or assignment.route.step,
-        "tier": tier or assignment.route.tier,
+        "step": step,
+        "tier": tier,
         "model": model_name,
         "provider": model.provider,
         "prompt_version": prompt_version,
@@ -77,6 +79,10 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         )
 
     failed = verdict.failed if verdict else None
+    changes = None
+    if assignment.attempts and step == "answer" and failed is None:
+        before = weaker_answer(assignment.attempts, tier, assignment.generation)
+        changes = changes_between(before, (verdict.output if verdict else None) or {})
     if verdict is not None and failed is not None and len(outcome.text) > _KEPT_REPLY:
         # As much of the reply is kept as is worth carrying on; its parsed form would be all of it.
         verdict = verdict.model_copy(update={"output": None})
@@ -90,6 +96,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
             "finish_reason": outcome.finish_reason,
             "oddities": list(oddities_of(outcome, model)) or None,
             "verdict": verdict,
+            "changes": changes,
             "reply": outcome.text[:_KEPT_REPLY],
         }
     )
@@ -122,6 +129,8 @@ def result_of(
         "checks": [*_checks(verdict), *_readings(attempts)],
         "output": output,
     }
+    if answer.changes is not None:
+        told["changes"] = [_known(**change.__dict__) for change in answer.changes]
     kind = _kind(reply, output)
     return _result(assignment, request, every, answer, response, kind, told, now=now, own_ms=own_ms)
 
@@ -224,6 +233,8 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
     fields = _known(**attempt.__dict__)
     fields.pop("reply", None)
     fields["usage"] = attempt.usage.__dict__
+    if attempt.changes is not None:
+        fields["changes"] = [{"field": change.field} for change in attempt.changes]
     if (verdict := attempt.verdict) is not None:
         fields["verdict"] = {
             "outcome": verdict.outcome,
@@ -292,7 +303,8 @@ _FIRST = itemgetter(0)
 
 def _why(attempt: Attempt) -> str:
     if attempt.reason is None:
-        return "passed every check"
+        changed = ", ".join(change.field for change in attempt.changes or ())
+        return f"passed every check; changed: {changed}" if changed else "passed every check"
     return (
         f"{attempt.reason.meaning}: {attempt.detail}" if attempt.detail else attempt.reason.meaning
     )

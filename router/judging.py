@@ -13,7 +13,7 @@ from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
 from router.checks.reading import READING, VERDICT_SCHEMA
 from router.json_schema import compile_schema
-from router.normalise import in_order, normalise_json, normalise_text
+from router.normalise import normalise_json, normalise_text, voiced
 from router.policy.table import Policy
 from router.reply import Reply
 from schemas.attempt import Step
@@ -31,6 +31,7 @@ READING_CHECKS = (
 )
 
 [_TOOL_CALLS] = named("tool_calls")
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _PASSED = {name: CheckResult(check=name, passed=True) for name in (*CHECKS, READING.name)}
 
 
@@ -48,6 +49,12 @@ class OutputContract:
     has_tools: bool = False
     #: Where the confidence comes from. `token_probability` needs `logprobs: true` in the call.
     confidence_from: Literal["stated", "token_probability"] = "stated"
+    #: False for a schema that the producer brought: its answers are not rewritten.
+    is_ours: bool = True
+    #: True when a model may ask the user back: the format has `next_action: ask_user`.
+    may_ask: bool = False
+    #: True when texts over the format's `maxLength` are shortened instead of rejected.
+    shortens: bool = False
 
 
 def output_contract(
@@ -64,7 +71,7 @@ def output_contract(
     wanted = request.output_format or _response_format(extra.get("response_format"))
     if isinstance(wanted, dict):
         try:
-            contract = _compiled("own", orjson.dumps(wanted))
+            contract = _compiled("own", orjson.dumps(wanted), is_ours=False)
         except (ValueError, TypeError, jsonschema_rs.ValidationError):
             detail = "output_format: a JSON Schema that is whole in itself was expected"
             raise ContractError(Reason.INVALID_FIELD, detail) from None
@@ -74,10 +81,20 @@ def output_contract(
         if wanted == "text" or schema is None:
             contract = OutputContract("text", None, None)
         else:
-            contract = _compiled(name, orjson.dumps(schema))
-    source = policy.tasks[task].confidence if task in policy.tasks else "stated"
-    if has_tools or source != contract.confidence_from:
-        contract = replace(contract, has_tools=has_tools, confidence_from=source)
+            contract = _compiled(name, orjson.dumps(schema), is_ours=wanted != "json")
+    row = policy.tasks.get(task or "")
+    if row is None:
+        return replace(contract, has_tools=True) if has_tools else contract
+
+    may_ask = contract.may_ask and row.clarify
+    if has_tools or row.confidence != "stated" or row.shorten or may_ask != contract.may_ask:
+        return replace(
+            contract,
+            has_tools=has_tools,
+            confidence_from=row.confidence,
+            may_ask=may_ask,
+            shortens=row.shorten and contract.is_ours,
+        )
     return contract
 
 
@@ -102,6 +119,8 @@ def judge(
     says_how_sure = by_tokens or contract.has_confidence
     if calls_tools:  # states nothing, and providers give its tokens no probabilities as a rule
         says_how_sure = by_tokens and confidence is not None
+    elif contract.may_ask and _asks_back(output):  # what is unclear is no reason to guess
+        says_how_sure = False
     judged = Judged(
         reply=reply,
         output=output,
@@ -136,7 +155,16 @@ def _normalised(reply: Reply, contract: OutputContract) -> dict[str, Any] | None
         return normalise_text(reply.text)
 
     found = normalise_json(reply.text)
-    return None if found is None else in_order(found, contract.schema)
+    if found is None:
+        return None
+    return voiced(found, contract.schema, ours=contract.is_ours, shorten=contract.shortens)
+
+
+def _asks_back(output: Mapping[str, Any] | None) -> bool:
+    """True for a question to the user; the action alone would let a poor answer pass."""
+    answer = (output or {}).get("answer")
+    is_question = isinstance(answer, str) and any(sign in answer for sign in _QUESTION_MARKS)
+    return is_question and (output or {}).get("next_action") == "ask_user"
 
 
 def _for_tool_calls(checks: Sequence[NamedCheck]) -> Sequence[NamedCheck]:
@@ -189,7 +217,7 @@ def _classify_schema(policy: Policy) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _compiled(name: str, schema: bytes) -> OutputContract:
+def _compiled(name: str, schema: bytes, *, is_ours: bool = True) -> OutputContract:
     """Compiling costs more than a hundred validations."""
     parsed = orjson.loads(schema)
     validator = compile_schema(schema)
@@ -198,4 +226,11 @@ def _compiled(name: str, schema: bytes) -> OutputContract:
             has_confidence = kind == "number" or (isinstance(kind, list) and "number" in kind)
         case _:
             has_confidence = False
-    return OutputContract(name, parsed, validator, has_confidence)
+    match parsed:
+        case {"properties": {"answer": _, "next_action": {"enum": [*actions]}}}:
+            may_ask = "ask_user" in actions
+        case _:
+            may_ask = False
+    return OutputContract(
+        name, parsed, validator, has_confidence, is_ours=is_ours, may_ask=may_ask and is_ours
+    )

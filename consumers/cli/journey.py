@@ -191,6 +191,8 @@ def _tried(attempt: Attempt) -> Moment:
     if attempt.reason is not None:
         detail = f" ({attempt.detail})" if attempt.detail else ""
         why = f", {attempt.reason}: {attempt.reason.meaning}{detail}"
+    elif attempt.changes:
+        why = f", changed: {', '.join(change.field for change in attempt.changes)}"
     words = (
         f"{attempt.model} {attempt.outcome}{why}; {attempt.usage.total_tokens} tokens, "
         f"{dollars(attempt.cost_micros)}, {attempt.duration_ms:.0f} ms"

@@ -191,6 +191,10 @@ class Task(_Row):
     last_resort: Literal["person", "safe_default"] = "person"
     #: The output format: a name under `formats`.
     format: str = "answer"
+    #: A question back to the user (`next_action: ask_user`) is a result, however unsure it is.
+    clarify: bool = True
+    #: Texts over the format's `maxLength` end at the last whole sentence, instead of climbing.
+    shorten: bool = False
     #: How many rejected or failed attempts are enough to stop and give up.
     failure_limit: Count = 3
     #: What to do when nobody knows whether a call ran: call again, or leave it to a person.

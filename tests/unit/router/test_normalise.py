@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.normalise import in_order, normalise_json, normalise_text
+from router.normalise import normalise_json, normalise_text, voiced
 
 GOOD = '{"answer": "yes", "confidence": 0.9}'
 MEANT = {"answer": "yes", "confidence": 0.9}
@@ -98,20 +98,127 @@ def test_no_text_is_too_strange(text):
     normalise_json("{" + text)
 
 
+FIELDS: dict[str, Any] = {
+    "properties": {
+        "answer": {"type": "string", "maxLength": 40},
+        "team": {"enum": ["billing", "how_to", 3]},
+        "due": {"type": ["string", "null"], "format": "date"},
+        "at": {"type": "string", "format": "date-time"},
+        "lines": {"type": "array", "items": {"properties": {"on": {"format": "date"}}}},
+        "sign_off": {"const": "Your support team"},
+        "next_action": {"enum": ["none", "ask_user"], "default": "none"},
+    }
+}
+FILLED = {"sign_off": "Your support team", "next_action": "none"}
+
+
 def test_fields_come_in_the_order_of_the_format():
     schema: dict[str, Any] = {"properties": {"answer": {}, "confidence": {}, "next_action": {}}}
 
-    ordered = in_order({"confidence": 1, "more": 2, "answer": "a"}, schema)
+    ordered = voiced({"confidence": 1, "more": 2, "answer": "a"}, schema)
 
     assert list(ordered) == ["answer", "confidence", "more"]
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("output", "same"),
     [
-        pytest.param("  hello \n", id="trimmed"),
-        pytest.param("```\nhello\n```", id="out of a fence that holds all of it"),
+        pytest.param({"answer": " a   b \n"}, {"answer": "a b"}, id="blanks"),
+        pytest.param({"answer": "a\r\n  b  c"}, {"answer": "a\n  b  c"}, id="a layout is kept"),
+        pytest.param({"more": "\n\n  a\n  b "}, {"more": "  a\n  b"}, id="an indent is kept"),
+        pytest.param({"answer": 'x = "a  b"'}, {"answer": 'x = "a  b"'}, id="quotes are kept"),
+        pytest.param({"answer": "don't   know"}, {"answer": "don't know"}, id="an apostrophe"),
+        pytest.param({"team": "Billing."}, {"team": "billing"}, id="a choice's spelling"),
+        pytest.param({"team": "bills"}, {"team": "bills"}, id="another word is no choice"),
+        pytest.param({"team": 3}, {"team": 3}, id="a choice that is a number"),
+        pytest.param({"due": "March 5, 2026"}, {"due": "2026-03-05"}, id="a date"),
+        pytest.param({"due": "03/04/2026"}, {"due": "03/04/2026"}, id="a date that reads two ways"),
+        pytest.param({"due": None}, {"due": None}, id="no date"),
+        pytest.param({"at": "2026-03-05 14:30Z"}, {"at": "2026-03-05T14:30:00Z"}, id="a moment"),
+        pytest.param(
+            {"lines": [{"on": "5 May 2026"}, 1]}, {"lines": [{"on": "2026-05-05"}, 1]}, id="inside"
+        ),
+        pytest.param({"more": " x "}, {"more": "x"}, id="a field the format does not know"),
+        pytest.param({"sign_off": "Yours"}, {"sign_off": "Yours"}, id="another sign-off is seen"),
     ],
 )
-def test_plain_text(text):
-    assert normalise_text(text) == {"answer": "hello"}
+def test_whatever_model_answers_sounds_alike(output, same):
+    assert voiced(output, FIELDS) == {**FILLED, **same}
+
+
+def test_a_producers_own_format_is_trimmed_and_nothing_else():
+    said = {"more": "a  b", "due": " 5 May 2026 ", "team": "Billing"}
+
+    assert voiced(said, FIELDS, ours=False, shorten=True) == {**said, "due": "5 May 2026"}
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        pytest.param("x" * 40, "x" * 40, id="it fits"),
+        pytest.param(
+            "It is in  the  menu. Then open the entry.", None, id="it fits without blanks"
+        ),
+        pytest.param(
+            "It is in the menu, below. Then open the entry there.",
+            "It is in the menu, below.",
+            id="whole sentences",
+        ),
+        pytest.param(
+            "No. It is somewhere in the menu of the settings",
+            "No. It is somewhere in the menu of the\u2026",
+            id="else whole words",
+        ),
+        pytest.param("x" * 50, "x" * 39 + "\u2026", id="else characters"),
+    ],
+)
+def test_only_a_task_that_asks_for_it_has_its_texts_shortened(text, short):
+    wanted = " ".join(text.split()) if short is None else short
+
+    assert voiced({"answer": text}, FIELDS, shorten=True)["answer"] == wanted
+    assert voiced({"answer": text}, FIELDS)["answer"] == " ".join(text.split())
+
+
+TEXT = st.text(st.sampled_from("ab .!?\"'`\t\r\n 5May2026/\u3000\xa0\x1f\u2019{"), max_size=60)
+OUTPUT = st.dictionaries(
+    st.sampled_from([*FIELDS["properties"], "more"]), TEXT | JSON | st.lists(TEXT, max_size=2)
+)
+
+
+@given(OUTPUT, st.booleans(), st.booleans())
+def test_what_is_normalised_stays_as_it_is(output, ours, shorten):
+    once = voiced(output, FIELDS, ours=ours, shorten=shorten)
+
+    assert voiced(once, FIELDS, ours=ours, shorten=shorten) == once
+    assert (
+        not shorten
+        or not ours
+        or len(str(once.get("answer", ""))) <= 40
+        or not isinstance(once["answer"], str)
+    )
+
+
+@given(OUTPUT, st.dictionaries(st.sampled_from(["properties", "type"]), JSON))
+def test_no_format_is_too_strange(output, schema):
+    voiced(output, schema, shorten=True)
+    voiced(output, {"properties": dict.fromkeys(output, schema)}, shorten=True)
+    voiced(output, {"properties": {name: {"format": 1, "enum": schema} for name in output}})
+
+
+@given(TEXT | st.text())
+def test_a_plain_reply_normalised_twice_is_the_same(text):
+    once = normalise_text(text)["answer"]
+
+    assert normalise_text(once)["answer"] == once
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        pytest.param("  hello \n", "hello", id="trimmed"),
+        pytest.param("```\nhello\n```", "hello", id="out of a fence that holds all of it"),
+        pytest.param("```\na\n```\nor\n```\nb\n```", None, id="two blocks are no fence"),
+    ],
+)
+def test_plain_text(text, answer):
+    assert normalise_text(text) == {"answer": answer or text}

@@ -1,0 +1,99 @@
+"""Dates as people write them, read only where they can be read one way."""
+
+import re
+from datetime import date
+
+__all__ = ["iso_date", "iso_moment"]
+
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july", "august", "september"),
+    *("october", "november", "december"),
+)
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+#: Names in full and as their first three letters; September has a fourth one as often as not.
+_MONTH_NO = {
+    **{name: no for no, name in enumerate(_MONTHS, 1)},
+    **{name[:3]: no for no, name in enumerate(_MONTHS, 1)},
+    "sept": 9,
+}
+_DAY_NO = {
+    **{name: no for no, name in enumerate(_DAYS)},
+    **{name[:3]: no for no, name in enumerate(_DAYS)},
+}
+#: The longest way to write a date and a time; longer text is text.
+_LONGEST = 60
+
+_YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
+_YEAR_LAST = re.compile(r"([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})")
+_DAY_MONTH = re.compile(r"([0-9]{1,2})(?:st|nd|rd|th|\.)?(?: of)? ([a-z]+)\.?,? ([0-9]{4})")
+_MONTH_DAY = re.compile(r"([a-z]+)\.? ([0-9]{1,2})(?:st|nd|rd|th)?,? ([0-9]{4})")
+_WEEKDAY = re.compile(r"([a-z]+)\.?,? (.+)")
+_TIME = re.compile(
+    r"(.+?)(?:t|,? at |,? )([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(\.[0-9]{1,9})?)? ?(am|pm)?"
+    r" ?(z|utc|gmt|[+-][0-9]{2}:?[0-9]{2})?"
+)
+
+
+def iso_date(text: str) -> str | None:
+    """The date as year-month-day; None where the text is no date or could mean two."""
+    said = " ".join(text[: _LONGEST + 1].lower().split())
+    return None if len(said) > _LONGEST else _read(said)
+
+
+def iso_moment(text: str) -> str | None:
+    """A date with its time in ISO 8601, or a date alone; None where that would be a guess.
+
+    A time zone is written where one was, and nowhere else.
+    """
+    said = " ".join(text[: _LONGEST + 1].lower().split())
+    if len(said) > _LONGEST:
+        return None
+    found = _TIME.fullmatch(said)
+    if found is None:
+        return _read(said)
+
+    day, hour, minute = _read(found[1]), int(found[2]), int(found[3])
+    second, part, zone = int(found[4] or 0), found[5] or "", found[7] or ""
+    if found[6]:
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if found[6] == "pm" else 0)
+    if day is None or hour > 23 or minute > 59 or second > 59:
+        return None
+    if zone in ("z", "utc", "gmt"):
+        zone = "Z"
+    elif zone:
+        zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+    return f"{day}T{hour:02}:{minute:02}:{second:02}{part}{zone}"
+
+
+def _read(said: str) -> str | None:
+    weekday = _WEEKDAY.fullmatch(said)
+    if weekday is not None and weekday[1] in _DAY_NO:
+        found = _date(weekday[2])
+        # A weekday that is another day's makes the date doubtful.
+        return str(found) if found and found.weekday() == _DAY_NO[weekday[1]] else None
+    found = _date(said)
+    return str(found) if found else None
+
+
+def _date(said: str) -> date | None:
+    if match := _YEAR_FIRST.fullmatch(said):
+        return _made(match[1], int(match[3]), match[4])
+    if match := _YEAR_LAST.fullmatch(said):
+        first, second = int(match[1]), int(match[3])
+        if first != second and first <= 12 and second <= 12:
+            return None  # the day or the month: who wrote it knows
+        return _made(match[4], min(first, second), max(first, second))
+    if match := _DAY_MONTH.fullmatch(said):
+        return _made(match[3], _MONTH_NO.get(match[2], 0), match[1])
+    if match := _MONTH_DAY.fullmatch(said):
+        return _made(match[3], _MONTH_NO.get(match[1], 0), match[2])
+    return None
+
+
+def _made(year: str, month: int, day: str | int) -> date | None:
+    try:
+        return date(int(year), month, int(day))
+    except ValueError:
+        return None
