@@ -34,7 +34,7 @@ from router.reply import CallFailure, Reply
 from router.voice import unspoken
 from schemas.base import Tier
 
-__all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "running_stages"]
+__all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "read_folder", "running_stages"]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 #: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
@@ -64,15 +64,19 @@ def load_rules(settings: Settings) -> Rules:
     """Read policy and prompts. Raises PolicyError, PromptError or OSError."""
     file, folder = policy_file(settings), prompts_folder(settings)
     policy = load_policy(file.read_text(encoding="utf-8"), str(file))
-    texts = {
-        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    prompts = Prompts.load(texts)
+    prompts = Prompts.load(read_folder(folder))
     if missing := unspoken(policy, prompts):
         raise PromptError("\n".join(missing))
     return Rules(policy, prompts)
+
+
+def read_folder(folder: Path) -> dict[str, str]:
+    """The texts of a folder's files, by their path in it. Raises OSError."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @contextlib.asynccontextmanager

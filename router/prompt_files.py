@@ -14,10 +14,22 @@ from router.policy.yaml_text import read_yaml
 from schemas.base import Tier
 from schemas.request import Context
 
-__all__ = ["DEFAULT", "PromptContract", "TextKind", "Variant", "read_prompts", "written"]
+__all__ = [
+    "BESIDE",
+    "DEFAULT",
+    "PromptContract",
+    "TextKind",
+    "Variant",
+    "explained",
+    "read_prompts",
+    "read_tiers",
+    "written",
+]
 
 #: The folder whose variants serve every task that has none of its own.
 DEFAULT = "_default"
+#: What may stand beside prompts: their tests, and what was last released.
+BESIDE = ("examples.yaml", "versions.lock")
 #: All that a variant may name.
 VARIABLES = frozenset(
     {"context", "has_confidence", "rules", "says", "schema", "task", "tasks", "tier", "tone"}
@@ -31,7 +43,10 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
 )
 
 
-def _read_tiers(value: Any) -> Any:
+def read_tiers(value: Any) -> Any:
+    """Tiers as people name them; anything else as it is, for the model to refuse."""
+    if isinstance(value, list):
+        return [Tier(name) if name in list(Tier) else name for name in value]
     if not isinstance(value, dict):
         return value
 
@@ -54,7 +69,7 @@ class PromptContract(BaseModel):
     #: task has none of its own, those of `_default` serve.
     texts: Mapping[TextKind, Annotated[str, Field(min_length=3)]] = Field(default_factory=dict)
     #: Versions of the variants in this folder. A tier that is not named uses `_default`.
-    variants: Annotated[Mapping[Tier, int], BeforeValidator(_read_tiers)] = Field(
+    variants: Annotated[Mapping[Tier, int], BeforeValidator(read_tiers)] = Field(
         default_factory=dict
     )
 
@@ -109,7 +124,8 @@ def written(text: str, task: str) -> str:
 
 
 def _is_hidden(path: str) -> bool:
-    return path.rpartition("/")[2].startswith((".", "README"))
+    name = path.rpartition("/")[2]
+    return name.startswith((".", "README")) or name in BESIDE
 
 
 def _tier_of(path: str, name: str) -> Tier:
@@ -131,7 +147,8 @@ def _read_contract(path: str, text: str) -> PromptContract:
         contract = PromptContract.model_validate(value)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
-        raise PromptError("\n".join(_explained(path, lines, one) for one in found)) from None
+        told = [explained(path, lines, one, list(PromptContract.model_fields)) for one in found]
+        raise PromptError("\n".join(told)) from None
     for kind, words in contract.texts.items():
         _check_text(path, lines.get(("texts", kind), 1), words)
     return contract
@@ -150,12 +167,13 @@ def _check_text(path: str, line: int, words: str) -> None:
         raise PromptError(msg) from None
 
 
-def _explained(path: str, lines: Mapping[Any, int], problem: Any) -> str:
+def explained(path: str, lines: Mapping[Any, int], problem: Any, known: list[str]) -> str:
+    """A validation's problem as `file:line: field: what`; `known` are the fields there are."""
     steps = tuple(step for step in problem["loc"] if step != "[key]")
     line = lines.get(steps) or lines.get(steps[:-1], 1)
     hint = ""
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(steps[-1]), list(PromptContract.model_fields), n=1)
+        near = get_close_matches(str(steps[-1]), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
     return f"{path}:{line}: {'.'.join(map(str, steps))}: {problem['msg']}{hint}"
 

@@ -11,6 +11,7 @@ from consumers.cli import (
     demo,
     explain,
     policy,
+    prompts,
     provider,
     results,
     submit,
@@ -42,6 +43,7 @@ app.command("explain")(explain.explain)
 app.command("trace")(trace.trace)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(policy.app, name="policy")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(provider.app, name="provider")
 app.add_typer(tools.topics_app, name="topics")
 app.command("doctor")(tools.doctor)

@@ -51,10 +51,13 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     now = clock.now()
     warnings, outcomes = list(lint(policy, now.date())), run_examples(policy, now)
     failed = [outcome for outcome in outcomes if not outcome.passed]
+    errors, changed = _since_the_lock(path, policy)
+    warnings += changed
     if as_json:
         print_json(
             {
-                "ok": not failed,
+                "ok": not failed and not errors,
+                "errors": errors,
                 "version": policy.version,
                 "warnings": warnings,
                 "examples": len(outcomes),
@@ -63,6 +66,8 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
         )
     else:
         out = console()
+        for one_error in errors:
+            out.print(one_error, markup=False, soft_wrap=True)
         for warning in warnings:
             out.print(f"warning: {warning}", markup=False)
         for one in failed:
@@ -75,7 +80,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
             markup=False,
             soft_wrap=True,
         )
-    raise typer.Exit(FAILED if failed else 0)
+    raise typer.Exit(FAILED if failed or errors else 0)
 
 
 @app.command()
@@ -161,6 +166,26 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
             "words": words,
         }
     )
+
+
+def _since_the_lock(path: Path, policy: "Policy") -> tuple[list[str], list[str]]:
+    """What the prompts in use have against the policy in use: errors, and warnings."""
+    from consumers.wiring import policy_file, prompts_folder, read_folder
+    from router.prompt_lock import LOCK_FILE, changes_since, parts_of, read_lock, unpaired
+    from router.prompts import Prompts
+
+    settings = read_settings(needs_kafka=False)
+    if path.resolve() != policy_file(settings).resolve():
+        return [], []
+    folder = prompts_folder(settings)
+    files = read_folder(folder)
+    contracts = Prompts.load(files).contracts
+    errors, warnings = list(unpaired(contracts, policy)), []
+    if LOCK_FILE in files:
+        now, locked = parts_of(contracts, files, policy), read_lock(files[LOCK_FILE])
+        found, warned = changes_since(locked, now, contracts, files, policy)
+        errors, warnings = [*errors, *found], [*warned]
+    return [f"{folder}/{error}" for error in errors], warnings
 
 
 def warn_of_unknown(policy: "Policy", *, task: str | None, plan: str | None) -> None:

@@ -1,0 +1,285 @@
+"""`tierline prompts`: what models are told, tried on examples, and locked once it is released."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from consumers.cli.common import (
+    FAILED,
+    OK,
+    AsJson,
+    UserError,
+    console,
+    plain,
+    print_json,
+    print_table,
+    read_settings,
+    run,
+)
+
+if TYPE_CHECKING:
+    from consumers.settings import Settings
+    from consumers.stages.job import Question
+    from consumers.wiring import Rules
+    from router.prompt_examples import Placed, Tried
+    from router.reply import CallFailure, Reply
+    from schemas.base import Tier
+    from schemas.request import Request
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Show, test and lock the prompts.", no_args_is_help=True)
+
+TierName = Annotated[
+    str | None, typer.Option("--tier", metavar="TIER", help="This variant alone: low, …")
+]
+
+
+@app.command()
+def show(
+    task: Annotated[str, typer.Argument(help="A task of the policy, classify, or verify.")],
+    tier: TierName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a model is told for a task, at each tier, with an empty question."""
+    from consumers.wiring import load_rules
+
+    rules = load_rules(read_settings(needs_kafka=False))
+    _check_name(task, rules)
+    told: list[dict[str, Any]] = []
+    for each in _tiers(tier, rules):
+        question, _ = _question(rules, task, each, {"input": "…"}, {})
+        rendered = question.rendered
+        told.append(
+            {"tier": each.value, "version": rendered.version, "messages": rendered.messages}
+        )
+    if as_json:
+        print_json(told)
+        return
+    for one in told:
+        console().print(f"{one['tier']}: {one['version']}", style="bold", markup=False)
+        for message in one["messages"]:
+            sys.stdout.write(f"{message['role']}:\n{message['content']}\n\n")
+
+
+@app.command("test")
+def try_prompts(
+    task: Annotated[str | None, typer.Argument(help="This task alone.")] = None,
+    tier: TierName = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Also ask the tier's first model. Costs money.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try every prompt on its own examples: what it says, and what becomes of a model's reply."""
+
+    async def main() -> int:
+        from consumers.wiring import load_rules, prompts_folder
+
+        settings = read_settings(needs_kafka=False)
+        rules, folder = load_rules(settings), prompts_folder(settings)
+        if task is not None:
+            _check_name(task, rules)
+        tries, missing = _prepared(rules, folder, task, _tiers(tier, rules))
+        tried, cost = [one.offline() for one in tries], 0
+        if live:
+            asked, cost = await _live(settings, rules, tries)
+            tried += asked
+        _tell(tried, missing, folder, cost, live=live, as_json=as_json)
+        return FAILED if missing or any(one.problems for one in tried) else OK
+
+    run(main)
+
+
+@app.command()
+def lock() -> None:
+    """Write down what is released now, so that `policy check` sees what changes after it."""
+    from consumers.wiring import load_rules, prompts_folder, read_folder
+    from router.prompt_lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
+
+    settings = read_settings(needs_kafka=False)
+    rules, folder = load_rules(settings), prompts_folder(settings)
+    files, contracts = read_folder(folder), rules.prompts.contracts
+    now = parts_of(contracts, files, rules.policy)
+    locked = read_lock(files.get(LOCK_FILE, ""))
+    errors, _ = changes_since(locked, now, contracts, files, rules.policy)
+    tries, missing = _prepared(rules, folder, None, list(rules.policy.tiers))
+    failed = [one for one in (each.offline() for each in tries) if one.problems]
+    told = [*errors, *missing, *(f"{one.where}: {one.problems[0]}" for one in failed)]
+    if told:
+        raise UserError("\n".join(("not locked:", *told)))
+    (folder / LOCK_FILE).write_text(lock_text(now), encoding="utf-8")
+    sys.stdout.write(f"{folder / LOCK_FILE}: {len(now)} parts\n")
+
+
+def _prepared(
+    rules: "Rules", folder: Path, task: str | None, tiers: "Sequence[Tier]"
+) -> "tuple[list[_Try], list[str]]":
+    """Every example with every variant it is for, and the prompts that have none."""
+    from consumers.wiring import read_folder
+    from router.prompt_examples import read_examples, unshown
+
+    examples = [one for one in read_examples(read_folder(folder)) if task in (None, one.folder)]
+    tries = [
+        _Try(placed, tier, *_question_of(rules, placed, tier))
+        for placed in examples
+        for tier in tiers
+        if tier in placed.tiers(rules.policy)
+    ]
+    if task is not None:
+        missing = [] if tries else [f"{task}/contract.yaml:1: no example for {', '.join(tiers)}"]
+    else:
+        missing = list(unshown(examples, rules.prompts, rules.policy))
+    return tries, missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """An example with one variant."""
+
+    placed: "Placed"
+    tier: "Tier"
+    question: "Question"
+    request: "Request"
+
+    def offline(self) -> "Tried":
+        """What becomes of the example's own reply."""
+        from router.prompt_examples import reply_of
+
+        return self.judged(reply_of(self.placed.example))
+
+    def judged(self, reply: "Reply") -> "Tried":
+        """What becomes of a reply."""
+        from consumers.cli.asking import judged
+        from router.prompt_examples import compare
+
+        verdict = judged(self.question, self.request, reply)
+        return compare(self.placed, self.tier, self.question.rendered, verdict)
+
+
+def _question_of(rules: "Rules", placed: "Placed", tier: "Tier") -> "tuple[Question, Request]":
+    from schemas.errors import ContractError
+
+    example = placed.example
+    try:
+        return _question(rules, placed.folder, tier, example.request, example.answer or {})
+    except ContractError as error:
+        msg = f"{placed.where}: request: {error.detail}"
+        raise UserError(msg) from None
+
+
+def _question(
+    rules: "Rules", name: str, tier: "Tier", fields: Mapping[str, Any], answer: Mapping[str, Any]
+) -> "tuple[Question, Request]":
+    from consumers import clock
+    from consumers.cli.asking import question_for, reading_for
+    from schemas.intake import read_request_object
+
+    is_task = name in rules.policy.tasks
+    named = {**fields, "task": name} if is_task else dict(fields)
+    request = read_request_object(named, {}, fallback_id="example")
+    if is_task:
+        return question_for(rules, request, name, "answer", tier, clock.now()), request
+    if name == "classify":
+        return question_for(rules, request, None, "classify", tier, clock.now()), request
+    rows = [task.verify for task in rules.policy.tasks.values() if task.verify]
+    accept = next((row.accept for row in rows if row.prompt == name), 0.7)
+    return reading_for(rules, request, name, tier, answer, accept), request
+
+
+async def _live(
+    settings: "Settings", rules: "Rules", tries: Sequence[_Try]
+) -> "tuple[list[Tried], int]":
+    """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
+    from consumers.cli.provided import provided
+    from consumers.providers import Providers
+    from router.fitting import price_of
+    from router.pricing import cost_micros
+    from router.prompt_examples import ACCEPTED
+    from router.reply import Reply
+
+    tried, cost = [], 0
+    async with provided(settings, rules.policy) as (entries, _), Providers(entries) as providers:
+        for number, one in enumerate(tries):
+            if one.placed.example.expect != ACCEPTED:
+                continue
+            name = rules.policy.models_of(one.tier, one.request.task)[0]
+            model = rules.policy.models[name]
+            outcome: Reply | CallFailure = await providers.call(
+                model.provider,
+                one.question.body(one.request, model),
+                attempt_id=f"prompts-test.1.{number + 1}",
+                request_id=f"prompts-test-{number + 1}",
+                timeout=rules.policy.limits.call_timeout,
+            )
+            if isinstance(outcome, Reply):
+                found = one.judged(outcome)
+                cost += cost_micros(outcome.usage, price_of(outcome, model, rules.policy))
+            else:
+                found = replace(one.offline(), found=outcome.reason.value)
+                found.problems.append(f"{name} gave no reply: {outcome.detail}")
+            tried.append(replace(found, says=f"{found.says} ({name})"))
+    return tried, cost
+
+
+def _tell(
+    tried: "Sequence[Tried]",
+    missing: Sequence[str],
+    folder: Path,
+    cost: int,
+    *,
+    live: bool,
+    as_json: bool,
+) -> None:
+    from consumers.cli.journey import dollars
+
+    failed = [one for one in tried if one.problems]
+    if as_json:
+        rows = [{**asdict(one), "passed": not one.problems} for one in tried]
+        told = {"ok": not failed and not missing, "tried": rows, "problems": list(missing)}
+        print_json({**told, "cost_micros": cost} if live else told)
+        return
+    rows = [
+        {
+            "prompt": one.version,
+            "tier": one.tier,
+            "example": one.says,
+            "found": one.found,
+            "tokens": one.tokens,
+            "": "failed" if one.problems else "ok",
+        }
+        for one in tried
+    ]
+    print_table(rows, ("prompt", "tier", "example", "found", "tokens", ""))
+    for line in missing:
+        sys.stdout.write(f"{folder}/{line}\n")
+    for one in failed:
+        for problem in one.problems:
+            sys.stdout.write(f"{folder}/{one.where}: {one.tier}: {plain(problem)}\n")
+    paid = f", for {dollars(cost)}" if live else ""
+    sys.stdout.write(f"{len(tried) - len(failed)} of {len(tried)} examples pass{paid}\n")
+
+
+def _tiers(tier: str | None, rules: "Rules") -> "list[Tier]":
+    known = list(rules.policy.tiers)
+    if tier is None:
+        return known
+    if tier not in known:
+        msg = f"the policy has no tier {tier!r}; it has {', '.join(known)}"
+        raise UserError(msg)
+    return [one for one in known if one == tier]
+
+
+def _check_name(name: str, rules: "Rules") -> None:
+    if name in rules.prompts.contracts and not name.startswith("_"):
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(rules.prompts.contracts), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    msg = f"no prompt is called {name!r}{hint}"
+    raise UserError(msg)

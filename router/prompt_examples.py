@@ -1,0 +1,181 @@
+"""The examples of prompts, which are their tests: what a model might say, and what comes of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from router.errors import PromptError
+from router.policy.table import Policy
+from router.policy.yaml_text import read_yaml
+from router.pricing import estimate_tokens
+from router.prompt_files import DEFAULT, explained, read_tiers
+from router.prompts import PASSTHROUGH, Prompts, Rendered
+from router.reply import FinishReason, Reply
+from schemas.base import Tier
+from schemas.reasons import Reason
+from schemas.usage import Usage
+from schemas.verdict import Verdict
+
+__all__ = ["Placed", "PromptExample", "Tried", "compare", "read_examples", "reply_of", "unshown"]
+
+ACCEPTED = "accepted"
+
+
+def _check_outcome(value: str) -> str:
+    if value not in (ACCEPTED, *Reason):
+        near = get_close_matches(value, [ACCEPTED, *Reason], n=1)
+        msg = f"accepted, or a reason code{f'; did you mean {near[0]}?' if near else ''}"
+        raise ValueError(msg)
+    return value
+
+
+class PromptExample(BaseModel):
+    """One request, one reply that a model might give, and what is expected of both."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    #: What the example shows.
+    says: Annotated[str, Field(min_length=3)]
+    #: As a producer would send it, without its task.
+    request: Annotated[dict[str, Any], Field(min_length=1)]
+    #: The variants it is for; None: every tier of the policy.
+    tiers: Annotated[list[Tier] | None, BeforeValidator(read_tiers)] = None
+    #: The reply as text, or as the fields of its JSON object.
+    reply: str | dict[str, Any]
+    finish: Literal["stop", "length", "content_filter", "tool_calls", "other"] = "stop"
+    #: Only for prompts that read answers: the answer to be read.
+    answer: dict[str, Any] | None = None
+    #: `accepted`, or the reason of the check that the reply must fail.
+    expect: Annotated[str, AfterValidator(_check_outcome)] = ACCEPTED
+    #: Fields that the normalised answer must have, with their values.
+    output: dict[str, Any] = Field(default_factory=dict)
+    #: Words that the model must be told, and words it must not.
+    prompt_holds: list[str] = Field(default_factory=list)
+    prompt_lacks: list[str] = Field(default_factory=list)
+    #: The most tokens the prompt may take, as estimated.
+    most_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An example and where it stands."""
+
+    folder: str
+    #: `file:line`.
+    where: str
+    example: PromptExample
+
+    def tiers(self, policy: Policy) -> Sequence[Tier]:
+        """The tiers whose variants it tries."""
+        return self.example.tiers or list(policy.tiers)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What became of an example with one variant."""
+
+    where: str
+    folder: str
+    tier: Tier
+    says: str
+    version: str
+    #: `accepted`, or a reason.
+    found: str
+    tokens: int
+    problems: list[str] = field(default_factory=list)
+
+
+def read_examples(files: Mapping[str, str]) -> Iterator[Placed]:
+    """The examples of every `<task>/examples.yaml`, in order.
+
+    Raises PromptError with every problem of the first file that has one, as `file:line: what`.
+    """
+    for path in sorted(files):
+        folder, _, name = path.rpartition("/")
+        if name == "examples.yaml" and folder:
+            yield from _read(folder, path, files[path])
+
+
+def _read(folder: str, path: str, text: str) -> Iterator[Placed]:
+    value, lines, problems = read_yaml(text)
+    if not problems and not isinstance(value, list):
+        msg = f"{path}:1: a list of examples was expected"
+        raise PromptError(msg)
+    told = [problem.at(path) for problem in problems]
+    made = []
+    for index, row in enumerate(value or ()):
+        here = {steps[1:]: line for steps, line in lines.items() if steps[:1] == (index,)}
+        try:
+            example = PromptExample.model_validate(row)
+        except ValidationError as error:
+            found = error.errors(include_input=False, include_url=False)
+            known = list(PromptExample.model_fields)
+            told += [explained(path, here, one, known) for one in found]
+            continue
+        made.append(Placed(folder, f"{path}:{here[()]}", example))
+    if told:
+        raise PromptError("\n".join(told))
+    yield from made
+
+
+def reply_of(example: PromptExample) -> Reply:
+    """The reply that the example gives."""
+    said = example.reply
+    text = said if isinstance(said, str) else orjson.dumps(said).decode()
+    finish: FinishReason = example.finish
+    message = {"role": "assistant", "content": text}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    return Reply(text, finish, Usage(), body)
+
+
+def compare(placed: Placed, tier: Tier, rendered: Rendered, verdict: Verdict) -> Tried:
+    """What was found, against what the example expects."""
+    example = placed.example
+    told = "\n".join(str(message.get("content") or "") for message in rendered.messages)
+    tokens, failed = estimate_tokens(told), verdict.failed
+    found = failed.reason.value if failed and failed.reason else ACCEPTED
+    problems = []
+    if found != example.expect:
+        detail = f" ({failed.detail})" if failed else ""
+        problems.append(f"{example.expect} was expected, found {found}{detail}")
+    problems += [f"the prompt does not hold {w!r}" for w in example.prompt_holds if w not in told]
+    problems += [f"the prompt holds {words!r}" for words in example.prompt_lacks if words in told]
+    if example.most_tokens is not None and tokens > example.most_tokens:
+        problems.append(f"the prompt takes {tokens} tokens; {example.most_tokens} are the most")
+    output = verdict.output or {}
+    problems += [
+        f"{name} is {output.get(name)!r}; {value!r} was expected"
+        for name, value in example.output.items()
+        if output.get(name) != value or name not in output
+    ]
+    if rendered.version == PASSTHROUGH:
+        problems.append(f"there is no prompt for {tier}: the request is passed through")
+    return Tried(
+        where=placed.where,
+        folder=placed.folder,
+        tier=tier,
+        says=example.says,
+        version=rendered.version,
+        found=found,
+        tokens=tokens,
+        problems=problems,
+    )
+
+
+def unshown(examples: Sequence[Placed], prompts: Prompts, policy: Policy) -> Iterator[str]:
+    """Prompts in use without an example, and examples of none, as `file:line: what`."""
+    in_use = {name for name in policy.tasks if name in prompts.contracts}
+    in_use |= {task.verify.prompt for task in policy.tasks.values() if task.verify}
+    in_use |= {"classify"} if policy.classify else set()
+    shown = {(one.folder, tier) for one in examples for tier in one.tiers(policy)}
+    for name in sorted(in_use):
+        missing = [tier.value for tier in policy.tiers if (name, tier) not in shown]
+        if missing:
+            yield f"{name}/contract.yaml:1: no example for {', '.join(missing)}"
+    for folder in {one.folder: one for one in examples}:
+        if folder not in prompts.contracts or folder == DEFAULT:
+            yield f"{folder}/examples.yaml:1: there is no task of that name to try"

@@ -1,0 +1,162 @@
+"""The lock of prompts: what was released, and what has changed since then.
+
+One line per part: its kind, name, version and a digest of its content. A prompt and its output
+format are a pair with one version; prompt, model and format are changed one at a time, or nobody
+can say afterwards which of them did it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from router.policy.table import Policy
+from router.policy.yaml_text import read_yaml
+from router.prompt_files import DEFAULT, PromptContract
+from schemas.base import Tier
+
+__all__ = ["LOCK_FILE", "Part", "changes_since", "lock_text", "parts_of", "read_lock", "unpaired"]
+
+LOCK_FILE = "versions.lock"
+_HEAD = (
+    "# What was released. Written by `tierline prompts lock`, read by `tierline policy check`.\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of what was released. Formats and models have no version of their own: 0."""
+
+    version: int
+    digest: str
+
+
+Parts = Mapping[tuple[str, str], Part]
+
+
+def parts_of(
+    contracts: Mapping[str, PromptContract], files: Mapping[str, str], policy: Policy
+) -> Parts:
+    """All parts as they are now."""
+    parts: dict[tuple[str, str], Part] = {}
+    for name, told in contracts.items():
+        content = told.model_dump(mode="json", exclude={"version", "variants"})
+        parts["prompt", name] = Part(told.version, _digest(content))
+        for tier, version in told.variants.items():
+            path = f"{name}/{tier}"
+            parts["variant", path] = Part(version, _digest(files[f"{path}.j2"]))
+    for name, schema in policy.formats.items():
+        parts["format", name] = Part(0, _digest(schema))
+    for tier, row in policy.tiers.items():
+        models = [policy.models[model] for model in row.models]
+        parts["models", tier.value] = Part(0, _digest([[m.provider, m.id] for m in models]))
+    return parts
+
+
+def lock_text(parts: Parts) -> str:
+    """The lock file of these parts."""
+    lines = (f"{kind} {name} {one.version} {one.digest}" for (kind, name), one in parts.items())
+    return _HEAD + "".join(f"{line}\n" for line in sorted(lines))
+
+
+def read_lock(text: str) -> Parts:
+    """The parts of a lock file. A line that cannot be read counts as none."""
+    parts = {}
+    for line in text.splitlines():
+        match line.split():
+            case [kind, name, version, digest] if version.isdecimal():
+                parts[kind, name] = Part(int(version), digest)
+            case _:
+                continue
+    return parts
+
+
+def unpaired(contracts: Mapping[str, PromptContract], policy: Policy) -> Iterator[str]:
+    """Prompts written for another format than their task has, as `file:line: what`."""
+    for name, task in policy.tasks.items():
+        told = contracts.get(name)
+        if told is not None and told.format != task.format:
+            yield (
+                f"{name}/contract.yaml:1: format: it was written for {told.format}, "
+                f"and the task's format is {task.format}"
+            )
+
+
+def changes_since(
+    locked: Parts,
+    now: Parts,
+    contracts: Mapping[str, PromptContract],
+    files: Mapping[str, str],
+    policy: Policy,
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Errors and warnings: versions that had to be raised, and what changed together."""
+    changed = {
+        key for key, part in now.items() if key in locked and part.digest != locked[key].digest
+    }
+    errors = list(_not_raised(changed, locked, now, files))
+    warnings = []
+    for name in (*policy.tasks, "classify"):
+        told = contracts.get(name)
+        row = policy.tasks.get(name)
+        if told is None or (row is None and policy.classify is None):
+            continue
+        pair = ("format", row.format if row else name)
+        is_raised = ("prompt", name) not in locked or told.version > locked["prompt", name].version
+        if pair in changed and not is_raised:
+            line = _line(files, f"{name}/contract.yaml", "version")
+            what = f"the format {pair[1]} has changed since version {told.version}"
+            errors.append(f"{line}: {what}; raise it: a prompt and its format are a pair")
+        tiers = _tiers(policy, name)
+        parts = {
+            "prompt": {("prompt", name), *(_variant(told, name, tier) for tier in policy.tiers)},
+            "format": {pair},
+            "models": {("models", tier.value) for tier in tiers},
+        }
+        moved = [what for what, keys in parts.items() if keys & changed]
+        if len(moved) > 1:
+            warnings.append(
+                f"task {name}: its {' and '.join(moved)} have changed together since the last "
+                "lock; change one at a time"
+            )
+    return errors, warnings
+
+
+def _not_raised(
+    changed: set[tuple[str, str]], locked: Parts, now: Parts, files: Mapping[str, str]
+) -> Iterator[str]:
+    for (kind, name), part in now.items():
+        if kind not in ("prompt", "variant") or (kind, name) not in locked:
+            continue
+        folder, _, tier = name.partition("/")
+        line = _line(
+            files, f"{folder}/contract.yaml", *(("variants", tier) if tier else ("version",))
+        )
+        was = locked[kind, name].version
+        if part.version < was:
+            yield f"{line}: version {part.version} is lower than {was}, which was released"
+        elif (kind, name) in changed and part.version == was:
+            what = f"{tier}.j2" if tier else "the text"
+            yield f"{line}: {what} has changed since version {was}; raise the version"
+
+
+def _line(files: Mapping[str, str], path: str, *steps: str) -> str:
+    _, lines, _ = read_yaml(files.get(path, ""))
+    return f"{path}:{lines.get(steps, 1)}"
+
+
+def _tiers(policy: Policy, name: str) -> Sequence[Tier]:
+    row = policy.tasks.get(name)
+    if row is not None:
+        return (row.tier, *row.escalation)
+    return (policy.classify.tier,) if policy.classify else ()
+
+
+def _variant(told: PromptContract, name: str, tier: Tier) -> tuple[str, str]:
+    return "variant", f"{name if tier in told.variants else DEFAULT}/{tier}"
+
+
+def _digest(content: Any) -> str:
+    said = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(said).hexdigest()[:12]
