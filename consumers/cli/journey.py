@@ -14,6 +14,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.intake import read_request
+from schemas.request import Request
 from schemas.result import Result
 from schemas.topics import Topics
 
@@ -39,6 +40,8 @@ class Journey:
 
     request_id: str
     accepted: Moment | None = None
+    #: As the producer sent it; None where no topic has it any more.
+    request: Request | None = None
     task: str | None = None
     routes: list[RouteTaken] = field(default_factory=list)
     attempts: dict[str, Attempt] = field(default_factory=dict)
@@ -118,7 +121,8 @@ class Journey:
                 return False
             at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
             self.accepted = Moment(at, "accepted", "", f"at {where}")
-            self.task = request.task
+            self.request = request
+            self.task = self.task or request.task
         elif record.topic == topics.results:
             result = read_model(Result, record.value)
             if result.id != self.request_id:
@@ -137,11 +141,14 @@ class Journey:
         else:
             envelope: Assignment | Escalation
             if record.topic == topics.escalations:
-                envelope, _ = read_envelope(Escalation, record.value)
+                envelope, raw = read_envelope(Escalation, record.value)
             else:
-                envelope, _ = read_envelope(Assignment, record.value)
+                envelope, raw = read_envelope(Assignment, record.value)
             if envelope.id != self.request_id:
                 return False
+            if self.request is None:
+                headers = text_headers(record.headers)
+                self.request = read_request(raw, headers, fallback_id=envelope.id)
             known = {taken.routed_at for taken in self.routes}
             self.routes += [one for one in envelope.routes if one.routed_at not in known]
             self.task = envelope.task or self.task
@@ -150,6 +157,7 @@ class Journey:
     def _read_line(self, entry: LedgerEntry) -> bool:
         if entry.request_id != self.request_id:
             return False
+        self.task = self.task or entry.task
         known = self.attempts.get(entry.attempt.attempt_id)
         if known is None or known.outcome == "started":
             self.attempts[entry.attempt.attempt_id] = entry.attempt

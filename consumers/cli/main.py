@@ -13,6 +13,7 @@ from consumers.cli import (
     policy,
     prompts,
     provider,
+    replay_call,
     results,
     submit,
     tools,
@@ -41,6 +42,7 @@ app.command("submit")(submit.submit)
 app.command("results")(results.results)
 app.command("explain")(explain.explain)
 app.command("trace")(trace.trace)
+app.command("replay-call")(replay_call.replay_call)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(policy.app, name="policy")
 app.add_typer(prompts.app, name="prompts")

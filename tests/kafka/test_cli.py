@@ -162,6 +162,27 @@ def test_trace_shows_where_the_time_of_a_request_went(flowing: _Cli) -> None:
     assert "no topic knows the request 'cli-9'" in flowing.refuse("trace", "cli-9")
 
 
+def test_a_recorded_call_is_shown_and_made_again_without_a_trace_in_the_topics(
+    flowing: _Cli,
+) -> None:
+    before = {row["topic"]: row["offsets"] for row in flowing.json("topics", "list")}
+    shown = flowing.json("replay-call", "cli-2")
+    sent = flowing.json("replay-call", "cli-2", "--send")
+    after = {row["topic"]: row["offsets"] for row in flowing.json("topics", "list")}
+
+    assert shown["sent"] is None
+    assert shown["recorded"]["answer"]["answer"]
+    assert shown["today"]["prompt_version"] == shown["recorded"]["prompt_version"]
+    assert shown["today"]["body"]["messages"][-1]["content"] == "How do I export 12 reports?"
+    assert sent["sent"]["outcome"] in ("accepted", "rejected")
+    assert 0 < sent["sent"]["cost_micros"] <= sent["today"]["most_cost_micros"]
+    del before[flowing.topics.status], after[flowing.topics.status]  # says how all is every 5 s
+    assert after == before
+    assert "How do I export 12 reports?" in flowing.run("replay-call", "cli-2")
+    assert "sim-large" in flowing.run("replay-call", "cli-2", "--send", "--model", "sim-large")
+    assert "has no attempt 9" in flowing.refuse("replay-call", "cli-2", "--attempt", "9")
+
+
 def test_dead_letters_are_listed_and_shown(flowing: _Cli) -> None:
     listed = {row["reason"]: row for row in flowing.json("dead-letters", "list")}
     assert {"approval_required", "not_json"} <= set(listed)

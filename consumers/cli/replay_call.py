@@ -1,0 +1,291 @@
+"""`tierline replay-call`: a recorded call as it would be made today, and what would come of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from consumers.cli.common import (
+    FAILED,
+    OK,
+    UNAVAILABLE,
+    AsJson,
+    KafkaAddress,
+    UserError,
+    print_json,
+    print_table,
+    read_settings,
+    run,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from consumers.cli.journey import Journey
+    from consumers.settings import Settings
+    from consumers.stages.job import Question
+    from consumers.wiring import Rules
+    from router.policy.table import Model
+    from schemas.attempt import Attempt
+    from schemas.request import Request
+
+__all__ = ["Replay", "rebuilt", "replay_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A recorded attempt, and the call that would be made for it today."""
+
+    recorded: "Attempt"
+    request: "Request"
+    question: "Question"
+    #: The policy's name of the model to ask, and its row.
+    name: str
+    model: "Model"
+    #: What the recorded attempt answered, where a topic still has it.
+    answered: Mapping[str, Any] | str | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The chat body of the call."""
+        return self.question.body(self.request, self.model)
+
+
+def replay_call(
+    request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="Its number; else the last one.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Another model of the policy.")
+    ] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="Make one real call. It costs money.")
+    ] = False,
+    kafka: KafkaAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild a recorded call with today's policy and prompts, and show it or make it.
+
+    Nothing is written to any topic: the outcome is shown beside the recorded one, and forgotten.
+    """
+
+    async def main() -> int:
+        from consumers import clock
+        from consumers.cli.journey import read_journey
+        from consumers.wiring import load_rules
+
+        settings = read_settings(kafka)
+        rules = load_rules(settings)
+        journey = await read_journey(request_id, settings)
+        replay = rebuilt(journey, rules, clock.now(), attempt=attempt, model=model)
+        told, code = _told(replay, rules), OK
+        if send:
+            told["sent"], code = await _sent(replay, rules, settings)
+        if as_json:
+            print_json(told)
+        else:
+            _tell(told, replay)
+        return code
+
+    run(main)
+
+
+def rebuilt(
+    journey: "Journey", rules: "Rules", now: "datetime", *, attempt: int | None, model: str | None
+) -> Replay:
+    """The call of a recorded attempt, as it would be made now. Raises UserError."""
+    from consumers.cli.asking import question_for, reading_for
+    from router.fitting import takes
+
+    recorded = _recorded(journey, attempt)
+    request, task = journey.request, journey.task
+    if request is None:
+        msg = f"no topic has the request {journey.request_id!r} any more, only what became of it"
+        raise UserError(msg)
+    if recorded.step != "classify" and task not in rules.policy.tasks:
+        msg = f"the policy no longer has the task {task}"
+        raise UserError(msg)
+    if recorded.tier not in rules.policy.tiers:
+        msg = f"the policy no longer has the tier {recorded.tier}"
+        raise UserError(msg)
+    name = model or recorded.model
+    if (row := rules.policy.models.get(name)) is None:
+        raise UserError(_no_model(name, rules, is_ours=model is None))
+    if recorded.step == "verify":
+        verify = rules.policy.tasks[task or ""].verify
+        prompt = recorded.prompt_version.partition("@")[0]
+        accept, read = verify.accept if verify else 0.7, _read_by(recorded, journey)
+        question = reading_for(rules, request, prompt, recorded.tier, read, accept)
+    else:
+        if (lacking := takes(row, request)) is not None:
+            raise UserError(lacking)
+        task = None if recorded.step == "classify" else task
+        question = question_for(rules, request, task, recorded.step, recorded.tier, now)
+    return Replay(recorded, request, question, name, row, _answered(recorded, journey))
+
+
+def _recorded(journey: "Journey", number: int | None) -> "Attempt":
+    attempts = {one.attempt_no: one for one in journey.attempts.values()}
+    if not attempts:
+        msg = f"no call is recorded for the request {journey.request_id!r}"
+        raise UserError(msg)
+    if number is None:
+        return attempts[max(attempts)]
+    if number not in attempts:
+        known = ", ".join(map(str, sorted(attempts)))
+        msg = f"the request {journey.request_id!r} has no attempt {number}; it has {known}"
+        raise UserError(msg)
+    return attempts[number]
+
+
+def _no_model(name: str, rules: "Rules", *, is_ours: bool) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(rules.policy.models), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    if is_ours:
+        return f"the policy no longer has the model {name}: name another one with --model"
+    return f"the policy has no model {name!r}{hint}"
+
+
+def _read_by(recorded: "Attempt", journey: "Journey") -> Mapping[str, Any]:
+    """The answer that a verifier has read: the last one accepted before it."""
+    earlier = [
+        one
+        for one in journey.attempts.values()
+        if one.generation == recorded.generation and one.attempt_no < recorded.attempt_no
+        if one.step == "answer" and one.outcome == "accepted"
+    ]
+    answer = max(earlier, key=lambda one: one.attempt_no, default=None)
+    output = _answered(answer, journey) if answer else None
+    if not isinstance(output, Mapping):
+        msg = "the answer that this attempt has read is in no topic: the ledger keeps no answers"
+        raise UserError(msg)
+    return output
+
+
+def _answered(attempt: "Attempt", journey: "Journey") -> Mapping[str, Any] | str | None:
+    for result in journey.results:
+        if result.response is not None and result.response.request_id == attempt.attempt_id:
+            return result.router.output
+    if attempt.verdict is not None and attempt.verdict.output is not None:
+        return attempt.verdict.output
+    return attempt.reply
+
+
+def _told(replay: Replay, rules: "Rules") -> dict[str, Any]:
+    """The recorded call and today's, as fields."""
+    from consumers.providers.usage import reserve
+    from router.pricing import cost_micros
+
+    recorded, body = replay.recorded, replay.body
+    return {
+        "recorded": {
+            "attempt_id": recorded.attempt_id,
+            "step": recorded.step,
+            "tier": recorded.tier,
+            "model": recorded.model,
+            "prompt_version": recorded.prompt_version,
+            "policy_version": recorded.policy_version,
+            "outcome": recorded.outcome,
+            "reason": recorded.reason,
+            "detail": recorded.detail,
+            "tokens": recorded.usage.total_tokens,
+            "cost_micros": recorded.cost_micros,
+            "ms": recorded.duration_ms,
+            "answer": replay.answered,
+        },
+        "today": {
+            "model": replay.name,
+            "provider": replay.model.provider,
+            "prompt_version": replay.question.rendered.version,
+            "policy_version": rules.policy.version,
+            "accept": replay.question.accept,
+            "most_cost_micros": cost_micros(reserve(body), replay.model.price),
+            "body": body,
+        },
+        "sent": None,
+    }
+
+
+async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[dict[str, Any], int]:
+    """Makes the call: what came of it, and the command's exit code."""
+    from time import monotonic
+
+    from consumers.cli.asking import judged
+    from consumers.cli.provided import provided
+    from consumers.providers import Providers
+    from router.fitting import price_of
+    from router.pricing import cost_micros
+    from router.reply import Reply
+
+    model, policy = replay.model, rules.policy
+    only = policy.model_copy(update={"models": {replay.name: model}})
+    async with (
+        provided(settings, only) as (entries, _),
+        Providers({model.provider: entries[model.provider]}) as providers,
+    ):
+        began = monotonic()
+        outcome = await providers.call(
+            model.provider,
+            replay.body,
+            # An id of its own: a provider must not take it for the recorded call repeated.
+            attempt_id=f"replay.{replay.recorded.attempt_id}",
+            request_id=f"replay.{replay.request.id}",
+            timeout=policy.limits.call_timeout,
+        )
+        took_ms = round((monotonic() - began) * 1000, 1)
+    if not isinstance(outcome, Reply):
+        failure = {
+            "outcome": "failed",
+            "reason": outcome.reason,
+            "detail": outcome.detail,
+            "cost_micros": cost_micros(outcome.usage, model.price),
+            "ms": took_ms,
+        }
+        return failure, UNAVAILABLE if outcome.reason == "not_sent" else FAILED
+    verdict = judged(replay.question, replay.request, outcome)
+    failed = verdict.failed
+    return {
+        "outcome": verdict.outcome,
+        "reason": failed.reason if failed else None,
+        "detail": failed.detail if failed else "",
+        "served_model": outcome.served_model,
+        "tokens": outcome.usage.total_tokens,
+        "cost_micros": cost_micros(outcome.usage, price_of(outcome, model, policy)),
+        "ms": took_ms,
+        "confidence": verdict.confidence,
+        "answer": verdict.output if verdict.output is not None else outcome.text,
+    }, OK
+
+
+def _tell(told: Mapping[str, Any], replay: Replay) -> None:
+    from consumers.cli.journey import dollars
+
+    recorded, today, sent = told["recorded"], told["today"], told["sent"]
+    most = f"at most {dollars(today['most_cost_micros'])}"
+    now = {**today, "cost_micros": most, **(sent or {})}
+    rows = [
+        {
+            "what": "cost" if name == "cost_micros" else name.replace("_", " "),
+            "recorded": _shown(recorded.get(name), name),
+            "today": _shown(now.get(name), name),
+        }
+        for name in recorded
+    ]
+    print_table(rows, ("what", "recorded", "today"), title=recorded["attempt_id"])
+    if sent is None:
+        print_json(today["body"])
+        typer.echo(f"not sent; --send makes one call to {replay.name} for {most}", err=True)
+
+
+def _shown(value: Any, name: str) -> str:
+    from consumers.cli.journey import dollars
+
+    if name == "cost_micros" and isinstance(value, int):
+        return dollars(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {one}" for key, one in value.items())
+    return "" if value is None else str(value)
