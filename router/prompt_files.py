@@ -9,6 +9,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError
 from router.policy.yaml_text import read_yaml
 from schemas.base import Tier
@@ -161,7 +162,10 @@ def _check_text(path: str, line: int, words: str) -> None:
         if unknown := sorted(named.keys() - {"task"}):
             msg = f"{path}:{line}: a text may name task and nothing else; found {unknown[0]}"
             raise PromptError(msg)
-        _ENVIRONMENT.from_string(words).render(task="trial")
+        said = _ENVIRONMENT.from_string(words).render(task="trial")
+        if opens_like_a_refusal(said):
+            msg = f"{path}:{line}: it reads like a model's refusal; say it in our own voice"
+            raise PromptError(msg)
     except TemplateError as error:
         msg = f"{path}:{line}: {error}"
         raise PromptError(msg) from None

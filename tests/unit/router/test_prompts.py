@@ -355,3 +355,24 @@ class TestShipped:
         used = "".join(path.read_text("utf-8") for path in (DEPLOY / "prompts").rglob("*.j2"))
 
         assert {name for name in VARIABLES if name not in used} <= {"context", "tier"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Hello {{ name }}", ":5: a text may name task and nothing else; found name"),
+        ("Hello {{ task", ":5: "),
+        ("As an AI, I cannot help with {{ task }}.", ":5: it reads like a model's refusal"),
+    ],
+)
+def test_a_text_for_customers_is_checked_when_it_is_loaded(text, words):
+    contract = f'{CONTRACT}texts:\n  refusal: "{text}"\n'
+
+    with pytest.raises(PromptError, match=words):
+        Prompts.load({**DEFAULT, "question/contract.yaml": contract})
+
+
+def test_tests_and_locks_stand_beside_prompts():
+    beside = {"question/examples.yaml": "- says: x", "versions.lock": "?"}
+
+    assert Prompts.load({**DEFAULT, **beside}).contracts.keys() == {"_default", "question"}
