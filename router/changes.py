@@ -28,12 +28,13 @@ def changes_between(
     """
     if before is None:
         return None
-    names = [*after, *(name for name in before if name not in after)]
-    return [
-        Change(field=name, before=_cut(before.get(name)), after=_cut(after.get(name)))
-        for name in names
-        if name != "confidence" and comparable(before.get(name)) != comparable(after.get(name))
-    ][:_MOST_FIELDS]
+    changes = []
+    for name in (*after, *(name for name in before if name not in after)):
+        one, other = before.get(name), after.get(name)
+        if name == "confidence" or one == other or comparable(one) == comparable(other):
+            continue
+        changes.append(Change(field=name, before=_cut(one), after=_cut(other)))
+    return changes[:_MOST_FIELDS]
 
 
 def weaker_answer(
