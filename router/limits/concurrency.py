@@ -9,6 +9,8 @@ _FIRST = 16.0
 _FACTOR = 0.5
 #: A model this much slower than usual is overloaded.
 _SLOWER = 4.0
+#: Nobody is overloaded who answers within so many seconds: a busy process of ours delays that much.
+_QUICK = 0.5
 _FAST = 0.2
 #: Seconds in which the usual latency may double: a model that has become slower for good is not
 #: held back for ever.
@@ -52,7 +54,7 @@ class Concurrency:
         forgotten = 2.0 ** min((now - self._heard_at) / _DOUBLES_IN, 8.0)
         self._usual = min(self._usual * forgotten, self._recent) or self._recent
         self._heard_at = now
-        if self._recent > self._usual * _SLOWER:
+        if self._recent > max(self._usual * _SLOWER, _QUICK):
             self.throttled(running, now)
         elif 2 * running >= self._limit:
             more = 1.0 if self._is_beginning else 1 / self._limit

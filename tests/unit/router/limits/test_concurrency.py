@@ -81,6 +81,14 @@ def test_a_brown_out_shrinks_it_within_a_few_round_trips() -> None:
     assert limit.limit <= 30
 
 
+def test_quick_replies_are_no_brown_out_however_they_vary() -> None:
+    limit = grown(100)
+    replies(limit, 0.005, 500, now=100.0)
+    replies(limit, 0.4, 300, now=200.0)
+
+    assert limit.limit == 100
+
+
 def test_it_recovers_when_the_model_does() -> None:
     limit = Concurrency(100)
     now = replies(limit, 0.2, 500, now=0.0)
