@@ -238,7 +238,8 @@ def _work_stage(
     gate, tier = worker.gate, worker.tier
     if gate is not None:
         models = worker.policy.models_of(tier)
-        pool.is_held = lambda: gate.are_out(models)
+        # What no model could take yet is better left in Kafka.
+        pool.most = lambda: gate.most_calls(models)
         pool.on_lost = lambda tp: gate.forget((tier, tp.partition))
     return stage
 

@@ -103,9 +103,9 @@ class Gate:
         self.waits += is_out
         return is_out
 
-    def are_out(self, names: Iterable[str]) -> bool:
-        """True while none of the models is to be called."""
-        return all(self.is_out(name) for name in names)
+    def most_calls(self, names: Iterable[str]) -> int:
+        """How many calls these models bear at once, all together; 0 while all are out."""
+        return sum(self._lanes[name].concurrency.limit for name in names if not self.is_out(name))
 
     def counts_tokens(self, name: str) -> bool:
         """True when the provider limits the model's tokens, so that it matters how many."""

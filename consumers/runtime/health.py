@@ -108,7 +108,7 @@ class _Watched:
             lag=None if None in lags else sum(lag or 0 for lag in lags),
             oldest_age_seconds=max(ages, default=None),
             in_flight=self.stage.running,
-            free=max(self.stage.free, 0),
+            free=self.stage.free,
         )
 
     def not_ready(self) -> list[str]:

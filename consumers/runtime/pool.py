@@ -60,8 +60,8 @@ class Pool:
     ) -> None:
         #: Told when a slot becomes free.
         self.on_free: Callable[[], None] = lambda: None
-        #: True while nothing that is fetched could be worked on.
-        self.is_held: Callable[[], bool] = lambda: False
+        #: How many records can be worked on at once as things are now, whatever the width.
+        self.most: Callable[[], int] = lambda: width
         #: Told the partitions that another process has now.
         self.on_lost: Callable[[TopicPartition], None] = lambda _: None
         #: Waits while the process may have been given up by its group.
@@ -97,9 +97,8 @@ class Pool:
         Starting a thousand calls in one turn of the event loop would hold up the commits, and bring
         a thousand replies back in one turn later.
         """
-        if self.is_held():
-            return 0
-        return min(self._width - (self._count - self._resting + self._waiting), _BURST)
+        taken = self._count - self._resting + self._waiting
+        return max(min(min(self._width, self.most()) - taken, _BURST), 0)
 
     @property
     def in_flight(self) -> int:

@@ -6,9 +6,13 @@ __all__ = ["Concurrency"]
 
 #: So many calls at once to a model that we know nothing of.
 _FIRST = 16.0
+#: How many more for each reply in the beginning: a process that starts is soon at its full width.
+_MORE = 3.0
 _FACTOR = 0.5
 #: A model this much slower than usual is overloaded.
 _SLOWER = 4.0
+#: Nobody is overloaded who answers within so many seconds: a busy process of ours delays that much.
+_QUICK = 0.5
 _FAST = 0.2
 #: Seconds in which the usual latency may double: a model that has become slower for good is not
 #: held back for ever.
@@ -19,10 +23,11 @@ _DOUBLES_IN = 300.0
 class Concurrency:
     """Additive increase, multiplicative decrease, as TCP does it (Chiu and Jain 1989).
 
-    Begins low and doubles with every round of replies, so that a model which fails altogether costs
-    few calls. Halved when the provider throttles, or when replies take four times as long as usual,
-    at most once per round trip; one more for every round of replies in good time, while it is made
-    use of. `now` is in seconds of a monotonic clock, `running` how many calls are under way.
+    Begins low and grows fourfold with every round of replies, so that a model which fails
+    altogether costs few calls. Halved when the provider throttles, or when replies take four times
+    as long as usual, at most once per round trip; one more for every round of replies in good time,
+    while it is made use of. `now` is in seconds of a monotonic clock, `running` how many calls are
+    under way.
     """
 
     most: int
@@ -52,10 +57,10 @@ class Concurrency:
         forgotten = 2.0 ** min((now - self._heard_at) / _DOUBLES_IN, 8.0)
         self._usual = min(self._usual * forgotten, self._recent) or self._recent
         self._heard_at = now
-        if self._recent > self._usual * _SLOWER:
+        if self._recent > max(self._usual * _SLOWER, _QUICK):
             self.throttled(running, now)
         elif 2 * running >= self._limit:
-            more = 1.0 if self._is_beginning else 1 / self._limit
+            more = _MORE if self._is_beginning else 1 / self._limit
             self._limit = min(self._limit + more, float(self.most))
 
     def throttled(self, running: int, now: float) -> None:

@@ -18,14 +18,14 @@ def grown(limit: int) -> Concurrency:
     return found
 
 
-def test_it_begins_low_and_doubles_with_every_round_trip() -> None:
+def test_it_begins_low_and_grows_fourfold_with_every_round_trip() -> None:
     limit = Concurrency(1_000)
     rounds = [limit.limit]
-    for now in range(4):
+    for now in range(3):
         replies(limit, 0.1, limit.limit, now=float(now))
         rounds.append(limit.limit)
 
-    assert rounds == [16, 32, 64, 128, 256]
+    assert rounds == [16, 64, 256, 1_000]
 
 
 def test_it_does_not_grow_unused() -> None:
@@ -79,6 +79,14 @@ def test_a_brown_out_shrinks_it_within_a_few_round_trips() -> None:
     replies(limit, 2.0, 300, now=now)
 
     assert limit.limit <= 30
+
+
+def test_quick_replies_are_no_brown_out_however_they_vary() -> None:
+    limit = grown(100)
+    replies(limit, 0.005, 500, now=100.0)
+    replies(limit, 0.4, 300, now=200.0)
+
+    assert limit.limit == 100
 
 
 def test_it_recovers_when_the_model_does() -> None:
