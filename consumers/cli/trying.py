@@ -61,13 +61,15 @@ def try_request(
 class _Alone:
     """A place in no pool."""
 
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
         """Wait."""
         import asyncio
 
         await asyncio.sleep(seconds)
 
-    async def is_ours(self) -> bool:
+    async def is_ours(self, *, still: bool = False) -> bool:
         """Nobody else has it."""
         return True
 

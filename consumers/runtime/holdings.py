@@ -1,6 +1,7 @@
 """The partitions a member of a group holds: taken, adopted when they come back, let go."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
@@ -84,15 +85,18 @@ class Holdings:
         """What we hold now."""
         return self._held
 
-    def close(self, *, may_move: bool) -> None:
+    def close(self, *, moves_in: float | None = None) -> None:
         """Start nothing more from any partition; what runs goes on, and is committed.
 
-        Where partitions `may_move`, no further call is made for records in hand either: a call that
-        outlasts the grace would be made again by the next owner.
+        Where partitions may move in so many seconds, no call is begun for records in hand either:
+        one that outlasts the grace would be made again by the next owner. Only a request that has
+        paid for a call already goes on while there is time: all of it would be paid again.
         """
         for partition in self._held.values():
             partition.is_open = False
-            partition.is_ours = partition.is_ours and not may_move
+            if moves_in is not None and partition.is_ours:
+                partition.is_ours = False
+                partition.moves_at = time.monotonic() + moves_in
 
     async def flush(self) -> None:
         """Commit what is finished, for a short while."""
@@ -207,6 +211,7 @@ class Holdings:
         if partition is None:
             return  # a rebalance and the end let go of it at once
         partition.is_open = partition.is_ours = False
+        partition.moves_at = 0.0
         await partition.flush(_FLUSH_LIMIT)
         if abandoned := self._work.let_go(tp):
             _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)

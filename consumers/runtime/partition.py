@@ -23,6 +23,8 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
 _MAX_FAILURES = 6
+#: Seconds that a call may well take, at the end of a grace.
+_SHORT_CALL = 2.0
 #: Seconds from the end of one commit to the next, at least; longer after a commit that took longer.
 #: A transaction costs five round trips however few records it holds: without a rest, a machine at
 #: half load is full of them. Kafka writes the markers of the last one meanwhile.
@@ -67,6 +69,8 @@ class Partition:
         self.is_open = False
         #: Further calls may be made for records in hand: true until the group may move it.
         self.is_ours = False
+        #: Monotonic time at which it may move, while it is about to.
+        self.moves_at = 0.0
         #: The last state we know to be committed; None before the first commit.
         self.committed: Completion | None = None
         self._writer = writer
@@ -92,6 +96,11 @@ class Partition:
         #: Called after each commit with its records and its seconds, retries included.
         self.on_commit: Callable[[int, float], None] = lambda *_: None
         self.last_commit_seconds: float | None = None
+
+    @property
+    def is_still_ours(self) -> bool:
+        """True while it is about to move and a short call would still end in time."""
+        return time.monotonic() + _SHORT_CALL < self.moves_at
 
     @property
     def is_troubled(self) -> bool:
@@ -204,6 +213,7 @@ class Partition:
     async def close(self) -> None:
         """End the commit loop and the producer."""
         self.is_open = self.is_ours = False
+        self.moves_at = 0.0
         self._is_closing = True
         self._wake.set()
         await self._writer.close()

@@ -31,14 +31,22 @@ class Slot:
         self._pool = pool
         self._partition = partition
 
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
-        """Wait without working; unless the place is kept, another record may have it meanwhile."""
-        await self._pool.rest(seconds, keeps_place=keeps_place)
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
+        """Wait without working; unless the place is kept, another record may have it meanwhile.
 
-    async def is_ours(self) -> bool:
-        """True while the partition is ours for certain; asked after every sleep that matters."""
+        A wait that `holds_up` is waited for when the partition is to move.
+        """
+        await self._pool.rest(seconds, keeps_place=keeps_place, holds_up=holds_up)
+
+    async def is_ours(self, *, still: bool = False) -> bool:
+        """True while the partition is ours for certain; asked after every sleep that matters.
+
+        `still`: also while it is about to move and running calls are waited for.
+        """
         await self._pool.steady()
-        return self._partition.is_ours
+        return self._partition.is_ours or (still and self._partition.is_still_ours)
 
 
 class Pool:
@@ -77,6 +85,8 @@ class Pool:
         self._resting = 0
         #: Of those that rest, the ones that keep their place.
         self._waiting = 0
+        #: And those that a rebalance waits for.
+        self._pressing = 0
         self._idle = asyncio.Event()
         self._idle.set()
         #: Set while nothing runs that does not rest.
@@ -158,13 +168,14 @@ class Pool:
             by = {names.GROUP: self._group, names.DESTINATION: record.topic}
             tally.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
 
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+    async def rest(self, seconds: float, *, keeps_place: bool, holds_up: bool) -> None:
         """Wait without working, and unless the place is kept without counting as one of the width.
 
-        Neither holds up a rebalance.
+        Only a wait that `holds_up` is waited for in a rebalance.
         """
         self._resting += 1
         self._waiting += keeps_place
+        self._pressing += holds_up
         self._note_rest()
         if not keeps_place:
             self.on_free()
@@ -174,6 +185,7 @@ class Pool:
         finally:
             self._resting -= 1
             self._waiting -= keeps_place
+            self._pressing -= holds_up
             self._note_rest()
 
     def _ended(self, running: set[asyncio.Task[None]], done: asyncio.Task[None]) -> None:
@@ -185,7 +197,7 @@ class Pool:
         self.on_free()
 
     def _note_rest(self) -> None:
-        if self._count == self._resting:
+        if self._count == self._resting - self._pressing:
             self._quiet.set()
         else:
             self._quiet.clear()

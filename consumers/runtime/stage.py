@@ -393,9 +393,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         A commit after the rejoin would race the next owner's fence, so it happens here.
         """
-        self._holdings.close(may_move=True)
+        self._holdings.close(moves_in=self._revoke_grace)
         if revoked:
-            # What rests makes no call before the partition has come back.
+            # What rests begins nothing before the partition has come back, unless it has paid.
             await self._executor.settle(self._revoke_grace, may_rest=True)
             await self._holdings.flush()
 
@@ -416,7 +416,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _drain(self) -> None:
         self._holdings.is_draining = True
-        self._holdings.close(may_move=False)
+        self._holdings.close()
         await self._executor.settle(self._drain_for)
         await self._holdings.release(tuple(self._holdings.held))
         await self._leave()

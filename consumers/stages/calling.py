@@ -50,11 +50,19 @@ _LONGEST_LIMIT_WAIT = 2.0
 class Slot(Protocol):
     """A record's place among those that are worked on."""
 
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
-        """Wait without working; unless the place is kept, another record may have it meanwhile."""
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
+        """Wait without working; unless the place is kept, another record may have it meanwhile.
 
-    async def is_ours(self) -> bool:
-        """True while the record's partition is ours for certain."""
+        A wait that `holds_up` is waited for when the partition is to move.
+        """
+
+    async def is_ours(self, *, still: bool = False) -> bool:
+        """True while the record's partition is ours for certain.
+
+        `still`: also while it is about to move and running calls are waited for.
+        """
 
 
 class CallModels(Protocol):
@@ -111,7 +119,7 @@ class Caller:
             if job.attempts:
                 # Full jitter, but never earlier than a provider has asked for.
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
-                await slot.rest(step.wait.total_seconds() * share)
+                await slot.rest(step.wait.total_seconds() * share, holds_up=job.has_paid)
                 job.retry_after = None
                 await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:
@@ -159,7 +167,7 @@ class Caller:
 
     async def _until_ours(self, job: Job, slot: Slot) -> None:
         """Wait while the partition may be on its way to another process, which would call again."""
-        while not await job.is_ours():
+        while not await slot.is_ours(still=job.has_paid):
             await slot.rest(_LOOK_AGAIN_SECONDS)
 
     async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:
@@ -169,7 +177,7 @@ class Caller:
         admission = self._admission(job, call, body)
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
-            await slot.rest(wait, keeps_place=True)
+            await slot.rest(wait, keeps_place=True, holds_up=job.has_paid)
             await self._until_ours(job, slot)
             return
         outcome: Reply | CallFailure | None = None

@@ -1,6 +1,6 @@
 """The job: one assignment on its way through a tier, and what its steps ask of a model."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,6 @@ from schemas.escalation import Assignment
 from schemas.request import Request
 
 __all__ = ["Job", "Question", "question_of", "reading_of"]
-
-
-async def _always() -> bool:
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +60,14 @@ class Job:
     #: What a model that reads the answer is asked, once there is an answer to read.
     reading: Question | None = None
     retry_after: float | None = None
-    #: True while the assignment's partition is ours for certain.
-    is_ours: Callable[[], Awaitable[bool]] = _always
 
     def __post_init__(self) -> None:
         self.asked = Asked(self.request)
+
+    @property
+    def has_paid(self) -> bool:
+        """True when a call was paid whose attempt is written down nowhere yet."""
+        return any(attempt.cost_micros for attempt in self.attempts)
 
     @property
     def next_attempt(self) -> tuple[int, str]:

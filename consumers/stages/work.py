@@ -55,7 +55,6 @@ class Worker(Caller):
         began, job = time.monotonic(), None
         try:
             job = self.open(record)
-            job.is_ours = slot.is_ours
             step = await self.run(job, slot)
             return [*self.lines(job, job.attempts), self._outcome(job, step, record, began)]
         except asyncio.CancelledError:

@@ -49,10 +49,12 @@ def fast_clock() -> float:
 
 
 class _Place:
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
         await asyncio.sleep(seconds / _FASTER)
 
-    async def is_ours(self) -> bool:
+    async def is_ours(self, *, still: bool = False) -> bool:
         return True
 
 

@@ -100,10 +100,12 @@ class Ended:
 class _Place:
     """A place in a pool that has nothing else to do."""
 
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
         await asyncio.sleep(min(seconds, 0.01))
 
-    async def is_ours(self) -> bool:
+    async def is_ours(self, *, still: bool = False) -> bool:
         return True
 
 

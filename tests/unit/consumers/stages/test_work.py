@@ -47,10 +47,12 @@ class _Answers:
 class _Restless:
     """A place nobody waits in."""
 
-    async def rest(self, seconds: float, *, keeps_place: bool = False) -> None:
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
         raise AssertionError
 
-    async def is_ours(self) -> bool:
+    async def is_ours(self, *, still: bool = False) -> bool:
         return True
 
 
