@@ -111,7 +111,8 @@ class Caller:
             if job.attempts:
                 # Full jitter, but never earlier than a provider has asked for.
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
-                await slot.rest(step.wait.total_seconds() * share)
+                if step.wait:  # without a wait the place is kept
+                    await slot.rest(step.wait.total_seconds() * share)
                 job.retry_after = None
                 await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:
