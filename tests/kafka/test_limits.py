@@ -1,4 +1,4 @@
-"""A provider that asks to wait, and worker processes that share nothing: each keeps to its word."""
+"""Worker processes that share nothing keep together to what a provider asks and allows."""
 
 import asyncio
 import contextlib
@@ -26,6 +26,8 @@ _COUNT, _WIDTH = 60, 4
 _TROUBLE, _WAIT = 5.0, 2.0
 #: What had left before the process knew comes this late at most; the answers take longer.
 _UNDER_WAY, _ANSWERING = 0.2, 0.3
+#: Calls that may come a moment later than they were let through.
+_SLACK = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class _Call:
 
 
 @contextlib.asynccontextmanager
-async def _worker(settings: Settings, name: str, url: str, home: Path) -> AsyncIterator[None]:
+async def _worker(
+    settings: Settings, name: str, url: str, home: Path, limits: str = "{}"
+) -> AsyncIterator[None]:
     """A worker process of the low tier that tells the provider its name."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TIERLINE_")}
     ours = {
@@ -50,6 +54,7 @@ async def _worker(settings: Settings, name: str, url: str, home: Path) -> AsyncI
         "TIERLINE_KAFKA__HEARTBEAT_INTERVAL": "PT1S",
         "TIERLINE_PROVIDERS__SIMULATED__BASE_URL": url,
         "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
+        "TIERLINE_PROVIDERS__SIMULATED__LIMITS": limits,
         "TIERLINE_PROVIDERS__SIMULATED__HEADERS": f'{{"x-process": "{name}"}}',
     }
     words = ("up", "--only", "work", "--tier", "low", "--width", str(_WIDTH))
@@ -115,6 +120,38 @@ async def test_no_process_calls_before_the_time_it_was_given_and_every_request_i
     # Two models in two processes: what was under way, and a probe for each wait.
     probes = int(_TROUBLE / _WAIT) + 1
     assert len(throttled) <= 2 * 2 * (_WIDTH + probes)
+
+
+async def test_all_processes_together_stay_under_the_limit_while_partitions_move(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A second process joins in the middle; in no span of time is more let through than allowed."""
+    per_minute, count = 300, 60
+    came: list[tuple[float, str]] = []
+
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append((time.monotonic(), _headers(server.heads[-1])["x-process"]))
+        model = orjson.loads(server.bodies[-1])["model"]
+        writer.write(a_response(orjson.dumps({**a_completion(GOOD), "model": model})))
+        await writer.drain()
+
+    limits = f'{{"*": {{"requests_per_minute": {per_minute}}}}}'
+    async with (
+        serving(respond) as server,
+        flow(settings, tiers=()) as running,
+        _worker(settings, "one", server.url, tmp_path, limits),
+    ):
+        await running.publish(*(request(f"r-{number}") for number in range(count)))
+        await running.terminal(count // 4, to_end=False)
+        async with _worker(settings, "two", server.url, tmp_path, limits):
+            ends = await running.terminal(count)
+
+    assert [end.topic for end in ends] == [running.topics.results] * count
+    assert {process for _, process in came} == {"one", "two"}
+    burst = per_minute * 5 / 60
+    for first, (began, _) in enumerate(came):
+        for last, (ended, _) in enumerate(came[first:]):
+            assert last + 1 <= burst + (per_minute - burst) / 60 * (ended - began) + _SLACK
 
 
 def _headers(head: str) -> Mapping[str, str]:
