@@ -119,7 +119,9 @@ class Caller:
             if job.attempts:
                 # Full jitter, but never earlier than a provider has asked for.
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
-                await slot.rest(step.wait.total_seconds() * share, holds_up=job.has_paid)
+                if step.wait:  # without a wait the place is kept
+                    seconds = step.wait.total_seconds() * share
+                    await slot.rest(seconds, holds_up=job.has_paid)
                 job.retry_after = None
                 await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:

@@ -24,6 +24,7 @@ from consumers.settings import Settings
 from consumers.simulator import Bill, SimulatorSettings, simulator
 from consumers.telemetry.setup import Telemetry
 from consumers.wiring import Rules, load_rules, running_stages
+from schemas.base import Tier
 from schemas.topics import Topics
 
 __all__ = ["Flow", "Seen", "Sent", "flow", "read_topics", "request"]
@@ -91,6 +92,8 @@ class Flow:
     providers: dict[str, ProviderSettings]
     _producer: Any
     telemetry: Telemetry | None = None
+    #: Whose workers run here.
+    tiers: Sequence[Tier] = tuple(Tier)
     _stages: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     @property
@@ -144,7 +147,9 @@ class Flow:
 
     async def start(self) -> None:
         """Start the stages and wait until they have their partitions."""
-        stages = running_stages(self.settings, self.rules, self.providers, telemetry=self.telemetry)
+        stages = running_stages(
+            self.settings, self.rules, self.providers, tiers=self.tiers, telemetry=self.telemetry
+        )
         await self._stages.enter_async_context(stages)
 
     async def stop(self) -> None:
@@ -154,7 +159,10 @@ class Flow:
 
 @contextlib.asynccontextmanager
 async def flow(
-    settings: Settings, telemetry: Telemetry | None = None, **simulated: Any
+    settings: Settings,
+    telemetry: Telemetry | None = None,
+    tiers: Sequence[Tier] = tuple(Tier),
+    **simulated: Any,
 ) -> AsyncIterator[Flow]:
     """The flow for as long as the context is open; `simulated` are the provider's settings."""
     assert await ensure_topics(Clients(settings.kafka)) == []
@@ -165,7 +173,8 @@ async def flow(
         producer = Producer(
             {"bootstrap.servers": settings.kafka.bootstrap, "linger.ms": 5, "log_level": 2}
         )
-        running = Flow(settings, provider.bill, rules, {"simulated": at}, producer, telemetry)
+        providers = {"simulated": at}
+        running = Flow(settings, provider.bill, rules, providers, producer, telemetry, tiers)
         await running.start()
         try:
             yield running

@@ -362,6 +362,7 @@ async def test_up_answers_on_its_health_port(env: dict[str, str]) -> None:
             assert (await asked.get("/live"))[0] == 200
             _, body = await asked.get("/status")
             assert {row["stage"] for row in body["partitions"]} >= {"route", "work.low"}
+            assert {row["breaker"] for row in body["models"]} == {"closed"}
             process.terminate()
             await asyncio.to_thread(process.communicate)
             assert process.returncode == 0

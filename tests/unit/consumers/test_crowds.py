@@ -238,8 +238,14 @@ async def test_a_model_that_fails_for_a_minute_is_found_well_again() -> None:
     assert isinstance(crowd.of(A)[-1].outcome, Reply)
 
 
-async def test_without_credit_a_model_is_asked_at_most_once_a_minute() -> None:
-    out = status("429 Slow", error("insufficient_quota"))
+@pytest.mark.parametrize(
+    "out",
+    [
+        pytest.param(status("429 Slow", error("insufficient_quota")), id="no credit"),
+        pytest.param(status("401 Who", error("invalid_api_key")), id="a revoked key"),
+    ],
+)
+async def test_a_provider_that_refuses_us_is_asked_at_most_once_a_minute(out: Respond) -> None:
     crowd = await a_crowd({A: always(out)}, requests=100, width=8, least=200)
 
     first = min(one.ended for one in crowd.of(A))
