@@ -1,7 +1,10 @@
 """JSON Schemas as models can be held to them while they write."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 __all__ = ["strict_form"]
 
@@ -33,7 +36,21 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     Bounds and lengths move into the description. None where the rest would allow other answers
     than the schema does: open objects, for example, and with `all_required` fields that may be
     absent.
+
+    Formats come again with every call, so what was worked out is kept and shared: do not change it.
     """
+    try:
+        return _kept(orjson.dumps(schema), all_required=all_required)
+    except TypeError:  # not JSON
+        return _form(schema, all_required=all_required)
+
+
+@lru_cache(maxsize=256)
+def _kept(schema: bytes, *, all_required: bool) -> dict[str, Any] | None:
+    return _form(orjson.loads(schema), all_required=all_required)
+
+
+def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     if not isinstance(schema, dict) or not _SHAPES.isdisjoint(schema):
         return None
 
@@ -48,10 +65,10 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
         if name in schema:
             inner[name] = _forms(schema[name], all_required=all_required)
     if "items" in schema:
-        inner["items"] = strict_form(schema["items"], all_required=all_required)
+        inner["items"] = _form(schema["items"], all_required=all_required)
     if "anyOf" in schema:
         options = schema["anyOf"] if isinstance(schema["anyOf"], list) else [None]
-        forms = [strict_form(one, all_required=all_required) for one in options]
+        forms = [_form(one, all_required=all_required) for one in options]
         inner["anyOf"] = None if None in forms else forms
     if None in inner.values():
         return None
@@ -97,5 +114,5 @@ def _forms(schemas: Any, *, all_required: bool) -> dict[str, Any] | None:
     if not isinstance(schemas, dict):
         return None
 
-    forms = {name: strict_form(one, all_required=all_required) for name, one in schemas.items()}
+    forms = {name: _form(one, all_required=all_required) for name, one in schemas.items()}
     return None if None in forms.values() else forms
