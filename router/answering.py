@@ -245,8 +245,10 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
 
 
 def _readings(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
-    """What the models found that read the answer."""
-    return [
+    """What further calls found: answers that say the same, and models that read the answer."""
+    answers = sum(1 for one in attempts if one.step == "answer" and one.was_judged)
+    found = [{"check": "agreement", "passed": True}] if answers > 1 else []
+    return found + [
         {"check": "verifier", "passed": True}
         for one in attempts
         if one.step == "verify" and one.outcome == "accepted"

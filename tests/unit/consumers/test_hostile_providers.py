@@ -418,3 +418,5 @@ async def test_two_cheap_models_must_agree(second: str, where: str) -> None:
 
     assert (end.where, end.calls) == (where, [A, B])
     assert end.reason is (None if where == "results" else Reason.MODELS_DISAGREE)
+    if where == "results":
+        assert read_model(Result, end.value).router.checks[-1].check == "agreement"
