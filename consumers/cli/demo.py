@@ -65,6 +65,8 @@ class _Tally:
 
         if record.topic == topics.attempts:
             attempt = read_model(LedgerEntry, record.value).attempt
+            if attempt.outcome == "started":
+                return  # the call's own line follows
             self.calls[attempt.tier] += 1
             self.spent[attempt.tier] += attempt.cost_micros
         elif record.topic == topics.escalations:
