@@ -128,7 +128,7 @@ def requeue(
         from consumers import clock
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import publisher
-        from consumers.telemetry.setup import open_telemetry
+        from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
         from consumers.wiring import load_rules
         from router.requeue import requeued
         from schemas.codec import dump_envelope, passed_on
@@ -147,12 +147,16 @@ def requeue(
         await _refuse_older(settings, letter)
         escalation = requeued(letter, policy, clock.now() + left)
         value = dump_envelope(escalation, record.value or b"")
-        topic = settings.kafka.topics.escalations
+        topics = settings.kafka.topics
         headers = passed_on(record.headers, has_trace=True)
-        with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
+        with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry:
             async with publisher(Clients(settings.kafka), telemetry.tracing) as out:
                 acknowledged = await out.publish(
-                    topic, value, key=record.key, headers=headers, request_id=escalation.id
+                    topics.escalations,
+                    value,
+                    key=record.key,
+                    headers=headers,
+                    request_id=escalation.id,
                 )
                 _ = await acknowledged
         console().print(f"{escalation.id} is on its way, generation {escalation.generation}")

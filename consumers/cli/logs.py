@@ -74,6 +74,9 @@ def configure_logs(*, is_debug: bool) -> None:
     # mends by itself; what it cannot mend reaches our own log.
     logging.getLogger("aiokafka").setLevel(logging.ERROR if is_debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    # These quote what they cannot read: a producer's `tracestate`, the keys to the backend.
+    for name in ("opentelemetry.trace.span", "opentelemetry.util.re"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(

@@ -99,11 +99,13 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
     from rich.progress import track
 
     from consumers.runtime.reading import publisher
-    from consumers.telemetry.setup import open_telemetry
+    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
 
     intake, ids = settings.kafka.topics.intake, set()
     async with contextlib.AsyncExitStack() as stack:
-        telemetry = stack.enter_context(open_telemetry(settings.telemetry, settings.kafka.topics))
+        telemetry = stack.enter_context(
+            open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
+        )
         out = await stack.enter_async_context(publisher(clients, telemetry.tracing))
         queued = []
         for number, line in enumerate(

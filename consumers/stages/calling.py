@@ -216,7 +216,13 @@ class Caller:
             )
         except asyncio.CancelledError:
             given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=reserve(body))
-            job.attempts.append(self._noted(job, call, given_up, started_at, began))
+            attempt = self._noted(job, call, given_up, started_at, began)
+            # It is booked, so it is seen: the process that makes it again shows a call of its own.
+            now = self.clock()
+            self.observer.called(
+                attempt, job.attempts, job.assignment.id, body, None, read_at=now, judged_at=now
+            )
+            job.attempts.append(attempt)
             raise
         failpoint("call.read")
         read_at, verdict, reply = self.clock(), None, None

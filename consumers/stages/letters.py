@@ -15,7 +15,7 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["of_envelope", "of_hop", "of_record", "of_unreadable"]
+__all__ = ["claimed_id", "of_envelope", "of_hop", "of_record", "of_unreadable"]
 
 _E = TypeVar("_E", Assignment, Escalation)
 
@@ -54,7 +54,7 @@ def of_record(
     if request is not None:
         key = key or (request.conversation_id or request.id).encode()
     letter = DeadLetter(
-        request_id=request.id if request else _claimed_id(record.value),
+        request_id=request.id if request else claimed_id(record.value),
         tenant=request.tenant if request else "default",
         task=request.task if request else None,
         deadline=request.deadline if request else None,
@@ -145,7 +145,7 @@ def of_unreadable(
     return Outgoing(topics.dead_letters, key, None, dead_letter_headers(letter, ()))
 
 
-def _claimed_id(value: bytes | None) -> str | None:
+def claimed_id(value: bytes | None) -> str | None:
     """The id that a record we could not read seems to bring, so that people can find it by that."""
     found = _ID.search(value or b"", 0, _LOOKED_AT)
     return found[1].decode("ascii") if found else None

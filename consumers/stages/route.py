@@ -76,6 +76,10 @@ class Router:
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
             _log.exception("route failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
+        if record.topic != self.topics.escalations:
+            # Under its dead letter's id, or its place, the request's trace is found all the same.
+            place = f"{record.topic}-{record.partition}-{record.offset}"
+            self.observer.unread(letters.claimed_id(record.value) or place)
         self.observer.gave_up(STAGE, why, None)
         if record.topic == self.topics.escalations:
             return [

@@ -5,6 +5,7 @@ object of the tracing library.
 """
 
 import random
+import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,11 @@ _LOWER_HEX = frozenset("0123456789abcdef")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 #: Limits of the specifications: members of `tracestate`, and bytes that must be carried on.
 _MOST_MEMBERS, _MOST_STATE, _MOST_BAGGAGE = 32, 512, 8192
+#: A member of `tracestate` by the specification. The tracing library writes any other to the log.
+_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_MEMBER = re.compile(
+    rf"({_KEY})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 _random = random.Random()  # noqa: S311  ids, not secrets
 
 
@@ -111,15 +117,18 @@ def _parsed(value: bytes) -> tuple[str, str, bool] | None:
 
 
 def _state(values: Sequence[bytes]) -> str:
-    """`tracestate`, whole or not at all: more than 32 members or text we cannot read is dropped."""
+    """`tracestate`, whole or not at all: more than 32 members, and any that is none, drop it."""
     try:
         text = ",".join(value.decode("ascii") for value in values)
     except (UnicodeDecodeError, AttributeError):
         return ""
     members = [member.strip() for member in text.split(",") if member.strip()]
-    is_good = len(members) <= _MOST_MEMBERS and all("=" in member for member in members)
     joined = ",".join(members)
-    return joined if is_good and len(joined) <= _MOST_STATE and joined.isprintable() else ""
+    if len(members) > _MOST_MEMBERS or len(joined) > _MOST_STATE:
+        return ""
+    read = [_MEMBER.fullmatch(member) for member in members]
+    keys = {found[1] for found in read if found is not None}
+    return joined if len(keys) == len(members) else ""
 
 
 def _baggage(values: Sequence[bytes], names: Collection[str] | None) -> str:

@@ -45,6 +45,11 @@ class Observer:
         hop.where = where
         hop.note(where)
 
+    def unread(self, request_id: str) -> None:
+        """A record that cannot be read as a request claims to be this one."""
+        if (hop := current_hop()) is not None and hop.request_id is None:
+            self.received(request_id, 1, None)
+
     def routed(self, decided: Route) -> None:
         """A request goes to a tier, for the first time or after an escalation."""
         task, tier = decided.task or decided.step, str(decided.tier)
@@ -115,7 +120,7 @@ class Observer:
         tier, reason = str(attempt.tier), attempt.reason.value if attempt.reason else ""
         self.tally.add(names.ATTEMPTS, 1, tier, attempt.model, attempt.outcome, reason)
         self.tally.add(names.COST, attempt.cost_micros / 1e6, tier, attempt.model)
-        if former:
+        if former and _is_in_place_of(attempt, former[-1]):
             why = former[-1].reason
             self.tally.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
         hop = current_hop()
@@ -208,6 +213,15 @@ class Observer:
             fields[self.gen_ai.prompt_name] = contract
         fields[self.gen_ai.prompt_version] = attempt.prompt_version
         return {name: value for name, value in fields.items() if value is not None}
+
+
+def _is_in_place_of(attempt: Attempt, former: Attempt) -> bool:
+    """True for another model after a call that gave nothing, within one step.
+
+    A repetition asks the same model; one more opinion and a verifier follow a judged reply.
+    """
+    is_same_step = attempt.step == former.step
+    return is_same_step and not former.was_judged and attempt.model != former.model
 
 
 def _evaluations(verdict: Verdict) -> list[dict[str, Any]]:

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 __all__ = ["PATTERNS", "redact"]
 
 _KEY_BEGINS = r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
-_NAMED = r"(?<![a-z])(?:password|passwd|pwd|secret|token|api[_-]?key|credential)s?"
+#: Also as the end of `dbPassword`, and with more behind it: `secret_access_key`, `tokenValue`.
+_NAMED = (
+    r"(?:password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|private|account)[_-]?key)"
+    r"[\w-]{0,32}"
+)
 
 #: Name and pattern, in the order in which they are looked for: the longer and surer ones first.
 PATTERNS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
@@ -23,7 +27,7 @@ PATTERNS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("api_key", r"\bglpat-[\w-]{16,}"),
         ("api_key", r"\bxox[abeoprs]-[\w-]{10,}"),
         ("api_key", r"\bhf_[A-Za-z0-9]{20,}"),
-        ("secret", rf"(?i){_NAMED}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?[^\s\"',;]{{4,}}"),
+        ("secret", rf"(?i){_NAMED}\\?[\"']?\s{{0,3}}[:=]\s{{0,3}}\\?[\"']?[^\s\"',;\\]{{4,}}"),
         ("email", r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}"),
         ("iban", r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"),
         ("card", r"(?<![\d-])(?:\d[ -]?){12,18}\d(?![\d-])"),

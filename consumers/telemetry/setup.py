@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.metrics.view import View
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
@@ -38,7 +38,7 @@ from consumers.telemetry.tally import Tally
 from consumers.telemetry.tracing import TraceIds, TraceRules, Tracing
 from schemas.topics import Topics
 
-__all__ = ["Telemetry", "TelemetryError", "open_telemetry"]
+__all__ = ["TRACES_ONLY", "Telemetry", "TelemetryError", "open_telemetry"]
 
 _SCOPE = "tierline"
 #: Spans of some thousand requests may wait: the library's 2,048 are those of 300.
@@ -51,6 +51,9 @@ _OWN_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 Environment = Mapping[str, str]
 _Signal = Literal["TRACES", "METRICS"]
+_SIGNALS: Sequence[_Signal] = ("TRACES", "METRICS")
+#: What a command exports: the page for Prometheus is that of the process that stays.
+TRACES_ONLY: Sequence[_Signal] = ("TRACES",)
 
 
 class TelemetryError(Exception):
@@ -72,7 +75,11 @@ class Telemetry:
 
 
 @contextlib.contextmanager
-def open_telemetry(settings: TelemetrySettings, topics: Topics) -> Iterator[Telemetry]:
+def open_telemetry(
+    settings: TelemetrySettings,
+    topics: Topics,
+    signals: Sequence[_Signal] = _SIGNALS,
+) -> Iterator[Telemetry]:
     """Telemetry until the context closes; what is collected by then is sent. Raises TelemetryError.
 
     Follows `OTEL_SDK_DISABLED`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
@@ -80,7 +87,8 @@ def open_telemetry(settings: TelemetrySettings, topics: Topics) -> Iterator[Tele
     `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_EXPORTER_PROMETHEUS_*`,
     `OTEL_SEMCONV_STABILITY_OPT_IN` and `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
     """
-    env = os.environ
+    # By the specification an empty variable is one that is not set.
+    env = {name: text for name, text in os.environ.items() if text.strip()}
     gen_ai = gen_ai_names(env.get("OTEL_SEMCONV_STABILITY_OPT_IN", ""))
     metrics = metrics_of(gen_ai)
     tally, ids = Tally(metrics), TraceIds()
@@ -91,15 +99,10 @@ def open_telemetry(settings: TelemetrySettings, topics: Topics) -> Iterator[Tele
     is_off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     traces = () if is_off else _exporters("TRACES", env, ("otlp", "console"))
     kinds = ("otlp", "prometheus", "console")
-    measures = () if is_off else _exporters("METRICS", env, kinds)
+    is_silent = is_off or "METRICS" not in signals
+    measures = () if is_silent else _exporters("METRICS", env, kinds)
     share = _share(env)
-    resource = Resource.create(
-        {
-            "service.name": env.get("OTEL_SERVICE_NAME", "tierline"),
-            "service.version": _version(),
-            "service.instance.id": str(uuid.uuid4()),
-        }
-    )
+    resource = _resource()
     with contextlib.ExitStack() as stack:
         meter: Meter = NoOpMeterProvider().get_meter(_SCOPE)
         meters: MeterProvider | None = None
@@ -156,6 +159,16 @@ def _own_metrics() -> Iterator[None]:
         yield
     finally:
         del os.environ[_OWN_METRICS]
+
+
+def _resource() -> Resource:
+    """Who we are, unless `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it otherwise."""
+    ours = {
+        "service.name": "tierline",
+        "service.version": _version(),
+        "service.instance.id": str(uuid.uuid4()),
+    }
+    return Resource.create(ours).merge(OTELResourceDetector().detect())
 
 
 def _exporters(signal: _Signal, env: Environment, known: Sequence[str]) -> tuple[str, ...]:

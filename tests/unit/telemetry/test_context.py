@@ -137,3 +137,16 @@ def test_a_share_of_the_traces_is_kept_by_their_id(share: float) -> None:
     assert context.is_within(share) is context.is_within(share)
     assert context.is_within(1.0)
     assert not context.is_within(0.0)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [b"Bad Key=x", b"a=one,a=two", b"a=b=c", b"a=", b"=b", b"a=\x01"],
+    ids=["a blank in a key", "twice", "two equal signs", "no value", "no key", "control"],
+)
+def test_a_state_that_the_tracing_library_would_write_to_the_log_is_dropped(state: bytes) -> None:
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    context, why = read_context([("traceparent", parent), ("tracestate", state)])
+
+    assert context is not None
+    assert (context.state, why) == ("", None)
