@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,6 +45,20 @@ def _with_trace(_: object, __: str, event: "EventDict") -> "EventDict":
     return event
 
 
+def _with_places(_: object, __: str, event: "EventDict") -> "EventDict":
+    """An exception by its type and where it came from: its words may quote a request."""
+    told = event.pop("exc_info", None)
+    if told:
+        error = told if isinstance(told, BaseException) else sys.exc_info()[1]
+        if isinstance(told, tuple):
+            error = told[1]
+        if error is not None:
+            frames = traceback.extract_tb(error.__traceback__)
+            event["exception"] = type(error).__name__
+            event["at"] = [f"{one.filename}:{one.lineno} {one.name}" for one in frames[-12:]]
+    return event
+
+
 def configure_logs(*, is_debug: bool) -> None:
     """Set logging up for this process."""
     import structlog
@@ -58,7 +73,7 @@ def configure_logs(*, is_debug: bool) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_trace,
-        structlog.processors.format_exc_info,
+        structlog.processors.format_exc_info if is_debug else _with_places,
     ]
     # What libraries log takes the same form; tracebacks of theirs may quote what was sent.
     handler = logging.StreamHandler(sys.stderr)

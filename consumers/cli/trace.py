@@ -95,6 +95,11 @@ def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
         until = at if is_last else stops[number + 1][0]
         words = _LAST.get(topic.removeprefix(topics.prefix), "")
         calls = []
+        if topic == topics.dead_letters and journey.letters:
+            given = [one for _, one in journey.letters if one.failed_at <= at] or [
+                journey.letters[0][1]
+            ]
+            words = f"{words}: {given[-1].reason.meaning}"
         if topic.startswith(topics.name("llm.tier.")):
             taken = [one for one in routes if one.routed_at <= at]
             words = f"{taken[-1].rule}: {taken[-1].reason}" if taken else ""
