@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import Clients
+from consumers.runtime.limits import at_most
 from consumers.runtime.records import Record
 from consumers.telemetry.context import with_context
 from consumers.telemetry.hops import Hop
@@ -96,15 +97,15 @@ async def publisher(clients: Clients, tracing: Tracing | None = None) -> AsyncIt
         try:
             await producer.start()
         except BaseException:
-            await producer.stop()
+            with contextlib.suppress(TimeoutError):
+                await at_most(_STOP_LIMIT, producer.stop())
             raise
     try:
         yield Publisher(producer, tracing)
     finally:
         # Without Kafka it would wait for ever to send what it holds; who needs to know awaits it.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_LIMIT):
-                await producer.stop()
+            await at_most(_STOP_LIMIT, producer.stop())
 
 
 def _end(hop: Hop, done: "asyncio.Future[object]") -> None:

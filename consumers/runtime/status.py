@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.runtime.health import Health
+from consumers.runtime.limits import at_most
 from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher
 from schemas.codec import dump
 from schemas.status import ModelStatus, Status
@@ -24,6 +25,7 @@ _log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
 _LAST_WORD_SECONDS = 2.0
+_END_SECONDS = 4.0
 
 
 @contextlib.asynccontextmanager
@@ -33,12 +35,19 @@ async def telling(clients: Clients, health: Health) -> AsyncIterator[None]:
     A Kafka that does not take it changes nothing: the next status follows in its time.
     """
     told = _Told(clients, health)
-    async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(told.write())
-        try:
-            yield
-        finally:
-            writing.cancel()
+    writing = asyncio.ensure_future(told.write())
+    try:
+        yield
+    finally:
+        told.is_over = True
+        writing.cancel()
+        # The Kafka client may swallow the cancellation, or not end while Kafka is away.
+        with contextlib.suppress(TimeoutError):
+            await at_most(_END_SECONDS, _ended(writing))
+
+
+async def _ended(writing: "asyncio.Future[None]") -> None:
+    await asyncio.wait({writing})
 
 
 class _Told:
@@ -51,28 +60,30 @@ class _Told:
         self._process = clients.settings.instance or _process_name()
         self._started_at = self._at = clock.now()
         self._calls: Mapping[str, int] = {}
+        self.is_over = False
 
     async def write(self) -> None:
-        while True:
+        while not self.is_over:
             try:
                 async with publisher(self._clients) as out:
                     await self._write_to(out)
             except (KafkaError, KafkaUnreachableError, TimeoutError, OSError) as error:
                 _log.warning("status not written", error=type(error).__name__)
-            await asyncio.sleep(EVERY_SECONDS)
+            if not self.is_over:
+                await asyncio.sleep(EVERY_SECONDS)
 
     async def _write_to(self, out: Publisher) -> None:
         key = self._process.encode()
         try:
-            while True:
+            while not self.is_over:
                 value = dump(self._status(clock.now()).model_dump(mode="json", exclude_none=True))
                 await (await out.publish(self._topic, value, key=key))
                 await asyncio.sleep(EVERY_SECONDS)
-        except asyncio.CancelledError:
-            with contextlib.suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(_LAST_WORD_SECONDS):
-                    await (await out.publish(self._topic, None, key=key))
-            raise
+        finally:
+            if self.is_over:
+                with contextlib.suppress(KafkaError, TimeoutError):
+                    async with asyncio.timeout(_LAST_WORD_SECONDS):
+                        await (await out.publish(self._topic, None, key=key))
 
     def _status(self, now: datetime) -> Status:
         minutes = (now - self._at).total_seconds() / 60
