@@ -111,7 +111,8 @@ class Caller:
             if isinstance(step, Wait):
                 job.retry_after = None  # the gate knows it
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
-                await slot.rest(_OUT_SECONDS * (1 + random.random()), keeps_place=True)  # noqa: S311
+                wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
+                await slot.rest(wait, keeps_place=True, holds_up=job.has_paid)
                 await self._until_ours(job, slot)
                 continue
             if not isinstance(step, CallModel):
@@ -159,7 +160,7 @@ class Caller:
         started = self._noted(job, call, None, now, began)
         [line] = self.lines(job, [started])
         if not await ledger.note(job.source[1], line):
-            await slot.rest(1)
+            await slot.rest(1, holds_up=job.has_paid)
             return False
         # While the line was written the partition may have gone, and its next owner may have read
         # the lines before this one: a call now could be the second. Who loses it is cancelled.
