@@ -74,9 +74,9 @@ lock:  ## Resolve the dependencies anew and pin them with hashes
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip -q install uv==$(UV)
 	@echo "editables" > build/lock/build.in && echo "hatchling" >> build/lock/build.in
 	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra local --extra prometheus --extra speed pyproject.toml build/lock/build.in -o requirements.lock
+	  --python-version 3.11 --extra console --extra local --extra postgres --extra prometheus --extra speed pyproject.toml build/lock/build.in -o requirements.lock
 	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra local --extra prometheus --extra speed --group dev pyproject.toml build/lock/build.in \
+	  --python-version 3.11 --extra console --extra local --extra postgres --extra prometheus --extra speed --group dev pyproject.toml build/lock/build.in \
 	  -c requirements.lock -o requirements-dev.lock
 	@rm -rf build/lock
 
