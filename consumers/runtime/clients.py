@@ -22,7 +22,8 @@ __all__ = ["TRANSACTION_LIMIT", "Clients", "has_fast_records", "is_member"]
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
 TRANSACTION_LIMIT = timedelta(seconds=10)
 _REQUEST_TIMEOUT_MS = 8_000
-_REJOIN = timedelta(seconds=10)
+#: Beside the calls: for the last commits, and to join again.
+_REJOIN = timedelta(seconds=20)
 _BATCH_BYTES = 1 << 20
 _LARGEST_RECORD = 4 << 20
 

@@ -22,6 +22,7 @@ __all__ = ["Holdings", "Prepare", "RetentionError", "Work"]
 
 _log = structlog.get_logger(__name__)
 
+#: Seconds for last commits where another owner may have begun: its fence ends our transactions.
 _FLUSH_LIMIT = 1.0
 _RETRY_SECONDS = 1.0
 _ANSWER_LIMIT = 15.0
@@ -98,11 +99,11 @@ class Holdings:
                 partition.is_ours = False
                 partition.moves_at = time.monotonic() + moves_in
 
-    async def flush(self) -> None:
-        """Commit what is finished, for a short while."""
+    async def flush(self, limit: float) -> None:
+        """Commit what is finished, before partitions may move: what is left out is paid again."""
         async with asyncio.TaskGroup() as tasks:
             for partition in self._held.values():
-                tasks.create_task(partition.flush(_FLUSH_LIMIT))
+                tasks.create_task(partition.flush(limit))
 
     async def assign(self, assigned: Collection[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""

@@ -32,6 +32,9 @@ _log = structlog.get_logger(__name__)
 _POLL_MS = 100
 _STOP_LIMIT = 5.0
 _JOIN_AGAIN_SECONDS = 1.0
+#: For the last commits of partitions that are ours for certain. Kafka may be slow, and nobody else
+#: can begin meanwhile.
+_LAST_COMMITS = 5.0
 #: An exception at one position that comes back so often is the record's own.
 _UNREADABLE_AFTER = 3
 
@@ -397,7 +400,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if revoked:
             # What rests begins nothing before the partition has come back, unless it has paid.
             await self._executor.settle(self._revoke_grace, may_rest=True)
-            await self._holdings.flush()
+            await self._holdings.flush(_LAST_COMMITS)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""
@@ -417,7 +420,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _drain(self) -> None:
         self._holdings.is_draining = True
         self._holdings.close()
+        began = time.monotonic()
         await self._executor.settle(self._drain_for)
+        left = self._drain_for - (time.monotonic() - began)
+        await self._holdings.flush(min(max(left, 1.0), _LAST_COMMITS))
         await self._holdings.release(tuple(self._holdings.held))
         await self._leave()
 
