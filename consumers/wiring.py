@@ -22,6 +22,8 @@ from consumers.runtime.watchdog import default_patience
 from consumers.settings import Settings
 from consumers.stages.calling import CallModels
 from consumers.stages.repeats import Repeats
+from consumers.stages.review import STAGE as REVIEW
+from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
@@ -39,6 +41,8 @@ __all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "read_folder"
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 #: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
 _LAST_GRACE = 3.0
+#: Decisions that are carried out at a time; those in their window do not count.
+_DECISIONS = 32
 _SHIPPED = Path(__file__).resolve().parent / "_deploy"
 
 
@@ -87,6 +91,7 @@ async def running_stages(
     *,
     route: bool = True,
     tiers: Collection[Tier] = tuple(Tier),
+    review: bool = True,
     on_stuck: Callable[[], None] = lambda: None,
     telemetry: Telemetry | None = None,
 ) -> AsyncIterator[Sequence[Stage]]:
@@ -109,18 +114,7 @@ async def running_stages(
         await stack.enter_async_context(telling(clients, health))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
-            repeats = Repeats(clients, settings.repeats)
-            router = Router(rules.policy, topics, clock.now, repeats, seen.observer, rules.prompts)
-            stages.append(
-                Stage(
-                    "route",
-                    (topics.intake, topics.escalations),
-                    clients,
-                    Inline(router.decide, seen.tracing, settings.kafka.prefix + "route"),
-                    lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
-                    prepare=repeats.prepare,
-                )
-            )
+            stages.append(_route_stage(rules, clients, settings, seen))
             health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
@@ -153,6 +147,12 @@ async def running_stages(
                 await stack.enter_async_context(pool.open())
                 stages.append(_work_stage(worker, pool, clients, settings, ledger))
                 health.watch(stages[-1], calls.moves)
+        if review:
+            reviewing = Reviewing(
+                clients, rules.policy, rules.prompts, topics, clock.now, seen.observer
+            )
+            stages.append(await stack.enter_async_context(_reviewing(reviewing, clients, seen)))
+            health.watch(stages[-1])
         running = [tasks.create_task(stage.run(stop)) for stage in stages]
         ready = tasks.create_task(_all_ready(stages))
         watching = tasks.create_task(health.run())
@@ -220,6 +220,20 @@ def _gate(
     return Gate(policy.models, limits, parts, lambda: max(one.partition_count() for one in stages))
 
 
+def _route_stage(rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry) -> Stage:
+    topics = settings.kafka.topics
+    repeats = Repeats(clients, settings.repeats)
+    router = Router(rules.policy, topics, clock.now, repeats, telemetry.observer, rules.prompts)
+    return Stage(
+        "route",
+        (topics.intake, topics.escalations),
+        clients,
+        Inline(router.decide, telemetry.tracing, settings.kafka.prefix + "route"),
+        lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
+        prepare=repeats.prepare,
+    )
+
+
 def _work_stage(
     worker: Worker, pool: Pool, clients: Clients, settings: Settings, ledger: Ledger
 ) -> Stage:
@@ -242,6 +256,31 @@ def _work_stage(
         pool.most = lambda: gate.most_calls(models)
         pool.on_lost = lambda tp: gate.forget((tier, tp.partition))
     return stage
+
+
+@contextlib.asynccontextmanager
+async def _reviewing(
+    reviewing: Reviewing, clients: Clients, telemetry: Telemetry
+) -> AsyncIterator[Stage]:
+    pool = Pool(
+        reviewing.handle,
+        width=_DECISIONS,
+        book=lambda *_: None,  # another owner carries it out
+        last_grace=0.0,
+        group=clients.settings.prefix + REVIEW,
+        telemetry=telemetry,
+    )
+    stage = Stage(
+        REVIEW,
+        (reviewing.topics.review,),
+        clients,
+        pool,
+        lambda tp, offset: reviewing.unreadable(tp.topic, tp.partition, offset),
+        prepare=reviewing.prepare,
+    )
+    pool.on_free, pool.steady = stage.wake, stage.steady
+    async with pool.open():
+        yield stage
 
 
 async def _all_ready(stages: Sequence[Stage]) -> None:

@@ -8,7 +8,7 @@ the models costs more than judging the reply does. Tests read every one of them 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from router.changes import changes_between, weaker_answer
 from router.fitting import oddities_of, price_of
@@ -24,7 +24,10 @@ from schemas.request import Request
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["attempt_of", "ledger_lines", "result_of", "spoken_result"]
+__all__ = ["Told", "attempt_of", "ledger_lines", "result_of", "spoken_result"]
+
+#: What a result without a model's own reply can be: our words, or an answer that a person chose.
+Told = Spoken | Literal["answer", "tool_calls"]
 
 #: What of a reply is kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024
@@ -135,32 +138,47 @@ def result_of(
     return _result(assignment, request, every, answer, response, kind, told, now=now, own_ms=own_ms)
 
 
-def spoken_result(
+def spoken_result(  # noqa: PLR0913  a result has as many parts
     envelope: Assignment | Escalation,
     request: Request,
     attempts: Sequence[Attempt],
-    kind: Spoken,
+    kind: Told,
     text: str,
     output: Mapping[str, Any],
     *,
+    answer: Attempt | None = None,
     now: datetime,
     own_ms: float = 0.0,
 ) -> dict[str, Any]:
-    """The fields of a result that no model gave: our words in its place, and all that was tried."""
+    """The fields of a result that no model's reply became: our words or a person's choice.
+
+    `answer`: the attempt that the person chose. All that was tried stands beside it.
+    """
     every = [*envelope.attempts, *attempts]
-    last = every[-1] if every else None
-    said = {"content": None, "refusal": text} if kind == "refusal" else {"content": text}
+    last = answer or (every[-1] if every else None)
+    said: dict[str, Any] = {"content": text}
+    if kind == "refusal":
+        said = {"content": None, "refusal": text}
+    elif kind == "tool_calls":
+        said = {"content": None, "tool_calls": output["tool_calls"]}
     body = {
         "id": f"{envelope.id}.{envelope.generation}",
         "object": "chat.completion",
         "created": int(now.timestamp()),
         "model": last.model if last else "",
         "choices": [
-            {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": "stop"}
+            {
+                "index": 0,
+                "message": {"role": "assistant", **said},
+                "finish_reason": "tool_calls" if kind == "tool_calls" else "stop",
+            }
         ],
     }
     response = {"status_code": 200, "request_id": body["id"], "body": body}
-    told = {"checks": _checks(last.verdict) if last and last.verdict else [], "output": output}
+    verdict = last.verdict if last else None
+    told = {"checks": _checks(verdict) if verdict else [], "output": output}
+    if answer is not None and verdict is not None:
+        told |= _known(confidence=verdict.confidence)
     return _result(envelope, request, every, last, response, kind, told, now=now, own_ms=own_ms)
 
 

@@ -90,12 +90,15 @@ def _first_route(
     if isinstance(decided, GiveUp):
         return decided
 
+    tier, rule, reason = decided.tier, decided.rule, decided.reason
+    if escalation.tier in policy.tiers and decided.step == "answer":
+        tier, rule, reason = escalation.tier, "review", f"a reviewer wants {escalation.tier}"
     return Route(
-        tier=decided.tier,
+        tier=tier,
         step=decided.step,
         task=decided.task,
-        rule=decided.rule,
-        reason=decided.reason,
+        rule=rule,
+        reason=reason,
         policy_version=decided.policy_version,
         deadline=min(decided.deadline, escalation.deadline),
         code=escalation.reason,

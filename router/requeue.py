@@ -3,18 +3,22 @@
 from datetime import UTC, datetime
 
 from router.policy.table import Policy
+from schemas.base import Tier
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Escalation, Origin
 from schemas.reasons import Reason
 
-__all__ = ["requeued"]
+__all__ = ["origin_of", "requeued"]
 
 
-def requeued(letter: DeadLetter, policy: Policy, deadline: datetime) -> Escalation:
+def requeued(
+    letter: DeadLetter, policy: Policy, deadline: datetime, *, tier: Tier | None = None
+) -> Escalation:
     """The escalation that starts the request's next generation, with the history it has.
 
-    It gets a fresh allowance of attempts: a person asked for them. Raises ContractError when the
+    It gets a fresh allowance of attempts: a person asked for them, in `tier` where one is named,
+    else wherever the policy sends it. Raises ContractError when the
     record was never readable, or the request was requeued as often as the policy allows.
     """
     if letter.request_id is None or letter.reason.is_unreadable:
@@ -24,22 +28,28 @@ def requeued(letter: DeadLetter, policy: Policy, deadline: datetime) -> Escalati
         detail = f"generation {letter.generation}; {policy.limits.requeues} requeues are allowed"
         raise ContractError(Reason.REQUEUE_LIMIT, detail)
 
-    source = letter.source
     return Escalation(
         id=letter.request_id,
         generation=letter.generation + 1,
         task=letter.task,
-        origin=Origin(
-            topic=source.topic,
-            partition=source.partition,
-            offset=source.offset,
-            appended_at=_instant(source.timestamp_ms),
-        ),
+        origin=origin_of(letter),
         deadline=deadline,
         attempts_left=policy.limits.attempts,
         routes=[],
         attempts=list(letter.attempts),
         reason=Reason.REQUEUED,
+        tier=tier,
+    )
+
+
+def origin_of(letter: DeadLetter) -> Origin:
+    """Where and when a dead letter's request entered."""
+    source = letter.source
+    return Origin(
+        topic=source.topic,
+        partition=source.partition,
+        offset=source.offset,
+        appended_at=_instant(source.timestamp_ms),
     )
 
 

@@ -75,3 +75,5 @@ class Escalation(_Envelope):
 
     reason: Reason
     detail: str = ""
+    #: Where a person wants it tried. None: where the policy sends it.
+    tier: Tier | None = None

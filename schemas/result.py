@@ -63,6 +63,8 @@ class RouterInfo(Contract):
     kind: Literal["answer", "tool_calls", "clarification", "refusal", "safe_default"] = "answer"
     #: The dead letter this result stands in for, as `topic-partition-offset`.
     resolves: str | None = None
+    #: What a person decided, where one did.
+    review: Literal["approve", "edit", "reject"] | None = None
     generation: int = 1
     task: str
     tier: Tier

@@ -87,7 +87,7 @@ TOPICS: Sequence[TopicSpec] = (
         "llm.dead-letters",
         _KEY,
         ("route", "work"),
-        ("review",),
+        ("console", "review"),
         "original bytes, diagnosis in headers",
         "DeadLetter",
         {"retention.ms": "-1", "max.message.bytes": _LARGE},
@@ -100,6 +100,19 @@ TOPICS: Sequence[TopicSpec] = (
         "the ledger: one line per call to a model",
         "LedgerEntry",
         {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
+    ),
+    TopicSpec(
+        "llm.review",
+        _KEY,
+        ("console", "review"),
+        ("console", "review"),
+        "what reviewers decide, and every other act of theirs: the audit trail",
+        "AuditLine",
+        {
+            "retention.ms": "-1",
+            "max.message.bytes": _LARGE,
+            "message.timestamp.type": "LogAppendTime",
+        },
     ),
     TopicSpec(
         "llm.feedback",
@@ -166,6 +179,11 @@ class Topics:
     def attempts(self) -> str:
         """The ledger."""
         return self.prefix + "llm.attempts"
+
+    @property
+    def review(self) -> str:
+        """What reviewers decide."""
+        return self.prefix + "llm.review"
 
     @property
     def feedback(self) -> str:

@@ -22,6 +22,7 @@ from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.result import Result
+from schemas.review import AuditLine
 from schemas.status import Status
 from schemas.topics import TOPICS, TopicSpec
 from schemas.usage import Usage
@@ -44,10 +45,11 @@ _CONTRACTS: Mapping[type[Contract], str] = {
     Usage: "usage",
     Feedback: "feedback",
     Status: "status",
+    AuditLine: "audit-line",
 }
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1
-_STAGES = ("route", "work")
+_STAGES = ("route", "work", "review")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 

@@ -37,7 +37,7 @@ _TRY_AGAIN_SECONDS = 2.0
 
 def up(
     only: Annotated[
-        str | None, typer.Option(metavar="route|work", help="Run only this stage here.")
+        str | None, typer.Option(metavar="route|work|review", help="Run only this stage here.")
     ] = None,
     tier: Annotated[
         list[str] | None, typer.Option(help="With `--only work`: serve these tiers (repeatable).")
@@ -57,14 +57,14 @@ def up(
     """Run all stages in one process, or one of them, until Ctrl-C or SIGTERM."""
     from schemas.base import Tier
 
-    if only not in (None, "route", "work"):
-        msg = f"--only {only}: route or work was expected"
+    if only not in (None, "route", "work", "review"):
+        msg = f"--only {only}: route, work or review was expected"
         raise UserError(msg)
     unknown = [name for name in tier or () if name not in list(Tier)]
     if unknown:
         msg = f"--tier {unknown[0]}: one of {', '.join(Tier)} was expected"
         raise UserError(msg)
-    tiers = tuple(Tier(name) for name in tier or Tier) if only != "route" else ()
+    tiers = tuple(Tier(name) for name in tier or Tier) if only in (None, "work") else ()
 
     async def main() -> int:
         import asyncio
@@ -97,7 +97,8 @@ def up(
                     settings,
                     rules,
                     providers,
-                    route=only != "work",
+                    route=only in (None, "route"),
+                    review=only in (None, "review"),
                     tiers=tiers,
                     telemetry=telemetry,
                     on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),

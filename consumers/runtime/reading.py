@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -24,6 +25,7 @@ __all__ = [
     "TopicReader",
     "connected",
     "first_at",
+    "partition_of",
     "publisher",
     "records_since",
     "start_of",
@@ -200,6 +202,18 @@ async def topic_reader(
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await consumer.stop()
+
+
+class _Placed(Protocol):
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+
+
+def partition_of(record: _Placed) -> TopicPartition:
+    """The partition in which something lies."""
+    return TopicPartition(record.topic, record.partition)
 
 
 async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:

@@ -36,7 +36,7 @@ async def route_once(settings: Settings) -> float:
     """Records per second of the route stage over a filled intake topic."""
     rules = load_rules(settings)
     began = time.perf_counter()
-    async with running_stages(settings, rules, {}, tiers=()) as (stage,):
+    async with running_stages(settings, rules, {}, tiers=(), review=False) as (stage,):
         intake = settings.kafka.topics.intake
         began, already = time.perf_counter(), stage.committed(intake)
         await until(lambda: stage.committed(intake) >= COUNT)

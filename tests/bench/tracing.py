@@ -83,7 +83,9 @@ async def _route(settings: Settings, url: str, share: str) -> tuple[float, float
     """Records per second and the process's CPU seconds, those of the exporter included."""
     rules, intake = load_rules(settings), settings.kafka.topics.intake
     with _exporting(url, share), open_telemetry(settings.telemetry, settings.kafka.topics) as seen:
-        async with running_stages(settings, rules, {}, tiers=(), telemetry=seen) as (stage,):
+        async with running_stages(settings, rules, {}, tiers=(), review=False, telemetry=seen) as (
+            stage,
+        ):
             began, already, cpu = time.perf_counter(), stage.committed(intake), time.process_time()
             await until(lambda: stage.committed(intake) >= COUNT)
             took = time.perf_counter() - began
@@ -98,7 +100,7 @@ async def _paced(bootstrap: str, url: str) -> int:
     before = await _received(url)
     with _exporting(url, "1.0"), open_telemetry(settings.telemetry, settings.kafka.topics) as seen:
         async with (
-            running_stages(settings, rules, {}, tiers=(), telemetry=seen) as (stage,),
+            running_stages(settings, rules, {}, tiers=(), review=False, telemetry=seen) as (stage,),
             publisher(Clients(settings.kafka)) as topic,
         ):
             began = time.perf_counter()

@@ -1,0 +1,179 @@
+"""REVIEW: reads what reviewers decide and, once it can no longer be undone, carries it out."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+
+from consumers.runtime.clients import Clients
+from consumers.runtime.pool import Slot
+from consumers.runtime.reading import Source, partition_of, records_since
+from consumers.runtime.records import Record
+from consumers.telemetry.observer import Observer
+from router.audit import chained
+from router.policy.table import Policy
+from router.prompts import Prompts
+from router.review import Decisions, Outcome, outcome_of
+from schemas.codec import (
+    Outgoing,
+    dump,
+    dump_envelope,
+    passed_on,
+    read_dead_letter,
+    read_model,
+    text_headers,
+)
+from schemas.dead_letter import Pointer
+from schemas.errors import ContractError
+from schemas.intake import read_request
+from schemas.reasons import Reason
+from schemas.review import AuditLine, Decision
+from schemas.topics import Topics
+
+__all__ = ["STAGE", "Reviewing"]
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
+
+STAGE = "review"
+#: After its window, for an undo that the broker took in the last moment, by another clock.
+_MARGIN_SECONDS = 0.3
+_LOOK_AGAIN_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Reviewing:
+    """Carries decisions out: one result or one requeue each, and what it says about the answer.
+
+    Everything it goes by is on the topics: whichever process does it, and however often it is
+    begun anew, comes to the same.
+    """
+
+    clients: Clients
+    policy: Policy
+    prompts: Prompts
+    topics: Topics
+    clock: Callable[[], datetime]
+    observer: Observer = field(default_factory=Observer)
+    _decisions: dict[int, Decisions] = field(default_factory=dict)
+
+    async def prepare(self, source: Source, position: int) -> None:
+        """Read the partition's earlier decisions again: the first one of a request stands."""
+        del position  # decisions above it may be finished already
+        self._decisions[source.partition] = Decisions()
+        await self._catch_up(source)
+
+    async def handle(self, record: Record, slot: Slot) -> Sequence[Outgoing]:
+        """What a record leads to: a result or an escalation with feedback, or nothing."""
+        try:
+            line = read_model(AuditLine, record.value)
+        except ContractError as error:
+            place = f"{record.topic}-{record.partition}-{record.offset}"
+            _log.error("no audit line", place=place, detail=error.detail)
+            return ()
+        source = partition_of(record)
+        decisions = self._decisions[source.partition]
+        decisions.note(record.offset, record.timestamp / 1000, line)
+        decision = line.decision
+        if decision is None:
+            return ()
+        if decision.undo_seconds:
+            closes = record.timestamp / 1000 + decision.undo_seconds + _MARGIN_SECONDS
+            while (wait := closes - self.clock().timestamp()) > 0:
+                await slot.rest(min(wait, _LOOK_AGAIN_SECONDS))
+            await _at_last(lambda: self._catch_up(source), slot)
+        if not decisions.stands(decision):
+            _log.info("decision does not stand", decision=decision.decision_id)
+            return ()
+        try:
+            letter = await _at_last(lambda: self._letter(decision.letter, record), slot)
+            return self._carry_out(decision, record, letter)
+        except ContractError as error:
+            why = error.detail
+        except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
+            _log.exception("review failed", partition=record.partition, offset=record.offset)
+            why = type(error).__name__
+        return [self._refused(decision, record, why)]
+
+    def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
+        """Nothing stands in for an audit line that cannot even be fetched."""
+        _log.error("no audit line", place=f"{topic}-{partition}-{offset}")
+        return ()
+
+    async def _catch_up(self, source: Source) -> None:
+        """Take into account everything that the partition holds now."""
+        decisions = self._decisions[source.partition]
+        async for record in records_since(self.clients, source, decisions.upto):
+            line = None
+            with contextlib.suppress(ContractError):
+                line = read_model(AuditLine, record.value)
+            decisions.note(record.offset, record.timestamp / 1000, line)
+
+    def _carry_out(self, decision: Decision, record: Record, found: Record) -> Sequence[Outgoing]:
+        now, letter = self.clock(), read_dead_letter(found.headers)
+        self.observer.received(decision.request_id, decision.generation, letter.task)
+        headers = text_headers(passed_on(found.headers))
+        request = None
+        if not letter.reason.is_unreadable and decision.action != "discard":
+            fallback = letter.request_id or str(letter.source)
+            request = read_request(found.value, headers, fallback_id=fallback)
+        decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        outcome = outcome_of(
+            decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
+        )
+        return list(self._records(outcome, decision, found))
+
+    def _refused(self, decision: Decision, record: Record, why: str) -> Outgoing:
+        """Words to the console: the dead letter stays the request's end, and may be decided on."""
+        _log.error("decision refused", decision=decision.decision_id, why=why)
+        line = AuditLine(
+            writer=f"{STAGE}.{decision.decision_id}"[:200],
+            no=1,
+            at=self.clock(),
+            who=STAGE,
+            what="refused",
+            request_id=decision.request_id,
+            letter=decision.letter,
+            undoes=decision.decision_id,
+            note=why,
+        )
+        fields = chained(line, None).model_dump(mode="json", exclude_none=True)
+        return Outgoing(self.topics.review, record.key, dump(fields), passed_on(record.headers))
+
+    def _records(self, outcome: Outcome, decision: Decision, found: Record) -> Iterable[Outgoing]:
+        """Under the request's key, with the producer's headers."""
+        headers = passed_on(found.headers)
+        if outcome.result is not None:
+            yield Outgoing(self.topics.results, found.key, dump(outcome.result), headers)
+        if outcome.escalation is not None:
+            envelope = dump_envelope(outcome.escalation, found.value or b"")
+            yield Outgoing(self.topics.escalations, found.key, envelope, headers)
+        if outcome.feedback is not None:
+            fields = outcome.feedback.model_dump(mode="json", exclude_none=True)
+            key = decision.request_id.encode()
+            yield Outgoing(self.topics.feedback, key, dump(fields), headers)
+
+    async def _letter(self, where: Pointer, record: Record) -> Record:
+        """The dead letter's record. Raises ContractError."""
+        # What follows is written to the decision's own partition, which has to be the request's.
+        if where.topic == self.topics.dead_letters and where.partition == record.partition:
+            until = where.offset + 1
+            source = partition_of(where)
+            async for found in records_since(self.clients, source, where.offset, until=until):
+                return found
+        detail = f"{where}: a dead letter was expected there, in the decision's own partition"
+        raise ContractError(Reason.INVALID_FIELD, detail)
+
+
+async def _at_last(read: Callable[[], Awaitable[_T]], slot: Slot) -> _T:
+    """What Kafka says, however long it takes to answer."""
+    while True:
+        try:
+            return await read()
+        except (RuntimeError, TimeoutError, OSError) as error:  # Kafka is away
+            _log.warning("topic not read", error=type(error).__name__)
+            await slot.rest(_LOOK_AGAIN_SECONDS)

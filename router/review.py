@@ -1,0 +1,256 @@
+"""Review: which of the reviewers' decisions stands, and what follows from it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from router.answering import Told, spoken_result
+from router.judging import output_contract
+from router.normalise import normalise_text
+from router.policy.table import Policy
+from router.pricing import cost_micros
+from router.prompts import Prompts
+from router.requeue import origin_of, requeued
+from router.voice import spoken_output
+from schemas.attempt import Attempt
+from schemas.base import Tier
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Escalation, RouteTaken
+from schemas.feedback import Feedback
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.review import AuditLine, Decision
+from schemas.usage import Usage
+
+__all__ = [
+    "Decisions",
+    "Outcome",
+    "answers_of",
+    "outcome_of",
+    "price_at",
+    "problems_of",
+    "refusal_of",
+]
+
+
+@dataclass(slots=True)
+class Decisions:
+    """The decisions of one partition of the review topic, told in the order of its offsets.
+
+    The first decision per request and generation stands, unless it was taken back while its window
+    was open, or could not be carried out. Times are the broker's, so whoever reads the partition
+    finds the same.
+    """
+
+    #: Up to here (exclusive) everything has been told.
+    upto: int = 0
+    _given: dict[tuple[str, int], list[tuple[str, float]]] = field(default_factory=dict)
+    _closing: dict[str, float] = field(default_factory=dict)
+    _undone: set[str] = field(default_factory=set)
+
+    def note(self, offset: int, appended_at: float, line: AuditLine | None) -> None:
+        """Take a record into account, once; `appended_at` in seconds, None for what is no line."""
+        if offset < self.upto:
+            return
+        self.upto = offset + 1
+        if line is None:
+            return
+        if (decision := line.decision) is not None:
+            closes = appended_at + decision.undo_seconds
+            which = (decision.request_id, decision.generation)
+            self._given.setdefault(which, []).append((decision.decision_id, closes))
+            self._closing.setdefault(decision.decision_id, closes)
+        if line.undoes is not None:
+            in_time = appended_at <= self._closing.get(line.undoes, -1.0)
+            if in_time or line.what == "refused":
+                self._undone.add(line.undoes)
+
+    def stands(self, decision: Decision) -> bool:
+        """True when this decision is the one that counts, once its window has closed."""
+        for given, _ in self._given.get((decision.request_id, decision.generation), ()):
+            if given not in self._undone:
+                return given == decision.decision_id
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a decision leads to. A discarded request keeps its dead letter as its end."""
+
+    #: The fields of a result.
+    result: Mapping[str, Any] | None = None
+    escalation: Escalation | None = None
+    feedback: Feedback | None = None
+
+
+def refusal_of(decision: Decision, letter: DeadLetter, policy: Policy) -> str | None:
+    """Why a decision cannot be carried out, in words; None when it can."""
+    if letter.request_id is None or letter.reason.is_unreadable:
+        return None if decision.action == "discard" else "the request was never readable"
+    if (decision.request_id, decision.generation) != (letter.request_id, letter.generation):
+        return "the dead letter is of another request"
+    if decision.action in ("retry", "requeue"):
+        if letter.generation > policy.limits.requeues:
+            return f"{policy.limits.requeues} requeues are allowed, and it has had them"
+        if decision.action == "retry" and decision.tier not in policy.tiers:
+            return "a tier of the policy was expected"
+    if decision.action == "approve":
+        answers = {attempt.attempt_id for attempt in answers_of(letter)}
+        if decision.attempt_id not in answers:
+            return "an attempt of this request with an answer was expected"
+    if decision.action == "edit" and not decision.output:
+        return "an answer was expected"
+    return None
+
+
+def answers_of(letter: DeadLetter) -> list[Attempt]:
+    """The attempts whose answer a reviewer may approve."""
+    return [
+        attempt
+        for attempt in letter.attempts
+        if attempt.step == "answer" and attempt.was_judged and attempt.reply
+    ]
+
+
+def price_at(letter: DeadLetter, tier: Tier, policy: Policy) -> int:
+    """What one call of the tier's first model costs, in micro-dollars, going by the last call."""
+    counted = [attempt.usage for attempt in letter.attempts if attempt.usage.total_tokens]
+    usage = counted[-1] if counted else Usage(input_tokens=500, output_tokens=500, estimated=True)
+    return cost_micros(usage, policy.models[policy.models_of(tier, letter.task)[0]].price)
+
+
+def problems_of(
+    output: Mapping[str, Any], letter: DeadLetter, request: Request, policy: Policy
+) -> list[tuple[str, str]]:
+    """Where and how an edited answer misses its task's format: JSON pointers with words."""
+    contract = output_contract(request, policy, letter.task, "answer")
+    if contract.validator is None or "tool_calls" in output:
+        is_text = isinstance(output.get("answer"), str) or "tool_calls" in output
+        return [] if is_text else [("/answer", "a text was expected")]
+    found = contract.validator.iter_errors(dict(output))
+    return [(_pointer(error.instance_path), error.message) for error in found]
+
+
+def outcome_of(
+    decision: Decision,
+    letter: DeadLetter,
+    request: Request | None,
+    policy: Policy,
+    prompts: Prompts,
+    *,
+    decided_at: datetime,
+    now: datetime,
+) -> Outcome:
+    """Carry out a decision that stands. Raises ContractError where that is not possible.
+
+    The request keeps its id, its history and, unless it is sent through again, its generation.
+    """
+    if (problem := refusal_of(decision, letter, policy)) is not None:
+        raise ContractError(Reason.INVALID_FIELD, problem)
+    if decision.action == "discard" or request is None:
+        return Outcome()
+    if decision.action in ("retry", "requeue"):
+        row = policy.tasks.get(letter.task or "")
+        allowed = (row.deadline if row else None) or policy.limits.deadline
+        sent = requeued(letter, policy, decision.deadline or now + allowed, tier=decision.tier)
+        return Outcome(escalation=sent, feedback=_feedback(decision, now))
+
+    if decision.action == "edit" and (
+        found := problems_of(decision.output or {}, letter, request, policy)
+    ):
+        where, words = found[0]
+        raise ContractError(Reason.INVALID_FIELD, f"output{where}: {words}")
+    envelope = _envelope(letter, policy, decided_at)
+    answer, kind = None, "answer"
+    if decision.action == "reject":
+        contract = output_contract(request, policy, letter.task, "answer")
+        text, kind = prompts.text(letter.task or "", "safe_default") or "", "safe_default"
+        output = spoken_output(text, contract.schema)
+    elif decision.action == "edit":
+        output = decision.output or {}
+        text = _text_of(output)
+    else:
+        answer = next(a for a in letter.attempts if a.attempt_id == decision.attempt_id)
+        output = dict(answer.verdict.output or {}) if answer.verdict else {}
+        output, text = output or normalise_text(answer.reply or ""), answer.reply or ""
+    made = spoken_result(
+        envelope, request, (), _kind(kind, output), text, output, answer=answer, now=now
+    )
+    made["router"] |= {"resolves": str(decision.letter), "review": decision.action}
+    correction = output if decision.action == "edit" else None
+    return Outcome(made, feedback=_feedback(decision, now, correction))
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+def _kind(kind: str, output: Mapping[str, Any]) -> Told:
+    if kind == "safe_default":
+        return "safe_default"
+    return "tool_calls" if output.get("tool_calls") else "answer"
+
+
+def _text_of(output: Mapping[str, Any]) -> str:
+    """An edited answer as the text a model would have given: a lone answer in plain words."""
+    if output.keys() == {"answer"} and isinstance(output["answer"], str):
+        return output["answer"]
+    return orjson.dumps(output).decode()
+
+
+_KINDS: Mapping[str, Any] = {
+    "approve": "accepted",
+    "edit": "edited",
+    "retry": "regenerated",
+    "requeue": "regenerated",
+    "reject": "complaint",
+}
+
+
+def _feedback(
+    decision: Decision, now: datetime, correction: Mapping[str, Any] | None = None
+) -> Feedback:
+    return Feedback(
+        request_id=decision.request_id,
+        generation=decision.generation,
+        kind=_KINDS[decision.action],
+        source="reviewer",
+        at=now,
+        correction=dict(correction) if correction is not None else None,
+        comment=decision.reason or None,
+    )
+
+
+def _envelope(letter: DeadLetter, policy: Policy, decided_at: datetime) -> Assignment:
+    """The request's last assignment, as far as its dead letter tells.
+
+    Of its routes the dead letter holds the tiers. One that was never routed is given the tier it
+    would have begun in, for the result has to name one.
+    """
+    row = policy.tasks.get(letter.task or "")
+    tiers = [Tier(tier) for tier in letter.path] or [row.tier if row else next(iter(policy.tiers))]
+    begun = letter.attempts[0].started_at if letter.attempts else letter.failed_at
+    routes = [
+        RouteTaken(
+            tier=tier,
+            rule="review",
+            reason=f"{letter.reason.meaning}; a person decided",
+            policy_version=letter.policy_version or policy.version,
+            routed_at=begun,
+        )
+        for tier in tiers
+    ]
+    return Assignment(
+        id=letter.request_id or "",
+        generation=letter.generation,
+        task=letter.task,
+        origin=origin_of(letter),
+        deadline=letter.deadline or decided_at,
+        attempts_left=0,
+        routes=routes,
+        attempts=list(letter.attempts),
+    )

@@ -1,0 +1,79 @@
+"""Review: what reviewers do with cases, as a chained list of audit lines on `llm.review`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from schemas.base import AttemptId, Contract, Identifier, Instant, Tier
+from schemas.dead_letter import Pointer
+
+__all__ = ["Action", "AuditLine", "Decision"]
+
+#: What a reviewer may decide. The first, second and fifth end in a result, the third and fourth
+#: in another generation of the request, the last in nothing: the dead letter stays its end.
+Action = Literal["approve", "edit", "retry", "requeue", "reject", "discard"]
+
+
+class Decision(Contract):
+    """What is to become of one dead letter. The first one per generation of a request stands."""
+
+    #: Unique, and the same when the same decision is sent again.
+    decision_id: Identifier
+    request_id: Identifier
+    generation: Annotated[int, Field(ge=1)]
+    #: The dead letter that it answers.
+    letter: Pointer
+    action: Action
+    #: `approve`: the attempt whose answer is published.
+    attempt_id: AttemptId | None = None
+    #: `edit`: the answer as the reviewer wrote it.
+    output: dict[str, Any] | None = None
+    #: `retry`: where to.
+    tier: Tier | None = None
+    #: `retry`, `requeue`: until when. None: as long from the decision as the policy gives.
+    deadline: Instant | None = None
+    #: Why, in the reviewer's words.
+    reason: str = ""
+    #: Seconds from the decision's append within which it may be taken back.
+    undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
+    #: Seconds the reviewer spent on the case.
+    seconds_spent: Annotated[float, Field(ge=0)] | None = None
+
+
+class AuditLine(Contract):
+    """One act of one person. Lines of a writer are chained by their hashes, see `router.audit`."""
+
+    #: The console that wrote it, for example its host's name. One chain each.
+    writer: Identifier
+    #: Counts from 1 along the chain.
+    no: Annotated[int, Field(ge=1)]
+    at: Instant
+    who: Identifier
+    what: Literal[
+        "sign_in",
+        "sign_out",
+        "claim",
+        "release",
+        "decide",
+        "undo",
+        "refused",
+        "not_sent",
+        "reveal",
+        "export",
+        "job",
+    ]
+    request_id: Identifier | None = None
+    #: The dead letter it is about.
+    letter: Pointer | None = None
+    decision: Decision | None = None
+    #: The decision that is taken back by who gave it, or refused by the review stage.
+    undoes: Identifier | None = None
+    #: SHA-256 in hexadecimal of what was there, and of what is there now.
+    before: str | None = None
+    after: str | None = None
+    policy_version: str | None = None
+    note: str = ""
+    #: The hash of the chain's line before; empty in its first.
+    previous: str = ""
+    #: SHA-256 in hexadecimal of everything else in the line.
+    hash: str = ""
