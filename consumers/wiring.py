@@ -101,7 +101,6 @@ async def running_stages(
     `on_stuck` is called, then all are drained and StageError comes out of a group.
     """
     clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
-    topics = settings.kafka.topics
     stop = asyncio.Event()
     stages: list[Stage] = []
     patience = settings.health.patience or default_patience(rules.policy.limits.call_timeout)
@@ -130,7 +129,7 @@ async def running_stages(
                     rules.policy,
                     rules.prompts,
                     calls,
-                    topics,
+                    settings.kafka.topics,
                     clock.now,
                     ledger,
                     observer,
@@ -148,10 +147,7 @@ async def running_stages(
                 stages.append(_work_stage(worker, pool, clients, settings, ledger))
                 health.watch(stages[-1], calls.moves)
         if review:
-            reviewing = Reviewing(
-                clients, rules.policy, rules.prompts, topics, clock.now, seen.observer
-            )
-            stages.append(await stack.enter_async_context(_reviewing(reviewing, clients, seen)))
+            stages.append(await stack.enter_async_context(_reviewing(rules, clients, seen)))
             health.watch(stages[-1])
         running = [tasks.create_task(stage.run(stop)) for stage in stages]
         ready = tasks.create_task(_all_ready(stages))
@@ -259,9 +255,8 @@ def _work_stage(
 
 
 @contextlib.asynccontextmanager
-async def _reviewing(
-    reviewing: Reviewing, clients: Clients, telemetry: Telemetry
-) -> AsyncIterator[Stage]:
+async def _reviewing(rules: Rules, clients: Clients, telemetry: Telemetry) -> AsyncIterator[Stage]:
+    reviewing = Reviewing(clients, rules.policy, rules.prompts, clock.now, telemetry.observer)
     pool = Pool(
         reviewing.handle,
         width=_DECISIONS,

@@ -56,10 +56,14 @@ class Reviewing:
     clients: Clients
     policy: Policy
     prompts: Prompts
-    topics: Topics
     clock: Callable[[], datetime]
     observer: Observer = field(default_factory=Observer)
     _decisions: dict[int, Decisions] = field(default_factory=dict)
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics."""
+        return self.clients.settings.topics
 
     async def prepare(self, source: Source, position: int) -> None:
         """Read the partition's earlier decisions again: the first one of a request stands."""
