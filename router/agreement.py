@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from router.normalise import comparable
+from router.normalise import comparable, normalise_json
 from router.policy.table import Agreement
 from schemas.attempt import Attempt
 
@@ -37,4 +37,19 @@ def _said(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
     output = answer.verdict.output if answer.verdict else None
     if answer.outcome != "accepted" or output is None:
         return None
+    if isinstance(calls := output.get("tool_calls"), list):
+        return [_called(call) for call in calls]
+    if not any(field in output for field in fields):
+        # Nothing to agree on by these fields: all of it has to be the same, but how sure it is.
+        return [comparable({**output, "confidence": None})]
     return [comparable(output.get(field)) for field in fields]
+
+
+def _called(call: Any) -> Any:
+    """A tool call without its id, which is never the same twice; arguments by what they say."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return call
+    arguments = function.get("arguments")
+    read = normalise_json(arguments) if isinstance(arguments, str) else arguments
+    return function.get("name"), arguments if read is None else read

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from router.changes import changes_between, weaker_answer
 from router.fitting import oddities_of, price_of
 from router.next_step import answer_of
+from router.normalise import asks_back
 from router.policy.table import Policy
 from router.pricing import cost_micros
 from router.reply import CallFailure, Reply
@@ -113,10 +114,11 @@ def result_of(
     *,
     now: datetime,
     own_ms: float,
+    may_ask: bool = False,
 ) -> dict[str, Any]:
     """The fields of the result of an assignment with an accepted attempt, the answer.
 
-    `reply` is the answer's own.
+    `reply` is the answer's own. `may_ask`: a question back to the user is a result of its task.
     """
     every = [*assignment.attempts, *attempts]
     answer = answer_of(attempts) or every[-1]
@@ -134,7 +136,7 @@ def result_of(
     }
     if answer.changes is not None:
         told["changes"] = [_known(**change.__dict__) for change in answer.changes]
-    kind = _kind(reply, output)
+    kind = _kind(reply, output, may_ask)
     return _result(assignment, request, every, answer, response, kind, told, now=now, own_ms=own_ms)
 
 
@@ -222,11 +224,11 @@ def _result(  # noqa: PLR0913  a result has as many parts
     }
 
 
-def _kind(reply: Reply, output: Mapping[str, Any]) -> str:
+def _kind(reply: Reply, output: Mapping[str, Any], may_ask: bool) -> str:
     """What the consumer has in its hands. A question back to the user is as good as an answer."""
     if "tool_calls" in output and reply.tool_calls:
         return "tool_calls"
-    return "clarification" if output.get("next_action") == "ask_user" else "answer"
+    return "clarification" if may_ask and asks_back(output) else "answer"
 
 
 def ledger_lines(

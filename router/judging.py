@@ -13,7 +13,7 @@ from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
 from router.checks.reading import READING, VERDICT_SCHEMA
 from router.json_schema import compile_schema
-from router.normalise import normalise_json, normalise_text, voiced
+from router.normalise import asks_back, normalise_json, normalise_text, voiced
 from router.policy.table import Policy
 from router.reply import Reply
 from schemas.attempt import Step
@@ -31,7 +31,6 @@ READING_CHECKS = (
 )
 
 [_TOOL_CALLS] = named("tool_calls")
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _PASSED = {name: CheckResult(check=name, passed=True) for name in (*CHECKS, READING.name)}
 
 
@@ -119,7 +118,7 @@ def judge(
     says_how_sure = by_tokens or contract.has_confidence
     if calls_tools:  # states nothing, and providers give its tokens no probabilities as a rule
         says_how_sure = by_tokens and confidence is not None
-    elif contract.may_ask and _asks_back(output):  # what is unclear is no reason to guess
+    elif contract.may_ask and asks_back(output):  # what is unclear is no reason to guess
         says_how_sure = False
     judged = Judged(
         reply=reply,
@@ -158,13 +157,6 @@ def _normalised(reply: Reply, contract: OutputContract) -> dict[str, Any] | None
     if found is None:
         return None
     return voiced(found, contract.schema, ours=contract.is_ours, shorten=contract.shortens)
-
-
-def _asks_back(output: Mapping[str, Any] | None) -> bool:
-    """True for a question to the user; the action alone would let a poor answer pass."""
-    answer = (output or {}).get("answer")
-    is_question = isinstance(answer, str) and any(sign in answer for sign in _QUESTION_MARKS)
-    return is_question and (output or {}).get("next_action") == "ask_user"
 
 
 def _for_tool_calls(checks: Sequence[NamedCheck]) -> Sequence[NamedCheck]:

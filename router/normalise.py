@@ -10,9 +10,10 @@ from router.dates import iso_date, iso_moment
 from schemas.errors import ContractError
 from schemas.json_text import parse_json
 
-__all__ = ["comparable", "normalise_json", "normalise_text", "trimmed", "voiced"]
+__all__ = ["asks_back", "comparable", "normalise_json", "normalise_text", "trimmed", "voiced"]
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n?(.*?)```", re.DOTALL)
+_THOUGHTS = re.compile(r"\A<(think(?:ing)?|reasoning)>.*?</\1>\s*", re.DOTALL)
 _PROBE = JSONDecoder()
 #: Only text that matches can hold half a character, which no UTF-8 text can carry on.
 _MAY_BE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -21,21 +22,25 @@ _MOST_STARTS = 20
 #: A quote or a backquote; not an apostrophe.
 _QUOTED = re.compile(r"[\"`]|(?<!\w)'").search
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_QUESTIONS = ("?", "\uff1f", "\u061f")
+_AFTER_QUESTION = " \n\"')]*_\u201d\u00bb"
 _SENTENCE_END = re.compile(r"([.!?\u3002\uff01\uff1f][\"')\]]*)(?=\s)")
 
 
 def normalise_json(text: str) -> dict[str, Any] | None:
     """The JSON object of a reply, out of fences and surrounding prose.
 
-    Strict where it matters: an object with a key twice, NaN or infinity counts as none, because
-    which value was meant would be a guess.
+    Strict where it matters: an object with a key twice, NaN or infinity counts as none, and so do
+    several objects that differ, because which one was meant would be a guess. What a model thinks
+    aloud first is no part of its reply.
     """
-    text = text.strip().lstrip("\ufeff")
-    for candidate in (text, *(match[1].strip() for match in _FENCE.finditer(text))):
-        if candidate.startswith("{") and candidate.endswith("}"):
-            if (found := _strict(candidate)) is not None:
-                return found
-    return _embedded(text)
+    text = _THOUGHTS.sub("", text.strip().lstrip("\ufeff"))
+    if text.startswith("{") and text.endswith("}") and (found := _strict(text)) is not None:
+        return found
+    fenced = (match[1].strip() for match in _FENCE.finditer(text))
+    objects = [one for each in fenced if each[:1] == "{" and (one := _strict(each)) is not None]
+    objects = objects or _embedded(text)
+    return objects[0] if objects and all(one == objects[0] for one in objects) else None
 
 
 def normalise_text(text: str) -> dict[str, Any]:
@@ -163,20 +168,32 @@ def _strict(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _embedded(text: str) -> dict[str, Any] | None:
-    """The first whole object in prose."""
+def _embedded(text: str) -> list[dict[str, Any]]:
+    """The whole objects in prose, outermost ones, in their order."""
+    found: list[dict[str, Any]] = []
     start = text.find("{")
     for _ in range(_MOST_STARTS):
         if start < 0:
-            return None
+            return found
         try:
             _, end = _PROBE.raw_decode(text, start)
         except JSONDecodeError as error:
             if error.pos >= len(text) or error.msg.startswith("Unterminated"):
-                return None  # cut off: what is inside is a part of the answer, not the answer
+                return []  # cut off: what is inside is a part of the answer, not the answer
             start = text.find("{", start + 1)
             continue
         except (RecursionError, ValueError):
-            return None
-        return _strict(text[start:end])
-    return None
+            return []
+        read = _strict(text[start:end])
+        if read is None:
+            return []
+        found.append(read)
+        start = text.find("{", end)
+    return found
+
+
+def asks_back(output: Mapping[str, Any] | None) -> bool:
+    """True for a question to the user; the action alone would let a poor answer pass."""
+    answer = (output or {}).get("answer")
+    is_question = isinstance(answer, str) and answer.rstrip(_AFTER_QUESTION).endswith(_QUESTIONS)
+    return is_question and (output or {}).get("next_action") == "ask_user"

@@ -64,6 +64,8 @@ class CallFailure:
     reason: Reason
     detail: str
     http_status: int | None = None
+    #: Who takes no call of ours any more, whatever it is: this model, or the provider altogether.
+    refuses: Literal["model", "provider"] | None = None
     #: Seconds the provider asked us to wait.
     retry_after: float | None = None
     #: What the provider may have billed all the same.

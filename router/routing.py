@@ -83,6 +83,8 @@ def route(
         return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
     if fitting is not tier:
         reason = f"{reason}; raised to {fitting} because {signals.total_tokens} tokens need room"
+    if (request.input.model_extra or {}).get("stream"):
+        reason = f"{reason}; `stream` is left out, the result is one record"
     return Route(
         tier=fitting,
         step="answer",

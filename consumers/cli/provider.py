@@ -197,6 +197,8 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
         404: "check the model's id, base_url and path",
         429: "wait, or ask the provider for a higher limit",
     }
+    if failure.refuses == "provider" and failure.http_status == 400:
+        return by_status[401]
     if failure.http_status in by_status:
         return by_status[failure.http_status]
 

@@ -163,6 +163,8 @@ class Providers:
             reply = known.wire.decode(_parsed(raw), body)
         except UnreadableError as error:
             return _unreadable(str(error), raw, response, body)
+        except Exception as error:  # noqa: BLE001  whatever a provider writes is no fault of ours
+            return _unreadable(f"the reply's format: {type(error).__name__}", raw, response, body)
         return _dated(reply)
 
     def _url(self, known: _Provider, model: str) -> httpx.URL:

@@ -31,8 +31,6 @@ _MANY = 10_000
 _LOOK_AGAIN = 0.05
 #: A model that is left alone for so many seconds is worth a line in the log.
 _LONG_BREAK = 30.0
-#: The provider lets us call no more, whatever we send; a 429 here is one that no wait mends.
-_REFUSED = (401, 402, 403, 429)
 
 #: Requests and tokens per minute, as far as they are limited.
 _Buckets = tuple[Bucket | None, Bucket | None]
@@ -185,7 +183,12 @@ class Gate:
                     lane.breaker.held(failure.retry_after, now)
                 else:
                     lane.breaker.failed(now)
-            case Reason.PROVIDER_REJECTED if failure.http_status in _REFUSED:
+            case Reason.PROVIDER_REJECTED if failure.refuses == "provider":
+                # One key, one account: its other models would say the same.
+                for other in self._lanes.values():
+                    if other.model.provider == lane.model.provider:
+                        other.breaker.refused(now)
+            case Reason.PROVIDER_REJECTED if failure.refuses == "model":
                 lane.breaker.refused(now)
             case Reason.PROVIDER_REJECTED if failure.http_status != 404:
                 lane.breaker.succeeded()  # it is well; it was this call that it did not take

@@ -1,12 +1,11 @@
 """Outcomes: what a provider's status, error or silence means for the request."""
 
-import math
 import re
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import orjson
@@ -26,7 +25,16 @@ _OVERFLOW_WORDS = (
     "context window",
     "prompt is too long",
     "exceeds the maximum number of tokens",
+    "exceed context limit",
+    "context size",
+    "input is too long",
 )
+#: With a 400: our key is wrong or our credit used up, which no other call to the provider mends.
+_REFUSED_WORDS = ("api key not valid", "api_key_invalid", "credit balance is too low")
+#: The provider's, whatever is asked of it; 403 may be about one model.
+_REFUSED_ALL = (401, 402)
+#: The address is wrong for good.
+_REFUSED_HERE = (301, 308, 403, 405, 410)
 _FILTERED = ("content_filter", "content_policy_violation")
 #: A 429 that no waiting mends.
 _EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
@@ -40,7 +48,9 @@ _LIMITS = (
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
     ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
 )
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _SPANS = re.compile(r"([0-9.]+)(ms|s|m|h)")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -53,10 +63,11 @@ def failed_status(
     code, message, details = _error_of(raw)
     detail = f"HTTP {status}" + (f" {code}" if code else "")
     wait = _wait(headers, details, now)
-    reason = Reason.PROVIDER_REJECTED
+    reason, refuses = Reason.PROVIDER_REJECTED, _refuses(status, message + details)
     if status == 429:
         is_out = code in _EXHAUSTED or "perday" in details
         reason = Reason.PROVIDER_REJECTED if is_out else Reason.THROTTLED
+        refuses = ("provider" if code in _EXHAUSTED else "model") if is_out else None
     elif status in _OVERLOADED and wait is not None:
         reason = Reason.THROTTLED
     elif status >= 500 or status == 408:
@@ -66,8 +77,18 @@ def failed_status(
     elif 300 <= status < 400:
         detail = f"{detail}: redirects are not followed"
     return CallFailure(
-        reason, detail, http_status=status, retry_after=wait if reason is Reason.THROTTLED else None
+        reason,
+        detail,
+        http_status=status,
+        retry_after=wait if reason is Reason.THROTTLED else None,
+        refuses=refuses,
     )
+
+
+def _refuses(status: int, said: str) -> Literal["provider", "model"] | None:
+    if status in _REFUSED_ALL or (status == 400 and any(word in said for word in _REFUSED_WORDS)):
+        return "provider"
+    return "model" if status in _REFUSED_HERE else None
 
 
 def is_filtered(status: int, raw: bytes) -> bool:
@@ -79,19 +100,16 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     """Seconds to wait, from a number or an HTTP date; None for nonsense. At most an hour."""
     if value is None:
         return None
+    # Two headers of that name arrive as one; whichever is longer was meant too.
+    numbers = [one.strip() for one in value.split(",")]
+    if all(_NUMBER.fullmatch(one) for one in numbers):
+        return min(max(map(float, numbers)), LONGEST_WAIT)
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            until = parsedate_to_datetime(value)
-        except ValueError:
-            return None
+        until = parsedate_to_datetime(value)
         until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        seconds = max(0.0, (until - now).total_seconds())
-    if not math.isfinite(seconds) or seconds < 0:
+        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
+    except (ValueError, OverflowError):
         return None
-
-    return min(seconds, LONGEST_WAIT)
 
 
 def _wait(headers: Mapping[str, str], details: str, now: datetime) -> float | None:
@@ -111,17 +129,19 @@ def _wait(headers: Mapping[str, str], details: str, now: datetime) -> float | No
 
 
 def _until_reset(value: str | None, now: datetime) -> float | None:
-    """Seconds until an instant in ISO 8601, or a duration such as `6m0s` or `120ms`."""
+    """Seconds until an instant in ISO 8601, a number of them, or a duration such as `6m0s`."""
     if value is None or len(value) > 40:
         return None
+    if _NUMBER.fullmatch(value):
+        return min(float(value), LONGEST_WAIT)
     if found := _SPANS.findall(value) if _DURATION.fullmatch(value) else None:
         return min(sum(float(number) * _UNITS[unit] for number, unit in found), LONGEST_WAIT)
     try:
         until = datetime.fromisoformat(value)
-    except ValueError:
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
+    except (ValueError, OverflowError):
         return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
 
 
 def was_sent(error: BaseException) -> bool:
@@ -166,7 +186,10 @@ def _error_of(raw: bytes) -> tuple[str, str, str]:
     data = data[0] if isinstance(data, list) and data else data
     error: Any = data.get("error") if isinstance(data, dict) else None
     if not isinstance(error, dict):
-        return "", str(error or "").lower()[:2000], ""
+        # Some compatible servers leave the object around it out.
+        if not isinstance(data, dict) or "message" not in data:
+            return "", str(error or "").lower()[:2000], ""
+        error = data
     message = str(error.get("message", "")).lower()[:2000]
     details = str(error.get("details", "")).lower()[:8000]
     for name in ("code", "type", "status"):

@@ -134,8 +134,15 @@ class Worker(Caller):
         own_ms, name = max(own_ms, 0.0), job.assignment.task or ""
         kind: Spoken
         if isinstance(step, Answer) and job.reply is not None:
+            may_ask = job.question.contract.may_ask
             return result_of(
-                job.assignment, job.request, job.attempts, job.reply, now=now, own_ms=own_ms
+                job.assignment,
+                job.request,
+                job.attempts,
+                job.reply,
+                now=now,
+                own_ms=own_ms,
+                may_ask=may_ask,
             )
         if isinstance(step, Refuse):
             kind = "refusal"

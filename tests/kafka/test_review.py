@@ -161,6 +161,7 @@ async def test_what_cannot_be_carried_out_is_told_and_may_be_decided_anew(
             _decision(letter, "w-2", action="approve", attempt_id="dispute-0.1.9"),
             _decision(letter, "w-3", action="retry", tier=None),
         ]
+        lines: list[Seen] = []
         for told, decision in enumerate(wrong, start=1):
             await _decide(running, _line("decide", letter, decision))
             lines = await running.read([running.topics.review], 2 * told)

@@ -47,8 +47,13 @@ def throttled(seconds: float | None = None) -> CallFailure:
     return CallFailure(Reason.THROTTLED, "slow down", http_status=429, retry_after=seconds)
 
 
-def failed(reason: Reason = Reason.PROVIDER_ERROR, status: int | None = 500) -> CallFailure:
-    return CallFailure(reason, "no", http_status=status)
+def failed(
+    reason: Reason = Reason.PROVIDER_ERROR, status: int | None = 500, **fields: Any
+) -> CallFailure:
+    return CallFailure(reason, "no", http_status=status, **fields)
+
+
+NO_CREDIT = failed(Reason.PROVIDER_REJECTED, 429, refuses="provider")
 
 
 def call(gate: Gate, outcome: Reply | CallFailure, name: str = A) -> None:
@@ -91,15 +96,27 @@ def test_nobody_calls_before_the_time_that_the_provider_has_given() -> None:
 @pytest.mark.parametrize(
     "outcome",
     [
-        pytest.param(failed(Reason.PROVIDER_REJECTED, 429), id="no credit is left"),
-        pytest.param(failed(Reason.PROVIDER_REJECTED, 401), id="no such key"),
-        pytest.param(failed(Reason.PROVIDER_REJECTED, 403), id="forbidden"),
+        pytest.param(NO_CREDIT, id="the provider"),
+        pytest.param(failed(Reason.PROVIDER_REJECTED, 403, refuses="model"), id="the model"),
     ],
 )
 def test_a_provider_that_lets_us_call_no_more_is_asked_once_a_minute(outcome: CallFailure) -> None:
     clock = Clock()
 
     assert calls_in(a_gate(clock), clock, 300, outcome) <= 5
+
+
+def test_a_provider_without_credit_is_asked_for_none_of_its_models() -> None:
+    clock = Clock()
+    gate = a_gate(clock)
+    names = [name for name, model in the_policy().models.items() if model.provider == "simulated"]
+    call(gate, NO_CREDIT, names[0])
+    assert len(names) > 1
+    assert all(gate.is_out(name) for name in names)
+
+    clock.now += 61
+    call(gate, failed(Reason.PROVIDER_REJECTED, 403, refuses="model"), names[0])
+    assert [name for name in names if gate.is_out(name)] == names[:1]
 
 
 @pytest.mark.parametrize(

@@ -410,7 +410,11 @@ class TestStatus:
         pytest.param("0", 0.0, id="at once"),
         pytest.param("Sat, 31 Jan 2026 12:00:07 GMT", 7.0, id="a date"),
         pytest.param("Sat, 31 Jan 2026 11:00:00 GMT", 0.0, id="a date in the past"),
-        pytest.param("1e9", 3600.0, id="thirty years"),
+        pytest.param("999999999", 3600.0, id="thirty years"),
+        pytest.param("5, 20", 20.0, id="two headers of the name"),
+        pytest.param("1_000", None, id="a number to Python alone"),
+        pytest.param("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None, id="no such year"),
+        pytest.param("Sat, 31 Jan 2026 12:00:07 +999999999999999", None, id="no such zone"),
         pytest.param("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0, id="the end of time"),
         pytest.param("-1", None, id="negative"),
         pytest.param("nan", None, id="NaN"),
@@ -453,6 +457,9 @@ def test_retry_after(value, expected):
             9.0,
             id="until an instant",
         ),
+        pytest.param(
+            {"ratelimit-remaining": "0", "ratelimit-reset": "12"}, {}, 12.0, id="bare seconds"
+        ),
         pytest.param({"retry-after-ms": "soon"}, {}, None, id="a word"),
         pytest.param({}, {"details": [{"retryDelay": "9" * 12 + "s"}]}, 3600.0, id="for ever"),
     ],
@@ -461,6 +468,45 @@ def test_how_long_to_wait_is_read_wherever_it_is_said(headers, error, expected):
     failure = failed_status(429, headers, json.dumps({"error": error}).encode(), NOON)
 
     assert (failure.reason, failure.retry_after) == (Reason.THROTTLED, expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        pytest.param(401, {}, "provider", id="no such key"),
+        pytest.param(402, {}, "provider", id="nothing is paid"),
+        pytest.param(429, {"error": {"code": "insufficient_quota"}}, "provider", id="no credit"),
+        pytest.param(
+            400, {"error": {"message": "API key not valid."}}, "provider", id="Gemini's wrong key"
+        ),
+        pytest.param(
+            400,
+            {"error": {"message": "Your credit balance is too low to access the API."}},
+            "provider",
+            id="Anthropic's used up credit",
+        ),
+        pytest.param(403, {}, "model", id="forbidden"),
+        pytest.param(405, {}, "model", id="a wrong address"),
+        pytest.param(301, {}, "model", id="a moved address"),
+        pytest.param(400, {"error": {"message": "bad field"}}, None, id="a call it does not take"),
+        pytest.param(429, {"error": {"code": "slow_down"}}, None, id="too fast"),
+    ],
+)
+def test_who_takes_no_call_any_more_is_told_from_one_call(status, body, expected):
+    assert failed_status(status, {}, json.dumps(body).encode(), NOON).refuses == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "input length and `max_tokens` exceed context limit: 9 + 9 > 9"}},
+        {"object": "error", "message": "This model's maximum context length is 4096 tokens."},
+    ],
+)
+def test_an_overflow_is_known_however_it_is_said(body):
+    found = failed_status(400, {}, json.dumps(body).encode(), NOON)
+
+    assert found.reason is Reason.CONTEXT_OVERFLOW
 
 
 class TestUnreadable:

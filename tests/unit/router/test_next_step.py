@@ -34,6 +34,12 @@ def said(label: str, model: str = "sim-medium", **fields: Any) -> Attempt:
     return an_attempt(model=model, **{**plain, **fields})
 
 
+def calls(amount: int, call_id: str = "call_1", model: str = "sim-medium") -> Attempt:
+    function = {"name": "refund", "arguments": f'{{"amount": {amount}}}'}
+    output = {"tool_calls": [{"id": call_id, "type": "function", "function": function}]}
+    return said("", model, verdict=Verdict(outcome="accepted", checks=[], output=output))
+
+
 def read(outcome: str, reason: Reason | None = None, model: str = "sim-small") -> Attempt:
     return an_attempt(Tier.LOW, step="verify", model=model, outcome=outcome, reason=reason)
 
@@ -87,6 +93,14 @@ def test_a_vote(attempts: Sequence[Attempt], expected: NextStep) -> None:
             [said("bug"), said("sales", "sim-medium-b")],
             Escalate(Reason.MODELS_DISAGREE, "1 of 2 answers say the same"),
             id="they do not",
+        ),
+        pytest.param(
+            [calls(5), calls(5, "call_2", "sim-medium-b")], Answer(), id="both call the same"
+        ),
+        pytest.param(
+            [calls(5), calls(5000, "call_1", "sim-medium-b")],
+            Escalate(Reason.MODELS_DISAGREE, "1 of 2 answers say the same"),
+            id="they call with other arguments",
         ),
         pytest.param(
             [an_attempt(detail="unsure")],

@@ -29,6 +29,10 @@ MEANT = {"answer": "yes", "confidence": 0.9}
         pytest.param(f"In {{braces}} style: {GOOD}", id="braces in the prose before"),
         pytest.param(f"{GOOD}\n\nNote: {{this}} is final.", id="braces in the prose after"),
         pytest.param(f"```json\n{GOOD}", id="a fence that never closes"),
+        pytest.param(
+            f'<think>draft {{"answer": "no"}}</think>\n{GOOD}', id="another one thought aloud"
+        ),
+        pytest.param(f"```json\n{GOOD}\n```\n```json\n{GOOD}\n```", id="the same one twice"),
     ],
 )
 def test_good_json_is_found(text):
@@ -50,6 +54,9 @@ def test_good_json_is_found(text):
         pytest.param('So: {"a": ' + "9" * 5000 + "}", id="an endless number in prose"),
         pytest.param('{"a": 1, "a": 2}', id="a key twice"),
         pytest.param('So: {"a": 1, "a": 2} and {"b": 1}', id="a key twice, and a second guess"),
+        pytest.param('{"a": 1} or rather {"a": 2}', id="two that differ"),
+        pytest.param('```\n{"a": 1}\n```\n```\n{"a": 2}\n```', id="two fences that differ"),
+        pytest.param('Like {"a": 1}: {"a": 2}', id="an example before the answer"),
         pytest.param('{"a": {"b": 1}, "c', id="cut off after an inner object"),
         pytest.param('{"a": {"b": 1},', id="cut off after a comma"),
         pytest.param('{"a": "\\ud800"}', id="half a character"),

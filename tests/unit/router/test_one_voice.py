@@ -43,6 +43,12 @@ def test_a_question_back_to_the_user_is_an_answer_however_unsure_the_model_is():
     ("said", "policy"),
     [
         pytest.param({**UNSURE, "answer": "It depends."}, None, id="nothing is asked"),
+        pytest.param(
+            {**UNSURE, "answer": "Go to https://x.example/?a=1"}, None, id="a mark in an address"
+        ),
+        pytest.param(
+            {**UNSURE, "answer": "Why not? You can delete it."}, None, id="an answer after it"
+        ),
         pytest.param({**UNSURE, "next_action": "none"}, None, id="the user is not to be asked"),
         pytest.param(UNSURE, with_task(clarify=False), id="the task asks nobody"),
     ],

@@ -21,6 +21,9 @@ POLICY = Path(__file__).parents[3] / "deploy" / "policy" / "routing.yaml"
 CONTRACTS = sorted(name for name in documents() if name.endswith(".json"))
 
 
+_STAGES = ("route", "work", "review")
+
+
 def schema(name: str) -> Any:
     return orjson.loads(documents()[name])
 
@@ -117,7 +120,7 @@ def test_a_message_is_written_and_read_where_the_topic_table_says() -> None:
         assert channel["address"] == spec.name
         assert list(channel["messages"]) == [spec.model]
         for action, stages in (("send", spec.written_by), ("receive", spec.read_by)):
-            ours = {stage for stage in stages if stage.split(".")[0] in ("route", "work")}
+            ours = {stage for stage in stages if stage.split(".")[0] in _STAGES}
             found = {
                 name.removesuffix(f"-{action}-{spec.name}")
                 for name, operation in document["operations"].items()
