@@ -37,7 +37,7 @@ VARIABLES = frozenset(
 )
 
 #: What stands in for an answer: the model's refusal in our words, or that nothing was certain.
-TextKind = Literal["refusal", "safe_default"]
+TextKind = Literal["in_review", "refusal", "safe_default"]
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False

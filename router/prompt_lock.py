@@ -42,7 +42,8 @@ def parts_of(
     """All parts as they are now."""
     parts: dict[tuple[str, str], Part] = {}
     for name, told in contracts.items():
-        content = told.model_dump(mode="json", exclude={"version", "variants"})
+        # Its texts are for customers: no model reads them.
+        content = told.model_dump(mode="json", exclude={"version", "variants", "texts"})
         parts["prompt", name] = Part(told.version, _digest(content))
         for tier, version in told.variants.items():
             path = f"{name}/{tier}"

@@ -8,9 +8,9 @@ from router.prompts import Prompts
 from router.routing import GiveUp
 from schemas.reasons import Reason
 
-__all__ = ["Spoken", "falls_back", "spoken_output", "unspoken"]
+__all__ = ["Spoken", "falls_back", "spoken_output", "unspoken", "while_in_review"]
 
-Spoken = Literal["refusal", "safe_default"]
+Spoken = Literal["in_review", "refusal", "safe_default"]
 
 #: Ends that a safe default may stand in for. Everything else says that a person must look.
 _NOBODY_ANSWERED = (
@@ -27,6 +27,13 @@ def falls_back(task: Task | None, gave_up: GiveUp) -> bool:
     if task is None or task.last_resort != "safe_default":
         return False
     return gave_up.reason in _NOBODY_ANSWERED
+
+
+def while_in_review(task: Task | None) -> Spoken | None:
+    """What is published while a person has a request of the task; None: nothing."""
+    if task is None or task.while_in_review == "silent":
+        return None
+    return "safe_default" if task.while_in_review == "safe_default" else "in_review"
 
 
 def spoken_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -56,8 +63,10 @@ def unspoken(policy: Policy, prompts: Prompts) -> list[str]:
         wanted: list[Spoken] = []
         if task.on_refusal == "deliver":
             wanted.append("refusal")
-        if task.last_resort == "safe_default":
+        if "safe_default" in (task.last_resort, task.while_in_review):
             wanted.append("safe_default")
+        if task.while_in_review == "notify":
+            wanted.append("in_review")
         missing += [
             f"task {name}: no text {kind} is in {name}/contract.yaml or _default/contract.yaml"
             for kind in wanted

@@ -59,8 +59,11 @@ class RouterInfo(Contract):
     #: False for notices and interim answers, which another result follows.
     final: bool = True
     #: What the consumer has in its hands: an answer, tools to call, a question back to the user,
-    #: the model's refusal in our words, or the safe default because nothing could be defended.
-    kind: Literal["answer", "tool_calls", "clarification", "refusal", "safe_default"] = "answer"
+    #: the model's refusal in our words, the safe default because nothing could be defended, or a
+    #: notice that a person has the request.
+    kind: Literal[
+        "answer", "tool_calls", "clarification", "refusal", "safe_default", "in_review"
+    ] = "answer"
     #: The dead letter this result stands in for, as `topic-partition-offset`.
     resolves: str | None = None
     #: What a person decided, where one did.

@@ -9,6 +9,7 @@ import structlog
 
 from consumers.runtime.records import Record, appended_at
 from consumers.stages import letters
+from consumers.stages.notices import notices
 from consumers.telemetry.observer import Observer
 from router.answering import spoken_result
 from router.escalation import climb
@@ -69,7 +70,7 @@ class Router:
         now = self.clock()
         try:
             if record.topic == self.topics.escalations:
-                return [self._escalated(record, now)]
+                return self._escalated(record, now)
             return self._accepted(record, now)
         except ContractError as error:
             why, detail = error.reason, error.detail
@@ -131,7 +132,7 @@ class Router:
         key = record.key or (request.conversation_id or request.id).encode()
         return [Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))]
 
-    def _escalated(self, record: Record, now: datetime) -> Outgoing:
+    def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
         request = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
@@ -139,9 +140,9 @@ class Router:
         if isinstance(decided, GiveUp):
             row = self.policy.tasks.get(escalation.task or "")
             if self.prompts is not None and falls_back(row, decided):
-                return self._spoken(self.prompts, escalation, request, record, now)
+                return [self._spoken(self.prompts, escalation, request, record, now)]
             self.observer.gave_up(STAGE, decided.reason, escalation.task)
-            return letters.of_envelope(
+            letter = letters.of_envelope(
                 escalation,
                 raw,
                 record,
@@ -152,6 +153,12 @@ class Router:
                 now=now,
                 tenant=request.tenant,
             )
+            if self.prompts is None:
+                return [letter]
+            said = notices(
+                escalation, request, (), record, self.policy, self.prompts, self.topics, now
+            )
+            return [letter, *said]
 
         self.observer.routed(decided)
         assignment = Assignment(
@@ -166,9 +173,9 @@ class Router:
             attempts=escalation.attempts,
         )
         value = dump_envelope(assignment, raw)
-        return Outgoing(
-            self.topics.tier(decided.tier), record.key, value, passed_on(record.headers)
-        )
+        return [
+            Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
+        ]
 
     def _spoken(
         self,

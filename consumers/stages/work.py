@@ -14,6 +14,7 @@ from consumers.runtime.records import Record
 from consumers.stages import letters
 from consumers.stages.calling import Caller, Slot
 from consumers.stages.job import Job, question_of
+from consumers.stages.notices import notices
 from router.answering import result_of, spoken_result
 from router.judging import output_contract
 from router.next_step import (
@@ -56,7 +57,7 @@ class Worker(Caller):
         try:
             job = self.open(record)
             step = await self.run(job, slot)
-            return [*self.lines(job, job.attempts), self._outcome(job, step, record, began)]
+            return [*self.lines(job, job.attempts), *self._outcome(job, step, record, began)]
         except asyncio.CancelledError:
             # The partition is lost and the last grace over; the call may have run all the same.
             if job is not None and self.ledger is not None:
@@ -103,7 +104,9 @@ class Worker(Caller):
         question = question_of(assignment, request, self.policy, self.prompts)
         return Job(assignment, request, raw, question)
 
-    def _outcome(self, job: Job, step: NextStep, record: Record, began: float) -> Outgoing:
+    def _outcome(
+        self, job: Job, step: NextStep, record: Record, began: float
+    ) -> Sequence[Outgoing]:
         now, assignment = self.clock(), job.assignment
         result = self.result(job, step, now, began)
         if result is not None:
@@ -111,17 +114,27 @@ class Worker(Caller):
             if len(value) <= _LARGEST_VALUE:
                 latency = result["router"]["latency"]
                 self.observer.answered(assignment.task, self.tier, assignment.id, latency)
-                return Outgoing(self.topics.results, record.key, value, passed_on(record.headers))
+                return [Outgoing(self.topics.results, record.key, value, passed_on(record.headers))]
             step = GiveUp(Reason.RESULT_TOO_LARGE, f"{len(value)} bytes; {_LARGEST_VALUE} fit")
         if isinstance(step, Escalate):
             self.observer.escalated(assignment.task, self.tier, step.reason)
             escalation = self.escalation_of(job, step)
             value = dump_envelope(escalation, job.raw)
-            return Outgoing(self.topics.escalations, record.key, value, passed_on(record.headers))
+            return [Outgoing(self.topics.escalations, record.key, value, passed_on(record.headers))]
 
         gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
-        return self._letter(job, record, gave_up, now)
+        told = notices(
+            assignment,
+            job.request,
+            job.attempts,
+            record,
+            self.policy,
+            self.prompts,
+            self.topics,
+            now,
+        )
+        return [self._letter(job, record, gave_up, now), *told]
 
     def result(
         self, job: Job, step: NextStep, now: datetime, began: float

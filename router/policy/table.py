@@ -189,6 +189,9 @@ class Task(_Row):
     on_refusal: Literal["review", "deliver", "next_tier"] = "next_tier"
     #: Where the flow ends when nothing can be defended: with a person, or the task's safe default.
     last_resort: Literal["person", "safe_default"] = "person"
+    #: What the consumer gets while a person has the request: nothing, a notice, or the safe
+    #: default, which the person's answer corrects later. Neither of them is final.
+    while_in_review: Literal["silent", "notify", "safe_default"] = "silent"
     #: The output format: a name under `formats`.
     format: str = "answer"
     #: A question back to the user (`next_action: ask_user`) is a result, however unsure it is.

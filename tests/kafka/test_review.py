@@ -1,5 +1,6 @@
 """Reviewers' decisions on a real broker: each becomes one result or one requeue, and no more."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -177,3 +178,27 @@ async def test_what_cannot_be_carried_out_is_told_and_may_be_decided_anew(
         await _decide(running, _line("decide", letter, _decision(letter, "w-4", action="reject")))
         [result] = await running.read([running.topics.results], 1)
         assert result.json["router"]["review"] == "reject"
+
+
+@pytest.mark.parametrize(
+    ("says", "kind"), [("silent", None), ("notify", "in_review"), ("safe_default", "safe_default")]
+)
+async def test_what_a_consumer_reads_while_a_person_has_the_request(
+    settings: Settings, says: str, kind: str | None
+) -> None:
+    """Nothing, or one result that is not final, and the person's answer after it."""
+    async with flow(settings) as running:
+        await running.stop()
+        policy = running.rules.policy
+        tasks = dict(policy.tasks)
+        row = tasks["billing_dispute"]
+        tasks["billing_dispute"] = row.model_copy(update={"while_in_review": says})
+        changed = policy.model_copy(update={"tasks": tasks})
+        running.rules = replace(running.rules, policy=changed)
+        await running.start()
+        [letter] = await _letters(running, 1)
+        await _decide(running, _line("decide", letter, _decision(letter, "n-1", action="reject")))
+        found = await running.read([running.topics.results], 1 if kind is None else 2)
+
+        told = [(seen.json["router"]["kind"], seen.json["router"]["final"]) for seen in found]
+        assert told == [*([(kind, False)] if kind else []), ("safe_default", True)]

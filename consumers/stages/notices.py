@@ -1,0 +1,40 @@
+"""Notices: what a consumer reads while a person has the request, where the task says so."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from consumers.runtime.records import Record
+from router.answering import spoken_result
+from router.judging import output_contract
+from router.policy.table import Policy
+from router.prompts import Prompts
+from router.voice import spoken_output, while_in_review
+from schemas.attempt import Attempt
+from schemas.codec import Outgoing, dump, passed_on
+from schemas.escalation import Assignment, Escalation
+from schemas.request import Request
+from schemas.topics import Topics
+
+__all__ = ["notices"]
+
+
+def notices(
+    envelope: Assignment | Escalation,
+    request: Request,
+    attempts: Sequence[Attempt],
+    record: Record,
+    policy: Policy,
+    prompts: Prompts,
+    topics: Topics,
+    now: datetime,
+) -> list[Outgoing]:
+    """The result that is not final beside a routed request's dead letter; none as a rule."""
+    kind = while_in_review(policy.tasks.get(envelope.task or ""))
+    if kind is None or not envelope.routes:
+        return []
+    text = prompts.text(envelope.task or "", kind) or ""
+    contract = output_contract(request, policy, envelope.task, "answer")
+    output = spoken_output(text, contract.schema)
+    fields = spoken_result(envelope, request, attempts, kind, text, output, now=now)
+    fields["router"]["final"] = False
+    return [Outgoing(topics.results, record.key, dump(fields), passed_on(record.headers))]
