@@ -1,4 +1,7 @@
-"""What looks like a secret or names a person, replaced before anything is captured. No I/O."""
+"""What has the form of a secret or an address, replaced before anything is captured. No I/O.
+
+Names of people have no form, so they stay.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +12,7 @@ _KEY_BEGINS = r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
 #: Also as the end of `dbPassword`, and with more behind it: `secret_access_key`, `tokenValue`.
 _NAMED = (
     r"(?:password|passwd|passphrase|pwd|secret|token|credential|(?:api|access|private|account)[_-]?key)"
-    r"[\w-]{0,32}"
+    r"[\w-]{0,32}|\b\w{0,32}[_-]pass\b"
 )
 
 #: Name and pattern, in the order in which they are looked for: the longer and surer ones first.
@@ -26,8 +29,10 @@ PATTERNS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("api_key", r"\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}"),
         ("api_key", r"\bglpat-[\w-]{16,}"),
         ("api_key", r"\bxox[abeoprs]-[\w-]{10,}"),
-        ("api_key", r"\bhf_[A-Za-z0-9]{20,}"),
-        ("secret", rf"(?i){_NAMED}\\?[\"']?\s{{0,3}}[:=]\s{{0,3}}\\?[\"']?[^\s\"',;\\]{{4,}}"),
+        ("api_key", r"\bhf_[A-Za-z0-9]{20,}|\bnpm_[A-Za-z0-9]{30,}|\bwhsec_[\w+/=-]{16,}"),
+        ("api_key", r"\bSG\.[\w-]{16,}\.[\w-]{16,}|\bya29\.[\w-]{20,}"),
+        ("api_key", r"hooks\.slack\.com/services/[\w/]{16,}"),
+        ("secret", rf"(?i)(?:{_NAMED})\\?[\"']?\s{{0,3}}[:=]\s{{0,3}}\\?[\"']?[^\s\"',;\\]{{4,}}"),
         ("email", r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}"),
         ("iban", r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"),
         ("card", r"(?<![\d-])(?:\d[ -]?){12,18}\d(?![\d-])"),
@@ -35,6 +40,8 @@ PATTERNS: Sequence[tuple[str, re.Pattern[str]]] = tuple(
         ("phone", r"(?<![\w+])(?:\+|00)\d{1,3}(?:[ ./()-]{0,2}\d){6,12}(?!\d)"),
         ("phone", r"(?<![\w-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])"),
         ("ip_address", r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])"),
+        ("ip_address", r"(?i)(?<![\w:])(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(?![\w:])"),
+        ("ip_address", r"(?i)(?<![\w:])(?:[0-9a-f]{1,4}:){1,6}(?::[0-9a-f]{1,4}){1,6}(?![\w:])"),
     )
 )
 

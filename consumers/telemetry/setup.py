@@ -45,6 +45,8 @@ _SCOPE = "tierline"
 _QUEUE, _BATCH, _DELAY_MS = 65_536, 2_048, 1_000
 #: How long the end of a process waits for the backend.
 _LAST_EXPORT_SECONDS = 5.0
+#: For a command, at whose end a person waits.
+_COMMAND_SECONDS = 1.5
 _PROMETHEUS_PORT = 9464
 #: The library's switch for metrics about itself.
 _OWN_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
@@ -99,6 +101,7 @@ def open_telemetry(
     is_off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     traces = () if is_off else _exporters("TRACES", env, ("otlp", "console"))
     kinds = ("otlp", "prometheus", "console")
+    limit = _COMMAND_SECONDS if signals == TRACES_ONLY else _LAST_EXPORT_SECONDS
     is_silent = is_off or "METRICS" not in signals
     measures = () if is_silent else _exporters("METRICS", env, kinds)
     share = _share(env)
@@ -116,7 +119,7 @@ def open_telemetry(
             ]
             readers = [_reader(name, env) for name in measures]
             meters = MeterProvider(readers, resource, views=views, shutdown_on_exit=False)
-            stack.callback(_within_limit, meters.shutdown)
+            stack.callback(_within_limit, meters.shutdown, limit)
             meter = meters.get_meter(_SCOPE, _version())
             tally.export_to(meter)
         tracer = None
@@ -131,7 +134,7 @@ def open_telemetry(
             with _own_metrics():
                 for name in traces:
                     tracers.add_span_processor(_processor(name, env, meters))
-            stack.callback(_within_limit, tracers.shutdown)
+            stack.callback(_within_limit, tracers.shutdown, limit)
             tracer = tracers.get_tracer(_SCOPE, _version())
         rules = TraceRules(
             intake=topics.intake,
@@ -271,7 +274,7 @@ def _prometheus(env: Environment) -> MetricReader:
     return reader
 
 
-def _within_limit(end: Callable[[], object]) -> None:
+def _within_limit(end: Callable[[], object], limit: float) -> None:
     """Send what is left, but do not wait for a backend that hangs."""
 
     def ended() -> None:
@@ -280,7 +283,7 @@ def _within_limit(end: Callable[[], object]) -> None:
 
     thread = threading.Thread(target=ended, daemon=True, name="telemetry-end")
     thread.start()
-    thread.join(_LAST_EXPORT_SECONDS)
+    thread.join(limit)
 
 
 def _version() -> str:

@@ -1,4 +1,4 @@
-"""What looks like a secret or names a person is replaced; the rest stays as it is."""
+"""What has the form of a secret or an address is replaced; the rest stays as it is."""
 
 import pytest
 
@@ -35,6 +35,14 @@ _SECRETS = {
     "a phone number": "+44 20 7946 0958",
     "an American phone number": "(555) 123-4567",
     "an address of a machine": "10.20.30.40",
+    "a long address of a machine": "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+    "a short one": "2001:db8::8a2e:370:7334",
+    "a SendGrid key": "SG.abcdefghijklmnopqrst.abcdefghijklmnopqrstuvwxyz012345",
+    "an npm token": "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+    "a Google access token": "ya29.a0AfH6SMBabcdefghijklmnopqrstuvwxyz",
+    "a webhook's secret": "whsec_abcdefghijklmnopqrstuvwxyz012345",
+    "a Slack webhook": "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXX",
+    "a password of a database": "DB_PASS=hunter22x",
 }
 
 
@@ -55,6 +63,7 @@ def test_a_secret_is_replaced_wherever_it_stands(secret: str) -> None:
         "Order AB-1234 arrived on 2026-03-01 at 14:30, 3 of 12 pieces, 19.99 EUR.",
         "The P-200 printer is out of ink; version 4.2.0 of the driver.",
         "risk-averse customers ask for a token of goodwill",
+        "It was 12:30:45 when std::vector::size() was called; the tests pass: 12 of 12",
         "Which of 100, 200 or 300 is it?",
     ],
 )
