@@ -212,6 +212,8 @@ class Task(_Row):
     max_output_tokens: Count | None = None
     #: How long the request may take at most.
     deadline: Duration | None = None
+    #: How soon a person should have decided where one has to. None: as the limits say.
+    review_within: Duration | None = None
     reason: Sentence
     owner: Sentence
 
@@ -291,6 +293,8 @@ class AttemptLimits(_Row):
     escalations: Annotated[int, Field(ge=0, le=10)] = 2
     requeues: Annotated[int, Field(ge=0, le=10)] = 3
     deadline: Duration = timedelta(minutes=15)
+    #: How soon a person should have decided on a dead letter; the queue is ordered by it.
+    review_within: Duration = timedelta(hours=4)
     #: Longest single call.
     call_timeout: Duration = timedelta(seconds=60)
 

@@ -1,0 +1,151 @@
+"""The audit trail: lines are added to this writer's chain, and wait here until Kafka has them."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, delete, desc, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumers.console.database import Database
+from consumers.console.rows import millis, stored
+from consumers.console.tables import AUDIT, UNSENT
+from router.audit import chained
+from schemas.codec import dump
+from schemas.review import AuditLine
+
+__all__ = ["Trail", "written"]
+
+
+def written(line: AuditLine) -> bytes:
+    """A line as its record's value, and as the store keeps it."""
+    return dump(line.model_dump(mode="json", exclude_none=True))
+
+
+class Trail:
+    """The audit lines of all writers; `writer` is the one whose chain grows here."""
+
+    def __init__(self, database: Database, writer: str) -> None:
+        self.writer = writer
+        self._database = database
+        #: Two lines must not follow the same one.
+        self._turn = asyncio.Lock()
+
+    async def append(self, now: datetime, **fields: Any) -> AuditLine:
+        """Add a line of its own. `fields` are those of an AuditLine, `who` and `what` at least."""
+        async with self.turn(), self._database.writing() as connection:
+            return await self.added(connection, now, **fields)
+
+    def turn(self) -> asyncio.Lock:
+        """To hold around a transaction in which a line is added, until it is committed."""
+        return self._turn
+
+    async def added(self, connection: AsyncConnection, now: datetime, **fields: Any) -> AuditLine:
+        """Add a line within a transaction."""
+        mine = AUDIT.c.writer == self.writer
+        last = select(AUDIT.c.line).where(mine).order_by(desc(AUDIT.c.no)).limit(1)
+        found = await connection.scalar(last)
+        after = AuditLine.model_validate_json(found) if found else None
+        line = chained(AuditLine(writer=self.writer, no=1, at=now, **fields), after)
+        await connection.execute(insert(AUDIT).values(_row(line)))
+        await connection.execute(insert(UNSENT).values(writer=line.writer, no=line.no))
+        return line
+
+    async def received(self, connection: AsyncConnection, lines: Sequence[AuditLine]) -> None:
+        """Take over lines that stand on the topic: they are sent, whoever wrote them."""
+        await self._database.add_new(connection, AUDIT, [_row(line) for line in lines])
+        for line in lines:
+            await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
+
+    async def give_up(self, connection: AsyncConnection, line: AuditLine) -> None:
+        """Never send a line, within a transaction."""
+        await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
+
+    async def decision_line(
+        self, connection: AsyncConnection, place: str, decision_id: str
+    ) -> AuditLine | None:
+        """The line by which a decision was given."""
+        asked = select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
+        for found in (await connection.scalars(asked)).all():
+            line = AuditLine.model_validate_json(found)
+            if line.decision is not None and line.decision.decision_id == decision_id:
+                return line
+        return None
+
+    async def sent(self, line: AuditLine) -> None:
+        """Note that Kafka has acknowledged a line."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
+
+    async def unsent(self, before: datetime, limit: int = 100) -> list[AuditLine]:
+        """Lines from before an instant that Kafka has not acknowledged, the oldest first.
+
+        Those of a console that was killed are among them; sending one twice changes nothing.
+        """
+        which = and_(AUDIT.c.writer == UNSENT.c.writer, AUDIT.c.no == UNSENT.c.no)
+        asked = (
+            select(AUDIT.c.line)
+            .join(UNSENT, which)
+            .where(AUDIT.c.at < millis(before))
+            .order_by(AUDIT.c.at, AUDIT.c.writer, AUDIT.c.no)
+            .limit(limit)
+        )
+        return await self._lines(asked)
+
+    async def lines(
+        self,
+        *,
+        who: str | None = None,
+        what: str | None = None,
+        place: str | None = None,
+        request_id: str | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+    ) -> list[AuditLine]:
+        """The newest lines that fit."""
+        asked = select(AUDIT.c.line)
+        equal = {"who": who, "what": what, "place": place, "request_id": request_id}
+        for name, value in equal.items():
+            if value is not None:
+                asked = asked.where(AUDIT.c[name] == stored(value))
+        if since is not None:
+            asked = asked.where(AUDIT.c.at >= millis(since))
+        if before is not None:
+            asked = asked.where(AUDIT.c.at < millis(before))
+        order = (desc(AUDIT.c.at), AUDIT.c.writer, desc(AUDIT.c.no))
+        return await self._lines(asked.order_by(*order).limit(limit))
+
+    async def chain(self, writer: str) -> list[AuditLine]:
+        """All lines of a writer in their order, for `router.audit.broken`."""
+        asked = select(AUDIT.c.line).where(AUDIT.c.writer == writer).order_by(AUDIT.c.no)
+        return await self._lines(asked)
+
+    async def writers(self) -> list[str]:
+        """Everybody who has a chain."""
+        async with self._database.reading() as connection:
+            asked = select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
+            return list((await connection.scalars(asked)).all())
+
+    async def _lines(self, asked: Any) -> list[AuditLine]:
+        async with self._database.reading() as connection:
+            found = (await connection.scalars(asked)).all()
+        return [AuditLine.model_validate_json(line) for line in found]
+
+
+def _row(line: AuditLine) -> dict[str, Any]:
+    return {
+        "writer": line.writer,
+        "no": line.no,
+        "at": millis(line.at),
+        "who": line.who,
+        "what": line.what,
+        "request_id": line.request_id,
+        "place": str(line.letter) if line.letter else None,
+        "line": written(line),
+    }
+
+
+def _is(table: Any, line: AuditLine) -> Any:
+    return and_(table.c.writer == line.writer, table.c.no == line.no)

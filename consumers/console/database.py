@@ -1,0 +1,131 @@
+"""One way to use SQLite and PostgreSQL: how they are opened, and how writes take turns."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from consumers.console.tables import SCHEMA
+
+__all__ = ["Database", "StoreUnusableError", "open_database"]
+
+_DRIVERS: Mapping[str, str] = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+#: Any number that other programs do not use: whoever makes the tables holds this lock.
+_SCHEMA_LOCK = 7_202_611
+
+
+class StoreUnusableError(Exception):
+    """The database cannot be opened, or is none of ours."""
+
+
+class Database:
+    """A pool of connections. Reads run beside each other, writes are transactions."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._writing = engine.execution_options(tierline_writes=True)
+        # SQLite has one writer at a time; waiting here is fair, polling its file is not.
+        self._turn = asyncio.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True for a file, which one machine uses."""
+        return self._engine.dialect.name == "sqlite"
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read with: everything read through it is of one moment in SQLite."""
+        async with self._engine.connect() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end unless something is raised."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self.is_sqlite:
+                await stack.enter_async_context(self._turn)
+            yield await stack.enter_async_context(self._writing.begin())
+
+    async def add_new(
+        self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows; those whose key is there already are left as they are."""
+        if not rows:
+            return
+        insert = sqlite.insert if self.is_sqlite else postgresql.insert
+        await connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+@contextlib.asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """A database by its URL, with our tables. Raises StoreUnusableError."""
+    engine = _engine(url)
+    try:
+        try:
+            async with engine.execution_options(tierline_writes=True).begin() as connection:
+                if engine.dialect.name == "postgresql":
+                    # Two consoles that start at once would both make the tables.
+                    lock = f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
+                    await connection.exec_driver_sql(lock)
+                await connection.run_sync(SCHEMA.create_all)
+        except (SQLAlchemyError, OSError) as error:
+            why = str(getattr(error, "orig", None) or error).splitlines()[0]
+            msg = f"the console's store cannot be used ({why}): {_shown(url)}"
+            raise StoreUnusableError(msg) from error
+        yield Database(engine)
+    finally:
+        await engine.dispose()
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    driver = _DRIVERS.get(parsed.drivername.partition("+")[0]) if parsed else None
+    if parsed is None or driver is None:
+        msg = (
+            "the console's store: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME was "
+            "expected"
+        )
+        raise StoreUnusableError(msg)
+    parsed = parsed.set(drivername=driver)
+    if driver.startswith("sqlite"):
+        if parsed.database in (None, "", ":memory:"):
+            msg = "the console's store: a file was expected, for example sqlite:///cases.db"
+            raise StoreUnusableError(msg)
+        engine = create_async_engine(parsed, pool_size=5, max_overflow=10, pool_timeout=60)
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_timeout=60)
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, in `_begin_sqlite`
+    cursor = connection.cursor()
+    # Readers and a writer side by side, also from other processes.
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    # A transaction that reads first and writes then would be refused when another wrote between.
+    writes = connection.get_execution_options().get("tierline_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _shown(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

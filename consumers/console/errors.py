@@ -1,0 +1,80 @@
+"""Why the store refuses an act.
+
+CaseError                 an act on a case is refused
+├── UnknownCaseError      there is no such case
+├── AlreadyDecidedError   somebody decided on it, or its request has gone on
+├── LeaseLostError        the lease has ended, or somebody else has it
+├── StaleError            the case has changed since it was read
+└── UndoTooLateError      the decision is being carried out
+JobRunningError           another job runs
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumers.console.rows import Case
+
+__all__ = [
+    "AlreadyDecidedError",
+    "CaseError",
+    "JobRunningError",
+    "LeaseLostError",
+    "StaleError",
+    "UndoTooLateError",
+    "UnknownCaseError",
+]
+
+
+class CaseError(Exception):
+    """An act on a case is refused. `case` is how it stands now."""
+
+    def __init__(self, words: str, case: "Case | None" = None) -> None:
+        super().__init__(words)
+        self.case = case
+
+
+class UnknownCaseError(CaseError):
+    """There is no case at this place."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"there is no case {place!r}")
+
+
+class AlreadyDecidedError(CaseError):
+    """The case does not wait for a decision any more."""
+
+    def __init__(self, case: "Case") -> None:
+        if case.decided_by is not None:
+            words = f"{case.decided_by} decided already: {case.action}"
+        else:
+            words = "the request has gone on without a decision"
+        super().__init__(words, case)
+
+
+class LeaseLostError(CaseError):
+    """Whoever acts does not hold the case."""
+
+    def __init__(self, case: "Case") -> None:
+        if case.held_by is None:
+            words = "the claim has ended; claim the case again"
+        else:
+            words = f"{case.held_by} holds the case"
+        super().__init__(words, case)
+
+
+class StaleError(CaseError):
+    """The case has changed since it was read."""
+
+    def __init__(self, case: "Case") -> None:
+        super().__init__(f"the case has changed; it is at version {case.version} now", case)
+
+
+class UndoTooLateError(CaseError):
+    """The decision can no longer be taken back, or is not theirs to take back."""
+
+    def __init__(self, case: "Case") -> None:
+        super().__init__("the decision can no longer be taken back", case)
+
+
+class JobRunningError(Exception):
+    """One job runs at a time."""

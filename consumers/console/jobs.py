@@ -1,0 +1,170 @@
+"""Bulk work: which cases a job is about, how far it is, and what became of each."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import RowMapping, and_, desc, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from consumers.console.database import Database
+from consumers.console.errors import JobRunningError
+from consumers.console.rows import instant, millis, stored
+from consumers.console.tables import JOB_CASES, JOBS
+
+__all__ = ["Job", "JobCase", "Jobs", "Outcome"]
+
+#: A dry run only counts; a job that is `running` may be taken over by another process.
+JobState = Literal["running", "done", "cancelled"]
+Outcome = Literal["waiting", "done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The same decision on many cases."""
+
+    job_id: str
+    kind: str
+    who: str
+    state: JobState
+    created_at: datetime
+    ended_at: datetime | None
+    #: What was asked for: the action, the filter, the cap and the speed limit.
+    wanted: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobCase:
+    """What became of one case of a job."""
+
+    place: str
+    no: int
+    outcome: Outcome
+    #: Why it was skipped or failed, in words.
+    detail: str
+
+
+class Jobs:
+    """The jobs of all consoles that use the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(
+        self,
+        job_id: str,
+        kind: str,
+        who: str,
+        wanted: Mapping[str, Any],
+        places: Sequence[str],
+        now: datetime,
+    ) -> Job:
+        """Write down a job with its cases. Raises JobRunningError."""
+        job = {
+            "job_id": job_id,
+            "kind": kind,
+            "who": who,
+            "state": "running",
+            "created_at": millis(now),
+            "wanted": orjson.dumps(dict(wanted)),
+        }
+        rows = [
+            {"job_id": job_id, "place": place, "no": no, "outcome": "waiting", "detail": ""}
+            for no, place in enumerate(places, 1)
+        ]
+        try:
+            async with self._database.writing() as connection:
+                await connection.execute(insert(JOBS).values(job))
+                if rows:
+                    await connection.execute(insert(JOB_CASES), rows)
+        except IntegrityError:
+            msg = "another job runs; wait for its end or cancel it"
+            raise JobRunningError(msg) from None
+        return Job(job_id, kind, who, "running", now, None, dict(wanted))
+
+    async def job(self, job_id: str) -> Job | None:
+        """A job; None where there is none."""
+        async with self._database.reading() as connection:
+            asked = select(JOBS).where(JOBS.c.job_id == job_id)
+            row = (await connection.execute(asked)).mappings().first()
+        return _job(row) if row else None
+
+    async def recent(self, limit: int = 20) -> list[Job]:
+        """The newest jobs."""
+        asked = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id).limit(limit)
+        async with self._database.reading() as connection:
+            return [_job(row) for row in (await connection.execute(asked)).mappings()]
+
+    async def take(self, runner: str, now: datetime, lease: timedelta) -> Job | None:
+        """The running job, if no other process works on it; again and again, as a heartbeat."""
+        at = millis(now)
+        free = or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= at, JOBS.c.run_by == runner)
+        take = (
+            update(JOBS)
+            .where(and_(JOBS.c.state == "running", free))
+            .values(run_by=runner, run_until=millis(now + lease))
+            .returning(JOBS)
+        )
+        async with self._database.writing() as connection:
+            row = (await connection.execute(take)).mappings().first()
+        return _job(row) if row else None
+
+    async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
+        """The next cases to work on; none where the job was cancelled."""
+        asked = (
+            select(JOB_CASES.c.place)
+            .join(JOBS, JOBS.c.job_id == JOB_CASES.c.job_id)
+            .where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
+            .where(JOB_CASES.c.outcome == "waiting")
+            .order_by(JOB_CASES.c.no)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return list((await connection.scalars(asked)).all())
+
+    async def note(self, job_id: str, place: str, outcome: Outcome, detail: str = "") -> None:
+        """Note what became of a case."""
+        done = update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
+        async with self._database.writing() as connection:
+            await connection.execute(done.values(outcome=outcome, detail=stored(detail)))
+
+    async def end(self, job_id: str, state: Literal["done", "cancelled"], now: datetime) -> bool:
+        """End a job; False where it had ended. What it did stays done."""
+        over = update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
+        async with self._database.writing() as connection:
+            ended = await connection.execute(over.values(state=state, ended_at=millis(now)))
+        return bool(ended.rowcount)
+
+    async def progress(self, job_id: str) -> Counter[str]:
+        """How many cases there are by outcome."""
+        asked = select(JOB_CASES.c.outcome, func.count()).where(JOB_CASES.c.job_id == job_id)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(asked.group_by(JOB_CASES.c.outcome))).all()
+        return Counter({str(row[0]): int(row[1]) for row in rows})
+
+    async def outcomes(self, job_id: str, *, limit: int = 1000, after: int = 0) -> list[JobCase]:
+        """What became of each case, in the order they were taken; `after` a number."""
+        asked = (
+            select(JOB_CASES)
+            .where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.no > after)
+            .order_by(JOB_CASES.c.no)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(asked)).mappings().all()
+        return [JobCase(row["place"], row["no"], row["outcome"], row["detail"]) for row in rows]
+
+
+def _job(row: RowMapping) -> Job:
+    return Job(
+        row["job_id"],
+        row["kind"],
+        row["who"],
+        row["state"],
+        instant(row["created_at"]),
+        instant(row["ended_at"]) if row["ended_at"] is not None else None,
+        orjson.loads(row["wanted"]),
+    )

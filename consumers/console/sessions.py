@@ -1,0 +1,88 @@
+"""Who is signed in: sessions by the hash of their id, ended on the server."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import RowMapping, delete, insert, or_, select, update
+
+from consumers.console.database import Database
+from consumers.console.rows import instant, millis
+from consumers.console.tables import SESSIONS
+
+__all__ = ["Session", "Sessions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One person's sign-in."""
+
+    #: SHA-256 of the id, in hexadecimal.
+    id_hash: str
+    who: str
+    role: str
+    created_at: datetime
+    seen_at: datetime
+
+
+class Sessions:
+    """The sessions of all consoles that use the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(self, id_hash: str, who: str, role: str, now: datetime) -> Session:
+        """Somebody has signed in."""
+        session = Session(id_hash, who, role, now, now)
+        at = millis(now)
+        fields = {"id_hash": id_hash, "who": who, "role": role, "created_at": at, "seen_at": at}
+        async with self._database.writing() as connection:
+            await connection.execute(insert(SESSIONS).values(fields))
+        return session
+
+    async def seen(
+        self, id_hash: str, now: datetime, *, idle: timedelta, longest: timedelta
+    ) -> Session | None:
+        """The session, unless it has ended: it was idle too long, or is too old."""
+        alive = (
+            SESSIONS.c.id_hash == id_hash,
+            SESSIONS.c.seen_at > millis(now - idle),
+            SESSIONS.c.created_at > millis(now - longest),
+        )
+        touch = update(SESSIONS).where(*alive).values(seen_at=millis(now)).returning(SESSIONS)
+        async with self._database.writing() as connection:
+            row = (await connection.execute(touch)).mappings().first()
+        return _session(row) if row else None
+
+    async def all(self) -> list[Session]:
+        """Every session, those that have ended but were not swept among them."""
+        async with self._database.reading() as connection:
+            asked = select(SESSIONS).order_by(SESSIONS.c.created_at)
+            return [_session(row) for row in (await connection.execute(asked)).mappings()]
+
+    async def end(self, id_hash: str) -> None:
+        """Somebody has signed out."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
+
+    async def end_all_of(self, who: str) -> None:
+        """Somebody is signed out everywhere."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(SESSIONS).where(SESSIONS.c.who == who))
+
+    async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
+        """Forget sessions that have ended."""
+        over = or_(
+            SESSIONS.c.seen_at <= millis(now - idle), SESSIONS.c.created_at <= millis(now - longest)
+        )
+        async with self._database.writing() as connection:
+            await connection.execute(delete(SESSIONS).where(over))
+
+
+def _session(row: RowMapping) -> Session:
+    return Session(
+        row["id_hash"],
+        row["who"],
+        row["role"],
+        instant(row["created_at"]),
+        instant(row["seen_at"]),
+    )

@@ -1,0 +1,385 @@
+"""The store of cases: who works on which, what was decided, and what every person did.
+
+Claims are arbitrated here and nowhere else; everything besides claims, sessions and jobs is made
+from the topics, and can be dropped and made again.
+"""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    FromClause,
+    Select,
+    and_,
+    cast,
+    desc,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy import case as choose
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumers.console.audit import Trail
+from consumers.console.database import Database, StoreUnusableError, open_database
+from consumers.console.errors import (
+    AlreadyDecidedError,
+    CaseError,
+    LeaseLostError,
+    StaleError,
+    UndoTooLateError,
+    UnknownCaseError,
+)
+from consumers.console.jobs import Jobs
+from consumers.console.rows import (
+    Case,
+    CaseFilter,
+    Group,
+    LetterRecord,
+    case_of,
+    conditions,
+    decided,
+    headers_of,
+    instant,
+    is_held,
+    millis,
+    reopened,
+)
+from consumers.console.sessions import Sessions
+from consumers.console.tables import CASES, LETTERS
+from schemas.codec import read_dead_letter
+from schemas.reasons import Reason
+from schemas.review import AuditLine, Decision
+
+__all__ = ["Case", "CaseFilter", "Group", "Held", "LetterRecord", "Store", "StoreUnusableError"]
+__all__ += ["open_store"]
+
+_HOUR_MS = 3_600_000
+_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The case is somebody else's until then, unless they give it back."""
+
+    by: str
+    until: datetime
+
+
+class Store:
+    """Cases and what people do with them. Instants are given, never asked for."""
+
+    def __init__(self, database: Database, writer: str) -> None:
+        self.database = database
+        self.trail = Trail(database, writer)
+        self.sessions = Sessions(database)
+        self.jobs = Jobs(database)
+
+    async def case(self, place: str, now: datetime) -> Case | None:
+        """The case of a dead letter; None where there is none."""
+        async with self.database.reading() as connection:
+            return await _case(connection, place, now)
+
+    async def cases(
+        self, wanted: CaseFilter, now: datetime, limit: int = 50, after: str | None = None
+    ) -> list[Case]:
+        """A page: open cases by their urgency, others by their age, the newest first.
+
+        `after` is the place of the last case of the page before; give it the same `now`.
+        """
+        asked = _in_order(select(CASES), wanted, now, after).limit(limit)
+        async with self.database.reading() as connection:
+            found = (await connection.execute(asked)).mappings().all()
+        return [case_of(row, now) for row in found]
+
+    async def next_case(
+        self, who: str, wanted: CaseFilter, now: datetime, after: str | None = None
+    ) -> Case | None:
+        """The most urgent open case that is free or already held by `who`, after another one."""
+        at = millis(now)
+        free = or_(not_(is_held(at)), CASES.c.held_by == who)
+        asked = _in_order(select(CASES), replace(wanted, state="open"), now, after)
+        async with self.database.reading() as connection:
+            row = (await connection.execute(asked.where(free).limit(1))).mappings().first()
+        return case_of(row, now) if row else None
+
+    async def count(self, wanted: CaseFilter, now: datetime) -> int:
+        """How many cases fit."""
+        asked = select(func.count()).select_from(CASES).where(*conditions(wanted, now))
+        async with self.database.reading() as connection:
+            return int(await connection.scalar(asked) or 0)
+
+    async def oldest(self, wanted: CaseFilter, now: datetime) -> datetime | None:
+        """Since when the case that has waited longest waits."""
+        asked = select(func.min(CASES.c.opened_at)).where(*conditions(wanted, now))
+        async with self.database.reading() as connection:
+            found = await connection.scalar(asked)
+        return None if found is None else instant(found)
+
+    async def values(self, name: str, wanted: CaseFilter, now: datetime) -> list[tuple[str, int]]:
+        """What a column of the cases holds, with counts, the most frequent first: for filters."""
+        column, count = CASES.c[name], func.count()
+        asked = select(column, count).where(*conditions(wanted, now), column.is_not(None))
+        asked = asked.group_by(column).order_by(desc(count), column).limit(200)
+        async with self.database.reading() as connection:
+            return [(str(row[0]), row[1]) for row in (await connection.execute(asked)).all()]
+
+    async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
+        """Cases that are alike in reason, task, model and error, the largest group first."""
+        present = millis(now) // _HOUR_MS
+        ago = literal(present) - CASES.c.opened_at // _HOUR_MS
+        alike = (CASES.c.reason, CASES.c.task, CASES.c.model, CASES.c.error)
+        opened = CASES.c.opened_at
+        fits = conditions(wanted, now)
+        totals = (
+            select(*alike, func.count(), func.min(opened), func.max(opened))
+            .where(*fits)
+            .group_by(*alike)
+            .order_by(desc(func.count()), desc(func.max(opened)))
+            .limit(limit)
+        )
+        recent = opened >= (present - _HOURS + 1) * _HOUR_MS
+        hourly = (
+            select(*alike, ago.label("ago"), func.count())
+            .where(*fits, recent)
+            .group_by(*alike, ago)
+        )
+        async with self.database.reading() as connection:
+            found = (await connection.execute(totals)).all()
+            by_hour: dict[tuple[Any, ...], list[int]] = {}
+            for *key, hours_ago, count in (await connection.execute(hourly)).all():
+                hours = by_hour.setdefault(tuple(key), [0] * _HOURS)
+                hours[max(min(_HOURS - 1 - hours_ago, _HOURS - 1), 0)] += count
+        return [
+            Group(
+                Reason(row[0]),
+                row[1],
+                row[2],
+                row[3],
+                row[4],
+                instant(row[5]),
+                instant(row[6]),
+                tuple(by_hour.get(tuple(row[:4]), [0] * _HOURS)),
+            )
+            for row in found
+        ]
+
+    async def content(self, place: str) -> LetterRecord | None:
+        """The dead letter itself; None where there is none."""
+        asked = select(LETTERS).where(LETTERS.c.place == place)
+        async with self.database.reading() as connection:
+            row = (await connection.execute(asked)).mappings().first()
+        if row is None:
+            return None
+        headers = headers_of(row["headers"])
+        return LetterRecord(read_dead_letter(headers), row["key"], row["value"], headers)
+
+    async def claim(self, place: str, who: str, now: datetime, lease: timedelta) -> Case | Held:
+        """Take a case for as long as the lease, or find out who has it.
+
+        Taking what one has already makes the lease longer. Raises UnknownCaseError and
+        AlreadyDecidedError.
+        """
+        at = millis(now)
+        free = or_(not_(is_held(at)), CASES.c.held_by == who)
+        again = and_(is_held(at), CASES.c.held_by == who)
+        take = (
+            update(CASES)
+            .where(CASES.c.place == place, CASES.c.state == "open", free)
+            .values(
+                held_by=who,
+                held_until=millis(now + lease),
+                version=CASES.c.version + choose((again, 0), else_=1),
+            )
+            .returning(CASES)
+        )
+        async with self.database.writing() as connection:
+            row = (await connection.execute(take)).mappings().first()
+        if row is not None:
+            return case_of(row, now)
+        case = await self._open(place, now)
+        if case.held_by is None or case.held_until is None:  # given back just now
+            return await self.claim(place, who, now, lease)
+        return Held(case.held_by, case.held_until)
+
+    async def beat(self, place: str, who: str, now: datetime, lease: timedelta) -> Case:
+        """Make a lease longer that has not ended. Raises LeaseLostError."""
+        mine = and_(CASES.c.held_by == who, is_held(millis(now)), CASES.c.state == "open")
+        longer = update(CASES).where(CASES.c.place == place, mine).returning(CASES)
+        async with self.database.writing() as connection:
+            longer = longer.values(held_until=millis(now + lease))
+            row = (await connection.execute(longer)).mappings().first()
+        if row is None:
+            raise LeaseLostError(await self._open(place, now))
+        return case_of(row, now)
+
+    async def release(self, place: str, who: str, now: datetime) -> bool:
+        """Give a case back; False where it was not theirs any more."""
+        mine = and_(CASES.c.held_by == who, is_held(millis(now)), CASES.c.state == "open")
+        free = update(CASES).where(CASES.c.place == place, mine)
+        free = free.values(held_by=None, held_until=None, version=CASES.c.version + 1)
+        async with self.database.writing() as connection:
+            return bool((await connection.execute(free)).rowcount)
+
+    async def decide(
+        self,
+        place: str,
+        who: str,
+        if_version: int,
+        now: datetime,
+        decision: Decision,
+        **fields: Any,
+    ) -> tuple[Case, AuditLine]:
+        """Decide on a case that one holds; the audit line is what has to be sent to the topic.
+
+        `fields` are the line's others: before, after, policy_version, note. Raises
+        UnknownCaseError, AlreadyDecidedError, LeaseLostError and StaleError.
+        """
+        async with self.trail.turn(), self.database.writing() as connection:
+            taken = (
+                update(CASES)
+                .where(CASES.c.place == place, CASES.c.state == "open")
+                .where(CASES.c.held_by == who, is_held(millis(now)))
+                .where(CASES.c.version == if_version)
+                .values(decided(decision, who, now))
+                .returning(CASES)
+            )
+            row = (await connection.execute(taken)).mappings().first()
+            if row is None:
+                raise await _refusal(connection, place, who, now)
+            case = case_of(row, now)
+            line = await self.trail.added(
+                connection,
+                now,
+                who=who,
+                what="decide",
+                request_id=decision.request_id,
+                letter=decision.letter,
+                decision=decision,
+                **fields,
+            )
+        return case, line
+
+    async def undo(
+        self, place: str, who: str, now: datetime, **fields: Any
+    ) -> tuple[Case, AuditLine]:
+        """Take one's own decision back while there is time; send the line to the topic.
+
+        Raises UnknownCaseError and UndoTooLateError.
+        """
+        async with self.trail.turn(), self.database.writing() as connection:
+            mine = and_(CASES.c.state == "decided", CASES.c.decided_by == who)
+            before = await _case(connection, place, now)
+            if before is None:
+                raise UnknownCaseError(place)
+            back = reopened(CASES.c.place == place, mine, CASES.c.undo_until >= millis(now))
+            row = (await connection.execute(back.returning(CASES))).mappings().first()
+            if row is None:
+                raise UndoTooLateError(before)
+            line = await self.trail.added(
+                connection,
+                now,
+                who=who,
+                what="undo",
+                request_id=before.request_id,
+                letter=before.letter,
+                undoes=before.decision_id,
+                **fields,
+            )
+        return case_of(row, now), line
+
+    async def not_sent(self, line: AuditLine, now: datetime, note: str) -> AuditLine:
+        """Kafka did not take a decision or an undo: what it changed is changed back.
+
+        The line is not sent any more. It stays in the trail, and another one says what became
+        of it.
+        """
+        decision, place = line.decision, str(line.letter)
+        async with self.trail.turn(), self.database.writing() as connection:
+            if decision is not None:
+                given = CASES.c.decision_id == decision.decision_id
+                back = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
+                await connection.execute(back)
+            elif line.undoes is not None:
+                told = await self.trail.decision_line(connection, place, line.undoes)
+                if told is not None and told.decision is not None:
+                    still = update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
+                    again = decided(told.decision, told.who, told.at)
+                    await connection.execute(still.values(again))
+            await self.trail.give_up(connection, line)
+            return await self.trail.added(
+                connection,
+                now,
+                who=line.who,
+                what="not_sent",
+                request_id=line.request_id,
+                letter=line.letter,
+                undoes=decision.decision_id if decision else None,
+                note=note,
+            )
+
+    async def _open(self, place: str, now: datetime) -> Case:
+        """The case, if it still waits. Raises UnknownCaseError and AlreadyDecidedError."""
+        case = await self.case(place, now)
+        if case is None:
+            raise UnknownCaseError(place)
+        if case.state != "open":
+            raise AlreadyDecidedError(case)
+        return case
+
+
+@contextlib.asynccontextmanager
+async def open_store(url: str, *, writer: str | None = None) -> AsyncIterator[Store]:
+    """The store at a URL, for as long as the context is open. Raises StoreUnusableError.
+
+    `writer` names this process in the audit trail; two processes must not share one, nor may one
+    go on with a chain whose end was lost with a store, so by default it is new each time.
+    """
+    async with open_database(url) as database:
+        yield Store(database, writer or f"console-{secrets.token_hex(6)}")
+
+
+async def _case(connection: AsyncConnection, place: str, now: datetime) -> Case | None:
+    asked = select(CASES).where(CASES.c.place == place)
+    row = (await connection.execute(asked)).mappings().first()
+    return case_of(row, now) if row else None
+
+
+async def _refusal(connection: AsyncConnection, place: str, who: str, now: datetime) -> CaseError:
+    """Why a decision is not taken."""
+    case = await _case(connection, place, now)
+    if case is None:
+        return UnknownCaseError(place)
+    if case.state != "open":
+        return AlreadyDecidedError(case)
+    return LeaseLostError(case) if case.held_by != who else StaleError(case)
+
+
+def _in_order(
+    asked: Select[Any], wanted: CaseFilter, now: datetime, after: str | None
+) -> Select[Any]:
+    """The cases that fit: open ones by urgency, others by age; equal ones by their place."""
+    at = millis(now)
+
+    def rank(table: FromClause) -> ColumnElement[Any]:
+        if wanted.state == "open":
+            return (literal(at, BigInteger) - table.c.opened_at) * table.c.pressure
+        return cast(table.c.opened_at, Double)
+
+    asked = asked.where(*conditions(wanted, now))
+    if after is not None:
+        last = CASES.alias("last")
+        bound = select(rank(last)).where(last.c.place == after).scalar_subquery()
+        behind = and_(rank(CASES) == bound, CASES.c.place > after)
+        asked = asked.where(or_(rank(CASES) < bound, behind))
+    return asked.order_by(desc(rank(CASES)), CASES.c.place)

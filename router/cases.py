@@ -1,0 +1,116 @@
+"""Cases: how urgent a dead letter is to a person, what it belongs with, and why it is here."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal
+
+from router.policy.table import Policy
+from schemas.attempt import Attempt
+from schemas.dead_letter import DeadLetter
+from schemas.reasons import Reason
+
+__all__ = ["RISKS", "Risk", "due_at", "error_of", "pressure", "risk_of", "urgency", "why"]
+
+#: How bad it is when nobody looks, or looks too briefly.
+Risk = Literal["low", "medium", "high"]
+
+RISKS: tuple[Risk, ...] = ("low", "medium", "high")
+
+_WEIGHT: Mapping[Risk, float] = {"low": 1.0, "medium": 2.0, "high": 4.0}
+#: A case that was late when it came is no more urgent than one that was due a minute later.
+_SHORTEST = timedelta(minutes=1)
+_ERROR_LENGTH = 120
+#: Something may have happened, or gone wrong with us: a person has to find out.
+_UNSETTLED = frozenset((Reason.OUTCOME_UNKNOWN, Reason.ID_REUSED, Reason.INTERNAL_ERROR))
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+_NUMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+(?:[.,:][0-9]+)*")
+
+
+def risk_of(letter: DeadLetter, policy: Policy) -> Risk:
+    """How much depends on the case: as the policy calls its task, and as the reason demands."""
+    row = policy.tasks.get(letter.task or "")
+    wants_person = row is not None and (row.risk == "risky" or row.approval == "person")
+    if wants_person or letter.reason is Reason.APPROVAL_REQUIRED:
+        return "high"
+    if row is None or row.risk == "unclear" or letter.reason in _UNSETTLED:
+        return "medium"
+    return "low"
+
+
+def due_at(letter: DeadLetter, policy: Policy) -> datetime:
+    """Until when somebody should have decided: while the client waits, or as the policy gives."""
+    row = policy.tasks.get(letter.task or "")
+    within = (row.review_within if row else None) or policy.limits.review_within
+    try:
+        due = letter.failed_at + within
+    except OverflowError:  # a forged time at the end of the calendar
+        return letter.failed_at
+    if letter.deadline is not None and letter.failed_at < letter.deadline < due:
+        return letter.deadline
+    return due
+
+
+def pressure(risk: Risk, opened_at: datetime, due: datetime) -> float:
+    """How fast a case grows urgent, per second of its age."""
+    return _WEIGHT[risk] / max(due - opened_at, _SHORTEST).total_seconds()
+
+
+def urgency(risk: Risk, opened_at: datetime, due: datetime, now: datetime) -> float:
+    """The share of its time that a case has waited (1: it is due now), times its risk."""
+    return (now - opened_at).total_seconds() * pressure(risk, opened_at, due)
+
+
+def error_of(letter: DeadLetter) -> str:
+    """What went wrong last, without what differs from case to case, so that like finds like."""
+    last = next((one for one in reversed(letter.attempts) if one.outcome != "accepted"), None)
+    if last is None:
+        return _skeleton(letter.detail)
+    status = f" {last.http_status}" if last.http_status and last.http_status >= 400 else ""
+    failed = last.verdict.failed if last.verdict else None
+    detail = failed.detail if failed else last.detail
+    words = f"{failed.check}: {detail}" if failed else detail
+    return f"{last.reason or 'failed'}{status}" + (f": {_skeleton(words)}" if words else "")
+
+
+def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
+    """Why a person has to look at it, in sentences, the most important one first."""
+    said = [_sentence(letter.reason.meaning, letter.detail)]
+    row = policy.tasks.get(letter.task or "")
+    if row is not None and letter.reason is Reason.APPROVAL_REQUIRED:
+        said.append(f"The policy says of {letter.task}: {row.reason}.")
+    said += [_tried(attempt) for attempt in letter.attempts if attempt.step != "classify"]
+    if letter.generation > 1:
+        times = "once" if letter.generation == 2 else f"{letter.generation - 1} times"
+        left = max(policy.limits.requeues - letter.generation + 1, 0)
+        said.append(f"It was sent through again {times}; {left} more can follow.")
+    if letter.deadline is not None:
+        late = letter.deadline <= now
+        said.append(
+            "Its deadline has passed: the client may have stopped waiting."
+            if late
+            else f"The client waits until {letter.deadline.isoformat(timespec='seconds')}."
+        )
+    return said
+
+
+def _tried(attempt: Attempt) -> str:
+    who = f"{attempt.model} ({attempt.tier})"
+    if attempt.step == "verify":
+        who += ", which read the answer,"
+    if attempt.outcome == "accepted":
+        return f"{who} passed every check."
+    if attempt.outcome == "started" or attempt.reason is None:
+        return f"{who} was called, and nobody knows what came of it."
+    verb = "was turned down" if attempt.outcome == "rejected" else "failed"
+    return _sentence(f"{who} {verb}: {attempt.reason.meaning}", attempt.detail)
+
+
+def _sentence(words: str, detail: str) -> str:
+    said = f"{words} ({detail})" if detail else words
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _skeleton(words: str) -> str:
+    """The words without quotations and numbers."""
+    return _NUMBER.sub("#", _QUOTED.sub("…", words))[:_ERROR_LENGTH].strip()
