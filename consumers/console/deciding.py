@@ -1,0 +1,173 @@
+"""The desk: what reviewers do with cases, each act noted first and sent to Kafka second."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+
+from consumers.console.audit import written
+from consumers.console.errors import AlreadyDecidedError, UnknownCaseError
+from consumers.console.rows import Case, LetterRecord
+from consumers.console.store import Held, Store
+from consumers.runtime.reading import Publisher
+from router.policy.table import Policy
+from router.prompts import Prompts
+from router.review import problems_of, refusal_of
+from schemas.codec import passed_on, text_headers
+from schemas.errors import ContractError
+from schemas.intake import read_request
+from schemas.request import Request
+from schemas.review import AuditLine, Decision
+from schemas.topics import Topics
+
+__all__ = ["Desk", "ImpossibleError", "NotSentError", "request_of"]
+
+_LEASE = timedelta(minutes=5)
+#: Kafka acknowledges within milliseconds; a person waits no longer for it.
+_SEND_LIMIT = 5.0
+
+
+class ImpossibleError(Exception):
+    """The decision cannot be carried out. `problems` are places in an edited answer, with words."""
+
+    def __init__(self, words: str, problems: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(words)
+        self.problems = problems or []
+
+
+class NotSentError(Exception):
+    """Kafka did not acknowledge it, so nothing was decided; the same may be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Claims, decisions and undos of one console."""
+
+    store: Store
+    publisher: Publisher
+    policy: Policy
+    prompts: Prompts
+    topics: Topics
+    clock: Callable[[], datetime]
+    lease: timedelta = _LEASE
+
+    async def claim(self, place: str, who: str) -> Case | Held:
+        """Take a case, or learn who has it. Raises CaseError and NotSentError."""
+        now = self.clock()
+        before = await self.store.case(place, now)
+        taken = await self.store.claim(place, who, now, self.lease)
+        if isinstance(taken, Case) and (before is None or before.held_by != who):
+            await self._note(taken, "claim", who)
+        return taken
+
+    async def beat(self, place: str, who: str) -> Case:
+        """Go on holding a case. Raises CaseError."""
+        return await self.store.beat(place, who, self.clock(), self.lease)
+
+    async def release(self, place: str, who: str) -> None:
+        """Give a case back."""
+        if await self.store.release(place, who, self.clock()):
+            case = await self.store.case(place, self.clock())
+            if case is not None:
+                await self._note(case, "release", who)
+
+    async def decide(self, who: str, version: int, decision: Decision) -> Case:
+        """Decide on a case that one holds, once. Raises CaseError, ImpossibleError, NotSentError.
+
+        The same decision sent again changes nothing.
+        """
+        place, now = str(decision.letter), self.clock()
+        found = await self.store.content(place)
+        if found is None:
+            raise UnknownCaseError(place)
+        self._check(decision, found)
+        try:
+            case, line = await self.store.decide(
+                place,
+                who,
+                version,
+                now,
+                decision,
+                before=_hash_of(found.value),
+                after=_hash_of(orjson.dumps(decision.output) if decision.output else None),
+                policy_version=self.policy.version,
+            )
+        except AlreadyDecidedError as error:
+            if error.case is not None and error.case.decision_id == decision.decision_id:
+                return error.case
+            raise
+        await self._send(line, found)
+        return case
+
+    async def undo(self, place: str, who: str) -> Case:
+        """Take one's own decision back while there is time. Raises CaseError and NotSentError."""
+        case, line = await self.store.undo(place, who, self.clock())
+        await self._send(line, await self.store.content(place))
+        return case
+
+    async def note(self, who: str, what: str, **fields: object) -> None:
+        """An act that changes no case: a sign-in, a look at masked text, an export."""
+        line = await self.store.trail.append(self.clock(), who=who, what=what, **fields)
+        await self._try_to_send(line, None)
+
+    def _check(self, decision: Decision, found: LetterRecord) -> None:
+        if (words := refusal_of(decision, found.letter, self.policy)) is not None:
+            raise ImpossibleError(words)
+        if decision.action != "edit":
+            return
+        request = request_of(found)
+        if request is None:
+            words = "the request cannot be read"
+            raise ImpossibleError(words)
+        problems = problems_of(decision.output or {}, found.letter, request, self.policy)
+        if problems:
+            words = "the answer misses the task's format"
+            raise ImpossibleError(words, problems)
+
+    async def _note(self, case: Case, what: str, who: str) -> None:
+        line = await self.store.trail.append(
+            self.clock(), who=who, what=what, request_id=case.request_id, letter=case.letter
+        )
+        await self._try_to_send(line, None)
+
+    async def _send(self, line: AuditLine, found: LetterRecord | None) -> None:
+        """Send a decision or an undo; without its acknowledgement it is changed back."""
+        if not await self._try_to_send(line, found):
+            await self.store.not_sent(line, self.clock(), "Kafka did not acknowledge it")
+            words = "Kafka did not acknowledge it, so nothing was decided: try again in a moment"
+            raise NotSentError(words)
+
+    async def _try_to_send(self, line: AuditLine, found: LetterRecord | None) -> bool:
+        """True once Kafka has the line. What it has not stays in the store, to be sent later."""
+        key = found.key if found else (line.request_id or line.writer).encode()
+        try:
+            async with asyncio.timeout(_SEND_LIMIT):
+                acknowledged = await self.publisher.publish(
+                    self.topics.review,
+                    written(line),
+                    key=key,
+                    headers=passed_on(found.headers, has_trace=True) if found else (),
+                    partition=line.letter.partition if line.letter else None,
+                    request_id=line.request_id,
+                )
+                await acknowledged
+        except (RuntimeError, TimeoutError, OSError):  # Kafka is away, in whichever way
+            return False
+        await self.store.trail.sent(line)
+        return True
+
+
+def request_of(found: LetterRecord) -> Request | None:
+    """The request of a dead letter; None where nobody can read it."""
+    fallback = found.letter.request_id or str(found.letter.source)
+    try:
+        return read_request(found.value, text_headers(found.headers), fallback_id=fallback)
+    except ContractError:
+        return None
+
+
+def _hash_of(value: bytes | None) -> str | None:
+    return None if value is None else hashlib.sha256(value).hexdigest()

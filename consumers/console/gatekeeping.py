@@ -1,0 +1,60 @@
+"""What a route asks of whoever calls it: a session, a role, and for acts our own page's token."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+
+from consumers.console.security import Role, Visitor
+
+__all__ = ["NeedsSignInError", "is_same_origin", "may", "visitor_of"]
+
+_UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
+_TOKEN = "csrf"  # noqa: S105  the field's name
+_TOKEN_HEADER = "x-csrf-token"  # noqa: S105  the header's name
+
+
+class NeedsSignInError(Exception):
+    """Nobody knows who it is."""
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who calls. Raises NeedsSignInError."""
+    visitor: Visitor | None = request.state.visitor
+    if visitor is None:
+        raise NeedsSignInError
+    return visitor
+
+
+def may(role: Role) -> Callable[[Request], Awaitable[None]]:
+    """The dependency of a route that takes this role."""
+
+    async def check(request: Request) -> None:
+        visitor = visitor_of(request)
+        if request.method in _UNSAFE:
+            await _check_act(request, visitor)
+        if not visitor.role.covers(role):
+            raise HTTPException(403, f"this takes a {role}; you are a {visitor.role}")
+
+    return check
+
+
+def is_same_origin(request: Request) -> bool:
+    """By Origin, which browsers send with every act; without it by what they say of the site."""
+    origin = request.headers.get("origin")
+    if origin is not None:
+        return urlsplit(origin).netloc == request.headers.get("host")
+    return request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+
+
+async def _check_act(request: Request, visitor: Visitor) -> None:
+    """Acts come from our own pages: the browser says from where, the form proves it."""
+    if not is_same_origin(request):
+        raise HTTPException(403, "this was sent from another site")
+    token = request.headers.get(_TOKEN_HEADER)
+    if token is None:
+        found = (await request.form()).get(_TOKEN)
+        token = found if isinstance(found, str) else ""
+    if not hmac.compare_digest(token.encode(), visitor.csrf.encode()):
+        raise HTTPException(403, "the form's token is missing or old: load the page again")

@@ -1,0 +1,301 @@
+"""The pages: a queue, groups, one case on one screen, and what people do there.
+
+Everything that reads works without JavaScript; so do the forms.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, get_args
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel, Field
+
+from consumers.console.deciding import Desk, ImpossibleError, NotSentError
+from consumers.console.errors import CaseError, LeaseLostError, StaleError, UnknownCaseError
+from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.rows import Case, CaseFilter
+from consumers.console.security import Role, Visitor
+from consumers.console.showing import ago, case_view, dollars, read_output
+from consumers.console.store import Held
+from schemas.base import Tier
+from schemas.review import Action, Decision
+
+__all__ = ["FILTERS", "Pages", "filter_of", "templates"]
+
+_PER_PAGE = 50
+#: What a queue can be narrowed by, all of it in the URL.
+FILTERS = ("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held")
+_ACTIONS = get_args(Action)
+
+
+def templates(clock: Callable[[], datetime]) -> Environment:
+    """The pages' templates. Everything they show is escaped."""
+    made = Environment(
+        loader=PackageLoader("consumers.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["dollars"] = dollars
+    made.filters["ago"] = lambda then: ago(then, clock())
+    made.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
+    made.globals["Role"] = Role
+    return made
+
+
+def filter_of(given: Mapping[str, str]) -> CaseFilter:
+    """The filter that a URL's query says; what it does not know is left out."""
+    fields: dict[str, Any] = {
+        name: given[name].strip() for name in FILTERS if given.get(name, "").strip()
+    }
+    state = fields.pop("state", "open")
+    held = fields.pop("held", None)
+    if fields.get("risk") not in (None, "low", "medium", "high"):
+        del fields["risk"]
+    return CaseFilter(
+        state=None if state == "all" else state if state in ("decided", "closed") else "open",
+        held={"yes": True, "no": False}.get(held or ""),
+        **fields,
+    )
+
+
+class DecisionForm(BaseModel):
+    """What the form of a decision sends."""
+
+    action: Action
+    #: The case's, when the page was made.
+    version: int
+    #: Made with the page, so that a form sent twice decides once.
+    decision_id: Annotated[str, Field(pattern=r"^[\w-]{8,64}$")]
+    #: When the page was made, in seconds.
+    opened: int = 0
+    attempt_id: Annotated[str, Field(max_length=300)] = ""
+    output: Annotated[str, Field(max_length=1_000_000)] = ""
+    tier: Annotated[str, Field(max_length=20)] = ""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+
+
+class Pages:
+    """The routes of the pages."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._env = templates(desk.clock)
+        self.router = APIRouter(
+            default_response_class=HTMLResponse,
+            include_in_schema=False,
+            dependencies=[Depends(may(Role.VIEWER))],
+        )
+        reviewer = Depends(may(Role.REVIEWER))
+        add = self.router.add_api_route
+        add("/", self._home)
+        add("/cases", self._queue)
+        add("/groups", self._groups)
+        add("/next", self._next)
+        add("/cases/{place}", self._case)
+        add("/cases/{place}/raw", self._raw)
+        for act in (self._claim, self._beat, self._release, self._decide, self._undo):
+            path = "/cases/{place}/" + act.__name__.lstrip("_")
+            add(path, act, methods=["POST"], dependencies=[reviewer])
+
+    def page(
+        self, name: str, visitor: Visitor | None, status: int = 200, **shown: Any
+    ) -> HTMLResponse:
+        """A page by its template."""
+        text = self._env.get_template(name).render(visitor=visitor, **shown)
+        return HTMLResponse(text, status)
+
+    async def _home(self) -> Response:
+        return RedirectResponse("/cases", 303)
+
+    async def _queue(
+        self, request: Request, after: Annotated[str | None, Query()] = None
+    ) -> Response:
+        """The cases that fit, the most urgent first."""
+        store, now = self._desk.store, self._desk.clock()
+        visitor, given = visitor_of(request), dict(request.query_params)
+        wanted = filter_of(given)
+        cases = await store.cases(wanted, now, _PER_PAGE + 1, after)
+        count = await store.count(wanted, now)
+        waiting = CaseFilter()
+        return self.page(
+            "queue.html",
+            visitor,
+            cases=cases[:_PER_PAGE],
+            more=cases[_PER_PAGE - 1].place if len(cases) > _PER_PAGE else None,
+            count=count,
+            waiting=await store.count(waiting, now),
+            held=await store.count(CaseFilter(held=True), now),
+            oldest=await store.oldest(waiting, now),
+            given=given,
+            options={
+                name: await store.values(name, CaseFilter(state=wanted.state), now)
+                for name in ("task", "reason", "model", "tier", "tenant")
+            },
+            query=urlencode({name: text for name, text in given.items() if name in FILTERS}),
+            now=now,
+        )
+
+    async def _groups(self, request: Request) -> Response:
+        """Cases that are alike, probably for one cause."""
+        now, given = self._desk.clock(), dict(request.query_params)
+        groups = await self._desk.store.groups(filter_of(given), now)
+        return self.page("groups.html", visitor_of(request), groups=groups, given=given, now=now)
+
+    async def _next(self, request: Request, after: str | None = None) -> Response:
+        """Go to the most urgent case that is free, after another one."""
+        visitor, given = visitor_of(request), dict(request.query_params)
+        decided = given.get("decided")
+        store, now = self._desk.store, self._desk.clock()
+        found = await store.next_case(visitor.who, filter_of(given), now, after)
+        kept = {name: text for name, text in given.items() if name in (*FILTERS, "decided")}
+        if found is None:
+            if after is not None:  # from the front again
+                return RedirectResponse(f"/next?{urlencode(kept)}", 303)
+            shown = {"decided": decided} if decided else {}
+            return RedirectResponse(f"/cases?{urlencode({**kept, **shown})}", 303)
+        return RedirectResponse(f"/cases/{found.place}?{urlencode(kept)}", 303)
+
+    async def _case(self, request: Request, place: str) -> Response:
+        """One case on one screen."""
+        return await self._shown(request, place)
+
+    async def _shown(
+        self,
+        request: Request,
+        place: str,
+        *,
+        status: int = 200,
+        error: str | None = None,
+        problems: list[tuple[str, str]] | None = None,
+        said: Mapping[str, str] | None = None,
+    ) -> Response:
+        store, now, visitor = self._desk.store, self._desk.clock(), visitor_of(request)
+        case, found = await store.case(place, now), await store.content(place)
+        if case is None or found is None:
+            raise UnknownCaseError(place)
+        given = dict(request.query_params)
+        decided = given.get("decided")
+        before = await store.case(decided, now) if decided else None
+        return self.page(
+            "case.html",
+            visitor,
+            status,
+            view=case_view(case, found, self._desk.policy, now),
+            case=case,
+            is_mine=case.held_by == visitor.who,
+            may_decide=visitor.role.covers(Role.REVIEWER),
+            decision_id=secrets.token_urlsafe(12),
+            opened=int(now.timestamp()),
+            lines=await store.trail.lines(place=place, limit=20),
+            undo=before if before and _may_undo(before, visitor, now) else None,
+            error=error,
+            problems=problems or [],
+            said=said or {},
+            actions=_ACTIONS,
+            query=urlencode({name: text for name, text in given.items() if name in FILTERS}),
+            now=now,
+        )
+
+    async def _raw(self, request: Request, place: str) -> Response:
+        """The producer's bytes, as they came, as a file."""
+        found = await self._desk.store.content(place)
+        if found is None:
+            raise UnknownCaseError(place)
+        await self._desk.note(visitor_of(request).who, "reveal", note=f"raw bytes of {place}")
+        name = "".join(one for one in place if one.isalnum() or one in ".-")
+        headers = {"content-disposition": f'attachment; filename="{name}.bin"'}
+        return Response(found.value or b"", 200, headers, "application/octet-stream")
+
+    async def _claim(self, request: Request, place: str) -> Response:
+        taken = await self._desk.claim(place, visitor_of(request).who)
+        if isinstance(taken, Held):
+            words = f"{taken.by} holds the case until {taken.until:%H:%M:%S} UTC"
+            return await self._shown(request, place, status=409, error=words)
+        return self._back(request, place)
+
+    async def _beat(self, request: Request, place: str) -> Response:
+        """The lease's new end, for the page that keeps it alive."""
+        case = await self._desk.beat(place, visitor_of(request).who)
+        return self.page("lease.html", None, case=case)
+
+    async def _release(self, request: Request, place: str) -> Response:
+        await self._desk.release(place, visitor_of(request).who)
+        return self._back(request, place)
+
+    async def _undo(self, request: Request, place: str) -> Response:
+        await self._desk.undo(place, visitor_of(request).who)
+        return RedirectResponse(f"/cases/{place}", 303)
+
+    async def _decide(
+        self, request: Request, place: str, form: Annotated[DecisionForm, Form()]
+    ) -> Response:
+        """Decide; what was typed is never lost with an error."""
+        desk, visitor, now = self._desk, visitor_of(request), self._desk.clock()
+        said = form.model_dump(include={"action", "output", "reason", "attempt_id"})
+        found, case = await desk.store.content(place), await desk.store.case(place, now)
+        if found is None or case is None:
+            raise UnknownCaseError(place)
+        output, words = read_output(form.output) if form.action == "edit" else (None, "")
+        if form.action == "discard" and not form.reason.strip():
+            words = "say why it is discarded"
+        if words:
+            return await self._shown(request, place, status=422, error=words, said=said)
+        decision = Decision(
+            decision_id=form.decision_id,
+            request_id=found.letter.request_id or place,
+            generation=found.letter.generation,
+            letter=case.letter,
+            action=form.action,
+            attempt_id=form.attempt_id or None if form.action == "approve" else None,
+            output=output,
+            tier=Tier(form.tier) if form.action == "retry" and form.tier in list(Tier) else None,
+            reason=form.reason.strip(),
+            seconds_spent=_spent(form.opened, now),
+        )
+        try:
+            await desk.decide(visitor.who, form.version, decision)
+        except ImpossibleError as error:
+            return await self._shown(
+                request, place, status=422, error=str(error), problems=error.problems, said=said
+            )
+        except (StaleError, LeaseLostError) as error:
+            status = 412 if isinstance(error, StaleError) else 409
+            return await self._shown(request, place, status=status, error=str(error), said=said)
+        except NotSentError as error:
+            return await self._shown(request, place, status=503, error=str(error), said=said)
+        return self._on(request, place)
+
+    def _back(self, request: Request, place: str) -> Response:
+        query = {name: text for name, text in request.query_params.items() if name in FILTERS}
+        return RedirectResponse(f"/cases/{place}?{urlencode(query)}", 303)
+
+    def _on(self, request: Request, place: str) -> Response:
+        """To the next case, with a word about this one and a way back."""
+        kept = {name: text for name, text in request.query_params.items() if name in FILTERS}
+        return RedirectResponse(f"/next?{urlencode({**kept, 'decided': place})}", 303)
+
+
+def _may_undo(case: Case, visitor: Visitor, now: datetime) -> bool:
+    in_time = case.undo_until is not None and case.undo_until > now
+    return case.state == "decided" and case.decided_by == visitor.who and in_time
+
+
+def _spent(opened: int, now: datetime) -> float | None:
+    """Seconds since the page was made, as far as that can be believed."""
+    seconds = now.timestamp() - opened
+    return round(seconds, 1) if 0 <= seconds <= timedelta(days=1).total_seconds() else None
+
+
+def problem_status(error: Exception) -> int:
+    """The HTTP status of an act that is refused."""
+    if isinstance(error, UnknownCaseError):
+        return 404
+    if isinstance(error, StaleError):
+        return 412
+    return 409 if isinstance(error, CaseError) else 503

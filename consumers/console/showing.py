@@ -1,0 +1,200 @@
+"""What pages show of a case: plain values for templates, worked out in one place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from consumers.console.deciding import request_of
+from consumers.console.rows import Case, LetterRecord
+from router.cases import why
+from router.judging import output_contract
+from router.policy.table import Policy
+from router.review import answers_of, price_at, problems_of, refusal_of
+from router.worddiff import Piece, word_diff
+from schemas.attempt import Attempt
+from schemas.base import Tier
+from schemas.codec import text_headers
+from schemas.errors import ContractError
+from schemas.review import Decision
+
+__all__ = ["CaseView", "Shown", "ago", "case_view", "dollars", "problems_in", "read_output"]
+
+#: What a page shows of one text; the whole can be downloaded.
+_MOST_SHOWN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A text as a page shows it."""
+
+    text: str
+    #: Characters of the whole, where not all of them are shown.
+    cut_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One attempt beside the others."""
+
+    attempt: Attempt
+    #: The number that chooses it; None where it has no answer to approve.
+    choice: int | None
+    answer: Shown
+    #: Against the attempt before that has an answer; None for the first.
+    diff: Sequence[Piece] | None
+    #: Why it was turned down, check by check.
+    failed: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseView:
+    """One case on one screen."""
+
+    case: Case
+    why: Sequence[str]
+    #: Who said what, from the request.
+    messages: Sequence[tuple[str, Shown]]
+    context: Sequence[tuple[str, Shown]]
+    #: Fields of the request worth showing, by name.
+    facts: Mapping[str, str]
+    attempts: Sequence[AttemptView]
+    #: What an edit starts from.
+    draft: str
+    schema: str
+    #: Tiers to try it in, with the price of a call in micro-dollars.
+    tiers: Sequence[tuple[Tier, int]]
+    #: Why it cannot be sent through again; None when it can.
+    no_requeue: str | None
+    is_readable: bool
+    trace_id: str | None
+    raw: Shown
+    headers: Sequence[tuple[str, str]]
+
+
+def case_view(case: Case, found: LetterRecord, policy: Policy, now: datetime) -> CaseView:
+    """Everything that a reviewer has to see."""
+    letter, request = found.letter, request_of(found)
+    attempts = list(_attempts(letter.attempts, {a.attempt_id for a in answers_of(letter)}))
+    schema = ""
+    messages: list[tuple[str, Shown]] = []
+    context: list[tuple[str, Shown]] = []
+    facts: dict[str, str] = {}
+    if request is not None:
+        try:
+            contract = output_contract(request, policy, letter.task, "answer")
+            schema = _pretty(contract.schema) if contract.schema else ""
+        except ContractError:
+            schema = ""
+        messages = [(one.role, _shown(one.text)) for one in request.messages]
+        said = request.context.model_dump(exclude_none=True)
+        context = [(name, _shown(_text(part))) for name, part in said.items() if part]
+        names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
+        facts = {name: str(getattr(request, name)) for name in names if getattr(request, name)}
+    outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
+    draft = _pretty(outputs[-1] if outputs else {"answer": ""})
+    requeue = Decision(
+        decision_id="-",
+        request_id=letter.request_id or "-",
+        generation=letter.generation,
+        letter=case.letter,
+        action="requeue",
+    )
+    return CaseView(
+        case=case,
+        why=why(letter, policy, now),
+        messages=messages,
+        context=context,
+        facts=facts,
+        attempts=attempts,
+        draft=draft,
+        schema=schema,
+        tiers=[(tier, price_at(letter, tier, policy)) for tier in policy.tiers],
+        no_requeue=refusal_of(requeue, letter, policy),
+        is_readable=request is not None,
+        trace_id=_trace_id(found),
+        raw=_shown((found.value or b"").decode("utf-8", "backslashreplace")),
+        headers=[(name, value.decode("utf-8", "replace")[:2000]) for name, value in found.headers],
+    )
+
+
+def problems_in(text: str, found: LetterRecord, policy: Policy) -> list[tuple[str, str]]:
+    """Where and how an edited answer is wrong, before anything is decided."""
+    output, problem = read_output(text)
+    if output is None:
+        return [("", problem)]
+    request = request_of(found)
+    return problems_of(output, found.letter, request, policy) if request else []
+
+
+def read_output(text: str) -> tuple[dict[str, Any] | None, str]:
+    """An edited answer, or why it is none."""
+    try:
+        output = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return None, f"no JSON: {error}"
+    return (output, "") if isinstance(output, dict) else (None, "a JSON object was expected")
+
+
+def dollars(micros: int) -> str:
+    """Money as people read it: never in powers of ten."""
+    return f"${micros / 1e6:.6f}".rstrip("0").ljust(4, "0") if micros else "$0"
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """How long ago, or how soon, in the largest unit that fits."""
+    seconds = (now - then).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= length:
+            words = f"{int(abs(seconds) // length)} {unit}"
+            break
+    else:
+        words = f"{int(abs(seconds))} s"
+    return f"in {words}" if seconds < 0 else f"{words} ago"
+
+
+def _attempts(attempts: Sequence[Attempt], with_answer: set[str]) -> list[AttemptView]:
+    views: list[AttemptView] = []
+    before: str | None = None
+    choice = 0
+    for attempt in attempts:
+        text = _answer(attempt)
+        has_choice = attempt.attempt_id in with_answer
+        choice += has_choice
+        diff = None
+        if text and before is not None and attempt.step == "answer":
+            diff = word_diff(before[:_MOST_SHOWN], text[:_MOST_SHOWN])
+        results = attempt.verdict.checks if attempt.verdict else ()
+        failed = [(one.check, one.detail) for one in results if not one.passed]
+        if not failed and attempt.outcome == "failed":
+            failed = [(attempt.reason.value if attempt.reason else "failed", attempt.detail)]
+        number = choice if has_choice else None
+        views.append(AttemptView(attempt, number, _shown(text), diff, failed))
+        before = text if text and attempt.step == "answer" else before
+    return views
+
+
+def _answer(attempt: Attempt) -> str:
+    output = attempt.verdict.output if attempt.verdict else None
+    if output is not None:
+        return _pretty(output)
+    return attempt.reply or ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _pretty(value)
+
+
+def _pretty(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def _shown(text: str) -> Shown:
+    return Shown(text[:_MOST_SHOWN], len(text) if len(text) > _MOST_SHOWN else None)
+
+
+def _trace_id(found: LetterRecord) -> str | None:
+    parts = text_headers(found.headers).get("traceparent", "").split("-")
+    return parts[1] if len(parts) == 4 else None

@@ -1,0 +1,98 @@
+// Keys, countdowns and the form's token for htmx. Pages work without it.
+"use strict";
+
+const find = (selector) => document.querySelector(selector);
+let underWay = false;
+
+document.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-CSRF-Token"] = document.body.dataset.token || "";
+});
+
+// A lease that was lost while the page was open: say so where it is looked for.
+document.addEventListener("htmx:responseError", (event) => {
+  const lease = find("#lease");
+  if (lease && event.detail.requestConfig.path.endsWith("/beat")) {
+    lease.textContent = "no longer yours: claim the case again";
+    lease.classList.add("late");
+    delete lease.dataset.until;
+  }
+});
+
+document.addEventListener("submit", (event) => {
+  if (underWay) {
+    event.preventDefault();
+    return;
+  }
+  if (event.target.method !== "dialog") underWay = true;
+});
+window.addEventListener("pageshow", () => { underWay = false; });
+
+function press(selector) {
+  const found = find(selector);
+  if (found) found.click();
+  return Boolean(found);
+}
+
+function choose(selector, focus) {
+  const found = find(selector);
+  if (!found) return false;
+  found.checked = true;
+  (focus && find(focus) ? find(focus) : found).focus();
+  return true;
+}
+
+function move(by) {
+  const rows = [...document.querySelectorAll("[data-row] a")];
+  if (!rows.length) return by > 0 ? press("#next") : (history.back(), true);
+  const at = rows.indexOf(document.activeElement);
+  rows[Math.min(Math.max(at + by, 0), rows.length - 1)].focus();
+  return true;
+}
+
+const KEYS = {
+  j: () => move(1),
+  k: () => move(-1),
+  c: () => press("#claim"),
+  u: () => press("#undo"),
+  a: () => choose("[data-key=a]"),
+  e: () => choose("[data-key=e]", "#output"),
+  r: () => choose("[data-key=r]", "[name=tier]"),
+  x: () => choose("[data-key=x]"),
+  "/": () => { const found = find("#search"); if (found) found.focus(); return Boolean(found); },
+  "?": () => { const legend = find("#legend"); if (legend) legend.showModal(); return Boolean(legend); },
+};
+
+document.addEventListener("keydown", (event) => {
+  if (underWay || event.isComposing) return;
+  const legend = find("#legend");
+  if (legend && legend.open) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    if (find("#decision")) { event.preventDefault(); press("#decide"); }
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const target = event.target;
+  if (event.key === "Escape" && target !== document.body) { target.blur(); return; }
+  const isTyping = target.matches("input:not([type=radio]), textarea, select");
+  if (isTyping) return;
+  if (/^[1-9]$/.test(event.key)) {
+    if (choose(`[data-attempt="${event.key}"]`)) { choose("[data-key=a]"); event.preventDefault(); }
+    return;
+  }
+  const act = KEYS[event.key];
+  if (act && act()) event.preventDefault();
+});
+
+function tick() {
+  for (const one of document.querySelectorAll("[data-until]")) {
+    const left = Math.ceil((Date.parse(one.dataset.until) - Date.now()) / 1000);
+    if (one.id === "lease") {
+      one.textContent = left > 0 ? `yours for ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` : "the claim has ended: claim again";
+      one.classList.toggle("late", left <= 0);
+    } else if (left <= 0) {
+      one.remove();
+    }
+  }
+}
+setInterval(tick, 500);
+tick();
