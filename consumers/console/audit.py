@@ -9,7 +9,7 @@ from sqlalchemy import and_, delete, desc, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.database import Database
-from consumers.console.rows import millis, stored
+from consumers.console.rows import millis, place_of, stored
 from consumers.console.tables import AUDIT, UNSENT
 from router.audit import chained
 from schemas.codec import dump
@@ -135,6 +135,7 @@ class Trail:
 
 
 def _row(line: AuditLine) -> dict[str, Any]:
+    letter = line.letter or (line.decision.letter if line.decision else None)
     return {
         "writer": line.writer,
         "no": line.no,
@@ -142,7 +143,7 @@ def _row(line: AuditLine) -> dict[str, Any]:
         "who": line.who,
         "what": line.what,
         "request_id": line.request_id,
-        "place": str(line.letter) if line.letter else None,
+        "place": place_of(letter) if letter else None,
         "line": written(line),
     }
 

@@ -31,6 +31,7 @@ __all__ = [
     "instant",
     "is_held",
     "millis",
+    "place_of",
     "pointer_of",
     "reopened",
     "rows_of",
@@ -164,6 +165,11 @@ def instant(stored_ms: int) -> datetime:
 def stored(text: str, most: int = 2000) -> str:
     """Text that any database takes and can index: without NUL, and not too long."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:most]
+
+
+def place_of(letter: Pointer) -> str:
+    """Where a dead letter lies, as its case's id; other people's pointers may be of any length."""
+    return stored(str(letter), 480)
 
 
 def pointer_of(place: str) -> Pointer:

@@ -40,6 +40,7 @@ from consumers.console.errors import (
     UndoTooLateError,
     UnknownCaseError,
 )
+from consumers.console.folding import forget, note_given, set_undone
 from consumers.console.jobs import Jobs
 from consumers.console.rows import (
     Case,
@@ -258,6 +259,7 @@ class Store:
             if row is None:
                 raise await _refusal(connection, place, who, now)
             case = case_of(row, now)
+            await note_given(connection, decision, who, now)
             line = await self.trail.added(
                 connection,
                 now,
@@ -286,6 +288,7 @@ class Store:
             row = (await connection.execute(back.returning(CASES))).mappings().first()
             if row is None:
                 raise UndoTooLateError(before)
+            await set_undone(connection, before.decision_id or "", is_undone=True)
             line = await self.trail.added(
                 connection,
                 now,
@@ -310,12 +313,14 @@ class Store:
                 given = CASES.c.decision_id == decision.decision_id
                 back = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
                 await connection.execute(back)
+                await forget(connection, decision.decision_id)
             elif line.undoes is not None:
                 told = await self.trail.decision_line(connection, place, line.undoes)
                 if told is not None and told.decision is not None:
                     still = update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
                     again = decided(told.decision, told.who, told.at)
                     await connection.execute(still.values(again))
+                    await set_undone(connection, line.undoes, is_undone=False)
             await self.trail.give_up(connection, line)
             return await self.trail.added(
                 connection,

@@ -88,13 +88,14 @@ LETTERS = Table(
     Column("words", Text, nullable=False),
 )
 
-#: The decisions on the review topic, by which the cases are marked.
+#: The decisions given, by which the cases are marked.
 DECISIONS = Table(
     "decisions",
     SCHEMA,
     Column("decision_id", Text, primary_key=True),
     Column("place", Text, nullable=False, index=True),
-    Column("offset", BigInteger, nullable=False),
+    #: On the review topic; none as long as it was not seen there.
+    Column("offset", BigInteger),
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("at", BigInteger, nullable=False),

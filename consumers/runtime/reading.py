@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -126,12 +126,22 @@ class TopicReader:
 
     async def until_end(self) -> AsyncIterator[Record]:
         """Every record up to where the topics end now."""
-        ends = await self._consumer.end_offsets(list(self._partitions))
+        async for records in self.batches(await self.ends()):
+            for record in records:
+                yield record
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Where every partition ends now: the offset that its next record may have."""
+        return dict(await self._consumer.end_offsets(list(self._partitions)))
+
+    async def batches(
+        self, ends: Mapping[TopicPartition, int], most: int | None = None
+    ) -> AsyncIterator[Sequence[Record]]:
+        """Records up to those ends, as they are fetched: of one partition each, `most` at once."""
         while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
-            fetched = await self._consumer.getmany(*left, timeout_ms=_POLL_MS)
+            fetched = await self._consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=most)
             for records in fetched.values():
-                for record in records:
-                    yield record
+                yield records
 
     async def follow(self, limit: float | None = None) -> AsyncIterator[Record]:
         """Every record as it comes, for ever or for `limit` seconds."""
@@ -169,10 +179,16 @@ async def _partitions(clients: Clients, topics: Sequence[str]) -> list[TopicPart
 
 @contextlib.asynccontextmanager
 async def topic_reader(
-    clients: Clients, topics: Sequence[str], *, since: datetime | None = None, at_end: bool = False
+    clients: Clients,
+    topics: Sequence[str],
+    *,
+    since: datetime | None = None,
+    at_end: bool = False,
+    positions: Mapping[TopicPartition, int] | None = None,
 ) -> AsyncIterator[TopicReader]:
     """A reader of these topics from their start, an instant, or their end.
 
+    `positions` are where to begin in the partitions that they name, whatever holds for others.
     Raises KafkaUnreachableError; a topic that does not exist is left out.
     """
     consumer = clients.reader()
@@ -198,6 +214,9 @@ async def topic_reader(
                 consumer.seek(tp, found[tp].offset if found[tp] else ends[tp])
         elif partitions:
             await consumer.seek_to_beginning(*partitions)
+        for tp, position in (positions or {}).items():
+            if tp in partitions:
+                consumer.seek(tp, position)
         yield TopicReader(consumer, partitions)
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):

@@ -1,0 +1,267 @@
+"""What the topics say of cases: each function takes records into the store, within a transaction.
+
+Told twice, a record changes nothing the second time. Dead letters have to be told before what
+follows from them; the order of everything else does not matter.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import structlog
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumers.console.audit import Trail
+from consumers.console.database import Database
+from consumers.console.rows import millis, place_of, reopened, rows_of, stored
+from consumers.console.tables import CASES, DECISIONS, LETTERS
+from consumers.runtime.records import Record
+from router.policy.table import Policy
+from schemas.codec import read_dead_letter, read_model
+from schemas.errors import ContractError
+from schemas.reasons import Reason
+from schemas.review import AuditLine, Decision
+
+__all__ = [
+    "close_discarded",
+    "forget",
+    "note_given",
+    "set_undone",
+    "take_letters",
+    "take_lines",
+    "take_results",
+]
+
+_log = structlog.get_logger(__name__)
+
+_MOST_NO = (1 << 63) - 1
+#: Of these a request of the same id may go on, and says nothing of what lies here.
+_OTHERS_ID = [
+    reason.value for reason in Reason if reason.is_unreadable or reason is Reason.ID_REUSED
+]
+#: After its window, in milliseconds: for what the broker took in the last moment.
+_MARGIN_MS = 2_000
+
+
+async def take_letters(
+    database: Database, connection: AsyncConnection, records: Iterable[Record], policy: Policy
+) -> None:
+    """Open a case for every dead letter, and close those whose request came again since."""
+    cases, contents = [], []
+    for record in records:
+        try:
+            letter = read_dead_letter(record.headers)
+            case, content = rows_of(record, letter, policy)
+        except (ContractError, ValueError, OverflowError) as error:
+            _log.error("no dead letter", place=_place(record), why=type(error).__name__)
+            continue
+        cases.append(case)
+        contents.append(content)
+    await database.add_new(connection, CASES, cases)
+    await database.add_new(connection, LETTERS, contents)
+    if not cases:
+        return
+
+    later = CASES.alias("later")
+    follows = and_(
+        later.c.source == CASES.c.source,
+        later.c.request_id == CASES.c.request_id,
+        later.c.generation > CASES.c.generation,
+    )
+    sources = sorted({case["source"] for case in cases})
+    await connection.execute(
+        update(CASES)
+        .where(CASES.c.state != "closed", CASES.c.source.in_(sources))
+        .where(exists(select(later.c.place).where(follows)))
+        .values(
+            state="closed",
+            version=CASES.c.version + 1,
+            closed_at=select(func.min(later.c.opened_at)).where(follows).scalar_subquery(),
+            closed_by=select(func.min(later.c.place)).where(follows).scalar_subquery(),
+        )
+    )
+
+
+async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterable[Record]) -> None:
+    """Keep every audit line, and mark the cases that were decided on, or wait again."""
+    told: list[tuple[Record, AuditLine]] = []
+    for record in records:
+        try:
+            line = read_model(AuditLine, record.value)
+        except ContractError as error:
+            _log.error("no audit line", place=_place(record), detail=error.detail)
+            continue
+        if line.no > _MOST_NO:
+            _log.error("no audit line", place=_place(record), detail="no: far too large")
+            continue
+        told.append((record, line))
+    await trail.received(connection, [line for _, line in told])
+    for record, line in told:
+        if line.decision is not None:
+            await _given(connection, record, line)
+        if line.undoes is not None:
+            await _undone(connection, record, line, line.undoes)
+
+
+async def take_results(connection: AsyncConnection, records: Sequence[Record]) -> None:
+    """Close the cases that results stand in for, and those whose request went on and ended."""
+    resolved: dict[str, int] = {}
+    ended: dict[str, tuple[int, int]] = {}
+    for record in records:
+        try:
+            fields = orjson.loads(record.value or b"")
+            info, request_id = fields["router"], stored(fields["id"])
+            generation = int(info.get("generation", 1))
+            if not info.get("final", True):
+                continue
+        except (ValueError, KeyError, TypeError, AttributeError):
+            _log.error("no result", place=_place(record))
+            continue
+        if isinstance(resolves := info.get("resolves"), str):
+            resolved[stored(resolves)] = record.timestamp
+        if generation > 1:
+            before = ended.get(request_id, (0, 0))
+            ended[request_id] = max(before, (generation, record.timestamp))
+    if not resolved and not ended:
+        return
+
+    is_one = and_(CASES.c.request_id.in_(list(ended)), CASES.c.reason.not_in(_OTHERS_ID))
+    asked = select(CASES.c.place, CASES.c.request_id, CASES.c.generation).where(
+        CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), is_one)
+    )
+    for place, request_id, generation in (await connection.execute(asked)).all():
+        at = resolved.get(place)
+        if at is None and generation < ended[request_id][0]:
+            at = ended[request_id][1]
+        if at is not None:
+            await connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
+
+
+async def close_discarded(connection: AsyncConnection, now: datetime) -> None:
+    """Close the cases that were discarded for good: nothing else will follow."""
+    stands = and_(
+        DECISIONS.c.decision_id == CASES.c.decision_id,
+        DECISIONS.c.offset.is_not(None),
+        DECISIONS.c.undone.is_(False),
+        DECISIONS.c.closes < millis(now) - _MARGIN_MS,
+    )
+    over = (
+        CASES.c.state == "decided",
+        CASES.c.action == "discard",
+        exists(select(DECISIONS.c.decision_id).where(stands)),
+    )
+    await connection.execute(_closed(*over, at=CASES.c.undo_until, by="discard"))
+
+
+async def note_given(
+    connection: AsyncConnection, decision: Decision, who: str, now: datetime
+) -> None:
+    """A decision given here, before the topic has it."""
+    row = {
+        "decision_id": decision.decision_id,
+        "place": place_of(decision.letter),
+        "offset": None,
+        "who": who,
+        "action": decision.action,
+        "at": millis(now),
+        "closes": millis(now + timedelta(seconds=decision.undo_seconds)),
+        "undone": False,
+    }
+    await connection.execute(insert(DECISIONS).values(row))
+
+
+async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:
+    """A decision was taken back here, or that could not be told to the topic."""
+    which = update(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
+    await connection.execute(which.values(undone=is_undone))
+
+
+async def forget(connection: AsyncConnection, decision_id: str) -> None:
+    """A decision did not reach the topic, as far as we know: if it did, we read it there."""
+    never = (DECISIONS.c.decision_id == decision_id, DECISIONS.c.offset.is_(None))
+    await connection.execute(delete(DECISIONS).where(*never))
+
+
+async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -> None:
+    """A decision, if it lies in its dead letter's partition, as the review stage wants it."""
+    decision = line.decision
+    if decision is None or decision.letter.partition != record.partition:
+        return
+    place = place_of(decision.letter)
+    row = {
+        "decision_id": decision.decision_id,
+        "place": place,
+        "offset": record.offset,
+        "who": line.who,
+        "action": decision.action,
+        "at": millis(line.at),
+        "closes": record.timestamp + int(decision.undo_seconds * 1000),
+        "undone": False,
+    }
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    # One that was given here may have been taken back here since, which the topic says later.
+    known = {"offset": row["offset"], "closes": row["closes"]}
+    is_new = DECISIONS.c.offset.is_(None)
+    told = (
+        dialect.insert(DECISIONS)
+        .values(row)
+        .on_conflict_do_update(index_elements=[DECISIONS.c.decision_id], set_=known, where=is_new)
+    )
+    await connection.execute(told)
+    await _mark(connection, place)
+
+
+async def _undone(
+    connection: AsyncConnection, record: Record, line: AuditLine, decision_id: str
+) -> None:
+    """A decision was taken back, if its window was open, or could not be carried out."""
+    which = DECISIONS.c.decision_id == decision_id
+    asked = select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(which)
+    found = (await connection.execute(asked)).first()
+    if found is None:
+        return
+    place, closes, _ = found
+    undone = line.what == "refused" or record.timestamp <= closes
+    await connection.execute(update(DECISIONS).where(which).values(undone=undone))
+    if undone:
+        given = CASES.c.decision_id == decision_id
+        waits = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
+        await connection.execute(waits)
+    await _mark(connection, place)
+
+
+async def _mark(connection: AsyncConnection, place: str) -> None:
+    """Mark a case with the decision that stands: the first on the topic that was not undone."""
+    stands = and_(
+        DECISIONS.c.place == place, DECISIONS.c.undone.is_(False), DECISIONS.c.offset.is_not(None)
+    )
+    asked = select(DECISIONS).where(stands).order_by(DECISIONS.c.offset).limit(1)
+    row = (await connection.execute(asked)).mappings().first()
+    if row is None:
+        return
+    which = (CASES.c.place == place, func.coalesce(CASES.c.decision_id, "") != row["decision_id"])
+    fields = {
+        "decision_id": row["decision_id"],
+        "decided_by": row["who"],
+        "decided_at": row["at"],
+        "action": row["action"],
+        "undo_until": row["closes"],
+        "version": CASES.c.version + 1,
+    }
+    closed = update(CASES).where(*which, CASES.c.state == "closed").values(fields)
+    await connection.execute(closed)
+    still = update(CASES).where(*which, CASES.c.state != "closed")
+    await connection.execute(still.values(state="decided", **fields))
+
+
+def _closed(*which: Any, at: Any, by: str) -> Any:
+    fields = {"state": "closed", "closed_at": at, "closed_by": by}
+    fields |= {"held_by": None, "held_until": None, "version": CASES.c.version + 1}
+    return update(CASES).where(*which).values(fields)
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}-{record.partition}-{record.offset}"

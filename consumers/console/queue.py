@@ -1,0 +1,186 @@
+"""The queue: turns dead letters into cases, and marks them as they are decided on and end.
+
+What was read is noted in the transaction that takes it in, so a store that is lost is made again
+from the topics, and several consoles may share one.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from consumers.console.folding import close_discarded, take_letters, take_lines, take_results
+from consumers.console.rows import instant
+from consumers.console.store import Store
+from consumers.console.tables import CASES, OFFSETS
+from consumers.runtime.clients import Clients
+from consumers.runtime.reading import (
+    KafkaUnreachableError,
+    Source,
+    TopicReader,
+    partition_of,
+    topic_reader,
+)
+from consumers.runtime.records import Record
+from router.policy.table import Policy
+from schemas.topics import Topics
+
+__all__ = ["Queue", "StoreMismatchError"]
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_AGAIN_SECONDS = 0.2
+_TRY_AGAIN_SECONDS = 1.0
+_MOST = 500
+#: Results carry the time of the process that wrote them, and dead letters that of another.
+_CLOCKS = timedelta(minutes=10)
+#: Any number that nothing else uses: the console that takes records in holds this lock.
+_LOCK = 7_202_612
+
+
+class StoreMismatchError(Exception):
+    """The store was made from other topics than these."""
+
+
+@dataclass(slots=True)
+class Queue:
+    """Keeps the store up to date with the topics."""
+
+    store: Store
+    clients: Clients
+    policy: Policy
+    topics: Topics
+    clock: Callable[[], datetime]
+    #: Set once everything that the topics held at the start is in the store.
+    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Why it does not get on, in words; None while it does.
+    trouble: str | None = None
+
+    async def run(self) -> None:
+        """Keep up for ever; while Kafka or the database is away, try again.
+
+        Raises StoreMismatchError.
+        """
+        while True:
+            try:
+                async with self._readers() as readers:
+                    while True:
+                        await self._round(*readers)
+                        self.trouble = None
+                        self.caught_up.set()
+                        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            except KafkaUnreachableError as error:
+                self.trouble = str(error)
+            except (SQLAlchemyError, RuntimeError, TimeoutError, OSError) as error:
+                self.trouble = f"the queue does not get on: {type(error).__name__}"
+                _log.exception("queue stopped; it begins anew where it was")
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
+    async def catch_up(self) -> None:
+        """Take in everything that the topics hold now. Raises KafkaUnreachableError."""
+        async with self._readers() as readers:
+            await self._round(*readers)
+        self.caught_up.set()
+
+    @contextlib.asynccontextmanager
+    async def _readers(self) -> AsyncIterator[tuple[TopicReader, TopicReader, TopicReader]]:
+        """Readers that go on where the store is."""
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def reader(topic: str, since: datetime | None = None) -> TopicReader:
+                async with self.store.database.reading() as connection:
+                    at = await _positions(connection, topic)
+                opened = topic_reader(self.clients, [topic], positions=at, since=since)
+                found = await stack.enter_async_context(opened)
+                await _check(found, topic, at)
+                return found
+
+            letters = await reader(self.topics.dead_letters)
+            lines = await reader(self.topics.review)
+            # Results are many, and older ones than the oldest case that waits end none: what
+            # was dead-lettered and decided is read first, for a store that begins from nothing.
+            ends = await lines.ends()
+            await self._take_all(letters, await letters.ends())
+            await self._take_all(lines, ends)
+            results = await reader(self.topics.results, await self._oldest())
+            yield letters, lines, results
+
+    async def _round(self, letters: TopicReader, lines: TopicReader, results: TopicReader) -> None:
+        """Take in what came since the last round.
+
+        What follows from a dead letter is written after it. So where that ends is asked first: up
+        to there, the dead letters it is about are found in the end that is asked for then.
+        """
+        upto, ended = await lines.ends(), await results.ends()
+        await self._take_all(letters, await letters.ends())
+        await self._take_all(lines, upto)
+        await self._take_all(results, ended)
+        async with self.store.database.writing() as connection:
+            await close_discarded(connection, self.clock())
+
+    async def _take_all(self, reader: TopicReader, ends: Mapping[Source, int]) -> None:
+        async for records in reader.batches(ends, _MOST):
+            await self._take(records)
+
+    async def _take(self, records: Sequence[Record]) -> None:
+        """Take in records of one partition, and note how far it was read."""
+        source = partition_of(records[0])
+        async with self.store.database.writing() as connection:
+            if not self.store.database.is_sqlite:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            position = (await _positions(connection, source.topic)).get(source, 0)
+            new = [record for record in records if record.offset >= position]
+            if not new:
+                return  # another console was faster
+            if source.topic == self.topics.dead_letters:
+                await take_letters(self.store.database, connection, new, self.policy)
+            elif source.topic == self.topics.review:
+                await take_lines(self.store.trail, connection, new)
+            else:
+                await take_results(connection, new)
+            await _note(connection, source, new[-1].offset + 1)
+
+    async def _oldest(self) -> datetime:
+        """Since when results may say something about a case that has not ended."""
+        async with self.store.database.reading() as connection:
+            waits = select(func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
+            found = await connection.scalar(waits)
+        oldest = self.clock() if found is None else min(instant(found), self.clock())
+        return oldest - _CLOCKS
+
+
+async def _check(reader: TopicReader, topic: str, positions: Mapping[Source, int]) -> None:
+    """Raises KafkaUnreachableError for a topic that is not there, StoreMismatchError."""
+    ends = await reader.ends()
+    if not ends:
+        msg = f"the topic {topic} does not exist yet; `tierline up` creates it"
+        raise KafkaUnreachableError(msg)
+    for source, position in positions.items():
+        if position > ends.get(source, 0):
+            msg = (
+                f"the console's store has read {source.topic}-{source.partition} up to {position}, "
+                f"which has {ends.get(source, 0)} records: it was made from other topics. Name "
+                f"another store, or drop this one: it is made again from the topics"
+            )
+            raise StoreMismatchError(msg)
+
+
+async def _positions(connection: AsyncConnection, topic: str) -> dict[Source, int]:
+    asked = select(OFFSETS.c.partition, OFFSETS.c.position).where(OFFSETS.c.topic == topic)
+    rows = (await connection.execute(asked)).all()
+    return {Source(topic, partition): position for partition, position in rows}
+
+
+async def _note(connection: AsyncConnection, source: Source, position: int) -> None:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    row = {"topic": source.topic, "partition": source.partition, "position": position}
+    key = [OFFSETS.c.topic, OFFSETS.c.partition]
+    put = dialect.insert(OFFSETS).values(row)
+    await connection.execute(put.on_conflict_do_update(key, set_={"position": position}))
