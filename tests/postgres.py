@@ -29,7 +29,9 @@ class Postgres:
     def database(self) -> str:
         """The URL of a new, empty database."""
         name = f"t{uuid.uuid4().hex}"
-        self.run("psql", "-q", "-h", str(self.folder), "-U", "postgres", "-c", f"CREATE DATABASE {name}")
+        self.run(
+            "psql", "-q", "-h", str(self.folder), "-U", "postgres", "-c", f"CREATE DATABASE {name}"
+        )
         return f"postgresql://postgres@/{name}?host={self.folder}"
 
     def run(self, program: str, *arguments: str) -> None:
@@ -49,7 +51,8 @@ class Postgres:
             )
             said.seek(0)
             if done.returncode:
-                raise RuntimeError(f"{program}: {said.read().decode('utf-8', 'replace')}")
+                msg = f"{program}: {said.read().decode('utf-8', 'replace')}"
+                raise RuntimeError(msg)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from consumers.cli import (
+    console,
     dead_letters,
     demo,
     explain,
@@ -38,6 +39,8 @@ app.command("demo")(demo.demo)
 app.command("try")(trying.try_request)
 app.command("up")(up.up)
 app.command("top")(top.top)
+app.command("console")(console.console_command)
+app.command("console-user")(console.console_user)
 app.command("submit")(submit.submit)
 app.command("results")(results.results)
 app.command("explain")(explain.explain)

@@ -28,6 +28,7 @@ __all__ = ["Desk", "ImpossibleError", "NotSentError", "request_of"]
 _LEASE = timedelta(minutes=5)
 #: Kafka acknowledges within milliseconds; a person waits no longer for it.
 _SEND_LIMIT = 5.0
+_RESEND_SECONDS = 5.0
 
 
 class ImpossibleError(Exception):
@@ -112,6 +113,16 @@ class Desk:
         """An act that changes no case: a sign-in, a look at masked text, an export."""
         line = await self.store.trail.append(self.clock(), who=who, what=what, **fields)
         await self._try_to_send(line, None)
+
+    async def resend(self) -> None:
+        """For ever: send what was noted while Kafka was away, or before a console was killed."""
+        while True:
+            await asyncio.sleep(_RESEND_SECONDS)
+            before = self.clock() - timedelta(seconds=2 * _SEND_LIMIT)
+            for line in await self.store.trail.unsent(before):
+                found = await self.store.content(str(line.letter)) if line.letter else None
+                if not await self._try_to_send(line, found):
+                    break
 
     def _check(self, decision: Decision, found: LetterRecord) -> None:
         if (words := refusal_of(decision, found.letter, self.policy)) is not None:

@@ -20,6 +20,7 @@ __all__ = [
     "Guard",
     "Role",
     "SecureHeaders",
+    "User",
     "UsersError",
     "Visitor",
     "hash_password",
