@@ -98,7 +98,7 @@ class Pages:
         add("/groups", self._groups)
         add("/next", self._next)
         add("/cases/{place}", self._case)
-        add("/cases/{place}/raw", self._raw)
+        add("/cases/{place}/raw", self._raw, dependencies=[reviewer])
         for act in (self._claim, self._beat, self._release, self._decide, self._undo):
             path = "/cases/{place}/" + act.__name__.lstrip("_")
             add(path, act, methods=["POST"], dependencies=[reviewer])
