@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
   && { echo $$p; break; }; done)
 
-.PHONY: help demo test check format bench bench-peers nemesis planted-bugs trace-check generate lock clean setup
+.PHONY: help demo test test-browser check format bench bench-peers nemesis planted-bugs trace-check generate lock clean setup
 
 help:  ## List what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -16,14 +16,17 @@ demo: .venv/run.stamp  ## Watch requests flow through a real Kafka, started here
 	@$(BIN)/tierline demo
 
 test: .venv/dev.stamp  ## Run every test, those on the real broker included
-	@$(BIN)/pytest -m "not bench"
+	@$(BIN)/pytest -m "not bench and not browser"
+
+test-browser: .venv/dev.stamp  ## Walk through the console in Chromium as a person does (pictures in build/screenshots)
+	@$(BIN)/pytest -m browser
 
 check: .venv/dev.stamp  ## Format, lint, types, import contracts and the fast tests, in under a minute
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -m "not kafka and not bench and not slow"
+	@$(BIN)/pytest -q -m "not kafka and not bench and not slow and not browser"
 
 format: .venv/dev.stamp  ## Format the code and mend what the linter can
 	@$(BIN)/ruff format .
