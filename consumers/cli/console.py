@@ -50,9 +50,9 @@ def console_command(
 ) -> None:
     """Serve the review console until Ctrl-C: the cases that wait for a person."""
     try:
-        import fastapi  # noqa: F401
-        import sqlalchemy  # noqa: F401
         import uvicorn  # noqa: F401
+
+        import consumers.console.app  # noqa: F401
     except ImportError as error:
         msg = f"the console needs: pip install 'tierline[console]' ({error.name} is missing)"
         raise UserError(msg) from None
@@ -90,6 +90,7 @@ async def _serve(
 
     from consumers import clock
     from consumers.console.app import console_app
+    from consumers.console.bulk import Bulk
     from consumers.console.deciding import Desk
     from consumers.console.queue import Queue
     from consumers.console.security import Guard
@@ -111,11 +112,12 @@ async def _serve(
                 queue = Queue(store, clients, rules.policy, topics, clock.now)
                 desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
                 guard = Guard(store.sessions, users, clock.now, is_secure=is_secure)
-                work = (queue.run(), desk.resend(), _tell(out, queue.caught_up))
+                bulk = Bulk(desk)
+                work = (queue.run(), desk.resend(), bulk.run(), _tell(out, queue.caught_up))
                 running = [tasks.create_task(one) for one in work]
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}", markup=False)
-                await _served(console_app(desk, guard), listening)
+                await _served(console_app(desk, guard, bulk), listening)
                 for task in running:
                     task.cancel()
     except StoreUnusableError as error:

@@ -11,20 +11,31 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPError
 
+from consumers.console.api import api
+from consumers.console.bulk import Bulk
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
 from consumers.console.errors import CaseError
 from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may
 from consumers.console.pages import Pages, problem_status
 from consumers.console.security import Guard, Role, SecureHeaders, Visitor, is_loopback
+from consumers.console.work_pages import work_pages
 
 __all__ = ["console_app"]
 
 
-def console_app(desk: Desk, guard: Guard) -> FastAPI:
+def console_app(desk: Desk, guard: Guard, bulk: Bulk) -> FastAPI:
     """The console as an ASGI application."""
-    app = FastAPI(title="Tierline console", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Tierline console",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        version="1",
+    )
     pages = Pages(desk)
     app.include_router(pages.router)
+    app.include_router(work_pages(desk, bulk, pages))
+    app.include_router(api(desk, bulk))
     _add_sign_in(app, desk, guard, pages)
     folder = files("consumers.console") / "static"
     app.mount("/static", StaticFiles(directory=str(folder)), name="static")
@@ -42,7 +53,13 @@ def console_app(desk: Desk, guard: Guard) -> FastAPI:
         if guard.users is None and not is_loopback(request.url.hostname or ""):
             # Another site's name that points at this machine must not pass for it.
             return pages.page("message.html", None, 421, title="Not here", words="wrong host name")
-        visitor = await guard.visitor(request.cookies)
+        is_api = request.url.path.startswith("/api/")
+        basic = request.headers.get("authorization") if is_api else None
+        if basic is not None:
+            visitor = await guard.named(basic)
+            request.state.is_by_name = visitor is not None
+        else:
+            visitor = await guard.visitor(request.cookies)
         request.state.visitor = visitor
         reply = await call_next(request)
         if visitor is not None and visitor.cookie is not None:

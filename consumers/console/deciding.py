@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 
@@ -17,13 +18,14 @@ from router.policy.table import Policy
 from router.prompts import Prompts
 from router.review import problems_of, refusal_of
 from schemas.codec import passed_on, text_headers
+from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.intake import read_request
 from schemas.request import Request
-from schemas.review import AuditLine, Decision
+from schemas.review import Action, AuditLine, Decision
 from schemas.topics import Topics
 
-__all__ = ["Desk", "ImpossibleError", "NotSentError", "request_of"]
+__all__ = ["Desk", "ImpossibleError", "NotSentError", "decision_of", "request_of"]
 
 _LEASE = timedelta(minutes=5)
 #: Kafka acknowledges within milliseconds; a person waits no longer for it.
@@ -169,6 +171,20 @@ class Desk:
             return False
         await self.store.trail.sent(line)
         return True
+
+
+def decision_of(
+    case: Case, letter: DeadLetter, action: Action, *, decision_id: str, **fields: Any
+) -> Decision:
+    """A decision on a case; `fields` are the decision's others."""
+    return Decision(
+        decision_id=decision_id,
+        request_id=letter.request_id or case.place,
+        generation=letter.generation,
+        letter=case.letter,
+        action=action,
+        **fields,
+    )
 
 
 def request_of(found: LetterRecord) -> Request | None:

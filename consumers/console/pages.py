@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, Field
 
-from consumers.console.deciding import Desk, ImpossibleError, NotSentError
+from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
 from consumers.console.errors import CaseError, LeaseLostError, StaleError, UnknownCaseError
 from consumers.console.gatekeeping import may, visitor_of
 from consumers.console.rows import Case, CaseFilter
@@ -22,7 +22,7 @@ from consumers.console.security import Role, Visitor
 from consumers.console.showing import ago, case_view, dollars, read_output
 from consumers.console.store import Held
 from schemas.base import Tier
-from schemas.review import Action, Decision
+from schemas.review import Action
 
 __all__ = ["FILTERS", "Pages", "filter_of", "templates"]
 
@@ -246,12 +246,11 @@ class Pages:
             words = "say why it is discarded"
         if words:
             return await self._shown(request, place, status=422, error=words, said=said)
-        decision = Decision(
+        decision = decision_of(
+            case,
+            found.letter,
+            form.action,
             decision_id=form.decision_id,
-            request_id=found.letter.request_id or place,
-            generation=found.letter.generation,
-            letter=case.letter,
-            action=form.action,
             attempt_id=form.attempt_id or None if form.action == "approve" else None,
             output=output,
             tier=Tier(form.tier) if form.action == "retry" and form.tier in list(Tier) else None,

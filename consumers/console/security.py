@@ -172,6 +172,7 @@ class Guard:
         self._is_secure = is_secure
         #: A host's prefix can only be set over TLS, by the host itself, for all of it.
         self.cookie = "__Host-tierline" if is_secure else "tierline"
+        self._known: set[str] = set()
         self._decoy = hash_password(secrets.token_hex())
 
     @property
@@ -196,6 +197,26 @@ class Guard:
         hashed = user.hashed if user else self._decoy
         is_right = await asyncio.to_thread(is_password, password, hashed)
         return await self._begin(name, user.role) if user and is_right else None
+
+    async def named(self, authorization: str) -> Visitor | None:
+        """Who names themselves with the call itself, by `Authorization: Basic` (RFC 7617).
+
+        A right password is remembered by a hash while this process runs: finding out takes time.
+        """
+        kind, _, told = authorization.partition(" ")
+        try:
+            name, _, password = base64.b64decode(told, validate=True).decode().partition(":")
+        except ValueError:
+            return None
+        user, now = (self.users or {}).get(name), self._clock()
+        if kind.lower() != "basic" or user is None:
+            return None
+        told = hashlib.sha256(authorization.encode()).hexdigest()
+        if told not in self._known:
+            if not await asyncio.to_thread(is_password, password, user.hashed):
+                return None
+            self._known.add(told)
+        return Visitor(Session(told, name, user.role.value, now, now), "")
 
     async def sign_out(self, cookies: Mapping[str, str]) -> None:
         """End the session, on our side too."""

@@ -14,7 +14,9 @@ from fastapi import FastAPI
 
 from consumers import clock
 from consumers.console.app import console_app
+from consumers.console.bulk import Bulk
 from consumers.console.deciding import Desk
+from consumers.console.exports import safe_cell
 from consumers.console.queue import Queue
 from consumers.console.rows import CaseFilter
 from consumers.console.security import Guard, Role, hash_password, read_users
@@ -102,10 +104,12 @@ async def console(
         rules, topics = running.rules, running.topics
         queue = Queue(store, Clients(settings.kafka), rules.policy, topics, clock.now)
         desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
-        app = console_app(desk, Guard(store.sessions, users, clock.now))
-        reading = tasks.create_task(queue.run())
+        bulk = Bulk(desk)
+        app = console_app(desk, Guard(store.sessions, users, clock.now), bulk)
+        work = [tasks.create_task(one) for one in (queue.run(), bulk.run())]
         yield Console(running, store, desk, queue, app)
-        reading.cancel()
+        for one in work:
+            one.cancel()
 
 
 async def test_a_case_is_claimed_decided_undone_and_decided_again(
@@ -197,6 +201,25 @@ _ROUTES = (
     ("POST", "/cases/{place}/decide", Role.REVIEWER),
     ("POST", "/cases/{place}/release", Role.REVIEWER),
     ("POST", "/cases/{place}/undo", Role.REVIEWER),
+    ("GET", "/jobs", Role.OPERATOR),
+    ("GET", "/jobs/new", Role.OPERATOR),
+    ("GET", "/jobs/none", Role.OPERATOR),
+    ("POST", "/jobs/none/cancel", Role.OPERATOR),
+    ("POST", "/jobs", Role.OPERATOR),
+    ("GET", "/export.csv", Role.OPERATOR),
+    ("GET", "/audit", Role.ADMIN),
+    ("GET", "/api/cases", Role.VIEWER),
+    ("GET", "/api/groups", Role.VIEWER),
+    ("GET", "/api/cases/{place}", Role.VIEWER),
+    ("POST", "/api/cases/{place}/claim", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/beat", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/release", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/decision", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/undo", Role.REVIEWER),
+    ("POST", "/api/jobs", Role.OPERATOR),
+    ("GET", "/api/jobs/none", Role.OPERATOR),
+    ("POST", "/api/jobs/none/cancel", Role.OPERATOR),
+    ("GET", "/api/audit", Role.ADMIN),
 )
 
 
@@ -262,7 +285,7 @@ async def test_without_kafka_nothing_is_decided_and_the_same_can_be_sent_again(
             pass  # what is sent by it never arrives
         cut_off = replace(running.desk, publisher=ended)
         guard = Guard(running.store.sessions, None, clock.now)
-        browser = Browser(console_app(cut_off, guard))
+        browser = Browser(console_app(cut_off, guard, Bulk(cut_off)))
         await browser.get(f"/cases/{place}")
         await browser.post(f"/cases/{place}/claim")
         reply = await browser.post(f"/cases/{place}/decide", action="reject", reason="typed")
@@ -277,3 +300,76 @@ async def test_without_kafka_nothing_is_decided_and_the_same_can_be_sent_again(
         assert reply.status_code == 200
         [result] = await running.running.read([running.running.topics.results], 1)
         assert result.json["router"]["kind"] == "safe_default"
+
+
+async def test_a_job_decides_on_many_cases_and_what_it_leaves_alone_is_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Tried dry first, and exported afterwards."""
+    async with console(settings, tmp_path, roles=list(Role)) as running:
+        places = await running.disputes(12)
+        held = places[3]
+        await running.desk.claim(held, "somebody")
+        browser = Browser(running.app)
+        await browser.sign_in("operator")
+        dry = await browser.get("/jobs/new?task=billing_dispute&action=approve&per_second=100")
+        assert "approve on 11 cases" in dry.text
+        assert "somebody holds it" in dry.text
+        assert (await running.cases(12)) == await running.cases(12)
+        begun = await browser.post("/jobs?task=billing_dispute")
+        assert begun.status_code == 200
+        [job] = await running.store.jobs.recent()
+        async with asyncio.timeout(60):
+            async for done in _looks(browser, f"/jobs/{job.job_id}"):
+                if "<b>done</b>" in done:
+                    break
+        progress = await running.store.jobs.progress(job.job_id)
+        assert progress == {"done": 11, "skipped": 1}
+        results = await running.running.read([running.running.topics.results], 11)
+        assert {seen.json["router"]["review"] for seen in results} == {"approve"}
+
+        lines = (await browser.get("/export.jsonl?state=all")).text.splitlines()
+        assert len(lines) == 12
+        assert len((await browser.get("/export.csv?state=all")).text.splitlines()) == 13
+
+
+async def test_the_api_does_what_the_pages_do_for_a_name_and_a_password(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, roles=list(Role)) as running:
+        [held] = await running.disputes(1)
+        await running.desk.claim(held, "somebody")
+        api = Browser(running.app).http
+        named = httpx.BasicAuth("operator", _PASSWORD)
+        body = {"action": "requeue", "dry_run": True}
+        tried = await api.post("/api/jobs", json=body, auth=named)
+        assert tried.json()["cases"] == 0
+        assert tried.json()["skipped"] == {"somebody holds it": 1}
+        [case] = (await api.get("/api/cases", auth=named)).json()["cases"]
+        assert (case["place"], case["held_by"]) == (held, "somebody")
+        await running.desk.release(held, "somebody")
+        where = f"/api/cases/{held}"
+        claimed = (await api.post(f"{where}/claim", auth=named)).json()
+        decision = {"action": "discard", "reason": "a test", "decision_id": "api-decision-1"}
+        version = {"if-match": str(claimed["version"])}
+        for _ in range(2):
+            told = await api.post(f"{where}/decision", json=decision, auth=named, headers=version)
+            assert (told.status_code, told.json()["state"]) == (200, "decided")
+        assert (await api.post(f"{where}/undo", auth=named)).json()["state"] == "open"
+        wrong = await api.get("/api/cases", auth=httpx.BasicAuth("operator", "wrong"))
+        assert wrong.status_code == 401
+        assert (await api.get("/api/audit", auth=named)).status_code == 403
+        document = (await api.get("/api/openapi.json")).json()
+        assert "/api/cases/{place}/decision" in document["paths"]
+
+
+async def _looks(browser: Browser, path: str) -> AsyncIterator[str]:
+    """A page, again and again."""
+    while True:
+        yield (await browser.get(path)).text
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_spreadsheet_takes_a_cell_for_a_formula(text: str) -> None:
+    assert safe_cell(text) == f"'{text}"

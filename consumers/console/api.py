@@ -1,0 +1,226 @@
+"""The API: what the pages do, for integrators. Its document is at `/api/openapi.json`.
+
+Sign in as for the pages (and send `x-csrf-token`), or by `Authorization: Basic` with each call.
+"""
+
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
+from consumers.console.deciding import Desk, decision_of
+from consumers.console.errors import LeaseLostError, UnknownCaseError
+from consumers.console.exports import row_of
+from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.jobs import Job
+from consumers.console.pages import FILTERS, filter_of
+from consumers.console.rows import Case, LetterRecord
+from consumers.console.security import Role
+from consumers.console.store import Held
+from schemas.base import Instant, Tier
+from schemas.review import Action
+
+__all__ = ["api"]
+
+
+class _Body(BaseModel):
+    """Fields that we do not know are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DecisionBody(_Body):
+    """A decision on a case that one holds."""
+
+    action: Action
+    #: Send the same one again after an error: it decides once.
+    decision_id: Annotated[str, Field(pattern=r"^[\w.-]{8,64}$")] | None = None
+    attempt_id: str | None = None
+    output: dict[str, Any] | None = None
+    tier: Tier | None = None
+    deadline: Instant | None = None
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
+
+
+class JobBody(_Body):
+    """One decision on every case that fits."""
+
+    action: BulkAction
+    #: As in the URL of the queue: state, task, reason, model, tier, tenant, risk, error, text.
+    filter: dict[str, str] = Field(default_factory=dict)
+    tier: Tier | None = None
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
+    per_second: Annotated[float, Field(gt=0, le=200)] = 10.0
+    dry_run: bool = False
+
+
+def api(desk: Desk, bulk: Bulk) -> APIRouter:
+    """The routes under `/api`."""
+    router = APIRouter(prefix="/api", dependencies=[Depends(may(Role.VIEWER))])
+    _add_reading(router, desk)
+    _add_acts(router, desk)
+    _add_jobs(router, desk, bulk)
+    return router
+
+
+def _add_reading(router: APIRouter, desk: Desk) -> None:
+    store = desk.store
+
+    @router.get("/cases", summary="Cases that fit, the most urgent first")
+    async def cases(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        after: Annotated[str | None, Query(description="The last place of the page before")] = None,
+    ) -> dict[str, Any]:
+        wanted, now = filter_of(dict(request.query_params)), desk.clock()
+        found = await store.cases(wanted, now, limit, after)
+        count = await store.count(wanted, now)
+        return {"count": count, "cases": [_told(case) for case in found]}
+
+    @router.get("/groups", summary="Cases that are alike")
+    async def groups(request: Request) -> list[dict[str, Any]]:
+        found = await store.groups(filter_of(dict(request.query_params)), desk.clock())
+        return [
+            {
+                "reason": group.reason,
+                "task": group.task,
+                "model": group.model,
+                "error": group.error,
+                "count": group.count,
+                "first": group.first,
+                "last": group.last,
+                "hours": list(group.hours),
+            }
+            for group in found
+        ]
+
+    @router.get("/cases/{place}", summary="One case with its dead letter")
+    async def case(place: str) -> dict[str, Any]:
+        found, content = await _found(desk, place)
+        value = content.value or b""
+        return {
+            **_told(found),
+            "letter": content.letter.model_dump(mode="json"),
+            "value": value.decode("utf-8", "backslashreplace"),
+        }
+
+    @router.get("/audit", dependencies=[Depends(may(Role.ADMIN))], summary="What people did")
+    async def audit(
+        who: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> list[dict[str, Any]]:
+        lines = await store.trail.lines(who=who, limit=limit)
+        return [line.model_dump(mode="json", exclude_none=True) for line in lines]
+
+
+def _add_acts(router: APIRouter, desk: Desk) -> None:
+    reviewer = Depends(may(Role.REVIEWER))
+
+    @router.post("/cases/{place}/claim", dependencies=[reviewer], summary="Claim a case")
+    async def claim(request: Request, place: str) -> Any:
+        taken = await desk.claim(place, visitor_of(request).who)
+        if isinstance(taken, Held):
+            words = f"{taken.by} holds the case until {taken.until.isoformat()}"
+            return JSONResponse({"error": words}, 409)
+        return _told(taken)
+
+    @router.post("/cases/{place}/beat", dependencies=[reviewer], summary="Go on holding it")
+    async def beat(request: Request, place: str) -> dict[str, Any]:
+        return _told(await desk.beat(place, visitor_of(request).who))
+
+    @router.post("/cases/{place}/release", dependencies=[reviewer], summary="Give it back")
+    async def release(request: Request, place: str) -> dict[str, Any]:
+        await desk.release(place, visitor_of(request).who)
+        return _told((await _found(desk, place))[0])
+
+    @router.post("/cases/{place}/decision", dependencies=[reviewer], summary="Decide on it")
+    async def decide(
+        request: Request,
+        place: str,
+        body: DecisionBody,
+        if_match: Annotated[int | None, Header(description="The case's version")] = None,
+    ) -> dict[str, Any]:
+        found, content = await _found(desk, place)
+        if found.state == "open" and found.held_by is None:
+            raise LeaseLostError(found)
+        fields = body.model_dump(exclude={"action", "decision_id"})
+        decision = decision_of(
+            found,
+            content.letter,
+            body.action,
+            decision_id=body.decision_id or secrets.token_urlsafe(12),
+            **fields,
+        )
+        version = found.version if if_match is None else if_match
+        return _told(await desk.decide(visitor_of(request).who, version, decision))
+
+    @router.post("/cases/{place}/undo", dependencies=[reviewer], summary="Take a decision back")
+    async def undo(request: Request, place: str) -> dict[str, Any]:
+        return _told(await desk.undo(place, visitor_of(request).who))
+
+
+def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
+    operator, store = Depends(may(Role.OPERATOR)), desk.store
+
+    @router.post("/jobs", dependencies=[operator], summary="Decide on many cases, or try it dry")
+    async def start(request: Request, body: JobBody) -> dict[str, Any]:
+        wanted = filter_of({k: v for k, v in body.filter.items() if k in FILTERS})
+        if body.dry_run:
+            found = await bulk.dry_run(wanted, body.action, body.tier, body.most)
+            return {
+                "cases": found.cases,
+                "skipped": dict(found.skipped),
+                "cost_micros": found.cost_micros,
+                "sample": [_told(one) for one in found.sample],
+            }
+        job = await bulk.start(
+            visitor_of(request).who,
+            wanted,
+            body.action,
+            tier=body.tier,
+            reason=body.reason,
+            most=body.most,
+            per_second=body.per_second,
+        )
+        return await _progress(desk, job)
+
+    @router.get("/jobs/{job_id}", dependencies=[operator], summary="How far a job is")
+    async def job(job_id: str) -> dict[str, Any]:
+        found = await store.jobs.job(job_id)
+        if found is None:
+            raise UnknownCaseError(job_id)
+        outcomes = await store.jobs.outcomes(job_id)
+        told = [{"place": o.place, "outcome": o.outcome, "detail": o.detail} for o in outcomes]
+        return {**await _progress(desk, found), "outcomes": told}
+
+    @router.post("/jobs/{job_id}/cancel", dependencies=[operator], summary="Stop a job")
+    async def cancel(job_id: str) -> dict[str, Any]:
+        await store.jobs.end(job_id, "cancelled", desk.clock())
+        return await job(job_id)
+
+
+async def _found(desk: Desk, place: str) -> tuple[Case, LetterRecord]:
+    """A case with its dead letter. Raises UnknownCaseError."""
+    case, content = await desk.store.case(place, desk.clock()), await desk.store.content(place)
+    if case is None or content is None:
+        raise UnknownCaseError(place)
+    return case, content
+
+
+def _told(case: Case) -> dict[str, Any]:
+    return {**row_of(case), "version": case.version, "held_until": case.held_until}
+
+
+async def _progress(desk: Desk, job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "action": job.kind,
+        "who": job.who,
+        "state": job.state,
+        "wanted": dict(job.wanted),
+        "progress": dict(await desk.store.jobs.progress(job.job_id)),
+    }

@@ -1,0 +1,140 @@
+"""Pages for operators and admins: jobs over many cases, exports, and the audit trail."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
+from consumers.console.deciding import Desk
+from consumers.console.errors import JobRunningError
+from consumers.console.exports import exported
+from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.pages import FILTERS, Pages, filter_of
+from consumers.console.security import Role
+from router.audit import broken
+from schemas.base import Tier
+
+__all__ = ["work_pages"]
+
+_ACTIONS: tuple[str, ...] = get_args(BulkAction)
+
+
+class JobForm(BaseModel):
+    """What the form of a job sends."""
+
+    action: BulkAction = "requeue"
+    tier: Annotated[str, Field(max_length=20)] = ""
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
+    per_second: Annotated[float, Field(gt=0, le=200)] = 10.0
+
+    @property
+    def wanted_tier(self) -> Tier | None:
+        """The tier of a retry."""
+        return Tier(self.tier) if self.action == "retry" and self.tier in list(Tier) else None
+
+
+def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
+    """The routes."""
+    router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    operator, admin = [Depends(may(Role.OPERATOR))], [Depends(may(Role.ADMIN))]
+    jobs = desk.store.jobs
+
+    @router.get("/jobs", dependencies=operator)
+    async def recent(request: Request) -> Response:
+        """The newest jobs, and the form for another one."""
+        found = await jobs.recent()
+        progress = {job.job_id: await jobs.progress(job.job_id) for job in found}
+        return pages.page("jobs.html", visitor_of(request), jobs=found, progress=progress)
+
+    @router.get("/jobs/new", dependencies=operator)
+    async def dry(request: Request) -> Response:
+        """A dry run: what a job would do, with what it would cost."""
+        given = dict(request.query_params)
+        form = JobForm.model_validate({k: v for k, v in given.items() if k in JobForm.model_fields})
+        found = await bulk.dry_run(filter_of(given), form.action, form.wanted_tier, form.most)
+        return pages.page(
+            "job_new.html",
+            visitor_of(request),
+            form=form,
+            found=found,
+            given=_filters(given),
+            query=urlencode(_filters(given)),
+            actions=_ACTIONS,
+            tiers=list(desk.policy.tiers),
+        )
+
+    @router.post("/jobs", dependencies=operator)
+    async def start(request: Request, form: Annotated[JobForm, Form()]) -> Response:
+        """Begin; from here on it goes on by itself."""
+        try:
+            job = await bulk.start(
+                visitor_of(request).who,
+                filter_of(dict(request.query_params)),
+                form.action,
+                tier=form.wanted_tier,
+                reason=form.reason,
+                most=form.most,
+                per_second=form.per_second,
+            )
+        except JobRunningError as error:
+            raise HTTPException(409, str(error)) from None
+        return RedirectResponse(f"/jobs/{job.job_id}", 303)
+
+    @router.get("/jobs/{job_id}", dependencies=operator)
+    async def one(request: Request, job_id: str) -> Response:
+        """How far a job is, and what became of each case."""
+        job = await jobs.job(job_id)
+        if job is None:
+            raise HTTPException(404, f"there is no job {job_id!r}")
+        progress, outcomes = await jobs.progress(job_id), await jobs.outcomes(job_id)
+        part = request.headers.get("hx-request") == "true"
+        return pages.page(
+            "job_progress.html" if part else "job.html",
+            visitor_of(request),
+            job=job,
+            progress=progress,
+            total=sum(progress.values()),
+            outcomes=[one for one in outcomes if one.outcome != "waiting"],
+        )
+
+    @router.post("/jobs/{job_id}/cancel", dependencies=operator)
+    async def cancel(request: Request, job_id: str) -> Response:
+        """Stop: what is done stays done."""
+        if await jobs.end(job_id, "cancelled", desk.clock()):
+            await desk.note(visitor_of(request).who, "job", note=f"{job_id}: cancelled")
+        return RedirectResponse(f"/jobs/{job_id}", 303)
+
+    @router.get("/export.{kind}", dependencies=operator)
+    async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
+        """The cases that fit, as a file."""
+        given = _filters(dict(request.query_params))
+        await desk.note(visitor_of(request).who, "export", note=f"{kind} {urlencode(given)}"[:500])
+        rows = exported(desk.store, filter_of(given), desk.clock(), kind)
+        media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
+        headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
+        return StreamingResponse(rows, 200, headers, media)
+
+    @router.get("/audit", dependencies=admin)
+    async def audit(request: Request, who: str = "", what: str = "") -> Response:
+        """What people did, and whether the trail is whole."""
+        trail = desk.store.trail
+        lines = await trail.lines(who=who or None, what=what or None, limit=200)
+        # What another console wrote is taken from the topic, which lacks what was never sent.
+        wrong = [
+            problem
+            for writer in await trail.writers()
+            for problem in broken(await trail.chain(writer), has_gaps=writer != trail.writer)
+        ]
+        given = {"who": who, "what": what}
+        return pages.page("audit.html", visitor_of(request), lines=lines, wrong=wrong, given=given)
+
+    return router
+
+
+def _filters(given: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(text) for name, text in given.items() if name in FILTERS and text}
