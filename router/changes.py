@@ -1,7 +1,9 @@
 """Changes: what a stronger model's answer says otherwise than a weaker one's."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from router.normalise import comparable
@@ -15,6 +17,9 @@ __all__ = ["changes_between", "weaker_answer"]
 #: What is kept: so many fields, and so many characters of each side.
 _MOST_FIELDS = 20
 _KEPT = 200
+#: So many characters before the first difference, where a text is cut.
+_LED_BY = 60
+_WORD = re.compile(r"\S+")
 #: Replies that answered nothing: no later answer can differ from them.
 _NO_ANSWER = (Reason.REFUSED, Reason.EMPTY, Reason.CUT_OFF)
 
@@ -33,7 +38,9 @@ def changes_between(
         one, other = before.get(name), after.get(name)
         if name == "confidence" or one == other or comparable(one) == comparable(other):
             continue
-        changes.append(Change(field=name, before=_cut(one), after=_cut(other)))
+        said, instead = _said(one), _said(other)
+        at, against = _parting(said or "", instead or "")
+        changes.append(Change(field=name, before=_cut(said, at), after=_cut(instead, against)))
     return changes[:_MOST_FIELDS]
 
 
@@ -48,8 +55,34 @@ def weaker_answer(
     return None
 
 
-def _cut(value: Any) -> str | None:
+def _said(value: Any) -> str | None:
     if value is None:
         return None
-    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return said if len(said) <= _KEPT else said[: _KEPT - 1] + "\u2026"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _parting(one: str, other: str) -> tuple[int, int]:
+    """Where two texts first differ in more than case and spacing, in each of them."""
+    for ours, theirs in zip_longest(_WORD.finditer(one), _WORD.finditer(other)):
+        if ours is None or theirs is None:
+            return (ours.start() if ours else len(one)), (theirs.start() if theirs else len(other))
+        if ours[0].casefold() != theirs[0].casefold():
+            same = _shared(ours[0].lower(), theirs[0].lower())
+            return ours.start() + same, theirs.start() + same
+    return 0, 0
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two words begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return next((no for no, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _cut(said: str | None, at: int) -> str | None:
+    """So much of a text as is kept, the place of interest in it."""
+    if said is None or len(said) <= _KEPT:
+        return said
+    start = max(min(at, len(said)) - _LED_BY, 0) if at + _LED_BY > _KEPT else 0
+    head = "\u2026" if start else ""
+    kept = said[start : start + _KEPT - len(head)]
+    return head + (kept if said.endswith(kept) and start else kept[:-1] + "\u2026")

@@ -95,8 +95,14 @@ def trimmed(text: str) -> str:
 
 
 def comparable(value: Any) -> Any:
-    """What is left of a value to compare: case, spacing and a final full stop say nothing."""
+    """What is left of a value to compare: case, spacing and a final full stop say nothing.
+
+    In blocks of code between fences, case and spacing count.
+    """
     if isinstance(value, str):
+        if "```" in value:
+            pieces = value.split("```")
+            return [one.rstrip() if no % 2 else comparable(one) for no, one in enumerate(pieces)]
         return " ".join(value.casefold().split()).rstrip(".")
     if isinstance(value, Mapping):
         return {name: comparable(one) for name, one in value.items()}

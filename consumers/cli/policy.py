@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from consumers.cli.calibrate import calibrate
 from consumers.cli.common import (
     FAILED,
     AsJson,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "warn_of_unknown"]
 
 app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
+app.command()(calibrate)
 
 PolicyFile = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="The policy; else the one in use.")

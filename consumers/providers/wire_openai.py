@@ -7,19 +7,24 @@ from consumers.providers.usage import Counts, added, booked
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
 from router.strict import strict_form
+from schemas.usage import Usage
 
 __all__ = ["OPENAI"]
 
 _FINISHES: Mapping[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
+    "eos_token": "stop",
     "end_turn": "stop",
+    "stop_sequence": "stop",
+    "complete": "stop",
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",
     "content_filter": "content_filter",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
+    "tool_use": "tool_calls",
 }
 
 
@@ -55,13 +60,31 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         data.setdefault(name, value)
     return Reply(
         text=text,
-        finish_reason=_FINISHES.get(finish, "other") if isinstance(finish, str) else "other",
+        finish_reason=_finish(finish, message, body, usage),
         usage=usage,
         body=data,
         refusal=refusal,
         served_model=served[:200] if isinstance(served, str) and served else None,
         oddities=oddities,
     )
+
+
+def _finish(
+    said: Any, message: Mapping[str, Any], sent: Mapping[str, Any], usage: Usage
+) -> FinishReason:
+    """How the reply ended; where a server never says, it is whole if it stayed below its limit.
+
+    The body came as one JSON document, so nothing was lost on the way; what is left is that the
+    model ran into its limit, which the count of tokens shows.
+    """
+    if isinstance(said, str):
+        return _FINISHES.get(said.lower(), "other")
+    if said is not None:
+        return "other"
+    limit = sent.get("max_completion_tokens") or sent.get("max_tokens")
+    if isinstance(limit, int) and usage.output_side >= limit:
+        return "length"
+    return "tool_calls" if message.get("tool_calls") else "stop"
 
 
 def _first_choice(data: Any) -> dict[str, Any]:

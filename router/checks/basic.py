@@ -1,4 +1,7 @@
-"""The checks every task starts with: whole, not empty, not a refusal, in format, sure enough."""
+"""The checks every task starts with: whole, not empty, not a refusal, in format, sure enough.
+
+One more, of tool calls, is with the checks of form.
+"""
 
 from router.checks.judged import Check, Judged, Parameters
 from router.checks.refusals import opens_like_a_refusal
@@ -9,8 +12,13 @@ __all__ = ["CONFIDENCE", "CUT_OFF", "EMPTY", "REFUSAL", "SCHEMA"]
 
 
 def _cut_off(judged: Judged, _: Parameters) -> str | None:
-    is_cut = judged.reply.finish_reason == "length"
-    return "the model stopped at its output limit" if is_cut else None
+    match judged.reply.finish_reason:
+        case "length":
+            return "the model stopped at its output limit"
+        case "other":
+            return "the provider does not say that the model came to its end"
+        case _:  # what a content filter stopped is a refusal, which tells more
+            return None
 
 
 def _empty(judged: Judged, _: Parameters) -> str | None:

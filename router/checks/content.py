@@ -15,12 +15,25 @@ __all__ = ["FORBIDDEN", "REQUIRED"]
 
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"\w")]
 #: A number is told from a date by its nine digits, and from an id by its separators.
-_PHONE = re.compile(r"[0-9][0-9 ().-]{7,22}[0-9]")
+_PHONE = re.compile(r"[0-9](?<![0-9]{2})[0-9 ()./-]{7,22}[0-9](?![0-9])")
 _LEAST_DIGITS = 9
+_DATE = re.compile(
+    r"(?<![0-9])(?:(?:19|20)[0-9]{2}([./-])[0-9]{1,2}\1[0-9]{1,2}"
+    r"|[0-9]{1,2}([./-])[0-9]{1,2}\2(?:19|20)[0-9]{2}"
+    r"|[0-9]{1,2}[./-](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}[./-][0-9]{2})(?![0-9])"
+)
+_YEARS = re.compile(r"[ ().-]*(?:(?:19|20)[0-9]{2}[ ().-]*)+")
+_EDGES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 
 
 def _spaced(text: str) -> str:
-    return " ".join(text.lower().split())
+    """A text to search: lower case, single spaces, straight apostrophes, no emphasis."""
+    text = text.lower().replace("*", "").replace("`", "")
+    if not text.isascii():
+        text = text.replace("\u2019", "'").replace("\u2018", "'")
+    if "_" in text:
+        text = _EDGES.sub("", text)
+    return " ".join(text.split())
 
 
 def _holds(text: str, phrase: str) -> bool:
@@ -119,7 +132,7 @@ class Forbidden(Parameters):
 
 
 def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
-    text = _spaced(judged.written)
+    text = _spaced(f"{judged.written}\n{judged.argument_names}")
     banned = limits.never
     if limits.unasked:
         question = _spaced(judged.asked.question)
@@ -135,9 +148,15 @@ def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
 
 
 def _is_phone(found: re.Match[str]) -> bool:
-    digits = sum(sign.isdigit() for sign in found[0])
-    is_international = found.string.startswith("+", max(found.start() - 1, 0))
-    return digits >= _LEAST_DIGITS and (is_international or digits < len(found[0]))
+    number = found[0]
+    if found.string.startswith("+", max(found.start() - 1, 0)):
+        return sum(sign.isdigit() for sign in number) >= _LEAST_DIGITS
+    rest = _DATE.sub(" ", number)
+    digits = sum(sign.isdigit() for sign in rest)
+    if digits < _LEAST_DIGITS or digits == len(number) or _YEARS.fullmatch(rest):
+        return False
+    # A slash ends an area code, which begins with 0; others stand in paths and file numbers.
+    return "/" not in rest or (number.startswith("0") and rest.count("/") == 1)
 
 
 FORBIDDEN = Check(

@@ -100,16 +100,19 @@ LANGUAGE = Check(
 
 
 def _tool_calls(judged: Judged, _: Parameters) -> str | None:
-    demanded, tools = judged.asked.demanded_tool, judged.asked.tools
+    asked = judged.asked
     if not judged.calls_tools:
-        return "the request demands a tool call; there is none" if demanded is not None else None
+        return "the request demands a tool call; there is none" if asked.must_call else None
+    tools, allowed = asked.tools, asked.callable_tools
+    if asked.is_one_call and len(judged.reply.tool_calls) > 1:
+        return "the request allows one tool call at a time; there are several"
     for no, call in enumerate(judged.reply.tool_calls, 1):
         match call:
             case {"function": {"name": str(name), "arguments": str(text)}}:
                 pass
             case _:
                 return f"tool call {no} has no name or no arguments"
-        if name not in tools or demanded not in (None, "", name):
+        if name not in tools or (allowed is not None and name not in allowed):
             return f"tool call {no} names a tool that was not offered for this"
         try:
             arguments = parse_json(text.encode("utf-8", "replace") or b"{}")
@@ -126,7 +129,7 @@ def _tool_calls(judged: Judged, _: Parameters) -> str | None:
 TOOL_CALLS = Check(
     "tool_calls",
     Reason.TOOL_CALL_BROKEN,
-    "a tool call names an offered tool and fits its own schema; one that is demanded is made",
+    "tool calls are those the request offers, allows and demands, and fit their own schemas",
     'look_up({"order": 17}) where the tool asks for a text',
     _tool_calls,
 )

@@ -1,6 +1,7 @@
 """What a check looks at: the reply, and what the request says that an answer may lean on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,6 +53,11 @@ class Asked:
         """All that the model was told, instructions included, in lower case."""
         said = [message.text for message in self.request.messages]
         return "\n".join((*said, *self.sources, self.request.context.system)).lower()
+
+    @cached_property
+    def told_words(self) -> frozenset[str]:
+        """The words of all that, where they stand alone."""
+        return frozenset(self.told.split())
 
     @cached_property
     def source_text(self) -> str:
@@ -106,15 +112,38 @@ class Asked:
         }
 
     @cached_property
-    def demanded_tool(self) -> str | None:
-        """The tool that must be called, an empty name for any; None when none must."""
-        match (self.request.input.model_extra or {}).get("tool_choice"):
-            case "required":
-                return ""
+    def must_call(self) -> bool:
+        """True when the request demands a tool call."""
+        match self._tool_choice:
+            case "required" | "any" | {"function": {"name": str()}}:
+                return True
+            case {"type": "allowed_tools", "allowed_tools": {"mode": "required"}}:
+                return True
+            case _:
+                return False
+
+    @cached_property
+    def callable_tools(self) -> AbstractSet[str] | None:
+        """The names that may be called; None where any offered tool may be."""
+        match self._tool_choice:
+            case "none":
+                return frozenset()
             case {"function": {"name": str(name)}}:
-                return name
+                return frozenset((name,))
+            case {"type": "allowed_tools", "allowed_tools": {"tools": [*allowed]}}:
+                functions = _dicts([one.get("function") for one in _dicts(allowed)])
+                return frozenset(str(one.get("name")) for one in functions)
             case _:
                 return None
+
+    @cached_property
+    def is_one_call(self) -> bool:
+        """True when the request forbids several calls at once."""
+        return (self.request.input.model_extra or {}).get("parallel_tool_calls") is False
+
+    @property
+    def _tool_choice(self) -> Any:
+        return (self.request.input.model_extra or {}).get("tool_choice")
 
 
 @dataclass(frozen=True)
@@ -151,6 +180,13 @@ class Judged:
         if self.output is None:
             return self.reply.text
         return "\n".join(_leaves({k: v for k, v in self.output.items() if k != "confidence"}))
+
+    @cached_property
+    def argument_names(self) -> str:
+        """The names that tool calls give their arguments, at any depth, a line each."""
+        if not self.calls_tools:
+            return ""
+        return "\n".join(_keys([_arguments(call) for call in self.reply.tool_calls]))
 
     @cached_property
     def lower(self) -> str:
@@ -210,3 +246,15 @@ def _leaves(value: Any) -> Iterator[str]:
             stack.extend(reversed(list(item.values())))
         elif isinstance(item, list):
             stack.extend(reversed(item))
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """The names of fields in a JSON value."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Mapping):
+            yield from item
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)

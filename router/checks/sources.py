@@ -33,7 +33,10 @@ class Grounding(Parameters):
 
 def _grounding(judged: Judged, limits: Grounding) -> str | None:
     text, asked = judged.lower, judged.asked
-    if any(not 1 <= number <= asked.most_citation for number in words.markers(text)):
+    if any(
+        not 1 <= number <= asked.most_citation and f"[{number}]" not in asked.source_text
+        for number in words.markers(text)
+    ):
         return f"a source is cited that is not there; {asked.most_citation} are"
     if any(quote not in asked.source_text for quote in words.quotes(text)):
         return "a quotation is not in the sources word for word"
@@ -74,8 +77,11 @@ class Entities(Parameters):
 def _entities(judged: Judged, limits: Entities) -> str | None:
     text, told = judged.written, judged.asked.told
     known = {name.lower() for name in limits.known}
-    found = {name.lower() for name in {*words.names(text), *words.addresses(text)}}
-    unknown = {name for name in found - known if name not in told}
+    # A name with a sign of an address in it is a part of one, which is looked up whole.
+    found = {name.lower() for name in words.names(text) if "@" not in name}
+    found.update(address.lower() for address in words.addresses(text))
+    unsure = found - known - judged.asked.told_words
+    unknown = {name for name in unsure if not words.is_told(name, told)}
     if len(unknown) > limits.most and language_of(judged.said) == "de":
         unknown = {name for name in unknown if not name.isalpha()}  # there, nouns look like names
     if len(unknown) > limits.most:

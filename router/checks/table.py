@@ -18,11 +18,11 @@ CHECKS: Mapping[str, Check] = {
         basic.CUT_OFF,
         basic.EMPTY,
         basic.REFUSAL,
+        form.TOOL_CALLS,
         basic.SCHEMA,
         basic.CONFIDENCE,
         form.LENGTH,
         form.LANGUAGE,
-        form.TOOL_CALLS,
         sources.GROUNDING,
         sources.ENTITIES,
         sources.CONFLICTS,
@@ -112,4 +112,4 @@ def check_rows() -> list[dict[str, str]]:
 
 _MANY = TypeAdapter(list[NamedCheck])
 #: What every task is checked for when it says nothing else.
-DEFAULT_CHECKS = tuple(named("cut_off", "empty", "refusal", "schema", "confidence"))
+DEFAULT_CHECKS = tuple(named("cut_off", "empty", "refusal", "tool_calls", "schema", "confidence"))

@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import combinations, islice
+from itertools import combinations, islice, takewhile
 
 from router.checks.languages import EMPTY_WORDS, words_of
 
@@ -19,6 +19,7 @@ __all__ = [
     "figures",
     "is_email",
     "is_spaced",
+    "is_told",
     "marker_of",
     "markers",
     "names",
@@ -98,6 +99,7 @@ _SPELLED = {
 }
 _LIST_MARKER = re.compile(r"(?:\A|\n)[ \t]{0,8}\d{1,2}[.)](?=[ \t])")
 _MARKER = re.compile(r"\[(\d{1,3})\]")
+_ANY_MARKER = re.compile(r"\[(\d{1,9})\]")
 
 
 def numbers_of(text: str) -> frozenset[str]:
@@ -169,12 +171,12 @@ def _shifted(number: str, places: int) -> str:
 
 _QUOTES = (("\u201c", "\u201d"), ("\u00ab", "\u00bb"), ("\u201e", "\u201c"), ('"', '"'))
 _SHORTEST_QUOTE = 3
-_SOURCE_MARKER = re.compile(r"\s{0,8}(?:\[(\d{1,3})\]|(\d{1,3})[.)]\s)")
+_SOURCE_MARKER = re.compile(r"\s{0,8}(?:\[(\d{1,9})\]|(\d{1,3})[.)]\s)")
 
 
 def markers(text: str) -> list[int]:
     """The numbers of the sources that a text cites as [1]."""
-    return [int(number) for number in _MARKER.findall(text)] if "[" in text else []
+    return [int(number) for number in _ANY_MARKER.findall(text)] if "[" in text else []
 
 
 def marker_of(block: str) -> int | None:
@@ -207,6 +209,11 @@ _NAME = re.compile(
 )
 _AROUND = ".,;:!?()[]<>{}\"'*\u201c\u201d"
 _REACH = 64
+_LISTED = re.compile(r"[,;|]")
+_JOINS_BEFORE = ".-_+"
+_JOINS_AFTER = "-_."
+#: Looked at no further, so that no text takes long; the name is not found then.
+_MOST_PLACES = 50
 
 
 def names(text: str) -> set[str]:
@@ -226,13 +233,53 @@ def addresses(text: str) -> set[str]:
             # Stepped over, so that no text is looked at more than a few times.
             at = text.find(sign, at + _REACH)
     words = {word.strip(_AROUND) for pieces in found for word in pieces}
+    for several in [word for word in words if "@" in word and not is_email(word)]:
+        words.update(one.strip(_AROUND) for one in _LISTED.split(several))
     return {word for word in words if "://" in word or "www." in word or is_email(word)}
 
 
 def is_email(word: str) -> bool:
     """True for somebody@somewhere.org."""
     name, at, host = word.partition("@")
-    return bool(name and at) and "." in host.strip(".") and "@" not in host
+    is_one = "@" not in host and _LISTED.search(word) is None
+    return bool(name and at) and "." in host.strip(".") and is_one
+
+
+def is_told(name: str, text: str) -> bool:
+    """True when a text holds a name, id or address as a whole, both in lower case.
+
+    A name of five letters or more may have up to three more around it, as Indian has those of
+    India; one of two is too short to tell, and may be anywhere. Of an id, hyphens are a part.
+    """
+    is_whole = _is_form if name.isalpha() else _is_apart
+    at = text.find(name)
+    for _ in range(_MOST_PLACES):
+        if at < 0:
+            return False
+        if is_whole(name, text, at, at + len(name)):
+            return True
+        at = text.find(name, at + 1)
+    return False
+
+
+def _is_form(name: str, text: str, start: int, end: int) -> bool:
+    """True when the word around a place is the name or a form of it."""
+    if len(name) == 2:
+        return True
+    more_before = len(list(takewhile(str.isalnum, text[max(start - 4, 0) : start][::-1])))
+    after = "".join(takewhile(str.isalnum, text[end : end + 4]))
+    if len(name) >= 5:
+        return more_before + len(after) <= 3
+    return not more_before and after in ("", "s")
+
+
+def _is_apart(name: str, text: str, start: int, end: int) -> bool:
+    """True when neither a letter nor what joins letters stands next to the name."""
+    before, after = (_JOINS_BEFORE, _JOINS_AFTER) if "@" in name else ("-_", "-_")
+    left, right = text[max(start - 1, 0) : start], text[end : end + 2]
+    if left.isalnum() or right[:1].isalnum() or (left and left in before):
+        return False
+    return not (len(right) == 2 and right[0] in after and right[1].isalnum())
 
 
 # Contradictions.

@@ -119,3 +119,38 @@ def test_the_checks_are_listed_with_what_a_policy_may_set(tierline):
     assert code == 0
     assert [row["check"] for row in rows] == list(CHECKS)
     assert "most_words" in {row["check"]: row["parameters"] for row in rows}["length"]
+
+
+class TestCalibrate:
+    LINE = '{"task": "triage", "tier": "low", "confidence": 0.8, "right": true}\n'
+
+    def test_it_prints_the_lines_to_paste(self, tierline, tmp_path):
+        file = a_file(tmp_path, self.LINE * 133 + "\n" + self.LINE.replace("low", "premium"))
+
+        code, out, _ = tierline("policy", "calibrate", file, "--wrong", "0.02")
+        assert code == 0
+        assert "triage: accept: {low: 0.8}" in out
+
+        code, out, _ = tierline("policy", "calibrate", file, "--json")
+        told = json.loads(out)
+        assert (code, told["accept"]) == (0, {"triage": {"low": 0.8}})
+        assert [row["threshold"] for row in told["rows"]] == [0.8, None]
+        assert [row["coverage"] for row in told["rows"]] == [1.0, None]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "",
+            "no",
+            '{"task": "t", "tier": "top", "confidence": 0.8, "right": true}',
+            '{"task": "t", "tier": "low", "confidence": 8, "right": true}',
+            '{"task": "t", "tier": "low", "confidence": true, "right": true}',
+            '{"task": "t", "tier": "low", "confidence": 0.8, "right": 1}',
+        ],
+    )
+    def test_what_is_no_judged_answer_is_told_with_its_place(self, tierline, tmp_path, line):
+        code, out, err = tierline("policy", "calibrate", a_file(tmp_path, line))
+
+        assert (code, out) == (1, "")
+        assert "is expected" in err
+        assert "Traceback" not in err

@@ -92,7 +92,9 @@ class TestReply:
             ("tool_calls", "tool_calls"),
             ("function_call", "tool_calls"),
             ("something_new", "other"),
-            (None, "other"),
+            ("Stop", "stop"),
+            ("error", "other"),
+            (None, "stop"),
             (7, "other"),
         ],
     )

@@ -1,0 +1,99 @@
+"""`tierline policy calibrate`: thresholds from answers whose truth is known."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consumers.cli.common import FAILED, AsJson, UserError, console, print_json, print_table
+
+if TYPE_CHECKING:
+    from router.calibration import Calibration
+    from schemas.base import Tier
+
+__all__ = ["calibrate"]
+
+_FIELDS = 'an object like {"task": "triage", "tier": "low", "confidence": 0.8, "right": true}'
+
+
+def calibrate(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Judged answers, one a line.")],
+    wrong: Annotated[
+        float, typer.Option(min=0, max=1, help="The most wrong answers to accept, as a share.")
+    ] = 0.02,
+    as_json: AsJson = False,
+) -> None:
+    """Say how sure each tier must be per task for few wrong answers, 95 % sure of it."""
+    from router.calibration import lowest_threshold
+    from schemas.base import Tier
+
+    answers: dict[tuple[str, Tier], list[tuple[float, bool]]] = defaultdict(list)
+    for task, tier, confidence, is_right in _lines(file):
+        answers[task, tier].append((confidence, is_right))
+    if not answers:
+        msg = f"{file}: no answers in it; {_FIELDS} is expected on each line"
+        raise UserError(msg)
+    order = sorted(answers, key=lambda key: (key[0], key[1].rank))
+    rows = []
+    lines: dict[str, dict[str, float]] = defaultdict(dict)
+    for task, tier in order:
+        pairs = answers[task, tier]
+        found = lowest_threshold(pairs, wrong)
+        if found is not None:
+            lines[task][str(tier)] = found.threshold
+        rows.append({"task": task, "tier": str(tier), "answers": len(pairs), **_row(found)})
+    if as_json:
+        print_json({"wrong": wrong, "rows": rows, "accept": lines})
+    else:
+        shown = [{k: "-" if v is None else v for k, v in row.items()} for row in rows]
+        print_table(shown, tuple(rows[0]), title=f"at most {wrong:g} wrong, 95 % sure")
+        for task, accept in lines.items():
+            said = ", ".join(f"{tier}: {least!r}" for tier, least in accept.items())
+            console().print(f"{task}: accept: {{{said}}}", markup=False, soft_wrap=True)
+    raise typer.Exit(0 if lines else FAILED)
+
+
+def _row(found: "Calibration | None") -> dict[str, float | None]:
+    if found is None:
+        names = ("threshold", "accepted", "wrong", "at_most_wrong", "coverage")
+        return dict.fromkeys(names)
+    return {
+        "threshold": found.threshold,
+        "accepted": found.accepted,
+        "wrong": found.wrong,
+        "at_most_wrong": round(found.bound, 4),
+        "coverage": round(found.coverage, 4),
+    }
+
+
+def _lines(file: Path) -> Iterator[tuple[str, "Tier", float, bool]]:
+    """The judged answers of a file."""
+    from schemas.base import Tier
+    from schemas.errors import ContractError
+    from schemas.json_text import parse_json
+
+    try:
+        written = file.read_bytes().splitlines()
+    except OSError as error:
+        msg = f"{file}: {error.strerror}"
+        raise UserError(msg) from None
+    for number, line in enumerate(written, 1):
+        if not line.strip():
+            continue
+        try:
+            found = parse_json(line)
+        except ContractError:
+            found = None
+        match found:
+            case {
+                "task": str(task),
+                "tier": "low" | "balanced" | "premium" as tier,
+                "confidence": (int() | float()) as sure,
+                "right": bool(is_right),
+            } if not isinstance(sure, bool) and 0 <= sure <= 1:
+                yield task, Tier(tier), float(sure), is_right
+            case _:
+                msg = f"{file}:{number}: {_FIELDS} is expected here"
+                raise UserError(msg)
