@@ -75,7 +75,8 @@ def error_of(letter: DeadLetter) -> str:
 
 def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
     """Why a person has to look at it, in sentences, the most important one first."""
-    said = [_sentence(letter.reason.meaning, letter.detail)]
+    meaning = letter.reason.meaning
+    said = [_sentence(f"{meaning[:1].upper()}{meaning[1:]}", letter.detail)]
     row = policy.tasks.get(letter.task or "")
     if row is not None and letter.reason is Reason.APPROVAL_REQUIRED:
         said.append(f"The policy says of {letter.task}: {row.reason}.")
@@ -107,8 +108,7 @@ def _tried(attempt: Attempt) -> str:
 
 
 def _sentence(words: str, detail: str) -> str:
-    said = f"{words} ({detail})" if detail else words
-    return f"{said[:1].upper()}{said[1:]}."
+    return f"{words} ({detail})." if detail else f"{words}."
 
 
 def _skeleton(words: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -72,13 +73,15 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     engine = _engine(url)
     try:
         try:
+            if engine.dialect.name == "sqlite":
+                _try_file(engine.url.database or "")
             async with engine.execution_options(tierline_writes=True).begin() as connection:
                 if engine.dialect.name == "postgresql":
                     # Two consoles that start at once would both make the tables.
                     lock = f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
                     await connection.exec_driver_sql(lock)
                 await connection.run_sync(SCHEMA.create_all)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             why = str(getattr(error, "orig", None) or error).splitlines()[0]
             msg = f"the console's store cannot be used ({why}): {_shown(url)}"
             raise StoreUnusableError(msg) from error
@@ -109,6 +112,12 @@ def _engine(url: str) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_timeout=60)
+
+
+def _try_file(path: str) -> None:
+    """Open the file once, here: the library leaves a thread behind where it cannot."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA schema_version")
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

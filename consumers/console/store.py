@@ -206,9 +206,9 @@ class Store:
         )
         async with self.database.writing() as connection:
             row = (await connection.execute(take)).mappings().first()
-        if row is not None:
-            return case_of(row, now)
-        case = await self._open(place, now)
+            if row is not None:
+                return case_of(row, now)
+            case = await _open(connection, place, now)
         if case.held_by is None or case.held_until is None:  # given back just now
             return await self.claim(place, who, now, lease)
         return Held(case.held_by, case.held_until)
@@ -220,8 +220,8 @@ class Store:
         async with self.database.writing() as connection:
             longer = longer.values(held_until=millis(now + lease))
             row = (await connection.execute(longer)).mappings().first()
-        if row is None:
-            raise LeaseLostError(await self._open(place, now))
+            if row is None:
+                raise LeaseLostError(await _open(connection, place, now))
         return case_of(row, now)
 
     async def release(self, place: str, who: str, now: datetime) -> bool:
@@ -333,15 +333,6 @@ class Store:
                 note=note,
             )
 
-    async def _open(self, place: str, now: datetime) -> Case:
-        """The case, if it still waits. Raises UnknownCaseError and AlreadyDecidedError."""
-        case = await self.case(place, now)
-        if case is None:
-            raise UnknownCaseError(place)
-        if case.state != "open":
-            raise AlreadyDecidedError(case)
-        return case
-
 
 @contextlib.asynccontextmanager
 async def open_store(url: str, *, writer: str | None = None) -> AsyncIterator[Store]:
@@ -360,13 +351,22 @@ async def _case(connection: AsyncConnection, place: str, now: datetime) -> Case 
     return case_of(row, now) if row else None
 
 
-async def _refusal(connection: AsyncConnection, place: str, who: str, now: datetime) -> CaseError:
-    """Why a decision is not taken."""
+async def _open(connection: AsyncConnection, place: str, now: datetime) -> Case:
+    """The case, if it still waits. Raises UnknownCaseError and AlreadyDecidedError."""
     case = await _case(connection, place, now)
     if case is None:
-        return UnknownCaseError(place)
+        raise UnknownCaseError(place)
     if case.state != "open":
-        return AlreadyDecidedError(case)
+        raise AlreadyDecidedError(case)
+    return case
+
+
+async def _refusal(connection: AsyncConnection, place: str, who: str, now: datetime) -> CaseError:
+    """Why a decision is not taken."""
+    try:
+        case = await _open(connection, place, now)
+    except CaseError as error:
+        return error
     return LeaseLostError(case) if case.held_by != who else StaleError(case)
 
 

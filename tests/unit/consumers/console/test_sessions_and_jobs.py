@@ -1,0 +1,117 @@
+"""Who is signed in, and bulk work that another process can go on with."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from consumers.console.errors import JobRunningError
+from consumers.console.jobs import JobCase
+from consumers.console.store import Store
+from tests.builders import NOON
+from tests.unit.consumers.console.world import LEASE, place
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = {"idle": timedelta(minutes=30), "longest": timedelta(hours=8)}
+MINUTE = timedelta(minutes=1)
+
+
+async def test_a_session_lasts_while_it_is_used(store: Store) -> None:
+    await store.sessions.start("hash-1", "ann", "reviewer", NOON)
+    seen = await store.sessions.seen("hash-1", NOON + 29 * MINUTE, **LIMITS)
+    assert seen is not None
+    assert (seen.who, seen.role, seen.created_at) == ("ann", "reviewer", NOON)
+    assert await store.sessions.seen("hash-1", NOON + 58 * MINUTE, **LIMITS) is not None
+
+    assert await store.sessions.seen("hash-1", NOON + 88 * MINUTE, **LIMITS) is None
+    assert await store.sessions.seen("hash-2", NOON, **LIMITS) is None
+
+
+async def test_a_session_ends_however_much_it_is_used(store: Store) -> None:
+    await store.sessions.start("hash-1", "ann", "reviewer", NOON)
+    now = NOON
+    while now < NOON + LIMITS["longest"]:
+        assert await store.sessions.seen("hash-1", now, **LIMITS) is not None
+        now += 20 * MINUTE
+    assert await store.sessions.seen("hash-1", now, **LIMITS) is None
+
+
+async def test_a_session_that_was_ended_is_over(store: Store) -> None:
+    for number, who in enumerate(("ann", "ann", "ann", "bob")):
+        await store.sessions.start(f"hash-{number}", who, "reviewer", NOON)
+    await store.sessions.end("hash-0")
+    assert await store.sessions.seen("hash-0", NOON, **LIMITS) is None
+    await store.sessions.end_all_of("ann")
+    assert [session.who for session in await store.sessions.all()] == ["bob"]
+
+    await store.sessions.sweep(NOON + 29 * MINUTE, **LIMITS)
+    assert len(await store.sessions.all()) == 1
+    await store.sessions.sweep(NOON + 30 * MINUTE, **LIMITS)
+    assert await store.sessions.all() == []
+
+
+async def _started(store: Store, name: str = "job-1", count: int = 3) -> None:
+    places = [place(number) for number in range(count)]
+    await store.jobs.start(name, "requeue", "ann", {"cap": count}, places, NOON)
+
+
+async def test_a_job_is_worked_off_case_by_case(store: Store) -> None:
+    await _started(store)
+    job = await store.jobs.take("console-1", NOON, LEASE)
+    assert job is not None
+    assert (job.job_id, job.who, job.wanted, job.state) == ("job-1", "ann", {"cap": 3}, "running")
+    assert await store.jobs.waiting("job-1") == [place(0), place(1), place(2)]
+
+    await store.jobs.note("job-1", place(0), "done")
+    await store.jobs.note("job-1", place(1), "failed", "the fourth requeue")
+    assert await store.jobs.waiting("job-1") == [place(2)]
+    assert await store.jobs.progress("job-1") == {"done": 1, "failed": 1, "waiting": 1}
+    await store.jobs.note("job-1", place(2), "skipped", "somebody holds it")
+    assert await store.jobs.end("job-1", "done", NOON + MINUTE)
+
+    outcomes = await store.jobs.outcomes("job-1", after=1)
+    assert outcomes == [
+        JobCase(place(1), 2, "failed", "the fourth requeue"),
+        JobCase(place(2), 3, "skipped", "somebody holds it"),
+    ]
+    ended = await store.jobs.job("job-1")
+    assert ended is not None
+    assert (ended.state, ended.ended_at) == ("done", NOON + MINUTE)
+    assert not await store.jobs.end("job-1", "cancelled", NOON)
+    assert await store.jobs.job("job-2") is None
+
+
+async def test_a_job_whose_process_was_killed_is_taken_over(store: Store) -> None:
+    """With what it had not done yet; by one other process."""
+    await _started(store)
+    await store.jobs.take("console-1", NOON, LEASE)
+    await store.jobs.note("job-1", place(0), "done")
+    assert await store.jobs.take("console-2", NOON, LEASE) is None
+    assert await store.jobs.take("console-1", NOON + LEASE / 2, LEASE) is not None
+
+    later = NOON + LEASE * 2
+    takers = (store.jobs.take(f"console-{number}", later, LEASE) for number in range(2, 22))
+    assert len([job for job in await asyncio.gather(*takers) if job is not None]) == 1
+    assert await store.jobs.waiting("job-1") == [place(1), place(2)]
+
+
+async def test_one_job_runs_at_a_time(store: Store) -> None:
+    await _started(store)
+    with pytest.raises(JobRunningError):
+        await _started(store, "job-2")
+    assert [job.job_id for job in await store.jobs.recent()] == ["job-1"]
+
+    await store.jobs.end("job-1", "cancelled", NOON)
+    await _started(store, "job-2")
+    assert {job.job_id: job.state for job in await store.jobs.recent()} == {
+        "job-1": "cancelled",
+        "job-2": "running",
+    }
+
+
+async def test_a_cancelled_job_has_nothing_left_to_do(store: Store) -> None:
+    await _started(store)
+    await store.jobs.end("job-1", "cancelled", NOON)
+    assert await store.jobs.waiting("job-1") == []
+    assert await store.jobs.take("console-1", NOON, LEASE) is None
