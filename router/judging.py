@@ -130,7 +130,11 @@ def judge(
         calls_tools=calls_tools,
     )
     results = []
-    for each in _for_tool_calls(checks) if calls_tools else checks:
+    if calls_tools:
+        checks = _for_tool_calls(checks)
+    elif asked.must_call and _TOOL_CALLS not in checks:
+        checks = [_TOOL_CALLS, *checks]  # the producer demands it, whatever the task names
+    for each in checks:
         check = each.check
         detail = check.run(judged, each.parameters)
         results.append(
