@@ -34,6 +34,8 @@ class Decision(Contract):
     deadline: Instant | None = None
     #: Why, in the reviewer's words.
     reason: str = ""
+    #: The answer is worth keeping as an example to test prompts and models by.
+    is_example: bool = False
     #: Seconds from the decision's append within which it may be taken back.
     undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
     #: Seconds the reviewer spent on the case.

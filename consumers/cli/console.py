@@ -91,6 +91,7 @@ async def _serve(
     from consumers import clock
     from consumers.console.app import console_app
     from consumers.console.bulk import Bulk
+    from consumers.console.dashboard import Figures
     from consumers.console.deciding import Desk
     from consumers.console.queue import Queue
     from consumers.console.security import Guard
@@ -117,7 +118,7 @@ async def _serve(
                 running = [tasks.create_task(one) for one in work]
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}", markup=False)
-                await _served(console_app(desk, guard, bulk), listening)
+                await _served(console_app(desk, guard, bulk, Figures(desk, clients)), listening)
                 for task in running:
                     task.cancel()
     except StoreUnusableError as error:

@@ -14,6 +14,7 @@ from consumers.cli import (
     policy,
     prompts,
     provider,
+    quality,
     replay_call,
     results,
     submit,
@@ -46,6 +47,10 @@ app.command("results")(results.results)
 app.command("explain")(explain.explain)
 app.command("trace")(trace.trace)
 app.command("replay-call")(replay_call.replay_call)
+app.command("quality")(quality.quality)
+app.command("feedback")(quality.feedback)
+app.command("sample")(quality.sample)
+app.add_typer(quality.evals_app, name="evals")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(policy.app, name="policy")
 app.add_typer(prompts.app, name="prompts")

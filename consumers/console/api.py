@@ -43,6 +43,7 @@ class DecisionBody(_Body):
     tier: Tier | None = None
     deadline: Instant | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
+    is_example: bool = False
     undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
 
 

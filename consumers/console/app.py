@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException as AnyHTTPError
 
 from consumers.console.api import api
 from consumers.console.bulk import Bulk
+from consumers.console.dashboard import Figures, dashboard
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
 from consumers.console.errors import CaseError
 from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may
@@ -23,7 +24,7 @@ from consumers.console.work_pages import work_pages
 __all__ = ["console_app"]
 
 
-def console_app(desk: Desk, guard: Guard, bulk: Bulk) -> FastAPI:
+def console_app(desk: Desk, guard: Guard, bulk: Bulk, figures: Figures) -> FastAPI:
     """The console as an ASGI application."""
     app = FastAPI(
         title="Tierline console",
@@ -35,6 +36,7 @@ def console_app(desk: Desk, guard: Guard, bulk: Bulk) -> FastAPI:
     pages = Pages(desk)
     app.include_router(pages.router)
     app.include_router(work_pages(desk, bulk, pages))
+    app.include_router(dashboard(desk, figures, pages))
     app.include_router(api(desk, bulk))
     _add_sign_in(app, desk, guard, pages)
     folder = files("consumers.console") / "static"

@@ -6,7 +6,7 @@ Everything that reads works without JavaScript; so do the forms.
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -78,6 +78,7 @@ class DecisionForm(BaseModel):
     output: Annotated[str, Field(max_length=1_000_000)] = ""
     tier: Annotated[str, Field(max_length=20)] = ""
     reason: Annotated[str, Field(max_length=2000)] = ""
+    keep: Literal["", "yes"] = ""
 
 
 class Pages:
@@ -255,6 +256,7 @@ class Pages:
             output=output,
             tier=Tier(form.tier) if form.action == "retry" and form.tier in list(Tier) else None,
             reason=form.reason.strip(),
+            is_example=bool(form.keep),
             seconds_spent=_spent(form.opened, now),
         )
         try:

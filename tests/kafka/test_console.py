@@ -15,16 +15,19 @@ from fastapi import FastAPI
 from consumers import clock
 from consumers.console.app import console_app
 from consumers.console.bulk import Bulk
-from consumers.console.deciding import Desk
+from consumers.console.dashboard import Figures
+from consumers.console.deciding import Desk, decision_of
 from consumers.console.exports import safe_cell
 from consumers.console.queue import Queue
 from consumers.console.rows import CaseFilter
 from consumers.console.security import Guard, Role, hash_password, read_users
 from consumers.console.store import Store, open_store
+from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from router.audit import broken
+from router.quality import MEASURES, told
 from tests.kafka.flow import Flow, flow, request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
@@ -105,7 +108,12 @@ async def console(
         queue = Queue(store, Clients(settings.kafka), rules.policy, topics, clock.now)
         desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
         bulk = Bulk(desk)
-        app = console_app(desk, Guard(store.sessions, users, clock.now), bulk)
+        app = console_app(
+            desk,
+            Guard(store.sessions, users, clock.now),
+            bulk,
+            Figures(desk, Clients(settings.kafka)),
+        )
         work = [tasks.create_task(one) for one in (queue.run(), bulk.run())]
         yield Console(running, store, desk, queue, app)
         for one in work:
@@ -194,6 +202,9 @@ _ROUTES = (
     ("GET", "/cases", Role.VIEWER),
     ("GET", "/groups", Role.VIEWER),
     ("GET", "/next", Role.VIEWER),
+    ("GET", "/dashboard", Role.VIEWER),
+    ("GET", "/dashboard.csv", Role.VIEWER),
+    ("GET", "/dashboard/requests?row=total&what=calls", Role.VIEWER),
     ("GET", "/cases/{place}", Role.VIEWER),
     ("GET", "/cases/{place}/raw", Role.REVIEWER),
     ("POST", "/cases/{place}/claim", Role.REVIEWER),
@@ -285,7 +296,9 @@ async def test_without_kafka_nothing_is_decided_and_the_same_can_be_sent_again(
             pass  # what is sent by it never arrives
         cut_off = replace(running.desk, publisher=ended)
         guard = Guard(running.store.sessions, None, clock.now)
-        browser = Browser(console_app(cut_off, guard, Bulk(cut_off)))
+        browser = Browser(
+            console_app(cut_off, guard, Bulk(cut_off), Figures(cut_off, Clients(settings.kafka)))
+        )
         await browser.get(f"/cases/{place}")
         await browser.post(f"/cases/{place}/claim")
         reply = await browser.post(f"/cases/{place}/decide", action="reject", reason="typed")
@@ -368,6 +381,52 @@ async def _looks(browser: Browser, path: str) -> AsyncIterator[str]:
     while True:
         yield (await browser.get(path)).text
         await asyncio.sleep(0.1)
+
+
+async def test_the_dashboard_says_what_the_command_line_says(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """And what a reviewer keeps is exported as an example."""
+    async with console(settings, tmp_path) as running:
+        [place] = await running.disputes(1)
+        flowing = running.running
+        await flowing.publish(*(request(f"label-{no}") for no in range(20)))
+        await flowing.read([flowing.topics.results], 20)
+        await running.desk.claim(place, "ann")
+        found, case = (
+            await running.store.content(place),
+            await running.store.case(place, clock.now()),
+        )
+        assert found is not None
+        assert case is not None
+        edited = {"answer": "We refund it.", "confidence": 1.0, "next_action": "none"}
+        decision = decision_of(
+            case,
+            found.letter,
+            "edit",
+            decision_id="kept-1",
+            output=edited,
+            is_example=True,
+            undo_seconds=0.0,
+        )
+        await running.desk.decide("ann", case.version, decision)
+        await flowing.read([flowing.topics.feedback], 1)
+
+        clients = Clients(settings.kafka)
+        quality = await read_quality(clients)
+        rows, total = quality.table(("task", "tier"), flowing.rules.policy)
+        browser = Browser(running.app)
+        page = (await browser.get("/dashboard")).text
+        for row in [*rows, total]:
+            for measure in MEASURES:
+                assert f">{told(measure, row)}<" in page, (row.name, measure.name)
+        assert total.corrected["person"] == ["dispute-0"]
+        ids = (await browser.get("/dashboard/requests?row=total&what=by person")).text
+        assert "dispute-0" in ids
+        table = (await browser.get("/dashboard.csv")).text.splitlines()
+        assert len(table) == len(rows) + 2
+        examples = [one async for one in read_examples(clients, every=False)]
+        assert [(one["request_id"], one["expected"]) for one in examples] == [("dispute-0", edited)]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])

@@ -58,6 +58,7 @@ const KEYS = {
   e: () => choose("[data-key=e]", "#output"),
   r: () => choose("[data-key=r]", "[name=tier]"),
   x: () => choose("[data-key=x]"),
+  v: () => press("[data-key=v]"),
   "/": () => { const found = find("#search"); if (found) found.focus(); return Boolean(found); },
   "?": () => { const legend = find("#legend"); if (legend) legend.showModal(); return Boolean(legend); },
 };
@@ -73,7 +74,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const target = event.target;
   if (event.key === "Escape" && target !== document.body) { target.blur(); return; }
-  const isTyping = target.matches("input:not([type=radio]), textarea, select");
+  const isTyping = target.matches("input:not([type=radio]):not([type=checkbox]), textarea, select");
   if (isTyping) return;
   if (/^[1-9]$/.test(event.key)) {
     if (choose(`[data-attempt="${event.key}"]`)) { choose("[data-key=a]"); event.preventDefault(); }

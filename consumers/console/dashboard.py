@@ -1,0 +1,199 @@
+"""The dashboard: spend, latency and quality side by side, by the fold of the command line.
+
+A page and `tierline quality` over the same time say the same, because both ask the same rows.
+"""
+
+import asyncio
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, NamedTuple
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, Response
+
+from consumers.console.deciding import Desk
+from consumers.console.exports import safe_cell
+from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.pages import Pages
+from consumers.console.rows import CaseFilter
+from consumers.console.security import Role
+from consumers.reports import read_quality
+from consumers.runtime.clients import Clients
+from router.quality import MEASURES, By, Measure, Quality, Row, told
+
+__all__ = ["Figures", "dashboard"]
+
+#: A range's name, its length, and how many bars its charts have.
+_RANGES = {
+    "1h": (timedelta(hours=1), 12),
+    "24h": (timedelta(hours=24), 24),
+    "7d": (timedelta(days=7), 28),
+    "30d": (timedelta(days=30), 30),
+}
+_BYS: Sequence[By] = ("task", "tier", "model", "prompt")
+#: A page is looked at again and again; the topics are read anew after so long.
+_FRESH = timedelta(seconds=15)
+_CHARTS = ("spend", "p95", "corrected")
+_MOST_IDS = 1000
+
+
+class Bar(NamedTuple):
+    """A bar of a chart, in units of the drawing."""
+
+    x: int
+    height: int
+    says: str
+
+
+class Chart(NamedTuple):
+    """A chart with its marks: policy versions that were first used then."""
+
+    measure: Measure
+    bars: Sequence[Bar]
+    marks: Sequence[tuple[int, str]]
+
+
+@dataclass(slots=True)
+class Figures:
+    """The fold of a range, read when somebody asks and kept for a moment."""
+
+    desk: Desk
+    clients: Clients
+    _kept: dict[str, tuple[datetime, Quality]] = field(default_factory=dict)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def of(self, span: str) -> tuple[datetime, Quality]:
+        """When it was read, and the fold."""
+        async with self._reading:
+            now = self.desk.clock()
+            kept = self._kept.get(span)
+            if kept is None or now - kept[0] > _FRESH:
+                # What was begun before the range may have ended in it.
+                since = now - _RANGES[span][0] - timedelta(hours=1)
+                kept = self._kept[span] = (now, await read_quality(self.clients, since))
+            return kept
+
+
+def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
+    """The routes."""
+    router = APIRouter(
+        default_response_class=HTMLResponse,
+        include_in_schema=False,
+        dependencies=[Depends(may(Role.VIEWER))],
+    )
+
+    async def asked(
+        span: str, by: str
+    ) -> tuple[Quality, list[By], list[Row], Row, datetime, datetime]:
+        groups: list[By] = [one for one in _BYS if one in by.split(",")] or ["task", "tier"]
+        if span not in _RANGES:
+            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
+        until, quality = await figures.of(span)
+        since = until - _RANGES[span][0]
+        rows, total = quality.table(groups, desk.policy, since=since, until=until)
+        return quality, groups, rows, total, since, until
+
+    @router.get("/dashboard")
+    async def page(request: Request, span: str = "24h", by: str = "task,tier") -> Response:
+        """The figures of a range, one row per group, and their course."""
+        quality, groups, rows, total, since, until = await asked(span, by)
+        now = desk.clock()
+        return pages.page(
+            "dashboard.html",
+            visitor_of(request),
+            rows=rows,
+            total=total,
+            groups=groups,
+            measures=MEASURES,
+            told=told,
+            since=since,
+            until=until,
+            span=span,
+            spans=list(_RANGES),
+            by=",".join(groups),
+            bys=("task,tier", "task", "tier", "model", "prompt", "task,tier,model,prompt"),
+            charts=_charts(quality, since, until, _RANGES[span][1]),
+            waiting=await desk.store.count(CaseFilter(), now),
+            oldest=await desk.store.oldest(CaseFilter(), now),
+            link=lambda row, measure: urlencode(
+                {
+                    "span": span,
+                    "by": ",".join(groups),
+                    "row": "\x1f".join(row.name),
+                    "what": measure.name,
+                }
+            ),
+        )
+
+    @router.get("/dashboard.csv")
+    async def as_csv(span: str = "24h", by: str = "task,tier") -> Response:
+        """The table, for a spreadsheet."""
+        _, groups, rows, total, _, _ = await asked(span, by)
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow([*groups, *(one.name for one in MEASURES)])
+        for row in [*rows, total]:
+            name = row.name if row is not total else ["total", *[""] * (len(groups) - 1)]
+            writer.writerow(
+                [safe_cell(cell) for cell in (*name, *(m.value(row) for m in MEASURES))]
+            )
+        headers = {"content-disposition": 'attachment; filename="quality.csv"'}
+        return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
+
+    @router.get("/dashboard/requests")
+    async def behind(
+        request: Request,
+        row: Annotated[str, Query(max_length=1000)],
+        what: Annotated[str, Query(max_length=100)],
+        span: str = "24h",
+        by: str = "task,tier",
+    ) -> Response:
+        """The requests behind a number."""
+        _, _, rows, total, _, _ = await asked(span, by)
+        measure = next((one for one in MEASURES if one.name == what), None)
+        chosen = next((one for one in [*rows, total] if "\x1f".join(one.name) == row), None)
+        if measure is None or chosen is None:
+            raise HTTPException(404, "there is no such number")
+        ids = list(dict.fromkeys(measure.ids(chosen)))
+        return pages.page(
+            "behind.html",
+            visitor_of(request),
+            group=" · ".join(chosen.name),
+            measure=measure,
+            value=told(measure, chosen),
+            ids=ids[:_MOST_IDS],
+            count=len(ids),
+            back=urlencode({"span": span, "by": by}),
+        )
+
+    return router
+
+
+def _charts(quality: Quality, since: datetime, until: datetime, count: int) -> list[Chart]:
+    """The course of some figures, with the policy's changes on each of them."""
+    step = (until - since) / count
+    edges = [since + step * number for number in range(count + 1)]
+    rows = quality.over_time(edges)
+    marks = [
+        (int((at - since) / step * 10), version)
+        for version, at in sorted(quality.policies.items(), key=lambda one: one[1])
+        if since <= at < until
+    ]
+    charts = []
+    for measure in (one for one in MEASURES if one.name in _CHARTS):
+        values = [measure.value(row) or 0.0 for row in rows]
+        most = max(values) or 1.0
+        bars = [
+            Bar(
+                number * 10,
+                round(60 * value / most),
+                f"{edges[number]:%Y-%m-%d %H:%M} UTC: {told(measure, rows[number])}",
+            )
+            for number, value in enumerate(values)
+        ]
+        charts.append(Chart(measure, bars, marks))
+    return charts

@@ -1,0 +1,113 @@
+"""Reports: what the topics say of past requests, read from outside the flow."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from consumers.runtime.clients import Clients
+from consumers.runtime.reading import topic_reader
+from consumers.runtime.records import Record
+from router.quality import Quality
+from schemas.attempt import LedgerEntry
+from schemas.codec import read_dead_letter, read_model, text_headers
+from schemas.errors import ContractError
+from schemas.feedback import Feedback
+from schemas.intake import read_request
+from schemas.request import Request
+from schemas.result import Result
+from schemas.review import AuditLine
+
+__all__ = ["read_examples", "read_quality", "read_requests"]
+
+_log = structlog.get_logger(__name__)
+
+
+async def read_quality(
+    clients: Clients,
+    since: datetime | None = None,
+    also: Callable[[Record], None] = lambda _: None,
+) -> Quality:
+    """The fold of everything written since an instant. Raises KafkaUnreachableError.
+
+    `also` sees each record too.
+    """
+    topics, quality = clients.settings.topics, Quality()
+    take: dict[str, Callable[[Record], None]] = {
+        topics.attempts: lambda r: quality.attempt(read_model(LedgerEntry, r.value)),
+        topics.results: lambda r: quality.result(read_model(Result, r.value)),
+        topics.feedback: lambda r: quality.feedback(read_model(Feedback, r.value)),
+        topics.dead_letters: lambda r: quality.letter(read_dead_letter(r.headers)),
+    }
+    async with topic_reader(clients, list(take), since=since) as reader:
+        async for record in reader.until_end():
+            try:
+                take[record.topic](record)
+            except ContractError as error:
+                place = f"{record.topic}-{record.partition}-{record.offset}"
+                _log.warning("not read", place=place, detail=error.detail)
+            also(record)
+    return quality
+
+
+async def read_requests(
+    clients: Clients, ids: set[str], since: datetime | None = None
+) -> dict[str, Request]:
+    """The requests of these ids, as far as intake still has them."""
+    found: dict[str, Request] = {}
+    async with topic_reader(clients, [clients.settings.topics.intake], since=since) as reader:
+        async for record in reader.until_end():
+            place = f"{record.topic}-{record.partition}-{record.offset}"
+            try:
+                headers = text_headers(record.headers)
+                request = read_request(record.value, headers, fallback_id=place)
+            except ContractError:
+                continue
+            if request.id in ids:
+                found.setdefault(request.id, request)
+    return found
+
+
+async def read_examples(clients: Clients, *, every: bool) -> AsyncIterator[dict[str, Any]]:
+    """Answers that a person stands for: approved or edited ones, kept as examples or `every` one.
+
+    Of a request that was decided on more than once, the last decision that is a result counts.
+    """
+    topics = clients.settings.topics
+    kept: set[str] = set()
+    answers: dict[str, Result] = {}
+    async with topic_reader(clients, [topics.review]) as reader:
+        async for record in reader.until_end():
+            try:
+                line = read_model(AuditLine, record.value)
+            except ContractError:
+                continue
+            if line.decision is not None and (every or line.decision.is_example):
+                kept.add(str(line.decision.letter))
+    async with topic_reader(clients, [topics.results]) as reader:
+        async for record in reader.until_end():
+            try:
+                result = read_model(Result, record.value)
+            except ContractError:
+                continue
+            if result.router.review in ("approve", "edit") and result.router.resolves in kept:
+                answers[str(result.router.resolves)] = result
+    async with topic_reader(clients, [topics.dead_letters]) as reader:
+        async for record in reader.until_end():
+            place = f"{record.topic}-{record.partition}-{record.offset}"
+            if (answer := answers.get(place)) is None:
+                continue
+            headers = text_headers(record.headers)
+            try:
+                request = read_request(record.value, headers, fallback_id=answer.id)
+            except ContractError:
+                continue
+            yield {
+                "request_id": answer.id,
+                "task": answer.router.task,
+                "input": request.input.model_dump(mode="json", exclude_none=True),
+                "context": request.context.model_dump(mode="json", exclude_none=True),
+                "expected": answer.router.output,
+                "source": f"review: {answer.router.review}",
+            }

@@ -1,0 +1,234 @@
+"""Quality figures: what counts as corrected, and sums that are sums in whatever order."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.answering import spoken_result
+from router.quality import MEASURES, By, Quality, Row, percentile, told
+from router.samples import drawn, week_of
+from schemas.attempt import LedgerEntry
+from schemas.base import Tier
+from schemas.codec import dump, read_model
+from schemas.feedback import Feedback
+from schemas.reasons import Reason
+from schemas.result import Result
+from schemas.verdict import Change
+from tests.builders import NOON, a_request, a_route, an_assignment, an_attempt, the_policy
+
+HOUR = timedelta(hours=1)
+
+
+def a_line(
+    no: int = 1, tier: Tier = Tier.LOW, request_id: str = "req-1", **fields: Any
+) -> LedgerEntry:
+    good = {"outcome": "accepted", "reason": None}
+    attempt = an_attempt(
+        tier,
+        attempt_id=f"{request_id}.1.{no}",
+        attempt_no=no,
+        cost_micros=10 * no,
+        **{**good, **fields},
+    )
+    return LedgerEntry(
+        request_id=request_id,
+        generation=1,
+        task="support_answer",
+        tenant="default",
+        attempt=attempt,
+    )
+
+
+def a_result(attempt_id: str, request_id: str = "req-1") -> Result:
+    assignment = an_assignment(id=request_id, routes=[a_route()])
+    fields = spoken_result(
+        assignment, a_request(), [an_attempt()], "answer", "x", {"answer": "x"}, now=NOON + HOUR
+    )
+    fields["response"]["request_id"] = attempt_id
+    return read_model(Result, dump(fields))
+
+
+def said(kind: str, request_id: str = "req-1") -> Feedback:
+    return Feedback.model_validate({"request_id": request_id, "kind": kind, "at": NOON})
+
+
+REJECTED: dict[str, Any] = {"outcome": "rejected", "reason": Reason.SCHEMA_FAILED}
+CHANGED: dict[str, Any] = {"changes": [Change(field="answer", before="a", after="b")]}
+
+
+def tell(quality: Quality, event: Any) -> None:
+    if isinstance(event, LedgerEntry):
+        quality.attempt(event)
+    elif isinstance(event, Result):
+        quality.result(event)
+    else:
+        quality.feedback(event)
+
+
+def rows_of(events: Sequence[Any], by: Sequence[By] = ("tier",)) -> dict[str, Row]:
+    quality = Quality()
+    for event in events:
+        tell(quality, event)
+    return {row.name[0]: row for row in quality.table(by, the_policy())[0]}
+
+
+@pytest.mark.parametrize(
+    ("events", "corrected"),
+    [
+        pytest.param([a_line()], {}, id="an answer that nobody minded"),
+        pytest.param([a_line(**REJECTED)], {"check": 1}, id="turned down by a check"),
+        pytest.param(
+            [a_line(), a_line(2, Tier.BALANCED, **CHANGED)],
+            {"model": 1},
+            id="a later model changes it",
+        ),
+        pytest.param([a_line(), a_line(2, Tier.BALANCED)], {}, id="a later model says the same"),
+        pytest.param([a_line(), said("edited")], {"person": 1}, id="edited by a person"),
+        pytest.param([a_line(), said("complaint")], {"person": 1}, id="complained about"),
+        pytest.param([a_line(), said("accepted")], {}, id="accepted by a person"),
+        pytest.param([a_line(), said("abandoned")], {}, id="left alone by a person"),
+        pytest.param(
+            [a_line(), said("edited"), said("complaint")],
+            {"person": 1},
+            id="once, however often said",
+        ),
+        pytest.param(
+            [a_line(**REJECTED), a_line(2, Tier.BALANCED), said("edited")],
+            {"check": 1},
+            id="the person minded the later answer",
+        ),
+        pytest.param([a_line(outcome="failed", reason=Reason.NOT_SENT)], {}, id="no answer at all"),
+    ],
+)
+def test_what_counts_as_corrected(events: Sequence[Any], corrected: dict[str, int]) -> None:
+    row = rows_of(events)["low"]
+
+    assert {who: len(ids) for who, ids in row.corrected.items() if ids} == corrected
+    if not corrected and row.answers:
+        assert row.correction_rate == 0.0
+
+
+def test_a_completed_action_costs_all_that_was_tried() -> None:
+    events = [a_line(**REJECTED), a_line(2, Tier.BALANCED), a_result("req-1.1.2")]
+    rows = rows_of(events, by=("task",))
+
+    assert rows["support_answer"].cost_per_completed == 30
+    assert rows["support_answer"].latencies_ms == [HOUR.total_seconds() * 1000]
+    by_tier = rows_of(events)
+    assert (len(by_tier["low"].completed), len(by_tier["balanced"].completed)) == (0, 1)
+    assert by_tier["low"].escalated == ["req-1"]
+
+
+_EVENTS = st.lists(
+    st.one_of(
+        st.builds(
+            a_line,
+            st.integers(1, 4),
+            st.sampled_from(list(Tier)),
+            st.sampled_from(["r-1", "r-2", "r-3"]),
+            started_at=st.integers(0, 48).map(lambda hour: NOON + hour * HOUR),
+        ),
+        st.builds(
+            lambda id_, no: a_result(f"{id_}.1.{no}", id_),
+            st.sampled_from(["r-1", "r-2", "r-3"]),
+            st.integers(1, 4),
+        ),
+        st.builds(said, st.sampled_from(["edited", "accepted"]), st.sampled_from(["r-1", "r-2"])),
+    ),
+    max_size=12,
+    unique_by=lambda event: (
+        event.attempt.attempt_id
+        if isinstance(event, LedgerEntry)
+        else (type(event), event.model_dump_json())
+    ),
+)
+
+
+@given(_EVENTS, st.randoms())
+def test_the_total_is_the_sum_of_any_grouping_whatever_came_first(
+    events: list[Any], dice: Any
+) -> None:
+    shuffled = [*events, *events[:3]]
+    dice.shuffle(shuffled)
+    totals = []
+    results = [event for event in events if isinstance(event, Result)]
+    if len({result.id for result in results}) < len(results):
+        return  # a request has one final result
+    for order in (events, shuffled):
+        for by in (("task",), ("tier",), ("task", "tier", "model", "prompt")):
+            quality = Quality()
+            for event in order:
+                tell(quality, event)
+            rows, total = quality.table(by, the_policy())
+            assert sum(row.cost_micros for row in rows) == total.cost_micros
+            totals.append(
+                [(one.name, one.value(total), sorted(one.ids(total))) for one in MEASURES]
+            )
+    assert all(one == totals[0] for one in totals)
+
+
+def test_a_range_ends_where_the_next_begins_in_whatever_zone() -> None:
+    """Also on the day that summer time ends, when an hour comes twice."""
+    quality = Quality()
+    begin = datetime(2026, 10, 25, 0, tzinfo=UTC)
+    for hour in range(25):
+        quality.attempt(a_line(1, request_id=f"r-{hour}", started_at=begin + hour * HOUR))
+    berlin_before, berlin_after = timezone(timedelta(hours=2)), timezone(timedelta(hours=1))
+    first = (
+        datetime(2026, 10, 25, 0, tzinfo=berlin_before),
+        datetime(2026, 10, 26, 0, tzinfo=berlin_after),
+    )
+    _, day = quality.table(("task",), the_policy(), since=first[0], until=first[1])
+    _, next_day = quality.table(("task",), the_policy(), since=first[1])
+    assert (len(day.calls), len(next_day.calls)) == (23, 2)
+    bars = quality.over_time([begin + 5 * hour * HOUR for hour in range(6)])
+    assert [len(row.calls) for row in bars] == [5] * 5
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [
+        ([], 50, None),
+        ([7], 50, 7),
+        ([1, 2, 3, 4], 50, 2),
+        (list(range(1, 101)), 95, 95),
+        ([1, 2], 95, 2),
+    ],
+)
+def test_percentiles_are_values_that_were_seen(
+    values: list[float], share: float, expected: float | None
+) -> None:
+    assert percentile(values, share) == expected
+
+
+def test_no_figure_is_written_in_powers_of_ten() -> None:
+    row = Row(("x",), cost_micros=1, calls=["a"])
+
+    assert all("e" not in told(measure, row) for measure in MEASURES)
+
+
+@given(
+    st.lists(st.tuples(st.integers().map(str), st.sampled_from("abc")), max_size=60),
+    st.integers(1, 15),
+    st.randoms(),
+)
+def test_everybody_draws_the_same_sample_with_every_task_in_it(
+    requests: list[tuple[str, str]], count: int, dice: Any
+) -> None:
+    known = list(dict(requests).items())
+    again = list(known)
+    dice.shuffle(again)
+    found = drawn("2026-W48", known, count)
+
+    assert found == drawn("2026-W48", again, count)
+    assert len(found) == len(set(found)) == min(count, len(known))
+    tasks = {dict(known)[id_] for id_ in found}
+    assert len(tasks) == min(count, len({task for _, task in known}))
+
+
+def test_a_week_has_its_iso_name() -> None:
+    assert week_of(datetime(2027, 1, 1, tzinfo=UTC)) == "2026-W53"
