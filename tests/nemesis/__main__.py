@@ -19,7 +19,7 @@ from consumers.wiring import load_rules
 from tests.nemesis.checker import Report, check
 from tests.nemesis.facts import find
 from tests.nemesis.faults import Nemesis
-from tests.nemesis.further import further
+from tests.nemesis.further import further, out_of_order
 from tests.nemesis.openness import Openness
 from tests.nemesis.plan import KINDS, plan
 from tests.nemesis.traces import span_problems, trace_problems
@@ -102,6 +102,7 @@ async def run_seed(
         [
             *report.problems,
             *others,
+            *out_of_order(found.arrivals),
             *traces,
             *nemesis.problems,
             *openness.problems,

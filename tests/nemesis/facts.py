@@ -15,11 +15,13 @@ from consumers.runtime.records import Record
 from consumers.settings import Settings
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
-from schemas.codec import read_dead_letter, read_model
+from schemas.codec import read_dead_letter, read_envelope, read_model
 from schemas.dead_letter import DeadLetter
+from schemas.escalation import Assignment
 from schemas.result import Result
 from schemas.topics import Topics
 from tests.nemesis.checker import ID_REUSED, RESULT, BillCall, Facts, LedgerLine, Terminal
+from tests.nemesis.further import Arrival
 from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
 
@@ -38,6 +40,7 @@ class Found(NamedTuple):
     letters: Sequence[DeadLetter]
     bill: Sequence[dict[str, Any]]
     carried: Sequence[Carried]
+    arrivals: Sequence[Arrival]
 
 
 async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[float]) -> Found:
@@ -72,7 +75,21 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
         in_flight_at_kills=_cut_off(lines, cuts),
         standing=places,
     )
-    return Found(facts, results, letters, lines, carried)
+    return Found(facts, results, letters, lines, carried, await _arrivals(settings))
+
+
+async def _arrivals(settings: Settings) -> list[Arrival]:
+    """The first assignment of every request that was routed to a tier."""
+    topics, found = settings.kafka.topics, []
+    tiers = [topics.tier(tier) for tier in Tier]
+    async with topic_reader(Clients(settings.kafka), tiers) as reader:
+        async for record in reader.until_end():
+            assignment, _ = read_envelope(Assignment, record.value)
+            if assignment.generation == 1 and len(assignment.routes) == 1:
+                place = f"{record.topic}-{record.partition}"
+                origin = assignment.origin.offset
+                found.append(Arrival(record.key or b"", place, record.offset, origin))
+    return found
 
 
 async def standing(settings: Settings, limit: float = 120.0) -> dict[str, int]:

@@ -1,15 +1,15 @@
-"""What must hold beside the counts: no stale call, no model twice, no endless path. Pure."""
+"""What must hold beside the counts: nothing stale, twice, endless or out of order. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.policy.table import Policy
 from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter
 from schemas.result import Result
 
-__all__ = ["further"]
+__all__ = ["Arrival", "further", "out_of_order"]
 
 #: Faults of the provider after which nobody knows whether the call ran.
 _UNKNOWN = ("reset", "cut")
@@ -41,6 +41,29 @@ def further(
             problems.append(f"too many attempts: {result.id} made {result.router.attempts}")
     for letter in letters:
         problems += _of_attempts(letter, policy)
+    return problems
+
+
+class Arrival(NamedTuple):
+    """A request's first assignment: whose it is, where it lies, and where it came from."""
+
+    key: bytes
+    #: Tier topic and partition.
+    place: str
+    offset: int
+    #: Of its intake record, which is in the same partition.
+    intake_offset: int
+
+
+def out_of_order(arrivals: Iterable[Arrival]) -> list[str]:
+    """Requests of one key that overtook another on the way from intake to their tier."""
+    problems: list[str] = []
+    last: dict[tuple[bytes, str], int] = {}
+    for one in sorted(arrivals, key=lambda arrival: (arrival.place, arrival.offset)):
+        before = last.get((one.key, one.place), -1)
+        if one.intake_offset < before:
+            problems.append(f"out of order: {one.place}-{one.offset} of key {one.key.decode()}")
+        last[one.key, one.place] = max(before, one.intake_offset)
     return problems
 
 

@@ -8,7 +8,7 @@ from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
 from tests.builders import an_attempt, the_policy
-from tests.nemesis.further import further
+from tests.nemesis.further import Arrival, further, out_of_order
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -70,3 +70,16 @@ def test_a_parked_request_is_not_called_again(again: str) -> None:
     assert further([], [], bill, {}, policy=the_policy(), clock_offset=0.0) == []
     [problem] = further([], [], bill, {}, {"a"}, policy=the_policy(), clock_offset=0.0)
     assert again in problem
+
+
+def test_one_that_overtakes_another_of_its_key_is_found() -> None:
+    kept = [
+        Arrival(b"a", "low-0", 1, 5),
+        Arrival(b"b", "low-0", 2, 3),
+        Arrival(b"a", "low-0", 3, 9),
+        Arrival(b"a", "low-1", 4, 2),
+    ]
+
+    assert out_of_order(kept) == []
+    [problem] = out_of_order([*kept, Arrival(b"a", "low-0", 4, 7)])
+    assert problem == "out of order: low-0-4 of key a"
