@@ -4,6 +4,7 @@ Sign in as for the pages (and send `x-csrf-token`), or by `Authorization: Basic`
 """
 
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -20,6 +21,7 @@ from consumers.console.pages import FILTERS, filter_of
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.security import Role
 from consumers.console.store import Held
+from consumers.telemetry.redaction import redact
 from schemas.base import Instant, Tier
 from schemas.review import Action
 
@@ -101,14 +103,20 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         ]
 
     @router.get("/cases/{place}", summary="One case with its dead letter")
-    async def case(place: str) -> dict[str, Any]:
+    async def case(
+        request: Request,
+        place: str,
+        reveal: Annotated[bool, Query(description="Without masks; takes a reviewer")] = False,
+    ) -> dict[str, Any]:
         found, content = await _found(desk, place)
-        value = content.value or b""
-        return {
-            **_told(found),
-            "letter": content.letter.model_dump(mode="json"),
-            "value": value.decode("utf-8", "backslashreplace"),
-        }
+        if reveal:
+            await may(Role.REVIEWER)(request)
+            who = visitor_of(request).who
+            await desk.note(who, "reveal", request_id=found.request_id, letter=found.letter)
+        hide = str if reveal else redact
+        value = (content.value or b"").decode("utf-8", "backslashreplace")
+        letter = _hidden(content.letter.model_dump(mode="json"), hide)
+        return {**_told(found), "letter": letter, "value": hide(value)}
 
     @router.get("/audit", dependencies=[Depends(may(Role.ADMIN))], summary="What people did")
     async def audit(
@@ -210,6 +218,15 @@ async def _found(desk: Desk, place: str) -> tuple[Case, LetterRecord]:
     if case is None or content is None:
         raise UnknownCaseError(place)
     return case, content
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """The texts in a value as others may see them."""
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, Mapping):
+        return {name: _hidden(one, hide) for name, one in value.items()}
+    return [_hidden(one, hide) for one in value] if isinstance(value, list) else value
 
 
 def _told(case: Case) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from consumers.console.rows import Case, CaseFilter
 from consumers.console.security import Role, Visitor
 from consumers.console.showing import ago, case_view, dollars, read_output
 from consumers.console.store import Held
+from consumers.telemetry.redaction import redact
 from schemas.base import Tier
 from schemas.review import Action
 
@@ -42,6 +43,7 @@ def templates(clock: Callable[[], datetime]) -> Environment:
         lstrip_blocks=True,
     )
     made.filters["dollars"] = dollars
+    made.filters["redact"] = redact
     made.filters["ago"] = lambda then: ago(then, clock())
     made.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
     made.globals["Role"] = Role
@@ -87,6 +89,8 @@ class Pages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._env = templates(desk.clock)
+        #: Until when who may see all of what, by session.
+        self._revealed: dict[tuple[str, str], datetime] = {}
         self.router = APIRouter(
             default_response_class=HTMLResponse,
             include_in_schema=False,
@@ -99,6 +103,7 @@ class Pages:
         add("/groups", self._groups)
         add("/next", self._next)
         add("/cases/{place}", self._case)
+        add("/cases/{place}/reveal", self._reveal, methods=["POST"], dependencies=[reviewer])
         add("/cases/{place}/raw", self._raw, dependencies=[reviewer])
         for act in (self._claim, self._beat, self._release, self._decide, self._undo):
             path = "/cases/{place}/" + act.__name__.lstrip("_")
@@ -181,13 +186,15 @@ class Pages:
         if case is None or found is None:
             raise UnknownCaseError(place)
         given = dict(request.query_params)
+        hide = str if self._is_revealed(visitor, place, now) else redact
         decided = given.get("decided")
         before = await store.case(decided, now) if decided else None
         return self.page(
             "case.html",
             visitor,
             status,
-            view=case_view(case, found, self._desk.policy, now),
+            view=case_view(case, found, self._desk.policy, now, hide),
+            is_hidden=hide is redact,
             case=case,
             is_mine=case.held_by == visitor.who,
             may_decide=visitor.role.covers(Role.REVIEWER),
@@ -202,6 +209,22 @@ class Pages:
             query=urlencode({name: text for name, text in given.items() if name in FILTERS}),
             now=now,
         )
+
+    async def _reveal(self, request: Request, place: str) -> Response:
+        """Show what looks like personal data too, for as long as a claim lasts."""
+        visitor, now = visitor_of(request), self._desk.clock()
+        case = await self._desk.store.case(place, now)
+        if case is None:
+            raise UnknownCaseError(place)
+        await self._desk.note(visitor.who, "reveal", request_id=case.request_id, letter=case.letter)
+        self._revealed[visitor.session.id_hash, place] = now + self._desk.lease
+        return self._back(request, place)
+
+    def _is_revealed(self, visitor: Visitor, place: str, now: datetime) -> bool:
+        gone = [key for key, until in self._revealed.items() if until <= now]
+        for key in gone:
+            del self._revealed[key]
+        return (visitor.session.id_hash, place) in self._revealed
 
     async def _raw(self, request: Request, place: str) -> Response:
         """The producer's bytes, as they came, as a file."""

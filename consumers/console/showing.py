@@ -1,6 +1,6 @@
 """What pages show of a case: plain values for templates, worked out in one place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,6 +63,8 @@ class CaseView:
     attempts: Sequence[AttemptView]
     #: What an edit starts from.
     draft: str
+    #: True when something in it is hidden, so that an edit would publish what stands in its place.
+    hides_draft: bool
     schema: str
     #: Tiers to try it in, with the price of a call in micro-dollars.
     tiers: Sequence[tuple[Tier, int]]
@@ -74,10 +76,21 @@ class CaseView:
     headers: Sequence[tuple[str, str]]
 
 
-def case_view(case: Case, found: LetterRecord, policy: Policy, now: datetime) -> CaseView:
-    """Everything that a reviewer has to see."""
+def case_view(
+    case: Case,
+    found: LetterRecord,
+    policy: Policy,
+    now: datetime,
+    hide: Callable[[str], str] = str,
+) -> CaseView:
+    """Everything that a reviewer has to see; `hide` is what every text of others goes through."""
     letter, request = found.letter, request_of(found)
-    attempts = list(_attempts(letter.attempts, {a.attempt_id for a in answers_of(letter)}))
+    choices = {attempt.attempt_id for attempt in answers_of(letter)}
+    attempts = _attempts(letter.attempts, choices, hide)
+
+    def shown(text: str) -> Shown:
+        return _shown(hide(text[:_MOST_SHOWN]), len(text))
+
     schema = ""
     messages: list[tuple[str, Shown]] = []
     context: list[tuple[str, Shown]] = []
@@ -88,11 +101,11 @@ def case_view(case: Case, found: LetterRecord, policy: Policy, now: datetime) ->
             schema = _pretty(contract.schema) if contract.schema else ""
         except ContractError:
             schema = ""
-        messages = [(one.role, _shown(one.text)) for one in request.messages]
+        messages = [(one.role, shown(one.text)) for one in request.messages]
         said = request.context.model_dump(exclude_none=True)
-        context = [(name, _shown(_text(part))) for name, part in said.items() if part]
+        context = [(name, shown(_text(part))) for name, part in said.items() if part]
         names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
-        facts = {name: str(getattr(request, name)) for name in names if getattr(request, name)}
+        facts = {one: hide(str(said)) for one in names if (said := getattr(request, one))}
     outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
     draft = _pretty(outputs[-1] if outputs else {"answer": ""})
     requeue = Decision(
@@ -104,19 +117,22 @@ def case_view(case: Case, found: LetterRecord, policy: Policy, now: datetime) ->
     )
     return CaseView(
         case=case,
-        why=why(letter, policy, now),
+        why=[hide(words) for words in why(letter, policy, now)],
         messages=messages,
         context=context,
         facts=facts,
         attempts=attempts,
-        draft=draft,
+        draft=hide(draft),
+        hides_draft=hide(draft) != draft,
         schema=schema,
         tiers=[(tier, price_at(letter, tier, policy)) for tier in policy.tiers],
         no_requeue=refusal_of(requeue, letter, policy),
         is_readable=request is not None,
         trace_id=_trace_id(found),
-        raw=_shown((found.value or b"").decode("utf-8", "backslashreplace")),
-        headers=[(name, value.decode("utf-8", "replace")[:2000]) for name, value in found.headers],
+        raw=shown((found.value or b"").decode("utf-8", "backslashreplace")),
+        headers=[
+            (name, hide(value.decode("utf-8", "replace")[:2000])) for name, value in found.headers
+        ],
     )
 
 
@@ -155,23 +171,26 @@ def ago(then: datetime, now: datetime) -> str:
     return f"in {words}" if seconds < 0 else f"{words} ago"
 
 
-def _attempts(attempts: Sequence[Attempt], with_answer: set[str]) -> list[AttemptView]:
+def _attempts(
+    attempts: Sequence[Attempt], with_answer: set[str], hide: Callable[[str], str]
+) -> list[AttemptView]:
     views: list[AttemptView] = []
     before: str | None = None
     choice = 0
     for attempt in attempts:
-        text = _answer(attempt)
+        whole = _answer(attempt)
+        text = hide(whole[:_MOST_SHOWN])
         has_choice = attempt.attempt_id in with_answer
         choice += has_choice
         diff = None
         if text and before is not None and attempt.step == "answer":
-            diff = word_diff(before[:_MOST_SHOWN], text[:_MOST_SHOWN])
+            diff = word_diff(before, text)
         results = attempt.verdict.checks if attempt.verdict else ()
-        failed = [(one.check, one.detail) for one in results if not one.passed]
+        failed = [(one.check, hide(one.detail)) for one in results if not one.passed]
         if not failed and attempt.outcome == "failed":
-            failed = [(attempt.reason.value if attempt.reason else "failed", attempt.detail)]
+            failed = [(attempt.reason.value if attempt.reason else "failed", hide(attempt.detail))]
         number = choice if has_choice else None
-        views.append(AttemptView(attempt, number, _shown(text), diff, failed))
+        views.append(AttemptView(attempt, number, _shown(text, len(whole)), diff, failed))
         before = text if text and attempt.step == "answer" else before
     return views
 
@@ -191,8 +210,8 @@ def _pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
 
 
-def _shown(text: str) -> Shown:
-    return Shown(text[:_MOST_SHOWN], len(text) if len(text) > _MOST_SHOWN else None)
+def _shown(text: str, length: int) -> Shown:
+    return Shown(text, length if length > _MOST_SHOWN else None)
 
 
 def _trace_id(found: LetterRecord) -> str | None:

@@ -184,6 +184,30 @@ async def test_a_form_that_is_sent_twice_decides_once_and_a_stale_one_keeps_its_
         assert sum(1 for seen in lines if seen.json["what"] == "decide") == 1
 
 
+async def test_personal_data_is_hidden_until_somebody_asks_for_it_which_is_noted(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path) as running:
+        text = f"{_TEXT}; write to jane@example.com or call +44 20 7946 0958"
+        await running.running.publish(request("private-1", text, task="billing_dispute"))
+        [place] = await running.cases(1)
+        browser = Browser(running.app)
+        page = (await browser.get(f"/cases/{place}")).text
+        assert "[email]" in page
+        for secret in ("jane@example.com", "7946"):
+            assert secret not in page
+            assert secret not in (await browser.http.get(f"/api/cases/{place}")).text
+        await browser.get(f"/cases/{place}")
+        shown = (await browser.post(f"/cases/{place}/reveal")).text
+        assert "jane@example.com" in shown
+        other = Browser(running.app)
+        assert "jane@example.com" not in (await other.get(f"/cases/{place}")).text
+        revealed = await other.http.get(f"/api/cases/{place}", params={"reveal": True})
+        assert "jane@example.com" in revealed.text
+        lines = await running.store.trail.lines(what="reveal")
+        assert [str(line.letter) for line in lines] == [place, place]
+
+
 async def test_fifty_reviewers_claim_one_case_and_one_has_it(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -212,6 +236,8 @@ _ROUTES = (
     ("POST", "/cases/{place}/decide", Role.REVIEWER),
     ("POST", "/cases/{place}/release", Role.REVIEWER),
     ("POST", "/cases/{place}/undo", Role.REVIEWER),
+    ("POST", "/cases/{place}/reveal", Role.REVIEWER),
+    ("GET", "/api/cases/{place}?reveal=true", Role.REVIEWER),
     ("GET", "/jobs", Role.OPERATOR),
     ("GET", "/jobs/new", Role.OPERATOR),
     ("GET", "/jobs/none", Role.OPERATOR),
