@@ -47,7 +47,7 @@ nemesis: .venv/dev.stamp  ## Break everything around a running flow and count: S
 planted-bugs: .venv/dev.stamp  ## Plant known bugs in a copy, one by one, and see the harness catch each
 	@$(BIN)/python -m tests.nemesis.planted
 
-trace-check: .venv/dev.stamp  ## Read two journeys back from a real tracing backend (installs Phoenix into build, once)
+trace-check: .venv/dev.stamp  ## Read three journeys back from a real tracing backend (installs Phoenix into build, once)
 	@$(BIN)/python -m tests.telemetry.trace_check
 
 generate: .venv/run.stamp  ## Write the published schemas and the AsyncAPI document anew

@@ -144,7 +144,8 @@ class Desk:
         line = await self.store.trail.append(
             self.clock(), who=who, what=what, request_id=case.request_id, letter=case.letter
         )
-        await self._try_to_send(line, None)
+        # It is seen in the request's trace.
+        await self._try_to_send(line, await self.store.content(case.place))
 
     async def _send(self, line: AuditLine, found: LetterRecord | None) -> None:
         """Send a decision or an undo; without its acknowledgement it is changed back."""

@@ -304,7 +304,7 @@ async def test_a_dead_letter_requeued_days_later_goes_on_in_its_trace(
 ) -> None:
     p = settings.kafka.prefix
     async with otlp_sink() as sink:
-        async with _traced(settings, sink, monkeypatch, faults={"http_401": 1.0}) as running:
+        async with _traced(settings, sink, monkeypatch, faults={"http_403": 1.0}) as running:
             await running.publish(request("one"))
             await running.terminal(1)
         async with _traced(settings, sink, monkeypatch, models=_models(1)) as running:

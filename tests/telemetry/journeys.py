@@ -18,6 +18,10 @@ _INPUT, _OUTPUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 _COST, _CURRENCY = "gen_ai.usage.cost.amount", "gen_ai.usage.cost.currency"
 
 
+#: Below a dead letter.
+_BY_PERSON = ("send llm.escalations", "send llm.review")
+
+
 @dataclass(frozen=True, slots=True)
 class Journey:
     """What must be found of one request."""
@@ -108,7 +112,7 @@ def findings(
         answers.append(said("the provider's calls, but the one cut off", found, is_good=is_good))
     if journey.pause is not None:
         pauses = _pauses(ours)
-        is_good = len(pauses) == 1 and pauses[0] >= journey.pause
+        is_good = bool(pauses) and min(pauses) >= journey.pause
         shown = ", ".join(str(one).partition(".")[0] for one in pauses)
         answers.append(said("goes on below its dead letter", shown or "no", is_good=is_good))
     return answers
@@ -173,9 +177,9 @@ def _lacks(call: Kept) -> str:
 
 
 def _pauses(spans: Sequence[Kept]) -> list[timedelta]:
-    """Between each dead letter and what was sent through again below it."""
+    """Between each dead letter and what a person did below it."""
     letters = {one.span_id: one for one in spans if one.name == "send llm.dead-letters"}
-    again = [one for one in spans if one.name == "send llm.escalations"]
+    again = [one for one in spans if one.name in _BY_PERSON]
     return [one.start - letters[one.parent_id].end for one in again if one.parent_id in letters]
 
 

@@ -13,7 +13,7 @@ __all__ = ["is_calling", "refusing_provider", "stage"]
 
 _LIMIT_SECONDS = 60.0
 #: With this seed and share the first call of "escalated" is refused, and no later one.
-_SEED, _FAULT = "14", "http_401=0.5"
+_SEED, _FAULT = "14", "http_403=0.5"
 #: What the tiers say. Low takes long enough for a kill, and then cannot defend its answer.
 _SAID = (
     {"tier": "low", "output": '{"label": "billing", "confidence": 0.2}', "latency_ms": 8_000},

@@ -1,8 +1,8 @@
-"""Two journeys, read back from a real tracing backend as an operator would: `make trace-check`.
+"""Three journeys, read back from a real tracing backend as an operator would: `make trace-check`.
 
 One has a producer that traces itself, a worker killed during a call and an escalation. The other is
-a dead letter that a person sends through again three days later. Exits 1 unless each is one whole
-trace.
+a dead letter that a person sends through again three days later, the third one that a reviewer
+approves in the console then. Exits 1 unless each is one whole trace.
 """
 
 import asyncio
@@ -34,11 +34,18 @@ from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.cli.dead_letters import requeue
 from consumers.cli.logs import configure_logs
+from consumers.console.deciding import Desk, decision_of
+from consumers.console.queue import Queue
+from consumers.console.rows import Case, CaseFilter
+from consumers.console.store import open_store
 from consumers.runtime.clients import Clients
+from consumers.runtime.reading import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from consumers.simulator import DEFAULT_MODELS
-from consumers.telemetry.setup import open_telemetry
+from consumers.telemetry.setup import Telemetry, open_telemetry
+from consumers.wiring import Rules
+from router.review import answers_of
 from tests.kafka.flow import flow, read_topics, request
 from tests.telemetry.journeys import Finding, Journey, findings, spans_of, strangers, trees
 from tests.telemetry.phoenix import Kept, phoenix, read_spans, read_tokens
@@ -48,6 +55,10 @@ _LIMIT_SECONDS = 60.0
 #: How long the backend may take to show what it was sent.
 _SHOW_SECONDS = 20.0
 _LATER = timedelta(days=3)
+_RELIABLE = {
+    name: model.model_copy(update={"quality": 1, "strain": 0})
+    for name, model in DEFAULT_MODELS.items()
+}
 _ESCALATED = Journey(
     "escalated",
     "shop checkout",
@@ -70,10 +81,20 @@ _REQUEUED = Journey(
     ),
     pause=_LATER,
 )  # fmt: skip
+_REVIEWED = Journey(
+    "reviewed",
+    "process llm.intake",
+    (
+        "process llm.intake", "route", "send llm.tier.balanced", "process llm.tier.balanced",
+        "chat sim-medium", "verify", "send llm.dead-letters",
+        "send llm.review", "process llm.review", "send llm.results",
+    ),
+    pause=_LATER,
+)  # fmt: skip
 
 
 async def main() -> int:
-    """Run both journeys, read them back, show and judge them."""
+    """Run the journeys, read them back, show and judge them."""
     configure_logs(is_debug=False)
     _forget_settings()
     with tempfile.TemporaryDirectory(prefix="tierline-trace-check-") as folder:
@@ -86,8 +107,8 @@ async def main() -> int:
             kafka = KafkaSettings(bootstrap=broker.bootstrap, partitions=1)
             settings = Settings(kafka=kafka)
             assert await ensure_topics(Clients(kafka)) == []
-            journeys = (await _escalated(settings, url, Path(folder)), _REQUEUED)
-            await _requeued(settings)
+            journeys = (await _escalated(settings, url, Path(folder)), _REQUEUED, _REVIEWED)
+            await _days_later(settings, Path(folder))
             spans, found = await _judged(url, journeys)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     for journey in journeys:
@@ -155,21 +176,51 @@ def _produce(settings: Settings, url: str) -> str:
     return f"{span.get_span_context().trace_id:032x}"
 
 
-async def _requeued(settings: Settings) -> None:
-    """Every call is refused; three days later a person sends the request through again."""
+async def _days_later(settings: Settings, folder: Path) -> None:
+    """Every call is refused; three days later a person sends the request through again.
+
+    Another request's answer waits for a reviewer, who approves it then.
+    """
     topics = settings.kafka.topics
     with open_telemetry(settings.telemetry, topics) as telemetry:
-        async with flow(settings, telemetry, faults={"http_401": 1.0}) as running:
+        async with flow(settings, telemetry, faults={"http_403": 1.0}) as running:
             await running.publish(request("requeued"))
             await _ended(settings, 2)
-    with _later(_LATER), open_telemetry(settings.telemetry, topics) as telemetry:
-        reliable = {
-            name: model.model_copy(update={"quality": 1, "strain": 0})
-            for name, model in DEFAULT_MODELS.items()
-        }
-        async with flow(settings, telemetry, models=reliable):
-            await asyncio.to_thread(_send_again, "requeued")
+        async with flow(settings, telemetry, models=_RELIABLE) as running:
+            text = "You charged me twice for order 7, I want a refund of 30.00"
+            await running.publish(request("reviewed", text, task="billing_dispute"))
             await _ended(settings, 3)
+    with _later(_LATER), open_telemetry(settings.telemetry, topics) as telemetry:
+        async with flow(settings, telemetry, models=_RELIABLE) as running:
+            await asyncio.to_thread(_send_again, "requeued")
+            await _ended(settings, 4)
+            await _approve(settings, running.rules, telemetry, folder)
+            await _ended(settings, 5)
+
+
+async def _approve(settings: Settings, rules: Rules, telemetry: Telemetry, folder: Path) -> None:
+    """As the console does it: a case is claimed and its answer approved."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    async with (
+        open_store(f"sqlite:///{folder / 'console.db'}") as store,
+        publisher(clients, telemetry.tracing) as out,
+    ):
+        await Queue(store, clients, rules.policy, topics, clock.now).catch_up()
+        desk = Desk(store, out, rules.policy, rules.prompts, topics, clock.now)
+        [case] = await store.cases(CaseFilter(request_id="reviewed"), clock.now())
+        claimed, found = await desk.claim(case.place, "ann"), await store.content(case.place)
+        assert isinstance(claimed, Case)
+        assert found is not None
+        answer = answers_of(found.letter)[-1].attempt_id
+        decision = decision_of(
+            claimed,
+            found.letter,
+            "approve",
+            decision_id="approved",
+            attempt_id=answer,
+            undo_seconds=0.0,
+        )
+        await desk.decide("ann", claimed.version, decision)
 
 
 def _send_again(request_id: str) -> None:
