@@ -13,6 +13,7 @@ from consumers.console.audit import written
 from consumers.console.errors import AlreadyDecidedError, UnknownCaseError
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
+from consumers.runtime.failpoints import failpoint
 from consumers.runtime.reading import Publisher
 from router.policy.table import Policy
 from router.prompts import Prompts
@@ -149,6 +150,7 @@ class Desk:
 
     async def _send(self, line: AuditLine, found: LetterRecord | None) -> None:
         """Send a decision or an undo; without its acknowledgement it is changed back."""
+        failpoint("console.noted")
         if not await self._try_to_send(line, found):
             await self.store.not_sent(line, self.clock(), "Kafka did not acknowledge it")
             words = "Kafka did not acknowledge it, so nothing was decided: try again in a moment"
@@ -168,6 +170,8 @@ class Desk:
                     request_id=line.request_id,
                 )
                 await acknowledged
+                if line.decision is not None:
+                    failpoint("console.sent")
         except (RuntimeError, TimeoutError, OSError):  # Kafka is away, in whichever way
             return False
         await self.store.trail.sent(line)

@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-__all__ = ["FAILPOINTS", "FailpointError", "check_failpoint", "failpoint"]
+__all__ = ["CONSOLE_FAILPOINTS", "FAILPOINTS", "FailpointError", "check_failpoint", "failpoint"]
 
 #: In the order in which a request passes them.
 FAILPOINTS = (
@@ -25,6 +25,8 @@ FAILPOINTS = (
     "work.committed",
     "work.settled",
 )
+#: Of the console: its act is noted and not sent, and sent without anybody having heard of it.
+CONSOLE_FAILPOINTS = ("console.noted", "console.sent")
 _VARIABLE = "TIERLINE_FAILPOINT"
 _IS_CHECKOUT = (Path(__file__).resolve().parents[2] / "tests").is_dir()
 
@@ -45,8 +47,9 @@ def check_failpoint() -> None:
         msg = f"{_VARIABLE} is set: failpoints kill the process and work in a checkout only"
         raise FailpointError(msg)
     name, _, count = wanted.partition(":")
-    if name not in FAILPOINTS or not (count or "1").isdigit():
-        msg = f"{_VARIABLE}={wanted}: NAME or NAME:COUNT was expected, of {', '.join(FAILPOINTS)}"
+    known = (*FAILPOINTS, *CONSOLE_FAILPOINTS)
+    if name not in known or not (count or "1").isdigit():
+        msg = f"{_VARIABLE}={wanted}: NAME or NAME:COUNT was expected, of {', '.join(known)}"
         raise FailpointError(msg)
 
 
