@@ -15,8 +15,10 @@ from consumers.providers.settings import ProviderSettings
 from schemas.topics import Topics
 
 __all__ = [
+    "ConsoleSettings",
     "HealthSettings",
     "KafkaSettings",
+    "OidcSettings",
     "RepeatSettings",
     "Settings",
     "TelemetrySettings",
@@ -103,6 +105,28 @@ class TelemetrySettings(_Slice):
     baggage: frozenset[str] = frozenset()
 
 
+class OidcSettings(_Slice):
+    """Sign-in to the console by OpenID Connect."""
+
+    #: The issuer's address, as its tokens name it; https, but for one on this machine.
+    issuer: Annotated[str, Field(pattern=r"^https://|^http://(localhost|127\.0\.0\.1)(:|/|$)")]
+    client_id: str
+    #: None: a public client, whose proof is PKCE alone.
+    client_secret: SecretStr | None = None
+    scope: str = "openid email"
+    #: The claim that names the person, and the one that holds their roles or groups.
+    name_claim: str = "email"
+    role_claim: str = "groups"
+    #: Which value of that claim gives which role; the highest one counts, none: no entry.
+    roles: dict[str, Literal["viewer", "reviewer", "operator", "admin"]]
+
+
+class ConsoleSettings(_Slice):
+    """The review console."""
+
+    oidc: OidcSettings | None = None
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know about where it runs."""
 
@@ -115,6 +139,7 @@ class Settings(BaseSettings):
     health: HealthSettings = HealthSettings()
     repeats: RepeatSettings = RepeatSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    console: ConsoleSettings = ConsoleSettings()
     #: The routing policy; None: `deploy/policy/routing.yaml` here or as shipped.
     policy: Path | None = None
     #: The prompt contracts; None: `deploy/prompts` here or as shipped.

@@ -58,16 +58,18 @@ def console_command(
         raise UserError(msg) from None
     from consumers.console.security import is_loopback, read_users
 
-    if users is None and not is_loopback(host):
+    settings = read_settings(kafka)
+    oidc = settings.console.oidc
+    if users is None and oidc is None and not is_loopback(host):
         msg = (
             f"--host {host}: others could reach it, and nobody would have to sign in. Give --users "
-            f"FILE (`tierline console-user NAME` makes a line), or listen on 127.0.0.1"
+            f"FILE (`tierline console-user NAME` makes a line), set TIERLINE_CONSOLE__OIDC__…, or "
+            f"listen on 127.0.0.1"
         )
         raise UserError(msg)
-    known = read_users(users) if users is not None else None
+    known = read_users(users) if users is not None else {} if oidc is not None else None
 
     async def main() -> int:
-        settings = read_settings(kafka)
         url = store or f"sqlite:///{data_home() / 'console.db'}"
         if store is None:
             data_home().mkdir(parents=True, exist_ok=True)
@@ -112,13 +114,22 @@ async def _serve(
             ):
                 queue = Queue(store, clients, rules.policy, topics, clock.now)
                 desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
-                guard = Guard(store.sessions, users, clock.now, is_secure=is_secure)
+                oidc = settings.console.oidc
+                guard = Guard(
+                    store.sessions,
+                    users,
+                    clock.now,
+                    is_secure=is_secure,
+                    has_oidc=oidc is not None,
+                )
                 bulk = Bulk(desk)
                 work = (queue.run(), desk.resend(), bulk.run(), _tell(out, queue.caught_up))
                 running = [tasks.create_task(one) for one in work]
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}", markup=False)
-                await _served(console_app(desk, guard, bulk, Figures(desk, clients)), listening)
+                await _served(
+                    console_app(desk, guard, bulk, Figures(desk, clients), oidc), listening
+                )
                 for task in running:
                     task.cancel()
     except StoreUnusableError as error:

@@ -17,14 +17,22 @@ from consumers.console.dashboard import Figures, dashboard
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
 from consumers.console.errors import CaseError
 from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may
+from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
 from consumers.console.security import Guard, Role, SecureHeaders, Visitor, is_loopback
 from consumers.console.work_pages import work_pages
+from consumers.settings import OidcSettings
 
 __all__ = ["console_app"]
 
 
-def console_app(desk: Desk, guard: Guard, bulk: Bulk, figures: Figures) -> FastAPI:
+def console_app(
+    desk: Desk,
+    guard: Guard,
+    bulk: Bulk,
+    figures: Figures,
+    oidc: OidcSettings | None = None,
+) -> FastAPI:
     """The console as an ASGI application."""
     app = FastAPI(
         title="Tierline console",
@@ -39,6 +47,8 @@ def console_app(desk: Desk, guard: Guard, bulk: Bulk, figures: Figures) -> FastA
     app.include_router(dashboard(desk, figures, pages))
     app.include_router(api(desk, bulk))
     _add_sign_in(app, desk, guard, pages)
+    if oidc is not None:
+        app.include_router(oidc_routes(oidc, desk, guard, pages))
     folder = files("consumers.console") / "static"
     app.mount("/static", StaticFiles(directory=str(folder)), name="static")
     _add_errors(app, pages)
@@ -73,10 +83,14 @@ def console_app(desk: Desk, guard: Guard, bulk: Bulk, figures: Figures) -> FastA
 
 
 def _add_sign_in(app: FastAPI, desk: Desk, guard: Guard, pages: Pages) -> None:
+    def sign_in_page(then: str, error: str | None = None, status: int = 200) -> Response:
+        shown = {"error": error, "then": then, "has_oidc": guard.has_oidc}
+        return pages.page("sign_in.html", None, status, has_users=bool(guard.users), **shown)
+
     async def show(request: Request) -> Response:
         if request.state.visitor is not None:
             return RedirectResponse("/", 303)
-        return pages.page("sign_in.html", None, error=None, then=_local(request, "then"))
+        return sign_in_page(_local(request, "then"))
 
     async def sign_in(
         request: Request,
@@ -89,7 +103,7 @@ def _add_sign_in(app: FastAPI, desk: Desk, guard: Guard, pages: Pages) -> None:
         visitor = await guard.sign_in(name, password)
         if visitor is None or visitor.cookie is None:
             words = "that name and password do not fit"
-            return pages.page("sign_in.html", None, 401, error=words, then=_path(then))
+            return sign_in_page(_path(then), words, 401)
         await guard.sign_out(request.cookies)  # what the browser had before is of no use now
         await desk.note(visitor.who, "sign_in")
         # A page of our own that goes on: a redirect from another site's link would not carry

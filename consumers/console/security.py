@@ -164,12 +164,15 @@ class Guard:
         clock: Callable[[], datetime],
         *,
         is_secure: bool = False,
+        has_oidc: bool = False,
     ) -> None:
+        self.has_oidc = has_oidc
         #: None: nobody has to sign in, which is for one's own machine alone.
         self.users = users
         self._sessions = sessions
         self._clock = clock
-        self._is_secure = is_secure
+        #: Browsers come by https.
+        self.is_secure = is_secure
         #: A host's prefix can only be set over TLS, by the host itself, for all of it.
         self.cookie = "__Host-tierline" if is_secure else "tierline"
         self._known: set[str] = set()
@@ -178,7 +181,7 @@ class Guard:
     @property
     def cookie_rules(self) -> dict[str, Any]:
         """How the cookie is set."""
-        return {"httponly": True, "samesite": "strict", "secure": self._is_secure, "path": "/"}
+        return {"httponly": True, "samesite": "strict", "secure": self.is_secure, "path": "/"}
 
     async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:
         """Who a request comes from; None where they have to sign in first."""

@@ -1,0 +1,198 @@
+"""Sign-in by OpenID Connect: the authorization code flow with PKCE.
+
+By OpenID Connect Core 1.0 and RFC 7636. What the browser carries between leaving and coming back is
+in a cookie of ten minutes that only we can read; the session begins on a page of our own.
+"""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import httpx
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from consumers.console.deciding import Desk
+from consumers.console.pages import Pages
+from consumers.console.security import Guard, Role
+from consumers.settings import OidcSettings
+
+__all__ = ["oidc_routes"]
+
+_COOKIE = "tierline-sign-in"
+_MINUTES_10 = 600
+_LIMIT_SECONDS = 10.0
+#: Signatures by a public key alone: with a shared secret whoever has it could be anybody.
+_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+#: Clocks differ.
+_LEEWAY = 60
+
+
+class _RefusedError(Exception):
+    """The sign-in did not come to its end; the words are for the person."""
+
+
+def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) -> APIRouter:
+    """Where a sign-in begins and where it comes back to."""
+    router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    rules: dict[str, Any] = {
+        "httponly": True,
+        "samesite": "lax",
+        "secure": guard.is_secure,
+        "path": "/sign-in",
+    }
+
+    @router.get("/sign-in/oidc")
+    async def begin(request: Request, then: str = "/") -> Response:
+        """Off to the issuer."""
+        try:
+            found = await _discovered(settings)
+        except _RefusedError as error:
+            raise HTTPException(503, str(error)) from None
+        nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
+        client = _client(settings, _back(request, guard))
+        where, state = client.create_authorization_url(
+            found["authorization_endpoint"], nonce=nonce, code_verifier=verifier
+        )
+        kept = {"state": state, "nonce": nonce, "verifier": verifier, "then": then[:2000]}
+        reply = RedirectResponse(where, 303)
+        reply.set_cookie(_COOKIE, urlencode(kept), max_age=_MINUTES_10, **rules)
+        return reply
+
+    @router.get("/sign-in/oidc/back")
+    async def back(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
+        """Back from the issuer: the code becomes a token, the token a session."""
+        kept = dict(parse_qsl(request.cookies.get(_COOKIE, "")))
+        try:
+            _check(state, code, error, kept.get("state", ""))
+            claims = await _claims(settings, kept, code, _back(request, guard))
+            name, role = _who(settings, claims)
+        except _RefusedError as refused:
+            reply: Response = pages.page(
+                "message.html", None, 403, title="Not signed in", words=str(refused)
+            )
+            reply.delete_cookie(_COOKIE, **rules)
+            return reply
+        await guard.sign_out(request.cookies)
+        visitor = await guard.begin(name, role)
+        await desk.note(name, "sign_in", note=f"by {settings.issuer}")
+        reply = pages.page("go_on.html", None, then=_path(kept.get("then", "/")))
+        reply.delete_cookie(_COOKIE, **rules)
+        reply.set_cookie(guard.cookie, visitor.cookie or "", **guard.cookie_rules)
+        return reply
+
+    return router
+
+
+def _check(state: str, code: str, error: str, begun: str) -> None:
+    """Raises _RefusedError."""
+    if error or not code:
+        words = f"the sign-in ended there: {error[:100] or 'no code'}"
+        raise _RefusedError(words)
+    if not state or not secrets.compare_digest(state.encode(), begun.encode()):
+        words = "this sign-in was not begun in this browser: begin again"
+        raise _RefusedError(words)
+
+
+async def _discovered(settings: OidcSettings) -> dict[str, Any]:
+    """The issuer's own document. Raises _RefusedError."""
+    where = settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
+    found = await _asked(where)
+    if found.get("issuer") != settings.issuer:
+        words = f"{where} is another issuer's"
+        raise _RefusedError(words)
+    return found
+
+
+async def _asked(where: str) -> dict[str, Any]:
+    try:
+        async with httpx.AsyncClient(timeout=_LIMIT_SECONDS, trust_env=False) as http:
+            reply = await http.get(where)
+            reply.raise_for_status()
+            found = reply.json()
+    except (httpx.HTTPError, ValueError) as error:
+        words = f"the issuer does not answer: {type(error).__name__}"
+        raise _RefusedError(words) from None
+    if not isinstance(found, dict):
+        words = "the issuer's answer is no object"
+        raise _RefusedError(words)
+    return found
+
+
+async def _claims(
+    settings: OidcSettings, kept: Mapping[str, str], code: str, redirect: str
+) -> dict[str, Any]:
+    """What the identity token says, once its signature and everything about it is right."""
+    found = await _discovered(settings)
+    client = _client(settings, redirect)
+    try:
+        async with client:
+            token = await client.fetch_token(
+                found["token_endpoint"], code=code, code_verifier=kept["verifier"]
+            )
+        published: Any = await _asked(found["jwks_uri"])
+        keys = KeySet.import_key_set(published)
+        decoded = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS)
+        checked = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY,
+            iss={"essential": True, "value": settings.issuer},
+            aud={"essential": True, "value": settings.client_id},
+            exp={"essential": True},
+            nonce={"essential": True, "value": kept["nonce"]},
+        )
+        checked.validate(decoded.claims)
+    except _RefusedError:
+        raise
+    except (JoseError, httpx.HTTPError, KeyError, ValueError) as error:
+        words = f"the issuer's token is not good: {type(error).__name__}"
+        raise _RefusedError(words) from None
+    except Exception as error:  # noqa: BLE001  the library's own, by the issuer's words
+        words = f"the issuer gave no token: {type(error).__name__}"
+        raise _RefusedError(words) from None
+    return dict(decoded.claims)
+
+
+def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
+    name = claims.get(settings.name_claim) or claims.get("sub")
+    if not isinstance(name, str) or not name.isascii() or not name.isprintable() or " " in name:
+        words = f"the claim {settings.name_claim} names nobody we could write down"
+        raise _RefusedError(words)
+    if settings.name_claim == "email" and claims.get("email_verified") is False:
+        words = f"{name} is not verified"
+        raise _RefusedError(words)
+    groups = claims.get(settings.role_claim, ())
+    given = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
+    roles = [Role(settings.roles[one]) for one in given if one in settings.roles]
+    if not roles:
+        words = f"{name} has no role here; ask for one of: {', '.join(settings.roles)}"
+        raise _RefusedError(words)
+    return name[:200], max(roles, key=list(Role).index)
+
+
+def _client(settings: OidcSettings, redirect: str) -> AsyncOAuth2Client:
+    secret = settings.client_secret
+    return AsyncOAuth2Client(
+        settings.client_id,
+        secret.get_secret_value() if secret else None,
+        scope=settings.scope,
+        redirect_uri=redirect,
+        code_challenge_method="S256",
+        token_endpoint_auth_method="client_secret_basic" if secret else "none",
+        timeout=_LIMIT_SECONDS,
+        trust_env=False,
+    )
+
+
+def _back(request: Request, guard: Guard) -> str:
+    scheme = "https" if guard.is_secure else request.url.scheme
+    return f"{scheme}://{request.headers.get('host', '')}/sign-in/oidc/back"
+
+
+def _path(then: str) -> str:
+    is_ours = then.startswith("/") and not then.startswith(("//", "/\\"))
+    return then if is_ours else "/"
