@@ -125,6 +125,8 @@ class ConsoleSettings(_Slice):
     """The review console."""
 
     oidc: OidcSettings | None = None
+    #: A task of the policy that puts a case into a few lines for its reviewer. None: no such thing.
+    brief_task: str | None = None
 
 
 class Settings(BaseSettings):

@@ -103,6 +103,10 @@ async def _serve(
     from consumers.telemetry.setup import open_telemetry
     from consumers.wiring import load_rules
 
+    brief = settings.console.brief_task
+    if brief is not None and brief not in load_rules(settings).policy.tasks:
+        msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
+        raise UserError(msg)
     out, topics, rules = console(), settings.kafka.topics, load_rules(settings)
     clients = Clients(settings.kafka)
     try:
@@ -113,7 +117,15 @@ async def _serve(
                 asyncio.TaskGroup() as tasks,
             ):
                 queue = Queue(store, clients, rules.policy, topics, clock.now)
-                desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
+                desk = Desk(
+                    store,
+                    sending,
+                    rules.policy,
+                    rules.prompts,
+                    topics,
+                    clock.now,
+                    brief_task=settings.console.brief_task,
+                )
                 oidc = settings.console.oidc
                 guard = Guard(
                     store.sessions,

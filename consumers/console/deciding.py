@@ -11,10 +11,12 @@ import orjson
 
 from consumers.console.audit import written
 from consumers.console.errors import AlreadyDecidedError, UnknownCaseError
+from consumers.console.folding import BRIEF_IDS
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.reading import Publisher
+from router.cases import why
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.review import problems_of, refusal_of
@@ -32,6 +34,8 @@ _LEASE = timedelta(minutes=5)
 #: Kafka acknowledges within milliseconds; a person waits no longer for it.
 _SEND_LIMIT = 5.0
 _RESEND_SECONDS = 5.0
+#: Characters of each text that a brief is made of.
+_BRIEF_PART = 4000
 
 
 class ImpossibleError(Exception):
@@ -57,6 +61,8 @@ class Desk:
     topics: Topics
     clock: Callable[[], datetime]
     lease: timedelta = _LEASE
+    #: The policy's task that puts a case into a few lines. None: nobody may ask for it.
+    brief_task: str | None = None
 
     async def claim(self, place: str, who: str) -> Case | Held:
         """Take a case, or learn who has it. Raises CaseError and NotSentError."""
@@ -111,6 +117,32 @@ class Desk:
         case, line = await self.store.undo(place, who, self.clock())
         await self._send(line, await self.store.content(place))
         return case
+
+    async def ask_for_brief(self, place: str) -> None:
+        """Have a cheap model put a case into a few lines, through the flow like any request.
+
+        Asked twice it is the same request, which is answered and paid once. Raises
+        UnknownCaseError and NotSentError.
+        """
+        found = await self.store.content(place)
+        if found is None or self.brief_task is None:
+            raise UnknownCaseError(place)
+        id_ = f"{BRIEF_IDS}{place}"
+        body = {
+            "id": id_,
+            "task": self.brief_task,
+            "input": brief_of(found, self.policy),
+            "tenant": found.letter.tenant,
+        }
+        try:
+            async with asyncio.timeout(_SEND_LIMIT):
+                sent = await self.publisher.publish(
+                    self.topics.intake, orjson.dumps(body), key=id_.encode(), request_id=id_
+                )
+                await sent
+        except (RuntimeError, TimeoutError, OSError):
+            words = "Kafka did not acknowledge it: try again in a moment"
+            raise NotSentError(words) from None
 
     async def note(self, who: str, what: str, **fields: object) -> None:
         """An act that changes no case: a sign-in, a look at masked text, an export."""
@@ -199,6 +231,26 @@ def request_of(found: LetterRecord) -> Request | None:
         return read_request(found.value, text_headers(found.headers), fallback_id=fallback)
     except ContractError:
         return None
+
+
+def brief_of(found: LetterRecord, policy: Policy) -> str:
+    """A case as a model reads it: why it is here, what was asked, what was answered."""
+    request = request_of(found)
+    asked = request.text if request else (found.value or b"").decode("utf-8", "replace")
+    said = [
+        f"{attempt.model} answered: {(attempt.reply or '')[:_BRIEF_PART]}"
+        for attempt in found.letter.attempts
+        if attempt.step == "answer" and attempt.reply
+    ]
+    reasons = why(found.letter, policy, found.letter.failed_at)
+    return "\n\n".join(
+        (
+            "A person has to decide on this request. Put the case into three lines.",
+            "Why it is here: " + " ".join(reasons)[:_BRIEF_PART],
+            f"The request: {asked[:_BRIEF_PART]}",
+            *said,
+        )
+    )
 
 
 def _hash_of(value: bytes | None) -> str | None:

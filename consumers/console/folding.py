@@ -4,7 +4,7 @@ Told twice, a record changes nothing the second time. Dead letters have to be to
 follows from them; the order of everything else does not matter.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumers.console.audit import Trail
 from consumers.console.database import Database
 from consumers.console.rows import millis, place_of, reopened, rows_of, stored
-from consumers.console.tables import CASES, DECISIONS, LETTERS
+from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.runtime.records import Record
 from router.policy.table import Policy
 from schemas.codec import read_dead_letter, read_model
@@ -26,6 +26,7 @@ from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 
 __all__ = [
+    "BRIEF_IDS",
     "close_discarded",
     "forget",
     "note_given",
@@ -37,6 +38,8 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
+#: The request that asks for a case's brief is named so, with the case's place behind it.
+BRIEF_IDS = "brief."
 _MOST_NO = (1 << 63) - 1
 #: Of these a request of the same id may go on, and says nothing of what lies here.
 _OTHERS_ID = [
@@ -110,6 +113,7 @@ async def take_results(connection: AsyncConnection, records: Sequence[Record]) -
     """Close the cases that results stand in for, and those whose request went on and ended."""
     resolved: dict[str, int] = {}
     ended: dict[str, tuple[int, int]] = {}
+    briefs: list[dict[str, Any]] = []
     for record in records:
         try:
             fields = orjson.loads(record.value or b"")
@@ -120,11 +124,17 @@ async def take_results(connection: AsyncConnection, records: Sequence[Record]) -
         except (ValueError, KeyError, TypeError, AttributeError):
             _log.error("no result", place=_place(record))
             continue
+        if request_id.startswith(BRIEF_IDS):
+            briefs.append(_brief(request_id, info))
+            continue
         if isinstance(resolves := info.get("resolves"), str):
             resolved[stored(resolves)] = record.timestamp
         if generation > 1:
             before = ended.get(request_id, (0, 0))
             ended[request_id] = max(before, (generation, record.timestamp))
+    for row in briefs:
+        await connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
+        await connection.execute(insert(BRIEFS).values(row))
     if not resolved and not ended:
         return
 
@@ -138,6 +148,17 @@ async def take_results(connection: AsyncConnection, records: Sequence[Record]) -
             at = ended[request_id][1]
         if at is not None:
             await connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
+
+
+def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    output = info.get("output")
+    said = output.get("answer", "") if isinstance(output, Mapping) else ""
+    return {
+        "place": request_id.removeprefix(BRIEF_IDS),
+        "words": stored(str(said)),
+        "model": stored(str(info.get("model", ""))),
+        "cost_micros": int(info.get("cost_micros", 0)),
+    }
 
 
 async def close_discarded(connection: AsyncConnection, now: datetime) -> None:

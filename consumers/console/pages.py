@@ -103,6 +103,8 @@ class Pages:
         add("/groups", self._groups)
         add("/next", self._next)
         add("/cases/{place}", self._case)
+        add("/cases/{place}/brief", self._brief)
+        add("/cases/{place}/brief", self._ask_brief, methods=["POST"], dependencies=[reviewer])
         add("/cases/{place}/reveal", self._reveal, methods=["POST"], dependencies=[reviewer])
         add("/cases/{place}/raw", self._raw, dependencies=[reviewer])
         for act in (self._claim, self._beat, self._release, self._decide, self._undo):
@@ -195,6 +197,10 @@ class Pages:
             status,
             view=case_view(case, found, self._desk.policy, now, hide),
             is_hidden=hide is redact,
+            brief=await store.brief(place),
+            can_brief=self._desk.brief_task is not None,
+            is_asked=given.get("brief") == "asked",
+            place=place,
             case=case,
             is_mine=case.held_by == visitor.who,
             may_decide=visitor.role.covers(Role.REVIEWER),
@@ -209,6 +215,15 @@ class Pages:
             query=urlencode({name: text for name, text in given.items() if name in FILTERS}),
             now=now,
         )
+
+    async def _ask_brief(self, request: Request, place: str) -> Response:
+        await self._desk.ask_for_brief(place)
+        return self._back(request, place, brief="asked")
+
+    async def _brief(self, place: str) -> Response:
+        """The brief as a part of the case's page, which looks for it until it is there."""
+        found = await self._desk.store.brief(place)
+        return self.page("brief.html", None, brief=found, place=place, is_asked=True)
 
     async def _reveal(self, request: Request, place: str) -> Response:
         """Show what looks like personal data too, for as long as a claim lasts."""
@@ -295,8 +310,9 @@ class Pages:
             return await self._shown(request, place, status=503, error=str(error), said=said)
         return self._on(request, place)
 
-    def _back(self, request: Request, place: str) -> Response:
+    def _back(self, request: Request, place: str, **more: str) -> Response:
         query = {name: text for name, text in request.query_params.items() if name in FILTERS}
+        query |= more
         return RedirectResponse(f"/cases/{place}?{urlencode(query)}", 303)
 
     def _on(self, request: Request, place: str) -> Response:

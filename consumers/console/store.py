@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -57,12 +57,21 @@ from consumers.console.rows import (
     reopened,
 )
 from consumers.console.sessions import Sessions
-from consumers.console.tables import CASES, LETTERS
+from consumers.console.tables import BRIEFS, CASES, LETTERS
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 
-__all__ = ["Case", "CaseFilter", "Group", "Held", "LetterRecord", "Store", "StoreUnusableError"]
+__all__ = [
+    "Brief",
+    "Case",
+    "CaseFilter",
+    "Group",
+    "Held",
+    "LetterRecord",
+    "Store",
+    "StoreUnusableError",
+]
 __all__ += ["open_store"]
 
 _HOUR_MS = 3_600_000
@@ -75,6 +84,14 @@ class Held:
 
     by: str
     until: datetime
+
+
+class Brief(NamedTuple):
+    """A case in a few lines, by a cheap model."""
+
+    words: str
+    model: str
+    cost_micros: int
 
 
 class Store:
@@ -184,6 +201,13 @@ class Store:
             return None
         headers = headers_of(row["headers"])
         return LetterRecord(read_dead_letter(headers), row["key"], row["value"], headers)
+
+    async def brief(self, place: str) -> Brief | None:
+        """What a model made of the case; None where nobody has asked, or it is not there yet."""
+        asked = select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
+        async with self.database.reading() as connection:
+            row = (await connection.execute(asked.where(BRIEFS.c.place == place))).first()
+        return Brief(row[0], row[1], row[2]) if row else None
 
     async def claim(self, place: str, who: str, now: datetime, lease: timedelta) -> Case | Held:
         """Take a case for as long as the lease, or find out who has it.

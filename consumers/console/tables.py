@@ -136,6 +136,16 @@ UNSENT = Table(
     Column("no", BigInteger, primary_key=True),
 )
 
+#: What a model made of a case for its reviewer.
+BRIEFS = Table(
+    "briefs",
+    SCHEMA,
+    Column("place", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+)
+
 SESSIONS = Table(
     "sessions",
     SCHEMA,

@@ -106,7 +106,9 @@ async def console(
     ):
         rules, topics = running.rules, running.topics
         queue = Queue(store, Clients(settings.kafka), rules.policy, topics, clock.now)
-        desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
+        desk = Desk(
+            store, sending, rules.policy, rules.prompts, topics, clock.now, brief_task="brief"
+        )
         bulk = Bulk(desk)
         app = console_app(
             desk,
@@ -208,6 +210,27 @@ async def test_personal_data_is_hidden_until_somebody_asks_for_it_which_is_noted
         assert [str(line.letter) for line in lines] == [place, place]
 
 
+async def test_a_case_is_put_into_a_few_lines_once_however_often_it_is_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path) as running:
+        [place] = await running.disputes(1)
+        browser = Browser(running.app)
+        await browser.get(f"/cases/{place}")
+        page = browser.page
+        assert "by a cheap model" in page
+        for _ in range(2):
+            browser.page = page
+            assert "being put into" in (await browser.post(f"/cases/{place}/brief")).text
+        async with asyncio.timeout(60):
+            async for part in _looks(browser, f"/cases/{place}/brief"):
+                if "in short, by sim-small" in part:
+                    break
+        assert "in short, by sim-small" in (await browser.get(f"/cases/{place}")).text
+        ledger = await running.running.read([running.running.topics.attempts], 2)
+        assert sum(1 for seen in ledger if seen.json["request_id"] == f"brief.{place}") == 1
+
+
 async def test_fifty_reviewers_claim_one_case_and_one_has_it(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -236,6 +259,8 @@ _ROUTES = (
     ("POST", "/cases/{place}/decide", Role.REVIEWER),
     ("POST", "/cases/{place}/release", Role.REVIEWER),
     ("POST", "/cases/{place}/undo", Role.REVIEWER),
+    ("GET", "/cases/{place}/brief", Role.VIEWER),
+    ("POST", "/cases/{place}/brief", Role.REVIEWER),
     ("POST", "/cases/{place}/reveal", Role.REVIEWER),
     ("GET", "/api/cases/{place}?reveal=true", Role.REVIEWER),
     ("GET", "/jobs", Role.OPERATOR),
