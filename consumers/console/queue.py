@@ -183,4 +183,6 @@ async def _note(connection: AsyncConnection, source: Source, position: int) -> N
     row = {"topic": source.topic, "partition": source.partition, "position": position}
     key = [OFFSETS.c.topic, OFFSETS.c.partition]
     put = dialect.insert(OFFSETS).values(row)
-    await connection.execute(put.on_conflict_do_update(key, set_={"position": position}))
+    await connection.execute(
+        put.on_conflict_do_update(index_elements=key, set_={"position": position})
+    )
