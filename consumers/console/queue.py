@@ -16,7 +16,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.console.folding import close_discarded, take_letters, take_lines, take_results
+from consumers.console.folding import (
+    close_discarded,
+    discarded,
+    take_letters,
+    take_lines,
+    take_results,
+)
 from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS
@@ -79,8 +85,9 @@ class Queue:
             except KafkaUnreachableError as error:
                 self.trouble = str(error)
             except (SQLAlchemyError, RuntimeError, TimeoutError, OSError) as error:
+                if self.trouble is None:
+                    _log.exception("queue stopped; it begins anew where it was")
                 self.trouble = f"the queue does not get on: {type(error).__name__}"
-                _log.exception("queue stopped; it begins anew where it was")
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def catch_up(self) -> None:
@@ -122,8 +129,11 @@ class Queue:
         await self._take_all(letters, await letters.ends())
         await self._take_all(lines, upto)
         await self._take_all(results, ended)
-        async with self.store.database.writing() as connection:
-            await close_discarded(connection, self.clock())
+        async with self.store.database.reading() as connection:
+            over = await discarded(connection, self.clock())
+        if over:
+            async with self.store.database.writing() as connection:
+                await close_discarded(connection, over)
 
     async def _take_all(self, reader: TopicReader, ends: Mapping[Source, int]) -> None:
         async for records in reader.batches(ends, _MOST):

@@ -17,6 +17,7 @@ from consumers.console.audit import written
 from consumers.console.queue import Queue, StoreMismatchError
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.runtime.clients import Clients
+from consumers.runtime.reading import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from router.audit import broken
@@ -239,6 +240,20 @@ async def test_a_store_of_other_topics_is_refused(
         await _come(is_made_again)
         with pytest.raises(StoreMismatchError, match="made from other topics"):
             await _queue(store, settings).catch_up()
+
+
+async def test_what_is_written_after_the_end_was_asked_for_is_left_for_later(
+    settings: Settings,
+) -> None:
+    """A decision is never taken in before the dead letter that it is about."""
+    await _letters(settings, 30)
+    letters = settings.kafka.topics.dead_letters
+    async with topic_reader(Clients(settings.kafka), [letters]) as reader:
+        ends = await reader.ends()
+        await _letters(settings, 60)
+        for upto, count in ((ends, 30), (await reader.ends(), 60), (ends, 0)):
+            read = [record async for batch in reader.batches(upto, 7) for record in batch]
+            assert len({(record.partition, record.offset) for record in read}) == count
 
 
 async def test_without_kafka_the_queue_says_so_and_goes_on_trying(tmp_path: Path) -> None:
