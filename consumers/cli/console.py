@@ -95,7 +95,7 @@ async def _serve(
     from consumers.console.bulk import Bulk
     from consumers.console.dashboard import Figures
     from consumers.console.deciding import Desk
-    from consumers.console.queue import Queue
+    from consumers.console.queue import Queue, StoreMismatchError
     from consumers.console.security import Guard
     from consumers.console.store import StoreUnusableError, open_store
     from consumers.runtime.clients import Clients
@@ -134,6 +134,11 @@ async def _serve(
                     task.cancel()
     except StoreUnusableError as error:
         raise UserError(str(error)) from None
+    except ExceptionGroup as group:
+        mismatch, others = group.split(StoreMismatchError)
+        if mismatch is None or others is not None:
+            raise
+        raise UserError(str(mismatch.exceptions[0])) from None
 
 
 async def _served(app: "FastAPI", listening: socket.socket) -> None:

@@ -25,12 +25,13 @@ from consumers.console.folding import (
 )
 from consumers.console.rows import instant
 from consumers.console.store import Store
-from consumers.console.tables import CASES, OFFSETS
+from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import (
     KafkaUnreachableError,
     Source,
     TopicReader,
+    cluster_of,
     partition_of,
     topic_reader,
 )
@@ -49,6 +50,7 @@ _MOST = 500
 _CLOCKS = timedelta(minutes=10)
 #: Any number that nothing else uses: the console that takes records in holds this lock.
 _LOCK = 7_202_612
+_MEND = "name another store, or drop this one: it is made again from the topics"
 
 
 class StoreMismatchError(Exception):
@@ -99,6 +101,7 @@ class Queue:
     @contextlib.asynccontextmanager
     async def _readers(self) -> AsyncIterator[tuple[TopicReader, TopicReader, TopicReader]]:
         """Readers that go on where the store is."""
+        await self._check_origin()
         async with contextlib.AsyncExitStack() as stack:
 
             async def reader(topic: str, since: datetime | None = None) -> TopicReader:
@@ -118,6 +121,18 @@ class Queue:
             await self._take_all(lines, ends)
             results = await reader(self.topics.results, await self._oldest())
             yield letters, lines, results
+
+    async def _check_origin(self) -> None:
+        """Raises StoreMismatchError for a store that was made from another cluster's topics."""
+        cluster, topic = await cluster_of(self.clients), self.topics.dead_letters
+        origin = {"topic": topic, "cluster": cluster}
+        async with self.store.database.writing() as connection:
+            await self.store.database.add_new(connection, ORIGINS, [origin])
+            asked = select(ORIGINS.c.cluster).where(ORIGINS.c.topic == topic)
+            known = await connection.scalar(asked)
+        if known != cluster:
+            msg = f"the console's store was made from {topic} of another Kafka cluster; {_MEND}"
+            raise StoreMismatchError(msg)
 
     async def _round(self, letters: TopicReader, lines: TopicReader, results: TopicReader) -> None:
         """Take in what came since the last round.
@@ -176,8 +191,7 @@ async def _check(reader: TopicReader, topic: str, positions: Mapping[Source, int
         if position > ends.get(source, 0):
             msg = (
                 f"the console's store has read {source.topic}-{source.partition} up to {position}, "
-                f"which has {ends.get(source, 0)} records: it was made from other topics. Name "
-                f"another store, or drop this one: it is made again from the topics"
+                f"which ends at {ends.get(source, 0)}: it was made from other topics; {_MEND}"
             )
             raise StoreMismatchError(msg)
 

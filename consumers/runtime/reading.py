@@ -23,6 +23,7 @@ __all__ = [
     "Publisher",
     "Source",
     "TopicReader",
+    "cluster_of",
     "connected",
     "first_at",
     "partition_of",
@@ -225,6 +226,20 @@ async def topic_reader(
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await consumer.stop()
+
+
+async def cluster_of(clients: Clients) -> str:
+    """The id of the cluster, new for each that is set up; empty where a broker tells none.
+
+    Raises KafkaUnreachableError.
+    """
+    admin = clients.admin()
+    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
+        await admin.start()
+        try:
+            return str((await admin.describe_cluster()).get("cluster_id") or "")
+        finally:
+            await admin.close()
 
 
 class _Placed(Protocol):

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from sqlalchemy import insert
 
 from consumers import clock
 from consumers.console.audit import written
 from consumers.console.queue import Queue, StoreMismatchError
 from consumers.console.store import Case, CaseFilter, Store, open_store
+from consumers.console.tables import ORIGINS
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import topic_reader
 from consumers.runtime.topics import ensure_topics
@@ -240,6 +242,18 @@ async def test_a_store_of_other_topics_is_refused(
         await _come(is_made_again)
         with pytest.raises(StoreMismatchError, match="made from other topics"):
             await _queue(store, settings).catch_up()
+
+
+async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_path: Path) -> None:
+    """Whose topics have the same names, and may well be as long."""
+    await _letters(settings, 3)
+    async with open_store(f"sqlite:///{tmp_path}/cases.db") as store:
+        topic = settings.kafka.topics.dead_letters
+        async with store.database.writing() as connection:
+            await connection.execute(insert(ORIGINS).values(topic=topic, cluster="elsewhere"))
+        with pytest.raises(StoreMismatchError, match="of another Kafka cluster; name another"):
+            await _queue(store, settings).catch_up()
+        assert await store.count(ALL, NOON) == 0
 
 
 async def test_what_is_written_after_the_end_was_asked_for_is_left_for_later(
