@@ -155,7 +155,12 @@ async def _served(app: "FastAPI", listening: socket.socket) -> None:
             yield
 
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
     )
     server = Server(config)
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -255,6 +255,20 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
             await _queue(store, settings).catch_up()
         assert await store.count(ALL, NOON) == 0
 
+    prefix = {"TIERLINE_KAFKA__PREFIX": settings.kafka.prefix, "PYTHONPATH": "."}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "consumers.cli.main", "console", "--port", "0"),
+        *("--kafka", str(settings.kafka.bootstrap), "--store", f"sqlite:///{tmp_path}/cases.db"),
+        env={**os.environ, **prefix},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(_LIMIT):
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    [line] = said.decode().splitlines()
+    assert line.startswith("tierline: the console's store was made from")
+
 
 async def test_what_is_written_after_the_end_was_asked_for_is_left_for_later(
     settings: Settings,
