@@ -23,6 +23,8 @@ _DRIVERS: Mapping[str, str] = {
 }
 #: Any number that other programs do not use: whoever makes the tables holds this lock.
 _SCHEMA_LOCK = 7_202_611
+#: What people wrote stays out of errors, which end in logs.
+_ENGINE: Mapping[str, Any] = {"pool_timeout": 60, "hide_parameters": True}
 
 
 class StoreUnusableError(Exception):
@@ -107,11 +109,12 @@ def _engine(url: str) -> AsyncEngine:
         if parsed.database in (None, "", ":memory:"):
             msg = "the console's store: a file was expected, for example sqlite:///cases.db"
             raise StoreUnusableError(msg)
-        engine = create_async_engine(parsed, pool_size=5, max_overflow=10, pool_timeout=60)
+        engine = create_async_engine(parsed, pool_size=5, max_overflow=10, **_ENGINE)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_timeout=60)
+    # A connection from before the server was restarted is noticed before it is used.
+    return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_pre_ping=True, **_ENGINE)
 
 
 def _try_file(path: str) -> None:

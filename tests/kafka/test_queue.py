@@ -222,6 +222,30 @@ async def test_consoles_that_share_a_store_take_turns(settings: Settings, server
         assert await one.count(ALL, NOON) == count
 
 
+async def test_a_database_that_was_away_is_caught_up_with(settings: Settings) -> None:
+    with postgres() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL")
+        await _letters(settings, 30)
+        async with open_store(server.database()) as store:
+            queue = _queue(store, settings)
+
+            async def is_in_trouble() -> bool:
+                return queue.trouble is not None
+
+            async def is_well() -> bool:
+                return queue.trouble is None
+
+            async with _running(queue):
+                await _until(store, ALL, 30)
+                await asyncio.to_thread(server.stop)
+                await _letters(settings, 60)
+                await _come(is_in_trouble)
+                await asyncio.to_thread(server.start)
+                assert len(await _until(store, ALL, 90)) == 90
+                await _come(is_well)
+
+
 async def test_a_store_of_other_topics_is_refused(
     settings: Settings, broker: str, tmp_path: Path
 ) -> None:
