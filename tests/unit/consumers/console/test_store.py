@@ -42,7 +42,7 @@ async def _claimed(store: Store, offset: int, who: str = "ann", now: datetime = 
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(10, id="ten"), pytest.param(200, id="many", marks=pytest.mark.slow)]
+    "count", [pytest.param(3, id="few"), pytest.param(200, id="many", marks=pytest.mark.slow)]
 )
 async def test_one_of_fifty_claimers_wins_each_case(store: Store, count: int) -> None:
     """Fifty people open the same case at once, time after time."""
