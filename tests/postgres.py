@@ -88,7 +88,8 @@ def postgres() -> Iterator[Postgres | None]:
         try:
             yield server
         finally:
-            server.stop()
+            with contextlib.suppress(RuntimeError):  # a test may have stopped it
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

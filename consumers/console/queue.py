@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from consumers.console.errors import StoreAwayError
 from consumers.console.folding import (
     close_discarded,
     discarded,
@@ -84,7 +85,7 @@ class Queue:
                         self.trouble = None
                         self.caught_up.set()
                         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            except KafkaUnreachableError as error:
+            except (KafkaUnreachableError, StoreAwayError) as error:
                 self.trouble = str(error)
             except (SQLAlchemyError, RuntimeError, TimeoutError, OSError) as error:
                 if self.trouble is None:

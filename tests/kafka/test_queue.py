@@ -9,19 +9,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from sqlalchemy import insert
 
 from consumers import clock
+from consumers.console import bulk as bulk_work
+from consumers.console import deciding
+from consumers.console.app import console_app
 from consumers.console.audit import written
+from consumers.console.bulk import Bulk
+from consumers.console.deciding import Desk
+from consumers.console.errors import StoreAwayError
 from consumers.console.queue import Queue, StoreMismatchError
+from consumers.console.security import Guard
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import ORIGINS
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import topic_reader
+from consumers.runtime.reading import publisher, topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
+from consumers.wiring import load_rules
 from router.audit import broken
 from schemas.review import Decision
 from tests.builders import NOON, the_policy
@@ -222,13 +231,26 @@ async def test_consoles_that_share_a_store_take_turns(settings: Settings, server
         assert await one.count(ALL, NOON) == count
 
 
-async def test_a_database_that_was_away_is_caught_up_with(settings: Settings) -> None:
+async def test_a_database_that_was_away_is_caught_up_with(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the console ends by it, and a page says what is the matter."""
+    monkeypatch.setattr(deciding, "_RESEND_SECONDS", 0.01)
+    monkeypatch.setattr(bulk_work, "_LOOK_AGAIN_SECONDS", 0.01)
     with postgres() as server:
         if server is None:
             pytest.skip("no PostgreSQL")
         await _letters(settings, 30)
-        async with open_store(server.database()) as store:
+        clients, rules = Clients(settings.kafka), load_rules(settings)
+        topics = settings.kafka.topics
+        async with open_store(server.database()) as store, publisher(clients) as sending:
             queue = _queue(store, settings)
+            desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
+            bulk = Bulk(desk)
+            app = console_app(desk, Guard(store.sessions, None, clock.now), bulk)
+            http = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://localhost"
+            )
 
             async def is_in_trouble() -> bool:
                 return queue.trouble is not None
@@ -236,14 +258,25 @@ async def test_a_database_that_was_away_is_caught_up_with(settings: Settings) ->
             async def is_well() -> bool:
                 return queue.trouble is None
 
-            async with _running(queue):
+            async with _running(queue), http, asyncio.TaskGroup() as tasks:
+                others = [tasks.create_task(one) for one in (desk.resend(), bulk.run())]
                 await _until(store, ALL, 30)
+                assert (await http.get("/cases")).status_code == 200
                 await asyncio.to_thread(server.stop)
                 await _letters(settings, 60)
                 await _come(is_in_trouble)
+                assert "does not answer" in str(queue.trouble)
+                with pytest.raises(StoreAwayError):
+                    await store.count(ALL, NOON)
+                reply = await http.get("/cases")
+                assert (reply.status_code, "does not answer" in reply.text) == (503, True)
                 await asyncio.to_thread(server.start)
                 assert len(await _until(store, ALL, 90)) == 90
                 await _come(is_well)
+                assert (await http.get("/cases")).status_code == 200
+                for task in others:
+                    assert not task.done()
+                    task.cancel()
 
 
 async def test_a_store_of_other_topics_is_refused(
