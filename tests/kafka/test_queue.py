@@ -20,6 +20,7 @@ from consumers.console import deciding
 from consumers.console.app import console_app
 from consumers.console.audit import written
 from consumers.console.bulk import Bulk
+from consumers.console.dashboard import Figures
 from consumers.console.deciding import Desk
 from consumers.console.errors import StoreAwayError
 from consumers.console.queue import Queue, StoreMismatchError
@@ -247,7 +248,9 @@ async def test_a_database_that_was_away_is_caught_up_with(
             queue = _queue(store, settings)
             desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
             bulk = Bulk(desk)
-            app = console_app(desk, Guard(store.sessions, None, clock.now), bulk)
+            app = console_app(
+                desk, Guard(store.sessions, None, clock.now), bulk, Figures(desk, clients)
+            )
             http = httpx.AsyncClient(
                 transport=httpx.ASGITransport(app), base_url="http://localhost"
             )
