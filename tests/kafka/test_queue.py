@@ -15,7 +15,6 @@ from confluent_kafka import Producer
 from sqlalchemy import insert
 
 from consumers import clock
-from consumers.console import bulk as bulk_work
 from consumers.console import deciding
 from consumers.console.app import console_app
 from consumers.console.audit import written
@@ -237,7 +236,6 @@ async def test_a_database_that_was_away_is_caught_up_with(
 ) -> None:
     """Nothing of the console ends by it, and a page says what is the matter."""
     monkeypatch.setattr(deciding, "_RESEND_SECONDS", 0.01)
-    monkeypatch.setattr(bulk_work, "_LOOK_AGAIN_SECONDS", 0.01)
     with postgres() as server:
         if server is None:
             pytest.skip("no PostgreSQL")
