@@ -34,6 +34,20 @@ class Postgres:
         )
         return f"postgresql://postgres@/{name}?host={self.folder}"
 
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        options = f"-k {self.folder} -h '' -c fsync=off -c max_connections=200"
+        log = str(self.folder / "log")
+        self.run("pg_ctl", "start", "-D", self._data, "-w", "-s", "-l", log, "-o", options)
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would."""
+        self.run("pg_ctl", "stop", "-D", self._data, "-w", "-s", "-m", "immediate")
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
     def run(self, program: str, *arguments: str) -> None:
         """Run one of its programs to its end, as the user who owns it."""
         lesser = _LESSER if os.geteuid() == 0 else None
@@ -68,15 +82,14 @@ def postgres() -> Iterator[Postgres | None]:
         if os.geteuid() == 0:
             lesser = pwd.getpwnam(_LESSER)
             os.chown(folder, lesser.pw_uid, lesser.pw_gid)
-        data = str(folder / "data")
-        server.run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-k {folder} -h '' -c fsync=off -c max_connections=200"
-        control = ("-D", data, "-w", "-s", "-l", str(folder / "log"))
-        server.run("pg_ctl", "start", *control, "-o", options)
+        initial = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        server.run("initdb", "-D", str(folder / "data"), *initial)
+        server.start()
         try:
             yield server
         finally:
-            server.run("pg_ctl", "stop", "-D", data, "-w", "-s", "-m", "immediate")
+            with contextlib.suppress(RuntimeError):  # a test may have stopped it
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

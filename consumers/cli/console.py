@@ -95,7 +95,7 @@ async def _serve(
     from consumers.console.bulk import Bulk
     from consumers.console.dashboard import Figures
     from consumers.console.deciding import Desk
-    from consumers.console.queue import Queue
+    from consumers.console.queue import Queue, StoreMismatchError
     from consumers.console.security import Guard
     from consumers.console.store import StoreUnusableError, open_store
     from consumers.runtime.clients import Clients
@@ -146,6 +146,11 @@ async def _serve(
                     task.cancel()
     except StoreUnusableError as error:
         raise UserError(str(error)) from None
+    except ExceptionGroup as group:
+        mismatch, others = group.split(StoreMismatchError)
+        if mismatch is None or others is not None:
+            raise
+        raise UserError(str(mismatch.exceptions[0])) from None
 
 
 async def _served(app: "FastAPI", listening: socket.socket) -> None:
@@ -162,7 +167,12 @@ async def _served(app: "FastAPI", listening: socket.socket) -> None:
             yield
 
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
     )
     server = Server(config)
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPError
 
@@ -15,7 +15,7 @@ from consumers.console.api import api
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures, dashboard
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
-from consumers.console.errors import CaseError
+from consumers.console.errors import CaseError, StoreAwayError
 from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
@@ -67,11 +67,16 @@ def console_app(
             return pages.page("message.html", None, 421, title="Not here", words="wrong host name")
         is_api = request.url.path.startswith("/api/")
         basic = request.headers.get("authorization") if is_api else None
-        if basic is not None:
-            visitor = await guard.named(basic)
-            request.state.is_by_name = visitor is not None
-        else:
-            visitor = await guard.visitor(request.cookies)
+        try:
+            if basic is not None:
+                visitor = await guard.named(basic)
+                request.state.is_by_name = visitor is not None
+            else:
+                visitor = await guard.visitor(request.cookies)
+        except StoreAwayError as error:  # before any handler of errors
+            if is_api:
+                return JSONResponse({"error": str(error)}, 503)
+            return pages.page("message.html", None, 503, title="503", words=str(error))
         request.state.visitor = visitor
         reply = await call_next(request)
         if visitor is not None and visitor.cookie is not None:
@@ -133,8 +138,6 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
 
     def said(request: Request, status: int, words: str) -> Response:
         if request.url.path.startswith("/api/"):
-            from fastapi.responses import JSONResponse  # noqa: PLC0415  only here
-
             return JSONResponse({"error": words}, status)
         visitor = getattr(request.state, "visitor", None)
         return pages.page("message.html", visitor, status, title=str(status), words=words)
@@ -160,6 +163,10 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
         where = ", ".join(str(one["loc"][-1]) for one in error.errors())
         return said(request, 422, f"these fields are missing or wrong: {where}")
 
+    async def away(request: Request, error: Exception) -> Response:
+        return said(request, 503, str(error))
+
+    app.add_exception_handler(StoreAwayError, away)
     app.add_exception_handler(NeedsSignInError, unknown_visitor)
     app.add_exception_handler(AnyHTTPError, http)
     app.add_exception_handler(CaseError, refused)

@@ -9,9 +9,17 @@ from typing import Any
 from sqlalchemy import Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from consumers.console.errors import StoreAwayError
 from consumers.console.tables import SCHEMA
 
 __all__ = ["Database", "StoreUnusableError", "open_database"]
@@ -23,6 +31,10 @@ _DRIVERS: Mapping[str, str] = {
 }
 #: Any number that other programs do not use: whoever makes the tables holds this lock.
 _SCHEMA_LOCK = 7_202_611
+#: SQL states of a server that is lost, starts, stops or is full.
+_AWAY = ("08", "53", "57P")
+#: What people wrote stays out of errors, which end in logs.
+_ENGINE: Mapping[str, Any] = {"pool_timeout": 60, "hide_parameters": True}
 
 
 class StoreUnusableError(Exception):
@@ -45,14 +57,17 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with: everything read through it is of one moment in SQLite."""
-        async with self._engine.connect() as connection:
+        """A connection to read with: what is read through it is of one moment in SQLite.
+
+        Raises StoreAwayError.
+        """
+        async with _answering(), self._engine.connect() as connection:
             yield connection
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end unless something is raised."""
-        async with contextlib.AsyncExitStack() as stack:
+        """A transaction, committed at the end unless something is raised. Raises StoreAwayError."""
+        async with _answering(), contextlib.AsyncExitStack() as stack:
             if self.is_sqlite:
                 await stack.enter_async_context(self._turn)
             yield await stack.enter_async_context(self._writing.begin())
@@ -65,6 +80,22 @@ class Database:
             return
         insert = sqlite.insert if self.is_sqlite else postgresql.insert
         await connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+@contextlib.asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """Tell a database that does not answer from a fault of ours."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise StoreAwayError from error
+    except DBAPIError as error:
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        if error.connection_invalidated or state.startswith(_AWAY):
+            raise StoreAwayError from error
+        raise
+    except (ConnectionError, FileNotFoundError) as error:  # its address, or its socket
+        raise StoreAwayError from error
 
 
 @contextlib.asynccontextmanager
@@ -107,11 +138,12 @@ def _engine(url: str) -> AsyncEngine:
         if parsed.database in (None, "", ":memory:"):
             msg = "the console's store: a file was expected, for example sqlite:///cases.db"
             raise StoreUnusableError(msg)
-        engine = create_async_engine(parsed, pool_size=5, max_overflow=10, pool_timeout=60)
+        engine = create_async_engine(parsed, pool_size=5, max_overflow=10, **_ENGINE)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_timeout=60)
+    # A connection from before the server was restarted is noticed before it is used.
+    return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_pre_ping=True, **_ENGINE)
 
 
 def _try_file(path: str) -> None:

@@ -1,6 +1,7 @@
 """The desk: what reviewers do with cases, each act noted first and sent to Kafka second."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import orjson
 
 from consumers.console.audit import written
-from consumers.console.errors import AlreadyDecidedError, UnknownCaseError
+from consumers.console.errors import AlreadyDecidedError, StoreAwayError, UnknownCaseError
 from consumers.console.folding import BRIEF_IDS
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
@@ -153,11 +154,15 @@ class Desk:
         """For ever: send what was noted while Kafka was away, or before a console was killed."""
         while True:
             await asyncio.sleep(_RESEND_SECONDS)
-            before = self.clock() - timedelta(seconds=2 * _SEND_LIMIT)
-            for line in await self.store.trail.unsent(before):
-                found = await self.store.content(str(line.letter)) if line.letter else None
-                if not await self._try_to_send(line, found):
-                    break
+            with contextlib.suppress(StoreAwayError):
+                await self._send_unsent()
+
+    async def _send_unsent(self) -> None:
+        before = self.clock() - timedelta(seconds=2 * _SEND_LIMIT)
+        for line in await self.store.trail.unsent(before):
+            found = await self.store.content(str(line.letter)) if line.letter else None
+            if not await self._try_to_send(line, found):
+                break
 
     def _check(self, decision: Decision, found: LetterRecord) -> None:
         if (words := refusal_of(decision, found.letter, self.policy)) is not None:

@@ -7,6 +7,7 @@ CaseError                 an act on a case is refused
 ├── StaleError            the case has changed since it was read
 └── UndoTooLateError      the decision is being carried out
 JobRunningError           another job runs
+StoreAwayError            the database does not answer; an OSError, as any trouble of a network
 """
 
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ __all__ = [
     "JobRunningError",
     "LeaseLostError",
     "StaleError",
+    "StoreAwayError",
     "UndoTooLateError",
     "UnknownCaseError",
 ]
@@ -78,3 +80,10 @@ class UndoTooLateError(CaseError):
 
 class JobRunningError(Exception):
     """One job runs at a time."""
+
+
+class StoreAwayError(OSError):
+    """The database does not answer now. What was not committed is undone."""
+
+    def __init__(self) -> None:
+        super().__init__("the console's store does not answer; try again in a moment")

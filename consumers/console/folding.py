@@ -28,6 +28,7 @@ from schemas.review import AuditLine, Decision
 __all__ = [
     "BRIEF_IDS",
     "close_discarded",
+    "discarded",
     "forget",
     "note_given",
     "set_undone",
@@ -161,20 +162,22 @@ def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def close_discarded(connection: AsyncConnection, now: datetime) -> None:
-    """Close the cases that were discarded for good: nothing else will follow."""
-    stands = and_(
-        DECISIONS.c.decision_id == CASES.c.decision_id,
-        DECISIONS.c.offset.is_not(None),
-        DECISIONS.c.undone.is_(False),
-        DECISIONS.c.closes < millis(now) - _MARGIN_MS,
+async def discarded(connection: AsyncConnection, now: datetime) -> Sequence[str]:
+    """The cases that were discarded, which nobody can undo any more: nothing else will follow."""
+    asked = (
+        select(CASES.c.place)
+        .join(DECISIONS, DECISIONS.c.decision_id == CASES.c.decision_id)
+        .where(CASES.c.state == "decided", CASES.c.action == "discard")
+        .where(DECISIONS.c.offset.is_not(None), DECISIONS.c.undone.is_(False))
+        .where(DECISIONS.c.closes < millis(now) - _MARGIN_MS)
     )
-    over = (
-        CASES.c.state == "decided",
-        CASES.c.action == "discard",
-        exists(select(DECISIONS.c.decision_id).where(stands)),
-    )
-    await connection.execute(_closed(*over, at=CASES.c.undo_until, by="discard"))
+    return (await connection.scalars(asked.limit(500))).all()
+
+
+async def close_discarded(connection: AsyncConnection, places: Sequence[str]) -> None:
+    """Close cases that are still as `discarded` found them."""
+    still = (CASES.c.place.in_(places), CASES.c.state == "decided", CASES.c.action == "discard")
+    await connection.execute(_closed(*still, at=CASES.c.undo_until, by="discard"))
 
 
 async def note_given(

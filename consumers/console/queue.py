@@ -16,15 +16,23 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.console.folding import close_discarded, take_letters, take_lines, take_results
+from consumers.console.errors import StoreAwayError
+from consumers.console.folding import (
+    close_discarded,
+    discarded,
+    take_letters,
+    take_lines,
+    take_results,
+)
 from consumers.console.rows import instant
 from consumers.console.store import Store
-from consumers.console.tables import CASES, OFFSETS
+from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import (
     KafkaUnreachableError,
     Source,
     TopicReader,
+    cluster_of,
     partition_of,
     topic_reader,
 )
@@ -43,6 +51,7 @@ _MOST = 500
 _CLOCKS = timedelta(minutes=10)
 #: Any number that nothing else uses: the console that takes records in holds this lock.
 _LOCK = 7_202_612
+_MEND = "name another store, or drop this one: it is made again from the topics"
 
 
 class StoreMismatchError(Exception):
@@ -76,11 +85,12 @@ class Queue:
                         self.trouble = None
                         self.caught_up.set()
                         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            except KafkaUnreachableError as error:
+            except (KafkaUnreachableError, StoreAwayError) as error:
                 self.trouble = str(error)
             except (SQLAlchemyError, RuntimeError, TimeoutError, OSError) as error:
+                if self.trouble is None:
+                    _log.exception("queue stopped; it begins anew where it was")
                 self.trouble = f"the queue does not get on: {type(error).__name__}"
-                _log.exception("queue stopped; it begins anew where it was")
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def catch_up(self) -> None:
@@ -92,6 +102,7 @@ class Queue:
     @contextlib.asynccontextmanager
     async def _readers(self) -> AsyncIterator[tuple[TopicReader, TopicReader, TopicReader]]:
         """Readers that go on where the store is."""
+        await self._check_origin()
         async with contextlib.AsyncExitStack() as stack:
 
             async def reader(topic: str, since: datetime | None = None) -> TopicReader:
@@ -112,6 +123,18 @@ class Queue:
             results = await reader(self.topics.results, await self._oldest())
             yield letters, lines, results
 
+    async def _check_origin(self) -> None:
+        """Raises StoreMismatchError for a store that was made from another cluster's topics."""
+        cluster, topic = await cluster_of(self.clients), self.topics.dead_letters
+        origin = {"topic": topic, "cluster": cluster}
+        async with self.store.database.writing() as connection:
+            await self.store.database.add_new(connection, ORIGINS, [origin])
+            asked = select(ORIGINS.c.cluster).where(ORIGINS.c.topic == topic)
+            known = await connection.scalar(asked)
+        if known != cluster:
+            msg = f"the console's store was made from {topic} of another Kafka cluster; {_MEND}"
+            raise StoreMismatchError(msg)
+
     async def _round(self, letters: TopicReader, lines: TopicReader, results: TopicReader) -> None:
         """Take in what came since the last round.
 
@@ -122,8 +145,11 @@ class Queue:
         await self._take_all(letters, await letters.ends())
         await self._take_all(lines, upto)
         await self._take_all(results, ended)
-        async with self.store.database.writing() as connection:
-            await close_discarded(connection, self.clock())
+        async with self.store.database.reading() as connection:
+            over = await discarded(connection, self.clock())
+        if over:
+            async with self.store.database.writing() as connection:
+                await close_discarded(connection, over)
 
     async def _take_all(self, reader: TopicReader, ends: Mapping[Source, int]) -> None:
         async for records in reader.batches(ends, _MOST):
@@ -166,8 +192,7 @@ async def _check(reader: TopicReader, topic: str, positions: Mapping[Source, int
         if position > ends.get(source, 0):
             msg = (
                 f"the console's store has read {source.topic}-{source.partition} up to {position}, "
-                f"which has {ends.get(source, 0)} records: it was made from other topics. Name "
-                f"another store, or drop this one: it is made again from the topics"
+                f"which ends at {ends.get(source, 0)}: it was made from other topics; {_MEND}"
             )
             raise StoreMismatchError(msg)
 
@@ -183,4 +208,6 @@ async def _note(connection: AsyncConnection, source: Source, position: int) -> N
     row = {"topic": source.topic, "partition": source.partition, "position": position}
     key = [OFFSETS.c.topic, OFFSETS.c.partition]
     put = dialect.insert(OFFSETS).values(row)
-    await connection.execute(put.on_conflict_do_update(key, set_={"position": position}))
+    await connection.execute(
+        put.on_conflict_do_update(index_elements=key, set_={"position": position})
+    )

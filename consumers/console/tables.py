@@ -27,6 +27,7 @@ __all__ = [
     "JOB_CASES",
     "LETTERS",
     "OFFSETS",
+    "ORIGINS",
     "SCHEMA",
     "SESSIONS",
     "UNSENT",
@@ -109,6 +110,14 @@ OFFSETS = Table(
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("position", BigInteger, nullable=False),
+)
+
+#: What the store was made from.
+ORIGINS = Table(
+    "origins",
+    SCHEMA,
+    Column("topic", Text, primary_key=True),
+    Column("cluster", Text, nullable=False),
 )
 
 AUDIT = Table(

@@ -23,6 +23,7 @@ __all__ = [
     "Publisher",
     "Source",
     "TopicReader",
+    "cluster_of",
     "connected",
     "first_at",
     "partition_of",
@@ -137,11 +138,15 @@ class TopicReader:
     async def batches(
         self, ends: Mapping[TopicPartition, int], most: int | None = None
     ) -> AsyncIterator[Sequence[Record]]:
-        """Records up to those ends, as they are fetched: of one partition each, `most` at once."""
+        """Records up to those ends and no further, as they are fetched: of one partition each."""
         while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
             fetched = await self._consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=most)
-            for records in fetched.values():
-                yield records
+            for tp, records in fetched.items():
+                inside = [record for record in records if record.offset < ends[tp]]
+                if len(inside) < len(records):  # came since; for whoever reads on
+                    self._consumer.seek(tp, records[len(inside)].offset)
+                if inside:
+                    yield inside
 
     async def follow(self, limit: float | None = None) -> AsyncIterator[Record]:
         """Every record as it comes, for ever or for `limit` seconds."""
@@ -221,6 +226,20 @@ async def topic_reader(
     finally:
         with contextlib.suppress(Exception, asyncio.CancelledError):
             await consumer.stop()
+
+
+async def cluster_of(clients: Clients) -> str:
+    """The id of the cluster, new for each that is set up; empty where a broker tells none.
+
+    Raises KafkaUnreachableError.
+    """
+    admin = clients.admin()
+    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
+        await admin.start()
+        try:
+            return str((await admin.describe_cluster()).get("cluster_id") or "")
+        finally:
+            await admin.close()
 
 
 class _Placed(Protocol):

@@ -7,6 +7,7 @@ from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.backlog import measure_backlog
 from tests.bench.checks import measure_checks
+from tests.bench.console import measure_console
 from tests.bench.evals import measure_evals
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.latency import measure_latency
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "repeats": measure_repeats,
     "backlog": measure_backlog,
     "recovery": measure_recovery,
+    "console": measure_console,
 }
 #: What needs no broker.
 TABLES: dict[str, Callable[[], Iterator[str]]] = {

@@ -22,7 +22,12 @@ def server() -> Iterator[Postgres]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=pytest.mark.slow),
+    ]  # all in all, half a minute
+)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a new database of each kind."""
     if request.param == "sqlite":

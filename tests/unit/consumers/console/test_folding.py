@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.console.folding import close_discarded
+from consumers.console.folding import close_discarded, discarded
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from schemas.dead_letter import Pointer
 from schemas.reasons import Reason
@@ -140,7 +140,7 @@ async def test_a_discarded_case_closes_once_it_can_not_be_undone(store: Store) -
     closed = []
     for now in (NOON + timedelta(seconds=12), NOON + timedelta(seconds=13)):
         async with store.database.writing() as connection:
-            await close_discarded(connection, now)
+            await close_discarded(connection, await discarded(connection, now))
         closed.append((await taken(store, 0)).state)
     assert closed == ["decided", "closed"]
 

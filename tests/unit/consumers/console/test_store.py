@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
 
 from consumers.console.errors import (
     AlreadyDecidedError,
@@ -15,6 +17,7 @@ from consumers.console.errors import (
     UnknownCaseError,
 )
 from consumers.console.store import Case, CaseFilter, Held, Store, StoreUnusableError, open_store
+from consumers.console.tables import LETTERS
 from schemas.reasons import Reason
 from tests.builders import NOON, an_attempt
 from tests.unit.consumers.console.world import (
@@ -39,7 +42,7 @@ async def _claimed(store: Store, offset: int, who: str = "ann", now: datetime = 
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(10, id="ten"), pytest.param(200, id="many", marks=pytest.mark.slow)]
+    "count", [pytest.param(3, id="few"), pytest.param(200, id="many", marks=pytest.mark.slow)]
 )
 async def test_one_of_fifty_claimers_wins_each_case(store: Store, count: int) -> None:
     """Fifty people open the same case at once, time after time."""
@@ -390,3 +393,15 @@ async def test_a_store_is_found_again_as_it_was_left(url: str) -> None:
         held = await _claimed(store, 0)
     async with open_store(url) as again:
         assert await taken(again, 0) == held
+
+
+async def test_an_error_of_the_database_does_not_tell_what_people_wrote(store: Store) -> None:
+    secret = b"account 7712, born 1970-01-01"
+    await take(store, a_letter_record(0, secret))
+    content = await store.content(place(0))
+    assert content is not None
+    row = {"place": place(0), "value": content.value, "headers": b"", "words": secret.decode()}
+    with pytest.raises(IntegrityError) as refused:
+        async with store.database.writing() as connection:
+            await connection.execute(insert(LETTERS).values(row))
+    assert "7712" not in str(refused.value)
