@@ -41,14 +41,15 @@ __all__ = [
 class Decisions:
     """The decisions of one partition of the review topic, told in the order of its offsets.
 
-    The first decision per request and generation stands, unless it was taken back while its window
-    was open, or could not be carried out. Times are the broker's, so whoever reads the partition
+    The first decision on a dead letter stands, unless it was taken back while its window was open,
+    or could not be carried out. A request has one dead letter per generation, and one more for each
+    other body under its id. Times are the broker's, so whoever reads the partition
     finds the same.
     """
 
     #: Up to here (exclusive) everything has been told.
     upto: int = 0
-    _given: dict[tuple[str, int], list[tuple[str, float]]] = field(default_factory=dict)
+    _given: dict[str, list[str]] = field(default_factory=dict)
     _closing: dict[str, float] = field(default_factory=dict)
     _undone: set[str] = field(default_factory=set)
 
@@ -61,8 +62,7 @@ class Decisions:
             return
         if (decision := line.decision) is not None:
             closes = appended_at + decision.undo_seconds
-            which = (decision.request_id, decision.generation)
-            self._given.setdefault(which, []).append((decision.decision_id, closes))
+            self._given.setdefault(str(decision.letter), []).append(decision.decision_id)
             self._closing.setdefault(decision.decision_id, closes)
         if line.undoes is not None:
             in_time = appended_at <= self._closing.get(line.undoes, -1.0)
@@ -71,7 +71,7 @@ class Decisions:
 
     def stands(self, decision: Decision) -> bool:
         """True when this decision is the one that counts, once its window has closed."""
-        for given, _ in self._given.get((decision.request_id, decision.generation), ()):
+        for given in self._given.get(str(decision.letter), ()):
             if given not in self._undone:
                 return given == decision.decision_id
         return False

@@ -15,7 +15,7 @@ Action = Literal["approve", "edit", "retry", "requeue", "reject", "discard"]
 
 
 class Decision(Contract):
-    """What is to become of one dead letter. The first one per generation of a request stands."""
+    """What is to become of one dead letter. The first decision on it stands."""
 
     #: Unique, and the same when the same decision is sent again.
     decision_id: Identifier
