@@ -36,7 +36,7 @@ from tests.unit.consumers.test_hostile_providers import (
 )
 from tests.unit.consumers.test_providers import a_completion, settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 A, B = "sim-small", "sim-small-b"
 _FASTER = 60.0
