@@ -26,7 +26,7 @@ check: .venv/dev.stamp  ## Format, lint, types, import contracts and the fast te
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -m "not kafka and not bench and not slow and not browser"
+	@$(BIN)/pytest -q -n auto -m "not kafka and not bench and not slow and not browser"
 
 format: .venv/dev.stamp  ## Format the code and mend what the linter can
 	@$(BIN)/ruff format .
