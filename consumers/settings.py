@@ -119,6 +119,8 @@ class OidcSettings(_Slice):
     role_claim: str = "groups"
     #: Which value of that claim gives which role; the highest one counts, none: no entry.
     roles: dict[str, Literal["viewer", "reviewer", "operator", "admin"]]
+    #: The claim that names the tenants whose cases somebody sees; None: everybody sees all.
+    tenant_claim: str | None = None
 
 
 class ConsoleSettings(_Slice):

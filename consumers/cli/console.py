@@ -203,6 +203,9 @@ async def _tell(out: "Console", caught_up: "asyncio.Event") -> None:
 def console_user(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Without blanks.")],
     role: Annotated[str, typer.Option(help="viewer, reviewer, operator or admin.")] = "reviewer",
+    tenant: Annotated[
+        list[str] | None, typer.Option(help="They see only this tenant's cases. Give it again.")
+    ] = None,
 ) -> None:
     """Print the line of a user for the file of `console --users`. Asks for the password."""
     from consumers.console.security import Role, hash_password
@@ -213,6 +216,9 @@ def console_user(
     if ":" in name or not name.isprintable() or " " in name:
         msg = f"{name!r}: a name without blanks and colons was expected"
         raise UserError(msg)
+    if tenant and (role == Role.ADMIN or any(len(one.split()) != 1 for one in tenant)):
+        msg = "--tenant: a tenant without blanks was expected; an admin sees all of them"
+        raise UserError(msg)
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
@@ -220,4 +226,5 @@ def console_user(
     if len(password) < 8:
         msg = "a password of at least 8 characters was expected"
         raise UserError(msg)
-    sys.stdout.write(f"{name}:{role}:{hash_password(password)}\n")
+    tenants = f":{' '.join(tenant)}" if tenant else ""
+    sys.stdout.write(f"{name}:{role}:{hash_password(password)}{tenants}\n")

@@ -80,14 +80,15 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         after: Annotated[str | None, Query(description="The last place of the page before")] = None,
     ) -> dict[str, Any]:
-        wanted, now = filter_of(dict(request.query_params)), desk.clock()
+        wanted, now = filter_of(dict(request.query_params), visitor_of(request)), desk.clock()
         found = await store.cases(wanted, now, limit, after)
         count = await store.count(wanted, now)
         return {"count": count, "cases": [_told(case) for case in found]}
 
     @router.get("/groups", summary="Cases that are alike")
     async def groups(request: Request) -> list[dict[str, Any]]:
-        found = await store.groups(filter_of(dict(request.query_params)), desk.clock())
+        wanted = filter_of(dict(request.query_params), visitor_of(request))
+        found = await store.groups(wanted, desk.clock())
         return [
             {
                 "reason": group.reason,
@@ -177,7 +178,8 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
 
     @router.post("/jobs", dependencies=[operator], summary="Decide on many cases, or try it dry")
     async def start(request: Request, body: JobBody) -> dict[str, Any]:
-        wanted = filter_of({k: v for k, v in body.filter.items() if k in FILTERS})
+        given = {k: v for k, v in body.filter.items() if k in FILTERS}
+        wanted = filter_of(given, visitor_of(request))
         if body.dry_run:
             found = await bulk.dry_run(wanted, body.action, body.tier, body.most)
             return {

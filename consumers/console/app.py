@@ -16,7 +16,7 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures, dashboard
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
 from consumers.console.errors import CaseError, StoreAwayError
-from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may
+from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may, only_ones_own
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
 from consumers.console.security import Guard, Role, SecureHeaders, Visitor, is_loopback
@@ -40,6 +40,7 @@ def console_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         version="1",
+        dependencies=[Depends(only_ones_own(desk))],
     )
     pages = Pages(desk)
     app.include_router(pages.router)

@@ -92,7 +92,11 @@ class Bulk:
             "tier": tier,
             "reason": reason,
             "per_second": per_second,
-            "filter": {k: v for k in CaseFilter.__slots__ if (v := getattr(wanted, k))},
+            "filter": {
+                k: sorted(v) if k == "tenants" else v
+                for k in CaseFilter.__slots__
+                if (v := getattr(wanted, k))
+            },
         }
         job_id = f"job-{secrets.token_hex(6)}"
         now = self.desk.clock()

@@ -6,9 +6,20 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
+from consumers.console.deciding import Desk
+from consumers.console.errors import UnknownCaseError
+from consumers.console.jobs import Job
 from consumers.console.security import Role, Visitor
 
-__all__ = ["NeedsSignInError", "is_same_origin", "may", "visitor_of"]
+__all__ = [
+    "NeedsSignInError",
+    "is_same_origin",
+    "may",
+    "may_see_all",
+    "may_see_job",
+    "only_ones_own",
+    "visitor_of",
+]
 
 _UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _TOKEN = "csrf"  # noqa: S105  the field's name
@@ -38,6 +49,36 @@ def may(role: Role) -> Callable[[Request], Awaitable[None]]:
             await _check_act(request, visitor)
         if not visitor.role.covers(role):
             raise HTTPException(403, f"this takes a {role}; you are a {visitor.role}")
+
+    return check
+
+
+async def may_see_all(request: Request) -> None:
+    """The dependency of a route that counts the requests of all tenants."""
+    if visitor_of(request).tenants is not None:
+        raise HTTPException(403, "this counts all tenants' requests, and you see only some")
+
+
+def may_see_job(visitor: Visitor, job: Job) -> bool:
+    """Who sees only some tenants' cases sees only what they began themselves."""
+    return visitor.tenants is None or job.who == visitor.who
+
+
+def only_ones_own(desk: Desk) -> Callable[[Request], Awaitable[None]]:
+    """The dependency of every route: other tenants' cases and jobs do not exist."""
+
+    async def check(request: Request) -> None:
+        visitor: Visitor | None = request.state.visitor
+        if visitor is None or visitor.tenants is None:
+            return
+        if place := request.path_params.get("place"):
+            case = await desk.store.case(place, desk.clock())
+            if case is None or not visitor.sees(case.tenant):
+                raise UnknownCaseError(place)
+        if job_id := request.path_params.get("job_id"):
+            job = await desk.store.jobs.job(job_id)
+            if job is None or not may_see_job(visitor, job):
+                raise UnknownCaseError(job_id)
 
     return check
 

@@ -72,6 +72,7 @@ def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) 
             _check(state, code, error, kept.get("state", ""))
             claims = await _claims(settings, kept, code, _back(request, guard))
             name, role = _who(settings, claims)
+            tenants = _tenants(settings, claims, role)
         except _RefusedError as refused:
             reply: Response = pages.page(
                 "message.html", None, 403, title="Not signed in", words=str(refused)
@@ -79,7 +80,7 @@ def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) 
             reply.delete_cookie(_COOKIE, **rules)
             return reply
         await guard.sign_out(request.cookies)
-        visitor = await guard.begin(name, role)
+        visitor = await guard.begin(name, role, tenants)
         await desk.note(name, "sign_in", note=f"by {settings.issuer}")
         reply = pages.page("go_on.html", None, then=_path(kept.get("then", "/")))
         reply.delete_cookie(_COOKIE, **rules)
@@ -165,13 +166,32 @@ def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
     if settings.name_claim == "email" and claims.get("email_verified") is False:
         words = f"{name} is not verified"
         raise _RefusedError(words)
-    groups = claims.get(settings.role_claim, ())
-    given = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
+    given = _texts(claims, settings.role_claim)
     roles = [Role(settings.roles[one]) for one in given if one in settings.roles]
     if not roles:
         words = f"{name} has no role here; ask for one of: {', '.join(settings.roles)}"
         raise _RefusedError(words)
     return name[:200], max(roles, key=list(Role).index)
+
+
+def _tenants(
+    settings: OidcSettings, claims: Mapping[str, Any], role: Role
+) -> frozenset[str] | None:
+    """Whose cases they see. Raises _RefusedError."""
+    if settings.tenant_claim is None or role is Role.ADMIN:
+        return None
+    found = frozenset(_texts(claims, settings.tenant_claim))
+    if not found or any(len(one.split()) != 1 for one in found):
+        words = f"the claim {settings.tenant_claim} names no tenant"
+        raise _RefusedError(words)
+    return found
+
+
+def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
+    """What a claim says, alone or as a list."""
+    said = claims.get(name)
+    found = [said] if isinstance(said, str) else said if isinstance(said, list) else []
+    return [one for one in found if isinstance(one, str)]
 
 
 def _client(settings: OidcSettings, redirect: str) -> AsyncOAuth2Client:

@@ -5,6 +5,7 @@ Everything that reads works without JavaScript; so do the forms.
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
@@ -50,8 +51,11 @@ def templates(clock: Callable[[], datetime]) -> Environment:
     return made
 
 
-def filter_of(given: Mapping[str, str]) -> CaseFilter:
-    """The filter that a URL's query says; what it does not know is left out."""
+def filter_of(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
+    """The filter that a URL's query says, within what one may see.
+
+    What it does not know is left out.
+    """
     fields: dict[str, Any] = {
         name: given[name].strip() for name in FILTERS if given.get(name, "").strip()
     }
@@ -62,6 +66,7 @@ def filter_of(given: Mapping[str, str]) -> CaseFilter:
     return CaseFilter(
         state=None if state == "all" else state if state in ("decided", "closed") else "open",
         held={"yes": True, "no": False}.get(held or ""),
+        tenants=visitor.tenants,
         **fields,
     )
 
@@ -127,10 +132,10 @@ class Pages:
         """The cases that fit, the most urgent first."""
         store, now = self._desk.store, self._desk.clock()
         visitor, given = visitor_of(request), dict(request.query_params)
-        wanted = filter_of(given)
+        wanted = filter_of(given, visitor)
         cases = await store.cases(wanted, now, _PER_PAGE + 1, after)
         count = await store.count(wanted, now)
-        waiting = CaseFilter()
+        waiting = CaseFilter(tenants=visitor.tenants)
         return self.page(
             "queue.html",
             visitor,
@@ -138,11 +143,11 @@ class Pages:
             more=cases[_PER_PAGE - 1].place if len(cases) > _PER_PAGE else None,
             count=count,
             waiting=await store.count(waiting, now),
-            held=await store.count(CaseFilter(held=True), now),
+            held=await store.count(replace(waiting, held=True), now),
             oldest=await store.oldest(waiting, now),
             given=given,
             options={
-                name: await store.values(name, CaseFilter(state=wanted.state), now)
+                name: await store.values(name, replace(waiting, state=wanted.state), now)
                 for name in ("task", "reason", "model", "tier", "tenant")
             },
             query=urlencode({name: text for name, text in given.items() if name in FILTERS}),
@@ -152,15 +157,16 @@ class Pages:
     async def _groups(self, request: Request) -> Response:
         """Cases that are alike, probably for one cause."""
         now, given = self._desk.clock(), dict(request.query_params)
-        groups = await self._desk.store.groups(filter_of(given), now)
-        return self.page("groups.html", visitor_of(request), groups=groups, given=given, now=now)
+        visitor = visitor_of(request)
+        groups = await self._desk.store.groups(filter_of(given, visitor), now)
+        return self.page("groups.html", visitor, groups=groups, given=given, now=now)
 
     async def _next(self, request: Request, after: str | None = None) -> Response:
         """Go to the most urgent case that is free, after another one."""
         visitor, given = visitor_of(request), dict(request.query_params)
         decided = given.get("decided")
         store, now = self._desk.store, self._desk.clock()
-        found = await store.next_case(visitor.who, filter_of(given), now, after)
+        found = await store.next_case(visitor.who, filter_of(given, visitor), now, after)
         kept = {name: text for name, text in given.items() if name in (*FILTERS, "decided")}
         if found is None:
             if after is not None:  # from the front again

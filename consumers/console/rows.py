@@ -112,6 +112,8 @@ class CaseFilter:
     model: str | None = None
     tier: str | None = None
     tenant: str | None = None
+    #: Any of these; None: whatever tenant.
+    tenants: frozenset[str] | None = None
     risk: Risk | None = None
     error: str | None = None
     stage: str | None = None
@@ -244,6 +246,8 @@ def conditions(wanted: CaseFilter, now: datetime) -> Sequence[ColumnElement[bool
         value = getattr(wanted, name)
         if value is not None:
             found.append(CASES.c[name] == stored(value))
+    if wanted.tenants is not None:
+        found.append(CASES.c.tenant.in_(sorted(wanted.tenants)))
     if wanted.held is not None:
         found.append(is_held(at) if wanted.held else not_(is_held(at)))
     if wanted.held_by is not None:

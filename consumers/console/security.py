@@ -79,6 +79,8 @@ class User:
 
     role: Role
     hashed: str
+    #: Whose cases they see; None: all.
+    tenants: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,15 @@ class Visitor:
     def role(self) -> Role:
         """What they may do."""
         return Role(self.session.role)
+
+    @property
+    def tenants(self) -> frozenset[str] | None:
+        """Whose cases they see; None: all."""
+        return self.session.tenants
+
+    def sees(self, tenant: str) -> bool:
+        """True when a tenant's cases are theirs to see."""
+        return self.tenants is None or tenant in self.tenants
 
 
 def hash_password(password: str) -> str:
@@ -122,13 +133,17 @@ def is_password(password: str, hashed: str) -> bool:
 
 
 def read_users(file: Path) -> Mapping[str, User]:
-    """The users of a file: a line each, `name:role:hash`. Raises UsersError and OSError."""
+    """The users of a file: a line each, `name:role:hash` or `name:role:hash:tenant tenant`.
+
+    Raises UsersError and OSError.
+    """
     users: dict[str, User] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.strip().partition(":")
-        role, _, hashed = rest.partition(":")
+        role, _, rest = rest.partition(":")
+        hashed, has_tenants, tenants = rest.partition(":")
         where = f"{file}:{number}"
         if not name or not name.isprintable() or " " in name or name in users:
             msg = f"{where}: a name without blanks was expected, each only once"
@@ -139,7 +154,10 @@ def read_users(file: Path) -> Mapping[str, User]:
         if hashed.count("$") != 2 or not hashed.startswith("scrypt$"):
             msg = f"{where}: a hash was expected; `tierline console-user {name}` makes the line"
             raise UsersError(msg)
-        users[name] = User(Role(role), hashed)
+        if has_tenants and (role == Role.ADMIN or not tenants.split()):
+            msg = f"{where}: tenants with blanks between them were expected; an admin sees all"
+            raise UsersError(msg)
+        users[name] = User(Role(role), hashed, frozenset(tenants.split()) or None)
     if not users:
         msg = f"{file}: nobody is in it; `tierline console-user NAME` makes a line"
         raise UsersError(msg)
@@ -199,7 +217,7 @@ class Guard:
         # As long as with a name that exists: who has an account is nobody's business.
         hashed = user.hashed if user else self._decoy
         is_right = await asyncio.to_thread(is_password, password, hashed)
-        return await self._begin(name, user.role) if user and is_right else None
+        return await self._begin(name, user.role, user.tenants) if user and is_right else None
 
     async def named(self, authorization: str) -> Visitor | None:
         """Who names themselves with the call itself, by `Authorization: Basic` (RFC 7617).
@@ -219,21 +237,21 @@ class Guard:
             if not await asyncio.to_thread(is_password, password, user.hashed):
                 return None
             self._known.add(told)
-        return Visitor(Session(told, name, user.role.value, now, now), "")
+        return Visitor(Session(told, name, user.role.value, user.tenants, now, now), "")
 
     async def sign_out(self, cookies: Mapping[str, str]) -> None:
         """End the session, on our side too."""
         if id_ := cookies.get(self.cookie):
             await self._sessions.end(_hashed(id_))
 
-    async def begin(self, name: str, role: Role) -> Visitor:
+    async def begin(self, name: str, role: Role, tenants: frozenset[str] | None) -> Visitor:
         """A session for somebody whom another has identified."""
-        return await self._begin(name, role)
+        return await self._begin(name, role, tenants)
 
-    async def _begin(self, name: str, role: Role) -> Visitor:
+    async def _begin(self, name: str, role: Role, tenants: frozenset[str] | None = None) -> Visitor:
         now, id_ = self._clock(), secrets.token_urlsafe(32)
         await self._sessions.sweep(now, idle=_IDLE, longest=_LONGEST)
-        session = await self._sessions.start(_hashed(id_), name, role.value, now)
+        session = await self._sessions.start(_hashed(id_), name, role.value, now, tenants)
         return Visitor(session, _token(id_), id_)
 
 

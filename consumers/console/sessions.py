@@ -20,6 +20,8 @@ class Session:
     id_hash: str
     who: str
     role: str
+    #: Whose cases they see; None: all.
+    tenants: frozenset[str] | None
     created_at: datetime
     seen_at: datetime
 
@@ -30,14 +32,27 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def start(self, id_hash: str, who: str, role: str, now: datetime) -> Session:
+    async def start(
+        self,
+        id_hash: str,
+        who: str,
+        role: str,
+        now: datetime,
+        tenants: frozenset[str] | None = None,
+    ) -> Session:
         """Somebody has signed in."""
-        session = Session(id_hash, who, role, now, now)
         at = millis(now)
-        fields = {"id_hash": id_hash, "who": who, "role": role, "created_at": at, "seen_at": at}
+        fields = {
+            "id_hash": id_hash,
+            "who": who,
+            "role": role,
+            "tenants": None if tenants is None else " ".join(sorted(tenants)),
+            "created_at": at,
+            "seen_at": at,
+        }
         async with self._database.writing() as connection:
             await connection.execute(insert(SESSIONS).values(fields))
-        return session
+        return Session(id_hash, who, role, tenants, now, now)
 
     async def seen(
         self, id_hash: str, now: datetime, *, idle: timedelta, longest: timedelta
@@ -83,6 +98,7 @@ def _session(row: RowMapping) -> Session:
         row["id_hash"],
         row["who"],
         row["role"],
+        None if row["tenants"] is None else frozenset(row["tenants"].split()),
         instant(row["created_at"]),
         instant(row["seen_at"]),
     )

@@ -162,6 +162,8 @@ SESSIONS = Table(
     Column("id_hash", Text, primary_key=True),
     Column("who", Text, nullable=False),
     Column("role", Text, nullable=False),
+    #: With blanks between them; none: they see all.
+    Column("tenants", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
 )

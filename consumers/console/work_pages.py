@@ -12,7 +12,7 @@ from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
 from consumers.console.deciding import Desk
 from consumers.console.errors import JobRunningError
 from consumers.console.exports import exported
-from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.gatekeeping import may, may_see_job, visitor_of
 from consumers.console.pages import FILTERS, Pages, filter_of
 from consumers.console.security import Role
 from router.audit import broken
@@ -47,19 +47,22 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     @router.get("/jobs", dependencies=operator)
     async def recent(request: Request) -> Response:
         """The newest jobs, and the form for another one."""
-        found = await jobs.recent()
+        visitor = visitor_of(request)
+        found = [job for job in await jobs.recent() if may_see_job(visitor, job)]
         progress = {job.job_id: await jobs.progress(job.job_id) for job in found}
-        return pages.page("jobs.html", visitor_of(request), jobs=found, progress=progress)
+        return pages.page("jobs.html", visitor, jobs=found, progress=progress)
 
     @router.get("/jobs/new", dependencies=operator)
     async def dry(request: Request) -> Response:
         """A dry run: what a job would do, with what it would cost."""
-        given = dict(request.query_params)
+        visitor, given = visitor_of(request), dict(request.query_params)
         form = JobForm.model_validate({k: v for k, v in given.items() if k in JobForm.model_fields})
-        found = await bulk.dry_run(filter_of(given), form.action, form.wanted_tier, form.most)
+        found = await bulk.dry_run(
+            filter_of(given, visitor), form.action, form.wanted_tier, form.most
+        )
         return pages.page(
             "job_new.html",
-            visitor_of(request),
+            visitor,
             form=form,
             found=found,
             given=_filters(given),
@@ -74,7 +77,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
         try:
             job = await bulk.start(
                 visitor_of(request).who,
-                filter_of(dict(request.query_params)),
+                filter_of(dict(request.query_params), visitor_of(request)),
                 form.action,
                 tier=form.wanted_tier,
                 reason=form.reason,
@@ -112,9 +115,9 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     @router.get("/export.{kind}", dependencies=operator)
     async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
         """The cases that fit, as a file."""
-        given = _filters(dict(request.query_params))
-        await desk.note(visitor_of(request).who, "export", note=f"{kind} {urlencode(given)}"[:500])
-        rows = exported(desk.store, filter_of(given), desk.clock(), kind)
+        visitor, given = visitor_of(request), _filters(dict(request.query_params))
+        await desk.note(visitor.who, "export", note=f"{kind} {urlencode(given)}"[:500])
+        rows = exported(desk.store, filter_of(given, visitor), desk.clock(), kind)
         media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
         headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
         return StreamingResponse(rows, 200, headers, media)

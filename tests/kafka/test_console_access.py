@@ -1,0 +1,169 @@
+"""Who may do what in the console, and what others cannot make them do."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from consumers.console.bulk import Bulk
+from consumers.console.rows import CaseFilter
+from consumers.console.security import Role, UsersError, read_users
+from consumers.settings import Settings
+from tests.kafka.console_flow import HASH, HERE, TEXT, Browser, console
+from tests.kafka.flow import request
+
+pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
+
+
+_ROUTES = (
+    ("GET", "/cases", Role.VIEWER),
+    ("GET", "/groups", Role.VIEWER),
+    ("GET", "/next", Role.VIEWER),
+    ("GET", "/dashboard", Role.VIEWER),
+    ("GET", "/dashboard.csv", Role.VIEWER),
+    ("GET", "/dashboard/requests?row=total&what=calls", Role.VIEWER),
+    ("GET", "/cases/{place}", Role.VIEWER),
+    ("GET", "/cases/{place}/raw", Role.REVIEWER),
+    ("POST", "/cases/{place}/claim", Role.REVIEWER),
+    ("POST", "/cases/{place}/beat", Role.REVIEWER),
+    ("POST", "/cases/{place}/decide", Role.REVIEWER),
+    ("POST", "/cases/{place}/release", Role.REVIEWER),
+    ("POST", "/cases/{place}/undo", Role.REVIEWER),
+    ("GET", "/cases/{place}/brief", Role.VIEWER),
+    ("POST", "/cases/{place}/brief", Role.REVIEWER),
+    ("POST", "/cases/{place}/reveal", Role.REVIEWER),
+    ("GET", "/api/cases/{place}?reveal=true", Role.REVIEWER),
+    ("GET", "/jobs", Role.OPERATOR),
+    ("GET", "/jobs/new", Role.OPERATOR),
+    ("GET", "/jobs/none", Role.OPERATOR),
+    ("POST", "/jobs/none/cancel", Role.OPERATOR),
+    ("POST", "/jobs", Role.OPERATOR),
+    ("GET", "/export.csv", Role.OPERATOR),
+    ("GET", "/audit", Role.ADMIN),
+    ("GET", "/api/cases", Role.VIEWER),
+    ("GET", "/api/groups", Role.VIEWER),
+    ("GET", "/api/cases/{place}", Role.VIEWER),
+    ("POST", "/api/cases/{place}/claim", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/beat", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/release", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/decision", Role.REVIEWER),
+    ("POST", "/api/cases/{place}/undo", Role.REVIEWER),
+    ("POST", "/api/jobs", Role.OPERATOR),
+    ("GET", "/api/jobs/none", Role.OPERATOR),
+    ("POST", "/api/jobs/none/cancel", Role.OPERATOR),
+    ("GET", "/api/audit", Role.ADMIN),
+)
+
+
+async def test_every_route_asks_for_its_role_its_origin_and_its_token(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, roles=list(Role)) as running:
+        [place] = await running.disputes(1)
+        nobody = Browser(running.app)
+        for method, path, least in _ROUTES:
+            where = path.format(place=place)
+            refused = await nobody.http.request(method, where, follow_redirects=False)
+            assert refused.status_code in (303, 401), where
+            for role in Role:
+                browser = Browser(running.app)
+                await browser.sign_in(role)
+                token = dict(re.findall(r'name="(csrf)" value="(\w+)"', browser.page))
+                heads = {"origin": HERE}
+                reply = await browser.http.request(
+                    method, where, data=token if method == "POST" else None, headers=heads
+                )
+                assert (reply.status_code == 403) == (not role.covers(least)), (where, role)
+                if method == "GET":
+                    continue
+                for sent, origin in (
+                    ({}, HERE),
+                    ({"csrf": "0" * 64}, HERE),
+                    (token, "https://evil.example"),
+                    (token, "null"),
+                ):
+                    forged = await browser.http.post(where, data=sent, headers={"origin": origin})
+                    assert forged.status_code == 403, (where, sent, origin)
+
+
+async def test_a_session_is_new_at_every_sign_in_and_ends_on_our_side_too(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, roles=[Role.REVIEWER]) as running:
+        browser = Browser(running.app)
+        browser.http.cookies.set("tierline", "chosen-by-somebody-else", domain="localhost.local")
+        wrong = await browser.sign_in("reviewer", "wrong password")
+        assert wrong.status_code == 401
+        assert (await browser.sign_in("nobody")).status_code == 401
+        reply = await browser.sign_in("reviewer")
+        first = reply.cookies["tierline"]
+        assert first != "chosen-by-somebody-else"
+        assert "HttpOnly" in reply.headers["set-cookie"]
+        assert "SameSite=strict" in reply.headers["set-cookie"]
+
+        await browser.post("/sign-out")
+        again = Browser(running.app)
+        again.http.cookies.set("tierline", first, domain="localhost.local")
+        assert "Password" in (await again.get("/cases")).text
+        assert (await browser.sign_in("reviewer")).cookies["tierline"] != first
+
+
+async def test_who_sees_one_tenant_finds_nothing_of_another(
+    settings: Settings, tmp_path: Path
+) -> None:
+    people = [f"{role}:{role}:{HASH}:acme other-of-ours" for role in Role if role != Role.ADMIN]
+    async with console(settings, tmp_path, people=people) as running:
+        await running.running.publish(
+            request("ours", TEXT, task="billing_dispute", tenant="acme"),
+            request("theirs", TEXT, task="billing_dispute", tenant="globex"),
+        )
+        await running.cases(2)
+        [ours] = await running.cases(1, tenant="acme")
+        [theirs] = await running.cases(1, tenant="globex")
+        wanted = CaseFilter(tenant="globex")
+        job = await Bulk(running.desk).start("somebody", wanted, "requeue", most=1)
+
+        browser = Browser(running.app)
+        await browser.sign_in("operator")
+        token = dict(re.findall(r'name="(csrf)" value="(\w+)"', browser.page))
+        assert (await browser.get(f"/cases/{ours}")).status_code == 200
+        for path in ("/cases", "/cases?tenant=globex", "/cases?text=refund", "/groups"):
+            page = (await browser.get(path)).text
+            assert theirs not in page, path
+            # What was asked for is said back, whether there is such a tenant or not.
+            assert "globex" not in page or "globex" in path, path
+        for path in ("/export.jsonl", "/api/cases?tenant=globex", "/api/cases", "/jobs/new"):
+            assert theirs not in (await browser.get(path)).text, path
+        assert (await browser.get("/dashboard")).status_code == 403
+        for method, path, least in _ROUTES:
+            if "{place}" not in path and "none" not in path:
+                continue
+            where = path.format(place=theirs).replace("none", job.job_id)
+            data = token if method == "POST" else None
+            heads = {"origin": HERE}
+            if not Role.OPERATOR.covers(least):
+                continue
+            reply = await browser.http.request(method, where, data=data, headers=heads)
+            assert reply.status_code == 404, where
+        dry = {"action": "requeue", "filter": {"tenant": "globex"}, "dry_run": True}
+        tried = await browser.http.post(
+            "/api/jobs", json=dry, headers={"origin": HERE, "x-csrf-token": token["csrf"]}
+        )
+        assert (tried.json()["cases"], tried.json()["skipped"]) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (f"ann:admin:{HASH}:acme", "an admin sees all"),
+        (f"ann:viewer:{HASH}: ", "tenants with blanks"),
+        (f"ann:wizard:{HASH}", "one of viewer"),
+        ("ann:viewer:secret", "a hash was expected"),
+        (f"ann:viewer:{HASH}\nann:viewer:{HASH}", "each only once"),
+    ],
+)
+def test_a_users_file_that_is_wrong_names_its_line(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "users").write_text(line)
+    with pytest.raises(UsersError, match=words) as caught:
+        read_users(tmp_path / "users")
+    assert f"users:{line.count(chr(10)) + 1}:" in str(caught.value)
