@@ -18,15 +18,31 @@ from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.result import Result
 
-__all__ = ["MEASURES", "By", "Fixed", "Measure", "Quality", "Row", "names_of", "percentile", "told"]
+__all__ = [
+    "MEASURES",
+    "Alarm",
+    "By",
+    "Fixed",
+    "Measure",
+    "Quality",
+    "Row",
+    "alarms",
+    "names_of",
+    "percentile",
+    "told",
+]
 
-By = Literal["task", "tier", "model", "prompt"]
+By = Literal["task", "tier", "model", "prompt", "reason"]
 #: Who fixed an answer.
 Fixed = Literal["check", "model", "person"]
 
 #: What a downstream service or a reviewer says when an answer was not good as it was.
 _NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
 _UNKNOWN = "unknown"
+#: Fewer answers say nothing.
+_ENOUGH = 20
+#: From here on a rule is probably wrong: so many leave their tier, or are fixed by a person.
+_MOST_ESCALATED, _MOST_BY_PERSON = 0.4, 0.2
 
 
 class _Key(NamedTuple):
@@ -36,6 +52,8 @@ class _Key(NamedTuple):
     tier: str
     model: str
     prompt: str
+    #: Why the answer was not taken, or the call failed.
+    reason: str
 
 
 @dataclass(slots=True)
@@ -166,7 +184,8 @@ class Quality:
         one = entry.attempt
         if one.outcome == "started":
             return
-        key = _Key(entry.task or _UNKNOWN, one.tier, one.model, one.prompt_version)
+        reason = one.reason.value if one.reason else one.outcome
+        key = _Key(entry.task or _UNKNOWN, one.tier, one.model, one.prompt_version, reason)
         call = _Call(entry.request_id, entry.generation, key, one.started_at, one)
         self._calls[one.attempt_id] = call
         first = self.policies.get(one.policy_version)
@@ -280,6 +299,39 @@ class Quality:
             for call in answers[-1:]:  # our own words, or a person's
                 call.is_completed = result.router.kind not in ("refusal", "safe_default")
                 call.latency_ms = result.router.latency.total_ms
+
+
+class Alarm(NamedTuple):
+    """A figure that somebody should look into."""
+
+    row: Row
+    #: The name of the measure.
+    measure: str
+    words: str
+
+
+def alarms(rows: Iterable[Row]) -> list[Alarm]:
+    """What is wrong with these groups, and what to do about it."""
+    found = []
+    for row in rows:
+        if len(row.answers) < _ENOUGH:
+            continue
+        name = " at ".join(row.name)
+        escalated = len(row.escalated) / len(row.answers)
+        by_person = len(row.corrected["person"]) / len(row.answers)
+        if escalated >= _MOST_ESCALATED:
+            words = (
+                f"{escalated:.0%} of the answers of {name} were paid for and not used: mend the "
+                f"prompt, or begin a tier higher"
+            )
+            found.append(Alarm(row, "escalated", words))
+        if by_person >= _MOST_BY_PERSON:
+            words = (
+                f"people fixed {by_person:.0%} of the answers of {name}: tighten its checks or "
+                f"raise its threshold"
+            )
+            found.append(Alarm(row, "by person", words))
+    return found
 
 
 def _count(row: Row, call: _Call) -> None:

@@ -99,6 +99,7 @@ async def _serve(
     from consumers.console.security import Guard
     from consumers.console.store import StoreUnusableError, open_store
     from consumers.runtime.clients import Clients
+    from consumers.runtime.figures import tell_review
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import open_telemetry
     from consumers.wiring import load_rules
@@ -135,7 +136,14 @@ async def _serve(
                     has_oidc=oidc is not None,
                 )
                 bulk = Bulk(desk)
-                work = (queue.run(), desk.resend(), bulk.run(), _tell(out, queue.caught_up))
+                tell_review(telemetry.meter, lambda: queue.standing)
+                work = (
+                    queue.run(),
+                    queue.look(),
+                    desk.resend(),
+                    bulk.run(),
+                    _tell(out, queue.caught_up),
+                )
                 running = [tasks.create_task(one) for one in work]
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}", markup=False)

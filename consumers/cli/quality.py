@@ -2,7 +2,7 @@
 
 import sys
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -30,7 +30,7 @@ Since = Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")]
 def quality(
     since: Since = "7d",
     by: Annotated[
-        str, typer.Option(help="Groups: task, tier, model, prompt, or several with commas.")
+        str, typer.Option(help="Groups: task, tier, model, prompt, reason, or several with commas.")
     ] = "task,tier",
     ids: Annotated[
         str | None,
@@ -50,7 +50,7 @@ def quality(
         from consumers.reports import read_quality
         from consumers.runtime.clients import Clients
         from consumers.wiring import load_rules
-        from router.quality import MEASURES, names_of
+        from router.quality import MEASURES, alarms, names_of
 
         settings = read_settings(kafka)
         policy, begin = load_rules(settings).policy, clock.now() - _span(since)
@@ -64,12 +64,14 @@ def quality(
             told = {id_ for row in rows for id_ in measure.ids(row)}
             sys.stdout.write("".join(f"{id_}\n" for id_ in sorted(told)))
             return 0
+        wrong = [one.words for one in alarms(found.table(("task", "tier"), policy, since=begin)[0])]
         if as_json:
             print_json(
                 {
                     "since": begin.isoformat(),
                     "rows": [{**names_of(row, groups), **_values(row)} for row in rows],
                     "total": _values(total),
+                    "alarms": wrong,
                 }
             )
         elif not rows:
@@ -78,6 +80,8 @@ def quality(
             columns = [*groups, *(one.name for one in MEASURES)]
             table = [{**names_of(row, groups), **_texts(row)} for row in rows]
             print_table([*table, {groups[0]: "total", **_texts(total)}], columns)
+            for words in wrong:
+                console().print(f"! {words}", markup=False)
             strongest = total.strongest_micros
             if strongest:
                 share = total.cost_micros / strongest
@@ -252,7 +256,9 @@ def _why(attempt: Any) -> str:
 
 
 def _groups(by: str) -> "list[By]":
-    known: tuple[By, ...] = ("task", "tier", "model", "prompt")
+    from router.quality import By
+
+    known: tuple[By, ...] = get_args(By)
     found = [one for part in by.split(",") for one in known if one == part.strip()]
     if not found or len(found) < len(by.split(",")):
         msg = f"--by {by}: {', '.join(known)} were expected, with commas between them"

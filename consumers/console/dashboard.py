@@ -9,7 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -23,7 +23,8 @@ from consumers.console.rows import CaseFilter
 from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
-from router.quality import MEASURES, By, Measure, Quality, Row, told
+from router.quality import MEASURES, By, Measure, Quality, Row, alarms, told
+from schemas.reasons import Reason
 
 __all__ = ["Figures", "dashboard"]
 
@@ -34,7 +35,7 @@ _RANGES = {
     "7d": (timedelta(days=7), 28),
     "30d": (timedelta(days=30), 30),
 }
-_BYS: Sequence[By] = ("task", "tier", "model", "prompt")
+_BYS: Sequence[By] = get_args(By)
 #: A page is looked at again and again; the topics are read anew after so long.
 _FRESH = timedelta(seconds=15)
 _CHARTS = ("spend", "p95", "corrected")
@@ -115,18 +116,24 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
             span=span,
             spans=list(_RANGES),
             by=",".join(groups),
-            bys=("task,tier", "task", "tier", "model", "prompt", "task,tier,model,prompt"),
+            bys=("task,tier", *_BYS, "task,tier,model,prompt"),
             charts=_charts(quality, since, until, _RANGES[span][1]),
             waiting=await desk.store.count(CaseFilter(), now),
             oldest=await desk.store.oldest(CaseFilter(), now),
-            link=lambda row, measure: urlencode(
+            link=lambda row, what, by=None: urlencode(
                 {
                     "span": span,
-                    "by": ",".join(groups),
+                    "by": by or ",".join(groups),
                     "row": "\x1f".join(row.name),
-                    "what": measure.name,
+                    "what": what,
                 }
             ),
+            alarms=alarms(
+                quality.table(("task", "tier"), desk.policy, since=since, until=until)[0]
+            ),
+            past_due=sum(one.past_due for one in await desk.store.standing(now)),
+            reasons=_reasons(quality, desk, since, until),
+            meanings={one.value: one.meaning for one in Reason},
         )
 
     @router.get("/dashboard.csv")
@@ -171,6 +178,12 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
         )
 
     return router
+
+
+def _reasons(quality: Quality, desk: Desk, since: datetime, until: datetime) -> list[Row]:
+    """Why answers left their tier, the most frequent reason first."""
+    rows, _ = quality.table(("reason",), desk.policy, since=since, until=until)
+    return sorted((row for row in rows if row.escalated), key=lambda row: -len(row.escalated))
 
 
 def _charts(quality: Quality, since: datetime, until: datetime, count: int) -> list[Chart]:

@@ -28,6 +28,7 @@ from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.runtime.clients import Clients
+from consumers.runtime.figures import ReviewFigures
 from consumers.runtime.reading import (
     KafkaUnreachableError,
     Source,
@@ -46,6 +47,7 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_SECONDS = 0.2
 _TRY_AGAIN_SECONDS = 1.0
+_COUNT_SECONDS = 5.0
 _MOST = 500
 #: Results carry the time of the process that wrote them, and dead letters that of another.
 _CLOCKS = timedelta(minutes=10)
@@ -71,6 +73,8 @@ class Queue:
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     #: Why it does not get on, in words; None while it does.
     trouble: str | None = None
+    #: What waits, as of a moment ago.
+    standing: Sequence[ReviewFigures] = ()
 
     async def run(self) -> None:
         """Keep up for ever; while Kafka or the database is away, try again.
@@ -92,6 +96,13 @@ class Queue:
                     _log.exception("queue stopped; it begins anew where it was")
                 self.trouble = f"the queue does not get on: {type(error).__name__}"
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
+    async def look(self) -> None:
+        """For ever: count what waits."""
+        while True:
+            with contextlib.suppress(StoreAwayError):
+                self.standing = await self.store.standing(self.clock())
+            await asyncio.sleep(_COUNT_SECONDS)
 
     async def catch_up(self) -> None:
         """Take in everything that the topics hold now. Raises KafkaUnreachableError."""

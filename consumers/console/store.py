@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import (
     BigInteger,
@@ -58,6 +58,8 @@ from consumers.console.rows import (
 )
 from consumers.console.sessions import Sessions
 from consumers.console.tables import BRIEFS, CASES, LETTERS
+from consumers.runtime.figures import ReviewFigures
+from router.cases import Risk
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
@@ -143,6 +145,19 @@ class Store:
         async with self.database.reading() as connection:
             found = await connection.scalar(asked)
         return None if found is None else instant(found)
+
+    async def standing(self, now: datetime) -> list[ReviewFigures]:
+        """How many cases wait, and how many too long already, by risk."""
+        late = func.sum(choose((CASES.c.due_at < millis(now), 1), else_=0))
+        asked = select(CASES.c.risk, func.count(), late).where(CASES.c.state == "open")
+        async with self.database.reading() as connection:
+            found = {row[0]: row for row in await connection.execute(asked.group_by(CASES.c.risk))}
+        return [
+            ReviewFigures(risk, found[risk][1], int(found[risk][2]))
+            if risk in found
+            else ReviewFigures(risk, 0, 0)
+            for risk in get_args(Risk)
+        ]
 
     async def values(self, name: str, wanted: CaseFilter, now: datetime) -> list[tuple[str, int]]:
         """What a column of the cases holds, with counts, the most frequent first: for filters."""

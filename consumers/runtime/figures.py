@@ -10,7 +10,7 @@ from consumers.telemetry import names
 from consumers.telemetry.tally import Tally
 from schemas.status import ModelStatus
 
-__all__ = ["Instruments", "PartitionFigures"]
+__all__ = ["Instruments", "PartitionFigures", "ReviewFigures", "tell_review"]
 
 _T = TypeVar("_T")
 
@@ -32,6 +32,15 @@ class PartitionFigures:
     last_commit_ms: float | None
     #: None: nothing was ever committed.
     committed_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFigures:
+    """What waits for people, by risk."""
+
+    risk: str
+    waiting: int
+    past_due: int
 
 
 class Instruments:
@@ -69,6 +78,16 @@ class Instruments:
         """Note one group commit."""
         by = {names.STAGE: stage, names.DESTINATION: topic}
         self._tally.record(names.COMMIT_DURATION, seconds, by)
+
+
+def tell_review(meter: Meter, latest: Callable[[], Sequence[ReviewFigures]]) -> None:
+    """Have a console say what waits."""
+
+    def by(one: ReviewFigures) -> Mapping[str, str]:
+        return {names.RISK: one.risk}
+
+    _gauge(meter, names.REVIEW_WAITING, latest, lambda one: one.waiting, by)
+    _gauge(meter, names.REVIEW_PAST_DUE, latest, lambda one: one.past_due, by)
 
 
 def _where(one: PartitionFigures) -> Mapping[str, str]:

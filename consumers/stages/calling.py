@@ -221,7 +221,7 @@ class Caller:
             # It is booked, so it is seen: the process that makes it again shows a call of its own.
             now = self.clock()
             self.observer.called(
-                attempt, job.attempts, job.assignment.id, body, None, read_at=now, judged_at=now
+                attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
             )
             job.attempts.append(attempt)
             raise
@@ -235,7 +235,7 @@ class Caller:
         self.observer.called(
             attempt,
             job.attempts,
-            job.assignment.id,
+            job.request,
             body,
             reply,
             read_at=read_at,

@@ -152,6 +152,9 @@ UNFINISHED = "tierline.consumer.unfinished"
 COMMITTED_OFFSET = "tierline.consumer.committed_offset"
 COMMIT_DURATION = "tierline.commit.duration"
 MODEL_OUT = "tierline.model.out"
+REVIEW_WAITING = "tierline.review.waiting"
+REVIEW_PAST_DUE = "tierline.review.past_due"
+RISK = "tierline.risk"
 MODEL_RUNNING = "tierline.model.running"
 MODEL_MOST = "tierline.model.most_running"
 PART = "tierline.part"
@@ -234,6 +237,13 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         Metric(
             MODEL_MOST, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER),
             "How many may it answer at once, as far as we know?",
+        ),
+        Metric(
+            REVIEW_WAITING, "gauge", "{case}", (RISK,), "How many cases wait for a person?",
+        ),
+        Metric(
+            REVIEW_PAST_DUE, "gauge", "{case}", (RISK,),
+            "How many cases have waited longer than they may?",
         ),
     )  # fmt: skip
 

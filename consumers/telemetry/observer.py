@@ -17,6 +17,7 @@ from router.reply import Reply
 from router.routing import Route
 from schemas.attempt import Attempt
 from schemas.reasons import Reason
+from schemas.request import Request
 from schemas.verdict import Verdict
 
 __all__ = ["Observer"]
@@ -109,7 +110,7 @@ class Observer:
         self,
         attempt: Attempt,
         former: Sequence[Attempt],
-        request_id: str,
+        request: Request,
         body: Mapping[str, Any],
         reply: Reply | None,
         *,
@@ -124,14 +125,14 @@ class Observer:
             why = former[-1].reason
             self.tally.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
         hop = current_hop()
-        self._measure(attempt, str(body.get("model", "")), request_id, hop)
+        self._measure(attempt, str(body.get("model", "")), request.id, hop)
         if hop is None or not hop.is_recording:
             return
 
         failed = attempt.reason.value if attempt.outcome == "failed" and attempt.reason else None
         answer_id = reply.body.get("id") if reply is not None else None
         response = {names.RESPONSE_ID: answer_id} if isinstance(answer_id, str) else {}
-        fields = {**hop.where, **self._call(attempt, request_id, body), **response}
+        fields = {**hop.where, **self._call(attempt, request, body), **response}
         events: list[tuple[str, Fields]] = []
         if self.capture.on_spans or self.capture.in_events:
             said = said_in_call(body.get("messages", ()), attempt.reply, attempt.finish_reason)
@@ -179,7 +180,7 @@ class Observer:
         by[names.REQUEST_ID] = request_id
         self.tally.record(self.gen_ai.duration, attempt.duration_ms / 1000, by, span)
 
-    def _call(self, attempt: Attempt, request_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _call(self, attempt: Attempt, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         usage = attempt.usage
         address = self.addresses.get(attempt.provider)
         fields = {
@@ -194,7 +195,7 @@ class Observer:
             names.OUTPUT_TOKENS: usage.output_side,
             names.CACHE_READ_TOKENS: usage.cache_read_tokens or None,
             self.gen_ai.cache_write: usage.cache_write_tokens or None,
-            names.GEN_AI_CONVERSATION: request_id,
+            names.GEN_AI_CONVERSATION: request.conversation_id,
             names.COST_AMOUNT: attempt.cost_micros / 1e6,
             names.COST_CURRENCY: "USD",
             names.COST_SOURCE: "local",

@@ -119,7 +119,8 @@ async def test_spans_and_metrics_say_what_happened_by_the_conventions(
 ) -> None:
     async with otlp_sink() as sink:
         async with _traced(settings, sink, monkeypatch, models=_models(0)) as running:
-            await running.publish(request("one", f"Which product is it? Ask {_CANARY}"))
+            asked = request("one", f"Which product is it? Ask {_CANARY}", conversation_id="talk-7")
+            await running.publish(asked)
             [result] = await running.terminal(1)
         spans, raw = sink.of_request("one"), b"".join(sink.raw)
 
@@ -136,7 +137,7 @@ async def test_spans_and_metrics_say_what_happened_by_the_conventions(
     assert chat["gen_ai.provider.name"] == "simulated"
     assert chat["gen_ai.request.model"] == "sim-medium"
     assert chat["gen_ai.response.finish_reasons"] == ["stop"]
-    assert chat["gen_ai.conversation.id"] == "one"
+    assert chat["gen_ai.conversation.id"] == "talk-7"
     assert chat["server.address"] == "127.0.0.1"
     assert chat["tierline.attempt.id"] == "one.1.2"
     chats = [span.fields for span in spans if span.name.startswith("chat")]

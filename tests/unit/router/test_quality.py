@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.answering import spoken_result
-from router.quality import MEASURES, By, Quality, Row, percentile, told
+from router.quality import MEASURES, By, Quality, Row, alarms, percentile, told
 from router.samples import drawn, week_of
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
@@ -232,3 +232,64 @@ def test_everybody_draws_the_same_sample_with_every_task_in_it(
 
 def test_a_week_has_its_iso_name() -> None:
     assert week_of(datetime(2027, 1, 1, tzinfo=UTC)) == "2026-W53"
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        pytest.param([a_line(request_id=f"r{no}") for no in range(20)], [], id="all good"),
+        pytest.param(
+            [
+                line
+                for no in range(20)
+                for line in (
+                    a_line(request_id=f"r{no}", **(REJECTED if no < 8 else {})),
+                    *([a_line(2, Tier.PREMIUM, f"r{no}")] if no < 8 else []),
+                )
+            ],
+            ["40% of the answers of support_answer at low were paid for and not used"],
+            id="too many climb",
+        ),
+        pytest.param(
+            [a_line(request_id=f"r{no}") for no in range(20)]
+            + [said("edited", f"r{no}") for no in range(4)],
+            ["people fixed 20% of the answers of support_answer at low"],
+            id="people fix too many",
+        ),
+        pytest.param(
+            [a_line(request_id=f"r{no}") for no in range(19)]
+            + [said("edited", f"r{no}") for no in range(19)],
+            [],
+            id="too few to say",
+        ),
+    ],
+)
+def test_an_alarm_says_what_is_wrong_and_what_to_do(
+    events: Sequence[Any], words: list[str]
+) -> None:
+    found = alarms(rows_of_groups(events))
+
+    assert [one.words.partition(":")[0] for one in found] == words
+    assert all(": " in one.words for one in found)
+
+
+def rows_of_groups(events: Sequence[Any]) -> list[Row]:
+    quality = Quality()
+    for event in events:
+        tell(quality, event)
+    return quality.table(("task", "tier"), the_policy())[0]
+
+
+def test_reasons_are_groups_like_any_other() -> None:
+    lines = [
+        a_line(request_id="r1", **REJECTED),
+        a_line(2, Tier.PREMIUM, "r1"),
+        a_line(request_id="r2"),
+    ]
+
+    rows = rows_of(lines, by=("reason",))
+
+    assert {name: len(row.escalated) for name, row in rows.items()} == {
+        "schema_validation_failure": 1,
+        "accepted": 0,
+    }

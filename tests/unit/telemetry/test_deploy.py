@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumers.runtime.figures import Instruments, PartitionFigures
+from consumers.runtime.figures import Instruments, PartitionFigures, ReviewFigures, tell_review
 from consumers.telemetry import names
 from consumers.telemetry.names import METRICS
 from consumers.telemetry.tally import Tally
@@ -81,6 +81,7 @@ def page() -> Iterator[_Page]:
     meter, tally = meters.get_meter("tests"), Tally()
     tally.export_to(meter)
     Instruments(meter, tally, lambda: [_BUSY], lambda: [_OUT])
+    tell_review(meter, lambda: [ReviewFigures("high", 3, 2)])
     for metric in METRICS.values():
         for said in product(*(_SAID.get((metric.name, by), ("any",)) for by in metric.by)):
             if metric.kind == "counter":

@@ -7,7 +7,7 @@ import pytest
 from consumers.telemetry import names
 from consumers.telemetry.observer import Observer
 from schemas.reasons import Reason
-from tests.builders import NOON, an_attempt
+from tests.builders import NOON, a_request, an_attempt
 
 _ACCEPTED: dict[str, Any] = {"outcome": "accepted", "reason": None}
 _FAILED: dict[str, Any] = {"outcome": "failed", "reason": Reason.PROVIDER_UNAVAILABLE}
@@ -29,7 +29,9 @@ def test_a_fallback_is_another_model_in_place_of_one_that_failed(
 ) -> None:
     observer, asked = Observer(), an_attempt(**attempt)
 
-    observer.called(asked, [an_attempt(**former)], "r", {}, None, read_at=NOON, judged_at=NOON)
+    observer.called(
+        asked, [an_attempt(**former)], a_request(), {}, None, read_at=NOON, judged_at=NOON
+    )
 
     counted = observer.tally.count(names.FALLBACKS, asked.tier, asked.model, "provider_unavailable")
     assert counted == count
