@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, delete, insert, or_, select, update
+from sqlalchemy import RowMapping, delete, insert, or_, update
 
 from consumers.console.database import Database
 from consumers.console.rows import instant, millis
@@ -68,21 +68,10 @@ class Sessions:
             row = (await connection.execute(touch)).mappings().first()
         return _session(row) if row else None
 
-    async def all(self) -> list[Session]:
-        """Every session, those that have ended but were not swept among them."""
-        async with self._database.reading() as connection:
-            asked = select(SESSIONS).order_by(SESSIONS.c.created_at)
-            return [_session(row) for row in (await connection.execute(asked)).mappings()]
-
     async def end(self, id_hash: str) -> None:
         """Somebody has signed out."""
         async with self._database.writing() as connection:
             await connection.execute(delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
-
-    async def end_all_of(self, who: str) -> None:
-        """Somebody is signed out everywhere."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(SESSIONS).where(SESSIONS.c.who == who))
 
     async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
         """Forget sessions that have ended."""

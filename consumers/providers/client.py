@@ -43,10 +43,6 @@ _ATTEMPT = "x-tierline-attempt"
 _UNPACKED_AT_ONCE = 64 * 1024
 
 
-class _TooLongError(Exception):
-    """The reply is longer than we read."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Provider:
     name: str

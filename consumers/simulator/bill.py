@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import IO
 
@@ -79,10 +78,3 @@ class Bill:
         self.lines.append(line)
         if self._file is not None:
             self._file.write(orjson.dumps(asdict(line)) + b"\n")
-
-    def by_model(self) -> dict[str, Decimal]:
-        """Dollars by model."""
-        sums: dict[str, int] = {}
-        for line in self.lines:
-            sums[line.model] = sums.get(line.model, 0) + line.cost_micros
-        return {model: Decimal(micros) / 1_000_000 for model, micros in sums.items()}

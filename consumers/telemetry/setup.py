@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import metadata
 from typing import Literal
 
@@ -164,6 +165,21 @@ def _own_metrics() -> Iterator[None]:
         del os.environ[_OWN_METRICS]
 
 
+class _Resource(Resource):
+    """The exporter hashes the resource of every span, which the library does by writing JSON."""
+
+    @cached_property
+    def _hashed(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hashed
+
+    # A class that defines one of the two has to define both.
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+
 def _resource() -> Resource:
     """Who we are, unless `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it otherwise."""
     ours = {
@@ -171,7 +187,8 @@ def _resource() -> Resource:
         "service.version": _version(),
         "service.instance.id": str(uuid.uuid4()),
     }
-    return Resource.create(ours).merge(OTELResourceDetector().detect())
+    made = Resource.create(ours).merge(OTELResourceDetector().detect())
+    return _Resource(made.attributes, made.schema_url)
 
 
 def _exporters(signal: _Signal, env: Environment, known: Sequence[str]) -> tuple[str, ...]:

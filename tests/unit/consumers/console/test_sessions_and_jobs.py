@@ -4,10 +4,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from consumers.console.errors import JobRunningError
 from consumers.console.jobs import JobCase
 from consumers.console.store import Store
+from consumers.console.tables import SESSIONS
 from tests.builders import NOON
 from tests.unit.consumers.console.world import LEASE, place
 
@@ -38,17 +40,21 @@ async def test_a_session_ends_however_much_it_is_used(store: Store) -> None:
 
 
 async def test_a_session_that_was_ended_is_over(store: Store) -> None:
-    for number, who in enumerate(("ann", "ann", "ann", "bob")):
-        await store.sessions.start(f"hash-{number}", who, "reviewer", NOON)
+    for number in range(2):
+        await store.sessions.start(f"hash-{number}", "ann", "reviewer", NOON)
     await store.sessions.end("hash-0")
-    assert await store.sessions.seen("hash-0", NOON, **LIMITS) is None
-    await store.sessions.end_all_of("ann")
-    assert [session.who for session in await store.sessions.all()] == ["bob"]
 
-    await store.sessions.sweep(NOON + 29 * MINUTE, **LIMITS)
-    assert len(await store.sessions.all()) == 1
-    await store.sessions.sweep(NOON + 30 * MINUTE, **LIMITS)
-    assert await store.sessions.all() == []
+    assert await store.sessions.seen("hash-0", NOON, **LIMITS) is None
+    assert await store.sessions.seen("hash-1", NOON, **LIMITS) is not None
+
+
+async def test_sessions_that_are_over_are_swept(store: Store) -> None:
+    await store.sessions.start("hash-0", "ann", "reviewer", NOON)
+    for minutes, is_there in ((29, True), (30, False)):
+        await store.sessions.sweep(NOON + minutes * MINUTE, **LIMITS)
+        async with store.database.reading() as connection:
+            found = (await connection.execute(select(SESSIONS))).all()
+        assert bool(found) is is_there
 
 
 async def _started(store: Store, name: str = "job-1", count: int = 3) -> None:
