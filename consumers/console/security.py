@@ -145,8 +145,8 @@ def read_users(file: Path) -> Mapping[str, User]:
         role, _, rest = rest.partition(":")
         hashed, has_tenants, tenants = rest.partition(":")
         where = f"{file}:{number}"
-        if not name or not name.isprintable() or " " in name or name in users:
-            msg = f"{where}: a name without blanks was expected, each only once"
+        if not name.isprintable() or " " in name or name in ("", LOCAL, *users):
+            msg = f"{where}: a name without blanks was expected, each only once, and not {LOCAL!r}"
             raise UsersError(msg)
         if role not in list(Role):
             msg = f"{where}: role {role!r}: one of {', '.join(Role)} was expected"
@@ -207,9 +207,15 @@ class Guard:
             found = await self._sessions.seen(
                 _hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
             )
-            if found is not None:
+            if found is not None and self._is_still_known(found.who):
                 return Visitor(found, _token(id_))
         return await self._begin(LOCAL, Role.ADMIN) if self.users is None else None
+
+    def _is_still_known(self, who: str) -> bool:
+        """False for who was taken out of the users file, or came in when nobody had to sign in."""
+        if self.users is None:
+            return True
+        return who != LOCAL and (self.has_oidc or who in self.users)
 
     async def sign_in(self, name: str, password: str) -> Visitor | None:
         """A session of its own for the right password, None for a wrong one."""

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from consumers import clock
+from consumers.console.app import console_app
 from consumers.console.bulk import Bulk
+from consumers.console.dashboard import Figures
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Role, UsersError, read_users
+from consumers.console.security import Guard, Role, User, UsersError, read_users
+from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from tests.kafka.console_flow import HASH, HERE, TEXT, Browser, console
 from tests.kafka.flow import request
@@ -106,6 +110,32 @@ async def test_a_session_is_new_at_every_sign_in_and_ends_on_our_side_too(
         again.http.cookies.set("tierline", first, domain="localhost.local")
         assert "Password" in (await again.get("/cases")).text
         assert (await browser.sign_in("reviewer")).cookies["tierline"] != first
+
+
+async def test_a_session_does_not_outlive_its_user(settings: Settings, tmp_path: Path) -> None:
+    """Nor does one of a time when nobody had to sign in."""
+    async with console(settings, tmp_path) as running:
+        sessions, desk = running.store.sessions, running.desk
+        figures = Figures(desk, Clients(settings.kafka))
+        user = User(Role.REVIEWER, HASH)
+        browser = Browser(running.app)
+        await browser.get("/cases")
+
+        def guarded(*names: str, has_oidc: bool = False) -> Browser:
+            users = dict.fromkeys(names, user)
+            guard = Guard(sessions, users, clock.now, has_oidc=has_oidc)
+            return Browser(console_app(desk, guard, Bulk(desk), figures))
+
+        async def is_in(again: Browser) -> bool:
+            again.http.cookies.update(browser.http.cookies)
+            return "/groups" in (await again.get("/cases")).text
+
+        assert not await is_in(guarded("ann"))
+        assert not await is_in(guarded(has_oidc=True))
+        browser = guarded("ann")
+        await browser.sign_in("ann")
+        assert await is_in(guarded("ann"))
+        assert not await is_in(guarded("bob"))
 
 
 async def test_who_sees_one_tenant_finds_nothing_of_another(
