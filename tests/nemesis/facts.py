@@ -21,14 +21,13 @@ from schemas.escalation import Assignment
 from schemas.result import Result
 from schemas.topics import Topics
 from tests.nemesis.checker import ID_REUSED, RESULT, BillCall, Facts, LedgerLine, Terminal
+from tests.nemesis.faults import Cut
 from tests.nemesis.further import Arrival
 from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
 
 __all__ = ["Found", "find", "standing"]
 
-#: A reply that was read and not yet committed when its process was cut off.
-_UNCOMMITTED_SECONDS = 2.0
 _POLL_SECONDS = 0.5
 
 
@@ -43,7 +42,7 @@ class Found(NamedTuple):
     arrivals: Sequence[Arrival]
 
 
-async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[float]) -> Found:
+async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[Cut]) -> Found:
     """Read everything, once it has come to rest."""
     topics = settings.kafka.topics
     places = await standing(settings)
@@ -138,11 +137,11 @@ def _letter(record: Record, letter: DeadLetter, traffic: Traffic) -> Terminal:
     return Terminal(name, kind, record.partition, record.offset, digest(record.value))
 
 
-def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[float]) -> list[int]:
+def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[int]:
     """For every instant the calls whose outcome it may have cost.
 
-    Those open then or answered a moment before, and all earlier ones of the same request that were
-    waiting with it for its end.
+    Those open then or answered a moment before (longer, where Kafka had been away), and all earlier
+    ones of the same request that were waiting with it for its end.
     """
     by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
@@ -151,7 +150,7 @@ def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[float]) -> list[int
     return [sum(_lost_at(cut, calls) for calls in by_request.values()) for cut in cuts]
 
 
-def _lost_at(cut: float, calls: Sequence[dict[str, Any]]) -> int:
-    begun = [line for line in calls if line["received"] <= cut]
+def _lost_at(cut: Cut, calls: Sequence[dict[str, Any]]) -> int:
+    begun = [line for line in calls if line["received"] <= cut.at]
     last = max((line["closed"] or line["received"] for line in begun), default=0.0)
-    return len(begun) if last + _UNCOMMITTED_SECONDS >= cut else 0
+    return len(begun) if last >= cut.since else 0

@@ -6,17 +6,30 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tests.nemesis.plan import Fault
 from tests.nemesis.world import Member, World
 
-__all__ = ["Nemesis"]
+__all__ = ["Cut", "Nemesis"]
 
 _ROUTE_POINTS = ("route.sent", "route.committed", "decided")
 #: Less than the session of a member: nobody loses partitions over it.
 _HARMLESS_SECONDS = 4.0
 #: Session, rebalance and fence: by then a dead owner's transaction is ended.
 _SUCCESSION_SECONDS = 15.0
+#: A reply that was read and not yet committed when its process was cut off.
+_UNCOMMITTED_SECONDS = 2.0
+#: By then a broker that is back has taken what was read while it was away.
+_RECOVERY_SECONDS = 10.0
+
+
+class Cut(NamedTuple):
+    """An instant at which calls in flight may have been cut off, by the monotonic clock."""
+
+    at: float
+    #: Replies since then may not have been committed.
+    since: float
 
 
 @dataclass(slots=True)
@@ -25,15 +38,16 @@ class Nemesis:
 
     world: World
     tell: Callable[[str], None]
-    #: Instants at which calls in flight may have been cut off, by the monotonic clock.
-    cuts: list[float] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _at_work: int = 0
+    #: When Kafka was out of reach last.
+    _away: tuple[float, float] = (0.0, 0.0)
 
     @property
     def is_calm(self) -> bool:
         """True when nothing is wrong, and no owner that died has left anything behind."""
-        long_ago = not self.cuts or time.monotonic() - self.cuts[-1] > _SUCCESSION_SECONDS
+        long_ago = not self.cuts or time.monotonic() - self.cuts[-1].at > _SUCCESSION_SECONDS
         return self._at_work == 0 and long_ago
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -63,10 +77,13 @@ class Nemesis:
             self._cut()
         elif whom in ("work", "route"):
             await self._hit(what, self.world.living(whom)[0], fault)
-        elif whom == "broker":
-            await self._broker(what, fault.seconds)
         else:
-            await self._network(fault)
+            began = time.monotonic()
+            if whom == "broker":
+                await self._broker(what, fault.seconds)
+            else:
+                await self._network(fault)
+            self._away = began, time.monotonic()
 
     async def _hit(self, what: str, member: Member, fault: Fault) -> None:
         if what == "freeze":
@@ -140,4 +157,7 @@ class Nemesis:
             self.problems.append(f"{member.log.name}: ended with {code} after SIGTERM")
 
     def _cut(self) -> None:
-        self.cuts.append(time.monotonic())
+        now = time.monotonic()
+        began, ended = self._away
+        since = began if now - ended < _RECOVERY_SECONDS else now
+        self.cuts.append(Cut(now, since - _UNCOMMITTED_SECONDS))
