@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from router.policy.table import Policy
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ContractError
 from schemas.escalation import Escalation, Origin
 from schemas.reasons import Reason
 
@@ -18,18 +17,10 @@ def requeued(
     """The escalation that starts the request's next generation, with the history it has.
 
     It gets a fresh allowance of attempts: a person asked for them, in `tier` where one is named,
-    else wherever the policy sends it. Raises ContractError when the
-    record was never readable, or the request was requeued as often as the policy allows.
+    else wherever the policy sends it. Whether it may be is `router.review.refusal_of`'s to say.
     """
-    if letter.request_id is None or letter.reason.is_unreadable:
-        detail = "the record was never readable; mend it and publish it to intake"
-        raise ContractError(Reason.UNREADABLE_RECORD, detail)
-    if letter.generation > policy.limits.requeues:
-        detail = f"generation {letter.generation}; {policy.limits.requeues} requeues are allowed"
-        raise ContractError(Reason.REQUEUE_LIMIT, detail)
-
     return Escalation(
-        id=letter.request_id,
+        id=letter.request_id or "",
         generation=letter.generation + 1,
         task=letter.task,
         origin=origin_of(letter),

@@ -71,10 +71,12 @@ class Decisions:
 
     def stands(self, decision: Decision) -> bool:
         """True when this decision is the one that counts, once its window has closed."""
-        for given in self._given.get(str(decision.letter), ()):
-            if given not in self._undone:
-                return given == decision.decision_id
-        return False
+        return self.standing(str(decision.letter)) == decision.decision_id
+
+    def standing(self, letter: str) -> str | None:
+        """The id of the decision that counts for a dead letter; None where there is none yet."""
+        given = self._given.get(letter, ())
+        return next((one for one in given if one not in self._undone), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,11 @@ class Outcome:
 def refusal_of(decision: Decision, letter: DeadLetter, policy: Policy) -> str | None:
     """Why a decision cannot be carried out, in words; None when it can."""
     if letter.request_id is None or letter.reason.is_unreadable:
-        return None if decision.action == "discard" else "the request was never readable"
+        return (
+            None
+            if decision.action == "discard"
+            else "the request was never readable; mend it and publish it to intake"
+        )
     if (decision.request_id, decision.generation) != (letter.request_id, letter.generation):
         return "the dead letter is of another request"
     if decision.action in ("retry", "requeue"):

@@ -45,7 +45,6 @@ class Reason(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     APPROVAL_REQUIRED = "approval_required"
     RESULT_TOO_LARGE = "result_too_large"
-    REQUEUE_LIMIT = "requeue_limit"
 
     # The record broke the contract: no call was made.
     NULL_VALUE = "null_value"
@@ -130,7 +129,6 @@ _MEANING = {
     Reason.DEADLINE_PASSED: "the deadline passed before an answer was ready",
     Reason.APPROVAL_REQUIRED: "the task's policy wants a person to approve this answer",
     Reason.RESULT_TOO_LARGE: "the result is larger than the results topic takes",
-    Reason.REQUEUE_LIMIT: "the request was sent through again as often as is allowed",
     Reason.ID_REUSED: "another request with another body has the same id",
     Reason.NULL_VALUE: "the record has no value",
     Reason.NOT_TEXT: "the value is not UTF-8 text",

@@ -1,8 +1,9 @@
 """`tierline dead-letters`: list, show and requeue what the machine gave up on."""
 
 import base64
+import contextlib
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from consumers.runtime.records import Record
     from consumers.settings import Settings
     from schemas.dead_letter import DeadLetter
+    from schemas.review import AuditLine
 
 __all__ = ["app"]
 
@@ -130,8 +132,8 @@ def requeue(
         from consumers.runtime.reading import publisher
         from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
         from consumers.wiring import load_rules
-        from router.requeue import requeued
-        from schemas.codec import dump_envelope, passed_on
+        from router.review import refusal_of
+        from schemas.codec import dump, passed_on
         from schemas.reasons import Reason
 
         left = _duration(deadline)
@@ -144,50 +146,97 @@ def requeue(
                 f"through again it would be paid again and wait again (--force does so)"
             )
             raise UserError(msg)
-        await _refuse_older(settings, letter)
-        escalation = requeued(letter, policy, clock.now() + left)
-        value = dump_envelope(escalation, record.value or b"")
+        line = _requeue_line(record, letter, clock.now(), left)
+        assert line.decision is not None  # noqa: S101  made so
+        if (words := refusal_of(line.decision, letter, policy)) is not None:
+            msg = f"{where}: {words}"
+            raise UserError(msg)
+        await _refuse_decided(settings, record, letter)
         topics = settings.kafka.topics
-        headers = passed_on(record.headers, has_trace=True)
         with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry:
             async with publisher(Clients(settings.kafka), telemetry.tracing) as out:
                 acknowledged = await out.publish(
-                    topics.escalations,
-                    value,
+                    topics.review,
+                    dump(line.model_dump(mode="json", exclude_none=True)),
                     key=record.key,
-                    headers=headers,
-                    request_id=escalation.id,
+                    headers=passed_on(record.headers, has_trace=True),
+                    partition=record.partition,
+                    request_id=letter.request_id,
                 )
                 _ = await acknowledged
-        console().print(f"{escalation.id} is on its way, generation {escalation.generation}")
+        console().print(
+            f"{letter.request_id} goes through again as generation {letter.generation + 1}, once "
+            f"the stage review has seen it"
+        )
         return 0
 
     run(main)
 
 
-async def _refuse_older(settings: "Settings", letter: "DeadLetter") -> None:
-    """Refuse where a newer generation of the request is on its way already, or has ended."""
-    import orjson
+def _requeue_line(
+    record: "Record", letter: "DeadLetter", now: datetime, left: timedelta
+) -> "AuditLine":
+    """A requeue as the console would write it, in a chain of its own."""
+    import getpass
+    import secrets
 
+    from router.audit import chained
+    from schemas.dead_letter import Pointer
+    from schemas.review import AuditLine, Decision
+
+    place = Pointer(topic=record.topic, partition=record.partition, offset=record.offset)
+    name = f"command-{secrets.token_hex(6)}"
+    try:
+        who = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user without a name, as containers have
+        who = "unknown"
+    decision = Decision(
+        decision_id=name,
+        request_id=letter.request_id or str(place),
+        generation=letter.generation,
+        letter=place,
+        action="requeue",
+        deadline=now + left,
+        undo_seconds=0.0,
+    )
+    line = AuditLine(
+        writer=name,
+        no=1,
+        at=now,
+        who="".join(one for one in who if one.isalnum() or one in "._-@") or "unknown",
+        what="decide",
+        request_id=decision.request_id,
+        letter=place,
+        decision=decision,
+    )
+    return chained(line, None)
+
+
+async def _refuse_decided(settings: "Settings", record: "Record", letter: "DeadLetter") -> None:
+    """Refuse where somebody has decided already: that decision stands."""
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import topic_reader
+    from consumers.runtime.reading import partition_of, topic_reader
+    from router.review import Decisions
+    from schemas.codec import read_model
+    from schemas.errors import ContractError
+    from schemas.review import AuditLine
 
-    topics = settings.kafka.topics
-    newest = letter.generation
-    for _, other in await _read_all(settings):
-        if other.request_id == letter.request_id:
-            newest = max(newest, other.generation)
-    later = [topics.results, topics.escalations]
-    async with topic_reader(Clients(settings.kafka), later) as reader:
-        async for record in reader.until_end():
-            fields = orjson.loads(record.value or b"{}")
-            if fields.get("id") == letter.request_id:
-                where = fields.get("router", fields)
-                newest = max(newest, where.get("generation", 1))
-    if newest > letter.generation:
+    decisions, lines = Decisions(), dict[str, AuditLine]()
+    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.review]) as reader:
+        async for found in reader.until_end():
+            if found.partition != record.partition:
+                continue
+            with contextlib.suppress(ContractError):
+                line = read_model(AuditLine, found.value)
+                decisions.note(found.offset, found.timestamp / 1000, line)
+                if line.decision is not None:
+                    lines.setdefault(line.decision.decision_id, line)
+    place = partition_of(record)
+    standing = decisions.standing(f"{place.topic}-{place.partition}-{record.offset}")
+    if standing is not None and (given := lines[standing].decision) is not None:
         msg = (
-            f"{letter.request_id} went through again already: this dead letter is of generation "
-            f"{letter.generation}, the newest is {newest}"
+            f"{letter.request_id} was decided on already: {given.action} by {lines[standing].who} "
+            f"at {lines[standing].at.isoformat(timespec='seconds')}"
         )
         raise UserError(msg)
 

@@ -210,7 +210,7 @@ def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> 
     [older] = [one for one in before if one.header("tierline-request-id") == "cli-refund"]
     place = f"{older.topic}-{older.partition}-{older.offset}"
     said = flowing.refuse("dead-letters", "requeue", place, "--force")
-    assert "went through again already" in said
+    assert "was decided on already: requeue by " in said
     shown = flowing.json("dead-letters", "show", "cli-refund")
     assert shown["generation"] == 2
     assert [attempt["attempt_no"] for attempt in shown["attempts"]] == [
