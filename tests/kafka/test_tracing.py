@@ -324,10 +324,13 @@ async def test_a_dead_letter_requeued_days_later_goes_on_in_its_trace(
     assert len({span.trace_id for span in spans}) == 1
     assert sink.orphans() == []
     letter = _one(spans, f"send {p}llm.dead-letters")
+    told, taken = _one(spans, f"send {p}llm.review"), _one(spans, f"process {p}llm.review")
     again = _one(spans, f"send {p}llm.escalations")
-    assert again.parent_id == letter.span_id
+    assert [one.parent_id for one in (told, taken, again)] == [
+        one.span_id for one in (letter, told, taken)
+    ]
     assert again.fields["messaging.message.conversation_id"] == "one"
-    assert again.start_ns - letter.end_ns > 2.9 * 86_400e9
+    assert told.start_ns - letter.end_ns > 2.9 * 86_400e9
     assert _one(spans, f"send {p}llm.results").start_ns > again.start_ns
     assert sink.total("tierline.requeues") == 1
     for seen in ends:
