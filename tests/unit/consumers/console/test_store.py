@@ -226,6 +226,12 @@ async def test_open_cases_come_by_the_share_of_their_time_times_their_risk(store
     found = await store.cases(OPEN, NOON)
     assert [case.letter.offset for case in found] == [4, 1, 2, 0, 3]
     assert [case.risk for case in found[:3]] == ["low", "medium", "high"]
+    standing = await store.standing(NOON)
+    assert [(one.risk, one.waiting, one.past_due) for one in standing] == [
+        ("low", 3, 1),
+        ("medium", 1, 0),
+        ("high", 1, 0),
+    ]
 
 
 async def test_pages_follow_each_other_without_gap_or_repetition(store: Store) -> None:
