@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
+from router.bill import Line
 from router.policy.table import Policy
 from router.pricing import cost_micros
 from schemas.attempt import Attempt, LedgerEntry
@@ -233,6 +234,19 @@ class Quality:
         for row in rows.values():
             total.add(row)
         return sorted(rows.values(), key=lambda row: (-row.cost_micros, row.name)), total
+
+    def bill(self, since: datetime, until: datetime) -> list[Line]:
+        """Every call that began then, for `router.bill`."""
+        return [
+            Line(
+                call.request_id,
+                (call.key.task, call.key.tier, call.key.model),
+                call.attempt.usage.total_tokens,
+                call.attempt.cost_micros,
+            )
+            for call in self._calls.values()
+            if since <= call.at < until
+        ]
 
     def over_time(self, edges: Sequence[datetime]) -> list[Row]:
         """The sum's figures between each two edges."""

@@ -18,6 +18,9 @@ from consumers.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.bill import Line
     from router.quality import By, Measure, Row
 
 __all__ = ["evals_app", "feedback", "quality", "sample"]
@@ -39,6 +42,9 @@ def quality(
     failures: Annotated[
         bool, typer.Option("--failures", help="List the cheap answers that had to be fixed.")
     ] = False,
+    bill: Annotated[
+        bool, typer.Option("--bill", help="Say why the bill changed, against the time before.")
+    ] = False,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -53,8 +59,14 @@ def quality(
         from router.quality import MEASURES, alarms, names_of
 
         settings = read_settings(kafka)
-        policy, begin = load_rules(settings).policy, clock.now() - _span(since)
-        found = await read_quality(Clients(settings.kafka), begin)
+        now = clock.now()
+        policy, begin = load_rules(settings).policy, now - _span(since)
+        clients = Clients(settings.kafka)
+        if bill:
+            found = await read_quality(clients, begin - _span(since))
+            _print_bill(found.bill(begin - _span(since), begin), found.bill(begin, now), as_json)
+            return 0
+        found = await read_quality(clients, begin)
         if failures:
             await _print_failures(found, settings, begin, as_json=as_json)
             return 0
@@ -92,6 +104,30 @@ def quality(
         return 0
 
     run(main)
+
+
+def _print_bill(before: "Sequence[Line]", after: "Sequence[Line]", as_json: bool) -> None:
+    from router.bill import steps_between
+
+    spent = [sum(line.cost_micros for line in lines) for lines in (before, after)]
+    steps = steps_between(before, after)
+    if as_json:
+        told = {one.name: one.micros for one in steps}
+        print_json({"before_micros": spent[0], "moved_micros": told, "now_micros": spent[1]})
+        return
+    rows = [
+        {"cause": "before", "moved it by": f"${spent[0] / 1e6:.6f}", "what it is": ""},
+        *(
+            {
+                "cause": one.name,
+                "moved it by": f"{'+-'[one.micros < 0]}${abs(one.micros) / 1e6:.6f}",
+                "what it is": one.words,
+            }
+            for one in steps
+        ),
+        {"cause": "now", "moved it by": f"${spent[1] / 1e6:.6f}", "what it is": ""},
+    ]
+    print_table(rows, ("cause", "moved it by", "what it is"))
 
 
 def feedback(

@@ -23,6 +23,7 @@ from consumers.console.rows import CaseFilter
 from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
+from router.bill import steps_between
 from router.quality import MEASURES, By, Measure, Quality, Row, alarms, told
 from schemas.reasons import Reason
 
@@ -64,18 +65,19 @@ class Figures:
 
     desk: Desk
     clients: Clients
-    _kept: dict[str, tuple[datetime, Quality]] = field(default_factory=dict)
+    _kept: dict[tuple[str, int], tuple[datetime, Quality]] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def of(self, span: str) -> tuple[datetime, Quality]:
-        """When it was read, and the fold."""
+    async def of(self, span: str, times: int = 1) -> tuple[datetime, Quality]:
+        """When it was read, and the fold of so many ranges up to then."""
         async with self._reading:
             now = self.desk.clock()
-            kept = self._kept.get(span)
+            kept = self._kept.get((span, times))
             if kept is None or now - kept[0] > _FRESH:
                 # What was begun before the range may have ended in it.
-                since = now - _RANGES[span][0] - timedelta(hours=1)
-                kept = self._kept[span] = (now, await read_quality(self.clients, since))
+                since = now - times * _RANGES[span][0] - timedelta(hours=1)
+                kept = now, await read_quality(self.clients, since)
+                self._kept[span, times] = kept
             return kept
 
 
@@ -150,6 +152,30 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
             )
         headers = {"content-disposition": 'attachment; filename="quality.csv"'}
         return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
+
+    @router.get("/dashboard/bill")
+    async def why(request: Request, span: str = "24h") -> Response:
+        """What moved the bill, against the same time before."""
+        if span not in _RANGES:
+            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
+        until, quality = await figures.of(span, 2)
+        since = until - _RANGES[span][0]
+        before = quality.bill(since - _RANGES[span][0], since)
+        after = quality.bill(since, until)
+        spent = [sum(line.cost_micros for line in lines) for lines in (before, after)]
+        steps = steps_between(before, after)
+        return pages.page(
+            "bill.html",
+            visitor_of(request),
+            span=span,
+            spans=list(_RANGES),
+            since=since,
+            until=until,
+            begin=since - _RANGES[span][0],
+            spent=spent,
+            steps=steps,
+            most=max((abs(one.micros) for one in steps), default=0) or 1,
+        )
 
     @router.get("/dashboard/requests")
     async def behind(

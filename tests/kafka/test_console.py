@@ -265,6 +265,9 @@ async def test_the_dashboard_says_what_the_command_line_says(
         assert total.corrected["person"] == ["dispute-0"]
         ids = (await browser.get("/dashboard/requests?row=total&what=by person")).text
         assert "dispute-0" in ids
+        why = (await browser.get("/dashboard/bill?span=1h")).text
+        assert f"+${total.cost_micros / 1e6:.6f}" in why
+        assert "traffic" in why
         table = (await browser.get("/dashboard.csv")).text.splitlines()
         assert len(table) == len(rows) + 2
         examples = [one async for one in read_examples(clients, every=False)]

@@ -25,6 +25,7 @@ _ROUTES = (
     ("GET", "/next", Role.VIEWER),
     ("GET", "/dashboard", Role.VIEWER),
     ("GET", "/dashboard.csv", Role.VIEWER),
+    ("GET", "/dashboard/bill", Role.VIEWER),
     ("GET", "/dashboard/requests?row=total&what=calls", Role.VIEWER),
     ("GET", "/cases/{place}", Role.VIEWER),
     ("GET", "/cases/{place}/raw", Role.REVIEWER),
