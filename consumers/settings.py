@@ -129,6 +129,8 @@ class ConsoleSettings(_Slice):
     oidc: OidcSettings | None = None
     #: A task of the policy that puts a case into a few lines for its reviewer. None: no such thing.
     brief_task: str | None = None
+    #: Where a trace is looked at, with `{trace_id}` in it. None: its id alone is shown.
+    trace_url: Annotated[str, Field(pattern=r"^https?://.*\{trace_id\}")] | None = None
 
 
 class Settings(BaseSettings):

@@ -126,6 +126,7 @@ async def _serve(
                     topics,
                     clock.now,
                     brief_task=settings.console.brief_task,
+                    trace_url=settings.console.trace_url,
                 )
                 oidc = settings.console.oidc
                 guard = Guard(

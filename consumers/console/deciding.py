@@ -64,6 +64,8 @@ class Desk:
     lease: timedelta = _LEASE
     #: The policy's task that puts a case into a few lines. None: nobody may ask for it.
     brief_task: str | None = None
+    #: Where a trace is looked at, with `{trace_id}` in it.
+    trace_url: str | None = None
 
     async def claim(self, place: str, who: str) -> Case | Held:
         """Take a case, or learn who has it. Raises CaseError and NotSentError."""

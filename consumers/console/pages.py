@@ -205,6 +205,8 @@ class Pages:
             is_hidden=hide is redact,
             brief=await store.brief(place),
             can_brief=self._desk.brief_task is not None,
+            trace_url=self._desk.trace_url,
+            base=str(request.base_url).rstrip("/"),
             is_asked=given.get("brief") == "asked",
             place=place,
             case=case,

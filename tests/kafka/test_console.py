@@ -1,6 +1,7 @@
 """The console over HTTP, with its store and a real Kafka behind it, as a browser uses it."""
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from router.audit import broken
 from router.quality import MEASURES, told
-from tests.kafka.console_flow import PASSWORD, TEXT, Browser, console, looks
+from tests.kafka.console_flow import HERE, PASSWORD, TEXT, Browser, console, looks
 from tests.kafka.flow import request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
@@ -54,6 +55,26 @@ async def test_a_case_is_claimed_decided_undone_and_decided_again(
         assert await running.cases(1, state="closed") == [place]
         for writer in await running.store.trail.writers():
             assert broken(await running.store.trail.chain(writer)) == []
+
+
+async def test_a_case_links_to_its_trace_and_says_its_commands(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path) as running:
+        [place] = await running.disputes(1)
+        desk = replace(running.desk, trace_url="https://traces.example/t/{trace_id}?x=1")
+        guard = Guard(running.store.sessions, None, clock.now)
+        figures = Figures(desk, Clients(settings.kafka))
+        browser = Browser(console_app(desk, guard, Bulk(desk), figures))
+        page = (await browser.get(f"/cases/{place}")).text
+
+        assert re.search(r'href="https://traces\.example/t/[0-9a-f]{32}\?x=1"', page)
+        for command in (
+            "tierline explain dispute-0",
+            f"tierline dead-letters show {place}",
+            f"curl {HERE}/api/cases/{place}",
+        ):
+            assert f"{command}" in page.splitlines() or f"{command}</pre></dd>" in page
 
 
 async def test_what_a_text_asks_for_is_not_done(settings: Settings, tmp_path: Path) -> None:
