@@ -7,7 +7,7 @@ did: an edit, another try, a complaint. So a cheap model that is always escalate
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, get_args
 
 from router.bill import Line
@@ -31,6 +31,7 @@ __all__ = [
     "names_of",
     "percentile",
     "told",
+    "values_of",
 ]
 
 By = Literal["task", "tier", "model", "prompt", "reason"]
@@ -40,6 +41,8 @@ Fixed = Literal["check", "model", "person"]
 #: What a downstream service or a reviewer says when an answer was not good as it was.
 _NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
 _UNKNOWN = "unknown"
+#: From here on milliseconds are no longer read as such: a person has answered.
+_LONG_MS = 60_000
 #: Fewer answers say nothing.
 _ENOUGH = 20
 #: From here on a rule is probably wrong: so many leave their tier, or are fixed by a person.
@@ -379,6 +382,8 @@ def told(measure: Measure, row: Row) -> str:
         return f"{value:.1%}"
     if measure.unit == "micros":
         return f"${value / 1e6:.6f}"
+    if measure.unit == "ms" and value >= _LONG_MS:
+        return str(timedelta(seconds=round(value / 1000)))
     return f"{value:,.0f} ms" if measure.unit == "ms" else f"{value:,.0f}"
 
 
@@ -388,6 +393,11 @@ def percentile(values: Iterable[float], share: float) -> float | None:
     if not ordered:
         return None
     return ordered[max(int(-(-len(ordered) * share // 100)) - 1, 0)]
+
+
+def values_of(row: Row) -> Mapping[str, float | None]:
+    """A group's figures by their names."""
+    return {one.name: one.value(row) for one in MEASURES}
 
 
 def names_of(row: Row, by: Sequence[By]) -> Mapping[str, str]:

@@ -42,14 +42,16 @@ class Decisions:
     """The decisions of one partition of the review topic, told in the order of its offsets.
 
     The first decision on a dead letter stands, unless it was taken back while its window was open,
-    or could not be carried out. A request has one dead letter per generation, and one more for each
-    other body under its id. Times are the broker's, so whoever reads the partition
-    finds the same.
+    or could not be carried out. It may be there more than once, sent again by somebody who did not
+    hear that it had arrived: its first record counts. A request has one dead letter per generation,
+    and one more for each other body under its id. Times are the broker's, so whoever reads the
+    partition finds the same.
     """
 
     #: Up to here (exclusive) everything has been told.
     upto: int = 0
-    _given: dict[str, list[str]] = field(default_factory=dict)
+    #: By dead letter: each decision's id and the offset of its first record.
+    _given: dict[str, dict[str, int]] = field(default_factory=dict)
     _closing: dict[str, float] = field(default_factory=dict)
     _undone: set[str] = field(default_factory=set)
 
@@ -61,17 +63,19 @@ class Decisions:
         if line is None:
             return
         if (decision := line.decision) is not None:
-            closes = appended_at + decision.undo_seconds
-            self._given.setdefault(str(decision.letter), []).append(decision.decision_id)
+            letter, closes = str(decision.letter), appended_at + decision.undo_seconds
+            self._given.setdefault(letter, {}).setdefault(decision.decision_id, offset)
             self._closing.setdefault(decision.decision_id, closes)
         if line.undoes is not None:
             in_time = appended_at <= self._closing.get(line.undoes, -1.0)
             if in_time or line.what == "refused":
                 self._undone.add(line.undoes)
 
-    def stands(self, decision: Decision) -> bool:
-        """True when this decision is the one that counts, once its window has closed."""
-        return self.standing(str(decision.letter)) == decision.decision_id
+    def stands(self, decision: Decision, offset: int) -> bool:
+        """True when the record there is the one that counts, once its window has closed."""
+        letter = str(decision.letter)
+        is_first = self._given.get(letter, {}).get(decision.decision_id) == offset
+        return is_first and self.standing(letter) == decision.decision_id
 
     def standing(self, letter: str) -> str | None:
         """The id of the decision that counts for a dead letter; None where there is none yet."""

@@ -56,7 +56,7 @@ def quality(
         from consumers.reports import read_quality
         from consumers.runtime.clients import Clients
         from consumers.wiring import load_rules
-        from router.quality import MEASURES, alarms, names_of
+        from router.quality import MEASURES, alarms, names_of, values_of
 
         settings = read_settings(kafka)
         now = clock.now()
@@ -81,8 +81,8 @@ def quality(
             print_json(
                 {
                     "since": begin.isoformat(),
-                    "rows": [{**names_of(row, groups), **_values(row)} for row in rows],
-                    "total": _values(total),
+                    "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
+                    "total": values_of(total),
                     "alarms": wrong,
                 }
             )
@@ -310,12 +310,6 @@ def _measure(name: str) -> "Measure":
             return one
     msg = f"--ids {name}: one of {', '.join(one.name for one in MEASURES)} was expected"
     raise UserError(msg)
-
-
-def _values(row: "Row") -> dict[str, float | None]:
-    from router.quality import MEASURES
-
-    return {one.name: one.value(row) for one in MEASURES}
 
 
 def _texts(row: "Row") -> dict[str, str]:

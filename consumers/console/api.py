@@ -5,23 +5,26 @@ Sign in as for the pages (and send `x-csrf-token`), or by `Authorization: Basic`
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
+from consumers.console.dashboard import Figures
 from consumers.console.deciding import Desk, decision_of
 from consumers.console.errors import LeaseLostError, UnknownCaseError
 from consumers.console.exports import row_of
-from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.gatekeeping import may, may_see_all, may_see_job, visitor_of
 from consumers.console.jobs import Job
-from consumers.console.pages import FILTERS, filter_of
+from consumers.console.pages import filter_of, filter_of_all, raw_of
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.security import Role
 from consumers.console.store import Held
+from consumers.console.work_pages import export_of
 from consumers.telemetry.redaction import redact
+from router.quality import alarms, names_of, values_of
 from schemas.base import Instant, Tier
 from schemas.review import Action
 
@@ -46,7 +49,7 @@ class DecisionBody(_Body):
     deadline: Instant | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
     is_example: bool = False
-    undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
+    undo_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 10.0
 
 
 class JobBody(_Body):
@@ -58,16 +61,18 @@ class JobBody(_Body):
     tier: Tier | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
     most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
-    per_second: Annotated[float, Field(gt=0, le=200)] = 10.0
+    per_second: Annotated[float, Field(gt=0, le=200, allow_inf_nan=False)] = 10.0
     dry_run: bool = False
 
 
-def api(desk: Desk, bulk: Bulk) -> APIRouter:
+def api(desk: Desk, bulk: Bulk, figures: Figures) -> APIRouter:
     """The routes under `/api`."""
     router = APIRouter(prefix="/api", dependencies=[Depends(may(Role.VIEWER))])
     _add_reading(router, desk)
     _add_acts(router, desk)
     _add_jobs(router, desk, bulk)
+    _add_files(router, desk)
+    _add_figures(router, figures)
     return router
 
 
@@ -102,6 +107,21 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
             }
             for group in found
         ]
+
+    @router.get("/next", summary="The most urgent case that is free, or one's own")
+    async def following(
+        request: Request,
+        after: Annotated[str | None, Query(description="The place of the one before")] = None,
+    ) -> dict[str, Any]:
+        visitor = visitor_of(request)
+        wanted = filter_of(dict(request.query_params), visitor)
+        found = await store.next_case(visitor.who, wanted, desk.clock(), after)
+        return {"case": _told(found) if found else None}
+
+    @router.get("/cases/{place}/brief", summary="The case in a few lines, once somebody asked")
+    async def brief(place: str) -> dict[str, Any]:
+        found = await store.brief(place)
+        return {"brief": redact(found.words) if found else None}
 
     @router.get("/cases/{place}", summary="One case with its dead letter")
     async def case(
@@ -168,6 +188,11 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
         version = found.version if if_match is None else if_match
         return _told(await desk.decide(visitor_of(request).who, version, decision))
 
+    @router.post("/cases/{place}/brief", dependencies=[reviewer], summary="Ask for a brief")
+    async def ask(place: str) -> dict[str, Any]:
+        await desk.ask_for_brief(place)
+        return {"asked": True}
+
     @router.post("/cases/{place}/undo", dependencies=[reviewer], summary="Take a decision back")
     async def undo(request: Request, place: str) -> dict[str, Any]:
         return _told(await desk.undo(place, visitor_of(request).who))
@@ -178,8 +203,7 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
 
     @router.post("/jobs", dependencies=[operator], summary="Decide on many cases, or try it dry")
     async def start(request: Request, body: JobBody) -> dict[str, Any]:
-        given = {k: v for k, v in body.filter.items() if k in FILTERS}
-        wanted = filter_of(given, visitor_of(request))
+        wanted = filter_of_all(body.filter, visitor_of(request))
         if body.dry_run:
             found = await bulk.dry_run(wanted, body.action, body.tier, body.most)
             return {
@@ -199,6 +223,11 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
         )
         return await _progress(desk, job)
 
+    @router.get("/jobs", dependencies=[operator], summary="The newest jobs")
+    async def recent(request: Request) -> list[dict[str, Any]]:
+        visitor, found = visitor_of(request), await store.jobs.recent()
+        return [await _progress(desk, one) for one in found if may_see_job(visitor, one)]
+
     @router.get("/jobs/{job_id}", dependencies=[operator], summary="How far a job is")
     async def job(job_id: str) -> dict[str, Any]:
         found = await store.jobs.job(job_id)
@@ -212,6 +241,41 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
     async def cancel(job_id: str) -> dict[str, Any]:
         await store.jobs.end(job_id, "cancelled", desk.clock())
         return await job(job_id)
+
+
+def _add_files(router: APIRouter, desk: Desk) -> None:
+    reviewer, operator = Depends(may(Role.REVIEWER)), Depends(may(Role.OPERATOR))
+
+    @router.get("/cases/{place}/raw", dependencies=[reviewer], summary="The producer's bytes")
+    async def raw(request: Request, place: str) -> Response:
+        return await raw_of(desk, request, place)
+
+    @router.get("/export.{kind}", dependencies=[operator], summary="Cases that fit, as a file")
+    async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
+        return await export_of(desk, request, kind)
+
+
+def _add_figures(router: APIRouter, figures: Figures) -> None:
+    all_of_it = [Depends(may_see_all)]
+
+    @router.get("/dashboard", dependencies=all_of_it, summary="Spend, latency and quality")
+    async def dashboard(span: str = "24h", by: str = "task,tier") -> dict[str, Any]:
+        quality, groups, rows, total, since, until = await figures.table(span, by)
+        by_tier, _ = quality.table(("task", "tier"), figures.desk.policy, since=since, until=until)
+        return {
+            "since": since,
+            "until": until,
+            "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
+            "total": values_of(total),
+            "alarms": [one.words for one in alarms(by_tier)],
+        }
+
+    @router.get("/dashboard/bill", dependencies=all_of_it, summary="What moved the bill")
+    async def bill(span: str = "24h") -> dict[str, Any]:
+        (before, now), steps, since, until = await figures.bill(span)
+        moved = {one.name: one.micros for one in steps}
+        told = {"before_micros": before, "moved_micros": moved, "now_micros": now}
+        return {"since": since, "until": until, **told}
 
 
 async def _found(desk: Desk, place: str) -> tuple[Case, LetterRecord]:

@@ -7,7 +7,13 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPError
 
@@ -15,7 +21,7 @@ from consumers.console.api import api
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures, dashboard
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
-from consumers.console.errors import CaseError, StoreAwayError
+from consumers.console.errors import CaseError, JobRunningError, StoreAwayError
 from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may, only_ones_own
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
@@ -46,7 +52,7 @@ def console_app(
     app.include_router(pages.router)
     app.include_router(work_pages(desk, bulk, pages))
     app.include_router(dashboard(desk, figures, pages))
-    app.include_router(api(desk, bulk))
+    app.include_router(api(desk, bulk, figures))
     _add_sign_in(app, desk, guard, pages)
     if oidc is not None:
         app.include_router(oidc_routes(oidc, desk, guard, pages))
@@ -59,6 +65,8 @@ def console_app(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         request.state.visitor = None
+        if "\0" in request.scope["path"]:  # no database has a place for it
+            return PlainTextResponse("not found", 404)
         if request.url.path.startswith("/static/"):
             reply = await call_next(request)
             reply.headers["cache-control"] = "max-age=3600"
@@ -157,23 +165,29 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
         return said(request, problem_status(error), str(error))
 
     async def impossible(request: Request, error: Exception) -> Response:
+        problems = error.problems if isinstance(error, ImpossibleError) else []
+        if problems and request.url.path.startswith("/api/"):
+            told = [{"at": where, "words": words} for where, words in problems]
+            return JSONResponse({"error": str(error), "problems": told}, 422)
         return said(request, 422, str(error))
+
+    async def unexpected(request: Request, _: Exception) -> Response:
+        return said(request, 500, "a fault of ours; the log of the console says more")
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101  registered so
         where = ", ".join(str(one["loc"][-1]) for one in error.errors())
         return said(request, 422, f"these fields are missing or wrong: {where}")
 
-    async def away(request: Request, error: Exception) -> Response:
-        return said(request, 503, str(error))
-
-    app.add_exception_handler(StoreAwayError, away)
+    app.add_exception_handler(StoreAwayError, refused)
     app.add_exception_handler(NeedsSignInError, unknown_visitor)
     app.add_exception_handler(AnyHTTPError, http)
     app.add_exception_handler(CaseError, refused)
     app.add_exception_handler(NotSentError, refused)
     app.add_exception_handler(ImpossibleError, impossible)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(JobRunningError, refused)
+    app.add_exception_handler(Exception, unexpected)
 
 
 def _local(request: Request, name: str) -> str:

@@ -73,6 +73,17 @@ class Trail:
                 return line
         return None
 
+    async def decision(self, place: str, decision_id: str) -> AuditLine | None:
+        """The line by which a decision was given here; None where it was not."""
+        async with self._database.reading() as connection:
+            return await self.decision_line(connection, place, decision_id)
+
+    async def is_unsent(self, line: AuditLine) -> bool:
+        """True until Kafka is known to have a line."""
+        async with self._database.reading() as connection:
+            found = await connection.execute(select(UNSENT.c.no).where(_is(UNSENT, line)))
+            return found.first() is not None
+
     async def sent(self, line: AuditLine) -> None:
         """Note that Kafka has acknowledged a line."""
         async with self._database.writing() as connection:

@@ -85,7 +85,13 @@ class Bulk:
         most: int = MOST_CASES,
         per_second: float = 10.0,
     ) -> Job:
-        """Write a job down; whichever console is free works on it. Raises JobRunningError."""
+        """Write a job down; whichever console is free works on it.
+
+        Raises JobRunningError, and ImpossibleError for a discard without a reason.
+        """
+        if action == "discard" and not reason.strip():
+            words = "say why they are discarded"
+            raise ImpossibleError(words)
         places = await self._places(wanted, min(most, MOST_CASES))
         asked = {
             "action": action,
@@ -113,7 +119,7 @@ class Bulk:
                 if job is not None:
                     await self._some_of(job, runner)
                     continue
-            except (RuntimeError, TimeoutError, OSError):
+            except Exception:  # noqa: BLE001  whatever it is, the console goes on
                 _log.exception("job stopped; it goes on where it was")
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
@@ -131,15 +137,13 @@ class Bulk:
             if await jobs.take(runner, clock(), _LEASE) is None:
                 return
             outcome, detail = await self._decide(job, place)
-            if outcome == "waiting":  # Kafka is away: the same case again
-                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-                return
             await jobs.note(job.job_id, place, outcome, detail)
             await asyncio.sleep(1 / float(job.wanted["per_second"]))
 
     async def _decide(self, job: Job, place: str) -> tuple[Outcome, str]:
         """One case of a job: what became of it, and why in words."""
         desk, wanted = self.desk, job.wanted
+        decision_id = f"{job.job_id}.{place}"[-200:]
         try:
             case = await desk.store.claim(place, job.who, desk.clock(), desk.lease)
             found = await desk.store.content(place)
@@ -153,20 +157,22 @@ class Bulk:
                 case,
                 found.letter,
                 action,
-                decision_id=f"{job.job_id}.{place}"[-200:],
+                decision_id=decision_id,
                 attempt_id=answers[-1].attempt_id if action == "approve" and answers else None,
                 tier=Tier(wanted["tier"]) if wanted.get("tier") else None,
                 reason=wanted.get("reason", ""),
                 undo_seconds=0.0,
             )
             await desk.decide(job.who, case.version, decision)
-        except NotSentError:
-            return "waiting", ""
+        except NotSentError as error:
+            return "done", str(error)
         except ImpossibleError as error:
             await desk.store.release(place, job.who, desk.clock())
             return "skipped", str(error)
         except CaseError as error:
-            return "skipped", str(error)
+            # Whoever worked on the job before may have ended between the decision and its note.
+            if error.case is None or error.case.decision_id != decision_id:
+                return "skipped", str(error)
         return "done", ""
 
     async def _prospect(
@@ -177,6 +183,8 @@ class Bulk:
         case, found = await desk.store.case(place, desk.clock()), await desk.store.content(place)
         if case is None or found is None:
             return "it is gone", None, 0
+        if case.state != "open":
+            return f"it is {case.state}", case, 0
         if case.held_by is not None:
             return f"{case.held_by} holds it", case, 0
         answers = answers_of(found.letter)

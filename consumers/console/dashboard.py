@@ -23,7 +23,7 @@ from consumers.console.rows import CaseFilter
 from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
-from router.bill import steps_between
+from router.bill import Step, steps_between
 from router.quality import MEASURES, By, Measure, Quality, Row, alarms, told
 from schemas.reasons import Reason
 
@@ -41,6 +41,7 @@ _BYS: Sequence[By] = get_args(By)
 _FRESH = timedelta(seconds=15)
 _CHARTS = ("spend", "p95", "corrected")
 _MOST_IDS = 1000
+[_PER_COMPLETED] = [one for one in MEASURES if one.name == "per completed"]
 
 
 class Bar(NamedTuple):
@@ -56,6 +57,8 @@ class Chart(NamedTuple):
 
     measure: Measure
     bars: Sequence[Bar]
+    #: The highest bar's figure.
+    most: str
     marks: Sequence[tuple[int, str]]
 
 
@@ -80,6 +83,29 @@ class Figures:
                 self._kept[span, times] = kept
             return kept
 
+    async def table(
+        self, span: str, by: str
+    ) -> tuple[Quality, list[By], list[Row], Row, datetime, datetime]:
+        """The fold, its groups, their rows, the total, and the range. Raises HTTPException."""
+        groups: list[By] = [one for one in _BYS if one in by.split(",")] or ["task", "tier"]
+        if span not in _RANGES:
+            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
+        until, quality = await self.of(span)
+        since = until - _RANGES[span][0]
+        rows, total = quality.table(groups, self.desk.policy, since=since, until=until)
+        return quality, groups, rows, total, since, until
+
+    async def bill(self, span: str) -> tuple[list[int], list[Step], datetime, datetime]:
+        """What was spent before and in a range, what moved it, and the range."""
+        if span not in _RANGES:
+            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
+        until, quality = await self.of(span, 2)
+        since = until - _RANGES[span][0]
+        before = quality.bill(since - _RANGES[span][0], since)
+        after = quality.bill(since, until)
+        spent = [sum(line.cost_micros for line in lines) for lines in (before, after)]
+        return spent, list(steps_between(before, after)), since, until
+
 
 def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
     """The routes."""
@@ -89,27 +115,17 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
         dependencies=[Depends(may(Role.VIEWER)), Depends(may_see_all)],
     )
 
-    async def asked(
-        span: str, by: str
-    ) -> tuple[Quality, list[By], list[Row], Row, datetime, datetime]:
-        groups: list[By] = [one for one in _BYS if one in by.split(",")] or ["task", "tier"]
-        if span not in _RANGES:
-            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
-        until, quality = await figures.of(span)
-        since = until - _RANGES[span][0]
-        rows, total = quality.table(groups, desk.policy, since=since, until=until)
-        return quality, groups, rows, total, since, until
-
     @router.get("/dashboard")
     async def page(request: Request, span: str = "24h", by: str = "task,tier") -> Response:
         """The figures of a range, one row per group, and their course."""
-        quality, groups, rows, total, since, until = await asked(span, by)
+        quality, groups, rows, total, since, until = await figures.table(span, by)
         now = desk.clock()
         return pages.page(
             "dashboard.html",
             visitor_of(request),
             rows=rows,
             total=total,
+            headline=told(_PER_COMPLETED, total),
             groups=groups,
             measures=MEASURES,
             told=told,
@@ -141,7 +157,7 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
     @router.get("/dashboard.csv")
     async def as_csv(span: str = "24h", by: str = "task,tier") -> Response:
         """The table, for a spreadsheet."""
-        _, groups, rows, total, _, _ = await asked(span, by)
+        _, groups, rows, total, _, _ = await figures.table(span, by)
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow([*groups, *(one.name for one in MEASURES)])
@@ -156,14 +172,7 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
     @router.get("/dashboard/bill")
     async def why(request: Request, span: str = "24h") -> Response:
         """What moved the bill, against the same time before."""
-        if span not in _RANGES:
-            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
-        until, quality = await figures.of(span, 2)
-        since = until - _RANGES[span][0]
-        before = quality.bill(since - _RANGES[span][0], since)
-        after = quality.bill(since, until)
-        spent = [sum(line.cost_micros for line in lines) for lines in (before, after)]
-        steps = steps_between(before, after)
+        spent, steps, since, until = await figures.bill(span)
         return pages.page(
             "bill.html",
             visitor_of(request),
@@ -186,7 +195,7 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
         by: str = "task,tier",
     ) -> Response:
         """The requests behind a number."""
-        _, _, rows, total, _, _ = await asked(span, by)
+        _, _, rows, total, _, _ = await figures.table(span, by)
         measure = next((one for one in MEASURES if one.name == what), None)
         chosen = next((one for one in [*rows, total] if "\x1f".join(one.name) == row), None)
         if measure is None or chosen is None:
@@ -234,5 +243,6 @@ def _charts(quality: Quality, since: datetime, until: datetime, count: int) -> l
             )
             for number, value in enumerate(values)
         ]
-        charts.append(Chart(measure, bars, marks))
+        highest = told(measure, rows[values.index(max(values))])
+        charts.append(Chart(measure, bars, highest, marks))
     return charts

@@ -4,19 +4,24 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
 from consumers.console.audit import written
-from consumers.console.errors import AlreadyDecidedError, StoreAwayError, UnknownCaseError
+from consumers.console.errors import (
+    AlreadyDecidedError,
+    StoreAwayError,
+    UndoTooLateError,
+    UnknownCaseError,
+)
 from consumers.console.folding import BRIEF_IDS
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
 from consumers.runtime.failpoints import failpoint
-from consumers.runtime.reading import Publisher
+from consumers.runtime.reading import Publisher, is_refusal
 from router.cases import why
 from router.policy.table import Policy
 from router.prompts import Prompts
@@ -48,7 +53,7 @@ class ImpossibleError(Exception):
 
 
 class NotSentError(Exception):
-    """Kafka did not acknowledge it, so nothing was decided; the same may be tried again."""
+    """Kafka has not acknowledged it in time; the words say what that means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Desk:
     brief_task: str | None = None
     #: Where a trace is looked at, with `{trace_id}` in it.
     trace_url: str | None = None
+    #: Lines on their way to Kafka: one whose answer takes long is not sent again meanwhile.
+    _under_way: dict[tuple[str, int], "asyncio.Future[object]"] = field(default_factory=dict)
 
     async def claim(self, place: str, who: str) -> Case | Held:
         """Take a case, or learn who has it. Raises CaseError and NotSentError."""
@@ -90,7 +97,8 @@ class Desk:
     async def decide(self, who: str, version: int, decision: Decision) -> Case:
         """Decide on a case that one holds, once. Raises CaseError, ImpossibleError, NotSentError.
 
-        The same decision sent again changes nothing.
+        With NotSentError the decision is kept, and sent as soon as Kafka answers. The same decision
+        given again changes nothing.
         """
         place, now = str(decision.letter), self.clock()
         found = await self.store.content(place)
@@ -109,17 +117,46 @@ class Desk:
                 policy_version=self.policy.version,
             )
         except AlreadyDecidedError as error:
-            if error.case is not None and error.case.decision_id == decision.decision_id:
-                return error.case
-            raise
-        await self._send(line, found)
+            given = await self.store.trail.decision(place, decision.decision_id)
+            if error.case is None or given is None or not _is_same(given, who, decision):
+                raise
+            case, line = error.case, given
+            if not await self.store.trail.is_unsent(line):
+                return case
+        failpoint("console.noted")
+        if not await self._arrives(line, found):
+            words = (
+                "Kafka has not acknowledged the decision yet. It is kept, and sent as soon as "
+                "Kafka answers; to send it again changes nothing"
+            )
+            raise NotSentError(words)
         return case
 
     async def undo(self, place: str, who: str) -> Case:
-        """Take one's own decision back while there is time. Raises CaseError and NotSentError."""
+        """Take one's own decision back while there is time. Raises CaseError and NotSentError.
+
+        An undo counts from when Kafka has it. It must not get there before its decision.
+        """
+        before, found = await self.store.case(place, self.clock()), await self.store.content(place)
+        given = None
+        if before is not None and before.decision_id is not None:
+            given = await self.store.trail.decision(place, before.decision_id)
+        if given is not None and await self.store.trail.is_unsent(given):
+            if not await self._arrives(given, found):
+                words = "Kafka does not answer, so nothing was taken back: try again in a moment"
+                raise NotSentError(words)
         case, line = await self.store.undo(place, who, self.clock())
-        await self._send(line, await self.store.content(place))
-        return case
+        arrived = await self._arrives(line, found)
+        if arrived:
+            return case
+        if arrived is None:
+            await self.store.not_sent(line, self.clock(), "Kafka did not acknowledge it")
+            words = (
+                "Kafka has not acknowledged that it was taken back. It counts if Kafka has it in "
+                "time: look at the case again in a moment"
+            )
+            raise NotSentError(words)
+        raise UndoTooLateError(await self.store.case(place, self.clock()) or case)
 
     async def ask_for_brief(self, place: str) -> None:
         """Have a cheap model put a case into a few lines, through the flow like any request.
@@ -154,7 +191,7 @@ class Desk:
     async def note(self, who: str, what: str, **fields: object) -> None:
         """An act that changes no case: a sign-in, a look at masked text, an export."""
         line = await self.store.trail.append(self.clock(), who=who, what=what, **fields)
-        await self._try_to_send(line, None)
+        await self._arrives(line, None)
 
     async def resend(self) -> None:
         """For ever: send what was noted while Kafka was away, or before a console was killed."""
@@ -167,11 +204,20 @@ class Desk:
         before = self.clock() - timedelta(seconds=2 * _SEND_LIMIT)
         for line in await self.store.trail.unsent(before):
             found = await self.store.content(str(line.letter)) if line.letter else None
-            if not await self._try_to_send(line, found):
-                break
+            with contextlib.suppress(ImpossibleError):
+                await self._arrives(line, found)
+        # Those that were read on the topic before their answer came.
+        for which in [one for one, sent in self._under_way.items() if sent.done()]:
+            del self._under_way[which]
 
     def _check(self, decision: Decision, found: LetterRecord) -> None:
         if (words := refusal_of(decision, found.letter, self.policy)) is not None:
+            raise ImpossibleError(words)
+        if decision.action == "discard" and not decision.reason.strip():
+            words = "say why it is discarded"
+            raise ImpossibleError(words)
+        if decision.deadline is not None and decision.deadline <= self.clock():
+            words = "the deadline has passed"
             raise ImpossibleError(words)
         if decision.action != "edit":
             return
@@ -179,6 +225,11 @@ class Desk:
         if request is None:
             words = "the request cannot be read"
             raise ImpossibleError(words)
+        try:
+            orjson.dumps(decision.output)
+        except TypeError as error:  # half of a surrogate pair, which is no character
+            words = f"the answer cannot be written as JSON: {error}"
+            raise ImpossibleError(words) from None
         problems = problems_of(decision.output or {}, found.letter, request, self.policy)
         if problems:
             words = "the answer misses the task's format"
@@ -189,36 +240,56 @@ class Desk:
             self.clock(), who=who, what=what, request_id=case.request_id, letter=case.letter
         )
         # It is seen in the request's trace.
-        await self._try_to_send(line, await self.store.content(case.place))
+        await self._arrives(line, await self.store.content(case.place))
 
-    async def _send(self, line: AuditLine, found: LetterRecord | None) -> None:
-        """Send a decision or an undo; without its acknowledgement it is changed back."""
-        failpoint("console.noted")
-        if not await self._try_to_send(line, found):
-            await self.store.not_sent(line, self.clock(), "Kafka did not acknowledge it")
-            words = "Kafka did not acknowledge it, so nothing was decided: try again in a moment"
-            raise NotSentError(words)
+    async def _arrives(self, line: AuditLine, found: LetterRecord | None) -> bool | None:
+        """True once Kafka has the line, False for an undo that it had too late.
 
-    async def _try_to_send(self, line: AuditLine, found: LetterRecord | None) -> bool:
-        """True once Kafka has the line. What it has not stays in the store, to be sent later."""
-        key = found.key if found else (line.request_id or line.writer).encode()
+        None where it does not answer: the line stays in the store, to be sent later, or is under
+        way still. Raises ImpossibleError for what Kafka will never take.
+        """
+        which = (line.writer, line.no)
         try:
             async with asyncio.timeout(_SEND_LIMIT):
-                acknowledged = await self.publisher.publish(
-                    self.topics.review,
-                    written(line),
-                    key=key,
-                    headers=passed_on(found.headers, has_trace=True) if found else (),
-                    partition=line.letter.partition if line.letter else None,
-                    request_id=line.request_id,
-                )
-                await acknowledged
+                if which not in self._under_way:
+                    self._under_way[which] = await self._publish(line, found)
+                sent = await asyncio.shield(self._under_way[which])
                 if line.decision is not None:
                     failpoint("console.sent")
-        except (RuntimeError, TimeoutError, OSError):  # Kafka is away, in whichever way
-            return False
-        await self.store.trail.sent(line)
-        return True
+        except TimeoutError:
+            return None
+        except (RuntimeError, OSError) as error:  # Kafka is away, in whichever way, or refuses it
+            self._under_way.pop(which, None)
+            if line.what not in ("decide", "undo") or not is_refusal(error):
+                return None
+            await self.store.not_sent(line, self.clock(), f"refused: {type(error).__name__}")
+            words = f"Kafka refuses it ({type(error).__name__}), so it does not count"
+            raise ImpossibleError(words) from None
+        self._under_way.pop(which, None)
+        appended = datetime.fromtimestamp(getattr(sent, "timestamp", 0) / 1000, UTC)
+        return await self.store.arrived(line, appended)
+
+    async def _publish(
+        self, line: AuditLine, found: LetterRecord | None
+    ) -> "asyncio.Future[object]":
+        return await self.publisher.publish(
+            self.topics.review,
+            written(line),
+            key=found.key if found else (line.request_id or line.writer).encode(),
+            headers=passed_on(found.headers, has_trace=True) if found else (),
+            partition=line.letter.partition if line.letter else None,
+            request_id=line.request_id,
+        )
+
+
+def _is_same(line: AuditLine, who: str, decision: Decision) -> bool:
+    """True when somebody gives their own decision again."""
+    given = line.decision
+    return (
+        given is not None
+        and line.who == who
+        and given.model_copy(update={"seconds_spent": decision.seconds_spent}) == decision
+    )
 
 
 def decision_of(

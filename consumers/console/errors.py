@@ -5,6 +5,7 @@ CaseError                 an act on a case is refused
 ├── AlreadyDecidedError   somebody decided on it, or its request has gone on
 ├── LeaseLostError        the lease has ended, or somebody else has it
 ├── StaleError            the case has changed since it was read
+├── UsedIdError           the decision's id is another decision's
 └── UndoTooLateError      the decision is being carried out
 JobRunningError           another job runs
 StoreAwayError            the database does not answer; an OSError, as any trouble of a network
@@ -24,6 +25,7 @@ __all__ = [
     "StoreAwayError",
     "UndoTooLateError",
     "UnknownCaseError",
+    "UsedIdError",
 ]
 
 
@@ -76,6 +78,13 @@ class UndoTooLateError(CaseError):
 
     def __init__(self, case: "Case") -> None:
         super().__init__("the decision can no longer be taken back", case)
+
+
+class UsedIdError(CaseError):
+    """Another decision has this id, or one that was taken back."""
+
+    def __init__(self, decision_id: str) -> None:
+        super().__init__(f"{decision_id} is the id of another decision; take a new one")
 
 
 class JobRunningError(Exception):

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.audit import Trail
 from consumers.console.database import Database
-from consumers.console.rows import millis, place_of, reopened, rows_of, stored
+from consumers.console.errors import UsedIdError
+from consumers.console.rows import instant, millis, place_of, reopened, rows_of, stored
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.runtime.records import Record
 from router.policy.table import Policy
@@ -183,7 +184,7 @@ async def close_discarded(connection: AsyncConnection, places: Sequence[str]) ->
 async def note_given(
     connection: AsyncConnection, decision: Decision, who: str, now: datetime
 ) -> None:
-    """A decision given here, before the topic has it."""
+    """A decision given here, before the topic has it. Raises UsedIdError."""
     row = {
         "decision_id": decision.decision_id,
         "place": place_of(decision.letter),
@@ -194,7 +195,26 @@ async def note_given(
         "closes": millis(now + timedelta(seconds=decision.undo_seconds)),
         "undone": False,
     }
+    used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == decision.decision_id)
+    if await connection.scalar(used) is not None:
+        raise UsedIdError(decision.decision_id)
     await connection.execute(insert(DECISIONS).values(row))
+
+
+async def arrived(connection: AsyncConnection, decision: Decision, appended: datetime) -> None:
+    """The topic has a decision given here: its window is counted from there."""
+    which, closes = decision.decision_id, appended + timedelta(seconds=decision.undo_seconds)
+    unread = (DECISIONS.c.decision_id == which, DECISIONS.c.offset.is_(None))
+    await connection.execute(update(DECISIONS).where(*unread).values(closes=millis(closes)))
+    same = (CASES.c.place == place_of(decision.letter), CASES.c.decision_id == which)
+    await connection.execute(update(CASES).where(*same).values(undo_until=millis(closes)))
+
+
+async def closes(connection: AsyncConnection, decision_id: str) -> datetime | None:
+    """When a decision can no longer be taken back; None for one that nobody has heard of."""
+    asked = select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
+    found = await connection.scalar(asked)
+    return None if found is None else instant(found)
 
 
 async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:

@@ -4,21 +4,21 @@ Everything that reads works without JavaScript; so do the forms.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, Field
 
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
-from consumers.console.errors import CaseError, LeaseLostError, StaleError, UnknownCaseError
+from consumers.console.errors import CaseError, JobRunningError, StaleError, UnknownCaseError
 from consumers.console.gatekeeping import may, visitor_of
-from consumers.console.rows import Case, CaseFilter
+from consumers.console.rows import Case, CaseFilter, stored
 from consumers.console.security import Role, Visitor
 from consumers.console.showing import ago, case_view, dollars, read_output
 from consumers.console.store import Held
@@ -26,11 +26,17 @@ from consumers.telemetry.redaction import redact
 from schemas.base import Tier
 from schemas.review import Action
 
-__all__ = ["FILTERS", "Pages", "filter_of", "templates"]
+__all__ = ["FILTERS", "Pages", "filter_of", "filter_of_all", "raw_of", "templates"]
 
 _PER_PAGE = 50
 #: What a queue can be narrowed by, all of it in the URL.
 FILTERS = ("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held")
+#: Filters that have few values.
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "state": ("open", "decided", "closed", "all"),
+    "risk": ("low", "medium", "high"),
+    "held": ("yes", "no"),
+}
 _ACTIONS = get_args(Action)
 
 
@@ -57,18 +63,33 @@ def filter_of(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
     What it does not know is left out.
     """
     fields: dict[str, Any] = {
-        name: given[name].strip() for name in FILTERS if given.get(name, "").strip()
+        name: stored(given[name].strip()) for name in FILTERS if given.get(name, "").strip()
     }
+    for name, choices in _CHOICES.items():
+        if fields.get(name) not in (None, *choices):
+            del fields[name]
     state = fields.pop("state", "open")
     held = fields.pop("held", None)
-    if fields.get("risk") not in (None, "low", "medium", "high"):
-        del fields["risk"]
     return CaseFilter(
-        state=None if state == "all" else state if state in ("decided", "closed") else "open",
-        held={"yes": True, "no": False}.get(held or ""),
+        state=None if state == "all" else state,
+        held=None if held is None else held == "yes",
         tenants=visitor.tenants,
         **fields,
     )
+
+
+def filter_of_all(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
+    """The same, for acts on all cases that fit: none of it may go unheeded.
+
+    Raises HTTPException with status 422.
+    """
+    for name, value in given.items():
+        if name not in FILTERS:
+            raise HTTPException(422, f"{name}: one of {', '.join(FILTERS)} was expected")
+        choices = _CHOICES.get(name, ())
+        if choices and value not in ("", *choices):
+            raise HTTPException(422, f"{name}={value}: one of {', '.join(choices)} was expected")
+    return filter_of(given, visitor)
 
 
 class DecisionForm(BaseModel):
@@ -251,13 +272,7 @@ class Pages:
 
     async def _raw(self, request: Request, place: str) -> Response:
         """The producer's bytes, as they came, as a file."""
-        found = await self._desk.store.content(place)
-        if found is None:
-            raise UnknownCaseError(place)
-        await self._desk.note(visitor_of(request).who, "reveal", note=f"raw bytes of {place}")
-        name = "".join(one for one in place if one.isalnum() or one in ".-")
-        headers = {"content-disposition": f'attachment; filename="{name}.bin"'}
-        return Response(found.value or b"", 200, headers, "application/octet-stream")
+        return await raw_of(self._desk, request, place)
 
     async def _claim(self, request: Request, place: str) -> Response:
         taken = await self._desk.claim(place, visitor_of(request).who)
@@ -267,8 +282,11 @@ class Pages:
         return self._back(request, place)
 
     async def _beat(self, request: Request, place: str) -> Response:
-        """The lease's new end, for the page that keeps it alive."""
-        case = await self._desk.beat(place, visitor_of(request).who)
+        """The lease's new end, for the page that keeps it alive, with what it shows."""
+        visitor = visitor_of(request)
+        case = await self._desk.beat(place, visitor.who)
+        if (shown := (visitor.session.id_hash, place)) in self._revealed:
+            self._revealed[shown] = self._desk.clock() + self._desk.lease
         return self.page("lease.html", None, case=case)
 
     async def _release(self, request: Request, place: str) -> Response:
@@ -289,8 +307,6 @@ class Pages:
         if found is None or case is None:
             raise UnknownCaseError(place)
         output, words = read_output(form.output) if form.action == "edit" else (None, "")
-        if form.action == "discard" and not form.reason.strip():
-            words = "say why it is discarded"
         if words:
             return await self._shown(request, place, status=422, error=words, said=said)
         decision = decision_of(
@@ -311,11 +327,9 @@ class Pages:
             return await self._shown(
                 request, place, status=422, error=str(error), problems=error.problems, said=said
             )
-        except (StaleError, LeaseLostError) as error:
-            status = 412 if isinstance(error, StaleError) else 409
+        except (CaseError, NotSentError) as error:
+            status = problem_status(error)
             return await self._shown(request, place, status=status, error=str(error), said=said)
-        except NotSentError as error:
-            return await self._shown(request, place, status=503, error=str(error), said=said)
         return self._on(request, place)
 
     def _back(self, request: Request, place: str, **more: str) -> Response:
@@ -340,10 +354,21 @@ def _spent(opened: int, now: datetime) -> float | None:
     return round(seconds, 1) if 0 <= seconds <= timedelta(days=1).total_seconds() else None
 
 
+async def raw_of(desk: Desk, request: Request, place: str) -> Response:
+    """A dead letter's bytes as a file; that somebody took it is noted. Raises UnknownCaseError."""
+    found = await desk.store.content(place)
+    if found is None:
+        raise UnknownCaseError(place)
+    await desk.note(visitor_of(request).who, "reveal", note=f"raw bytes of {place}")
+    name = "".join(one for one in place if one.isalnum() or one in ".-")
+    headers = {"content-disposition": f'attachment; filename="{name}.bin"'}
+    return Response(found.value or b"", 200, headers, "application/octet-stream")
+
+
 def problem_status(error: Exception) -> int:
     """The HTTP status of an act that is refused."""
     if isinstance(error, UnknownCaseError):
         return 404
     if isinstance(error, StaleError):
         return 412
-    return 409 if isinstance(error, CaseError) else 503
+    return 409 if isinstance(error, (CaseError, JobRunningError)) else 503

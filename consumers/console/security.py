@@ -4,9 +4,10 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -166,7 +167,10 @@ def read_users(file: Path) -> Mapping[str, User]:
 
 def is_loopback(host: str) -> bool:
     """True for an address that only this machine can reach."""
-    return host in _LOOPBACK or host.startswith("127.")
+    try:
+        return host in _LOOPBACK or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False  # a name, perhaps one that only begins like an address
 
 
 class Guard:
@@ -207,15 +211,21 @@ class Guard:
             found = await self._sessions.seen(
                 _hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
             )
-            if found is not None and self._is_still_known(found.who):
-                return Visitor(found, _token(id_))
+            if found is not None and (known := self._as_known(found)) is not None:
+                return Visitor(known, _token(id_))
         return await self._begin(LOCAL, Role.ADMIN) if self.users is None else None
 
-    def _is_still_known(self, who: str) -> bool:
-        """False for who was taken out of the users file, or came in when nobody had to sign in."""
+    def _as_known(self, session: Session) -> Session | None:
+        """With what the users file says now; None for who is in it no more.
+
+        Nor does a session go on that began when nobody had to sign in.
+        """
         if self.users is None:
-            return True
-        return who != LOCAL and (self.has_oidc or who in self.users)
+            return session
+        user = self.users.get(session.who)
+        if user is not None:
+            return replace(session, role=user.role.value, tenants=user.tenants)
+        return session if self.has_oidc and session.who != LOCAL else None
 
     async def sign_in(self, name: str, password: str) -> Visitor | None:
         """A session of its own for the right password, None for a wrong one."""
@@ -251,7 +261,12 @@ class Guard:
             await self._sessions.end(_hashed(id_))
 
     async def begin(self, name: str, role: Role, tenants: frozenset[str] | None) -> Visitor:
-        """A session for somebody whom another has identified."""
+        """A session for somebody whom another has identified.
+
+        Who has a name of the users file there is somebody else.
+        """
+        if name in (self.users or {}) or name == LOCAL:
+            name = f"{name} (oidc)"
         return await self._begin(name, role, tenants)
 
     async def _begin(self, name: str, role: Role, tenants: frozenset[str] | None = None) -> Visitor:

@@ -40,7 +40,7 @@ from consumers.console.errors import (
     UndoTooLateError,
     UnknownCaseError,
 )
-from consumers.console.folding import forget, note_given, set_undone
+from consumers.console.folding import arrived, closes, forget, note_given, set_undone
 from consumers.console.jobs import Jobs
 from consumers.console.rows import (
     Case,
@@ -283,7 +283,7 @@ class Store:
         """Decide on a case that one holds; the audit line is what has to be sent to the topic.
 
         `fields` are the line's others: before, after, policy_version, note. Raises
-        UnknownCaseError, AlreadyDecidedError, LeaseLostError and StaleError.
+        UnknownCaseError, AlreadyDecidedError, LeaseLostError, StaleError and UsedIdError.
         """
         async with self.trail.turn(), self.database.writing() as connection:
             taken = (
@@ -340,8 +340,23 @@ class Store:
             )
         return case_of(row, now), line
 
+    async def arrived(self, line: AuditLine, appended: datetime) -> bool:
+        """Kafka has a line, since that time. False for an undo that came too late: it is none."""
+        await self.trail.sent(line)
+        if line.decision is not None:
+            async with self.database.writing() as connection:
+                await arrived(connection, line.decision, appended)
+        if line.undoes is None:
+            return True
+        async with self.database.reading() as connection:
+            until = await closes(connection, line.undoes)
+        if until is None or appended <= until:
+            return True
+        await self.not_sent(line, appended, "it came too late")
+        return False
+
     async def not_sent(self, line: AuditLine, now: datetime, note: str) -> AuditLine:
-        """Kafka did not take a decision or an undo: what it changed is changed back.
+        """Kafka does not take a decision, or took no undo in time: what it changed is changed back.
 
         The line is not sent any more. It stays in the trail, and another one says what became
         of it.

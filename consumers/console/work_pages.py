@@ -5,20 +5,20 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
 from consumers.console.deciding import Desk
-from consumers.console.errors import JobRunningError
 from consumers.console.exports import exported
 from consumers.console.gatekeeping import may, may_see_job, visitor_of
-from consumers.console.pages import FILTERS, Pages, filter_of
+from consumers.console.pages import FILTERS, Pages, filter_of, filter_of_all
 from consumers.console.security import Role
 from router.audit import broken
 from schemas.base import Tier
 
-__all__ = ["work_pages"]
+__all__ = ["export_of", "work_pages"]
 
 _ACTIONS: tuple[str, ...] = get_args(BulkAction)
 
@@ -30,7 +30,7 @@ class JobForm(BaseModel):
     tier: Annotated[str, Field(max_length=20)] = ""
     reason: Annotated[str, Field(max_length=2000)] = ""
     most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
-    per_second: Annotated[float, Field(gt=0, le=200)] = 10.0
+    per_second: Annotated[float, Field(gt=0, le=200, allow_inf_nan=False)] = 10.0
 
     @property
     def wanted_tier(self) -> Tier | None:
@@ -56,10 +56,13 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     async def dry(request: Request) -> Response:
         """A dry run: what a job would do, with what it would cost."""
         visitor, given = visitor_of(request), dict(request.query_params)
-        form = JobForm.model_validate({k: v for k, v in given.items() if k in JobForm.model_fields})
-        found = await bulk.dry_run(
-            filter_of(given, visitor), form.action, form.wanted_tier, form.most
-        )
+        asked = {name: given.pop(name) for name in JobForm.model_fields if name in given}
+        try:
+            form = JobForm.model_validate(asked)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from None
+        wanted = filter_of_all(given, visitor)
+        found = await bulk.dry_run(wanted, form.action, form.wanted_tier, form.most)
         return pages.page(
             "job_new.html",
             visitor,
@@ -74,18 +77,15 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     @router.post("/jobs", dependencies=operator)
     async def start(request: Request, form: Annotated[JobForm, Form()]) -> Response:
         """Begin; from here on it goes on by itself."""
-        try:
-            job = await bulk.start(
-                visitor_of(request).who,
-                filter_of(dict(request.query_params), visitor_of(request)),
-                form.action,
-                tier=form.wanted_tier,
-                reason=form.reason,
-                most=form.most,
-                per_second=form.per_second,
-            )
-        except JobRunningError as error:
-            raise HTTPException(409, str(error)) from None
+        job = await bulk.start(
+            visitor_of(request).who,
+            filter_of_all(dict(request.query_params), visitor_of(request)),
+            form.action,
+            tier=form.wanted_tier,
+            reason=form.reason,
+            most=form.most,
+            per_second=form.per_second,
+        )
         return RedirectResponse(f"/jobs/{job.job_id}", 303)
 
     @router.get("/jobs/{job_id}", dependencies=operator)
@@ -115,12 +115,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     @router.get("/export.{kind}", dependencies=operator)
     async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
         """The cases that fit, as a file."""
-        visitor, given = visitor_of(request), _filters(dict(request.query_params))
-        await desk.note(visitor.who, "export", note=f"{kind} {urlencode(given)}"[:500])
-        rows = exported(desk.store, filter_of(given, visitor), desk.clock(), kind)
-        media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
-        headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
-        return StreamingResponse(rows, 200, headers, media)
+        return await export_of(desk, request, kind)
 
     @router.get("/audit", dependencies=admin)
     async def audit(request: Request, who: str = "", what: str = "") -> Response:
@@ -137,6 +132,16 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
         return pages.page("audit.html", visitor_of(request), lines=lines, wrong=wrong, given=given)
 
     return router
+
+
+async def export_of(desk: Desk, request: Request, kind: Literal["jsonl", "csv"]) -> Response:
+    """The cases that the URL's filters fit, as a file; that somebody took it is noted."""
+    visitor, given = visitor_of(request), _filters(dict(request.query_params))
+    await desk.note(visitor.who, "export", note=f"{kind} {urlencode(given)}"[:500])
+    rows = exported(desk.store, filter_of(given, visitor), desk.clock(), kind)
+    media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
+    headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
+    return StreamingResponse(rows, 200, headers, media)
 
 
 def _filters(given: Mapping[str, Any]) -> dict[str, str]:

@@ -90,7 +90,7 @@ class Reviewing:
             while (wait := closes - self.clock().timestamp()) > 0:
                 await slot.rest(min(wait, _LOOK_AGAIN_SECONDS))
             await _at_last(lambda: self._catch_up(source), slot)
-        if not decisions.stands(decision):
+        if not decisions.stands(decision, record.offset):
             _log.info("decision does not stand", decision=decision.decision_id)
             return ()
         try:

@@ -119,7 +119,8 @@ async def console(
             Figures(desk, Clients(settings.kafka)),
         )
         work = [
-            tasks.create_task(one) for one in (queue.run(), *([bulk.run()] if is_working else []))
+            tasks.create_task(one)
+            for one in (queue.run(), desk.resend(), *([bulk.run()] if is_working else []))
         ]
         yield Console(running, store, desk, queue, app)
         for one in work:

@@ -4,8 +4,10 @@ import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from consumers import clock
@@ -13,14 +15,14 @@ from consumers.console.app import console_app
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.deciding import decision_of
-from consumers.console.rows import CaseFilter
+from consumers.console.rows import Case, CaseFilter
 from consumers.console.security import Guard, Role
 from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from router.audit import broken
-from router.quality import MEASURES, told
+from router.quality import MEASURES, told, values_of
 from tests.kafka.console_flow import HERE, PASSWORD, TEXT, Browser, console, looks
 from tests.kafka.flow import request
 
@@ -188,7 +190,7 @@ async def test_fifty_reviewers_claim_one_case_and_one_has_it(
         assert sum(1 for one in taken if hasattr(one, "held_by")) == 1
 
 
-async def test_without_kafka_nothing_is_decided_and_the_same_can_be_sent_again(
+async def test_what_is_decided_without_kafka_is_kept_and_carried_out_later(
     settings: Settings, tmp_path: Path
 ) -> None:
     async with console(settings, tmp_path) as running:
@@ -204,14 +206,11 @@ async def test_without_kafka_nothing_is_decided_and_the_same_can_be_sent_again(
         await browser.post(f"/cases/{place}/claim")
         reply = await browser.post(f"/cases/{place}/decide", action="reject", reason="typed")
         assert reply.status_code == 503
-        assert "typed" in reply.text
-        assert await running.cases(1) == [place]
+        assert "It is kept" in reply.text
+        assert await running.cases(1, state="decided") == [place]
+        reply = await browser.post(f"/cases/{place}/undo")
+        assert (reply.status_code, "nothing was taken back" in reply.text) == (503, True)
 
-        browser = Browser(running.app)
-        await browser.get(f"/cases/{place}")
-        await browser.post(f"/cases/{place}/claim")
-        reply = await browser.post(f"/cases/{place}/decide", action="reject")
-        assert reply.status_code == 200
         [result] = await running.running.read([running.running.topics.results], 1)
         assert result.json["router"]["kind"] == "safe_default"
 
@@ -244,6 +243,95 @@ async def test_the_api_does_what_the_pages_do_for_a_name_and_a_password(
         assert (await api.get("/api/audit", auth=named)).status_code == 403
         document = (await api.get("/api/openapi.json")).json()
         assert "/api/cases/{place}/decision" in document["paths"]
+
+
+async def test_the_api_says_what_is_wrong_and_does_nothing(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, roles=list(Role), is_working=False) as running:
+        first, second = await running.disputes(2)
+        api, named = Browser(running.app).http, httpx.BasicAuth("operator", PASSWORD)
+
+        async def told(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+            reply = await api.post(f"/api{path}", json=body, auth=named)
+            return reply.status_code, reply.json()
+
+        for wrong in ({"tenat": "acme"}, {"risk": "hgih"}, {"state": "opne"}):
+            status, said = await told("/jobs", action="requeue", filter=wrong, dry_run=True)
+            assert (status, next(iter(wrong)) in said["error"]) == (422, True)
+        status, said = await told("/jobs", action="discard")
+        assert (status, said["error"]) == (422, "say why they are discarded")
+        assert (await told("/jobs", action="requeue", filter={"state": "closed"}, dry_run=True))[1][
+            "cases"
+        ] == 0
+
+        versions = {}
+        for place in (first, second):
+            versions[place] = (await told(f"/cases/{place}/claim"))[1]["version"]
+
+        async def decided(place: str, **body: Any) -> tuple[int, dict[str, Any]]:
+            return await told(f"/cases/{place}/decision", decision_id="one-id-for-all", **body)
+
+        status, said = await decided(first, action="discard")
+        assert (status, said["error"]) == (422, "say why it is discarded")
+        status, said = await decided(first, action="edit", output={"answer": 7})
+        assert (status, "/answer" in {one["at"] for one in said["problems"]}) == (422, True)
+        half = b'{"action": "edit", "output": {"answer": "\\ud800"}}'
+        heads = {"content-type": "application/json"}
+        reply = await api.post(
+            f"/api/cases/{first}/decision", content=half, auth=named, headers=heads
+        )
+        assert reply.status_code == 422
+        status, said = await decided(first, action="requeue", deadline="2020-01-01T00:00:00Z")
+        assert (status, said["error"]) == (422, "the deadline has passed")
+        assert (await decided(first, action="reject"))[0] == 200
+        assert (await decided(first, action="requeue"))[0] == 409
+        assert (await decided(second, action="reject"))[0] == 409
+        assert (await told(f"/cases/{first}/undo"))[0] == 200
+        status, said = await decided(first, action="reject")
+        assert (status, "take a new one" in said["error"]) == (409, True)
+
+        assert (await told("/jobs", action="requeue"))[0] == 200
+        assert (await told("/jobs", action="requeue"))[0] == 409
+        [job] = (await api.get("/api/jobs", auth=named)).json()
+        assert job["state"] == "running"
+        assert (await api.get("/api/cases/%00", auth=named)).status_code == 404
+        export = await api.get("/api/export.jsonl?state=all", auth=named)
+        assert {one["place"] for one in map(orjson.loads, export.text.splitlines())} == {
+            first,
+            second,
+        }
+        browser = Browser(running.app)
+        await browser.sign_in("operator")
+        for query in ("most=abc", "action=nuke", "per_second=nan", "most=999999", "tenat=acme"):
+            assert (await browser.get(f"/jobs/new?{query}")).status_code == 422
+
+
+async def test_what_was_typed_is_shown_again_whoever_was_faster(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path) as running:
+        [place] = await running.disputes(1)
+        browser, desk, store = Browser(running.app), running.desk, running.store
+        await browser.get(f"/cases/{place}")
+        await browser.post(f"/cases/{place}/claim")
+        form = browser.page
+        typed = {"action": "reject", "reason": "typed at length"}
+        await desk.release(place, "local")
+        case = await desk.claim(place, "bob")
+        reply = await browser.post(f"/cases/{place}/decide", **typed)
+        assert (reply.status_code, "typed at length" in reply.text) == (409, True)
+
+        assert isinstance(case, Case)
+        found = await store.content(place)
+        assert found is not None
+        await desk.decide(
+            "bob", case.version, decision_of(case, found.letter, "reject", decision_id="bob-s")
+        )
+        browser.page = form
+        reply = await browser.post(f"/cases/{place}/decide", **typed)
+        assert (reply.status_code, "typed at length" in reply.text) == (409, True)
+        assert "bob decided already" in reply.text
 
 
 async def test_the_dashboard_says_what_the_command_line_says(
@@ -289,6 +377,11 @@ async def test_the_dashboard_says_what_the_command_line_says(
         why = (await browser.get("/dashboard/bill?span=1h")).text
         assert f"+${total.cost_micros / 1e6:.6f}" in why
         assert "traffic" in why
+        api = (await browser.get("/api/dashboard")).json()
+        assert api["total"] == dict(values_of(total))
+        assert len(api["rows"]) == len(rows)
+        bill = (await browser.get("/api/dashboard/bill?span=1h")).json()
+        assert (bill["before_micros"], bill["now_micros"]) == (0, total.cost_micros)
         table = (await browser.get("/dashboard.csv")).text.splitlines()
         assert len(table) == len(rows) + 2
         examples = [one async for one in read_examples(clients, every=False)]

@@ -10,7 +10,7 @@ from consumers.console.app import console_app
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Guard, Role, User, UsersError, read_users
+from consumers.console.security import Guard, Role, User, UsersError, is_loopback, read_users
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from tests.kafka.console_flow import HASH, HERE, TEXT, Browser, console
@@ -53,6 +53,14 @@ _ROUTES = (
     ("POST", "/api/cases/{place}/release", Role.REVIEWER),
     ("POST", "/api/cases/{place}/decision", Role.REVIEWER),
     ("POST", "/api/cases/{place}/undo", Role.REVIEWER),
+    ("GET", "/api/next", Role.VIEWER),
+    ("GET", "/api/cases/{place}/brief", Role.VIEWER),
+    ("POST", "/api/cases/{place}/brief", Role.REVIEWER),
+    ("GET", "/api/cases/{place}/raw", Role.REVIEWER),
+    ("GET", "/api/export.jsonl", Role.OPERATOR),
+    ("GET", "/api/dashboard", Role.VIEWER),
+    ("GET", "/api/dashboard/bill", Role.VIEWER),
+    ("GET", "/api/jobs", Role.OPERATOR),
     ("POST", "/api/jobs", Role.OPERATOR),
     ("GET", "/api/jobs/none", Role.OPERATOR),
     ("POST", "/api/jobs/none/cancel", Role.OPERATOR),
@@ -89,6 +97,24 @@ async def test_every_route_asks_for_its_role_its_origin_and_its_token(
                 ):
                     forged = await browser.http.post(where, data=sent, headers={"origin": origin})
                     assert forged.status_code == 403, (where, sent, origin)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("127.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.example", False),
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_only_this_machine_s_addresses_are_its_own(host: str, is_ours: bool) -> None:
+    assert is_loopback(host) == is_ours
 
 
 async def test_a_session_is_new_at_every_sign_in_and_ends_on_our_side_too(
@@ -137,6 +163,12 @@ async def test_a_session_does_not_outlive_its_user(settings: Settings, tmp_path:
         await browser.sign_in("ann")
         assert await is_in(guarded("ann"))
         assert not await is_in(guarded("bob"))
+
+        user = User(Role.VIEWER, HASH, frozenset({"nobody-s"}))
+        lowered = guarded("ann")
+        lowered.http.cookies.update(browser.http.cookies)
+        assert "ann · viewer" in (await lowered.get("/cases")).text
+        assert (await lowered.get("/dashboard")).status_code == 403  # limited to a tenant now
 
 
 async def test_who_sees_one_tenant_finds_nothing_of_another(

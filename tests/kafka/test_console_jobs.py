@@ -83,6 +83,25 @@ async def test_a_thousand_approvals_go_on_after_a_restart_and_none_is_lost_or_do
         assert len({seen.json["id"] for seen in results}) == len(results) == _MANY
 
 
+async def test_a_decision_whose_note_was_cut_off_counts_as_done(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, is_working=False) as running:
+        [place], jobs = await running.disputes(1), running.store.jobs
+        job = await Bulk(running.desk).start("ann", CaseFilter(), "approve", per_second=0.5)
+
+        async def is_done() -> bool:
+            return await jobs.progress(job.job_id) == {"done": 1}
+
+        for _ in ("decided", "told"):
+            await jobs.note(job.job_id, place, "waiting")
+            async with asyncio.TaskGroup() as tasks:
+                working = tasks.create_task(Bulk(running.desk, runner="console-1").run())
+                await until(is_done)
+                working.cancel()
+        await running.running.read([running.running.topics.results], 1)
+
+
 async def test_the_largest_case_is_shown_in_part_and_can_be_taken_whole(
     settings: Settings, tmp_path: Path
 ) -> None:
