@@ -128,7 +128,9 @@ def _text_signals(said: str) -> set[str]:
     lower = said.lower()
     if not lower.isascii():
         lower = lower.replace("\u2019", "'")
-    if "!!" not in said and not _matches(_ANY, lower):
+    # One character is found much sooner than two.
+    is_loud = "!" in said and "!!" in said
+    if not is_loud and not _matches(_ANY, lower):
         return set()
 
     words = [word.strip("'-") for word in lower.translate(_SPACED).split()]
@@ -139,7 +141,7 @@ def _text_signals(said: str) -> set[str]:
         for phrase, name in _BY_FIRST[first]
         if phrase == first or f" {phrase} " in spaced
     }
-    if "!!" in said:
+    if is_loud:
         found.add("angry")
     return found
 

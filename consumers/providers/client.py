@@ -22,7 +22,7 @@ from consumers.providers.chat import reply_of
 from consumers.providers.outcomes import failed_status, is_filtered, was_sent, what_failed
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from consumers.providers.usage import estimate, reserve
+from consumers.providers.usage import reserve
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
@@ -38,6 +38,7 @@ __all__ = ["Providers"]
 _KEEP_IDLE_SECONDS = 4.0
 #: Read of an error's body; its code is near the beginning.
 _ERROR_BYTES = 64 * 1024
+_ERROR_SECONDS = 2.0
 _PACKINGS = ("gzip", "deflate", "x-gzip")
 _ATTEMPT = "x-tierline-attempt"
 _UNPACKED_AT_ONCE = 64 * 1024
@@ -143,7 +144,7 @@ class Providers:
         failpoint("call.sent")
         try:
             if not 200 <= response.status_code < 300:
-                raw, _ = await _read(response, _ERROR_BYTES)
+                raw = await _read_soon(response)
                 if is_filtered(response.status_code, raw):
                     return _dated(_stopped(body))
                 return failed_status(response.status_code, response.headers, raw, clock.now())
@@ -153,14 +154,14 @@ class Providers:
         finally:
             await response.aclose()
         if not is_whole:
-            return _unreadable(f"the reply is longer than {most} bytes", raw, response, body)
+            return _unreadable(f"the reply is longer than {most} bytes", response, body)
         try:
             _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
             reply = known.wire.decode(_parsed(raw), body)
         except UnreadableError as error:
-            return _unreadable(str(error), raw, response, body)
+            return _unreadable(str(error), response, body)
         except Exception as error:  # noqa: BLE001  whatever a provider writes is no fault of ours
-            return _unreadable(f"the reply's format: {type(error).__name__}", raw, response, body)
+            return _unreadable(f"the reply's format: {type(error).__name__}", response, body)
         return _dated(reply)
 
     def _url(self, known: _Provider, model: str) -> httpx.URL:
@@ -174,6 +175,16 @@ class Providers:
                 url = url.copy_merge_params(known.settings.query)
             self._urls[known.name, model] = url
         return url
+
+
+async def _read_soon(response: httpx.Response) -> bytes:
+    """The body of an error, as far as it comes: its status says what happened without it too."""
+    try:
+        async with asyncio.timeout(_ERROR_SECONDS):
+            raw, _ = await _read(response, _ERROR_BYTES)
+    except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
+        return b""
+    return raw
 
 
 def _trusting(name: str, ca_file: Path | None) -> ssl.SSLContext:
@@ -312,9 +323,8 @@ def _dated(reply: Reply) -> Reply:
     return reply
 
 
-def _unreadable(
-    detail: str, raw: bytes, response: httpx.Response, body: Mapping[str, Any]
-) -> CallFailure:
+def _unreadable(detail: str, response: httpx.Response, body: Mapping[str, Any]) -> CallFailure:
+    """A reply that was paid for and tells nothing: booked at the most the call can have cost."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and kind != "application/json":
         detail = f"{detail} ({kind[:80]})"
@@ -322,5 +332,5 @@ def _unreadable(
         Reason.UNREADABLE_REPLY,
         detail,
         http_status=response.status_code,
-        usage=estimate(body, raw.decode("utf-8", "replace")),
+        usage=reserve(body),
     )

@@ -114,18 +114,25 @@ def retry_after(value: str | None, now: datetime) -> float | None:
 
 def _wait(headers: Mapping[str, str], details: str, now: datetime) -> float | None:
     """Seconds to wait, wherever the provider says it; the most exact place first."""
-    if (wait := _until_reset(f"{headers.get('retry-after-ms')}ms", now)) is not None:
+    if (wait := _until_reset(f"{_said(headers, 'retry-after-ms')}ms", now)) is not None:
         return wait
-    if (wait := retry_after(headers.get("retry-after"), now)) is not None:
+    if (wait := retry_after(_said(headers, "retry-after"), now)) is not None:
         return wait
     if found := _RETRY_DELAY.search(details):
         return retry_after(found[1], now)
 
     # What is used up says when it is full again.
     waits = [
-        _until_reset(headers.get(reset), now) for left, reset in _LIMITS if headers.get(left) == "0"
+        _until_reset(_said(headers, reset), now)
+        for left, reset in _LIMITS
+        if _said(headers, left) == "0"
     ]
     return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _said(headers: Mapping[str, str], name: str) -> str | None:
+    """A header of the provider's, or of one behind LiteLLM's proxy, which puts a name before it."""
+    return headers.get(name) or headers.get(f"llm_provider-{name}")
 
 
 def _until_reset(value: str | None, now: datetime) -> float | None:
@@ -194,6 +201,8 @@ def _error_of(raw: bytes) -> tuple[str, str, str]:
     details = str(error.get("details", "")).lower()[:8000]
     for name in ("code", "type", "status"):
         code = error.get(name)
-        if isinstance(code, str) and len(code) <= 64 and code.replace("_", "").isalnum():
+        if not isinstance(code, str) or len(code) > 64 or code.isdecimal():
+            continue  # some servers repeat the status there
+        if code.replace("_", "").isalnum():
             return code.lower(), message, details
     return "", message, details

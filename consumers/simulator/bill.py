@@ -27,6 +27,7 @@ class BillLine:
     idempotency_key: str
     body_hash: str
     received: float
+    #: As planned, in a line on disk: that is written when the call is charged.
     first_byte: float = 0.0
     closed: float = 0.0
     fault: str | None = None

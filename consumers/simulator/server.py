@@ -139,9 +139,11 @@ class _Provider:
 
         said, usage, latency = self._think(chat, model, line)
         said = (fault.said if fault else None) or said
+        seconds = latency * self._settings.latency_scale / 1000
+        line.first_byte = time.monotonic() + seconds
         # Charged before anything is sent: a real model has run by then, whoever still listens.
         self._bill.book(line, usage, model)
-        await asyncio.sleep(latency * self._settings.latency_scale / 1000)
+        await asyncio.sleep(seconds)
         line.first_byte = time.monotonic()
         reply = wire.reply(str(line.seq), line.model, said, usage)
         if fault is not None and fault.spoil is not None:

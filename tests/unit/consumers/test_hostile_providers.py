@@ -60,6 +60,12 @@ def error(code: str) -> bytes:
     return orjson.dumps({"error": {"code": code, "message": "no"}})
 
 
+def cut(line: str, wait: str = "") -> Respond:
+    """An error whose status is said and whose body never comes whole."""
+    said = {"retry_after": wait} if wait else {}
+    return sending(a_response(b"{" * 5_000, line, **said)[:-4_900], then="reset")
+
+
 async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n"
@@ -179,6 +185,8 @@ A, B = "sim-small", "sim-small-b"
         pytest.param([status("500 Oops")], [A, A], id="one server error: once more"),
         pytest.param([status("500 Oops")] * 2, [A, A, B], id="two: the backup"),
         pytest.param([status("529 Busy")] * 2, [A, A, B], id="overloaded"),
+        pytest.param([cut("429 Slow", "600")], [A, B], id="throttled, and its body is cut off"),
+        pytest.param([cut("401 Who")], [A, B], id="a wrong key, and its body is cut off"),
         pytest.param(
             [status("429 Slow", error("rate_limit_exceeded"), retry_after="0")],
             [A, A],
@@ -223,8 +231,15 @@ async def test_a_call_that_gave_nothing_is_booked_only_if_it_may_have_run() -> N
     unknown = await ended({A: [RESET]})
 
     assert refused.booked[:2] == [0, 0]
-    assert broken.booked[0] > 0
-    assert unknown.booked[0] > broken.booked[0]  # the most it can have cost, until somebody knows
+    assert unknown.booked[0] > 0  # the most it can have cost, until somebody knows
+    assert broken.booked[0] == unknown.booked[0]
+
+
+async def test_a_reply_that_cannot_be_read_is_booked_by_the_call_and_not_by_its_own_size() -> None:
+    short = await ended({A: [sending(a_response(b"<html>"))]})
+    long = await ended({A: [sending(a_response(b"<html>" + b"words " * 100_000))]})
+
+    assert short.booked[0] == long.booked[0] > 0
 
 
 async def test_a_call_that_never_answers_ends_at_the_calls_own_limit() -> None:

@@ -434,6 +434,7 @@ def test_retry_after(value, expected):
     ("headers", "error", "expected"),
     [
         pytest.param({"retry-after": "5"}, {}, 5.0, id="the header"),
+        pytest.param({"llm_provider-retry-after": "5"}, {}, 5.0, id="through LiteLLM's proxy"),
         pytest.param({"retry-after-ms": "5500", "retry-after": "6"}, {}, 5.5, id="milliseconds"),
         pytest.param(
             {}, {"details": [{"retryDelay": "34.5s"}], "status": "X"}, 34.5, id="in Gemini's body"
