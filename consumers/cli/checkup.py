@@ -7,7 +7,7 @@ from consumers.cli.common import UserError, read_settings
 from consumers.providers import ProviderSettingsError
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
-from consumers.runtime.topics import brokers_in_words, check_topics
+from consumers.runtime.topics import check_topics, describe_brokers
 from consumers.settings import Settings
 from consumers.wiring import load_rules
 from router.errors import RouterError
@@ -44,11 +44,14 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
     clients = Clients(settings.kafka)
     try:
         async with connected(clients):
-            brokers = await brokers_in_words(clients)
+            brokers, is_recent = await describe_brokers(clients)
             problems = await check_topics(clients)
     except KafkaUnreachableError as error:
         return [*found, Finding("Kafka", ok=False, detail=str(error))]
     found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
+    if not is_recent:
+        detail = "older than 4.0; what we promise was tried on 4.0 and later only: upgrade it"
+        found.append(Finding("Kafka's release", ok=False, detail=detail))
     if not problems:
         found.append(Finding("topics", ok=True, detail="all are there"))
     return [*found, *(Finding(one.topic, ok=False, detail=one.message) for one in problems)]

@@ -94,14 +94,17 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings") -> set[str]:
-    """Publish every line; the ids by which their outcomes will be known."""
+async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings") -> dict[str, str]:
+    """Publish every line; the requests by the names that their outcomes may call them.
+
+    That is an id, or the request's place where nobody could read one, or one that is not allowed.
+    """
     from rich.progress import track
 
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
 
-    intake, ids = settings.kafka.topics.intake, set()
+    intake, names = settings.kafka.topics.intake, dict[str, str]()
     async with contextlib.AsyncExitStack() as stack:
         telemetry = stack.enter_context(
             open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
@@ -115,8 +118,10 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
             queued.append((line, await out.publish(intake, line, key=key, request_id=id_of(line))))
         for line, acknowledged in queued:
             where = await acknowledged
-            ids.add(id_of(line) or f"{intake}-{where.partition}-{where.offset}")  # type: ignore[attr-defined]
-    return ids
+            place = f"{intake}-{where.partition}-{where.offset}"  # type: ignore[attr-defined]
+            names[place] = id_of(line) or place
+            names[names[place]] = names[place]
+    return names
 
 
 @dataclass(slots=True)
@@ -130,16 +135,17 @@ class _Waited:
 
 
 async def _await_all(
-    ids: set[str], outcomes: "TopicReader", topics: "Topics", limit: float
+    known: dict[str, str], outcomes: "TopicReader", topics: "Topics", limit: float
 ) -> _Waited:
-    """Wait for the outcome of every id, at most `limit` seconds."""
+    """Wait for the outcome of every request, at most `limit` seconds."""
     from rich.progress import Progress
 
     from schemas.codec import text_headers
 
-    waited = _Waited(set(ids))
+    waited = _Waited(set(known.values()))
+    count = len(waited.left)
     with Progress(console=console(), transient=True) as bar:
-        done = bar.add_task("waiting for outcomes", total=len(ids))
+        done = bar.add_task("waiting for outcomes", total=count)
         async for record in outcomes.follow(limit):
             headers = text_headers(record.headers)
             if record.topic == topics.results:
@@ -149,13 +155,13 @@ async def _await_all(
                     headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset")
                 )
                 names = {headers.get("tierline-request-id", ""), "-".join(map(str, place))}
-            if ended := waited.left & names:
+            if ended := waited.left & {known.get(name, "") for name in names}:
                 waited.left -= ended
                 if record.topic == topics.results:
                     waited.results += 1
                 else:
                     waited.letters[headers.get("tierline-reason", "?")] += 1
-            bar.update(done, completed=len(ids) - len(waited.left))
+            bar.update(done, completed=count - len(waited.left))
             if not waited.left:
                 break
     return waited

@@ -4,8 +4,10 @@ The client library's defaults are unsafe for us (`latest`, `read_uncommitted`, a
 acknowledgement), so every setting that matters is written here, once.
 """
 
+import contextlib
 import importlib.util
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,17 +15,33 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError, NoError, RebalanceInProgressError
+from aiokafka.protocol.group import HeartbeatRequest
 
 from consumers.runtime.limits import at_most
 from consumers.settings import KafkaSettings
 
-__all__ = ["TRANSACTION_LIMIT", "Clients", "has_fast_records", "is_member"]
+__all__ = [
+    "KAFKA_IS_AWAY",
+    "TRANSACTION_LIMIT",
+    "Clients",
+    "administering",
+    "ended",
+    "has_fast_records",
+    "is_given_up",
+    "is_member",
+]
 
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
 TRANSACTION_LIMIT = timedelta(seconds=10)
+#: What clients raise while Kafka is away. The library asserts that it knows a broker, which it does
+#: not after the answer of one that was just starting.
+KAFKA_IS_AWAY = (KafkaError, TimeoutError, OSError, AssertionError)
 _REQUEST_TIMEOUT_MS = 8_000
 #: Beside the calls: for the last commits, and to join again.
-_REJOIN = timedelta(seconds=20)
+_REJOIN = timedelta(seconds=30)
+_STOP_LIMIT = 5.0
+_NO_GENERATION = -1
 _BATCH_BYTES = 1 << 20
 _LARGEST_RECORD = 4 << 20
 
@@ -127,13 +145,48 @@ class Clients:
 async def is_member(consumer: AIOKafkaConsumer) -> bool:
     """True when the group's coordinator answers a heartbeat of this member.
 
-    The library heartbeats in the background and tells nobody; this private call is its own.
+    The library heartbeats in the background and tells nobody. This heartbeat is sent through it and
+    changes nothing in it: an answer that comes while it joins again must not undo that.
     """
+    if is_given_up(consumer):
+        return False
+    group = consumer._coordinator  # noqa: SLF001
+    heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
     try:
-        heartbeat = consumer._coordinator._do_heartbeat()  # noqa: SLF001
-        return bool(await at_most(_REQUEST_TIMEOUT_MS / 1000, heartbeat))
+        sent = group._send_req(heartbeat)  # noqa: SLF001
+        answer = await at_most(_REQUEST_TIMEOUT_MS / 1000, sent)
     except Exception:  # noqa: BLE001  no answer, in whichever way
         return False
+    return answer.error_code in (NoError.errno, RebalanceInProgressError.errno)
+
+
+@contextlib.asynccontextmanager
+async def administering(clients: Clients) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client for as long as the context is open."""
+    admin = clients.admin()
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+def is_given_up(consumer: AIOKafkaConsumer) -> bool:
+    """True when the group's coordinator has said that it does not know this member any more."""
+    return bool(consumer._coordinator.generation == _NO_GENERATION)  # noqa: SLF001
+
+
+async def ended(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Stop a client, whatever Kafka does. Raises nothing.
+
+    A stop that fails or hangs half-way leaves connections open, and a task that keeps them alive;
+    without Kafka a producer would wait for ever to send what it holds.
+    """
+    is_reader = isinstance(client, AIOKafkaConsumer)
+    connections = client._client if is_reader else client.client  # noqa: SLF001
+    for stop in (client.stop, connections.close):
+        with contextlib.suppress(Exception):
+            await at_most(_STOP_LIMIT, stop())
 
 
 def has_fast_records() -> bool:

@@ -10,9 +10,9 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from consumers import clock
+from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.figures import Instruments, PartitionFigures
 from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
@@ -66,7 +66,7 @@ class _Watched:
         try:
             async with asyncio.timeout(_ANSWER_LIMIT):
                 return await self.stage.unread()
-        except (KafkaError, TimeoutError, OSError):
+        except KAFKA_IS_AWAY:
             return None
 
     async def _is_waiting_for_commits(self) -> bool:

@@ -11,10 +11,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumers.runtime.clients import Clients, is_member
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, is_member
 from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
-from consumers.runtime.partition import CommitError, Partition, PartitionLostError
+from consumers.runtime.ownership import Fencings
+from consumers.runtime.partition import FencedError, Partition, PartitionLostError
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 
@@ -38,7 +39,7 @@ class RetentionError(Exception):
 class Work(Protocol):
     """What runs for the records of partitions, as far as partitions care."""
 
-    def let_go(self, source: TopicPartition) -> int:
+    def let_go(self, partition: Partition) -> int:
         """Give what runs for a lost partition a last grace; how many calls that are."""
 
     def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
@@ -69,6 +70,7 @@ class Holdings:
         self._on_progress = on_progress
         self._on_failure = on_failure
         self._held: dict[TopicPartition, Partition] = {}
+        self._fencings: defaultdict[TopicPartition, Fencings] = defaultdict(Fencings)
         #: Two that take one partition at once would fence each other.
         self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._consumer: AIOKafkaConsumer
@@ -107,6 +109,9 @@ class Holdings:
 
     async def assign(self, assigned: Collection[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""
+        for tp in set(self._fencings) - set(assigned):
+            # Another owner that the group knows: nobody is confused.
+            del self._fencings[tp]
         await self.release(set(self._held) - set(assigned))
         async with asyncio.TaskGroup() as tasks:
             for tp in assigned:
@@ -136,7 +141,7 @@ class Holdings:
                 try:
                     await self._take(tp)
                     break
-                except (RuntimeError, TimeoutError, OSError) as error:  # Kafka is away
+                except KAFKA_IS_AWAY as error:
                     _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
                     await asyncio.sleep(_RETRY_SECONDS)
 
@@ -158,6 +163,7 @@ class Holdings:
             self._read_completion,
             is_ours=lambda: self._is_ours(tp),
             on_progress=self._on_progress,
+            fencings=self._fencings[tp],
         )
         partition.on_commit = lambda count, seconds: self.on_commit(tp.topic, count, seconds)
         try:
@@ -201,7 +207,7 @@ class Holdings:
                 await self._release(partition.source)
                 # If the group still says it is ours: begin again from what is committed now.
                 await self._own(partition.source)
-        except CommitError as error:
+        except FencedError as error:
             self._on_failure(error)
         finally:
             self._work.late(partition.source, partition.unrecorded())
@@ -214,7 +220,7 @@ class Holdings:
         partition.is_open = partition.is_ours = False
         partition.moves_at = 0.0
         await partition.flush(_FLUSH_LIMIT)
-        if abandoned := self._work.let_go(tp):
+        if abandoned := self._work.let_go(partition):
             _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)
         await partition.close()
 

@@ -7,14 +7,22 @@ lost while it ran.
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
-from consumers.runtime.clients import Clients
-from consumers.runtime.reading import Publisher, first_at, publisher, records_since, start_of
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.reading import (
+    Publisher,
+    end_of,
+    first_at,
+    publisher,
+    records_since,
+    start_of,
+)
 from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry
 from schemas.codec import Outgoing, read_model
@@ -24,7 +32,8 @@ __all__ = ["Ledger"]
 
 _log = structlog.get_logger(__name__)
 
-_STOP_LIMIT = 5.0
+#: For late lines at the end: longer than a transaction may stay open before them.
+_STOP_LIMIT = 20.0
 _STARTED = b'"outcome":"started"'
 
 
@@ -58,7 +67,7 @@ class Ledger:
             line = hop.carried_by(line)
         try:
             await (await self._publish(partition, line))
-        except (KafkaError, TimeoutError, OSError) as error:
+        except KAFKA_IS_AWAY as error:
             _log.warning("call not noted", partition=partition, error=type(error).__name__)
             return False
         return True
@@ -89,31 +98,52 @@ class Ledger:
         return attempt_id in self._started.get(source, ())
 
     async def _write_late(self) -> None:
+        """Write what is late, all that waits at once: the next kill may be near."""
         while True:
-            partition, line = await self._late.get()
+            waiting = [await self._late.get()]
+            while not self._late.empty():
+                waiting.append(self._late.get_nowait())
+            left = defaultdict(list)
+            for partition, line in waiting:
+                left[partition].append(line)
             try:
-                while not await self._book_once(partition, line):  # noqa: ASYNC110  Kafka is away
-                    await asyncio.sleep(1)
+                async with asyncio.TaskGroup() as tasks:
+                    for partition, lines in left.items():
+                        tasks.create_task(self._book(partition, lines))
             finally:
-                self._late.task_done()
+                for _ in waiting:
+                    self._late.task_done()
 
-    async def _book_once(self, partition: int, line: Outgoing) -> bool:
-        """Write a line unless its transaction was committed after all. False: try again."""
-        attempt = read_model(LedgerEntry, line.value).attempt
+    async def _book(self, partition: int, lines: Sequence[Outgoing]) -> None:
+        while lines := await self._book_once(partition, lines):  # noqa: ASYNC110  Kafka is away
+            await asyncio.sleep(1)
+
+    async def _book_once(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """Write lines unless their transaction was committed after all; those to try again."""
+        missing = {_call_of(line.value): line for line in lines}
         tp = TopicPartition(self._topic, partition)
+        began = min(started_at for _, started_at, _ in missing)
         try:
-            since = await start_of(self._clients, tp, attempt.started_at.timestamp())
-            async for record in records_since(self._clients, tp, since):
-                if attempt.attempt_id.encode() not in (record.value or b""):
-                    continue
-                booked = read_model(LedgerEntry, record.value).attempt
-                if (booked.started_at, booked.outcome) == (attempt.started_at, attempt.outcome):
-                    return True
-        except (KafkaError, TimeoutError, OSError):
-            return False
-        return await self.note(partition, line)
+            # Not only what is committed by now: the lines' own transaction may still be open, and
+            # nobody knows yet how it ends.
+            end = await end_of(self._clients, tp)
+            since = await start_of(self._clients, tp, began.timestamp())
+            async for record in records_since(self._clients, tp, since, until=end):
+                with contextlib.suppress(ContractError):
+                    missing.pop(_call_of(record.value), None)
+        except KAFKA_IS_AWAY:
+            return lines
+        left = list(missing.values())
+        noted = await asyncio.gather(*(self.note(partition, line) for line in left))
+        return [line for line, is_noted in zip(left, noted, strict=True) if not is_noted]
 
     async def _publish(self, partition: int, line: Outgoing) -> "asyncio.Future[object]":
         return await self._publisher.publish(
             line.topic, line.value, key=line.key, headers=line.headers, partition=partition
         )
+
+
+def _call_of(value: bytes | None) -> tuple[str, datetime, str]:
+    """What tells the lines of a ledger apart. Raises ContractError."""
+    attempt = read_model(LedgerEntry, value).attempt
+    return attempt.attempt_id, attempt.started_at, attempt.outcome

@@ -8,6 +8,7 @@ records and compaction leave holes.
 """
 
 import base64
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ class Completion:
     """The committed state of a partition.
 
     Everything below `watermark` is finished, everything from `through` on is not, and between them
-    everything is finished but `unfinished`.
+    everything is finished but `unfinished`, in rising order.
     """
 
     watermark: int
@@ -36,7 +37,10 @@ class Completion:
         """True when the offset's outcome was committed."""
         if offset < self.watermark:
             return True
-        return offset < self.through and offset not in self.unfinished
+        if offset >= self.through:
+            return False
+        at = bisect_left(self.unfinished, offset)
+        return at == len(self.unfinished) or self.unfinished[at] != offset
 
     def encode(self) -> str:
         """The commit metadata: empty where the watermark alone says it all."""

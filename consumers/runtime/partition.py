@@ -17,12 +17,13 @@ from consumers.runtime.writer import PartitionWriter
 from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
 
-__all__ = ["CommitError", "Finished", "Partition", "PartitionLostError"]
+__all__ = ["FencedError", "Finished", "Partition", "PartitionLostError"]
 
 _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
-_MAX_FAILURES = 6
+#: So many failures in a row, with an answer each time, will not pass of themselves.
+_MANY_FAILURES = 6
 #: Seconds that a call may well take, at the end of a grace.
 _SHORT_CALL = 2.0
 #: Seconds from the end of one commit to the next, at least; longer after a commit that took longer.
@@ -35,8 +36,8 @@ _LARGE_GROUP = 128
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
 
 
-class CommitError(Exception):
-    """Kafka is there and does not take what we write."""
+class FencedError(Exception):
+    """Another process takes the partition again and again, as we do: one of us must give way."""
 
 
 class PartitionLostError(Exception):
@@ -62,7 +63,9 @@ class Partition:
         *,
         is_ours: Callable[[], Awaitable[bool]],
         on_progress: Callable[[], None],
+        fencings: Fencings | None = None,
     ) -> None:
+        """`fencings` outlives the partition, where it is taken again after a loss."""
         self.source = source
         self.tracker = OffsetTracker(0)
         #: Records may be started: assigned to us, and what they produce can be recorded.
@@ -88,7 +91,7 @@ class Partition:
         self._is_closing = False
         #: True from a failed commit to the next good one: nothing new is started meanwhile.
         self._is_troubled = False
-        self._fencings = Fencings()
+        self._fencings = fencings or Fencings()
         #: When unfinished records were appended.
         self.appended = AppendTimes()
         #: Traced records by offset, until their outcome is committed.
@@ -169,7 +172,10 @@ class Partition:
         return [record for _, led_to in (*self._group, *self._finished) for record in led_to]
 
     async def run_commits(self) -> None:
-        """Commit what finishes until the partition is closed. Raises PartitionLostError."""
+        """Commit what finishes until the partition is closed.
+
+        Raises PartitionLostError and FencedError.
+        """
         ended = took = 0.0
         while not (self._is_closing and not self._finished):
             await self._wake.wait()
@@ -219,25 +225,29 @@ class Partition:
         await self._writer.close()
 
     async def _commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
+        """Try until it is committed or the partition is lost, however long that takes.
+
+        What is finished was paid for: it is kept, and nothing new is started. A process that ended
+        instead would be started again, and would pay again for what it cannot write down.
+        """
         self._committing = completion
         failures = 0
         while not (self._writer.is_doubtful and await self._recover(completion)):
             try:
                 await self._writer.commit(outgoing, completion)
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, what is finished is kept
                 self._note(error)
                 failures += 1
-                if failures >= _MAX_FAILURES:
-                    # Kafka answered between these failures, so waiting would not mend them.
-                    msg = (
-                        f"{self.source.topic}-{self.source.partition}: {failures} commits in a row "
-                        f"failed, the last with {type(error).__name__}. Check that these topics "
-                        f"are there, their rights and their size limits: "
-                        f"{', '.join(sorted({one.topic for one in outgoing}))}; "
-                        f"nothing is lost, the records are read again."
+                if failures == _MANY_FAILURES:
+                    _log.error(
+                        "commits in a row failed",
+                        topic=self.source.topic,
+                        partition=self.source.partition,
+                        error=type(error).__name__,
+                        to=sorted({one.topic for one in outgoing}),
+                        next="check that these topics are there, their rights and size limits",
                     )
-                    raise CommitError(msg) from error
                 await asyncio.sleep(min(_FIRST_BACKOFF * 2**failures, _LONGEST_BACKOFF))
         self.committed, self._committing, self._is_troubled = completion, None, False
         failpoint("work.settled")
@@ -285,5 +295,9 @@ class Partition:
             error=type(error).__name__,
         )
         if isinstance(error, ProducerFenced) and self._fencings.is_one_too_many(time.monotonic()):
-            msg = f"{self.source.topic}-{self.source.partition}: fenced again and again"
-            raise PartitionLostError(msg) from error
+            msg = (
+                f"{self.source.topic}-{self.source.partition}: fenced again and again, so another "
+                f"process takes this partition too. Look for one with the same settings that this "
+                f"group does not know."
+            )
+            raise FencedError(msg) from error

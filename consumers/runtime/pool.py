@@ -80,7 +80,8 @@ class Pool:
         self._group = group
         self._telemetry = telemetry or Telemetry()
         self._width = width
-        self._running: dict[TopicPartition, set[asyncio.Task[None]]] = {}
+        #: By what was held when they began: a partition that is lost and taken again begins anew.
+        self._running: dict[Partition, set[asyncio.Task[None]]] = {}
         self._count = 0
         self._resting = 0
         #: Of those that rest, the ones that keep their place.
@@ -117,7 +118,7 @@ class Pool:
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Process each record in a task of its own."""
-        running = self._running.setdefault(partition.source, set())
+        running = self._running.setdefault(partition, set())
         for record in records:
             task = self._tasks.create_task(self._process(partition, record))
             self._count += 1
@@ -132,13 +133,13 @@ class Pool:
             async with asyncio.timeout(limit):
                 await (self._quiet if may_rest else self._idle).wait()
 
-    def let_go(self, source: TopicPartition) -> int:
+    def let_go(self, partition: Partition) -> int:
         """Cancel what runs for a lost partition after a last grace; how many calls that are.
 
         What comes back until then is no result any more, but it was paid for and is booked.
         """
-        self.on_lost(source)
-        running = self._running.pop(source, set())
+        self.on_lost(partition.source)
+        running = self._running.pop(partition, set())
         for task in running:
             asyncio.get_running_loop().call_later(self._last_grace, task.cancel)
         return len(running)

@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
-from consumers.runtime.clients import Clients
-from consumers.runtime.limits import at_most
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering, ended
 from consumers.runtime.records import Record
 from consumers.telemetry.context import with_context
 from consumers.telemetry.hops import Hop
@@ -25,7 +29,9 @@ __all__ = [
     "TopicReader",
     "cluster_of",
     "connected",
+    "end_of",
     "first_at",
+    "is_refusal",
     "partition_of",
     "publisher",
     "records_since",
@@ -37,7 +43,6 @@ __all__ = [
 Source = TopicPartition
 
 _CONNECT_LIMIT = 15.0
-_STOP_LIMIT = 5.0
 _POLL_MS = 100
 
 
@@ -50,12 +55,25 @@ async def connected(clients: Clients) -> AsyncIterator[None]:
     """Turn the client library's connection troubles into one clear line."""
     try:
         yield
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_IS_AWAY as error:
         msg = (
             f"no Kafka at {clients.settings.bootstrap} ({type(error).__name__}). Is it running? "
             f"`tierline up` starts one; --kafka HOST:PORT names another"
         )
         raise KafkaUnreachableError(msg) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """True when Kafka has not written a record for certain, and will not when it is sent again."""
+    return isinstance(
+        error,
+        (
+            ClusterAuthorizationFailedError,
+            MessageSizeTooLargeError,
+            RecordListTooLargeError,
+            TopicAuthorizationFailedError,
+        ),
+    )
 
 
 class Publisher:
@@ -100,15 +118,12 @@ async def publisher(clients: Clients, tracing: Tracing | None = None) -> AsyncIt
         try:
             await producer.start()
         except BaseException:
-            with contextlib.suppress(TimeoutError):
-                await at_most(_STOP_LIMIT, producer.stop())
+            await ended(producer)
             raise
     try:
         yield Publisher(producer, tracing)
     finally:
-        # Without Kafka it would wait for ever to send what it holds; who needs to know awaits it.
-        with contextlib.suppress(TimeoutError):
-            await at_most(_STOP_LIMIT, producer.stop())
+        await ended(producer)
 
 
 def _end(hop: Hop, done: "asyncio.Future[object]") -> None:
@@ -169,12 +184,8 @@ class TopicReader:
 
 
 async def _partitions(clients: Clients, topics: Sequence[str]) -> list[TopicPartition]:
-    admin = clients.admin()
-    await admin.start()
-    try:
+    async with administering(clients) as admin:
         described = await admin.describe_topics(list(topics))
-    finally:
-        await admin.close()
     return [
         TopicPartition(topic["topic"], partition["partition"])
         for topic in described
@@ -201,8 +212,7 @@ async def topic_reader(
         try:
             await consumer.start()
         except BaseException:
-            with contextlib.suppress(Exception):
-                await consumer.stop()
+            await ended(consumer)
             raise
     try:
         partitions = await _partitions(clients, topics)
@@ -224,8 +234,7 @@ async def topic_reader(
                 consumer.seek(tp, position)
         yield TopicReader(consumer, partitions)
     finally:
-        with contextlib.suppress(Exception, asyncio.CancelledError):
-            await consumer.stop()
+        await ended(consumer)
 
 
 async def cluster_of(clients: Clients) -> str:
@@ -233,13 +242,8 @@ async def cluster_of(clients: Clients) -> str:
 
     Raises KafkaUnreachableError.
     """
-    admin = clients.admin()
-    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
-        await admin.start()
-        try:
-            return str((await admin.describe_cluster()).get("cluster_id") or "")
-        finally:
-            await admin.close()
+    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT), administering(clients) as admin:
+        return str((await admin.describe_cluster()).get("cluster_id") or "")
 
 
 class _Placed(Protocol):
@@ -259,6 +263,12 @@ async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:
     async with _assigned(clients, tp, committed=True) as consumer:
         found = (await consumer.offsets_for_times({tp: int(since * 1000)}))[tp]
         return int(found.offset if found else (await consumer.end_offsets([tp]))[tp])
+
+
+async def end_of(clients: Clients, tp: TopicPartition) -> int:
+    """The end of a partition, records of open transactions included."""
+    async with _assigned(clients, tp, committed=False) as consumer:
+        return int((await consumer.end_offsets([tp]))[tp])
 
 
 async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datetime | None:
@@ -300,10 +310,9 @@ async def _assigned(
     clients: Clients, tp: TopicPartition, *, committed: bool
 ) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = clients.reader(committed=committed)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([tp])
         yield consumer
     finally:
-        with contextlib.suppress(Exception, asyncio.CancelledError):
-            await consumer.stop()
+        await ended(consumer)

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from consumers.runtime.clients import Clients, is_member
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended, is_given_up, is_member
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
@@ -33,8 +33,8 @@ _POLL_MS = 100
 _STOP_LIMIT = 5.0
 _JOIN_AGAIN_SECONDS = 1.0
 #: For the last commits of partitions that are ours for certain. Kafka may be slow, and nobody else
-#: can begin meanwhile.
-_LAST_COMMITS = 5.0
+#: can begin meanwhile: longer than a transaction may take.
+_LAST_COMMITS = 12.0
 #: An exception at one position that comes back so often is the record's own.
 _UNREADABLE_AFTER = 3
 
@@ -92,7 +92,7 @@ class Inline:
     async def settle(self, limit: float, *, may_rest: bool = False) -> None:
         """Nothing ever runs."""
 
-    def let_go(self, source: TopicPartition) -> int:
+    def let_go(self, partition: Partition) -> int:
         """Nothing ever runs."""
         return 0
 
@@ -219,6 +219,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         async with asyncio.TaskGroup() as self._tasks:
             while not (stop.is_set() or await self._join()):
                 pass
+            self._last_turn = time.monotonic()
+            minding = self._tasks.create_task(self._mind_turns())
             polling = self._tasks.create_task(self._poll())
             watching = self._tasks.create_task(_relay(stop, self._stop))
             try:
@@ -227,6 +229,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 watching.cancel()
                 polling.cancel()
                 await self._drain()
+                minding.cancel()
         if self._failure is not None:
             raise StageError(str(self._failure)) from self._failure
 
@@ -240,7 +243,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._admin.start()
             self._consumer.subscribe(list(self._sources), listener=self)
             await self._consumer.start()
-        except (KafkaError, TimeoutError, OSError) as error:
+        except KAFKA_IS_AWAY as error:
             await self._leave()
             if isinstance(error, KafkaError) and not (error.retriable or error.invalid_metadata):
                 raise
@@ -257,6 +260,18 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._note_turn()
         await self._steady.wait()
 
+    async def _mind_turns(self) -> None:
+        """Notice when the event loop stood still, and when the group has heard of us since.
+
+        Beside the poll, which itself waits while the group moves partitions, and to the end: calls
+        go on in both.
+        """
+        while True:
+            self._note_turn()
+            if not self._steady.is_set() and await is_member(self._consumer):
+                self._steady.set()
+            await asyncio.sleep(_POLL_MS / 1000)
+
     def _note_turn(self) -> None:
         now = time.monotonic()
         if now - self._last_turn > self._stall:
@@ -267,15 +282,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     # ----- polling
 
     async def _poll(self) -> None:
-        self._last_turn = time.monotonic()
         while True:
-            self._note_turn()
-            if not self._steady.is_set():
-                if await is_member(self._consumer):
-                    self._steady.set()
-                else:
-                    await asyncio.sleep(_POLL_MS / 1000)
-                continue
+            await self._steady.wait()
             room = {tp: held.room for tp, held in self._holdings.held.items() if held.room > 0}
             free = self._executor.free
             if not room or not free:
@@ -394,10 +402,13 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Start nothing more, cancel nothing, and commit all that is finished.
 
-        A commit after the rejoin would race the next owner's fence, so it happens here.
+        A commit after the rejoin would race the next owner's fence, so it happens here. Who was
+        given up by the group commits nothing any more, and every second in which it is not back
+        is one in which others take its partitions: it joins at once, and adopts what it still had.
         """
-        self._holdings.close(moves_in=self._revoke_grace)
-        if revoked:
+        is_lost = is_given_up(self._consumer)
+        self._holdings.close(moves_in=0.0 if is_lost else self._revoke_grace)
+        if revoked and not is_lost:
             # What rests begins nothing before the partition has come back, unless it has paid.
             await self._executor.settle(self._revoke_grace, may_rest=True)
             await self._holdings.flush(_LAST_COMMITS)
@@ -428,9 +439,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._leave()
 
     async def _leave(self) -> None:
-        for stop in (self._consumer.stop, self._admin.close):
-            with contextlib.suppress(Exception):
-                await at_most(_STOP_LIMIT, stop())
+        await ended(self._consumer)
+        with contextlib.suppress(Exception):
+            await at_most(_STOP_LIMIT, self._admin.close())
 
     def _fail(self, error: Exception) -> None:
         causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]

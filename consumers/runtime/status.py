@@ -12,7 +12,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from consumers import clock
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most
 from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher
@@ -67,7 +67,7 @@ class _Told:
             try:
                 async with publisher(self._clients) as out:
                     await self._write_to(out)
-            except (KafkaError, KafkaUnreachableError, TimeoutError, OSError) as error:
+            except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
                 _log.warning("status not written", error=type(error).__name__)
             if not self.is_over:
                 await asyncio.sleep(EVERY_SECONDS)

@@ -1,7 +1,7 @@
 """The topics on the broker: created from the topic table, and checked against it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -12,13 +12,15 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     for_code,
 )
+from aiokafka.protocol.admin import ApiVersionRequest
 
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, administering
 
-__all__ = ["TopicProblem", "brokers_in_words", "check_topics", "ensure_topics"]
+__all__ = ["TopicProblem", "check_topics", "describe_brokers", "ensure_topics", "is_before_4"]
 
 #: Seconds that Kafka may take to tell all its brokers of a topic just created.
 _KNOWN_WITHIN = 10.0
+_FETCH = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,7 @@ class TopicProblem:
 
 async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
     """Create the topics that are missing, then check them all."""
-    admin = clients.admin()
-    await admin.start()
-    try:
+    async with administering(clients) as admin:
         there = set(await admin.list_topics())
         kafka = clients.settings
         wanted = [
@@ -45,8 +45,6 @@ async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
             if name not in there
         ]
         problems = await _create(admin, wanted) if wanted else []
-    finally:
-        await admin.close()
     if problems or not wanted:
         return problems or await check_topics(clients)
     # A topic just created is not known to every broker at once: only what stays wrong is wrong.
@@ -59,13 +57,9 @@ async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
 
 async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
     """What is missing or different: a line each, empty when all is well."""
-    admin = clients.admin()
-    await admin.start()
-    try:
+    async with administering(clients) as admin:
         names = [name for name, _ in clients.settings.topics.all()]
         found = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
-    finally:
-        await admin.close()
     counts = {
         name: len(found[name]["partitions"])
         for name in names
@@ -108,13 +102,22 @@ def _in_words(error: type[Exception]) -> str:
     return error.__name__.removesuffix("Error")
 
 
-async def brokers_in_words(clients: Clients) -> str:
-    """How many brokers answer; the protocol does not tell their release."""
-    admin = clients.admin()
-    await admin.start()
-    try:
+async def describe_brokers(clients: Clients) -> tuple[str, bool]:
+    """How many brokers answer, and whether they are recent enough for us."""
+    async with administering(clients) as admin:
         cluster = await admin.describe_cluster()
-    finally:
-        await admin.close()
+        connections = admin._client  # noqa: SLF001  the library tells nobody else
+        told = await connections.send(connections.get_random_node(), ApiVersionRequest())
     count = len(cluster["brokers"])
-    return f"{count} broker{'s' if count != 1 else ''}"
+    versions = {key: (oldest, newest) for key, oldest, newest in told.api_versions}
+    return f"{count} broker{'s' if count != 1 else ''}", not is_before_4(versions)
+
+
+def is_before_4(versions: Mapping[int, tuple[int, int]]) -> bool:
+    """True for what a Kafka before 4.0 says of the versions it speaks, by the number of the API.
+
+    The protocol does not tell the release; but 4.0 took out the first four versions of Fetch
+    (KIP-896).
+    """
+    oldest, _ = versions.get(_FETCH, (0, 0))
+    return oldest < 4

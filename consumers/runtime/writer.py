@@ -6,7 +6,6 @@ starting its producer fences the former owner and ends the transaction it had op
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,7 +14,7 @@ from operator import attrgetter
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from consumers.runtime.clients import TRANSACTION_LIMIT, Clients
+from consumers.runtime.clients import TRANSACTION_LIMIT, Clients, ended
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
@@ -23,7 +22,6 @@ from schemas.codec import Outgoing
 
 __all__ = ["PartitionWriter"]
 
-_STOP_LIMIT = 5.0
 _START_LIMIT = 30.0
 #: A commit answered later than this may have been sent twice, and the second copy could end the
 #: next transaction half-way: the producer is rebuilt before it.
@@ -78,6 +76,7 @@ class PartitionWriter:
         self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing], completion: Completion
     ) -> None:
         await producer.begin_transaction()
+        _heed_end(producer)
         # This order and no other: sends, their acknowledgements, offsets, commit. In parallel
         # they collide in the broker's own checks, and an acknowledgement that nobody awaits
         # hides a lost record behind a commit that succeeds.
@@ -121,6 +120,13 @@ _BY_TOPIC = attrgetter("topic")
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    # A stop that hangs or fails changes nothing: the fence ends what this producer had open.
-    with contextlib.suppress(Exception):
-        await at_most(_STOP_LIMIT, producer.stop())
+    # However that goes: the next fence ends what this producer had open.
+    await ended(producer)
+    _heed_end(producer)
+
+
+def _heed_end(producer: AIOKafkaProducer) -> None:
+    """Ask how the transaction ended: the library keeps a failure in a future that nobody asks."""
+    ended = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001
+    if ended is not None:
+        ended.add_done_callback(lambda done: done.cancelled() or done.exception())

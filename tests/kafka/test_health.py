@@ -71,7 +71,7 @@ class _Held:
     async def settle(self, limit: float, *, may_rest: bool = False) -> None:
         pass
 
-    def let_go(self, source: TopicPartition) -> int:
+    def let_go(self, partition: Partition) -> int:
         return 0
 
     def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:

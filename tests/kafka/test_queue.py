@@ -26,7 +26,7 @@ from consumers.console.queue import Queue, StoreMismatchError
 from consumers.console.security import Guard
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import ORIGINS
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, administering
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
@@ -287,12 +287,8 @@ async def test_a_store_of_other_topics_is_refused(
     await _letters(settings, 30)
     async with open_store(f"sqlite:///{tmp_path}/cases.db") as store:
         await _queue(store, settings).catch_up()
-        admin = Clients(settings.kafka).admin()
-        await admin.start()
-        try:
+        async with administering(Clients(settings.kafka)) as admin:
             await admin.delete_topics([settings.kafka.topics.dead_letters])
-        finally:
-            await admin.close()
 
         async def is_made_again() -> bool:
             return await ensure_topics(Clients(settings.kafka)) == []

@@ -8,8 +8,9 @@ from aiokafka import TopicPartition
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.partition import Partition
+from consumers.runtime.reading import publisher
 from consumers.runtime.records import Record
-from consumers.runtime.stage import Inline, Stage
+from consumers.runtime.stage import Inline, Stage, StageError
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
@@ -36,7 +37,7 @@ class _HeldUp:
             self.is_rebalancing.set()
             await self._lets_go.wait()
 
-    def let_go(self, source: TopicPartition) -> int:
+    def let_go(self, partition: Partition) -> int:
         self._lets_go.set()
         return 0
 
@@ -44,17 +45,18 @@ class _HeldUp:
         pass
 
 
+def _nothing(tp: TopicPartition, offset: int) -> Sequence[Outgoing]:
+    raise AssertionError
+
+
 async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> None:
     """The library ends a rebalance while it stops, and gives partitions to one who has left."""
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
 
-    def unreadable(tp: TopicPartition, offset: int) -> Sequence[Outgoing]:
-        raise AssertionError
-
     held = _HeldUp()
     first, second = (
-        Stage("route", (topics.intake,), clients, executor, unreadable)
+        Stage("route", (topics.intake,), clients, executor, _nothing)
         for executor in (held, Inline(lambda _: (), Telemetry().tracing, ""))
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
@@ -67,4 +69,128 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
         async with asyncio.timeout(20):
             await running
         await second.ready.wait()
+        stop_second.set()
+
+
+async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> None:
+    """Another process takes the same partition, and the group does not know it."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    stage = Stage(
+        "route", (topics.intake,), clients, Inline(lambda _: (), Telemetry().tracing, ""), _nothing
+    )
+    committed = asyncio.Event()
+    stage.on_commit(lambda *_: committed.set())
+    rival = f"tierline.{settings.kafka.prefix}route.{topics.intake}.0"
+
+    async def fence() -> None:
+        while True:
+            async with publisher(clients) as sending:
+                await (await sending.publish(topics.intake, b"{}", partition=0))
+            await committed.wait()
+            committed.clear()
+            other = clients.transactional(rival)
+            await other.start()
+            await other.stop()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        fencing = tasks.create_task(fence())
+        with pytest.raises(StageError, match="fenced again and again"):
+            await stage.run(asyncio.Event())
+        fencing.cancel()
+
+
+class _Busy:
+    """Holds every record it is given until it is told, and counts who waits for it."""
+
+    free = 10
+    in_flight = 0
+
+    def __init__(self) -> None:
+        self.has_some = asyncio.Event()
+        self.waits = 0
+        self._held: list[tuple[Partition, Record]] = []
+
+    def start(self, partition: Partition, records: Sequence[Record]) -> None:
+        self._held += [(partition, record) for record in records]
+        self.has_some.set()
+
+    def finish(self) -> None:
+        for partition, record in self._held:
+            assert partition.finish([(record.offset, ())])
+        self._held.clear()
+
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+        self.waits += 1
+
+    def let_go(self, partition: Partition) -> int:
+        raise AssertionError
+
+    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+        assert not outgoing
+
+
+async def test_who_was_given_up_by_its_group_joins_at_once_and_goes_on(settings: Settings) -> None:
+    """While it waited for its calls others would take its partitions, and pay for them again."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    busy, committed, stop = _Busy(), asyncio.Event(), asyncio.Event()
+    stage = Stage("route", (topics.intake,), clients, busy, _nothing)
+    stage.on_commit(lambda *_: committed.set())
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(stage.run(stop))
+        await stage.ready.wait()
+        async with publisher(clients) as sending:
+            await (await sending.publish(topics.intake, b"{}", partition=0))
+        await busy.has_some.wait()
+        stage.ready.clear()
+        # What the library does when the coordinator does not know the member any more.
+        stage._consumer._coordinator.reset_generation()
+        await stage.ready.wait()
+
+        assert busy.waits == 0
+        busy.finish()
+        await committed.wait()
+        assert stage.committed(topics.intake) == 1
+        busy.let_go = lambda partition: 0  # type: ignore[method-assign]
+        stop.set()
+        await running
+
+
+class _LongCall(_HeldUp):
+    """A call that lasts longer than half a session, and asks then whether it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.went_on = 0
+        self.stage: Stage
+
+    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+        self.is_rebalancing.set()
+        await asyncio.sleep(4)
+        async with asyncio.timeout(8):
+            await self.stage.steady()
+        self.went_on += 1
+
+
+async def test_a_call_goes_on_while_its_partition_waits_for_it(settings: Settings) -> None:
+    """The poll stands still while partitions move and at the end, and the process does not."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    call = _LongCall()
+    first, second = (
+        Stage("route", (topics.intake,), clients, executor, _nothing)
+        for executor in (call, Inline(lambda _: (), Telemetry().tracing, ""))
+    )
+    call.stage = first
+    stop, stop_second = asyncio.Event(), asyncio.Event()
+    async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(first.run(stop))
+        await first.ready.wait()
+        tasks.create_task(second.run(stop_second))
+        await second.ready.wait()
+        assert call.went_on == 1
+        stop.set()
+        await running
+        assert call.went_on == 2
         stop_second.set()

@@ -1,0 +1,81 @@
+"""The pool's tasks belong to what was held when they began."""
+
+import asyncio
+
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from consumers.runtime.clients import Clients
+from consumers.runtime.offsets import Completion
+from consumers.runtime.partition import Partition
+from consumers.runtime.pool import Pool, Slot
+from consumers.runtime.records import Record
+from consumers.runtime.writer import PartitionWriter
+from consumers.settings import KafkaSettings
+from schemas.codec import Outgoing
+
+_SOURCE = TopicPartition("llm.tier.low", 0)
+
+
+def _held(*offsets: int) -> Partition:
+    """The partition as it is held from one assignment on, with records in hand."""
+
+    async def nothing_committed(_: TopicPartition) -> Completion | None:
+        return None
+
+    async def is_ours() -> bool:
+        return True
+
+    writer = PartitionWriter(Clients(KafkaSettings()), _SOURCE, "work.low")
+    partition = Partition(
+        _SOURCE, writer, nothing_committed, is_ours=is_ours, on_progress=lambda: None
+    )
+    for offset in offsets:
+        partition.tracker.receive(offset)
+    return partition
+
+
+def _record(offset: int) -> Record:
+    record: Record = ConsumerRecord(
+        topic=_SOURCE.topic,
+        partition=_SOURCE.partition,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=1,
+        key=None,
+        value=b"",
+        checksum=None,
+        serialized_key_size=-1,
+        serialized_value_size=0,
+        headers=(),
+    )
+    return record
+
+
+async def test_letting_go_of_a_lost_partition_spares_what_began_since_it_came_back() -> None:
+    """A call that was cancelled so would never finish, and hold up its partition for ever."""
+    may_end, are_cancelled, cancelled = asyncio.Event(), asyncio.Event(), []
+
+    async def handle(record: Record, slot: Slot) -> list[Outgoing]:
+        try:
+            await may_end.wait()
+        except asyncio.CancelledError:
+            cancelled.append(record.offset)
+            if len(cancelled) == 2:
+                are_cancelled.set()
+            raise
+        return []
+
+    pool = Pool(handle, width=10, book=lambda *_: None, last_grace=0.0)
+    lost, again = _held(0, 1), _held(0, 1)
+    async with asyncio.timeout(10), pool.open():
+        pool.start(lost, [_record(0), _record(1)])
+        pool.start(again, [_record(0), _record(1)])
+
+        assert pool.let_go(lost) == 2
+        await are_cancelled.wait()
+        may_end.set()
+        await pool.settle(10)
+
+    assert again.in_flight == 0
+    assert lost.in_flight == 2
