@@ -11,7 +11,7 @@ import orjson
 from aiokafka.admin import NewTopic
 
 from consumers.broker import local_broker
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, administering
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings, WorkerSettings
 
@@ -54,12 +54,8 @@ async def settings_for(bootstrap: str, prefix: str, *, width: int = 256) -> Sett
 
 async def create_topic(settings: Settings, name: str) -> None:
     """One more topic, with the partitions of the others."""
-    admin = Clients(settings.kafka).admin()
-    await admin.start()
-    try:
+    async with administering(Clients(settings.kafka)) as admin:
         await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
-    finally:
-        await admin.close()
 
 
 def a_request(request_id: str, *, task: str = "support_answer", size: int = 1000) -> bytes:

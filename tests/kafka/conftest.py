@@ -7,15 +7,20 @@
 import contextlib
 import io
 import os
+import signal
 import tarfile
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from consumers.broker import local_broker
+from consumers.broker import LocalBroker, local_broker
+from consumers.broker.local import free_ports
 from consumers.settings import KafkaSettings, Settings
 
 _IMAGE = "apache/kafka:4.2.0"
@@ -63,6 +68,41 @@ def settings_for(broker: str, prefix: str) -> Settings:
         heartbeat_interval=timedelta(seconds=1),
     )
     return Settings(kafka=kafka)
+
+
+@dataclass(slots=True)
+class BreakableKafka:
+    """A broker that can be lost and comes back at the same address with the same data."""
+
+    folder: Path
+    port: int
+    node: LocalBroker | None = None
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    async def start(self) -> str:
+        self.node = await self._stack.enter_async_context(
+            local_broker(data_dir=self.folder, port=self.port)
+        )
+        return self.node.bootstrap
+
+    def signal(self, name: signal.Signals) -> None:
+        assert self.node is not None
+        os.kill(self.node.pid, name)
+
+    async def lose(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        await self._stack.aclose()
+
+
+@pytest.fixture
+async def kafka() -> AsyncIterator[BreakableKafka]:
+    with tempfile.TemporaryDirectory(prefix="tierline-test-") as folder:
+        broker = BreakableKafka(Path(folder), free_ports()[0])
+        try:
+            yield broker
+        finally:
+            await broker.lose()
 
 
 @contextlib.contextmanager

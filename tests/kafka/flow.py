@@ -203,11 +203,15 @@ def read_topics(
     )
     seen: list[Seen] = []
     try:
-        known = consumer.list_topics(timeout=10).topics
+        give_up = time.monotonic() + _LIMIT_SECONDS
+        while True:  # a broker that just woke may name a topic without its partitions
+            known = consumer.list_topics(timeout=10).topics
+            if all(known[name].partitions for name in topics) or time.monotonic() > give_up:
+                break
+            time.sleep(0.1)
         places = {(name, number) for name in topics for number in known[name].partitions}
         consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
         at_end: set[tuple[str, int]] = set()
-        give_up = time.monotonic() + _LIMIT_SECONDS
         while len(seen) < count or (to_end and at_end != places):
             if time.monotonic() > give_up:
                 msg = f"{len(seen)} of {count} records after {_LIMIT_SECONDS:.0f} s in {topics}"

@@ -1,27 +1,23 @@
 """Kafka dies, sleeps or runs out of disk while calls that cost money are running."""
 
 import asyncio
-import contextlib
 import os
 import resource
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
+import structlog
 
-from consumers.broker import LocalBroker, local_broker
-from consumers.broker.local import free_ports
+from consumers.broker import LocalBroker
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import KafkaUnreachableError, publisher
 from consumers.settings import Settings
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
-from tests.kafka.conftest import settings_for
+from tests.kafka.conftest import BreakableKafka, settings_for
 from tests.kafka.flow import Flow, Sent, flow, request
+from tests.nemesis.world import refuse_results
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
@@ -29,41 +25,6 @@ _REQUESTS = 60
 _LIMIT_SECONDS = 60
 #: Larger than the files of an idle broker, small enough to be filled in a moment.
 _DISK_BYTES = 24 << 20
-
-
-@dataclass(slots=True)
-class _Kafka:
-    """A broker that can be lost and comes back at the same address with the same data."""
-
-    folder: Path
-    port: int
-    node: LocalBroker | None = None
-    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
-
-    async def start(self) -> str:
-        self.node = await self._stack.enter_async_context(
-            local_broker(data_dir=self.folder, port=self.port)
-        )
-        return self.node.bootstrap
-
-    def signal(self, name: signal.Signals) -> None:
-        assert self.node is not None
-        os.kill(self.node.pid, name)
-
-    async def lose(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.signal(signal.SIGKILL)
-        await self._stack.aclose()
-
-
-@pytest.fixture
-async def kafka() -> AsyncIterator[_Kafka]:
-    with tempfile.TemporaryDirectory(prefix="tierline-test-") as folder:
-        broker = _Kafka(Path(folder), free_ports()[0])
-        try:
-            yield broker
-        finally:
-            await broker.lose()
 
 
 async def _until_calling(running: Flow, count: int) -> None:
@@ -98,7 +59,7 @@ def _requests() -> list[Sent]:
     return [request(f"trouble-{number}") for number in range(_REQUESTS)]
 
 
-async def test_a_broker_that_dies_costs_no_request_and_no_call(kafka: _Kafka) -> None:
+async def test_a_broker_that_dies_costs_no_request_and_no_call(kafka: BreakableKafka) -> None:
     settings = settings_for(await kafka.start(), "dies.")
     async with flow(settings, latency_scale=5.0) as running:
         await running.publish(*_requests())
@@ -110,7 +71,7 @@ async def test_a_broker_that_dies_costs_no_request_and_no_call(kafka: _Kafka) ->
         await _everything_ends_once(running)
 
 
-async def test_a_broker_that_sleeps_costs_no_request_and_no_call(kafka: _Kafka) -> None:
+async def test_a_broker_that_sleeps_costs_no_request_and_no_call(kafka: BreakableKafka) -> None:
     """Longer than every request timeout: half-open connections say nothing."""
     settings = settings_for(await kafka.start(), "sleeps.")
     async with flow(settings, latency_scale=5.0) as running:
@@ -128,7 +89,7 @@ async def test_a_broker_that_sleeps_costs_no_request_and_no_call(kafka: _Kafka) 
 
 
 async def test_a_full_disk_starts_no_call_and_needs_nobody_when_there_is_room_again(
-    kafka: _Kafka,
+    kafka: BreakableKafka,
 ) -> None:
     """Files that cannot grow: Kafka gives its log folder up, as it does on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -145,6 +106,25 @@ async def test_a_full_disk_starts_no_call_and_needs_nobody_when_there_is_room_ag
         await _until_quiet(running)
         await kafka.lose()
         await kafka.start()
+        await _everything_ends_once(running)
+
+
+async def test_results_that_kafka_refuses_for_long_are_kept_and_no_call_starts(
+    kafka: BreakableKafka,
+) -> None:
+    """Longer than any back-off; whoever ended instead would pay again with every new start."""
+    settings = settings_for(await kafka.start(), "refused.")
+    async with flow(settings, latency_scale=5.0) as running:
+        await refuse_results(settings.kafka, refuses=True)
+        await running.publish(*_requests())
+        with structlog.testing.capture_logs() as logs:
+            await _until_calling(running, 20)
+            await _until_quiet(running)
+            async with asyncio.timeout(_LIMIT_SECONDS):
+                while sum(one["event"] == "commits in a row failed" for one in logs) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        assert running.bill.open_calls == 0
+        await refuse_results(settings.kafka, refuses=False)
         await _everything_ends_once(running)
 
 

@@ -33,6 +33,7 @@ ID_REUSED = "id_reused"
 #: The outcome of a ledger line that announces a call and books nothing.
 STARTED = "started"
 _JUDGED = ("accepted", "rejected")
+_RESERVED = (Reason.OUTCOME_UNKNOWN, Reason.UNREADABLE_REPLY)
 _SHOWN = 10
 
 _T = TypeVar("_T")
@@ -104,8 +105,8 @@ class Facts:
     terminals: Sequence[Terminal]
     ledger: Sequence[LedgerLine]
     bill: Sequence[BillCall]
-    #: For every kill -9, the calls in flight at that instant.
-    in_flight_at_kills: Sequence[int] = ()
+    #: For every kill -9, the calls in flight at that instant, by request.
+    in_flight_at_kills: Sequence[Mapping[str, int]] = ()
     #: Records that lie unread at the end, or behind an open transaction, by place:
     #: a group's partition, or a topic's. Places with none may be left out.
     standing: Mapping[str, int] | None = None
@@ -235,7 +236,7 @@ def _money(facts: Facts, problems: _Problems) -> tuple[int, int]:
     calls = _grouped((call.attempt_id, call) for call in facts.bill)
     lines = _grouped((line.attempt_id, line) for line in facts.ledger)
     repeated: Counter[str] = Counter()
-    unbooked: list[int] = []
+    unbooked: defaultdict[str, list[int]] = defaultdict(list)
     difference = 0
     for attempt in dict.fromkeys([*lines, *calls]):
         whose = {call.request_id for call in calls[attempt]}
@@ -244,33 +245,42 @@ def _money(facts: Facts, problems: _Problems) -> tuple[int, int]:
             problems.add("stray money", f"attempt {attempt or '?'} of {', '.join(sorted(whose))}")
         matched = _match(attempt, lines[attempt], calls[attempt], problems)
         difference += matched.difference
-        unbooked += matched.unbooked
+        unbooked[min(whose)] += matched.unbooked
         paid = sum(1 for call in calls[attempt] if call.cost_micros)
         # What nobody booked was paid in vain, the attempt's only call included.
         of_use = min(paid - len(matched.unbooked), 1)
         repeated[min(whose)] += paid - of_use
 
-    extra = _extra_calls(facts, repeated, problems)
-    allowed = sum(facts.in_flight_at_kills)
-    if extra > allowed:
-        kills = len(facts.in_flight_at_kills)
-        problems.add("paid again", f"{extra} extra calls, {allowed} in flight at {kills} kills")
+    allowed = Counter[str]()
+    for in_flight in facts.in_flight_at_kills:
+        allowed.update(in_flight)
+    extra = _extra_calls(facts, repeated, allowed, problems)
     # A killed process cannot book what it was waiting for. Nothing else may go unbooked.
-    unexplained = sorted(unbooked)[allowed:]
-    if unexplained:
-        problems.add("unbooked", f"{len(unexplained)} calls, {sum(unexplained)} micro-dollars")
-    return extra, difference - sum(unexplained)
+    for id_, costs in unbooked.items():
+        if unexplained := sorted(costs)[allowed[id_] :]:
+            words = f"{id_}: {len(unexplained)} calls, {sum(unexplained)} micro-dollars"
+            problems.add("unbooked", words)
+            difference -= sum(unexplained)
+    return extra, difference
 
 
-def _extra_calls(facts: Facts, repeated: Counter[str], problems: _Problems) -> int:
+def _extra_calls(
+    facts: Facts, repeated: Counter[str], allowed: Counter[str], problems: _Problems
+) -> int:
+    """Calls too many. Only a request that was in flight at a kill may have any."""
+    kills = len(facts.in_flight_at_kills)
     paid = Counter(call.request_id for call in facts.bill if call.cost_micros)
     planned = {one.id: one.planned_calls for one in facts.published}
     extra = 0
     for id_, count in paid.items():
         limit = planned.get(id_)
         beyond = 0 if limit is None else max(count - limit, 0)
-        extra += max(repeated[id_], beyond)
-        if beyond > sum(facts.in_flight_at_kills):
+        again = max(repeated[id_], beyond)
+        extra += again
+        if again > allowed[id_]:
+            words = f"{id_}: {again} extra calls, {allowed[id_]} in flight at {kills} kills"
+            problems.add("paid again", words)
+        if beyond > allowed[id_]:
             problems.add("beyond the plan", f"{id_}: {count} paid calls, {limit} planned")
     return extra
 
@@ -299,8 +309,8 @@ def _match(
             wrong.append(line.cost_micros)
     for line in estimates:
         billed = left.pop(0) if left else 0
-        # For a call of unknown outcome the most it can have cost is booked.
-        if line.outcome == Reason.OUTCOME_UNKNOWN and billed > line.cost_micros:
+        # Where nobody knows what a call cost, the most it can have cost is booked.
+        if line.outcome in _RESERVED and billed > line.cost_micros:
             words = f"attempt {attempt}: {line.cost_micros} reserved, {billed} billed"
             problems.add("reserve too low", words)
     against = left[: len(wrong)]

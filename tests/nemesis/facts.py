@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, administering
 from consumers.runtime.reading import Source, records_since, topic_reader
 from consumers.runtime.records import Record
 from consumers.settings import Settings
@@ -104,12 +104,8 @@ async def standing(settings: Settings, limit: float = 120.0) -> dict[str, int]:
 async def _unread(settings: Settings) -> dict[str, int]:
     clients, places = Clients(settings.kafka), dict[str, int]()
     for group, topics in _groups(settings.kafka.topics).items():
-        admin = clients.admin()
-        await admin.start()
-        try:
+        async with administering(clients) as admin:
             offsets = await admin.list_consumer_group_offsets(group)
-        finally:
-            await admin.close()
         for tp in (Source(topic, n) for topic in topics for n in range(settings.kafka.partitions)):
             since = max(offsets[tp].offset, 0) if tp in offsets else 0
             # Offsets of markers are no records, so what is left is read and counted.
@@ -137,8 +133,8 @@ def _letter(record: Record, letter: DeadLetter, traffic: Traffic) -> Terminal:
     return Terminal(name, kind, record.partition, record.offset, digest(record.value))
 
 
-def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[int]:
-    """For every instant the calls whose outcome it may have cost.
+def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[str, int]]:
+    """For every instant the calls whose outcome it may have cost, by request.
 
     Those open then or answered a moment before (longer, where Kafka had been away), and all earlier
     ones of the same request that were waiting with it for its end.
@@ -147,10 +143,13 @@ def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[int]:
     for line in lines:
         if line["cost_micros"]:
             by_request[line["request_id"]].append(line)
-    return [sum(_lost_at(cut, calls) for calls in by_request.values()) for cut in cuts]
+    return [
+        {id_: lost for id_, calls in by_request.items() if (lost := _lost_at(cut, calls))}
+        for cut in cuts
+    ]
 
 
 def _lost_at(cut: Cut, calls: Sequence[dict[str, Any]]) -> int:
     begun = [line for line in calls if line["received"] <= cut.at]
-    last = max((line["closed"] or line["received"] for line in begun), default=0.0)
+    last = max((line["first_byte"] or line["received"] for line in begun), default=0.0)
     return len(begun) if last >= cut.since else 0

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from consumers.runtime.clients import TRANSACTION_LIMIT
 from tests.nemesis.plan import Fault
-from tests.nemesis.world import Member, World
+from tests.nemesis.world import Member, World, refuse_results
 
 __all__ = ["Cut", "Nemesis"]
 
@@ -20,8 +21,9 @@ _HARMLESS_SECONDS = 4.0
 _SUCCESSION_SECONDS = 15.0
 #: A reply that was read and not yet committed when its process was cut off.
 _UNCOMMITTED_SECONDS = 2.0
-#: By then a broker that is back has taken what was read while it was away.
-_RECOVERY_SECONDS = 10.0
+#: By then a broker that is back has taken what was read while it was away: the limit of the
+#: transaction that it was away for, and the time to build a new producer.
+_RECOVERY_SECONDS = TRANSACTION_LIMIT.total_seconds() + 5.0
 
 
 class Cut(NamedTuple):
@@ -71,9 +73,9 @@ class Nemesis:
         elif fault.kind == "refuse results":
             # A partition that moves meanwhile leaves behind what could not be committed.
             self._cut()
-            await self.world.refuse_results(refuses=True)
+            await refuse_results(self.world.beside.kafka, refuses=True)
             await asyncio.sleep(fault.seconds)
-            await self.world.refuse_results(refuses=False)
+            await refuse_results(self.world.beside.kafka, refuses=False)
             self._cut()
         elif whom in ("work", "route"):
             await self._hit(what, self.world.living(whom)[0], fault)

@@ -14,12 +14,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumers.broker import LocalBroker, local_broker
 from consumers.broker.local import free_ports
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, administering
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from tests.nemesis.proxy import Proxy
 
-__all__ = ["Member", "World"]
+__all__ = ["Member", "World", "refuse_results"]
 
 _TIERLINE = str(Path(sys.executable).with_name("tierline"))
 #: A copy of the checkout runs its own code, whatever is installed.
@@ -135,20 +135,6 @@ class World:
             os.kill(self.broker.pid, name)
         await self._broker.aclose()
 
-    async def refuse_results(self, *, refuses: bool) -> None:
-        """Let the broker take no result, while it takes everything else; or mend that."""
-        topics = self.beside.kafka.topics
-        [config] = [dict(spec.config) for name, spec in topics.all() if name == topics.results]
-        if refuses:
-            config["max.message.bytes"] = "100"
-        admin = Clients(self.beside.kafka).admin()
-        await admin.start()
-        try:
-            resource = ConfigResource(ConfigResourceType.TOPIC, topics.results, config)
-            await admin.alter_configs([resource])
-        finally:
-            await admin.close()
-
     async def start(self, role: str, failpoint: str | None = None) -> Member:
         """Start a process of a role; with a failpoint it dies there."""
         self._count += 1
@@ -188,7 +174,8 @@ class World:
                 # A signal was ours; what died at a failpoint is started again by whoever set it.
                 if code is not None and code > 0 and not member.is_done:
                     member.is_done = True
-                    tell(f"{member.log.name} ended by itself with {code}; started again")
+                    last = member.log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+                    tell(f"{member.log.name} ended by itself with {code}, started again: {last}")
                     await self.start(member.role)
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -239,3 +226,14 @@ class World:
                 member.send(signal.SIGKILL)
                 await member.process.wait()
         await self._broker.aclose()
+
+
+async def refuse_results(kafka: KafkaSettings, *, refuses: bool) -> None:
+    """Let the broker take no result, while it takes everything else; or mend that."""
+    topics = kafka.topics
+    [config] = [dict(spec.config) for name, spec in topics.all() if name == topics.results]
+    if refuses:
+        config["max.message.bytes"] = "100"
+    async with administering(Clients(kafka)) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topics.results, config)
+        await admin.alter_configs([resource])
