@@ -4,11 +4,13 @@ Every setting is also an environment variable, `TIERLINE_` and its name in capit
 between the parts: `TIERLINE_KAFKA__BOOTSTRAP=kafka:9092`.
 """
 
+import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumers.providers.settings import ProviderSettings
@@ -23,6 +25,7 @@ __all__ = [
     "Settings",
     "TelemetrySettings",
     "WorkerSettings",
+    "settings_problems",
 ]
 
 
@@ -152,3 +155,26 @@ class Settings(BaseSettings):
     prompts: Path | None = None
     #: Providers by the name that the policy's models use.
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+
+
+def settings_problems(error: BaseException) -> Iterator[str]:
+    """What is wrong with the settings, each under the variable that holds it; values stay out."""
+    if not isinstance(error, ValidationError):  # the settings' reader, which names the field
+        field = re.search(r'field "(\w+)"', str(error))
+        yield f"{_variable(field[1] if field else '')}: JSON was expected"
+        return
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        # Pydantic's own words say what was expected after "Value error".
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        elif problem["type"] == "missing":
+            message = "is required and missing"
+        elif problem["type"] == "time_delta_parsing":
+            message = "a duration was expected, such as PT30S"
+        message = message.replace("Input should be", "expected")
+        yield f"{_variable(*problem['loc'])}: {message}"
+
+
+def _variable(*path: str | int) -> str:
+    return "TIERLINE_" + "__".join(map(str, path)).upper()

@@ -21,6 +21,8 @@ class Oddity(StrEnum):
     USAGE_INVALID = "usage_invalid"
     #: Nothing read, or nothing written although there is an answer.
     USAGE_ZERO = "usage_zero"
+    #: Far less read or written than the text can be made of.
+    USAGE_SMALL = "usage_small"
     #: More read than was sent.
     USAGE_HUGE = "usage_huge"
     #: Parts that are more than their whole.
@@ -64,6 +66,8 @@ class CallFailure:
     reason: Reason
     detail: str
     http_status: int | None = None
+    #: The provider's own words, which may quote the call: for the one who made it, never for a log.
+    said: str = field(default="", repr=False, compare=False)
     #: Who takes no call of ours any more, whatever it is: this model, or the provider altogether.
     refuses: Literal["model", "provider"] | None = None
     #: Seconds the provider asked us to wait.

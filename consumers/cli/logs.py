@@ -13,6 +13,7 @@ __all__ = ["configure_logs"]
 
 #: A client that cannot reach its broker repeats itself a hundred times a second.
 _REPEAT_SECONDS = 10.0
+_MOST_KEPT = 1000
 
 
 class _RateLimit(logging.Filter):
@@ -27,6 +28,8 @@ class _RateLimit(logging.Filter):
         key, now = (record.name, str(record.msg)), time.monotonic()
         if now - self._last.get(key, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return False
+        if len(self._last) >= _MOST_KEPT:  # a line may be new each time
+            self._last.clear()
         self._last[key] = now
         return True
 
@@ -59,8 +62,8 @@ def _with_places(_: object, __: str, event: "EventDict") -> "EventDict":
     return event
 
 
-def configure_logs(*, is_debug: bool) -> None:
-    """Set logging up for this process."""
+def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
+    """Set logging up for this process; a command that ends by itself logs only what breaks it."""
     import structlog
 
     renderer = (
@@ -92,10 +95,9 @@ def configure_logs(*, is_debug: bool) -> None:
     # These quote what they cannot read: a producer's `tracestate`, the keys to the backend.
     for name in ("opentelemetry.trace.span", "opentelemetry.util.re"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    level = logging.INFO if is_service else logging.ERROR
     structlog.configure(
         processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if is_debug else logging.INFO
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if is_debug else level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -61,8 +61,13 @@ app.command("simulate")(tools.simulate)
 app.command("version")(tools.version)
 
 
+#: They run until they are stopped; everything else says what it has to say by itself.
+_SERVICES = ("up", "console", "simulate", "demo")
+
+
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
 ) -> None:
     """Options before the command."""
@@ -70,7 +75,7 @@ def options(
         os.environ["TIERLINE_DEBUG"] = "1"
     from consumers.cli.logs import configure_logs
 
-    configure_logs(is_debug=debug)
+    configure_logs(is_debug=debug, is_service=context.invoked_subcommand in _SERVICES)
     if "TIERLINE_FAILPOINT" in os.environ:
         from consumers.runtime.failpoints import check_failpoint
 
@@ -109,8 +114,11 @@ def _report(error: BaseException) -> int:
     if name in meant_for_people or isinstance(error, UserError):
         sys.stderr.write(f"tierline: {error}\n")
         return UNAVAILABLE if name in ("BrokerError", "KafkaUnreachableError") else FAILED
-    if name == "ValidationError":
-        sys.stderr.write(f"tierline: a setting cannot be used: {error}\n")
+    if name in ("ValidationError", "SettingsError"):
+        from consumers.settings import settings_problems
+
+        for problem in settings_problems(error):
+            sys.stderr.write(f"tierline: a setting cannot be used: {problem}\n")
         return FAILED
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

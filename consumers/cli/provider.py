@@ -33,6 +33,7 @@ _WORDS = {
     "served_model": "served model",
     "finish_reason": "finish reason",
     "cost_micros": "cost",
+    "its_words": "its words",
     "what_to_do": "what to do",
 }
 
@@ -117,7 +118,7 @@ def try_provider(
             if isinstance(outcome, Reply):
                 told |= _answered(outcome, row, policy)
             else:
-                told |= _failed(outcome, entries[name])
+                told |= _failed(name, outcome, entries[name])
         if as_json:
             print_json(told)
         else:
@@ -177,11 +178,15 @@ def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str
     }
 
 
-def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
+def _failed(name: str, failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
+    words, key = failure.said[:300], entry.api_key(name)
+    if key is not None:  # some servers quote it
+        words = words.replace(key.get_secret_value().lower(), "[key]")
     return {
         "ok": False,
         "reason": failure.reason.value,
         "detail": failure.detail,
+        "its_words": words or None,
         "what_to_do": _advice(failure, entry),
     }
 
@@ -195,10 +200,13 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
         402: "the account has no credit left: top it up",
         403: f"the key in {key} may not do this: check its rights and the model",
         404: "check the model's id, base_url and path",
+        307: "the server sends us elsewhere: set base_url to where it points, if that is yours",
         429: "wait, or ask the provider for a higher limit",
     }
     if failure.refuses == "provider" and failure.http_status == 400:
         return by_status[401]
+    if "redirect" in failure.detail:
+        return by_status[307]
     if failure.http_status in by_status:
         return by_status[failure.http_status]
 

@@ -14,19 +14,22 @@ from router.reply import FinishReason, Reply
 from schemas.usage import Usage
 
 __all__ = [
+    "EXTRA",
     "Call",
     "Outcome",
     "Text",
     "Turn",
     "asked_format",
+    "called",
     "dicts_of",
+    "likely_token",
     "reply_of",
     "stops_of",
     "turns_of",
 ]
 
 #: In a tool call: what the provider wants to see again when the call comes back to it.
-_EXTRA = "extra_content"
+EXTRA = "extra_content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,35 +129,42 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
     reply_id: Any,
     served: Any,
     text: str,
-    finish: FinishReason,
+    finish: FinishReason | None,
     counts: Counts | None,
-    calls: Sequence[Call] = (),
+    created: Any = None,
+    calls: Sequence[Mapping[str, Any]] = (),
     refusal: str | None = None,
-    logprobs: Sequence[tuple[str, float]] | None = None,
+    logprobs: Sequence[Mapping[str, Any]] | None = None,
 ) -> Reply:
-    """A reply whose body is a chat completion made of these parts."""
-    made = [_completed(call) for call in calls]
-    output = text + "".join(str(one["function"]["arguments"]) for one in made)
+    """A reply whose body is a chat completion made of these parts, and of nothing else.
+
+    `finish` is None where a server never says how a reply ended. `calls` and `logprobs` are in
+    the completion's own form: see `called` and `likely_token`.
+    """
+    # A filter's refusal is no model's text.
+    said = text or ("" if finish == "content_filter" else refusal or "")
+    output = said + "".join(str(one["function"]["arguments"]) for one in calls)
     usage, oddities = booked(sent, output, counts)
+    finish = finish or _likely_finish(sent, usage, calls)
     model = served[:200] if isinstance(served, str) and served else None
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": text if text or not (made or refusal) else None,
+        "content": text if text or not (calls or refusal) else None,
         "refusal": refusal,
     }
-    if made:
-        message["tool_calls"] = made
+    if calls:
+        message["tool_calls"] = calls
     choice = {
         "index": 0,
         "message": message,
-        "logprobs": None if logprobs is None else {"content": _tokens(logprobs), "refusal": None},
+        "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
         # The form knows no other ending than these.
         "finish_reason": "stop" if finish == "other" else finish,
     }
     body = {
-        "id": reply_id if isinstance(reply_id, str) else "",
+        "id": reply_id[:200] if isinstance(reply_id, str) else "",
         "object": "chat.completion",
-        "created": 0,
+        "created": created if type(created) is int and created > 0 else 0,
         "model": model or str(sent.get("model", "")),
         "choices": [choice],
         "usage": _usage(usage),
@@ -168,6 +178,38 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
         served_model=model,
         oddities=oddities,
     )
+
+
+def called(call: Call) -> dict[str, Any]:
+    """A tool call as a chat completion holds it."""
+    arguments = orjson.dumps(call.arguments).decode()
+    made = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+    return made if call.extra is None else {**made, EXTRA: call.extra}
+
+
+def likely_token(
+    token: str, logprob: float, others: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """A token and the logarithm of its probability as a chat completion holds them."""
+    return {"token": token, "logprob": logprob, "bytes": None, "top_logprobs": list(others)}
+
+
+def _likely_finish(
+    sent: Mapping[str, Any], usage: Usage, calls: Sequence[Mapping[str, Any]]
+) -> FinishReason:
+    """How a reply ended where nobody says: it is whole if it stayed below its limit.
+
+    It came as one JSON document, so nothing was lost on the way; what is left is that the model
+    ran into its limit, which the count of tokens shows.
+    """
+    limit = sent.get("max_completion_tokens") or sent.get("max_tokens")
+    if isinstance(limit, int) and usage.output_side >= limit:
+        return "length"
+    return "tool_calls" if calls else "stop"
 
 
 def _texts(content: Any) -> list[Text]:
@@ -187,24 +229,7 @@ def _call(call: Mapping[str, Any]) -> Call:
         arguments = None
     if not isinstance(arguments, dict):  # the other formats want an object
         arguments = {"arguments": said}
-    return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(_EXTRA))
-
-
-def _completed(call: Call) -> dict[str, Any]:
-    arguments = orjson.dumps(call.arguments).decode()
-    made = {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-    }
-    return made if call.extra is None else {**made, _EXTRA: call.extra}
-
-
-def _tokens(logprobs: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [
-        {"token": token, "logprob": value, "bytes": None, "top_logprobs": []}
-        for token, value in logprobs
-    ]
+    return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(EXTRA))
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

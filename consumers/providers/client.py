@@ -1,11 +1,12 @@
 """The one place that calls models."""
 
 import asyncio
+import codecs
 import json
 import ssl
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +20,16 @@ from httpx_aiohttp import AiohttpTransport
 
 from consumers import clock
 from consumers.providers.chat import reply_of
-from consumers.providers.outcomes import failed_status, is_filtered, was_sent, what_failed
+from consumers.providers.outcomes import (
+    failed_status,
+    failed_within,
+    is_filtered,
+    was_sent,
+    what_failed,
+)
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
+from consumers.providers.unpacking import Unpacker, whole_characters
 from consumers.providers.usage import reserve
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
@@ -30,6 +38,7 @@ from router.reply import CallFailure, Reply
 from schemas.errors import ContractError
 from schemas.json_text import MAX_DEPTH, parse_json
 from schemas.reasons import Reason
+from schemas.usage import Usage
 
 __all__ = ["Providers"]
 
@@ -41,7 +50,6 @@ _ERROR_BYTES = 64 * 1024
 _ERROR_SECONDS = 2.0
 _PACKINGS = ("gzip", "deflate", "x-gzip")
 _ATTEMPT = "x-tierline-attempt"
-_UNPACKED_AT_ONCE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,12 @@ class Providers:
             return _unreadable(f"the reply is longer than {most} bytes", response, body)
         try:
             _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
-            reply = known.wire.decode(_parsed(raw), body)
+            data = _parsed(raw)
+            if (failure := failed_within(data, response.headers, clock.now())) is not None:
+                # Unless it was turned away, it may have run: the status says it did.
+                ran = failure.reason is Reason.PROVIDER_ERROR
+                return replace(failure, http_status=200, usage=reserve(body) if ran else Usage())
+            reply = known.wire.decode(data, body)
         except UnreadableError as error:
             return _unreadable(str(error), response, body)
         except Exception as error:  # noqa: BLE001  whatever a provider writes is no fault of ours
@@ -263,22 +276,15 @@ async def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
     read = bytearray()
     # Any other packing was not asked for; its bytes will not be JSON.
     is_packed = response.headers.get("content-encoding", "").lower() in _PACKINGS
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32) if is_packed else None
+    unpacker = Unpacker() if is_packed else None
     async for part in _parts(response):
-        packed = part
-        while unpacker and packed and not unpacker.eof:
-            # In bits, because a packed body may grow a thousandfold.
-            try:
-                read += unpacker.decompress(packed, _UNPACKED_AT_ONCE)
-            except zlib.error:
-                return bytes(read), True  # what came before is cut off and will not be JSON
-            packed = unpacker.unconsumed_tail
-            if len(read) > most:
-                break
-        if unpacker is None:
-            read += part
-        if len(read) > most:
-            return bytes(read[:most]), False
+        try:
+            for piece in unpacker.unpack(part) if unpacker else (part,):
+                read += piece
+                if len(read) > most:
+                    return bytes(read[:most]), False
+        except zlib.error:
+            break  # what came before is cut off and will not be JSON
     return bytes(read), True
 
 
@@ -290,10 +296,14 @@ def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
 
 def _parsed(raw: bytes) -> Any:
     """The reply's JSON. Nesting beyond what our own records may hold is refused."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        parsed = orjson.loads(raw)
+        try:
+            parsed = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            parsed = orjson.loads(whole_characters(raw))
         if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-            parse_json(raw)
+            parse_json(orjson.dumps(parsed))
     except orjson.JSONDecodeError:
         what = "the reply is not JSON"
         raise UnreadableError(what) from None

@@ -13,7 +13,14 @@ import orjson
 from router.reply import CallFailure
 from schemas.reasons import Reason
 
-__all__ = ["failed_status", "is_filtered", "retry_after", "was_sent", "what_failed"]
+__all__ = [
+    "failed_status",
+    "failed_within",
+    "is_filtered",
+    "retry_after",
+    "was_sent",
+    "what_failed",
+]
 
 #: A provider may ask for more; nobody waits so long, and the backup is asked instead.
 LONGEST_WAIT = 3600.0
@@ -30,16 +37,47 @@ _OVERFLOW_WORDS = (
     "input is too long",
 )
 #: With a 400: our key is wrong or our credit used up, which no other call to the provider mends.
-_REFUSED_WORDS = ("api key not valid", "api_key_invalid", "credit balance is too low")
+_REFUSED_WORDS = (
+    "api key not valid",
+    "api_key_invalid",
+    "credit balance is too low",
+    "no connected db",  # LiteLLM's proxy, of a key that is not its master key
+)
 #: The provider's, whatever is asked of it; 403 may be about one model.
 _REFUSED_ALL = (401, 402)
 #: The address is wrong for good.
 _REFUSED_HERE = (301, 308, 403, 405, 410)
 _FILTERED = ("content_filter", "content_policy_violation")
+#: A gateway passes the provider's prose on and makes a code of its own.
+_FILTERED_WORDS = (
+    "content management policy",
+    "content_policy_violation",
+    "contentpolicyviolationerror",
+    "responsibleaipolicyviolation",
+)
 #: A 429 that no waiting mends.
 _EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
 #: Gemini asks to wait in the body: `"retryDelay": "34s"`.
 _RETRY_DELAY = re.compile(r"'retrydelay': '([0-9.]{1,12})s'")
+#: What the codes of errors stand for.
+_STATUSES = {
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "overloaded_error": 529,
+    "unavailable": 503,
+    "invalid_request_error": 400,
+    "invalid_argument": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "unauthenticated": 401,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "not_found_error": 404,
+    "not_found": 404,
+    "request_too_large": 413,
+}
 #: Headers with what is left of a limit, and when it is full again.
 _LIMITS = (
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
@@ -60,8 +98,33 @@ def failed_status(
     status: int, headers: Mapping[str, str], raw: bytes, now: datetime
 ) -> CallFailure:
     """A reply that is not a 200, classed. The provider's prose stays out: it may quote the call."""
-    code, message, details = _error_of(raw)
-    detail = f"HTTP {status}" + (f" {code}" if code else "")
+    return _classed(f"HTTP {status}", status, headers, _loaded(raw), now)
+
+
+def failed_within(data: Any, headers: Mapping[str, str], now: datetime) -> CallFailure | None:
+    """The failure that a reply with status 200 tells of in its body; None for a real reply.
+
+    Gateways send one when the provider behind them fails after they have begun to answer.
+    """
+    match data:
+        case {"choices": [{"error": dict() as inner}, *_]} if inner:
+            found: Any = {"error": inner}
+        case {"choices": [{"finish_reason": "error"}, *_]}:
+            found = {"error": {}}
+        case {"choices": [_, *_]} | {"candidates": [_, *_]} | {"content": [_, *_]}:
+            return None
+        case {"error": said} | [{"error": said}, *_] if said:
+            found = data
+        case _:
+            return None
+    return _classed("an error under HTTP 200", _status_of(found), headers, found, now)
+
+
+def _classed(
+    what: str, status: int, headers: Mapping[str, str], data: Any, now: datetime
+) -> CallFailure:
+    code, message, details = _error_of(data)
+    detail = what + (f" {code}" if code else "")
     wait = _wait(headers, details, now)
     reason, refuses = Reason.PROVIDER_REJECTED, _refuses(status, message + details)
     if status == 429:
@@ -81,8 +144,21 @@ def failed_status(
         detail,
         http_status=status,
         retry_after=wait if reason is Reason.THROTTLED else None,
+        said=headers.get("location", "") if 300 <= status < 400 else message,
         refuses=refuses,
     )
+
+
+def _status_of(data: Any) -> int:
+    """The status that an error without one stands for; 500 where nothing tells."""
+    data = data[0] if isinstance(data, list) else data
+    error = data["error"] if isinstance(data["error"], dict) else {}
+    for name in ("code", "status", "status_code"):
+        said = error.get(name)
+        number = int(said) if isinstance(said, str) and said.isdecimal() else said
+        if type(number) is int and 400 <= number < 600:
+            return number
+    return _STATUSES.get(_error_of(data)[0], 500)
 
 
 def _refuses(status: int, said: str) -> Literal["provider", "model"] | None:
@@ -93,7 +169,10 @@ def _refuses(status: int, said: str) -> Literal["provider", "model"] | None:
 
 def is_filtered(status: int, raw: bytes) -> bool:
     """True when the provider's filter stopped the prompt: an answer of a kind, and no failure."""
-    return status == 400 and _error_of(raw)[0] in _FILTERED
+    if status != 400:
+        return False
+    code, message, _ = _error_of(_loaded(raw))
+    return code in _FILTERED or any(word in message for word in _FILTERED_WORDS)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
@@ -182,13 +261,15 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
-def _error_of(raw: bytes) -> tuple[str, str, str]:
-    """The error's code, when it is a plain word; its message and details in lower case, for us."""
+def _loaded(raw: bytes) -> Any:
     try:
-        data = orjson.loads(raw)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return "", "", ""
+        return None
 
+
+def _error_of(data: Any) -> tuple[str, str, str]:
+    """The error's code, when it is a plain word; its message and details in lower case, for us."""
     # Gemini puts it into a list where it streams, and gateways do so elsewhere.
     data = data[0] if isinstance(data, list) and data else data
     error: Any = data.get("error") if isinstance(data, dict) else None

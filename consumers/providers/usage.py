@@ -17,6 +17,8 @@ _DEFAULT_OUTPUT = 1024
 _MOST_OUTPUT = 1_000_000
 #: What a provider may add to a prompt: its own instructions, a template, how tools are explained.
 _ADDED_INPUT = 4096
+#: No text has so many characters to a token on the whole; a long run of blanks comes nearest.
+_DENSEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def _input(body: Mapping[str, Any], said: Any, odd: list[Oddity]) -> int:
     # No token is shorter than a byte. What is small anyway is not worth the counting.
     if problem is None and said > _ADDED_INPUT and said > _ADDED_INPUT + len(_dumped(body)):
         problem = Oddity.USAGE_HUGE
+    elif problem is None and said * _DENSEST < _text_length(body):
+        problem = Oddity.USAGE_SMALL
     if problem is None:
         return int(said)
 
@@ -107,6 +111,8 @@ def _output(body: Mapping[str, Any], output: str, said: Any, odd: list[Oddity]) 
     limit = _output_limit(body) or _MOST_OUTPUT
     if problem is None and said > limit:
         problem = Oddity.OVER_LIMIT
+    elif problem is None and said * _DENSEST < len(output):
+        problem = Oddity.USAGE_SMALL
     if problem is None:
         return int(said)
 
@@ -125,6 +131,12 @@ def _problem(said: Any) -> Oddity | None:
 def _output_limit(body: Mapping[str, Any]) -> int | None:
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     return limit if type(limit) is int and limit > 0 else None
+
+
+def _text_length(body: Mapping[str, Any]) -> int:
+    """The characters sent as plain text; parts may be pictures, which have few tokens."""
+    said = (one.get("content") for one in body.get("messages") or () if isinstance(one, dict))
+    return sum(len(content) for content in said if isinstance(content, str))
 
 
 def _input_tokens(body: Mapping[str, Any]) -> int:

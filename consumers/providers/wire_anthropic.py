@@ -13,6 +13,7 @@ from consumers.providers.chat import (
     Part,
     Text,
     asked_format,
+    called,
     dicts_of,
     reply_of,
     stops_of,
@@ -127,7 +128,7 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         finish=_FINISHES.get(stop, "other") if isinstance(stop, str) else "other",
         counts=_counts(data.get("usage")),
         calls=[
-            Call(str(one.get("id")), str(one.get("name")), _object(one.get("input")))
+            called(Call(str(one.get("id")), str(one.get("name")), _object(one.get("input"))))
             for one in blocks
             if one.get("type") == "tool_use"
         ],

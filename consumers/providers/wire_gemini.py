@@ -12,7 +12,9 @@ from consumers.providers.chat import (
     Part,
     Text,
     asked_format,
+    called,
     dicts_of,
+    likely_token,
     reply_of,
     stops_of,
     turns_of,
@@ -139,7 +141,7 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         text="".join(texts),
         finish=finish,
         counts=_counts(data.get("usageMetadata")),
-        calls=calls,
+        calls=[called(call) for call in calls],
         refusal=f"blocked: {blocked[:64]}" if blocked else None,
         logprobs=_logprobs(candidate),
     )
@@ -184,13 +186,13 @@ def _call(number: int, part: Mapping[str, Any]) -> Call:
     )
 
 
-def _logprobs(candidate: Mapping[str, Any]) -> list[tuple[str, float]] | None:
+def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     said = candidate.get("logprobsResult")
     if not isinstance(said, dict):
         return None
 
     return [
-        (str(one.get("token", "")), float(one["logProbability"]))
+        likely_token(str(one.get("token", "")), float(one["logProbability"]))
         for one in dicts_of(said.get("chosenCandidates"))
         if isinstance(one.get("logProbability"), (int, float))
     ]

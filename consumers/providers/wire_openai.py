@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from consumers.providers.usage import Counts, added, booked
+import orjson
+
+from consumers.providers.chat import EXTRA, dicts_of, likely_token, reply_of
+from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
 from router.strict import strict_form
-from schemas.usage import Usage
 
 __all__ = ["OPENAI"]
 
@@ -48,43 +50,67 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         what = "choices.0.message: an object was expected"
         raise UnreadableError(what)
 
-    text = _text(message.get("content"))
-    refusal = message.get("refusal")
-    refusal = refusal if isinstance(refusal, str) and refusal else None
-    served = data.get("model")
-    finish = choice.get("finish_reason")
-    output = text or refusal or ("called" if message.get("tool_calls") else "")
-    usage, oddities = booked(body, output, _counts(data.get("usage")))
-    # Compatible servers leave out what nobody misses until the result is read.
-    for name, value in (("id", ""), ("object", "chat.completion"), ("model", body.get("model"))):
-        data.setdefault(name, value)
-    return Reply(
-        text=text,
-        finish_reason=_finish(finish, message, body, usage),
-        usage=usage,
-        body=data,
-        refusal=refusal,
-        served_model=served[:200] if isinstance(served, str) and served else None,
-        oddities=oddities,
+    refusal, finish = message.get("refusal"), choice.get("finish_reason")
+    # Put together anew: compatible servers leave out, rename and add what a reader trips over.
+    return reply_of(
+        body,
+        reply_id=data.get("id"),
+        served=data.get("model"),
+        created=data.get("created"),
+        text=_text(message.get("content")),
+        finish=None if finish is None else _finish(finish),
+        counts=_counts(data.get("usage")),
+        calls=_calls(message.get("tool_calls")),
+        refusal=refusal if isinstance(refusal, str) and refusal else None,
+        logprobs=_logprobs(choice.get("logprobs")),
     )
 
 
-def _finish(
-    said: Any, message: Mapping[str, Any], sent: Mapping[str, Any], usage: Usage
-) -> FinishReason:
-    """How the reply ended; where a server never says, it is whole if it stayed below its limit.
+def _finish(said: Any) -> FinishReason:
+    return _FINISHES.get(said.lower(), "other") if isinstance(said, str) else "other"
 
-    The body came as one JSON document, so nothing was lost on the way; what is left is that the
-    model ran into its limit, which the count of tokens shows.
-    """
-    if isinstance(said, str):
-        return _FINISHES.get(said.lower(), "other")
-    if said is not None:
-        return "other"
-    limit = sent.get("max_completion_tokens") or sent.get("max_tokens")
-    if isinstance(limit, int) and usage.output_side >= limit:
-        return "length"
-    return "tool_calls" if message.get("tool_calls") else "stop"
+
+def _calls(said: Any) -> list[dict[str, Any]]:
+    """The tool calls with their types mended; what the model got wrong is left to a check."""
+    return [_call(no, one) for no, one in enumerate(said)] if isinstance(said, list) else []
+
+
+def _call(no: int, said: Any) -> dict[str, Any]:
+    said = said if isinstance(said, dict) else {}
+    function = said.get("function")
+    function = function if isinstance(function, dict) else {}
+    name, arguments = function.get("name"), function.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself
+        arguments = orjson.dumps(arguments).decode()
+    call = {
+        "id": str(said.get("id") or f"call_{no}"),
+        "type": "function",
+        "function": {"name": name if isinstance(name, str) else "", "arguments": arguments},
+    }
+    return {**call, EXTRA: said[EXTRA]} if EXTRA in said else call
+
+
+def _logprobs(said: Any) -> list[dict[str, Any]] | None:
+    """What each token's probability was; nothing unless every token has one."""
+    tokens = dicts_of(said.get("content") if isinstance(said, dict) else None)
+    made = [
+        likely_token(
+            str(one.get("token", "")),
+            one["logprob"],
+            [
+                likely_token(str(other.get("token", "")), other["logprob"])
+                for other in dicts_of(one.get("top_logprobs"))
+                if _is_number(other.get("logprob"))
+            ],
+        )
+        for one in tokens
+        if _is_number(one.get("logprob"))
+    ]
+    return made if made and len(made) == len(tokens) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _first_choice(data: Any) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def _empty(judged: Judged, _: Parameters) -> str | None:
     if judged.calls_tools or reply.refusal or reply.finish_reason == "content_filter":
         return None
     if not reply.text.strip():
-        return "the reply holds no text"
+        calls = " but a call of a tool, and none was offered" if reply.tool_calls else ""
+        return f"the reply holds no text{calls}"
     answer = (judged.output or {}).get("answer", "-")
     if isinstance(answer, str) and not answer.strip():
         return "the field answer holds no text"

@@ -90,6 +90,7 @@ def test_every_format_can_be_tried(tierline, provider, monkeypatch, wire):
         ("http_429", "wait"),
         ("html_page", "speaks the format 'openai'"),
         ("http_500", "a problem of its own"),
+        ("redirect", "set base_url to where it points"),
     ],
 )
 @pytest.mark.usefixtures("provider")
@@ -100,6 +101,32 @@ def test_a_failure_says_what_to_do(tierline, monkeypatch, fault, words):
 
     assert (code, told["ok"]) == (1, False)
     assert words in told["what_to_do"]
+
+
+@pytest.mark.usefixtures("provider")
+def test_the_servers_own_words_are_shown(tierline, monkeypatch):
+    settle(monkeypatch, HEADERS=json.dumps({"x-sim-fault": "redirect"}))
+    _, out, _ = tierline("test", "simulated", "--json")
+
+    assert json.loads(out)["its_words"] == "http://169.254.169.254/latest/meta-data"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("PROVIDERS__X__BASE_URL", "foo", "TIERLINE_PROVIDERS__X__BASE_URL: expected a URL"),
+        ("PROVIDERS", "{bad", "TIERLINE_PROVIDERS: JSON was expected"),
+        ("KAFKA__PARTITIONS", "0", "TIERLINE_KAFKA__PARTITIONS: expected greater than"),
+        ("KAFKA__FOO", "0", "TIERLINE_KAFKA__FOO: there is no such setting"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_variable(tierline, monkeypatch, name, value, problem):
+    monkeypatch.setenv(f"TIERLINE_{name}", value)
+    code, out, err = tierline("list")
+
+    assert (code, out) == (1, "")
+    assert problem in err
+    assert "pydantic" not in err
 
 
 @pytest.mark.usefixtures("provider")

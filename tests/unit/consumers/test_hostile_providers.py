@@ -322,6 +322,41 @@ async def test_an_answer_that_cannot_be_defended_climbs(answer: Respond, reason:
     assert end.booked[0] > 0
 
 
+@pytest.mark.parametrize(
+    ("plan", "calls"),
+    [
+        ("free", ["sim-small"]),
+        ("standard", ["sim-small", "sim-medium"]),
+        ("enterprise", ["sim-small", "sim-medium", "sim-large"]),
+    ],
+)
+async def test_when_every_model_drifts_requests_climb_to_their_plans_ceiling_and_no_further(
+    plan: str, calls: list[str]
+) -> None:
+    """Confidences sink by 0.3: one call a tier, then a person; nobody gets a tier above it."""
+    drifted = answering(GOOD.replace("0.9", "0.5"))
+    policy = _policy("triage", "60s", {"escalation": ["balanced", "premium"]})
+    async with _scripted({model: [drifted] * 9 for model in policy.models}) as server:
+        async with Providers({"simulated": settings(server.url)}) as providers:
+            router = Router(policy, TOPICS, clock.now)
+            body = {"id": "r-1", "task": "triage", "plan": plan, "input": "Printer 7 is out of ink"}
+            record = a_record(orjson.dumps(body), timestamp=_now_ms())
+            last: Outgoing | None = None
+            while last is None or last.topic == TOPICS.escalations:
+                [last] = router.decide(record)
+                if last.topic == TOPICS.dead_letters:
+                    break
+                tier = next(one for one in Tier if TOPICS.tier(one) == last.topic)
+                worker = Worker(tier, policy, RULES.prompts, providers, TOPICS, clock.now)
+                record = a_record(last.value, topic=last.topic)
+                *_, last = await worker.handle(record, _Place())
+                record = a_record(last.value, topic=last.topic, timestamp=_now_ms())
+        made = [orjson.loads(one)["model"] for one in server.bodies]
+
+    assert last.topic == TOPICS.dead_letters
+    assert made == calls
+
+
 REFUSALS = {
     "in words": answering("I'm sorry, but I can't help with that."),
     "by its own field": answering(None, refusal="I cannot do that."),

@@ -5,11 +5,15 @@ import gzip
 import json
 import socket
 import time
+import tracemalloc
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion
 from pydantic import ValidationError
 
 from consumers.providers.client import Providers
@@ -75,13 +79,29 @@ async def a_reply(completion, **how) -> Reply:
     return outcome
 
 
+@contextmanager
+def held() -> Iterator[Callable[[], int]]:
+    """The most bytes that Python objects made in the block held at once."""
+    tracemalloc.start()
+    try:
+        yield lambda: peak[0]
+    finally:
+        peak = [tracemalloc.get_traced_memory()[1]]
+        tracemalloc.stop()
+
+
 class TestReply:
     async def test_a_completion_is_mapped(self):
         reply = await a_reply(a_completion())
 
         assert (reply.text, reply.finish_reason, reply.served_model) == ("hi", "stop", "m-2026")
         assert reply.usage == Usage(input_tokens=30, output_tokens=8)
-        assert reply.body == a_completion()
+        assert reply.body["choices"][0] == {
+            "index": 0,
+            "message": {"role": "assistant", "content": "hi", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
 
     @pytest.mark.parametrize(
         ("said", "finish"),
@@ -93,7 +113,6 @@ class TestReply:
             ("function_call", "tool_calls"),
             ("something_new", "other"),
             ("Stop", "stop"),
-            ("error", "other"),
             (None, "stop"),
             (7, "other"),
         ],
@@ -113,19 +132,101 @@ class TestReply:
 
         assert reply.tool_calls == calls
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param({"id": None, "created": "1", "model": 7, "object": "x"}, id="wrong types"),
+            pytest.param({"id": ..., "created": ..., "model": ..., "object": ...}, id="left out"),
+            pytest.param({"usage": "many"}, id="usage of no counts"),
+            pytest.param({"usage": {"prompt_tokens": -3, "completion_tokens": "8"}}, id="counts"),
+            pytest.param({"usage": None}, id="no usage"),
+            pytest.param({"more": "x" * 900_000, "system_fingerprint": 5}, id="foreign fields"),
+            pytest.param({"choice": {"index": ..., "finish_reason": None}}, id="a bare choice"),
+            pytest.param({"choice": {"finish_reason": "eos", "stop_reason": 3}}, id="its own end"),
+            pytest.param({"choice": {"logprobs": 5}}, id="logprobs of no list"),
+            pytest.param(
+                {"choice": {"logprobs": {"content": [{"token": "a"}]}}}, id="half of them"
+            ),
+            pytest.param({"message": {"role": "user"}}, id="another role"),
+            pytest.param({"message": {"role": ..., "refusal": 4}}, id="no role"),
+            pytest.param({"message": {"content": [{"type": "text", "text": "hi"}]}}, id="parts"),
+            pytest.param({"message": {"tool_calls": "x"}}, id="calls of no list"),
+            pytest.param({"message": {"tool_calls": [7, {}]}}, id="calls that are none"),
+            pytest.param({"message": {"annotations": 3, "audio": "x"}}, id="foreign in a message"),
+        ],
+    )
+    async def test_what_is_published_is_a_chat_completion_whatever_the_server_wrote(self, spoil):
+        completion = a_completion()
+        choice = completion["choices"][0]
+        completion["choices"].append({"message": 5})
+        for name, value in spoil.items():
+            inner = {"choice": choice, "message": choice["message"]}.get(name)
+            for key, one in (value if inner is not None else {name: value}).items():
+                target = completion if inner is None else inner
+                target[key] = one
+                if one is ...:
+                    del target[key]
+
+        reply = await a_reply(completion)
+
+        ChatCompletion.model_validate(reply.body, strict=True)
+        assert reply.text == "hi"
+        assert len(json.dumps(reply.body)) < 2_000
+
+    async def test_probabilities_are_kept_whatever_else_a_server_leaves_out(self):
+        completion = a_completion()
+        tokens = [
+            {"token": "hi", "logprob": -0.1, "top_logprobs": [{"token": "no", "logprob": -3}]}
+        ]
+        completion["choices"][0]["logprobs"] = {"content": tokens}
+
+        reply = await a_reply(completion)
+
+        parsed = ChatCompletion.model_validate(reply.body, strict=True)
+        logprobs = parsed.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content is not None
+        assert [(one.token, one.logprob) for one in logprobs.content] == [("hi", -0.1)]
+
+    async def test_arguments_sent_as_an_object_become_text(self):
+        calls = [{"function": {"name": "f", "arguments": {"a": 1}}}]
+
+        reply = await a_reply(a_completion(None, "tool_calls", tool_calls=calls))
+
+        assert reply.tool_calls[0]["function"] == {"name": "f", "arguments": '{"a":1}'}
+
+    async def test_half_a_character_is_replaced(self):
+        body = json.dumps(a_completion("a\ud83d b \ud83d\ude00 \\ud83d"))
+
+        outcome = await outcome_of(a_response(body.encode()))
+
+        assert isinstance(outcome, Reply)
+        assert outcome.text == "a\ufffd b \U0001f600 \\ud83d"
+
     async def test_content_in_parts_is_joined(self):
         parts = [{"type": "text", "text": "a"}, {"type": "other"}, {"type": "text", "text": "b"}]
 
         assert (await a_reply(a_completion(parts))).text == "ab"
 
-    @pytest.mark.parametrize("packing", ["gzip", "deflate"])
-    async def test_a_packed_reply_is_unpacked(self, packing):
+    @pytest.mark.parametrize(
+        ("packing", "pack"),
+        [
+            pytest.param("gzip", gzip.compress, id="gzip"),
+            pytest.param("deflate", zlib.compress, id="deflate"),
+            pytest.param("deflate", lambda raw: zlib.compress(raw, wbits=-15), id="bare deflate"),
+            pytest.param(
+                "gzip", lambda raw: gzip.compress(raw[:9]) + gzip.compress(raw[9:]), id="members"
+            ),
+            pytest.param("identity", lambda raw: b"\xef\xbb\xbf" + raw, id="a byte order mark"),
+        ],
+    )
+    async def test_a_packed_reply_is_unpacked(self, packing, pack):
         raw = json.dumps(a_completion()).encode()
-        packed = gzip.compress(raw) if packing == "gzip" else zlib.compress(raw)
 
-        outcome = await outcome_of(a_response(packed, content_encoding=packing))
+        outcome = await outcome_of(a_response(pack(raw), content_encoding=packing))
 
         assert isinstance(outcome, Reply)
+        assert outcome.text == "hi"
 
 
 class TestUsage:
@@ -221,6 +322,27 @@ class TestUsage:
         assert reply.oddities == (Oddity(oddity),)
         assert reply.usage.estimated
         assert (reply.usage.input_side, reply.usage.output_side) == tokens
+
+    @pytest.mark.parametrize(
+        ("prompt", "tokens", "expected"),
+        [
+            ("x" * 6400, 99, ((Oddity.USAGE_SMALL,), 1612)),
+            ("x" * 6400, 100, ((), 100)),
+            ([{"type": "image_url", "image_url": {"url": "x" * 9000}}], 85, ((), 85)),
+        ],
+    )
+    async def test_a_count_no_text_fits_into_is_booked_at_our_estimate(
+        self, prompt, tokens, expected
+    ):
+        usage = {"prompt_tokens": tokens, "completion_tokens": 8}
+        body = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
+        data = a_response(json.dumps(a_completion(usage=usage)).encode())
+
+        async with serving(sending(data)) as server:
+            reply = await called(server.url, body)
+
+        assert isinstance(reply, Reply)
+        assert (reply.oddities, reply.usage.input_tokens) == expected
 
     async def test_reasoning_that_is_counted_beside_the_completion_is_added_to_it(self):
         usage = {
@@ -512,6 +634,36 @@ def test_an_overflow_is_known_however_it_is_said(body):
     assert found.reason is Reason.CONTEXT_OVERFLOW
 
 
+class TestErrorUnderA200:
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [
+            ({"error": {"code": 429, "message": "slow down"}}, Reason.THROTTLED),
+            ({"error": {"code": "429"}, "user_id": "u"}, Reason.THROTTLED),
+            ({"error": {"code": 502, "message": "upstream"}}, Reason.PROVIDER_ERROR),
+            ({"error": {"message": "no"}}, Reason.PROVIDER_ERROR),
+            ({"error": "no"}, Reason.PROVIDER_ERROR),
+            ({"error": {"code": "insufficient_quota"}}, Reason.PROVIDER_REJECTED),
+            ({"error": {"code": "context_length_exceeded"}}, Reason.CONTEXT_OVERFLOW),
+            ([{"error": {"code": 503, "status": "UNAVAILABLE"}}], Reason.PROVIDER_ERROR),
+            ([{"error": {"status": "RESOURCE_EXHAUSTED"}}], Reason.THROTTLED),
+            ({"type": "error", "error": {"type": "rate_limit_error"}}, Reason.THROTTLED),
+            ({"type": "error", "error": {"type": "overloaded_error"}}, Reason.PROVIDER_ERROR),
+            ({"choices": [{"error": {"code": 429}, "message": {}}]}, Reason.THROTTLED),
+            (a_completion("so far", finish="error"), Reason.PROVIDER_ERROR),
+        ],
+    )
+    async def test_it_is_classed_like_its_status(self, body, reason):
+        failure = await a_failure(a_response(json.dumps(body).encode()))
+
+        assert failure.reason is reason
+        assert "under HTTP 200" in failure.detail
+        assert (failure.usage.total_tokens > 0) == (reason is Reason.PROVIDER_ERROR)
+
+    async def test_a_null_error_beside_an_answer_is_none(self):
+        assert (await a_reply({**a_completion(), "error": None})).text == "hi"
+
+
 class TestUnreadable:
     """The model ran and is billed, so these cost what we estimate, and are never asked again."""
 
@@ -526,12 +678,10 @@ class TestUnreadable:
             pytest.param(b'{"choices": {}}', id="choices that are no list"),
             pytest.param(b'{"choices": [{}]}', id="no message"),
             pytest.param(b'{"choices": [{"message": {"content": 7}}]}', id="content of no text"),
-            pytest.param(b'{"error": {"message": "no"}}', id="an error under a 200"),
             pytest.param(b"[]", id="a list"),
             pytest.param(b"null", id="null"),
             pytest.param(b'{"a": NaN}', id="NaN"),
             pytest.param(b'{"choices": "\xff"}', id="bytes that are no text"),
-            pytest.param(b'{"choices": "\\ud800"}', id="half a character"),
             pytest.param(b"[" * 100_000, id="brackets without end"),
             pytest.param(b"[" * 500 + b"]" * 500, id="nested too deeply"),
         ],
@@ -567,20 +717,24 @@ class TestUnreadable:
                 sent += 0x10000
 
         async with serving(respond) as server:
-            outcome = await called(server.url, within=10 * SECOND)
+            with held() as most:
+                outcome = await called(server.url, within=10 * SECOND)
 
         assert isinstance(outcome, CallFailure)
         assert outcome.reason is Reason.UNREADABLE_REPLY
         assert sent < 16 << 20
+        assert most() < 8 << 20
 
     async def test_a_packed_bomb_counts_by_what_it_unpacks_to(self):
         bomb = gzip.compress(b" " * (64 << 20))
         began = time.perf_counter()
 
-        failure = await a_failure(a_response(bomb, content_encoding="gzip"), within=10 * SECOND)
+        with held() as most:
+            failure = await a_failure(a_response(bomb, content_encoding="gzip"), within=10 * SECOND)
 
         assert failure.reason is Reason.UNREADABLE_REPLY
         assert "longer" in failure.detail
+        assert most() < 8 << 20
         assert time.perf_counter() - began < 2
 
     async def test_a_packing_nobody_asked_for(self):

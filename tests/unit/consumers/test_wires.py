@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
 from consumers.providers.client import Providers
+from consumers.providers.outcomes import is_filtered
 from consumers.providers.settings import ProviderSettings
 from consumers.providers.usage import estimate, reserve
 from consumers.providers.wires import WIRES
@@ -140,6 +142,19 @@ async def test_what_the_model_does_is_a_reply_to_be_judged(wire, fault, finish, 
     assert reply.finish_reason in finish
     if refused is not None and wire != "gemini":  # which refuses in words alone
         assert bool(reply.refusal) is refused
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "content_filter", "message": "The response was filtered"},
+        {"code": "400", "message": "litellm.BadRequestError: ContentPolicyViolationError: no"},
+        {"type": None, "message": "triggering Azure OpenAI's content management policy."},
+    ],
+)
+def test_a_filtered_prompt_is_known_however_a_gateway_says_it(error):
+    assert is_filtered(400, orjson.dumps({"error": error}))
+    assert not is_filtered(500, orjson.dumps({"error": error}))
 
 
 async def test_a_prompt_that_is_filtered_with_an_error_is_a_refusal():
