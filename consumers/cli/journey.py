@@ -16,12 +16,13 @@ from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.intake import read_request
 from schemas.request import Request
 from schemas.result import Result
+from schemas.review import AuditLine
 from schemas.topics import Topics
 
 if TYPE_CHECKING:
     from consumers.settings import Settings
 
-__all__ = ["Journey", "Moment", "dollars", "read_journey", "rows_of"]
+__all__ = ["Journey", "Moment", "Stop", "dollars", "read_journey", "rows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,15 @@ class Moment:
     at: datetime | None
     what: str
     tier: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stop:
+    """A record of the request: when it was appended, where, and what it stands for."""
+
+    at: datetime
+    topic: str
     words: str
 
 
@@ -47,8 +57,10 @@ class Journey:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
-    #: Topic and time of every record of the request, in no order.
-    stops: list[tuple[datetime, str]] = field(default_factory=list)
+    #: What people did with it.
+    acts: list[AuditLine] = field(default_factory=list)
+    #: Every record of the request but the ledger's, in no order.
+    stops: list[Stop] = field(default_factory=list)
     trace_id: str | None = None
 
     @property
@@ -70,20 +82,25 @@ class Journey:
             if not any(needles[0] == value for _, value in record.headers):
                 return
         try:
-            if not self._read(record, topics, where):
-                return
-        except ContractError:
-            return  # a record that says nothing readable; its dead letter is another record
+            words = self._read(record, topics, where)
+        except ContractError as error:
+            if where != self.request_id:
+                return  # a record that says nothing readable; its dead letter is another record
+            words = f"cannot be read: {error.reason.meaning}"
+        if words is None:
+            return
         context, _ = read_context(record.headers)
         if record.topic != topics.intake and context is not None:
             self.trace_id = context.trace_id
         if record.topic != topics.attempts:
-            self.stops.append((datetime.fromtimestamp(record.timestamp / 1000, UTC), record.topic))
+            at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+            self.stops.append(Stop(at, record.topic, words))
 
     def moments(self) -> list[Moment]:
         """What happened, in order."""
         happened = [_routed(taken) for taken in self.routes]
         happened += [_tried(attempt) for attempt in self.attempts.values()]
+        happened += [_acted(line) for line in self.acts]
         happened += self._ends()
         happened.sort(key=lambda moment: (moment.at is None, moment.at))
         start = [self.accepted] if self.accepted else []
@@ -113,55 +130,82 @@ class Journey:
             return None
         return self.accepted.at + timedelta(milliseconds=result.router.latency.total_ms)
 
-    def _read(self, record: Record, topics: Topics, where: str) -> bool:
-        """Take what a record says; False when it is another request's."""
+    def _read(self, record: Record, topics: Topics, where: str) -> str | None:
+        """Take what a record says, and return it in words; None when it is another request's."""
         if record.topic == topics.intake:
-            request = read_request(record.value, text_headers(record.headers), fallback_id=where)
-            if request.id != self.request_id:
-                return False
-            at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-            self.accepted = Moment(at, "accepted", "", f"at {where}")
-            self.request = request
-            self.task = self.task or request.task
-        elif record.topic == topics.results:
+            return self._read_intake(record, where)
+        if record.topic == topics.attempts:
+            return self._read_line(read_model(LedgerEntry, record.value))
+        if record.topic in (topics.results, topics.dead_letters):
+            return self._read_end(record, topics, where)
+        if record.topic == topics.review:
+            line = read_model(AuditLine, record.value)
+            if line.request_id != self.request_id:
+                return None
+            self.acts.append(line)
+            return _acted(line).words
+        if record.topic == topics.feedback:
+            return None  # says nothing of the way
+        return self._read_hop(record, topics)
+
+    def _read_intake(self, record: Record, where: str) -> str | None:
+        request = read_request(record.value, text_headers(record.headers), fallback_id=where)
+        if request.id != self.request_id:
+            return None
+        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        self.accepted = Moment(at, "accepted", "", f"at {where}")
+        self.request = request
+        self.task = self.task or request.task
+        return "accepted"
+
+    def _read_end(self, record: Record, topics: Topics, where: str) -> str | None:
+        if record.topic == topics.results:
             result = read_model(Result, record.value)
             if result.id != self.request_id:
-                return False
+                return None
             self.results.append(result)
             self.task = result.router.task
-        elif record.topic == topics.dead_letters:
-            letter = read_dead_letter(record.headers)
-            if letter.request_id != self.request_id:
-                return False
-            self.letters.append((where, letter))
-            self.task = letter.task or self.task
-            self.attempts.update({one.attempt_id: one for one in letter.attempts})
-        elif record.topic == topics.attempts:
-            return self._read_line(read_model(LedgerEntry, record.value))
-        else:
-            envelope: Assignment | Escalation
-            if record.topic == topics.escalations:
-                envelope, raw = read_envelope(Escalation, record.value)
-            else:
-                envelope, raw = read_envelope(Assignment, record.value)
-            if envelope.id != self.request_id:
-                return False
-            if self.request is None:
-                headers = text_headers(record.headers)
-                self.request = read_request(raw, headers, fallback_id=envelope.id)
-            known = {taken.routed_at for taken in self.routes}
-            self.routes += [one for one in envelope.routes if one.routed_at not in known]
-            self.task = envelope.task or self.task
-        return True
+            review = result.router.review
+            return f"answered after review: {review}" if review else "answered"
+        letter = read_dead_letter(record.headers)
+        if self.request_id not in (letter.request_id, str(letter.source)):
+            return None
+        self.letters.append((where, letter))
+        self.task = letter.task or self.task
+        self.attempts.update({one.attempt_id: one for one in letter.attempts})
+        return f"waits for a person: {letter.reason.meaning}"
 
-    def _read_line(self, entry: LedgerEntry) -> bool:
+    def _read_hop(self, record: Record, topics: Topics) -> str | None:
+        envelope: Assignment | Escalation
+        words = ""
+        if record.topic == topics.escalations:
+            envelope, raw = read_envelope(Escalation, record.value)
+            why = envelope.reason.meaning
+            words = why if envelope.reason.is_hop else f"handed back to route: {why}"
+        else:
+            envelope, raw = read_envelope(Assignment, record.value)
+        if envelope.id != self.request_id:
+            return None
+        if self.request is None:
+            headers = text_headers(record.headers)
+            self.request = read_request(raw, headers, fallback_id=envelope.id)
+        known = {taken.routed_at for taken in self.routes}
+        fresh = [one for one in envelope.routes if one.routed_at not in known]
+        self.routes += fresh
+        self.task = envelope.task or self.task
+        if not words and envelope.routes:
+            taken = envelope.routes[-1]
+            words = f"{taken.rule}: {taken.reason}"
+        return words
+
+    def _read_line(self, entry: LedgerEntry) -> str | None:
         if entry.request_id != self.request_id:
-            return False
+            return None
         self.task = self.task or entry.task
         known = self.attempts.get(entry.attempt.attempt_id)
         if known is None or known.outcome == "started":
             self.attempts[entry.attempt.attempt_id] = entry.attempt
-        return True
+        return entry.attempt.outcome
 
 
 async def read_journey(request_id: str, settings: "Settings") -> Journey:
@@ -185,6 +229,12 @@ def dollars(micros: int) -> str:
     """An amount for people: small ones keep the digits that matter."""
     amount = micros / 1_000_000
     return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
+
+
+def _acted(line: AuditLine) -> Moment:
+    what = line.decision.action if line.decision else line.what
+    note = line.note or (line.decision.reason if line.decision else "")
+    return Moment(line.at, "review", "", f"{what} by {line.who}" + (f": {note}" if note else ""))
 
 
 def _routed(taken: RouteTaken) -> Moment:

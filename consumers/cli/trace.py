@@ -1,7 +1,9 @@
 """`tierline trace`: where one request's time went, as a waterfall from the topics alone."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,13 +19,16 @@ from consumers.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from consumers.cli.journey import Journey
+    from consumers.cli.journey import Journey, Stop
+    from schemas.attempt import Attempt
     from schemas.topics import Topics
 
 __all__ = ["Bar", "trace", "waterfall"]
 
 _WIDTH = 40
-_BAR, _POINT = "━", "╸"
+_BAR, _CUT, _POINT = "━", "┅", "╸"
+#: No hop is drawn longer than so many times all the shorter ones together.
+_MOST_TIMES = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,13 @@ def trace(
             )
             return 0 if is_done else FAILED
         total = max((bar.start_ms + bar.duration_ms for bar in bars), default=0.0)
+        scale = _Scale(bars)
         rows = [
             {
                 "hop": "  " * bar.depth + bar.name,
                 "from": _in_words(bar.start_ms),
                 "took": _in_words(bar.duration_ms) if bar.duration_ms else "",
-                "": _drawn(bar, total),
+                "": _drawn(bar, scale),
                 "what": bar.words,
             }
             for bar in bars
@@ -86,26 +92,15 @@ def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
     stops = sorted(journey.stops)
     if not stops:
         return []
-    first = stops[0][0]
-    attempts = sorted(journey.attempts.values(), key=lambda one: one.attempt_no)
-    routes = sorted(journey.routes, key=lambda taken: taken.routed_at)
+    first = stops[0].at
+    calls: dict[int, list[Attempt]] = {}
+    for attempt in sorted(journey.attempts.values(), key=lambda one: one.attempt_no):
+        if (number := _hop_of(attempt, stops, topics)) is not None:
+            calls.setdefault(number, []).append(attempt)
     bars = []
-    for number, (at, topic) in enumerate(stops):
-        is_last = number + 1 == len(stops)
-        until = at if is_last else stops[number + 1][0]
-        words = _LAST.get(topic.removeprefix(topics.prefix), "")
-        calls = []
-        if topic == topics.dead_letters and journey.letters:
-            given = [one for _, one in journey.letters if one.failed_at <= at] or [
-                journey.letters[0][1]
-            ]
-            words = f"{words}: {given[-1].reason.meaning}"
-        if topic.startswith(topics.name("llm.tier.")):
-            taken = [one for one in routes if one.routed_at <= at]
-            words = f"{taken[-1].rule}: {taken[-1].reason}" if taken else ""
-            calls = [one for one in attempts if _is_within(one.started_at, at, until, is_last)]
-        bars.append(Bar(topic, 0, _ms(at, first), _ms(until, at), words))
-        for call in calls:
+    for number, (stop, after) in enumerate(zip(stops, [*stops[1:], stops[-1]], strict=True)):
+        bars.append(Bar(stop.topic, 0, _ms(stop.at, first), _ms(after.at, stop.at), stop.words))
+        for call in calls.get(number, ()):
             why = f", {call.reason.meaning}" if call.reason else ""
             said = f"{call.outcome}{why}; {call.usage.total_tokens} tokens, "
             said += dollars(call.cost_micros)
@@ -114,17 +109,50 @@ def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
     return bars
 
 
-_LAST = {
-    "llm.results": "answered",
-    "llm.dead-letters": "waits for a person",
-    "llm.escalations": "handed back to route",
-    "llm.intake": "accepted",
-}
+def _hop_of(attempt: "Attempt", stops: Sequence["Stop"], topics: "Topics") -> int | None:
+    """The hop in which a call was made: the last one to its tier that was there when it began.
+
+    Broker and workers have clocks of their own; a call that seems to come before its hop is its.
+    """
+    tier = topics.tier(attempt.tier)
+    hops = [number for number, stop in enumerate(stops) if stop.topic == tier]
+    before = [number for number in hops if stops[number].at <= attempt.started_at]
+    return before[-1] if before else next(iter(hops), None)
 
 
-def _is_within(instant: datetime, start: datetime, end: datetime, is_last: bool) -> bool:
-    # The broker's clock may differ a little from ours.
-    return start <= instant and (is_last or instant < end)
+class _Scale:
+    """Where a moment stands in the drawing. Long waits are cut, so that the rest can be seen."""
+
+    def __init__(self, bars: Sequence[Bar]) -> None:
+        hops = [bar for bar in bars if bar.depth == 0]
+        end = max((bar.start_ms + bar.duration_ms for bar in bars), default=0.0)
+        edges = sorted({0.0, end, *(bar.start_ms for bar in hops)})
+        spans = list(pairwise(edges))
+        shown, sum_of_shorter = {}, 0.0
+        for start, until in sorted(spans, key=lambda span: span[1] - span[0]):
+            length = until - start
+            if sum_of_shorter:
+                length = min(length, _MOST_TIMES * sum_of_shorter)
+            shown[start] = length
+            sum_of_shorter += length
+        self._parts = [(start, until, shown[start]) for start, until in spans]
+        self._total = sum(shown.values())
+
+    def cells(self, instant: float) -> int:
+        """The column of a moment, from 0 to the width."""
+        passed = 0.0
+        for start, until, length in self._parts:
+            share = min(max(instant - start, 0.0), until - start) / (until - start)
+            passed += length * share
+        return round(passed / self._total * _WIDTH) if self._total else 0
+
+    def is_cut(self, bar: Bar) -> bool:
+        """True for a wait that is longer than drawn."""
+        end = bar.start_ms + bar.duration_ms
+        return any(
+            length < until - start and start < end and until > bar.start_ms
+            for start, until, length in self._parts
+        )
 
 
 def _ms(later: datetime, earlier: datetime) -> float:
@@ -141,10 +169,7 @@ def _in_words(milliseconds: float) -> str:
     return f"{seconds / 60:.1f} min" if hours < 2 else f"{hours:.1f} h"
 
 
-def _drawn(bar: Bar, total: float) -> str:
-    if not total:
-        return _POINT
-    start = round(bar.start_ms / total * _WIDTH)
-    length = round(bar.duration_ms / total * _WIDTH)
-    start = min(start, _WIDTH - 1)
-    return " " * start + (_BAR * min(length, _WIDTH - start) or _POINT)
+def _drawn(bar: Bar, scale: _Scale) -> str:
+    start = min(scale.cells(bar.start_ms), _WIDTH - 1)
+    length = min(scale.cells(bar.start_ms + bar.duration_ms), _WIDTH) - start
+    return " " * start + ((_CUT if scale.is_cut(bar) else _BAR) * length or _POINT)

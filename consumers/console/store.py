@@ -149,11 +149,17 @@ class Store:
     async def standing(self, now: datetime) -> list[ReviewFigures]:
         """How many cases wait, and how many too long already, by risk."""
         late = func.sum(choose((CASES.c.due_at < millis(now), 1), else_=0))
-        asked = select(CASES.c.risk, func.count(), late).where(CASES.c.state == "open")
+        oldest = func.min(CASES.c.opened_at)
+        asked = select(CASES.c.risk, func.count(), late, oldest).where(CASES.c.state == "open")
         async with self.database.reading() as connection:
             found = {row[0]: row for row in await connection.execute(asked.group_by(CASES.c.risk))}
         return [
-            ReviewFigures(risk, found[risk][1], int(found[risk][2]))
+            ReviewFigures(
+                risk,
+                found[risk][1],
+                int(found[risk][2]),
+                (millis(now) - found[risk][3]) / 1000,
+            )
             if risk in found
             else ReviewFigures(risk, 0, 0)
             for risk in get_args(Risk)

@@ -10,7 +10,7 @@ from consumers.telemetry import names
 from consumers.telemetry.tally import Tally
 from schemas.status import ModelStatus
 
-__all__ = ["Instruments", "PartitionFigures", "ReviewFigures", "tell_review"]
+__all__ = ["Commit", "Instruments", "PartitionFigures", "ReviewFigures", "tell_review"]
 
 _T = TypeVar("_T")
 
@@ -41,6 +41,19 @@ class ReviewFigures:
     risk: str
     waiting: int
     past_due: int
+    #: None: nothing waits.
+    oldest_age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction of one partition."""
+
+    #: Where the records came from, how many they were, and how many they led to by topic.
+    topic: str
+    records: int
+    seconds: float
+    sent: Mapping[str, int]
 
 
 class Instruments:
@@ -74,10 +87,13 @@ class Instruments:
         for name, asked in of_model.items():
             _gauge(meter, name, models, asked, _which)
 
-    def committed(self, stage: str, topic: str, seconds: float) -> None:
-        """Note one group commit."""
-        by = {names.STAGE: stage, names.DESTINATION: topic}
-        self._tally.record(names.COMMIT_DURATION, seconds, by)
+    def committed(self, stage: str, group: str, commit: Commit) -> None:
+        """Note one group commit, and what was written by it."""
+        for topic, count in commit.sent.items():
+            self._tally.add(names.SENT, count, topic)
+        by = {names.DESTINATION: commit.topic}
+        self._tally.record(names.COMMIT_DURATION, commit.seconds, {**by, names.STAGE: stage})
+        self._tally.record(names.CLIENT_DURATION, commit.seconds, {**by, names.GROUP: group})
 
 
 def tell_review(meter: Meter, latest: Callable[[], Sequence[ReviewFigures]]) -> None:
@@ -88,6 +104,7 @@ def tell_review(meter: Meter, latest: Callable[[], Sequence[ReviewFigures]]) -> 
 
     _gauge(meter, names.REVIEW_WAITING, latest, lambda one: one.waiting, by)
     _gauge(meter, names.REVIEW_PAST_DUE, latest, lambda one: one.past_due, by)
+    _gauge(meter, names.REVIEW_OLDEST_AGE, latest, lambda one: one.oldest_age_seconds, by)
 
 
 def _where(one: PartitionFigures) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 
 from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY
-from consumers.runtime.figures import Instruments, PartitionFigures
+from consumers.runtime.figures import Commit, Instruments, PartitionFigures
 from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
@@ -152,9 +152,9 @@ class Health:
         """Watch one stage more; `moves` grows with whatever moves in it beside commits."""
         watched = _Watched(stage, moves)
 
-        def committed(topic: str, records: int, seconds: float) -> None:
-            watched.committed += records
-            self._instruments.committed(stage.name, topic, seconds)
+        def committed(commit: Commit) -> None:
+            watched.committed += commit.records
+            self._instruments.committed(stage.name, stage.group, commit)
 
         stage.on_commit(committed)
         self._watched.append(watched)

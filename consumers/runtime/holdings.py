@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, is_member
+from consumers.runtime.figures import Commit
 from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
 from consumers.runtime.ownership import Fencings
@@ -59,8 +60,8 @@ class Holdings:
         on_progress: Callable[[], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
-        #: Called after each commit with its topic, its records and its seconds.
-        self.on_commit: Callable[[str, int, float], None] = lambda *_: None
+        #: Called after each commit.
+        self.on_commit: Callable[[Commit], None] = lambda _: None
         #: From the stage's end on: nothing is taken any more.
         self.is_draining = False
         self._clients = clients
@@ -165,7 +166,7 @@ class Holdings:
             on_progress=self._on_progress,
             fencings=self._fencings[tp],
         )
-        partition.on_commit = lambda count, seconds: self.on_commit(tp.topic, count, seconds)
+        partition.on_commit = self.on_commit
         try:
             position = await self._prepared(partition)
         except BaseException:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
@@ -11,6 +12,7 @@ from aiokafka.errors import ProducerFenced
 
 from consumers.runtime.ages import AppendTimes
 from consumers.runtime.failpoints import failpoint
+from consumers.runtime.figures import Commit
 from consumers.runtime.offsets import Completion, OffsetTracker
 from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
 from consumers.runtime.writer import PartitionWriter
@@ -97,7 +99,7 @@ class Partition:
         #: Traced records by offset, until their outcome is committed.
         self.traced: dict[int, Hop] = {}
         #: Called after each commit with its records and its seconds, retries included.
-        self.on_commit: Callable[[int, float], None] = lambda *_: None
+        self.on_commit: Callable[[Commit], None] = lambda _: None
         self.last_commit_seconds: float | None = None
 
     @property
@@ -197,7 +199,8 @@ class Partition:
             committed, self._group = len(self._group), []
             ended = time.monotonic()
             took = ended - began
-            self._note_commit(committed, took)
+            sent = Counter(record.topic for record in outgoing)
+            self._note_commit(Commit(self.source.topic, committed, took, sent))
             if not self._finished:
                 self._idle.set()
             self._on_progress()
@@ -280,11 +283,11 @@ class Partition:
         msg = f"{self.source.topic}-{self.source.partition}: {what}"
         raise PartitionLostError(msg)
 
-    def _note_commit(self, records: int, seconds: float) -> None:
+    def _note_commit(self, commit: Commit) -> None:
         watermark = self.committed.watermark if self.committed else 0
         self.appended.commit(watermark, self.unfinished)
-        self.last_commit_seconds = seconds
-        self.on_commit(records, seconds)
+        self.last_commit_seconds = commit.seconds
+        self.on_commit(commit)
 
     def _note(self, error: Exception) -> None:
         self._is_troubled = True

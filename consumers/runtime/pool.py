@@ -11,7 +11,7 @@ from consumers.runtime.failpoints import failpoint
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from consumers.telemetry import names
-from consumers.telemetry.hops import set_current
+from consumers.telemetry.hops import NOT_COMMITTED, Hop, set_current
 from consumers.telemetry.setup import Telemetry
 from schemas.codec import Outgoing
 
@@ -151,23 +151,31 @@ class Pool:
 
     async def _process(self, partition: Partition, record: Record) -> None:
         began, hop = time.monotonic(), self._telemetry.tracing.receive(record, self._group)
+        self._telemetry.tracing.count(self._group, (record,))
         set_current(hop)
         try:
             made = await self._handle(record, Slot(self, partition))
         except BaseException:
             hop.lost()
+            self._measure(record, began, hop, lost=True)
             raise
         outgoing = hop.stamp(made, record.partition)
-        self._telemetry.tracing.count(self._group, (record,), outgoing)
-        if not partition.finish([(record.offset, outgoing)]):
+        is_lost = not partition.finish([(record.offset, outgoing)])
+        if is_lost:
             self.late(partition.source, outgoing)
             hop.lost()
         elif hop.is_recording:
             partition.traced[record.offset] = hop
         failpoint("work.finished")
-        if (tally := self._telemetry.tally).is_recording:
-            by = {names.GROUP: self._group, names.DESTINATION: record.topic}
-            tally.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
+        self._measure(record, began, hop, lost=is_lost)
+
+    def _measure(self, record: Record, began: float, hop: Hop, *, lost: bool) -> None:
+        if not (tally := self._telemetry.tally).is_recording:
+            return
+        by = {names.GROUP: self._group, names.DESTINATION: record.topic}
+        if lost:
+            by[names.ERROR_TYPE] = NOT_COMMITTED
+        tally.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
 
     async def rest(self, seconds: float, *, keeps_place: bool, holds_up: bool) -> None:
         """Wait without working, and unless the place is kept without counting as one of the width.

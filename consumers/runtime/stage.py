@@ -17,6 +17,7 @@ from aiokafka.errors import CorruptRecordException, KafkaError
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended, is_given_up, is_member
 from consumers.runtime.failpoints import failpoint
+from consumers.runtime.figures import Commit
 from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
 from consumers.runtime.partition import Partition
@@ -85,7 +86,7 @@ class Inline:
             if hop.is_recording:
                 partition.traced[record.offset] = hop
         set_current(None)
-        self._tracing.count(group, records, (one for _, led_to in decided for one in led_to))
+        self._tracing.count(group, records)
         failpoint("decided")
         partition.finish(decided)
 
@@ -124,10 +125,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._unreadable = unreadable
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
-        self._group = f"{clients.settings.prefix}{name}"
+        self.group = f"{clients.settings.prefix}{name}"
         self._holdings = Holdings(
             clients,
-            self._group,
+            self.group,
             executor,
             prepare=prepare,
             on_progress=self.wake,
@@ -147,8 +148,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
 
-    def on_commit(self, tell: Callable[[str, int, float], None]) -> None:
-        """Have each commit told, with its topic, its records and its seconds."""
+    def on_commit(self, tell: Callable[[Commit], None]) -> None:
+        """Have each commit told."""
         self._holdings.on_commit = tell
 
     @property
@@ -236,7 +237,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _join(self) -> bool:
         """Connect and join the group. False when Kafka is away, or does not know the topics yet."""
         member = self._clients.settings.instance
-        self._consumer = self._clients.group_consumer(self._group, member=member)
+        self._consumer = self._clients.group_consumer(self.group, member=member)
         self._admin = self._clients.admin()
         self._holdings.begin(self._consumer, self._admin, self._tasks)
         try:
@@ -247,7 +248,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._leave()
             if isinstance(error, KafkaError) and not (error.retriable or error.invalid_metadata):
                 raise
-            _log.warning("group not joined", group=self._group, error=type(error).__name__)
+            _log.warning("group not joined", group=self.group, error=type(error).__name__)
             await asyncio.sleep(_JOIN_AGAIN_SECONDS)
             return False
         return True

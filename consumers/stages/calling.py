@@ -155,7 +155,11 @@ class Caller:
             body = self._question(job, call.step).body(job.request, model)
             detail = "the call was started, and the process that made it is gone"
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            job.attempts.append(self._noted(job, call, failure, now, began))
+            attempt = self._noted(job, call, failure, now, began)
+            self.observer.called(
+                attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
+            )
+            job.attempts.append(attempt)
             return False
         started = self._noted(job, call, None, now, began)
         [line] = self.lines(job, [started])

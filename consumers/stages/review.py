@@ -129,7 +129,11 @@ class Reviewing:
         outcome = outcome_of(
             decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
         )
-        return list(self._records(outcome, decision, found))
+        made = list(self._records(outcome, decision, found))
+        ends = {self.topics.results: "result", self.topics.escalations: "escalation"}
+        end = next((ends[one.topic] for one in made if one.topic in ends), "discarded")
+        self.observer.reviewed(decision.action, letter.task, end)
+        return made
 
     def _refused(self, decision: Decision, record: Record, why: str) -> Outgoing:
         """Words to the console: the dead letter stays the request's end, and may be decided on."""

@@ -19,9 +19,11 @@ from schemas.codec import Outgoing
 if TYPE_CHECKING:
     from consumers.telemetry.tracing import Tracing
 
-__all__ = ["Fields", "Hop", "current_hop", "remote", "set_current"]
+__all__ = ["NOT_COMMITTED", "Fields", "Hop", "context_of", "current_hop", "remote", "set_current"]
 
 Fields = Mapping[str, Any]
+#: The error of what was done for a record and that nobody saw committed.
+NOT_COMMITTED = "not_committed"
 
 
 class Hop:
@@ -67,6 +69,11 @@ class Hop:
         if self.span is not None:
             self.span.set_attributes(fields)
 
+    def tell(self, event: str, fields: Fields) -> None:
+        """Write down what happened now."""
+        if self.span is not None:
+            self.span.add_event(event, fields, clock.now_ns())
+
     def add(
         self,
         name: str,
@@ -97,7 +104,7 @@ class Hop:
             if self.span is not None and self._tracing.is_sent(record.topic):
                 send = self._tracing.sending(self.span, record.topic, partition, self.where)
                 self._sends.append(send)
-                context = _context_of(send, context)
+                context = context_of(send, context)
             headers = with_context(record.headers, context)
             stamped.append(Outgoing(record.topic, record.key, record.value, headers))
         return stamped
@@ -112,7 +119,7 @@ class Hop:
 
     def lost(self) -> None:
         """Another process works on the record, or nothing was committed."""
-        self._end("not_committed")
+        self._end(NOT_COMMITTED)
 
     def _end(self, error: str | None) -> None:
         if self.span is None or self._is_over:
@@ -150,8 +157,13 @@ def remote(context: TraceContext) -> SpanContext:
     )
 
 
-def _context_of(span: Span, before: TraceContext) -> TraceContext:
+def context_of(span: Span, before: TraceContext) -> TraceContext:
+    """The context below a span of ours. What other tracers noted stays with their own trace."""
     made = span.get_span_context()
+    trace_id = f"{made.trace_id:032x}"
     return before._replace(
-        trace_id=f"{made.trace_id:032x}", span_id=f"{made.span_id:016x}", is_sampled=True
+        trace_id=trace_id,
+        span_id=f"{made.span_id:016x}",
+        is_sampled=True,
+        state=before.state if trace_id == before.trace_id else "",
     )

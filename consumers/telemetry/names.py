@@ -7,7 +7,7 @@ attributes follow an open proposal and are experimental.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["METRICS", "GenAiNames", "Metric", "gen_ai_names"]
@@ -46,6 +46,8 @@ INTAKE_TIME, QUEUE_TIME, MODEL_TIME, OWN_TIME, TOTAL_TIME = (
     f"tierline.time.{part}" for part in ("intake", "queue", "model", "own", "total")
 )
 REQUEST_ID = "tierline.request.id"
+#: What a reviewer decided.
+ACTION = "tierline.review.action"
 
 # ----- spans: GenAI
 
@@ -129,6 +131,8 @@ class Metric:
     by: Sequence[str]
     question: str
     buckets: Sequence[float] = ()
+    #: Attributes that are the same for every value.
+    always: Mapping[str, str] = field(default_factory=dict)
 
 
 REQUESTS = "tierline.requests"
@@ -152,13 +156,18 @@ UNFINISHED = "tierline.consumer.unfinished"
 COMMITTED_OFFSET = "tierline.consumer.committed_offset"
 COMMIT_DURATION = "tierline.commit.duration"
 MODEL_OUT = "tierline.model.out"
+TOKENS = "tierline.tokens"
+CLIENT_DURATION = "messaging.client.operation.duration"
 REVIEW_WAITING = "tierline.review.waiting"
 REVIEW_PAST_DUE = "tierline.review.past_due"
+REVIEW_OLDEST_AGE = "tierline.review.oldest_age"
+REVIEW_DECISIONS = "tierline.review.decisions"
 RISK = "tierline.risk"
 MODEL_RUNNING = "tierline.model.running"
 MODEL_MOST = "tierline.model.most_running"
 PART = "tierline.part"
 WHY = "tierline.why"
+_KAFKA = {SYSTEM: "kafka"}
 _WHERE = (STAGE, DESTINATION, PARTITION)
 _CALL = (GEN_AI_OPERATION, GEN_AI_PROVIDER, REQUEST_MODEL, TIER)
 
@@ -190,6 +199,10 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         ),
         Metric(COST, "counter", "USD", (TIER, MODEL), "What do the calls cost?"),
         Metric(
+            TOKENS, "counter", "{token}", (TIER, MODEL, TOKEN_TYPE),
+            "What are the calls' tokens: input, cache_read, cache_write, output, reasoning?",
+        ),
+        Metric(
             DEAD_LETTERS, "counter", "{record}", (STAGE, REASON),
             "What does the machine give up on?",
         ),
@@ -212,11 +225,23 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         ),
         *tokens,
         Metric(
-            PROCESS_DURATION, "histogram", "s", (GROUP, DESTINATION),
+            PROCESS_DURATION, "histogram", "s", (GROUP, DESTINATION, ERROR_TYPE),
             "How long does a worker hold a record? (Routing takes microseconds.)", LONG_BUCKETS,
+            {**_KAFKA, OPERATION_NAME: "process"},
         ),
-        Metric(SENT, "counter", "{message}", (DESTINATION,), "How many records are written?"),
-        Metric(CONSUMED, "counter", "{message}", (DESTINATION, GROUP), "How many are read?"),
+        Metric(
+            CLIENT_DURATION, "histogram", "s", (GROUP, DESTINATION),
+            "How long does a transaction take, from its first record to its commit?", SHORT_BUCKETS,
+            {**_KAFKA, OPERATION_NAME: "commit", OPERATION_TYPE: "settle"},
+        ),
+        Metric(
+            SENT, "counter", "{message}", (DESTINATION,), "How many records are committed?",
+            always={**_KAFKA, OPERATION_NAME: "send"},
+        ),
+        Metric(
+            CONSUMED, "counter", "{message}", (DESTINATION, GROUP), "How many are read?",
+            always={**_KAFKA, OPERATION_NAME: "poll"},
+        ),
         Metric(LAG, "gauge", "{record}", _WHERE, "How much waits? Holes in offsets count too."),
         Metric(OLDEST_AGE, "gauge", "s", _WHERE, "How old is the oldest record in hand?"),
         Metric(IN_FLIGHT, "gauge", "{record}", _WHERE, "How much is worked on?"),
@@ -244,6 +269,13 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         Metric(
             REVIEW_PAST_DUE, "gauge", "{case}", (RISK,),
             "How many cases have waited longer than they may?",
+        ),
+        Metric(
+            REVIEW_OLDEST_AGE, "gauge", "s", (RISK,), "How long has the oldest case waited?",
+        ),
+        Metric(
+            REVIEW_DECISIONS, "counter", "{decision}", (ACTION, TASK),
+            "What do reviewers decide? The edited of all that are published are the corrections.",
         ),
     )  # fmt: skip
 

@@ -22,6 +22,11 @@ from schemas.verdict import Verdict
 
 __all__ = ["Observer"]
 
+#: What a reviewer's action says of the answer that a tier could not defend.
+_JUDGED = {"approve": "pass", "edit": "fail", "reject": "fail"}
+#: The parts of a call's usage, which never overlap.
+_TOKENS = ("input", "cache_read", "cache_write", "output", "reasoning")
+
 
 @dataclass(frozen=True, slots=True)
 class Observer:
@@ -106,6 +111,16 @@ class Observer:
             times = {f"tierline.time.{part}": value for part, value in seconds.items()}
             hop.note({names.OUTCOME: "result", **times})
 
+    def reviewed(self, action: str, task: str | None, outcome: str) -> None:
+        """A person decided on a dead letter; where that judges an answer, it is an evaluation."""
+        self.tally.add(names.REVIEW_DECISIONS, 1, action, task or "")
+        if (hop := current_hop()) is None:
+            return
+        hop.note({names.ACTION: action, names.OUTCOME: outcome})
+        if (label := _JUDGED.get(action)) is not None:
+            said = {names.EVALUATION_NAME: "review", names.EVALUATION_LABEL: label}
+            hop.tell(names.EVALUATION_EVENT, {**said, names.EVALUATION_EXPLANATION: action})
+
     def called(
         self,
         attempt: Attempt,
@@ -121,6 +136,9 @@ class Observer:
         tier, reason = str(attempt.tier), attempt.reason.value if attempt.reason else ""
         self.tally.add(names.ATTEMPTS, 1, tier, attempt.model, attempt.outcome, reason)
         self.tally.add(names.COST, attempt.cost_micros / 1e6, tier, attempt.model)
+        for kind in _TOKENS:
+            if count := getattr(attempt.usage, f"{kind}_tokens"):
+                self.tally.add(names.TOKENS, count, tier, attempt.model, kind)
         if former and _is_in_place_of(attempt, former[-1]):
             why = former[-1].reason
             self.tally.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
@@ -237,7 +255,7 @@ def _evaluations(verdict: Verdict) -> list[dict[str, Any]]:
             said[names.EVALUATION_SCORE] = verdict.confidence
         if check.reason is not None:
             said[names.EVALUATION_EXPLANATION] = check.reason.meaning
-            said[names.ERROR_TYPE] = check.reason.value
+            said[names.REASON] = check.reason.value
         evaluations.append(said)
     return evaluations
 

@@ -6,7 +6,9 @@ that is away, slow or refuses changes nothing but the library's own counters of 
 
 import contextlib
 import os
+import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,8 +51,33 @@ _LAST_EXPORT_SECONDS = 5.0
 #: For a command, at whose end a person waits.
 _COMMAND_SECONDS = 1.5
 _PROMETHEUS_PORT = 9464
+_SAMPLER_OF_PARENTS = "parentbased_"
 #: The library's switch for metrics about itself.
 _OWN_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+_ENDPOINTS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
+_EXEMPLARS = ("trace_based", "always_on", "always_off")
+#: Whole numbers above 0 that the library reads by itself.
+_COUNTS = (
+    "OTEL_METRIC_EXPORT_INTERVAL",
+    "OTEL_METRIC_EXPORT_TIMEOUT",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+)
 
 Environment = Mapping[str, str]
 _Signal = Literal["TRACES", "METRICS"]
@@ -105,26 +132,30 @@ def open_telemetry(
     limit = _COMMAND_SECONDS if signals == TRACES_ONLY else _LAST_EXPORT_SECONDS
     is_silent = is_off or "METRICS" not in signals
     measures = () if is_silent else _exporters("METRICS", env, kinds)
-    share = _share(env)
+    share = 0.0 if is_off else _share(env)
+    _check(env, (*traces, *measures))
     resource = _resource()
     with contextlib.ExitStack() as stack:
+        ends: list[Callable[[], object]] = []
+        stack.callback(_within_limit, ends, limit)
         meter: Meter = NoOpMeterProvider().get_meter(_SCOPE)
         meters: MeterProvider | None = None
         if measures:
             views = [
                 # The request id stays with the examples of a bucket: as an attribute it would make
                 # one series per request.
-                View(instrument_name=one.name, attribute_keys=set(one.by))
+                View(instrument_name=one.name, attribute_keys={*one.by, *one.always})
                 for one in metrics.values()
                 if one.kind == "histogram"
             ]
             readers = [_reader(name, env) for name in measures]
             meters = MeterProvider(readers, resource, views=views, shutdown_on_exit=False)
-            stack.callback(_within_limit, meters.shutdown, limit)
+            ends.append(meters.shutdown)
             meter = meters.get_meter(_SCOPE, _version())
             tally.export_to(meter)
         tracer = None
-        if traces and share > 0:
+        # What producers or other processes have begun to keep goes on here with any share.
+        if traces and (share > 0 or _SAMPLER_OF_PARENTS in env.get("OTEL_TRACES_SAMPLER", "")):
             tracers = TracerProvider(
                 sampler=ALWAYS_ON,
                 resource=resource,
@@ -135,7 +166,7 @@ def open_telemetry(
             with _own_metrics():
                 for name in traces:
                     tracers.add_span_processor(_processor(name, env, meters))
-            stack.callback(_within_limit, tracers.shutdown, limit)
+            ends.append(tracers.shutdown)
             tracer = tracers.get_tracer(_SCOPE, _version())
         rules = TraceRules(
             intake=topics.intake,
@@ -214,7 +245,7 @@ def _exporters(signal: _Signal, env: Environment, known: Sequence[str]) -> tuple
 def _share(env: Environment) -> float:
     """The share of traces to keep, by the standard samplers."""
     sampler = env.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").strip()
-    kind = sampler.removeprefix("parentbased_")
+    kind = sampler.removeprefix(_SAMPLER_OF_PARENTS)
     if kind in ("always_on", "always_off"):
         return float(kind == "always_on")
     argument = env.get("OTEL_TRACES_SAMPLER_ARG", "1.0")
@@ -250,10 +281,10 @@ def _processor(name: str, env: Environment, meters: MeterProvider | None) -> Spa
     )
 
 
-def _whole(variable: str, env: Environment, otherwise: int) -> int:
+def _whole(variable: str, env: Environment, otherwise: int, *, least: int = 1) -> int:
     text = env.get(variable, "").strip() or str(otherwise)
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{variable}={text}: a whole number above 0 was expected"
+    if not text.isdecimal() or int(text) < least:
+        msg = f"{variable}={text}: a whole number of at least {least} was expected"
         raise TelemetryError(msg)
     return int(text)
 
@@ -291,16 +322,36 @@ def _prometheus(env: Environment) -> MetricReader:
     return reader
 
 
-def _within_limit(end: Callable[[], object], limit: float) -> None:
-    """Send what is left, but do not wait for a backend that hangs."""
+def _within_limit(ends: Sequence[Callable[[], object]], limit: float) -> None:
+    """Send what is left, of every kind at once, but do not wait for a backend that hangs."""
 
-    def ended() -> None:
+    def ended(end: Callable[[], object]) -> None:
         with contextlib.suppress(Exception):
             end()
 
-    thread = threading.Thread(target=ended, daemon=True, name="telemetry-end")
-    thread.start()
-    thread.join(limit)
+    threads = [threading.Thread(target=ended, args=(end,), daemon=True) for end in ends]
+    give_up = time.monotonic() + limit
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(give_up - time.monotonic(), 0.0))
+
+
+def _check(env: Environment, exporters: Sequence[str]) -> None:
+    """Refuse what the library would meet with an exception of its own, or with silence."""
+    for variable in _COUNTS if exporters else ():
+        if variable in env:
+            _whole(variable, env, 1, least=0 if variable.endswith("_LIMIT") else 1)
+    exemplars = env.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").strip()
+    if exporters and exemplars not in _EXEMPLARS:
+        msg = (
+            f"OTEL_METRICS_EXEMPLAR_FILTER={exemplars}: one of {', '.join(_EXEMPLARS)} was expected"
+        )
+        raise TelemetryError(msg)
+    for variable in _ENDPOINTS if "otlp" in exporters else ():
+        if (url := env.get(variable, "").strip()) and not re.match(r"https?://[^/\s]", url):
+            msg = f"{variable}={url}: a URL such as http://collector:4318 was expected"
+            raise TelemetryError(msg)
 
 
 def _version() -> str:

@@ -36,7 +36,7 @@ class Tally:
         """Note one value of a histogram; with a span it may become an example of its bucket."""
         if (histogram := self._histograms.get(name)) is not None:
             context = set_span_in_context(span, Context()) if span is not None else Context()
-            histogram.record(value, fields, context)
+            histogram.record(value, {**fields, **self._metrics[name].always}, context)
 
     @property
     def is_recording(self) -> bool:
@@ -69,7 +69,10 @@ class Tally:
             return [
                 Observation(
                     amount,
-                    {name: said for name, said in zip(one.by, by, strict=True) if said},
+                    {
+                        **{name: said for name, said in zip(one.by, by, strict=True) if said},
+                        **one.always,
+                    },
                 )
                 for by, amount in counted
             ]

@@ -1,7 +1,6 @@
 """Which requests are traced, and the spans that the Kafka side of a stage makes."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,9 +19,9 @@ from consumers import clock
 from consumers.runtime.records import Record
 from consumers.telemetry import names
 from consumers.telemetry.context import TraceContext, new_context, read_context
-from consumers.telemetry.hops import Hop, remote
+from consumers.telemetry.hops import Hop, context_of, remote
 from consumers.telemetry.tally import Tally
-from schemas.codec import Headers, Outgoing
+from schemas.codec import Headers
 
 __all__ = ["ParentMode", "TraceIds", "TraceRules", "Tracing"]
 
@@ -111,25 +110,24 @@ class Tracing:
             context = context._replace(is_sampled=context.is_within(self._rules.share))
         if not context.is_sampled:
             return Hop(self, context)
+        is_linked = self._rules.parent_mode == "link"
         if found is None:
             self._ids.chosen = int(context.trace_id, 16)
-        parent = None if found is None else context
+        parent = None if found is None or is_linked else context
         fields = _sent(topic)
         if request_id is not None:
             fields[names.CONVERSATION] = request_id
-        span = self._begin(f"send {topic}", SpanKind.PRODUCER, fields, parent)
-        made = span.get_span_context()
-        return Hop(self, context._replace(span_id=f"{made.span_id:016x}"), span)
+        linked = found if is_linked else None
+        span = self._begin(f"send {topic}", SpanKind.PRODUCER, fields, parent, linked=linked)
+        return Hop(self, context_of(span, context), span)
 
     def is_sent(self, topic: str) -> bool:
         """True for records that get a `send` span: all but the ledger's."""
         return topic not in self._rules.quiet
 
-    def count(self, group: str, consumed: Sequence[Record], sent: Iterable[Outgoing]) -> None:
-        """Count records of one topic, and those that they lead to."""
+    def count(self, group: str, consumed: Sequence[Record]) -> None:
+        """Count records of one topic that a stage has been given."""
         self._tally.add(names.CONSUMED, len(consumed), consumed[0].topic, group)
-        for topic, written in Counter(record.topic for record in sent).items():
-            self._tally.add(names.SENT, written, topic)
 
     def sending(self, parent: Span, topic: str, partition: int, where: Mapping[str, Any]) -> Span:
         """The span of one record that is written."""
@@ -176,9 +174,7 @@ class Tracing:
             now,
             linked=found,
         )
-        made = span.get_span_context()
-        here = context._replace(trace_id=f"{made.trace_id:032x}", span_id=f"{made.span_id:016x}")
-        return Hop(self, here, span, now)
+        return Hop(self, context_of(span, context), span, now)
 
     def _begin(
         self,

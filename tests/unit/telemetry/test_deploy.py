@@ -81,7 +81,7 @@ def page() -> Iterator[_Page]:
     meter, tally = meters.get_meter("tests"), Tally()
     tally.export_to(meter)
     Instruments(meter, tally, lambda: [_BUSY], lambda: [_OUT])
-    tell_review(meter, lambda: [ReviewFigures("high", 3, 2)])
+    tell_review(meter, lambda: [ReviewFigures("high", 3, 2, 60.0)])
     for metric in METRICS.values():
         for said in product(*(_SAID.get((metric.name, by), ("any",)) for by in metric.by)):
             if metric.kind == "counter":

@@ -43,6 +43,16 @@ _SECRETS = {
     "a webhook's secret": "whsec_abcdefghijklmnopqrstuvwxyz012345",
     "a Slack webhook": "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXX",
     "a password of a database": "DB_PASS=hunter22x",
+    "a passphrase in quotes": 'password="correct horse battery staple"',
+    "a passphrase in single quotes": "secret: 'correct horse battery staple'",
+    "a token header": "Authorization: Token 9944b09199c62bcf9418ad846dd0e4bb",
+    "a Slack app token": "xapp-1-A0123456789-abcdef",
+    "a DigitalOcean token": "dop_v1_" + "0123456789abcdef" * 4,
+    "a password with an at sign in a URL": "postgres://u:p@ssw0rd@host.example/x",
+    "a bare AWS secret": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "a German phone number": "030 12345678",
+    "a mobile number": "0171/1234567",
+    "a British phone number": "020 7946 0958",
 }
 
 

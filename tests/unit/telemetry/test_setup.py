@@ -1,6 +1,7 @@
 """Telemetry is set up from the standard environment variables, or says what it expected."""
 
 import socket
+import time
 import urllib.request
 
 import pytest
@@ -11,6 +12,7 @@ from consumers.telemetry.content import Capture, capture_of
 from consumers.telemetry.names import METRICS, gen_ai_names, metrics_of
 from consumers.telemetry.setup import TelemetryError, open_telemetry
 from schemas.topics import Topics
+from tests.builders import a_record
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,11 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ("OTEL_TRACES_SAMPLER_ARG", "2", "a number from 0 to 1 was expected"),
         ("OTEL_TRACES_SAMPLER_ARG", "half", "a number from 0 to 1 was expected"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf was expected"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "a whole number above 0 was expected"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "a whole number of at least 1 was expected"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc", "a whole number of at least 0 was expected"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "a whole number of at least 1 was expected"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "bogus", "one of trace_based"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "a URL such as"),
         ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "yes", "NO_CONTENT, SPAN_ONLY"),
     ],
 )
@@ -42,6 +48,40 @@ def test_a_setting_nobody_can_follow_is_one_clear_line(
     with pytest.raises(TelemetryError, match=said) as told, open_telemetry(_SETTINGS, Topics()):
         pass
     assert f"{variable}={value}" in str(told.value)
+
+
+def test_an_end_waits_once_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        with open_telemetry(_SETTINGS, Topics()) as telemetry:
+            hop = telemetry.tracing.start("llm.intake")
+            assert hop is not None
+            hop.settled()
+            telemetry.tally.add(names.REQUESTS, 1, "result", "triage", "low")
+            began = time.monotonic()
+        assert time.monotonic() - began < 8, "five seconds for both kinds, not for each"
+
+
+def test_what_others_keep_goes_on_where_we_begin_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    parent = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
+    with open_telemetry(_SETTINGS, Topics()) as telemetry:
+        receive = telemetry.tracing.receive
+        assert receive(
+            a_record(b"", topic="llm.tier.low", headers=(("traceparent", parent),)), "g"
+        ).span
+        assert not receive(a_record(b"", topic="llm.intake"), "g").is_recording
+
+
+def test_a_switched_off_process_asks_nothing_of_its_sampler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "something_new")
+    with open_telemetry(_SETTINGS, Topics()) as telemetry:
+        assert not telemetry.tally.is_recording
 
 
 def test_nothing_is_exported_unless_somebody_says_where_to() -> None:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
 )
 
-from consumers.runtime.figures import Instruments, PartitionFigures
+from consumers.runtime.figures import Commit, Instruments, PartitionFigures
 from consumers.telemetry import names
 from consumers.telemetry.tally import Tally
 from schemas.status import ModelStatus
@@ -106,8 +106,10 @@ def test_commits_are_counted_by_their_duration_in_seconds() -> None:
     instruments = Instruments(meter, tally, list)
 
     for seconds in (0.004, 0.03, 200.0):
-        instruments.committed("route", "llm.intake", seconds)
+        commit = Commit("llm.intake", 2, seconds, {"llm.tier.low": 2})
+        instruments.committed("route", "tierline.route", commit)
 
+    assert tally.count(names.SENT, "llm.tier.low") == 6
     metric = _read(reader)[names.COMMIT_DURATION]
     (point,) = metric.data.data_points
     assert isinstance(point, HistogramDataPoint)
@@ -115,5 +117,13 @@ def test_commits_are_counted_by_their_duration_in_seconds() -> None:
     assert (point.bucket_counts[0], point.bucket_counts[-1]) == (1, 1)
     assert point.attributes == {
         "tierline.stage": "route",
+        "messaging.destination.name": "llm.intake",
+    }
+    (settled,) = _read(reader)[names.CLIENT_DURATION].data.data_points
+    assert settled.attributes == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "commit",
+        "messaging.operation.type": "settle",
+        "messaging.consumer.group.name": "tierline.route",
         "messaging.destination.name": "llm.intake",
     }

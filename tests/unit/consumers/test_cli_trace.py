@@ -1,0 +1,88 @@
+"""The waterfall of `tierline trace`, drawn from what the topics hold."""
+
+from datetime import timedelta
+
+import orjson
+
+from consumers.cli.journey import Journey, Stop
+from consumers.cli.trace import _drawn, _Scale, waterfall
+from schemas.base import Tier
+from schemas.topics import Topics
+from tests.builders import NOON, a_record, an_attempt
+
+TOPICS = Topics()
+SECOND = timedelta(seconds=1)
+LOW, BALANCED = TOPICS.tier(Tier.LOW), TOPICS.tier(Tier.BALANCED)
+
+
+def a_journey(*stops: tuple[float, str], calls: tuple[tuple[float, Tier], ...] = ()) -> Journey:
+    journey = Journey("r-1")
+    journey.stops = [Stop(NOON + after * SECOND, topic, "") for after, topic in stops]
+    for no, (after, tier) in enumerate(calls, 1):
+        attempt = an_attempt(tier, attempt_no=no, started_at=NOON + after * SECOND)
+        journey.attempts[f"r-1.1.{no}"] = attempt
+    return journey
+
+
+def names_of(journey: Journey) -> list[str]:
+    return [bar.name for bar in waterfall(journey, TOPICS)]
+
+
+def test_a_call_stands_below_its_tier_also_where_the_clocks_differ() -> None:
+    journey = a_journey(
+        (0, TOPICS.intake),
+        (1, LOW),
+        (2, TOPICS.escalations),
+        (3, BALANCED),
+        (4, TOPICS.results),
+        calls=((0.9, Tier.LOW), (4.2, Tier.BALANCED)),
+    )
+
+    names = names_of(journey)
+    assert [names.index(LOW) + 1, names.index(BALANCED) + 1] == [
+        number for number, name in enumerate(names) if name.startswith("chat ")
+    ]
+
+
+def test_days_of_waiting_leave_the_rest_to_be_seen() -> None:
+    day = 86_400
+    journey = a_journey(
+        (0, TOPICS.intake),
+        (1, LOW),
+        (3, TOPICS.dead_letters),
+        (3 * day, TOPICS.escalations),
+        (3 * day + 1, BALANCED),
+        (3 * day + 4, TOPICS.results),
+    )
+    bars = waterfall(journey, TOPICS)
+    scale = _Scale(bars)
+    drawn = [_drawn(bar, scale).strip() for bar in bars]
+
+    assert all(len(line) >= 1 for line in drawn)
+    assert len(drawn[1]) > len(drawn[0])
+    assert set(drawn[2]) == {"┅"}, "the long wait says that it is cut"
+    assert {"━"} == set(drawn[1]) | set(drawn[4])
+
+
+def test_a_record_that_cannot_be_read_is_found_by_its_place() -> None:
+    journey = Journey("llm.intake-3-17")
+    journey.read(a_record(b"\xff{", topic=TOPICS.intake, partition=3, offset=17), TOPICS)
+
+    [stop] = journey.stops
+    assert stop.words.startswith("cannot be read: ")
+
+
+def test_what_people_did_is_told() -> None:
+    journey = Journey("r-1")
+    line = {
+        "writer": "c1",
+        "no": 1,
+        "at": NOON.isoformat(),
+        "who": "ann",
+        "what": "claim",
+        "request_id": "r-1",
+    }
+    journey.read(a_record(orjson.dumps(line), topic=TOPICS.review), TOPICS)
+
+    assert [stop.words for stop in journey.stops] == ["claim by ann"]
+    assert [moment.what for moment in journey.moments()] == ["review"]
