@@ -1,5 +1,6 @@
 """What stages tell of their decisions, calls and ends: counted always, traced where it is kept."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -213,7 +214,7 @@ class Observer:
             names.OUTPUT_TOKENS: usage.output_side,
             names.CACHE_READ_TOKENS: usage.cache_read_tokens or None,
             self.gen_ai.cache_write: usage.cache_write_tokens or None,
-            names.GEN_AI_CONVERSATION: request.conversation_id,
+            names.GEN_AI_CONVERSATION: _hashed(request),
             names.COST_AMOUNT: attempt.cost_micros / 1e6,
             names.COST_CURRENCY: "USD",
             names.COST_SOURCE: "local",
@@ -232,6 +233,17 @@ class Observer:
             fields[self.gen_ai.prompt_name] = contract
         fields[self.gen_ai.prompt_version] = attempt.prompt_version
         return {name: value for name, value in fields.items() if value is not None}
+
+
+def _hashed(request: Request) -> str | None:
+    """The conversation under a name that says nothing of it: producers may put anything there.
+
+    The same conversation of a tenant has the same name in all its traces.
+    """
+    if request.conversation_id is None:
+        return None
+    told = f"{request.tenant}\0{request.conversation_id}".encode()
+    return hashlib.blake2b(told, digest_size=12).hexdigest()
 
 
 def _is_in_place_of(attempt: Attempt, former: Attempt) -> bool:
