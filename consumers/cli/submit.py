@@ -42,8 +42,8 @@ def submit(
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
 
-        settings = read_settings(kafka)
         lines = _lines(what, task, plan)
+        settings = read_settings(kafka)
         clients = Clients(settings.kafka)
         began = clock.now()
         topics = settings.kafka.topics

@@ -49,10 +49,12 @@ async def measure_tracing(bootstrap: str) -> list[Measured]:
         for full, none in zip(cpu["1.0"], cpu["off"], strict=True)
     ]
     few = [one / other for one, other in zip(rates["0.01"], off, strict=True)]
+    spent = [one / other for one, other in zip(cpu["off"], cpu["0.01"], strict=True)]
     every = [one / other for one, other in zip(rates["1.0"], off, strict=True)]
     return [
         Measured("route stage without traces and metrics", off, "records/s", "-"),
         Measured("route stage, 1 % of traces kept / none", few, "", ">= 0.95"),
+        Measured("route stage's CPU, none / 1 % of traces kept", spent, "", ">= 0.95"),
         Measured("route stage, every trace kept / none", every, "", "-"),
         Measured("CPU of a span, encoded and sent", spans, "us", "-"),
         Measured(f"spans lost at {_RATE} requests/s, every trace kept", lost, "spans", "0"),
