@@ -241,6 +241,7 @@ def _work_stage(
         pool,
         lambda tp, offset: worker.unreadable(tp.topic, tp.partition, offset),
         prepare=ledger.prepare if is_parking else None,
+        returned=ledger.prepare if is_parking else None,
         revoke_grace=settings.worker.revoke_grace.total_seconds(),
         drain_for=settings.worker.drain_for.total_seconds(),
     )

@@ -57,6 +57,7 @@ class Holdings:
         work: Work,
         *,
         prepare: Prepare | None,
+        returned: Prepare | None,
         on_progress: Callable[[], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
@@ -68,6 +69,7 @@ class Holdings:
         self._group = group
         self._work = work
         self._prepare = prepare
+        self._returned = returned
         self._on_progress = on_progress
         self._on_failure = on_failure
         self._held: dict[TopicPartition, Partition] = {}
@@ -108,15 +110,19 @@ class Holdings:
             for partition in self._held.values():
                 tasks.create_task(partition.flush(limit))
 
-    async def assign(self, assigned: Collection[TopicPartition]) -> None:
-        """Adopt what came back unchanged, take what is new, let go of what is lost."""
+    async def assign(self, assigned: Collection[TopicPartition], *, was_out: bool) -> None:
+        """Adopt what came back unchanged, take what is new, let go of what is lost.
+
+        After a time out of the group an owner in between may have begun something and committed
+        nothing: `returned` learns of it before anything goes on.
+        """
         for tp in set(self._fencings) - set(assigned):
             # Another owner that the group knows: nobody is confused.
             del self._fencings[tp]
         await self.release(set(self._held) - set(assigned))
         async with asyncio.TaskGroup() as tasks:
             for tp in assigned:
-                tasks.create_task(self._own(tp))
+                tasks.create_task(self._own(tp, was_out=was_out))
 
     async def keep(self, assigned: Collection[TopicPartition]) -> None:
         """While draining: go on with records in hand of partitions that nobody else has had."""
@@ -131,7 +137,7 @@ class Holdings:
             for tp in given_up:
                 tasks.create_task(self._release(tp))
 
-    async def _own(self, tp: TopicPartition) -> None:
+    async def _own(self, tp: TopicPartition, *, was_out: bool = False) -> None:
         """Make a partition ours, however long Kafka takes, while the group says that it is.
 
         It does not ask the group by a heartbeat: while the library hands partitions out it looks
@@ -140,7 +146,7 @@ class Holdings:
         async with self._taking[tp]:
             while tp in self._consumer.assignment() and not self.is_draining:
                 try:
-                    await self._take(tp)
+                    await self._take(tp, was_out=was_out)
                     break
                 except KAFKA_IS_AWAY as error:
                     _log.warning("partition not taken", topic=tp.topic, error=type(error).__name__)
@@ -149,9 +155,11 @@ class Holdings:
     async def _is_ours(self, tp: TopicPartition) -> bool:
         return tp in self._consumer.assignment() and await is_member(self._consumer)
 
-    async def _take(self, tp: TopicPartition) -> None:
+    async def _take(self, tp: TopicPartition, *, was_out: bool) -> None:
         held = self._held.get(tp)
         if held is not None and await held.is_unchanged():
+            if was_out and self._returned is not None:
+                await self._returned(tp, held.tracker.completion().watermark)
             self._consumer.seek(tp, held.tracker.next_fetch)
             held.is_open = held.is_ours = True
             return

@@ -44,8 +44,8 @@ class Ledger:
         self._clients = clients
         self._topic = clients.settings.topics.attempts
         self._late: asyncio.Queue[tuple[int, Outgoing]] = asyncio.Queue()
-        #: Attempts that somebody started, by input partition.
-        self._started: dict[tuple[str, int], set[str]] = {}
+        #: Attempts that somebody started, and when, by input partition.
+        self._started: dict[tuple[str, int], dict[str, set[datetime]]] = {}
         self._publisher: Publisher
 
     @contextlib.asynccontextmanager
@@ -82,7 +82,7 @@ class Ledger:
 
     async def prepare(self, source: TopicPartition, position: int) -> None:
         """Learn which calls former owners of an input partition have started."""
-        self._started[source] = started = set()
+        self._started[source] = started = dict[str, set[datetime]]()
         began = await first_at(self._clients, source, position)
         if began is None:
             return  # nothing is waiting, so nothing was started
@@ -91,11 +91,17 @@ class Ledger:
             if _STARTED not in (record.value or b""):
                 continue
             with contextlib.suppress(ContractError):
-                started.add(read_model(LedgerEntry, record.value).attempt.attempt_id)
+                attempt = read_model(LedgerEntry, record.value).attempt
+                started.setdefault(attempt.attempt_id, set()).add(attempt.started_at)
 
-    def was_started(self, source: tuple[str, int], attempt_id: str) -> bool:
-        """True when a former owner of the partition has started this attempt."""
-        return attempt_id in self._started.get(source, ())
+    def was_started(
+        self, source: tuple[str, int], attempt_id: str, *, beside: datetime | None = None
+    ) -> bool:
+        """True when another owner of the partition has started this attempt.
+
+        `beside` is when we have started it ourselves.
+        """
+        return bool(self._started.get(source, {}).get(attempt_id, set()) - {beside})
 
     async def _write_late(self) -> None:
         """Write what is late, all that waits at once: the next kill may be near."""

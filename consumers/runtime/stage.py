@@ -104,7 +104,7 @@ class Inline:
 class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     """Runs one executor over the partitions that the group assigns to this process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a stage has as many parts
         self,
         name: str,
         sources: Sequence[str],
@@ -113,6 +113,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
         *,
         prepare: Prepare | None = None,
+        returned: Prepare | None = None,
         revoke_grace: float = 15.0,
         drain_for: float = 25.0,
     ) -> None:
@@ -131,6 +132,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             self.group,
             executor,
             prepare=prepare,
+            returned=returned,
             on_progress=self.wake,
             on_failure=self._fail,
         )
@@ -144,6 +146,11 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._last_turn = time.monotonic()
         self._steady = asyncio.Event()
         self._steady.set()
+        #: Set to have the group asked at once.
+        self._unheard = asyncio.Event()
+        self._heard_at = self._stood_still_at = 0.0
+        #: As which member the group last gave us partitions.
+        self._member: str | None = None
         self._consumer: AIOKafkaConsumer
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
@@ -220,8 +227,11 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         async with asyncio.TaskGroup() as self._tasks:
             while not (stop.is_set() or await self._join()):
                 pass
-            self._last_turn = time.monotonic()
-            minding = self._tasks.create_task(self._mind_turns())
+            self._last_turn = self._heard_at = time.monotonic()
+            minding = [
+                self._tasks.create_task(self._mind_turns()),
+                self._tasks.create_task(self._be_heard()),
+            ]
             polling = self._tasks.create_task(self._poll())
             watching = self._tasks.create_task(_relay(stop, self._stop))
             try:
@@ -230,7 +240,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 watching.cancel()
                 polling.cancel()
                 await self._drain()
-                minding.cancel()
+                for task in minding:
+                    task.cancel()
         if self._failure is not None:
             raise StageError(str(self._failure)) from self._failure
 
@@ -254,30 +265,48 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return True
 
     async def steady(self) -> None:
-        """Wait until the group has heard of us since the event loop last stood still.
+        """Wait until the group has heard of us within half a session.
 
-        A process that slept past its session starts nothing: its partitions may be another's.
+        A process that slept past its session, or was cut off from Kafka for so long, starts
+        nothing: its partitions may be another's.
         """
         self._note_turn()
         await self._steady.wait()
 
     async def _mind_turns(self) -> None:
-        """Notice when the event loop stood still, and when the group has heard of us since.
+        """Notice when the event loop stood still, or when the group has not heard of us.
 
         Beside the poll, which itself waits while the group moves partitions, and to the end: calls
         go on in both.
         """
         while True:
             self._note_turn()
-            if not self._steady.is_set() and await is_member(self._consumer):
-                self._steady.set()
             await asyncio.sleep(_POLL_MS / 1000)
+
+    async def _be_heard(self) -> None:
+        """Ask the group now and then whether it counts us in, the sooner the more it matters."""
+        while True:
+            asked = time.monotonic()
+            if await is_member(self._consumer):
+                self._heard_at = asked  # the answer may have been long on its way
+                if asked > self._stood_still_at:
+                    self._steady.set()
+            pause = self._stall / 4 if self._steady.is_set() else _POLL_MS / 1000
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._unheard.wait()
+            self._unheard.clear()
 
     def _note_turn(self) -> None:
         now = time.monotonic()
-        if now - self._last_turn > self._stall:
-            _log.warning("process stood still", seconds=round(now - self._last_turn, 1))
+        is_still = now - self._last_turn > self._stall
+        if is_still or (self._steady.is_set() and now - self._heard_at > self._stall):
+            what = "process stood still" if is_still else "group not heard"
+            since = self._last_turn if is_still else self._heard_at
+            _log.warning(what, seconds=round(now - since, 1))
             self._steady.clear()
+            self._unheard.set()
+            self._stood_still_at = now
         self._last_turn = now
 
     # ----- polling
@@ -421,11 +450,16 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 # Nothing is taken any more; what is still ours may be brought to its end.
                 await self._holdings.keep(assigned)
                 return
-            await self._holdings.assign(assigned)
+            await self._holdings.assign(assigned, was_out=self._was_out())
             self.ready.set()
             self._progress.set()
         except Exception as error:  # noqa: BLE001  the library would log it and go on
             self._fail(error)
+
+    def _was_out(self) -> bool:
+        """True when the group took us in anew: others may have had our partitions meanwhile."""
+        member, self._member = self._member, self._consumer._coordinator.member_id  # noqa: SLF001
+        return member not in (None, self._member)
 
     # ----- the end
 

@@ -150,16 +150,9 @@ class Caller:
         """
         ledger, now, began = self.ledger, self.clock(), time.monotonic()
         assert ledger is not None  # noqa: S101  asked before
-        if ledger.was_started(job.source, job.next_attempt[1]):
-            model = self.policy.models[call.model]
-            body = self._question(job, call.step).body(job.request, model)
-            detail = "the call was started, and the process that made it is gone"
-            failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            attempt = self._noted(job, call, failure, now, began)
-            self.observer.called(
-                attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
-            )
-            job.attempts.append(attempt)
+        attempt_id = job.next_attempt[1]
+        if ledger.was_started(job.source, attempt_id):
+            self._note_unknown(job, call, now, began)
             return False
         started = self._noted(job, call, None, now, began)
         [line] = self.lines(job, [started])
@@ -169,8 +162,23 @@ class Caller:
         # While the line was written the partition may have gone, and its next owner may have read
         # the lines before this one: a call now could be the second. Who loses it is cancelled.
         await self._until_ours(job, slot)
+        # It may also have been another's for a while and have come back.
+        if ledger.was_started(job.source, attempt_id, beside=started.started_at):
+            self._note_unknown(job, call, now, began)
+            return False
         failpoint("call.noted")
         return True
+
+    def _note_unknown(self, job: Job, call: CallModel, now: datetime, began: float) -> None:
+        """Count a call that another process has started as made, with an outcome nobody knows."""
+        body = self._question(job, call.step).body(job.request, self.policy.models[call.model])
+        detail = "the call was started, and the process that made it is gone"
+        failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
+        attempt = self._noted(job, call, failure, now, began)
+        self.observer.called(
+            attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
+        )
+        job.attempts.append(attempt)
 
     async def _until_ours(self, job: Job, slot: Slot) -> None:
         """Wait while the partition may be on its way to another process, which would call again."""

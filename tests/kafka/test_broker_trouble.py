@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 import structlog
@@ -12,7 +13,10 @@ import structlog
 from consumers.broker import LocalBroker
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import KafkaUnreachableError, publisher
+from consumers.runtime.stage import Inline, Stage
+from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
+from consumers.telemetry.setup import Telemetry
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
 from tests.kafka.conftest import BreakableKafka, settings_for
@@ -86,6 +90,33 @@ async def test_a_broker_that_sleeps_costs_no_request_and_no_call(kafka: Breakabl
             kafka.signal(signal.SIGCONT)
 
         await _everything_ends_once(running)
+
+
+async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: BreakableKafka) -> None:
+    """Its partitions may be another's by the time Kafka answers again."""
+    settings = settings_for(await kafka.start(), "unheard.")
+    short = settings.kafka.model_copy(update={"session_timeout": timedelta(seconds=6)})
+    clients, stop = Clients(short), asyncio.Event()
+    assert await ensure_topics(clients) == []
+    inline = Inline(lambda _: (), Telemetry().tracing, "route")
+    stage = Stage("route", (short.topics.intake,), clients, inline, lambda *_: ())
+    async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(stage.run(stop))
+        await stage.ready.wait()
+        await stage.steady()
+        with structlog.testing.capture_logs() as lines:
+            kafka.signal(signal.SIGSTOP)
+            try:
+                while not any(one["event"] == "group not heard" for one in lines):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                waiting = tasks.create_task(stage.steady())
+                await asyncio.sleep(0.5)
+                assert not waiting.done()
+            finally:
+                kafka.signal(signal.SIGCONT)
+            await waiting
+        stop.set()
+        await running
 
 
 async def test_a_full_disk_starts_no_call_and_needs_nobody_when_there_is_room_again(
