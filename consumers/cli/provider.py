@@ -179,14 +179,20 @@ def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str
 
 
 def _failed(name: str, failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
-    words, key = failure.said[:300], entry.api_key(name)
-    if key is not None:  # some servers quote it
-        words = words.replace(key.get_secret_value().lower(), "[key]")
+    # Some servers quote what they were given.
+    secrets = [entry.api_key(name), *entry.headers.values()]
+    hidden = [one.get_secret_value().lower() for one in secrets if one is not None]
+
+    def shown(words: str) -> str:
+        for secret in hidden:
+            words = words.replace(secret, "[secret]") if secret else words
+        return words[:300]
+
     return {
         "ok": False,
         "reason": failure.reason.value,
-        "detail": failure.detail,
-        "its_words": words or None,
+        "detail": shown(failure.detail),
+        "its_words": shown(failure.said) or None,
         "what_to_do": _advice(failure, entry),
     }
 

@@ -19,12 +19,14 @@ __all__ = [
     "Outcome",
     "Text",
     "Turn",
+    "arguments_of",
     "asked_format",
     "called",
     "dicts_of",
     "likely_token",
     "reply_of",
     "stops_of",
+    "tools_of",
     "turns_of",
 ]
 
@@ -116,6 +118,27 @@ def dicts_of(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
+def tools_of(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Any]:
+    """The functions that may be called, and the choice among them.
+
+    Formats that cannot name the tools allowed are given no others. Tools that are no functions
+    exist in no other format.
+    """
+    functions = [tool.get("function") for tool in dicts_of(body.get("tools"))]
+    offered = [one for one in dicts_of(functions) if one.get("name")]
+    match choice := body.get("tool_choice"):
+        case {"type": "allowed_tools", "allowed_tools": {"tools": [*allowed], **rest}}:
+            names = [one.get("function", one) for one in dicts_of(allowed)]
+            known = {one.get("name") for one in dicts_of(names)}
+            offered = [one for one in offered if one["name"] in known]
+            choice = rest.get("mode")
+        case "any":
+            choice = "required"
+        case _:
+            pass
+    return offered, choice
+
+
 def stops_of(body: Mapping[str, Any]) -> list[str]:
     """Where the model should stop."""
     stop = body.get("stop")
@@ -135,15 +158,18 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
     calls: Sequence[Mapping[str, Any]] = (),
     refusal: str | None = None,
     logprobs: Sequence[Mapping[str, Any]] | None = None,
+    thoughts: str = "",
 ) -> Reply:
     """A reply whose body is a chat completion made of these parts, and of nothing else.
 
     `finish` is None where a server never says how a reply ended. `calls` and `logprobs` are in
-    the completion's own form: see `called` and `likely_token`.
+    the completion's own form: see `called` and `likely_token`. `thoughts` are paid for and not
+    passed on.
     """
     # A filter's refusal is no model's text.
     said = text or ("" if finish == "content_filter" else refusal or "")
-    output = said + "".join(str(one["function"]["arguments"]) for one in calls)
+    written = (str(one.get("function") or one.get("custom") or "") for one in calls)
+    output = "".join((thoughts, said, *written))
     usage, oddities = booked(sent, output, counts)
     finish = finish or _likely_finish(sent, usage, calls)
     model = served[:200] if isinstance(served, str) and served else None
@@ -222,14 +248,17 @@ def _texts(content: Any) -> list[Text]:
 def _call(call: Mapping[str, Any]) -> Call:
     function = call.get("function")
     function = function if isinstance(function, dict) else {}
-    said = function.get("arguments")
+    arguments = arguments_of(function.get("arguments") or "{}")
+    return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(EXTRA))
+
+
+def arguments_of(said: Any) -> dict[str, Any]:
+    """Arguments as the object that the other formats want, whatever they are."""
     try:
-        arguments = orjson.loads(said or "{}")
+        arguments = orjson.loads(said) if isinstance(said, str) else said
     except orjson.JSONDecodeError:
         arguments = None
-    if not isinstance(arguments, dict):  # the other formats want an object
-        arguments = {"arguments": said}
-    return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(EXTRA))
+    return arguments if isinstance(arguments, dict) else {"arguments": said}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

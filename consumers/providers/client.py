@@ -1,7 +1,6 @@
 """The one place that calls models."""
 
 import asyncio
-import codecs
 import json
 import ssl
 import zlib
@@ -21,15 +20,15 @@ from httpx_aiohttp import AiohttpTransport
 from consumers import clock
 from consumers.providers.chat import reply_of
 from consumers.providers.outcomes import (
+    error_within,
     failed_status,
     failed_within,
-    is_filtered,
     was_sent,
     what_failed,
 )
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from consumers.providers.unpacking import Unpacker, whole_characters
+from consumers.providers.unpacking import Unpacker, read_loosely
 from consumers.providers.usage import reserve
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
@@ -38,7 +37,6 @@ from router.reply import CallFailure, Reply
 from schemas.errors import ContractError
 from schemas.json_text import MAX_DEPTH, parse_json
 from schemas.reasons import Reason
-from schemas.usage import Usage
 
 __all__ = ["Providers"]
 
@@ -121,8 +119,8 @@ class Providers:
             return CallFailure(Reason.NOT_SENT, "no time was left for the call")
         ids = {"x-request-id": request_id, _ATTEMPT: attempt_id}
         try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                return await self._exchange(known, ids, body)
+            async with asyncio.timeout(timeout.total_seconds()) as whole:
+                return await self._exchange(known, ids, body, whole.when() or 0.0)
         except TimeoutError:
             detail = f"no whole reply within {timeout.total_seconds():g} s"
             return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
@@ -132,9 +130,11 @@ class Providers:
                 detail = f"the connection failed before the reply was whole ({what})"
                 return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
             return CallFailure(Reason.NOT_SENT, f"no connection could be made ({what})")
+        except ValueError as error:  # of the client library, before anything was written
+            return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
 
     async def _exchange(
-        self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any]
+        self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any], until: float
     ) -> Reply | CallFailure:
         content = _dumped(known.wire.encode(body))
         own = [(name.encode(), value.encode()) for name, value in ids.items()]
@@ -152,10 +152,9 @@ class Providers:
         failpoint("call.sent")
         try:
             if not 200 <= response.status_code < 300:
-                raw = await _read_soon(response)
-                if is_filtered(response.status_code, raw):
-                    return _dated(_stopped(body))
-                return failed_status(response.status_code, response.headers, raw, clock.now())
+                raw = await _read_soon(response, until)
+                status, headers = response.status_code, response.headers
+                return _booked(failed_status(status, headers, raw, clock.now()), body)
 
             most = known.settings.max_reply_bytes
             raw, is_whole = await _read(response, most)
@@ -166,10 +165,8 @@ class Providers:
         try:
             _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
             data = _parsed(raw)
-            if (failure := failed_within(data, response.headers, clock.now())) is not None:
-                # Unless it was turned away, it may have run: the status says it did.
-                ran = failure.reason is Reason.PROVIDER_ERROR
-                return replace(failure, http_status=200, usage=reserve(body) if ran else Usage())
+            if (found := error_within(data)) is not None:
+                return _booked(failed_within(found, response.headers, clock.now()), body)
             reply = known.wire.decode(data, body)
         except UnreadableError as error:
             return _unreadable(str(error), response, body)
@@ -180,9 +177,9 @@ class Providers:
     def _url(self, known: _Provider, model: str) -> httpx.URL:
         url = self._urls.get((known.name, model))
         if url is None:
-            path = (known.settings.path or known.wire.path).replace(
-                "{model}", quote(model, safe="")
-            )
+            # Gemini's lists of models have the folder in their names.
+            name = quote(model.removeprefix("models/"), safe="")
+            path = (known.settings.path or known.wire.path).replace("{model}", name)
             url = httpx.URL(known.settings.base_url + path)
             if known.settings.query:
                 url = url.copy_merge_params(known.settings.query)
@@ -190,10 +187,13 @@ class Providers:
         return url
 
 
-async def _read_soon(response: httpx.Response) -> bytes:
+async def _read_soon(response: httpx.Response, until: float) -> bytes:
     """The body of an error, as far as it comes: its status says what happened without it too."""
+    now = asyncio.get_running_loop().time()
+    # The status is known: the end of the whole call must not make an unknown outcome of it.
+    soon = min(now + _ERROR_SECONDS, now + (until - now) / 2)
     try:
-        async with asyncio.timeout(_ERROR_SECONDS):
+        async with asyncio.timeout_at(soon):
             raw, _ = await _read(response, _ERROR_BYTES)
     except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
         return b""
@@ -296,21 +296,29 @@ def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
 
 def _parsed(raw: bytes) -> Any:
     """The reply's JSON. Nesting beyond what our own records may hold is refused."""
-    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         try:
             parsed = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            parsed = orjson.loads(whole_characters(raw))
+            parsed = read_loosely(raw)
+            raw = orjson.dumps(parsed)
         if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-            parse_json(orjson.dumps(parsed))
-    except orjson.JSONDecodeError:
+            parse_json(raw)
+    except (ValueError, TypeError, RecursionError):
         what = "the reply is not JSON"
         raise UnreadableError(what) from None
     except ContractError as error:
         what = f"the reply is not plain JSON: {error.reason.value}"
         raise UnreadableError(what) from None
     return parsed
+
+
+def _booked(failure: CallFailure | None, body: Mapping[str, Any]) -> Reply | CallFailure:
+    """A failure at what it may have cost; without one a filter stopped the prompt."""
+    if failure is None:
+        return _dated(_stopped(body))
+    ran = failure.reason is Reason.OUTCOME_UNKNOWN
+    return replace(failure, usage=reserve(body)) if ran else failure
 
 
 def _stopped(body: Mapping[str, Any]) -> Reply:

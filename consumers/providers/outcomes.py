@@ -2,7 +2,8 @@
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -14,9 +15,9 @@ from router.reply import CallFailure
 from schemas.reasons import Reason
 
 __all__ = [
+    "error_within",
     "failed_status",
     "failed_within",
-    "is_filtered",
     "retry_after",
     "was_sent",
     "what_failed",
@@ -26,6 +27,8 @@ __all__ = [
 LONGEST_WAIT = 3600.0
 
 _OVERLOADED = (503, 529)
+#: A gateway that gave up waiting for what runs on behind it.
+_TIMED_OUT = (504, 524)
 _OVERFLOWS = ("context_length_exceeded", "string_above_max_length", "request_too_large")
 _OVERFLOW_WORDS = (
     "maximum context length",
@@ -35,25 +38,33 @@ _OVERFLOW_WORDS = (
     "exceed context limit",
     "context size",
     "input is too long",
+    "tokens must be <=",
 )
 #: With a 400: our key is wrong or our credit used up, which no other call to the provider mends.
-_REFUSED_WORDS = (
-    "api key not valid",
-    "api_key_invalid",
-    "credit balance is too low",
-    "no connected db",  # LiteLLM's proxy, of a key that is not its master key
-)
+#: A message may quote the request, so only its own beginning counts: one customer's words must not
+#: take a provider from all the others.
+_REFUSED_OPENINGS = ("api key not valid", "your credit balance is too low")
+#: `no_db_connection`: LiteLLM's proxy, of a key that is not its master key.
+_REFUSED_CODES = ("api_key_invalid", "no_db_connection", "invalid_api_key")
+#: How far the words of an error are looked for: what it quotes comes later.
+_OPENING = 200
 #: The provider's, whatever is asked of it; 403 may be about one model.
 _REFUSED_ALL = (401, 402)
 #: The address is wrong for good.
 _REFUSED_HERE = (301, 308, 403, 405, 410)
-_FILTERED = ("content_filter", "content_policy_violation")
+_FILTERED = (
+    "content_filter",
+    "content_policy_violation",
+    "invalid_prompt",
+    "responsibleaipolicyviolation",
+)
 #: A gateway passes the provider's prose on and makes a code of its own.
 _FILTERED_WORDS = (
     "content management policy",
     "content_policy_violation",
     "contentpolicyviolationerror",
-    "responsibleaipolicyviolation",
+    "content filtering policy",
+    "your input was flagged",
 )
 #: A 429 that no waiting mends.
 _EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
@@ -61,6 +72,11 @@ _EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceede
 _RETRY_DELAY = re.compile(r"'retrydelay': '([0-9.]{1,12})s'")
 #: What the codes of errors stand for.
 _STATUSES = {
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "invalid_prompt": 400,
+    "billing_error": 402,
+    "timeout_error": 504,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
@@ -96,46 +112,68 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def failed_status(
     status: int, headers: Mapping[str, str], raw: bytes, now: datetime
-) -> CallFailure:
-    """A reply that is not a 200, classed. The provider's prose stays out: it may quote the call."""
+) -> CallFailure | None:
+    """A reply that is not a 200, classed; None where the provider's filter stopped the prompt.
+
+    That is an answer of a kind, and no failure. The provider's prose stays out of what is kept: it
+    may quote the call.
+    """
     return _classed(f"HTTP {status}", status, headers, _loaded(raw), now)
 
 
-def failed_within(data: Any, headers: Mapping[str, str], now: datetime) -> CallFailure | None:
-    """The failure that a reply with status 200 tells of in its body; None for a real reply.
+def error_within(data: Any) -> Any:
+    """The error that a reply with status 200 tells of in its body; None for a real reply.
 
-    Gateways send one when the provider behind them fails after they have begun to answer.
+    Gateways send one when the provider behind them fails after they have begun to answer, beside
+    what it had said until then.
     """
     match data:
-        case {"choices": [{"error": dict() as inner}, *_]} if inner:
-            found: Any = {"error": inner}
+        case {"error": said} | [{"error": said}, *_] if _says_something(said):
+            return data
+        case {"choices": [{"error": said}, *_]} if _says_something(said):
+            return {"error": said}
         case {"choices": [{"finish_reason": "error"}, *_]}:
-            found = {"error": {}}
-        case {"choices": [_, *_]} | {"candidates": [_, *_]} | {"content": [_, *_]}:
-            return None
-        case {"error": said} | [{"error": said}, *_] if said:
-            found = data
+            return {"error": {}}
         case _:
             return None
-    return _classed("an error under HTTP 200", _status_of(found), headers, found, now)
+
+
+def failed_within(found: Any, headers: Mapping[str, str], now: datetime) -> CallFailure | None:
+    """An error under a 200, classed like the status it stands for; None for a filter's.
+
+    Unless it turns the call away nobody knows what ran: the status says that something did.
+    """
+    failure = _classed("an error under HTTP 200", _status_of(found), headers, found, now)
+    if failure is None or failure.reason is not Reason.PROVIDER_ERROR:
+        return failure
+    return replace(failure, reason=Reason.OUTCOME_UNKNOWN, http_status=200)
+
+
+def _says_something(error: Any) -> bool:
+    return any(error.values()) if isinstance(error, dict) else bool(error)
 
 
 def _classed(
     what: str, status: int, headers: Mapping[str, str], data: Any, now: datetime
-) -> CallFailure:
+) -> CallFailure | None:
     code, message, details = _error_of(data)
+    if status in (400, 403) and _is_filtered(code, message):
+        return None
+
     detail = what + (f" {code}" if code else "")
     wait = _wait(headers, details, now)
-    reason, refuses = Reason.PROVIDER_REJECTED, _refuses(status, message + details)
+    reason, refuses = Reason.PROVIDER_REJECTED, _refuses(status, code, message, details)
     if status == 429:
         is_out = code in _EXHAUSTED or "perday" in details
         reason = Reason.PROVIDER_REJECTED if is_out else Reason.THROTTLED
         refuses = ("provider" if code in _EXHAUSTED else "model") if is_out else None
     elif status in _OVERLOADED and wait is not None:
         reason = Reason.THROTTLED
+    elif status in _TIMED_OUT:
+        reason = Reason.OUTCOME_UNKNOWN
     elif status >= 500 or status == 408:
         reason = Reason.PROVIDER_ERROR
-    elif status == 413 or code in _OVERFLOWS or any(w in message for w in _OVERFLOW_WORDS):
+    elif status == 413 or code in _OVERFLOWS or _opens_with(message, _OVERFLOW_WORDS):
         reason = Reason.CONTEXT_OVERFLOW
     elif 300 <= status < 400:
         detail = f"{detail}: redirects are not followed"
@@ -147,6 +185,14 @@ def _classed(
         said=headers.get("location", "") if 300 <= status < 400 else message,
         refuses=refuses,
     )
+
+
+def _is_filtered(code: str, message: str) -> bool:
+    return code in _FILTERED or _opens_with(message, _FILTERED_WORDS)
+
+
+def _opens_with(message: str, words: Sequence[str]) -> bool:
+    return any(word in message[:_OPENING] for word in words)
 
 
 def _status_of(data: Any) -> int:
@@ -161,18 +207,16 @@ def _status_of(data: Any) -> int:
     return _STATUSES.get(_error_of(data)[0], 500)
 
 
-def _refuses(status: int, said: str) -> Literal["provider", "model"] | None:
-    if status in _REFUSED_ALL or (status == 400 and any(word in said for word in _REFUSED_WORDS)):
+def _refuses(
+    status: int, code: str, message: str, details: str
+) -> Literal["provider", "model"] | None:
+    if status in _REFUSED_ALL:
+        return "provider"
+    # In Gemini's details the reason is a field of its own.
+    is_key = code in _REFUSED_CODES or "'reason': 'api_key_invalid'" in details
+    if status == 400 and (is_key or message.startswith(_REFUSED_OPENINGS)):
         return "provider"
     return "model" if status in _REFUSED_HERE else None
-
-
-def is_filtered(status: int, raw: bytes) -> bool:
-    """True when the provider's filter stopped the prompt: an answer of a kind, and no failure."""
-    if status != 400:
-        return False
-    code, message, _ = _error_of(_loaded(raw))
-    return code in _FILTERED or any(word in message for word in _FILTERED_WORDS)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
@@ -276,12 +320,14 @@ def _error_of(data: Any) -> tuple[str, str, str]:
     if not isinstance(error, dict):
         # Some compatible servers leave the object around it out.
         if not isinstance(data, dict) or "message" not in data:
-            return "", str(error or "").lower()[:2000], ""
+            said = error or (data.get("detail") if isinstance(data, dict) else None)
+            return "", str(said or "").lower()[:2000], ""
         error = data
     message = str(error.get("message", "")).lower()[:2000]
     details = str(error.get("details", "")).lower()[:8000]
-    for name in ("code", "type", "status"):
-        code = error.get(name)
+    inner = error.get("innererror")
+    inner = inner.get("code") if isinstance(inner, dict) else None
+    for code in (error.get("code"), error.get("type"), error.get("status"), inner):
         if not isinstance(code, str) or len(code) > 64 or code.isdecimal():
             continue  # some servers repeat the status there
         if code.replace("_", "").isalnum():

@@ -1,6 +1,7 @@
 """Settings of one provider: where it is, how it is spoken to, and where its key lies."""
 
 import os
+import re
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -13,6 +14,8 @@ from schemas.base import Tier
 
 __all__ = ["ModelLimits", "ProviderSettings", "ProviderSettingsError", "is_metadata", "is_public"]
 
+#: A token of RFC 9110, section 5.6.2.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _METADATA_HOSTS = ("metadata", "metadata.google.internal")
 #: Link-local holds the clouds' metadata services; these two are outside of it.
 _METADATA_ADDRESSES = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
@@ -90,6 +93,16 @@ class ProviderSettings(BaseModel):
             msg = "a URL without user, password, query and fragment was expected"
             raise ValueError(msg)
         return value.rstrip("/")
+
+    @field_validator("headers")
+    @classmethod
+    def _one_line(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            text = secret.get_secret_value()
+            if not (_HEADER.fullmatch(name) and text.isascii() and text.isprintable()):
+                msg = f"{name[:64]!r}: a header's name, and a value of one line of ASCII text"
+                raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def _allowed(self) -> "ProviderSettings":

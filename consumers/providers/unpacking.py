@@ -1,10 +1,12 @@
 """Bodies as they were packed, and text as it was escaped, taken apart."""
 
+import json
 import re
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["Unpacker", "whole_characters"]
+__all__ = ["Unpacker", "read_loosely"]
 
 _AT_ONCE = 64 * 1024
 _GZIP = b"\x1f\x8b"
@@ -13,6 +15,8 @@ _ESCAPES = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 _LONE = 6
+_LOOSE = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
+_ENDS = ("", "[DONE]", "data: [DONE]")
 
 
 class Unpacker:
@@ -46,6 +50,17 @@ def _wrapping(packed: bytes) -> int:
     return zlib.MAX_WBITS | 32 if is_zlib or packed.startswith(_GZIP) else -zlib.MAX_WBITS
 
 
-def whole_characters(raw: bytes) -> bytes:
-    """JSON in which every escaped half of a character has become U+FFFD."""
-    return _ESCAPES.sub(lambda found: rb"\ufffd" if len(found[0]) == _LONE else found[0], raw)
+def read_loosely(raw: bytes) -> Any:
+    """What strict JSON is not and can still be read: a paid answer is worth a second look.
+
+    A byte order mark, bytes that are no UTF-8, halves of characters, line breaks within texts,
+    numbers that JSON has no word for (read as null), and the end mark of a stream. Raises
+    ValueError for everything else.
+    """
+    halves = _ESCAPES.sub(lambda found: rb"\ufffd" if len(found[0]) == _LONE else found[0], raw)
+    text = halves.decode("utf-8-sig", "replace").strip()
+    parsed, end = _LOOSE.raw_decode(text)
+    if text[end:].strip() not in _ENDS:
+        what = "there is more than one value"
+        raise ValueError(what)
+    return parsed

@@ -70,13 +70,16 @@ def booked(
     odd: list[Oddity] = []
     prompt = _input(body, counts.prompt, odd)
     completion = _output(body, output, counts.completion, odd)
-    parts = [part or 0 for part in (counts.cache_read, counts.cache_write, counts.reasoning)]
-    if any(type(part) is not int or part < 0 for part in parts):
+    given = (counts.cache_read, counts.cache_write, counts.reasoning)
+    parts = [_count(part or 0) for part in given]
+    if any(part is None or part < 0 for part in parts):
         odd.append(Oddity.USAGE_INVALID)
         parts = [0, 0, 0]
-    read, written, thought = parts
+    read, written, thought = (part or 0 for part in parts)
     if read + written > prompt or thought > completion:
+        # What was thought was written: the larger is booked.
         odd.append(Oddity.USAGE_CONTRADICTS)
+        completion = max(completion, min(thought, _output_limit(body) or _MOST_OUTPUT))
         read, written, thought = 0, 0, 0
     usage = Usage(
         input_tokens=prompt - read - written,
@@ -90,17 +93,18 @@ def booked(
 
 
 def _input(body: Mapping[str, Any], said: Any, odd: list[Oddity]) -> int:
-    problem = _problem(said)
-    # No token is shorter than a byte. What is small anyway is not worth the counting.
-    if problem is None and said > _ADDED_INPUT and said > _ADDED_INPUT + len(_dumped(body)):
+    problem, count = _problem(said), _count(said) or 0
+    # What is small anyway is not worth the counting.
+    if problem is None and count > _ADDED_INPUT and count > _most_input(body):
         problem = Oddity.USAGE_HUGE
-    elif problem is None and said * _DENSEST < _text_length(body):
+    elif problem is None and count * _DENSEST < _text_length(body):
         problem = Oddity.USAGE_SMALL
     if problem is None:
-        return int(said)
+        return count
 
     odd.append(problem)
-    return _input_tokens(body)
+    likely = _input_tokens(body)
+    return likely if problem is Oddity.USAGE_HUGE else max(likely, count)
 
 
 def _output(body: Mapping[str, Any], output: str, said: Any, odd: list[Oddity]) -> int:
@@ -108,24 +112,47 @@ def _output(body: Mapping[str, Any], output: str, said: Any, odd: list[Oddity]) 
     if problem is Oddity.USAGE_ZERO and not output:
         return 0
 
-    limit = _output_limit(body) or _MOST_OUTPUT
-    if problem is None and said > limit:
+    limit, count = _output_limit(body) or _MOST_OUTPUT, _count(said) or 0
+    if problem is None and count > limit:
         problem = Oddity.OVER_LIMIT
-    elif problem is None and said * _DENSEST < len(output):
+    elif problem is None and count * _DENSEST < len(output):
         problem = Oddity.USAGE_SMALL
     if problem is None:
-        return int(said)
+        return count
 
     odd.append(problem)
-    return limit if problem is Oddity.OVER_LIMIT else estimate_tokens(output)
+    return max(min(count, limit), min(estimate_tokens(output), limit))
 
 
 def _problem(said: Any) -> Oddity | None:
     if said is None:
         return Oddity.USAGE_MISSING
-    if type(said) is not int or said < 0:
+    if type(said) not in (int, float) or (count := _count(said)) is None or count < 0:
         return Oddity.USAGE_INVALID
-    return Oddity.USAGE_ZERO if said == 0 else None
+    return Oddity.USAGE_ZERO if count == 0 else None
+
+
+def _count(said: Any) -> int | None:
+    """A count, also where a server writes it as text or with a decimal point."""
+    if type(said) is int:
+        return said
+    if type(said) is float and said.is_integer():
+        return int(said)
+    return int(said) if isinstance(said, str) and len(said) < 12 and said.isdecimal() else None
+
+
+def _most_input(body: Mapping[str, Any]) -> int:
+    """The most a prompt can be: no token is shorter than a byte, and a provider adds a little.
+
+    Where it searches or runs something on its own side nobody can say how much it reads.
+    """
+    runs_itself = body.get("web_search_options") or any(
+        isinstance(tool, dict) and tool.get("type", "function") not in ("function", "custom")
+        for tool in body.get("tools") or ()
+    )
+    if runs_itself:
+        return _MOST_OUTPUT
+    return _ADDED_INPUT + len(_dumped(body).encode("utf-8", "surrogatepass"))
 
 
 def _output_limit(body: Mapping[str, Any]) -> int | None:

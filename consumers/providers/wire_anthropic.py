@@ -12,11 +12,13 @@ from consumers.providers.chat import (
     Outcome,
     Part,
     Text,
+    arguments_of,
     asked_format,
     called,
     dicts_of,
     reply_of,
     stops_of,
+    tools_of,
     turns_of,
 )
 from consumers.providers.usage import Counts, added
@@ -63,9 +65,10 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
         sent["output_config"] = config
     if stops := stops_of(body):
         sent["stop_sequences"] = stops
-    if tools := [_tool(tool) for tool in dicts_of(body.get("tools"))]:
-        sent["tools"] = tools
-        sent["tool_choice"] = _tool_choice(body)
+    functions, choice = tools_of(body)
+    if functions:
+        sent["tools"] = [_tool(function) for function in functions]
+        sent["tool_choice"] = _tool_choice(choice, body)
     return sent
 
 
@@ -80,19 +83,17 @@ def _block(part: Part) -> dict[str, Any]:
             return {"type": "tool_result", "tool_use_id": no, "content": text}
 
 
-def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    function = tool.get("function")
-    function = function if isinstance(function, dict) else {}
+def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
     made = {
-        "name": function.get("name", ""),
+        "name": function["name"],
         "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
     }
     return {**made, "description": text} if (text := function.get("description")) else made
 
 
-def _tool_choice(body: Mapping[str, Any]) -> dict[str, Any]:
+def _tool_choice(wanted: Any, body: Mapping[str, Any]) -> dict[str, Any]:
     choice: dict[str, Any]
-    match body.get("tool_choice"):
+    match wanted:
         case "none":
             return {"type": "none"}
         case "required":
@@ -128,10 +129,17 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         finish=_FINISHES.get(stop, "other") if isinstance(stop, str) else "other",
         counts=_counts(data.get("usage")),
         calls=[
-            called(Call(str(one.get("id")), str(one.get("name")), _object(one.get("input"))))
-            for one in blocks
+            called(
+                Call(
+                    str(one.get("id") or f"call_{no}"),
+                    str(one.get("name") or ""),
+                    _object(one.get("input")),
+                )
+            )
+            for no, one in enumerate(blocks)
             if one.get("type") == "tool_use"
         ],
+        thoughts="".join(str(one["thinking"]) for one in blocks if "thinking" in one),
         refusal=_refusal(data, text) if stop == "refusal" else None,
     )
 
@@ -143,10 +151,10 @@ def _refusal(data: Mapping[str, Any], text: str) -> str:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        what = "content.input: an object was expected"
-        raise UnreadableError(what)
-    return value
+    """The arguments; what is no object is kept as it is said, for the check of tool calls."""
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else arguments_of(value)
 
 
 def _counts(said: Any) -> Counts | None:

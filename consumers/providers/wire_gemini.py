@@ -11,12 +11,14 @@ from consumers.providers.chat import (
     Outcome,
     Part,
     Text,
+    arguments_of,
     asked_format,
     called,
     dicts_of,
     likely_token,
     reply_of,
     stops_of,
+    tools_of,
     turns_of,
 )
 from consumers.providers.usage import Counts, added
@@ -74,9 +76,10 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
         config["responseJsonSchema"] = schema
     if config:
         sent["generationConfig"] = config
-    if tools := [_declaration(tool) for tool in dicts_of(body.get("tools"))]:
-        sent["tools"] = [{"functionDeclarations": tools}]
-        sent["toolConfig"] = {"functionCallingConfig": _calling(body.get("tool_choice"))}
+    functions, choice = tools_of(body)
+    if functions:
+        sent["tools"] = [{"functionDeclarations": [_declaration(one) for one in functions]}]
+        sent["toolConfig"] = {"functionCallingConfig": _calling(choice)}
     return sent
 
 
@@ -95,10 +98,8 @@ def _part(part: Part) -> dict[str, Any]:
             return {"functionResponse": response}
 
 
-def _declaration(tool: Mapping[str, Any]) -> dict[str, Any]:
-    function = tool.get("function")
-    function = function if isinstance(function, dict) else {}
-    declared = {"name": function.get("name", "")}
+def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
+    declared = {"name": function["name"]}
     if text := function.get("description"):
         declared["description"] = text
     if parameters := function.get("parameters"):
@@ -144,6 +145,7 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         calls=[called(call) for call in calls],
         refusal=f"blocked: {blocked[:64]}" if blocked else None,
         logprobs=_logprobs(candidate),
+        thoughts="".join(str(part.get("text", "")) for part in parts if part.get("thought")),
     )
 
 
@@ -181,7 +183,7 @@ def _call(number: int, part: Mapping[str, Any]) -> Call:
     return Call(
         str(call.get("id") or f"call_{number}"),
         call["name"],
-        arguments if isinstance(arguments, dict) else {},
+        {} if arguments is None else arguments_of(arguments),
         {"google": {"thought_signature": signature}} if signature else None,
     )
 
@@ -191,10 +193,13 @@ def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if not isinstance(said, dict):
         return None
 
+    chosen = dicts_of(said.get("chosenCandidates"))
+    found = [one.get("logProbability", 0.0) for one in chosen]  # a zero is left out
+    if not all(isinstance(value, (int, float)) for value in found):
+        return None
     return [
-        likely_token(str(one.get("token", "")), float(one["logProbability"]))
-        for one in dicts_of(said.get("chosenCandidates"))
-        if isinstance(one.get("logProbability"), (int, float))
+        likely_token(str(one.get("token", "")), float(value))
+        for one, value in zip(chosen, found, strict=True)
     ]
 
 

@@ -20,6 +20,7 @@ _FINISHES: Mapping[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "complete": "stop",
+    "end_of_turn": "stop",
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",
@@ -50,19 +51,23 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         what = "choices.0.message: an object was expected"
         raise UnreadableError(what)
 
-    refusal, finish = message.get("refusal"), choice.get("finish_reason")
+    content, finish = message.get("content"), choice.get("finish_reason")
+    text, refused = _text(content, "text"), message.get("refusal")
+    if not isinstance(refused, str):
+        refused = _text(content, "refusal") if isinstance(content, list) else ""
     # Put together anew: compatible servers leave out, rename and add what a reader trips over.
     return reply_of(
         body,
         reply_id=data.get("id"),
         served=data.get("model"),
         created=data.get("created"),
-        text=_text(message.get("content")),
-        finish=None if finish is None else _finish(finish),
+        text=text,
+        finish=_finish(finish) if finish else None,
         counts=_counts(data.get("usage")),
-        calls=_calls(message.get("tool_calls")),
-        refusal=refusal if isinstance(refusal, str) and refusal else None,
+        calls=_calls(message),
+        refusal=refused or None,
         logprobs=_logprobs(choice.get("logprobs")),
+        thoughts=str(message.get("reasoning_content") or message.get("reasoning") or ""),
     )
 
 
@@ -70,13 +75,22 @@ def _finish(said: Any) -> FinishReason:
     return _FINISHES.get(said.lower(), "other") if isinstance(said, str) else "other"
 
 
-def _calls(said: Any) -> list[dict[str, Any]]:
+def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tool calls with their types mended; what the model got wrong is left to a check."""
-    return [_call(no, one) for no, one in enumerate(said)] if isinstance(said, list) else []
+    said = message.get("tool_calls")
+    if isinstance(said, list) and said:
+        return [_call(no, one) for no, one in enumerate(said)]
+    # As older servers say it.
+    function = message.get("function_call")
+    return [_call(0, {"function": function})] if isinstance(function, dict) else []
 
 
 def _call(no: int, said: Any) -> dict[str, Any]:
     said = said if isinstance(said, dict) else {}
+    custom = said.get("custom")
+    if isinstance(custom, dict):
+        fields = {name: str(custom.get(name) or "") for name in ("name", "input")}
+        return {"id": str(said.get("id") or f"call_{no}"), "type": "custom", "custom": fields}
     function = said.get("function")
     function = function if isinstance(function, dict) else {}
     name, arguments = function.get("name"), function.get("arguments")
@@ -122,15 +136,14 @@ def _first_choice(data: Any) -> dict[str, Any]:
     return choices[0]
 
 
-def _text(content: Any) -> str:
-    """The content as text; some servers send it in parts."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        return "".join(part for part in parts if isinstance(part, str))
+def _text(content: Any, kind: str) -> str:
+    """The content as text; some servers send it in parts, each of some kind, or as one part."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = [content] if isinstance(content, dict) else content
+    if isinstance(parts, list):
+        said = [part.get(kind) for part in parts if isinstance(part, dict)]
+        return "".join(one for one in said if isinstance(one, str))
 
     what = "choices.0.message.content: text was expected"
     raise UnreadableError(what)

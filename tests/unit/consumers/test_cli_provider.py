@@ -117,6 +117,11 @@ def test_the_servers_own_words_are_shown(tierline, monkeypatch):
         ("PROVIDERS__X__BASE_URL", "foo", "TIERLINE_PROVIDERS__X__BASE_URL: expected a URL"),
         ("PROVIDERS", "{bad", "TIERLINE_PROVIDERS: JSON was expected"),
         ("KAFKA__PARTITIONS", "0", "TIERLINE_KAFKA__PARTITIONS: expected greater than"),
+        (
+            "PROVIDERS__X",
+            '{"base_url": "https://a.example", "headers": {"x-key": "a\\nb"}}',
+            "TIERLINE_PROVIDERS__X__HEADERS: 'x-key': a header's name",
+        ),
         ("KAFKA__FOO", "0", "TIERLINE_KAFKA__FOO: there is no such setting"),
     ],
 )

@@ -195,6 +195,43 @@ class TestReply:
 
         assert reply.tool_calls[0]["function"] == {"name": "f", "arguments": '{"a":1}'}
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param(lambda raw: raw + b"\ndata: [DONE]", id="a stream's end"),
+            pytest.param(lambda raw: raw.replace(b"hi", b"h\ni"), id="a line break in a text"),
+            pytest.param(lambda raw: raw.replace(b"hi", b"h\xffi"), id="no UTF-8"),
+            pytest.param(
+                lambda raw: raw.replace(b'"created": 1', b'"x": -Infinity'), id="infinity"
+            ),
+            pytest.param(
+                lambda raw: raw.replace(b'"hi"', b'{"type": "text", "text": "hi"}'), id="one part"
+            ),
+        ],
+    )
+    async def test_a_paid_answer_is_read_where_it_can_be(self, spoil):
+        outcome = await outcome_of(a_response(spoil(json.dumps(a_completion()).encode())))
+
+        assert isinstance(outcome, Reply)
+        assert outcome.text[0] + outcome.text[-1] == "hi"
+
+    async def test_two_answers_in_one_are_none(self):
+        raw = json.dumps(a_completion()).encode()
+
+        assert (await a_failure(a_response(raw + raw))).reason is Reason.UNREADABLE_REPLY
+
+    async def test_a_refusal_in_parts_is_one(self):
+        parts = [{"type": "refusal", "refusal": "No."}]
+
+        assert (await a_reply(a_completion(parts))).refusal == "No."
+
+    async def test_a_call_as_older_servers_say_it(self):
+        call = {"name": "f", "arguments": "{}"}
+
+        reply = await a_reply(a_completion(None, "function_call", function_call=call))
+
+        assert [one["function"] for one in reply.tool_calls] == [call]
+
     async def test_half_a_character_is_replaced(self):
         body = json.dumps(a_completion("a\ud83d b \ud83d\ude00 \\ud83d"))
 
@@ -257,7 +294,7 @@ class TestUsage:
                 id="negative",
             ),
             pytest.param(
-                {"prompt_tokens": "30", "completion_tokens": 8}, "usage_invalid", (15, 8), id="text"
+                {"prompt_tokens": "30", "completion_tokens": 8}, "usage_invalid", (30, 8), id="text"
             ),
             pytest.param(
                 {"prompt_tokens": True, "completion_tokens": 8},
@@ -266,7 +303,10 @@ class TestUsage:
                 id="a truth value",
             ),
             pytest.param(
-                {"prompt_tokens": 10**12, "completion_tokens": 8}, "usage_huge", (15, 8), id="huge"
+                {"prompt_tokens": 10**12, "completion_tokens": 8},
+                "usage_huge",
+                (15, 8),
+                id="huge",
             ),
             pytest.param(
                 {"prompt_tokens": 30, "completion_tokens": 10**12},
@@ -343,6 +383,31 @@ class TestUsage:
 
         assert isinstance(reply, Reply)
         assert (reply.oddities, reply.usage.input_tokens) == expected
+
+    @pytest.mark.parametrize(
+        ("usage", "expected"),
+        [
+            ({"completion_tokens": 5, "reasoning": 40}, (30, 40)),
+            ({"completion_tokens": None, "reasoning": 40}, (30, 40)),
+            ({"completion_tokens": 5.0}, (30, 5)),
+        ],
+    )
+    async def test_of_counts_that_contradict_the_larger_is_booked(self, usage, expected):
+        said = {
+            "prompt_tokens": usage.get("prompt_tokens", 30),
+            "completion_tokens": usage["completion_tokens"],
+            "prompt_tokens_details": {"cached_tokens": usage.get("cached")},
+            "completion_tokens_details": {"reasoning_tokens": usage.get("reasoning")},
+        }
+        reply = await a_reply(a_completion(usage=said))
+
+        assert (reply.usage.input_side, reply.usage.output_side) == expected
+
+    async def test_thoughts_count_where_nothing_is_counted(self):
+        completion = a_completion(reasoning_content="x" * 400)
+        del completion["usage"]
+
+        assert (await a_reply(completion)).usage.output_side > 100 // 2
 
     async def test_reasoning_that_is_counted_beside_the_completion_is_added_to_it(self):
         usage = {
@@ -590,9 +655,23 @@ def test_retry_after(value, expected):
     ],
 )
 def test_how_long_to_wait_is_read_wherever_it_is_said(headers, error, expected):
-    failure = failed_status(429, headers, json.dumps({"error": error}).encode(), NOON)
+    failure = classed(429, {"error": error}, headers)
 
     assert (failure.reason, failure.retry_after) == (Reason.THROTTLED, expected)
+
+
+def classed(status: int, body: Any, headers: Any = None) -> CallFailure:
+    failure = failed_status(status, headers or {}, json.dumps(body).encode(), NOON)
+    assert failure is not None
+    return failure
+
+
+@pytest.mark.parametrize("status", [504, 524])
+async def test_a_gateway_that_gave_up_leaves_an_unknown_outcome_booked_at_the_reserve(status):
+    failure = await a_failure(a_response(b"{}", f"{status} Timeout"))
+
+    assert failure.reason is Reason.OUTCOME_UNKNOWN
+    assert failure.usage.output_tokens == BODY["max_tokens"]
 
 
 @pytest.mark.parametrize(
@@ -618,7 +697,7 @@ def test_how_long_to_wait_is_read_wherever_it_is_said(headers, error, expected):
     ],
 )
 def test_who_takes_no_call_any_more_is_told_from_one_call(status, body, expected):
-    assert failed_status(status, {}, json.dumps(body).encode(), NOON).refuses == expected
+    assert classed(status, body).refuses == expected
 
 
 @pytest.mark.parametrize(
@@ -626,12 +705,11 @@ def test_who_takes_no_call_any_more_is_told_from_one_call(status, body, expected
     [
         {"error": {"message": "input length and `max_tokens` exceed context limit: 9 + 9 > 9"}},
         {"object": "error", "message": "This model's maximum context length is 4096 tokens."},
+        {"error": {"message": "`inputs` tokens must be <= 1024", "type": "validation"}},
     ],
 )
 def test_an_overflow_is_known_however_it_is_said(body):
-    found = failed_status(400, {}, json.dumps(body).encode(), NOON)
-
-    assert found.reason is Reason.CONTEXT_OVERFLOW
+    assert classed(400, body).reason is Reason.CONTEXT_OVERFLOW
 
 
 class TestErrorUnderA200:
@@ -640,17 +718,19 @@ class TestErrorUnderA200:
         [
             ({"error": {"code": 429, "message": "slow down"}}, Reason.THROTTLED),
             ({"error": {"code": "429"}, "user_id": "u"}, Reason.THROTTLED),
-            ({"error": {"code": 502, "message": "upstream"}}, Reason.PROVIDER_ERROR),
-            ({"error": {"message": "no"}}, Reason.PROVIDER_ERROR),
-            ({"error": "no"}, Reason.PROVIDER_ERROR),
+            ({"error": {"code": 502, "message": "upstream"}}, Reason.OUTCOME_UNKNOWN),
+            ({"error": {"message": "no"}}, Reason.OUTCOME_UNKNOWN),
+            ({"error": "no"}, Reason.OUTCOME_UNKNOWN),
+            ({**a_completion("half an"), "error": {"code": 502}}, Reason.OUTCOME_UNKNOWN),
+            ({**a_completion("half", finish=None), "error": "gone"}, Reason.OUTCOME_UNKNOWN),
             ({"error": {"code": "insufficient_quota"}}, Reason.PROVIDER_REJECTED),
             ({"error": {"code": "context_length_exceeded"}}, Reason.CONTEXT_OVERFLOW),
-            ([{"error": {"code": 503, "status": "UNAVAILABLE"}}], Reason.PROVIDER_ERROR),
+            ([{"error": {"code": 503, "status": "UNAVAILABLE"}}], Reason.OUTCOME_UNKNOWN),
             ([{"error": {"status": "RESOURCE_EXHAUSTED"}}], Reason.THROTTLED),
             ({"type": "error", "error": {"type": "rate_limit_error"}}, Reason.THROTTLED),
-            ({"type": "error", "error": {"type": "overloaded_error"}}, Reason.PROVIDER_ERROR),
+            ({"type": "error", "error": {"type": "overloaded_error"}}, Reason.OUTCOME_UNKNOWN),
             ({"choices": [{"error": {"code": 429}, "message": {}}]}, Reason.THROTTLED),
-            (a_completion("so far", finish="error"), Reason.PROVIDER_ERROR),
+            (a_completion("so far", finish="error"), Reason.OUTCOME_UNKNOWN),
         ],
     )
     async def test_it_is_classed_like_its_status(self, body, reason):
@@ -658,7 +738,20 @@ class TestErrorUnderA200:
 
         assert failure.reason is reason
         assert "under HTTP 200" in failure.detail
-        assert (failure.usage.total_tokens > 0) == (reason is Reason.PROVIDER_ERROR)
+        assert (failure.usage.total_tokens > 0) == (reason is Reason.OUTCOME_UNKNOWN)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            {"code": "content_filter"},
+            {"code": 400, "message": "the prompt triggers our content management policy"},
+        ],
+    )
+    async def test_a_filters_is_a_refusal(self, error):
+        outcome = await outcome_of(a_response(json.dumps({"error": error}).encode()))
+
+        assert isinstance(outcome, Reply)
+        assert outcome.finish_reason == "content_filter"
 
     async def test_a_null_error_beside_an_answer_is_none(self):
         assert (await a_reply({**a_completion(), "error": None})).text == "hi"
@@ -812,6 +905,14 @@ class TestConnection:
         assert isinstance(outcome, CallFailure)
         assert outcome.reason is Reason.OUTCOME_UNKNOWN
         assert time.perf_counter() - began < 1.3
+
+    async def test_a_status_that_was_read_counts_although_the_time_is_up(self):
+        head = b"HTTP/1.1 429 Slow\r\ncontent-length: 500\r\nretry-after: 7\r\n\r\n{"
+        within = timedelta(seconds=0.4)
+
+        failure = await a_failure(head, within=within)
+
+        assert (failure.reason, failure.retry_after) == (Reason.THROTTLED, 7.0)
 
     async def test_without_time_nothing_is_sent(self):
         async with serving(never) as server:

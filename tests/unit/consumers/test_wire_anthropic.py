@@ -295,7 +295,6 @@ class TestReply:
             {},
             {"content": "text"},
             {"content": [{"type": "text", "text": 7}]},
-            {"content": [{"type": "tool_use", "name": "f", "input": "x"}]},
         ],
     )
     def test_what_is_no_message(self, data):

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from consumers.providers.client import Providers
-from consumers.providers.outcomes import is_filtered
+from consumers.providers.outcomes import failed_status
 from consumers.providers.settings import ProviderSettings
 from consumers.providers.usage import estimate, reserve
 from consumers.providers.wires import WIRES
@@ -18,7 +18,7 @@ from consumers.simulator import RunningSimulator, SimulatorSettings, simulator
 from router.pricing import cost_micros
 from router.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
-from tests.builders import the_policy
+from tests.builders import NOON, the_policy
 
 ROOTS = {"openai": "/v1", "anthropic": "/v1", "gemini": "/v1beta"}
 BODY: dict[str, Any] = {
@@ -150,11 +150,33 @@ async def test_what_the_model_does_is_a_reply_to_be_judged(wire, fault, finish, 
         {"code": "content_filter", "message": "The response was filtered"},
         {"code": "400", "message": "litellm.BadRequestError: ContentPolicyViolationError: no"},
         {"type": None, "message": "triggering Azure OpenAI's content management policy."},
+        {"code": "invalid_prompt", "message": "Invalid prompt"},
+        {"innererror": {"code": "ResponsibleAIPolicyViolation"}, "message": "no"},
+        {"message": "Output blocked by content filtering policy"},
     ],
 )
 def test_a_filtered_prompt_is_known_however_a_gateway_says_it(error):
-    assert is_filtered(400, orjson.dumps({"error": error}))
-    assert not is_filtered(500, orjson.dumps({"error": error}))
+    raw = orjson.dumps({"error": error})
+
+    assert failed_status(400, {}, raw, NOON) is None
+    assert failed_status(500, {}, raw, NOON) is not None
+
+
+def test_a_moderated_input_is_a_refusal_although_it_says_forbidden():
+    error = {"code": 403, "message": "X requires moderation and your input was flagged"}
+
+    assert failed_status(403, {}, orjson.dumps({"error": error}), NOON) is None
+
+
+@pytest.mark.parametrize(
+    "quoted", ["API key not valid", "content management policy", "maximum context length"]
+)
+def test_what_an_error_quotes_of_a_request_says_nothing_of_its_cause(quoted):
+    said = f"1 validation error: {{'loc': ('body', 'tools'), 'input': '{'x' * 200}{quoted}'}}"
+
+    failure = failed_status(400, {}, orjson.dumps({"error": {"message": said}}), NOON)
+    assert failure is not None
+    assert (failure.reason, failure.refuses) == (Reason.PROVIDER_REJECTED, None)
 
 
 async def test_a_prompt_that_is_filtered_with_an_error_is_a_refusal():
