@@ -44,7 +44,7 @@ class Latency(Contract):
 
     #: Intake append to the first route; 0 for what a person sent through again.
     intake_ms: Milliseconds
-    #: Waiting in tier and escalation topics, and for a person.
+    #: Waiting in tier and escalation topics, for models that are throttled or out, for a person.
     queue_ms: Milliseconds
     #: Inside calls to models.
     model_ms: Milliseconds

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from consumers.runtime.records import Record
+from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
@@ -61,12 +62,18 @@ class Journey:
     acts: list[AuditLine] = field(default_factory=list)
     #: Every record of the request but the ledger's, in no order.
     stops: list[Stop] = field(default_factory=list)
-    trace_id: str | None = None
+    #: The trace of the earliest record that has one; with linked traces each hop has its own.
+    trace: tuple[datetime, str] | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The request's trace, 32 hexadecimal digits."""
+        return self.trace[1] if self.trace else None
 
     @property
     def is_known(self) -> bool:
         """True when any topic says anything of the request."""
-        return bool(self.accepted or self.routes or self.results or self.letters)
+        return bool(self.stops or self.attempts)
 
     @property
     def cost_micros(self) -> int:
@@ -78,22 +85,24 @@ class Journey:
         # As it stands in text, or as a JSON string with its escapes.
         needles = (self.request_id.encode(), json.dumps(self.request_id)[1:-1].encode())
         where = f"{record.topic}-{record.partition}-{record.offset}"
-        if not any(one in (record.value or b"") for one in needles) and where != self.request_id:
-            if not any(needles[0] == value for _, value in record.headers):
+        # A record without a usable id is called by its place, which its dead letter has in parts.
+        if record.topic != topics.dead_letters and where != self.request_id:
+            if not any(one in (record.value or b"") for one in needles):
                 return
         try:
             words = self._read(record, topics, where)
         except ContractError as error:
-            if where != self.request_id:
-                return  # a record that says nothing readable; its dead letter is another record
+            # What says nothing readable has its words in its dead letter.
+            if self.request_id not in (where, claimed_id(record.value)):
+                return
             words = f"cannot be read: {error.reason.meaning}"
         if words is None:
             return
         context, _ = read_context(record.headers)
+        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         if record.topic != topics.intake and context is not None:
-            self.trace_id = context.trace_id
+            self.trace = min(self.trace or (at, context.trace_id), (at, context.trace_id))
         if record.topic != topics.attempts:
-            at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
             self.stops.append(Stop(at, record.topic, words))
 
     def moments(self) -> list[Moment]:

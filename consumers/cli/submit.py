@@ -180,12 +180,15 @@ def key_of(line: bytes, number: int) -> bytes:
 
 
 def id_of(line: bytes) -> str | None:
-    """The id that a line brings; None when it is no JSON or brings none."""
+    """The id that a line brings; None when it is no JSON or brings none that intake would take."""
     import orjson
+    from pydantic import TypeAdapter, ValidationError
+
+    from schemas.base import Identifier
 
     try:
         fields = orjson.loads(line)
         found = fields.get("id") or fields.get("custom_id")
-    except (orjson.JSONDecodeError, AttributeError):
+        return TypeAdapter[str](Identifier).validate_python(found, strict=True)
+    except (orjson.JSONDecodeError, AttributeError, ValidationError):
         return None
-    return str(found) if found else None

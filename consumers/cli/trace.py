@@ -12,6 +12,7 @@ from consumers.cli.common import (
     FAILED,
     AsJson,
     KafkaAddress,
+    console,
     print_json,
     print_table,
     read_settings,
@@ -29,6 +30,8 @@ _WIDTH = 40
 _BAR, _CUT, _POINT = "━", "┅", "╸"
 #: No hop is drawn longer than so many times all the shorter ones together.
 _MOST_TIMES = 3.0
+#: And shorter ones are drawn as they are.
+_CUT_FROM_MS = 5_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Bar:
     start_ms: float
     duration_ms: float
     words: str
+    #: A result or a dead letter: the way may end here.
+    is_end: bool = False
 
 
 def trace(
@@ -66,7 +71,10 @@ def trace(
                 }
             )
             return 0 if is_done else FAILED
-        total = max((bar.start_ms + bar.duration_ms for bar in bars), default=0.0)
+        ends = [bar.start_ms for bar in bars if bar.is_end] or [
+            bar.start_ms + bar.duration_ms for bar in bars
+        ]
+        total = max(ends, default=0.0)
         scale = _Scale(bars)
         rows = [
             {
@@ -80,6 +88,8 @@ def trace(
         ]
         title = f"{request_id}: {_in_words(total)}, trace {journey.trace_id or 'unknown'}"
         print_table(rows, ("hop", "from", "took", "", "what"), title=title)
+        if any(scale.is_cut(bar) for bar in bars):
+            console().print(f"{_CUT} is longer than drawn")
         return 0 if is_done else FAILED
 
     run(main)
@@ -99,7 +109,11 @@ def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
             calls.setdefault(number, []).append(attempt)
     bars = []
     for number, (stop, after) in enumerate(zip(stops, [*stops[1:], stops[-1]], strict=True)):
-        bars.append(Bar(stop.topic, 0, _ms(stop.at, first), _ms(after.at, stop.at), stop.words))
+        took = _ms(after.at, stop.at)
+        if stop.topic == topics.results:
+            took = 0.0  # what comes later is another way, or a word about this one
+        is_end = stop.topic in (topics.results, topics.dead_letters)
+        bars.append(Bar(stop.topic, 0, _ms(stop.at, first), took, stop.words, is_end))
         for call in calls.get(number, ()):
             why = f", {call.reason.meaning}" if call.reason else ""
             said = f"{call.outcome}{why}; {call.usage.total_tokens} tokens, "
@@ -131,7 +145,7 @@ class _Scale:
         shown, sum_of_shorter = {}, 0.0
         for start, until in sorted(spans, key=lambda span: span[1] - span[0]):
             length = until - start
-            if sum_of_shorter:
+            if sum_of_shorter and length > _CUT_FROM_MS:
                 length = min(length, _MOST_TIMES * sum_of_shorter)
             shown[start] = length
             sum_of_shorter += length

@@ -102,9 +102,14 @@ class Publisher:
             hop = self._tracing.start(topic, headers, request_id)
         if hop is not None:
             headers = with_context(headers, hop.context)
-        queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]
-            topic, value, key=key, headers=list(headers), partition=partition
-        )
+        try:
+            queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]
+                topic, value, key=key, headers=list(headers), partition=partition
+            )
+        except BaseException:
+            if hop is not None:
+                hop.lost()
+            raise
         if hop is not None:
             queued.add_done_callback(lambda done: _end(hop, done))
         return queued

@@ -112,7 +112,7 @@ class Caller:
                 job.retry_after = None  # the gate knows it
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
                 wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
-                await slot.rest(wait, keeps_place=True, holds_up=job.has_paid)
+                await _rest(job, slot, wait, keeps_place=True)
                 await self._until_ours(job, slot)
                 continue
             if not isinstance(step, CallModel):
@@ -122,7 +122,7 @@ class Caller:
                 share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
                 if step.wait:  # without a wait the place is kept
                     seconds = step.wait.total_seconds() * share
-                    await slot.rest(seconds, holds_up=job.has_paid)
+                    await _rest(job, slot, seconds)
                 job.retry_after = None
                 await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:
@@ -157,7 +157,7 @@ class Caller:
         started = self._noted(job, call, None, now, began)
         [line] = self.lines(job, [started])
         if not await ledger.note(job.source[1], line):
-            await slot.rest(1, holds_up=job.has_paid)
+            await _rest(job, slot, 1)
             return False
         # While the line was written the partition may have gone, and its next owner may have read
         # the lines before this one: a call now could be the second. Who loses it is cancelled.
@@ -182,8 +182,10 @@ class Caller:
 
     async def _until_ours(self, job: Job, slot: Slot) -> None:
         """Wait while the partition may be on its way to another process, which would call again."""
+        began = time.monotonic()
         while not await slot.is_ours(still=job.has_paid):
             await slot.rest(_LOOK_AGAIN_SECONDS)
+        job.waited += time.monotonic() - began
 
     async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:
         """Call a model as soon as its limits allow it; without a call when things have changed."""
@@ -192,7 +194,7 @@ class Caller:
         admission = self._admission(job, call, body)
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
-            await slot.rest(wait, keeps_place=True, holds_up=job.has_paid)
+            await _rest(job, slot, wait, keeps_place=True)
             await self._until_ours(job, slot)
             return
         outcome: Reply | CallFailure | None = None
@@ -293,3 +295,9 @@ class Caller:
         key = job.assignment.id.encode()
         lines = ledger_lines(job.assignment, job.request, attempts)
         return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]
+
+
+async def _rest(job: Job, slot: Slot, seconds: float, *, keeps_place: bool = False) -> None:
+    began = time.monotonic()
+    await slot.rest(seconds, keeps_place=keeps_place, holds_up=job.has_paid)
+    job.waited += time.monotonic() - began

@@ -60,6 +60,8 @@ class Job:
     #: What a model that reads the answer is asked, once there is an answer to read.
     reading: Question | None = None
     retry_after: float | None = None
+    #: Seconds spent waiting for models, and for the partition to be ours for certain.
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         self.asked = Asked(self.request)

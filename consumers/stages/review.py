@@ -79,6 +79,9 @@ class Reviewing:
             place = f"{record.topic}-{record.partition}-{record.offset}"
             _log.error("no audit line", place=place, detail=error.detail)
             return ()
+        if line.request_id is not None:
+            generation = line.decision.generation if line.decision else 1
+            self.observer.received(line.request_id, generation, None)
         source = partition_of(record)
         decisions = self._decisions[source.partition]
         decisions.note(record.offset, record.timestamp / 1000, line)
@@ -92,15 +95,19 @@ class Reviewing:
             await _at_last(lambda: self._catch_up(source), slot)
         if not decisions.stands(decision, record.offset):
             _log.info("decision does not stand", decision=decision.decision_id)
+            self.observer.reviewed(decision.action, None, "superseded")
             return ()
         try:
             letter = await _at_last(lambda: self._letter(decision.letter, record), slot)
             return self._carry_out(decision, record, letter)
         except ContractError as error:
-            why = error.detail
+            code, why = error.reason.value, error.detail
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
             _log.exception("review failed", partition=record.partition, offset=record.offset)
-            why = type(error).__name__
+            code = why = type(error).__name__
+        # The words may quote the answer: they are for the console, and for no log.
+        _log.error("decision refused", decision=decision.decision_id, reason=code)
+        self.observer.refused(decision.action, code)
         return [self._refused(decision, record, why)]
 
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
@@ -137,7 +144,6 @@ class Reviewing:
 
     def _refused(self, decision: Decision, record: Record, why: str) -> Outgoing:
         """Words to the console: the dead letter stays the request's end, and may be decided on."""
-        _log.error("decision refused", decision=decision.decision_id, why=why)
         line = AuditLine(
             writer=f"{STAGE}.{decision.decision_id}"[:200],
             no=1,

@@ -100,6 +100,7 @@ class Router:
         self.observer.received(request.id, 1, request.task)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
         if repeat is Repeat.SAME:
+            self.observer.repeated()
             _log.info("repeat", partition=record.partition, offset=record.offset, id=request.id)
             return ()
         if repeat is Repeat.OTHER_BODY:

@@ -143,7 +143,8 @@ class Worker(Caller):
 
         None where it ends in none. `began`: the monotonic time at which the job was begun.
         """
-        own_ms = (time.monotonic() - began) * 1000 - sum(a.duration_ms for a in job.attempts)
+        own_ms = (time.monotonic() - began - job.waited) * 1000
+        own_ms -= sum(attempt.duration_ms for attempt in job.attempts)
         own_ms, name = max(own_ms, 0.0), job.assignment.task or ""
         kind: Spoken
         if isinstance(step, Answer) and job.reply is not None:

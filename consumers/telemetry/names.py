@@ -184,7 +184,10 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         ]
     return (
         Metric(REQUESTS, "counter", "{request}", (OUTCOME, TASK, TIER), "How do requests end?"),
-        Metric(ROUTES, "counter", "{decision}", (TASK, TIER, RULE), "Where do requests start?"),
+        Metric(
+            ROUTES, "counter", "{decision}", (TASK, TIER, RULE),
+            "Where are requests sent, and by which rule?",
+        ),
         Metric(
             ESCALATIONS, "counter", "{escalation}", (TASK, TIER, REASON),
             "Which tiers cannot defend their answers, and why?",
@@ -274,7 +277,7 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
             REVIEW_OLDEST_AGE, "gauge", "s", (RISK,), "How long has the oldest case waited?",
         ),
         Metric(
-            REVIEW_DECISIONS, "counter", "{decision}", (ACTION, TASK),
+            REVIEW_DECISIONS, "counter", "{decision}", (ACTION, TASK, OUTCOME),
             "What do reviewers decide? The edited of all that are published are the corrections.",
         ),
     )  # fmt: skip

@@ -114,13 +114,26 @@ class Observer:
 
     def reviewed(self, action: str, task: str | None, outcome: str) -> None:
         """A person decided on a dead letter; where that judges an answer, it is an evaluation."""
-        self.tally.add(names.REVIEW_DECISIONS, 1, action, task or "")
+        self.tally.add(names.REVIEW_DECISIONS, 1, action, task or "", outcome)
         if (hop := current_hop()) is None:
             return
         hop.note({names.ACTION: action, names.OUTCOME: outcome})
+        if outcome == "superseded":
+            return
         if (label := _JUDGED.get(action)) is not None:
             said = {names.EVALUATION_NAME: "review", names.EVALUATION_LABEL: label}
             hop.tell(names.EVALUATION_EVENT, {**said, names.EVALUATION_EXPLANATION: action})
+
+    def refused(self, action: str, code: str) -> None:
+        """A person's decision could not be carried out; the dead letter stays as it is."""
+        self.tally.add(names.REVIEW_DECISIONS, 1, action, "", "refused")
+        if (hop := current_hop()) is not None:
+            hop.note({names.ACTION: action, names.OUTCOME: "refused", names.ERROR_TYPE: code})
+
+    def repeated(self) -> None:
+        """A record repeats a request that has its end, or will have it."""
+        if (hop := current_hop()) is not None:
+            hop.note({names.OUTCOME: "repeat"})
 
     def called(
         self,
@@ -189,7 +202,8 @@ class Observer:
             names.TIER: str(attempt.tier),
         }
         usage = {"input": attempt.usage.input_side, "output": attempt.usage.output_side}
-        for kind, count in usage.items():
+        # Of a call that gave nothing nobody knows any; zeros would pull every percentile down.
+        for kind, count in usage.items() if attempt.usage.total_tokens else ():
             if isinstance(self.gen_ai.tokens, str):
                 self.tally.record(self.gen_ai.tokens, count, {**by, names.TOKEN_TYPE: kind})
             else:
@@ -210,8 +224,8 @@ class Observer:
             names.FINISH_REASONS: [attempt.finish_reason] if attempt.finish_reason else None,
             names.MAX_TOKENS: body.get("max_tokens") or body.get("max_completion_tokens"),
             names.OUTPUT_TYPE: "json" if "response_format" in body else "text",
-            names.INPUT_TOKENS: usage.input_side,
-            names.OUTPUT_TOKENS: usage.output_side,
+            names.INPUT_TOKENS: usage.input_side if usage.total_tokens else None,
+            names.OUTPUT_TOKENS: usage.output_side if usage.total_tokens else None,
             names.CACHE_READ_TOKENS: usage.cache_read_tokens or None,
             self.gen_ai.cache_write: usage.cache_write_tokens or None,
             names.GEN_AI_CONVERSATION: _hashed(request),

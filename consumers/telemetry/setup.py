@@ -6,7 +6,6 @@ that is away, slow or refuses changes nothing but the library's own counters of 
 
 import contextlib
 import os
-import re
 import threading
 import time
 import uuid
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from typing import Literal
+from urllib.parse import urlsplit
 
 from opentelemetry.metrics import Meter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -148,7 +148,8 @@ def open_telemetry(
                 for one in metrics.values()
                 if one.kind == "histogram"
             ]
-            readers = [_reader(name, env) for name in measures]
+            with _explained("OTEL_EXPORTER_OTLP_*"):
+                readers = [_reader(name, env) for name in measures]
             meters = MeterProvider(readers, resource, views=views, shutdown_on_exit=False)
             ends.append(meters.shutdown)
             meter = meters.get_meter(_SCOPE, _version())
@@ -163,7 +164,7 @@ def open_telemetry(
                 shutdown_on_exit=False,
                 meter_provider=meters,
             )
-            with _own_metrics():
+            with _own_metrics(), _explained("OTEL_EXPORTER_OTLP_*"):
                 for name in traces:
                     tracers.add_span_processor(_processor(name, env, meters))
             ends.append(tracers.shutdown)
@@ -194,6 +195,18 @@ def _own_metrics() -> Iterator[None]:
         yield
     finally:
         del os.environ[_OWN_METRICS]
+
+
+@contextlib.contextmanager
+def _explained(variables: str) -> Iterator[None]:
+    """What the library refuses is a setting's fault: there is nothing else it was given."""
+    try:
+        yield
+    except TelemetryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, ImportError, OSError) as error:
+        msg = f"{variables}: the exporter cannot be made ({type(error).__name__}: {error})"
+        raise TelemetryError(msg) from None
 
 
 class _Resource(Resource):
@@ -317,7 +330,8 @@ def _prometheus(env: Environment) -> MetricReader:
     try:
         start_http_server(int(port), host)
     except (OSError, ValueError, OverflowError) as error:
-        msg = f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: no page can be served there ({error})"
+        where = f"OTEL_EXPORTER_PROMETHEUS_HOST={host}, OTEL_EXPORTER_PROMETHEUS_PORT={port}"
+        msg = f"{where}: no page can be served there ({error})"
         raise TelemetryError(msg) from None
     return reader
 
@@ -349,7 +363,7 @@ def _check(env: Environment, exporters: Sequence[str]) -> None:
         )
         raise TelemetryError(msg)
     for variable in _ENDPOINTS if "otlp" in exporters else ():
-        if (url := env.get(variable, "").strip()) and not re.match(r"https?://[^/\s]", url):
+        if (url := env.get(variable, "").strip()) and not _is_url(url):
             msg = f"{variable}={url}: a URL such as http://collector:4318 was expected"
             raise TelemetryError(msg)
 
@@ -359,3 +373,11 @@ def _version() -> str:
         return metadata.version("tierline")
     except metadata.PackageNotFoundError:
         return "0"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

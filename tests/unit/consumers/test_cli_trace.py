@@ -6,7 +6,9 @@ import orjson
 
 from consumers.cli.journey import Journey, Stop
 from consumers.cli.trace import _drawn, _Scale, waterfall
+from consumers.stages import letters
 from schemas.base import Tier
+from schemas.reasons import Reason
 from schemas.topics import Topics
 from tests.builders import NOON, a_record, an_attempt
 
@@ -86,3 +88,49 @@ def test_what_people_did_is_told() -> None:
 
     assert [stop.words for stop in journey.stops] == ["claim by ann"]
     assert [moment.what for moment in journey.moments()] == ["review"]
+
+
+def test_what_comes_after_a_result_does_not_stretch_it() -> None:
+    journey = a_journey((0, TOPICS.intake), (1, LOW), (2, TOPICS.results), (140, TOPICS.intake))
+    bars = waterfall(journey, TOPICS)
+
+    assert [(bar.duration_ms, bar.is_end) for bar in bars] == [
+        (1000.0, False),
+        (1000.0, False),
+        (0.0, True),
+        (0.0, False),
+    ]
+
+
+def test_a_short_way_is_drawn_as_it_was() -> None:
+    bars = waterfall(a_journey((0, LOW), (0.051, LOW), (0.248, TOPICS.results)), TOPICS)
+
+    assert not any(_Scale(bars).is_cut(bar) for bar in bars)
+
+
+def test_a_dead_letter_is_found_by_the_place_it_names() -> None:
+    letter = letters.of_record(
+        a_record(b"no JSON", topic=TOPICS.intake, partition=3, offset=17),
+        TOPICS,
+        Reason.NOT_JSON,
+        "at 1",
+        stage="route",
+        now=NOON,
+    )
+    journey = Journey("llm.intake-3-17")
+    journey.read(a_record(letter.value, topic=letter.topic, headers=tuple(letter.headers)), TOPICS)
+
+    assert journey.is_known
+    assert [one.reason for _, one in journey.letters] == [Reason.NOT_JSON]
+
+
+def test_a_linked_journey_names_its_first_trace() -> None:
+    journey = Journey("r-1")
+    for at, trace in ((2_000, "b" * 32), (1_000, "a" * 32)):
+        parent = f"00-{trace}-{'c' * 16}-01".encode()
+        line = {"writer": "c1", "no": 1, "at": NOON.isoformat(), "who": "ann", "what": "claim"}
+        value = orjson.dumps({**line, "request_id": "r-1"})
+        fields = {"topic": TOPICS.review, "timestamp": at, "headers": (("traceparent", parent),)}
+        journey.read(a_record(value, **fields), TOPICS)
+
+    assert journey.trace_id == "a" * 32

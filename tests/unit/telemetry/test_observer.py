@@ -78,7 +78,7 @@ def test_a_review_is_an_evaluation_where_it_judges_an_answer(
     assert span.attributes[names.ACTION] == action
     said = [event.attributes for event in span.events if event.name == names.EVALUATION_EVENT]
     assert [one and one[names.EVALUATION_LABEL] for one in said] == ([label] if label else [])
-    assert observer.tally.count(names.REVIEW_DECISIONS, action, "triage") == 1
+    assert observer.tally.count(names.REVIEW_DECISIONS, action, "triage", "result") == 1
 
 
 def test_a_check_that_fails_is_no_evaluation_that_failed(spans: InMemorySpanExporter) -> None:
