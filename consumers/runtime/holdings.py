@@ -43,7 +43,9 @@ class Work(Protocol):
     def let_go(self, partition: Partition) -> int:
         """Give what runs for a lost partition a last grace; how many calls that are."""
 
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+    def late(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
         """Book what came of work that no commit took with it."""
 
 
@@ -219,7 +221,9 @@ class Holdings:
         except FencedError as error:
             self._on_failure(error)
         finally:
-            self._work.late(partition.source, partition.unrecorded())
+            doubtful, unsent = partition.unrecorded()
+            self._work.late(partition.source, unsent)
+            self._work.late(partition.source, doubtful, in_doubt=True)
             partition.lose_traces()
 
     async def _release(self, tp: TopicPartition) -> None:

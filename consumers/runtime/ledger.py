@@ -10,6 +10,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from aiokafka import TopicPartition
@@ -37,13 +38,21 @@ _STOP_LIMIT = 20.0
 _STARTED = b'"outcome":"started"'
 
 
+class _Late(NamedTuple):
+    """A line that missed its transaction, or may have."""
+
+    partition: int
+    in_doubt: bool
+    line: Outgoing
+
+
 class Ledger:
     """Writes ledger lines of one process outside of transactions."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._topic = clients.settings.topics.attempts
-        self._late: asyncio.Queue[tuple[int, Outgoing]] = asyncio.Queue()
+        self._late: asyncio.Queue[_Late] = asyncio.Queue()
         #: Attempts that somebody started, and when, by input partition.
         self._started: dict[tuple[str, int], dict[str, set[datetime]]] = {}
         self._publisher: Publisher
@@ -72,13 +81,18 @@ class Ledger:
             return False
         return True
 
-    def book(self, source: tuple[str, int], outgoing: Sequence[Outgoing]) -> None:
-        """Write the ledger lines among what came of work whose partition is lost."""
+    def book(
+        self, source: tuple[str, int], outgoing: Sequence[Outgoing], in_doubt: bool = False
+    ) -> None:
+        """Write the ledger lines among what came of work whose partition is lost.
+
+        Those `in_doubt` may stand in a transaction that was committed after all.
+        """
         hop = current_hop()
         for line in outgoing:
             if line.topic == self._topic:
                 late = hop.carried_by(line) if hop is not None else line
-                self._late.put_nowait((source[1], late))
+                self._late.put_nowait(_Late(source[1], in_doubt, late))
 
     async def prepare(self, source: TopicPartition, position: int) -> None:
         """Learn which calls former owners of an input partition have started."""
@@ -110,22 +124,32 @@ class Ledger:
             while not self._late.empty():
                 waiting.append(self._late.get_nowait())
             left = defaultdict(list)
-            for partition, line in waiting:
-                left[partition].append(line)
+            for one in waiting:
+                left[one.partition, one.in_doubt].append(one.line)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    for partition, lines in left.items():
-                        tasks.create_task(self._book(partition, lines))
+                    for (partition, in_doubt), lines in left.items():
+                        tasks.create_task(self._book(partition, lines, in_doubt=in_doubt))
             finally:
                 for _ in waiting:
                     self._late.task_done()
 
-    async def _book(self, partition: int, lines: Sequence[Outgoing]) -> None:
-        while lines := await self._book_once(partition, lines):  # noqa: ASYNC110  Kafka is away
-            await asyncio.sleep(1)
+    async def _book(self, partition: int, lines: Sequence[Outgoing], *, in_doubt: bool) -> None:
+        if not in_doubt:
+            # Nothing to look up first: the next kill may be near. What is tried again may have been
+            # written, although the answer never came.
+            lines = await self._write(partition, lines)
+        while lines:
+            await asyncio.sleep(0 if in_doubt else 1)
+            lines, in_doubt = await self._book_once(partition, lines), False
+
+    async def _write(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """Write lines; those that Kafka did not take."""
+        noted = await asyncio.gather(*(self.note(partition, line) for line in lines))
+        return [line for line, is_noted in zip(lines, noted, strict=True) if not is_noted]
 
     async def _book_once(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Write lines unless their transaction was committed after all; those to try again."""
+        """Write lines unless they stand there already; those to try again."""
         missing = {_call_of(line.value): line for line in lines}
         tp = TopicPartition(self._topic, partition)
         began = min(started_at for _, started_at, _ in missing)
@@ -139,9 +163,7 @@ class Ledger:
                     missing.pop(_call_of(record.value), None)
         except KAFKA_IS_AWAY:
             return lines
-        left = list(missing.values())
-        noted = await asyncio.gather(*(self.note(partition, line) for line in left))
-        return [line for line, is_noted in zip(left, noted, strict=True) if not is_noted]
+        return await self._write(partition, list(missing.values()))
 
     async def _publish(self, partition: int, line: Outgoing) -> "asyncio.Future[object]":
         return await self._publisher.publish(

@@ -169,9 +169,14 @@ class Partition:
         while self.traced:
             self.traced.popitem()[1].lost()
 
-    def unrecorded(self) -> list[Outgoing]:
-        """What finished records led to and no commit took with it, once the commits have ended."""
-        return [record for _, led_to in (*self._group, *self._finished) for record in led_to]
+    def unrecorded(self) -> tuple[list[Outgoing], list[Outgoing]]:
+        """What finished records led to and no commit took with it, once the commits have ended.
+
+        First what may stand in a transaction of which nobody knows how it ended, then what was
+        never sent.
+        """
+        doubtful = [record for _, led_to in self._group for record in led_to]
+        return doubtful, [record for _, led_to in self._finished for record in led_to]
 
     async def run_commits(self) -> None:
         """Commit what finishes until the partition is closed.

@@ -61,7 +61,7 @@ class Pool:
         handle: Callable[[Record, Slot], Awaitable[Sequence[Outgoing]]],
         *,
         width: int,
-        book: Callable[[TopicPartition, Sequence[Outgoing]], None],
+        book: Callable[[TopicPartition, Sequence[Outgoing], bool], None],
         last_grace: float,
         group: str = "",
         telemetry: Telemetry | None = None,
@@ -144,10 +144,12 @@ class Pool:
             asyncio.get_running_loop().call_later(self._last_grace, task.cancel)
         return len(running)
 
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
-        """Book what came of work that no commit took with it."""
+    def late(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
+        """Book what came of work that no commit took with it, or that one in doubt may have."""
         if outgoing:
-            self._book(source, outgoing)
+            self._book(source, outgoing, in_doubt)
 
     async def _process(self, partition: Partition, record: Record) -> None:
         began, hop = time.monotonic(), self._telemetry.tracing.receive(record, self._group)

@@ -97,7 +97,9 @@ class Inline:
         """Nothing ever runs."""
         return 0
 
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+    def late(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
         """Nothing was paid for."""
 
 

@@ -74,7 +74,9 @@ class _Held:
     def let_go(self, partition: Partition) -> int:
         return 0
 
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+    def late(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
         pass
 
 

@@ -41,7 +41,9 @@ class _HeldUp:
         self._lets_go.set()
         return 0
 
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+    def late(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
         pass
 
 
@@ -126,7 +128,9 @@ class _Busy:
     def let_go(self, partition: Partition) -> int:
         raise AssertionError
 
-    def late(self, source: TopicPartition, outgoing: Sequence[Outgoing]) -> None:
+    def late(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
         assert not outgoing
 
 

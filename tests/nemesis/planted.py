@@ -114,10 +114,10 @@ BUGS = (
         (
             (
                 "consumers/runtime/pool.py",
-                "        if not partition.finish([(record.offset, outgoing)]):\n",
+                "        is_lost = not partition.finish([(record.offset, outgoing)])\n",
                 (
                     "        self.late(partition.source, outgoing)\n"
-                    "        if not partition.finish([(record.offset, outgoing)]):\n"
+                    "        is_lost = not partition.finish([(record.offset, outgoing)])\n"
                 ),
             ),
         ),
