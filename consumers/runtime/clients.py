@@ -146,11 +146,12 @@ async def is_member(consumer: AIOKafkaConsumer) -> bool:
     """True when the group's coordinator answers a heartbeat of this member.
 
     The library heartbeats in the background and tells nobody. This heartbeat is sent through it and
-    changes nothing in it: an answer that comes while it joins again must not undo that.
+    changes nothing in it: an answer that comes while it joins again must not undo that. Where the
+    library has stopped taking part nothing is sent: it would hold a place that nobody fills.
     """
-    if is_given_up(consumer):
-        return False
     group = consumer._coordinator  # noqa: SLF001
+    if is_given_up(consumer) or group._coordination_task.done():  # noqa: SLF001
+        return False
     heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
     try:
         sent = group._send_req(heartbeat)  # noqa: SLF001

@@ -60,8 +60,8 @@ BUGS = (
             ),
             (
                 "consumers/runtime/pool.py",
-                "        if not partition.finish([(record.offset, outgoing)]):\n",
-                "        if not partition.finish([(-1, outgoing)]):\n",
+                "        is_lost = not partition.finish([(record.offset, outgoing)])\n",
+                "        is_lost = not partition.finish([(-1, outgoing)])\n",
             ),
             (
                 "consumers/runtime/partition.py",
