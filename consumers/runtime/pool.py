@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -84,6 +85,7 @@ class Pool:
         self._running: dict[Partition, set[asyncio.Task[None]]] = {}
         self._count = 0
         self._resting = 0
+        self._at_rest: set[asyncio.Task[Any] | None] = set()
         #: Of those that rest, the ones that keep their place.
         self._waiting = 0
         #: And those that a rebalance waits for.
@@ -136,12 +138,14 @@ class Pool:
     def let_go(self, partition: Partition) -> int:
         """Cancel what runs for a lost partition after a last grace; how many calls that are.
 
-        What comes back until then is no result any more, but it was paid for and is booked.
+        What comes back until then is no result any more, but it was paid for and is booked. What
+        waits has nothing to come back: it is booked at once, the next kill may be near.
         """
         self.on_lost(partition.source)
         running = self._running.pop(partition, set())
         for task in running:
-            asyncio.get_running_loop().call_later(self._last_grace, task.cancel)
+            grace = 0.0 if task in self._at_rest else self._last_grace
+            asyncio.get_running_loop().call_later(grace, task.cancel)
         return len(running)
 
     def late(
@@ -184,6 +188,8 @@ class Pool:
 
         Only a wait that `holds_up` is waited for in a rebalance.
         """
+        task = asyncio.current_task()
+        self._at_rest.add(task)
         self._resting += 1
         self._waiting += keeps_place
         self._pressing += holds_up
@@ -194,6 +200,7 @@ class Pool:
             await asyncio.sleep(seconds)
             await self.steady()
         finally:
+            self._at_rest.discard(task)
             self._resting -= 1
             self._waiting -= keeps_place
             self._pressing -= holds_up

@@ -200,7 +200,7 @@ def test_a_provider_that_cannot_be_used_is_a_plain_mistake(
     code, out, err = tierline("try", QUESTION, "--task", "support_answer")
 
     assert (code, out) == (1, "")
-    assert "providers.simulated" in err
+    assert "TIERLINE_PROVIDERS__SIMULATED" in err
     assert "Traceback" not in err
 
 

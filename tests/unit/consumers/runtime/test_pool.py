@@ -79,3 +79,30 @@ async def test_letting_go_of_a_lost_partition_spares_what_began_since_it_came_ba
 
     assert again.in_flight == 0
     assert lost.in_flight == 2
+
+
+async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -> None:
+    ended: list[int] = []
+    is_over, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handle(record: Record, slot: Slot) -> list[Outgoing]:
+        try:
+            if record.offset == 0:
+                await slot.rest(3_600)
+            await may_end.wait()
+        finally:
+            ended.append(record.offset)
+            is_over.set()
+        return []
+
+    pool = Pool(handle, width=10, book=lambda *_: None, last_grace=3_600.0)
+    lost = _held(0, 1)
+    async with asyncio.timeout(10), pool.open():
+        pool.start(lost, [_record(0), _record(1)])
+        await asyncio.sleep(0)
+        assert pool.let_go(lost) == 2
+        await is_over.wait()
+
+        assert ended == [0]
+        may_end.set()
+        await pool.settle(10)
