@@ -53,8 +53,8 @@ class Ledger:
         self._clients = clients
         self._topic = clients.settings.topics.attempts
         self._late: asyncio.Queue[_Late] = asyncio.Queue()
-        #: Attempts that somebody started, and when, by input partition.
-        self._started: dict[tuple[str, int], dict[str, set[datetime]]] = {}
+        #: Attempts that somebody started by input partition: when, and which model was asked.
+        self._started: dict[tuple[str, int], dict[str, dict[datetime, str]]] = {}
         self._publisher: Publisher
 
     @contextlib.asynccontextmanager
@@ -96,7 +96,7 @@ class Ledger:
 
     async def prepare(self, source: TopicPartition, position: int) -> None:
         """Learn which calls former owners of an input partition have started."""
-        self._started[source] = started = dict[str, set[datetime]]()
+        self._started[source] = started = dict[str, dict[datetime, str]]()
         began = await first_at(self._clients, source, position)
         if began is None:
             return  # nothing is waiting, so nothing was started
@@ -106,16 +106,17 @@ class Ledger:
                 continue
             with contextlib.suppress(ContractError):
                 attempt = read_model(LedgerEntry, record.value).attempt
-                started.setdefault(attempt.attempt_id, set()).add(attempt.started_at)
+                started.setdefault(attempt.attempt_id, {})[attempt.started_at] = attempt.model
 
-    def was_started(
+    def started_elsewhere(
         self, source: tuple[str, int], attempt_id: str, *, beside: datetime | None = None
-    ) -> bool:
-        """True when another owner of the partition has started this attempt.
+    ) -> str | None:
+        """The model that another owner of the partition has asked in this attempt, if it has begun.
 
         `beside` is when we have started it ourselves.
         """
-        return bool(self._started.get(source, {}).get(attempt_id, set()) - {beside})
+        begun = self._started.get(source, {}).get(attempt_id, {})
+        return next((model for at, model in begun.items() if at != beside), None)
 
     async def _write_late(self) -> None:
         """Write what is late, all that waits at once: the next kill may be near."""

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -151,8 +151,8 @@ class Caller:
         ledger, now, began = self.ledger, self.clock(), time.monotonic()
         assert ledger is not None  # noqa: S101  asked before
         attempt_id = job.next_attempt[1]
-        if ledger.was_started(job.source, attempt_id):
-            self._note_unknown(job, call, now, began)
+        if (asked := ledger.started_elsewhere(job.source, attempt_id)) is not None:
+            self._note_unknown(job, call, asked, now, began)
             return False
         started = self._noted(job, call, None, now, began)
         [line] = self.lines(job, [started])
@@ -163,22 +163,32 @@ class Caller:
         # the lines before this one: a call now could be the second. Who loses it is cancelled.
         await self._until_ours(job, slot)
         # It may also have been another's for a while and have come back.
-        if ledger.was_started(job.source, attempt_id, beside=started.started_at):
-            self._note_unknown(job, call, now, began)
+        other = ledger.started_elsewhere(job.source, attempt_id, beside=started.started_at)
+        if other is not None:
+            self._note_unknown(job, call, other, now, began)
             return False
         failpoint("call.noted")
         return True
 
-    def _note_unknown(self, job: Job, call: CallModel, now: datetime, began: float) -> None:
-        """Count a call that another process has started as made, with an outcome nobody knows."""
-        body = self._question(job, call.step).body(job.request, self.policy.models[call.model])
+    def _note_unknown(
+        self, job: Job, call: CallModel, asked: str | None, now: datetime, began: float
+    ) -> None:
+        """Count a call that another process has started as made, with an outcome nobody knows.
+
+        And all that it started after it: none of them has an outcome in the ledger.
+        """
+        assert self.ledger is not None  # noqa: S101  it said so
         detail = "the call was started, and the process that made it is gone"
-        failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-        attempt = self._noted(job, call, failure, now, began)
-        self.observer.called(
-            attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
-        )
-        job.attempts.append(attempt)
+        while asked is not None:
+            made = replace(call, model=asked) if asked in self.policy.models else call
+            body = self._question(job, made.step).body(job.request, self.policy.models[made.model])
+            failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
+            attempt = self._noted(job, made, failure, now, began)
+            self.observer.called(
+                attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
+            )
+            job.attempts.append(attempt)
+            asked = self.ledger.started_elsewhere(job.source, job.next_attempt[1])
 
     async def _until_ours(self, job: Job, slot: Slot) -> None:
         """Wait while the partition may be on its way to another process, which would call again."""

@@ -3,18 +3,25 @@
 from collections import Counter
 from datetime import timedelta
 
+import orjson
 import pytest
+from aiokafka import TopicPartition
 
 from consumers import clock
+from consumers.providers import Providers
 from consumers.runtime.clients import Clients
 from consumers.runtime.ledger import Ledger
-from consumers.runtime.reading import topic_reader
+from consumers.runtime.reading import publisher, topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
+from consumers.stages.route import Router
+from consumers.stages.work import Worker
+from consumers.wiring import load_rules
 from router.answering import ledger_lines
 from schemas.attempt import LedgerEntry
+from schemas.base import Tier
 from schemas.codec import Outgoing, dump, read_model
-from tests.builders import a_request, an_assignment, an_attempt
+from tests.builders import a_record, a_request, an_assignment, an_attempt
 
 pytestmark = pytest.mark.kafka
 
@@ -48,3 +55,58 @@ async def test_a_loss_of_many_calls_is_booked_at_once_and_no_line_twice(settings
         )
 
     assert booked == Counter({f"late-{number}": 1 for number in range(_COUNT)})
+
+
+class _Place:
+    """A partition that is ours, and no wait."""
+
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
+        raise AssertionError
+
+    async def is_ours(self, *, still: bool = False) -> bool:
+        return True
+
+
+async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_made(
+    settings: Settings,
+) -> None:
+    """Of a task that parks: the second call may have run although only the first is looked at."""
+    clients, topics, rules = Clients(settings.kafka), settings.kafka.topics, load_rules(settings)
+    assert await ensure_topics(clients) == []
+    body = {"id": "r-1", "task": "billing_dispute", "plan": "enterprise", "input": "Charged twice"}
+    now_ms = int(clock.now().timestamp() * 1000)
+    router = Router(rules.policy, topics, clock.now)
+    asked = a_record(orjson.dumps(body), topic=topics.intake, timestamp=now_ms)
+    [assigned] = router.decide(asked)
+    models = rules.policy.models_of(Tier.BALANCED)
+    async with publisher(clients) as out, Ledger(clients).open() as ledger:
+        _ = await (await out.publish(assigned.topic, assigned.value, key=b"r-1", partition=0))
+        for no in (1, 2):
+            attempt = an_attempt(
+                attempt_id=f"r-1.1.{no}",
+                attempt_no=no,
+                outcome="started",
+                reason=None,
+                model=models[no - 1],
+                started_at=clock.now(),
+            )
+            [line] = ledger_lines(an_assignment(id="r-1"), a_request(), [attempt])
+            assert await ledger.note(0, Outgoing(topics.attempts, b"r-1", dump(line), ()))
+        await ledger.prepare(TopicPartition(assigned.topic, 0), 0)
+        async with Providers({}) as providers:
+            worker = Worker(
+                Tier.BALANCED, rules.policy, rules.prompts, providers, topics, clock.now, ledger
+            )
+            place = {"topic": assigned.topic, "partition": 0, "timestamp": now_ms}
+            record = a_record(assigned.value, **place)
+            *lines, end = await worker.handle(record, _Place())
+
+    booked = [read_model(LedgerEntry, line.value).attempt for line in lines]
+    assert [(one.attempt_id, one.model) for one in booked] == [
+        ("r-1.1.1", models[0]),
+        ("r-1.1.2", models[1]),
+    ]
+    assert all(one.cost_micros > 0 and one.usage.estimated for one in booked)
+    assert end.topic == topics.dead_letters
