@@ -257,3 +257,27 @@ async def test_a_structured_answer_follows_the_schema(wire):
 
     assert isinstance(reply, Reply)
     assert reply.text in ('{"label": "one"}', '{"label": "two"}')
+
+
+_TOOLS = [
+    {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}},
+    {"type": "function", "function": {"name": "pay", "parameters": {"type": "object"}}},
+    {"type": "custom", "custom": {"name": "free_text"}},
+]
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_the_tools_that_are_allowed_are_offered_where_a_format_cannot_name_them(mode):
+    allowed = {"mode": mode, "tools": [{"type": "function", "function": {"name": "look_up"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    body = {**BODY, "tools": _TOOLS, "tool_choice": choice}
+
+    to_anthropic = WIRES["anthropic"].encode(body)
+    assert [tool["name"] for tool in to_anthropic["tools"]] == ["look_up"]
+    assert to_anthropic["tool_choice"]["type"] == ("auto" if mode == "auto" else "any")
+    to_gemini = WIRES["gemini"].encode(body)
+    [tools] = to_gemini["tools"]
+    assert [tool["name"] for tool in tools["functionDeclarations"]] == ["look_up"]
+    calling = to_gemini["toolConfig"]["functionCallingConfig"]
+    assert calling["mode"] == ("AUTO" if mode == "auto" else "ANY")
+    assert WIRES["openai"].encode(body)["tools"] == _TOOLS
