@@ -141,7 +141,8 @@ def _tree(spans: Sequence[Kept], span: Kept) -> Tree:
         f"{took:.0f} ms",
     ]
     if _is_call(span):
-        said.append(f"{fields.get(_INPUT)}+{fields.get(_OUTPUT)} tokens")
+        if _INPUT in fields:
+            said.append(f"{fields[_INPUT]}+{fields.get(_OUTPUT)} tokens")
         said.append(f"{fields.get(_COST, 'no cost')} {fields.get(_CURRENCY, '')}")
     line.append("  " + "  ".join(str(one) for one in said if one), "dim")
     if span.status == "ERROR":
@@ -169,9 +170,10 @@ def _is_call(span: Kept) -> bool:
 
 
 def _lacks(call: Kept) -> str:
-    """What a call does not say. One that failed says that it read, wrote and cost nothing."""
-    keys = (_INPUT, _OUTPUT, _COST)
-    least = 0 if call.status == "ERROR" else 1e-9
+    """What a call does not say. One that failed says what it cost; of its tokens nobody knows."""
+    has_failed = call.status == "ERROR"
+    keys = (_COST,) if has_failed else (_INPUT, _OUTPUT, _COST)
+    least = 0 if has_failed else 1e-9
     absent = [key for key in keys if call.fields.get(key, -1) < least]
     return _listed(absent if call.fields.get(_CURRENCY) == "USD" else [*absent, _CURRENCY])
 
