@@ -37,6 +37,8 @@ class PartitionWriter:
         self._group = group
         self._kind = "work" if ".tier." in source.topic else "route"
         self._producer: AIOKafkaProducer | None = None
+        #: Former producers that are still to be stopped.
+        self._former: list[AIOKafkaProducer] = []
         #: True when the producer must be rebuilt before it is used again.
         self.is_doubtful = True
 
@@ -46,8 +48,12 @@ class PartitionWriter:
         return f"tierline.{self._group}.{self._source.topic}.{self._source.partition}"
 
     async def start(self) -> None:
-        """Fence the former owner. When this returns its transaction is committed or aborted."""
-        await self.close()
+        """Fence the former owner. When this returns its transaction is committed or aborted.
+
+        A former producer of our own is stopped behind the fence and not before it: while Kafka is
+        away that takes long, and what it still sends comes before the fence or is refused.
+        """
+        self._retire()
         producer = self._clients.transactional(self.transactional_id)
         try:
             await at_most(_START_LIMIT, producer.start())
@@ -55,6 +61,7 @@ class PartitionWriter:
             await _stop(producer)
             raise
         self._producer, self.is_doubtful = producer, False
+        await self._end_former()
 
     async def commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
         """Commit records and the partition's completion state in one transaction.
@@ -94,9 +101,19 @@ class PartitionWriter:
 
     async def close(self) -> None:
         """Stop the producer. A transaction it has open is left to the next owner's fence."""
+        self._retire()
+        await self._end_former()
+
+    def _retire(self) -> None:
         producer, self._producer, self.is_doubtful = self._producer, None, True
         if producer is not None:
-            await _stop(producer)
+            self._former.append(producer)
+
+    async def _end_former(self) -> None:
+        former, self._former = self._former, []
+        async with asyncio.TaskGroup() as tasks:
+            for producer in former:
+                tasks.create_task(_stop(producer))
 
     async def _queue(
         self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]
