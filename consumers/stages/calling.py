@@ -150,9 +150,7 @@ class Caller:
         """
         ledger, now, began = self.ledger, self.clock(), time.monotonic()
         assert ledger is not None  # noqa: S101  asked before
-        attempt_id = job.next_attempt[1]
-        if (asked := ledger.started_elsewhere(job.source, attempt_id)) is not None:
-            self._note_unknown(job, call, asked, now, began)
+        if self._was_started(ledger, job, call, now, began):
             return False
         started = self._noted(job, call, None, now, began)
         [line] = self.lines(job, [started])
@@ -163,23 +161,29 @@ class Caller:
         # the lines before this one: a call now could be the second. Who loses it is cancelled.
         await self._until_ours(job, slot)
         # It may also have been another's for a while and have come back.
-        other = ledger.started_elsewhere(job.source, attempt_id, beside=started.started_at)
-        if other is not None:
-            self._note_unknown(job, call, other, now, began)
+        if self._was_started(ledger, job, call, now, began, beside=started.started_at):
             return False
         failpoint("call.noted")
         return True
 
-    def _note_unknown(
-        self, job: Job, call: CallModel, asked: str | None, now: datetime, began: float
-    ) -> None:
-        """Count a call that another process has started as made, with an outcome nobody knows.
+    def _was_started(
+        self,
+        ledger: Ledger,
+        job: Job,
+        call: CallModel,
+        now: datetime,
+        began: float,
+        *,
+        beside: datetime | None = None,
+    ) -> bool:
+        """True when another process has started this call; it then counts as made.
 
-        And all that it started after it: none of them has an outcome in the ledger.
+        So do all that it started after it: none of them has an outcome in the ledger, and nobody
+        knows theirs. `beside` is when we have started it ourselves.
         """
-        assert self.ledger is not None  # noqa: S101  it said so
         detail = "the call was started, and the process that made it is gone"
-        while asked is not None:
+        before = len(job.attempts)
+        while asked := ledger.started_elsewhere(job.source, job.next_attempt[1], beside=beside):
             made = replace(call, model=asked) if asked in self.policy.models else call
             body = self._question(job, made.step).body(job.request, self.policy.models[made.model])
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
@@ -188,7 +192,7 @@ class Caller:
                 attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
             )
             job.attempts.append(attempt)
-            asked = self.ledger.started_elsewhere(job.source, job.next_attempt[1])
+        return len(job.attempts) > before
 
     async def _until_ours(self, job: Job, slot: Slot) -> None:
         """Wait while the partition may be on its way to another process, which would call again."""

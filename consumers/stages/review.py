@@ -107,7 +107,7 @@ class Reviewing:
             code = why = type(error).__name__
         # The words may quote the answer: they are for the console, and for no log.
         _log.error("decision refused", decision=decision.decision_id, reason=code)
-        self.observer.refused(decision.action, code)
+        self.observer.reviewed(decision.action, None, "refused", error=code)
         return [self._refused(decision, record, why)]
 
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
@@ -137,8 +137,8 @@ class Reviewing:
             decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
         )
         made = list(self._records(outcome, decision, found))
-        ends = {self.topics.results: "result", self.topics.escalations: "escalation"}
-        end = next((ends[one.topic] for one in made if one.topic in ends), "discarded")
+        end = "discarded" if outcome.escalation is None else "escalation"
+        end = end if outcome.result is None else "result"
         self.observer.reviewed(decision.action, letter.task, end)
         return made
 

@@ -112,23 +112,19 @@ class Observer:
             times = {f"tierline.time.{part}": value for part, value in seconds.items()}
             hop.note({names.OUTCOME: "result", **times})
 
-    def reviewed(self, action: str, task: str | None, outcome: str) -> None:
-        """A person decided on a dead letter; where that judges an answer, it is an evaluation."""
+    def reviewed(
+        self, action: str, task: str | None, outcome: str, *, error: str | None = None
+    ) -> None:
+        """A person decided on a dead letter; an answer that is published was judged by it."""
         self.tally.add(names.REVIEW_DECISIONS, 1, action, task or "", outcome)
         if (hop := current_hop()) is None:
             return
         hop.note({names.ACTION: action, names.OUTCOME: outcome})
-        if outcome == "superseded":
-            return
-        if (label := _JUDGED.get(action)) is not None:
+        if error is not None:
+            hop.note({names.ERROR_TYPE: error})
+        if outcome == "result" and (label := _JUDGED.get(action)) is not None:
             said = {names.EVALUATION_NAME: "review", names.EVALUATION_LABEL: label}
             hop.tell(names.EVALUATION_EVENT, {**said, names.EVALUATION_EXPLANATION: action})
-
-    def refused(self, action: str, code: str) -> None:
-        """A person's decision could not be carried out; the dead letter stays as it is."""
-        self.tally.add(names.REVIEW_DECISIONS, 1, action, "", "refused")
-        if (hop := current_hop()) is not None:
-            hop.note({names.ACTION: action, names.OUTCOME: "refused", names.ERROR_TYPE: code})
 
     def repeated(self) -> None:
         """A record repeats a request that has its end, or will have it."""
