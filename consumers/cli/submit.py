@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ import typer
 from consumers.cli.common import FAILED, KafkaAddress, UserError, console, read_settings, run
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import TopicReader
     from consumers.settings import Settings
@@ -114,12 +117,12 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
         for number, line in enumerate(
             track(lines, "publishing", console=console(), transient=True)
         ):
-            key = key_of(line, number)
-            queued.append((line, await out.publish(intake, line, key=key, request_id=id_of(line))))
-        for line, acknowledged in queued:
+            key, name = key_of(line, number), id_of(line)
+            queued.append((name, await out.publish(intake, line, key=key, request_id=name)))
+        for name, acknowledged in queued:
             where = await acknowledged
             place = f"{intake}-{where.partition}-{where.offset}"  # type: ignore[attr-defined]
-            names[place] = id_of(line) or place
+            names[place] = name or place
             names[names[place]] = names[place]
     return names
 
@@ -182,13 +185,20 @@ def key_of(line: bytes, number: int) -> bytes:
 def id_of(line: bytes) -> str | None:
     """The id that a line brings; None when it is no JSON or brings none that intake would take."""
     import orjson
-    from pydantic import TypeAdapter, ValidationError
-
-    from schemas.base import Identifier
+    from pydantic import ValidationError
 
     try:
         fields = orjson.loads(line)
         found = fields.get("id") or fields.get("custom_id")
-        return TypeAdapter[str](Identifier).validate_python(found, strict=True)
+        return _identifiers().validate_python(found, strict=True)
     except (orjson.JSONDecodeError, AttributeError, ValidationError):
         return None
+
+
+@cache
+def _identifiers() -> "TypeAdapter[str]":
+    from pydantic import TypeAdapter
+
+    from schemas.base import Identifier
+
+    return TypeAdapter(Identifier)

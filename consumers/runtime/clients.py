@@ -30,6 +30,7 @@ __all__ = [
     "has_fast_records",
     "is_given_up",
     "is_member",
+    "member_of",
 ]
 
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
@@ -149,12 +150,13 @@ async def is_member(consumer: AIOKafkaConsumer) -> bool:
     changes nothing in it: an answer that comes while it joins again must not undo that. Where the
     library has stopped taking part nothing is sent: it would hold a place that nobody fills.
     """
-    group = consumer._coordinator  # noqa: SLF001
+    group = _membership(consumer)
+    # The library's own requests go the same way, and it has no other door for them.
     if is_given_up(consumer) or group._coordination_task.done():  # noqa: SLF001
         return False
     heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
     try:
-        sent = group._send_req(heartbeat)  # noqa: SLF001
+        sent = group._send_req(heartbeat)  # noqa: SLF001  as above
         answer = await at_most(_REQUEST_TIMEOUT_MS / 1000, sent)
     except Exception:  # noqa: BLE001  no answer, in whichever way
         return False
@@ -174,7 +176,16 @@ async def administering(clients: Clients) -> AsyncIterator[AIOKafkaAdminClient]:
 
 def is_given_up(consumer: AIOKafkaConsumer) -> bool:
     """True when the group's coordinator has said that it does not know this member any more."""
-    return bool(consumer._coordinator.generation == _NO_GENERATION)  # noqa: SLF001
+    return bool(_membership(consumer).generation == _NO_GENERATION)
+
+
+def member_of(consumer: AIOKafkaConsumer) -> str:
+    """As which member the group knows us; another one after it has taken us in anew."""
+    return str(_membership(consumer).member_id)
+
+
+def _membership(consumer: AIOKafkaConsumer) -> Any:
+    return consumer._coordinator  # noqa: SLF001  the library tells nobody else
 
 
 async def ended(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
@@ -184,6 +195,7 @@ async def ended(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     without Kafka a producer would wait for ever to send what it holds.
     """
     is_reader = isinstance(client, AIOKafkaConsumer)
+    # Only producers name their connections.
     connections = client._client if is_reader else client.client  # noqa: SLF001
     for stop in (client.stop, connections.close):
         with contextlib.suppress(Exception):

@@ -84,7 +84,6 @@ class Pool:
         #: By what was held when they began: a partition that is lost and taken again begins anew.
         self._running: dict[Partition, set[asyncio.Task[None]]] = {}
         self._count = 0
-        self._resting = 0
         self._at_rest: set[asyncio.Task[Any] | None] = set()
         #: Of those that rest, the ones that keep their place.
         self._waiting = 0
@@ -110,7 +109,7 @@ class Pool:
         Starting a thousand calls in one turn of the event loop would hold up the commits, and bring
         a thousand replies back in one turn later.
         """
-        taken = self._count - self._resting + self._waiting
+        taken = self._count - len(self._at_rest) + self._waiting
         return max(min(min(self._width, self.most()) - taken, _BURST), 0)
 
     @property
@@ -190,7 +189,6 @@ class Pool:
         """
         task = asyncio.current_task()
         self._at_rest.add(task)
-        self._resting += 1
         self._waiting += keeps_place
         self._pressing += holds_up
         self._note_rest()
@@ -201,7 +199,6 @@ class Pool:
             await self.steady()
         finally:
             self._at_rest.discard(task)
-            self._resting -= 1
             self._waiting -= keeps_place
             self._pressing -= holds_up
             self._note_rest()
@@ -215,7 +212,7 @@ class Pool:
         self.on_free()
 
     def _note_rest(self) -> None:
-        if self._count == self._resting - self._pressing:
+        if self._count == len(self._at_rest) - self._pressing:
             self._quiet.set()
         else:
             self._quiet.clear()

@@ -15,7 +15,14 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended, is_given_up, is_member
+from consumers.runtime.clients import (
+    KAFKA_IS_AWAY,
+    Clients,
+    ended,
+    is_given_up,
+    is_member,
+    member_of,
+)
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.figures import Commit
 from consumers.runtime.holdings import Holdings, Prepare, Work
@@ -150,7 +157,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._steady.set()
         #: Set to have the group asked at once.
         self._unheard = asyncio.Event()
-        self._heard_at = self._stood_still_at = 0.0
+        self._heard_at = self._unsteady_at = 0.0
         #: As which member the group last gave us partitions.
         self._member: str | None = None
         self._consumer: AIOKafkaConsumer
@@ -291,7 +298,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             asked = time.monotonic()
             if await is_member(self._consumer):
                 self._heard_at = asked  # the answer may have been long on its way
-                if asked > self._stood_still_at:
+                if asked > self._unsteady_at:
                     self._steady.set()
             pause = self._stall / 4 if self._steady.is_set() else _POLL_MS / 1000
             with contextlib.suppress(TimeoutError):
@@ -308,7 +315,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             _log.warning(what, seconds=round(now - since, 1))
             self._steady.clear()
             self._unheard.set()
-            self._stood_still_at = now
+            self._unsteady_at = now
         self._last_turn = now
 
     # ----- polling
@@ -460,7 +467,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _was_out(self) -> bool:
         """True when the group took us in anew: others may have had our partitions meanwhile."""
-        member, self._member = self._member, self._consumer._coordinator.member_id  # noqa: SLF001
+        member, self._member = self._member, member_of(self._consumer)
         return member not in (None, self._member)
 
     # ----- the end
