@@ -103,3 +103,17 @@ def a_record(value: bytes | None, **fields: Any) -> Any:
         "headers": (),
     }
     return SimpleNamespace(**{**plain, **fields})
+
+
+class Restless:
+    """A record's place, in a partition that is ours, that nobody waits in."""
+
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
+        """Fail the test."""
+        raise AssertionError
+
+    async def is_ours(self, *, still: bool = False) -> bool:
+        """It is."""
+        return True

@@ -89,6 +89,15 @@ class BreakableKafka:
         assert self.node is not None
         os.kill(self.node.pid, name)
 
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Half-open connections say nothing until the context ends."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     async def lose(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)

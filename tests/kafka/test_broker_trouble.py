@@ -3,7 +3,6 @@
 import asyncio
 import os
 import resource
-import signal
 from collections import Counter
 from datetime import timedelta
 
@@ -81,13 +80,9 @@ async def test_a_broker_that_sleeps_costs_no_request_and_no_call(kafka: Breakabl
     async with flow(settings, latency_scale=5.0) as running:
         await running.publish(*_requests())
         await _until_calling(running, 20)
-        kafka.signal(signal.SIGSTOP)
-        try:
-            with pytest.raises(KafkaUnreachableError):
-                async with publisher(Clients(settings.kafka)):
-                    pass
-        finally:
-            kafka.signal(signal.SIGCONT)
+        with kafka.asleep(), pytest.raises(KafkaUnreachableError):
+            async with publisher(Clients(settings.kafka)):
+                pass
 
         await _everything_ends_once(running)
 
@@ -105,15 +100,12 @@ async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: Breaka
         await stage.ready.wait()
         await stage.steady()
         with structlog.testing.capture_logs() as lines:
-            kafka.signal(signal.SIGSTOP)
-            try:
+            with kafka.asleep():
                 while not any(one["event"] == "group not heard" for one in lines):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
                 waiting = tasks.create_task(stage.steady())
                 await asyncio.sleep(0.5)
                 assert not waiting.done()
-            finally:
-                kafka.signal(signal.SIGCONT)
             await waiting
         stop.set()
         await running

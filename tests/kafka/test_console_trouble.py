@@ -1,7 +1,6 @@
 """Kafka sleeps while somebody decides: what was decided is kept, and carried out once."""
 
 import asyncio
-import signal
 from pathlib import Path
 
 import pytest
@@ -44,13 +43,10 @@ async def test_a_decision_that_kafka_acknowledges_late_is_carried_out_once(
         [place] = await running.disputes(1)
         case = await _claimed(running, place)
         decision = await _decision(running, case)
-        kafka.signal(signal.SIGSTOP)
-        try:
+        with kafka.asleep():
             for _ in range(2):
                 with pytest.raises(NotSentError, match="kept"):
                     await running.desk.decide("ann", case.version, decision)
-        finally:
-            kafka.signal(signal.SIGCONT)
         [result] = await running.running.read([running.running.topics.results], 1)
         assert result.json["router"]["review"] == "reject"
 
@@ -77,15 +73,11 @@ async def test_an_undo_that_kafka_has_too_late_is_none(
         [place] = await running.disputes(1)
         case = await _claimed(running, place)
         await running.desk.decide("ann", case.version, await _decision(running, case, seconds=1.0))
-        kafka.signal(signal.SIGSTOP)
-        try:
-            async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
+            with kafka.asleep():
                 undoing = tasks.create_task(_refused_undo(running, place))
                 await asyncio.sleep(2)  # the window ends meanwhile
                 assert not undoing.done()
-                kafka.signal(signal.SIGCONT)
-        finally:
-            kafka.signal(signal.SIGCONT)
         [result] = await running.running.read([running.running.topics.results], 1)
         assert result.json["router"]["review"] == "reject"
         assert await running.cases(0, state="open") == []
@@ -112,16 +104,12 @@ async def test_a_job_goes_on_while_kafka_sleeps_and_each_case_ends_once(
         async def is_done() -> bool:
             return await jobs.progress(job.job_id) == {"done": 3}
 
-        kafka.signal(signal.SIGSTOP)
-        try:
-            async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
+            with kafka.asleep():
                 working = tasks.create_task(bulk.run())
                 await until(is_begun)
-                kafka.signal(signal.SIGCONT)
-                await until(is_done)
-                working.cancel()
-        finally:
-            kafka.signal(signal.SIGCONT)
+            await until(is_done)
+            working.cancel()
         results = await running.running.read([running.running.topics.results], 3)
         assert len({seen.json["id"] for seen in results}) == len(results) == 3
         assert await _records(running, "decide") == 3

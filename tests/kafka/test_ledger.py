@@ -21,7 +21,7 @@ from router.answering import ledger_lines
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, read_model
-from tests.builders import a_record, a_request, an_assignment, an_attempt
+from tests.builders import Restless, a_record, a_request, an_assignment, an_attempt
 
 pytestmark = pytest.mark.kafka
 
@@ -57,18 +57,6 @@ async def test_a_loss_of_many_calls_is_booked_at_once_and_no_line_twice(settings
     assert booked == Counter({f"late-{number}": 1 for number in range(_COUNT)})
 
 
-class _Place:
-    """A partition that is ours, and no wait."""
-
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
-        raise AssertionError
-
-    async def is_ours(self, *, still: bool = False) -> bool:
-        return True
-
-
 async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_made(
     settings: Settings,
 ) -> None:
@@ -101,7 +89,7 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
             )
             place = {"topic": assigned.topic, "partition": 0, "timestamp": now_ms}
             record = a_record(assigned.value, **place)
-            *lines, end = await worker.handle(record, _Place())
+            *lines, end = await worker.handle(record, Restless())
 
     booked = [read_model(LedgerEntry, line.value).attempt for line in lines]
     assert [(one.attempt_id, one.model) for one in booked] == [

@@ -18,7 +18,7 @@ from schemas.escalation import Escalation
 from schemas.reasons import Reason
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, a_record
+from tests.builders import NOON, Restless, a_record
 
 pytestmark = pytest.mark.anyio
 
@@ -44,18 +44,6 @@ class _Answers:
         return Reply(self.text, "stop", Usage(input_tokens=10, output_tokens=10), self.body)
 
 
-class _Restless:
-    """A place nobody waits in."""
-
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
-        raise AssertionError
-
-    async def is_ours(self, *, still: bool = False) -> bool:
-        return True
-
-
 async def _work(
     text: str, *, request_id: str = "r-1", body: dict[str, Any] | None = None
 ) -> list[Outgoing]:
@@ -66,7 +54,7 @@ async def _work(
     worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, answers, TOPICS, lambda: NOON)
 
     record = a_record(assigned.value, topic=assigned.topic)
-    return list(await worker.handle(record, _Restless()))
+    return list(await worker.handle(record, Restless()))
 
 
 async def test_the_longest_id_has_room_for_its_attempts() -> None:
