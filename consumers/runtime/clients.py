@@ -41,7 +41,7 @@ KAFKA_IS_AWAY = (KafkaError, TimeoutError, OSError, AssertionError)
 _REQUEST_TIMEOUT_MS = 8_000
 #: Beside the calls: for the last commits, and to join again.
 _REJOIN = timedelta(seconds=30)
-_STOP_LIMIT = 5.0
+_STOP_LIMIT = 3.0
 _NO_GENERATION = -1
 _BATCH_BYTES = 1 << 20
 _LARGEST_RECORD = 4 << 20
@@ -146,17 +146,21 @@ class Clients:
 async def is_member(consumer: AIOKafkaConsumer) -> bool:
     """True when the group's coordinator answers a heartbeat of this member.
 
-    The library heartbeats in the background and tells nobody. This heartbeat is sent through it and
-    changes nothing in it: an answer that comes while it joins again must not undo that. Where the
-    library has stopped taking part nothing is sent: it would hold a place that nobody fills.
+    The library heartbeats in the background and tells nobody. This heartbeat changes nothing in it:
+    an answer that comes while it joins again must not undo that. It does not go by the library's
+    own connection to the coordinator, where it would wait behind a join for as long as other
+    members take to come. Where the library has stopped taking part nothing is sent: it would hold a
+    place that nobody fills.
     """
     group = _membership(consumer)
-    # The library's own requests go the same way, and it has no other door for them.
-    if is_given_up(consumer) or group._coordination_task.done():  # noqa: SLF001
+    coordinator = group.coordinator_id
+    if (
+        coordinator is None or is_given_up(consumer) or group._coordination_task.done()  # noqa: SLF001  it tells nobody
+    ):
         return False
     heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
     try:
-        sent = group._send_req(heartbeat)  # noqa: SLF001  as above
+        sent = consumer._client.send(coordinator, heartbeat)  # noqa: SLF001  no other door
         answer = await at_most(_REQUEST_TIMEOUT_MS / 1000, sent)
     except Exception:  # noqa: BLE001  no answer, in whichever way
         return False

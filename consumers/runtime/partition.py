@@ -24,6 +24,8 @@ __all__ = ["FencedError", "Finished", "Partition", "PartitionLostError"]
 _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
+#: A commit in doubt is looked at again so soon: until then a kill costs all that it holds.
+_LONGEST_DOUBT = 1.0
 #: So many failures in a row, with an answer each time, will not pass of themselves.
 _MANY_FAILURES = 6
 #: Seconds that a call may well take, at the end of a grace.
@@ -74,7 +76,7 @@ class Partition:
         self.is_open = False
         #: Further calls may be made for records in hand: true until the group may move it.
         self.is_ours = False
-        #: Monotonic time at which it may move, while it is about to.
+        #: Monotonic time at which it may move, or its process ends, while it is about to.
         self.moves_at = 0.0
         #: The last state we know to be committed; None before the first commit.
         self.committed: Completion | None = None
@@ -91,7 +93,9 @@ class Partition:
         self._idle.set()
         self._committing: Completion | None = None
         self._is_closing = False
-        #: True from a failed commit to the next good one: nothing new is started meanwhile.
+        #: Runs the commits.
+        self._runner: asyncio.Task[None] | None = None
+        #: True from a commit in doubt to the next good one: nothing new is started meanwhile.
         self._is_troubled = False
         self._fencings = fencings or Fencings()
         #: When unfinished records were appended.
@@ -109,7 +113,7 @@ class Partition:
 
     @property
     def is_troubled(self) -> bool:
-        """True from a failed commit to the next good one."""
+        """True from a commit in doubt to the next good one."""
         return self._is_troubled
 
     @property
@@ -179,12 +183,21 @@ class Partition:
         return doubtful, [record for _, led_to in self._finished for record in led_to]
 
     async def run_commits(self) -> None:
-        """Commit what finishes until the partition is closed.
+        """Commit what finishes until the partition is closed, which cancels it wherever it is.
 
         Raises PartitionLostError and FencedError.
         """
+        if self._is_closing:
+            return
+        self._runner = asyncio.current_task()
+        try:
+            await self._run_commits()
+        finally:
+            self._runner = None
+
+    async def _run_commits(self) -> None:
         ended = took = 0.0
-        while not (self._is_closing and not self._finished):
+        while True:
             await self._wake.wait()
             self._wake.clear()
             if not self._finished:
@@ -225,11 +238,16 @@ class Partition:
         return self._idle.is_set()
 
     async def close(self) -> None:
-        """End the commit loop and the producer."""
+        """End the commits and the producer.
+
+        The commits end at once: what they leave is booked before anybody waits for Kafka.
+        """
         self.is_open = self.is_ours = False
         self.moves_at = 0.0
         self._is_closing = True
-        self._wake.set()
+        if (runner := self._runner) is not None:
+            runner.cancel()
+            await asyncio.wait({runner})
         await self._writer.close()
 
     async def _commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
@@ -267,8 +285,9 @@ class Partition:
         and nothing new is started. A process that the group may have given up does not fence: the
         group first says that the partition is ours, or takes it away.
         """
+        self._is_troubled = True
         backoff = _FIRST_BACKOFF
-        while not self._is_closing:
+        while True:
             try:
                 if not await self._is_ours():
                     await asyncio.sleep(backoff)
@@ -278,15 +297,13 @@ class Partition:
             except Exception as error:  # noqa: BLE001  Kafka is away, in whichever way
                 self._note(error)
                 await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, _LONGEST_BACKOFF)
+                backoff = min(backoff * 2, _LONGEST_DOUBT)
                 continue
             doubt = after_doubt(found, doubtful=completion, before=self.committed)
             if doubt is not Doubt.LOST:
                 return doubt is Doubt.COMMITTED
-            break
-        what = "closed with a commit in doubt" if self._is_closing else "another process committed"
-        msg = f"{self.source.topic}-{self.source.partition}: {what}"
-        raise PartitionLostError(msg)
+            msg = f"{self.source.topic}-{self.source.partition}: another process committed"
+            raise PartitionLostError(msg)
 
     def _note_commit(self, commit: Commit) -> None:
         watermark = self.committed.watermark if self.committed else 0

@@ -37,8 +37,9 @@ class PartitionWriter:
         self._group = group
         self._kind = "work" if ".tier." in source.topic else "route"
         self._producer: AIOKafkaProducer | None = None
-        #: Former producers that are still to be stopped.
+        #: Former producers that are still to be stopped, and the stops under way.
         self._former: list[AIOKafkaProducer] = []
+        self._stops: set[asyncio.Task[None]] = set()
         #: True when the producer must be rebuilt before it is used again.
         self.is_doubtful = True
 
@@ -50,18 +51,18 @@ class PartitionWriter:
     async def start(self) -> None:
         """Fence the former owner. When this returns its transaction is committed or aborted.
 
-        A former producer of our own is stopped behind the fence and not before it: while Kafka is
-        away that takes long, and what it still sends comes before the fence or is refused.
+        A former producer of our own is stopped behind the fence, and nobody waits for it: that can
+        take ten seconds, and what it still sends comes before the fence or is refused.
         """
         self._retire()
         producer = self._clients.transactional(self.transactional_id)
         try:
             await at_most(_START_LIMIT, producer.start())
         except BaseException:
-            await _stop(producer)
+            self._stop(producer)
             raise
         self._producer, self.is_doubtful = producer, False
-        await self._end_former()
+        self._stop_former()
 
     async def commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
         """Commit records and the partition's completion state in one transaction.
@@ -102,18 +103,23 @@ class PartitionWriter:
     async def close(self) -> None:
         """Stop the producer. A transaction it has open is left to the next owner's fence."""
         self._retire()
-        await self._end_former()
+        self._stop_former()
+        if self._stops:
+            await asyncio.wait(self._stops)
 
     def _retire(self) -> None:
         producer, self._producer, self.is_doubtful = self._producer, None, True
         if producer is not None:
             self._former.append(producer)
 
-    async def _end_former(self) -> None:
-        former, self._former = self._former, []
-        async with asyncio.TaskGroup() as tasks:
-            for producer in former:
-                tasks.create_task(_stop(producer))
+    def _stop_former(self) -> None:
+        while self._former:
+            self._stop(self._former.pop())
+
+    def _stop(self, producer: AIOKafkaProducer) -> None:
+        stopping = asyncio.get_running_loop().create_task(_stop(producer))
+        self._stops.add(stopping)
+        stopping.add_done_callback(self._stops.discard)
 
     async def _queue(
         self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]
