@@ -245,7 +245,7 @@ def _work_stage(
         revoke_grace=settings.worker.revoke_grace.total_seconds(),
         drain_for=settings.worker.drain_for.total_seconds(),
     )
-    pool.on_free, pool.steady = stage.wake, stage.steady
+    pool.host = stage
     gate, tier = worker.gate, worker.tier
     if gate is not None:
         models = worker.policy.models_of(tier)
@@ -274,7 +274,7 @@ async def _reviewing(rules: Rules, clients: Clients, telemetry: Telemetry) -> As
         lambda tp, offset: reviewing.unreadable(tp.topic, tp.partition, offset),
         prepare=reviewing.prepare,
     )
-    pool.on_free, pool.steady = stage.wake, stage.steady
+    pool.host = stage
     async with pool.open():
         yield stage
 

@@ -65,8 +65,8 @@ class Holdings:
     ) -> None:
         #: Called after each commit.
         self.on_commit: Callable[[Commit], None] = lambda _: None
-        #: From the stage's end on: nothing is taken any more.
-        self.is_draining = False
+        #: Monotonic time at which the stage has ended; None until its end begins.
+        self._ends_at: float | None = None
         self._clients = clients
         self._group = group
         self._work = work
@@ -93,18 +93,28 @@ class Holdings:
         """What we hold now."""
         return self._held
 
-    def close(self, *, moves_in: float | None = None) -> None:
+    @property
+    def is_draining(self) -> bool:
+        """True from the beginning of the stage's end: nothing is taken any more."""
+        return self._ends_at is not None
+
+    def drain(self, limit: float) -> None:
+        """Begin the end, which comes in so many seconds."""
+        self._ends_at = time.monotonic() + limit
+        self.close(moves_in=limit)
+
+    def close(self, *, moves_in: float) -> None:
         """Start nothing more from any partition; what runs goes on, and is committed.
 
-        Where partitions may move in so many seconds, no call is begun for records in hand either:
-        one that outlasts the grace would be made again by the next owner. Only a request that has
-        paid for a call already goes on while there is time: all of it would be paid again.
+        Partitions may move in so many seconds, so no call is begun for records in hand either: one
+        that outlasts the grace would be made again by the next owner. Only a request that has paid
+        for a call already goes on while there is time: all of it would be paid again.
         """
+        moves_at = time.monotonic() + moves_in
         for partition in self._held.values():
-            partition.is_open = False
-            if moves_in is not None and partition.is_ours:
-                partition.is_ours = False
-                partition.moves_at = time.monotonic() + moves_in
+            sooner = moves_at if partition.is_ours else min(partition.moves_at, moves_at)
+            partition.is_open = partition.is_ours = False
+            partition.moves_at = sooner
 
     async def flush(self, limit: float) -> None:
         """Commit what is finished, before partitions may move: what is left out is paid again."""
@@ -127,11 +137,11 @@ class Holdings:
                 tasks.create_task(self._own(tp, was_out=was_out))
 
     async def keep(self, assigned: Collection[TopicPartition]) -> None:
-        """While draining: go on with records in hand of partitions that nobody else has had."""
+        """While draining: partitions that nobody else has had stay ours until the end."""
         for tp in assigned:
             held = self._held.get(tp)
             if held is not None and await held.is_unchanged():
-                held.is_ours = True
+                held.moves_at = self._ends_at or 0.0
 
     async def release(self, given_up: Collection[TopicPartition]) -> None:
         """Let partitions go, all at once: a last commit, a last grace for calls."""

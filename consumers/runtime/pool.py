@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
@@ -21,8 +21,28 @@ __all__ = ["Pool", "Slot"]
 _BURST = 32
 
 
-async def _at_once() -> None:
-    pass
+class Host(Protocol):
+    """The stage that a pool works for."""
+
+    def wake(self) -> None:
+        """A slot has become free."""
+
+    def is_steady(self) -> bool:
+        """False while the process may have been given up by its group."""
+
+    async def steady(self) -> None:
+        """Wait until it is steady."""
+
+
+class _Nobody:
+    def wake(self) -> None:
+        pass
+
+    def is_steady(self) -> bool:
+        return True
+
+    async def steady(self) -> None:
+        pass
 
 
 class Slot:
@@ -42,12 +62,17 @@ class Slot:
         await self._pool.rest(seconds, keeps_place=keeps_place, holds_up=holds_up)
 
     async def is_ours(self, *, still: bool = False) -> bool:
-        """True while the partition is ours for certain; asked after every sleep that matters.
+        """True while the partition is ours for certain and commits; asked before every call.
 
         `still`: also while it is about to move and running calls are waited for.
         """
-        await self._pool.steady()
-        return self._partition.is_ours or (still and self._partition.is_still_ours)
+        if not self._pool.host.is_steady():
+            # Whoever must wait for the group rests, and a rebalance need not wait for it.
+            await self._pool.rest(0, keeps_place=True, holds_up=still)
+        partition = self._partition
+        if partition.is_troubled:
+            return False
+        return partition.is_ours or (still and partition.is_still_ours)
 
 
 class Pool:
@@ -67,14 +92,11 @@ class Pool:
         group: str = "",
         telemetry: Telemetry | None = None,
     ) -> None:
-        #: Told when a slot becomes free.
-        self.on_free: Callable[[], None] = lambda: None
+        self.host: Host = _Nobody()
         #: How many records can be worked on at once as things are now, whatever the width.
         self.most: Callable[[], int] = lambda: width
         #: Told the partitions that another process has now.
         self.on_lost: Callable[[TopicPartition], None] = lambda _: None
-        #: Waits while the process may have been given up by its group.
-        self.steady: Callable[[], Awaitable[None]] = _at_once
         self._handle = handle
         self._book = book
         self._last_grace = last_grace
@@ -193,10 +215,10 @@ class Pool:
         self._pressing += holds_up
         self._note_rest()
         if not keeps_place:
-            self.on_free()
+            self.host.wake()
         try:
             await asyncio.sleep(seconds)
-            await self.steady()
+            await self.host.steady()
         finally:
             self._at_rest.discard(task)
             self._waiting -= keeps_place
@@ -209,7 +231,7 @@ class Pool:
         if not self._count:
             self._idle.set()
         self._note_rest()
-        self.on_free()
+        self.host.wake()
 
     def _note_rest(self) -> None:
         if self._count == len(self._at_rest) - self._pressing:

@@ -38,11 +38,13 @@ __all__ = ["Executor", "Inline", "Stage", "StageError"]
 _log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
-_STOP_LIMIT = 5.0
+_STOP_LIMIT = 3.0
 _JOIN_AGAIN_SECONDS = 1.0
 #: For the last commits of partitions that are ours for certain. Kafka may be slow, and nobody else
 #: can begin meanwhile: longer than a transaction may take.
 _LAST_COMMITS = 12.0
+#: And at the end, where calls have taken all the time.
+_LEAST_FLUSH = 1.0
 #: An exception at one position that comes back so often is the record's own.
 _UNREADABLE_AFTER = 3
 
@@ -273,12 +275,17 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             return False
         return True
 
-    async def steady(self) -> None:
-        """Wait until the group has heard of us within half a session.
+    def is_steady(self) -> bool:
+        """True when the group has heard of us within half a session.
 
         A process that slept past its session, or was cut off from Kafka for so long, starts
         nothing: its partitions may be another's.
         """
+        self._note_turn()
+        return self._steady.is_set()
+
+    async def steady(self) -> None:
+        """Wait until `is_steady`."""
         self._note_turn()
         await self._steady.wait()
 
@@ -379,8 +386,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition is None or not partition.is_open:
             return  # moved away while the fetch ran; the next owner reads them
 
-        self._note_turn()
-        if not self._steady.is_set():
+        if not self.is_steady():
             self._go_back(partition)
             return
         receive = partition.tracker.receive
@@ -473,19 +479,22 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     # ----- the end
 
     async def _drain(self) -> None:
-        self._holdings.is_draining = True
-        self._holdings.close()
-        began = time.monotonic()
-        await self._executor.settle(self._drain_for)
-        left = self._drain_for - (time.monotonic() - began)
-        await self._holdings.flush(min(max(left, 1.0), _LAST_COMMITS))
+        """End what runs, hand back what has cost nothing yet, and commit as long as there is time.
+
+        A call that was begun for a record in hand would be one more that the end may cut off.
+        """
+        self._holdings.drain(self._drain_for)
+        ends_at = time.monotonic() + self._drain_for
+        await self._executor.settle(self._drain_for, may_rest=True)
+        await self._holdings.flush(max(ends_at - time.monotonic(), _LEAST_FLUSH))
         await self._holdings.release(tuple(self._holdings.held))
         await self._leave()
 
     async def _leave(self) -> None:
-        await ended(self._consumer)
-        with contextlib.suppress(Exception):
-            await at_most(_STOP_LIMIT, self._admin.close())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ended(self._consumer))
+            with contextlib.suppress(Exception):
+                await at_most(_STOP_LIMIT, self._admin.close())
 
     def _fail(self, error: Exception) -> None:
         causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]

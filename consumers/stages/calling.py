@@ -113,7 +113,6 @@ class Caller:
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
                 wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
                 await _rest(job, slot, wait, keeps_place=True)
-                await self._until_ours(job, slot)
                 continue
             if not isinstance(step, CallModel):
                 return step
@@ -124,7 +123,7 @@ class Caller:
                     seconds = step.wait.total_seconds() * share
                     await _rest(job, slot, seconds)
                 job.retry_after = None
-                await self._until_ours(job, slot)
+            await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:
                 deadline = job.assignment.deadline.isoformat()
                 return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
@@ -158,8 +157,9 @@ class Caller:
             await _rest(job, slot, 1)
             return False
         # While the line was written the partition may have gone, and its next owner may have read
-        # the lines before this one: a call now could be the second. Who loses it is cancelled.
-        await self._until_ours(job, slot)
+        # the lines before this one: a call now could be the second. Who loses it is cancelled. One
+        # that is only about to move waits for it: who comes next would take the line for a call.
+        await self._until_ours(job, slot, still=True)
         # It may also have been another's for a while and have come back.
         if self._was_started(ledger, job, call, now, began, beside=started.started_at):
             return False
@@ -194,10 +194,10 @@ class Caller:
             job.attempts.append(attempt)
         return len(job.attempts) > before
 
-    async def _until_ours(self, job: Job, slot: Slot) -> None:
+    async def _until_ours(self, job: Job, slot: Slot, *, still: bool = False) -> None:
         """Wait while the partition may be on its way to another process, which would call again."""
         began = time.monotonic()
-        while not await slot.is_ours(still=job.has_paid):
+        while not await slot.is_ours(still=still or job.has_paid):
             await slot.rest(_LOOK_AGAIN_SECONDS)
         job.waited += time.monotonic() - began
 
@@ -209,7 +209,6 @@ class Caller:
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
             await _rest(job, slot, wait, keeps_place=True)
-            await self._until_ours(job, slot)
             return
         outcome: Reply | CallFailure | None = None
         try:

@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.partition import Partition
+from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.reading import publisher
 from consumers.runtime.records import Record
 from consumers.runtime.stage import Inline, Stage, StageError
@@ -198,3 +199,84 @@ async def test_a_call_goes_on_while_its_partition_waits_for_it(settings: Setting
         await running
         assert call.went_on == 2
         stop_second.set()
+
+
+async def test_the_end_begins_no_call_and_lets_a_request_that_has_paid_end(
+    settings: Settings,
+) -> None:
+    """A call begun at the end could be cut off by it, and its next owner would pay again."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    calls: list[bytes] = []
+    all_wait, waiting = asyncio.Event(), 0
+
+    async def handle(record: Record, slot: Slot) -> Sequence[Outgoing]:
+        nonlocal waiting
+        name = record.value or b""
+        has_paid = name == b"paid"
+        calls.extend([name] * has_paid)
+        waiting += 1
+        if waiting == 2:
+            all_wait.set()
+        await slot.rest(0.5, holds_up=has_paid)
+        while not await slot.is_ours(still=has_paid):
+            await slot.rest(0.1)
+        calls.append(name)
+        return ()
+
+    async def run_until(came: asyncio.Event) -> float:
+        booked: list[Outgoing] = []
+        pool = Pool(handle, width=10, book=lambda _, lines, __: booked.extend(lines), last_grace=1)
+        stage, stop = Stage("work", (topics.intake,), clients, pool, _nothing), asyncio.Event()
+        pool.host = stage
+        stage.on_commit(lambda *_: committed.set())
+        async with pool.open(), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(stage.run(stop))
+            await came.wait()
+            stop.set()
+            began = asyncio.get_running_loop().time()
+            await running
+            return asyncio.get_running_loop().time() - began
+
+    committed = asyncio.Event()
+    async with asyncio.timeout(90):
+        async with publisher(clients) as sending:
+            for name in (b"paid", b"not paid"):
+                await (await sending.publish(topics.intake, name, partition=0))
+        assert await run_until(all_wait) < 15
+        assert calls == [b"paid", b"paid"]
+        assert committed.is_set()
+
+        committed.clear()
+        await run_until(committed)
+        assert calls == [b"paid", b"paid", b"not paid"]
+
+
+async def test_what_could_not_be_committed_is_booked_before_connections_are_closed(
+    settings: Settings,
+) -> None:
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    line = Outgoing(f"{settings.kafka.prefix}nowhere", b"key", b"line")
+    finished, booked = asyncio.Event(), asyncio.Queue[tuple[Outgoing, bool]]()
+
+    async def handle(record: Record, slot: Slot) -> Sequence[Outgoing]:
+        finished.set()
+        return [line]
+
+    def book(_: TopicPartition, lines: Sequence[Outgoing], in_doubt: bool) -> None:
+        for one in lines:
+            booked.put_nowait((one._replace(headers=()), in_doubt))
+
+    pool = Pool(handle, width=10, book=book, last_grace=1)
+    stage = Stage("work", (topics.intake,), clients, pool, _nothing, drain_for=0.5)
+    pool.host, stop = stage, asyncio.Event()
+    async with asyncio.timeout(60), pool.open(), asyncio.TaskGroup() as tasks:
+        tasks.create_task(stage.run(stop))
+        async with publisher(clients) as sending:
+            await (await sending.publish(topics.intake, b"{}", partition=0))
+        await finished.wait()
+        stop.set()
+        async with asyncio.timeout(5):
+            assert await booked.get() == (line, True)
+    assert booked.empty()

@@ -1,5 +1,6 @@
 """One assignment through a worker, without a broker: what is written whatever goes wrong."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import orjson
 import pytest
 
 from consumers.settings import Settings
+from consumers.stages.calling import Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.wiring import load_rules
@@ -45,7 +47,11 @@ class _Answers:
 
 
 async def _work(
-    text: str, *, request_id: str = "r-1", body: dict[str, Any] | None = None
+    text: str,
+    *,
+    request_id: str = "r-1",
+    body: dict[str, Any] | None = None,
+    place: Slot | None = None,
 ) -> list[Outgoing]:
     request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": "Order 7"}
     router = Router(RULES.policy, TOPICS, lambda: NOON)
@@ -54,7 +60,7 @@ async def _work(
     worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, answers, TOPICS, lambda: NOON)
 
     record = a_record(assigned.value, topic=assigned.topic)
-    return list(await worker.handle(record, Restless()))
+    return list(await worker.handle(record, place or Restless()))
 
 
 async def test_the_longest_id_has_room_for_its_attempts() -> None:
@@ -81,3 +87,31 @@ async def test_what_was_paid_is_booked_when_something_of_ours_breaks_afterwards(
     assert read_model(LedgerEntry, line.value).attempt.cost_micros > 0
     found = read_dead_letter(letter.headers)
     assert len(found.attempts) == 1
+
+
+class _OnTheMove:
+    """A record's place in a partition that never comes back to us."""
+
+    def __init__(self) -> None:
+        self.rests = 0
+
+    async def rest(
+        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
+    ) -> None:
+        """Let go, as the runtime does, where nothing was paid that a rebalance would wait for."""
+        assert not holds_up
+        self.rests += 1
+        raise asyncio.CancelledError
+
+    async def is_ours(self, *, still: bool = False) -> bool:
+        """It is not, and only calls that were paid could go on."""
+        return still
+
+
+async def test_no_call_is_made_for_a_record_whose_partition_moved_since_it_was_fetched() -> None:
+    place = _OnTheMove()
+
+    with pytest.raises(asyncio.CancelledError):
+        await _work("no object", place=place)
+
+    assert place.rests == 1
