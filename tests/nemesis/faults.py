@@ -85,7 +85,10 @@ class Nemesis:
                 await self._broker(what, fault.seconds)
             else:
                 await self._network(fault)
-            self._away = began, time.monotonic()
+            # What was read while Kafka was away may still wait when it is away again.
+            since, ended = self._away
+            since = since if began - ended < _RECOVERY_SECONDS else began
+            self._away = since, time.monotonic()
 
     async def _hit(self, what: str, member: Member, fault: Fault) -> None:
         if what == "freeze":
