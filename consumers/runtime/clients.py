@@ -15,8 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError, NoError, RebalanceInProgressError
-from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.errors import KafkaError
 
 from consumers.runtime.limits import at_most
 from consumers.settings import KafkaSettings
@@ -28,9 +27,6 @@ __all__ = [
     "administering",
     "ended",
     "has_fast_records",
-    "is_given_up",
-    "is_member",
-    "member_of",
 ]
 
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
@@ -42,7 +38,6 @@ _REQUEST_TIMEOUT_MS = 8_000
 #: Beside the calls: for the last commits, and to join again.
 _REJOIN = timedelta(seconds=30)
 _STOP_LIMIT = 3.0
-_NO_GENERATION = -1
 _BATCH_BYTES = 1 << 20
 _LARGEST_RECORD = 4 << 20
 
@@ -143,30 +138,6 @@ class Clients:
         return connection
 
 
-async def is_member(consumer: AIOKafkaConsumer) -> bool:
-    """True when the group's coordinator answers a heartbeat of this member.
-
-    The library heartbeats in the background and tells nobody. This heartbeat changes nothing in it:
-    an answer that comes while it joins again must not undo that. It does not go by the library's
-    own connection to the coordinator, where it would wait behind a join for as long as other
-    members take to come. Where the library has stopped taking part nothing is sent: it would hold a
-    place that nobody fills.
-    """
-    group = _membership(consumer)
-    coordinator = group.coordinator_id
-    if (
-        coordinator is None or is_given_up(consumer) or group._coordination_task.done()  # noqa: SLF001  it tells nobody
-    ):
-        return False
-    heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
-    try:
-        sent = consumer._client.send(coordinator, heartbeat)  # noqa: SLF001  no other door
-        answer = await at_most(_REQUEST_TIMEOUT_MS / 1000, sent)
-    except Exception:  # noqa: BLE001  no answer, in whichever way
-        return False
-    return answer.error_code in (NoError.errno, RebalanceInProgressError.errno)
-
-
 @contextlib.asynccontextmanager
 async def administering(clients: Clients) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client for as long as the context is open."""
@@ -176,20 +147,6 @@ async def administering(clients: Clients) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
     finally:
         await admin.close()
-
-
-def is_given_up(consumer: AIOKafkaConsumer) -> bool:
-    """True when the group's coordinator has said that it does not know this member any more."""
-    return bool(_membership(consumer).generation == _NO_GENERATION)
-
-
-def member_of(consumer: AIOKafkaConsumer) -> str:
-    """As which member the group knows us; another one after it has taken us in anew."""
-    return str(_membership(consumer).member_id)
-
-
-def _membership(consumer: AIOKafkaConsumer) -> Any:
-    return consumer._coordinator  # noqa: SLF001  the library tells nobody else
 
 
 async def ended(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

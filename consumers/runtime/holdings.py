@@ -11,9 +11,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, is_member
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.figures import Commit
 from consumers.runtime.limits import at_most
+from consumers.runtime.membership import Membership
 from consumers.runtime.offsets import Completion
 from consumers.runtime.ownership import Fencings
 from consumers.runtime.partition import FencedError, Partition, PartitionLostError
@@ -79,14 +80,20 @@ class Holdings:
         #: Two that take one partition at once would fence each other.
         self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._consumer: AIOKafkaConsumer
+        self._membership: Membership
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
 
     def begin(
-        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, tasks: asyncio.TaskGroup
+        self,
+        consumer: AIOKafkaConsumer,
+        membership: Membership,
+        admin: AIOKafkaAdminClient,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         """Name the clients and the tasks' owner, before the first assignment."""
-        self._consumer, self._admin, self._tasks = consumer, admin, tasks
+        self._consumer, self._membership = consumer, membership
+        self._admin, self._tasks = admin, tasks
 
     @property
     def held(self) -> Mapping[TopicPartition, Partition]:
@@ -165,7 +172,7 @@ class Holdings:
                     await asyncio.sleep(_RETRY_SECONDS)
 
     async def _is_ours(self, tp: TopicPartition) -> bool:
-        return tp in self._consumer.assignment() and await is_member(self._consumer)
+        return tp in self._consumer.assignment() and await self._membership.is_known()
 
     async def _take(self, tp: TopicPartition, *, was_out: bool) -> None:
         held = self._held.get(tp)

@@ -15,18 +15,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from consumers.runtime.clients import (
-    KAFKA_IS_AWAY,
-    Clients,
-    ended,
-    is_given_up,
-    is_member,
-    member_of,
-)
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.figures import Commit
 from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
+from consumers.runtime.membership import Membership
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from consumers.telemetry.hops import set_current
@@ -152,17 +146,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stop = asyncio.Event()
         self._strikes: dict[tuple[TopicPartition, int], int] = {}
         self._turn = 0
-        #: Seconds between two turns of the poll after which the group may have given us up.
-        self._stall = clients.settings.session_timeout.total_seconds() / 2
-        self._last_turn = time.monotonic()
-        self._steady = asyncio.Event()
-        self._steady.set()
-        #: Set to have the group asked at once.
-        self._unheard = asyncio.Event()
-        self._heard_at = self._unsteady_at = 0.0
-        #: As which member the group last gave us partitions.
-        self._member: str | None = None
         self._consumer: AIOKafkaConsumer
+        self._membership: Membership
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
 
@@ -201,7 +186,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def is_member(self) -> bool:
         """True when the group still counts us in. Asks it."""
-        return await is_member(self._consumer)
+        return await self._membership.is_known()
 
     async def unread(self) -> dict[TopicPartition, int]:
         """Offsets of our partitions that are not fetched yet. Raises KafkaError when none answers.
@@ -238,11 +223,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         async with asyncio.TaskGroup() as self._tasks:
             while not (stop.is_set() or await self._join()):
                 pass
-            self._last_turn = self._heard_at = time.monotonic()
-            minding = [
-                self._tasks.create_task(self._mind_turns()),
-                self._tasks.create_task(self._be_heard()),
-            ]
+            minding = self._tasks.create_task(self._membership.mind())
             polling = self._tasks.create_task(self._poll())
             watching = self._tasks.create_task(_relay(stop, self._stop))
             try:
@@ -251,8 +232,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 watching.cancel()
                 polling.cancel()
                 await self._drain()
-                for task in minding:
-                    task.cancel()
+                minding.cancel()
         if self._failure is not None:
             raise StageError(str(self._failure)) from self._failure
 
@@ -260,8 +240,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """Connect and join the group. False when Kafka is away, or does not know the topics yet."""
         member = self._clients.settings.instance
         self._consumer = self._clients.group_consumer(self.group, member=member)
+        session = self._clients.settings.session_timeout.total_seconds()
+        self._membership = Membership(self._consumer, session)
         self._admin = self._clients.admin()
-        self._holdings.begin(self._consumer, self._admin, self._tasks)
+        self._holdings.begin(self._consumer, self._membership, self._admin, self._tasks)
         try:
             await self._admin.start()
             self._consumer.subscribe(list(self._sources), listener=self)
@@ -276,60 +258,18 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return True
 
     def is_steady(self) -> bool:
-        """True when the group has heard of us within half a session.
-
-        A process that slept past its session, or was cut off from Kafka for so long, starts
-        nothing: its partitions may be another's.
-        """
-        self._note_turn()
-        return self._steady.is_set()
+        """False while the process may have been given up by its group."""
+        return self._membership.is_steady()
 
     async def steady(self) -> None:
-        """Wait until `is_steady`."""
-        self._note_turn()
-        await self._steady.wait()
-
-    async def _mind_turns(self) -> None:
-        """Notice when the event loop stood still, or when the group has not heard of us.
-
-        Beside the poll, which itself waits while the group moves partitions, and to the end: calls
-        go on in both.
-        """
-        while True:
-            self._note_turn()
-            await asyncio.sleep(_POLL_MS / 1000)
-
-    async def _be_heard(self) -> None:
-        """Ask the group now and then whether it counts us in, the sooner the more it matters."""
-        while True:
-            asked = time.monotonic()
-            if await is_member(self._consumer):
-                self._heard_at = asked  # the answer may have been long on its way
-                if asked > self._unsteady_at:
-                    self._steady.set()
-            pause = self._stall / 4 if self._steady.is_set() else _POLL_MS / 1000
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._unheard.wait()
-            self._unheard.clear()
-
-    def _note_turn(self) -> None:
-        now = time.monotonic()
-        is_still = now - self._last_turn > self._stall
-        if is_still or (self._steady.is_set() and now - self._heard_at > self._stall):
-            what = "process stood still" if is_still else "group not heard"
-            since = self._last_turn if is_still else self._heard_at
-            _log.warning(what, seconds=round(now - since, 1))
-            self._steady.clear()
-            self._unheard.set()
-            self._unsteady_at = now
-        self._last_turn = now
+        """Wait until it is steady."""
+        await self._membership.steady()
 
     # ----- polling
 
     async def _poll(self) -> None:
         while True:
-            await self._steady.wait()
+            await self._membership.steady()
             room = {tp: held.room for tp, held in self._holdings.held.items() if held.room > 0}
             free = self._executor.free
             if not room or not free:
@@ -451,7 +391,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         given up by the group commits nothing any more, and every second in which it is not back
         is one in which others take its partitions: it joins at once, and adopts what it still had.
         """
-        is_lost = is_given_up(self._consumer)
+        is_lost = self._membership.is_given_up
         self._holdings.close(moves_in=0.0 if is_lost else self._revoke_grace)
         if revoked and not is_lost:
             # What rests begins nothing before the partition has come back, unless it has paid.
@@ -465,16 +405,11 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 # Nothing is taken any more; what is still ours may be brought to its end.
                 await self._holdings.keep(assigned)
                 return
-            await self._holdings.assign(assigned, was_out=self._was_out())
+            await self._holdings.assign(assigned, was_out=self._membership.was_out())
             self.ready.set()
             self._progress.set()
         except Exception as error:  # noqa: BLE001  the library would log it and go on
             self._fail(error)
-
-    def _was_out(self) -> bool:
-        """True when the group took us in anew: others may have had our partitions meanwhile."""
-        member, self._member = self._member, member_of(self._consumer)
-        return member not in (None, self._member)
 
     # ----- the end
 

@@ -1,0 +1,136 @@
+"""Whether the group still counts this process in: asked anew, and remembered.
+
+The client library heartbeats in the background and tells nobody, so everything that looks inside it
+for that is here.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import NoError, RebalanceInProgressError
+from aiokafka.protocol.group import HeartbeatRequest
+
+from consumers.runtime.limits import at_most
+
+__all__ = ["Membership"]
+
+_log = structlog.get_logger(__name__)
+
+_ANSWER_LIMIT = 8.0
+_LOOK_SECONDS = 0.1
+_NO_GENERATION = -1
+
+
+class Membership:
+    """A consumer's place in its group.
+
+    It is steady while the group has heard of this process within half a session. Who slept past
+    its session, or was cut off from Kafka for so long, starts nothing: its partitions may be
+    another's.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, session_seconds: float) -> None:
+        self._consumer = consumer
+        self._stall = session_seconds / 2
+        self._last_turn = self._heard_at = time.monotonic()
+        self._unsteady_at = 0.0
+        self._steady = asyncio.Event()
+        self._steady.set()
+        #: Set to have the group asked at once.
+        self._unheard = asyncio.Event()
+        #: As which member the group last gave us partitions.
+        self._member: str | None = None
+
+    @property
+    def is_given_up(self) -> bool:
+        """True when the group's coordinator has said that it does not know this member any more."""
+        return bool(self._group.generation == _NO_GENERATION)
+
+    async def is_known(self) -> bool:
+        """True when the group's coordinator answers a heartbeat of this member.
+
+        This heartbeat changes nothing in the library: an answer that comes while it joins again
+        must not undo that. It does not go by the library's own connection to the coordinator, where
+        it would wait behind a join for as long as other members take to come. Where the library
+        has stopped taking part nothing is sent: it would hold a place that nobody fills.
+        """
+        group = self._group
+        coordinator = group.coordinator_id
+        if coordinator is None or self.is_given_up or group._coordination_task.done():  # noqa: SLF001
+            return False
+        heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
+        try:
+            sent = self._consumer._client.send(coordinator, heartbeat)  # noqa: SLF001
+            answer = await at_most(_ANSWER_LIMIT, sent)
+        except Exception:  # noqa: BLE001  no answer, in whichever way
+            return False
+        return answer.error_code in (NoError.errno, RebalanceInProgressError.errno)
+
+    def was_out(self) -> bool:
+        """True when the group took us in anew since this was asked last: at each assignment.
+
+        Others may have had our partitions meanwhile.
+        """
+        member, self._member = self._member, str(self._group.member_id)
+        return member not in (None, self._member)
+
+    def is_steady(self) -> bool:
+        """True when the group has heard of us within half a session."""
+        self._note_turn()
+        return self._steady.is_set()
+
+    async def steady(self) -> None:
+        """Wait until it is steady."""
+        self._note_turn()
+        await self._steady.wait()
+
+    async def mind(self) -> None:
+        """See to it that all this is known, until cancelled.
+
+        Beside the poll, which itself waits while the group moves partitions, and to the end: calls
+        go on in both.
+        """
+        self._last_turn = self._heard_at = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._mind_turns())
+            tasks.create_task(self._be_heard())
+
+    @property
+    def _group(self) -> Any:
+        return self._consumer._coordinator  # noqa: SLF001
+
+    async def _mind_turns(self) -> None:
+        """Notice when the event loop stood still, or when the group has not heard of us."""
+        while True:
+            self._note_turn()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _be_heard(self) -> None:
+        """Ask the group now and then whether it counts us in, the sooner the more it matters."""
+        while True:
+            asked = time.monotonic()
+            if await self.is_known():
+                self._heard_at = asked  # the answer may have been long on its way
+                if asked > self._unsteady_at:
+                    self._steady.set()
+            pause = self._stall / 4 if self._steady.is_set() else _LOOK_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._unheard.wait()
+            self._unheard.clear()
+
+    def _note_turn(self) -> None:
+        now = time.monotonic()
+        is_still = now - self._last_turn > self._stall
+        if is_still or (self._steady.is_set() and now - self._heard_at > self._stall):
+            what = "process stood still" if is_still else "group not heard"
+            since = self._last_turn if is_still else self._heard_at
+            _log.warning(what, seconds=round(now - since, 1))
+            self._steady.clear()
+            self._unheard.set()
+            self._unsteady_at = now
+        self._last_turn = now
