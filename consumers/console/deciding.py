@@ -20,6 +20,7 @@ from consumers.console.errors import (
 from consumers.console.folding import BRIEF_IDS
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
+from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.reading import Publisher, is_refusal
 from router.cases import why
@@ -184,7 +185,7 @@ class Desk:
                     self.topics.intake, orjson.dumps(body), key=id_.encode(), request_id=id_
                 )
                 await sent
-        except (RuntimeError, TimeoutError, OSError):
+        except KAFKA_IS_AWAY:
             words = "Kafka did not acknowledge it: try again in a moment"
             raise NotSentError(words) from None
 
@@ -258,7 +259,7 @@ class Desk:
                     failpoint("console.sent")
         except TimeoutError:
             return None
-        except (RuntimeError, OSError) as error:  # Kafka is away, in whichever way, or refuses it
+        except KAFKA_IS_AWAY as error:  # or it refuses the record
             self._under_way.pop(which, None)
             if line.what not in ("decide", "undo") or not is_refusal(error):
                 return None

@@ -27,7 +27,7 @@ from consumers.console.folding import (
 from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.figures import ReviewFigures
 from consumers.runtime.reading import (
     KafkaUnreachableError,
@@ -91,7 +91,7 @@ class Queue:
                         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             except (KafkaUnreachableError, StoreAwayError) as error:
                 self.trouble = str(error)
-            except (SQLAlchemyError, RuntimeError, TimeoutError, OSError) as error:
+            except (SQLAlchemyError, *KAFKA_IS_AWAY) as error:
                 if self.trouble is None:
                     _log.exception("queue stopped; it begins anew where it was")
                 self.trouble = f"the queue does not get on: {type(error).__name__}"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.pool import Slot
 from consumers.runtime.reading import Source, partition_of, records_since
 from consumers.runtime.records import Record
@@ -188,6 +188,6 @@ async def _at_last(read: Callable[[], Awaitable[_T]], slot: Slot) -> _T:
     while True:
         try:
             return await read()
-        except (RuntimeError, TimeoutError, OSError) as error:  # Kafka is away
+        except KAFKA_IS_AWAY as error:
             _log.warning("topic not read", error=type(error).__name__)
             await slot.rest(_LOOK_AGAIN_SECONDS)
