@@ -5,12 +5,13 @@ did: an edit, another try, a complaint. So a cheap model that is always escalate
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from router.bill import Line
+from router.measures import By, Fixed, Row
 from router.policy.table import Policy
 from router.pricing import cost_micros
 from schemas.attempt import Attempt, LedgerEntry
@@ -19,34 +20,11 @@ from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.result import Result
 
-__all__ = [
-    "MEASURES",
-    "Alarm",
-    "By",
-    "Fixed",
-    "Measure",
-    "Quality",
-    "Row",
-    "alarms",
-    "names_of",
-    "percentile",
-    "told",
-    "values_of",
-]
-
-By = Literal["task", "tier", "model", "prompt", "reason"]
-#: Who fixed an answer.
-Fixed = Literal["check", "model", "person"]
+__all__ = ["Quality"]
 
 #: What a downstream service or a reviewer says when an answer was not good as it was.
 _NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
 _UNKNOWN = "unknown"
-#: From here on milliseconds are no longer read as such: a person has answered.
-_LONG_MS = 60_000
-#: Fewer answers say nothing.
-_ENOUGH = 20
-#: From here on a rule is probably wrong: so many leave their tier, or are fixed by a person.
-_MOST_ESCALATED, _MOST_BY_PERSON = 0.4, 0.2
 
 
 class _Key(NamedTuple):
@@ -75,101 +53,6 @@ class _Call:
     latency_ms: float | None = None
     is_completed: bool = False
     was_escalated: bool = False
-
-
-@dataclass(slots=True)
-class Row:
-    """The figures of one group. Every count holds the ids of the requests behind it."""
-
-    name: tuple[str, ...]
-    calls: list[str] = field(default_factory=list)
-    #: Judged answers: what could be right or wrong.
-    answers: list[str] = field(default_factory=list)
-    corrected: dict[Fixed, list[str]] = field(
-        default_factory=lambda: {who: [] for who in get_args(Fixed)}
-    )
-    escalated: list[str] = field(default_factory=list)
-    schema_failures: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    completed: list[str] = field(default_factory=list)
-    cost_micros: int = 0
-    #: What the same calls would have cost on the strongest tier's first model.
-    strongest_micros: int = 0
-    latencies_ms: list[float] = field(default_factory=list)
-
-    @property
-    def corrections(self) -> list[str]:
-        """Every correction, whoever made it."""
-        return [one for ids in self.corrected.values() for one in ids]
-
-    @property
-    def correction_rate(self) -> float | None:
-        """Corrected answers of all answers; None where there is none."""
-        return len(self.corrections) / len(self.answers) if self.answers else None
-
-    @property
-    def cost_per_completed(self) -> float | None:
-        """Micro-dollars per completed action, every call of the group included."""
-        return self.cost_micros / len(self.completed) if self.completed else None
-
-    def add(self, other: "Row") -> None:
-        """Take another group's figures in."""
-        for name in ("calls", "answers", "escalated", "schema_failures", "refusals", "completed"):
-            getattr(self, name).extend(getattr(other, name))
-        for who, ids in other.corrected.items():
-            self.corrected[who].extend(ids)
-        self.cost_micros += other.cost_micros
-        self.strongest_micros += other.strongest_micros
-        self.latencies_ms.extend(other.latencies_ms)
-
-
-class Measure(NamedTuple):
-    """One column of the table: what it says, and the requests behind it."""
-
-    name: str
-    value: Callable[[Row], float | None]
-    unit: Literal["count", "share", "micros", "ms"]
-    ids: Callable[[Row], Sequence[str]]
-
-
-def _share(part: Callable[[Row], Sequence[str]]) -> Callable[[Row], float | None]:
-    return lambda row: len(part(row)) / len(row.answers) if row.answers else None
-
-
-#: The columns, for the command line and the page alike.
-MEASURES: Sequence[Measure] = (
-    Measure("calls", lambda row: len(row.calls), "count", lambda row: row.calls),
-    Measure("spend", lambda row: row.cost_micros, "micros", lambda row: row.calls),
-    Measure("completed", lambda row: len(row.completed), "count", lambda row: row.completed),
-    Measure(
-        "per completed", lambda row: row.cost_per_completed, "micros", lambda row: row.completed
-    ),
-    Measure("p50", lambda row: percentile(row.latencies_ms, 50), "ms", lambda row: row.completed),
-    Measure("p95", lambda row: percentile(row.latencies_ms, 95), "ms", lambda row: row.completed),
-    Measure("corrected", lambda row: row.correction_rate, "share", lambda row: row.corrections),
-    Measure(
-        "by check",
-        _share(lambda row: row.corrected["check"]),
-        "share",
-        lambda row: row.corrected["check"],
-    ),
-    Measure(
-        "by model",
-        _share(lambda row: row.corrected["model"]),
-        "share",
-        lambda row: row.corrected["model"],
-    ),
-    Measure(
-        "by person",
-        _share(lambda row: row.corrected["person"]),
-        "share",
-        lambda row: row.corrected["person"],
-    ),
-    Measure("escalated", _share(lambda row: row.escalated), "share", lambda row: row.escalated),
-    Measure(
-        "schema", _share(lambda row: row.schema_failures), "share", lambda row: row.schema_failures
-    ),
-)
 
 
 class Quality:
@@ -318,39 +201,6 @@ class Quality:
                 call.latency_ms = result.router.latency.total_ms
 
 
-class Alarm(NamedTuple):
-    """A figure that somebody should look into."""
-
-    row: Row
-    #: The name of the measure.
-    measure: str
-    words: str
-
-
-def alarms(rows: Iterable[Row]) -> list[Alarm]:
-    """What is wrong with these groups, and what to do about it."""
-    found = []
-    for row in rows:
-        if len(row.answers) < _ENOUGH:
-            continue
-        name = " at ".join(row.name)
-        escalated = len(row.escalated) / len(row.answers)
-        by_person = len(row.corrected["person"]) / len(row.answers)
-        if escalated >= _MOST_ESCALATED:
-            words = (
-                f"{escalated:.0%} of the answers of {name} were paid for and not used: mend the "
-                f"prompt, or begin a tier higher"
-            )
-            found.append(Alarm(row, "escalated", words))
-        if by_person >= _MOST_BY_PERSON:
-            words = (
-                f"people fixed {by_person:.0%} of the answers of {name}: tighten its checks or "
-                f"raise its threshold"
-            )
-            found.append(Alarm(row, "by person", words))
-    return found
-
-
 def _count(row: Row, call: _Call) -> None:
     id_, attempt = call.request_id, call.attempt
     row.calls.append(id_)
@@ -371,35 +221,3 @@ def _count(row: Row, call: _Call) -> None:
         row.completed.append(id_)
         if call.latency_ms is not None:
             row.latencies_ms.append(call.latency_ms)
-
-
-def told(measure: Measure, row: Row) -> str:
-    """A figure as people read it; a dash where there is none."""
-    value = measure.value(row)
-    if value is None:
-        return "-"
-    if measure.unit == "share":
-        return f"{value:.1%}"
-    if measure.unit == "micros":
-        return f"${value / 1e6:.6f}"
-    if measure.unit == "ms" and value >= _LONG_MS:
-        return str(timedelta(seconds=round(value / 1000)))
-    return f"{value:,.0f} ms" if measure.unit == "ms" else f"{value:,.0f}"
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """The nearest-rank percentile; None of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    return ordered[max(int(-(-len(ordered) * share // 100)) - 1, 0)]
-
-
-def values_of(row: Row) -> Mapping[str, float | None]:
-    """A group's figures by their names."""
-    return {one.name: one.value(row) for one in MEASURES}
-
-
-def names_of(row: Row, by: Sequence[By]) -> Mapping[str, str]:
-    """A group's name as fields."""
-    return dict(zip(by, row.name, strict=False))

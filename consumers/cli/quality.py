@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from router.bill import Line
-    from router.quality import By, Measure, Row
+    from router.measures import By, Measure, Row
 
 __all__ = ["evals_app", "feedback", "quality", "sample"]
 
@@ -56,7 +56,7 @@ def quality(
         from consumers.reports import read_quality
         from consumers.runtime.clients import Clients
         from consumers.wiring import load_rules
-        from router.quality import MEASURES, alarms, names_of, values_of
+        from router.measures import MEASURES, alarms, names_of, values_of
 
         settings = read_settings(kafka)
         now = clock.now()
@@ -292,7 +292,7 @@ def _why(attempt: Any) -> str:
 
 
 def _groups(by: str) -> "list[By]":
-    from router.quality import By
+    from router.measures import By
 
     known: tuple[By, ...] = get_args(By)
     found = [one for part in by.split(",") for one in known if one == part.strip()]
@@ -303,7 +303,7 @@ def _groups(by: str) -> "list[By]":
 
 
 def _measure(name: str) -> "Measure":
-    from router.quality import MEASURES
+    from router.measures import MEASURES
 
     for one in MEASURES:
         if one.name == name:
@@ -313,7 +313,7 @@ def _measure(name: str) -> "Measure":
 
 
 def _texts(row: "Row") -> dict[str, str]:
-    from router.quality import MEASURES, told
+    from router.measures import MEASURES, told
 
     return {one.name: told(one, row) for one in MEASURES}
 

@@ -24,7 +24,7 @@ from consumers.console.security import Role
 from consumers.console.store import Held
 from consumers.console.work_pages import export_of
 from consumers.telemetry.redaction import redact
-from router.quality import alarms, names_of, values_of
+from router.measures import alarms, names_of, values_of
 from schemas.base import Instant, Tier
 from schemas.review import Action
 

@@ -24,7 +24,8 @@ from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
 from router.bill import Step, steps_between
-from router.quality import MEASURES, By, Measure, Quality, Row, alarms, told
+from router.measures import MEASURES, By, Measure, Row, alarms, told
+from router.quality import Quality
 from schemas.reasons import Reason
 
 __all__ = ["Figures", "dashboard"]

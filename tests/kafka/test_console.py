@@ -22,7 +22,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from router.audit import broken
-from router.quality import MEASURES, told, values_of
+from router.measures import MEASURES, told, values_of
 from tests.kafka.console_flow import HERE, PASSWORD, TEXT, Browser, console, looks
 from tests.kafka.flow import request
 

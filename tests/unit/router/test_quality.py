@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.answering import spoken_result
-from router.quality import MEASURES, By, Quality, Row, alarms, percentile, told
+from router.measures import MEASURES, By, Row, alarms, percentile, told
+from router.quality import Quality
 from router.samples import drawn, week_of
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
