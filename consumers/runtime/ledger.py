@@ -39,11 +39,11 @@ _STARTED = b'"outcome":"started"'
 
 
 class _Late(NamedTuple):
-    """A line that missed its transaction, or may have."""
+    """Which lines are written together."""
 
     partition: int
+    #: They may stand in a transaction that was committed after all.
     in_doubt: bool
-    line: Outgoing
 
 
 class Ledger:
@@ -52,7 +52,13 @@ class Ledger:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._topic = clients.settings.topics.attempts
-        self._late: asyncio.Queue[_Late] = asyncio.Queue()
+        #: Lines that missed their transaction, or may have.
+        self._late: defaultdict[_Late, list[Outgoing]] = defaultdict(list)
+        self._has_late = asyncio.Event()
+        #: Of which some are being written.
+        self._under_way: set[_Late] = set()
+        self._all_written = asyncio.Event()
+        self._all_written.set()
         #: Attempts that somebody started by input partition: when, and which model was asked.
         self._started: dict[tuple[str, int], dict[str, dict[datetime, str]]] = {}
         self._publisher: Publisher
@@ -67,7 +73,7 @@ class Ledger:
             finally:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_STOP_LIMIT):
-                        await self._late.join()
+                        await self._all_written.wait()
                 writing.cancel()
 
     async def note(self, partition: int, line: Outgoing) -> bool:
@@ -92,7 +98,9 @@ class Ledger:
         for line in outgoing:
             if line.topic == self._topic:
                 late = hop.carried_by(line) if hop is not None else line
-                self._late.put_nowait(_Late(source[1], in_doubt, late))
+                self._late[_Late(source[1], in_doubt)].append(late)
+                self._has_late.set()
+                self._all_written.clear()
 
     async def prepare(self, source: TopicPartition, position: int) -> None:
         """Learn which calls former owners of an input partition have started."""
@@ -119,21 +127,24 @@ class Ledger:
         return next((model for at, model in begun.items() if at != beside), None)
 
     async def _write_late(self) -> None:
-        """Write what is late, all that waits at once: the next kill may be near."""
-        while True:
-            waiting = [await self._late.get()]
-            while not self._late.empty():
-                waiting.append(self._late.get_nowait())
-            left = defaultdict(list)
-            for one in waiting:
-                left[one.partition, one.in_doubt].append(one.line)
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for (partition, in_doubt), lines in left.items():
-                        tasks.create_task(self._book(partition, lines, in_doubt=in_doubt))
-            finally:
-                for _ in waiting:
-                    self._late.task_done()
+        """Write what is late, all that waits at once: the next kill may be near.
+
+        Lines in doubt wait for open transactions to end, and no others wait for them.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._has_late.wait()
+                self._has_late.clear()
+                for which in self._late.keys() - self._under_way:
+                    self._under_way.add(which)
+                    tasks.create_task(self._write_all(which))
+
+    async def _write_all(self, which: _Late) -> None:
+        while lines := self._late.pop(which, None):
+            await self._book(which.partition, lines, in_doubt=which.in_doubt)
+        self._under_way.discard(which)
+        if not self._under_way:
+            self._all_written.set()
 
     async def _book(self, partition: int, lines: Sequence[Outgoing], *, in_doubt: bool) -> None:
         if not in_doubt:
