@@ -101,7 +101,6 @@ async def running_stages(
     `on_stuck` is called, then all are drained and StageError comes out of a group.
     """
     clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
-    stop = asyncio.Event()
     stages: list[Stage] = []
     patience = settings.health.patience or default_patience(rules.policy.limits.call_timeout)
     seen = telemetry or Telemetry()
@@ -147,21 +146,17 @@ async def running_stages(
                 stages.append(_work_stage(worker, pool, clients, settings, ledger))
                 health.watch(stages[-1], calls.moves)
         if review:
-            stages.append(await stack.enter_async_context(_reviewing(rules, clients, seen)))
+            stages.append(
+                await stack.enter_async_context(_reviewing(rules, clients, settings, seen))
+            )
             health.watch(stages[-1])
-        running = [tasks.create_task(stage.run(stop)) for stage in stages]
-        ready = tasks.create_task(_all_ready(stages))
         watching = tasks.create_task(health.run())
-        # A stage that fails before it is ready must not leave us waiting for it.
-        await asyncio.wait([ready, *running], return_when=asyncio.FIRST_COMPLETED)
-        try:
-            yield stages
-        finally:
-            health.is_draining = True
-            watching.cancel()
-            ready.cancel()
-            stop.set()
-            await asyncio.wait(running)
+        async with _run_all(stages, tasks):
+            try:
+                yield stages
+            finally:
+                health.is_draining = True
+                watching.cancel()
 
 
 class _CountedCalls:
@@ -227,6 +222,7 @@ def _route_stage(rules: Rules, clients: Clients, settings: Settings, telemetry: 
         Inline(router.decide, telemetry.tracing, settings.kafka.prefix + "route"),
         lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
         prepare=repeats.prepare,
+        drain_for=settings.worker.drain_for.total_seconds(),
     )
 
 
@@ -245,7 +241,6 @@ def _work_stage(
         revoke_grace=settings.worker.revoke_grace.total_seconds(),
         drain_for=settings.worker.drain_for.total_seconds(),
     )
-    pool.host = stage
     gate, tier = worker.gate, worker.tier
     if gate is not None:
         models = worker.policy.models_of(tier)
@@ -256,7 +251,9 @@ def _work_stage(
 
 
 @contextlib.asynccontextmanager
-async def _reviewing(rules: Rules, clients: Clients, telemetry: Telemetry) -> AsyncIterator[Stage]:
+async def _reviewing(
+    rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry
+) -> AsyncIterator[Stage]:
     reviewing = Reviewing(clients, rules.policy, rules.prompts, clock.now, telemetry.observer)
     pool = Pool(
         reviewing.handle,
@@ -273,10 +270,45 @@ async def _reviewing(rules: Rules, clients: Clients, telemetry: Telemetry) -> As
         pool,
         lambda tp, offset: reviewing.unreadable(tp.topic, tp.partition, offset),
         prepare=reviewing.prepare,
+        drain_for=settings.worker.drain_for.total_seconds(),
     )
-    pool.host = stage
     async with pool.open():
         yield stage
+
+
+@contextlib.asynccontextmanager
+async def _run_all(stages: Sequence[Stage], tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
+    """Run stages from when all are ready until the context closes, and drain them."""
+    stop, ends = asyncio.Event(), [asyncio.Event() for _ in stages]
+    running = [
+        tasks.create_task(_run(stage, stop, end, ends))
+        for stage, end in zip(stages, ends, strict=True)
+    ]
+    ready = tasks.create_task(_all_ready(stages))
+    # A stage that fails before it is ready must not leave us waiting for it.
+    await asyncio.wait([ready, *running], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield
+    finally:
+        ready.cancel()
+        stop.set()
+        await asyncio.wait(running)
+
+
+async def _run(
+    stage: Stage, stop: asyncio.Event, end: asyncio.Event, ends: Sequence[asyncio.Event]
+) -> None:
+    """Run a stage. Whose failure ends the others lets them drain first, and is told afterwards."""
+    try:
+        await stage.run(stop)
+    except Exception:
+        stop.set()
+        end.set()
+        for other in ends:
+            await other.wait()
+        raise
+    finally:
+        end.set()
 
 
 async def _all_ready(stages: Sequence[Stage]) -> None:
