@@ -60,7 +60,6 @@ async def runtime_once(settings: Settings) -> float:
 
     pool = Pool(handle, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
     stage = Stage("bench", (source,), Clients(settings.kafka), pool, lambda *_: ())
-    pool.host = stage
     is_done, stop = asyncio.Event(), asyncio.Event()
 
     def note_commit(*_: object) -> None:

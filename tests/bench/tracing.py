@@ -74,7 +74,7 @@ async def _with_trouble(bootstrap: str) -> dict[str, list[float]]:
             for trouble, where in (("alive", url), ("away", _NOBODY), ("hanging", hanging)):
                 with _exporting(where, "1.0"):
                     prefix = f"trouble-{trouble}{number}."
-                    _, seen = await run_stream(bootstrap, prefix, base_url, rate=_CALM_RATE)
+                    seen = await run_stream(bootstrap, prefix, base_url, rate=_CALM_RATE)
                 p95[trouble] = statistics.quantiles([one.wait for one in seen], n=20)[18]
             for trouble, ratios in found.items():
                 ratios.append(p95[trouble] / p95["alive"])
