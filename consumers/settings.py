@@ -69,7 +69,7 @@ class WorkerSettings(_Slice):
 
     #: Calls in flight. Throughput is width divided by the latency of a call.
     width: Annotated[int, Field(ge=1, le=5000)] = 256
-    #: How long calls may finish after SIGTERM. Keep it 15 s below the orchestrator's kill delay.
+    #: How long calls may finish after SIGTERM. Keep it 20 s below the orchestrator's kill delay.
     drain_for: timedelta = timedelta(seconds=25)
     #: How long a rebalance waits for running calls before partitions may move, at most: a call that
     #: runs on is made again by the next owner. No process of the group starts calls meanwhile.

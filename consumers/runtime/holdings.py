@@ -1,6 +1,7 @@
 """The partitions a member of a group holds: taken, adopted when they come back, let go."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -144,11 +145,20 @@ class Holdings:
                 tasks.create_task(self._own(tp, was_out=was_out))
 
     async def keep(self, assigned: Collection[TopicPartition]) -> None:
-        """While draining: partitions that nobody else has had stay ours until the end."""
+        """While draining: partitions that nobody else has had stay ours until the end.
+
+        Others are let go of at once: nobody waits for commits that will not come.
+        """
+        await self.release(set(self._held) - set(assigned))
         for tp in assigned:
-            held = self._held.get(tp)
-            if held is not None and await held.is_unchanged():
-                held.moves_at = self._ends_at or 0.0
+            with contextlib.suppress(*KAFKA_IS_AWAY):
+                held = self._held.get(tp)
+                if held is not None and await held.is_unchanged():
+                    self._keep(held)
+
+    def _keep(self, held: Partition) -> None:
+        if self._held.get(held.source) is held:
+            held.moves_at = self._ends_at or 0.0
 
     async def release(self, given_up: Collection[TopicPartition]) -> None:
         """Let partitions go, all at once: a last commit, a last grace for calls."""
@@ -179,8 +189,11 @@ class Holdings:
         if held is not None and await held.is_unchanged():
             if was_out and self._returned is not None:
                 await self._returned(tp, held.tracker.completion().watermark)
-            self._consumer.seek(tp, held.tracker.next_fetch)
-            held.is_open = held.is_ours = True
+            if self.is_draining:
+                self._keep(held)
+            elif self._held.get(tp) is held:  # else lost meanwhile, and taken again by who saw it
+                self._consumer.seek(tp, held.tracker.next_fetch)
+                held.is_open = held.is_ours = True
             return
         if held is not None:
             await self._release(tp)
@@ -231,17 +244,19 @@ class Holdings:
             await partition.run_commits()
         except PartitionLostError as error:
             _log.warning("partition lost", reason=str(error))
-            if self._held.get(partition.source) is partition:
-                await self._release(partition.source)
-                # If the group still says it is ours: begin again from what is committed now.
-                await self._own(partition.source)
         except FencedError as error:
             self._on_failure(error)
+            return
         finally:
+            # Before anything that takes time: the next kill may be near.
             doubtful, unsent = partition.unrecorded()
             self._work.late(partition.source, unsent)
             self._work.late(partition.source, doubtful, in_doubt=True)
             partition.lose_traces()
+        if self._held.get(partition.source) is partition:
+            await self._release(partition.source)
+            # If the group still says it is ours: begin again from what is committed now.
+            await self._own(partition.source)
 
     async def _release(self, tp: TopicPartition) -> None:
         partition = self._held.pop(tp, None)

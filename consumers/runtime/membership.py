@@ -59,12 +59,13 @@ class Membership:
         has stopped taking part nothing is sent: it would hold a place that nobody fills.
         """
         group = self._group
-        coordinator = group.coordinator_id
-        if coordinator is None or self.is_given_up or group._coordination_task.done():  # noqa: SLF001
+        if group is None or group.coordinator_id is None or self.is_given_up:
+            return False
+        if group._coordination_task.done():  # noqa: SLF001
             return False
         heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
         try:
-            sent = self._consumer._client.send(coordinator, heartbeat)  # noqa: SLF001
+            sent = self._consumer._client.send(group.coordinator_id, heartbeat)  # noqa: SLF001
             answer = await at_most(_ANSWER_LIMIT, sent)
         except Exception:  # noqa: BLE001  no answer, in whichever way
             return False
@@ -101,6 +102,7 @@ class Membership:
 
     @property
     def _group(self) -> Any:
+        """What the library knows of the group; None before it has reached Kafka."""
         return self._consumer._coordinator  # noqa: SLF001
 
     async def _mind_turns(self) -> None:

@@ -193,7 +193,9 @@ class Partition:
         try:
             await self._run_commits()
         finally:
-            self._runner = None
+            # Whoever finishes from now on is told, and nobody waits for a commit.
+            self._runner, self._is_closing = None, True
+            self._idle.set()
 
     async def _run_commits(self) -> None:
         ended = took = 0.0
@@ -231,7 +233,10 @@ class Partition:
                 await self._is_large.wait()
 
     async def flush(self, limit: float) -> bool:
-        """Wait until everything finished is committed. False when the limit came first."""
+        """Wait until everything finished is committed, or no commit will be made any more.
+
+        False when the limit came first.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await self._idle.wait()
@@ -283,7 +288,8 @@ class Partition:
 
         Tries until Kafka is back: what is finished was paid for and is kept in memory meanwhile,
         and nothing new is started. A process that the group may have given up does not fence: the
-        group first says that the partition is ours, or takes it away.
+        group first says that the partition is ours, or takes it away. It is asked again behind the
+        fence: who is given the partition after that fences after us, and sees what we commit.
         """
         self._is_troubled = True
         backoff = _FIRST_BACKOFF
@@ -293,6 +299,8 @@ class Partition:
                     await asyncio.sleep(backoff)
                     continue
                 await self._writer.start()
+                if not await self._is_ours():
+                    continue
                 found = await self._read(self.source)
             except Exception as error:  # noqa: BLE001  Kafka is away, in whichever way
                 self._note(error)

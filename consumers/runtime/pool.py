@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka import TopicPartition
 
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
+from consumers.runtime.stage import Host
 from consumers.telemetry import names
 from consumers.telemetry.hops import NOT_COMMITTED, Hop, set_current
 from consumers.telemetry.setup import Telemetry
@@ -19,30 +20,6 @@ from schemas.codec import Outgoing
 __all__ = ["Pool", "Slot"]
 
 _BURST = 32
-
-
-class Host(Protocol):
-    """The stage that a pool works for."""
-
-    def wake(self) -> None:
-        """A slot has become free."""
-
-    def is_steady(self) -> bool:
-        """False while the process may have been given up by its group."""
-
-    async def steady(self) -> None:
-        """Wait until it is steady."""
-
-
-class _Nobody:
-    def wake(self) -> None:
-        pass
-
-    def is_steady(self) -> bool:
-        return True
-
-    async def steady(self) -> None:
-        pass
 
 
 class Slot:
@@ -67,7 +44,7 @@ class Slot:
         `still`: also while it is about to move and running calls are waited for.
         """
         if not self._pool.host.is_steady():
-            # Whoever must wait for the group rests, and a rebalance need not wait for it.
+            # Whoever must wait for the group rests, and a move need not wait for what has not paid.
             await self._pool.rest(0, keeps_place=True, holds_up=still)
         partition = self._partition
         if partition.is_troubled:
@@ -92,7 +69,8 @@ class Pool:
         group: str = "",
         telemetry: Telemetry | None = None,
     ) -> None:
-        self.host: Host = _Nobody()
+        #: The stage that this pool works for; it sets that itself.
+        self.host: Host
         #: How many records can be worked on at once as things are now, whatever the width.
         self.most: Callable[[], int] = lambda: width
         #: Told the partitions that another process has now.

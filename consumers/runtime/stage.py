@@ -27,7 +27,7 @@ from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
 
-__all__ = ["Executor", "Inline", "Stage", "StageError"]
+__all__ = ["Executor", "Host", "Inline", "Stage", "StageError"]
 
 _log = structlog.get_logger(__name__)
 
@@ -47,8 +47,24 @@ class StageError(Exception):
     """The stage cannot go on; the message says why and what to do."""
 
 
+class Host(Protocol):
+    """A stage, as far as who processes its records cares."""
+
+    def wake(self) -> None:
+        """There is room for further records."""
+
+    def is_steady(self) -> bool:
+        """False while the process may have been given up by its group."""
+
+    async def steady(self) -> None:
+        """Wait until it is steady."""
+
+
 class Executor(Work, Protocol):
     """How a stage processes records: at once, or many at a time."""
+
+    #: The stage that it works for, which sets it.
+    host: Host
 
     @property
     def free(self) -> int:
@@ -68,6 +84,7 @@ class Executor(Work, Protocol):
 class Inline:
     """Decides at once, in the order of the partition. For stages that only think."""
 
+    host: Host
     free = 16_000
     in_flight = 0
 
@@ -128,6 +145,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._sources = sources
         self._clients = clients
         self._executor = executor
+        executor.host = self
         self._unreadable = unreadable
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
@@ -221,8 +239,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     async def run(self, stop: asyncio.Event) -> None:
         """Process until `stop` is set, then drain: finish what runs, commit it, leave the group."""
         async with asyncio.TaskGroup() as self._tasks:
-            while not (stop.is_set() or await self._join()):
-                pass
+            while not await self._join():
+                if stop.is_set():
+                    return
             minding = self._tasks.create_task(self._membership.mind())
             polling = self._tasks.create_task(self._poll())
             watching = self._tasks.create_task(_relay(stop, self._stop))

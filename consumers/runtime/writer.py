@@ -117,6 +117,7 @@ class PartitionWriter:
             self._stop(self._former.pop())
 
     def _stop(self, producer: AIOKafkaProducer) -> None:
+        # In nobody's group: it raises nothing, and `close` waits for it.
         stopping = asyncio.get_running_loop().create_task(_stop(producer))
         self._stops.add(stopping)
         stopping.add_done_callback(self._stops.discard)

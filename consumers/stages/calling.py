@@ -195,10 +195,14 @@ class Caller:
         return len(job.attempts) > before
 
     async def _until_ours(self, job: Job, slot: Slot, *, still: bool = False) -> None:
-        """Wait while the partition may be on its way to another process, which would call again."""
+        """Wait while the partition may be on its way to another process, which would call again.
+
+        A move waits for who could still go on in time: a request that has paid would pay again.
+        """
         began = time.monotonic()
-        while not await slot.is_ours(still=still or job.has_paid):
-            await slot.rest(_LOOK_AGAIN_SECONDS)
+        still = still or job.has_paid
+        while not await slot.is_ours(still=still):
+            await slot.rest(_LOOK_AGAIN_SECONDS, holds_up=still)
         job.waited += time.monotonic() - began
 
     async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:

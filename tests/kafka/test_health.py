@@ -24,7 +24,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.health import Health, serving
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
-from consumers.runtime.stage import Stage, StageError
+from consumers.runtime.stage import Host, Stage, StageError
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import HealthSettings, Settings
 from consumers.simulator import SimulatorSettings, simulator
@@ -41,6 +41,8 @@ _NO_PATIENCE = timedelta(minutes=10)
 
 class _Held:
     """Takes a few records and finishes none before it is told."""
+
+    host: Host
 
     def __init__(self, width: int) -> None:
         self.free = width

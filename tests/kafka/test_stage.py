@@ -11,7 +11,7 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.reading import publisher
 from consumers.runtime.records import Record
-from consumers.runtime.stage import Inline, Stage, StageError
+from consumers.runtime.stage import Host, Inline, Stage, StageError
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.kafka
 class _HeldUp:
     """Takes no records, and holds up the first rebalance until its stage lets partitions go."""
 
+    host: Host
     free = 0
     in_flight = 0
 
@@ -106,6 +107,7 @@ async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> No
 class _Busy:
     """Holds every record it is given until it is told, and counts who waits for it."""
 
+    host: Host
     free = 10
     in_flight = 0
 
@@ -228,7 +230,6 @@ async def test_the_end_begins_no_call_and_lets_a_request_that_has_paid_end(
         booked: list[Outgoing] = []
         pool = Pool(handle, width=10, book=lambda _, lines, __: booked.extend(lines), last_grace=1)
         stage, stop = Stage("work", (topics.intake,), clients, pool, _nothing), asyncio.Event()
-        pool.host = stage
         stage.on_commit(lambda *_: committed.set())
         async with pool.open(), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(stage.run(stop))
@@ -270,7 +271,7 @@ async def test_what_could_not_be_committed_is_booked_before_connections_are_clos
 
     pool = Pool(handle, width=10, book=book, last_grace=1)
     stage = Stage("work", (topics.intake,), clients, pool, _nothing, drain_for=0.5)
-    pool.host, stop = stage, asyncio.Event()
+    stop = asyncio.Event()
     async with asyncio.timeout(60), pool.open(), asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.run(stop))
         async with publisher(clients) as sending:

@@ -1,6 +1,7 @@
 """The pool's tasks belong to what was held when they began."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -17,14 +18,34 @@ from schemas.codec import Outgoing
 _SOURCE = TopicPartition("llm.tier.low", 0)
 
 
-def _held(*offsets: int) -> Partition:
+class _Host:
+    """A stage that is steady."""
+
+    def wake(self) -> None:
+        pass
+
+    def is_steady(self) -> bool:
+        return True
+
+    async def steady(self) -> None:
+        pass
+
+
+def _pool(handle: Callable[[Record, Slot], Awaitable[list[Outgoing]]], last_grace: float) -> Pool:
+    pool = Pool(handle, width=10, book=lambda *_: None, last_grace=last_grace)
+    pool.host = _Host()
+    return pool
+
+
+async def _certainly() -> bool:
+    return True
+
+
+def _held(*offsets: int, is_ours: Callable[[], Awaitable[bool]] = _certainly) -> Partition:
     """The partition as it is held from one assignment on, with records in hand."""
 
     async def nothing_committed(_: TopicPartition) -> Completion | None:
         return None
-
-    async def is_ours() -> bool:
-        return True
 
     writer = PartitionWriter(Clients(KafkaSettings()), _SOURCE, "work.low")
     partition = Partition(
@@ -66,7 +87,7 @@ async def test_letting_go_of_a_lost_partition_spares_what_began_since_it_came_ba
             raise
         return []
 
-    pool = Pool(handle, width=10, book=lambda *_: None, last_grace=0.0)
+    pool = _pool(handle, 0.0)
     lost, again = _held(0, 1), _held(0, 1)
     async with asyncio.timeout(10), pool.open():
         pool.start(lost, [_record(0), _record(1)])
@@ -95,7 +116,7 @@ async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -
             is_over.set()
         return []
 
-    pool = Pool(handle, width=10, book=lambda *_: None, last_grace=3_600.0)
+    pool = _pool(handle, 3_600.0)
     lost = _held(0, 1)
     async with asyncio.timeout(10), pool.open():
         pool.start(lost, [_record(0), _record(1)])
@@ -106,3 +127,33 @@ async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -
         assert ended == [0]
         may_end.set()
         await pool.settle(10)
+
+
+async def test_a_commit_in_doubt_holds_up_calls_and_a_move_waits_for_who_has_paid() -> None:
+    """A kill would cost the call. Who has paid goes on as soon as the doubt is over."""
+    asked, waits, calls = asyncio.Event(), asyncio.Event(), []
+
+    async def is_unknown() -> bool:
+        asked.set()
+        return False
+
+    async def handle(record: Record, slot: Slot) -> list[Outgoing]:
+        while not await slot.is_ours(still=True):
+            waits.set()
+            await slot.rest(0.01, holds_up=True)
+        calls.append(record.offset)
+        return []
+
+    pool, partition = _pool(handle, 0.0), _held(0, 1, is_ours=is_unknown)
+    partition.is_ours = True
+    async with asyncio.timeout(10), pool.open(), asyncio.TaskGroup() as tasks:
+        tasks.create_task(partition.run_commits())
+        partition.finish([(0, [])])
+        await asked.wait()
+        pool.start(partition, [_record(1)])
+        await waits.wait()
+        await pool.settle(0.1, may_rest=True)
+        assert (calls, pool.in_flight) == ([], 1)
+
+        await partition.close()
+        pool.let_go(partition)
