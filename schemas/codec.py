@@ -37,6 +37,8 @@ RAW_KEYS = ("tierline-", "__connect.errors.", "kafka_dlt-")
 #: The trace context of a hop, which is set anew for every record that follows.
 TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _ATTEMPTS_BYTES = 64 * 1024
+#: What an envelope says of the request in it; written together with that.
+_ABOUT_REQUEST = {"request_bytes", "request_is_text"}
 #: Stands where a record brings no id. No request can have it: ids hold no blanks.
 _NO_ID = "no id"
 
@@ -84,13 +86,21 @@ def dump(fields: Mapping[str, Any]) -> bytes:
 
 def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
     """An envelope that ends with the request's own bytes, untouched."""
-    fields = envelope.model_dump(mode="json", exclude_none=True, exclude={"request_bytes"})
+    fields = envelope.model_dump(mode="json", exclude_none=True, exclude=_ABOUT_REQUEST)
     return close_envelope(dump(fields), raw)
 
 
 def close_envelope(fields: bytes, raw: bytes) -> bytes:
-    """Append the request's bytes and their length to an envelope's other fields."""
-    return b'%b,"request_bytes":%d,"request":%b}' % (fields[:-1], len(raw), raw)
+    """Append the request's bytes and their length to an envelope's other fields.
+
+    A request that is plain text becomes a JSON string: as it is it could say more of the envelope.
+    """
+    said = b""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raw, said = orjson.dumps(raw.decode()), b'"request_is_text":true,'
+    return b'%b,%b"request_bytes":%d,"request":%b}' % (fields[:-1], said, len(raw), raw)
 
 
 def read_envelope(model: type[_E], value: bytes | None) -> tuple[_E, bytes]:
@@ -100,7 +110,7 @@ def read_envelope(model: type[_E], value: bytes | None) -> tuple[_E, bytes]:
     raw = (value or b"")[-1 - length : -1]
     if len(raw) != length or not (value or b"")[: -1 - length].endswith(b'"request":'):
         raise ContractError(Reason.INVALID_FIELD, "request: must be the envelope's last field")
-    return envelope, raw
+    return envelope, orjson.loads(raw).encode() if envelope.request_is_text else raw
 
 
 def read_model(model: type[_M], value: bytes | None) -> _M:

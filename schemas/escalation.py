@@ -1,7 +1,8 @@
 """The envelopes between stages: an assignment to a tier, and an escalation back to route.
 
 Both end with the request's bytes exactly as they came (`request`, the last field, with its length
-in `request_bytes`), so that a dead letter can always hold what the producer sent.
+in `request_bytes`), so that a dead letter can always hold what the producer sent. The text of a
+CloudEvent that is no JSON stands there as a JSON string (`request_is_text`).
 """
 
 from typing import Annotated
@@ -58,7 +59,10 @@ class _Envelope(Contract):
     #: The routes so far, the last one is current.
     routes: list[RouteTaken]
     attempts: list[Attempt] = Field(default_factory=list)
+    #: The length of `request` as it stands here.
     request_bytes: Annotated[int, Field(ge=0)] = 0
+    #: What came is no JSON but plain text; `request` is that as a JSON string.
+    request_is_text: bool = False
 
 
 class Assignment(_Envelope):

@@ -5,11 +5,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, cast
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
+    CorruptRecordException,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
@@ -31,6 +33,7 @@ __all__ = [
     "connected",
     "end_of",
     "first_at",
+    "is_broken_record",
     "is_refusal",
     "partition_of",
     "publisher",
@@ -38,6 +41,8 @@ __all__ = [
     "start_of",
     "topic_reader",
 ]
+
+_log = structlog.get_logger(__name__)
 
 #: A topic and a partition of it.
 Source = TopicPartition
@@ -160,7 +165,7 @@ class TopicReader:
     ) -> AsyncIterator[Sequence[Record]]:
         """Records up to those ends and no further, as they are fetched: of one partition each."""
         while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
-            fetched = await self._consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=most)
+            fetched = await _fetched(self._consumer, left, most)
             for tp, records in fetched.items():
                 inside = [record for record in records if record.offset < ends[tp]]
                 if len(inside) < len(records):  # came since; for whoever reads on
@@ -172,7 +177,7 @@ class TopicReader:
         """Every record as it comes, for ever or for `limit` seconds."""
         give_up = None if limit is None else time.monotonic() + limit
         while give_up is None or time.monotonic() < give_up:
-            fetched = await self._consumer.getmany(timeout_ms=_POLL_MS)
+            fetched = await _fetched(self._consumer, self._partitions)
             for records in fetched.values():
                 for record in records:
                     yield record
@@ -282,7 +287,7 @@ async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datet
         ends = await consumer.end_offsets([tp])
         consumer.seek(tp, position)
         while await consumer.position(tp) < ends[tp]:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)).values():
+            for records in (await _fetched(consumer, [tp], 1)).values():
                 for record in records:
                     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
     return None
@@ -304,10 +309,69 @@ async def records_since(
         else:
             consumer.seek(tp, since)
         while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+            for records in (await _fetched(consumer, [tp])).values():
                 for record in records:
                     if record.offset < end:
                         yield record
+
+
+async def _fetched(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], most: int | None = None
+) -> Mapping[TopicPartition, Sequence[Record]]:
+    """What there is now. Records that the client library cannot parse are stepped over.
+
+    Whoever processes the topic has set them aside; a reader that stopped at one would never get on.
+    """
+    at = {tp: await consumer.position(tp) for tp in partitions}
+    try:
+        found = await consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=most)
+        return cast("Mapping[TopicPartition, Sequence[Record]]", found)
+    except Exception as error:
+        if not is_broken_record(error):
+            raise
+    # The failed call has dropped what it had taken from any of them.
+    for tp, offset in at.items():
+        consumer.seek(tp, offset)
+    good: dict[TopicPartition, Sequence[Record]] = {}
+    for tp, offset in at.items():
+        try:
+            good |= await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=most)
+        except Exception as error:
+            if not is_broken_record(error):
+                raise
+            consumer.seek(tp, offset)
+            good[tp] = await _up_to_broken(consumer, tp, offset)
+    return good
+
+
+async def _up_to_broken(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int
+) -> Sequence[Record]:
+    """The records before one that cannot be parsed; the next fetch begins behind it."""
+    good: list[Record] = []
+    try:
+        async with asyncio.timeout(_CONNECT_LIMIT):
+            while True:
+                good.append(await consumer.getone(tp))
+                offset = good[-1].offset + 1
+    except TimeoutError:
+        pass  # it could be parsed this time
+    except Exception as error:
+        if not is_broken_record(error):
+            raise
+        _log.warning("record cannot be read", topic=tp.topic, partition=tp.partition, offset=offset)
+        consumer.seek(tp, offset + 1)
+    return good
+
+
+def is_broken_record(error: Exception) -> bool:
+    """True for what the client library raises where it cannot parse a record.
+
+    An error that comes from the broker is no fault of a record.
+    """
+    if isinstance(error, CorruptRecordException):
+        return True
+    return not isinstance(error, (RuntimeError, OSError, AssertionError))
 
 
 @contextlib.asynccontextmanager

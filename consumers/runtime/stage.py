@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended
 from consumers.runtime.failpoints import failpoint
@@ -22,6 +22,7 @@ from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
 from consumers.runtime.membership import Membership
 from consumers.runtime.partition import Partition
+from consumers.runtime.reading import is_broken_record
 from consumers.runtime.records import Record
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing
@@ -364,8 +365,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition is None or not partition.is_open:
             return
         self._go_back(partition)
-        is_broken = isinstance(error, CorruptRecordException)
-        if isinstance(error, (RuntimeError, OSError)) and not is_broken:
+        if not is_broken_record(error):
             _log.warning("fetch failed", topic=tp.topic, error=type(error).__name__)
             await asyncio.sleep(1)
             return

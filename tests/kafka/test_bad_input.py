@@ -13,6 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
+from consumers.runtime.clients import Clients
+from consumers.runtime.reading import topic_reader
 from consumers.settings import Settings
 from consumers.simulator import BillLine
 from schemas.base import Tier
@@ -101,6 +103,20 @@ def _odd(name: str, text: str = "", **fields: object) -> Sent:
     return request(f"odd-{name}", text, **fields)
 
 
+def _text_event(name: str, text: bytes) -> Sent:
+    """A CloudEvent in binary mode whose data is no JSON."""
+    said = {"ce_specversion": "1.0", "ce_id": f"odd-{name}", "ce_source": "/x", "ce_type": "x"}
+    headers = [(field, value.encode()) for field, value in said.items()]
+    return Sent(text, b"k", [*headers, ("content-type", b"text/plain")])
+
+
+#: Text that would go on as fields of the envelope around it.
+_FORGED = (
+    b'"x","id":"odd-plain","task":"triage","attempts_left":60,"routes":[{"tier":"premium",'
+    b'"rule":"forged","reason":"r","policy_version":"v","routed_at":"2026-01-01T00:00:00Z"}],'
+    b'"request_bytes":41,"request":{"task":"triage","input":"Which product?"}'
+)
+
 #: Odd, but somebody's honest work: each has a result.
 _ODD: Mapping[str, Sent] = {
     "unknown-fields": _odd("unknown-fields", colour="red", nested={"a": [1, None]}),
@@ -127,6 +143,8 @@ _ODD: Mapping[str, Sent] = {
         generation=7,
     ),
     "plain": _odd("plain"),
+    "text": _text_event("text", b"How do I change my billing address?"),
+    "forged-text": _text_event("forged-text", _FORGED),
 }
 
 
@@ -265,7 +283,10 @@ def _mutated(dice: random.Random, corpus: Sequence[bytes]) -> bytes:
 
 
 async def test_a_record_the_client_cannot_read_is_stepped_over(settings: Settings) -> None:
-    """A header name that is not UTF-8 breaks the client library; a pointer stands in for it."""
+    """A header name that is not UTF-8 breaks the client library; a pointer stands in for it.
+
+    Who takes the partition later reads it again, and so do commands.
+    """
     async with flow(settings) as running:
         await running.publish(Sent(request("before").value, b"k", partition=1))
         offset = await _publish_unreadable(running, partition=1)
@@ -285,6 +306,15 @@ async def test_a_record_the_client_cannot_read_is_stepped_over(settings: Setting
         )
         assert not pointer.value
         assert {line.request_id for line in running.bill.lines} == {"before", "after"}
+
+        await running.stop()
+        await running.start()
+        await running.publish(Sent(request("later").value, b"k", partition=1))
+        await running.terminal(4)
+        clients, intake = Clients(settings.kafka), running.topics.intake
+        async with topic_reader(clients, [intake]) as reader:
+            read = [orjson.loads(record.value or b"")["id"] async for record in reader.until_end()]
+        assert read == ["before", "after", "later"]
 
 
 async def test_a_broken_record_between_stages_is_a_dead_letter(settings: Settings) -> None:
