@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumers.providers.settings import ProviderSettings
@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "TelemetrySettings",
     "WorkerSettings",
+    "read_address",
     "settings_problems",
 ]
 
@@ -33,11 +34,21 @@ class _Slice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def read_address(text: str) -> str:
+    """`HOST:PORT`, several with commas. Raises ValueError."""
+    for one in text.split(","):
+        host, _, port = one.strip().rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+            msg = f"{text}: HOST:PORT was expected, for example kafka:9092"
+            raise ValueError(msg)
+    return text
+
+
 class KafkaSettings(_Slice):
     """How to reach Kafka, and how patient to be with it."""
 
     #: `HOST:PORT`, several with commas. None: we start a broker of our own.
-    bootstrap: str | None = None
+    bootstrap: Annotated[str, AfterValidator(read_address)] | None = None
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     username: str | None = None

@@ -22,6 +22,8 @@ _BLANK = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u
 _BATCH_URL = "/v1/chat/completions"
 #: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
 _BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
+#: What stands for no id. Another value that is none is wrong, and is said to be.
+_NO_ID = (None, "")
 #: Fields that only stages may set. A producer that sends them is not believed.
 _OURS = frozenset(
     ("generation", "attempt", "attempts", "tier", "model", "confidence", "budget", "route")
@@ -52,7 +54,7 @@ def read_request_object(
     fields = _unwrap(body, headers)
     if "custom_id" in fields and "body" in fields:
         fields = _from_batch_line(fields)
-    if not fields.get("id"):
+    if fields.get("id") in _NO_ID:
         fields = {**fields, "id": fallback_id}
     _refuse_unsupported(fields)
     try:
@@ -144,7 +146,7 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
     custom_id = line["custom_id"]
     return {
         **fields,
-        "id": line.get("id") or custom_id,
+        "id": custom_id if line.get("id") in _NO_ID else line["id"],
         "custom_id": custom_id,
         "input": body,
         "metadata": said,
@@ -153,7 +155,9 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_unsupported(fields: dict[str, Any]) -> None:
     version = fields.get("version", 1)
-    if isinstance(version, int) and not isinstance(version, bool) and version > 1:
+    if type(version) is not int:
+        raise ContractError(Reason.INVALID_FIELD, "version: a whole number was expected")
+    if version > 1:
         raise ContractError(Reason.NEWER_VERSION, "version: 1 is the newest this release reads")
     body = fields.get("input")
     if not isinstance(body, dict):

@@ -1,5 +1,6 @@
 """What `tierline doctor` looks at, one after the other, each with what to do about it."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
 from consumers.runtime.topics import check_topics, describe_brokers
 from consumers.settings import Settings
-from consumers.wiring import load_rules
+from consumers.wiring import load_rules, prompts_folder
 from router.errors import RouterError
 
 __all__ = ["Finding", "checkup"]
@@ -39,7 +40,7 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
     found.append(_java())
     try:
         settings = read_settings(kafka)
-    except UserError as error:
+    except (UserError, KafkaUnreachableError) as error:
         return [*found, Finding("Kafka", ok=False, detail=str(error))]
     clients = Clients(settings.kafka)
     try:
@@ -47,7 +48,13 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
             brokers, is_recent = await describe_brokers(clients)
             problems = await check_topics(clients)
     except KafkaUnreachableError as error:
-        return [*found, Finding("Kafka", ok=False, detail=str(error))]
+        detail = str(error)
+        if _something_answers(settings.kafka.bootstrap or ""):
+            detail = (
+                f"{settings.kafka.bootstrap} answers, but not as Kafka does to "
+                f"{settings.kafka.security}: check TIERLINE_KAFKA__SECURITY and the keys"
+            )
+        return [*found, Finding("Kafka", ok=False, detail=detail)]
     found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
     if not is_recent:
         detail = "older than 4.0; what we promise was tried on 4.0 and later only: upgrade it"
@@ -57,13 +64,26 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
     return [*found, *(Finding(one.topic, ok=False, detail=one.message) for one in problems)]
 
 
+def _something_answers(bootstrap: str) -> bool:
+    host, _, port = bootstrap.partition(",")[0].strip().rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
 def _rules(settings: Settings) -> list[Finding]:
+    folder = prompts_folder(settings)
     try:
         rules = load_rules(settings)
     except (RouterError, OSError) as error:
         return [Finding("policy and prompts", ok=False, detail=str(error))]
     policy = rules.policy
-    found = [Finding("policy", ok=True, detail=f"{policy.name} {policy.version}")]
+    found = [
+        Finding("policy", ok=True, detail=f"{policy.name} {policy.version}"),
+        Finding("prompts", ok=True, detail=f"{len(rules.prompts.contracts)} in {folder}"),
+    ]
     for name in sorted({model.provider for model in policy.models.values()}):
         entry = settings.providers.get(name)
         if entry is None:

@@ -24,6 +24,7 @@ __all__ = [
     "UserError",
     "address_file",
     "console",
+    "counted",
     "data_home",
     "fail",
     "plain",
@@ -66,8 +67,14 @@ def address_file() -> Path:
 
 def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Settings":
     """The settings, with Kafka's address: as given, as set, or of a running `up`."""
-    from consumers.settings import Settings
+    from consumers.settings import Settings, read_address
 
+    if kafka is not None:
+        try:
+            read_address(kafka)
+        except ValueError as error:
+            msg = f"--kafka {error}"
+            raise UserError(msg) from None
     settings = Settings()
     address = kafka or settings.kafka.bootstrap or running_address()
     if address is None:
@@ -116,6 +123,11 @@ def fail(message: str, code: int = FAILED) -> None:
 def plain(text: str) -> str:
     """Text of others for a terminal: control characters, which could steer it, are left out."""
     return "".join(one for one in text if one in "\n\t" or one.isprintable())
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun: `1 result`, `2 results`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def print_json(value: object) -> None:

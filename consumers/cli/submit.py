@@ -6,11 +6,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumers.cli.common import FAILED, KafkaAddress, UserError, console, read_settings, run
+from consumers.cli.common import (
+    FAILED,
+    KafkaAddress,
+    UserError,
+    console,
+    counted,
+    print_json,
+    read_settings,
+    run,
+)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -46,6 +55,9 @@ def submit(
         from consumers.runtime.reading import topic_reader
 
         lines = _lines(what, task, plan)
+        if not lines:
+            msg = f"{what}: there is nothing to send; a request per line was expected"
+            raise UserError(msg)
         settings = read_settings(kafka)
         clients = Clients(settings.kafka)
         began = clock.now()
@@ -53,18 +65,21 @@ def submit(
         ends = [topics.results, topics.dead_letters]
         # From where these topics end before the first request is sent: older outcomes are not ours.
         async with topic_reader(clients, ends, at_end=True) as outcomes:
-            ids = await _publish(lines, clients, settings)
-            console().print(f"{len(lines)} requests published", markup=False)
+            sent = await _publish(lines, clients, settings)
+            console().print(_published(sent, len(lines)), markup=False)
             if not wait:
                 return 0
-            waited = await _await_all(ids, outcomes, topics, timeout)
+            waited = await _await_all(sent, outcomes, topics, timeout)
         took = (clock.now() - began).total_seconds()
-        counts = [f"{waited.results} results", f"{sum(waited.letters.values())} dead letters"]
-        counts += [f"{count} {reason}" for reason, count in waited.letters.most_common()]
-        if waited.left:
-            counts.append(f"{len(waited.left)} still on their way")
+        letters, left = waited.letters, waited.left.total()
+        if waited.answer is not None and len(lines) == 1:
+            print_json(waited.answer)
+        counts = [counted(waited.results, "result"), counted(letters.total(), "dead letter")]
+        counts += [f"{count} {reason}" for reason, count in letters.most_common()]
+        if left:
+            counts.append(f"{left} still on their way")
         console().print(f"{', '.join(counts)} after {took:.1f} s", markup=False)
-        return FAILED if waited.left or waited.letters else 0
+        return FAILED if left or letters else 0
 
     run(main)
 
@@ -97,17 +112,35 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings") -> dict[str, str]:
-    """Publish every line; the requests by the names that their outcomes may call them.
+@dataclass(slots=True)
+class _Sent:
+    """What was published."""
 
-    That is an id, or the request's place where nobody could read one, or one that is not allowed.
-    """
+    #: The requests by the names that their outcomes may call them: an id, or the request's place
+    #: where nobody could read one, or one that is not allowed.
+    names: dict[str, str] = field(default_factory=dict)
+    #: How many outcomes each request has: one per body that came under its id.
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+def _published(sent: _Sent, count: int) -> str:
+    words = f"{counted(count, 'request')} published"
+    if count == 1:
+        [request_id] = sent.outcomes
+        return f"{words}: `tierline explain {request_id}` tells its journey"
+    repeats = count - sent.outcomes.total()
+    return f"{words}, {counted(repeats, 'repeat')} of them" if repeats else words
+
+
+async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings") -> _Sent:
+    """Publish every line."""
     from rich.progress import track
 
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
 
-    intake, names = settings.kafka.topics.intake, dict[str, str]()
+    intake, sent = settings.kafka.topics.intake, _Sent()
+    bodies: set[tuple[str, bytes]] = set()
     async with contextlib.AsyncExitStack() as stack:
         telemetry = stack.enter_context(
             open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
@@ -118,54 +151,64 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
             track(lines, "publishing", console=console(), transient=True)
         ):
             key, name = key_of(line, number), id_of(line)
-            queued.append((name, await out.publish(intake, line, key=key, request_id=name)))
-        for name, acknowledged in queued:
+            queued.append((name, line, await out.publish(intake, line, key=key, request_id=name)))
+        for name, line, acknowledged in queued:
             where = await acknowledged
             place = f"{intake}-{where.partition}-{where.offset}"  # type: ignore[attr-defined]
-            names[place] = name or place
-            names[names[place]] = names[place]
-    return names
+            known = name or place
+            sent.names |= {place: known, known: known}
+            bodies.add((known, line))
+    sent.outcomes.update(known for known, _ in bodies)
+    return sent
 
 
 @dataclass(slots=True)
 class _Waited:
     """What became of the requests that were waited for."""
 
-    left: set[str]
+    left: Counter[str]
     results: int = 0
+    #: What the last result says.
+    answer: Any = None
     #: Dead letters by reason.
     letters: Counter[str] = field(default_factory=Counter)
 
 
 async def _await_all(
-    known: dict[str, str], outcomes: "TopicReader", topics: "Topics", limit: float
+    sent: _Sent, outcomes: "TopicReader", topics: "Topics", limit: float
 ) -> _Waited:
-    """Wait for the outcome of every request, at most `limit` seconds."""
+    """Wait for every outcome of every request, at most `limit` seconds."""
+    import orjson
     from rich.progress import Progress
 
     from schemas.codec import text_headers
 
-    waited = _Waited(set(known.values()))
-    count = len(waited.left)
+    waited = _Waited(Counter(sent.outcomes))
+    count = waited.left.total()
     with Progress(console=console(), transient=True) as bar:
         done = bar.add_task("waiting for outcomes", total=count)
         async for record in outcomes.follow(limit):
             headers = text_headers(record.headers)
+            answer = None
             if record.topic == topics.results:
-                names = {id_of(record.value or b"") or ""}
+                answer = orjson.loads(record.value or b"null")
+                if answer.get("router", {}).get("final") is False:
+                    continue  # a person has it
+                names = {str(answer.get("id"))}
             else:
                 place = (
                     headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset")
                 )
                 names = {headers.get("tierline-request-id", ""), "-".join(map(str, place))}
-            if ended := waited.left & {known.get(name, "") for name in names}:
+            if ended := +waited.left & Counter({sent.names.get(name, "") for name in names}):
                 waited.left -= ended
-                if record.topic == topics.results:
+                if answer is not None:
                     waited.results += 1
+                    waited.answer = answer.get("router", {}).get("output")
                 else:
                     waited.letters[headers.get("tierline-reason", "?")] += 1
-            bar.update(done, completed=count - len(waited.left))
-            if not waited.left:
+            bar.update(done, completed=count - waited.left.total())
+            if not waited.left.total():
                 break
     return waited
 

@@ -44,9 +44,9 @@ class _Cli:
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout
 
-    def refuse(self, *words: str, code: int = 1) -> str:
+    def refuse(self, *words: str, code: int = 1, stdin: str | None = None) -> str:
         """Run a command that must fail with this exit code; the one line in which it says why."""
-        done = self._run(*words)
+        done = self._run(*words, stdin=stdin)
         assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
         (line,) = done.stderr.splitlines()
         return line
@@ -125,10 +125,27 @@ def test_results_are_what_the_topic_holds(flowing: _Cli) -> None:
 
 def test_a_prompt_and_standard_input_can_be_submitted(flowing: _Cli) -> None:
     said = flowing.run("submit", "How do I add a seat?", "--task", "support_answer", "--wait")
-    assert "1 requests published" in said
+    assert "1 request published: `tierline explain cli-" in said
+    assert '"answer": "' in said
+    assert "1 result, 0 dead letters after " in said
     line = '{"id": "cli-stdin", "task": "triage", "input": "The app crashes on export, 4.2"}\n'
     flowing.run("submit", "-", "--wait", stdin=line)
     assert flowing.json("explain", "cli-stdin")["done"]
+
+
+def test_repeats_and_other_bodies_under_one_id_are_waited_for(flowing: _Cli) -> None:
+    line = '{"id": "cli-again", "task": "triage", "input": "The app crashes on export, 4.2"}\n'
+    other = line.replace("export", "import")
+    said = flowing.run("submit", "-", "--wait", stdin=line + line + other, code=1)
+    assert "3 requests published, 1 repeat of them" in said
+    assert "1 result, 1 dead letter, 1 id_reused after " in said
+
+
+def test_nothing_to_send_and_a_broken_address_are_one_line(flowing: _Cli) -> None:
+    assert "nothing to send" in flowing.refuse("submit", "-", stdin="\n")
+    for address in ("foo:bar", ":", "kafka", "kafka:0"):
+        said = flowing.refuse("results", "--kafka", address)
+        assert f"--kafka {address}: HOST:PORT was expected" in said
 
 
 @pytest.mark.parametrize("what", ["", " ", "./missing.txt", "/tmp", "requests.jsonl"])
