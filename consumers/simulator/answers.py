@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.simulator.settings import ModelBehaviour
+from router.pricing import estimate_tokens
 
-__all__ = ["Said", "answer"]
+__all__ = ["Said", "answer", "within"]
 
 #: What a label, task or action is about, by words that give it away. First match wins.
 _HINTS: Sequence[tuple[str, str]] = (
@@ -80,6 +81,13 @@ def answer(
     if draw.share() < model.fence_rate:
         text = f"Sure! Here is the result:\n```json\n{text}\n```"
     return Said(text)
+
+
+def within(said: Said, most: int | None) -> Said:
+    """The reply as far as its tokens reach."""
+    if most is None or estimate_tokens(said.text) <= most:
+        return said
+    return Said(said.text[: 4 * most], finish="length", refusal=said.refusal)
 
 
 class _Draw:

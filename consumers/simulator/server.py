@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import orjson
 from aiohttp import web
 
-from consumers.simulator.answers import Said, answer
+from consumers.simulator.answers import Said, answer, within
 from consumers.simulator.bill import Bill, BillLine
 from consumers.simulator.faults import FAULTS, Fault
 from consumers.simulator.recorded import Recorded, load_recorded
@@ -85,7 +85,16 @@ class _Provider:
 
         return handle
 
-    async def models(self, _: web.Request) -> web.Response:
+    async def models(self, request: web.Request) -> web.Response:
+        if "anthropic-version" in request.headers:
+            names = list(self._settings.models)
+            since = "2023-11-14T22:13:20Z"
+            listed = [
+                {"type": "model", "id": name, "display_name": name, "created_at": since}
+                for name in names
+            ]
+            ends = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
+            return web.json_response({"data": listed, **ends})
         data = [
             {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "simulated"}
             for name in self._settings.models
@@ -102,7 +111,7 @@ class _Provider:
         try:
             body = orjson.loads(raw)
             chat = wire.read(body)
-        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        except (ValueError, AttributeError, KeyError, TypeError):
             return _refused(wire, 400, "invalid_body", "a JSON object with a chat was expected")
         if body.get("stream"):
             return _refused(wire, 400, "unsupported", "streaming is not supported here")
@@ -163,8 +172,10 @@ class _Provider:
             return Said(known.text), usage, known.latency_ms
 
         said = answer(model, line.model, self._settings.seed, chat.messages, chat.schema)
+        said = within(said, chat.most)
         read = sum(estimate_tokens(str(message.get("content") or "")) for message in chat.messages)
-        usage = Usage(input_tokens=read + 8, output_tokens=estimate_tokens(said.text) + 2)
+        written = estimate_tokens(said.text) + 2
+        usage = Usage(input_tokens=read + 8, output_tokens=min(written, chat.most or written))
         # Between half and one and a half of the median, by the text alone.
         return said, usage, model.latency_ms * (0.5 + int(line.body_hash[:2], 16) / 255)
 

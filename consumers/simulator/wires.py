@@ -19,6 +19,8 @@ class Chat:
     messages: list[dict[str, Any]]
     #: The JSON Schema the answer should follow.
     schema: dict[str, Any] | None
+    #: Most tokens to write.
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Wire:
     name: str
     #: Where it is served; `{model}` is read from there, else from the body.
     paths: Sequence[str]
-    #: Raises KeyError, TypeError or AttributeError for what is no such chat.
+    #: Raises KeyError, TypeError, ValueError or AttributeError for what is no such chat.
     read: Callable[[Body], Chat]
     reply: Callable[[str, str, Said, Usage], dict[str, Any]]
     #: A status, a code as OpenAI has it, and words, as the API's own error.
@@ -41,8 +43,13 @@ class Wire:
 
 
 def _openai_read(body: Body) -> Chat:
+    if body.get("n") not in (None, 1):
+        what = "n"
+        raise ValueError(what)
     wanted = body.get("response_format") or {}
-    return Chat(list(body["messages"]), (wanted.get("json_schema") or {}).get("schema"))
+    schema = (wanted.get("json_schema") or {}).get("schema")
+    most = body.get("max_completion_tokens") or body.get("max_tokens")
+    return Chat(_some(body["messages"]), schema, most)
 
 
 def _openai_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def _anthropic_read(body: Body) -> Chat:
     texts = [part.get("text", "") for part in system] if isinstance(system, list) else [system]
     said = [{"role": "system", "content": text} for text in texts if text]
     wanted = (body.get("output_config") or {}).get("format") or {}
-    return Chat([*said, *body["messages"]], wanted.get("schema"))
+    return Chat([*said, *_some(body["messages"])], wanted.get("schema"), body["max_tokens"])
 
 
 def _anthropic_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, Any]:
@@ -114,9 +121,17 @@ def _gemini_read(body: Body) -> Chat:
     roles = {"model": "assistant", "user": "user"}
     said = [
         {"role": roles[content.get("role", "user")], "content": _joined(content)}
-        for content in body["contents"]
+        for content in _some(body["contents"])
     ]
-    return Chat([*system, *said], (body.get("generationConfig") or {}).get("responseJsonSchema"))
+    wanted = body.get("generationConfig") or {}
+    return Chat([*system, *said], wanted.get("responseJsonSchema"), wanted.get("maxOutputTokens"))
+
+
+def _some(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not messages:
+        what = "messages"
+        raise ValueError(what)
+    return list(messages)
 
 
 def _joined(content: Body) -> str:

@@ -18,6 +18,15 @@ from schemas.base import Tier
 __all__ = ["load_policy"]
 
 
+#: What was expected, by pydantic's name for a number out of bounds.
+_BOUNDS = {
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+}
+
+
 def load_policy(text: str, file: str) -> Policy:
     """Read and validate a policy. Raises PolicyError with all problems at once."""
     value, lines, problems = read_yaml(text)
@@ -51,6 +60,14 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
         elif problem["type"] == "unknown_check":
             name = next(iter(found)) if isinstance(found, dict) else found
             message = _unknown("check", name, CHECKS)
+        elif problem["type"] in _BOUNDS:
+            words, name = _BOUNDS[problem["type"]]
+            message = f"{words} {problem['ctx'][name]} was expected; found {found!r}"
+        elif problem["type"] == "too_short":
+            message = "at least 1 was expected"
+        elif problem["type"] in ("float_type", "int_type"):
+            whole = "whole " if problem["type"] == "int_type" else ""
+            message = f"a {whole}number was expected; found {found!r}"
         elif problem["type"] == "model_type":
             message = "fields with their values are expected here"
         yield Problem(_line(lines, path), _dotted(path), message)
@@ -143,9 +160,18 @@ def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
         yield ("classify", "tier"), _unknown("tier", step.tier, policy.tiers)
     if step is not None and step.otherwise is not None and step.otherwise not in policy.tasks:
         yield ("classify", "otherwise"), _unknown("task", step.otherwise, policy.tasks)
+    yield from _wrong_examples(policy)
+
+
+def _wrong_examples(policy: Policy) -> Iterator[tuple[Path, str]]:
     for index, example in enumerate(policy.examples):
         if example.tier not in policy.tiers:
             yield ("examples", index, "tier"), _unknown("tier", example.tier, policy.tiers)
+        # A name that nobody knows may be meant: what happens to such requests is worth a test.
+        for what, known in (("task", policy.tasks), ("plan", policy.plans)):
+            name = str(example.request.get(what, ""))
+            if name and name not in known and _nearest(name, known):
+                yield ("examples", index, "request", what), _unknown(what, name, known)
 
 
 def _wrong_tiers(policy: Policy) -> Iterator[tuple[Path, str]]:

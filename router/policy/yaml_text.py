@@ -26,6 +26,18 @@ _AMBIGUOUS = re.compile(
 )
 
 
+def _meant(text: str) -> str:
+    """How what was probably meant is written."""
+    lower = text.lower().lstrip("+-.")
+    if lower.startswith(("nan", "inf")):
+        return "a finite number was expected, for example 0.75"
+    if ":" in lower:
+        return "a duration is written 30s, 15m or 6h; quote it where a text is meant"
+    if lower[:1].isdigit():
+        return "write a number plainly, for example 1000 or 1.5; quote it where a text is meant"
+    return "write true or false; quote it where a text is meant"
+
+
 def read_yaml(text: str) -> tuple[Any, dict[Path, int], list[Problem]]:
     """The value, the line of every path in it, and what is wrong with it."""
     reader = _Reader()
@@ -105,7 +117,7 @@ class _Reader:
         if _FLOAT.fullmatch(text):
             return float(text)
         if _AMBIGUOUS.fullmatch(text):
-            message = f"{text!r} could mean several things; quote it, or write true, false or 1.5"
+            message = f"{text!r} could mean several things: {_meant(text)}"
             return self._wrong(node, path, message)
         return text
 

@@ -242,7 +242,7 @@ ROW = "tasks.classification.checks.0"
             "format: label",
             "checks: [{length: {most_words: x}}]",
             f"{ROW}.length.most_words",
-            "int",
+            "a whole number was expected; found 'x'",
         ),
         ("format: label", "checks: [{length: }]", f"{ROW}.length", "at least one limit"),
         ("format: label", "checks: [required]", f"{ROW}.required", "phrases or when"),
