@@ -30,6 +30,29 @@ _OURS = frozenset(
 )
 
 
+#: What was expected, by pydantic's name for the mistake, where its own words are for programmers.
+_EXPECTED: Mapping[str, str] = {
+    "missing": "is required and missing",
+    "model_type": "an object with the fields of the contract was expected",
+    "model_attributes_type": "an object with the fields of the contract was expected",
+    "dict_type": "an object was expected",
+    "list_type": "a list was expected",
+    "string_type": "text was expected",
+    "float_type": "a number was expected",
+    "int_type": "a whole number was expected",
+}
+
+
+_AN_INPUT = "a prompt, messages or a chat body was expected"
+_AN_ID = "1 to 200 printable ASCII characters without blanks were expected"
+#: The same by field, which goes first.
+_EXPECTED_IN: Mapping[tuple[str, str], str] = {
+    ("input", "model_type"): _AN_INPUT,
+    ("task", "string_pattern_mismatch"): "a name of a-z, 0-9 and _ was expected",
+    **{(name, "string_pattern_mismatch"): _AN_ID for name in ("id", "tenant", "conversation_id")},
+}
+
+
 def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id: str) -> Request:
     """Read an intake record: a request, one OpenAI Batch line, or a CloudEvent in either mode.
 
@@ -136,6 +159,8 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ContractError(Reason.INVALID_FIELD, "body: a chat body was expected")
 
+    if not isinstance(line["custom_id"], str):
+        raise ContractError(Reason.INVALID_FIELD, "custom_id: text was expected")
     metadata = body.get("metadata")
     said = metadata if isinstance(metadata, dict) else {}
     fields = {name: said[name] for name in _BATCH_METADATA if name in said}
@@ -177,11 +202,15 @@ def _refuse_unsupported(fields: dict[str, Any]) -> None:
 def _explained(error: ValidationError, fields: dict[str, Any]) -> ContractError:
     """The first thing that is wrong, named by its field, never by its value."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    where = ".".join(str(step) for step in problem["loc"]) or "request"
+    # Beside our fields pydantic names the member of a union that it tried.
+    steps = (str(step) for step in problem["loc"])
+    where = ".".join(step for step in steps if step.isidentifier() or step.isdigit()) or "request"
     # pydantic names keys of the value where a mapping is wrong; only our own field is repeated.
     where = where if problem["loc"][:1] and problem["loc"][0] in Request.model_fields else "request"
     missing = problem["type"] == "missing" and "input" not in fields
     reason = Reason.MISSING_FIELD if problem["type"] == "missing" else Reason.INVALID_FIELD
     if missing:
-        return ContractError(reason, "input: a prompt, messages or a chat body was expected")
-    return ContractError(reason, f"{where}: {problem['msg']}")
+        return ContractError(reason, f"input: {_AN_INPUT}")
+    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    expected = _EXPECTED_IN.get((where, kind)) or _EXPECTED.get(kind, message)
+    return ContractError(reason, f"{where}: {expected}")

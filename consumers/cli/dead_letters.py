@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import sys
+from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,17 +42,19 @@ def list_letters(
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters: where, which request, why."""
+    """List dead letters: where, which request, why, and what a person has decided since."""
 
     async def main() -> int:
         settings = read_settings(kafka)
-        rows = []
+        rows, decided = [], await _decided(settings)
         for record, letter in await _read_all(settings):
             if reason in (None, letter.reason.value):
+                line = decided.get(_place(record))
                 rows.append(
                     {
-                        "where": f"{record.topic}-{record.partition}-{record.offset}",
+                        "where": _place(record),
                         "request": letter.request_id or "no id",
+                        "generation": letter.generation,
                         "task": letter.task or "",
                         "reason": letter.reason.value,
                         "detail": letter.detail,
@@ -59,12 +62,14 @@ def list_letters(
                         "attempts": len(letter.attempts),
                         "cost_micros": letter.cost_micros,
                         "failed_at": letter.failed_at.isoformat(timespec="seconds"),
+                        "decided": line.decision.action if line and line.decision else "",
                     }
                 )
         if as_json:
             print_json(rows)
         elif rows:
-            print_table(rows, ("where", "request", "task", "reason", "detail", "attempts"))
+            columns = ("where", "request", "generation", "task", "reason", "detail", "decided")
+            print_table(rows, columns)
         else:
             console().print("no dead letters")
         return 0
@@ -214,31 +219,40 @@ def _requeue_line(
 
 async def _refuse_decided(settings: "Settings", record: "Record", letter: "DeadLetter") -> None:
     """Refuse where somebody has decided already: that decision stands."""
+    line = (await _decided(settings)).get(_place(record))
+    if line is not None and line.decision is not None:
+        msg = (
+            f"{letter.request_id} was decided on already: {line.decision.action} by {line.who} "
+            f"at {line.at.isoformat(timespec='seconds')}"
+        )
+        raise UserError(msg)
+
+
+async def _decided(settings: "Settings") -> "dict[str, AuditLine]":
+    """The decision that stands, by the place of its dead letter."""
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import partition_of, topic_reader
+    from consumers.runtime.reading import topic_reader
     from router.review import Decisions
     from schemas.codec import read_model
     from schemas.errors import ContractError
     from schemas.review import AuditLine
 
-    decisions, lines = Decisions(), dict[str, AuditLine]()
+    decisions, lines = defaultdict[int, Decisions](Decisions), dict[str, AuditLine]()
+    places: dict[str, int] = {}
     async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.review]) as reader:
         async for found in reader.until_end():
-            if found.partition != record.partition:
-                continue
             with contextlib.suppress(ContractError):
                 line = read_model(AuditLine, found.value)
-                decisions.note(found.offset, found.timestamp / 1000, line)
+                decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
                 if line.decision is not None:
                     lines.setdefault(line.decision.decision_id, line)
-    place = partition_of(record)
-    standing = decisions.standing(f"{place.topic}-{place.partition}-{record.offset}")
-    if standing is not None and (given := lines[standing].decision) is not None:
-        msg = (
-            f"{letter.request_id} was decided on already: {given.action} by {lines[standing].who} "
-            f"at {lines[standing].at.isoformat(timespec='seconds')}"
-        )
-        raise UserError(msg)
+                    places[str(line.decision.letter)] = found.partition
+    standing = {at: decisions[partition].standing(at) for at, partition in places.items()}
+    return {at: lines[named] for at, named in standing.items() if named is not None}
+
+
+def _place(record: "Record") -> str:
+    return f"{record.topic}-{record.partition}-{record.offset}"
 
 
 def _duration(text: str) -> timedelta:
@@ -263,8 +277,9 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
             try:
                 found.append((record, read_dead_letter(record.headers)))
             except ContractError as error:
-                place = f"{record.topic}-{record.partition}-{record.offset}"
-                sys.stderr.write(f"tierline: {place} is no dead letter of ours: {error.detail}\n")
+                sys.stderr.write(
+                    f"tierline: {_place(record)} is no dead letter of ours: {error.detail}\n"
+                )
         return found
 
 
@@ -273,7 +288,7 @@ async def _find(settings: "Settings", where: str) -> "tuple[Record, DeadLetter]"
     found = [
         (record, letter)
         for record, letter in await _read_all(settings)
-        if where in (letter.request_id, f"{record.topic}-{record.partition}-{record.offset}")
+        if where in (letter.request_id, _place(record))
     ]
     if not found:
         msg = f"there is no dead letter {where!r}; `tierline dead-letters list` shows them all"

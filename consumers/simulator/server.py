@@ -89,10 +89,8 @@ class _Provider:
         if "anthropic-version" in request.headers:
             names = list(self._settings.models)
             since = "2023-11-14T22:13:20Z"
-            listed = [
-                {"type": "model", "id": name, "display_name": name, "created_at": since}
-                for name in names
-            ]
+            same = {"type": "model", "created_at": since, "lifecycle": "active"}
+            listed = [{**same, "id": name, "display_name": name} for name in names]
             ends = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
             return web.json_response({"data": listed, **ends})
         data = [

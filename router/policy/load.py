@@ -62,7 +62,7 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
             message = _unknown("check", name, CHECKS)
         elif problem["type"] in _BOUNDS:
             words, name = _BOUNDS[problem["type"]]
-            message = f"{words} {problem['ctx'][name]} was expected; found {found!r}"
+            message = f"{words} {problem['ctx'][name]:g} was expected; found {found!r}"
         elif problem["type"] == "too_short":
             message = "at least 1 was expected"
         elif problem["type"] in ("float_type", "int_type"):

@@ -228,6 +228,9 @@ def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> 
     place = f"{older.topic}-{older.partition}-{older.offset}"
     said = flowing.refuse("dead-letters", "requeue", place, "--force")
     assert "was decided on already: requeue by " in said
+    listed = flowing.json("dead-letters", "list", "--reason", "approval_required")
+    of_it = [row for row in listed if row["request"] == "cli-refund"]
+    assert sorted((row["generation"], row["decided"]) for row in of_it) == [(1, "requeue"), (2, "")]
     shown = flowing.json("dead-letters", "show", "cli-refund")
     assert shown["generation"] == 2
     assert [attempt["attempt_no"] for attempt in shown["attempts"]] == [

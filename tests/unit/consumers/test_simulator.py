@@ -73,6 +73,22 @@ async def test_the_anthropic_client_accepts_every_reply_strictly() -> None:
                     messages=[{"role": "user", "content": f"Where is order {number}?"}],
                 )
                 assert reply.stop_reason in ("end_turn", "max_tokens", "refusal")
+            listed = [model.id async for model in client.models.list()]
+
+    assert listed == list(DEFAULT_MODELS)
+
+
+async def test_no_reply_is_longer_than_its_limit() -> None:
+    asked: Any = {"model": "sim-large", "messages": ASKED}
+    async with simulator(INSTANT) as running, a_strict_openai(running.base_url) as client:
+        whole = await client.chat.completions.create(**asked)
+        cut = await client.chat.completions.create(**asked, max_tokens=3)
+
+    assert (whole.choices[0].finish_reason, cut.choices[0].finish_reason) == ("stop", "length")
+    assert cut.usage is not None
+    assert cut.usage.completion_tokens == 3
+    text = whole.choices[0].message.content or ""
+    assert text.startswith(cut.choices[0].message.content or "?")
 
 
 async def test_structured_output_follows_the_schema_and_the_text() -> None:
@@ -91,6 +107,8 @@ async def test_structured_output_follows_the_schema_and_the_text() -> None:
         pytest.param({"model": "no-such", "messages": ASKED}, 404, id="an unknown model"),
         pytest.param({"model": "sim-small", "messages": ASKED, "stream": True}, 400, id="a stream"),
         pytest.param({"model": "sim-small"}, 400, id="a body without messages"),
+        pytest.param({"model": "sim-small", "messages": []}, 400, id="no messages"),
+        pytest.param({"model": "sim-small", "messages": ASKED, "n": 2}, 400, id="two choices"),
     ],
 )
 async def test_what_it_does_not_do_it_refuses_in_the_apis_own_words(

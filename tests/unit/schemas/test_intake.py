@@ -263,6 +263,7 @@ REFUSED: Mapping[str, tuple[bytes | None, Reason, str]] = {
         Reason.INVALID_FIELD,
         "input.messages.1.role:",
     ),
+    "a number as output format": (body(output_format=5), Reason.INVALID_FIELD, "output_format: "),
     "0 as id": (body(id=0), Reason.INVALID_FIELD, "id:"),
     "false as id": (body(id=False), Reason.INVALID_FIELD, "id:"),
     "an empty list as id": (body(id=[]), Reason.INVALID_FIELD, "id:"),
@@ -289,7 +290,11 @@ REFUSED: Mapping[str, tuple[bytes | None, Reason, str]] = {
     ),
     "another method": (orjson.dumps(a_line(method="GET")), Reason.UNSUPPORTED_URL, "POST"),
     "a body of text": (orjson.dumps(a_line(body=CANARY)), Reason.INVALID_FIELD, "body:"),
-    "a number as custom id": (orjson.dumps(a_line(custom_id=5)), Reason.INVALID_FIELD, "id:"),
+    "a number as custom id": (
+        orjson.dumps(a_line(custom_id=5)),
+        Reason.INVALID_FIELD,
+        "custom_id:",
+    ),
     "a line without messages": (
         orjson.dumps(a_line(body={"model": CANARY})),
         Reason.MISSING_FIELD,

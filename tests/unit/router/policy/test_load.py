@@ -120,6 +120,23 @@ def test_words_that_yaml_reads_as_something_else_are_refused(field, value):
 
 
 @pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("yes", "write true or false"),
+        (".nan", "a finite number was expected"),
+        ("12:30:00", "a duration is written 30s, 15m or 6h"),
+        ("1_000", "write a number plainly, for example 1000"),
+        ("1.5", "at most 1 was expected; found 1.5"),
+        ("high", "a number was expected; found 'high'"),
+    ],
+)
+def test_a_wrong_threshold_is_told_what_was_expected(value, words):
+    text = edited(ACCEPT, f"{ACCEPT.partition(':')[0]}: {value}}}")
+
+    assert words in problems_of(text)[0].message
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "12:30:00",
