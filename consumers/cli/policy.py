@@ -47,7 +47,8 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
             for one in error.problems
         ]
         if as_json:
-            print_json({"ok": False, "problems": problems})
+            nothing: dict[str, object] = dict.fromkeys(("errors", "warnings", "failed"), ())
+            print_json({"ok": False, "problems": problems, "version": None, **nothing})
             raise typer.Exit(FAILED) from None
         raise
     now = clock.now()
@@ -59,6 +60,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
         print_json(
             {
                 "ok": not failed and not errors,
+                "problems": [],
                 "errors": errors,
                 "version": policy.version,
                 "warnings": warnings,

@@ -1,8 +1,10 @@
 """What is legal in a policy and yet probably a mistake, and the policy's own examples as tests."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from difflib import get_close_matches
 
 from router.policy.table import Policy, When
 from router.routing import GiveUp, route
@@ -44,6 +46,16 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     for name in (task for task in policy.tasks if task not in shown):
         yield f"task {name} has no example"
     yield from _lint_tasks(policy)
+    yield from _lint_providers(policy)
+
+
+def _lint_providers(policy: Policy) -> Iterator[str]:
+    providers = Counter(model.provider for model in policy.models.values())
+    for name, model in policy.models.items():
+        others = [other for other in providers if other != model.provider]
+        close = get_close_matches(model.provider, others, n=1, cutoff=0.8)
+        if close and providers[model.provider] == 1 < providers[close[0]]:
+            yield f"model {name} alone has the provider {model.provider}; is it {close[0]}?"
 
 
 def _lint_tasks(policy: Policy) -> Iterator[str]:

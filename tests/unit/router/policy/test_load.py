@@ -302,6 +302,7 @@ ROW = "tasks.classification.checks.0"
             "tasks.billing_dispute.unknown_outcome",
             "park",
         ),
+        ("{task: rewrite,", "{task: rewrit,", "examples.3.request.task", 'mean "rewrite"?'),
         ("default_plan: standard", "default_plan: standrd", "default_plan", 'mean "standard"?'),
         ("otherwise: general", "otherwise: generl", "classify.otherwise", 'mean "general"?'),
         ("name: risky_words", "name: high_blast_radius", "rules.1.name", "two rules"),
