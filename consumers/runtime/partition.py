@@ -34,6 +34,8 @@ _SHORT_CALL = 2.0
 #: A transaction costs five round trips however few records it holds: without a rest, a machine at
 #: half load is full of them. Kafka writes the markers of the last one meanwhile.
 _LEAST_REST = 0.01
+#: And at most: a commit that took long was in trouble, and what came since has waited enough.
+_LONGEST_REST = 0.2
 #: So many records go at once.
 _LARGE_GROUP = 128
 
@@ -204,7 +206,7 @@ class Partition:
             self._wake.clear()
             if not self._finished:
                 continue
-            await self._gather_until(ended + max(took, _LEAST_REST))
+            await self._gather_until(ended + min(max(took, _LEAST_REST), _LONGEST_REST))
             began = time.monotonic()
 
             self._group, self._finished = self._finished, []

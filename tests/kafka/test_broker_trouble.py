@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
 _REQUESTS = 60
 _LIMIT_SECONDS = 60
+_BACK_SECONDS = 15
 #: Larger than the files of an idle broker, small enough to be filled in a moment.
 _DISK_BYTES = 24 << 20
 
@@ -148,7 +149,9 @@ async def test_results_that_kafka_refuses_for_long_are_kept_and_no_call_starts(
                     await asyncio.sleep(0.1)
         assert running.bill.open_calls == 0
         await refuse_results(settings.kafka, refuses=False)
-        await _everything_ends_once(running)
+        # The longest back-off, and no rest as long as the trouble was.
+        async with asyncio.timeout(_BACK_SECONDS):
+            await _everything_ends_once(running)
 
 
 async def _fill(running: Flow, settings: Settings, node: LocalBroker) -> None:
