@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from urllib.parse import quote
 import aiohttp
 import httpx
 import orjson
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from consumers import clock
@@ -48,6 +51,33 @@ _ERROR_BYTES = 64 * 1024
 _ERROR_SECONDS = 2.0
 _PACKINGS = ("gzip", "deflate", "x-gzip")
 _ATTEMPT = "x-tierline-attempt"
+#: Between having a connection and writing to it, in seconds: shorter than any session of a group.
+_LONGEST_PAUSE = 1.0
+
+
+class _PromptRequest(aiohttp.ClientRequest):
+    """A request that is written as soon as it has a connection, or not at all.
+
+    The library may write it a turn of the event loop later. A process that was frozen between the
+    two is no owner of its partitions any more when it wakes, and nobody else can call it back.
+    """
+
+    _ready_at = 0.0
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Begin to write."""
+        self._ready_at = time.monotonic()
+        return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Write, unless too late."""
+        if time.monotonic() - self._ready_at < _LONGEST_PAUSE:
+            await super().write_bytes(writer, conn, content_length)
+        elif conn.protocol is not None:
+            what = "the process stood still before anything was written"
+            conn.protocol.set_exception(aiohttp.ConnectionTimeoutError(what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +250,10 @@ def _pool(trusted: ssl.SSLContext, private: frozenset[str]) -> AiohttpTransport:
             resolver=GuardedResolver(private),
         )
         return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_PromptRequest,
+            trust_env=False,
         )
 
     return AiohttpTransport(verify=trusted, trust_env=False, client=session)
