@@ -89,6 +89,8 @@ class Nemesis:
             since, ended = self._away
             since = since if began - ended < _RECOVERY_SECONDS else began
             self._away = since, time.monotonic()
+            if fault.seconds > _HARMLESS_SECONDS:
+                self._cut()
 
     async def _hit(self, what: str, member: Member, fault: Fault) -> None:
         if what == "freeze":
@@ -132,8 +134,6 @@ class Nemesis:
             await world.stop_broker(signal.SIGKILL if what == "kill" else signal.SIGTERM)
             await asyncio.sleep(seconds)
             await world.start_broker()
-        if long:
-            self._cut()
 
     async def _network(self, fault: Fault) -> None:
         proxy, long = self.world.proxy, fault.seconds > _HARMLESS_SECONDS
@@ -151,8 +151,6 @@ class Nemesis:
             proxy.pause(answers_only=fault.kind == "hold answers")
             await asyncio.sleep(fault.seconds)
             proxy.resume()
-        if long:
-            self._cut()
 
     async def end(self, member: Member) -> None:
         """End a process as an orchestrator does; it must end well."""
