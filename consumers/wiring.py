@@ -301,7 +301,7 @@ async def _run(
     """Run a stage. Whose failure ends the others lets them drain first, and is told afterwards."""
     try:
         await stage.run(stop)
-    except Exception:
+    except Exception:  # told afterwards
         stop.set()
         end.set()
         for other in ends:

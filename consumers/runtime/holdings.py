@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
@@ -106,19 +105,18 @@ class Holdings:
         """True from the beginning of the stage's end: nothing is taken any more."""
         return self._ends_at is not None
 
-    def drain(self, limit: float) -> None:
-        """Begin the end, which comes in so many seconds."""
-        self._ends_at = time.monotonic() + limit
-        self.close(moves_in=limit)
+    def drain(self, ends_at: float) -> None:
+        """Begin the end, which comes at that monotonic time."""
+        self._ends_at = ends_at
+        self.close(moves_at=ends_at)
 
-    def close(self, *, moves_in: float) -> None:
+    def close(self, *, moves_at: float) -> None:
         """Start nothing more from any partition; what runs goes on, and is committed.
 
-        Partitions may move in so many seconds, so no call is begun for records in hand either: one
-        that outlasts the grace would be made again by the next owner. Only a request that has paid
-        for a call already goes on while there is time: all of it would be paid again.
+        Partitions may move from that monotonic time on, so no call is begun for records in hand
+        either: one that outlasts it would be made again by the next owner. Only a request that has
+        paid for a call already goes on while there is time: all of it would be paid again.
         """
-        moves_at = time.monotonic() + moves_in
         for partition in self._held.values():
             sooner = moves_at if partition.is_ours else min(partition.moves_at, moves_at)
             partition.is_open = partition.is_ours = False

@@ -61,11 +61,12 @@ class Membership:
         group = self._group
         if group is None or group.coordinator_id is None or self.is_given_up:
             return False
-        if group._coordination_task.done():  # noqa: SLF001
+        if group._coordination_task.done():  # noqa: SLF001  it tells nobody that it ended
             return False
         heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
         try:
-            sent = self._consumer._client.send(group.coordinator_id, heartbeat)  # noqa: SLF001
+            client = self._consumer._client  # noqa: SLF001  it has no other door for requests
+            sent = client.send(group.coordinator_id, heartbeat)
             answer = await at_most(_ANSWER_LIMIT, sent)
         except Exception:  # noqa: BLE001  no answer, in whichever way
             return False
@@ -103,7 +104,7 @@ class Membership:
     @property
     def _group(self) -> Any:
         """What the library knows of the group; None before it has reached Kafka."""
-        return self._consumer._coordinator  # noqa: SLF001
+        return self._consumer._coordinator  # noqa: SLF001  it tells nobody else
 
     async def _mind_turns(self) -> None:
         """Notice when the event loop stood still, or when the group has not heard of us."""

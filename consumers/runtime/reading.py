@@ -326,21 +326,18 @@ async def _fetched(
     try:
         found = await consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=most)
         return cast("Mapping[TopicPartition, Sequence[Record]]", found)
-    except Exception as error:
+    except Exception as error:  # whatever the parser raises
         if not is_broken_record(error):
             raise
     # The failed call has dropped what it had taken from any of them.
-    for tp, offset in at.items():
-        consumer.seek(tp, offset)
     good: dict[TopicPartition, Sequence[Record]] = {}
     for tp, offset in at.items():
-        try:
-            good |= await consumer.getmany(tp, timeout_ms=_POLL_MS, max_records=most)
-        except Exception as error:
-            if not is_broken_record(error):
-                raise
-            consumer.seek(tp, offset)
+        consumer.seek(tp, offset)
+    for tp, offset in at.items():
+        if len(at) == 1:
             good[tp] = await _up_to_broken(consumer, tp, offset)
+        else:
+            good |= await _fetched(consumer, [tp], most)
     return good
 
 
@@ -356,7 +353,7 @@ async def _up_to_broken(
                 offset = good[-1].offset + 1
     except TimeoutError:
         pass  # it could be parsed this time
-    except Exception as error:
+    except Exception as error:  # as above
         if not is_broken_record(error):
             raise
         _log.warning("record cannot be read", topic=tp.topic, partition=tp.partition, offset=offset)

@@ -411,7 +411,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         is one in which others take its partitions: it joins at once, and adopts what it still had.
         """
         is_lost = self._membership.is_given_up
-        self._holdings.close(moves_in=0.0 if is_lost else self._revoke_grace)
+        grace = 0.0 if is_lost else self._revoke_grace
+        self._holdings.close(moves_at=time.monotonic() + grace)
         if revoked and not is_lost:
             # What rests begins nothing before the partition has come back, unless it has paid.
             await self._executor.settle(self._revoke_grace, may_rest=True)
@@ -437,18 +438,16 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         A call that was begun for a record in hand would be one more that the end may cut off.
         """
-        self._holdings.drain(self._drain_for)
         ends_at = time.monotonic() + self._drain_for
+        self._holdings.drain(ends_at)
         await self._executor.settle(self._drain_for, may_rest=True)
         await self._holdings.flush(max(ends_at - time.monotonic(), _LEAST_FLUSH))
         await self._holdings.release(tuple(self._holdings.held))
         await self._leave()
 
     async def _leave(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(ended(self._consumer))
-            with contextlib.suppress(Exception):
-                await at_most(_STOP_LIMIT, self._admin.close())
+        closing = at_most(_STOP_LIMIT, self._admin.close())
+        await asyncio.gather(ended(self._consumer), closing, return_exceptions=True)
 
     def _fail(self, error: Exception) -> None:
         causes = error.exceptions if isinstance(error, ExceptionGroup) else [error]
