@@ -8,7 +8,7 @@ import structlog
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import topic_reader
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from router.quality import Quality
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_dead_letter, read_model, text_headers
@@ -45,7 +45,7 @@ async def read_quality(
             try:
                 take[record.topic](record)
             except ContractError as error:
-                place = f"{record.topic}-{record.partition}-{record.offset}"
+                place = lies_at(record)
                 _log.warning("not read", place=place, detail=error.detail)
             also(record)
     return quality
@@ -58,7 +58,7 @@ async def read_requests(
     found: dict[str, Request] = {}
     async with topic_reader(clients, [clients.settings.topics.intake], since=since) as reader:
         async for record in reader.until_end():
-            place = f"{record.topic}-{record.partition}-{record.offset}"
+            place = lies_at(record)
             try:
                 headers = text_headers(record.headers)
                 request = read_request(record.value, headers, fallback_id=place)
@@ -95,7 +95,7 @@ async def read_examples(clients: Clients, *, every: bool) -> AsyncIterator[dict[
                 answers[str(result.router.resolves)] = result
     async with topic_reader(clients, [topics.dead_letters]) as reader:
         async for record in reader.until_end():
-            place = f"{record.topic}-{record.partition}-{record.offset}"
+            place = lies_at(record)
             if (answer := answers.get(place)) is None:
                 continue
             headers = text_headers(record.headers)

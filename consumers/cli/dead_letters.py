@@ -20,9 +20,9 @@ from consumers.cli.common import (
     read_settings,
     run,
 )
+from consumers.runtime.records import Record, lies_at
 
 if TYPE_CHECKING:
-    from consumers.runtime.records import Record
     from consumers.settings import Settings
     from schemas.dead_letter import DeadLetter
     from schemas.review import AuditLine
@@ -49,10 +49,10 @@ def list_letters(
         rows, decided = [], await _decided(settings)
         for record, letter in await _read_all(settings):
             if reason in (None, letter.reason.value):
-                line = decided.get(_place(record))
+                line = decided.get(lies_at(record))
                 rows.append(
                     {
-                        "where": _place(record),
+                        "where": lies_at(record),
                         "request": letter.request_id or "no id",
                         "generation": letter.generation,
                         "task": letter.task or "",
@@ -179,7 +179,7 @@ def requeue(
 
 
 def _requeue_line(
-    record: "Record", letter: "DeadLetter", now: datetime, left: timedelta
+    record: Record, letter: "DeadLetter", now: datetime, left: timedelta
 ) -> "AuditLine":
     """A requeue as the console would write it, in a chain of its own."""
     import getpass
@@ -217,9 +217,9 @@ def _requeue_line(
     return chained(line, None)
 
 
-async def _refuse_decided(settings: "Settings", record: "Record", letter: "DeadLetter") -> None:
+async def _refuse_decided(settings: "Settings", record: Record, letter: "DeadLetter") -> None:
     """Refuse where somebody has decided already: that decision stands."""
-    line = (await _decided(settings)).get(_place(record))
+    line = (await _decided(settings)).get(lies_at(record))
     if line is not None and line.decision is not None:
         msg = (
             f"{letter.request_id} was decided on already: {line.decision.action} by {line.who} "
@@ -251,10 +251,6 @@ async def _decided(settings: "Settings") -> "dict[str, AuditLine]":
     return {at: lines[named] for at, named in standing.items() if named is not None}
 
 
-def _place(record: "Record") -> str:
-    return f"{record.topic}-{record.partition}-{record.offset}"
-
-
 def _duration(text: str) -> timedelta:
     units = {"s": 1, "m": 60, "h": 3600}
     if text[-1:] not in units or not text[:-1].isdigit():
@@ -278,7 +274,7 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
                 found.append((record, read_dead_letter(record.headers)))
             except ContractError as error:
                 sys.stderr.write(
-                    f"tierline: {_place(record)} is no dead letter of ours: {error.detail}\n"
+                    f"tierline: {lies_at(record)} is no dead letter of ours: {error.detail}\n"
                 )
         return found
 
@@ -288,7 +284,7 @@ async def _find(settings: "Settings", where: str) -> "tuple[Record, DeadLetter]"
     found = [
         (record, letter)
         for record, letter in await _read_all(settings)
-        if where in (letter.request_id, _place(record))
+        if where in (letter.request_id, lies_at(record))
     ]
     if not found:
         msg = f"there is no dead letter {where!r}; `tierline dead-letters list` shows them all"

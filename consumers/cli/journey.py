@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
 from schemas.attempt import Attempt, LedgerEntry
@@ -84,7 +84,7 @@ class Journey:
         """Take from a record what it says of this request; others are passed over."""
         # As it stands in text, or as a JSON string with its escapes.
         needles = (self.request_id.encode(), json.dumps(self.request_id)[1:-1].encode())
-        where = f"{record.topic}-{record.partition}-{record.offset}"
+        where = lies_at(record)
         # A record without a usable id is called by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
             if not any(one in (record.value or b"") for one in needles):

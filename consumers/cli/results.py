@@ -24,6 +24,7 @@ def results(
         from consumers.cli.journey import dollars
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
+        from consumers.runtime.records import lies_at
         from schemas.codec import read_model
         from schemas.errors import ContractError
         from schemas.result import Result
@@ -39,7 +40,7 @@ def results(
                     try:
                         info = read_model(Result, record.value)
                     except ContractError as error:
-                        place = f"{record.topic}-{record.partition}-{record.offset}"
+                        place = lies_at(record)
                         sys.stderr.write(f"tierline: {place} is no result: {error.detail}\n")
                         continue
                     path, answer = "→".join(info.router.path), _short(info.router.output)

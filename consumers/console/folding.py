@@ -19,7 +19,7 @@ from consumers.console.database import Database
 from consumers.console.errors import UsedIdError
 from consumers.console.rows import instant, millis, place_of, reopened, rows_of, stored
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from router.policy.table import Policy
 from schemas.codec import read_dead_letter, read_model
 from schemas.errors import ContractError
@@ -61,7 +61,7 @@ async def take_letters(
             letter = read_dead_letter(record.headers)
             case, content = rows_of(record, letter, policy)
         except (ContractError, ValueError, OverflowError) as error:
-            _log.error("no dead letter", place=_place(record), why=type(error).__name__)
+            _log.error("no dead letter", place=lies_at(record), why=type(error).__name__)
             continue
         cases.append(case)
         contents.append(content)
@@ -97,10 +97,10 @@ async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterabl
         try:
             line = read_model(AuditLine, record.value)
         except ContractError as error:
-            _log.error("no audit line", place=_place(record), detail=error.detail)
+            _log.error("no audit line", place=lies_at(record), detail=error.detail)
             continue
         if line.no > _MOST_NO:
-            _log.error("no audit line", place=_place(record), detail="no: far too large")
+            _log.error("no audit line", place=lies_at(record), detail="no: far too large")
             continue
         told.append((record, line))
     await trail.received(connection, [line for _, line in told])
@@ -124,7 +124,7 @@ async def take_results(connection: AsyncConnection, records: Sequence[Record]) -
             if not info.get("final", True):
                 continue
         except (ValueError, KeyError, TypeError, AttributeError):
-            _log.error("no result", place=_place(record))
+            _log.error("no result", place=lies_at(record))
             continue
         if request_id.startswith(BRIEF_IDS):
             briefs.append(_brief(request_id, info))
@@ -305,7 +305,3 @@ def _closed(*which: Any, at: Any, by: str) -> Any:
     fields = {"state": "closed", "closed_at": at, "closed_by": by}
     fields |= {"held_by": None, "held_until": None, "version": CASES.c.version + 1}
     return update(CASES).where(*which).values(fields)
-
-
-def _place(record: Record) -> str:
-    return f"{record.topic}-{record.partition}-{record.offset}"

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import ColumnElement, RowMapping, Update, and_, func, not_, select, update
 
 from consumers.console.tables import CASES, LETTERS
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from router.cases import Risk, due_at, error_of, pressure, risk_of
 from router.policy.table import Policy
 from schemas.base import Tier
@@ -187,7 +187,7 @@ def rows_of(
 
     The headers may be forged: whatever they say has to fit into the columns.
     """
-    place = f"{record.topic}-{record.partition}-{record.offset}"
+    place = lies_at(record)
     last = letter.attempts[-1] if letter.attempts else None
     risk, due = risk_of(letter, policy), due_at(letter, policy)
     tier = last.tier if last else next(iter(letter.path[-1:]), None)

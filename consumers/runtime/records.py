@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Record", "appended_at"]
+__all__ = ["Record", "appended_at", "lies_at"]
 
 
 class Record(Protocol):
@@ -30,3 +30,8 @@ def appended_at(record: Record, now: datetime) -> datetime:
     except (ValueError, OverflowError, OSError):
         return now
     return min(instant, now) if record.timestamp > 0 else now
+
+
+def lies_at(record: Record) -> str:
+    """Where a record lies, as people and other records name it: `topic-partition-offset`."""
+    return f"{record.topic}-{record.partition}-{record.offset}"

@@ -8,7 +8,7 @@ import structlog
 from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import Source, records_since, start_of
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from consumers.settings import RepeatSettings
 from router.repeats import Repeat, SeenIds
 from schemas.codec import text_headers
@@ -54,17 +54,13 @@ class Repeats:
     def judge(self, record: Record, request: Request | None) -> Repeat:
         """Whether a readable record repeats an earlier one of its partition."""
         seen = self._seen.get(record.partition)
-        if seen is None or request is None or request.id == _place(record):
+        if seen is None or request is None or request.id == lies_at(record):
             return Repeat.NEW
         return seen.note(request.id, record.value or b"", record.timestamp / 1000)
 
 
-def _place(record: Record) -> str:
-    return f"{record.topic}-{record.partition}-{record.offset}"
-
-
 def _read(record: Record) -> Request | None:
     try:
-        return read_request(record.value, text_headers(record.headers), fallback_id=_place(record))
+        return read_request(record.value, text_headers(record.headers), fallback_id=lies_at(record))
     except ContractError:
         return None

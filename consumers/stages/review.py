@@ -11,7 +11,7 @@ import structlog
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.pool import Slot
 from consumers.runtime.reading import Source, partition_of, records_since
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from consumers.telemetry.observer import Observer
 from router.audit import chained
 from router.policy.table import Policy
@@ -76,7 +76,7 @@ class Reviewing:
         try:
             line = read_model(AuditLine, record.value)
         except ContractError as error:
-            place = f"{record.topic}-{record.partition}-{record.offset}"
+            place = lies_at(record)
             _log.error("no audit line", place=place, detail=error.detail)
             return ()
         if line.request_id is not None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from consumers.runtime.records import Record, appended_at
+from consumers.runtime.records import Record, appended_at, lies_at
 from consumers.stages import letters
 from consumers.stages.notices import notices
 from consumers.telemetry.observer import Observer
@@ -79,7 +79,7 @@ class Router:
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
         if record.topic != self.topics.escalations:
             # Under its dead letter's id, or its place, the request's trace is found all the same.
-            place = f"{record.topic}-{record.partition}-{record.offset}"
+            place = lies_at(record)
             self.observer.unread(letters.claimed_id(record.value) or place)
         self.observer.gave_up(STAGE, why, None)
         if record.topic == self.topics.escalations:
@@ -95,7 +95,7 @@ class Router:
         return [letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)]
 
     def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
-        fallback = f"{record.topic}-{record.partition}-{record.offset}"
+        fallback = lies_at(record)
         request = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
         self.observer.received(request.id, 1, request.task)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
