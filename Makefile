@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
   && { echo $$p; break; }; done)
 
-.PHONY: help demo test test-browser check format bench bench-peers nemesis planted-bugs trace-check generate lock clean setup
+.PHONY: help demo test test-browser check format bench bench-peers nemesis planted-bugs probes trace-check generate lock clean setup
 
 help:  ## List what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ nemesis: .venv/dev.stamp  ## Break everything around a running flow and count: S
 
 planted-bugs: .venv/dev.stamp  ## Plant known bugs in a copy, one by one, and see the harness catch each
 	@$(BIN)/python -m tests.nemesis.planted
+
+probes: .venv/dev.stamp  ## Attack everything that reads foreign input, and count what was tried and blocked
+	@$(BIN)/python -m tests.probes
 
 trace-check: .venv/dev.stamp  ## Read three journeys back from a real tracing backend (installs Phoenix into build, once)
 	@$(BIN)/python -m tests.telemetry.trace_check

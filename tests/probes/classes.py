@@ -1,0 +1,7 @@
+"""Every class of probes. A new one is a module with `CLASS`, and its line here."""
+
+from tests.probes.report import ProbeClass
+
+__all__ = ["CLASSES"]
+
+CLASSES: tuple[ProbeClass, ...] = ()

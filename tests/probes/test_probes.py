@@ -1,0 +1,28 @@
+"""Every probe is blocked, and none was dropped from its class."""
+
+import pytest
+
+from tests.probes.classes import CLASSES
+from tests.probes.report import ProbeClass, Report
+
+_FAST = [one for one in CLASSES if not one.needs_broker]
+_BROKER = [one for one in CLASSES if one.needs_broker]
+
+
+async def _try(one: ProbeClass, bootstrap: str) -> None:
+    report = Report()
+    await one.run(report, bootstrap)
+
+    assert report.got_through == []
+    assert report.tried >= one.least
+
+
+@pytest.mark.parametrize("one", _FAST, ids=lambda one: one.name)
+async def test_without_a_broker(one: ProbeClass) -> None:
+    await _try(one, "")
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("one", _BROKER, ids=lambda one: one.name)
+async def test_on_a_broker(one: ProbeClass, broker: str) -> None:
+    await _try(one, broker)
