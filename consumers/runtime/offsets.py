@@ -5,20 +5,36 @@ it. The commit therefore carries, beside the low watermark, the short list of of
 are *not* finished: finished is the normal state, so the list grows with the calls in flight and not
 with the window. Offsets are never assumed to be contiguous, because transaction markers, aborted
 records and compaction leave holes.
+
+A commit also carries its own identity: two owners that finish the same records leave equal lists,
+and one must not take the other's commit, and what it has booked, for its own.
 """
 
 import base64
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["MAX_UNFINISHED", "Completion", "OffsetTracker"]
+__all__ = ["MAX_UNFINISHED", "OWNER_BITS", "CommitId", "Completion", "OffsetTracker"]
 
-#: 1,000 deltas below 2,097,152 are at most 3,000 bytes, 3,750 characters: under the 4,096 that a
-#: broker takes as commit metadata.
+#: 1,000 deltas below 2,097,152, the window and the identity are at most 3,018 bytes, 3,774
+#: characters: under the 4,096 that a broker takes as commit metadata.
 MAX_UNFINISHED = 1_000
 MAX_WINDOW = 16_000
 _VERSION = "1"
+#: An identity is written in groups of seven bits: ten for the owner, five for its commits.
+_OWNER_GROUPS, _NO_GROUPS = 10, 5
+#: How large the number is that tells owners apart: drawn at random, it is never drawn twice.
+OWNER_BITS = 7 * _OWNER_GROUPS
+
+
+class CommitId(NamedTuple):
+    """Which commit of which owner it is."""
+
+    owner: int
+    #: Counts the commits of that owner.
+    no: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,8 @@ class Completion:
     watermark: int
     through: int = 0
     unfinished: tuple[int, ...] = ()
+    #: None where a release has committed that wrote none.
+    identity: CommitId | None = None
 
     def is_finished(self, offset: int) -> bool:
         """True when the offset's outcome was committed."""
@@ -43,16 +61,23 @@ class Completion:
         return at == len(self.unfinished) or self.unfinished[at] != offset
 
     def encode(self) -> str:
-        """The commit metadata: empty where the watermark alone says it all."""
-        if self.through <= self.watermark:
+        """The commit metadata: empty where the watermark alone says it all.
+
+        The identity comes last, in bytes that all say that the number goes on: releases that know
+        none wait for the number's end, and read the rest as they always have.
+        """
+        if self.through <= self.watermark and self.identity is None:
             return ""
 
-        numbers = [self.through - self.watermark]
+        numbers = [max(self.through - self.watermark, 0)]
         previous = self.watermark
         for offset in self.unfinished:
             numbers.append(offset - previous)
             previous = offset
         raw = b"".join(_varint(number) for number in numbers)
+        if self.identity is not None:
+            raw += _endless(self.identity.owner, _OWNER_GROUPS)
+            raw += _endless(self.identity.no, _NO_GROUPS)
         return _VERSION + base64.b85encode(raw).decode("ascii")
 
     @classmethod
@@ -64,13 +89,15 @@ class Completion:
             msg = f"commit metadata of version {metadata[0]!r}; this release reads {_VERSION!r}"
             raise ValueError(msg)
 
-        numbers = _varints(base64.b85decode(metadata[1:]))
-        through = watermark + next(numbers)
+        raw = base64.b85decode(metadata[1:])
+        numbers = _varints(raw)
+        window = next(numbers)
         unfinished, previous = [], watermark
         for delta in numbers:
             previous += delta
             unfinished.append(previous)
-        return cls(watermark, through, tuple(unfinished))
+        through = watermark + window if window else 0
+        return cls(watermark, through, tuple(unfinished), _identity_in(raw))
 
 
 @dataclass(slots=True)
@@ -132,15 +159,14 @@ class OffsetTracker:
             del self._unsettled[offset]
             self._through = max(self._through, offset + 1)
 
-    def completion(self) -> Completion:
-        """What to commit now."""
+    def completion(self, identity: CommitId | None = None) -> Completion:
+        """What to commit now, under that identity."""
         low = self._low()
         # Received offsets are below the carried ones, so their order is the order of offsets.
         open_offsets = (*self._unsettled, *self._carried)
         unfinished = tuple(offset for offset in open_offsets if offset < self._through)
-        return (
-            Completion(low, self._through, unfinished) if self._through > low else Completion(low)
-        )
+        through = self._through if self._through > low else 0
+        return Completion(low, through, unfinished if through else (), identity)
 
     def _low(self) -> int:
         for offset in self._unsettled:
@@ -157,6 +183,20 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def _endless(number: int, groups: int) -> bytes:
+    """A number in so many groups of seven bits, lowest first, of which none says that it ends."""
+    return bytes(number >> 7 * group & 0x7F | 0x80 for group in range(groups))
+
+
+def _identity_in(raw: bytes) -> CommitId | None:
+    """The identity behind the last number that ends."""
+    tail = raw[max((at for at, byte in enumerate(raw) if byte < 0x80), default=-1) + 1 :]
+    if len(tail) != _OWNER_GROUPS + _NO_GROUPS:
+        return None
+    number = sum((byte & 0x7F) << 7 * at for at, byte in enumerate(tail))
+    return CommitId(number % (1 << OWNER_BITS), number >> OWNER_BITS)
 
 
 def _varints(raw: bytes) -> Iterator[int]:

@@ -2,7 +2,8 @@
 
 Every owner fences, reads what is committed, works, and commits outputs and completion in one
 transaction. So at most one commit can follow any committed state, and reading it back tells an
-owner whether it is still alone.
+owner whether it is still alone. Commits are compared with their identities: two owners that finish
+the same records leave equal states, and only one of them has booked its calls.
 """
 
 from collections import deque

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -13,7 +15,7 @@ from aiokafka.errors import ProducerFenced
 from consumers.runtime.ages import AppendTimes
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.figures import Commit
-from consumers.runtime.offsets import Completion, OffsetTracker
+from consumers.runtime.offsets import OWNER_BITS, CommitId, Completion, OffsetTracker
 from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
 from consumers.runtime.writer import PartitionWriter
 from consumers.telemetry.hops import Hop
@@ -94,6 +96,9 @@ class Partition:
         self._idle = asyncio.Event()
         self._idle.set()
         self._committing: Completion | None = None
+        #: What tells our commits from those of other owners, ourselves before and after included.
+        self._owner = secrets.randbits(OWNER_BITS)
+        self._commits = itertools.count(1)
         self._is_closing = False
         #: Runs the commits.
         self._runner: asyncio.Task[None] | None = None
@@ -213,7 +218,8 @@ class Partition:
             self._is_large.clear()
             self.tracker.settle(offset for offset, _ in self._group)
             outgoing = [record for _, led_to in self._group for record in led_to]
-            await self._commit(outgoing, self.tracker.completion())
+            identity = CommitId(self._owner, next(self._commits))
+            await self._commit(outgoing, self.tracker.completion(identity))
             if self.traced:
                 for offset, _ in self._group:
                     if (hop := self.traced.pop(offset, None)) is not None:

@@ -1,4 +1,4 @@
-"""The runtime's rules under random schedules: nothing lost, nothing committed run again."""
+"""The runtime's rules under random schedules: nothing lost or run again, every call booked once."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -36,10 +36,11 @@ class Schedules(RuleBasedStateMachine):
     """What can happen to a partition, in any order."""
 
     restore = staticmethod(OffsetTracker.restore)
+    has_identities = True
 
     @initialize(log=st.sampled_from(_LOGS))
     def begin(self, log: list[int]) -> None:
-        self.world = World(log, type(self).restore)
+        self.world = World(log, type(self).restore, type(self).has_identities)
         self.world.take(lands=True)
 
     @rule(most=st.integers(1, 6))
@@ -77,6 +78,10 @@ class Schedules(RuleBasedStateMachine):
             self.world.take(lands=bool(roll & 1))
         else:
             self.world.give_back(roll, is_stale=bool(roll & 2), lands=bool(roll & 1))
+
+    @rule(is_in_doubt=st.booleans())
+    def overtake(self, is_in_doubt: bool) -> None:
+        self.world.overtake(is_in_doubt=is_in_doubt)
 
     @rule(roll=st.integers(0, 3))
     def sleep(self, roll: int) -> None:
@@ -117,6 +122,15 @@ class Forgetful(Schedules):
 def test_they_find_that_restored_offsets_are_forgotten() -> None:
     with pytest.raises(AssertionError, match="is lost"):
         run_state_machine_as_test(Forgetful, settings=_MANY)
+
+
+class Alike(Schedules):
+    has_identities = False
+
+
+def test_they_find_that_equal_commits_of_two_owners_are_taken_for_one() -> None:
+    with pytest.raises(AssertionError, match="is not booked"):
+        run_state_machine_as_test(Alike, settings=_MANY)
 
 
 def test_a_third_fencing_within_a_minute_is_the_last() -> None:
