@@ -27,6 +27,7 @@ from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
+from router.chat_fields import ChatFields
 from router.errors import PromptError
 from router.limits.shares import shares
 from router.policy.load import load_policy
@@ -173,6 +174,10 @@ class _CountedCalls:
     def moves(self) -> int:
         """How many calls have begun, have ended, and were told to wait for their provider."""
         return self._moves + self._gate.waits
+
+    def chat_fields(self, provider: str) -> ChatFields:
+        """What of a producer's chat body a provider is sent."""
+        return self._calls.chat_fields(provider)
 
     async def call(
         self,

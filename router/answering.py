@@ -115,10 +115,12 @@ def result_of(
     now: datetime,
     own_ms: float,
     may_ask: bool = False,
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The fields of the result of an assignment with an accepted attempt, the answer.
 
     `reply` is the answer's own. `may_ask`: a question back to the user is a result of its task.
+    `left_out`: what of the producer's chat body its model was not sent.
     """
     every = [*assignment.attempts, *attempts]
     answer = answer_of(attempts) or every[-1]
@@ -134,6 +136,8 @@ def result_of(
         "checks": [*_checks(verdict), *_readings(attempts)],
         "output": output,
     }
+    if left_out:
+        told["left_out"] = list(left_out)
     if answer.changes is not None:
         told["changes"] = [_known(**change.__dict__) for change in answer.changes]
     kind = _kind(reply, output, may_ask)

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from router.chat_fields import ChatFields
 from router.errors import PromptError
 from router.judging import OutputContract
 from router.prompt_files import DEFAULT, PromptContract, TextKind, Variant, read_prompts, written
@@ -22,10 +23,6 @@ __all__ = ["Prompts", "Rendered", "chat_body"]
 
 PASSTHROUGH = "passthrough@1"
 
-#: Fields of a chat body that never reach a provider. Some are ours to set; the others tell who the
-#: user is, keep the text at the provider, or change the price behind the policy's back.
-_OURS = ("model", "messages", "stream", "stream_options", "n")
-_PRIVATE = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 _MOST_TEXTS = 500
 _NAME = frozenset(string.ascii_letters + string.digits + "_-")
@@ -147,26 +144,24 @@ class Prompts:
 
 
 def chat_body(
-    rendered: Rendered, request: Request, model_id: str, max_tokens: int
-) -> dict[str, Any]:
-    """The chat body of one call.
+    rendered: Rendered, request: Request, model_id: str, max_tokens: int, fields: ChatFields
+) -> tuple[dict[str, Any], list[str]]:
+    """The chat body of one call, and what of the producer's own is left out of it, by path.
 
-    Fields of the producer's body that we do not read (tools, seed, stop, …) pass through. Its
-    output limit may only lower `max_tokens`.
+    `fields` are those that the model's provider is sent. The producer's output limit may only lower
+    `max_tokens`.
     """
-    body = {} if rendered.is_ours else dict(request.input.model_extra or {})
-    for name in (*_OURS, *_PRIVATE):
-        body.pop(name, None)
+    given = {} if rendered.is_ours else dict(request.input.model_extra or {})
     if request.output_format is not None:
-        body.pop("response_format", None)
+        given.pop("response_format", None)
+    body, left_out = fields.kept({**given, "messages": rendered.messages})
     if rendered.response_format is not None:
         body.setdefault("response_format", rendered.response_format)
 
     limits = [body.pop(name, None) for name in _LENGTHS]
-    asked = [limit for limit in limits if type(limit) is int and limit > 0]
     used = _LENGTHS[0] if limits[0] is not None else _LENGTHS[1]
-    body[used] = min([max_tokens, *asked])
-    return {"model": model_id, "messages": rendered.messages, **body}
+    body[used] = min([max_tokens, *(limit for limit in limits if limit is not None)])
+    return {"model": model_id, **body}, left_out
 
 
 def _told(

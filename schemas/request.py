@@ -37,7 +37,7 @@ class Message(Contract):
 
 
 class ChatBody(Contract):
-    """An OpenAI chat body. What we do not read (tools, seed, …) goes to the model as it is."""
+    """An OpenAI chat body. Of what we do not read, a provider is sent what its format knows."""
 
     messages: list[Message] = Field(min_length=1)
 

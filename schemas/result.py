@@ -88,6 +88,8 @@ class RouterInfo(Contract):
     latency: Latency
     #: What this answer changed in that of a weaker model; None where no weaker model answered.
     changes: list[Change] | None = None
+    #: Fields of the producer's chat body that the model was not sent, by path; None: nothing.
+    left_out: list[str] | None = None
     #: The normalised answer in the task's format.
     output: dict[str, Any]
 

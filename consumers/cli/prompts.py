@@ -209,9 +209,10 @@ async def _live(
                 continue
             name = rules.policy.models_of(one.tier, one.request.task)[0]
             model = rules.policy.models[name]
+            fields = providers.chat_fields(model.provider)
             outcome: Reply | CallFailure = await providers.call(
                 model.provider,
-                one.question.body(one.request, model),
+                one.question.body(one.request, model, fields)[0],
                 attempt_id=f"prompts-test.1.{number + 1}",
                 request_id=f"prompts-test-{number + 1}",
                 timeout=rules.policy.limits.call_timeout,

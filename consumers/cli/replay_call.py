@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from consumers.cli.journey import Journey
+    from consumers.providers import ProviderSettings
     from consumers.settings import Settings
     from consumers.stages.job import Question
     from consumers.wiring import Rules
+    from router.chat_fields import ChatFields
     from router.policy.table import Model
     from schemas.attempt import Attempt
     from schemas.request import Request
@@ -43,13 +45,15 @@ class Replay:
     #: The policy's name of the model to ask, and its row.
     name: str
     model: "Model"
+    #: What of the producer's chat body its provider is sent.
+    fields: "ChatFields"
     #: What the recorded attempt answered, where a topic still has it.
     answered: Mapping[str, Any] | str | None
 
     @property
     def body(self) -> dict[str, Any]:
         """The chat body of the call."""
-        return self.question.body(self.request, self.model)
+        return self.question.body(self.request, self.model, self.fields)[0]
 
 
 def replay_call(
@@ -79,7 +83,9 @@ def replay_call(
         settings = read_settings(kafka)
         rules = load_rules(settings)
         journey = await read_journey(request_id, settings)
-        replay = rebuilt(journey, rules, clock.now(), attempt=attempt, model=model)
+        replay = rebuilt(
+            journey, rules, clock.now(), settings.providers, attempt=attempt, model=model
+        )
         told, code = _told(replay, rules), OK
         if send:
             told["sent"], code = await _sent(replay, rules, settings)
@@ -93,10 +99,17 @@ def replay_call(
 
 
 def rebuilt(
-    journey: "Journey", rules: "Rules", now: "datetime", *, attempt: int | None, model: str | None
+    journey: "Journey",
+    rules: "Rules",
+    now: "datetime",
+    providers: Mapping[str, "ProviderSettings"],
+    *,
+    attempt: int | None,
+    model: str | None,
 ) -> Replay:
     """The call of a recorded attempt, as it would be made now. Raises UserError."""
     from consumers.cli.asking import question_for, reading_for
+    from consumers.providers.settings import sent_fields
     from router.fitting import takes
 
     recorded = _recorded(journey, attempt)
@@ -123,7 +136,8 @@ def rebuilt(
             raise UserError(lacking)
         task = None if recorded.step == "classify" else task
         question = question_for(rules, request, task, recorded.step, recorded.tier, now)
-    return Replay(recorded, request, question, name, row, _answered(recorded, journey))
+    fields = sent_fields(providers, row.provider)
+    return Replay(recorded, request, question, name, row, fields, _answered(recorded, journey))
 
 
 def _recorded(journey: "Journey", number: int | None) -> "Attempt":

@@ -30,12 +30,13 @@ from consumers.providers.outcomes import (
     what_failed,
 )
 from consumers.providers.resolver import GuardedResolver
-from consumers.providers.settings import ProviderSettings, ProviderSettingsError
+from consumers.providers.settings import ProviderSettings, ProviderSettingsError, sent_fields
 from consumers.providers.unpacking import Unpacker, read_loosely
 from consumers.providers.usage import reserve
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
+from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
 from schemas.errors import ContractError
 from schemas.json_text import MAX_DEPTH, parse_json
@@ -104,6 +105,7 @@ class Providers:
         self._settings = settings
         self._providers: dict[str, _Provider] = {}
         self._urls: dict[tuple[str, str], httpx.URL] = {}
+        self._fields = {name: sent_fields(settings, name) for name in settings}
 
     async def __aenter__(self) -> "Providers":
         """Read the keys and open the pools. Raises ProviderSettingsError."""
@@ -125,6 +127,10 @@ class Providers:
         pools = {id(known.transport): known.transport for known in self._providers.values()}
         for pool in pools.values():
             await pool.aclose()
+
+    def chat_fields(self, provider: str) -> ChatFields:
+        """What of a producer's chat body a provider is sent."""
+        return self._fields.get(provider, OPENAI)
 
     async def call(
         self,
@@ -166,7 +172,7 @@ class Providers:
     async def _exchange(
         self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any], until: float
     ) -> Reply | CallFailure:
-        content = _dumped(known.wire.encode(body))
+        content = _dumped(_with_added(known.wire.encode(body), body, self.chat_fields(known.name)))
         own = [(name.encode(), value.encode()) for name, value in ids.items()]
         # A given stream, because for `content` httpx works out headers that aiohttp sets anyway.
         request = httpx.Request(
@@ -295,6 +301,23 @@ def _check_ids(headers: Mapping[str, str], ids: Mapping[str, str], *, echoes: bo
         if (echoes or name == _ATTEMPT) and headers.get(name, value) != value:
             what = f"{name}: the reply is to another call"
             raise UnreadableError(what)
+
+
+def _with_added(
+    sent: Mapping[str, Any], body: Mapping[str, Any], fields: ChatFields
+) -> Mapping[str, Any]:
+    """A body in the provider's format, with the fields that its settings add under their names.
+
+    What the format itself says wins; objects of both are joined.
+    """
+    made = dict(sent)
+    for name in fields.added & body.keys():
+        ours, given = sent.get(name), body[name]
+        if isinstance(ours, dict) and isinstance(given, dict):
+            made[name] = {**given, **ours}
+        else:
+            made[name] = given if ours is None else ours
+    return made
 
 
 def _dumped(body: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -10,12 +11,22 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from router.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
 from schemas.base import Tier
 
-__all__ = ["ModelLimits", "ProviderSettings", "ProviderSettingsError", "is_metadata", "is_public"]
+__all__ = [
+    "ModelLimits",
+    "ProviderSettings",
+    "ProviderSettingsError",
+    "is_metadata",
+    "is_public",
+    "sent_fields",
+]
 
 #: A token of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+#: A dotted path of names.
+_FIELD = r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,4}$"
 _METADATA_HOSTS = ("metadata", "metadata.google.internal")
 #: Link-local holds the clouds' metadata services; these two are outside of it.
 _METADATA_ADDRESSES = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
@@ -74,6 +85,8 @@ class ProviderSettings(BaseModel):
     echoes_request_id: bool = False
     #: Trusted instead of the usual authorities, as a PEM file: for servers with one of your own.
     ca_file: Path | None = None
+    #: Fields of a producer's chat body that it is sent beside those of its format, by dotted path.
+    chat_fields: frozenset[Annotated[str, Field(pattern=_FIELD)]] = frozenset()
     #: Also plain http and addresses that are not public. Metadata services stay out of reach.
     allow_private: bool = False
     connect_timeout: timedelta = timedelta(seconds=5)
@@ -102,6 +115,14 @@ class ProviderSettings(BaseModel):
             if not (_HEADER.fullmatch(name) and text.isascii() and text.isprintable()):
                 msg = f"{name[:64]!r}: a header's name, and a value of one line of ASCII text"
                 raise ValueError(msg)
+        return value
+
+    @field_validator("chat_fields")
+    @classmethod
+    def _not_ours(cls, value: frozenset[str]) -> frozenset[str]:
+        if ours := sorted(value & OURS):
+            msg = f"{', '.join(ours)}: set by Tierline in every call, so none can be let through"
+            raise ValueError(msg)
         return value
 
     @model_validator(mode="after")
@@ -155,6 +176,14 @@ class ProviderSettings(BaseModel):
             msg = f"provider {provider}: {where} holds no usable key; set it, or drop the setting"
             raise ProviderSettingsError(msg)
         return SecretStr(key)
+
+
+def sent_fields(providers: Mapping[str, ProviderSettings], name: str) -> ChatFields:
+    """What of a producer's chat body a provider is sent; a format nobody knows is refused later."""
+    settings = providers.get(name)
+    if settings is None:
+        return OPENAI
+    return CHAT_FIELDS.get(settings.wire, OPENAI).extended(settings.chat_fields)
 
 
 def is_public(address: Address) -> bool:

@@ -17,6 +17,7 @@ from consumers.runtime.ledger import Ledger
 from consumers.stages.job import Job, Question, reading_of
 from consumers.telemetry.observer import Observer
 from router.answering import attempt_of, ledger_lines
+from router.chat_fields import ChatFields
 from router.fitting import takes
 from router.judging import judge
 from router.next_step import (
@@ -67,6 +68,9 @@ class Slot(Protocol):
 
 class CallModels(Protocol):
     """Calls a model once, and never raises for what the provider does."""
+
+    def chat_fields(self, provider: str) -> ChatFields:
+        """What of a producer's chat body a provider is sent."""
 
     def call(
         self,
@@ -137,6 +141,12 @@ class Caller:
             job.reading = reading_of(job, self.policy, self.prompts)
         return job.reading
 
+    def _body(self, job: Job, call: CallModel) -> tuple[dict[str, Any], list[str]]:
+        """The chat body of a call, and what of the producer's is left out of it."""
+        model = self.policy.models[call.model]
+        fields = self.providers.chat_fields(model.provider)
+        return self._question(job, call.step).body(job.request, model, fields)
+
     def _is_parking(self, job: Job) -> bool:
         row = self.policy.tasks.get(job.assignment.task or "")
         return self.ledger is not None and row is not None and row.unknown_outcome == "park"
@@ -185,7 +195,7 @@ class Caller:
         before = len(job.attempts)
         while asked := ledger.started_elsewhere(job.source, job.next_attempt[1], beside=beside):
             made = replace(call, model=asked) if asked in self.policy.models else call
-            body = self._question(job, made.step).body(job.request, self.policy.models[made.model])
+            body, _ = self._body(job, made)
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
             attempt = self._noted(job, made, failure, now, began)
             self.observer.called(
@@ -207,8 +217,7 @@ class Caller:
 
     async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:
         """Call a model as soon as its limits allow it; without a call when things have changed."""
-        model = self.policy.models[call.model]
-        body = self._question(job, call.step).body(job.request, model)
+        body, left_out = self._body(job, call)
         admission = self._admission(job, call, body)
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
@@ -217,7 +226,7 @@ class Caller:
         outcome: Reply | CallFailure | None = None
         try:
             if not self._is_parking(job) or await self._may_start(job, call, slot):
-                outcome = await self._attempt(job, call, body)
+                outcome = await self._attempt(job, call, body, left_out)
         finally:
             if admission is not None and self.gate is not None:
                 self.gate.settle(admission, outcome)
@@ -232,7 +241,7 @@ class Caller:
         return self.gate.admit(call.model, (self.tier, job.source[1]), tokens)
 
     async def _attempt(
-        self, job: Job, call: CallModel, body: dict[str, Any]
+        self, job: Job, call: CallModel, body: dict[str, Any], left_out: Sequence[str]
     ) -> Reply | CallFailure:
         """Call one model once, judge the reply, and note the attempt."""
         model, question = self.policy.models[call.model], self._question(job, call.step)
@@ -277,7 +286,7 @@ class Caller:
             _log.warning("odd reply", attempt=attempt.attempt_id, model=model_name, what=what)
         job.attempts.append(attempt)
         if attempt is answer_of(job.attempts):
-            job.reply = reply
+            job.reply, job.left_out = reply, left_out
         return outcome
 
     def _noted(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.chat_fields import ChatFields
 from router.checks import DEFAULT_CHECKS, Asked, NamedCheck
 from router.fitting import fitted
 from router.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
@@ -33,13 +34,19 @@ class Question:
     #: None: as many tokens as the model writes.
     most_tokens: int | None = None
 
-    def body(self, request: Request, model: Model) -> dict[str, Any]:
-        """The chat body that asks this model."""
+    def body(
+        self, request: Request, model: Model, fields: ChatFields
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The chat body that asks this model, and what of the producer's is left out of it.
+
+        `fields` are those that the model's provider is sent.
+        """
         most = min(self.most_tokens or model.max_output_tokens, model.max_output_tokens)
-        body = chat_body(self.rendered, request, model.id, most)
+        body, left_out = chat_body(self.rendered, request, model.id, most, fields)
         if self.contract.confidence_from == "token_probability":
             body["logprobs"] = True
-        return fitted(body, model, stable=self.rendered.stable)
+        left_out += [name for name in model.drops if name in body]
+        return fitted(body, model, stable=self.rendered.stable), left_out
 
 
 @dataclass(slots=True)
@@ -57,6 +64,8 @@ class Job:
     attempts: list[Attempt] = field(default_factory=list)
     #: The reply of the answer, once there is one.
     reply: Reply | None = None
+    #: What of the producer's chat body was left out of the answer's call, by path.
+    left_out: Sequence[str] = ()
     #: What a model that reads the answer is asked, once there is an answer to read.
     reading: Question | None = None
     retry_after: float | None = None

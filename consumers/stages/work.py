@@ -157,6 +157,7 @@ class Worker(Caller):
                 now=now,
                 own_ms=own_ms,
                 may_ask=may_ask,
+                left_out=job.left_out,
             )
         if isinstance(step, Refuse):
             kind = "refusal"

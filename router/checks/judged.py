@@ -113,7 +113,9 @@ class Asked:
 
     @cached_property
     def must_call(self) -> bool:
-        """True when the request demands a tool call."""
+        """True when the request demands a tool call, and offers a tool that can be called."""
+        if not self.tools:
+            return False
         match self._tool_choice:
             case "required" | "any" | {"function": {"name": str()}}:
                 return True

@@ -21,6 +21,7 @@ from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
+from router.chat_fields import ChatFields
 from router.limits.shares import shares
 from router.reply import CallFailure, Reply
 from schemas.base import Tier
@@ -106,6 +107,9 @@ class _Watched:
 
     providers: Providers
     crowd: Crowd
+
+    def chat_fields(self, provider: str) -> ChatFields:
+        return self.providers.chat_fields(provider)
 
     async def call(
         self,

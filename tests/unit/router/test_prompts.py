@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from router.chat_fields import OPENAI
 from router.errors import PromptError
 from router.judging import OutputContract, output_contract
 from router.policy.load import load_policy
@@ -43,7 +44,12 @@ def rendered(files=DEFAULT, task="question", tier=Tier.LOW, request=None, contra
 
 
 def a_body(request, contract=FORMAT, most=500):
-    return chat_body(rendered(request=request, contract=contract), request, "a-model", most)
+    return asked(request, contract, most)[0]
+
+
+def asked(request, contract=FORMAT, most=500):
+    prompt = rendered(request=request, contract=contract)
+    return chat_body(prompt, request, "a-model", most, OPENAI)
 
 
 class TestVersions:
@@ -142,14 +148,35 @@ class TestMessages:
 
 
 class TestBody:
-    def test_what_we_do_not_read_passes_through(self):
-        extra = {"tools": [{"type": "function"}], "tool_choice": "auto", "seed": 7, "stop": ["x"]}
+    def test_what_the_format_has_a_place_for_goes_along(self):
+        tools = [{"type": "function", "function": {"name": "look_up"}}]
+        extra = {"tools": tools, "tool_choice": "auto", "seed": 7, "stop": ["x"]}
 
         body = a_body(a_request(**extra, temperature=0))
 
         assert {name: body[name] for name in extra} == extra
         assert body["temperature"] == 0
         assert body["model"] == "a-model"
+
+    def test_what_no_list_names_is_left_out_and_said(self):
+        said = [{"role": "user", "content": "hello", "name": "kim"}]
+
+        body, left_out = asked(a_request(messages=said, base_url="x", model="dear", n=1))
+
+        assert "base_url" not in body
+        assert body["messages"][-1] == {"role": "user", "content": "hello"}
+        assert left_out == ["base_url", "messages.name"]
+
+    def test_a_format_without_a_value_is_as_good_as_none(self):
+        body = a_body(a_request(response_format=None))
+
+        assert body["response_format"]["type"] == "json_schema"
+
+    def test_a_choice_among_tools_that_are_left_out_is_none(self):
+        body, left_out = asked(a_request(tools=[{"type": "mcp"}], tool_choice="required"))
+
+        assert "tool_choice" not in body
+        assert left_out == ["tool_choice", "tools"]
 
     @pytest.mark.parametrize(
         "name",
@@ -227,7 +254,7 @@ class TestBody:
             "classify", Tier.LOW, request, contract, triggers={"a": "always"}
         )
 
-        body = chat_body(prompt, request, "a-model", 500)
+        body, _ = chat_body(prompt, request, "a-model", 500, OPENAI)
 
         assert set(body) == {"model", "messages", "response_format", "max_tokens"}
 

@@ -12,6 +12,7 @@ from consumers.stages.calling import Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.wiring import load_rules
+from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
@@ -33,6 +34,9 @@ class _Answers:
 
     def __init__(self, text: str, body: dict[str, Any]) -> None:
         self.text, self.body = text, body
+
+    def chat_fields(self, provider: str) -> ChatFields:
+        return OPENAI
 
     async def call(
         self,

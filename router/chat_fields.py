@@ -1,0 +1,297 @@
+"""What of a producer's chat body goes to a provider: a list of fields for each wire format.
+
+A chat body is in the OpenAI form whatever the format; each list names the fields that its format
+has a place for, with the types and sizes that its publisher gives them. What no list names stays
+here: fields of gateways that choose another model, address or key, tools that run at the
+provider's, options that change the price, and what tells who the user is.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from router.shapes import (
+    LEFT_OUT,
+    Either,
+    Listed,
+    Plain,
+    Record,
+    Shape,
+    flag,
+    json_value,
+    number,
+    text,
+    whole,
+    word,
+)
+
+__all__ = ["ANTHROPIC", "CHAT_FIELDS", "GEMINI", "OPENAI", "OURS", "ChatFields"]
+
+#: Set by us in every call; settings cannot let a producer's through.
+OURS = frozenset(
+    (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "n",
+        "max_tokens",
+        "max_completion_tokens",
+        "tools",
+        "functions",
+        "response_format",
+    )
+)
+#: Not worth a word when it is left out: it is replaced, or asks for what is done anyway.
+_UNSAID: Mapping[str, tuple[Any, ...]] = {"stream": (False,), "n": (1,)}
+_LENGTHS = ("max_completion_tokens", "max_tokens")
+#: As many paths are named as a person reads.
+_MOST_NAMED = 20
+#: Of a field that a provider's settings add.
+_ADDED_BYTES = 16 * 1024
+_SIGNATURE = 64 * 1024
+_DESCRIPTION = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFields:
+    """The fields of a chat body that one provider is sent."""
+
+    body: Record
+    #: Fields that the provider's settings add and that its format does not know.
+    added: frozenset[str] = frozenset()
+
+    def extended(self, paths: Collection[str]) -> "ChatFields":
+        """The same with fields that a provider's settings name, by their dotted paths."""
+        body: Shape = self.body
+        for path in sorted(paths):
+            body = body.extended(path, json_value(_ADDED_BYTES))
+        assert isinstance(body, Record)  # noqa: S101  a record's extension is one
+        names = {path.partition(".")[0] for path in paths}
+        return ChatFields(body, frozenset(names - self.body.fields.keys()))
+
+    def kept(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """What of a chat body is sent, and the paths of what is left out, sorted."""
+        left_out: set[str] = set()
+        made = self.body.kept(dict(body), "", left_out)
+        made = {} if made is LEFT_OUT else made
+        _join_tools(made, left_out)
+        for name, harmless in _UNSAID.items():
+            if body.get(name) in harmless:
+                left_out.discard(name)
+        left_out -= {"", "model"}
+        paths = (path for path in sorted(left_out) if left_out.isdisjoint(_above(path)))
+        named = list(islice(paths, _MOST_NAMED + 1))
+        if len(named) > _MOST_NAMED:
+            named[-1] = "and others"
+        return made, named
+
+
+def _above(path: str) -> list[str]:
+    """The paths above a path: of a value that is left out its parts need no word."""
+    steps = path.split(".")
+    return [".".join(steps[:number]) for number in range(1, len(steps))]
+
+
+def _join_tools(body: dict[str, Any], left_out: set[str]) -> None:
+    """Without the tools that it is about, a choice among tools is one that a provider refuses."""
+    offered = {one["function"]["name"] for one in body.get("tools", ())}
+    chosen = body.get("tool_choice")
+    named = set()
+    match chosen:
+        case {"function": {"name": name}}:
+            named = {name}
+        case {"allowed_tools": {"tools": allowed}}:
+            named = {one["function"]["name"] for one in allowed}
+        case _:
+            pass
+    for name, is_possible in (
+        ("tool_choice", bool(offered) and named <= offered),
+        ("parallel_tool_calls", bool(offered)),
+        ("function_call", bool(body.get("functions"))),
+    ):
+        if name in body and not is_possible:
+            del body[name]
+            left_out.add(name)
+
+
+def _function(name: str, most: int) -> Record:
+    return Record(
+        {
+            "name": text(most, name),
+            "description": text(_DESCRIPTION),
+            "parameters": Plain(lambda value: isinstance(value, dict)),
+            "strict": flag(),
+        },
+        frozenset(("name",)),
+    )
+
+
+def _tools(name: str, most: int) -> Mapping[str, Shape]:
+    """Functions alone: tools of other types run at the provider's, or call out from there."""
+    function = _function(name, most)
+    chosen = Record(
+        {"type": word("function"), "function": Record({"name": text(most, name)}, _NAMED)}, _CHOSEN
+    )
+    allowed = Record(
+        {"mode": word("auto", "required"), "tools": Listed(chosen, 128)},
+        frozenset(("mode", "tools")),
+    )
+    return {
+        "tools": Listed(Record({"type": word("function"), "function": function}, _CHOSEN), 128),
+        "tool_choice": Either(
+            {
+                "str": word("none", "auto", "required", "any"),
+                "function": chosen,
+                "allowed_tools": Record(
+                    {"type": word("allowed_tools"), "allowed_tools": allowed},
+                    frozenset(("type", "allowed_tools")),
+                ),
+            },
+            tag="type",
+        ),
+    }
+
+
+_NAMED, _CHOSEN = frozenset(("name",)), frozenset(("type", "function"))
+_ANY_TEXT = Plain(lambda value: isinstance(value, str))
+_CONTENT = Either(
+    {
+        "str": _ANY_TEXT,
+        "list": Listed(
+            Record({"type": word("text"), "text": _ANY_TEXT}, frozenset(("type", "text"))), 10_000
+        ),
+    }
+)
+_CALL = Record(
+    {
+        "id": text(256),
+        "type": word("function"),
+        "function": Record({"name": text(128), "arguments": _ANY_TEXT}, _NAMED),
+        # What Gemini wants to see again when its call comes back to it.
+        "extra_content": Record({"google": Record({"thought_signature": text(_SIGNATURE)})}),
+    },
+    frozenset(("id", "function")),
+)
+
+
+def _said(*roles: str, **more: Shape) -> Mapping[str, Shape]:
+    return {one: Record({"role": word(one), "content": _CONTENT, **more}) for one in roles}
+
+
+_COMMON: Mapping[str, Shape] = {
+    "messages": Listed(
+        Either(
+            {
+                **_said("system", "developer", "user"),
+                **_said("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
+                **_said("tool", tool_call_id=text(256)),
+            },
+            tag="role",
+        ),
+        1_000_000,
+    ),
+    # How long an answer may be is bounded by the policy afterwards; a producer may ask for less.
+    **dict.fromkeys(_LENGTHS, whole(1, 2**31 - 1)),
+    "response_format": Either(
+        {
+            **{one: Record({"type": word(one)}) for one in ("text", "json_object")},
+            "json_schema": Record(
+                {
+                    "type": word("json_schema"),
+                    "json_schema": Record(
+                        {
+                            "name": text(64, r"[A-Za-z0-9_-]+"),
+                            "description": text(_DESCRIPTION),
+                            "schema": Plain(lambda value: isinstance(value, dict)),
+                            "strict": flag(),
+                        },
+                        frozenset(("schema",)),
+                    ),
+                },
+                frozenset(("json_schema",)),
+            ),
+        },
+        tag="type",
+    ),
+}
+
+
+def _is_logit_bias(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= 300
+        and all(name.isascii() and name.isdecimal() and len(name) <= 8 for name in value)
+        and all(type(one) in (int, float) and -100 <= one <= 100 for one in value.values())
+    )
+
+
+#: Chat completions: https://platform.openai.com/docs/api-reference/chat/create, read in 2026-11.
+#: Left out of what it lists: `user`, `safety_identifier`, `metadata`, `store`, `prompt_cache_key`
+#: and `prompt_cache_retention` (who asks, and what is kept), `service_tier`, `prediction`, `audio`,
+#: `modalities` and `web_search_options` (the price), tools that are no functions, and `name`.
+OPENAI = ChatFields(
+    Record(
+        {
+            **_COMMON,
+            **_tools(r"[A-Za-z0-9_-]+", 64),
+            "parallel_tool_calls": flag(),
+            "functions": Listed(_function(r"[A-Za-z0-9_-]+", 64), 128),
+            "function_call": Either(
+                {"str": word("none", "auto"), "dict": Record({"name": text(64)}, _NAMED)}
+            ),
+            "temperature": number(0, 2),
+            "top_p": number(0, 1),
+            "presence_penalty": number(-2, 2),
+            "frequency_penalty": number(-2, 2),
+            "seed": whole(-(2**63), 2**63 - 1),
+            "stop": Either({"str": text(512), "list": Listed(text(512), 4)}),
+            "logit_bias": Plain(_is_logit_bias),
+            "logprobs": flag(),
+            "top_logprobs": whole(0, 20),
+            "reasoning_effort": word("none", "minimal", "low", "medium", "high", "xhigh"),
+            "verbosity": word("low", "medium", "high"),
+        }
+    )
+)
+
+#: Messages: https://docs.anthropic.com/en/api/messages, read in 2026-11. It has no seed, penalties
+#: and probabilities, and its newer models refuse temperature and top_p.
+ANTHROPIC = ChatFields(
+    Record(
+        {
+            **_COMMON,
+            **_tools(r"[A-Za-z0-9_-]+", 128),
+            "parallel_tool_calls": flag(),
+            "stop": Either({"str": text(512), "list": Listed(text(512), 16)}),
+            "reasoning_effort": word("low", "medium", "high", "xhigh", "max"),
+        }
+    )
+)
+
+#: generateContent: https://ai.google.dev/api/generate-content, read in 2026-11, with the rules for
+#: names of https://ai.google.dev/api/caching#FunctionDeclaration.
+GEMINI = ChatFields(
+    Record(
+        {
+            **_COMMON,
+            **_tools(r"[A-Za-z_][A-Za-z0-9_.:-]*", 64),
+            "temperature": number(0, 2),
+            "top_p": number(0, 1),
+            "presence_penalty": number(-2, 2),
+            "frequency_penalty": number(-2, 2),
+            "seed": whole(-(2**31), 2**31 - 1),
+            "stop": Either({"str": text(512), "list": Listed(text(512), 5)}),
+            "logprobs": flag(),
+            "top_logprobs": whole(0, 20),
+        }
+    )
+)
+
+#: By the names that a provider's settings use for its format.
+CHAT_FIELDS: Mapping[str, ChatFields] = {
+    "openai": OPENAI,
+    "anthropic": ANTHROPIC,
+    "gemini": GEMINI,
+}

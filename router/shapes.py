@@ -1,0 +1,188 @@
+"""Shapes: what may stand in a JSON value that somebody else wrote, and what is left out of it.
+
+A shape keeps what it names and leaves out all else. A value of another type or size than the shape
+allows is left out whole.
+"""
+
+import re
+from collections.abc import Callable, Mapping, MutableSet
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+__all__ = [
+    "LEFT_OUT",
+    "Either",
+    "Listed",
+    "Plain",
+    "Record",
+    "Shape",
+    "flag",
+    "json_value",
+    "number",
+    "text",
+    "whole",
+    "word",
+]
+
+#: In place of a value that is left out; JSON's own null is a value.
+LEFT_OUT: Any = object()
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A value that is kept as it is or not at all."""
+
+    fits: Callable[[Any], bool]
+
+    def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
+        """What is kept of a value; `left_out` gains the paths of what is not."""
+        if self.fits(value):
+            return value
+        left_out.add(path)
+        return LEFT_OUT
+
+    def extended(self, path: str, shape: "Shape") -> "Shape":
+        """The same: a plain value has no fields."""
+        del path, shape
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object of named fields. One of which a required field or all is missing is left out."""
+
+    fields: Mapping[str, "Shape"]
+    required: frozenset[str] = field(default=frozenset())
+
+    def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
+        """What is kept of a value; `left_out` gains the paths of what is not."""
+        if not isinstance(value, dict):
+            left_out.add(path)
+            return LEFT_OUT
+        made = {}
+        for name, one in value.items():
+            if one is None:  # says no more than a field that is not there
+                continue
+            where = _below(path, name)
+            shape = self.fields.get(name)
+            if shape is None:
+                left_out.add(where)
+            elif (kept := shape.kept(one, where, left_out)) is not LEFT_OUT:
+                made[name] = kept
+        if self.required - made.keys() or (value and not made):
+            left_out.add(path)
+            return LEFT_OUT
+        return made
+
+    def extended(self, path: str, shape: "Shape") -> "Shape":
+        """The same with one more field, by its dotted path."""
+        name, _, rest = path.partition(".")
+        known = self.fields.get(name)
+        if rest:
+            shape = (known or Record({})).extended(rest, shape)
+        elif known is not None:
+            return self
+        return replace(self, fields={**self.fields, name: shape})
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A list of at most so many values of one shape; one that is longer is left out."""
+
+    item: "Shape"
+    most: int
+
+    def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
+        """What is kept of a value; `left_out` gains the paths of what is not."""
+        if not isinstance(value, list) or len(value) > self.most:
+            left_out.add(path)
+            return LEFT_OUT
+        made = [self.item.kept(one, path, left_out) for one in value]
+        return [one for one in made if one is not LEFT_OUT] or LEFT_OUT
+
+    def extended(self, path: str, shape: "Shape") -> "Shape":
+        """The same, with the field in each of its values."""
+        return replace(self, item=self.item.extended(path, shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of several shapes, told apart by a field of the value, else by its JSON type."""
+
+    shapes: Mapping[str, "Shape"]
+    #: The field whose text names the shape of an object; "" where there is one shape of object.
+    tag: str = ""
+
+    def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
+        """What is kept of a value; `left_out` gains the paths of what is not."""
+        kind = type(value).__name__
+        if self.tag and isinstance(value, dict):
+            named = value.get(self.tag)
+            kind = named if isinstance(named, str) else ""
+        shape = self.shapes.get(kind)
+        if shape is None:
+            left_out.add(path)
+            return LEFT_OUT
+        return shape.kept(value, path, left_out)
+
+    def extended(self, path: str, shape: "Shape") -> "Shape":
+        """The same, with the field wherever there are fields."""
+        return replace(
+            self, shapes={name: one.extended(path, shape) for name, one in self.shapes.items()}
+        )
+
+
+Shape = Plain | Record | Listed | Either
+
+
+def flag() -> Shape:
+    """True or false."""
+    return Plain(lambda value: type(value) is bool)
+
+
+def whole(least: int, most: int) -> Shape:
+    """A whole number within bounds."""
+    return Plain(lambda value: type(value) is int and least <= value <= most)
+
+
+def number(least: float, most: float) -> Shape:
+    """A number within bounds."""
+    return Plain(lambda value: type(value) in (int, float) and least <= value <= most)
+
+
+def word(*words: str) -> Shape:
+    """One of these words."""
+    return Plain(lambda value: isinstance(value, str) and value in words)
+
+
+def text(most: int, pattern: str | None = None) -> Shape:
+    """Text of 1 to so many characters, all of it as the pattern says."""
+    rule = re.compile(pattern) if pattern else None
+    return Plain(
+        lambda value: (
+            isinstance(value, str)
+            and 0 < len(value) <= most
+            and (rule is None or rule.fullmatch(value) is not None)
+        )
+    )
+
+
+def json_value(most_bytes: int) -> Shape:
+    """Any JSON value of at most so many bytes."""
+
+    def fits(value: Any) -> bool:
+        try:
+            return len(orjson.dumps(value)) <= most_bytes
+        except TypeError:  # half a character, or deeper than anybody reads
+            return False
+
+    return Plain(fits)
+
+
+def _below(path: str, name: str) -> str:
+    """A path with one more step; an odd name is not repeated."""
+    step = name if _NAME.fullmatch(name) else "(an odd name)"
+    return f"{path}.{step}" if path else step
