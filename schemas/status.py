@@ -6,10 +6,13 @@ from pydantic import Field
 
 from schemas.base import Contract, Identifier, Instant
 
-__all__ = ["BreakerState", "ModelStatus", "StageStatus", "Status"]
+__all__ = ["BreakerState", "LimitedBy", "ModelStatus", "StageStatus", "Status"]
 
 #: Closed: anybody calls. Open: nobody. Half open: one call finds out.
 BreakerState = Literal["closed", "open", "half_open"]
+#: Why no more calls run at once: the most that is configured; no more was needed or tried yet; the
+#: provider refused more; its replies became slower than their spread explains.
+LimitedBy = Literal["most", "demand", "throttled", "slow"]
 
 _Count = Annotated[int, Field(ge=0)]
 _Amount = Annotated[float, Field(ge=0)]
@@ -43,6 +46,8 @@ class ModelStatus(Contract):
     running: _Count = 0
     #: How many calls may run at once; it grows as it is made use of.
     most_running: _Count = 0
+    #: Why no more may.
+    limited_by: LimitedBy = "demand"
     calls: _Count = 0
     failures: _Count = 0
     throttled: _Count = 0

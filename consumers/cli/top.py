@@ -27,6 +27,11 @@ __all__ = ["models_of", "noted", "processes_of", "top"]
 #: Who says nothing for so long is shown as silent, and then not at all.
 _SILENT_AFTER, _GONE_AFTER = timedelta(seconds=15), timedelta(minutes=5)
 _LOOK_SECONDS = 1.0
+#: Why a model may answer fewer calls at once than it is configured for.
+_LIMITED = {
+    "throttled": "the provider refused more at once",
+    "slow": "replies became slower with more at once",
+}
 _PROCESS_COLUMNS = (
     "process", "up", "state", "stage", "partitions", "lag", "oldest", "in flight", "free",
 )  # fmt: skip
@@ -144,7 +149,10 @@ def models_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, obj
 def _state(models: "Sequence[ModelStatus]") -> str:
     out = [one for one in models if one.wait_seconds > 0]
     if not out:
-        return "well" if all(one.breaker == "closed" for one in models) else "tried next"
+        if not all(one.breaker == "closed" for one in models):
+            return "tried next"
+        found = {one.limited_by for one in models}
+        return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in found)])
     soonest = min(one.wait_seconds for one in out)
     where = f" in {len(out)} of {len(models)}" if len(models) > 1 else ""
     return f"out{where}, tried in {_span(soonest)}"

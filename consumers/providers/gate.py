@@ -65,6 +65,8 @@ class _Lane:
     calls: int = 0
     failures: int = 0
     throttled: int = 0
+    #: The limit on calls at once that the log knows.
+    told: int = 0
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.limits.first_break.total_seconds())
@@ -145,9 +147,11 @@ class Gate:
             lane.breaker.gave_up(now)
         if isinstance(outcome, Reply):
             lane.breaker.succeeded()
+            most = lane.concurrency.limit
             lane.concurrency.succeeded(now - admission.began, lane.running + 1, now)
+            self._tell_limit(lane, most)
         elif outcome is not None:
-            self._note_failure(lane, outcome, now)
+            self._note_failure(lane, outcome, admission.began, now)
 
     def forget(self, source: tuple[Tier, int]) -> None:
         """A partition is another process's now, and its share with it."""
@@ -165,6 +169,7 @@ class Gate:
                 wait_seconds=lane.breaker.wait(now),
                 running=lane.running,
                 most_running=lane.concurrency.limit,
+                limited_by=lane.concurrency.limited_by,
                 calls=lane.calls,
                 failures=lane.failures,
                 throttled=lane.throttled,
@@ -172,17 +177,33 @@ class Gate:
             for name, lane in self._lanes.items()
         ]
 
-    def _note_failure(self, lane: _Lane, failure: CallFailure, now: float) -> None:
+    def _tell_limit(self, lane: _Lane, most: int) -> None:
+        """A limit that was lowered is worth a line, again when it is half of what was told."""
+        limit = lane.concurrency.limit
+        if limit > 2 * lane.told:
+            lane.told = limit
+        elif limit < most and 2 * limit <= lane.told:
+            lane.told = limit
+            _log.info(
+                "fewer calls at once",
+                model=lane.model.id,
+                provider=lane.model.provider,
+                reason=lane.concurrency.limited_by,
+                limit=limit,
+                running=lane.running,
+            )
+
+    def _note_failure(self, lane: _Lane, failure: CallFailure, began: float, now: float) -> None:
         lane.failures += 1
         was_out = lane.breaker.wait(now) > 0
         match failure.reason:
             case Reason.THROTTLED:
                 lane.throttled += 1
-                lane.concurrency.throttled(lane.running + 1, now)
-                if failure.retry_after is not None:
-                    lane.breaker.held(failure.retry_after, now)
-                else:
-                    lane.breaker.failed(now)
+                most = lane.concurrency.limit
+                pause = lane.concurrency.refused(now - began, lane.running + 1, now)
+                if (wait := failure.retry_after or pause) > 0:
+                    lane.breaker.held(wait, now)
+                self._tell_limit(lane, most)
             case Reason.PROVIDER_REJECTED if failure.refuses == "provider":
                 # One key, one account: its other models would say the same.
                 for other in self._lanes.values():

@@ -80,12 +80,18 @@ class Instruments:
         of_model: Mapping[str, Callable[[ModelStatus], float | None]] = {
             names.MODEL_OUT: lambda one: int(one.wait_seconds > 0),
             names.MODEL_RUNNING: lambda one: one.running,
-            names.MODEL_MOST: lambda one: one.most_running,
         }
         for name, value in of_partition.items():
             _gauge(meter, name, partitions, value, _where)
         for name, asked in of_model.items():
             _gauge(meter, name, models, asked, _which)
+        _gauge(
+            meter,
+            names.MODEL_MOST,
+            models,
+            lambda one: one.most_running,
+            lambda one: {**_which(one), names.WHY: one.limited_by},
+        )
 
     def committed(self, stage: str, group: str, commit: Commit) -> None:
         """Note one group commit, and what was written by it."""

@@ -263,8 +263,8 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
             "How many calls does each model answer at once?",
         ),
         Metric(
-            MODEL_MOST, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER),
-            "How many may it answer at once, as far as we know?",
+            MODEL_MOST, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER, WHY),
+            "How many may it answer at once, as far as we know, and why no more?",
         ),
         Metric(
             REVIEW_WAITING, "gauge", "{case}", (RISK,), "How many cases wait for a person?",

@@ -1,43 +1,128 @@
 """Adaptive concurrency: how many calls a model bears at once, found out by trying."""
 
-from dataclasses import dataclass
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from schemas.status import LimitedBy
 
 __all__ = ["Concurrency"]
 
 #: So many calls at once to a model that we know nothing of.
-_FIRST = 16.0
+_FIRST = 4.0
+#: So few at once are not what makes a model slow.
+_FEW = 8.0
 #: How many more for each reply in the beginning: a process that starts is soon at its full width.
-_MORE = 3.0
-_FACTOR = 0.5
-#: A model this much slower than usual is overloaded.
-_SLOWER = 4.0
+_MORE_AT_FIRST = 3.0
+#: And afterwards: half as many more with every round of replies.
+_MORE = 0.5
+#: What is left of a limit that was too high.
+_AFTER_REFUSAL, _AFTER_SLOWING = 0.9, 0.7
+#: The first burst of refusals may lower it to anything, a later one to this part at least.
+_LARGEST_CUT = 0.7
+#: Replies, or seconds, that earn one refusal: then more is tried than was refused.
+_REPLIES_PER_REFUSAL, _SECONDS_PER_REFUSAL = 50, 60.0
+#: Seconds to leave a model alone that refuses although no more was tried, first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+#: Slower by this factor at least, and by so many standard errors of the medians.
+_SLOWER, _STANDARD_ERRORS = 2.0, 4.0
+#: As usual within this factor.
+_LIKE = 1.4
+#: How much the median must fall after a cut: half of what it would if load alone were to blame.
+_HELPED = math.log(_AFTER_SLOWING) / 2
+#: And the part of the throughput that must remain: a model that has a line of waiting calls loses
+#: none, any other loses what was cut.
+_KEPT = (1 + _AFTER_SLOWING) / 2
 #: Nobody is overloaded who answers within so many seconds: a busy process of ours delays that much.
 _QUICK = 0.5
-_FAST = 0.2
-#: Seconds in which the usual latency may double: a model that has become slower for good is not
-#: held back for ever.
-_DOUBLES_IN = 300.0
+#: Windows of replies that are remembered.
+_WINDOWS = 64
+#: Seconds of a window at least, so that all together show a minute.
+_SHORTEST_WINDOW = 1.0
+#: Replies in a window: as many as bring the error of its median to about an eighth.
+_SMALLEST_WINDOW, _LARGEST_WINDOW = 20, 400
+#: Replies, at least and at most, by which it is judged whether a cut has helped.
+_JUDGED_BY = (60, 100)
+#: Standard error of a median, and standard deviation by the median deviation, of a normal
+#: distribution (here of the logarithms of latencies).
+_MEDIAN_ERROR, _DEVIATION = 1.2533, 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Latencies of consecutive replies; median and deviation are of their logarithms."""
+
+    median: float
+    deviation: float
+    #: Seconds.
+    mean: float
+    count: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "_Window":
+        logarithms = [math.log(max(one, 1e-3)) for one in seconds]
+        median = statistics.median(logarithms)
+        deviation = _DEVIATION * statistics.median(abs(one - median) for one in logarithms)
+        return cls(median, deviation, statistics.fmean(seconds), len(seconds))
+
+    def is_like(self, usual: "_Window") -> bool:
+        """True when these are what is usual: a line that grows slowly must not become usual."""
+        return self.median - usual.median < math.log(_LIKE) or math.exp(self.median) <= _QUICK
+
+    def is_slower(self, usual: "_Window") -> bool:
+        """True when the spread of replies does not explain how much slower these are."""
+        deviation = max(self.deviation, usual.deviation)
+        error = _MEDIAN_ERROR * deviation * math.sqrt(1 / self.count + 1 / usual.count)
+        beyond = max(math.log(_SLOWER), _STANDARD_ERRORS * error)
+        return self.median - usual.median > beyond and math.exp(self.median) > _QUICK
 
 
 @dataclass(slots=True)
 class Concurrency:
-    """Additive increase, multiplicative decrease, as TCP does it (Chiu and Jain 1989).
+    """A limit on calls at once that refusals and a slowing model lower and replies raise.
 
     Begins low and grows fourfold with every round of replies, so that a model which fails
-    altogether costs few calls. Halved when the provider throttles, or when replies take four times
-    as long as usual, at most once per round trip; one more for every round of replies in good time,
-    while it is made use of. `now` is in seconds of a monotonic clock, `running` how many calls are
-    under way.
+    altogether costs few calls. A refusal lowers it to what ran besides; more is tried only when
+    replies have earned it, in steps that double. Latency counts by its distribution, as gradients
+    of latency do in Netflix's concurrency-limits (Gradient2), but over medians and their standard
+    errors: a window of replies whose median is twice the usual, beyond what the spread of replies
+    explains, lowers the limit, though never below what the present throughput needs at usual
+    latency (Little's law). If the next window shows that fewer calls did not make the model
+    faster, its latency is not of our making: the limit is restored and the new latency is usual.
+
+    `now` is in seconds of a monotonic clock, `running` how many calls are under way, the one that
+    has just ended included.
     """
 
     most: int
+    #: Why the limit is not higher.
+    limited_by: LimitedBy = "demand"
     _limit: float = 0.0
     #: True until the model has first been too slow or too busy.
     _is_beginning: bool = True
-    _usual: float = 0.0
-    _recent: float = 0.0
-    _heard_at: float = 0.0
+    #: What was not too much when more was; None: nothing was too much yet, or it was long ago.
+    _ceiling: float | None = None
+    #: How much more than the ceiling may be tried.
+    _step: float = 0.0
+    #: Refusals that replies have earned.
+    _earned: float = 0.0
+    #: When it was last lowered, and what the refusals of one burst may lower it to.
     _cut_at: float = float("-inf")
+    _floor: float = 1.0
+    #: Refusals since the last reply that fewer calls at once would not have spared.
+    _in_a_row: int = 0
+    _heard_at: float = 0.0
+    #: The latest windows; what is usual is in their first quartile.
+    _windows: deque[_Window] = field(default_factory=lambda: deque(maxlen=_WINDOWS))
+    #: Latencies of the window that is being filled, and since when.
+    _seconds: list[float] = field(default_factory=list)
+    _filled_from: float = float("-inf")
+    #: Limit, median and throughput before a cut for slowness that has not been judged yet.
+    _before_cut: tuple[float, float, float] | None = None
+    #: Only calls begun after this show what the cut did: until then those before it are served.
+    _judged_from: float = float("-inf")
 
     def __post_init__(self) -> None:
         self.begin()
@@ -45,6 +130,11 @@ class Concurrency:
     def begin(self) -> None:
         """Nothing is known of the model, or nothing that still holds."""
         self._limit, self._is_beginning = min(_FIRST, self.most), True
+        self._ceiling = self._before_cut = None
+        self._step = self._earned = 0.0
+        self._windows.clear()
+        self._seconds.clear()
+        self.limited_by = "demand"
 
     @property
     def limit(self) -> int:
@@ -53,18 +143,99 @@ class Concurrency:
 
     def succeeded(self, seconds: float, running: int, now: float) -> None:
         """A reply came after so many seconds."""
-        self._recent += (seconds - self._recent) * (_FAST if self._usual else 1.0)
-        forgotten = 2.0 ** min((now - self._heard_at) / _DOUBLES_IN, 8.0)
-        self._usual = min(self._usual * forgotten, self._recent) or self._recent
-        self._heard_at = now
-        if self._recent > max(self._usual * _SLOWER, _QUICK):
-            self.throttled(running, now)
-        elif 2 * running >= self._limit:
-            more = _MORE if self._is_beginning else 1 / self._limit
-            self._limit = min(self._limit + more, float(self.most))
+        self._in_a_row = 0
+        waited, self._heard_at = (now - self._heard_at) / _SECONDS_PER_REFUSAL, now
+        self._earned = min(self._earned + max(1 / _REPLIES_PER_REFUSAL, waited), 1.0)
+        if self._before_cut is None:
+            if 2 * running >= self._limit:
+                self._grow()
+        elif now - seconds < self._judged_from:
+            return
+        if not self._seconds:
+            self._filled_from = now
+        self._seconds.append(seconds)
+        is_long = now - self._filled_from >= _SHORTEST_WINDOW
+        if is_long and len(self._seconds) >= self._window_size():
+            self._judge(_Window.of(self._seconds), running, now)
+            self._seconds.clear()
 
-    def throttled(self, running: int, now: float) -> None:
-        """The provider has asked us to slow down."""
-        if now - self._cut_at >= max(self._recent, 1.0):
-            self._limit = max(min(self._limit, float(running)) * _FACTOR, 1.0)
-            self._cut_at, self._is_beginning = now, False
+    def refused(self, seconds: float, running: int, now: float) -> float:
+        """The provider refused a call, after so many seconds, because there are too many.
+
+        Returns for how many seconds to leave the model alone; 0 where fewer at once are enough.
+        """
+        ran, pause = max(running - 1.0, 1.0), 0.0
+        if now - seconds < self._cut_at and self._ceiling is not None:
+            # One burst: its last refusal tells best what ran.
+            ran = min(ran, self._ceiling)
+        else:
+            if running == 1 or (self._ceiling is not None and self._limit <= self._ceiling):
+                # Nothing more was tried: too many in a time rather than too many at once.
+                pause = min(_FIRST_PAUSE * 2.0 ** min(self._in_a_row, 10), _LONGEST_PAUSE)
+                self._in_a_row += 1
+            self._floor = 1.0 if self._is_beginning else self._limit * _LARGEST_CUT
+            self._earned = max(self._earned - 1.0, 0.0)
+            self._cut_at = self._heard_at = now
+        self._ceiling = max(ran, self._floor)
+        self._cut(self._ceiling * _AFTER_REFUSAL, "throttled")
+        return pause
+
+    def _cut(self, limit: float, why: LimitedBy) -> None:
+        self._limit = max(min(self._limit, limit), 1.0)
+        self._is_beginning, self._step, self.limited_by = False, 0.0, why
+
+    def _grow(self) -> None:
+        """The limit is made use of, and a reply came in good order."""
+        top = float(self.most)
+        if self._ceiling is not None:
+            if self._earned >= 1.0:
+                self._step = max(2 * self._step, 1.0)
+                # A step is followed by the next after a round of replies without a refusal.
+                self._earned -= (self._ceiling + self._step) / _REPLIES_PER_REFUSAL
+                self._earned = max(self._earned, 0.0)
+            top = min(top, self._ceiling + self._step)
+            if self._step > self._ceiling:
+                self._ceiling = None
+        more = _MORE_AT_FIRST if self._is_beginning else _MORE
+        self._limit = max(self._limit, min(self._limit + more, top))
+        if self._ceiling is None:
+            self.limited_by = "most" if self._limit >= self.most else "demand"
+
+    def _judge(self, window: _Window, running: int, now: float) -> None:
+        """Has the model become slower, and did the last cut help?"""
+        throughput = (window.count - 1) / max(now - self._filled_from, 1e-3)
+        if self._before_cut is not None:
+            limit, median, before = self._before_cut
+            self._before_cut = None
+            if window.median < median + _HELPED and throughput > before * _KEPT:
+                self._ceiling = self._limit
+            else:
+                self._limit, self._ceiling = max(self._limit, limit), None
+                self.limited_by = "demand"
+                self._windows.clear()
+        usual = self._usual()
+        if usual is None or window.is_like(usual):
+            self._windows.append(window)
+        ran = min(self._limit, float(running))
+        if usual is None or not window.is_slower(usual) or ran <= _FEW:
+            return
+
+        # By Little's law, what those under way now will take: replies tell of calls begun earlier.
+        mean = max(ran / throughput, window.mean)
+        median = window.median + math.log(mean / window.mean)
+        self._before_cut, self._cut_at = (self._limit, median, throughput), now
+        self._judged_from = now + mean
+        self._ceiling = ran
+        self._cut(max(ran * _AFTER_SLOWING, throughput * usual.mean, _FEW), "slow")
+
+    def _usual(self) -> _Window | None:
+        """The first quartile of the windows: a median of few replies is low by chance, too."""
+        by_median = sorted(self._windows, key=lambda one: one.median)
+        return by_median[len(by_median) // 4] if by_median else None
+
+    def _window_size(self) -> int:
+        deviation = self._windows[-1].deviation if self._windows else 0.0
+        wanted = int(100 * deviation**2)
+        if self._before_cut is not None:
+            return min(max(_JUDGED_BY[0], wanted), _JUDGED_BY[1])
+        return min(max(_SMALLEST_WINDOW, wanted), _LARGEST_WINDOW)

@@ -259,12 +259,13 @@ async def test_a_provider_that_refuses_us_is_asked_at_most_once_a_minute(out: Re
     assert all(after - before >= 60 for before, after in zip([first, *later], later, strict=False))
 
 
-async def test_a_slow_model_is_given_fewer_calls_at_once_and_more_again_later() -> None:
+async def test_a_model_that_answers_ten_times_as_slowly_for_a_while_keeps_its_calls() -> None:
+    """Fewer calls do not make it faster, and that is soon seen."""
     slow = until(40, WELL[A], until(160, replying(A, _LATENCY * 10), WELL[A]))
     crowd = await a_crowd({A: slow}, requests=1, width=16, least=240)
 
     limits = [one.most_running for one in crowd.seen]
     assert set(crowd.ends) == {"results"}
     assert len(crowd.calls) == crowd.ends.total(), "nothing was paid twice, nothing expired"
-    assert min(limits) <= 4
-    assert limits[-1] >= 2 * min(limits)
+    assert min(limits[20:]) >= 8
+    assert limits[-1] >= 16

@@ -127,7 +127,6 @@ def test_a_provider_without_credit_is_asked_for_none_of_its_models() -> None:
         pytest.param(failed(Reason.NOT_SENT, None), id="no connection"),
         pytest.param(failed(Reason.UNREADABLE_REPLY, 200), id="nonsense"),
         pytest.param(failed(Reason.PROVIDER_REJECTED, 404), id="no such model"),
-        pytest.param(throttled(), id="throttled without a time"),
     ],
 )
 def test_a_model_that_fails_five_times_in_a_row_is_left_alone(outcome: CallFailure) -> None:
@@ -217,7 +216,7 @@ def test_a_gate_says_how_every_model_is() -> None:
     states = {state.model: state for state in gate.states()}
 
     assert (states[A].breaker, states[A].wait_seconds, states[A].throttled) == ("open", 5.0, 1)
-    assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, 16)
+    assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, 4)
 
 
 def policy_with(task: str, **row: Any) -> Policy:
@@ -252,3 +251,27 @@ def test_a_models_limit_is_shared_by_the_tiers_that_call_it(
     found = shares(policy_with("support_answer", **row), given)
 
     assert {key: part for key, part in found.items() if key[0] == A} == expected
+
+
+def test_who_throttles_the_only_call_without_a_time_is_asked_ever_more_rarely() -> None:
+    """After 0.5, 1, 2, 4, 8 and 16 s; five such refusals are no reason to leave it for longer."""
+    clock = Clock()
+    gate = a_gate(clock)
+
+    assert calls_in(gate, clock, 31, throttled()) == 6
+    assert gate.states()[0].limited_by == "throttled"
+
+
+def test_a_throttle_beside_calls_that_run_stops_no_other_call() -> None:
+    clock = Clock()
+    gate = a_gate(clock)
+    taken = [gate.admit(A, HERE, 0) for _ in range(4)]
+    clock.now += 0.1
+    for one in taken[2:]:
+        assert isinstance(one, Admission)
+        gate.settle(one, throttled())
+    for one in taken[:2]:
+        assert isinstance(one, Admission)
+        gate.settle(one, a_reply())
+
+    assert isinstance(gate.admit(A, HERE, 0), Admission)
