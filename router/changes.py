@@ -1,12 +1,11 @@
 """Changes: what a stronger model's answer says otherwise than a weaker one's."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 from router.normalise import comparable
+from router.worddiff import shared
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.reasons import Reason
@@ -19,7 +18,6 @@ _MOST_FIELDS = 20
 _KEPT = 200
 #: So many characters before the first difference, where a text is cut.
 _LED_BY = 60
-_WORD = re.compile(r"\S+")
 #: Replies that answered nothing: no later answer can differ from them.
 _NO_ANSWER = (Reason.REFUSED, Reason.EMPTY, Reason.CUT_OFF)
 
@@ -63,19 +61,22 @@ def _said(value: Any) -> str | None:
 
 def _parting(one: str, other: str) -> tuple[int, int]:
     """Where two texts first differ in more than case and spacing, in each of them."""
-    for ours, theirs in zip_longest(_WORD.finditer(one), _WORD.finditer(other)):
-        if ours is None or theirs is None:
-            return (ours.start() if ours else len(one)), (theirs.start() if theirs else len(other))
-        if ours[0].casefold() != theirs[0].casefold():
-            same = _shared(ours[0].lower(), theirs[0].lower())
-            return ours.start() + same, theirs.start() + same
-    return 0, 0
+    words = shared(one.casefold().split(), other.casefold().split())
+    ours, theirs = _after(one, words), _after(other, words)
+    if not ours and not theirs:
+        return 0, 0
+    same = shared(_first_word(ours).lower(), _first_word(theirs).lower()) if ours and theirs else 0
+    return len(one) - len(ours) + same, len(other) - len(theirs) + same
 
 
-def _shared(one: str, other: str) -> int:
-    """How many characters two words begin with alike."""
-    pairs = zip(one, other, strict=False)
-    return next((no for no, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+def _after(text: str, words: int) -> str:
+    """What follows so many words of a text."""
+    rest = text.split(maxsplit=words)
+    return rest[words] if len(rest) > words else ""
+
+
+def _first_word(text: str) -> str:
+    return text.split(maxsplit=1)[0]
 
 
 def _cut(said: str | None, at: int) -> str | None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
@@ -12,19 +13,21 @@ from schemas.json_text import parse_json
 
 __all__ = ["asks_back", "comparable", "normalise_json", "normalise_text", "trimmed", "voiced"]
 
-_FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n?(.*?)```", re.DOTALL)
-_THOUGHTS = re.compile(r"\A<(think(?:ing)?|reasoning)>.*?</\1>\s*", re.DOTALL)
+_FENCE = "```"
+_OPENED = re.compile(r"```[a-zA-Z0-9_-]*+[ \t]*+\n?")
+_THINKS = re.compile(r"<(think|thinking|reasoning)>")
 _PROBE = JSONDecoder()
 #: Only text that matches can hold half a character, which no UTF-8 text can carry on.
 _MAY_BE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-#: More starts than this, and the text is no answer with an object in it.
+#: More starts or blocks of code than these, and the text is no answer with an object in it.
 _MOST_STARTS = 20
+_MOST_BLOCKS = 200
 #: A quote or a backquote; not an apostrophe.
 _QUOTED = re.compile(r"[\"`]|(?<!\w)'").search
-_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*+")
 _QUESTIONS = ("?", "\uff1f", "\u061f")
 _AFTER_QUESTION = " \n\"')]*_\u201d\u00bb"
-_SENTENCE_END = re.compile(r"([.!?\u3002\uff01\uff1f][\"')\]]*)(?=\s)")
+_WHOLE_SENTENCES = re.compile(r"(?s).*[.!?\u3002\uff01\uff1f][\"')\]]*+(?=\s)")
 
 
 def normalise_json(text: str) -> dict[str, Any] | None:
@@ -32,12 +35,14 @@ def normalise_json(text: str) -> dict[str, Any] | None:
 
     Strict where it matters: an object with a key twice, NaN or infinity counts as none, and so do
     several objects that differ, because which one was meant would be a guess. What a model thinks
-    aloud first is no part of its reply.
+    aloud first is no part of its reply. Text with more than 200 blocks of code holds no object.
     """
-    text = _THOUGHTS.sub("", text.strip().lstrip("\ufeff"))
+    text = _after_thoughts(text.strip().lstrip("\ufeff"))
     if text.startswith("{") and text.endswith("}") and (found := _strict(text)) is not None:
         return found
-    fenced = (match[1].strip() for match in _FENCE.finditer(text))
+    fenced = [block.strip() for block in islice(_blocks(text), _MOST_BLOCKS + 1)]
+    if len(fenced) > _MOST_BLOCKS:
+        return None
     objects = [one for each in fenced if each[:1] == "{" and (one := _strict(each)) is not None]
     objects = objects or _embedded(text)
     return objects[0] if objects and all(one == objects[0] for one in objects) else None
@@ -45,10 +50,13 @@ def normalise_json(text: str) -> dict[str, Any] | None:
 
 def normalise_text(text: str) -> dict[str, Any]:
     """A plain reply as an object."""
-    fenced = _FENCE.fullmatch(text.strip())
-    # Text between two blocks of code is no part of either.
-    is_one_block = fenced is not None and "```" not in fenced[1]
-    return {"answer": trimmed((fenced[1] if fenced and is_one_block else text).strip())}
+    text = text.strip()
+    opened = _OPENED.match(text)
+    if opened and text.endswith(_FENCE) and opened.end() <= len(text) - len(_FENCE):
+        block = text[opened.end() : -len(_FENCE)]
+        # Text between two blocks of code is no part of either.
+        text = text if _FENCE in block else block.strip()
+    return {"answer": trimmed(text)}
 
 
 def voiced(
@@ -100,15 +108,21 @@ def comparable(value: Any) -> Any:
     In blocks of code between fences, case and spacing count.
     """
     if isinstance(value, str):
-        if "```" in value:
-            pieces = value.split("```")
-            return [one.rstrip() if no % 2 else comparable(one) for no, one in enumerate(pieces)]
-        return " ".join(value.casefold().split()).rstrip(".")
+        if _FENCE in value:
+            pieces = value.split(_FENCE)
+            pieces[::2] = map(_folded, pieces[::2])
+            pieces[1::2] = map(str.rstrip, pieces[1::2])
+            return pieces
+        return _folded(value)
     if isinstance(value, Mapping):
         return {name: comparable(one) for name, one in value.items()}
     if isinstance(value, list):
         return [comparable(one) for one in value]
     return value
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")
 
 
 def _voiced(value: Any, field: Any, ours: bool, shorten: bool) -> Any:
@@ -127,7 +141,10 @@ def _voiced(value: Any, field: Any, ours: bool, shorten: bool) -> Any:
 def _edged(text: str) -> str:
     """Text without blanks around it; where further lines follow, the first keeps its indent."""
     text = text.rstrip()
-    return text.lstrip() if "\n" not in text.lstrip() else _BLANK_LINES.sub("", text)
+    if "\n" not in (said := text.lstrip()):
+        return said
+    blank = _BLANK_LINES.match(text)
+    return text[blank.end() :] if blank else text
 
 
 def _said(text: str, field: Any, shorten: bool) -> str:
@@ -154,14 +171,35 @@ def _said(text: str, field: Any, shorten: bool) -> str:
 
 def _shortened(text: str, most: int) -> str:
     """The beginning of a text, up to its last whole sentence, or word, in so many characters."""
-    ends = [match.end(1) for match in _SENTENCE_END.finditer(text[: most + 1])]
-    if ends and ends[-1] * 2 >= most:
-        return text[: ends[-1]]
+    whole = _WHOLE_SENTENCES.match(text[: most + 1])
+    if whole and whole.end() * 2 >= most:
+        return whole[0]
     room = text[: most - 1]
     if " " not in text[most - 2 : most]:
         room, _, cut = room.rpartition(" ")
         room = room or cut  # one word alone is cut through
     return room.rstrip(" ,;:-") + "\u2026"
+
+
+def _after_thoughts(text: str) -> str:
+    """What a model says after it has thought aloud."""
+    thinks = _THINKS.match(text)
+    if thinks is None:
+        return text
+    mark = f"</{thinks[1]}>"
+    end = text.find(mark, thinks.end())
+    return text if end < 0 else text[end + len(mark) :].lstrip()
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """What stands between fences. Each character is looked at once, whatever the text."""
+    at = text.find(_FENCE)
+    while at >= 0 and (opened := _OPENED.match(text, at)):
+        end = text.find(_FENCE, opened.end())
+        if end < 0:
+            return
+        yield text[opened.end() : end]
+        at = text.find(_FENCE, end + len(_FENCE))
 
 
 def _strict(text: str) -> dict[str, Any] | None:
@@ -175,9 +213,13 @@ def _strict(text: str) -> dict[str, Any] | None:
 
 
 def _embedded(text: str) -> list[dict[str, Any]]:
-    """The whole objects in prose, outermost ones, in their order."""
+    """The whole objects in prose, outermost ones, in their order.
+
+    What begins like an object and is none is read anew from each brace in it, which could take
+    long: all such tries together read no more than the text is long.
+    """
     found: list[dict[str, Any]] = []
-    start = text.find("{")
+    start, wasted = text.find("{"), 0
     for _ in range(_MOST_STARTS):
         if start < 0:
             return found
@@ -186,6 +228,9 @@ def _embedded(text: str) -> list[dict[str, Any]]:
         except JSONDecodeError as error:
             if error.pos >= len(text) or error.msg.startswith("Unterminated"):
                 return []  # cut off: what is inside is a part of the answer, not the answer
+            wasted += error.pos - start
+            if wasted > len(text):
+                return found
             start = text.find("{", start + 1)
             continue
         except (RecursionError, ValueError):

@@ -10,9 +10,9 @@ __all__ = ["Unpacker", "read_loosely"]
 
 _AT_ONCE = 64 * 1024
 _GZIP = b"\x1f\x8b"
-#: An escaped backslash, a pair of surrogates, or one that has lost the other.
+#: A pair of surrogates, or one that has lost the other.
 _ESCAPES = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 _LONE = 6
 _LOOSE = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
@@ -57,7 +57,9 @@ def read_loosely(raw: bytes) -> Any:
     numbers that JSON has no word for (read as null), and the end mark of a stream. Raises
     ValueError for everything else.
     """
-    halves = _ESCAPES.sub(lambda found: rb"\ufffd" if len(found[0]) == _LONE else found[0], raw)
+    # Without escaped backslashes, each backslash before a u begins an escape.
+    halves = raw.replace(rb"\\", rb"\u005c") if b"\\u" in raw else raw
+    halves = _ESCAPES.sub(lambda found: rb"\ufffd" if len(found[0]) == _LONE else found[0], halves)
     text = halves.decode("utf-8-sig", "replace").strip()
     parsed, end = _LOOSE.raw_decode(text)
     if text[end:].strip() not in _ENDS:

@@ -149,10 +149,12 @@ def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
 
 def _is_phone(found: re.Match[str]) -> bool:
     number = found[0]
+    if sum(map(str.isdigit, number)) < _LEAST_DIGITS:
+        return False
     if found.string.startswith("+", max(found.start() - 1, 0)):
-        return sum(sign.isdigit() for sign in number) >= _LEAST_DIGITS
+        return True
     rest = _DATE.sub(" ", number)
-    digits = sum(sign.isdigit() for sign in rest)
+    digits = sum(map(str.isdigit, rest))
     if digits < _LEAST_DIGITS or digits == len(number) or _YEARS.fullmatch(rest):
         return False
     # A slash ends an area code, which begins with 0; others stand in paths and file numbers.

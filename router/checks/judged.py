@@ -60,6 +60,11 @@ class Asked:
         return frozenset(self.told.split())
 
     @cached_property
+    def told_pieces(self) -> frozenset[str]:
+        """The words of all that, without the signs around and in them."""
+        return frozenset(words_of(self.told).replace(".", " ").split())
+
+    @cached_property
     def source_text(self) -> str:
         """The sources and the question, in lower case, with single spaces."""
         return " ".join(" ".join((*self.sources, self.question)).lower().split())
@@ -92,8 +97,7 @@ class Asked:
     @cached_property
     def most_citation(self) -> int:
         """The highest number that a source has: its own marker, else its place."""
-        marked = [n for block in self.sources if (n := words.marker_of(block)) is not None]
-        return max(marked, default=len(self.sources))
+        return max(words.source_markers("\n\n".join(self.sources)), default=len(self.sources))
 
     @cached_property
     def conflicts(self) -> Sequence[tuple[str, str]]:

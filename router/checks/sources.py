@@ -81,9 +81,12 @@ def _entities(judged: Judged, limits: Entities) -> str | None:
     found = {name.lower() for name in words.names(text) if "@" not in name}
     found.update(address.lower() for address in words.addresses(text))
     unsure = found - known - judged.asked.told_words
-    unknown = {name for name in unsure if not words.is_told(name, told)}
-    if len(unknown) > limits.most and language_of(judged.said) == "de":
-        unknown = {name for name in unknown if not name.isalpha()}  # there, nouns look like names
+    if len(unsure) > limits.most and language_of(judged.said) == "de":
+        unsure = {name for name in unsure if not name.isalpha()}  # there, nouns look like names
+    if len(unsure) > limits.most:
+        pieces = judged.asked.told_pieces
+        unsure = {name for name in unsure if not (name.isalpha() and name in pieces)}
+    unknown = words.untold(unsure, told) if len(unsure) > limits.most else unsure
     if len(unknown) > limits.most:
         many = len(unknown)
         return f"{many} names are in neither the question nor the sources; {limits.most} may be"

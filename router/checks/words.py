@@ -20,26 +20,32 @@ __all__ = [
     "is_email",
     "is_spaced",
     "is_told",
-    "marker_of",
     "markers",
     "names",
     "numbers_of",
     "quotes",
     "readings",
+    "source_markers",
     "spelled_numbers",
     "stems",
     "unknown_numbers",
     "unsupported",
+    "untold",
     "without_list_markers",
 ]
 
 _WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u9fff\uac00-\ud7af]")
 _SHORTEST_CLAIM = 5
+#: Of a long text so many characters, evenly spread, tell the script.
+_SAMPLED = 10_000
 
 
 def is_spaced(text: str) -> bool:
     """False for scripts that write no spaces between words, of which words say nothing."""
-    return text.isascii() or len(_WITHOUT_SPACES.findall(text)) * 5 < len(text)
+    if text.isascii():
+        return True
+    sample = text[:: len(text) // _SAMPLED + 1]
+    return len(_WITHOUT_SPACES.findall(sample)) * 5 < len(sample)
 
 
 def stems(words: AbstractSet[str]) -> frozenset[str]:
@@ -85,6 +91,7 @@ _SEPARATORS = re.compile(r"[.,'\u2019\u00a0\u202f]")
 _SEPARATED = ".,'\u2019\u00a0\u202f"
 _SCALES = {"k": 3, "m": 6}
 _LONGEST = 40
+_MOST_READ = 1_000
 _SPELLED = {
     word: str(value)
     for words, first in (
@@ -103,18 +110,33 @@ _ANY_MARKER = re.compile(r"\[(\d{1,9})\]")
 
 
 def numbers_of(text: str) -> frozenset[str]:
-    """Every number of a text in each way it can be read."""
-    found = set(_NUMBER.findall(_western(text)))
-    return frozenset(reading for number in found for reading in readings(number))
+    """Every number of a text in each way it can be read.
+
+    Of more than 1,000 with a separator in them, the rest only as they are written.
+    """
+    found = dict.fromkeys(_NUMBER.findall(_western(text)))
+    others = [number for number in found if not number.isdecimal()]
+    read = {number.lstrip("0") or "0" for number in found if number.isdecimal()}
+    read.update(number.rstrip(_SEPARATED) for number in others[_MOST_READ:])
+    return frozenset(read.union(*map(readings, others[:_MOST_READ])))
 
 
 def unknown_numbers(text: str, known: AbstractSet[str]) -> set[str]:
-    """The numbers of a text that are not known in any way they can be read."""
-    return {
+    """The numbers of a text that are not known in any way they can be read.
+
+    Of more than 1,000 with a separator in them, the rest is known only as it is written.
+    """
+    found = dict.fromkeys(_NUMBER.findall(_western(text)))
+    unsure = [number for number in found if number not in known]
+    others = [number for number in unsure if not number.isdecimal()]
+    unknown = {
         number
-        for number in set(_NUMBER.findall(_western(text)))
-        if number not in known and known.isdisjoint(readings(number))
+        for number in unsure
+        if number.isdecimal() and (number.lstrip("0") or "0") not in known
     }
+    unknown.update(number for number in others[:_MOST_READ] if known.isdisjoint(readings(number)))
+    unknown.update(n for n in others[_MOST_READ:] if n.rstrip(_SEPARATED) not in known)
+    return unknown
 
 
 def readings(number: str) -> tuple[str, ...]:
@@ -124,7 +146,9 @@ def readings(number: str) -> tuple[str, ...]:
     digits = number.rstrip("kKmM")
     scale = _SCALES[number[-1].lower()] if len(number) - len(digits) == 1 else 0
     parts = _SEPARATORS.split(digits.rstrip(_SEPARATED))
-    if len(digits) > _LONGEST or not all(part.isdecimal() for part in parts):
+    if len(digits) > _LONGEST:
+        return tuple(parts)
+    if not all(part.isdecimal() for part in parts):
         return tuple(parts)
     found = []
     if all(len(part) == 3 for part in parts[1:]):
@@ -171,7 +195,7 @@ def _shifted(number: str, places: int) -> str:
 
 _QUOTES = (("\u201c", "\u201d"), ("\u00ab", "\u00bb"), ("\u201e", "\u201c"), ('"', '"'))
 _SHORTEST_QUOTE = 3
-_SOURCE_MARKER = re.compile(r"\s{0,8}(?:\[(\d{1,9})\]|(\d{1,3})[.)]\s)")
+_SOURCE_MARKER = re.compile(r"(?:\A|\n\n)\s{0,8}(?:\[(\d{1,9})\]|(\d{1,3})[.)]\s)")
 
 
 def markers(text: str) -> list[int]:
@@ -179,10 +203,9 @@ def markers(text: str) -> list[int]:
     return [int(number) for number in _ANY_MARKER.findall(text)] if "[" in text else []
 
 
-def marker_of(block: str) -> int | None:
-    """The number that a source begins with: [2] or 2. or 2)."""
-    head = _SOURCE_MARKER.match(block)
-    return int(head[1] or head[2]) if head else None
+def source_markers(text: str) -> set[int]:
+    """The numbers that sources begin with, as [2] or 2. or 2); blank lines stand between them."""
+    return {int(one or other) for one, other in set(_SOURCE_MARKER.findall(text))}
 
 
 def quotes(text: str) -> Iterator[str]:
@@ -214,6 +237,8 @@ _JOINS_BEFORE = ".-_+"
 _JOINS_AFTER = "-_."
 #: Looked at no further, so that no text takes long; the name is not found then.
 _MOST_PLACES = 50
+_MOST_LOOKED_THROUGH = 8_000_000
+_LEAST_LOOKED_UP = 20
 
 
 def names(text: str) -> set[str]:
@@ -262,6 +287,20 @@ def is_told(name: str, text: str) -> bool:
     return False
 
 
+def untold(names: AbstractSet[str], text: str) -> set[str]:
+    """The names that a text in lower case does not hold.
+
+    Looking up many in a long text takes long: after 8,000,000 characters, and 20 names at least,
+    the rest counts as untold.
+    """
+    looked_up = max(_MOST_LOOKED_THROUGH // max(len(text), 1), _LEAST_LOOKED_UP)
+    in_order = sorted(names)
+    return {
+        *(name for name in in_order[:looked_up] if not is_told(name, text)),
+        *in_order[looked_up:],
+    }
+
+
 def _is_form(name: str, text: str, start: int, end: int) -> bool:
     """True when the word around a place is the name or a form of it."""
     if len(name) == 2:
@@ -285,6 +324,7 @@ def _is_apart(name: str, text: str, start: int, end: int) -> bool:
 # Contradictions.
 
 _TOKEN = re.compile(r"\d{4}-\d\d-\d\d|\d+(?:[.,]\d+)*|[^\W\d_]+|[%\u20ac$\u00a3]")
+_FIGURE = re.compile(r"\d{4}-\d\d-\d\d|\d+(?:[.,]\d+)*")
 _DIGIT = re.compile(r"\d")
 _MOST_STATEMENTS = 40
 _LONGEST_STATEMENT = 400
@@ -292,7 +332,7 @@ _LONGEST_STATEMENT = 400
 
 def figures(text: str) -> set[str]:
     """The numbers and whole dates of a text, as they are written."""
-    return {token for token in _TOKEN.findall(text) if token[0].isdigit()}
+    return set(_FIGURE.findall(text))
 
 
 def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
@@ -302,14 +342,8 @@ def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
     name, year or other number tells the two apart. Only the first 40 sentences with a number are
     compared, so that the time stays bounded.
     """
-    sentences = (
-        sentence[:_LONGEST_STATEMENT]
-        for block in sources
-        for sentence in block.replace("\n", ". ").split(". ")
-        if _DIGIT.search(sentence)
-    )
     by_unit = defaultdict(list)
-    for sentence in dict.fromkeys(islice(sentences, _MOST_STATEMENTS)):
+    for sentence in dict.fromkeys(islice(_statements("\n".join(sources)), _MOST_STATEMENTS)):
         tokens = _TOKEN.findall(sentence)
         written = {token.lower(): token for token in tokens}
         for number, unit in zip(tokens, (*tokens[1:], ""), strict=True):
@@ -321,6 +355,17 @@ def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
             if value != against and _is_conflict(value, ours, against, theirs):
                 found[value, against] = None
     return list(found)
+
+
+def _statements(text: str) -> Iterator[str]:
+    """The beginnings of the sentences with a number in them."""
+    text = text.replace("\n", ". ")
+    end = 0
+    while digit := _DIGIT.search(text, end):
+        start = text.rfind(". ", end, digit.start())
+        start, end = start + 2 if start >= 0 else end, text.find(". ", digit.end())
+        end = end if end >= 0 else len(text)
+        yield text[start : min(end, start + _LONGEST_STATEMENT)].removeprefix(". ")
 
 
 def _is_conflict(value: str, ours: dict[str, str], against: str, theirs: dict[str, str]) -> bool:

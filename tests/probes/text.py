@@ -1,0 +1,263 @@
+"""Whoever reads a foreign text takes time in proportion to it: at most 5 ms for 100,000 characters."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import orjson
+
+from consumers.console import exports, showing
+from consumers.providers import chat, outcomes, unpacking, usage
+from consumers.providers.wires import WIRES
+from consumers.stages import letters
+from consumers.telemetry import content, context, redaction
+from router import agreement, changes, dates, judging, normalise, pricing, signals, worddiff
+from router.checks import CHECKS, Asked, Judged, languages, named, refusals, words
+from router.reply import Reply
+from schemas import intake, json_text
+from schemas.errors import ContractError
+from schemas.request import Request
+from schemas.usage import Usage
+from tests.probes.hostile_texts import hostile_texts, tokens_of
+from tests.probes.report import ProbeClass, Report
+
+__all__ = ["CLASS", "READERS", "Reader", "seconds_of", "texts_for"]
+
+#: Characters of a text, and what reading it may take.
+LENGTH = 100_000
+MOST_SECONDS = 0.005
+#: Where even a tenth of the length takes so long, the whole would take minutes.
+_FAR_TOO_LONG = 0.02
+_TEXTS_EACH = 100
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4096}
+_KNOWN = frozenset(("refund", "14", "days"))
+_SCHEMA = {"properties": {"answer": {"type": "string"}, "label": {"enum": ["a bug", "other"]}}}
+
+
+class Reader(NamedTuple):
+    """A function of ours that reads foreign text, and where its patterns are."""
+
+    name: str
+    read: Callable[[str], object]
+    module: ModuleType
+
+
+def _request(text: str, context: str = "") -> Request:
+    return Request.model_validate({"input": text, "context": {"retrieved": context}})
+
+
+def _asked(text: str) -> object:
+    return intake.read_request(orjson.dumps({"input": text}), {}, fallback_id="x")
+
+
+def _reply(text: str) -> Reply:
+    return Reply(text, "stop", Usage(), {})
+
+
+def _output(text: str) -> dict[str, Any]:
+    return {"answer": text, "label": text[:100], "confidence": 0.9}
+
+
+#: What a check has to be told to test anything.
+_TOLD: Mapping[str, Any] = {
+    "length": {"most_words": 10**9, "most_characters": 10**9},
+    "required": {"phrases": ["14 days"], "when": {"refund": "money back"}},
+    "forbidden": {"phrases": ["I guarantee"], "unless": {"a a": "b"}, "emails": True, "phones": True},
+    "grounding": {"most_unsupported": 1.0, "least_cited": 0.5},
+}
+
+
+def _check(name: str, *, of_request: bool) -> Callable[[str], object]:
+    [check] = named({name: _TOLD.get(name, {})})
+    short = "Refunds take 14 days. Ask Ms Brandt about AB-2231."
+
+    def run(text: str) -> object:
+        asked = Asked(_request(*_two(text)) if of_request else _request(short, short))
+        said = short if of_request else text
+        judged = Judged(_reply(said), _output(said), None, 0.9, 0.5, asked)
+        return check.check.run(judged, check.parameters)
+
+    return run
+
+
+def _with_text(name: str, text: str) -> Any:
+    return {
+        "openai": {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]},
+        "anthropic": {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn"},
+        "gemini": {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]},
+    }[name]
+
+
+def _two(text: str) -> tuple[str, str]:
+    """Two texts that are as long as one together, and alike until near their end."""
+    text = text[: len(text) // 2]
+    return text, f"{text[:-100]}x{text[-50:]}"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+READERS: tuple[Reader, ...] = (
+    Reader("schemas.parse_json", lambda text: json_text.parse_json(_bytes(text)), json_text),
+    Reader(
+        "schemas.parse_json of a string",
+        lambda text: json_text.parse_json(json.dumps({"a": [text]}).encode()),
+        json_text,
+    ),
+    Reader("intake.read_request", _asked, intake),
+    Reader("normalise_json", normalise.normalise_json, normalise),
+    Reader(
+        "normalise_json in prose", lambda text: normalise.normalise_json(f'So: {{"a": {text}'), normalise
+    ),
+    Reader("normalise_text", normalise.normalise_text, normalise),
+    Reader("normalise_text fenced", lambda text: normalise.normalise_text(f"```{text}```"), normalise),
+    Reader("trimmed", normalise.trimmed, normalise),
+    Reader("comparable", normalise.comparable, normalise),
+    Reader("voiced", lambda text: normalise.voiced(_output(text), _SCHEMA, shorten=True), normalise),
+    Reader(
+        "voiced, shortened",
+        lambda text: normalise.voiced(
+            _output(text), {"properties": {"answer": {"maxLength": len(text) - 9}}}, shorten=True
+        ),
+        normalise,
+    ),
+    Reader("asks_back", lambda text: normalise.asks_back(_output(text)), normalise),
+    Reader("iso_date", dates.iso_date, dates),
+    Reader("iso_moment", dates.iso_moment, dates),
+    Reader("word_diff", lambda text: worddiff.word_diff(*_two(text)), worddiff),
+    Reader("word_diff of lines", lambda text: worddiff.word_diff(_two(text)[0], _two(text)[0][::-1]), worddiff),
+    Reader(
+        "word_diff of short texts",
+        lambda text: worddiff.word_diff(text[:6000], text[5999::-1]),
+        worddiff,
+    ),
+    Reader(
+        "changes_between",
+        lambda text: changes.changes_between(*({"answer": one} for one in _two(text))),
+        changes,
+    ),
+    Reader("agreement", lambda text: agreement._called({"function": {"arguments": text}}), normalise),
+    Reader("signals.measure", lambda text: signals.measure(_request(*_two(text))), signals),
+    Reader("estimate_tokens", pricing.estimate_tokens, pricing),
+    Reader("is_spaced", words.is_spaced, words),
+    Reader("unsupported", lambda text: words.unsupported(text, _KNOWN, frozenset(), 0.5), words),
+    Reader("cited", words.cited, words),
+    Reader("numbers_of", words.numbers_of, words),
+    Reader("unknown_numbers", lambda text: words.unknown_numbers(text, _KNOWN), words),
+    Reader("spelled_numbers", words.spelled_numbers, words),
+    Reader("without_list_markers", words.without_list_markers, words),
+    Reader("markers", words.markers, words),
+    Reader("source_markers", words.source_markers, words),
+    Reader("quotes", lambda text: list(words.quotes(text)), words),
+    Reader("names", words.names, words),
+    Reader("addresses", words.addresses, words),
+    Reader("figures", words.figures, words),
+    Reader("conflicts", lambda text: words.conflicts([text]), words),
+    Reader("words_of", languages.words_of, languages),
+    Reader("language_of", languages.language_of, languages),
+    Reader("opens_like_a_refusal", refusals.opens_like_a_refusal, refusals),
+    *(
+        Reader(f"check {name} of {what}", _check(name, of_request=what == "a request"), words)
+        for name in CHECKS
+        for what in ("a reply", "a request")
+    ),
+    Reader("the contract of a reply", lambda text: judging._normalised(  # noqa: SLF001
+        _reply(text), judging.reading_contract()), normalise),
+    *(
+        Reader(
+            f"wire {name}",
+            lambda text, name=name: WIRES[name].decode(_with_text(name, text), _BODY),
+            chat,
+        )
+        for name in WIRES
+    ),
+    *(
+        Reader(
+            f"wire {name}, of a request",
+            lambda text, name=name: WIRES[name].encode(
+                {**_BODY, "messages": [{"role": "user", "content": text}], "stop": text}
+            ),
+            chat,
+        )
+        for name in WIRES
+    ),
+    Reader("arguments_of", chat.arguments_of, chat),
+    Reader("usage.booked", lambda text: usage.booked(_BODY, text, None), usage),
+    Reader("read_loosely", lambda text: unpacking.read_loosely(_bytes(text)), unpacking),
+    Reader(
+        "read_loosely of a string",
+        lambda text: unpacking.read_loosely(json.dumps([text]).encode()),
+        unpacking,
+    ),
+    Reader(
+        "failed_status",
+        lambda text: outcomes.failed_status(
+            400, {}, orjson.dumps({"error": {"message": text, "details": text}}), _NOW
+        ),
+        outcomes,
+    ),
+    Reader("retry_after", lambda text: outcomes.retry_after(text, _NOW), outcomes),
+    Reader("redact", redaction.redact, redaction),
+    Reader(
+        "said_in_call",
+        lambda text: content.said_in_call([{"role": "user", "content": text}], None, None),
+        redaction,
+    ),
+    Reader(
+        "read_context",
+        lambda text: context.read_context(
+            [("traceparent", f"00-{'a' * 32}-{'b' * 16}-01".encode()), ("tracestate", _bytes(text)),
+             ("baggage", _bytes(text))]
+        ),
+        context,
+    ),
+    Reader("claimed_id", lambda text: letters.claimed_id(_bytes(text)), letters),
+    Reader("safe_cell", exports.safe_cell, exports),
+    Reader("read_output", showing.read_output, showing),
+)
+
+
+def texts_for(reader: Reader, length: int, many: int) -> Iterator[str]:
+    """Hostile texts for a reader, the same ones each time, and valid Unicode."""
+    for text in hostile_texts(tokens_of(reader.module), length, many, reader.name):
+        yield text.encode("utf-8", "replace").decode()
+
+
+def seconds_of(reader: Reader, text: str, *, times: int = 2) -> float:
+    """The processor's time that reading takes, the best of some times."""
+    best = float("inf")
+    for _ in range(times):
+        began = time.thread_time()
+        try:
+            reader.read(text)
+        except (ContractError, ValueError, RecursionError):
+            pass  # a refusal takes its time as well
+        best = min(best, time.thread_time() - began)
+        if best < MOST_SECONDS / 2:
+            break
+    return best
+
+
+async def _run(report: Report, _: str) -> None:
+    for reader in READERS:
+        for no, text in enumerate(texts_for(reader, LENGTH, _TEXTS_EACH)):
+            took = seconds_of(reader, text[: LENGTH // 10], times=1)
+            if took < _FAR_TOO_LONG:
+                took = seconds_of(reader, text)
+            through = None
+            if took > MOST_SECONDS * max(len(text) / LENGTH, 1):
+                through = f"{took * 1000:.1f} ms for {_shown(text)}"
+            report.note(f"{reader.name} {no}", through=through)
+
+
+def _shown(text: str) -> str:
+    return ascii(re.sub(r"(?s)(.{1,40}?)\1{3,}", r"\1…", text[:120])[:60])
+
+
+CLASS = ProbeClass("text", 4_000, _run)
