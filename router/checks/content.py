@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
@@ -38,14 +38,15 @@ def _spaced(text: str) -> str:
 
 def _holds(text: str, phrase: str) -> bool:
     """True when a text holds a phrase as whole words, both in lower case with single spaces."""
-    at = text.find(phrase)
-    while at >= 0:
-        end = at + len(phrase)
-        if not (at and text[at - 1].isalnum() and phrase[0].isalnum()):
-            if not (text[end : end + 1].isalnum() and phrase[-1].isalnum()):
-                return True
-        at = text.find(phrase, end)
-    return False
+    return phrase in text and _whole(phrase).search(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _whole(phrase: str) -> re.Pattern[str]:
+    literal = re.escape(phrase)
+    before = rf"(?<![^\W_]{literal})" if phrase[0].isalnum() else ""
+    after = r"(?![^\W_])" if phrase[-1].isalnum() else ""
+    return re.compile(f"{literal}{before}{after}")
 
 
 class Required(Parameters):

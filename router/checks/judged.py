@@ -70,6 +70,11 @@ class Asked:
         return " ".join(" ".join((*self.sources, self.question)).lower().split())
 
     @cached_property
+    def source_markers(self) -> AbstractSet[int]:
+        """Every number that the sources and the question have as [1]."""
+        return frozenset(words.markers(self.source_text))
+
+    @cached_property
     def known_words(self) -> frozenset[str]:
         """The words of the sources and the question, and those that say nothing."""
         return EMPTY_WORDS.union(words_of(self.source_text).replace(".", " ").split())

@@ -34,11 +34,12 @@ class Grounding(Parameters):
 def _grounding(judged: Judged, limits: Grounding) -> str | None:
     text, asked = judged.lower, judged.asked
     if any(
-        not 1 <= number <= asked.most_citation and f"[{number}]" not in asked.source_text
+        not 1 <= number <= asked.most_citation and number not in asked.source_markers
         for number in words.markers(text)
     ):
         return f"a source is cited that is not there; {asked.most_citation} are"
-    if any(quote not in asked.source_text for quote in words.quotes(text)):
+    quotes, most = list(dict.fromkeys(words.quotes(text))), words.most_looked_up(asked.source_text)
+    if len(quotes) > most or any(quote not in asked.source_text for quote in quotes):
         return "a quotation is not in the sources word for word"
     if not words.is_spaced(text):
         return None
@@ -111,11 +112,12 @@ class Numbers(Parameters):
 
 def _numbers(judged: Judged, limits: Numbers) -> str | None:
     asked, text = judged.asked, judged.written
-    if len(words.unknown_numbers(text, asked.numbers)) <= limits.most:
+    unknown = words.unknown_numbers(text, asked.numbers)
+    if len(unknown) <= limits.most:
         return None
     # Looked at again with all that excuses a number, which most answers do not need.
     text = words.without_list_markers(text)
-    unknown = words.unknown_numbers(text, asked.numbers | asked.spelled)
+    unknown = words.unknown_numbers(text, asked.spelled, unknown)
     if len(unknown) <= limits.most:
         return None
     return (

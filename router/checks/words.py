@@ -21,6 +21,7 @@ __all__ = [
     "is_spaced",
     "is_told",
     "markers",
+    "most_looked_up",
     "names",
     "numbers_of",
     "quotes",
@@ -68,8 +69,9 @@ def unsupported(
             continue
         claimed += 1
         if not known.issuperset(said):
-            missing = set(said) - known
-            most = (1 - overlap) * len(set(said) - EMPTY_WORDS)
+            distinct = set(said)
+            missing = distinct - known
+            most = (1 - overlap) * len(distinct - EMPTY_WORDS)
             if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
                 failed += 1
     return failed, claimed
@@ -83,15 +85,14 @@ def cited(text: str) -> int:
 # Numbers.
 
 _NUMBER = re.compile(r"[0-9][0-9.,'\u2019\u00a0\u202fkKmM]*")
-_OTHER_DIGIT = re.compile("[\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\uff10-\uff19]")
 _WESTERN = {
-    start + digit: str(digit) for start in (0x660, 0x6F0, 0x966, 0xFF10) for digit in range(10)
+    chr(start + digit): str(digit) for start in (0x660, 0x6F0, 0x966, 0xFF10) for digit in range(10)
 }
 _SEPARATORS = re.compile(r"[.,'\u2019\u00a0\u202f]")
 _SEPARATED = ".,'\u2019\u00a0\u202f"
 _SCALES = {"k": 3, "m": 6}
 _LONGEST = 40
-_MOST_READ = 1_000
+_MOST_READ = 500
 _SPELLED = {
     word: str(value)
     for words, first in (
@@ -121,13 +122,15 @@ def numbers_of(text: str) -> frozenset[str]:
     return frozenset(read.union(*map(readings, others[:_MOST_READ])))
 
 
-def unknown_numbers(text: str, known: AbstractSet[str]) -> set[str]:
-    """The numbers of a text that are not known in any way they can be read.
+def unknown_numbers(
+    text: str, known: AbstractSet[str], among: AbstractSet[str] | None = None
+) -> set[str]:
+    """The numbers of a text, or those `among` them, that are not known in any way they can be read.
 
     Of more than 1,000 with a separator in them, the rest is known only as it is written.
     """
     found = dict.fromkeys(_NUMBER.findall(_western(text)))
-    unsure = [number for number in found if number not in known]
+    unsure = [n for n in found if n not in known and (among is None or n in among)]
     others = [number for number in unsure if not number.isdecimal()]
     unknown = {
         number
@@ -174,8 +177,10 @@ def without_list_markers(text: str) -> str:
 
 
 def _western(text: str) -> str:
-    is_western = text.isascii() or _OTHER_DIGIT.search(text) is None
-    return text if is_western else text.translate(_WESTERN)
+    if not text.isascii():
+        for other, digit in _WESTERN.items():
+            text = text.replace(other, digit)
+    return text
 
 
 def _plain(number: str) -> str:
@@ -195,12 +200,12 @@ def _shifted(number: str, places: int) -> str:
 
 _QUOTES = (("\u201c", "\u201d"), ("\u00ab", "\u00bb"), ("\u201e", "\u201c"), ('"', '"'))
 _SHORTEST_QUOTE = 3
-_SOURCE_MARKER = re.compile(r"(?:\A|\n\n)\s{0,8}(?:\[(\d{1,9})\]|(\d{1,3})[.)]\s)")
+_SOURCE_MARKER = re.compile(r"(?:\A|\n\n)\s{0,8}+(?:\[(\d{1,9})\]|(\d{1,3})[.)]\s)")
 
 
 def markers(text: str) -> list[int]:
-    """The numbers of the sources that a text cites as [1]."""
-    return [int(number) for number in _ANY_MARKER.findall(text)] if "[" in text else []
+    """The numbers of the sources that a text cites as [1], each once."""
+    return list(map(int, dict.fromkeys(_ANY_MARKER.findall(text)))) if "[" in text else []
 
 
 def source_markers(text: str) -> set[int]:
@@ -237,7 +242,7 @@ _JOINS_BEFORE = ".-_+"
 _JOINS_AFTER = "-_."
 #: Looked at no further, so that no text takes long; the name is not found then.
 _MOST_PLACES = 50
-_MOST_LOOKED_THROUGH = 8_000_000
+_MOST_LOOKED_THROUGH = 5_000_000
 _LEAST_LOOKED_UP = 20
 
 
@@ -254,7 +259,7 @@ def addresses(text: str) -> set[str]:
         at = text.find(sign)
         while at >= 0:
             before, after = text[max(at - _REACH, 0) : at], text[at : at + 4 * _REACH]
-            found.append((before.split(" ")[-1] + after.split(" ", 1)[0]).split())
+            found.append((before.rpartition(" ")[2] + after.partition(" ")[0]).split())
             # Stepped over, so that no text is looked at more than a few times.
             at = text.find(sign, at + _REACH)
     words = {word.strip(_AROUND) for pieces in found for word in pieces}
@@ -290,15 +295,18 @@ def is_told(name: str, text: str) -> bool:
 def untold(names: AbstractSet[str], text: str) -> set[str]:
     """The names that a text in lower case does not hold.
 
-    Looking up many in a long text takes long: after 8,000,000 characters, and 20 names at least,
-    the rest counts as untold.
+    Those beyond `most_looked_up` count as untold.
     """
-    looked_up = max(_MOST_LOOKED_THROUGH // max(len(text), 1), _LEAST_LOOKED_UP)
-    in_order = sorted(names)
-    return {
-        *(name for name in in_order[:looked_up] if not is_told(name, text)),
-        *in_order[looked_up:],
-    }
+    in_order, most = sorted(names), most_looked_up(text)
+    return {*(name for name in in_order[:most] if not is_told(name, text)), *in_order[most:]}
+
+
+def most_looked_up(text: str) -> int:
+    """How many things are looked up in a text, so that a long one does not take long.
+
+    As many as 5,000,000 characters allow, and 20 at least.
+    """
+    return max(_MOST_LOOKED_THROUGH // max(len(text), 1), _LEAST_LOOKED_UP)
 
 
 def _is_form(name: str, text: str, start: int, end: int) -> bool:
@@ -324,9 +332,10 @@ def _is_apart(name: str, text: str, start: int, end: int) -> bool:
 # Contradictions.
 
 _TOKEN = re.compile(r"\d{4}-\d\d-\d\d|\d+(?:[.,]\d+)*|[^\W\d_]+|[%\u20ac$\u00a3]")
-_FIGURE = re.compile(r"\d{4}-\d\d-\d\d|\d+(?:[.,]\d+)*")
+_FIGURE = re.compile(r"\d{4}-\d\d-\d\d|\d++(?:[.,]\d++)*+")
 _DIGIT = re.compile(r"\d")
 _MOST_STATEMENTS = 40
+_MOST_STATED = 60
 _LONGEST_STATEMENT = 400
 
 
@@ -340,14 +349,16 @@ def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
 
     The same thing: at least half of the longer words are shared, the same word follows, and no
     name, year or other number tells the two apart. Only the first 40 sentences with a number are
-    compared, so that the time stays bounded.
+    compared, and the first 60 numbers, so that the time stays bounded.
     """
+    left = _MOST_STATED
     by_unit = defaultdict(list)
     for sentence in dict.fromkeys(islice(_statements("\n".join(sources)), _MOST_STATEMENTS)):
         tokens = _TOKEN.findall(sentence)
         written = {token.lower(): token for token in tokens}
         for number, unit in zip(tokens, (*tokens[1:], ""), strict=True):
-            if number[0].isdigit():
+            if number[0].isdigit() and left:
+                left -= 1
                 by_unit["-" in number, unit.lower()].append((number, written))
     found: dict[tuple[str, str], None] = {}
     for stated in by_unit.values():

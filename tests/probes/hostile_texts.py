@@ -10,7 +10,7 @@ from typing import Any
 from re import _constants as ops  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 
-__all__ = ["hostile_texts", "tokens_of"]
+__all__ = ["hostile_json", "hostile_texts", "tokens_of"]
 
 #: What formats, quotations, numbers and scripts are made of, whoever reads them.
 _EVERYWHERE = (
@@ -76,6 +76,34 @@ def hostile_texts(tokens: Sequence[str], length: int, many: int, seed: str) -> I
                 pool = [pick() for _ in range(4)]
                 pieces = (f"{dice.choice(pool)}{dice.randrange(10**4)}" for _ in range(length // 8))
                 yield "".join(pieces)[:length]
+
+
+def hostile_json(length: int) -> Iterator[str]:
+    """JSON of about that length that is dear to read, and the same with a mistake in it."""
+    units = (
+        *("1", "-1", "1.5", "1e5", "null", "true", '""', '"a"', "[]", "{}", '{"a":1}', "[[]]"),
+        *('{"a":{}}', '"\\\\"', '"\\u0041"', '"\\ud83d\\ude00"', '"\\n"', "0.1234567890123456789"),
+        *("9007199254740993", "9223372036854775807", '"\u00e9"', "[1,[2,[3]]]", '{"a":[],"b":""}'),
+        *("[" * 20 + "]" * 20, '{"a":' * 20 + "1" + "}" * 20),
+    )
+    for unit in units:
+        many = length // (len(unit) + 1)
+        inner = ",".join([unit] * many)
+        yield f'{{"a":[{inner}]}}'
+        yield f"[{inner}]"
+        for end in ("", ",]}", "]x", ",NaN]}", ",1e999]}", f',{"9" * 5000}]}}', '],"a":1}', ',"\\ud800"]}'):
+            yield f'{{"a":[{inner}{end}'
+        keys = length // (len(unit) + 10)
+        fields = ",".join(f'"k{no:05}":{unit}' for no in range(keys))
+        yield f"{{{fields}}}"
+        yield f'{{{fields},"k00001":1}}'
+    yield '{"a":' * (length // 5)
+    yield "[" * length
+    yield '{"a":"' + "\\\\" * (length // 2) + '"}'
+    yield '{"a":"' + '\\"' * (length // 2) + '"}'
+    yield "9" * length
+    yield f'{{"a":{"9" * length}}}'
+    yield f'{{"a":-0.{"9" * length}e{"9" * 100}}}'
 
 
 def _samples(parsed: Any) -> Iterator[str]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumers.console import exports, showing
-from consumers.providers import chat, outcomes, unpacking, usage
+from consumers.providers import chat, client, outcomes, unpacking, usage
+from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
 from consumers.stages import letters
 from consumers.telemetry import content, context, redaction
@@ -22,7 +23,7 @@ from schemas import intake, json_text
 from schemas.errors import ContractError
 from schemas.request import Request
 from schemas.usage import Usage
-from tests.probes.hostile_texts import hostile_texts, tokens_of
+from tests.probes.hostile_texts import hostile_json, hostile_texts, tokens_of
 from tests.probes.report import ProbeClass, Report
 
 __all__ = ["CLASS", "READERS", "Reader", "seconds_of", "texts_for"]
@@ -45,6 +46,8 @@ class Reader(NamedTuple):
     name: str
     read: Callable[[str], object]
     module: ModuleType
+    #: True for what reads JSON, which has ways of its own to be dear.
+    of_json: bool = False
 
 
 def _request(text: str, context: str = "") -> Request:
@@ -63,6 +66,14 @@ def _output(text: str) -> dict[str, Any]:
     return {"answer": text, "label": text[:100], "confidence": 0.9}
 
 
+_CONTRACT = judging._compiled("own", orjson.dumps({"type": "object"}), is_ours=False)
+
+
+def _judge(text: str) -> object:
+    asked = Asked(_request("Refunds take 14 days."))
+    return judging.judge(_reply(text), _CONTRACT, 0.5, named("schema", "refusal"), asked)
+
+
 #: What a check has to be told to test anything.
 _TOLD: Mapping[str, Any] = {
     "length": {"most_words": 10**9, "most_characters": 10**9},
@@ -72,13 +83,19 @@ _TOLD: Mapping[str, Any] = {
 }
 
 
-def _check(name: str, *, of_request: bool) -> Callable[[str], object]:
+def _check(name: str, what: str) -> Callable[[str], object]:
     [check] = named({name: _TOLD.get(name, {})})
     short = "Refunds take 14 days. Ask Ms Brandt about AB-2231."
 
     def run(text: str) -> object:
-        asked = Asked(_request(*_two(text)) if of_request else _request(short, short))
-        said = short if of_request else text
+        # A request and a reply to it are half as long each.
+        half = text[: len(text) // 2]
+        asked = Asked(
+            _request(short, short)
+            if what == "a reply"
+            else _request(*_two(text if what == "a request" else half))
+        )
+        said = {"a reply": text, "a request": short, "both": half}[what]
         judged = Judged(_reply(said), _output(said), None, 0.9, 0.5, asked)
         return check.check.run(judged, check.parameters)
 
@@ -104,14 +121,24 @@ def _bytes(text: str) -> bytes:
 
 
 READERS: tuple[Reader, ...] = (
-    Reader("schemas.parse_json", lambda text: json_text.parse_json(_bytes(text)), json_text),
+    Reader("schemas.parse_json", lambda text: json_text.parse_json(_bytes(text)), json_text, True),
     Reader(
         "schemas.parse_json of a string",
         lambda text: json_text.parse_json(json.dumps({"a": [text]}).encode()),
         json_text,
     ),
     Reader("intake.read_request", _asked, intake),
-    Reader("normalise_json", normalise.normalise_json, normalise),
+    Reader(
+        "intake.read_request of JSON",
+        lambda text: intake.read_request(
+            f'{{"input":"Hello","metadata":{text}}}'.encode(errors="replace"), {}, fallback_id="x"
+        ),
+        intake,
+        True,
+    ),
+    Reader("client._parsed", lambda text: client._parsed(_bytes(text)), unpacking, True),
+    Reader("judge", _judge, normalise, True),
+    Reader("normalise_json", normalise.normalise_json, normalise, True),
     Reader(
         "normalise_json in prose", lambda text: normalise.normalise_json(f'So: {{"a": {text}'), normalise
     ),
@@ -163,9 +190,9 @@ READERS: tuple[Reader, ...] = (
     Reader("language_of", languages.language_of, languages),
     Reader("opens_like_a_refusal", refusals.opens_like_a_refusal, refusals),
     *(
-        Reader(f"check {name} of {what}", _check(name, of_request=what == "a request"), words)
+        Reader(f"check {name} of {what}", _check(name, what), words)
         for name in CHECKS
-        for what in ("a reply", "a request")
+        for what in ("a reply", "a request", "both")
     ),
     Reader("the contract of a reply", lambda text: judging._normalised(  # noqa: SLF001
         _reply(text), judging.reading_contract()), normalise),
@@ -187,9 +214,9 @@ READERS: tuple[Reader, ...] = (
         )
         for name in WIRES
     ),
-    Reader("arguments_of", chat.arguments_of, chat),
+    Reader("arguments_of", chat.arguments_of, chat, True),
     Reader("usage.booked", lambda text: usage.booked(_BODY, text, None), usage),
-    Reader("read_loosely", lambda text: unpacking.read_loosely(_bytes(text)), unpacking),
+    Reader("read_loosely", lambda text: unpacking.read_loosely(_bytes(text)), unpacking, True),
     Reader(
         "read_loosely of a string",
         lambda text: unpacking.read_loosely(json.dumps([text]).encode()),
@@ -219,7 +246,7 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader("claimed_id", lambda text: letters.claimed_id(_bytes(text)), letters),
     Reader("safe_cell", exports.safe_cell, exports),
-    Reader("read_output", showing.read_output, showing),
+    Reader("read_output", showing.read_output, showing, True),
 )
 
 
@@ -227,6 +254,8 @@ def texts_for(reader: Reader, length: int, many: int) -> Iterator[str]:
     """Hostile texts for a reader, the same ones each time, and valid Unicode."""
     for text in hostile_texts(tokens_of(reader.module), length, many, reader.name):
         yield text.encode("utf-8", "replace").decode()
+    if reader.of_json:
+        yield from hostile_json(length)
 
 
 def seconds_of(reader: Reader, text: str, *, times: int = 2) -> float:
@@ -236,7 +265,7 @@ def seconds_of(reader: Reader, text: str, *, times: int = 2) -> float:
         began = time.thread_time()
         try:
             reader.read(text)
-        except (ContractError, ValueError, RecursionError):
+        except (ContractError, UnreadableError, ValueError, RecursionError):
             pass  # a refusal takes its time as well
         best = min(best, time.thread_time() - began)
         if best < MOST_SECONDS / 2:
