@@ -1,6 +1,5 @@
 """Normalising: from what a model wrote to the object it meant, in its format's own voice."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -8,17 +7,26 @@ from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
 from router.dates import iso_date, iso_moment
-from schemas.errors import ContractError
-from schemas.json_text import parse_json
+from schemas.json_text import has_more_values, read_json
 
-__all__ = ["asks_back", "comparable", "normalise_json", "normalise_text", "trimmed", "voiced"]
+__all__ = [
+    "MOST_VALUES",
+    "asks_back",
+    "comparable",
+    "normalise_json",
+    "normalise_text",
+    "trimmed",
+    "voiced",
+]
 
 _FENCE = "```"
 _OPENED = re.compile(r"```[a-zA-Z0-9_-]*+[ \t]*+\n?")
 _THINKS = re.compile(r"<(think|thinking|reasoning)>")
 _PROBE = JSONDecoder()
-#: Only text that matches can hold half a character, which no UTF-8 text can carry on.
-_MAY_BE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+#: Commas, colons and opening brackets between the values of an answer.
+MOST_VALUES = 20_000
+#: What has no text in it to be brought into form.
+_AS_IT_IS = frozenset((int, float, bool, type(None)))
 #: More starts or blocks of code than these, and the text is no answer with an object in it.
 _MOST_STARTS = 20
 _MOST_BLOCKS = 200
@@ -35,7 +43,8 @@ def normalise_json(text: str) -> dict[str, Any] | None:
 
     Strict where it matters: an object with a key twice, NaN or infinity counts as none, and so do
     several objects that differ, because which one was meant would be a guess. What a model thinks
-    aloud first is no part of its reply. Text with more than 200 blocks of code holds no object.
+    aloud first is no part of its reply. Text with more than 200 blocks of code holds no object, and
+    one with more than 20,000 commas, colons and brackets between its values counts as none.
     """
     text = _after_thoughts(text.strip().lstrip("\ufeff"))
     if text.startswith("{") and text.endswith("}") and (found := _strict(text)) is not None:
@@ -134,7 +143,10 @@ def _voiced(value: Any, field: Any, ours: bool, shorten: bool) -> Any:
         )
     if isinstance(value, list):
         inner = field.get("items") if isinstance(field, Mapping) else None
-        return [_voiced(one, inner, ours, shorten) for one in value]
+        return [
+            one if type(one) in _AS_IT_IS or not one else _voiced(one, inner, ours, shorten)
+            for one in value
+        ]
     return value
 
 
@@ -203,12 +215,8 @@ def _blocks(text: str) -> Iterator[str]:
 
 
 def _strict(text: str) -> dict[str, Any] | None:
-    try:
-        found = parse_json(text.encode("utf-8", "replace"))
-        if _MAY_BE_HALF.search(text):
-            json.dumps(found, ensure_ascii=False).encode()
-    except (ContractError, UnicodeEncodeError):
-        return None
+    raw = text.encode("utf-8", "replace")
+    found = None if has_more_values(raw, MOST_VALUES) else read_json(raw)
     return found if isinstance(found, dict) else None
 
 

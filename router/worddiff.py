@@ -122,9 +122,7 @@ def _anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
     return found[::-1]
 
 
-def _fewest(
-    old: Sequence[str], new: Sequence[str], most: int
-) -> tuple[list[tuple[int, int]], int]:
+def _fewest(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tuple[int, int]], int]:
     """The places of what stays with the fewest changes, and the steps it took.
 
     After `most` steps what is alike at both ends is all that stays.

@@ -1,7 +1,6 @@
 """JSON read strictly: what other parsers let pass in silence becomes a reason code."""
 
 import json
-import math
 import re
 from typing import Any, NoReturn
 
@@ -10,42 +9,134 @@ import orjson
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 
-__all__ = ["MAX_DEPTH", "parse_json"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "has_more_values", "parse_json", "read_json", "refuse_depth"]
 
 MAX_DEPTH = 32
+#: Commas, colons and opening brackets of one record. Each value takes longer than its characters.
+MAX_VALUES = 50_000
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+#: Every bracket as a square one, and all that is none.
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+#: No integer of less digits is too large.
+_LONG = b"9" * 19
+_NINES = bytes.maketrans(b"012345678", b"9" * 9)
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![0-9.eE])")
 
 
 def parse_json(value: bytes) -> Any:
-    """Parse UTF-8 JSON.
+    """Parse UTF-8 JSON, in time that grows with its length alone.
 
     Raises ContractError for text that is not UTF-8, not JSON, nested deeper than 32 levels, that
-    names a key twice, that holds NaN, infinities or integers beyond 64 bits, or half a character.
+    names a key twice, that holds NaN, infinities or integers beyond 64 bits, half a character, or
+    more than 50,000 commas, colons and opening brackets between its values.
     """
+    if has_more_values(value, MAX_VALUES):
+        detail = f"more than {MAX_VALUES} commas, colons and brackets between its values"
+        raise ContractError(Reason.TOO_LARGE, detail)
     if (plain := _plain(value)) is not None:
         return plain
     try:
+        parsed = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise _mistake(value) from None
+    _refuse_what_passed(value, parsed)
+    return parsed
+
+
+def read_json(value: bytes) -> Any:
+    """The same for who does not ask what is wrong: None for what `parse_json` refuses."""
+    if has_more_values(value, MAX_VALUES):
+        return None
+    try:
+        parsed = orjson.loads(value)
+        _refuse_what_passed(value, parsed)
+    except (orjson.JSONDecodeError, ContractError):
+        return None
+    return parsed
+
+
+def has_more_values(value: bytes, most: int) -> bool:
+    """True for JSON with more commas, colons and opening brackets outside of texts than that."""
+    if len(value) <= most or _marks(value) <= most:
+        return False
+    return _marks(_bare(value)) > most
+
+
+def _marks(value: bytes) -> int:
+    return sum(map(value.count, (b",", b":", b"[", b"{")))
+
+
+def refuse_depth(value: bytes) -> None:
+    """Raise ContractError for JSON that is nested deeper than 32 levels."""
+    if _is_too_deep(value):
+        raise _too_deep()
+
+
+def _refuse_what_passed(value: bytes, parsed: Any) -> None:
+    """Refuse what the parser lets pass. Nothing here walks through the values one by one."""
+    refuse_depth(value)
+    # A key and a text have two quotes each, and of a key named twice only one is left.
+    if _quotes(value) != _quotes(orjson.dumps(parsed)):
+        detail = "an object names a key twice; which value is meant is a guess"
+        raise ContractError(Reason.DUPLICATE_KEY, detail)
+    if _LONG in value.translate(_NINES):
+        for found in _LONG_INTEGER.finditer(_bare(value)):
+            # Twenty characters hold every 64-bit integer; converting longer text costs time.
+            if len(found[0]) > 20 or not -(2**63) <= int(found[0]) < 2**63:
+                raise ContractError(Reason.BAD_NUMBER, "an integer is too large for 64 bits")
+
+
+def _is_too_deep(value: bytes) -> bool:
+    if value.count(b"{") + value.count(b"[") <= MAX_DEPTH:
+        return False
+    brackets = _bare(value).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):  # the innermost level of all at once
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _unescaped(value: bytes) -> bytes:
+    """JSON without escaped quotes: every quote that is left begins or ends a text."""
+    if b"\\" not in value:
+        return value
+    return value.replace(rb"\\", b"").replace(rb"\"", b"")
+
+
+def _quotes(value: bytes) -> int:
+    return _unescaped(value).count(b'"')
+
+
+def _bare(value: bytes) -> bytes:
+    """JSON without its texts."""
+    return b"".join(_unescaped(value).split(b'"')[::2])
+
+
+def _mistake(value: bytes) -> ContractError:
+    """Why text is no JSON."""
+    try:
         text = value.decode("utf-8")
     except UnicodeDecodeError as error:
-        detail = f"byte {error.start} is not UTF-8"
-        raise ContractError(Reason.NOT_TEXT, detail) from None
-
+        return ContractError(Reason.NOT_TEXT, f"byte {error.start} is not UTF-8")
     try:
         parsed = _DECODER.decode(text)
     except RecursionError:
-        raise _too_deep() from None
+        return _too_deep()
     except json.JSONDecodeError as error:
         detail = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise ContractError(Reason.NOT_JSON, detail) from None
+        return ContractError(Reason.NOT_JSON, detail)
+    except ContractError as error:
+        return error
     except ValueError as error:  # an integer with more digits than Python converts
-        raise ContractError(Reason.BAD_NUMBER, str(error).split(":", maxsplit=1)[0]) from None
-
-    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(parsed) > MAX_DEPTH:
-        raise _too_deep()
-    if _SURROGATE.search(value):
-        _refuse_half_characters(parsed)
-    return parsed
+        return ContractError(Reason.BAD_NUMBER, str(error).split(":", maxsplit=1)[0])
+    try:
+        # Other parsers refuse a lone surrogate, those of our own later stages among them.
+        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return ContractError(Reason.NOT_TEXT, "half of a surrogate pair stands alone")
+    if _is_too_deep(value):
+        return _too_deep()
+    return ContractError(Reason.BAD_NUMBER, "a number is too large for 64 bits")
 
 
 def _plain(value: bytes) -> dict[str, Any] | None:
@@ -71,57 +162,11 @@ def _plain(value: bytes) -> dict[str, Any] | None:
     return parsed if quotes == 2 * (len(parsed) + texts) else None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        detail = "an object names a key twice; which value is meant is a guess"
-        raise ContractError(Reason.DUPLICATE_KEY, detail)
-    return made
-
-
-def _refuse_half_characters(parsed: Any) -> None:
-    """Other parsers refuse a lone surrogate, those of our own later stages among them."""
-    try:
-        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ContractError(Reason.NOT_TEXT, "half of a surrogate pair stands alone") from None
-
-
 def _constant(name: str) -> NoReturn:
     raise ContractError(Reason.BAD_NUMBER, f"{name} is not a JSON number")
 
 
-def _float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ContractError(Reason.BAD_NUMBER, "a number is too large for 64 bits")
-    return number
-
-
-def _int(text: str) -> int:
-    # Twenty characters hold every 64-bit integer; converting longer text would only cost time.
-    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-        raise ContractError(Reason.BAD_NUMBER, "an integer is too large for 64 bits")
-    return int(text)
-
-
-# The hooks for numbers cost nothing where there are none, and a request holds few.
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
-)
-
-
-def _depth(value: Any) -> int:
-    """Levels of nesting. Walks level by level, so that depth costs no stack."""
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, (dict, list))]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            break
-        level = [
-            child for item in level for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return depth
+_DECODER = json.JSONDecoder(parse_constant=_constant)
 
 
 def _too_deep() -> ContractError:

@@ -39,7 +39,7 @@ from consumers.runtime.failpoints import failpoint
 from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
 from schemas.errors import ContractError
-from schemas.json_text import MAX_DEPTH, parse_json
+from schemas.json_text import has_more_values, refuse_depth
 from schemas.reasons import Reason
 
 __all__ = ["Providers"]
@@ -51,6 +51,8 @@ _KEEP_IDLE_SECONDS = 4.0
 _ERROR_BYTES = 64 * 1024
 _ERROR_SECONDS = 2.0
 _PACKINGS = ("gzip", "deflate", "x-gzip")
+#: Commas, colons and brackets of a reply: the probabilities of each token of a long answer.
+_MOST_VALUES = 300_000
 _ATTEMPT = "x-tierline-attempt"
 #: Between having a connection and writing to it, in seconds: shorter than any session of a group.
 _LONGEST_PAUSE = 1.0
@@ -351,15 +353,20 @@ def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
 
 
 def _parsed(raw: bytes) -> Any:
-    """The reply's JSON. Nesting beyond what our own records may hold is refused."""
+    """The reply's JSON. Nesting beyond what our own records may hold is refused.
+
+    So are more values than can be read without holding everything else up.
+    """
+    if has_more_values(raw, _MOST_VALUES):
+        what = "the reply has too many values"
+        raise UnreadableError(what)
     try:
         try:
             parsed = orjson.loads(raw)
         except orjson.JSONDecodeError:
             parsed = read_loosely(raw)
             raw = orjson.dumps(parsed)
-        if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-            parse_json(raw)
+        refuse_depth(raw)
     except (ValueError, TypeError, RecursionError):
         what = "the reply is not JSON"
         raise UnreadableError(what) from None

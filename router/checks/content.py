@@ -154,9 +154,11 @@ def _is_phone(found: re.Match[str]) -> bool:
         return False
     if found.string.startswith("+", max(found.start() - 1, 0)):
         return True
+    if number.isdecimal():
+        return False
     rest = _DATE.sub(" ", number)
     digits = sum(map(str.isdigit, rest))
-    if digits < _LEAST_DIGITS or digits == len(number) or _YEARS.fullmatch(rest):
+    if digits < _LEAST_DIGITS or _YEARS.fullmatch(rest):
         return False
     # A slash ends an area code, which begins with 0; others stand in paths and file numbers.
     return "/" not in rest or (number.startswith("0") and rest.count("/") == 1)

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from router.checks import words
 from router.checks.languages import EMPTY_WORDS, language_of, words_of
 from router.json_schema import compile_schema
+from router.normalise import MOST_VALUES
 from router.reply import Reply
+from schemas.json_text import has_more_values
 from schemas.reasons import Reason
 from schemas.request import Request
 
@@ -237,7 +239,9 @@ def _arguments(call: Mapping[str, Any]) -> Any:
     match call:
         case {"function": {"arguments": str(text)}}:
             try:
-                return orjson.loads(text)
+                # So many that looking at each would take long; read as one text.
+                is_long = has_more_values(text.encode("utf-8", "replace"), MOST_VALUES)
+                return text if is_long else orjson.loads(text)
             except orjson.JSONDecodeError:
                 return text
         case _:

@@ -116,8 +116,7 @@ def _numbers(judged: Judged, limits: Numbers) -> str | None:
     if len(unknown) <= limits.most:
         return None
     # Looked at again with all that excuses a number, which most answers do not need.
-    text = words.without_list_markers(text)
-    unknown = words.unknown_numbers(text, asked.spelled, unknown)
+    unknown = words.unknown_numbers(words.without_list_markers(text), asked.spelled, unknown)
     if len(unknown) <= limits.most:
         return None
     return (

@@ -105,7 +105,7 @@ _SPELLED = {
     )
     for value, word in enumerate(words.split(), first)
 }
-_LIST_MARKER = re.compile(r"(?:\A|\n)[ \t]{0,8}\d{1,2}[.)](?=[ \t])")
+_LIST_MARKER = re.compile(r"\n[ \t]{0,8}+\d{1,2}[.)](?=[ \t])")
 _MARKER = re.compile(r"\[(\d{1,3})\]")
 _ANY_MARKER = re.compile(r"\[(\d{1,9})\]")
 
@@ -173,7 +173,7 @@ def spelled_numbers(text: str) -> frozenset[str]:
 
 def without_list_markers(text: str) -> str:
     """The text without the numbers that only count its lines and its sources."""
-    return _MARKER.sub(" ", _LIST_MARKER.sub("\n", text))
+    return _MARKER.sub(" ", _LIST_MARKER.sub("\n", f"\n{text}"))
 
 
 def _western(text: str) -> str:
@@ -254,15 +254,15 @@ def names(text: str) -> set[str]:
 
 def addresses(text: str) -> set[str]:
     """E-mail addresses and URLs."""
-    found = []
+    found: set[str] = set()
     for sign in ("@", "://", "www."):
         at = text.find(sign)
         while at >= 0:
             before, after = text[max(at - _REACH, 0) : at], text[at : at + 4 * _REACH]
-            found.append((before.rpartition(" ")[2] + after.partition(" ")[0]).split())
+            found.update((before.rpartition(" ")[2] + after.partition(" ")[0]).split())
             # Stepped over, so that no text is looked at more than a few times.
             at = text.find(sign, at + _REACH)
-    words = {word.strip(_AROUND) for pieces in found for word in pieces}
+    words = {word.strip(_AROUND) for word in found}
     for several in [word for word in words if "@" in word and not is_email(word)]:
         words.update(one.strip(_AROUND) for one in _LISTED.split(several))
     return {word for word in words if "://" in word or "www." in word or is_email(word)}

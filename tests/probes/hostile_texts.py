@@ -3,24 +3,88 @@
 import random
 import re
 from collections.abc import Iterator, Sequence
-from types import ModuleType
-from typing import Any
 
 # The parser of `re`, the one way to learn which words a pattern names.
 from re import _constants as ops  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
+from types import ModuleType
+from typing import Any
 
 __all__ = ["hostile_json", "hostile_texts", "tokens_of"]
 
 #: What formats, quotations, numbers and scripts are made of, whoever reads them.
 _EVERYWHERE = (
     *"{}[]()<>\"'`*_-.,:;!?/\\@#|&=+~$%^ \n\t\r",
-    *("```", "``", "````", "```json\n", '{"a":', '{"', '":"', "[[", "]]", "[1]", "[1] ", "1. ", "</"),
+    *(
+        "```",
+        "``",
+        "````",
+        "```json\n",
+        '{"a":',
+        '{"',
+        '":"',
+        "[[",
+        "]]",
+        "[1]",
+        "[1] ",
+        "1. ",
+        "</",
+    ),
     *("<think>", "</think>", "<reasoning>", "\\u", "\\ud800", "\\\\", '\\"', "\r\n", "\n\n", "\n "),
-    *("1", "12", "0", "9" * 30, "1,234", "1.5", "1 ", "1.", "1k", "2026-01-02", "2026-", "12:30", "am"),
-    *("a", "A", "Ab ", "a ", "the ", "I can't ", "sorry, ", "www.", "://", "a@", "a@b.c ", "x@y", "AB-1"),
-    *("\u0130", "\u00df", "\ufb03", "a\u0301", "\u0301", "\u200b", "\u00a0", "\u2028", "\u0661", "\uff11"),
-    *("\u201c", "\u201d", "\u201ea b c", "\u00ab", "\u4e00", "\u3042", "\U0001f600", "\u202e", "\x00", "\x1c"),
+    *(
+        "1",
+        "12",
+        "0",
+        "9" * 30,
+        "1,234",
+        "1.5",
+        "1 ",
+        "1.",
+        "1k",
+        "2026-01-02",
+        "2026-",
+        "12:30",
+        "am",
+    ),
+    *(
+        "a",
+        "A",
+        "Ab ",
+        "a ",
+        "the ",
+        "I can't ",
+        "sorry, ",
+        "www.",
+        "://",
+        "a@",
+        "a@b.c ",
+        "x@y",
+        "AB-1",
+    ),
+    *(
+        "\u0130",
+        "\u00df",
+        "\ufb03",
+        "a\u0301",
+        "\u0301",
+        "\u200b",
+        "\u00a0",
+        "\u2028",
+        "\u0661",
+        "\uff11",
+    ),
+    *(
+        "\u201c",
+        "\u201d",
+        "\u201ea b c",
+        "\u00ab",
+        "\u4e00",
+        "\u3042",
+        "\U0001f600",
+        "\u202e",
+        "\x00",
+        "\x1c",
+    ),
 )
 _RUNS = "aA1 -_.`\"'{\n,/\u0301\u4e00"
 
@@ -46,7 +110,8 @@ def hostile_texts(tokens: Sequence[str], length: int, many: int, seed: str) -> I
 
     def pick() -> str:
         # Half of the time what the reader itself looks for.
-        return dice.choice(own if own and dice.random() < 0.5 else everything)
+        tokens = own if own and dice.random() < 0.5 else everything
+        return tokens[dice.randrange(len(tokens))]
 
     def times(text: str, share: float = 1.0) -> str:
         return text * max(int(length * share) // len(text), 1)
@@ -91,7 +156,16 @@ def hostile_json(length: int) -> Iterator[str]:
         inner = ",".join([unit] * many)
         yield f'{{"a":[{inner}]}}'
         yield f"[{inner}]"
-        for end in ("", ",]}", "]x", ",NaN]}", ",1e999]}", f',{"9" * 5000}]}}', '],"a":1}', ',"\\ud800"]}'):
+        for end in (
+            "",
+            ",]}",
+            "]x",
+            ",NaN]}",
+            ",1e999]}",
+            f",{'9' * 5000}]}}",
+            '],"a":1}',
+            ',"\\ud800"]}',
+        ):
             yield f'{{"a":[{inner}{end}'
         keys = length // (len(unit) + 10)
         fields = ",".join(f'"k{no:05}":{unit}' for no in range(keys))
@@ -116,7 +190,7 @@ def _samples(parsed: Any) -> Iterator[str]:
                 so_far = before + piece
 
 
-def _pieces(op: Any, value: Any) -> Sequence[str]:
+def _pieces(op: Any, value: Any) -> Sequence[str]:  # noqa: PLR0911  one by kind
     """What one part of a pattern matches, the likeliest first."""
     if op is ops.LITERAL:
         return [chr(value)]
@@ -135,7 +209,9 @@ def _pieces(op: Any, value: Any) -> Sequence[str]:
     if op in (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT):
         least, most, inner = value
         one = (list(_samples(inner)) or [""])[-1]
-        counts = dict.fromkeys((max(least, 1), least + 1, min(int(most), least + 40), max(least - 1, 0)))
+        counts = dict.fromkeys(
+            (max(least, 1), least + 1, min(int(most), least + 40), max(least - 1, 0))
+        )
         return [one * count for count in counts]
     return [""]  # a place, a look around, an earlier group
 

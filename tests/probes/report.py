@@ -34,3 +34,5 @@ class ProbeClass:
     #: Tries every probe. The second argument is the address of a broker, "" for a class without.
     run: Callable[[Report, str], Awaitable[None]]
     needs_broker: bool = False
+    #: Tries a part of them where all would take too long, or depend on how busy the machine is.
+    sample: Callable[[Report], None] | None = None

@@ -11,10 +11,13 @@ _BROKER = [one for one in CLASSES if one.needs_broker]
 
 async def _try(one: ProbeClass, bootstrap: str) -> None:
     report = Report()
-    await one.run(report, bootstrap)
+    if one.sample is None:
+        await one.run(report, bootstrap)
+    else:
+        one.sample(report)
 
     assert report.got_through == []
-    assert report.tried >= one.least
+    assert report.tried >= (one.least if one.sample is None else 1)
 
 
 @pytest.mark.parametrize("one", _FAST, ids=lambda one: one.name)

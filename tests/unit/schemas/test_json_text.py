@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ContractError
-from schemas.json_text import MAX_DEPTH, parse_json
+from schemas.json_text import MAX_DEPTH, parse_json, read_json
 from schemas.reasons import Reason
 
 CANARY = "canary-4711"
@@ -92,8 +92,13 @@ def test_json_is_read(value: bytes, parsed: Any) -> None:
         pytest.param(nested(33, '{"a":', "}", "1"), Reason.TOO_DEEP, id="33 objects"),
         pytest.param(nested(17, '[{"a":', "}]", "1"), Reason.TOO_DEEP, id="34 in turn"),
         pytest.param(nested(1000), Reason.TOO_DEEP, id="1,000 levels"),
-        pytest.param(nested(100_000), Reason.TOO_DEEP, id="100,000 levels"),
-        pytest.param(b"[" * 100_000, Reason.TOO_DEEP, id="100,000 levels without an end"),
+        pytest.param(nested(40_000), Reason.TOO_DEEP, id="40,000 levels"),
+        pytest.param(b"[" * 40_000, Reason.TOO_DEEP, id="40,000 levels without an end"),
+        pytest.param(
+            b'[{"a":"[[{{' + rb"\"[{\\" + b'"}' + b"]" * 2, Reason.NOT_JSON, id="one end too many"
+        ),
+        pytest.param(b"[1" + b",1" * 50_000 + b"]", Reason.TOO_LARGE, id="50,001 values"),
+        pytest.param(nested(100_000), Reason.TOO_LARGE, id="100,000 brackets"),
     ],
 )
 def test_what_parsers_disagree_about_is_refused(value: bytes, reason: Reason) -> None:
@@ -167,3 +172,19 @@ def test_a_key_twice_is_seen_in_plain_objects_too(pairs: list[tuple[str, Any]]) 
     with pytest.raises(ContractError) as raised:
         parse_json(value)
     assert raised.value.reason is Reason.DUPLICATE_KEY
+
+
+def test_commas_and_brackets_in_texts_are_no_values():
+    text = ",[{:" * 50_000 + '\\"' * 1_000 + "\\"
+
+    assert parse_json(json.dumps({"a": [text]}).encode()) == {"a": [text]}
+
+
+@pytest.mark.parametrize("value", [b'{"a": [1e-20, -0.5, 9223372036854775807, 1E5]}', b"[[], {}]"])
+def test_who_does_not_ask_why_reads_the_same(value):
+    assert read_json(value) == parse_json(value) == json.loads(value)
+
+
+@pytest.mark.parametrize("value", [b'{"a": 1, "a": 2}', b"[NaN]", b"[", b"[9223372036854775808]"])
+def test_who_does_not_ask_why_gets_none_for_what_is_refused(value):
+    assert read_json(value) is None

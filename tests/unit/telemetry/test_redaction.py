@@ -81,9 +81,24 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
 
 
+def test_of_a_long_text_only_the_beginning_stays():
+    shown = redact("word " * 10_000 + "jane@example.com")
+
+    assert len(shown) < 20_100
+    assert shown.endswith("word [30016 more characters]")
+
+
+@pytest.mark.parametrize("blank", [" ", ""])
+def test_a_secret_at_the_end_of_what_stays_is_not_cut_through(blank):
+    token = ".".join(("eyJ" + "a" * 400, "b" * 400, "c" * 400))
+    shown = redact("\u4e00" * 19_950 + blank + token)
+
+    assert "eyJ" not in shown
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    "text", ["a" * 100_000, "1 " * 50_000, "a@" * 50_000, "password " * 10_000]
+    "text", ["a" * 100_000, "1 " * 50_000, "a@" * 50_000, "password " * 10_000, "-eyJ" * 50_000]
 )
 def test_long_hostile_text_is_read_to_its_end(text: str) -> None:
     assert len(redact(f"{text} jane@example.com")) > 0
