@@ -164,6 +164,9 @@ class Settings(BaseSettings):
     policy: Path | None = None
     #: The prompt contracts; None: `deploy/prompts` here or as shipped.
     prompts: Path | None = None
+    #: Where a worker keeps ledger lines that Kafka does not take, on a disk that outlasts the
+    #: process. None: `tierline` in `XDG_STATE_HOME`, else in `~/.local/state`.
+    state_dir: Path | None = None
     #: Providers by the name that the policy's models use.
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,7 +38,15 @@ from router.reply import CallFailure, Reply
 from router.voice import unspoken
 from schemas.base import Tier
 
-__all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "read_folder", "running_stages"]
+__all__ = [
+    "Rules",
+    "load_rules",
+    "policy_file",
+    "prompts_folder",
+    "read_folder",
+    "running_stages",
+    "state_folder",
+]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 #: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
@@ -65,6 +74,13 @@ def prompts_folder(settings: Settings) -> Path:
     return settings.prompts or _first(Path("deploy/prompts"), "prompts")
 
 
+def state_folder(settings: Settings) -> Path:
+    """Where a process keeps what has to outlast it: as set, else where the user's state belongs."""
+    base = os.environ.get("XDG_STATE_HOME")
+    home = Path(base) if base else Path("~/.local/state").expanduser()
+    return settings.state_dir or home / "tierline"
+
+
 def load_rules(settings: Settings) -> Rules:
     """Read policy and prompts. Raises PolicyError, PromptError or OSError."""
     file, folder = policy_file(settings), prompts_folder(settings)
@@ -85,7 +101,7 @@ def read_folder(folder: Path) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def running_stages(
+async def running_stages(  # noqa: PLR0913  a process has as many parts
     settings: Settings,
     rules: Rules,
     providers: Mapping[str, ProviderSettings],
@@ -95,11 +111,14 @@ async def running_stages(
     review: bool = True,
     on_stuck: Callable[[], None] = lambda: None,
     telemetry: Telemetry | None = None,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Sequence[Stage]]:
     """Run stages in this process until the context closes, then drain them.
 
-    The context opens when every stage has its partitions. A stage that stands still ends it:
-    `on_stuck` is called, then all are drained and StageError comes out of a group.
+    The context opens when every stage has its partitions, or when `stop` is set: a process that is
+    told to end while Kafka is away would wait for partitions that nobody gives it. A stage that
+    stands still ends it: `on_stuck` is called, then all are drained and StageError comes out of a
+    group; so does UnbookedError, when Kafka has not taken what was paid.
     """
     clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
     stages: list[Stage] = []
@@ -118,7 +137,8 @@ async def running_stages(
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
             caller = await stack.enter_async_context(Providers(providers))
-            ledger = await stack.enter_async_context(Ledger(clients).open())
+            ledger = Ledger(clients, state_folder(settings))
+            await stack.enter_async_context(ledger.open())
             observer = seen.calling({name: one.address for name, one in providers.items()})
             gate = _gate(rules.policy, providers, stages)
             health.ask_models = gate.states
@@ -152,7 +172,7 @@ async def running_stages(
             )
             health.watch(stages[-1])
         watching = tasks.create_task(health.run())
-        async with _run_all(stages, tasks):
+        async with _run_all(stages, tasks, stop or asyncio.Event()):
             try:
                 yield stages
             finally:
@@ -282,7 +302,9 @@ async def _reviewing(
 
 
 @contextlib.asynccontextmanager
-async def _run_all(stages: Sequence[Stage], tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
+async def _run_all(
+    stages: Sequence[Stage], tasks: asyncio.TaskGroup, no_wait: asyncio.Event
+) -> AsyncIterator[None]:
     """Run stages from when all are ready until the context closes, and drain them."""
     stop, ends = asyncio.Event(), [asyncio.Event() for _ in stages]
     running = [
@@ -290,12 +312,14 @@ async def _run_all(stages: Sequence[Stage], tasks: asyncio.TaskGroup) -> AsyncIt
         for stage, end in zip(stages, ends, strict=True)
     ]
     ready = tasks.create_task(_all_ready(stages))
+    told = tasks.create_task(no_wait.wait())
     # A stage that fails before it is ready must not leave us waiting for it.
-    await asyncio.wait([ready, *running], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([ready, told, *running], return_when=asyncio.FIRST_COMPLETED)
     try:
         yield
     finally:
         ready.cancel()
+        told.cancel()
         stop.set()
         await asyncio.wait(running)
 

@@ -46,8 +46,11 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_leftovers(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_leftovers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Settings and keys of the shell stay out, those that choose the test broker come in."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
     for name in list(os.environ):
         ours = name.startswith("TIERLINE_") and not name.startswith("TIERLINE_TEST_")
         if ours or name.endswith(("_API_KEY", "_API_TOKEN")):

@@ -109,6 +109,7 @@ def _report(error: BaseException) -> int:
         "ProviderSettingsError",
         "StageError",
         "TelemetryError",
+        "UnbookedError",
         "UserError",
     }
     if name in meant_for_people or isinstance(error, UserError):

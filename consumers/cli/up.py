@@ -101,6 +101,7 @@ def up(
                     review=only in (None, "review"),
                     tiers=tiers,
                     telemetry=telemetry,
+                    stop=stop,
                     on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
                 ) as stages,
             ):

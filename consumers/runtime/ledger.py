@@ -2,7 +2,8 @@
 
 A call is booked by the transaction that commits its outcome. Two kinds of lines are not: that a
 call is about to start, where nobody may pay for it twice, and what a call cost whose partition was
-lost while it ran.
+lost while it ran. The latter are written to this machine's disk first: where Kafka is away to the
+end of the process, the next start books them.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -18,24 +20,30 @@ from aiokafka import TopicPartition
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.reading import (
     Publisher,
+    cluster_of,
     end_of,
     first_at,
     publisher,
     records_since,
     start_of,
 )
+from consumers.runtime.spool import Kept, Spool
 from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry
 from schemas.codec import Outgoing, read_model
 from schemas.errors import ContractError
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "UnbookedError"]
 
 _log = structlog.get_logger(__name__)
 
 #: For late lines at the end: longer than a transaction may stay open before them.
 _STOP_LIMIT = 20.0
 _STARTED = b'"outcome":"started"'
+
+
+class UnbookedError(Exception):
+    """The process ends with paid calls that Kafka has not taken; the message says where."""
 
 
 class _Late(NamedTuple):
@@ -49,14 +57,22 @@ class _Late(NamedTuple):
 class Ledger:
     """Writes ledger lines of one process outside of transactions."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, state_dir: Path | None = None) -> None:
+        """`state_dir` is a folder of this machine's disk; None where lines are kept in memory."""
         self._clients = clients
+        self._state_dir = state_dir
         self._topic = clients.settings.topics.attempts
         #: Lines that missed their transaction, or may have.
         self._late: defaultdict[_Late, list[Outgoing]] = defaultdict(list)
         self._has_late = asyncio.Event()
         #: Of which some are being written.
         self._under_way: set[_Late] = set()
+        #: All that came late since the last time that all of it was written.
+        self._unwritten: list[Kept] = []
+        #: How many of these are on disk, and whether others are on their way to it.
+        self._spooled = 0
+        self._is_spooling = False
+        self._spool: Spool | None = None
         self._all_written = asyncio.Event()
         self._all_written.set()
         #: Attempts that somebody started by input partition: when, and which model was asked.
@@ -65,16 +81,28 @@ class Ledger:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Ledger"]:
-        """Write until the context closes; what is late by then is written first."""
-        async with publisher(self._clients) as self._publisher, asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._write_late())
-            try:
-                yield self
-            finally:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_STOP_LIMIT):
-                        await self._all_written.wait()
-                writing.cancel()
+        """Write until the context closes; what is late by then is written first.
+
+        Raises UnbookedError at the end when Kafka has not taken all of it.
+        """
+        if self._state_dir is not None:
+            cluster = await cluster_of(self._clients)
+            self._spool = Spool(self._state_dir / "ledger", cluster, self._topic)
+            self._take_over(self._spool)
+        try:
+            async with publisher(self._clients) as self._publisher, asyncio.TaskGroup() as tasks:
+                writing = tasks.create_task(self._write_late())
+                try:
+                    yield self
+                finally:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_STOP_LIMIT):
+                            await self._all_written.wait()
+                    writing.cancel()
+        finally:
+            unbooked = self._end()
+        if unbooked:
+            raise UnbookedError(unbooked)
 
     async def note(self, partition: int, line: Outgoing) -> bool:
         """Write that a call starts. False when Kafka did not take it: then it must not start."""
@@ -98,9 +126,7 @@ class Ledger:
         for line in outgoing:
             if line.topic == self._topic:
                 late = hop.carried_by(line) if hop is not None else line
-                self._late[_Late(source[1], in_doubt)].append(late)
-                self._has_late.set()
-                self._all_written.clear()
+                self._note_late(Kept(source[1], late), in_doubt=in_doubt)
 
     async def prepare(self, source: TopicPartition, position: int) -> None:
         """Learn which calls former owners of an input partition have started."""
@@ -126,6 +152,44 @@ class Ledger:
         begun = self._started.get(source, {}).get(attempt_id, {})
         return next((model for at, model in begun.items() if at != beside), None)
 
+    def _note_late(self, kept: Kept, *, in_doubt: bool) -> None:
+        self._unwritten.append(kept)
+        self._late[_Late(kept.partition, in_doubt)].append(kept.line)
+        self._has_late.set()
+        self._all_written.clear()
+
+    def _take_over(self, spool: Spool) -> None:
+        """Book what processes have left that ended without Kafka, unless it stands there by now."""
+        try:
+            found = spool.take_over()
+        except OSError as error:
+            _log.error("spool not read", folder=str(spool.path.parent), error=str(error))
+            return
+        for kept in found:
+            try:
+                _call_of(kept.line.value)
+            except ContractError as error:
+                _log.error("spooled line is none of the ledger", error=str(error), line=str(kept))
+                continue
+            self._note_late(kept, in_doubt=True)
+        self._spooled = len(self._unwritten)
+        if found:
+            _log.warning("calls of an earlier process are booked", lines=len(found))
+
+    async def _put_on_disk(self) -> None:
+        """Spool what is late; without a disk it stays in memory, and is logged at the end."""
+        if self._spool is None:
+            return
+        new = self._unwritten[self._spooled :]
+        self._is_spooling = True
+        try:
+            await asyncio.to_thread(self._spool.keep, new)
+            self._spooled += len(new)
+        except OSError as error:
+            _log.error("spool not written", file=str(self._spool.path), error=str(error))
+        finally:
+            self._is_spooling = False
+
     async def _write_late(self) -> None:
         """Write what is late, all that waits at once: the next kill may be near.
 
@@ -135,16 +199,50 @@ class Ledger:
             while True:
                 await self._has_late.wait()
                 self._has_late.clear()
+                await self._put_on_disk()
                 for which in self._late.keys() - self._under_way:
                     self._under_way.add(which)
                     tasks.create_task(self._write_all(which))
+                self._note_written()
 
     async def _write_all(self, which: _Late) -> None:
         while lines := self._late.pop(which, None):
             await self._book(which.partition, lines, in_doubt=which.in_doubt)
         self._under_way.discard(which)
-        if not self._under_way:
-            self._all_written.set()
+        self._note_written()
+
+    def _note_written(self) -> None:
+        """Forget what was late once all of it is written."""
+        if self._under_way or self._late or self._is_spooling:
+            return
+        self._unwritten, self._spooled = [], 0
+        if self._spool is not None:
+            with contextlib.suppress(OSError):  # then the next start looks it through once more
+                self._spool.clear()
+        self._all_written.set()
+
+    def _end(self) -> str:
+        """Let go of the spool; where the lines are that Kafka has not taken, if there are any."""
+        spool, left = self._spool, self._unwritten
+        in_memory = left[self._spooled :]
+        if spool is not None:
+            with contextlib.suppress(OSError):
+                spool.keep(in_memory)
+                in_memory = []
+            spool.close(is_done=not left)
+        if not left:
+            return ""
+        for kept in in_memory:
+            value = (kept.line.value or b"").decode()
+            _log.error("paid call not booked", partition=kept.partition, line=value)
+        if spool is None or in_memory:
+            return (
+                f"Kafka has not taken {len(left)} ledger lines of paid calls: they are in the log"
+            )
+        return (
+            f"Kafka has not taken {len(left)} ledger lines of paid calls: they are in "
+            f"{spool.path}, and the next worker that starts with this state folder books them"
+        )
 
     async def _book(self, partition: int, lines: Sequence[Outgoing], *, in_doubt: bool) -> None:
         if not in_doubt:

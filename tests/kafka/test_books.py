@@ -14,6 +14,7 @@ import pytest
 from consumers.settings import Settings
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
+from tests.kafka.conftest import BreakableKafka, settings_for
 from tests.kafka.flow import Flow, flow, request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -103,3 +104,51 @@ async def test_an_owner_that_comes_back_to_an_equal_state_books_what_it_had_paid
             assert await frozen.wait() == 0
         assert await _booked(running) == _billed(running)
         assert max(_billed(running).values()) == 2
+
+
+async def test_an_end_without_kafka_says_so_and_the_next_start_books_what_was_paid(
+    kafka: BreakableKafka, tmp_path: Path
+) -> None:
+    settings = settings_for(await kafka.start(), "ends.")
+    state = {"TIERLINE_STATE_DIR": str(tmp_path / "state"), "TIERLINE_WORKER__DRAIN_FOR": "PT3S"}
+    async with flow(settings, tiers=(), latency_scale=5.0) as running:
+        async with _worker(running, tmp_path, **state) as worker:
+            await _publish(running)
+            await _until_calling(running)
+            await kafka.lose()
+            worker.terminate()
+            async with asyncio.timeout(_LIMIT_SECONDS):
+                assert await worker.wait() == 1
+
+        [spool] = (tmp_path / "state" / "ledger").iterdir()
+        paid = [line.attempt_id for line in running.bill.lines]
+        assert [attempt for attempt in paid if attempt in spool.read_text()] == paid
+        assert str(spool) in (tmp_path / "worker.log").read_text()
+
+        await kafka.start()
+        async with _worker(running, tmp_path, **state) as worker:
+            await running.terminal(_REQUESTS)
+            assert await _booked(running) == _billed(running)
+            worker.terminate()
+            assert await worker.wait() == 0
+        assert list(spool.parent.iterdir()) == []
+
+
+async def test_an_end_without_kafka_and_without_a_disk_names_what_was_paid(
+    kafka: BreakableKafka, tmp_path: Path
+) -> None:
+    settings = settings_for(await kafka.start(), "no-disk.")
+    (tmp_path / "state").write_text("a file where a folder should be")
+    state = {"TIERLINE_STATE_DIR": str(tmp_path / "state"), "TIERLINE_WORKER__DRAIN_FOR": "PT3S"}
+    async with flow(settings, tiers=(), latency_scale=5.0) as running:
+        async with _worker(running, tmp_path, **state) as worker:
+            await _publish(running)
+            await _until_calling(running)
+            await kafka.lose()
+            worker.terminate()
+            async with asyncio.timeout(_LIMIT_SECONDS):
+                assert await worker.wait() == 1
+        told = (tmp_path / "worker.log").read_text()
+        paid = [line.attempt_id for line in running.bill.lines]
+        assert [attempt for attempt in paid if attempt in told] == paid
+        await kafka.start()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 
 import orjson
 import pytest
@@ -11,7 +12,8 @@ from consumers import clock
 from consumers.providers import Providers
 from consumers.runtime.clients import Clients
 from consumers.runtime.ledger import Ledger
-from consumers.runtime.reading import publisher, topic_reader
+from consumers.runtime.reading import cluster_of, publisher, topic_reader
+from consumers.runtime.spool import Kept, Spool
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.stages.route import Router
@@ -55,6 +57,33 @@ async def test_a_loss_of_many_calls_is_booked_at_once_and_no_line_twice(settings
         )
 
     assert booked == Counter({f"late-{number}": 1 for number in range(_COUNT)})
+
+
+async def test_what_a_process_could_not_book_is_booked_by_the_next_start_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Also where it was written after all, and where nobody can read what else lies there."""
+    clients = Clients(settings.kafka)
+    assert await ensure_topics(clients) == []
+    topic = settings.kafka.topics.attempts
+    lines = [_line(settings, number) for number in range(10)]
+    dead = Spool(tmp_path / "ledger", await cluster_of(clients), topic)
+    dead.keep([Kept(0, line) for line in lines])
+    dead.keep([Kept(0, lines[0]), Kept(0, Outgoing(topic, b"late", b"{}", ()))])
+    dead.close(is_done=False)
+
+    async with Ledger(clients).open() as ledger:
+        assert await ledger.note(0, lines[3])
+    for _ in range(2):
+        async with Ledger(clients, tmp_path).open():
+            pass
+
+    async with topic_reader(clients, [topic]) as reader:
+        booked = Counter(
+            [read_model(LedgerEntry, one.value).request_id async for one in reader.until_end()]
+        )
+    assert booked == Counter({f"late-{number}": 1 for number in range(10)})
+    assert list((tmp_path / "ledger").iterdir()) == []
 
 
 async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_made(

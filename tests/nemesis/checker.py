@@ -6,7 +6,7 @@ bill, and hands the facts over; nothing of the product's own account of itself i
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from schemas.attempt import LedgerEntry
@@ -105,8 +105,11 @@ class Facts:
     terminals: Sequence[Terminal]
     ledger: Sequence[LedgerLine]
     bill: Sequence[BillCall]
-    #: For every kill -9, the calls in flight at that instant, by request.
-    in_flight_at_kills: Sequence[Mapping[str, int]] = ()
+    #: For every instant at which a fault may have cut calls off, those in flight, by request.
+    in_flight_at_cuts: Sequence[Mapping[str, int]] = ()
+    #: Calls whose outcome a process had in hand that died, by attempt: it cannot have booked them.
+    #: A process that was frozen, or cut off from Kafka, can.
+    died_with: Mapping[str, int] = field(default_factory=dict)
     #: Records that lie unread at the end, or behind an open transaction, by place:
     #: a group's partition, or a topic's. Places with none may be left out.
     standing: Mapping[str, int] | None = None
@@ -122,11 +125,11 @@ class Report:
     duplicates: int
     #: Paid calls beyond one per attempt, or beyond what was planned for the request.
     extra_calls: int
-    #: Micro-dollars, without what no ledger can know: calls of killed processes, and estimates.
+    #: Micro-dollars, without what no ledger can know: estimates, and what died with a process.
     ledger_minus_bill: int
     #: Records nobody gets on with.
     stuck: int
-    #: Every break in words. Extra calls that kills explain are none.
+    #: Every break in words. Extra calls that faults explain are none.
     problems: tuple[str, ...]
 
     @property
@@ -237,6 +240,7 @@ def _money(facts: Facts, problems: _Problems) -> tuple[int, int]:
     lines = _grouped((line.attempt_id, line) for line in facts.ledger)
     repeated: Counter[str] = Counter()
     unbooked: defaultdict[str, list[int]] = defaultdict(list)
+    excused = Counter(facts.died_with)
     difference = 0
     for attempt in dict.fromkeys([*lines, *calls]):
         whose = {call.request_id for call in calls[attempt]}
@@ -245,30 +249,29 @@ def _money(facts: Facts, problems: _Problems) -> tuple[int, int]:
             problems.add("stray money", f"attempt {attempt or '?'} of {', '.join(sorted(whose))}")
         matched = _match(attempt, lines[attempt], calls[attempt], problems)
         difference += matched.difference
-        unbooked[min(whose)] += matched.unbooked
+        # A process that died cannot book what it was waiting for. Nothing else may go unbooked.
+        unbooked[min(whose)] += sorted(matched.unbooked)[excused[attempt] :]
         paid = sum(1 for call in calls[attempt] if call.cost_micros)
         # What nobody booked was paid in vain, the attempt's only call included.
         of_use = min(paid - len(matched.unbooked), 1)
         repeated[min(whose)] += paid - of_use
 
     allowed = Counter[str]()
-    for in_flight in facts.in_flight_at_kills:
+    for in_flight in facts.in_flight_at_cuts:
         allowed.update(in_flight)
     extra = _extra_calls(facts, repeated, allowed, problems)
-    # A killed process cannot book what it was waiting for. Nothing else may go unbooked.
     for id_, costs in unbooked.items():
-        if unexplained := sorted(costs)[allowed[id_] :]:
-            words = f"{id_}: {len(unexplained)} calls, {sum(unexplained)} micro-dollars"
-            problems.add("unbooked", words)
-            difference -= sum(unexplained)
+        if costs:
+            problems.add("unbooked", f"{id_}: {len(costs)} calls, {sum(costs)} micro-dollars")
+            difference -= sum(costs)
     return extra, difference
 
 
 def _extra_calls(
     facts: Facts, repeated: Counter[str], allowed: Counter[str], problems: _Problems
 ) -> int:
-    """Calls too many. Only a request that was in flight at a kill may have any."""
-    kills = len(facts.in_flight_at_kills)
+    """Calls too many. Only a request that was in flight at a cut may have any."""
+    cuts = len(facts.in_flight_at_cuts)
     paid = Counter(call.request_id for call in facts.bill if call.cost_micros)
     planned = {one.id: one.planned_calls for one in facts.published}
     extra = 0
@@ -278,7 +281,7 @@ def _extra_calls(
         again = max(repeated[id_], beyond)
         extra += again
         if again > allowed[id_]:
-            words = f"{id_}: {again} extra calls, {allowed[id_]} in flight at {kills} kills"
+            words = f"{id_}: {again} extra calls, {allowed[id_]} in flight at {cuts} cuts"
             problems.add("paid again", words)
         if beyond > allowed[id_]:
             problems.add("beyond the plan", f"{id_}: {count} paid calls, {limit} planned")

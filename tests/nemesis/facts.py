@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from tests.nemesis.faults import Cut
 from tests.nemesis.further import Arrival
 from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
+from tests.nemesis.world import member_header
 
 __all__ = ["Found", "find", "standing"]
 
@@ -71,7 +72,8 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
         terminals=terminals,
         ledger=ledger,
         bill=calls,
-        in_flight_at_kills=_cut_off(lines, cuts),
+        in_flight_at_cuts=_cut_off(lines, cuts),
+        died_with=_died_with(lines, cuts),
         standing=places,
     )
     return Found(facts, results, letters, lines, carried, await _arrivals(settings))
@@ -139,17 +141,42 @@ def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[
     Those open then or answered a moment before (longer, where Kafka had been away), and all earlier
     ones of the same request that were waiting with it for its end.
     """
-    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in lines:
-        if line["cost_micros"]:
-            by_request[line["request_id"]].append(line)
+    by_request = _paid_calls(lines)
     return [
-        {id_: lost for id_, calls in by_request.items() if (lost := _lost_at(cut, calls))}
+        {id_: len(lost) for id_, calls in by_request.items() if (lost := _lost_at(cut, calls))}
         for cut in cuts
     ]
 
 
-def _lost_at(cut: Cut, calls: Sequence[dict[str, Any]]) -> int:
+def _died_with(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> dict[str, int]:
+    """The calls, by attempt, that processes had in hand when they died: they made these themselves.
+
+    Every process sends a header of its own name with its calls.
+    """
+    by_request = _paid_calls(lines)
+    died = [
+        line["attempt_id"]
+        for cut in cuts
+        if cut.died
+        for calls in by_request.values()
+        for line in _lost_at(cut, _made_by(cut.died, calls))
+    ]
+    return Counter(died)
+
+
+def _made_by(member: str, calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in calls if member_header(member) in line["header_names"]]
+
+
+def _paid_calls(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        if line["cost_micros"]:
+            by_request[line["request_id"]].append(line)
+    return by_request
+
+
+def _lost_at(cut: Cut, calls: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     begun = [line for line in calls if line["received"] <= cut.at]
     last = max((line["first_byte"] or line["received"] for line in begun), default=0.0)
-    return len(begun) if last >= cut.since else 0
+    return begun if last >= cut.since else ()

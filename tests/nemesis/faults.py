@@ -24,6 +24,10 @@ _UNCOMMITTED_SECONDS = 2.0
 #: By then a broker that is back has taken what was read while it was away: the limit of the
 #: transaction that it was away for, and the time to build a new producer.
 _RECOVERY_SECONDS = TRANSACTION_LIMIT.total_seconds() + 5.0
+#: Healing takes time too.
+_USUAL_OVERRUN_SECONDS = 15.0
+#: A drain, the stops of all connections, and the last try to book what is left.
+_END_WITHOUT_KAFKA_SECONDS = 80.0
 
 
 class Cut(NamedTuple):
@@ -32,6 +36,8 @@ class Cut(NamedTuple):
     at: float
     #: Replies since then may not have been committed.
     since: float
+    #: The process that died then; empty where none did, so that what it had in hand is booked.
+    died: str = ""
 
 
 @dataclass(slots=True)
@@ -56,16 +62,23 @@ class Nemesis:
         """Bring every fault about at its time, and heal it."""
         began = time.monotonic()
         for fault in faults:
-            await asyncio.sleep(max(began + fault.at - time.monotonic(), 0))
+            due = began + fault.at
+            await asyncio.sleep(max(due - time.monotonic(), 0))
             self.tell(str(fault))
             self._at_work += 1
             await self._happen(fault)
             self._at_work -= 1
+            # After one that took very long the others are not made up for all at once.
+            began += max(time.monotonic() - due - fault.seconds - _USUAL_OVERRUN_SECONDS, 0)
 
     async def _happen(self, fault: Fault) -> None:
         what, _, whom = fault.kind.partition(" ")
         if fault.kind == "die at point":
             await self._die_at_point(fault)
+        elif fault.kind == "overtake work":
+            await self._overtake(fault)
+        elif fault.kind == "end work without Kafka":
+            await self._end_without_kafka(fault)
         elif fault.kind == "one more work":
             member = await self.world.start("work")
             await asyncio.sleep(fault.seconds)
@@ -73,9 +86,11 @@ class Nemesis:
         elif fault.kind == "refuse results":
             # A partition that moves meanwhile leaves behind what could not be committed.
             self._cut()
+            began = time.monotonic()
             await refuse_results(self.world.beside.kafka, refuses=True)
             await asyncio.sleep(fault.seconds)
             await refuse_results(self.world.beside.kafka, refuses=False)
+            self._note_away(began)
             self._cut()
         elif whom in ("work", "route"):
             await self._hit(what, self.world.living(whom)[0], fault)
@@ -85,23 +100,18 @@ class Nemesis:
                 await self._broker(what, fault.seconds)
             else:
                 await self._network(fault)
-            # What was read while Kafka was away may still wait when it is away again.
-            since, ended = self._away
-            since = since if began - ended < _RECOVERY_SECONDS else began
-            self._away = since, time.monotonic()
+            self._note_away(began)
             if fault.seconds > _HARMLESS_SECONDS:
                 self._cut()
 
     async def _hit(self, what: str, member: Member, fault: Fault) -> None:
         if what == "freeze":
-            member.send(signal.SIGSTOP)
-            self._cut()
-            await asyncio.sleep(fault.seconds)
+            await self._freeze(member, fault.seconds)
             member.send(signal.SIGCONT)
             return
         if what == "kill":
             member.send(signal.SIGKILL)
-            self._cut()
+            self._died(member)
             await member.process.wait()
         else:
             await self.end(member)
@@ -116,10 +126,35 @@ class Nemesis:
         try:
             async with asyncio.timeout(fault.seconds + 10):
                 await doomed.process.wait()
-            self._cut()
+            self._died(doomed)
         except TimeoutError:
             await self.end(doomed)
         await self.world.start(role)
+
+    async def _overtake(self, fault: Fault) -> None:
+        """Freeze a worker for so long that others do its work, end these, and let it go on."""
+        sleeper, *others = self.world.living("work")
+        await self._freeze(sleeper, fault.seconds)
+        for other in others:
+            await self.end(other)
+        sleeper.send(signal.SIGCONT)
+        sleeper.frozen = sleeper.frozen[0], time.monotonic()
+        for _ in others:
+            await self.world.start("work")
+
+    async def _end_without_kafka(self, fault: Fault) -> None:
+        """End a worker while Kafka is away for longer than its drain lasts."""
+        began, member = time.monotonic(), self.world.living("work")[0]
+        self._cut()
+        await self.world.stop_broker(signal.SIGKILL)
+        code = await self.world.end(member, _END_WITHOUT_KAFKA_SECONDS)
+        if code not in (0, 1, -15):
+            self.problems.append(f"{member.log.name}: ended with {code} while Kafka was away")
+        await asyncio.sleep(fault.seconds)
+        await self.world.start_broker()
+        self._note_away(began)
+        self._cut()
+        await self.world.start("work")
 
     async def _broker(self, what: str, seconds: float) -> None:
         world, long = self.world, seconds > _HARMLESS_SECONDS
@@ -153,14 +188,40 @@ class Nemesis:
             proxy.resume()
 
     async def end(self, member: Member) -> None:
-        """End a process as an orchestrator does; it must end well."""
+        """End a process as an orchestrator does; it must end well, or die at its point."""
+        began = time.monotonic()
         code = await self.world.end(member)
+        if member.died_at_point:
+            self._died(member, began)
         # -15: it was still starting, and had nothing to end in good order.
-        if code not in (0, -15):
+        elif code not in (0, -15):
             self.problems.append(f"{member.log.name}: ended with {code} after SIGTERM")
 
-    def _cut(self) -> None:
+    async def _freeze(self, member: Member, seconds: float) -> None:
+        """Stop a process for so long; whoever asked for it lets it go on."""
+        began = time.monotonic()
+        member.send(signal.SIGSTOP)
+        self._cut()
+        await asyncio.sleep(seconds)
+        member.frozen = began, time.monotonic()
+
+    def _note_away(self, began: float) -> None:
+        """Kafka was away from then until now.
+
+        What was read meanwhile may still wait when it is away again.
+        """
+        since, ended = self._away
+        since = since if began - ended < _RECOVERY_SECONDS else began
+        self._away = since, time.monotonic()
+
+    def _died(self, member: Member, since: float = float("inf")) -> None:
+        """A process has died, not long after `since` at the earliest."""
+        began, ended = member.frozen
+        since = min(since, began if time.monotonic() - ended < _RECOVERY_SECONDS else since)
+        self._cut(since, died=member.name)
+
+    def _cut(self, since: float = float("inf"), *, died: str = "") -> None:
         now = time.monotonic()
         began, ended = self._away
-        since = began if now - ended < _RECOVERY_SECONDS else now
-        self.cuts.append(Cut(now, since - _UNCOMMITTED_SECONDS))
+        since = min(since, began if now - ended < _RECOVERY_SECONDS else now)
+        self.cuts.append(Cut(now, since - _UNCOMMITTED_SECONDS, died))

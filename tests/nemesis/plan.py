@@ -17,6 +17,7 @@ KINDS = {
     "one more work": (2, 3.0, 6.0),
     "freeze work": (2, 8.0, 10.0),
     "freeze route": (1, 8.0, 10.0),
+    "overtake work": (1, 9.0, 11.0),
     "die at point": (6, 2.0, 5.0),
     "restart broker": (1, 1.0, 4.0),
     "kill broker": (2, 1.0, 12.0),
@@ -26,11 +27,8 @@ KINDS = {
     "hold answers": (2, 0.5, 10.0),
     "slow network": (1, 3.0, 6.0),
     "refuse results": (1, 1.0, 4.0),
+    "end work without Kafka": (1, 0.5, 3.0),
 }
-#: Faults in which whoever was calling may lose the partition and be called again.
-COSTLY = (
-    "kill work", "die at point", "freeze work", "cut network", "hold", "broker", "refuse results",
-)  # fmt: skip
 #: Seconds at the beginning and at the end without a fault.
 _CALM = 3.0, 8.0
 _GAP = 1.5, 4.0

@@ -31,6 +31,8 @@ class Bug:
     #: The faults that bring it to light.
     kinds: tuple[str, ...] = ("one more work",)
     points: tuple[str, ...] = ()
+    #: Requests per second.
+    rate: float = 60.0
 
 
 BUGS = (
@@ -205,6 +207,20 @@ BUGS = (
         ),
         ("none",),
     ),
+    Bug(
+        "equal states of two owners are taken for one",
+        ("unbooked",),
+        (
+            (
+                "consumers/runtime/partition.py",
+                "self.tracker.completion(identity)",
+                "self.tracker.completion()",
+            ),
+        ),
+        ("overtake work",),
+        # The next owner makes the same calls, and no other ones.
+        rate=1.5,
+    ),
 )
 
 
@@ -241,6 +257,7 @@ def _try(bug: Bug) -> str | None:
 def _run(bug: Bug, copy: Path, seed: int) -> str | None:
     command = [sys.executable, "-m", "tests.nemesis", "--seeds", "1", "--first-seed", str(seed)]
     command += ["--minutes", str(_SECONDS_PER_SEED / 60), "--kinds", ",".join(bug.kinds)]
+    command += ["--rate", str(bug.rate)]
     if bug.points:
         command += ["--points", ",".join(bug.points)]
     done = subprocess.run(

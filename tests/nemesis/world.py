@@ -19,7 +19,7 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from tests.nemesis.proxy import Proxy
 
-__all__ = ["Member", "World", "refuse_results"]
+__all__ = ["Member", "World", "member_header", "refuse_results"]
 
 _TIERLINE = str(Path(sys.executable).with_name("tierline"))
 #: A copy of the checkout runs its own code, whatever is installed.
@@ -27,6 +27,11 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _PARTITIONS = 6
 _END_SECONDS = 40
 _LOOK_SECONDS = 2.0
+
+
+def member_header(name: str) -> str:
+    """The header by which the provider's bill tells whose call it was."""
+    return f"x-member-{name}"
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +43,23 @@ class Member:
     log: Path
     #: It was asked to end, or was seen to have ended by itself.
     is_done: bool = False
+    #: Where it dies, if it comes by.
+    failpoint: str | None = None
+    #: It did not end in time, and was killed.
+    is_overdue: bool = False
+    #: When it was frozen last, and until when.
+    frozen: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def name(self) -> str:
+        """Unique in a run."""
+        return self.log.stem
+
+    @property
+    def died_at_point(self) -> bool:
+        """True when its failpoint has killed it."""
+        died = self.process.returncode == -signal.SIGKILL
+        return self.failpoint is not None and died and not self.is_overdue
 
     def send(self, name: signal.Signals) -> None:
         """Send a signal, if it still lives."""
@@ -150,6 +172,9 @@ class World:
             "TIERLINE_WORKER__WIDTH": "100",
             "TIERLINE_PROVIDERS__SIMULATED__BASE_URL": self.provider_url,
             "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
+            "TIERLINE_PROVIDERS__SIMULATED__HEADERS": f'{{"{member_header(log.stem)}": "1"}}',
+            # One machine: what a process could not book, the next one on it does.
+            "TIERLINE_STATE_DIR": str(self.folder / "state"),
             # A model that fails is asked again soon: a run has minutes, not hours.
             "TIERLINE_PROVIDERS__SIMULATED__LIMITS": '{"*": {"first_break": 1}}',
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces_url,
@@ -162,7 +187,7 @@ class World:
             process = await asyncio.create_subprocess_exec(
                 *(_TIERLINE, "up", "--only", role), env=environment, stdout=said, stderr=said
             )
-        member = Member(role, process, log)
+        member = Member(role, process, log, failpoint=failpoint)
         self.members.append(member)
         return member
 
@@ -179,18 +204,18 @@ class World:
                     await self.start(member.role)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def end(self, member: Member) -> int:
-        """End a process as an orchestrator does, and wait for it; its exit code."""
+    async def end(self, member: Member, limit: float = _END_SECONDS) -> int:
+        """End a process as an orchestrator does, and wait for it; its exit code.
+
+        One that does not end in time is killed and says -9.
+        """
         member.is_done = True
         member.send(signal.SIGTERM)
-        return await self.gone(member)
-
-    async def gone(self, member: Member) -> int:
-        """Wait until a process has ended; one that does not is killed and says -9."""
         try:
-            async with asyncio.timeout(_END_SECONDS):
+            async with asyncio.timeout(limit):
                 return await member.process.wait()
         except TimeoutError:
+            member.is_overdue = True
             member.send(signal.SIGKILL)
             return await member.process.wait()
 

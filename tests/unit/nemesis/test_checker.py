@@ -93,7 +93,11 @@ def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) ->
             id="another body under a used id is refused once",
         ),
         pytest.param(
-            {"bill": (*GOOD.bill, call("one", 100)), "in_flight_at_kills": ({"one": 1},)},
+            {
+                "bill": (*GOOD.bill, call("one", 100)),
+                "in_flight_at_cuts": ({"one": 1},),
+                "died_with": {"one.1.1": 1},
+            },
             counts(extra_calls=1),
             id="a call in flight at a kill is made again and the first one unbooked",
         ),
@@ -101,7 +105,7 @@ def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) ->
             {
                 "bill": (*GOOD.bill, call("one", 100)),
                 "ledger": (*GOOD.ledger, line("one", 100)),
-                "in_flight_at_kills": ({}, {"one": 2}),
+                "in_flight_at_cuts": ({}, {"one": 2}),
             },
             counts(extra_calls=1),
             id="or booked, by whoever was thought dead",
@@ -110,7 +114,8 @@ def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) ->
             {
                 "bill": (*GOOD.bill, call("one", 70, 2)),
                 "ledger": (*GOOD.ledger, line("one", 0, 2, Reason.NOT_SENT.value)),
-                "in_flight_at_kills": ({"one": 3},),
+                "in_flight_at_cuts": ({"one": 3},),
+                "died_with": {"one.1.2": 1},
             },
             counts(extra_calls=1),
             id="the second try after a kill reaches nobody",
@@ -224,14 +229,31 @@ def test_what_is_right_passes(changed, line_):
         pytest.param(
             {
                 "bill": (*GOOD.bill, *[call("one", 100)] * 3),
-                "in_flight_at_kills": ({"one": 1}, {"one": 1}),
+                "in_flight_at_cuts": ({"one": 1}, {"one": 1}),
+                "died_with": {"one.1.1": 2},
             },
             counts(extra_calls=3, ledger_minus_bill=-100),
             {"paid again", "unbooked"},
             id="more calls made again than were in flight",
         ),
         pytest.param(
-            {"bill": (*GOOD.bill, call("one", 100)), "in_flight_at_kills": ({"two": 1},)},
+            {"bill": (*GOOD.bill, call("one", 100)), "in_flight_at_cuts": ({"one": 1},)},
+            counts(extra_calls=1, ledger_minus_bill=-100),
+            {"unbooked"},
+            id="a call made again after a freeze, and the first one not booked",
+        ),
+        pytest.param(
+            {
+                "bill": (*GOOD.bill, call("one", 100)),
+                "in_flight_at_cuts": ({"one": 1},),
+                "died_with": {"one.1.2": 1},
+            },
+            counts(extra_calls=1, ledger_minus_bill=-100),
+            {"unbooked"},
+            id="a call not booked by a process that lived on while another died",
+        ),
+        pytest.param(
+            {"bill": (*GOOD.bill, call("one", 100)), "in_flight_at_cuts": ({"two": 1},)},
             counts(extra_calls=1, ledger_minus_bill=-100),
             {"paid again", "unbooked"},
             id="a call made again whose request no kill has touched",
