@@ -132,12 +132,19 @@ class Nemesis:
         await self.world.start(role)
 
     async def _overtake(self, fault: Fault) -> None:
-        """Freeze a worker for so long that others do its work, end these, and let it go on."""
+        """Freeze a worker for so long that others do its work, end these, and let it go on.
+
+        Nothing new comes meanwhile: what the others commit last is what it would have committed.
+        """
         sleeper, *others = self.world.living("work")
+        routes = self.world.living("route")
+        for route in routes:
+            route.send(signal.SIGSTOP)
         await self._freeze(sleeper, fault.seconds)
         for other in others:
             await self.end(other)
-        sleeper.send(signal.SIGCONT)
+        for member in (sleeper, *routes):
+            member.send(signal.SIGCONT)
         sleeper.frozen = sleeper.frozen[0], time.monotonic()
         for _ in others:
             await self.world.start("work")
