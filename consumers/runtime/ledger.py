@@ -167,7 +167,7 @@ class Ledger:
             return
         for kept in found:
             try:
-                _call_of(kept.line.value)
+                read_model(LedgerEntry, kept.line.value)
             except ContractError as error:
                 _log.error("spooled line is none of the ledger", error=str(error), line=str(kept))
                 continue
@@ -260,17 +260,17 @@ class Ledger:
 
     async def _book_once(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
         """Write lines unless they stand there already; those to try again."""
-        missing = {_call_of(line.value): line for line in lines}
+        # A line is itself only when all of it is the same: two owners may have made an attempt.
+        missing = {line.value: line for line in lines}
         tp = TopicPartition(self._topic, partition)
-        began = min(started_at for _, started_at, _ in missing)
+        began = min(read_model(LedgerEntry, value).attempt.started_at for value in missing)
         try:
             # Not only what is committed by now: the lines' own transaction may still be open, and
             # nobody knows yet how it ends.
             end = await end_of(self._clients, tp)
             since = await start_of(self._clients, tp, began.timestamp())
             async for record in records_since(self._clients, tp, since, until=end):
-                with contextlib.suppress(ContractError):
-                    missing.pop(_call_of(record.value), None)
+                missing.pop(record.value, None)
         except KAFKA_IS_AWAY:
             return lines
         return await self._write(partition, list(missing.values()))
@@ -279,9 +279,3 @@ class Ledger:
         return await self._publisher.publish(
             line.topic, line.value, key=line.key, headers=line.headers, partition=partition
         )
-
-
-def _call_of(value: bytes | None) -> tuple[str, datetime, str]:
-    """What tells the lines of a ledger apart. Raises ContractError."""
-    attempt = read_model(LedgerEntry, value).attempt
-    return attempt.attempt_id, attempt.started_at, attempt.outcome

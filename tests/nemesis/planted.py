@@ -221,6 +221,18 @@ BUGS = (
         # One request in a partition: what two owners commit of it is equal.
         rate=5.0,
     ),
+    Bug(
+        "what Kafka has not taken at the end is dropped",
+        ("unbooked",),
+        (
+            (
+                "consumers/runtime/ledger.py",
+                "            await asyncio.to_thread(self._spool.keep, new)\n",
+                "",
+            ),
+        ),
+        ("end work without Kafka",),
+    ),
 )
 
 
