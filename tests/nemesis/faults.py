@@ -1,6 +1,7 @@
 """Brings a plan's faults about, and notes when calls may be paid twice because of one."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -24,6 +25,10 @@ _UNCOMMITTED_SECONDS = 2.0
 #: By then a broker that is back has taken what was read while it was away: the limit of the
 #: transaction that it was away for, and the time to build a new producer.
 _RECOVERY_SECONDS = TRANSACTION_LIMIT.total_seconds() + 5.0
+#: A call that was written may reach the provider so much later.
+_ON_ITS_WAY_SECONDS = 0.5
+#: By then a process that has just been started calls models.
+_START_SECONDS = 20.0
 #: Healing takes time too.
 _USUAL_OVERRUN_SECONDS = 15.0
 #: A drain, the stops of all connections, and the last try to book what is left.
@@ -138,6 +143,10 @@ class Nemesis:
         """
         sleeper, *others = self.world.living("work")
         routes = self.world.living("route")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                while not self.world.is_calling(sleeper):  # noqa: ASYNC110  a file has no event
+                    await asyncio.sleep(0.02)
         for route in routes:
             route.send(signal.SIGSTOP)
         await self._freeze(sleeper, fault.seconds)
@@ -231,4 +240,4 @@ class Nemesis:
         now = time.monotonic()
         began, ended = self._away
         since = min(since, began if now - ended < _RECOVERY_SECONDS else now)
-        self.cuts.append(Cut(now, since - _UNCOMMITTED_SECONDS, died))
+        self.cuts.append(Cut(now + _ON_ITS_WAY_SECONDS, since - _UNCOMMITTED_SECONDS, died))

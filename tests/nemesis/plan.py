@@ -17,7 +17,7 @@ KINDS = {
     "one more work": (2, 3.0, 6.0),
     "freeze work": (2, 8.0, 10.0),
     "freeze route": (1, 8.0, 10.0),
-    "overtake work": (1, 9.0, 11.0),
+    "overtake work": (1, 14.0, 17.0),
     "die at point": (6, 2.0, 5.0),
     "restart broker": (1, 1.0, 4.0),
     "kill broker": (2, 1.0, 12.0),

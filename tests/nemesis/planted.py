@@ -218,8 +218,8 @@ BUGS = (
             ),
         ),
         ("overtake work",),
-        # One request in a partition: what two owners commit of it is equal.
-        rate=5.0,
+        # Few requests in a partition: what two owners commit of it is equal.
+        rate=8.0,
     ),
     Bug(
         "what Kafka has not taken at the end is dropped",

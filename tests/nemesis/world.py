@@ -6,10 +6,12 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumers.broker import LocalBroker, local_broker
@@ -27,6 +29,8 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _PARTITIONS = 6
 _END_SECONDS = 40
 _LOOK_SECONDS = 2.0
+#: So much of the bill's end holds all calls that still run.
+_LAST_CALLS_BYTES = 1 << 17
 
 
 def member_header(name: str) -> str:
@@ -137,6 +141,15 @@ class World:
         """True when any process of ours ended otherwise than it should."""
         ours = [one for one in self.members if one.role != "provider"]
         return any(one.process.returncode not in (None, 0) for one in ours)
+
+    def is_calling(self, member: Member) -> bool:
+        """True while a call of a worker runs, as the provider sees it."""
+        with contextlib.suppress(FileNotFoundError), self.bill_file.open("rb") as bill:
+            bill.seek(max(self.bill_file.stat().st_size - _LAST_CALLS_BYTES, 0))
+            calls = [orjson.loads(line) for line in bill.read().split(b"\n")[1:-1]]
+            name, now = member_header(member.name), time.monotonic()
+            return any(one["first_byte"] > now and name in one["header_names"] for one in calls)
+        return False
 
     def living(self, role: str) -> list[Member]:
         """The members of a role that have not ended."""
