@@ -27,7 +27,7 @@ from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
 from tests.nemesis.world import member_header
 
-__all__ = ["Found", "find", "standing"]
+__all__ = ["Found", "cut_off", "died_with", "find", "standing"]
 
 _POLL_SECONDS = 0.5
 
@@ -72,8 +72,8 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
         terminals=terminals,
         ledger=ledger,
         bill=calls,
-        in_flight_at_cuts=_cut_off(lines, cuts),
-        died_with=_died_with(lines, cuts),
+        in_flight_at_cuts=cut_off(lines, cuts),
+        died_with=died_with(lines, cuts),
         standing=places,
     )
     return Found(facts, results, letters, lines, carried, await _arrivals(settings))
@@ -135,7 +135,7 @@ def _letter(record: Record, letter: DeadLetter, traffic: Traffic) -> Terminal:
     return Terminal(name, kind, record.partition, record.offset, digest(record.value))
 
 
-def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[str, int]]:
+def cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[str, int]]:
     """For every instant the calls whose outcome it may have cost, by request.
 
     Those open then or answered a moment before (longer, where Kafka had been away), and all earlier
@@ -148,7 +148,7 @@ def _cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[
     ]
 
 
-def _died_with(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> dict[str, int]:
+def died_with(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> dict[str, int]:
     """The calls, by attempt, that processes had in hand when they died: they made these themselves.
 
     Every process sends a header of its own name with its calls.

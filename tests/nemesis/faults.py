@@ -143,10 +143,7 @@ class Nemesis:
         """
         sleeper, *others = self.world.living("work")
         routes = self.world.living("route")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_SECONDS):
-                while not self.world.is_calling(sleeper):  # noqa: ASYNC110  a file has no event
-                    await asyncio.sleep(0.02)
+        await self._until_calling(sleeper)
         for route in routes:
             route.send(signal.SIGSTOP)
         await self._freeze(sleeper, fault.seconds)
@@ -160,7 +157,9 @@ class Nemesis:
 
     async def _end_without_kafka(self, fault: Fault) -> None:
         """End a worker while Kafka is away for longer than its drain lasts."""
-        began, member = time.monotonic(), self.world.living("work")[0]
+        member = self.world.living("work")[0]
+        await self._until_calling(member)
+        began = time.monotonic()
         self._cut()
         await self.world.stop_broker(signal.SIGKILL)
         code = await self.world.end(member, _END_WITHOUT_KAFKA_SECONDS)
@@ -212,6 +211,13 @@ class Nemesis:
         # -15: it was still starting, and had nothing to end in good order.
         elif code not in (0, -15):
             self.problems.append(f"{member.log.name}: ended with {code} after SIGTERM")
+
+    async def _until_calling(self, worker: Member) -> None:
+        """Wait until a worker holds a call, so that the fault hits something."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                while not self.world.is_calling(worker):  # noqa: ASYNC110  a file has no event
+                    await asyncio.sleep(0.02)
 
     async def _freeze(self, member: Member, seconds: float) -> None:
         """Stop a process for so long; whoever asked for it lets it go on."""
