@@ -18,7 +18,7 @@ from consumers.runtime.health import Health, serving
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.pool import Pool
 from consumers.runtime.stage import Inline, Stage
-from consumers.runtime.status import telling
+from consumers.runtime.status import hearing, telling
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import Settings
 from consumers.stages.calling import CallModels
@@ -30,6 +30,7 @@ from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
 from router.chat_fields import ChatFields
 from router.errors import PromptError
+from router.limits.forecast import Forecast
 from router.limits.shares import shares
 from router.policy.load import load_policy
 from router.policy.table import Model, Policy
@@ -132,7 +133,9 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
         await stack.enter_async_context(telling(clients, health))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
-            stages.append(_route_stage(rules, clients, settings, seen))
+            forecast = Forecast()
+            await stack.enter_async_context(hearing(clients, forecast.heard, forecast.ended))
+            stages.append(_route_stage(rules, clients, settings, seen, forecast))
             health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
@@ -236,10 +239,14 @@ def _gate(
     return Gate(policy.models, limits, parts, lambda: max(one.partition_count() for one in stages))
 
 
-def _route_stage(rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry) -> Stage:
+def _route_stage(
+    rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry, forecast: Forecast
+) -> Stage:
     topics = settings.kafka.topics
     repeats = Repeats(clients, settings.repeats)
-    router = Router(rules.policy, topics, clock.now, repeats, telemetry.observer, rules.prompts)
+    router = Router(
+        rules.policy, topics, clock.now, repeats, telemetry.observer, rules.prompts, forecast
+    )
     return Stage(
         "route",
         (topics.intake, topics.escalations),

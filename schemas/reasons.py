@@ -43,6 +43,7 @@ class Reason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     DEADLINE_PASSED = "deadline_passed"
+    DEADLINE_UNREACHABLE = "deadline_unreachable"
     APPROVAL_REQUIRED = "approval_required"
     RESULT_TOO_LARGE = "result_too_large"
 
@@ -127,6 +128,7 @@ _MEANING = {
     Reason.ATTEMPTS_EXHAUSTED: "the request has used all the attempts the policy allows",
     Reason.PROVIDER_UNAVAILABLE: "no model of the tier could be reached",
     Reason.DEADLINE_PASSED: "the deadline passed before an answer was ready",
+    Reason.DEADLINE_UNREACHABLE: "at the present rate its turn would come after the deadline",
     Reason.APPROVAL_REQUIRED: "the task's policy wants a person to approve this answer",
     Reason.RESULT_TOO_LARGE: "the result is larger than the results topic takes",
     Reason.ID_REUSED: "another request with another body has the same id",

@@ -28,6 +28,8 @@ class StageStatus(Contract):
     lag: _Count | None = None
     #: None: nothing is unfinished.
     oldest_age_seconds: _Amount | None = None
+    #: Offsets of its input that are done, since the process has begun: what lag counts, too.
+    passed: _Count = 0
     #: Records worked on, those included that wait for their provider.
     in_flight: _Count
     #: Places for further records; 0: nothing is fetched now.

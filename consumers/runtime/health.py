@@ -36,6 +36,9 @@ class _Watched:
     #: Counts what moves beside commits.
     moves: Callable[[], int]
     committed: int = 0
+    #: Offsets that are done, and where each partition was at the last look.
+    passed: int = 0
+    watermarks: Mapping[TopicPartition, int] = field(default_factory=dict)
     watch: Watch | None = None
     pulse: Pulse = field(default_factory=Alive)
     #: Unread offsets by partition; None while Kafka does not answer.
@@ -57,6 +60,11 @@ class _Watched:
         )
         self.watch = self.watch.next(glance, patience) if self.watch else Watch.begin(glance)
         self.pulse = self.watch.pulse(glance, patience)
+        marks = {held.source: held.committed.watermark for held in partitions if held.committed}
+        self.passed += sum(
+            max(mark - self.watermarks.get(tp, mark), 0) for tp, mark in marks.items()
+        )
+        self.watermarks = marks
         now_ms = clock.now().timestamp() * 1000
         self.figures = [self._figures(partition, now_ms) for partition in partitions]
 
@@ -107,6 +115,7 @@ class _Watched:
             partitions=len(self.stage.partitions),
             lag=None if None in lags else sum(lag or 0 for lag in lags),
             oldest_age_seconds=max(ages, default=None),
+            passed=self.passed,
             in_flight=self.stage.running,
             free=self.stage.free,
         )

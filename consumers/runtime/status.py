@@ -5,8 +5,8 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime, timedelta
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -15,15 +15,18 @@ from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most
-from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher
-from schemas.codec import dump
+from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher, topic_reader
+from schemas.codec import dump, read_model
+from schemas.errors import ContractError
 from schemas.status import ModelStatus, Status
 
-__all__ = ["EVERY_SECONDS", "telling"]
+__all__ = ["EVERY_SECONDS", "hearing", "telling"]
 
 _log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
+#: So far back a process that begins listens to what others said.
+_HEARD_SINCE = timedelta(seconds=60)
 _LAST_WORD_SECONDS = 2.0
 _END_SECONDS = 4.0
 
@@ -44,6 +47,42 @@ async def telling(clients: Clients, health: Health) -> AsyncIterator[None]:
         # The Kafka client may swallow the cancellation, or not end while Kafka is away.
         with contextlib.suppress(TimeoutError):
             await at_most(_END_SECONDS, _ended(writing))
+
+
+@contextlib.asynccontextmanager
+async def hearing(
+    clients: Clients, heard: Callable[[Status], None], ended: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Pass on what every process says of itself until the context closes, and who has ended.
+
+    While Kafka is away nothing is heard; a status that cannot be read is left out.
+    """
+    reading = asyncio.ensure_future(_read(clients, heard, ended))
+    try:
+        yield
+    finally:
+        reading.cancel()
+        with contextlib.suppress(TimeoutError):
+            await at_most(_END_SECONDS, _ended(reading))
+
+
+async def _read(
+    clients: Clients, heard: Callable[[Status], None], ended: Callable[[str], None]
+) -> None:
+    topics = [clients.settings.topics.status]
+    while True:
+        try:
+            since = clock.now() - _HEARD_SINCE
+            async with topic_reader(clients, topics, since=since) as reader:
+                async for record in reader.follow():
+                    if record.value is None:
+                        ended((record.key or b"").decode(errors="replace"))
+                        continue
+                    with contextlib.suppress(ContractError):
+                        heard(read_model(Status, record.value))
+        except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
+            _log.debug("status not read", error=type(error).__name__)
+        await asyncio.sleep(EVERY_SECONDS)
 
 
 async def _ended(writing: "asyncio.Future[None]") -> None:

@@ -14,6 +14,7 @@ from consumers.telemetry.observer import Observer
 from router.answering import spoken_result
 from router.escalation import climb
 from router.judging import output_contract
+from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.repeats import Repeat
@@ -61,6 +62,8 @@ class Router:
     observer: Observer = field(default_factory=Observer)
     #: None where nobody has written what stands in for an answer.
     prompts: Prompts | None = None
+    #: None where nobody says how the tiers are: then every deadline counts as one to be met.
+    forecast: Forecast | None = None
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter, whatever the record holds.
@@ -107,7 +110,7 @@ class Router:
             reused = GiveUp(Reason.ID_REUSED, "the body differs from the first one under this id")
             return [self._gave_up(record, request, reused, now)]
         accepted_at = appended_at(record, now)
-        decided = route(request, self.policy, now, accepted_at=accepted_at)
+        decided = self._in_time(route(request, self.policy, now, accepted_at=accepted_at), now)
         if isinstance(decided, GiveUp):
             return [self._gave_up(record, request, decided, now)]
         self.observer.routed(decided)
@@ -137,7 +140,7 @@ class Router:
         escalation, raw = read_envelope(Escalation, record.value)
         request = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
-        decided = climb(escalation, request, self.policy, now)
+        decided = self._in_time(climb(escalation, request, self.policy, now), now)
         if isinstance(decided, GiveUp):
             row = self.policy.tasks.get(escalation.task or "")
             if self.prompts is not None and falls_back(row, decided):
@@ -177,6 +180,11 @@ class Router:
         return [
             Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
         ]
+
+    def _in_time(self, decided: Route | GiveUp, now: datetime) -> Route | GiveUp:
+        if self.forecast is None or isinstance(decided, GiveUp):
+            return decided
+        return self.forecast.judged(decided, now)
 
     def _spoken(
         self,
