@@ -16,6 +16,7 @@ __all__ = ["changes_between", "weaker_answer"]
 #: What is kept: so many fields, and so many characters of each side.
 _MOST_FIELDS = 20
 _KEPT = 200
+_COMPARED = 50_000
 #: So many characters before the first difference, where a text is cut.
 _LED_BY = 60
 #: Replies that answered nothing: no later answer can differ from them.
@@ -27,13 +28,14 @@ def changes_between(
 ) -> list[Change] | None:
     """The fields in which two answers differ; None where nothing was answered before.
 
-    Case, spacing and a final full stop are no difference, and neither is how sure a model was.
+    Case, spacing and a final full stop are no difference, and neither is how sure a model was. Of
+    a text the first 50,000 characters are compared.
     """
     if before is None:
         return None
     changes = []
     for name in (*after, *(name for name in before if name not in after)):
-        one, other = before.get(name), after.get(name)
+        one, other = _beginning(before.get(name)), _beginning(after.get(name))
         if name == "confidence" or one == other or comparable(one) == comparable(other):
             continue
         said, instead = _said(one), _said(other)
@@ -51,6 +53,10 @@ def weaker_answer(
         if is_earlier and one.step == "answer" and one.verdict and one.reason not in _NO_ANSWER:
             return one.verdict.output
     return None
+
+
+def _beginning(value: Any) -> Any:
+    return value[:_COMPARED] if isinstance(value, str) else value
 
 
 def _said(value: Any) -> str | None:

@@ -34,13 +34,12 @@ def parse_json(value: bytes) -> Any:
     if has_more_values(value, MAX_VALUES):
         detail = f"more than {MAX_VALUES} commas, colons and brackets between its values"
         raise ContractError(Reason.TOO_LARGE, detail)
-    if (plain := _plain(value)) is not None:
-        return plain
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError:
         raise _mistake(value) from None
-    _refuse_what_passed(value, parsed)
+    if not _is_plain(value, parsed):
+        _refuse_what_passed(value, parsed)
     return parsed
 
 
@@ -139,27 +138,23 @@ def _mistake(value: bytes) -> ContractError:
     return ContractError(Reason.BAD_NUMBER, "a number is too large for 64 bits")
 
 
-def _plain(value: bytes) -> dict[str, Any] | None:
-    """One object of texts, which most requests are; None where closer looks are needed.
+def _is_plain(value: bytes, parsed: Any) -> bool:
+    """True for one object of texts, which most requests are and which needs no closer look.
 
     Each key and each text has two quotes, so that their number shows a key named twice.
     """
-    try:
-        parsed = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
     # One byte is found much sooner than two, and most requests have no backslash.
     is_escaped = b"\\" in value
     if type(parsed) is not dict or (is_escaped and b"\\\\" in value):
-        return None
+        return False
     texts = 0
     for field in parsed.values():
         if type(field) is str:
             texts += 1
         elif field is not None and type(field) is not bool:
-            return None
+            return False
     quotes = value.count(b'"') - (value.count(b'\\"') if is_escaped else 0)
-    return parsed if quotes == 2 * (len(parsed) + texts) else None
+    return quotes == 2 * (len(parsed) + texts)
 
 
 def _constant(name: str) -> NoReturn:

@@ -42,6 +42,8 @@ __all__ = ["CallModels", "Caller", "Slot"]
 
 _log = structlog.get_logger(__name__)
 _LOOK_AGAIN_SECONDS = 0.5
+#: Characters of a reply and what it leans on, from which on judging takes more than a few ms.
+_LONG = 100_000
 #: While every model is out, the request looks again about so often.
 _OUT_SECONDS = 0.25
 #: A limit may be lifted before the time it gives, so nobody sleeps longer on one.
@@ -247,6 +249,7 @@ class Caller:
         model, question = self.policy.models[call.model], self._question(job, call.step)
         started_at, began = self.clock(), time.monotonic()
         failpoint("call.decided")
+        outcome: Reply | CallFailure | None = None
         try:
             outcome = await self.providers.call(
                 model.provider,
@@ -255,8 +258,15 @@ class Caller:
                 request_id=job.assignment.id,
                 timeout=min(self.policy.limits.call_timeout, job.assignment.deadline - started_at),
             )
+            failpoint("call.read")
+            read_at, verdict, reply = self.clock(), None, None
+            if isinstance(outcome, Reply):
+                reply = outcome
+                verdict = await self._judged(outcome, question, job)
         except asyncio.CancelledError:
-            given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=reserve(body))
+            # While its reply was judged, if there is one.
+            usage = outcome.usage if isinstance(outcome, Reply) else reserve(body)
+            given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=usage)
             attempt = self._noted(job, call, given_up, started_at, began)
             # It is booked, so it is seen: the process that makes it again shows a call of its own.
             now = self.clock()
@@ -265,11 +275,6 @@ class Caller:
             )
             job.attempts.append(attempt)
             raise
-        failpoint("call.read")
-        read_at, verdict, reply = self.clock(), None, None
-        if isinstance(outcome, Reply):
-            reply = outcome
-            verdict = judge(reply, question.contract, question.accept, question.checks, job.asked)
         job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
         attempt = self._noted(job, call, outcome, started_at, began, verdict)
         self.observer.called(
@@ -288,6 +293,13 @@ class Caller:
         if attempt is answer_of(job.attempts):
             job.reply, job.left_out = reply, left_out
         return outcome
+
+    async def _judged(self, reply: Reply, question: Question, job: Job) -> Verdict:
+        """The verdict. A long text is judged in a thread, so that everything else goes on."""
+        what = (reply, question.contract, question.accept, question.checks, job.asked)
+        if len(reply.text) + job.asked.length < _LONG:
+            return judge(*what)
+        return await asyncio.to_thread(judge, *what)
 
     def _noted(
         self,

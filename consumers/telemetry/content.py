@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumers.telemetry import names
-from consumers.telemetry.redaction import redact
+from consumers.telemetry.redaction import MOST_REDACTED, redact
 
 __all__ = ["CONTENT_SWITCH", "Capture", "capture_of", "said_in_call"]
+
+#: Characters of a call's messages: of each as many as are redacted of one text, of all these.
+_MOST_ASKED = 2 * MOST_REDACTED
 
 CONTENT_SWITCH = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
@@ -46,26 +49,33 @@ def capture_of(text: str) -> Capture:
 def said_in_call(
     messages: Sequence[Mapping[str, Any]], reply: str | None, finish_reason: str | None
 ) -> dict[str, str]:
-    """The fields that carry a call's messages, redacted."""
-    asked = [
-        {"role": message.get("role", "user"), "parts": [_part(message.get("content"))]}
-        for message in messages
-    ]
+    """The fields that carry a call's messages, redacted; after 40,000 characters, their lengths."""
+    asked: list[dict[str, Any]] = []
+    left = _MOST_ASKED
+    for message in messages:
+        text = _text(message.get("content"))
+        asked.append({"role": message.get("role", "user"), "parts": [_part(text, left)]})
+        left -= min(len(text), MOST_REDACTED)
     said = {names.INPUT_MESSAGES: orjson.dumps(asked).decode()}
     if reply is not None:
         answer = {
             "role": "assistant",
-            "parts": [_part(reply)],
+            "parts": [_part(reply, MOST_REDACTED)],
             "finish_reason": finish_reason or "other",
         }
         said[names.OUTPUT_MESSAGES] = orjson.dumps([answer]).decode()
     return said
 
 
-def _part(content: Any) -> dict[str, str]:
-    text = content if isinstance(content, str) else _joined(content)
+def _part(text: str, left: int) -> dict[str, str]:
+    if left <= 0:
+        return {"type": "text", "content": f"[{len(text)} more characters]" if text else ""}
     # Half a character, which JSON cannot carry, is written as a question mark.
     return {"type": "text", "content": redact(text.encode("utf-8", "replace").decode())}
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else _joined(content)
 
 
 def _joined(content: Any) -> str:

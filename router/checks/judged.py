@@ -42,6 +42,14 @@ class Asked:
         return self.request.text
 
     @cached_property
+    def length(self) -> int:
+        """Characters of all that an answer may be held against."""
+        context = self.request.context
+        parts = (context.system, context.user, context.retrieved, context.history, context.tools)
+        said = sum(len(message.text) for message in self.request.messages)
+        return said + sum(map(len, parts))
+
+    @cached_property
     def sources(self) -> Sequence[str]:
         """What an answer may lean on, in blocks: the context, else what the user says."""
         context = self.request.context

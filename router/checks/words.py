@@ -132,11 +132,8 @@ def unknown_numbers(
     found = dict.fromkeys(_NUMBER.findall(_western(text)))
     unsure = [n for n in found if n not in known and (among is None or n in among)]
     others = [number for number in unsure if not number.isdecimal()]
-    unknown = {
-        number
-        for number in unsure
-        if number.isdecimal() and (number.lstrip("0") or "0") not in known
-    }
+    unknown = set(unsure).difference(others)
+    unknown -= {n for n in unknown if n[0] == "0" and (n.lstrip("0") or "0") in known}
     unknown.update(number for number in others[:_MOST_READ] if known.isdisjoint(readings(number)))
     unknown.update(n for n in others[_MOST_READ:] if n.rstrip(_SEPARATED) not in known)
     return unknown

@@ -10,7 +10,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from types import ModuleType
 from typing import Any
 
-__all__ = ["hostile_json", "hostile_texts", "tokens_of"]
+__all__ = ["hostile_json", "hostile_texts", "once_slow", "tokens_of"]
 
 #: What formats, quotations, numbers and scripts are made of, whoever reads them.
 _EVERYWHERE = (
@@ -141,6 +141,21 @@ def hostile_texts(tokens: Sequence[str], length: int, many: int, seed: str) -> I
                 pool = [pick() for _ in range(4)]
                 pieces = (f"{dice.choice(pool)}{dice.randrange(10**4)}" for _ in range(length // 8))
                 yield "".join(pieces)[:length]
+
+
+def once_slow(length: int) -> Iterator[str]:
+    """Texts that have taken seconds or minutes before."""
+    yield "```" + "a" * length
+    yield "```" + "a " * (length // 2)
+    yield "```a\t" * (length // 5) + "`"
+    yield "-eyJ" * (length // 4)
+    yield "-eyJaaaaaaaa" * (length // 12)
+    yield "-----BEGIN PRIVATE KEY-----\n" * (length // 28)
+    yield '{"a":[' + "1," * (length // 2) + "x"
+    yield '{"a":{' * (length // 6) + "x}"
+    yield "a@" * (length // 2)
+    yield "".join(f"{no}a " for no in range(length // 6))
+    yield "".join(f"Xa{no}b. " for no in range(length // 8))
 
 
 def hostile_json(length: int) -> Iterator[str]:

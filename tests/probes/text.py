@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -18,14 +18,14 @@ from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
 from consumers.stages import letters
 from consumers.telemetry import content, context, redaction
-from router import agreement, changes, dates, judging, normalise, pricing, signals, worddiff
+from router import agreement, cases, changes, dates, judging, normalise, pricing, signals, worddiff
 from router.checks import CHECKS, Asked, Judged, languages, named, refusals, words
 from router.reply import Reply
 from schemas import intake, json_text
 from schemas.errors import ContractError
 from schemas.request import Request
 from schemas.usage import Usage
-from tests.probes.hostile_texts import hostile_json, hostile_texts, tokens_of
+from tests.probes.hostile_texts import hostile_json, hostile_texts, once_slow, tokens_of
 from tests.probes.report import ProbeClass, Report
 
 __all__ = ["CLASS", "READERS", "Reader", "seconds_of", "texts_for"]
@@ -261,6 +261,7 @@ READERS: tuple[Reader, ...] = (
         ),
         context,
     ),
+    Reader("cases.skeleton", cases._skeleton, cases),
     Reader("claimed_id", lambda text: letters.claimed_id(_bytes(text)), letters),
     Reader("safe_cell", exports.safe_cell, exports),
     Reader("read_output", showing.read_output, showing, True),
@@ -269,6 +270,7 @@ READERS: tuple[Reader, ...] = (
 
 def texts_for(reader: Reader, length: int, many: int) -> Iterator[str]:
     """Hostile texts for a reader, the same ones each time, and valid Unicode."""
+    yield from once_slow(length)
     for text in hostile_texts(tokens_of(reader.module), length, many, reader.name):
         yield text.encode("utf-8", "replace").decode()
     if reader.of_json:
@@ -304,10 +306,11 @@ async def _run(report: Report, _: str) -> None:
 def _sample(report: Report) -> None:
     """Some texts each, and only how the time grows: four times the text, not ten times the time."""
     for reader in READERS:
-        few = islice(texts_for(reader, LENGTH // 4, _SAMPLED_EACH), None, None, 4)
-        for no, text in enumerate(few):
-            quarter = seconds_of(reader, text[: len(text) // 4], times=3)
-            took = seconds_of(reader, text, times=3) if quarter < _FAR_TOO_LONG else quarter * 99
+        length = LENGTH // 8
+        few = islice(texts_for(reader, length, _SAMPLED_EACH), None, None, 7)
+        for no, text in enumerate(chain(once_slow(length), few)):
+            quarter = seconds_of(reader, text[: len(text) // 4], times=2)
+            took = seconds_of(reader, text, times=2) if quarter < _FAR_TOO_LONG else quarter * 99
             grown = f"{took * 1000:.1f} ms, a quarter {quarter * 1000:.1f} ms: {_shown(text)}"
             is_too_long = took > 10 * quarter + MOST_SECONDS
             report.note(f"{reader.name} {no}", through=grown if is_too_long else None)

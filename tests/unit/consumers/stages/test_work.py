@@ -11,10 +11,11 @@ from consumers.settings import Settings
 from consumers.stages.calling import Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
+from consumers.telemetry.observer import Observer
 from consumers.wiring import load_rules
 from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
-from schemas.attempt import LedgerEntry
+from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model
 from schemas.escalation import Escalation
@@ -56,12 +57,21 @@ async def _work(
     request_id: str = "r-1",
     body: dict[str, Any] | None = None,
     place: Slot | None = None,
+    answers: _Answers | None = None,
+    observer: Observer | None = None,
 ) -> list[Outgoing]:
     request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": "Order 7"}
     router = Router(RULES.policy, TOPICS, lambda: NOON)
     [assigned] = router.decide(a_record(orjson.dumps(request)))
-    answers = _Answers(text, body or {})
-    worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, answers, TOPICS, lambda: NOON)
+    worker = Worker(
+        Tier.LOW,
+        RULES.policy,
+        RULES.prompts,
+        answers or _Answers(text, body or {}),
+        TOPICS,
+        lambda: NOON,
+        observer=observer or Observer(),
+    )
 
     record = a_record(assigned.value, topic=assigned.topic)
     return list(await worker.handle(record, place or Restless()))
@@ -91,6 +101,46 @@ async def test_what_was_paid_is_booked_when_something_of_ours_breaks_afterwards(
     assert read_model(LedgerEntry, line.value).attempt.cost_micros > 0
     found = read_dead_letter(letter.headers)
     assert len(found.attempts) == 1
+
+
+async def test_all_else_goes_on_while_a_long_reply_is_judged() -> None:
+    turns = 0
+
+    async def go_on() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with asyncio.TaskGroup() as group:
+        other = group.create_task(go_on())
+        await asyncio.sleep(0)
+        turns = 0
+        await _work(orjson.dumps({"name": "n 1,234 " * 100_000}).decode())
+        other.cancel()
+
+    assert turns > 10
+
+
+async def test_a_reply_that_is_judged_when_its_record_goes_has_its_cost_booked() -> None:
+    class _Leaving(_Answers):
+        async def call(self, *args: Any, **named: Any) -> Reply | CallFailure:
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+            return await super().call(*args, **named)
+
+    calls: list[Attempt] = []
+
+    class _Watching(Observer):
+        def called(self, attempt: Attempt, *args: Any, **named: Any) -> None:
+            calls.append(attempt)
+
+    text = orjson.dumps({"name": "n 1,234 " * 100_000}).decode()
+    with pytest.raises(asyncio.CancelledError):
+        await _work(text, answers=_Leaving(text, {}), observer=_Watching())
+
+    assert [(one.reason, one.usage.input_tokens) for one in calls] == [(Reason.OUTCOME_UNKNOWN, 10)]
 
 
 class _OnTheMove:
