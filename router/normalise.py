@@ -23,7 +23,7 @@ _FENCE = "```"
 _OPENED = re.compile(r"```[a-zA-Z0-9_-]*+[ \t]*+\n?")
 _THINKS = re.compile(r"<(think|thinking|reasoning)>")
 _PROBE = JSONDecoder()
-#: Commas, colons and opening brackets between the values of an answer.
+#: Commas, colons and brackets between the values of an answer.
 MOST_VALUES = 20_000
 #: What has no text in it to be brought into form.
 _AS_IT_IS = frozenset((int, float, bool, type(None)))

@@ -12,12 +12,15 @@ from schemas.reasons import Reason
 __all__ = ["MAX_DEPTH", "MAX_VALUES", "has_more_values", "parse_json", "read_json", "refuse_depth"]
 
 MAX_DEPTH = 32
-#: Commas, colons and opening brackets of one record. Each value takes longer than its characters.
+#: Commas, colons and brackets of one record. Each value takes longer than its characters.
 MAX_VALUES = 50_000
 
 #: Every bracket as a square one, and all that is none.
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_RUNS, _OPENS = re.compile(rb"\[++|\]++"), ord("[")
+#: Levels that are taken off as a whole, before the others are counted one by one.
+_FLAT = 4
 #: No integer of less digits is too large.
 _LONG = b"9" * 19
 _NINES = bytes.maketrans(b"012345678", b"9" * 9)
@@ -29,7 +32,7 @@ def parse_json(value: bytes) -> Any:
 
     Raises ContractError for text that is not UTF-8, not JSON, nested deeper than 32 levels, that
     names a key twice, that holds NaN, infinities or integers beyond 64 bits, half a character, or
-    more than 50,000 commas, colons and opening brackets between its values.
+    more than 50,000 commas, colons and brackets between its values.
     """
     if has_more_values(value, MAX_VALUES):
         detail = f"more than {MAX_VALUES} commas, colons and brackets between its values"
@@ -56,14 +59,14 @@ def read_json(value: bytes) -> Any:
 
 
 def has_more_values(value: bytes, most: int) -> bool:
-    """True for JSON with more commas, colons and opening brackets outside of texts than that."""
+    """True for JSON with more commas, colons and brackets outside of texts than that."""
     if len(value) <= most or _marks(value) <= most:
         return False
     return _marks(_bare(value)) > most
 
 
 def _marks(value: bytes) -> int:
-    return sum(map(value.count, (b",", b":", b"[", b"{")))
+    return sum(map(value.count, (b",", b":", b"[", b"{", b"[", b"{")))
 
 
 def refuse_depth(value: bytes) -> None:
@@ -90,9 +93,13 @@ def _is_too_deep(value: bytes) -> bool:
     if value.count(b"{") + value.count(b"[") <= MAX_DEPTH:
         return False
     brackets = _bare(value).translate(_SQUARE, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):  # the innermost level of all at once
+    for _ in range(_FLAT):  # the innermost level of all at once
         brackets = brackets.replace(b"[]", b"")
-    return bool(brackets)
+    level = deepest = 0
+    for run in _RUNS.findall(brackets):
+        level += len(run) if run[0] == _OPENS else -len(run)
+        deepest = max(deepest, level)
+    return deepest > MAX_DEPTH - _FLAT
 
 
 def _unescaped(value: bytes) -> bytes:

@@ -39,7 +39,7 @@ from consumers.runtime.failpoints import failpoint
 from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
 from schemas.errors import ContractError
-from schemas.json_text import has_more_values, refuse_depth
+from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
 from schemas.reasons import Reason
 
 __all__ = ["Providers"]
@@ -364,6 +364,8 @@ def _parsed(raw: bytes) -> Any:
         try:
             parsed = orjson.loads(raw)
         except orjson.JSONDecodeError:
+            if has_more_values(raw, MAX_VALUES):
+                raise
             parsed = read_loosely(raw)
             raw = orjson.dumps(parsed)
         refuse_depth(raw)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
@@ -17,6 +18,8 @@ Phrase = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=
 #: A number is told from a date by its nine digits, and from an id by its separators.
 _PHONE = re.compile(r"[0-9](?<![0-9]{2})[0-9 ()./-]{7,22}[0-9](?![0-9])")
 _LEAST_DIGITS = 9
+#: Of more that look like one, nobody would look at each.
+_MOST_LIKE_PHONES = 1_000
 _DATE = re.compile(
     r"(?<![0-9])(?:(?:19|20)[0-9]{2}([./-])[0-9]{1,2}\1[0-9]{1,2}"
     r"|[0-9]{1,2}([./-])[0-9]{1,2}\2(?:19|20)[0-9]{2}"
@@ -143,19 +146,21 @@ def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
             return f"the answer says: {phrase}"
     if limits.emails and any(words.is_email(word) for word in words.addresses(text)):
         return "the answer holds an e-mail address"
-    if limits.phones and any(map(_is_phone, _PHONE.finditer(text))):
-        return "the answer holds a telephone number"
+    if limits.phones:
+        found = list(islice(_PHONE.finditer(text), _MOST_LIKE_PHONES + 1))
+        if len(found) > _MOST_LIKE_PHONES or any(map(_is_phone, found)):
+            return "the answer holds a telephone number"
     return None
 
 
 def _is_phone(found: re.Match[str]) -> bool:
     number = found[0]
-    if sum(map(str.isdigit, number)) < _LEAST_DIGITS:
-        return False
-    if found.string.startswith("+", max(found.start() - 1, 0)):
-        return True
+    is_international = found.string.startswith("+", max(found.start() - 1, 0))
     if number.isdecimal():
-        return False
+        return is_international and len(number) >= _LEAST_DIGITS
+    digits = sum(map(str.isdigit, number))
+    if is_international or digits < _LEAST_DIGITS:
+        return digits >= _LEAST_DIGITS
     rest = _DATE.sub(" ", number)
     digits = sum(map(str.isdigit, rest))
     if digits < _LEAST_DIGITS or _YEARS.fullmatch(rest):

@@ -110,18 +110,27 @@ class Numbers(Parameters):
     most: Annotated[NonNegativeInt, Field(description="most numbers that may be in no source")] = 0
 
 
+#: More than list markers and spelled numbers can be.
+_MOST_EXCUSED = 2_500
+
+
 def _numbers(judged: Judged, limits: Numbers) -> str | None:
     asked, text = judged.asked, judged.written
-    unknown = words.unknown_numbers(text, asked.numbers)
+    unknown = words.unknown_numbers(words.written_numbers(text), asked.numbers)
     if len(unknown) <= limits.most:
         return None
+    if len(unknown) > limits.most + _MOST_EXCUSED:
+        return _said_of_numbers(len(unknown), limits.most)
     # Looked at again with all that excuses a number, which most answers do not need.
-    unknown = words.unknown_numbers(words.without_list_markers(text), asked.spelled, unknown)
-    if len(unknown) <= limits.most:
-        return None
-    return (
-        f"{len(unknown)} numbers are in neither the question nor the sources; {limits.most} may be"
-    )
+    cleaned = words.without_list_markers(text)
+    if len(cleaned) < len(text):
+        unknown &= words.written_numbers(cleaned)
+    unknown = words.unknown_numbers(unknown, asked.spelled)
+    return _said_of_numbers(len(unknown), limits.most) if len(unknown) > limits.most else None
+
+
+def _said_of_numbers(many: int, most: int) -> str:
+    return f"{many} numbers are in neither the question nor the sources; {most} may be"
 
 
 NUMBERS = Check(

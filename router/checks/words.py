@@ -33,6 +33,7 @@ __all__ = [
     "unsupported",
     "untold",
     "without_list_markers",
+    "written_numbers",
 ]
 
 _WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u9fff\uac00-\ud7af]")
@@ -113,7 +114,7 @@ _ANY_MARKER = re.compile(r"\[(\d{1,9})\]")
 def numbers_of(text: str) -> frozenset[str]:
     """Every number of a text in each way it can be read.
 
-    Of more than 1,000 with a separator in them, the rest only as they are written.
+    Of more than 500 with a separator in them, the rest only as they are written.
     """
     found = dict.fromkeys(_NUMBER.findall(_western(text)))
     others = [number for number in found if not number.isdecimal()]
@@ -122,20 +123,23 @@ def numbers_of(text: str) -> frozenset[str]:
     return frozenset(read.union(*map(readings, others[:_MOST_READ])))
 
 
-def unknown_numbers(
-    text: str, known: AbstractSet[str], among: AbstractSet[str] | None = None
-) -> set[str]:
-    """The numbers of a text, or those `among` them, that are not known in any way they can be read.
+def written_numbers(text: str) -> set[str]:
+    """The numbers of a text as they are written."""
+    return set(_NUMBER.findall(_western(text)))
 
-    Of more than 1,000 with a separator in them, the rest is known only as it is written.
+
+def unknown_numbers(found: AbstractSet[str], known: AbstractSet[str]) -> set[str]:
+    """Those of some written numbers that are not known in any way they can be read.
+
+    Of more than 500 with a separator in them, the rest is known only as it is written.
     """
-    found = dict.fromkeys(_NUMBER.findall(_western(text)))
-    unsure = [n for n in found if n not in known and (among is None or n in among)]
-    others = [number for number in unsure if not number.isdecimal()]
-    unknown = set(unsure).difference(others)
-    unknown -= {n for n in unknown if n[0] == "0" and (n.lstrip("0") or "0") in known}
-    unknown.update(number for number in others[:_MOST_READ] if known.isdisjoint(readings(number)))
-    unknown.update(n for n in others[_MOST_READ:] if n.rstrip(_SEPARATED) not in known)
+    unknown = set(found - known)
+    others = [number for number in unknown if not number.isdecimal()]
+    if len(others) > _MOST_READ:
+        others.sort()
+    unknown -= {n for n in unknown if n[0] == "0" and n.isdecimal() and _plain(n) in known}
+    unknown.difference_update(n for n in others[:_MOST_READ] if not known.isdisjoint(readings(n)))
+    unknown.difference_update(n for n in others[_MOST_READ:] if n.rstrip(_SEPARATED) in known)
     return unknown
 
 
@@ -170,7 +174,7 @@ def spelled_numbers(text: str) -> frozenset[str]:
 
 def without_list_markers(text: str) -> str:
     """The text without the numbers that only count its lines and its sources."""
-    return _MARKER.sub(" ", _LIST_MARKER.sub("\n", f"\n{text}"))
+    return _MARKER.sub(" ", _LIST_MARKER.sub("\n", f"\n{text}")[1:])
 
 
 def _western(text: str) -> str:

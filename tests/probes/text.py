@@ -208,7 +208,11 @@ READERS: tuple[Reader, ...] = (
     Reader("unsupported", lambda text: words.unsupported(text, _KNOWN, frozenset(), 0.5), words),
     Reader("cited", words.cited, words),
     Reader("numbers_of", words.numbers_of, words),
-    Reader("unknown_numbers", lambda text: words.unknown_numbers(text, _KNOWN), words),
+    Reader(
+        "unknown_numbers",
+        lambda text: words.unknown_numbers(words.written_numbers(text), _KNOWN),
+        words,
+    ),
     Reader("spelled_numbers", words.spelled_numbers, words),
     Reader("without_list_markers", words.without_list_markers, words),
     Reader("markers", words.markers, words),

@@ -92,8 +92,8 @@ def test_json_is_read(value: bytes, parsed: Any) -> None:
         pytest.param(nested(33, '{"a":', "}", "1"), Reason.TOO_DEEP, id="33 objects"),
         pytest.param(nested(17, '[{"a":', "}]", "1"), Reason.TOO_DEEP, id="34 in turn"),
         pytest.param(nested(1000), Reason.TOO_DEEP, id="1,000 levels"),
-        pytest.param(nested(40_000), Reason.TOO_DEEP, id="40,000 levels"),
-        pytest.param(b"[" * 40_000, Reason.TOO_DEEP, id="40,000 levels without an end"),
+        pytest.param(nested(20_000), Reason.TOO_DEEP, id="20,000 levels"),
+        pytest.param(b"[" * 20_000, Reason.TOO_DEEP, id="20,000 levels without an end"),
         pytest.param(
             b'[{"a":"[[{{' + rb"\"[{\\" + b'"}' + b"]" * 2, Reason.NOT_JSON, id="one end too many"
         ),
