@@ -52,7 +52,7 @@ def is_spaced(text: str) -> bool:
 
 def stems(words: AbstractSet[str]) -> frozenset[str]:
     """A word's first letters stand for all its forms: refund, refunds, refunded."""
-    return frozenset(word[:6] for word in words if len(word) >= 5)
+    return frozenset([word[:6] for word in words if len(word) >= 5])
 
 
 def unsupported(
@@ -69,9 +69,8 @@ def unsupported(
         if len(said) < _SHORTEST_CLAIM:
             continue
         claimed += 1
-        if not known.issuperset(said):
-            distinct = set(said)
-            missing = distinct - known
+        distinct = set(said)
+        if missing := distinct - known:
             most = (1 - overlap) * len(distinct - EMPTY_WORDS)
             if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
                 failed += 1
@@ -93,7 +92,9 @@ _SEPARATORS = re.compile(r"[.,'\u2019\u00a0\u202f]")
 _SEPARATED = ".,'\u2019\u00a0\u202f"
 _SCALES = {"k": 3, "m": 6}
 _LONGEST = 40
-_MOST_READ = 500
+_MOST_READ = 200
+#: No number is longer; a list without blanks may be.
+_LONGEST_READ = 1_000
 _SPELLED = {
     word: str(value)
     for words, first in (
@@ -114,11 +115,15 @@ _ANY_MARKER = re.compile(r"\[(\d{1,9})\]")
 def numbers_of(text: str) -> frozenset[str]:
     """Every number of a text in each way it can be read.
 
-    Of more than 500 with a separator in them, the rest only as they are written.
+    Of more than 200 with a separator in them, the rest only as they are written.
     """
-    found = dict.fromkeys(_NUMBER.findall(_western(text)))
+    found = written_numbers(text)
     others = [number for number in found if not number.isdecimal()]
-    read = {number.lstrip("0") or "0" for number in found if number.isdecimal()}
+    if len(others) > _MOST_READ:
+        others.sort()
+    read = found.difference(others)
+    padded = {number for number in read if number[0] == "0"}
+    read = (read - padded).union(map(_plain, padded))
     read.update(number.rstrip(_SEPARATED) for number in others[_MOST_READ:])
     return frozenset(read.union(*map(readings, others[:_MOST_READ])))
 
@@ -131,7 +136,7 @@ def written_numbers(text: str) -> set[str]:
 def unknown_numbers(found: AbstractSet[str], known: AbstractSet[str]) -> set[str]:
     """Those of some written numbers that are not known in any way they can be read.
 
-    Of more than 500 with a separator in them, the rest is known only as it is written.
+    Of more than 200 with a separator in them, the rest is known only as it is written.
     """
     unknown = set(found - known)
     others = [number for number in unknown if not number.isdecimal()]
@@ -145,6 +150,7 @@ def unknown_numbers(found: AbstractSet[str], known: AbstractSet[str]) -> set[str
 
 def readings(number: str) -> tuple[str, ...]:
     """What a written number may mean: 1,200 is twelve hundred, or one and a fifth in Europe."""
+    number = number[:_LONGEST_READ]
     if number.isdecimal():
         return (_plain(number),)
     digits = number.rstrip("kKmM")
