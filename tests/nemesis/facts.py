@@ -1,6 +1,7 @@
 """What a run has left behind: topics, the provider's bill, and who does not get on."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from consumers.runtime.clients import Clients, administering
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
 from consumers.runtime.reading import Source, records_since, topic_reader
 from consumers.runtime.records import Record
 from consumers.settings import Settings
@@ -95,10 +96,10 @@ async def _arrivals(settings: Settings) -> list[Arrival]:
 
 async def standing(settings: Settings, limit: float = 120.0) -> dict[str, int]:
     """Records that no group gets on with, by place; empty as soon as there are none."""
-    give_up = time.monotonic() + limit
-    while places := await _unread(settings):
-        if time.monotonic() > give_up:
-            break
+    give_up, places = time.monotonic() + limit, {"anywhere, as Kafka does not answer": 1}
+    while places and time.monotonic() < give_up:
+        with contextlib.suppress(*KAFKA_IS_AWAY):  # it has just been started again
+            places = await _unread(settings)
         await asyncio.sleep(_POLL_SECONDS)
     return places
 

@@ -165,7 +165,7 @@ class Nemesis:
         code = await self.world.end(member, _END_WITHOUT_KAFKA_SECONDS)
         if code not in (0, 1, -15):
             self.problems.append(f"{member.log.name}: ended with {code} while Kafka was away")
-        await asyncio.sleep(fault.seconds)
+        await asyncio.sleep(max(began + fault.seconds - time.monotonic(), 0))
         await self.world.start_broker()
         self._note_away(began)
         self._cut()

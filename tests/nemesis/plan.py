@@ -27,7 +27,7 @@ KINDS = {
     "hold answers": (2, 0.5, 10.0),
     "slow network": (1, 3.0, 6.0),
     "refuse results": (1, 1.0, 4.0),
-    "end work without Kafka": (1, 0.5, 3.0),
+    "end work without Kafka": (1, 28.0, 34.0),
 }
 #: Seconds at the beginning and at the end without a fault.
 _CALM = 3.0, 8.0
