@@ -19,7 +19,7 @@ from consumers.wiring import load_rules
 from tests.nemesis.checker import Report, check
 from tests.nemesis.facts import find
 from tests.nemesis.faults import Nemesis
-from tests.nemesis.further import further, out_of_order
+from tests.nemesis.further import further, kept_waiting, out_of_order
 from tests.nemesis.openness import Openness
 from tests.nemesis.plan import KINDS, plan
 from tests.nemesis.traces import span_problems, trace_problems
@@ -103,6 +103,7 @@ async def run_seed(
             *report.problems,
             *others,
             *out_of_order(found.arrivals),
+            *kept_waiting(traffic.sent_at, found.bill, nemesis.troubles),
             *traces,
             *nemesis.problems,
             *openness.problems,

@@ -53,6 +53,8 @@ class Nemesis:
     tell: Callable[[str], None]
     cuts: list[Cut] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    #: Every fault so far, from when until when.
+    troubles: list[tuple[float, float]] = field(default_factory=list)
     _at_work: int = 0
     #: When Kafka was out of reach last.
     _away: tuple[float, float] = (0.0, 0.0)
@@ -71,7 +73,9 @@ class Nemesis:
             await asyncio.sleep(max(due - time.monotonic(), 0))
             self.tell(str(fault))
             self._at_work += 1
+            began_at = time.monotonic()
             await self._happen(fault)
+            self.troubles.append((began_at, time.monotonic()))
             self._at_work -= 1
             # After one that took very long the others are not made up for all at once.
             began += max(time.monotonic() - due - fault.seconds - _USUAL_OVERRUN_SECONDS, 0)

@@ -9,12 +9,17 @@ from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter
 from schemas.result import Result
 
-__all__ = ["Arrival", "further", "out_of_order"]
+__all__ = ["Arrival", "further", "kept_waiting", "out_of_order"]
 
 #: Faults of the provider after which nobody knows whether the call ran.
 _UNKNOWN = ("reset", "cut")
 #: A call may be on its way when its deadline strikes, long so on a busy machine.
 _GRACE_SECONDS = 1.0
+#: Whoever was hit by a fault, or has just been started, has recovered by then.
+_RECOVERED_SECONDS = 60.0
+_STARTED_SECONDS = 10.0
+#: And then a request is called for so soon, on a busy machine.
+_LONGEST_WAIT = 15.0
 
 
 def further(
@@ -65,6 +70,35 @@ def out_of_order(arrivals: Iterable[Arrival]) -> list[str]:
             problems.append(f"out of order: {one.place}-{one.offset} of key {one.key.decode()}")
         last[one.key, one.place] = max(before, one.intake_offset)
     return problems
+
+
+def kept_waiting(
+    sent_at: Mapping[str, float],
+    bill: Sequence[Mapping[str, Any]],
+    troubles: Sequence[tuple[float, float]],
+) -> list[str]:
+    """Whether requests wait for their first call although nothing has been wrong for long.
+
+    `troubles` are faults, each from when until when. Times are those of the bill's clock.
+    """
+    called: dict[str, float] = {}
+    for line in bill:
+        name = line["request_id"]
+        called[name] = min(line["received"], called.get(name, float("inf")))
+    started = min(called.values(), default=0.0) + _STARTED_SECONDS
+    spans = [(since, until + _RECOVERED_SECONDS) for since, until in troubles]
+    waits = {
+        name: called[name] - sent
+        for name, sent in sent_at.items()
+        if name in called
+        and sent > started
+        and not any(since < called[name] and sent < until for since, until in spans)
+    }
+    late = {name: wait for name, wait in waits.items() if wait > _LONGEST_WAIT}
+    if not late:
+        return []
+    worst = max(late, key=late.__getitem__)
+    return [f"kept waiting: {len(late)} requests, {worst} for {late[worst]:.0f} s"]
 
 
 def _repeated_after_unknown(bill: Iterable[Mapping[str, Any]], parking: set[str]) -> list[str]:

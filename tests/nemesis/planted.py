@@ -235,6 +235,23 @@ BUGS = (
         ("end work without Kafka",),
         seconds=75.0,
     ),
+    Bug(
+        "a limit does not recover",
+        ("kept waiting",),
+        (
+            (
+                "router/limits/concurrency.py",
+                "        self._limit = max(min(self._limit, limit), 1.0)\n",
+                "        self._limit = 1.0\n",
+            ),
+            (
+                "router/limits/concurrency.py",
+                "        top = float(self.most)\n",
+                "        top = float(self.most) if self._is_beginning else 1.0\n",
+            ),
+        ),
+        ("none",),
+    ),
 )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -52,6 +53,8 @@ class Traffic:
     deadlines: dict[str, float] = field(default_factory=dict)
     #: Ids of requests whose calls are never repeated when their outcome is unknown.
     parking: set[str] = field(default_factory=set)
+    #: When requests were sent first, by id and the monotonic clock.
+    sent_at: dict[str, float] = field(default_factory=dict)
     #: Ids of records that bring none, by partition and offset.
     nameless: dict[tuple[int, int], str] = field(default_factory=dict)
 
@@ -101,6 +104,7 @@ class Traffic:
 
     async def _publish(self, topic: Publisher, name: str, key: bytes, value: bytes) -> None:
         is_acknowledged = False
+        self.sent_at.setdefault(name, time.monotonic())
         try:
             trace_id, span_id = context_of(name)
             headers = [("traceparent", f"00-{trace_id}-{span_id}-01".encode())]

@@ -1,6 +1,7 @@
 """The further checks, each seen to fail."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
 from tests.builders import an_attempt, the_policy
-from tests.nemesis.further import Arrival, further, out_of_order
+from tests.nemesis.further import Arrival, further, kept_waiting, out_of_order
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -83,3 +84,23 @@ def test_one_that_overtakes_another_of_its_key_is_found() -> None:
     assert out_of_order(kept) == []
     [problem] = out_of_order([*kept, Arrival(b"a", "low-0", 4, 7)])
     assert problem == "out of order: low-0-4 of key a"
+
+
+def _called(name: str, received: float) -> dict[str, Any]:
+    return {"request_id": name, "received": received}
+
+
+def test_requests_that_wait_although_nothing_is_wrong_are_seen() -> None:
+    sent_at = {"first": 0.0, "quick": 100.0, "slow": 100.0, "never": 100.0}
+    bill = [_called("first", 5.0), _called("quick", 107.0), _called("slow", 130.0)]
+
+    assert kept_waiting(sent_at, bill, []) == ["kept waiting: 1 requests, slow for 30 s"]
+    assert kept_waiting(sent_at, [*bill, _called("slow", 101.0)], []) == []
+
+
+def test_requests_may_wait_in_the_beginning_and_for_a_minute_after_a_fault() -> None:
+    bill = [_called("first", 5.0), _called("slow", 130.0)]
+
+    assert kept_waiting({"slow": 14.0}, bill, []) == []
+    assert kept_waiting({"slow": 100.0}, bill, [(41.0, 50.0)]) == []
+    assert kept_waiting({"slow": 100.0}, bill, [(30.0, 39.0)]) != []
