@@ -1,41 +1,106 @@
-"""Compiling JSON Schemas that others wrote: no connection is opened, no pattern runs away."""
+"""JSON Schemas that others wrote: compiled within bounds, and validated within a budget.
 
+Every such schema, a producer's and a policy's, is compiled here and nowhere else. No connection is
+opened, patterns run on an engine that is linear in the text, and what a validation costs is worked
+out before it is begun (`router/schema_cost.py` says why).
+"""
+
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 import orjson
 
-__all__ = ["breaks", "compile_schema", "refuse_remote"]
+from router.schema_cost import BUDGET, Costs, SchemaError, UnusableSchemaError, costs_of
 
-#: A pattern that needs more steps than these on one string counts as not matched.
-_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000)
+__all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema"]
+
+#: The engine without backtracking; what it makes of one pattern is bounded too.
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 << 10, dfa_size_limit=64 << 10)
+_MOST_PROBLEMS = 20
 
 
-def refuse_remote(uri: str) -> Any:
-    """A schema that points elsewhere is refused: loading a policy opens no connection."""
-    msg = f"the schema refers to {uri}; a schema must be whole in itself"
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """A schema that is within bounds, ready to validate."""
+
+    _compiled: jsonschema_rs.Validator
+    _costs: Costs
+
+    def is_valid(self, value: Any) -> bool:
+        """True when a value is within the budget and breaks no rule."""
+        return self.fault(value, "the") is None
+
+    def fault(self, value: Any, whose: str) -> str | None:
+        """What is wrong with a value, to be read after "the object"; None when nothing is.
+
+        A rule is named by its path in the schema, because the path in a reply may hold the model's
+        own words. `whose` goes before it: "the format's".
+        """
+        work, is_explained = self._costs.of(value)
+        if work > BUDGET:
+            return f"is too large or too deep to be validated against {whose} schema"
+        try:
+            if self._compiled.is_valid(value):
+                return None
+            if not is_explained:
+                return f"breaks {whose} schema; it is too large to say which rule"
+            self._compiled.validate(value)
+        except jsonschema_rs.ValidationError as found:
+            error = found
+        except ValueError:  # nested too deeply for the library, or half a character
+            return f"cannot be validated against {whose} schema"
+        else:
+            return None
+        rule = "/".join(str(step) for step in error.schema_path)
+        missing = getattr(error.kind, "property", None)
+        return f"breaks {whose} rule {rule}" + (f": {missing}" if missing else "")
+
+    def problems(self, value: Any) -> list[tuple[list[str | int], str]]:
+        """Where a value breaks which rule, for who wrote it: the first of them."""
+        work, is_explained = self._costs.of(value)
+        if not is_explained or work * self._costs.told > BUDGET:
+            fault = self.fault(value, "the format's")
+            return [] if fault is None else [([], f"it {fault}")]
+        found = islice(self._compiled.iter_errors(value), _MOST_PROBLEMS)
+        return [(error.instance_path, error.message) for error in found]
+
+
+def compile_schema(schema: bytes, *, is_ours: bool = True) -> Validator:
+    """The validator of a schema, kept: compiling costs more than a hundred validations.
+
+    `is_ours` is False for a producer's: those are kept apart, so that however many come, the
+    policy's stay. Raises SchemaError for a schema that is out of bounds, and its subclass
+    UnusableSchemaError for one that is no JSON Schema.
+    """
+    return _ours(schema) if is_ours else _theirs(schema)
+
+
+def _compile(schema: bytes) -> Validator:
+    # The size goes first: nothing is parsed that is out of bounds.
+    costs_of(None, len(schema))
+    parsed = orjson.loads(schema)
+    costs = costs_of(parsed, len(schema))
+    try:
+        compiled = jsonschema_rs.validator_for(
+            parsed, retriever=_refuse_remote, pattern_options=_PATTERNS
+        )
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        kind = getattr(error, "kind", None)
+        if isinstance(kind, jsonschema_rs.ValidationErrorKind.Format) and kind.format == "regex":
+            msg = "a pattern that is broken, too large, or looks around or back"
+            raise SchemaError(msg) from None
+        msg = f"not a usable JSON Schema: {str(error).splitlines()[0][:200]}"
+        raise UnusableSchemaError(msg) from None
+    return Validator(compiled, costs)
+
+
+def _refuse_remote(uri: str) -> Any:
+    msg = f"it refers to {uri[:100]}; a schema must be whole in itself"
     raise ValueError(msg)
 
 
-@lru_cache(maxsize=256)
-def compile_schema(schema: bytes) -> jsonschema_rs.Validator:
-    """The validator of a schema. Compiling costs more than a hundred validations.
-
-    Raises ValueError or jsonschema_rs.ValidationError for a schema that cannot be used.
-    """
-    return jsonschema_rs.validator_for(
-        orjson.loads(schema), retriever=refuse_remote, pattern_options=_PATTERNS
-    )
-
-
-def breaks(validator: jsonschema_rs.Validator, value: Any) -> str | None:
-    """The first rule that a value breaks; None when it breaks none.
-
-    Named by its path in the schema, because the path in a reply may hold the model's own words.
-    """
-    for error in validator.iter_errors(value):
-        rule = "/".join(str(step) for step in error.schema_path)
-        missing = getattr(error.kind, "property", None)
-        return f"{rule}: {missing}" if missing else rule
-    return None
+_ours = lru_cache(maxsize=256)(_compile)
+_theirs = lru_cache(maxsize=32)(_compile)

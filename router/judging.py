@@ -6,19 +6,17 @@ from functools import lru_cache
 from math import exp, fsum, isfinite
 from typing import Any, Literal
 
-import jsonschema_rs
 import orjson
 
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
 from router.checks.reading import READING, VERDICT_SCHEMA
-from router.json_schema import compile_schema
+from router.json_schema import Validator, compile_schema
 from router.normalise import asks_back, normalise_json, normalise_text, voiced
 from router.policy.table import Policy
 from router.reply import Reply
+from router.request_schemas import compiled, format_of
 from schemas.attempt import Step
-from schemas.errors import ContractError
-from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.verdict import CheckResult, Verdict
 
@@ -41,7 +39,7 @@ class OutputContract:
     name: str
     #: None for plain text.
     schema: Mapping[str, Any] | None
-    validator: jsonschema_rs.Validator | None
+    validator: Validator | None
     #: True when the format asks the model how sure it is: a number named `confidence`.
     has_confidence: bool = False
     #: True when the producer offered tools, so that calling one is an answer.
@@ -67,13 +65,10 @@ def output_contract(
         return _compiled("classify", orjson.dumps(_classify_schema(policy)))
     extra = request.input.model_extra or {}
     has_tools = bool(extra.get("tools") or extra.get("functions"))
-    wanted = request.output_format or _response_format(extra.get("response_format"))
+    wanted = format_of(request)
     if isinstance(wanted, dict):
-        try:
-            contract = _compiled("own", orjson.dumps(wanted), is_ours=False)
-        except (ValueError, TypeError, jsonschema_rs.ValidationError):
-            detail = "output_format: a JSON Schema that is whole in itself was expected"
-            raise ContractError(Reason.INVALID_FIELD, detail) from None
+        written, validator = compiled(wanted)
+        contract = _contract("own", orjson.loads(written), validator, is_ours=False)
     else:
         name = wanted or (policy.tasks[task].format if task in policy.tasks else "answer")
         schema = {"type": "object"} if wanted == "json" else policy.formats.get(name)
@@ -192,19 +187,6 @@ def _stated(output: Mapping[str, Any] | None) -> float | None:
     return float(stated) if 0 <= stated <= 1 else None
 
 
-def _response_format(value: Any) -> str | dict[str, Any] | None:
-    """The format that an OpenAI chat body asks for; None when it says nothing we know."""
-    match value:
-        case {"type": "text"}:
-            return "text"
-        case {"type": "json_object"}:
-            return "json"
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return schema
-        case _:
-            return None
-
-
 def _classify_schema(policy: Policy) -> dict[str, Any]:
     """The classify format with the policy's own tasks as the only ones to choose from."""
     schema = policy.formats["classify"]
@@ -215,8 +197,10 @@ def _classify_schema(policy: Policy) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _compiled(name: str, schema: bytes, *, is_ours: bool = True) -> OutputContract:
     """Compiling costs more than a hundred validations."""
-    parsed = orjson.loads(schema)
-    validator = compile_schema(schema)
+    return _contract(name, orjson.loads(schema), compile_schema(schema), is_ours=is_ours)
+
+
+def _contract(name: str, parsed: Any, validator: Validator, *, is_ours: bool) -> OutputContract:
     match parsed:
         case {"properties": {"confidence": {"type": kind}}}:
             has_confidence = kind == "number" or (isinstance(kind, list) and "number" in kind)

@@ -141,8 +141,7 @@ def problems_of(
     if contract.validator is None or "tool_calls" in output:
         is_text = isinstance(output.get("answer"), str) or "tool_calls" in output
         return [] if is_text else [("/answer", "a text was expected")]
-    found = contract.validator.iter_errors(dict(output))
-    return [(_pointer(error.instance_path), error.message) for error in found]
+    return [(_pointer(path), words) for path, words in contract.validator.problems(dict(output))]
 
 
 def outcome_of(

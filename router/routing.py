@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from router.policy.table import Plan, Policy, Rule
+from router.request_schemas import check_schemas
 from router.signals import Signals, measure
 from schemas.attempt import Step
 from schemas.base import Tier
+from schemas.errors import ContractError
 from schemas.escalation import Classification
 from schemas.reasons import Reason
 from schemas.request import Request
@@ -66,6 +68,10 @@ def route(
     signals = _with_classification(measure(request), request, classification)
     if (problem := _over_context(signals, plan)) is not None:
         return problem
+    try:
+        check_schemas(request)
+    except ContractError as error:
+        return GiveUp(error.reason, error.detail)
 
     if name is None:
         step = policy.classify

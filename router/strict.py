@@ -1,6 +1,6 @@
 """JSON Schemas as models can be held to them while they write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +28,9 @@ _SHAPES = frozenset(
         "unevaluatedProperties",
     }
 )
+#: Keywords with schemas or fields in them, and the type that each says something of.
+_INNER_OF = {"object": ("properties", "required", "additionalProperties"), "array": ("items",)}
+_INNER = (*_INNER_OF["object"], *_INNER_OF["array"])
 
 
 def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
@@ -57,8 +60,7 @@ def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     if "const" in schema or "enum" in schema:
         return _choice(schema)
     if isinstance(kinds := schema.get("type"), list) and "anyOf" not in schema:
-        single = {name: value for name, value in schema.items() if name != "type"}
-        schema = {"anyOf": [{**single, "type": kind} for kind in kinds]}
+        schema = _by_kind(schema, kinds)
     form = {name: value for name, value in schema.items() if name in _PLAIN}
     inner: dict[str, Any] = {}
     for name in ("properties", "$defs"):
@@ -83,6 +85,19 @@ def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
         said = ", ".join(f"{name}: {value}" for name, value in rest.items())
         form["description"] = f"{form.get('description', '')} ({said})".strip()
     return form | inner or None
+
+
+def _by_kind(schema: Mapping[str, Any], kinds: Sequence[Any]) -> dict[str, Any]:
+    """One option for each type, with what says something of it: inner schemas are in one alone.
+
+    A copy of them in every option would double what a level holds, at every level.
+    """
+    rest = {name: value for name, value in schema.items() if name not in ("type", "$defs")}
+    options = []
+    for kind in kinds:
+        others = set(_INNER) - set(_INNER_OF.get(str(kind), ()))
+        options.append({**{n: v for n, v in rest.items() if n not in others}, "type": kind})
+    return {"anyOf": options} | ({"$defs": schema["$defs"]} if "$defs" in schema else {})
 
 
 def _is_closed(schema: Mapping[str, Any], *, all_required: bool) -> bool:

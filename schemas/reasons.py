@@ -64,6 +64,7 @@ class Reason(StrEnum):
     UNSUPPORTED_CHOICES = "unsupported_choices"
     UNSUPPORTED_URL = "unsupported_url"
     UNSUPPORTED_PART = "unsupported_part"
+    UNSUPPORTED_SCHEMA = "unsupported_schema"
     UNREADABLE_RECORD = "unreadable_record"
     ID_REUSED = "id_reused"
     INTERNAL_ERROR = "internal_error"
@@ -148,6 +149,7 @@ _MEANING = {
     Reason.UNSUPPORTED_CHOICES: "more than one choice per request is not supported",
     Reason.UNSUPPORTED_URL: "this Batch endpoint is not supported",
     Reason.UNSUPPORTED_PART: "only text content is supported",
+    Reason.UNSUPPORTED_SCHEMA: "a JSON Schema of the request is beyond what may be validated",
     Reason.UNREADABLE_RECORD: "the client library cannot read this record",
     Reason.INTERNAL_ERROR: "a fault of ours; please report it with the logs of that moment",
 }

@@ -16,13 +16,13 @@ from consumers.stages.calling import Caller, Slot
 from consumers.stages.job import Job, question_of
 from consumers.stages.notices import notices
 from router.answering import result_of, spoken_result
-from router.judging import output_contract
 from router.next_step import (
     Answer,
     Escalate,
     NextStep,
     Refuse,
 )
+from router.request_schemas import check_schemas
 from router.routing import GiveUp
 from router.voice import Spoken, falls_back, spoken_output
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
@@ -98,9 +98,8 @@ class Worker(Caller):
 
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> Job:
         """Render an assignment's prompt. Raises ContractError."""
-        if assignment.route.step == "classify":
-            # A format that cannot be used is found out before anything is paid.
-            output_contract(request, self.policy, None, "answer")
+        # What cannot be used is found out before anything is paid.
+        check_schemas(request)
         question = question_of(assignment, request, self.policy, self.prompts)
         return Job(assignment, request, raw, question)
 

@@ -5,7 +5,6 @@ One more, of tool calls, is with the checks of form.
 
 from router.checks.judged import Check, Judged, Parameters
 from router.checks.refusals import opens_like_a_refusal
-from router.json_schema import breaks
 from schemas.reasons import Reason
 
 __all__ = ["CONFIDENCE", "CUT_OFF", "EMPTY", "REFUSAL", "SCHEMA"]
@@ -50,8 +49,8 @@ def _schema(judged: Judged, _: Parameters) -> str | None:
         return None
     if judged.output is None:
         return "no JSON object that reads one way only was found in the reply"
-    rule = breaks(judged.validator, judged.output)
-    return None if rule is None else f"the object breaks the format's rule {rule}"
+    fault = judged.validator.fault(judged.output, "the format's")
+    return None if fault is None else f"the object {fault}"
 
 
 def _confidence(judged: Judged, _: Parameters) -> str | None:

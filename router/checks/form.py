@@ -6,7 +6,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from router.checks.judged import Check, Judged, Parameters
 from router.checks.languages import Language, language_of
-from router.json_schema import breaks
 from schemas.errors import ContractError
 from schemas.json_text import parse_json
 from schemas.reasons import Reason
@@ -121,8 +120,8 @@ def _tool_calls(judged: Judged, _: Parameters) -> str | None:
         if not isinstance(arguments, dict):
             return f"the arguments of tool call {no} are not an object"
         validator = tools[name]
-        if validator is not None and (rule := breaks(validator, arguments)) is not None:
-            return f"the arguments of tool call {no} break the tool's rule {rule}"
+        if validator is not None and (fault := validator.fault(arguments, "the tool's")):
+            return f"tool call {no}: the object of its arguments {fault}"
     return None
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jsonschema_rs
 import orjson
 from pydantic import BaseModel, ConfigDict
 
 from router.checks import words
 from router.checks.languages import EMPTY_WORDS, language_of, words_of
-from router.json_schema import compile_schema
+from router.json_schema import Validator
 from router.normalise import MOST_VALUES
 from router.reply import Reply
+from router.request_schemas import tool_validators
 from schemas.json_text import has_more_values
 from schemas.reasons import Reason
 from schemas.request import Request
@@ -120,15 +120,9 @@ class Asked:
         return words.conflicts(self.sources)
 
     @cached_property
-    def tools(self) -> Mapping[str, jsonschema_rs.Validator | None]:
+    def tools(self) -> Mapping[str, Validator | None]:
         """The tools the producer offers; None for one whose schema cannot be used."""
-        extra = self.request.input.model_extra or {}
-        offered = [tool.get("function") for tool in _dicts(extra.get("tools"))]
-        offered += _dicts(extra.get("functions"))
-        return {
-            str(function.get("name")): _validator(function.get("parameters"))
-            for function in _dicts(offered)
-        }
+        return tool_validators(self.request)
 
     @cached_property
     def must_call(self) -> bool:
@@ -175,7 +169,7 @@ class Judged:
     #: The normalised answer; None when the reply could not be brought into the task's format.
     output: Mapping[str, Any] | None
     #: None for plain text.
-    validator: jsonschema_rs.Validator | None
+    validator: Validator | None
     #: How sure the model is, 0 to 1; None when that is not known.
     confidence: float | None
     #: The least confidence to accept; None where nothing says how sure the model is.
@@ -234,13 +228,6 @@ class Check:
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _validator(schema: Any) -> jsonschema_rs.Validator | None:
-    try:
-        return compile_schema(orjson.dumps(schema)) if isinstance(schema, dict) else None
-    except (ValueError, TypeError, jsonschema_rs.ValidationError):
-        return None
 
 
 def _arguments(call: Mapping[str, Any]) -> Any:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-import jsonschema_rs
+import orjson
 from pydantic import ValidationError
 
 from router.checks import CHECKS, NamedCheck
 from router.errors import PolicyError, Problem
-from router.json_schema import refuse_remote
+from router.json_schema import SchemaError, compile_schema
 from router.policy.table import Policy, Task
 from router.policy.yaml_text import Path, read_yaml
 from router.signals import TEXT_SIGNALS
@@ -150,9 +150,11 @@ def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
     yield from _wrong_plans(policy)
     for name, schema in policy.formats.items():
         try:
-            jsonschema_rs.validator_for(schema, retriever=refuse_remote)
-        except (ValueError, jsonschema_rs.ValidationError) as error:
-            yield ("formats", name), f"not a usable JSON Schema: {str(error).splitlines()[0]}"
+            compile_schema(orjson.dumps(schema))
+        except SchemaError as error:
+            yield ("formats", name), str(error)
+        except TypeError as error:
+            yield ("formats", name), f"not a usable JSON Schema: {error}"
     step = policy.classify
     if step is not None and "classify" not in policy.formats:
         yield ("classify",), "needs a format named classify"

@@ -3,11 +3,12 @@
 import time
 from typing import Any
 
-import jsonschema_rs
+import orjson
 import pytest
 
 from router.checks import CHECKS, Asked, Judged, named
 from router.checks.refusals import OPENINGS
+from router.json_schema import compile_schema
 from router.reply import Reply
 from schemas.usage import Usage
 from tests.builders import a_request
@@ -18,7 +19,7 @@ SCHEMA = {
     "required": ["answer", "confidence"],
     "properties": {"answer": {"type": "string"}, "confidence": {"type": "number", "maximum": 1}},
 }
-VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
+VALIDATOR = compile_schema(orjson.dumps(SCHEMA))
 #: Checks that test nothing without being told what.
 NEEDED: dict[str, Any] = {
     "length": {"most_words": 100},
@@ -156,7 +157,7 @@ def test_no_text_keeps_the_refusal_check_busy(sign):
 
 
 def test_the_words_of_a_schema_failure_are_the_schemas_own():
-    open_ended = jsonschema_rs.validator_for({"additionalProperties": {"type": "string"}})
+    open_ended = compile_schema(b'{"additionalProperties": {"type": "string"}}')
     secret = {"my-secret-key": 42}
 
     detail = run("schema", judged(output=secret, validator=open_ended))

@@ -1,0 +1,106 @@
+"""The JSON Schemas that a request brings: the format of its answer, and its tools' parameters."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from router.json_schema import SchemaError, UnusableSchemaError, Validator, compile_schema
+from router.schema_cost import MAX_BYTES
+from schemas.errors import ContractError
+from schemas.reasons import Reason
+from schemas.request import Request
+
+__all__ = ["check_schemas", "compiled", "format_of", "tool_validators"]
+
+#: All schemas of one request together: they are compiled one after the other.
+_MOST_BYTES = 2 * MAX_BYTES
+_MOST_TOOLS = 128
+
+
+def check_schemas(request: Request) -> None:
+    """Refuse a request whose schemas cost more than one may. Raises ContractError."""
+    extra = request.input.model_extra
+    if request.output_format is None and not extra:
+        return
+
+    total = 0
+    if isinstance(wanted := format_of(request), dict):
+        total += len(_bytes(wanted))
+        compiled(wanted)
+    for no, (_, parameters) in enumerate(_tools(request), 1):
+        if no > _MOST_TOOLS:
+            detail = f"input.tools: more than {_MOST_TOOLS}"
+            raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
+        if not isinstance(parameters, dict):
+            continue
+        schema = _bytes(parameters)
+        total += len(schema)
+        if total > _MOST_BYTES:
+            detail = f"input.tools: its schemas have more than {_MOST_BYTES} bytes together"
+            raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
+        try:
+            compile_schema(schema, is_ours=False)
+        except UnusableSchemaError:
+            continue  # the provider may know what it means; calls of it are not validated
+        except SchemaError as error:
+            detail = f"input.tools: tool {no}: {error}"
+            raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail) from None
+
+
+def format_of(request: Request) -> str | dict[str, Any] | None:
+    """The format that a request asks for: a name of ours, a schema, or None."""
+    if request.output_format:
+        return request.output_format
+    match (request.input.model_extra or {}).get("response_format"):
+        case {"type": "text"}:
+            return "text"
+        case {"type": "json_object"}:
+            return "json"
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+        case _:
+            return None
+
+
+def compiled(schema: Mapping[str, Any]) -> tuple[bytes, Validator]:
+    """A producer's format as bytes and compiled. Raises ContractError."""
+    written = _bytes(schema)
+    try:
+        return written, compile_schema(written, is_ours=False)
+    except UnusableSchemaError:
+        detail = "output_format: a JSON Schema that is whole in itself was expected"
+        raise ContractError(Reason.INVALID_FIELD, detail) from None
+    except SchemaError as error:
+        raise ContractError(Reason.UNSUPPORTED_SCHEMA, f"output_format: {error}") from None
+
+
+def tool_validators(request: Request) -> Mapping[str, Validator | None]:
+    """The tools the producer offers by name; None for one whose schema cannot be used."""
+    return {name: _validator(parameters) for name, parameters in _tools(request)}
+
+
+def _tools(request: Request) -> Iterator[tuple[str, Any]]:
+    extra = request.input.model_extra or {}
+    for name in ("tools", "functions"):
+        offered = extra.get(name)
+        for one in offered if isinstance(offered, list) else ():
+            function = one.get("function") if name == "tools" and isinstance(one, dict) else one
+            if isinstance(function, dict):
+                yield str(function.get("name")), function.get("parameters")
+
+
+def _validator(parameters: Any) -> Validator | None:
+    if not isinstance(parameters, dict):
+        return None
+    try:
+        return compile_schema(_bytes(parameters), is_ours=False)
+    except SchemaError:
+        return None
+
+
+def _bytes(schema: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(schema)
+    except TypeError:  # an integer beyond 64 bits, which our own reader lets through nowhere
+        raise ContractError(Reason.INVALID_FIELD, "a JSON Schema was expected") from None

@@ -1,0 +1,404 @@
+"""What a JSON Schema costs: bounds on what may be compiled, and on what a validation may take.
+
+The library that validates holds the interpreter while it works, so that no thread and no timeout
+can end what was begun. What a validation costs is therefore worked out first, from the schema's
+structure and the value's size, and nothing is begun that could take long.
+
+A schema is evaluated at a value, and through `properties`, `items` and the like at the values in
+it. Branches (`allOf`, `anyOf`, `$ref`, ...) are evaluated at the same value once more, so that
+references which multiply, and recursion, are seen here as weights that grow from level to level.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import unquote
+
+import orjson
+
+from router.pattern_cost import is_wide, positions
+
+__all__ = ["MAX_BYTES", "Costs", "SchemaError", "UnusableSchemaError", "costs_of"]
+
+MAX_BYTES = 64 << 10
+_MOST_LEVELS = 32
+_MOST_SUBSCHEMAS = 2_000
+_MOST_CHOICES = 5_000
+_MOST_POSITIONS = 2_000
+#: Of patterns with classes beyond ASCII, which make the engine large.
+_MOST_WIDE = 8
+#: Steps of the walk here, a few tenths of a microsecond each.
+_MOST_STEPS = 20_000
+#: What one value of up to eight levels may cost. A tenth of the budget, so that answers have room.
+_MOST_WEIGHT = 20_000
+_SHALLOW = 8
+
+#: Units that one validation may cost; a unit is at most a tenth of a microsecond, as measured.
+BUDGET = 200_000
+#: So many units of failing evaluations are explained by the rule that was broken: an explanation
+#: copies the value once for each branch that failed, which costs much more than the evaluation.
+_EXPLAINED = 3_000
+
+_SAME = ("$ref", "not", "if", "then", "else")
+_SAME_LISTS = ("allOf", "anyOf", "oneOf")
+_SAME_MAPS = ("dependentSchemas", "dependencies")
+_BRANCHES = frozenset(("anyOf", "oneOf", "propertyNames", "contains"))
+_FIELDS = ("additionalProperties", "unevaluatedProperties", "propertyNames")
+_ITEMS = ("items", "additionalItems", "contains", "unevaluatedItems")
+#: References whose target depends on how a validation got there: their cost cannot be known.
+_DYNAMIC = ("$dynamicRef", "$recursiveRef")
+#: In strings, so many bytes cost what one more value does.
+_BYTES = 32
+#: One position of a pattern at `_BYTES` bytes: 40 nanoseconds a byte, where nothing matches early.
+_POSITION = 13
+
+_Key = str | int
+#: Any field, and any item.
+_ANY_FIELD, _ANY_ITEM = "", -1
+
+
+class SchemaError(ValueError):
+    """A schema that is not used; the text says why, for people."""
+
+
+class UnusableSchemaError(SchemaError):
+    """What is no JSON Schema, or is not whole in itself."""
+
+
+def _refuse(why: str) -> NoReturn:
+    raise SchemaError(why)
+
+
+@dataclass(slots=True)
+class _Node:
+    """One subschema: what it costs at one value, and what follows at the values inside."""
+
+    weight: int = 1
+    #: Evaluated at the same value, how often.
+    same: Counter[int] = field(default_factory=Counter)
+    #: Evaluated at fields (text) and items (number).
+    inner: dict[_Key, dict[int, int]] = field(default_factory=dict)
+
+    def add(self, key: _Key, node: int, times: int = 1) -> None:
+        """One more evaluation at a field or an item."""
+        counts = self.inner.setdefault(key, {})
+        counts[node] = counts.get(node, 0) + times
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What validations under one schema cost."""
+
+    #: The most units that one value costs, by its level; the last holds for all further levels.
+    weights: tuple[int, ...]
+    #: False where the weights may go on growing.
+    is_steady: bool
+    has_branches: bool
+    has_unique: bool
+    #: How many values an explanation may have to repeat from the schema itself.
+    told: int = 0
+
+    def of(self, value: Any) -> tuple[int, bool]:
+        """Units of a validation, and whether the rule that a value breaks can be told as well.
+
+        Stops at more than the budget, so that this takes no longer than what it guards.
+        """
+        work, seen, depth, odd = 0, 0, 0, 0
+        level: list[Any] = [value]
+        heaviest = max(self.weights)
+        while level:
+            if depth < len(self.weights):
+                weight = self.weights[depth]
+            elif self.is_steady:
+                weight = self.weights[-1]
+            else:
+                return BUDGET + 1, False
+            below: list[Any] = []
+            size = len(level)
+            for item in level:
+                kind = type(item)
+                if kind is str:
+                    size += len(item) // (_BYTES // 4 if not item.isascii() else _BYTES)
+                elif kind is dict:
+                    below.extend(item.values())
+                    below.extend(item)  # names are tested too
+                elif kind is list:
+                    below.extend(item)
+                elif self.has_unique and (
+                    kind is float or (kind is int and not -(1 << 53) < item < 1 << 53)
+                ):
+                    odd += 1
+            seen += size
+            # Beside the evaluations, each value is looked at once, here and by the library.
+            work += size * weight + size
+            if work > BUDGET:
+                return work, False
+            level, depth = below, depth + 1
+        # Numbers beyond 53 bits collide where the library looks for equal items.
+        work += odd * odd * heaviest // 2
+        copied = work * (1 + self.told // 50) if self.has_branches else seen
+        return work, copied <= _EXPLAINED
+
+
+def costs_of(schema: Any, size: int) -> Costs:
+    """The costs of a schema of `size` bytes. Raises SchemaError for one that is out of bounds."""
+    if size > MAX_BYTES:
+        _refuse(f"{size} bytes; a schema may have {MAX_BYTES}")
+    if not isinstance(schema, dict):
+        return Costs((1,), is_steady=True, has_branches=False, has_unique=False)
+    _check_document(schema)
+    walk = _Walk(schema)
+    return walk.costs()
+
+
+def _check_document(schema: Mapping[str, Any]) -> None:
+    """What holds everywhere in a schema, whether or not it is evaluated."""
+    is_oldest = "draft-04" in str(schema.get("$schema", ""))
+    level: list[Any] = [schema]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > _MOST_LEVELS:
+            _refuse(f"more than {_MOST_LEVELS} levels; a schema may have {_MOST_LEVELS}")
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, list):
+                below.extend(item)
+                continue
+            below.extend(item.values())
+            if item is schema:
+                continue
+            for name in ("$id", "$schema", *(("id",) if is_oldest else ())):
+                if isinstance(item.get(name), str):
+                    _refuse(f"{name} inside a schema; it may stand at its top alone")
+        level = [one for one in below if isinstance(one, (dict, list))]
+
+
+class _Walk:
+    """Reads a schema once into nodes, and works out their weights."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._root = schema
+        #: The subschemas by number; the first two stand for `true` and for hashing equal items.
+        self._nodes: list[_Node] = [_Node(), _Node()]
+        self._nodes[1].inner = {_ANY_FIELD: {1: 1}, _ANY_ITEM: {1: 1}}
+        self._numbers: dict[int, int] = {}
+        self._unread: list[tuple[int, dict[str, Any]]] = []
+        self._targets: dict[str, Any] = {}
+        self._steps = self._choices = self._positions = self._wide = self._told = 0
+        self._has_branches = self._has_unique = False
+
+    def costs(self) -> Costs:
+        """The costs of the whole. Raises SchemaError."""
+        root = self._number(self._root)
+        while self._unread:
+            number, schema = self._unread.pop()
+            self._read(self._nodes[number], schema)
+        flat = self._flattened()
+        weights, is_steady = self._weights(flat, root)
+        if max(weights[: _SHALLOW + 1]) > _MOST_WEIGHT:
+            _refuse("its references and branches multiply; one value costs too much")
+        return Costs(weights, is_steady, self._has_branches, self._has_unique, self._told)
+
+    def _number(self, schema: Any) -> int:
+        if not isinstance(schema, dict):
+            return 0
+        number = self._numbers.get(id(schema))
+        if number is None:
+            number = self._numbers[id(schema)] = len(self._nodes)
+            if number > _MOST_SUBSCHEMAS:
+                _refuse(f"more than {_MOST_SUBSCHEMAS} subschemas")
+            self._nodes.append(_Node())
+            self._unread.append((number, schema))
+        return number
+
+    def _read(self, node: _Node, schema: dict[str, Any]) -> None:
+        node.weight += len(schema) // 2
+        for name in _DYNAMIC:
+            if name in schema:
+                _refuse(f"{name} is not supported; $ref is")
+        if not _BRANCHES.isdisjoint(schema):
+            self._has_branches = True
+        self._read_values(node, schema)
+        self._read_branches(node, schema)
+        self._read_fields(node, schema)
+        self._read_items(node, schema)
+
+    def _read_branches(self, node: _Node, schema: dict[str, Any]) -> None:
+        for name in _SAME:
+            if name in schema:
+                one = schema[name]
+                node.same[self._number(self._target(one) if name == "$ref" else one)] += 1
+        for name in _SAME_LISTS:
+            for one in _list(schema.get(name)):
+                node.same[self._number(one)] += 1
+        for name in _SAME_MAPS:
+            for one in _dict(schema.get(name)).values():
+                node.weight += 1
+                if isinstance(one, dict):
+                    node.same[self._number(one)] += 1
+        if "unevaluatedProperties" in schema or "unevaluatedItems" in schema:
+            # To know what was evaluated, branches are evaluated again.
+            node.same = Counter({one: 3 * times for one, times in node.same.items()})
+
+    def _read_fields(self, node: _Node, schema: dict[str, Any]) -> None:
+        properties = _dict(schema.get("properties"))
+        node.weight += len(properties) // 2
+        for name, one in properties.items():
+            node.add(name or "\0", self._number(one))
+        for pattern, one in _dict(schema.get("patternProperties")).items():
+            node.add(_ANY_FIELD, self._number(one))
+            node.add(_ANY_FIELD, self._pattern(pattern))
+        for name in _FIELDS:
+            if name in schema:
+                node.add(_ANY_FIELD, self._number(schema[name]))
+
+    def _read_items(self, node: _Node, schema: dict[str, Any]) -> None:
+        for name in _ITEMS:
+            if isinstance(schema.get(name), (dict, bool)):
+                node.add(_ANY_ITEM, self._number(schema[name]))
+        for items in (_list(schema.get("prefixItems")), _list(schema.get("items"))):
+            for no, one in enumerate(items):
+                node.add(no, self._number(one))
+
+    def _read_values(self, node: _Node, schema: dict[str, Any]) -> None:
+        choices = [*_list(schema.get("enum")), *([schema["const"]] if "const" in schema else ())]
+        if choices:
+            self._choices += len(choices)
+            self._told += len(choices)
+            # Plain choices are looked up; lists and objects are compared part by part.
+            composed = [one for one in choices if isinstance(one, (dict, list))]
+            node.weight += 1 + (len(orjson.dumps(composed)) if composed else 0)
+        if self._choices > _MOST_CHOICES:
+            _refuse(f"more than {_MOST_CHOICES} choices (enum)")
+        if isinstance(schema.get("not"), dict):
+            self._told += len(orjson.dumps(schema["not"])) // 8
+        node.weight += len(_list(schema.get("required"))) // 2
+        for needed in _dict(schema.get("dependentRequired")).values():
+            node.weight += 1 + len(_list(needed))
+        if isinstance(schema.get("multipleOf"), float):
+            node.weight += 100
+        if schema.get("format") == "regex":
+            _refuse("format: regex is not supported")
+        if isinstance(pattern := schema.get("pattern"), str):
+            node.same[self._pattern(pattern)] += 1
+        if schema.get("uniqueItems") is True:
+            self._has_unique = True
+            node.add(_ANY_ITEM, 1)
+
+    def _pattern(self, pattern: str) -> int:
+        """A node that costs what the pattern does, on `_BYTES` bytes."""
+        found = min(positions(pattern), _MOST_POSITIONS + 1)
+        self._positions += found
+        self._wide += is_wide(pattern)
+        if self._positions > _MOST_POSITIONS or self._wide > _MOST_WIDE:
+            _refuse("its patterns are too many, too long, or repeat too much")
+        self._nodes.append(_Node(weight=found * _POSITION))
+        return len(self._nodes) - 1
+
+    def _target(self, reference: Any) -> Any:
+        """What a `$ref` points at. Raises SchemaError."""
+        if not isinstance(reference, str):
+            return True
+        if reference in self._targets:
+            return self._targets[reference]
+        if reference != "#" and not reference.startswith("#/"):
+            msg = "a $ref that points elsewhere; a schema must be whole in itself"
+            raise UnusableSchemaError(msg)
+        found: Any = self._root
+        for step in unquote(reference[2:]).split("/") if reference != "#" else ():
+            name = step.replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(name) if isinstance(found, list) else name]
+            except (KeyError, IndexError, ValueError, TypeError):
+                msg = "a $ref that points at nothing"
+                raise UnusableSchemaError(msg) from None
+        self._targets[reference] = found
+        return found
+
+    def _flattened(self) -> list[_Node]:
+        """Every node with what its branches cost and lead to, at the same value, added to it."""
+        flat: dict[int, _Node] = {}
+        for number in self._branches_first():
+            node = self._nodes[number]
+            if len(node.same) == 1 and not node.inner:  # a $ref alone, as most are
+                [(other, times)] = node.same.items()
+                if times == 1:
+                    flat[number] = _Node(
+                        min(node.weight + flat[other].weight, BUDGET), inner=flat[other].inner
+                    )
+                    continue
+            whole = _Node(node.weight)
+            for key, counts in node.inner.items():
+                whole.inner[key] = dict(counts)
+                self._step(len(counts))
+            for other, times in node.same.items():
+                branch = flat[other]
+                whole.weight += times * branch.weight
+                for key, counts in branch.inner.items():
+                    self._step(len(counts))
+                    for inner, often in counts.items():
+                        whole.add(key, inner, times * often)
+            whole.weight = min(whole.weight, BUDGET)
+            flat[number] = whole
+        return [flat[number] for number in range(len(self._nodes))]
+
+    def _branches_first(self) -> Iterator[int]:
+        """All nodes, each behind those that are evaluated at the same value."""
+        done: set[int] = set()
+        for start in range(len(self._nodes)):
+            path: dict[int, Iterator[int]] = {}
+            if start not in done:
+                path[start] = iter(self._nodes[start].same)
+            while path:
+                number = next(reversed(path))
+                for other in path[number]:
+                    if other in path:
+                        _refuse("a $ref that leads back to itself at the same value")
+                    if other not in done:
+                        path[other] = iter(self._nodes[other].same)
+                        break
+                else:
+                    done.add(number)
+                    del path[number]
+                    yield number
+
+    def _weights(self, flat: Sequence[_Node], root: int) -> tuple[tuple[int, ...], bool]:
+        """The most that one value at each level costs, under the root."""
+        now = [node.weight for node in flat]
+        weights = [now[root]]
+        while len(weights) <= _MOST_LEVELS:
+            last = now
+            now = [min(self._heaviest(node, last), BUDGET) for node in flat]
+            weights.append(now[root])
+            if now == last:
+                return tuple(weights), True
+        return tuple(weights), False
+
+    def _heaviest(self, node: _Node, below: Sequence[int]) -> int:
+        """The most that one field or one item of a value costs, `below` by node."""
+        if not node.inner:
+            return 0
+        sums: dict[_Key, int] = {}
+        for key, counts in node.inner.items():
+            self._step(len(counts))
+            sums[key] = sum(times * below[inner] for inner, times in counts.items())
+        fields = sums.pop(_ANY_FIELD, 0)
+        items = sums.pop(_ANY_ITEM, 0)
+        named = max((total for key, total in sums.items() if isinstance(key, str)), default=0)
+        placed = max((total for key, total in sums.items() if isinstance(key, int)), default=0)
+        return max(fields + named, items + placed)
+
+    def _step(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            _refuse("its references lead to too many subschemas")
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
