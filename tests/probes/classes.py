@@ -2,8 +2,9 @@
 
 from tests.probes.chat import CLASS as CHAT
 from tests.probes.report import ProbeClass
+from tests.probes.schemas import CLASS as SCHEMAS
 from tests.probes.text import CLASS as TEXT
 
 __all__ = ["CLASSES"]
 
-CLASSES: tuple[ProbeClass, ...] = (CHAT, TEXT)
+CLASSES: tuple[ProbeClass, ...] = (CHAT, SCHEMAS, TEXT)
