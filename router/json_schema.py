@@ -15,7 +15,7 @@ import orjson
 
 from router.schema_cost import BUDGET, Costs, SchemaError, UnusableSchemaError, costs_of
 
-__all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema"]
+__all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema", "forget_schemas"]
 
 #: The engine without backtracking; what it makes of one pattern is bounded too.
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 << 10, dfa_size_limit=64 << 10)
@@ -76,6 +76,12 @@ def compile_schema(schema: bytes, *, is_ours: bool = True) -> Validator:
     UnusableSchemaError for one that is no JSON Schema.
     """
     return _ours(schema) if is_ours else _theirs(schema)
+
+
+def forget_schemas() -> None:
+    """Compile everything anew when it is next asked for."""
+    _ours.cache_clear()
+    _theirs.cache_clear()
 
 
 def _compile(schema: bytes) -> Validator:

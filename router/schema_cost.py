@@ -23,22 +23,22 @@ __all__ = ["MAX_BYTES", "Costs", "SchemaError", "UnusableSchemaError", "costs_of
 
 MAX_BYTES = 64 << 10
 _MOST_LEVELS = 32
-_MOST_SUBSCHEMAS = 2_000
+_MOST_SUBSCHEMAS = 1_500
 _MOST_CHOICES = 5_000
 _MOST_POSITIONS = 2_000
 #: Of patterns with classes beyond ASCII, which make the engine large.
 _MOST_WIDE = 8
 #: Steps of the walk here, a few tenths of a microsecond each.
-_MOST_STEPS = 20_000
+_MOST_STEPS = 15_000
 #: What one value of up to eight levels may cost. A tenth of the budget, so that answers have room.
-_MOST_WEIGHT = 20_000
+_MOST_WEIGHT = 12_000
 _SHALLOW = 8
 
 #: Units that one validation may cost; a unit is at most a tenth of a microsecond, as measured.
-BUDGET = 200_000
+BUDGET = 120_000
 #: So many units of failing evaluations are explained by the rule that was broken: an explanation
 #: copies the value once for each branch that failed, which costs much more than the evaluation.
-_EXPLAINED = 3_000
+_EXPLAINED = 1_500
 
 _SAME = ("$ref", "not", "if", "then", "else")
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
