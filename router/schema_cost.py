@@ -9,11 +9,11 @@ it. Branches (`allOf`, `anyOf`, `$ref`, ...) are evaluated at the same value onc
 references which multiply, and recursion, are seen here as weights that grow from level to level.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
-from urllib.parse import unquote
 
 import orjson
 
@@ -52,6 +52,8 @@ _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _BYTES = 32
 #: One position of a pattern at `_BYTES` bytes: 40 nanoseconds a byte, where nothing matches early.
 _POSITION = 13
+
+_ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 _Key = str | int
 #: Any field, and any item.
@@ -307,7 +309,7 @@ class _Walk:
             msg = "a $ref that points elsewhere; a schema must be whole in itself"
             raise UnusableSchemaError(msg)
         found: Any = self._root
-        for step in unquote(reference[2:]).split("/") if reference != "#" else ():
+        for step in _ESCAPED.sub(_unescaped, reference[2:]).split("/") if reference != "#" else ():
             name = step.replace("~1", "/").replace("~0", "~")
             try:
                 found = found[int(name) if isinstance(found, list) else name]
@@ -394,6 +396,11 @@ class _Walk:
         self._steps += steps
         if self._steps > _MOST_STEPS:
             _refuse("its references lead to too many subschemas")
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """The characters of percent-encoding in a reference."""
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")
 
 
 def _dict(value: Any) -> Mapping[str, Any]:
