@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError
 from router.policy.yaml_text import read_yaml
+from router.templates import BoundedTemplate
 from schemas.base import Tier
 from schemas.request import Context
 
@@ -38,10 +38,6 @@ VARIABLES = frozenset(
 
 #: What stands in for an answer: the model's refusal in our words, or that nothing was certain.
 TextKind = Literal["in_review", "refusal", "safe_default"]
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-)
 
 
 def read_tiers(value: Any) -> Any:
@@ -81,7 +77,7 @@ class Variant:
 
     name: str
     version: int
-    template: Template
+    template: BoundedTemplate
     #: The text places the context itself; otherwise it follows at the end.
     places_context: bool
 
@@ -121,7 +117,7 @@ def read_prompts(
 
 def written(text: str, task: str) -> str:
     """A customer's text, written out."""
-    return _ENVIRONMENT.from_string(text).render(task=task).strip()
+    return BoundedTemplate(text).render(task=task).strip()
 
 
 def _is_hidden(path: str) -> bool:
@@ -158,11 +154,12 @@ def _read_contract(path: str, text: str) -> PromptContract:
 def _check_text(path: str, line: int, words: str) -> None:
     """Raises PromptError for a text that cannot be written out."""
     try:
-        named = _names(_ENVIRONMENT.parse(words))
+        template = BoundedTemplate(words)
+        named = _names(template.parsed)
         if unknown := sorted(named.keys() - {"task"}):
             msg = f"{path}:{line}: a text may name task and nothing else; found {unknown[0]}"
             raise PromptError(msg)
-        said = _ENVIRONMENT.from_string(words).render(task="trial")
+        said = template.render(task="trial")
         if opens_like_a_refusal(said):
             msg = f"{path}:{line}: it reads like a model's refusal; say it in our own voice"
             raise PromptError(msg)
@@ -189,9 +186,8 @@ def _compile(
         msg = f"{path}:1: {folder}/contract.yaml gives no version for it under variants"
         raise PromptError(msg)
     try:
-        parsed = _ENVIRONMENT.parse(text)
-        named = _names(parsed)
-        template = _ENVIRONMENT.from_string(text)
+        template = BoundedTemplate(text)
+        named = _names(template.parsed)
     except TemplateSyntaxError as error:
         msg = f"{path}:{error.lineno}: {error.message}"
         raise PromptError(msg) from None
@@ -203,7 +199,7 @@ def _compile(
             raise PromptError(msg)
     for schema in (None, '{"type": "object"}'):
         try:
-            template.render(_trial(contract, tier, schema))
+            template.render(**_trial(contract, tier, schema))
         except (TemplateError, TypeError, ValueError) as error:
             msg = f"{path}:1: cannot be rendered: {error}"
             raise PromptError(msg) from None

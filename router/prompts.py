@@ -16,7 +16,10 @@ from router.chat_fields import ChatFields
 from router.errors import PromptError
 from router.judging import OutputContract
 from router.prompt_files import DEFAULT, PromptContract, TextKind, Variant, read_prompts, written
+from router.templates import OverBudgetError
 from schemas.base import Tier
+from schemas.errors import ContractError
+from schemas.reasons import Reason
 from schemas.request import Context, Request
 
 __all__ = ["Prompts", "Rendered", "chat_body"]
@@ -173,17 +176,22 @@ def _told(
     contract: OutputContract,
     triggers: Mapping[str, str],
 ) -> str:
-    return variant.template.render(
-        task=task,
-        tier=tier.value,
-        says=told.says,
-        tone=told.tone,
-        rules=told.rules,
-        schema=_schema_text(contract),
-        has_confidence=contract.has_confidence,
-        context=request.context.model_dump(),
-        tasks=dict(triggers),
-    ).strip()
+    given: dict[str, Any] = {
+        "task": task,
+        "tier": tier.value,
+        "says": told.says,
+        "tone": told.tone,
+        "rules": told.rules,
+        "schema": _schema_text(contract),
+        "has_confidence": contract.has_confidence,
+        "context": request.context.model_dump(),
+        "tasks": dict(triggers),
+    }
+    try:
+        return variant.template.render(**given).strip()
+    except OverBudgetError as error:
+        detail = f"the prompt of {task} for the {tier} tier: {error}"
+        raise ContractError(Reason.CONTEXT_TOO_LONG, detail) from None
 
 
 def _closed(text: str, tag: str) -> str:
