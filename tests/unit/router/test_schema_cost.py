@@ -41,7 +41,7 @@ def compiled(schema: Any) -> Validator:
 
 @pytest.mark.parametrize("file", sorted(Path("schemas/published").glob("*.json")), ids=str)
 def test_every_published_contract_is_within_bounds(file):
-    assert compile_schema(file.read_bytes())
+    assert not compile_schema(file.read_bytes()).is_valid([])
 
 
 def test_a_recursive_format_validates_deep_answers():
