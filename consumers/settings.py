@@ -102,6 +102,9 @@ class HealthSettings(_Slice):
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     #: Who may ask: `0.0.0.0` in a container, where the orchestrator asks from outside.
     host: str = "127.0.0.1"
+    #: An event loop that stands still for so long ends its process. Keep it below the session
+    #: timeout: else other processes are given the same record before it is known.
+    loop_patience: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(seconds=20)
     #: A stage with work that stands still for so long ends its process. None: 60 s, or one and a
     #: half times the policy's call timeout where that is longer.
     patience: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
@@ -164,8 +167,9 @@ class Settings(BaseSettings):
     policy: Path | None = None
     #: The prompt contracts; None: `deploy/prompts` here or as shipped.
     prompts: Path | None = None
-    #: Where a worker keeps ledger lines that Kafka does not take, on a disk that outlasts the
-    #: process. None: `tierline` in `XDG_STATE_HOME`, else in `~/.local/state`.
+    #: Where a worker keeps ledger lines that Kafka does not take, and every process notes which
+    #: record it handles, on a disk that outlasts the process. None: `tierline` in `XDG_STATE_HOME`,
+    #: else in `~/.local/state`.
     state_dir: Path | None = None
     #: Providers by the name that the policy's models use.
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)

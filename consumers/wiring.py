@@ -13,10 +13,14 @@ from consumers import clock
 from consumers.providers import Providers, ProviderSettings
 from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits, ProviderSettingsError
-from consumers.runtime.clients import Clients
-from consumers.runtime.health import Health, serving
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.health import Health
 from consumers.runtime.ledger import Ledger
+from consumers.runtime.liveness import Watched, watched
+from consumers.runtime.marks import usable_folder
+from consumers.runtime.poison import Guard, settings_to_hand
 from consumers.runtime.pool import Pool
+from consumers.runtime.reading import KafkaUnreachableError, Source, cluster_of
 from consumers.runtime.stage import Inline, Stage
 from consumers.runtime.status import hearing, telling
 from consumers.runtime.watchdog import default_patience
@@ -25,6 +29,7 @@ from consumers.stages.calling import CallModels
 from consumers.stages.repeats import Repeats
 from consumers.stages.review import STAGE as REVIEW
 from consumers.stages.review import Reviewing
+from consumers.stages.route import STAGE as ROUTE
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
@@ -47,6 +52,7 @@ __all__ = [
     "read_folder",
     "running_stages",
     "state_folder",
+    "watch_of",
 ]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
@@ -127,15 +133,18 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
     seen = telemetry or Telemetry()
     health = Health(patience, on_stuck=on_stuck, telemetry=seen)
     async with contextlib.AsyncExitStack() as stack:
-        if settings.health.port is not None:
-            server = serving(health, settings.health.host, settings.health.port)
-            await stack.enter_async_context(server)
+        how = await watch_of(settings)
+        mark = await stack.enter_async_context(watched(how, health.answers, health.loop))
+
+        def guard(stage: str) -> Guard:
+            return Guard(f"{settings.kafka.prefix}{stage}", mark, how.folder)
+
         await stack.enter_async_context(telling(clients, health))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if route:
             forecast = Forecast()
             await stack.enter_async_context(hearing(clients, forecast.heard, forecast.ended))
-            stages.append(_route_stage(rules, clients, settings, seen, forecast))
+            stages.append(_route_stage(rules, clients, settings, seen, forecast, guard(ROUTE)))
             health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
@@ -167,11 +176,15 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                     telemetry=seen,
                 )
                 await stack.enter_async_context(pool.open())
-                stages.append(_work_stage(worker, pool, clients, settings, ledger))
+                stages.append(
+                    _work_stage(worker, pool, clients, settings, ledger, guard(worker.stage))
+                )
                 health.watch(stages[-1], calls.moves)
         if review:
             stages.append(
-                await stack.enter_async_context(_reviewing(rules, clients, settings, seen))
+                await stack.enter_async_context(
+                    _reviewing(rules, clients, settings, seen, guard(REVIEW))
+                )
             )
             health.watch(stages[-1])
         watching = tasks.create_task(health.run())
@@ -181,6 +194,21 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
             finally:
                 health.is_draining = True
                 watching.cancel()
+
+
+async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:
+    """How this process is watched. Raises OSError."""
+    health, kafka = settings.health, str(settings.kafka.bootstrap)
+    with contextlib.suppress(KafkaUnreachableError, *KAFKA_IS_AWAY):
+        # The address of a broker of our own is another one at each start.
+        kafka = await cluster_of(Clients(settings.kafka)) or kafka
+    return Watched(
+        patience=health.loop_patience.total_seconds(),
+        folder=usable_folder(state_folder(settings) / "marks"),
+        kafka=kafka,
+        handed=settings_to_hand(settings.kafka),
+        listens=(health.host, health.port) if has_health and health.port else None,
+    )
 
 
 class _CountedCalls:
@@ -240,36 +268,55 @@ def _gate(
 
 
 def _route_stage(
-    rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry, forecast: Forecast
+    rules: Rules,
+    clients: Clients,
+    settings: Settings,
+    telemetry: Telemetry,
+    forecast: Forecast,
+    guard: Guard,
 ) -> Stage:
     topics = settings.kafka.topics
-    repeats = Repeats(clients, settings.repeats)
+    repeats = Repeats(clients, settings.repeats, guard)
     router = Router(
         rules.policy, topics, clock.now, repeats, telemetry.observer, rules.prompts, forecast
     )
     return Stage(
-        "route",
+        ROUTE,
         (topics.intake, topics.escalations),
         clients,
-        Inline(router.decide, telemetry.tracing, settings.kafka.prefix + "route"),
+        Inline(router.decide, telemetry.tracing, guard.group),
         lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),
+        poisonous=router.poisonous,
+        guard=guard,
         prepare=repeats.prepare,
         drain_for=settings.worker.drain_for.total_seconds(),
     )
 
 
 def _work_stage(
-    worker: Worker, pool: Pool, clients: Clients, settings: Settings, ledger: Ledger
+    worker: Worker,
+    pool: Pool,
+    clients: Clients,
+    settings: Settings,
+    ledger: Ledger,
+    guard: Guard,
 ) -> Stage:
     is_parking = any(row.unknown_outcome == "park" for row in worker.policy.tasks.values())
+
+    async def learn_started(tp: Source, position: int) -> None:
+        await ledger.prepare(tp, position, guard)
+
+    prepare = learn_started if is_parking else None
     stage = Stage(
         worker.stage,
         (worker.topics.tier(worker.tier),),
         clients,
         pool,
         lambda tp, offset: worker.unreadable(tp.topic, tp.partition, offset),
-        prepare=ledger.prepare if is_parking else None,
-        returned=ledger.prepare if is_parking else None,
+        poisonous=worker.poisonous,
+        guard=guard,
+        prepare=prepare,
+        returned=prepare,
         revoke_grace=settings.worker.revoke_grace.total_seconds(),
         drain_for=settings.worker.drain_for.total_seconds(),
     )
@@ -284,15 +331,16 @@ def _work_stage(
 
 @contextlib.asynccontextmanager
 async def _reviewing(
-    rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry
+    rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry, guard: Guard
 ) -> AsyncIterator[Stage]:
-    reviewing = Reviewing(clients, rules.policy, rules.prompts, clock.now, telemetry.observer)
+    policy, prompts = rules.policy, rules.prompts
+    reviewing = Reviewing(clients, policy, prompts, clock.now, telemetry.observer, guard)
     pool = Pool(
         reviewing.handle,
         width=_DECISIONS,
         book=lambda *_: None,  # another owner carries it out
         last_grace=0.0,
-        group=clients.settings.prefix + REVIEW,
+        group=guard.group,
         telemetry=telemetry,
     )
     stage = Stage(
@@ -301,6 +349,8 @@ async def _reviewing(
         clients,
         pool,
         lambda tp, offset: reviewing.unreadable(tp.topic, tp.partition, offset),
+        poisonous=reviewing.poisonous,
+        guard=guard,
         prepare=reviewing.prepare,
         drain_for=settings.worker.drain_for.total_seconds(),
     )

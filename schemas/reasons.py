@@ -66,6 +66,7 @@ class Reason(StrEnum):
     UNSUPPORTED_PART = "unsupported_part"
     UNSUPPORTED_SCHEMA = "unsupported_schema"
     UNREADABLE_RECORD = "unreadable_record"
+    POISONOUS_RECORD = "poisonous_record"
     ID_REUSED = "id_reused"
     INTERNAL_ERROR = "internal_error"
 
@@ -151,5 +152,6 @@ _MEANING = {
     Reason.UNSUPPORTED_PART: "only text content is supported",
     Reason.UNSUPPORTED_SCHEMA: "a JSON Schema of the request is beyond what may be validated",
     Reason.UNREADABLE_RECORD: "the client library cannot read this record",
+    Reason.POISONOUS_RECORD: "processes ended or hung each time they handled this record",
     Reason.INTERNAL_ERROR: "a fault of ours; please report it with the logs of that moment",
 }

@@ -67,3 +67,5 @@ class Status(Contract):
     reasons: list[str] = Field(default_factory=list)
     stages: list[StageStatus] = Field(default_factory=list)
     models: list[ModelStatus] = Field(default_factory=list)
+    #: The longest that the event loop was late in the last minute. None: not measured.
+    loop_lag_ms: _Amount | None = None

@@ -98,26 +98,36 @@ async def _serve(
     from consumers.console.queue import Queue, StoreMismatchError
     from consumers.console.security import Guard
     from consumers.console.store import StoreUnusableError, open_store
+    from consumers.runtime import poison
     from consumers.runtime.clients import Clients
     from consumers.runtime.figures import tell_review
+    from consumers.runtime.liveness import LoopLag, watched
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import open_telemetry
-    from consumers.wiring import load_rules
+    from consumers.wiring import load_rules, watch_of
 
     brief = settings.console.brief_task
     if brief is not None and brief not in load_rules(settings).policy.tasks:
         msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
         raise UserError(msg)
     out, topics, rules = console(), settings.kafka.topics, load_rules(settings)
-    clients = Clients(settings.kafka)
+    clients, how = Clients(settings.kafka), await watch_of(settings, has_health=False)
     try:
         with open_telemetry(settings.telemetry, topics) as telemetry:
             async with (
+                watched(how, dict, LoopLag()) as mark,
                 open_store(url) as store,
                 publisher(clients, telemetry.tracing) as sending,
                 asyncio.TaskGroup() as tasks,
             ):
-                queue = Queue(store, clients, rules.policy, topics, clock.now)
+                queue = Queue(
+                    store,
+                    clients,
+                    rules.policy,
+                    topics,
+                    clock.now,
+                    poison.Guard(f"{settings.kafka.prefix}console", mark, how.folder),
+                )
                 desk = Desk(
                     store,
                     sending,
@@ -128,15 +138,14 @@ async def _serve(
                     brief_task=settings.console.brief_task,
                     trace_url=settings.console.trace_url,
                 )
-                oidc = settings.console.oidc
                 guard = Guard(
                     store.sessions,
                     users,
                     clock.now,
                     is_secure=is_secure,
-                    has_oidc=oidc is not None,
+                    has_oidc=settings.console.oidc is not None,
                 )
-                bulk = Bulk(desk)
+                bulk, figures = Bulk(desk), Figures(desk, clients)
                 tell_review(telemetry.meter, lambda: queue.standing)
                 work = (
                     queue.run(),
@@ -149,7 +158,7 @@ async def _serve(
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}", markup=False)
                 await _served(
-                    console_app(desk, guard, bulk, Figures(desk, clients), oidc), listening
+                    console_app(desk, guard, bulk, figures, settings.console.oidc), listening
                 )
                 for task in running:
                     task.cancel()

@@ -33,7 +33,8 @@ _LIMITED = {
     "slow": "replies became slower with more at once",
 }
 _PROCESS_COLUMNS = (
-    "process", "up", "state", "stage", "partitions", "lag", "oldest", "in flight", "free",
+    "process", "up", "state", "loop lag", "stage", "partitions", "lag", "oldest", "in flight",
+    "free",
 )  # fmt: skip
 _MODEL_COLUMNS = (
     "model", "provider", "state", "running", "at most", "calls/min", "calls", "failed", "throttled",
@@ -107,6 +108,7 @@ def processes_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, 
             "process": status.process,
             "up": _span((now - status.started_at).total_seconds()),
             "state": state,
+            "loop lag": "" if (lag := status.loop_lag_ms) is None else f"{lag:.0f} ms",
         }
         rows += [
             {

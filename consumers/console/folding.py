@@ -111,7 +111,7 @@ async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterabl
             await _undone(connection, record, line, line.undoes)
 
 
-async def take_results(connection: AsyncConnection, records: Sequence[Record]) -> None:
+async def take_results(connection: AsyncConnection, records: Iterable[Record]) -> None:
     """Close the cases that results stand in for, and those whose request went on and ended."""
     resolved: dict[str, int] = {}
     ended: dict[str, tuple[int, int]] = {}

@@ -27,13 +27,15 @@ from consumers.console.folding import (
 from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
 from consumers.runtime.figures import ReviewFigures
+from consumers.runtime.poison import Guard
 from consumers.runtime.reading import (
     KafkaUnreachableError,
     Source,
     TopicReader,
     cluster_of,
+    connected,
     partition_of,
     topic_reader,
 )
@@ -69,6 +71,8 @@ class Queue:
     policy: Policy
     topics: Topics
     clock: Callable[[], datetime]
+    #: Records that end or hang consoles are stepped over.
+    guard: Guard = field(default_factory=Guard)
     #: Set once everything that the topics held at the start is in the store.
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     #: Why it does not get on, in words; None while it does.
@@ -114,6 +118,8 @@ class Queue:
     async def _readers(self) -> AsyncIterator[tuple[TopicReader, TopicReader, TopicReader]]:
         """Readers that go on where the store is."""
         await self._check_origin()
+        async with connected(self.clients), administering(self.clients) as admin:
+            await self.guard.learn(self.clients, admin)
         async with contextlib.AsyncExitStack() as stack:
 
             async def reader(topic: str, since: datetime | None = None) -> TopicReader:
@@ -176,12 +182,13 @@ class Queue:
             new = [record for record in records if record.offset >= position]
             if not new:
                 return  # another console was faster
+            told = self.guard.each(new)
             if source.topic == self.topics.dead_letters:
-                await take_letters(self.store.database, connection, new, self.policy)
+                await take_letters(self.store.database, connection, told, self.policy)
             elif source.topic == self.topics.review:
-                await take_lines(self.store.trail, connection, new)
+                await take_lines(self.store.trail, connection, told)
             else:
-                await take_results(connection, new)
+                await take_results(connection, told)
             await _note(connection, source, new[-1].offset + 1)
 
     async def _oldest(self) -> datetime:

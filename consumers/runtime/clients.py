@@ -74,6 +74,10 @@ class Clients:
         level = "read_committed" if committed else "read_uncommitted"
         return AIOKafkaConsumer(group_id=None, **{**self._reading(), "isolation_level": level})
 
+    def lone_committer(self, group: str) -> AIOKafkaConsumer:
+        """A consumer that commits offsets for a group that has no members."""
+        return AIOKafkaConsumer(group_id=group, **self._reading())
+
     def transactional(self, transactional_id: str) -> AIOKafkaProducer:
         """The producer of one input partition. Starting it fences the partition's former owner."""
         return AIOKafkaProducer(

@@ -5,10 +5,23 @@ third time. Only a checkout obeys; an installed build refuses to start with the 
 """
 
 import os
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["CONSOLE_FAILPOINTS", "FAILPOINTS", "FailpointError", "check_failpoint", "failpoint"]
+__all__ = [
+    "CONSOLE_FAILPOINTS",
+    "FAILPOINTS",
+    "HOSTILE_TEXT",
+    "RECORD_FAILPOINTS",
+    "FailpointError",
+    "before_death",
+    "check_failpoint",
+    "failpoint",
+    "failpoint_of",
+]
 
 #: In the order in which a request passes them.
 FAILPOINTS = (
@@ -27,6 +40,9 @@ FAILPOINTS = (
 )
 #: Of the console: its act is noted and not sent, and sent without anybody having heard of it.
 CONSOLE_FAILPOINTS = ("console.noted", "console.sent")
+#: At a record that holds the hostile text: spin in Python, hold the interpreter's lock in C, abort.
+RECORD_FAILPOINTS = ("record.spins", "record.holds", "record.aborts")
+HOSTILE_TEXT = b"tierline-failpoint"
 _VARIABLE = "TIERLINE_FAILPOINT"
 _IS_CHECKOUT = (Path(__file__).resolve().parents[2] / "tests").is_dir()
 
@@ -47,7 +63,7 @@ def check_failpoint() -> None:
         msg = f"{_VARIABLE} is set: failpoints kill the process and work in a checkout only"
         raise FailpointError(msg)
     name, _, count = wanted.partition(":")
-    known = (*FAILPOINTS, *CONSOLE_FAILPOINTS)
+    known = (*FAILPOINTS, *CONSOLE_FAILPOINTS, *RECORD_FAILPOINTS)
     if name not in known or not (count or "1").isdigit():
         msg = f"{_VARIABLE}={wanted}: NAME or NAME:COUNT was expected, of {', '.join(known)}"
         raise FailpointError(msg)
@@ -59,12 +75,37 @@ def failpoint(name: str) -> None:
         _pass()
 
 
+class _Valued(Protocol):
+    value: bytes | None
+
+
+def failpoint_of(record: _Valued) -> None:
+    """Come to grief over a record, if it is hostile and this was asked for."""
+    if _hurt is not None and HOSTILE_TEXT in (record.value or b""):
+        _hurt()
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _hold() -> None:
+    re.match(r"(a|a)*$", "a" * 64 + "b")
+
+
 def _pass() -> None:
     global _left  # noqa: PLW0603  a process has one failpoint
     _left -= 1
     if _left == 0:
+        for told in before_death:
+            told()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+#: Called before a failpoint kills. It stands for a death from outside: no record is to blame.
+before_death: list[Callable[[], None]] = []
+
 _name, _, _count = os.environ.get(_VARIABLE, "").partition(":") if _IS_CHECKOUT else ("", "", "")
 _left = int(_count) if _count.isdigit() else 1
+_hurt = {"record.spins": _spin, "record.holds": _hold, "record.aborts": os.abort}.get(_name)

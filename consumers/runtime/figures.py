@@ -101,6 +101,10 @@ class Instruments:
         self._tally.record(names.COMMIT_DURATION, commit.seconds, {**by, names.STAGE: stage})
         self._tally.record(names.CLIENT_DURATION, commit.seconds, {**by, names.GROUP: group})
 
+    def loop_was_late(self, seconds: float) -> None:
+        """Note how late one turn of the event loop was."""
+        self._tally.record(names.LOOP_LAG, seconds, {})
+
 
 def tell_review(meter: Meter, latest: Callable[[], Sequence[ReviewFigures]]) -> None:
     """Have a console say what waits."""

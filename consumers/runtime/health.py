@@ -1,26 +1,26 @@
-"""How a process is: looked at again and again, asked over HTTP, ended when it stands still."""
+"""How a process is: looked at again and again, told to who asks, ended when it stands still."""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
 import structlog
-from aiohttp import web
 from aiokafka import TopicPartition
 
 from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.figures import Commit, Instruments, PartitionFigures
+from consumers.runtime.liveness import Answers, LoopLag
 from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
 from schemas.status import ModelStatus, StageStatus
 
-__all__ = ["Health", "serving"]
+__all__ = ["Health"]
 
 _log = structlog.get_logger(__name__)
 
@@ -156,6 +156,8 @@ class Health:
         self._instruments = Instruments(
             seen.meter, seen.tally, lambda: self._latest, lambda: self._models
         )
+        #: How late the event loop was of late.
+        self.loop = LoopLag(self._instruments.loop_was_late)
 
     def watch(self, stage: Stage, moves: Callable[[], int] = lambda: 0) -> None:
         """Watch one stage more; `moves` grows with whatever moves in it beside commits."""
@@ -207,41 +209,29 @@ class Health:
             "ready": not (reasons := self.not_ready()),
             "reasons": reasons,
             "seconds_ago": ago,
+            "loop_lag_ms": self.loop_lag_ms(),
             "partitions": [asdict(one) for one in self._latest],
             "models": [one.model_dump() for one in self._models],
         }
+
+    def answers(self) -> Answers:
+        """What is answered on the health port now."""
+        return {
+            "/live": _answer("live", self.not_live()),
+            "/ready": _answer("ready", self.not_ready()),
+            "/status": (200, json.dumps(self.status())),
+        }
+
+    def loop_lag_ms(self) -> float | None:
+        """The longest that the event loop was late in the last minute."""
+        worst = self.loop.worst(time.monotonic())
+        return None if worst is None else round(worst * 1000, 1)
 
     def stages(self) -> list[StageStatus]:
         """How each stage is."""
         return [watched.status() for watched in self._watched]
 
 
-@asynccontextmanager
-async def serving(health: Health, host: str, port: int) -> AsyncIterator[None]:
-    """Answer `/live`, `/ready` and `/status` until the context closes. Raises OSError."""
-
-    async def live(_: web.Request) -> web.Response:
-        return _answer("live", health.not_live())
-
-    async def ready(_: web.Request) -> web.Response:
-        return _answer("ready", health.not_ready())
-
-    async def status(_: web.Request) -> web.Response:
-        return web.json_response(health.status())
-
-    app = web.Application()
-    app.router.add_get("/live", live)
-    app.router.add_get("/ready", ready)
-    app.router.add_get("/status", status)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _answer(what: str, reasons: Sequence[str]) -> web.Response:
-    status = 503 if reasons else 200
-    return web.json_response({what: not reasons, "reasons": reasons}, status=status)
+def _answer(what: str, reasons: Sequence[str]) -> tuple[int, str]:
+    said = {what: not reasons, "reasons": reasons}
+    return (503 if reasons else 200), json.dumps(said)

@@ -18,6 +18,7 @@ from consumers.runtime.membership import Membership
 from consumers.runtime.offsets import Completion
 from consumers.runtime.ownership import Fencings
 from consumers.runtime.partition import FencedError, Partition, PartitionLostError
+from consumers.runtime.poison import Guard
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 
@@ -59,6 +60,7 @@ class Holdings:
         group: str,
         work: Work,
         *,
+        guard: Guard,
         prepare: Prepare | None,
         returned: Prepare | None,
         on_progress: Callable[[], None],
@@ -71,6 +73,7 @@ class Holdings:
         self._clients = clients
         self._group = group
         self._work = work
+        self._guard = guard
         self._prepare = prepare
         self._returned = returned
         self._on_progress = on_progress
@@ -233,6 +236,7 @@ class Holdings:
                 f"the topic's retention, then reset the offset of group {self._group} to go on."
             )
             raise RetentionError(msg)
+        await self._guard.learn(self._clients, self._admin)
         if self._prepare is not None:
             await self._prepare(tp, position)
         return position

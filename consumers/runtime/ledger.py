@@ -18,6 +18,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.poison import Guard
 from consumers.runtime.reading import (
     Publisher,
     cluster_of,
@@ -128,7 +129,7 @@ class Ledger:
                 late = hop.carried_by(line) if hop is not None else line
                 self._note_late(Kept(source[1], late), in_doubt=in_doubt)
 
-    async def prepare(self, source: TopicPartition, position: int) -> None:
+    async def prepare(self, source: TopicPartition, position: int, guard: Guard) -> None:
         """Learn which calls former owners of an input partition have started."""
         self._started[source] = started = dict[str, dict[datetime, str]]()
         began = await first_at(self._clients, source, position)
@@ -136,9 +137,9 @@ class Ledger:
             return  # nothing is waiting, so nothing was started
         lines = TopicPartition(self._topic, source.partition)
         async for record in records_since(self._clients, lines, began):
-            if _STARTED not in (record.value or b""):
+            if _STARTED not in (record.value or b"") or guard.is_poisonous(record):
                 continue
-            with contextlib.suppress(ContractError):
+            with guard.on(record), contextlib.suppress(ContractError):
                 attempt = read_model(LedgerEntry, record.value).attempt
                 started.setdefault(attempt.attempt_id, {})[attempt.started_at] = attempt.model
 

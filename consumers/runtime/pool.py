@@ -8,7 +8,8 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from consumers.runtime.failpoints import failpoint
+from consumers.runtime.failpoints import failpoint, failpoint_of
+from consumers.runtime.marks import stepwise
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from consumers.runtime.stage import Host
@@ -121,7 +122,7 @@ class Pool:
         """Process each record in a task of its own."""
         running = self._running.setdefault(partition, set())
         for record in records:
-            task = self._tasks.create_task(self._process(partition, record))
+            task = self._tasks.create_task(self._marked(partition, record))
             self._count += 1
             self._idle.clear()
             self._quiet.clear()
@@ -154,7 +155,12 @@ class Pool:
         if outgoing:
             self._book(source, outgoing, in_doubt)
 
+    async def _marked(self, partition: Partition, record: Record) -> None:
+        guard = self.host.guard
+        await stepwise(guard.mark, guard.place(record), self._process(partition, record))
+
     async def _process(self, partition: Partition, record: Record) -> None:
+        failpoint_of(record)
         began, hop = time.monotonic(), self._telemetry.tracing.receive(record, self._group)
         self._telemetry.tracing.count(self._group, (record,))
         set_current(hop)

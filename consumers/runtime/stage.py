@@ -16,12 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended
-from consumers.runtime.failpoints import failpoint
+from consumers.runtime.failpoints import failpoint, failpoint_of
 from consumers.runtime.figures import Commit
 from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
 from consumers.runtime.membership import Membership
 from consumers.runtime.partition import Partition
+from consumers.runtime.poison import Guard
 from consumers.runtime.reading import is_broken_record
 from consumers.runtime.records import Record
 from consumers.telemetry.hops import set_current
@@ -50,6 +51,10 @@ class StageError(Exception):
 
 class Host(Protocol):
     """A stage, as far as who processes its records cares."""
+
+    @property
+    def guard(self) -> Guard:
+        """Marks each record while it is handled."""
 
     def wake(self) -> None:
         """There is room for further records."""
@@ -100,12 +105,16 @@ class Inline:
         """Decide and hand over."""
         decided = []
         receive, decide, group = self._tracing.receive, self._decide, self._group
+        mark, number = self.host.guard.mark, self.host.guard.number(partition.source.topic)
         for record in records:
+            mark.set(number, record.partition, record.offset)
+            failpoint_of(record)
             hop = receive(record, group)
             set_current(hop)
             decided.append((record.offset, hop.stamp(decide(record), record.partition)))
             if hop.is_recording:
                 partition.traced[record.offset] = hop
+        mark.clear()
         set_current(None)
         self._tracing.count(group, records)
         failpoint("decided")
@@ -135,6 +144,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         executor: Executor,
         unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
         *,
+        poisonous: Callable[[Record, int], Sequence[Outgoing]] | None = None,
+        guard: Guard | None = None,
         prepare: Prepare | None = None,
         returned: Prepare | None = None,
         revoke_grace: float = 15.0,
@@ -148,13 +159,17 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._executor = executor
         executor.host = self
         self._unreadable = unreadable
+        self._poisonous = poisonous
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
         self.group = f"{clients.settings.prefix}{name}"
+        #: Marks each record while it is handled.
+        self.guard = guard or Guard(self.group)
         self._holdings = Holdings(
             clients,
             self.group,
             executor,
+            guard=self.guard,
             prepare=prepare,
             returned=returned,
             on_progress=self.wake,
@@ -353,7 +368,28 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         if fresh := [record for record in records if receive(record.offset)]:
             partition.appended.receive(fresh)
             failpoint("fetched")
-            self._executor.start(partition, fresh)
+            if any(map(self.guard.is_poisonous, fresh)):
+                fresh = self._spared(partition, fresh)
+            if fresh:
+                self._executor.start(partition, fresh)
+
+    def _spared(self, partition: Partition, records: Sequence[Record]) -> list[Record]:
+        """Those that may be handled. What ends its process each time becomes a dead letter."""
+        spared = []
+        for record in records:
+            if not self.guard.is_poisonous(record):
+                spared.append(record)
+                continue
+            tp, deaths = partition.source, self.guard.deaths(record)
+            where = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
+            _log.error("poisonous record", **where, deaths=deaths)
+            with self.guard.on(record):
+                if self._poisonous is None:
+                    made = self._unreadable(tp, record.offset)
+                else:
+                    made = self._poisonous(record, deaths)
+            partition.finish([(record.offset, made)])
+        return spared
 
     async def _step_over(self, tp: TopicPartition, error: Exception) -> None:
         """Read on record by record up to the one that the client cannot parse, and set it aside.

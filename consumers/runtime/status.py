@@ -135,6 +135,7 @@ class _Told:
             reasons=self._health.not_ready(),
             stages=self._health.stages(),
             models=models,
+            loop_lag_ms=self._health.loop_lag_ms(),
         )
 
     def _with_rate(self, model: ModelStatus, minutes: float) -> ModelStatus:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from consumers.runtime.records import Record
+from consumers.runtime.strikes import MOST_TRIES
 from schemas.attempt import Attempt
 from schemas.codec import Outgoing, dead_letter_headers, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
@@ -15,7 +16,7 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["claimed_id", "of_envelope", "of_hop", "of_record", "of_unreadable"]
+__all__ = ["claimed_id", "of_envelope", "of_hop", "of_poisonous", "of_record", "of_unreadable"]
 
 _E = TypeVar("_E", Assignment, Escalation)
 
@@ -128,14 +129,44 @@ def of_hop(
     return of_envelope(envelope, raw, record, topics, reason, detail, stage=stage, now=now)
 
 
-def of_unreadable(
-    topic: str, partition: int, offset: int, topics: Topics, *, stage: str, now: datetime
+def of_poisonous(
+    model: type[_E] | None,
+    record: Record,
+    topics: Topics,
+    deaths: int,
+    *,
+    stage: str,
+    now: datetime,
 ) -> Outgoing:
-    """A pointer to a record that the client library cannot hand out at all."""
+    """A dead letter for a record that ends its process: `model` is its envelope, if it has one.
+
+    Where even that has ended one, nothing of it is looked at any more: then it is a pointer.
+    """
+    why, detail = Reason.POISONOUS_RECORD, f"{deaths} processes have ended or hung at it"
+    if deaths > MOST_TRIES:
+        at, detail = (record.topic, record.partition, record.offset), f"{detail}; {_STILL_THERE}"
+        return of_unreadable(*at, topics, stage=stage, now=now, reason=why, detail=detail)
+    if model is None:
+        return of_record(record, topics, why, detail, stage=stage, now=now)
+    return of_hop(model, record, topics, why, detail, stage=stage, now=now)
+
+
+def of_unreadable(
+    topic: str,
+    partition: int,
+    offset: int,
+    topics: Topics,
+    *,
+    stage: str,
+    now: datetime,
+    reason: Reason = Reason.UNREADABLE_RECORD,
+    detail: str = f"{_STILL_THERE}; read it with another client",
+) -> Outgoing:
+    """A pointer to a record that the client library cannot hand out at all, or must not."""
     letter = DeadLetter(
         request_id=None,
-        reason=Reason.UNREADABLE_RECORD,
-        detail=f"{_STILL_THERE}; read it with another client",
+        reason=reason,
+        detail=detail,
         stage=stage,
         source=Pointer(topic=topic, partition=partition, offset=offset),
         failed_at=now,

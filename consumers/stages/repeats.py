@@ -7,6 +7,7 @@ import structlog
 
 from consumers import clock
 from consumers.runtime.clients import Clients
+from consumers.runtime.poison import Guard
 from consumers.runtime.reading import Source, records_since, start_of
 from consumers.runtime.records import Record, lies_at
 from consumers.settings import RepeatSettings
@@ -27,6 +28,7 @@ class Repeats:
 
     clients: Clients
     settings: RepeatSettings
+    guard: Guard = field(default_factory=Guard)
     _seen: dict[int, SeenIds] = field(default_factory=dict)
 
     async def prepare(self, source: Source, position: int) -> None:
@@ -43,7 +45,9 @@ class Repeats:
         if since >= position:
             return
         async for record in records_since(self.clients, source, since, until=position):
-            self.judge(record, _read(record))
+            if not self.guard.is_poisonous(record):
+                with self.guard.on(record):
+                    self.judge(record, _read(record))
         _log.info(
             "ids remembered",
             partition=source.partition,

@@ -9,9 +9,12 @@ from typing import TypeVar
 import structlog
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.poison import Guard
 from consumers.runtime.pool import Slot
 from consumers.runtime.reading import Source, partition_of, records_since
 from consumers.runtime.records import Record, lies_at
+from consumers.runtime.strikes import MOST_TRIES
+from consumers.stages import letters
 from consumers.telemetry.observer import Observer
 from router.audit import chained
 from router.policy.table import Policy
@@ -58,6 +61,7 @@ class Reviewing:
     prompts: Prompts
     clock: Callable[[], datetime]
     observer: Observer = field(default_factory=Observer)
+    guard: Guard = field(default_factory=Guard)
     _decisions: dict[int, Decisions] = field(default_factory=dict)
 
     @property
@@ -115,13 +119,20 @@ class Reviewing:
         _log.error("no audit line", place=f"{topic}-{partition}-{offset}")
         return ()
 
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        """A pointer stands in for an audit line that ends its process each time."""
+        self.observer.gave_up(STAGE, Reason.POISONOUS_RECORD, None)
+        now, most = self.clock(), max(deaths, MOST_TRIES + 1)
+        return [letters.of_poisonous(None, record, self.topics, most, stage=STAGE, now=now)]
+
     async def _catch_up(self, source: Source) -> None:
         """Take into account everything that the partition holds now."""
         decisions = self._decisions[source.partition]
         async for record in records_since(self.clients, source, decisions.upto):
             line = None
-            with contextlib.suppress(ContractError):
-                line = read_model(AuditLine, record.value)
+            if not self.guard.is_poisonous(record):
+                with self.guard.on(record), contextlib.suppress(ContractError):
+                    line = read_model(AuditLine, record.value)
             decisions.note(record.offset, record.timestamp / 1000, line)
 
     def _carry_out(self, decision: Decision, record: Record, found: Record) -> Sequence[Outgoing]:

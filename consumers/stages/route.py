@@ -36,7 +36,7 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["JudgeRepeats", "Router"]
+__all__ = ["STAGE", "JudgeRepeats", "Router"]
 
 STAGE = "route"
 
@@ -96,6 +96,13 @@ class Router:
         now = self.clock()
         self.observer.gave_up(STAGE, Reason.UNREADABLE_RECORD, None)
         return [letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)]
+
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        """What stands in for a record that ends its process each time."""
+        self.observer.gave_up(STAGE, Reason.POISONOUS_RECORD, None)
+        model = Escalation if record.topic == self.topics.escalations else None
+        now = self.clock()
+        return [letters.of_poisonous(model, record, self.topics, deaths, stage=STAGE, now=now)]
 
     def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         fallback = lies_at(record)

@@ -87,6 +87,13 @@ class Worker(Caller):
         self.observer.gave_up(stage, Reason.UNREADABLE_RECORD, None, self.tier)
         return [letters.of_unreadable(topic, partition, offset, self.topics, stage=stage, now=now)]
 
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        """What stands in for a record that ends its process each time."""
+        now, stage = self.clock(), self.stage
+        self.observer.gave_up(stage, Reason.POISONOUS_RECORD, None, self.tier)
+        made = letters.of_poisonous(Assignment, record, self.topics, deaths, stage=stage, now=now)
+        return [made]
+
     def open(self, record: Record) -> Job:
         """Read an assignment and render its prompt. Raises ContractError."""
         assignment, raw = read_envelope(Assignment, record.value)

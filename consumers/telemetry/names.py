@@ -117,6 +117,7 @@ def gen_ai_names(opt_in: str) -> GenAiNames:
 #: Calls to models and whole requests take from milliseconds to minutes.
 LONG_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300)
 SHORT_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
 TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 
 
@@ -155,6 +156,7 @@ IN_FLIGHT = "tierline.consumer.in_flight"
 UNFINISHED = "tierline.consumer.unfinished"
 COMMITTED_OFFSET = "tierline.consumer.committed_offset"
 COMMIT_DURATION = "tierline.commit.duration"
+LOOP_LAG = "tierline.event_loop.lag"
 MODEL_OUT = "tierline.model.out"
 TOKENS = "tierline.tokens"
 CLIENT_DURATION = "messaging.client.operation.duration"
@@ -253,6 +255,10 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         Metric(
             COMMIT_DURATION, "histogram", "s", (STAGE, DESTINATION),
             "How long does a group commit take, with all that went wrong?", SHORT_BUCKETS,
+        ),
+        Metric(
+            LOOP_LAG, "histogram", "s", (),
+            "How late is the event loop? All that a process does waits for it.", LAG_BUCKETS,
         ),
         Metric(
             MODEL_OUT, "gauge", "{process}", (MODEL, GEN_AI_PROVIDER),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.providers import ProviderSettings
 from consumers.runtime.clients import Clients
-from consumers.runtime.health import Health, serving
+from consumers.runtime.health import Health
+from consumers.runtime.liveness import Watched, watched
+from consumers.runtime.marks import Mark
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from consumers.runtime.stage import Host, Stage, StageError
@@ -133,11 +136,18 @@ def _publish(settings: Settings, count: int) -> None:
     assert producer.flush(30) == 0
 
 
+def _serving(health: Health, port: int, folder: Path) -> AbstractAsyncContextManager[Mark]:
+    how = Watched(patience=60, folder=folder, listens=("127.0.0.1", port))
+    return watched(how, health.answers, health.loop)
+
+
 def _with_health(settings: Settings, port: int, **fields: Any) -> Settings:
     return settings.model_copy(update={"health": HealthSettings(port=port, **fields)})
 
 
-async def test_figures_reconcile_with_what_was_published(settings: Settings) -> None:
+async def test_figures_reconcile_with_what_was_published(
+    settings: Settings, tmp_path: Path
+) -> None:
     """Ten records, four in hand: lag, age and offsets add up before, during and after."""
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
@@ -148,7 +158,7 @@ async def test_figures_reconcile_with_what_was_published(settings: Settings) -> 
     async with (
         asyncio.timeout(90),
         _asking(port) as asked,
-        serving(health, "127.0.0.1", port),
+        _serving(health, port, tmp_path),
         asyncio.TaskGroup() as tasks,
     ):
         assert await asked.get("/live") == (200, {"live": True, "reasons": []})
@@ -395,9 +405,9 @@ async def test_up_with_a_stage_that_stands_still_exits_1(
     assert re.match(r"tierline: work\.\w+: nothing has moved for 1 s, with 1 in flight", last)
 
 
-async def test_a_taken_port_is_one_clear_line(env: dict[str, str], settings: Settings) -> None:
+async def test_a_taken_port_is_one_clear_line(env: dict[str, str], tmp_path: Path) -> None:
     port = free_ports()[0]
-    async with serving(Health(_NO_PATIENCE), "127.0.0.1", port):
+    async with _serving(Health(_NO_PATIENCE), port, tmp_path):
         with _up(env, "--health-port", str(port)) as process:
             _, said = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1

@@ -12,6 +12,7 @@ from consumers import clock
 from consumers.providers import Providers
 from consumers.runtime.clients import Clients
 from consumers.runtime.ledger import Ledger
+from consumers.runtime.poison import Guard
 from consumers.runtime.reading import cluster_of, publisher, topic_reader
 from consumers.runtime.spool import Kept, Spool
 from consumers.runtime.topics import ensure_topics
@@ -111,7 +112,7 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
             )
             [line] = ledger_lines(an_assignment(id="r-1"), a_request(), [attempt])
             assert await ledger.note(0, Outgoing(topics.attempts, b"r-1", dump(line), ()))
-        await ledger.prepare(TopicPartition(assigned.topic, 0), 0)
+        await ledger.prepare(TopicPartition(assigned.topic, 0), 0, Guard())
         async with Providers({}) as providers:
             worker = Worker(
                 Tier.BALANCED, rules.policy, rules.prompts, providers, topics, clock.now, ledger

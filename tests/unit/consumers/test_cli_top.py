@@ -86,3 +86,8 @@ def test_a_model_whose_break_is_over_is_tried_by_the_next_request() -> None:
     [row] = models_of([a_status(models=[a_model(breaker="half_open")])], NOON)
 
     assert row["state"] == "tried next"
+
+
+def test_how_late_the_event_loop_was_is_shown_where_it_is_known() -> None:
+    rows = processes_of([a_status("p-1", loop_lag_ms=41.6), a_status("p-2")], NOON)
+    assert [row["loop lag"] for row in rows] == ["42 ms", ""]

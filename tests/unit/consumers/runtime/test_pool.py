@@ -9,6 +9,7 @@ from aiokafka.structs import ConsumerRecord
 from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import Partition
+from consumers.runtime.poison import Guard
 from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.records import Record
 from consumers.runtime.writer import PartitionWriter
@@ -20,6 +21,9 @@ _SOURCE = TopicPartition("llm.tier.low", 0)
 
 class _Host:
     """A stage that is steady."""
+
+    def __init__(self) -> None:
+        self.guard = Guard()
 
     def wake(self) -> None:
         pass

@@ -1,0 +1,221 @@
+"""The mark: which record is being handled this moment, where another process can read it.
+
+A process that dies leaves it behind, and one that hangs shows it. Setting it costs well under a
+microsecond, so it is set for each step of each record, and is exact: what waits is not marked.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import secrets
+import tempfile
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType, coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from consumers import clock
+from consumers.runtime.sentinel import BEAT, MARK, SIZE, STRIKING_AT, read_about, write_about
+
+__all__ = ["Left", "Mark", "left_behind", "marking", "stepwise", "usable_folder"]
+
+_log = structlog.get_logger(__name__)
+
+_SUFFIX = ".mark"
+#: Marks that nobody has turned into strikes for so long are about records that are gone.
+_OLD_SECONDS = 7 * 86_400.0
+_NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
+
+
+class _Steps(Protocol):
+    """A coroutine, as far as its steps care."""
+
+    def send(self, value: Any) -> Any: ...
+    def throw(self, error: BaseException) -> Any: ...
+
+
+class Mark:
+    """The mark of one process, in memory that its sentinel sees too."""
+
+    def __init__(self, memory: mmap.mmap | None = None, kafka: str = "") -> None:
+        """Without `memory` nobody else sees it; `kafka` says where the marked records lie."""
+        self.kafka = kafka
+        self._memory = memory or mmap.mmap(-1, SIZE)
+        self._sources: dict[tuple[str, str], int] = {}
+        self._beats = 0
+        #: What tells this process from all others, also from those before it with its pid.
+        self.death = secrets.token_hex(4)
+        self._about: dict[str, Any] = {"death": self.death, "kafka": kafka, "sources": []}
+        write_about(self._memory, self._about)
+
+    def source(self, group: str, topic: str) -> int:
+        """The number of a topic that a group reads."""
+        if (number := self._sources.get((group, topic))) is None:
+            number = self._sources[group, topic] = len(self._sources) + 1
+            self._about["sources"].append([group, topic])
+            write_about(self._memory, self._about)
+        return number
+
+    def beat(self) -> None:
+        """The event loop turns."""
+        self._beats += 1
+        BEAT.pack_into(self._memory, 0, self._beats)
+
+    def set(self, source: int, partition: int, offset: int) -> None:
+        """From now on this record is handled."""
+        MARK.pack_into(self._memory, 0, source, partition, offset)
+
+    def clear(self) -> None:
+        """No record is handled."""
+        MARK.pack_into(self._memory, 0, 0, 0, 0)
+
+    @property
+    def current(self) -> tuple[int, int, int]:
+        """Source, partition and offset of the record in hand; source 0: none."""
+        source, partition, offset = MARK.unpack_from(self._memory)
+        return source, partition, offset
+
+    def on(self, source: int, partition: int, offset: int) -> "_Marked":
+        """Mark a record within a block, and what was marked before it after that."""
+        return _Marked(self, (source, partition, offset))
+
+
+class _Marked:
+    __slots__ = ("_before", "_mark", "_record")
+
+    def __init__(self, mark: Mark, record: tuple[int, int, int]) -> None:
+        self._mark, self._record, self._before = mark, record, (0, 0, 0)
+
+    def __enter__(self) -> None:
+        self._before = self._mark.current
+        self._mark.set(*self._record)
+
+    def __exit__(
+        self,
+        _: type[BaseException] | None,
+        __: BaseException | None,
+        ___: TracebackType | None,
+    ) -> None:
+        self._mark.set(*self._before)
+
+
+@coroutine
+def stepwise(mark: Mark, record: tuple[int, int, int], work: "_Steps") -> Generator[Any, Any, Any]:
+    """Await a coroutine, with the mark set in each of its steps and cleared while it waits."""
+    source, partition, offset = record
+    set_, clear, send, throw = mark.set, mark.clear, work.send, work.throw
+    value, error = None, None
+    while True:
+        set_(source, partition, offset)
+        try:
+            waits_for = send(value) if error is None else throw(error)
+        except StopIteration as end:
+            return end.value
+        finally:
+            clear()
+        try:
+            value, error = (yield waits_for), None
+        except BaseException as thrown:  # noqa: BLE001  it is the coroutine's to handle
+            error = thrown
+
+
+# ----- files
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a process that is gone, and its sentinel with it, left marked."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    death: str
+
+
+def usable_folder(wanted: Path) -> Path | None:
+    """That folder, made where it is missing; else a temporary one. None: neither can be had."""
+    for folder in (wanted, *_spare()):
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+                return folder
+    _log.warning("no state folder", wanted=str(wanted), set="TIERLINE_STATE_DIR")
+    return None
+
+
+def _spare() -> Iterator[Path]:
+    with contextlib.suppress(OSError):  # there may be no temporary folder either
+        yield Path(tempfile.gettempdir()) / f"tierline-{os.getuid()}"
+
+
+@contextlib.contextmanager
+def marking(folder: Path | None, kafka: str) -> Iterator[tuple[Mark, int]]:
+    """A mark in a file of that folder, and the file's descriptor; gone after an orderly end.
+
+    The file is locked while this process or its sentinel lives. Raises OSError.
+    """
+    file = None if folder is None else folder / f"{secrets.token_hex(8)}{_SUFFIX}"
+    descriptor = _nameless() if file is None else os.open(file, _NEW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, SIZE)
+        mark = Mark(mmap.mmap(descriptor, SIZE), kafka)
+        yield mark, descriptor
+        mark.clear()
+    finally:
+        # Whoever gets here has not died in the middle of a record.
+        if file is not None:
+            file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _nameless() -> int:
+    """A file that nobody finds, where no folder can be written to."""
+    if (make := getattr(os, "memfd_create", None)) is not None:
+        return int(make("tierline"))
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def left_behind(folder: Path, kafka: str) -> Iterator[Left | None]:
+    """What processes at that Kafka left marked which are gone; None: wait, a strike is written.
+
+    Each file is removed once the next is asked for, or the iteration ends.
+    """
+    for file in sorted(folder.glob(f"*{_SUFFIX}")):
+        with contextlib.suppress(OSError), file.open("r+b") as opened:
+            memory = opened.read()
+            if len(memory) != SIZE:
+                continue  # it is just being made
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if memory[STRIKING_AT]:
+                    yield None
+                continue
+            if (left := _left_in(memory, kafka)) is not None:
+                yield left
+            elif not _is_old(file) and MARK.unpack_from(memory)[0]:
+                continue  # of another Kafka
+            file.unlink(missing_ok=True)
+
+
+def _left_in(memory: bytes, kafka: str) -> Left | None:
+    source, partition, offset = MARK.unpack_from(memory)
+    try:
+        about = read_about(memory)
+        if not source or about["kafka"] != kafka:
+            return None
+        group, topic = about["sources"][source - 1]
+        return Left(str(group), str(topic), partition, offset, str(about["death"]))
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _is_old(file: Path) -> bool:
+    return clock.now().timestamp() - file.stat().st_mtime > _OLD_SECONDS
