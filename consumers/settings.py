@@ -9,10 +9,20 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from consumers.addresses import check_url, is_this_machine
 from consumers.providers.settings import ProviderSettings
 from schemas.topics import Topics
 
@@ -50,6 +60,7 @@ class KafkaSettings(_Slice):
     #: `HOST:PORT`, several with commas. None: we start a broker of our own.
     bootstrap: Annotated[str, AfterValidator(read_address)] | None = None
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    #: PLAIN sends the password as it is, so it needs SASL_SSL.
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     username: str | None = None
     password: SecretStr | None = None
@@ -68,6 +79,16 @@ class KafkaSettings(_Slice):
     heartbeat_interval: timedelta = timedelta(seconds=3)
     #: Unique per process and stable over restarts (an ordinal); None: not a static member.
     instance: str | None = None
+
+    @model_validator(mode="after")
+    def _no_password_in_clear(self) -> "KafkaSettings":
+        if self.security == "SASL_PLAINTEXT" and self.sasl_mechanism == "PLAIN":
+            msg = (
+                "sasl_mechanism: PLAIN would send the password unencrypted; "
+                "set security to SASL_SSL, or take SCRAM-SHA-256 or SCRAM-SHA-512"
+            )
+            raise ValueError(msg)
+        return self
 
     @property
     def topics(self) -> Topics:
@@ -126,7 +147,9 @@ class OidcSettings(_Slice):
     """Sign-in to the console by OpenID Connect."""
 
     #: The issuer's address, as its tokens name it; https, but for one on this machine.
-    issuer: Annotated[str, Field(pattern=r"^https://|^http://(localhost|127\.0\.0\.1)(:|/|$)")]
+    issuer: str
+    #: Also an issuer at an address that is not public, and with plain http.
+    allow_private: bool = False
     client_id: str
     #: None: a public client, whose proof is PKCE alone.
     client_secret: SecretStr | None = None
@@ -138,6 +161,20 @@ class OidcSettings(_Slice):
     roles: dict[str, Literal["viewer", "reviewer", "operator", "admin"]]
     #: The claim that names the tenants whose cases somebody sees; None: everybody sees all.
     tenant_claim: str | None = None
+
+    @model_validator(mode="after")
+    def _callable(self) -> "OidcSettings":
+        try:
+            check_url(self.issuer, allow_private=self.may_be_private)
+        except ValueError as error:
+            msg = f"issuer: {error}"
+            raise ValueError(msg) from None
+        return self
+
+    @property
+    def may_be_private(self) -> bool:
+        """True where the issuer may be at a private address: by a setting, or on this machine."""
+        return self.allow_private or is_this_machine(urlsplit(self.issuer).hostname or "")
 
 
 class ConsoleSettings(_Slice):

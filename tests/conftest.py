@@ -1,42 +1,23 @@
 """Safety rails for every test: no real provider, no leftovers from the developer's shell."""
 
-import ipaddress
 import os
-import sys
-import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from consumers.runtime import loopback
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-#: Set while a fast test runs; an audit hook cannot be taken out again.
-_guarding = threading.Event()
+#: A broker that the developer names may be anywhere; its tests are theirs to look after.
+_IS_BROKER_ELSEWHERE = bool(os.environ.get("TIERLINE_TEST_BROKER"))
 
-
-def _refuse_the_outside(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "socket.connect" or not _guarding.is_set():
-        return
-
-    address = arguments[1]
-    host = address[0] if isinstance(address, tuple) else "127.0.0.1"
-    if not _is_loopback(host):
-        msg = f"a test without the marker `kafka` wanted to connect to {host}"
-        raise PermissionError(msg)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-sys.addaudithook(_refuse_the_outside)
+os.environ[loopback.VARIABLE] = "1"  # for the processes that tests start
+loopback.stay_on_loopback()
+loopback.guarding.clear()
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +39,15 @@ def _no_leftovers(
 
 
 @pytest.fixture(autouse=True)
-def _loopback_only(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A fast test talks to this machine alone; the broker may run elsewhere, or be fetched."""
-    if request.node.get_closest_marker("kafka") is None:
-        _guarding.set()
+def _loopback_only(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A test talks to this machine alone, and so do its processes; what a session shares is fetched
+    before."""
+    is_elsewhere = _IS_BROKER_ELSEWHERE and request.node.get_closest_marker("kafka") is not None
+    if is_elsewhere:
+        monkeypatch.delenv(loopback.VARIABLE)
+    else:
+        loopback.guarding.set()
     yield
-    _guarding.clear()
+    loopback.guarding.clear()

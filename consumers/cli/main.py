@@ -75,6 +75,10 @@ def options(
         os.environ["TIERLINE_DEBUG"] = "1"
     from consumers.cli.logs import configure_logs
 
+    if "TIERLINE_TEST_LOOPBACK" in os.environ:
+        from consumers.runtime.loopback import stay_on_loopback
+
+        stay_on_loopback()
     configure_logs(is_debug=debug, is_service=context.invoked_subcommand in _SERVICES)
     if "TIERLINE_FAILPOINT" in os.environ:
         from consumers.runtime.failpoints import check_failpoint

@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import aiohttp
 import httpx
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from httpx_aiohttp import AiohttpTransport
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from consumers.addresses import check_url
 from consumers.console.deciding import Desk
 from consumers.console.pages import Pages
 from consumers.console.security import Guard, Role
+from consumers.providers.resolver import guarded_connector
 from consumers.settings import OidcSettings
 
 __all__ = ["oidc_routes"]
@@ -101,23 +105,55 @@ def _check(state: str, code: str, error: str, begun: str) -> None:
 
 
 async def _discovered(settings: OidcSettings) -> dict[str, Any]:
-    """The issuer's own document. Raises _RefusedError."""
+    """The issuer's own document. Raises _RefusedError, also for endpoints that nobody may call."""
     where = settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-    found = await _asked(where)
+    found = await _asked(settings, where)
     if found.get("issuer") != settings.issuer:
         words = f"{where} is another issuer's"
         raise _RefusedError(words)
+    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+        try:
+            check_url(str(found.get(name)), allow_private=settings.may_be_private)
+        except ValueError as error:
+            words = f"the issuer's {name}: {error}"
+            raise _RefusedError(words) from None
     return found
 
 
-async def _asked(where: str) -> dict[str, Any]:
+def _guarded(settings: OidcSettings) -> AiohttpTransport:
+    """Connections to the issuer, and to no address that may not be called."""
+    trusted = httpx.create_ssl_context(trust_env=False)
+
+    def session() -> aiohttp.ClientSession:
+        connector = guarded_connector(trusted, allow_private=settings.may_be_private)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+
+    return AiohttpTransport(verify=trusted, trust_env=False, client=session)
+
+
+async def _asked(
+    settings: OidcSettings, where: str, form: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What the issuer answers, to a form where one is sent. Raises _RefusedError."""
+    secret = settings.client_secret
+    proof = (settings.client_id, secret.get_secret_value()) if secret else None
     try:
-        async with httpx.AsyncClient(timeout=_LIMIT_SECONDS, trust_env=False) as http:
-            reply = await http.get(where)
+        async with httpx.AsyncClient(
+            timeout=_LIMIT_SECONDS, trust_env=False, transport=_guarded(settings)
+        ) as http:
+            if form is None:
+                reply = await http.get(where)
+            else:
+                reply = await http.post(
+                    where, data=dict(form), auth=proof or httpx.USE_CLIENT_DEFAULT
+                )
             reply.raise_for_status()
             found = reply.json()
-    except (httpx.HTTPError, ValueError) as error:
-        words = f"the issuer does not answer: {type(error).__name__}"
+    except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
+        what = "does not answer" if form is None else "gave no token"
+        words = f"the issuer {what}: {type(error).__name__}"
         raise _RefusedError(words) from None
     if not isinstance(found, dict):
         words = "the issuer's answer is no object"
@@ -130,13 +166,18 @@ async def _claims(
 ) -> dict[str, Any]:
     """What the identity token says, once its signature and everything about it is right."""
     found = await _discovered(settings)
-    client = _client(settings, redirect)
     try:
-        async with client:
-            token = await client.fetch_token(
-                found["token_endpoint"], code=code, code_verifier=kept["verifier"]
-            )
-        published: Any = await _asked(found["jwks_uri"])
+        # RFC 6749, section 4.1.3, with the proof of RFC 7636.
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": redirect,
+            "code_verifier": kept["verifier"],
+        }
+        if settings.client_secret is None:  # else it is named beside its secret
+            form["client_id"] = settings.client_id
+        token = await _asked(settings, found["token_endpoint"], form)
+        published: Any = await _asked(settings, found["jwks_uri"])
         keys = KeySet.import_key_set(published)
         decoded = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS)
         checked = jwt.JWTClaimsRegistry(

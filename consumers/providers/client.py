@@ -29,7 +29,7 @@ from consumers.providers.outcomes import (
     was_sent,
     what_failed,
 )
-from consumers.providers.resolver import GuardedResolver
+from consumers.providers.resolver import guarded_connector
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError, sent_fields
 from consumers.providers.unpacking import Unpacker, read_loosely
 from consumers.providers.usage import reserve
@@ -111,13 +111,15 @@ class Providers:
 
     async def __aenter__(self) -> "Providers":
         """Read the keys and open the pools. Raises ProviderSettingsError."""
-        private = frozenset(one.host for one in self._settings.values() if one.allow_private)
-        # One pool, and one more per authority of one's own, which vouches for its provider alone.
-        pools: dict[Path | None, AiohttpTransport] = {}
+        # An authority of one's own vouches for its provider alone, and only some may call private
+        # addresses: each such kind has a pool of its own.
+        pools: dict[tuple[Path | None, bool], AiohttpTransport] = {}
         for name, one in self._settings.items():
-            if one.ca_file not in pools:
-                pools[one.ca_file] = _pool(_trusting(name, one.ca_file), private)
-            self._providers[name] = _prepared(name, one, pools[one.ca_file])
+            kind = (one.ca_file, one.allow_private)
+            if kind not in pools:
+                trusted = _trusting(name, one.ca_file)
+                pools[kind] = _pool(trusted, allow_private=one.allow_private)
+            self._providers[name] = _prepared(name, one, pools[kind])
         return self
 
     async def __aexit__(
@@ -157,23 +159,25 @@ class Providers:
             return CallFailure(Reason.NOT_SENT, "no time was left for the call")
         ids = {"x-request-id": request_id, _ATTEMPT: attempt_id}
         try:
+            request = self._request(known, ids, body)
+        except Exception as error:  # noqa: BLE001  httpx.InvalidURL and others are of no one kind
+            return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
+        try:
             async with asyncio.timeout(timeout.total_seconds()) as whole:
-                return await self._exchange(known, ids, body, whole.when() or 0.0)
+                return await self._exchange(known, request, ids, body, whole.when() or 0.0)
         except TimeoutError:
             detail = f"no whole reply within {timeout.total_seconds():g} s"
             return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            what = what_failed(error)
-            if was_sent(error):
-                detail = f"the connection failed before the reply was whole ({what})"
-                return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            return CallFailure(Reason.NOT_SENT, f"no connection could be made ({what})")
-        except ValueError as error:  # of the client library, before anything was written
-            return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
+        except (ValueError, httpx.InvalidURL) as error:
+            if not isinstance(error, (aiohttp.ClientError, OSError)):  # before anything was written
+                return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
+            return _broken_off(error, body)
+        except Exception as error:  # noqa: BLE001  of the client's libraries, which have many kinds
+            return _broken_off(error, body)
 
-    async def _exchange(
-        self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any], until: float
-    ) -> Reply | CallFailure:
+    def _request(
+        self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any]
+    ) -> httpx.Request:
         content = _dumped(_with_added(known.wire.encode(body), body, self.chat_fields(known.name)))
         own = [(name.encode(), value.encode()) for name, value in ids.items()]
         # A given stream, because for `content` httpx works out headers that aiohttp sets anyway.
@@ -186,6 +190,16 @@ class Providers:
         )
         request.headers.encoding = "utf-8"  # else found out by trial, over and over
         request.read()
+        return request
+
+    async def _exchange(
+        self,
+        known: _Provider,
+        request: httpx.Request,
+        ids: Mapping[str, str],
+        body: Mapping[str, Any],
+        until: float,
+    ) -> Reply | CallFailure:
         response = await known.transport.handle_async_request(request)
         failpoint("call.sent")
         try:
@@ -225,6 +239,15 @@ class Providers:
         return url
 
 
+def _broken_off(error: Exception, body: Mapping[str, Any]) -> CallFailure:
+    """A call that failed in its connection: unsent only where that is certain."""
+    what = what_failed(error)
+    if was_sent(error):
+        detail = f"the connection failed before the reply was whole ({what})"
+        return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
+    return CallFailure(Reason.NOT_SENT, f"no connection could be made ({what})")
+
+
 async def _read_soon(response: httpx.Response, until: float) -> bytes:
     """The body of an error, as far as it comes: its status says what happened without it too."""
     now = asyncio.get_running_loop().time()
@@ -249,16 +272,12 @@ def _trusting(name: str, ca_file: Path | None) -> ssl.SSLContext:
         raise ProviderSettingsError(msg) from None
 
 
-def _pool(trusted: ssl.SSLContext, private: frozenset[str]) -> AiohttpTransport:
+def _pool(trusted: ssl.SSLContext, *, allow_private: bool) -> AiohttpTransport:
     def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            ssl=trusted,
-            keepalive_timeout=_KEEP_IDLE_SECONDS,
-            resolver=GuardedResolver(private),
-        )
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=guarded_connector(
+                trusted, allow_private=allow_private, keep_idle=_KEEP_IDLE_SECONDS
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_PromptRequest,
             trust_env=False,

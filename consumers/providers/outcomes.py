@@ -275,13 +275,16 @@ def _until_reset(value: str | None, now: datetime) -> float | None:
 
 
 def was_sent(error: BaseException) -> bool:
-    """False only when no connection was made, which is all that proves it.
+    """False only when no connection was made, or none was tried, which is all that proves it.
 
     The transport raises a connect timeout also for a connection that closed after the request was
     written, so its own exception says nothing; only the cause beneath it does.
     """
     return not any(
-        isinstance(cause, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+        isinstance(
+            cause,
+            (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL),
+        )
         for cause in _causes(error)
     )
 

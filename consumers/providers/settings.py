@@ -4,34 +4,22 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from consumers.addresses import check_url
 from router.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
 from schemas.base import Tier
 
-__all__ = [
-    "ModelLimits",
-    "ProviderSettings",
-    "ProviderSettingsError",
-    "is_metadata",
-    "is_public",
-    "sent_fields",
-]
+__all__ = ["ModelLimits", "ProviderSettings", "ProviderSettingsError", "sent_fields"]
 
 #: A token of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 #: A dotted path of names.
 _FIELD = r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,4}$"
-_METADATA_HOSTS = ("metadata", "metadata.google.internal")
-#: Link-local holds the clouds' metadata services; these two are outside of it.
-_METADATA_ADDRESSES = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
-
-Address = IPv4Address | IPv6Address
 
 
 class ProviderSettingsError(Exception):
@@ -98,12 +86,8 @@ class ProviderSettings(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _whole(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            msg = "expected a URL such as https://api.example.com/v1"
-            raise ValueError(msg)
-        if parts.username or parts.password or parts.query or parts.fragment:
-            msg = "a URL without user, password, query and fragment was expected"
+        if "?" in value or "#" in value:
+            msg = "a URL without query and fragment was expected"
             raise ValueError(msg)
         return value.rstrip("/")
 
@@ -127,19 +111,11 @@ class ProviderSettings(BaseModel):
 
     @model_validator(mode="after")
     def _allowed(self) -> "ProviderSettings":
-        parts = urlsplit(self.base_url)
-        address = _literal(self.host)
-        if self.host in _METADATA_HOSTS or (address and is_metadata(address)):
-            msg = "base_url: metadata services are never called"
-            raise ValueError(msg)
-        if self.allow_private:
-            return self
-        if parts.scheme != "https" or self.host == "localhost":
-            msg = "base_url: https and a public host were expected, or allow_private: true"
-            raise ValueError(msg)
-        if address and not is_public(address):
-            msg = "base_url: the address is not public; set allow_private: true if it is meant"
-            raise ValueError(msg)
+        try:
+            check_url(self.base_url, allow_private=self.allow_private)
+        except ValueError as error:
+            msg = f"base_url: {error}"
+            raise ValueError(msg) from None
         return self
 
     def limits_of(self, model_id: str) -> ModelLimits:
@@ -149,7 +125,7 @@ class ProviderSettings(BaseModel):
     @property
     def host(self) -> str:
         """The host that is called, in lower case."""
-        return (urlsplit(self.base_url).hostname or "").rstrip(".")
+        return urlsplit(self.base_url).hostname or ""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -184,26 +160,3 @@ def sent_fields(providers: Mapping[str, ProviderSettings], name: str) -> ChatFie
     if settings is None:
         return OPENAI
     return CHAT_FIELDS.get(settings.wire, OPENAI).extended(settings.chat_fields)
-
-
-def is_public(address: Address) -> bool:
-    """True for an address anybody on the internet can reach."""
-    return _unmapped(address).is_global and not address.is_multicast
-
-
-def is_metadata(address: Address) -> bool:
-    """True where a cloud tells its machines their secrets."""
-    real = _unmapped(address)
-    return real.is_link_local or real in _METADATA_ADDRESSES
-
-
-def _unmapped(address: Address) -> Address:
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None

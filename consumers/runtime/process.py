@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from consumers.runtime import loopback
 
 __all__ = ["run_process"]
 
@@ -26,5 +29,8 @@ def run_process(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         import uvloop  # noqa: PLC0415  an extra
 
         factory = uvloop.new_event_loop
+    if loopback.is_wanted():
+        loopback.stay_on_loopback()
+        factory = functools.partial(loopback.loop_factory, factory)
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main())

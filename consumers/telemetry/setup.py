@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from typing import Literal
-from urllib.parse import urlsplit
 
 from opentelemetry.metrics import Meter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -33,6 +32,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from consumers.addresses import check_url
 from consumers.settings import TelemetrySettings
 from consumers.telemetry.content import CONTENT_SWITCH, capture_of
 from consumers.telemetry.names import gen_ai_names, metrics_of
@@ -363,9 +363,12 @@ def _check(env: Environment, exporters: Sequence[str]) -> None:
         )
         raise TelemetryError(msg)
     for variable in _ENDPOINTS if "otlp" in exporters else ():
-        if (url := env.get(variable, "").strip()) and not _is_url(url):
-            msg = f"{variable}={url}: a URL such as http://collector:4318 was expected"
-            raise TelemetryError(msg)
+        if url := env.get(variable, "").strip():
+            try:
+                check_url(url, allow_private=True)  # a collector is at home as a rule
+            except ValueError as error:
+                msg = f"{variable}={url}: {error}"
+                raise TelemetryError(msg) from None
 
 
 def _version() -> str:
@@ -373,11 +376,3 @@ def _version() -> str:
         return metadata.version("tierline")
     except metadata.PackageNotFoundError:
         return "0"
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

@@ -20,12 +20,20 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from consumers.broker import LocalBroker, local_broker
+from consumers.broker.jars import fetch_jars
 from consumers.broker.local import free_ports
 from consumers.settings import KafkaSettings, Settings
 
 _IMAGE = "apache/kafka:4.2.0"
 _PORT = 9092
 _SCRIPT = "/tmp/advertise-and-run"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _jars() -> None:
+    """Fetched before any test, which may then reach nothing outside."""
+    if not os.environ.get("TIERLINE_TEST_BROKER"):
+        fetch_jars()
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,10 @@
 from tests.probes.chat import CLASS as CHAT
 from tests.probes.report import ProbeClass
 from tests.probes.schemas import CLASS as SCHEMAS
+from tests.probes.ssrf import CLASS as SSRF
 from tests.probes.templates import CLASS as TEMPLATES
 from tests.probes.text import CLASS as TEXT
 
 __all__ = ["CLASSES"]
 
-CLASSES: tuple[ProbeClass, ...] = (CHAT, SCHEMAS, TEMPLATES, TEXT)
+CLASSES: tuple[ProbeClass, ...] = (CHAT, SCHEMAS, SSRF, TEMPLATES, TEXT)

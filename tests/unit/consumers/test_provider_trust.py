@@ -186,13 +186,13 @@ class TestNames:
 
     async def test_only_public_addresses_are_left(self, monkeypatch):
         resolving(monkeypatch, ["10.0.0.7", "93.184.215.14", "169.254.169.254"])
-        found = await GuardedResolver(frozenset()).resolve("models.example.com", 443)
+        found = await GuardedResolver(allow_private=False).resolve("models.example.com", 443)
 
         assert [one["host"] for one in found] == ["93.184.215.14"]
 
     async def test_an_answer_that_changes_is_looked_at_again(self, monkeypatch):
         resolving(monkeypatch, ["93.184.215.14"], ["127.0.0.1"])
-        resolver = GuardedResolver(frozenset())
+        resolver = GuardedResolver(allow_private=False)
 
         assert await resolver.resolve("models.example.com", 443)
         with pytest.raises(OSError, match="no address that may be called"):
@@ -202,7 +202,7 @@ class TestNames:
         self, monkeypatch
     ):
         resolving(monkeypatch, ["127.0.0.1", "169.254.169.254"])
-        found = await GuardedResolver(frozenset({"models.internal"})).resolve("models.internal", 80)
+        found = await GuardedResolver(allow_private=True).resolve("models.internal", 80)
 
         assert [one["host"] for one in found] == ["127.0.0.1"]
 
@@ -210,7 +210,9 @@ class TestNames:
         gate = threading.Event()
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: gate.wait(10) or [])
         with pytest.raises(OSError, match="not resolved within"):
-            await GuardedResolver(frozenset(), patience=0.1).resolve("models.example.com", 443)
+            await GuardedResolver(allow_private=False, patience=0.1).resolve(
+                "models.example.com", 443
+            )
         gate.set()
 
     async def test_a_server_that_does_not_take_the_connection_was_never_sent(self):

@@ -1,0 +1,153 @@
+"""Where a call may go: what an address really is, and what the URL of a server must be like.
+
+By the special-purpose registries of IANA (RFC 6890) and the forms in which an IPv6 address carries
+an IPv4 one. A URL has one reading only: what two parsers could read in two ways is refused.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+__all__ = ["Address", "check_url", "is_metadata", "is_public", "is_this_machine"]
+
+Address = IPv4Address | IPv6Address
+
+_METADATA_HOSTS = frozenset(
+    ("metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal")
+)
+#: Link-local holds most of the clouds' metadata services; these are outside of it: Alibaba, Azure,
+#: Oracle, AWS, Google and Scaleway.
+_METADATA = frozenset(
+    ip_address(one)
+    for one in (
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "fd00:42::42",
+    )
+)
+#: Beside what Python knows: protocol assignments and the relays of 6to4.
+_NOT_PUBLIC = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+_UNICAST = IPv6Network("2000::/3")
+#: Protocol assignments with Teredo, documentation, and 6to4: nobody serves from them.
+_NOT_PUBLIC_6 = tuple(
+    IPv6Network(one) for one in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+)
+#: Reached as the IPv4 address that they carry: mapped (RFC 4291) and NAT64 (RFC 6052).
+_SAME_AS_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+_IPV4_BITS = 0xFFFF_FFFF
+
+#: Of a URL: no blanks, no control characters, nothing that one parser takes for a slash or a quote.
+_PLAIN = re.compile(r"[!#-;=?-\[\]_a-z~]+")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+
+def is_public(address: Address) -> bool:
+    """True for an address anybody on the internet can reach, by whatever form it is written in."""
+    if isinstance(address, IPv4Address):
+        is_ours = any(address in network for network in _NOT_PUBLIC)
+        return address.is_global and not (address.is_multicast or is_ours or is_metadata(address))
+    if any(address in network for network in _SAME_AS_IPV4):
+        return all(is_public(one) for one in _carried(address))
+    return (
+        address in _UNICAST
+        and address.is_global
+        and not any(address in network for network in _NOT_PUBLIC_6)
+        and all(is_public(one) for one in _carried(address))
+    )
+
+
+def is_metadata(address: Address) -> bool:
+    """True where a cloud tells its machines their secrets, by whatever form it is written in."""
+    carried = _carried(address) if isinstance(address, IPv6Address) else []
+    return any(one.is_link_local or one in _METADATA for one in (address, *carried))
+
+
+def is_this_machine(host: str) -> bool:
+    """True for a loopback address, and for the names that stand for it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def check_url(url: str, *, allow_private: bool) -> None:
+    """Refuse a URL that no call may go to. Raises ValueError, which says what was expected.
+
+    A name passes here, and its addresses are checked when it is resolved. `allow_private` lets
+    plain http and addresses through that are not public; metadata services it does not.
+    """
+    if not _PLAIN.fullmatch(url):
+        msg = "a URL of plain ASCII characters was expected; other letters of a host as xn--..."
+        raise ValueError(msg)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        msg = "a URL with a port from 1 to 65535 and matching brackets was expected"
+        raise ValueError(msg) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        msg = "a URL such as https://api.example.com/v1 was expected"
+        raise ValueError(msg)
+    if "@" in parts.netloc or "%" in parts.netloc:
+        msg = "a URL without user, password and percent signs before its path was expected"
+        raise ValueError(msg)
+    if port == 0 or parts.netloc.endswith(":"):
+        msg = "a port from 1 to 65535 was expected"
+        raise ValueError(msg)
+    address = _read_host(parts.hostname, is_bracketed="[" in parts.netloc)
+    if parts.hostname in _METADATA_HOSTS or (address is not None and is_metadata(address)):
+        msg = "metadata services are never called"
+        raise ValueError(msg)
+    if allow_private:
+        return
+    if parts.scheme != "https" or is_this_machine(parts.hostname):
+        msg = "https and a public host were expected, or allow_private: true"
+        raise ValueError(msg)
+    if address is not None and not is_public(address):
+        msg = "the address is not public; set allow_private: true if it is meant"
+        raise ValueError(msg)
+
+
+def _read_host(host: str, *, is_bracketed: bool) -> Address | None:
+    """The address that a host is; None for a name. Raises ValueError for what is neither.
+
+    A host whose last part is a number is an address (https://url.spec.whatwg.org, "ends in a
+    number"); of its many forms only the plain one is taken.
+    """
+    last = host.rpartition(".")[2]
+    if is_bracketed or _NUMERIC.fullmatch(last):
+        try:
+            return IPv6Address(host) if is_bracketed else IPv4Address(host)
+        except ValueError:
+            msg = "an address such as 192.0.2.1 or [2001:db8::1] was expected"
+            raise ValueError(msg) from None
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
+        msg = "a host of letters, digits, hyphens and single dots was expected"
+        raise ValueError(msg)
+    return None
+
+
+def _carried(address: IPv6Address) -> list[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address may stand for."""
+    value = int(address)
+    last = IPv4Address(value & _IPV4_BITS)
+    found = []
+    # Compatible and mapped (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052).
+    if value >> 32 in (0, 0xFFFF, 0xFFFF_0000) or address in _SAME_AS_IPV4[1]:
+        found.append(last)
+    if address in _LOCAL_NAT64:  # its prefix may have any length; bits 64 to 71 are left out
+        bits = value >> 64 << 56 | value & (1 << 56) - 1
+        found += [IPv4Address(bits >> 88 - length & _IPV4_BITS) for length in (48, 56, 64)]
+        found.append(last)
+    if (six_to_four := address.sixtofour) is not None:  # RFC 3056
+        found.append(six_to_four)
+    if (teredo := address.teredo) is not None:  # RFC 4380: the server, and who is behind it
+        found += teredo
+    if value >> 32 & 0xFDFF_FFFF == 0x5EFE:  # ISATAP, RFC 5214
+        found.append(last)
+    return found

@@ -1,0 +1,70 @@
+"""What may be called, and what a refusal says. What may not is probed in tests/probes."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from consumers.addresses import check_url, is_metadata, is_public
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "8.8.8.8",
+        "172.15.255.255",
+        "172.32.0.1",
+        "100.63.255.255",
+        "100.128.0.1",
+        "168.63.129.17",
+        "2001:4860:4860::8888",
+        "2606:4700::1111",
+        "2a00:1450:4001::200e",
+        pytest.param("::ffff:8.8.8.8", id="mapped"),
+        pytest.param("64:ff9b::8.8.8.8", id="by way of NAT64"),
+    ],
+)
+def test_a_public_address_is_public(address):
+    assert is_public(ip_address(address))
+    assert not is_metadata(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example.com/v1",
+        "https://API.Example.com:8443/v1",
+        "https://xn--bcher-kva.example/v1",
+        "https://under_score.example/v1",
+        "https://8.8.8.8/v1",
+        "https://[2606:4700::1111]:443/v1",
+        "https://0x.example/",
+        "https://1e100.net/",
+        "https://example.com/a%20b?c=d#e",
+    ],
+)
+def test_a_public_url_may_be_called(url):
+    check_url(url, allow_private=False)
+
+
+@pytest.mark.parametrize("url", ["http://vllm:8000/v1", "http://127.0.0.1:1/", "http://[::1]/"])
+def test_a_private_url_may_be_called_where_that_is_said(url):
+    check_url(url, allow_private=True)
+    with pytest.raises(ValueError, match="allow_private"):
+        check_url(url, allow_private=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://bücher.example/", "xn--"),
+        ("https://kim@example.com/", "without user"),
+        ("https://2130706433/", "an address such as"),
+        ("https://example.com./", "single dots"),
+        ("https://example.com:99999/", "a port from 1 to 65535"),
+        ("ftp://example.com/", "a URL such as"),
+        ("https://169.254.169.254/", "metadata services are never called"),
+    ],
+)
+def test_a_refusal_says_what_was_expected(url, words):
+    with pytest.raises(ValueError, match=words):
+        check_url(url, allow_private=True)
