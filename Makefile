@@ -1,7 +1,6 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 BIN := .venv/bin
-UV := 0.13.9
 # Any Python from 3.11 on; the newest first, so that an old `python3` does no harm.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
@@ -76,14 +75,19 @@ setup: .venv/dev.stamp  ## Install everything into .venv
 	@$(BIN)/pip -q install --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-lock:  ## Resolve the dependencies anew and pin them with hashes
-	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip -q install uv==$(UV)
+EXTRAS := --extra console --extra local --extra otlp --extra postgres --extra prometheus --extra speed
+COMPILE := build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
+
+lock:  ## Resolve the dependencies anew and pin them with hashes, those of tests and peers too
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/pip -q install --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@echo "editables" > build/lock/build.in && echo "hatchling" >> build/lock/build.in
-	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra console --extra local --extra postgres --extra prometheus --extra speed pyproject.toml build/lock/build.in -o requirements.lock
-	@build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra console --extra local --extra postgres --extra prometheus --extra speed --group dev pyproject.toml build/lock/build.in \
-	  -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) $(EXTRAS) pyproject.toml build/lock/build.in -o requirements.lock
+	@$(COMPILE) $(EXTRAS) --group dev pyproject.toml build/lock/build.in -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) requirements-uv.in -o requirements-uv.lock
+	@$(COMPILE) tests/bench/litellm.in -o tests/bench/litellm.lock
+	@$(COMPILE) pyproject.toml tests/bench/quix.in -o tests/bench/quix.lock
+	@$(COMPILE) tests/telemetry/phoenix.in -o tests/telemetry/phoenix.lock
 	@rm -rf build/lock
 
 clean:  ## Remove what was built and installed here

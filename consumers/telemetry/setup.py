@@ -55,6 +55,7 @@ _SAMPLER_OF_PARENTS = "parentbased_"
 #: The library's switch for metrics about itself.
 _OWN_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
+_NEEDS_OTLP = "sending to an OTLP endpoint needs: pip install 'tierline[otlp]'"
 _ENDPOINTS = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -279,11 +280,12 @@ def _processor(name: str, env: Environment, meters: MeterProvider | None) -> Spa
     if name == "console":
         return SimpleSpanProcessor(ConsoleSpanExporter())
 
-    # Loaded only where it is used: it brings an HTTP client of its own.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
-        OTLPSpanExporter,
-    )
-
+    try:  # loaded only where it is used: it brings an HTTP client of its own
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+            OTLPSpanExporter,
+        )
+    except ImportError:
+        raise TelemetryError(_NEEDS_OTLP) from None
     queue = _whole("OTEL_BSP_MAX_QUEUE_SIZE", env, _QUEUE)
     return BatchSpanProcessor(
         OTLPSpanExporter(meter_provider=meters),
@@ -307,10 +309,12 @@ def _reader(name: str, env: Environment) -> MetricReader:
         return _prometheus(env)
     if name == "console":
         return PeriodicExportingMetricReader(ConsoleMetricExporter())
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
-        OTLPMetricExporter,
-    )
-
+    try:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
+            OTLPMetricExporter,
+        )
+    except ImportError:
+        raise TelemetryError(_NEEDS_OTLP) from None
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from consumers.settings import Settings
@@ -11,21 +9,21 @@ from consumers.wiring import load_rules
 from tests.bench.harness import Measured, create_topic, fill, settings_for
 from tests.bench.route import COUNT, route_once
 from tests.bench.work import route_all, run_worker, simulator_process
+from tests.environments import environment
 
 __all__ = ["measure_litellm", "measure_quix"]
 
 RUNS = 3
 _WIDTH = 1_200
 _ENVIRONMENTS = Path("build/peers")
-_LITELLM = ("litellm==1.106.2",)
 _LITELLM_CALLS = 3_000
 _LITELLM_IN_FLIGHT = 200
-_QUIX = ("quixstreams==3.28.1", "pydantic", "orjson", "jsonschema-rs", "pyyaml", "structlog")
+_LOCKS = Path(__file__).resolve().parent
 
 
 async def measure_quix(bootstrap: str) -> list[Measured]:
     """The route stage against Quix Streams running our own decision, run by run in turn."""
-    python = await asyncio.to_thread(_environment, "quix", _QUIX)
+    python = await asyncio.to_thread(_peer, "quix")
     theirs, ours = [], []
     for number in range(RUNS):
         settings = await settings_for(bootstrap, f"quix{number}.")
@@ -42,7 +40,7 @@ async def measure_quix(bootstrap: str) -> list[Measured]:
 
 async def measure_litellm(bootstrap: str) -> list[Measured]:
     """A worker with all of its own work, Kafka's included, against LiteLLM's Router alone."""
-    python = await asyncio.to_thread(_environment, "litellm", _LITELLM)
+    python = await asyncio.to_thread(_peer, "litellm")
     theirs, ours = [], []
     async with simulator_process() as base_url:
         for number in range(RUNS):
@@ -89,12 +87,6 @@ async def _quix(python: Path, settings: Settings, target: str) -> float:
     return float(said.split()[-1])
 
 
-def _environment(name: str, packages: tuple[str, ...]) -> Path:
-    """A virtual environment with these packages, made once."""
-    home = _ENVIRONMENTS / name
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(python), "-m", "pip", "-q", "install", *packages], check=True)
-        (home / "ready").touch()
-    return python.absolute()
+def _peer(name: str) -> Path:
+    """The interpreter of a peer's environment."""
+    return environment(_ENVIRONMENTS / name, _LOCKS / f"{name}.lock")

@@ -7,8 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,11 +17,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from consumers.broker.local import free_ports
+from tests.environments import environment
 
-__all__ = ["Kept", "environment", "phoenix", "read_spans", "read_tokens"]
+__all__ = ["Kept", "phoenix", "read_spans", "read_tokens"]
 
-VERSION = "20.26.0"
 _FOLDER = Path(__file__).resolve().parents[2] / "build" / "phoenix"
+_LOCK = Path(__file__).with_name("phoenix.lock")
 _START_SECONDS = 120
 _END_SECONDS = 20
 _PAGE = 1_000
@@ -44,27 +43,10 @@ class Kept:
     status: str
 
 
-def environment() -> Path:
-    """The interpreter with Phoenix; installed once."""
-    python, stamp = _FOLDER / "bin" / "python", _FOLDER / f"installed-{VERSION}"
-    if not stamp.exists():
-        sys.stderr.write(
-            f"installing Phoenix {VERSION} into {_FOLDER} (once, about a minute) ...\n"
-        )
-        # Whatever version was there is about to be replaced.
-        for former in _FOLDER.glob("installed-*"):
-            former.unlink()
-        subprocess.run([sys.executable, "-m", "venv", str(_FOLDER)], check=True)
-        pip = [str(python), "-m", "pip", "-q", "install", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"arize-phoenix=={VERSION}"], check=True)
-        stamp.touch()
-    return python
-
-
 @contextlib.asynccontextmanager
 async def phoenix() -> AsyncIterator[str]:
     """The address of a running Phoenix with nothing in it."""
-    python = await asyncio.to_thread(environment)
+    python = await asyncio.to_thread(environment, _FOLDER, _LOCK)
     port, grpc_port, _ = free_ports()
     with tempfile.TemporaryDirectory(prefix="tierline-phoenix-") as folder:
         log = Path(folder) / "phoenix.log"

@@ -1,6 +1,7 @@
 """Telemetry is set up from the standard environment variables, or says what it expected."""
 
 import socket
+import sys
 import time
 import urllib.request
 
@@ -48,6 +49,21 @@ def test_a_setting_nobody_can_follow_is_one_clear_line(
     with pytest.raises(TelemetryError, match=said) as told, open_telemetry(_SETTINGS, Topics()):
         pass
     assert f"{variable}={value}" in str(told.value)
+
+
+@pytest.mark.parametrize("signal", ["trace", "metric"])
+def test_an_exporter_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    monkeypatch.setenv(f"OTEL_{signal.upper()}S_EXPORTER", "otlp")
+    module = f"opentelemetry.exporter.otlp.proto.http.{signal}_exporter"
+    monkeypatch.setitem(sys.modules, module, None)
+
+    with (
+        pytest.raises(TelemetryError, match=r"pip install 'tierline\[otlp\]'"),
+        open_telemetry(_SETTINGS, Topics()),
+    ):
+        pass
 
 
 def test_an_end_waits_once_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
