@@ -1,6 +1,7 @@
 """One assignment through a worker, without a broker: what is written whatever goes wrong."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from schemas.base import Tier
 from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model
 from schemas.escalation import Escalation
 from schemas.reasons import Reason
+from schemas.result import Result
 from schemas.topics import Topics
 from schemas.usage import Usage
 from tests.builders import NOON, Restless, a_record
@@ -57,10 +59,11 @@ async def _work(
     request_id: str = "r-1",
     body: dict[str, Any] | None = None,
     place: Slot | None = None,
+    asked: Mapping[str, Any] | str = "Order 7",
     answers: _Answers | None = None,
     observer: Observer | None = None,
 ) -> list[Outgoing]:
-    request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": "Order 7"}
+    request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": asked}
     router = Router(RULES.policy, TOPICS, lambda: NOON)
     [assigned] = router.decide(a_record(orjson.dumps(request)))
     worker = Worker(
@@ -141,6 +144,21 @@ async def test_a_reply_that_is_judged_when_its_record_goes_has_its_cost_booked()
         await _work(text, answers=_Leaving(text, {}), observer=_Watching())
 
     assert [(one.reason, one.usage.input_tokens) for one in calls] == [(Reason.OUTCOME_UNKNOWN, 10)]
+
+
+async def test_a_result_names_what_its_model_was_not_sent() -> None:
+    answer = {"name": "n", "order_number": "7", "date": None, "confidence": 0.99}
+    said = [{"role": "user", "content": "Order 7", "name": "kim"}]
+    asked = {
+        "messages": said,
+        "model": "dear",
+        "temperature": 0,
+        "api_base": "https://evil.example",
+    }
+
+    _, result = await _work(orjson.dumps(answer).decode(), asked=asked)
+
+    assert read_model(Result, result.value).router.left_out == ["api_base", "messages.name"]
 
 
 class _OnTheMove:
