@@ -89,6 +89,7 @@ class ProviderSettings(BaseModel):
         if "?" in value or "#" in value:
             msg = "a URL without query and fragment was expected"
             raise ValueError(msg)
+        check_url(value, allow_private=True)  # whether it may be private is another setting's word
         return value.rstrip("/")
 
     @field_validator("headers")

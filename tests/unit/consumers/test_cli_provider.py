@@ -114,7 +114,7 @@ def test_the_servers_own_words_are_shown(tierline, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("PROVIDERS__X__BASE_URL", "foo", "TIERLINE_PROVIDERS__X__BASE_URL: expected a URL"),
+        ("PROVIDERS__X__BASE_URL", "foo", "TIERLINE_PROVIDERS__X__BASE_URL: a URL such as"),
         ("PROVIDERS", "{bad", "TIERLINE_PROVIDERS: JSON was expected"),
         ("KAFKA__PARTITIONS", "0", "TIERLINE_KAFKA__PARTITIONS: expected greater than"),
         (
