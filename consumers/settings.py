@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +35,7 @@ __all__ = [
     "RepeatSettings",
     "Settings",
     "TelemetrySettings",
+    "TokenSettings",
     "WorkerSettings",
     "read_address",
     "settings_problems",
@@ -143,6 +145,40 @@ class TelemetrySettings(_Slice):
     baggage: frozenset[str] = frozenset()
 
 
+_Role = Literal["viewer", "reviewer", "operator", "admin"]
+_LEAST_TOKEN = 32
+
+
+class TokenSettings(_Slice):
+    """Sign-in to the console by one token: in a browser, or as a bearer token of the API."""
+
+    #: At least 32 characters, for example of `openssl rand -hex 32`.
+    secret: SecretStr
+    role: _Role = "reviewer"
+    #: Whose cases are seen; None: all.
+    tenants: frozenset[str] | None = None
+
+    @field_validator("secret")
+    @classmethod
+    def _long(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if len(text) < _LEAST_TOKEN or not text.isascii() or not re.fullmatch(r"[!-~]+", text):
+            msg = f"at least {_LEAST_TOKEN} characters of ASCII without blanks were expected"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _tenants(self) -> Self:
+        if self.tenants is not None and (
+            self.role == "admin"
+            or not self.tenants
+            or any(len(t.split()) != 1 for t in self.tenants)
+        ):
+            msg = "tenants without blanks were expected, and none for an admin, who sees all"
+            raise ValueError(msg)
+        return self
+
+
 class OidcSettings(_Slice):
     """Sign-in to the console by OpenID Connect."""
 
@@ -158,7 +194,7 @@ class OidcSettings(_Slice):
     name_claim: str = "email"
     role_claim: str = "groups"
     #: Which value of that claim gives which role; the highest one counts, none: no entry.
-    roles: dict[str, Literal["viewer", "reviewer", "operator", "admin"]]
+    roles: dict[str, _Role]
     #: The claim that names the tenants whose cases somebody sees; None: everybody sees all.
     tenant_claim: str | None = None
 
@@ -181,6 +217,8 @@ class ConsoleSettings(_Slice):
     """The review console."""
 
     oidc: OidcSettings | None = None
+    #: One token for everybody, with one role. Neither this nor OIDC: loopback alone, no sign-in.
+    token: TokenSettings | None = None
     #: A task of the policy that puts a case into a few lines for its reviewer. None: no such thing.
     brief_task: str | None = None
     #: Where a trace is looked at, with `{trace_id}` in it. None: its id alone is shown.

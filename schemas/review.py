@@ -54,6 +54,7 @@ class AuditLine(Contract):
     what: Literal[
         "sign_in",
         "sign_out",
+        "sign_in_failed",
         "claim",
         "release",
         "decide",

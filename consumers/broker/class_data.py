@@ -2,13 +2,14 @@
 
 The first run notes the classes it loads and makes an archive of them at the lowest priority; with
 it, later starts take half as long. Speed alone hangs on it: a JVM that cannot use an archive
-starts without.
+starts without. What is in it runs as we do, so only one that nobody else can have written is used.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from pathlib import Path
 
 from consumers.broker.jars import KAFKA_VERSION, cache_dir
 from consumers.broker.process import running
+from consumers.files import own_file, own_folder, write_own
 
 __all__ = ["ClassData"]
+
+_FILE = "archive.jsa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,25 @@ class ClassData:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is an archive for exactly this runtime and these jars."""
+        """Whether there is an archive for exactly this runtime and these jars, as we made it."""
+        file = self.archive / _FILE
         try:
-            return (self.archive / "identity").read_text() == self.identity
+            if not all(map(_is_ours_alone, (self.archive.parent, self.archive, file))):
+                return False
+            said = (self.archive / "identity").read_text()
+            return said == self._identity_of(file)
         except OSError:
             return False
+
+    def _identity_of(self, archive: Path) -> str:
+        with archive.open("rb") as file:
+            return f"{self.identity} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     @property
     def flags(self) -> list[str]:
         """What the broker's JVM is told: to use the archive, or to note what it loads."""
         if self.is_ready:
-            return [f"-XX:SharedArchiveFile={self.archive / 'archive.jsa'}"]
+            return [f"-XX:SharedArchiveFile={self.archive / _FILE}"]
         return [f"-XX:DumpLoadedClassList={self.classes}"]
 
     @contextlib.asynccontextmanager
@@ -67,12 +79,13 @@ class ClassData:
             yield
             return
 
+        own_folder(cache_dir())
         scratch = Path(tempfile.mkdtemp(dir=cache_dir(), prefix="classes-"))
         # The broker still writes to its list: whole lines only.
         noted = self.classes.read_bytes()
         classes = scratch / "classes.list"
         classes.write_bytes(noted[: noted.rfind(b"\n") + 1])
-        archive = scratch / "archive.jsa"
+        archive = scratch / _FILE
         command = [
             *(
                 "nice",
@@ -97,11 +110,19 @@ class ClassData:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _put_in_place(self, scratch: Path) -> None:
-        (scratch / "identity").write_text(self.identity)
+        own_file(scratch / _FILE)
+        write_own(scratch / "identity", self._identity_of(scratch / _FILE))
         # Another process may have been faster: theirs is as good.
         with contextlib.suppress(OSError):
             shutil.rmtree(self.archive, ignore_errors=True)
             scratch.rename(self.archive)
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """True for what we own, nobody else can write, and no link. Raises OSError."""
+    found = path.lstat()
+    is_ours = found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return is_ours and not stat.S_ISLNK(found.st_mode)
 
 
 def _stamp(path: Path) -> str:

@@ -24,6 +24,7 @@ def main() -> int:
     With an empty FOLDER the command may shut down in order, and nothing is deleted.
     """
     folder, command = sys.argv[1], sys.argv[2:]
+    os.umask(0o077)  # Kafka's files hold what customers wrote
     for quiet in (signal.SIGINT, signal.SIGHUP):
         signal.signal(quiet, signal.SIG_IGN)  # the terminal's signals are the parent's to handle
     # What a JVM says on standard output belongs into the log: nobody reads our own after one line.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from consumers.broker.errors import BrokerError
+from consumers.files import own_file, own_folder
 
 __all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars"]
 
@@ -63,7 +64,7 @@ def fetch_jars(progress: Progress | None = None) -> list[Path]:
 
 
 def _download(home: Path, locked: Mapping[str, str], progress: Progress | None) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(home.parent)
     # Beside its place, so that the rename is atomic and a broken download leaves nothing behind.
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="jars-") as scratch:
         with _watched(Path(scratch), progress):
@@ -157,8 +158,8 @@ def _sum(jar: Path) -> str:
 
 @contextlib.contextmanager
 def _only_one(lock: Path) -> Iterator[None]:
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    own_folder(lock.parent)
+    with own_file(lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

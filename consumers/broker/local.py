@@ -17,6 +17,7 @@ from consumers.broker.jars import Progress, fetch_jars
 from consumers.broker.java import find_java
 from consumers.broker.process import read_pid, running
 from consumers.broker.storage import data_folder, format_folder
+from consumers.files import write_own
 
 __all__ = ["LocalBroker", "broker_properties", "local_broker"]
 
@@ -113,7 +114,7 @@ async def local_broker(
             settings |= _sent_on(settings, outside, advertised)
         settings |= properties or {}
         config = folder.path / "server.properties"
-        config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        write_own(config, "".join(f"{name}={value}\n" for name, value in settings.items()))
         loaded = ClassData.find(java, jars, folder.path)
         jvm = [str(java), *_JVM, f"-Xmx{heap_mb}m", "-cp", loaded.classpath]
         tell("starting Kafka", None)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from consumers.files import own_file
+
 __all__ = ["read_pid", "running"]
 
 
@@ -22,7 +24,7 @@ async def running(
     With `discard` the command is killed and that folder deleted, else it may shut down in order.
     The guard holds the file descriptor `keep_open`, and with it a lock, until the command is gone.
     """
-    with log_file.open("ab") as log:
+    with own_file(log_file).open("ab") as log:
         guard = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",

@@ -16,6 +16,7 @@ from typing import IO
 
 from consumers.broker.errors import BrokerError, with_tail
 from consumers.broker.jars import KAFKA_VERSION, cache_dir
+from consumers.files import own_file, own_folder, write_own
 
 __all__ = ["DataFolder", "data_folder", "format_folder"]
 
@@ -82,24 +83,25 @@ async def format_folder(folder: DataFolder, command: Sequence[str], config: Path
     every time, so that they are kept in the cache and the next folder needs no JVM.
     """
     if (folder.logs / "meta.properties").exists():
+        own_folder(folder.logs)
         return
 
     features = cache_dir() / f"kafka-{KAFKA_VERSION}.checkpoint"
     if not features.exists():
         await _ask_the_tool(folder, command, config, features)
-    folder.logs.mkdir(exist_ok=True)
-    shutil.copyfile(features, folder.logs / "bootstrap.checkpoint")
+    own_folder(folder.logs)
+    shutil.copyfile(features, own_file(folder.logs / "bootstrap.checkpoint"))
     names = {"version": "1", "node.id": "1", "cluster.id": _new_id(), "directory.id": _new_id()}
     # Last and at once: a folder with this file counts as complete.
     draft = folder.logs / "meta.properties.new"
-    draft.write_text("".join(f"{name}={value}\n" for name, value in names.items()))
+    write_own(draft, "".join(f"{name}={value}\n" for name, value in names.items()))
     draft.rename(folder.logs / "meta.properties")
 
 
 async def _ask_the_tool(
     folder: DataFolder, command: Sequence[str], config: Path, features: Path
 ) -> None:
-    with folder.log_file.open("ab") as log:
+    with own_file(folder.log_file).open("ab") as log:
         arguments = ["format", "-t", _new_id(), "-c", str(config)]
         process = await asyncio.create_subprocess_exec(
             *command, "kafka.tools.StorageTool", *arguments, stdout=log, stderr=log
@@ -108,7 +110,7 @@ async def _ask_the_tool(
             msg = with_tail("Kafka's data folder could not be prepared", folder.log_file)
             raise BrokerError(msg)
     draft = features.with_name(f"{features.name}.{os.getpid()}")
-    shutil.copyfile(folder.logs / "bootstrap.checkpoint", draft)
+    shutil.copyfile(folder.logs / "bootstrap.checkpoint", own_file(draft))
     draft.rename(features)
     shutil.rmtree(folder.logs)
 
@@ -122,8 +124,9 @@ def _new_id() -> str:
 
 def _lock_file(kept: Path) -> IO[str]:
     try:
-        kept.mkdir(parents=True, exist_ok=True)
-        return (kept / "owner.lock").open("a+")
+        if not kept.is_dir():  # one that somebody has made for us stays as they want it
+            own_folder(kept)
+        return own_file(kept / "owner.lock").open("a+")
     except OSError as error:
         msg = f"{kept}: the broker's data cannot be kept there ({error}). Give another --data-dir"
         raise BrokerError(msg) from error

@@ -51,7 +51,7 @@ def calibrate(
         print_table(shown, tuple(rows[0]), title=f"at most {wrong:g} wrong, 95 % sure")
         for task, accept in lines.items():
             said = ", ".join(f"{tier}: {least!r}" for tier, least in accept.items())
-            console().print(f"{task}: accept: {{{said}}}", markup=False, soft_wrap=True)
+            console().print(f"{task}: accept: {{{said}}}", soft_wrap=True)
     raise typer.Exit(0 if lines else FAILED)
 
 

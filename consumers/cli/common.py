@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from consumers.cli.texts import escaped, say
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -27,7 +29,6 @@ __all__ = [
     "counted",
     "data_home",
     "fail",
-    "plain",
     "print_json",
     "print_table",
     "read_settings",
@@ -108,21 +109,16 @@ def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> None:
 
 def console() -> "Console":
     """The terminal."""
-    from rich.console import Console
+    from consumers.cli.terminal import Terminal
 
     # A pipe has no width of its own; 80 columns would fold every cell.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    return Terminal(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def fail(message: str, code: int = FAILED) -> None:
     """Say what is wrong and exit."""
-    sys.stderr.write(f"tierline: {message}\n")
+    say(f"tierline: {message}", is_error=True)
     raise typer.Exit(code)
-
-
-def plain(text: str) -> str:
-    """Text of others for a terminal: control characters, which could steer it, are left out."""
-    return "".join(one for one in text if one in "\n\t" or one.isprintable())
 
 
 def counted(count: int, what: str) -> str:
@@ -132,7 +128,8 @@ def counted(count: int, what: str) -> str:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    document = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write(escaped(document) + "\n")
 
 
 def print_table(
@@ -146,12 +143,11 @@ def table_of(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None
 ) -> "Table":
     """Rows as a table that folds long cells."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_lines=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(plain(str(row.get(column, "")))) for column in columns))
+        table.add_row(*(str(row.get(column, "")) for column in columns))
     return table

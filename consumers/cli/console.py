@@ -1,9 +1,7 @@
-"""`tierline console`: the review console, and the line of a user who may sign in to it."""
+"""`tierline console`: the review console."""
 
 import contextlib
 import socket
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,29 +14,21 @@ from consumers.cli.common import (
     read_settings,
     run,
 )
+from consumers.files import own_folder
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator, Mapping
 
-    from fastapi import FastAPI
     from rich.console import Console
 
-    from consumers.console.security import User
     from consumers.settings import Settings
 
-__all__ = ["console_command", "console_user"]
+__all__ = ["console_command"]
 
 
 def console_command(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port.", min=0, max=65535)] = 8080,
-    users: Annotated[
-        Path | None,
-        typer.Option(
-            help="Who may sign in: lines of `tierline console-user`. Else: nobody has to."
-        ),
-    ] = None,
     store: Annotated[
         str | None,
         typer.Option(metavar="URL", help="sqlite:///FILE or postgresql://…; else a file of ours."),
@@ -56,25 +46,23 @@ def console_command(
     except ImportError as error:
         msg = f"the console needs: pip install 'tierline[console]' ({error.name} is missing)"
         raise UserError(msg) from None
-    from consumers.console.security import is_loopback, read_users
+    from consumers.console.security import is_loopback
 
     settings = read_settings(kafka)
-    oidc = settings.console.oidc
-    if users is None and oidc is None and not is_loopback(host):
+    needs_sign_in = settings.console.oidc is not None or settings.console.token is not None
+    if not needs_sign_in and not is_loopback(host):
         msg = (
-            f"--host {host}: others could reach it, and nobody would have to sign in. Give --users "
-            f"FILE (`tierline console-user NAME` makes a line), set TIERLINE_CONSOLE__OIDC__…, or "
-            f"listen on 127.0.0.1"
+            f"--host {host}: others could reach it, and nobody would have to sign in. Set "
+            f"TIERLINE_CONSOLE__TOKEN__SECRET or TIERLINE_CONSOLE__OIDC, or listen on 127.0.0.1"
         )
         raise UserError(msg)
-    known = read_users(users) if users is not None else {} if oidc is not None else None
 
     async def main() -> int:
         url = store or f"sqlite:///{data_home() / 'console.db'}"
         if store is None:
-            data_home().mkdir(parents=True, exist_ok=True)
+            own_folder(data_home())
         with contextlib.closing(_listening(host, port)) as listening:
-            await _serve(settings, url, known, listening, is_secure=secure)
+            await _serve(settings, url, listening, is_secure=secure)
         return 0
 
     run(main)
@@ -83,7 +71,6 @@ def console_command(
 async def _serve(
     settings: "Settings",
     url: str,
-    users: "Mapping[str, User] | None",
     listening: socket.socket,
     *,
     is_secure: bool,
@@ -97,6 +84,7 @@ async def _serve(
     from consumers.console.deciding import Desk
     from consumers.console.queue import Queue, StoreMismatchError
     from consumers.console.security import Guard
+    from consumers.console.serving import serve
     from consumers.console.store import StoreUnusableError, open_store
     from consumers.runtime import poison
     from consumers.runtime.clients import Clients
@@ -140,10 +128,10 @@ async def _serve(
                 )
                 guard = Guard(
                     store.sessions,
-                    users,
                     clock.now,
-                    is_secure=is_secure,
+                    token=settings.console.token,
                     has_oidc=settings.console.oidc is not None,
+                    is_secure=is_secure,
                 )
                 bulk, figures = Bulk(desk), Figures(desk, clients)
                 tell_review(telemetry.meter, lambda: queue.standing)
@@ -156,8 +144,8 @@ async def _serve(
                 )
                 running = [tasks.create_task(one) for one in work]
                 host, number = listening.getsockname()[:2]
-                out.print(f"the console is at http://{host}:{number}", markup=False)
-                await _served(
+                out.print(f"the console is at http://{host}:{number}")
+                await serve(
                     console_app(desk, guard, bulk, figures, settings.console.oidc), listening
                 )
                 for task in running:
@@ -169,35 +157,6 @@ async def _serve(
         if mismatch is None or others is not None:
             raise
         raise UserError(str(mismatch.exceptions[0])) from None
-
-
-async def _served(app: "FastAPI", listening: socket.socket) -> None:
-    """Answer until Ctrl-C or SIGTERM."""
-    import asyncio
-    import signal
-
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> "Iterator[None]":
-            """Signals are ours."""
-            yield
-
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=5,
-    )
-    server = Server(config)
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(
-            name, lambda: setattr(server, "should_exit", True)
-        )
-    await server.serve([listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -215,34 +174,4 @@ def _listening(host: str, port: int) -> socket.socket:
 
 async def _tell(out: "Console", caught_up: "asyncio.Event") -> None:
     await caught_up.wait()
-    out.print("every dead letter is a case now; Ctrl-C stops", markup=False)
-
-
-def console_user(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Without blanks.")],
-    role: Annotated[str, typer.Option(help="viewer, reviewer, operator or admin.")] = "reviewer",
-    tenant: Annotated[
-        list[str] | None, typer.Option(help="They see only this tenant's cases. Give it again.")
-    ] = None,
-) -> None:
-    """Print the line of a user for the file of `console --users`. Asks for the password."""
-    from consumers.console.security import Role, hash_password
-
-    if role not in list(Role):
-        msg = f"--role {role}: one of {', '.join(Role)} was expected"
-        raise UserError(msg)
-    if ":" in name or not name.isprintable() or " " in name:
-        msg = f"{name!r}: a name without blanks and colons was expected"
-        raise UserError(msg)
-    if tenant and (role == Role.ADMIN or any(len(one.split()) != 1 for one in tenant)):
-        msg = "--tenant: a tenant without blanks was expected; an admin sees all of them"
-        raise UserError(msg)
-    if sys.stdin.isatty():
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        password = sys.stdin.readline().rstrip("\n")
-    if len(password) < 8:
-        msg = "a password of at least 8 characters was expected"
-        raise UserError(msg)
-    tenants = f":{' '.join(tenant)}" if tenant else ""
-    sys.stdout.write(f"{name}:{role}:{hash_password(password)}{tenants}\n")
+    out.print("every dead letter is a case now; Ctrl-C stops")

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import sys
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +13,12 @@ from consumers.cli.common import (
     KafkaAddress,
     UserError,
     console,
-    plain,
     print_json,
     print_table,
     read_settings,
     run,
 )
+from consumers.cli.texts import say
 from consumers.runtime.records import Record, lies_at
 
 if TYPE_CHECKING:
@@ -111,8 +110,8 @@ def show(where: Where, kafka: KafkaAddress = None, as_json: AsJson = False) -> N
         if attempts:
             columns = ("no", "tier", "model", "outcome", "reason", "detail", "reply")
             print_table(attempts, columns, title="attempts")
-        sys.stdout.write("original bytes (--json has them untouched):\n")
-        sys.stdout.write(plain(value.decode("utf-8", "backslashreplace")) + "\n")
+        say("original bytes (--json has them untouched):")
+        say(value.decode("utf-8", "backslashreplace"))
         return 0
 
     run(main)
@@ -273,9 +272,8 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
             try:
                 found.append((record, read_dead_letter(record.headers)))
             except ContractError as error:
-                sys.stderr.write(
-                    f"tierline: {lies_at(record)} is no dead letter of ours: {error.detail}\n"
-                )
+                words = f"{lies_at(record)} is no dead letter of ours: {error.detail}"
+                say(f"tierline: {words}", is_error=True)
         return found
 
 

@@ -127,7 +127,7 @@ def demo(
             provided(settings, rules.policy) as (providers, who),
         ):
             topics, clients = settings.kafka.topics, Clients(settings.kafka)
-            out.print(f"Kafka {settings.kafka.bootstrap}; models: {who}", markup=False)
+            out.print(f"Kafka {settings.kafka.bootstrap}; models: {who}")
             watched = [topics.attempts, topics.escalations, topics.results, topics.dead_letters]
             async with contextlib.AsyncExitStack() as stack:
                 telemetry = stack.enter_context(open_telemetry(settings.telemetry, topics))
@@ -205,9 +205,9 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
     spent = tally.spent.total()
     results, letters = tally.results.total(), tally.letters.total()
     published = f"{tally.total} published = {results} results + {letters} dead letters"
-    out.print(f"\n{published}, in {took:.1f} s", markup=False)
+    out.print(f"\n{published}, in {took:.1f} s")
     if tally.done < tally.total:
-        out.print(f"{tally.total - tally.done} have no outcome yet; the time is up", markup=False)
+        out.print(f"{tally.total - tally.done} have no outcome yet; the time is up")
     escalations = [
         {"escalated because": code, "requests": count}
         for code, count in tally.escalations.most_common()
@@ -227,7 +227,6 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         out.print(
             f"spend {dollars(spent)}; every answer by premium would have cost about "
             f"{dollars(premium)}: {share:.0f} %",
-            markup=False,
         )
     if tally.latencies:
         ordered = sorted(tally.latencies)
@@ -241,7 +240,7 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
     else:
         hints = ['try "I was charged twice for order 991"', "policy show", "demo --keep"]
     for hint in hints:
-        out.print(f"  {_command()} {hint}", markup=False)
+        out.print(f"  {_command()} {hint}")
 
 
 def _command() -> str:

@@ -6,6 +6,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from consumers.cli.texts import plain
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
@@ -62,6 +64,14 @@ def _with_places(_: object, __: str, event: "EventDict") -> "EventDict":
     return event
 
 
+def _plainly(_: object, __: str, event: "EventDict") -> "EventDict":
+    """What others wrote, as a line that steers no terminal."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = plain(value)
+    return event
+
+
 def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
     """Set logging up for this process; a command that ends by itself logs only what breaks it."""
     import structlog
@@ -77,6 +87,7 @@ def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_trace,
         structlog.processors.format_exc_info if is_debug else _with_places,
+        _plainly,
     ]
     # What libraries log takes the same form; tracebacks of theirs may quote what was sent.
     handler = logging.StreamHandler(sys.stderr)

@@ -25,6 +25,7 @@ from consumers.cli import (
     up,
 )
 from consumers.cli.common import FAILED, UNAVAILABLE, UserError
+from consumers.cli.texts import say
 
 __all__ = ["app", "main"]
 
@@ -41,7 +42,6 @@ app.command("try")(trying.try_request)
 app.command("up")(up.up)
 app.command("top")(top.top)
 app.command("console")(console.console_command)
-app.command("console-user")(console.console_user)
 app.command("submit")(submit.submit)
 app.command("results")(results.results)
 app.command("explain")(explain.explain)
@@ -117,19 +117,20 @@ def _report(error: BaseException) -> int:
         "UserError",
     }
     if name in meant_for_people or isinstance(error, UserError):
-        sys.stderr.write(f"tierline: {error}\n")
+        say(f"tierline: {error}", is_error=True)
         return UNAVAILABLE if name in ("BrokerError", "KafkaUnreachableError") else FAILED
     if name in ("ValidationError", "SettingsError"):
         from consumers.settings import settings_problems
 
         for problem in settings_problems(error):
-            sys.stderr.write(f"tierline: a setting cannot be used: {problem}\n")
+            say(f"tierline: a setting cannot be used: {problem}", is_error=True)
         return FAILED
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"tierline: {where}{error.strerror or error}\n")
+        say(f"tierline: {where}{error.strerror or error}", is_error=True)
         return FAILED
-    sys.stderr.write(f"tierline: unexpected {name}: {error}\nRun again with --debug for details.\n")
+    say(f"tierline: unexpected {name}: {error}", is_error=True)
+    say("Run again with --debug for details.", is_error=True)
     return FAILED
 
 

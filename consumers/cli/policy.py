@@ -1,6 +1,5 @@
 """`tierline policy`: check, show and explain the routing policy."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from consumers.cli.common import (
     print_table,
     read_settings,
 )
+from consumers.cli.texts import say
 
 if TYPE_CHECKING:
     from router.policy.table import Policy
@@ -71,17 +71,16 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     else:
         out = console()
         for one_error in errors:
-            out.print(one_error, markup=False, soft_wrap=True)
+            out.print(one_error, soft_wrap=True)
         for warning in warnings:
-            out.print(f"warning: {warning}", markup=False)
+            out.print(f"warning: {warning}")
         for one in failed:
-            out.print(f"example failed: {one.says}: {one.detail}", markup=False)
+            out.print(f"example failed: {one.says}: {one.detail}")
         passed = len(outcomes) - len(failed)
         counts = f"{len(policy.tasks)} tasks, {len(policy.rules)} rules"
         out.print(
             f"{path}: version {policy.version}, {counts}, "
             f"{passed} of {len(outcomes)} examples pass",
-            markup=False,
             soft_wrap=True,
         )
     raise typer.Exit(FAILED if failed or errors else 0)
@@ -154,7 +153,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     decided = route(request, policy, clock.now())
     words = explain_route(decided, request, measure(request), policy)
     if not as_json:
-        console().print(words, markup=False)
+        console().print(words)
         return
     if isinstance(decided, GiveUp):
         print_json({"gives_up": decided.reason, "detail": decided.detail, "words": words})
@@ -203,7 +202,8 @@ def warn_of_unknown(policy: "Policy", *, task: str | None, plan: str | None) -> 
         if name is not None and name not in known:
             near = get_close_matches(name, list(known), n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
-            sys.stderr.write(f"tierline: the policy has no {kind} {name!r}, {instead}{hint}\n")
+            words = f"the policy has no {kind} {name!r}, {instead}{hint}"
+            say(f"tierline: {words}", is_error=True)
 
 
 def _text(path: Path) -> str:

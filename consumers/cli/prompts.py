@@ -1,6 +1,5 @@
 """`tierline prompts`: what models are told, tried on examples, and locked once it is released."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,12 +13,12 @@ from consumers.cli.common import (
     AsJson,
     UserError,
     console,
-    plain,
     print_json,
     print_table,
     read_settings,
     run,
 )
+from consumers.cli.texts import say
 
 if TYPE_CHECKING:
     from consumers.settings import Settings
@@ -61,9 +60,9 @@ def show(
         print_json(told)
         return
     for one in told:
-        console().print(f"{one['tier']}: {one['version']}", style="bold", markup=False)
+        console().print(f"{one['tier']}: {one['version']}", style="bold")
         for message in one["messages"]:
-            sys.stdout.write(f"{message['role']}:\n{message['content']}\n\n")
+            say(f"{message['role']}:\n{message['content']}\n")
 
 
 @app.command("test")
@@ -113,7 +112,7 @@ def lock() -> None:
     if told:
         raise UserError("\n".join(("not locked:", *told)))
     (folder / LOCK_FILE).write_text(lock_text(now), encoding="utf-8")
-    sys.stdout.write(f"{folder / LOCK_FILE}: {len(now)} parts\n")
+    say(f"{folder / LOCK_FILE}: {len(now)} parts")
 
 
 def _prepared(
@@ -257,12 +256,12 @@ def _tell(
     ]
     print_table(rows, ("prompt", "tier", "example", "found", "tokens", ""))
     for line in missing:
-        sys.stdout.write(f"{folder}/{line}\n")
+        say(f"{folder}/{line}")
     for one in failed:
         for problem in one.problems:
-            sys.stdout.write(f"{folder}/{one.where}: {one.tier}: {plain(problem)}\n")
+            say(f"{folder}/{one.where}: {one.tier}: {problem}")
     paid = f", for {dollars(cost)}" if live else ""
-    sys.stdout.write(f"{len(tried) - len(failed)} of {len(tried)} examples pass{paid}\n")
+    say(f"{len(tried) - len(failed)} of {len(tried)} examples pass{paid}")
 
 
 def _tiers(tier: str | None, rules: "Rules") -> "list[Tier]":

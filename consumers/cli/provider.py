@@ -118,7 +118,7 @@ def try_provider(
             if isinstance(outcome, Reply):
                 told |= _answered(outcome, row, policy)
             else:
-                told |= _failed(name, outcome, entries[name])
+                told |= _failed(outcome, entries[name])
         if as_json:
             print_json(told)
         else:
@@ -178,21 +178,12 @@ def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str
     }
 
 
-def _failed(name: str, failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
-    # Some servers quote what they were given.
-    secrets = [entry.api_key(name), *entry.headers.values()]
-    hidden = [one.get_secret_value().lower() for one in secrets if one is not None]
-
-    def shown(words: str) -> str:
-        for secret in hidden:
-            words = words.replace(secret, "[secret]") if secret else words
-        return words[:300]
-
+def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
     return {
         "ok": False,
         "reason": failure.reason.value,
-        "detail": shown(failure.detail),
-        "its_words": shown(failure.said) or None,
+        "detail": failure.detail[:300],
+        "its_words": failure.said[:300] or None,
         "what_to_do": _advice(failure, entry),
     }
 

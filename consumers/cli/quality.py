@@ -16,6 +16,7 @@ from consumers.cli.common import (
     read_settings,
     run,
 )
+from consumers.cli.texts import escaped, plain, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,8 @@ def quality(
         if ids is not None:
             measure = _measure(ids)
             told = {id_ for row in rows for id_ in measure.ids(row)}
-            sys.stdout.write("".join(f"{id_}\n" for id_ in sorted(told)))
+            for id_ in sorted(told):
+                say(plain(id_, is_line=True))
             return 0
         wrong = [one.words for one in alarms(found.table(("task", "tier"), policy, since=begin)[0])]
         if as_json:
@@ -93,7 +95,7 @@ def quality(
             table = [{**names_of(row, groups), **_texts(row)} for row in rows]
             print_table([*table, {groups[0]: "total", **_texts(total)}], columns)
             for words in wrong:
-                console().print(f"! {words}", markup=False)
+                console().print(f"! {words}")
             strongest = total.strongest_micros
             if strongest:
                 share = total.cost_micros / strongest
@@ -248,9 +250,9 @@ def export_evals(
         settings = read_settings(kafka)
         count = 0
         async for example in read_examples(Clients(settings.kafka), every=all_decisions):
-            sys.stdout.write(orjson.dumps(example).decode() + "\n")
+            _ = sys.stdout.write(escaped(orjson.dumps(example).decode()) + "\n")
             count += 1
-        sys.stderr.write(f"{count} examples\n")
+        say(f"{count} examples", is_error=True)
         return 0
 
     run(main)

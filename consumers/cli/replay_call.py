@@ -18,6 +18,7 @@ from consumers.cli.common import (
     read_settings,
     run,
 )
+from consumers.cli.texts import say
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -292,7 +293,7 @@ def _tell(told: Mapping[str, Any], replay: Replay) -> None:
     print_table(rows, ("what", "recorded", "today"), title=recorded["attempt_id"])
     if sent is None:
         print_json(today["body"])
-        typer.echo(f"not sent; --send makes one call to {replay.name} for {most}", err=True)
+        say(f"not sent; --send makes one call to {replay.name} for {most}", is_error=True)
 
 
 def _shown(value: Any, name: str) -> str:

@@ -1,11 +1,14 @@
 """`tierline results`: what downstream services would read."""
 
+import json
+import re
 import sys
 from typing import Annotated
 
 import typer
 
-from consumers.cli.common import AsJson, KafkaAddress, plain, read_settings, run
+from consumers.cli.common import AsJson, KafkaAddress, read_settings, run
+from consumers.cli.texts import escaped, plain, say
 
 __all__ = ["results"]
 
@@ -35,19 +38,20 @@ def results(
             records = reader.follow() if follow else reader.until_end()
             async for record in records:
                 if as_json:
-                    sys.stdout.write((record.value or b"").decode() + "\n")
+                    say_record(record.value or b"", lies_at(record))
                 else:
                     try:
                         info = read_model(Result, record.value)
                     except ContractError as error:
-                        place = lies_at(record)
-                        sys.stderr.write(f"tierline: {place} is no result: {error.detail}\n")
+                        words = f"{lies_at(record)} is no result: {error.detail}"
+                        say(f"tierline: {words}", is_error=True)
                         continue
                     path, answer = "→".join(info.router.path), _short(info.router.output)
-                    sys.stdout.write(
+                    said = (
                         f"{info.id:<28} {info.router.task:<16} {path:<24} "
-                        f"{dollars(info.router.cost_micros):>10}  {answer}\n"
+                        f"{dollars(info.router.cost_micros):>10}  {answer}"
                     )
+                    say(plain(said, is_line=True))
                 sys.stdout.flush()
                 seen += 1
                 if limit is not None and seen >= limit:
@@ -57,7 +61,19 @@ def results(
     run(main)
 
 
+def say_record(value: bytes, place: str) -> None:
+    """Print a record's JSON in a line of its own, whatever somebody else has written there."""
+    text = value.decode("utf-8", "replace")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        say(f"tierline: {place} is no result: it is no JSON", is_error=True)
+        return
+    # Between the parts of JSON, and nowhere else, there may be ends of lines.
+    _ = sys.stdout.write(escaped(re.sub(r"[\r\n]+", " ", text)) + "\n")
+
+
 def _short(output: dict[str, object]) -> str:
     said = " ".join(str(value) for name, value in output.items() if name != "confidence")
-    text = plain(said).replace("\n", " ")
+    text = " ".join(said.split())
     return text if len(text) <= 70 else text[:69] + "…"

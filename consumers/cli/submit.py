@@ -66,7 +66,7 @@ def submit(
         # From where these topics end before the first request is sent: older outcomes are not ours.
         async with topic_reader(clients, ends, at_end=True) as outcomes:
             sent = await _publish(lines, clients, settings)
-            console().print(_published(sent, len(lines)), markup=False)
+            console().print(_published(sent, len(lines)))
             if not wait:
                 return 0
             waited = await _await_all(sent, outcomes, topics, timeout)
@@ -78,7 +78,7 @@ def submit(
         counts += [f"{count} {reason}" for reason, count in letters.most_common()]
         if left:
             counts.append(f"{left} still on their way")
-        console().print(f"{', '.join(counts)} after {took:.1f} s", markup=False)
+        console().print(f"{', '.join(counts)} after {took:.1f} s")
         return FAILED if left or letters else 0
 
     run(main)

@@ -66,7 +66,7 @@ def create(kafka: KafkaAddress = None) -> None:
         async with connected(clients):
             problems = await ensure_topics(clients)
         for problem in problems:
-            console().print(str(problem), markup=False)
+            console().print(str(problem))
         if not problems:
             console().print("all topics are there")
         return FAILED if problems else 0
@@ -136,10 +136,10 @@ def simulate(
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with simulator(settings, host=host, port=port) as running:
-            console().print(f"simulated provider at {running.base_url}; Ctrl-C stops", markup=False)
+            console().print(f"simulated provider at {running.base_url}; Ctrl-C stops")
             await stop.wait()
             spent = running.bill.total_micros / 1_000_000
-            console().print(f"{running.bill.count} calls, ${spent:.6f}", markup=False)
+            console().print(f"{running.bill.count} calls, ${spent:.6f}")
         return 0
 
     run(main)
@@ -156,4 +156,4 @@ def version(as_json: AsJson = False) -> None:
         print_json({"tierline": installed("tierline"), "policy": policy.version})
     else:
         said = f"tierline {installed('tierline')}, policy {policy.name} {policy.version}"
-        console().print(said, markup=False)
+        console().print(said)

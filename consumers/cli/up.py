@@ -18,6 +18,7 @@ from consumers.cli.common import (
     run,
     running_address,
 )
+from consumers.files import own_folder, write_own
 
 if TYPE_CHECKING:
     import asyncio
@@ -106,12 +107,10 @@ def up(
                 ) as stages,
             ):
                 names = ", ".join(stage.name for stage in stages)
-                out.print(
-                    f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}", markup=False
-                )
-                out.print("Ctrl-C drains and stops.", markup=False)
+                out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}")
+                out.print("Ctrl-C drains and stops.")
                 await stop.wait()
-                out.print("draining", markup=False)
+                out.print("draining")
         return 0
 
     run(main)
@@ -175,8 +174,8 @@ def _noted(address: str) -> "Iterator[None]":
     if running_address() is not None:
         yield
         return
-    address_file().parent.mkdir(parents=True, exist_ok=True)
-    address_file().write_text(f"{os.getpid()} {address}\n")
+    own_folder(address_file().parent)
+    write_own(address_file(), f"{os.getpid()} {address}\n")
     try:
         yield
     finally:
@@ -201,7 +200,7 @@ async def _await_kafka(settings: "Settings", out: "Console", stop: "asyncio.Even
             limit = _WAIT_FOR_TOPICS if isinstance(error, UserError) else _WAIT_FOR_KAFKA
             if stop.is_set() or waited > limit:
                 raise
-            out.print(f"{error}. Waiting for it; Ctrl-C stops.", markup=False)
+            out.print(f"{error}. Waiting for it; Ctrl-C stops.")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TRY_AGAIN_SECONDS):
                 await stop.wait()

@@ -1,6 +1,7 @@
 """The API: what the pages do, for integrators. Its document is at `/api/openapi.json`.
 
-Sign in as for the pages (and send `x-csrf-token`), or by `Authorization: Basic` with each call.
+Sign in as for the pages (and send `x-csrf-token`), or with the console's token as
+`Authorization: Bearer` with each call.
 """
 
 import secrets
@@ -11,15 +12,15 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
+from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.dashboard import Figures
 from consumers.console.deciding import Desk, decision_of
 from consumers.console.errors import LeaseLostError, UnknownCaseError
 from consumers.console.exports import row_of
 from consumers.console.gatekeeping import may, may_see_all, may_see_job, visitor_of
 from consumers.console.jobs import Job
-from consumers.console.pages import filter_of, filter_of_all, raw_of
-from consumers.console.rows import Case, LetterRecord
+from consumers.console.pages import MOST_VERSION, filter_of, filter_of_all, raw_of
+from consumers.console.rows import Case, LetterRecord, readable
 from consumers.console.security import Role
 from consumers.console.store import Held
 from consumers.console.work_pages import export_of
@@ -61,7 +62,7 @@ class JobBody(_Body):
     tier: Tier | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
     most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
-    per_second: Annotated[float, Field(gt=0, le=200, allow_inf_nan=False)] = 10.0
+    per_second: PerSecond = 10.0
     dry_run: bool = False
 
 
@@ -135,9 +136,10 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
             who = visitor_of(request).who
             await desk.note(who, "reveal", request_id=found.request_id, letter=found.letter)
         hide = str if reveal else redact
-        value = (content.value or b"").decode("utf-8", "backslashreplace")
+        plain = (content.value or b"").decode("utf-8", "backslashreplace")
         letter = _hidden(content.letter.model_dump(mode="json"), hide)
-        return {**_told(found), "letter": letter, "value": hide(value)}
+        value = plain if reveal else redact(readable(content.value))
+        return {**_told(found), "letter": letter, "value": value}
 
     @router.get("/audit", dependencies=[Depends(may(Role.ADMIN))], summary="What people did")
     async def audit(
@@ -172,7 +174,9 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
         request: Request,
         place: str,
         body: DecisionBody,
-        if_match: Annotated[int | None, Header(description="The case's version")] = None,
+        if_match: Annotated[
+            int | None, Header(description="The case's version", ge=0, le=MOST_VERSION)
+        ] = None,
     ) -> dict[str, Any]:
         found, content = await _found(desk, place)
         if found.state == "open" and found.held_by is None:
@@ -296,7 +300,9 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
 
 
 def _told(case: Case) -> dict[str, Any]:
-    return {**row_of(case), "version": case.version, "held_until": case.held_until}
+    """A case as lists have it, masked as the pages mask it."""
+    row = {**row_of(case), "version": case.version, "held_until": case.held_until}
+    return {**row, "detail": redact(case.detail)}
 
 
 async def _progress(desk: Desk, job: Job) -> dict[str, Any]:

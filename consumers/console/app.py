@@ -2,34 +2,39 @@
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Annotated
-from urllib.parse import urlencode
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import (
-    HTMLResponse,
-    JSONResponse,
-    PlainTextResponse,
-    RedirectResponse,
-    Response,
-)
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as AnyHTTPError
 
 from consumers.console.api import api
+from consumers.console.attempts import Attempts
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures, dashboard
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError
+from consumers.console.entrance import Entrance, Say, client_of, too_many
 from consumers.console.errors import CaseError, JobRunningError, StoreAwayError
 from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may, only_ones_own
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
-from consumers.console.security import Guard, Role, SecureHeaders, Visitor, is_loopback
+from consumers.console.security import Guard, Role, SecureHeaders, Visitor, own_path
 from consumers.console.work_pages import work_pages
+from consumers.runtime.reading import KafkaUnreachableError
 from consumers.settings import OidcSettings
 
 __all__ = ["console_app"]
+
+
+class _Console(FastAPI):
+    """The application with our headers outside of everything, its own last errors included."""
+
+    def build_middleware_stack(self) -> Any:
+        """As it is, in our headers."""
+        return SecureHeaders(super().build_middleware_stack())
 
 
 def console_app(
@@ -40,89 +45,96 @@ def console_app(
     oidc: OidcSettings | None = None,
 ) -> FastAPI:
     """The console as an ASGI application."""
-    app = FastAPI(
+    app = _Console(
         title="Tierline console",
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
         version="1",
+        # Such a redirect would go to whatever host the request names.
+        redirect_slashes=False,
         dependencies=[Depends(only_ones_own(desk))],
     )
     pages = Pages(desk)
+    attempts = Attempts(desk.clock)
+
+    async def note_failure(address: str, note: str) -> None:
+        """Somebody has failed to sign in. Who goes on trying is not heard: no flood of lines."""
+        more = "; not heard for a minute" if attempts.is_last(address) else ""
+        await desk.note("nobody", "sign_in_failed", note=f"{note} from {address}{more}"[:500])
+
+    def say(request: Request, status: int, words: str) -> Response:
+        """A page, or JSON for those who ask for it; never with what was sent."""
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": words}, status)
+        visitor = getattr(request.state, "visitor", None)
+        return pages.page("message.html", visitor, status, title=str(status), words=words)
+
+    def sign_in_first(request: Request) -> Response:
+        path = request.scope["path"]
+        if request.method != "GET" or path.startswith("/api/"):
+            return say(request, 401, "sign in first")
+        asked = quote(path) + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?{urlencode({'then': own_path(asked)})}", 303)
+
     app.include_router(pages.router)
     app.include_router(work_pages(desk, bulk, pages))
     app.include_router(dashboard(desk, figures, pages))
     app.include_router(api(desk, bulk, figures))
-    _add_sign_in(app, desk, guard, pages)
+    app.include_router(_sign_in(desk, guard, pages, attempts, note_failure, say))
     if oidc is not None:
-        app.include_router(oidc_routes(oidc, desk, guard, pages))
+        app.include_router(oidc_routes(oidc, desk, guard, pages, note_failure))
     folder = files("consumers.console") / "static"
     app.mount("/static", StaticFiles(directory=str(folder)), name="static")
-    _add_errors(app, pages)
-
-    @app.middleware("http")
-    async def enter(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        request.state.visitor = None
-        if "\0" in request.scope["path"]:  # no database has a place for it
-            return PlainTextResponse("not found", 404)
-        if request.url.path.startswith("/static/"):
-            reply = await call_next(request)
-            reply.headers["cache-control"] = "max-age=3600"
-            return reply
-        if guard.users is None and not is_loopback(request.url.hostname or ""):
-            # Another site's name that points at this machine must not pass for it.
-            return pages.page("message.html", None, 421, title="Not here", words="wrong host name")
-        is_api = request.url.path.startswith("/api/")
-        basic = request.headers.get("authorization") if is_api else None
-        try:
-            if basic is not None:
-                visitor = await guard.named(basic)
-                request.state.is_by_name = visitor is not None
-            else:
-                visitor = await guard.visitor(request.cookies)
-        except StoreAwayError as error:  # before any handler of errors
-            if is_api:
-                return JSONResponse({"error": str(error)}, 503)
-            return pages.page("message.html", None, 503, title="503", words=str(error))
-        request.state.visitor = visitor
-        reply = await call_next(request)
-        if visitor is not None and visitor.cookie is not None:
-            reply.set_cookie(guard.cookie, visitor.cookie, **guard.cookie_rules)
-        return reply
-
-    app.add_middleware(SecureHeaders)
+    _add_errors(app, say, sign_in_first)
+    app.add_middleware(
+        Entrance,
+        guard=guard,
+        attempts=attempts,
+        note_failure=note_failure,
+        say=say,
+        sign_in_first=sign_in_first,
+    )
     return app
 
 
-def _add_sign_in(app: FastAPI, desk: Desk, guard: Guard, pages: Pages) -> None:
-    def sign_in_page(then: str, error: str | None = None, status: int = 200) -> Response:
-        shown = {"error": error, "then": then, "has_oidc": guard.has_oidc}
-        return pages.page("sign_in.html", None, status, has_users=bool(guard.users), **shown)
+def _sign_in(
+    desk: Desk,
+    guard: Guard,
+    pages: Pages,
+    attempts: Attempts,
+    note_failure: Callable[[str, str], Awaitable[None]],
+    say: Say,
+) -> APIRouter:
+    def page(then: str, error: str | None = None, status: int = 200) -> Response:
+        has = {"has_oidc": guard.has_oidc, "has_token": guard.has_token}
+        return pages.page("sign_in.html", None, status, error=error, then=then, **has)
 
     async def show(request: Request) -> Response:
         if request.state.visitor is not None:
             return RedirectResponse("/", 303)
-        return sign_in_page(_local(request, "then"))
+        return page(own_path(request.query_params.get("then", "/")))
 
     async def sign_in(
         request: Request,
-        name: Annotated[str, Form(max_length=200)],
-        password: Annotated[str, Form(max_length=1000)],
+        token: Annotated[str, Form(max_length=1000)],
         then: Annotated[str, Form(max_length=2000)] = "/",
     ) -> Response:
         if not is_same_origin(request):
             raise HTTPException(403, "this was sent from another site")
-        visitor = await guard.sign_in(name, password)
+        address = client_of(request)
+        if not attempts.begin(address):
+            return too_many(say, request)
+        visitor = await guard.sign_in(token)
         if visitor is None or visitor.cookie is None:
-            words = "that name and password do not fit"
-            return sign_in_page(_path(then), words, 401)
+            await note_failure(address, "the token")
+            return page(own_path(then), "that is not the token", 401)
+        attempts.succeeded(address)
         await guard.sign_out(request.cookies)  # what the browser had before is of no use now
-        await desk.note(visitor.who, "sign_in")
+        await desk.note(visitor.who, "sign_in", note=f"from {address}")
         # A page of our own that goes on: a redirect from another site's link would not carry
         # a strict cookie, this one does.
-        reply = pages.page("go_on.html", None, then=_path(then))
+        reply = pages.page("go_on.html", None, then=own_path(then))
         reply.set_cookie(guard.cookie, visitor.cookie, **guard.cookie_rules)
         return reply
 
@@ -139,27 +151,20 @@ def _add_sign_in(app: FastAPI, desk: Desk, guard: Guard, pages: Pages) -> None:
     router.add_api_route("/sign-in", sign_in, methods=["POST"])
     needs_token = Depends(may(Role.VIEWER))
     router.add_api_route("/sign-out", sign_out, methods=["POST"], dependencies=[needs_token])
-    app.include_router(router)
+    return router
 
 
-def _add_errors(app: FastAPI, pages: Pages) -> None:
+def _add_errors(app: FastAPI, said: Say, sign_in_first: Callable[[Request], Response]) -> None:
     """Errors as pages, or as JSON for those who ask for it; never with what was sent."""
 
-    def said(request: Request, status: int, words: str) -> Response:
-        if request.url.path.startswith("/api/"):
-            return JSONResponse({"error": words}, status)
-        visitor = getattr(request.state, "visitor", None)
-        return pages.page("message.html", visitor, status, title=str(status), words=words)
-
     async def unknown_visitor(request: Request, _: Exception) -> Response:
-        if request.method == "GET" and not request.url.path.startswith("/api/"):
-            path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"/sign-in?{urlencode({'then': path})}", 303)
-        return said(request, 401, "sign in first")
+        return sign_in_first(request)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, AnyHTTPError)  # noqa: S101  registered so
-        return said(request, error.status_code, str(error.detail))
+        reply = said(request, error.status_code, str(error.detail))
+        reply.headers.update(error.headers or {})
+        return reply
 
     async def refused(request: Request, error: Exception) -> Response:
         return said(request, problem_status(error), str(error))
@@ -171,6 +176,9 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
             return JSONResponse({"error": str(error), "problems": told}, 422)
         return said(request, 422, str(error))
 
+    async def unfit(request: Request, _: Exception) -> Response:
+        return said(request, 400, "there is a character or a number in it that has no place here")
+
     async def unexpected(request: Request, _: Exception) -> Response:
         return said(request, 500, "a fault of ours; the log of the console says more")
 
@@ -180,6 +188,7 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
         return said(request, 422, f"these fields are missing or wrong: {where}")
 
     app.add_exception_handler(StoreAwayError, refused)
+    app.add_exception_handler(KafkaUnreachableError, refused)
     app.add_exception_handler(NeedsSignInError, unknown_visitor)
     app.add_exception_handler(AnyHTTPError, http)
     app.add_exception_handler(CaseError, refused)
@@ -187,14 +196,6 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     app.add_exception_handler(ImpossibleError, impossible)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(JobRunningError, refused)
+    app.add_exception_handler(UnicodeError, unfit)
+    app.add_exception_handler(OverflowError, unfit)
     app.add_exception_handler(Exception, unexpected)
-
-
-def _local(request: Request, name: str) -> str:
-    return _path(request.query_params.get(name, "/"))
-
-
-def _path(then: str) -> str:
-    """A path of our own, whatever was asked for."""
-    is_ours = then.startswith("/") and not then.startswith(("//", "/\\"))
-    return then if is_ours else "/"

@@ -1,17 +1,17 @@
 """The audit trail: lines are added to this writer's chain, and wait here until Kafka has them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, desc, insert, select
+from sqlalchemy import and_, delete, desc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.database import Database
 from consumers.console.rows import millis, place_of, stored
-from consumers.console.tables import AUDIT, UNSENT
-from router.audit import chained
+from consumers.console.tables import AUDIT, HEADS, UNSENT
+from router.audit import broken, chained
 from schemas.codec import dump
 from schemas.review import AuditLine
 
@@ -49,14 +49,62 @@ class Trail:
         after = AuditLine.model_validate_json(found) if found else None
         line = chained(AuditLine(writer=self.writer, no=1, at=now, **fields), after)
         await connection.execute(insert(AUDIT).values(_row(line)))
+        await self._reached(connection, [line])
         await connection.execute(insert(UNSENT).values(writer=line.writer, no=line.no))
         return line
 
     async def received(self, connection: AsyncConnection, lines: Sequence[AuditLine]) -> None:
         """Take over lines that stand on the topic: they are sent, whoever wrote them."""
-        await self._database.add_new(connection, AUDIT, [_row(line) for line in lines])
+        new: dict[tuple[str, int], AuditLine] = {}
+        for line in lines:
+            if await connection.scalar(select(AUDIT.c.no).where(_is(AUDIT, line))) is None:
+                new.setdefault((line.writer, line.no), line)
+        await self._database.add_new(connection, AUDIT, [_row(line) for line in new.values()])
+        await self._reached(connection, new.values())
         for line in lines:
             await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
+
+    async def _reached(self, connection: AsyncConnection, lines: Iterable[AuditLine]) -> None:
+        """Note how far the chains of these new lines go now."""
+        for line in lines:
+            which = HEADS.c.writer == line.writer
+            head = (await connection.execute(select(HEADS).where(which))).mappings().first()
+            if head is None:
+                row = {"writer": line.writer, "no": line.no, "hash": line.hash, "lines": 1}
+                await connection.execute(insert(HEADS).values(row))
+                continue
+            further = {"no": line.no, "hash": line.hash} if line.no > head["no"] else {}
+            await connection.execute(
+                update(HEADS).where(which).values(lines=head["lines"] + 1, **further)
+            )
+
+    async def problems(self) -> list[str]:
+        """What was changed in the trail, in words; nothing where it is whole.
+
+        Lines follow from each other, their columns say what they say, and none is gone: how far
+        each chain goes is noted apart.
+        """
+        found: list[str] = []
+        async with self._database.reading() as connection:
+            if not self._database.is_sqlite:  # where all that is read is of one moment
+                _ = await connection.execution_options(isolation_level="REPEATABLE READ")
+            heads = (await connection.execute(select(HEADS))).mappings().all()
+            noted = {row["writer"]: (row["no"], row["hash"], row["lines"]) for row in heads}
+            rows = (await connection.execute(select(AUDIT))).mappings().all()
+        chains: dict[str, list[AuditLine]] = {writer: [] for writer in noted}
+        for row in sorted(rows, key=lambda row: (row["writer"], row["no"])):
+            line = AuditLine.model_validate_json(row["line"])
+            chains.setdefault(row["writer"], []).append(line)
+            if any(row[name] != said for name, said in _row(line).items() if name != "line"):
+                found.append(f"{row['writer']} line {row['no']}: its columns say something else")
+        for writer, lines in chains.items():
+            # What another console wrote is taken from the topic, which lacks what was never sent.
+            found += broken(lines, has_gaps=writer != self.writer)
+            last = (lines[-1].no, lines[-1].hash, len(lines)) if lines else (0, "", 0)
+            if last != noted.get(writer):
+                upto = noted[writer][0] if writer in noted else "none"
+                found.append(f"{writer}: lines are gone or were added: it went up to line {upto}")
+        return found
 
     async def give_up(self, connection: AsyncConnection, line: AuditLine) -> None:
         """Never send a line, within a transaction."""

@@ -5,14 +5,16 @@ change, so whoever goes on after a crash decides nothing twice.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
 
 import structlog
+from pydantic import Field
 
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
 from consumers.console.errors import CaseError
@@ -23,7 +25,7 @@ from router.review import answers_of, price_at, refusal_of
 from schemas.base import Tier
 from schemas.review import Action
 
-__all__ = ["MOST_CASES", "Bulk", "BulkAction", "DryRun"]
+__all__ = ["MOST_CASES", "Bulk", "BulkAction", "DryRun", "PerSecond"]
 
 _log = structlog.get_logger(__name__)
 
@@ -31,9 +33,12 @@ BulkAction = Literal["approve", "retry", "requeue", "reject", "discard"]
 
 #: As many cases as one job may take on.
 MOST_CASES = 5000
+#: Cases per second; 5,000 of them take two days at the slowest.
+_SLOWEST, _FASTEST = 0.03, 200.0
+PerSecond = Annotated[float, Field(ge=_SLOWEST, le=_FASTEST, allow_inf_nan=False)]
 _SAMPLE = 5
 _LEASE = timedelta(seconds=30)
-_LOOK_AGAIN_SECONDS = 0.5
+_LOOK_AGAIN = timedelta(seconds=0.5)
 _PAGE = 500
 
 
@@ -111,34 +116,43 @@ class Bulk:
         return job
 
     async def run(self) -> None:
-        """Work on whatever job there is, for ever."""
-        runner = self.runner or secrets.token_hex(6)
-        while True:
-            try:
-                job = await self.desk.store.jobs.take(runner, self.desk.clock(), _LEASE)
-                if job is not None:
-                    await self._some_of(job, runner)
-                    continue
-            except Exception:  # noqa: BLE001  whatever it is, the console goes on
-                _log.exception("job stopped; it goes on where it was")
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        """Work on whatever jobs there are, for ever: each at its own speed, a case of each in turn.
 
-    async def _some_of(self, job: Job, runner: str) -> None:
-        """Work on a job for a while, at its speed; end it when nothing is left."""
-        jobs, clock = self.desk.store.jobs, self.desk.clock
-        waiting = await jobs.waiting(job.job_id)
-        if not waiting:
-            if await jobs.end(job.job_id, "done", clock()):
-                await self.desk.note(job.who, "job", note=f"{job.job_id}: done")
-            return
-        for place in waiting:
-            if not await jobs.waiting(job.job_id, limit=1):
-                return  # cancelled
-            if await jobs.take(runner, clock(), _LEASE) is None:
-                return
+        So no job waits for another, however slow that one is.
+        """
+        runner = self.runner or secrets.token_hex(6)
+        due: dict[str, datetime] = {}
+        while True:
+            with self._going_on():
+                jobs = await self.desk.store.jobs.take(runner, self.desk.clock(), _LEASE)
+                due = {job.job_id: due.get(job.job_id, self.desk.clock()) for job in jobs}
+                for job in jobs:
+                    if due[job.job_id] > self.desk.clock():
+                        continue
+                    with self._going_on():
+                        await self._one_of(job)
+                    due[job.job_id] = self.desk.clock() + _pause(job)
+            now = self.desk.clock()
+            rest = min((at - now for at in due.values()), default=_LOOK_AGAIN)
+            await asyncio.sleep(max(min(rest, _LOOK_AGAIN).total_seconds(), 0))
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Whatever it is that fails, the console goes on, and so does every other job."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001
+            _log.exception("job stopped; it goes on where it was")
+
+    async def _one_of(self, job: Job) -> None:
+        """Work on a job's next case; end it when nothing is left. None is left of one cancelled."""
+        jobs = self.desk.store.jobs
+        for place in await jobs.waiting(job.job_id, limit=1):
             outcome, detail = await self._decide(job, place)
             await jobs.note(job.job_id, place, outcome, detail)
-            await asyncio.sleep(1 / float(job.wanted["per_second"]))
+            return
+        if await jobs.end(job.job_id, "done", self.desk.clock()):
+            await self.desk.note(job.who, "job", note=f"{job.job_id}: done")
 
     async def _decide(self, job: Job, place: str) -> tuple[Outcome, str]:
         """One case of a job: what became of it, and why in words."""
@@ -215,3 +229,9 @@ class Bulk:
             if len(found) < size:
                 break
         return places
+
+
+def _pause(job: Job) -> timedelta:
+    """Between two cases; a speed that was written down before there were bounds is within them."""
+    speed = float(job.wanted["per_second"])
+    return timedelta(seconds=1 / min(max(speed, _SLOWEST), _FASTEST))

@@ -4,8 +4,6 @@ A page and `tierline quality` over the same time say the same, because both ask 
 """
 
 import asyncio
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +14,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from consumers.console.deciding import Desk
-from consumers.console.exports import safe_cell
+from consumers.console.exports import csv_of
 from consumers.console.gatekeeping import may, may_see_all, visitor_of
 from consumers.console.pages import Pages
 from consumers.console.rows import CaseFilter
@@ -159,16 +157,12 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
     async def as_csv(span: str = "24h", by: str = "task,tier") -> Response:
         """The table, for a spreadsheet."""
         _, groups, rows, total, _, _ = await figures.table(span, by)
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow([*groups, *(one.name for one in MEASURES)])
-        for row in [*rows, total]:
-            name = row.name if row is not total else ["total", *[""] * (len(groups) - 1)]
-            writer.writerow(
-                [safe_cell(cell) for cell in (*name, *(m.value(row) for m in MEASURES))]
-            )
+        names = [*(row.name for row in rows), ["total", *[""] * (len(groups) - 1)]]
+        figures_of = [[one.value(row) for one in MEASURES] for row in (*rows, total)]
+        lines = [(*name, *said) for name, said in zip(names, figures_of, strict=True)]
+        text = csv_of([[*groups, *(one.name for one in MEASURES)], *lines])
         headers = {"content-disposition": 'attachment; filename="quality.csv"'}
-        return Response(text.getvalue(), 200, headers, "text/csv; charset=utf-8")
+        return Response(text, 200, headers, "text/csv; charset=utf-8")
 
     @router.get("/dashboard/bill")
     async def why(request: Request, span: str = "24h") -> Response:

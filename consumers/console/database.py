@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, event
+from sqlalchemy import Connection, Table, event, insert, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
@@ -20,7 +22,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from consumers.console.errors import StoreAwayError
-from consumers.console.tables import SCHEMA
+from consumers.console.tables import CASES, FACTS, SCHEMA, VERSION
+from consumers.files import own_file
 
 __all__ = ["Database", "StoreUnusableError", "open_database"]
 
@@ -31,6 +34,7 @@ _DRIVERS: Mapping[str, str] = {
 }
 #: Any number that other programs do not use: whoever makes the tables holds this lock.
 _SCHEMA_LOCK = 7_202_611
+_MAKE_AGAIN = "delete it or name another: it is made again from the topics"
 #: SQL states of a server that is lost, starts, stops or is full.
 _AWAY = ("08", "53", "57P")
 #: What people wrote stays out of errors, which end in logs.
@@ -44,7 +48,9 @@ class StoreUnusableError(Exception):
 class Database:
     """A pool of connections. Reads run beside each other, writes are transactions."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, secret: bytes) -> None:
+        #: Made with the store, and known to whoever can read it.
+        self.secret = secret
         self._engine = engine
         self._writing = engine.execution_options(tierline_writes=True)
         # SQLite has one writer at a time; waiting here is fair, polling its file is not.
@@ -111,14 +117,33 @@ async def open_database(url: str) -> AsyncIterator[Database]:
                     # Two consoles that start at once would both make the tables.
                     lock = f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
                     await connection.exec_driver_sql(lock)
-                await connection.run_sync(SCHEMA.create_all)
+                facts = await connection.run_sync(_made)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             why = str(getattr(error, "orig", None) or error).splitlines()[0]
+            if isinstance(error, OSError):
+                why = f"unable to open it: {error.strerror}"
             msg = f"the console's store cannot be used ({why}): {_shown(url)}"
             raise StoreUnusableError(msg) from error
-        yield Database(engine)
+        if facts.get("version") != VERSION:
+            msg = f"{_shown(url)}: another version of Tierline made this store; {_MAKE_AGAIN}"
+            raise StoreUnusableError(msg)
+        yield Database(engine, bytes.fromhex(facts["secret"]))
     finally:
         await engine.dispose()
+
+
+def _made(connection: Connection) -> dict[str, str]:
+    """Make our tables where there are none; what the store knows of itself."""
+    known = inspect(connection)
+    if not known.has_table(CASES.name):
+        SCHEMA.create_all(connection)
+        facts = {"version": VERSION, "secret": secrets.token_hex(32)}
+        rows = [{"name": name, "value": value} for name, value in facts.items()]
+        connection.execute(insert(FACTS), rows)
+        return facts
+    if not known.has_table(FACTS.name):
+        return {}
+    return {row.name: row.value for row in connection.execute(select(FACTS))}
 
 
 def _engine(url: str) -> AsyncEngine:
@@ -147,7 +172,11 @@ def _engine(url: str) -> AsyncEngine:
 
 
 def _try_file(path: str) -> None:
-    """Open the file once, here: the library leaves a thread behind where it cannot."""
+    """Open the file once, here: the library leaves a thread behind where it cannot.
+
+    It holds what customers wrote, so it is ours alone; SQLite's files beside it follow suit.
+    """
+    own_file(Path(path))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA schema_version")
 

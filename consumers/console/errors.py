@@ -7,7 +7,7 @@ CaseError                 an act on a case is refused
 ├── StaleError            the case has changed since it was read
 ├── UsedIdError           the decision's id is another decision's
 └── UndoTooLateError      the decision is being carried out
-JobRunningError           another job runs
+JobRunningError           a job of theirs runs
 StoreAwayError            the database does not answer; an OSError, as any trouble of a network
 """
 
@@ -88,7 +88,7 @@ class UsedIdError(CaseError):
 
 
 class JobRunningError(Exception):
-    """One job runs at a time."""
+    """Of each person one job runs at a time."""
 
 
 class StoreAwayError(OSError):

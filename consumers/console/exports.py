@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,11 +12,15 @@ import orjson
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Store
 
-__all__ = ["COLUMNS", "exported", "row_of", "safe_cell"]
+__all__ = ["COLUMNS", "csv_of", "exported", "row_of", "safe_cell"]
 
 _PAGE = 500
-#: A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection).
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection). Where lists are
+#: written with semicolons, it splits a cell of ours at each, and at lines, whatever the quotes.
+#: A run of blanks begins behind a separator and holds none, so that no character is read twice.
+_FORMULA = re.compile(
+    r"(^|[;\t\r\n|])((?:[^\S\t\r\n]|[\"'])*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])|^(?=[\t\r\n])"
+)
 
 COLUMNS = (
     "place",
@@ -52,7 +57,15 @@ def row_of(case: Case) -> dict[str, Any]:
 def safe_cell(value: Any) -> str:
     """A CSV cell that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+    return _FORMULA.sub(lambda found: f"{found[1] or ''}{found[2] or ''}'", text)
+
+
+def csv_of(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV, with every cell in quotes and no formula among them."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+    return text.getvalue()
 
 
 async def exported(
@@ -72,11 +85,8 @@ async def exported(
         after = cases[-1].place
 
 
-def _csv(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerows([safe_cell(row[name]) for name in COLUMNS] for row in rows)
-    return text.getvalue().encode()
+def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    return csv_of([row[name] for name in COLUMNS] for row in rows).encode()
 
 
 def _plain(value: Any) -> Any:

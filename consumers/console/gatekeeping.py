@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
@@ -43,7 +42,7 @@ def may(role: Role) -> Callable[[Request], Awaitable[None]]:
 
     async def check(request: Request) -> None:
         visitor = visitor_of(request)
-        # Who gives a name and a password with the call is no browser that was led astray.
+        # Who gives the token with the call is no browser that was led astray.
         is_by_name = getattr(request.state, "is_by_name", False)
         if request.method in _UNSAFE and not is_by_name:
             await _check_act(request, visitor)
@@ -90,7 +89,7 @@ def is_same_origin(request: Request) -> bool:
     """
     origin = request.headers.get("origin")
     if origin is not None and origin != "null":
-        return urlsplit(origin).netloc == request.headers.get("host")
+        return origin.partition("://")[2] == request.headers.get("host")
     otherwise = "cross-site" if origin == "null" else "none"
     return request.headers.get("sec-fetch-site", otherwise) in ("same-origin", "none")
 

@@ -81,7 +81,7 @@ class Jobs:
                 if rows:
                     await connection.execute(insert(JOB_CASES), rows)
         except IntegrityError:
-            msg = "another job runs; wait for its end or cancel it"
+            msg = "a job of yours runs; wait for its end or cancel it"
             raise JobRunningError(msg) from None
         return Job(job_id, kind, who, "running", now, None, dict(wanted))
 
@@ -98,8 +98,8 @@ class Jobs:
         async with self._database.reading() as connection:
             return [_job(row) for row in (await connection.execute(asked)).mappings()]
 
-    async def take(self, runner: str, now: datetime, lease: timedelta) -> Job | None:
-        """The running job, if no other process works on it; again and again, as a heartbeat."""
+    async def take(self, runner: str, now: datetime, lease: timedelta) -> list[Job]:
+        """The running jobs that no other process works on; again and again, as a heartbeat."""
         at = millis(now)
         free = or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= at, JOBS.c.run_by == runner)
         take = (
@@ -109,8 +109,8 @@ class Jobs:
             .returning(JOBS)
         )
         async with self._database.writing() as connection:
-            row = (await connection.execute(take)).mappings().first()
-        return _job(row) if row else None
+            found = [_job(row) for row in (await connection.execute(take)).mappings()]
+        return sorted(found, key=lambda job: (job.created_at, job.job_id))
 
     async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
         """The next cases to work on; none where the job was cancelled."""

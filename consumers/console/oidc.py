@@ -4,8 +4,9 @@ By OpenID Connect Core 1.0 and RFC 7636. What the browser carries between leavin
 in a cookie of ten minutes that only we can read; the session begins on a page of our own.
 """
 
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -20,9 +21,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from consumers.addresses import check_url
+from consumers.console.attempts import Attempts
 from consumers.console.deciding import Desk
+from consumers.console.entrance import client_of
 from consumers.console.pages import Pages
-from consumers.console.security import Guard, Role
+from consumers.console.security import Guard, Role, own_path
 from consumers.providers.resolver import guarded_connector
 from consumers.settings import OidcSettings
 
@@ -35,14 +38,26 @@ _LIMIT_SECONDS = 10.0
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 #: Clocks differ.
 _LEEWAY = 60
+#: Beginning a sign-in asks the issuer; an address may do so as often in a minute, and all of them.
+_BEGUN, _BEGUN_IN_TOTAL = 20, 300
+
+_TOO_MANY = "too many sign-ins have failed: try again in a minute"
 
 
 class _RefusedError(Exception):
     """The sign-in did not come to its end; the words are for the person."""
 
 
-def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) -> APIRouter:
+def oidc_routes(
+    settings: OidcSettings,
+    desk: Desk,
+    guard: Guard,
+    pages: Pages,
+    note_failure: Callable[[str, str], Awaitable[None]],
+) -> APIRouter:
     """Where a sign-in begins and where it comes back to."""
+    limits = {"per_address": _BEGUN, "in_total": _BEGUN_IN_TOTAL}
+    begun, returned = Attempts(desk.clock, **limits), Attempts(desk.clock)
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
     rules: dict[str, Any] = {
         "httponly": True,
@@ -54,6 +69,8 @@ def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) 
     @router.get("/sign-in/oidc")
     async def begin(request: Request, then: str = "/") -> Response:
         """Off to the issuer."""
+        if not begun.begin(client_of(request)):
+            raise HTTPException(429, _TOO_MANY, {"retry-after": "60"})
         try:
             found = await _discovered(settings)
         except _RefusedError as error:
@@ -63,7 +80,7 @@ def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) 
         where, state = client.create_authorization_url(
             found["authorization_endpoint"], nonce=nonce, code_verifier=verifier
         )
-        kept = {"state": state, "nonce": nonce, "verifier": verifier, "then": then[:2000]}
+        kept = {"state": state, "nonce": nonce, "verifier": verifier, "then": own_path(then)}
         reply = RedirectResponse(where, 303)
         reply.set_cookie(_COOKIE, urlencode(kept), max_age=_MINUTES_10, **rules)
         return reply
@@ -71,22 +88,26 @@ def oidc_routes(settings: OidcSettings, desk: Desk, guard: Guard, pages: Pages) 
     @router.get("/sign-in/oidc/back")
     async def back(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
         """Back from the issuer: the code becomes a token, the token a session."""
-        kept = dict(parse_qsl(request.cookies.get(_COOKIE, "")))
+        kept, address = dict(parse_qsl(request.cookies.get(_COOKIE, ""))), client_of(request)
+        if not returned.begin(address):
+            raise HTTPException(429, _TOO_MANY, {"retry-after": "60"})
         try:
             _check(state, code, error, kept.get("state", ""))
             claims = await _claims(settings, kept, code, _back(request, guard))
             name, role = _who(settings, claims)
             tenants = _tenants(settings, claims, role)
         except _RefusedError as refused:
+            await note_failure(address, f"by {settings.issuer}: {refused}"[:400])
             reply: Response = pages.page(
                 "message.html", None, 403, title="Not signed in", words=str(refused)
             )
             reply.delete_cookie(_COOKIE, **rules)
             return reply
+        returned.succeeded(address)
         await guard.sign_out(request.cookies)
         visitor = await guard.begin(name, role, tenants)
-        await desk.note(name, "sign_in", note=f"by {settings.issuer}")
-        reply = pages.page("go_on.html", None, then=_path(kept.get("then", "/")))
+        await desk.note(name, "sign_in", note=f"by {settings.issuer} from {address}")
+        reply = pages.page("go_on.html", None, then=own_path(kept.get("then", "/")))
         reply.delete_cookie(_COOKIE, **rules)
         reply.set_cookie(guard.cookie, visitor.cookie or "", **guard.cookie_rules)
         return reply
@@ -108,7 +129,8 @@ async def _discovered(settings: OidcSettings) -> dict[str, Any]:
     """The issuer's own document. Raises _RefusedError, also for endpoints that nobody may call."""
     where = settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
     found = await _asked(settings, where)
-    if found.get("issuer") != settings.issuer:
+    # With and without a slash at the end it is the same issuer; its tokens say what it says here.
+    if str(found.get("issuer")).rstrip("/") != settings.issuer.rstrip("/"):
         words = f"{where} is another issuer's"
         raise _RefusedError(words)
     for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
@@ -182,12 +204,13 @@ async def _claims(
         decoded = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS)
         checked = jwt.JWTClaimsRegistry(
             leeway=_LEEWAY,
-            iss={"essential": True, "value": settings.issuer},
+            iss={"essential": True, "value": found["issuer"]},
             aud={"essential": True, "value": settings.client_id},
             exp={"essential": True},
             nonce={"essential": True, "value": kept["nonce"]},
         )
         checked.validate(decoded.claims)
+        _check_party(settings, decoded.claims)
     except _RefusedError:
         raise
     except (JoseError, httpx.HTTPError, KeyError, ValueError) as error:
@@ -199,12 +222,27 @@ async def _claims(
     return dict(decoded.claims)
 
 
+def _check_party(settings: OidcSettings, claims: Mapping[str, Any]) -> None:
+    """The token was made for us, not for another client that shares the audience.
+
+    By OpenID Connect Core, 3.1.3.7: with several audiences `azp` has to be there, and where it is
+    it has to be us. Raises _RefusedError.
+    """
+    audience, party = claims.get("aud"), claims.get("azp")
+    is_shared = isinstance(audience, list) and len(audience) > 1
+    if party != settings.client_id and (party is not None or is_shared):
+        words = "the issuer's token is not good: it was made for another client"
+        raise _RefusedError(words)
+
+
 def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
     name = claims.get(settings.name_claim) or claims.get("sub")
-    if not isinstance(name, str) or not name.isascii() or not name.isprintable() or " " in name:
+    if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,180}", name):
         words = f"the claim {settings.name_claim} names nobody we could write down"
         raise _RefusedError(words)
-    if settings.name_claim == "email" and claims.get("email_verified") is False:
+    # Some issuers say it as text. Who says nothing of it vouches for all of theirs.
+    is_verified = str(claims.get("email_verified", True)).lower() == "true"
+    if settings.name_claim == "email" and not is_verified:
         words = f"{name} is not verified"
         raise _RefusedError(words)
     given = _texts(claims, settings.role_claim)
@@ -212,7 +250,7 @@ def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
     if not roles:
         words = f"{name} has no role here; ask for one of: {', '.join(settings.roles)}"
         raise _RefusedError(words)
-    return name[:200], max(roles, key=list(Role).index)
+    return name, max(roles, key=list(Role).index)
 
 
 def _tenants(
@@ -252,8 +290,3 @@ def _client(settings: OidcSettings, redirect: str) -> AsyncOAuth2Client:
 def _back(request: Request, guard: Guard) -> str:
     scheme = "https" if guard.is_secure else request.url.scheme
     return f"{scheme}://{request.headers.get('host', '')}/sign-in/oidc/back"
-
-
-def _path(then: str) -> str:
-    is_ours = then.startswith("/") and not then.startswith(("//", "/\\"))
-    return then if is_ours else "/"

@@ -26,9 +26,11 @@ from consumers.telemetry.redaction import redact
 from schemas.base import Tier
 from schemas.review import Action
 
-__all__ = ["FILTERS", "Pages", "filter_of", "filter_of_all", "raw_of", "templates"]
+__all__ = ["FILTERS", "MOST_VERSION", "Pages", "filter_of", "filter_of_all", "raw_of", "templates"]
 
 _PER_PAGE = 50
+#: As many changes of a case as its column counts.
+MOST_VERSION = (1 << 31) - 1
 #: What a queue can be narrowed by, all of it in the URL.
 FILTERS = ("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held")
 #: Filters that have few values.
@@ -97,11 +99,11 @@ class DecisionForm(BaseModel):
 
     action: Action
     #: The case's, when the page was made.
-    version: int
+    version: Annotated[int, Field(ge=0, le=MOST_VERSION)]
     #: Made with the page, so that a form sent twice decides once.
     decision_id: Annotated[str, Field(pattern=r"^[\w-]{8,64}$")]
     #: When the page was made, in seconds.
-    opened: int = 0
+    opened: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     attempt_id: Annotated[str, Field(max_length=300)] = ""
     output: Annotated[str, Field(max_length=1_000_000)] = ""
     tier: Annotated[str, Field(max_length=20)] = ""

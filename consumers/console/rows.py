@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, RowMapping, Update, and_, func, not_, sele
 
 from consumers.console.tables import CASES, LETTERS
 from consumers.runtime.records import Record, lies_at
+from consumers.telemetry.redaction import redact
 from router.cases import Risk, due_at, error_of, pressure, risk_of
 from router.policy.table import Policy
 from schemas.base import Tier
@@ -33,6 +34,7 @@ __all__ = [
     "millis",
     "place_of",
     "pointer_of",
+    "readable",
     "reopened",
     "rows_of",
     "stored",
@@ -165,8 +167,9 @@ def instant(stored_ms: int) -> datetime:
 
 
 def stored(text: str, most: int = 2000) -> str:
-    """Text that any database takes and can index: without NUL, and not too long."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:most]
+    """Text that any database takes and can index: no NUL, no half of a pair, and not too long."""
+    whole = text[:most].encode("utf-8", "replace").decode()
+    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def place_of(letter: Pointer) -> str:
@@ -204,7 +207,8 @@ def rows_of(
         "stage": stored(letter.stage, 240),
         "tier": tier if tier in list(Tier) else None,
         "model": _or_none(last.model, 240) if last else None,
-        "error": stored(error_of(letter), 240),
+        # Cases are grouped and found by it: as everybody sees it.
+        "error": stored(redact(error_of(letter)), 240),
         "source": stored(str(letter.source), 480),
         "risk": risk,
         "pressure": pressure(risk, letter.failed_at, due) / 1000,
@@ -308,16 +312,31 @@ def _dump_headers(headers: Headers) -> bytes:
 
 
 def _words(record: Record, letter: DeadLetter) -> str:
+    """What a search looks at: masked as pages mask it, so that it finds nothing that they hide."""
     said = text_headers(record.headers)
+    value = readable(record.value)
     parts = [
         letter.request_id or "",
         (record.key or b"").decode("utf-8", "replace"),
         letter.reason.value,
         letter.reason.meaning,
         *(value for name, value in said.items() if name != "tierline-attempts"),
-        (record.value or b"")[: 4 * _SEARCHED].decode("utf-8", "replace")[:_SEARCHED],
     ]
-    return stored("\n".join(parts).lower(), 4 * _SEARCHED)
+    # Each by itself, as they are shown; what a cut would leave of a number is cut off after it.
+    masked = [redact(part[:_SEARCHED]) for part in parts]
+    masked.append(redact(value[: 2 * _SEARCHED])[:_SEARCHED])
+    return stored("\n".join(masked).lower(), 4 * _SEARCHED)
+
+
+def readable(value: bytes | None) -> str:
+    """A record's value as people read it: JSON without escapes, which would hide what is in it."""
+    text = (value or b"").decode("utf-8", "backslashreplace")
+    if "\\u" not in text and "\\/" not in text:
+        return text
+    try:
+        return orjson.dumps(orjson.loads(value or b"")).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return text
 
 
 def _or_none(text: str | None, most: int) -> str | None:

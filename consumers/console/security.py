@@ -1,41 +1,47 @@
-"""Who may do what: users, sessions, and what every request and reply has to have."""
+"""Who may do what: roles, sessions, and what every reply has to have."""
 
-import asyncio
-import base64
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from consumers.console.sessions import Session, Sessions
+from consumers.settings import TokenSettings
 
 __all__ = [
     "HEADERS",
     "LOCAL",
+    "TOKEN",
     "Guard",
+    "Receive",
     "Role",
+    "Scope",
     "SecureHeaders",
-    "User",
-    "UsersError",
+    "Send",
     "Visitor",
-    "hash_password",
     "is_loopback",
-    "is_password",
-    "read_users",
+    "own_path",
 ]
 
-#: By RFC 7914's advice for signing in: 16 MiB and some 50 ms.
-_COST = {"n": 2**14, "r": 8, "p": 1}
 _IDLE, _LONGEST = timedelta(minutes=30), timedelta(hours=8)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Who acts where nobody has to sign in: whoever sits at the machine.
 LOCAL = "local"
+#: Who signs in by the console's one token.
+TOKEN = "token"  # noqa: S105  a name
+#: Before the ids of such sessions, which end when the token is another one.
+_BY_TOKEN = "t."  # noqa: S105  a prefix
+#: A path of ours with its query: no slash behind a slash, which could begin a host, no backslash,
+#: which browsers take for one, and nothing that they leave out.
+_PART = r"[^/\\?\x00-\x20\x7f-\U0010ffff]+"
+_OWN_PATH = re.compile(rf"/(?:{_PART}(?:/{_PART})*/?)?(?:\?[^\\\x00-\x20\x7f-\U0010ffff]*)?")
+_MOST_PATH = 2000
 
 #: On every reply. Nothing is loaded from elsewhere, framed, or told where a link was.
 HEADERS: Mapping[str, str] = {
@@ -70,20 +76,6 @@ class Role(StrEnum):
         return ladder.index(self) >= ladder.index(other)
 
 
-class UsersError(ValueError):
-    """The users file cannot be used; the message says where and what was expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """One line of the users file."""
-
-    role: Role
-    hashed: str
-    #: Whose cases they see; None: all.
-    tenants: frozenset[str] | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """Somebody with a session, and the token that forms of that session carry."""
@@ -113,58 +105,6 @@ class Visitor:
         return self.tenants is None or tenant in self.tenants
 
 
-def hash_password(password: str) -> str:
-    """A password as the users file has it: `scrypt$salt$hash`, by RFC 7914."""
-    salt = secrets.token_bytes(16)
-    made = hashlib.scrypt(password.encode(), salt=salt, **_COST)
-    return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(made).decode()}"
-
-
-def is_password(password: str, hashed: str) -> bool:
-    """True when it is the password that was hashed."""
-    try:
-        kind, salt, made = hashed.split("$")
-        wanted = base64.b64decode(made, validate=True)
-        found = hashlib.scrypt(
-            password.encode(), salt=base64.b64decode(salt, validate=True), **_COST
-        )
-    except ValueError:
-        return False
-    return kind == "scrypt" and hmac.compare_digest(wanted, found)
-
-
-def read_users(file: Path) -> Mapping[str, User]:
-    """The users of a file: a line each, `name:role:hash` or `name:role:hash:tenant tenant`.
-
-    Raises UsersError and OSError.
-    """
-    users: dict[str, User] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.strip().partition(":")
-        role, _, rest = rest.partition(":")
-        hashed, has_tenants, tenants = rest.partition(":")
-        where = f"{file}:{number}"
-        if not name.isprintable() or " " in name or name in ("", LOCAL, *users):
-            msg = f"{where}: a name without blanks was expected, each only once, and not {LOCAL!r}"
-            raise UsersError(msg)
-        if role not in list(Role):
-            msg = f"{where}: role {role!r}: one of {', '.join(Role)} was expected"
-            raise UsersError(msg)
-        if hashed.count("$") != 2 or not hashed.startswith("scrypt$"):
-            msg = f"{where}: a hash was expected; `tierline console-user {name}` makes the line"
-            raise UsersError(msg)
-        if has_tenants and (role == Role.ADMIN or not tenants.split()):
-            msg = f"{where}: tenants with blanks between them were expected; an admin sees all"
-            raise UsersError(msg)
-        users[name] = User(Role(role), hashed, frozenset(tenants.split()) or None)
-    if not users:
-        msg = f"{file}: nobody is in it; `tierline console-user NAME` makes a line"
-        raise UsersError(msg)
-    return users
-
-
 def is_loopback(host: str) -> bool:
     """True for an address that only this machine can reach."""
     try:
@@ -173,32 +113,46 @@ def is_loopback(host: str) -> bool:
         return False  # a name, perhaps one that only begins like an address
 
 
+def own_path(then: str) -> str:
+    """A path of our own to go on to, whatever was asked for: `/` for everything else."""
+    return then if len(then) <= _MOST_PATH and _OWN_PATH.fullmatch(then) else "/"
+
+
 class Guard:
-    """Sessions by a cookie, their forms by a token.
+    """Sessions by a cookie, their forms by a token of their own.
 
     A session's id is new at every sign-in and known to the browser alone; the store has its hash.
+    Where nobody has to sign in there are no sessions to keep: the cookie's id is the browser's own.
     """
 
     def __init__(
         self,
         sessions: Sessions,
-        users: Mapping[str, User] | None,
         clock: Callable[[], datetime],
         *,
-        is_secure: bool = False,
+        token: TokenSettings | None = None,
         has_oidc: bool = False,
+        is_secure: bool = False,
     ) -> None:
         self.has_oidc = has_oidc
-        #: None: nobody has to sign in, which is for one's own machine alone.
-        self.users = users
+        self._token = token
+        self._token_hash = _digest(token.secret.get_secret_value()) if token else b""
         self._sessions = sessions
         self._clock = clock
         #: Browsers come by https.
         self.is_secure = is_secure
         #: A host's prefix can only be set over TLS, by the host itself, for all of it.
         self.cookie = "__Host-tierline" if is_secure else "tierline"
-        self._known: set[str] = set()
-        self._decoy = hash_password(secrets.token_hex())
+
+    @property
+    def has_token(self) -> bool:
+        """True where one can sign in by the token."""
+        return self._token is not None
+
+    @property
+    def needs_sign_in(self) -> bool:
+        """False on one's own machine alone."""
+        return self.has_token or self.has_oidc
 
     @property
     def cookie_rules(self) -> dict[str, Any]:
@@ -207,82 +161,82 @@ class Guard:
 
     async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:
         """Who a request comes from; None where they have to sign in first."""
-        if id_ := cookies.get(self.cookie):
-            found = await self._sessions.seen(
-                _hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
-            )
-            if found is not None and (known := self._as_known(found)) is not None:
-                return Visitor(known, _token(id_))
-        return await self._begin(LOCAL, Role.ADMIN) if self.users is None else None
+        id_ = cookies.get(self.cookie, "")
+        if not self.needs_sign_in:
+            is_new = not 20 <= len(id_) <= 100
+            id_ = secrets.token_urlsafe(32) if is_new else id_
+            now = self._clock()
+            session = Session(self._hashed(id_), LOCAL, Role.ADMIN.value, None, now, now)
+            return Visitor(session, self._form_token(id_), id_ if is_new else None)
+        if not id_:
+            return None
+        found = await self._sessions.seen(
+            self._hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
+        )
+        known = self._as_known(found, id_) if found else None
+        return Visitor(known, self._form_token(id_)) if known else None
 
-    def _as_known(self, session: Session) -> Session | None:
-        """With what the users file says now; None for who is in it no more.
+    def _as_known(self, session: Session, id_: str) -> Session | None:
+        """With what the settings say now; None for who could not sign in so any more.
 
         Nor does a session go on that began when nobody had to sign in.
         """
-        if self.users is None:
-            return session
-        user = self.users.get(session.who)
-        if user is not None:
-            return replace(session, role=user.role.value, tenants=user.tenants)
-        return session if self.has_oidc and session.who != LOCAL else None
+        if not id_.startswith(_BY_TOKEN):
+            return session if self.has_oidc and session.who != LOCAL else None
+        if self._token is None or session.who != TOKEN:
+            return None
+        return replace(session, role=self._token.role, tenants=self._token.tenants)
 
-    async def sign_in(self, name: str, password: str) -> Visitor | None:
-        """A session of its own for the right password, None for a wrong one."""
-        user = (self.users or {}).get(name)
-        # As long as with a name that exists: who has an account is nobody's business.
-        hashed = user.hashed if user else self._decoy
-        is_right = await asyncio.to_thread(is_password, password, hashed)
-        return await self._begin(name, user.role, user.tenants) if user and is_right else None
+    def is_token(self, told: str) -> bool:
+        """True for the console's token; what is wrong takes as long as what is right."""
+        is_same = hmac.compare_digest(_digest(told), self._token_hash)
+        return self._token is not None and is_same
 
-    async def named(self, authorization: str) -> Visitor | None:
-        """Who names themselves with the call itself, by `Authorization: Basic` (RFC 7617).
-
-        A right password is remembered by a hash while this process runs: finding out takes time.
-        """
+    def by_token(self, authorization: str) -> Visitor | None:
+        """Who sends the token with the call itself, as `Authorization: Bearer` (RFC 6750)."""
         kind, _, told = authorization.partition(" ")
-        try:
-            name, _, password = base64.b64decode(told, validate=True).decode().partition(":")
-        except ValueError:
+        if not self.is_token(told.strip()) or kind.lower() != "bearer" or self._token is None:
             return None
-        user, now = (self.users or {}).get(name), self._clock()
-        if kind.lower() != "basic" or user is None:
+        now, token = self._clock(), self._token
+        return Visitor(Session(TOKEN, TOKEN, token.role, token.tenants, now, now), "")
+
+    async def sign_in(self, told: str) -> Visitor | None:
+        """A session for the right token, None for a wrong one."""
+        if not self.is_token(told) or self._token is None:
             return None
-        told = hashlib.sha256(authorization.encode()).hexdigest()
-        if told not in self._known:
-            if not await asyncio.to_thread(is_password, password, user.hashed):
-                return None
-            self._known.add(told)
-        return Visitor(Session(told, name, user.role.value, user.tenants, now, now), "")
+        return await self._begin(TOKEN, Role(self._token.role), self._token.tenants, _BY_TOKEN)
 
     async def sign_out(self, cookies: Mapping[str, str]) -> None:
         """End the session, on our side too."""
         if id_ := cookies.get(self.cookie):
-            await self._sessions.end(_hashed(id_))
+            await self._sessions.end(self._hashed(id_))
 
     async def begin(self, name: str, role: Role, tenants: frozenset[str] | None) -> Visitor:
         """A session for somebody whom another has identified.
 
-        Who has a name of the users file there is somebody else.
+        Who has a name of ours there is somebody else.
         """
-        if name in (self.users or {}) or name == LOCAL:
-            name = f"{name} (oidc)"
-        return await self._begin(name, role, tenants)
+        return await self._begin(f"{name}@oidc" if name in (LOCAL, TOKEN) else name, role, tenants)
 
-    async def _begin(self, name: str, role: Role, tenants: frozenset[str] | None = None) -> Visitor:
-        now, id_ = self._clock(), secrets.token_urlsafe(32)
+    async def _begin(
+        self, name: str, role: Role, tenants: frozenset[str] | None, prefix: str = "s."
+    ) -> Visitor:
+        now, id_ = self._clock(), prefix + secrets.token_urlsafe(32)
         await self._sessions.sweep(now, idle=_IDLE, longest=_LONGEST)
-        session = await self._sessions.start(_hashed(id_), name, role.value, now, tenants)
-        return Visitor(session, _token(id_), id_)
+        session = await self._sessions.start(self._hashed(id_), name, role.value, now, tenants)
+        return Visitor(session, self._form_token(id_), id_)
+
+    def _hashed(self, id_: str) -> str:
+        bound = self._token_hash if id_.startswith(_BY_TOKEN) else b""
+        return hashlib.sha256(id_.encode() + bound).hexdigest()
+
+    def _form_token(self, id_: str) -> str:
+        """Only who has the store can make an id's token, and it does not give the id away."""
+        return hmac.new(self._sessions.secret, id_.encode(), hashlib.sha256).hexdigest()
 
 
-def _hashed(id_: str) -> str:
-    return hashlib.sha256(id_.encode()).hexdigest()
-
-
-def _token(id_: str) -> str:
-    """Only who has the session's id can make its token, and the token does not give the id away."""
-    return hmac.new(id_.encode(), b"form", hashlib.sha256).hexdigest()
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 Scope = MutableMapping[str, Any]

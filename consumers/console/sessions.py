@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, delete, insert, or_, update
+from sqlalchemy import RowMapping, delete, insert, or_, select, update
 
 from consumers.console.database import Database
 from consumers.console.rows import instant, millis
 from consumers.console.tables import SESSIONS
 
 __all__ = ["Session", "Sessions"]
+
+#: That a session was seen is written no more often.
+_SEEN_AGAIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Sessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: What the tokens of forms are made with; the same for all consoles of the store.
+        self.secret = database.secret
 
     async def start(
         self,
@@ -57,12 +62,19 @@ class Sessions:
     async def seen(
         self, id_hash: str, now: datetime, *, idle: timedelta, longest: timedelta
     ) -> Session | None:
-        """The session, unless it has ended: it was idle too long, or is too old."""
+        """The session, unless it has ended: it was idle too long, or is too old.
+
+        That it was seen is written once in a while, and nothing for an id that is none.
+        """
         alive = (
             SESSIONS.c.id_hash == id_hash,
             SESSIONS.c.seen_at > millis(now - idle),
             SESSIONS.c.created_at > millis(now - longest),
         )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(SESSIONS).where(*alive))).mappings().first()
+        if row is None or row["seen_at"] > millis(now - _SEEN_AGAIN):
+            return _session(row) if row else None
         touch = update(SESSIONS).where(*alive).values(seen_at=millis(now)).returning(SESSIONS)
         async with self._database.writing() as connection:
             row = (await connection.execute(touch)).mappings().first()

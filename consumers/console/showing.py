@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from consumers.console.deciding import request_of
-from consumers.console.rows import Case, LetterRecord
+from consumers.console.rows import Case, LetterRecord, readable
 from router.cases import why
 from router.judging import output_contract
 from router.policy.table import Policy
@@ -90,7 +90,7 @@ def case_view(
     attempts = _attempts(letter.attempts, choices, hide)
 
     def shown(text: str) -> Shown:
-        return _shown(hide(text[:_MOST_SHOWN]), len(text))
+        return _shown(_cut(text, hide), len(text))
 
     schema = ""
     messages: list[tuple[str, Shown]] = []
@@ -130,7 +130,7 @@ def case_view(
         no_requeue=refusal_of(requeue, letter, policy),
         is_readable=request is not None,
         trace_id=_trace_id(found),
-        raw=shown((found.value or b"").decode("utf-8", "backslashreplace")),
+        raw=shown(_raw(found.value, hide)),
         headers=[(name, _header(name, value, hide)) for name, value in found.headers],
     )
 
@@ -178,7 +178,7 @@ def _attempts(
     choice = 0
     for attempt in attempts:
         whole = _answer(attempt)
-        text = hide(whole[:_MOST_SHOWN])
+        text = _cut(whole, hide)
         has_choice = attempt.attempt_id in with_answer
         choice += has_choice
         diff = None
@@ -207,6 +207,17 @@ def _text(value: Any) -> str:
 
 def _pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def _raw(value: bytes | None, hide: Callable[[str], str]) -> str:
+    """The bytes as text; where something is hidden, as what they mean."""
+    plain = (value or b"").decode("utf-8", "backslashreplace")
+    return plain if hide is str else readable(value)
+
+
+def _cut(text: str, hide: Callable[[str], str]) -> str:
+    """What is shown of a text: cut after it is masked, or a cut number would not look like one."""
+    return hide(text[: 2 * _MOST_SHOWN])[:_MOST_SHOWN]
 
 
 def _shown(text: str, length: int) -> Shown:

@@ -444,7 +444,10 @@ def _in_order(
     asked = asked.where(*conditions(wanted, now))
     if after is not None:
         last = CASES.alias("last")
-        bound = select(rank(last)).where(last.c.place == after).scalar_subquery()
+        known = select(rank(last)).where(last.c.place == after)
+        if wanted.tenants is not None:  # where others' cases lie in the order is theirs
+            known = known.where(last.c.tenant.in_(sorted(wanted.tenants)))
+        bound = known.scalar_subquery()
         behind = and_(rank(CASES) == bound, CASES.c.place > after)
         asked = asked.where(or_(rank(CASES) < bound, behind))
     return asked.order_by(desc(rank(CASES)), CASES.c.place)

@@ -23,6 +23,8 @@ __all__ = [
     "AUDIT",
     "CASES",
     "DECISIONS",
+    "FACTS",
+    "HEADS",
     "JOBS",
     "JOB_CASES",
     "LETTERS",
@@ -31,9 +33,21 @@ __all__ = [
     "SCHEMA",
     "SESSIONS",
     "UNSENT",
+    "VERSION",
 ]
 
 SCHEMA = MetaData()
+
+#: Raised whenever the tables change: a store of other tables is made again from the topics.
+VERSION = "2"
+
+#: What the store knows of itself: the version of its tables, and its secret.
+FACTS = Table(
+    "facts",
+    SCHEMA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
 
 CASES = Table(
     "cases",
@@ -85,7 +99,7 @@ LETTERS = Table(
     Column("value", LargeBinary),
     #: JSON: a list of names and values, a byte of a value as a character.
     Column("headers", LargeBinary, nullable=False),
-    #: Everything a search looks at, in lower case.
+    #: Everything a search looks at, in lower case, masked as those see it who look.
     Column("words", Text, nullable=False),
 )
 
@@ -137,6 +151,17 @@ AUDIT = Table(
     Index("audit_by_request_id", "request_id"),
 )
 
+#: How far the chain of each writer goes: lines that are gone from its end are missed.
+HEADS = Table(
+    "audit_heads",
+    SCHEMA,
+    Column("writer", Text, primary_key=True),
+    #: The number and the hash of the last line, and how many lines there are.
+    Column("no", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+)
+
 #: Audit lines that Kafka has not acknowledged yet.
 UNSENT = Table(
     "unsent",
@@ -183,10 +208,10 @@ JOBS = Table(
     #: JSON: what was asked for.
     Column("wanted", LargeBinary, nullable=False),
 )
-#: One job runs at a time.
+#: Of each person one job runs at a time.
 Index(
-    "jobs_one_runs",
-    JOBS.c.state,
+    "jobs_one_each",
+    JOBS.c.who,
     unique=True,
     sqlite_where=JOBS.c.state == "running",
     postgresql_where=JOBS.c.state == "running",

@@ -9,13 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from consumers.console.bulk import MOST_CASES, Bulk, BulkAction
+from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.deciding import Desk
 from consumers.console.exports import exported
 from consumers.console.gatekeeping import may, may_see_job, visitor_of
 from consumers.console.pages import FILTERS, Pages, filter_of, filter_of_all
 from consumers.console.security import Role
-from router.audit import broken
 from schemas.base import Tier
 
 __all__ = ["export_of", "work_pages"]
@@ -30,7 +29,7 @@ class JobForm(BaseModel):
     tier: Annotated[str, Field(max_length=20)] = ""
     reason: Annotated[str, Field(max_length=2000)] = ""
     most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
-    per_second: Annotated[float, Field(gt=0, le=200, allow_inf_nan=False)] = 10.0
+    per_second: PerSecond = 10.0
 
     @property
     def wanted_tier(self) -> Tier | None:
@@ -122,12 +121,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
         """What people did, and whether the trail is whole."""
         trail = desk.store.trail
         lines = await trail.lines(who=who or None, what=what or None, limit=200)
-        # What another console wrote is taken from the topic, which lacks what was never sent.
-        wrong = [
-            problem
-            for writer in await trail.writers()
-            for problem in broken(await trail.chain(writer), has_gaps=writer != trail.writer)
-        ]
+        wrong = await trail.problems()
         given = {"who": who, "what": what}
         return pages.page("audit.html", visitor_of(request), lines=lines, wrong=wrong, given=given)
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import re
 import ssl
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from consumers import clock
 from consumers.providers.chat import reply_of
+from consumers.providers.masking import masking
 from consumers.providers.outcomes import (
     error_within,
     failed_status,
@@ -83,6 +85,10 @@ class _PromptRequest(aiohttp.ClientRequest):
             conn.protocol.set_exception(aiohttp.ConnectionTimeoutError(what))
 
 
+#: Headers whose values are secrets, by their names.
+_SECRET_FIELD = re.compile(r"(?i)auth|key|token|secret|pass|credential|cookie")
+
+
 @dataclass(frozen=True, slots=True)
 class _Provider:
     name: str
@@ -91,6 +97,8 @@ class _Provider:
     headers: Sequence[tuple[bytes, bytes]]
     extensions: dict[str, Any]
     transport: AiohttpTransport
+    #: Takes our keys out of what a server says.
+    masked: Callable[[bytes], bytes]
 
 
 class Providers:
@@ -204,7 +212,7 @@ class Providers:
         failpoint("call.sent")
         try:
             if not 200 <= response.status_code < 300:
-                raw = await _read_soon(response, until)
+                raw = known.masked(await _read_soon(response, until))
                 status, headers = response.status_code, response.headers
                 return _booked(failed_status(status, headers, raw, clock.now()), body)
 
@@ -216,7 +224,7 @@ class Providers:
             return _unreadable(f"the reply is longer than {most} bytes", response, body)
         try:
             _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
-            data = _parsed(raw)
+            data = _parsed(known.masked(raw))
             if (found := error_within(data)) is not None:
                 return _booked(failed_within(found, response.headers, clock.now()), body)
             reply = known.wire.decode(data, body)
@@ -310,7 +318,12 @@ def _prepared(name: str, settings: ProviderSettings, transport: AiohttpTransport
     connect = settings.connect_timeout.total_seconds()
     limits = {"connect": connect, "read": None, "write": None, "pool": None}
     written = [(field.encode(), value.encode()) for field, value in headers.items()]
-    return _Provider(name, settings, wire, written, {"timeout": limits}, transport)
+    secrets = [key.get_secret_value()] if key is not None else []
+    for field, value in settings.headers.items():
+        if _SECRET_FIELD.search(field):  # others hold words that an answer may hold too
+            secrets += value.get_secret_value().split()
+    extensions = {"timeout": limits}
+    return _Provider(name, settings, wire, written, extensions, transport, masking(secrets))
 
 
 def _check_ids(headers: Mapping[str, str], ids: Mapping[str, str], *, echoes: bool) -> None:

@@ -8,6 +8,7 @@ from typing import IO
 
 import orjson
 
+from consumers.files import own_file
 from consumers.simulator.settings import ModelBehaviour
 from router.pricing import cost_micros
 from schemas.usage import Usage
@@ -64,7 +65,7 @@ class Bill:
         if path is None:
             yield
             return
-        with path.open("ab", buffering=0) as self._file:
+        with own_file(path).open("ab", buffering=0) as self._file:
             yield
         self._file = None
 

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from consumers import clock
 from consumers.console.app import console_app
@@ -17,25 +18,36 @@ from consumers.console.dashboard import Figures
 from consumers.console.deciding import Desk
 from consumers.console.queue import Queue
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Guard, Role, hash_password, read_users
+from consumers.console.security import Guard, Role
 from consumers.console.store import Store, open_store
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
-from consumers.settings import Settings
+from consumers.settings import Settings, TokenSettings
 from tests.kafka.flow import Flow, flow, request
 
-__all__ = ["HASH", "HERE", "PASSWORD", "TEXT", "Browser", "Console", "console", "looks", "until"]
+__all__ = ["HERE", "SECRET", "TEXT", "Bearer", "Browser", "Console", "console", "looks", "until"]
 
 TEXT = "You charged me twice for order 7, I want a refund of 30.00"
 HERE = "http://localhost"
-PASSWORD = "correct horse"
-HASH = hash_password(PASSWORD)
+SECRET = "correct-horse-battery-staple-0123456789"
+
+
+class Bearer(httpx.Auth):
+    """The console's token with each call."""
+
+    def __init__(self, secret: str = SECRET) -> None:
+        self._secret = secret
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["authorization"] = f"Bearer {self._secret}"
+        yield request
 
 
 class Browser:
     """What a browser does: cookies, redirects, forms with their tokens, and where it comes from."""
 
     def __init__(self, app: FastAPI) -> None:
+        self._app = app
         transport = httpx.ASGITransport(app)
         self.http = httpx.AsyncClient(transport=transport, base_url=HERE, follow_redirects=True)
         self.page = ""
@@ -53,9 +65,18 @@ class Browser:
         self.page = reply.text
         return reply
 
-    async def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+    async def come_in(self, role: str, tenants: Iterable[str] | None = None) -> None:
+        """As somebody of this role whom an issuer has identified: they are named like it."""
+        guard: Guard = self._app.state.guard
+        seen = frozenset(tenants) if tenants is not None else None
+        visitor = await guard.begin(role, Role(role), seen)
+        self.http.cookies.set(guard.cookie, visitor.cookie or "", domain="localhost.local")
+        await self.get("/cases")
+
+    async def sign_in(self, token: str = SECRET) -> httpx.Response:
+        """By the console's token."""
         await self.get("/sign-in")
-        reply = await self.post("/sign-in", name=name, password=password)
+        reply = await self.post("/sign-in", token=token)
         await self.get("/cases")
         return reply
 
@@ -86,20 +107,15 @@ class Console:
 async def console(
     settings: Settings,
     tmp_path: Path,
-    roles: Sequence[Role] = (),
     *,
-    people: Sequence[str] = (),
+    has_sign_in: bool = False,
     is_working: bool = True,
 ) -> AsyncIterator[Console]:
-    """With `roles`, a user of each role's name may sign in; else nobody has to.
+    """With `has_sign_in` by the token, as an operator, or by an issuer; else nobody has to.
 
-    `people` are further lines of the users file. Without `is_working` jobs are not worked on.
+    Without `is_working` jobs are not worked on.
     """
-    users = None
-    if lines := [*(f"{role}:{role}:{HASH}" for role in roles), *people]:
-        file = tmp_path / "users"
-        file.write_text("\n".join(lines))
-        users = read_users(file)
+    token = TokenSettings(secret=SecretStr(SECRET), role="operator") if has_sign_in else None
     async with (
         flow(settings) as running,
         open_store(f"sqlite:///{tmp_path / 'console.db'}") as store,
@@ -112,12 +128,14 @@ async def console(
             store, sending, rules.policy, rules.prompts, topics, clock.now, brief_task="brief"
         )
         bulk = Bulk(desk)
+        guard = Guard(store.sessions, clock.now, token=token, has_oidc=has_sign_in)
         app = console_app(
             desk,
-            Guard(store.sessions, users, clock.now),
+            guard,
             bulk,
             Figures(desk, Clients(settings.kafka)),
         )
+        app.state.guard = guard
         work = [
             tasks.create_task(one)
             for one in (queue.run(), desk.resend(), *([bulk.run()] if is_working else []))

@@ -114,6 +114,19 @@ async def test_data_of_a_kept_folder_is_there_after_a_restart(tmp_path: Path):
         assert await _committed(second.bootstrap, 3) == [b"one", b"two", b"three"]
 
 
+async def test_data_is_for_nobody_else_to_read(tmp_path: Path):
+    before = os.umask(0)
+    try:
+        async with local_broker(data_dir=tmp_path / "kept") as running:
+            await _create(running.bootstrap)
+            await _write(running.bootstrap, b"one")
+    finally:
+        os.umask(before)
+    found = [tmp_path / "kept", *(tmp_path / "kept").rglob("*")]
+    open_to_others = [one.name for one in found if one.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+
 async def test_temporary_data_is_deleted_at_the_end():
     async with local_broker() as broker:
         assert broker.data_dir.is_relative_to(tempfile.gettempdir())

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 
@@ -16,14 +15,14 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.deciding import decision_of
 from consumers.console.rows import Case, CaseFilter
-from consumers.console.security import Guard, Role
+from consumers.console.security import Guard
 from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from router.audit import broken
 from router.measures import MEASURES, told, values_of
-from tests.kafka.console_flow import HERE, PASSWORD, TEXT, Browser, console, looks
+from tests.kafka.console_flow import HERE, TEXT, Bearer, Browser, console, looks
 from tests.kafka.flow import request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
@@ -65,7 +64,7 @@ async def test_a_case_links_to_its_trace_and_says_its_commands(
     async with console(settings, tmp_path) as running:
         [place] = await running.disputes(1)
         desk = replace(running.desk, trace_url="https://traces.example/t/{trace_id}?x=1")
-        guard = Guard(running.store.sessions, None, clock.now)
+        guard = Guard(running.store.sessions, clock.now)
         figures = Figures(desk, Clients(settings.kafka))
         browser = Browser(console_app(desk, guard, Bulk(desk), figures))
         page = (await browser.get(f"/cases/{place}")).text
@@ -198,7 +197,7 @@ async def test_what_is_decided_without_kafka_is_kept_and_carried_out_later(
         async with publisher(Clients(settings.kafka)) as ended:
             pass  # what is sent by it never arrives
         cut_off = replace(running.desk, publisher=ended)
-        guard = Guard(running.store.sessions, None, clock.now)
+        guard = Guard(running.store.sessions, clock.now)
         browser = Browser(
             console_app(cut_off, guard, Bulk(cut_off), Figures(cut_off, Clients(settings.kafka)))
         )
@@ -215,14 +214,14 @@ async def test_what_is_decided_without_kafka_is_kept_and_carried_out_later(
         assert result.json["router"]["kind"] == "safe_default"
 
 
-async def test_the_api_does_what_the_pages_do_for_a_name_and_a_password(
+async def test_the_api_does_what_the_pages_do_for_a_bearer_token(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with console(settings, tmp_path, roles=list(Role)) as running:
+    async with console(settings, tmp_path, has_sign_in=True) as running:
         [held] = await running.disputes(1)
         await running.desk.claim(held, "somebody")
         api = Browser(running.app).http
-        named = httpx.BasicAuth("operator", PASSWORD)
+        named = Bearer()
         body = {"action": "requeue", "dry_run": True}
         tried = await api.post("/api/jobs", json=body, auth=named)
         assert tried.json()["cases"] == 0
@@ -238,19 +237,19 @@ async def test_the_api_does_what_the_pages_do_for_a_name_and_a_password(
             told = await api.post(f"{where}/decision", json=decision, auth=named, headers=version)
             assert (told.status_code, told.json()["state"]) == (200, "decided")
         assert (await api.post(f"{where}/undo", auth=named)).json()["state"] == "open"
-        wrong = await api.get("/api/cases", auth=httpx.BasicAuth("operator", "wrong"))
+        wrong = await api.get("/api/cases", auth=Bearer("wrong"))
         assert wrong.status_code == 401
         assert (await api.get("/api/audit", auth=named)).status_code == 403
-        document = (await api.get("/api/openapi.json")).json()
+        document = (await api.get("/api/openapi.json", auth=named)).json()
         assert "/api/cases/{place}/decision" in document["paths"]
 
 
 async def test_the_api_says_what_is_wrong_and_does_nothing(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with console(settings, tmp_path, roles=list(Role), is_working=False) as running:
+    async with console(settings, tmp_path, has_sign_in=True, is_working=False) as running:
         first, second = await running.disputes(2)
-        api, named = Browser(running.app).http, httpx.BasicAuth("operator", PASSWORD)
+        api, named = Browser(running.app).http, Bearer()
 
         async def told(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
             reply = await api.post(f"/api{path}", json=body, auth=named)
@@ -302,7 +301,7 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
             second,
         }
         browser = Browser(running.app)
-        await browser.sign_in("operator")
+        await browser.come_in("operator")
         for query in ("most=abc", "action=nuke", "per_second=nan", "most=999999", "tenat=acme"):
             assert (await browser.get(f"/jobs/new?{query}")).status_code == 422
 

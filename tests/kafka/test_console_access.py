@@ -2,18 +2,20 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from consumers import clock
 from consumers.console.app import console_app
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Guard, Role, User, UsersError, is_loopback, read_users
+from consumers.console.security import Guard, Role, is_loopback
 from consumers.runtime.clients import Clients
-from consumers.settings import Settings
-from tests.kafka.console_flow import HASH, HERE, TEXT, Browser, console
+from consumers.settings import Settings, TokenSettings
+from tests.kafka.console_flow import HERE, SECRET, TEXT, Browser, console
 from tests.kafka.flow import request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
@@ -71,7 +73,7 @@ _ROUTES = (
 async def test_every_route_asks_for_its_role_its_origin_and_its_token(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with console(settings, tmp_path, roles=list(Role)) as running:
+    async with console(settings, tmp_path, has_sign_in=True) as running:
         [place] = await running.disputes(1)
         nobody = Browser(running.app)
         for method, path, least in _ROUTES:
@@ -80,7 +82,7 @@ async def test_every_route_asks_for_its_role_its_origin_and_its_token(
             assert refused.status_code in (303, 401), where
             for role in Role:
                 browser = Browser(running.app)
-                await browser.sign_in(role)
+                await browser.come_in(role)
                 token = dict(re.findall(r'name="(csrf)" value="(\w+)"', browser.page))
                 heads = {"origin": HERE}
                 reply = await browser.http.request(
@@ -120,13 +122,14 @@ def test_only_this_machine_s_addresses_are_its_own(host: str, is_ours: bool) -> 
 async def test_a_session_is_new_at_every_sign_in_and_ends_on_our_side_too(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with console(settings, tmp_path, roles=[Role.REVIEWER]) as running:
+    async with console(settings, tmp_path, has_sign_in=True) as running:
         browser = Browser(running.app)
         browser.http.cookies.set("tierline", "chosen-by-somebody-else", domain="localhost.local")
-        wrong = await browser.sign_in("reviewer", "wrong password")
+        wrong = await browser.sign_in("wrong token")
         assert wrong.status_code == 401
-        assert (await browser.sign_in("nobody")).status_code == 401
-        reply = await browser.sign_in("reviewer")
+        [failed] = await running.store.trail.lines(what="sign_in_failed")
+        assert failed.note == "the token from 127.0.0.1"
+        reply = await browser.sign_in()
         first = reply.cookies["tierline"]
         assert first != "chosen-by-somebody-else"
         assert "HttpOnly" in reply.headers["set-cookie"]
@@ -135,47 +138,49 @@ async def test_a_session_is_new_at_every_sign_in_and_ends_on_our_side_too(
         await browser.post("/sign-out")
         again = Browser(running.app)
         again.http.cookies.set("tierline", first, domain="localhost.local")
-        assert "Password" in (await again.get("/cases")).text
-        assert (await browser.sign_in("reviewer")).cookies["tierline"] != first
+        assert 'name="token"' in (await again.get("/cases")).text
+        assert (await browser.sign_in()).cookies["tierline"] != first
 
 
-async def test_a_session_does_not_outlive_its_user(settings: Settings, tmp_path: Path) -> None:
+async def test_a_session_does_not_outlive_what_it_began_with(
+    settings: Settings, tmp_path: Path
+) -> None:
     """Nor does one of a time when nobody had to sign in."""
     async with console(settings, tmp_path) as running:
         sessions, desk = running.store.sessions, running.desk
         figures = Figures(desk, Clients(settings.kafka))
-        user = User(Role.REVIEWER, HASH)
         browser = Browser(running.app)
         await browser.get("/cases")
 
-        def guarded(*names: str, has_oidc: bool = False) -> Browser:
-            users = dict.fromkeys(names, user)
-            guard = Guard(sessions, users, clock.now, has_oidc=has_oidc)
+        def guarded(token: TokenSettings | None, *, has_oidc: bool = False) -> Browser:
+            guard = Guard(sessions, clock.now, token=token, has_oidc=has_oidc)
             return Browser(console_app(desk, guard, Bulk(desk), figures))
+
+        def token(secret: str = SECRET, **fields: Any) -> TokenSettings:
+            return TokenSettings(secret=SecretStr(secret), **fields)
 
         async def is_in(again: Browser) -> bool:
             again.http.cookies.update(browser.http.cookies)
             return "/groups" in (await again.get("/cases")).text
 
-        assert not await is_in(guarded("ann"))
-        assert not await is_in(guarded(has_oidc=True))
-        browser = guarded("ann")
-        await browser.sign_in("ann")
-        assert await is_in(guarded("ann"))
-        assert not await is_in(guarded("bob"))
+        assert not await is_in(guarded(token()))
+        assert not await is_in(guarded(None, has_oidc=True))
+        browser = guarded(token())
+        await browser.sign_in()
+        assert await is_in(guarded(token()))
+        assert not await is_in(guarded(token("another-" + SECRET)))
+        assert not await is_in(guarded(None, has_oidc=True))
 
-        user = User(Role.VIEWER, HASH, frozenset({"nobody-s"}))
-        lowered = guarded("ann")
+        lowered = guarded(token(role="viewer", tenants=frozenset({"nobody-s"})))
         lowered.http.cookies.update(browser.http.cookies)
-        assert "ann · viewer" in (await lowered.get("/cases")).text
+        assert "token · viewer" in (await lowered.get("/cases")).text
         assert (await lowered.get("/dashboard")).status_code == 403  # limited to a tenant now
 
 
 async def test_who_sees_one_tenant_finds_nothing_of_another(
     settings: Settings, tmp_path: Path
 ) -> None:
-    people = [f"{role}:{role}:{HASH}:acme other-of-ours" for role in Role if role != Role.ADMIN]
-    async with console(settings, tmp_path, people=people) as running:
+    async with console(settings, tmp_path, has_sign_in=True) as running:
         await running.running.publish(
             request("ours", TEXT, task="billing_dispute", tenant="acme"),
             request("theirs", TEXT, task="billing_dispute", tenant="globex"),
@@ -187,7 +192,7 @@ async def test_who_sees_one_tenant_finds_nothing_of_another(
         job = await Bulk(running.desk).start("somebody", wanted, "requeue", most=1)
 
         browser = Browser(running.app)
-        await browser.sign_in("operator")
+        await browser.come_in("operator", tenants=["acme", "other-of-ours"])
         token = dict(re.findall(r'name="(csrf)" value="(\w+)"', browser.page))
         assert (await browser.get(f"/cases/{ours}")).status_code == 200
         for path in ("/cases", "/cases?tenant=globex", "/cases?text=refund", "/groups"):
@@ -213,20 +218,3 @@ async def test_who_sees_one_tenant_finds_nothing_of_another(
             "/api/jobs", json=dry, headers={"origin": HERE, "x-csrf-token": token["csrf"]}
         )
         assert (tried.json()["cases"], tried.json()["skipped"]) == (0, {})
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        (f"ann:admin:{HASH}:acme", "an admin sees all"),
-        (f"ann:viewer:{HASH}: ", "tenants with blanks"),
-        (f"ann:wizard:{HASH}", "one of viewer"),
-        ("ann:viewer:secret", "a hash was expected"),
-        (f"ann:viewer:{HASH}\nann:viewer:{HASH}", "each only once"),
-    ],
-)
-def test_a_users_file_that_is_wrong_names_its_line(tmp_path: Path, line: str, words: str) -> None:
-    (tmp_path / "users").write_text(line)
-    with pytest.raises(UsersError, match=words) as caught:
-        read_users(tmp_path / "users")
-    assert f"users:{line.count(chr(10)) + 1}:" in str(caught.value)

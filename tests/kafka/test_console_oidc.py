@@ -117,7 +117,7 @@ async def signing_in(
             roles={"staff": "viewer", "support-leads": "operator"},
         )
         desk = Desk(store, out, rules.policy, rules.prompts, topics, clock.now)
-        guard = Guard(store.sessions, {}, clock.now, has_oidc=True)
+        guard = Guard(store.sessions, clock.now, has_oidc=True)
         figures = Figures(desk, Clients(settings.kafka))
         app = console_app(desk, guard, Bulk(desk), figures, oidc)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=_HERE) as browser:
@@ -158,6 +158,9 @@ async def test_somebody_the_issuer_knows_gets_the_role_of_their_groups(
         pytest.param({"exp": 1}, {}, "not good", id="too old"),
         pytest.param({"groups": ["guests"]}, {}, "no role", id="without a role"),
         pytest.param({"email_verified": False}, {}, "not verified", id="not verified"),
+        pytest.param({"email_verified": "false"}, {}, "not verified", id="not verified, as text"),
+        pytest.param({"azp": "other"}, {}, "another client", id="of another party"),
+        pytest.param({"aud": ["console", "other"]}, {}, "another client", id="of no party"),
         pytest.param({"email": "a b"}, {}, "names nobody", id="no name"),
         pytest.param({"key": "own"}, {}, "not good", id="signed by somebody else"),
     ],

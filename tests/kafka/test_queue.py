@@ -246,9 +246,7 @@ async def test_a_database_that_was_away_is_caught_up_with(
             queue = _queue(store, settings)
             desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
             bulk = Bulk(desk)
-            app = console_app(
-                desk, Guard(store.sessions, None, clock.now), bulk, Figures(desk, clients)
-            )
+            app = console_app(desk, Guard(store.sessions, clock.now), bulk, Figures(desk, clients))
             http = httpx.AsyncClient(
                 transport=httpx.ASGITransport(app), base_url="http://localhost"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 
 from consumers.console.errors import (
@@ -17,7 +17,7 @@ from consumers.console.errors import (
     UnknownCaseError,
 )
 from consumers.console.store import Case, CaseFilter, Held, Store, StoreUnusableError, open_store
-from consumers.console.tables import LETTERS
+from consumers.console.tables import FACTS, LETTERS
 from schemas.reasons import Reason
 from tests.builders import NOON, an_attempt
 from tests.unit.consumers.console.world import (
@@ -291,7 +291,8 @@ FOUND = [
     pytest.param({"text": "key-1"}, [0, 1, 2, 3], id="its key"),
     pytest.param({"text": "is not json"}, [2], id="the reason in words"),
     pytest.param({"text": "order", "tenant": "acme"}, [1], id="two things at once"),
-    pytest.param({"text": "\0{ NO"}, [2], id="bytes that are no text"),
+    pytest.param({"text": r"\xFF{ NO"}, [2], id="bytes that are no text"),
+    pytest.param({"text": "half a pair \ud800"}, [], id="no character"),
     pytest.param({"state": "closed"}, [], id="another state"),
 ]
 
@@ -411,3 +412,48 @@ async def test_an_error_of_the_database_does_not_tell_what_people_wrote(store: S
         async with store.database.writing() as connection:
             await connection.execute(insert(LETTERS).values(row))
     assert "7712" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b'{"input": "my card is 4111 1111 1111 1111"}', id="plain"),
+        pytest.param(b'{"input": "my card is 4111\\u00201111\\u00201111 1111"}', id="escaped"),
+        pytest.param(b" " * 16_370 + b'"4111 1111 1111 1111"', id="at the end of what is searched"),
+    ],
+)
+async def test_a_search_finds_nothing_that_is_masked(store: Store, value: bytes) -> None:
+    await take(store, a_letter_record(0, value, detail="mail ann@example.com"))
+
+    for text in ("4111", "1111 1111", "ann@", "example.com", r"4111\u0020"):
+        assert await store.cases(CaseFilter(text=text), NOON) == [], text
+    assert await store.count(CaseFilter(text="[email]"), NOON) == 1
+
+
+async def test_a_page_does_not_go_on_behind_a_case_of_another_tenant(store: Store) -> None:
+    """Where it lies in the order is nothing that others may find out."""
+    await take(store, *(a_letter_record(no, tenant="acme" if no else "globex") for no in range(3)))
+    mine = CaseFilter(tenants=frozenset({"acme"}))
+
+    assert len(await store.cases(mine, NOON)) == 2
+    for after in (place(0), "llm.dead-letters-9-9", "no place"):
+        assert await store.cases(mine, NOON, after=after) == []
+        assert await store.next_case("ann", mine, NOON, after=after) is None
+
+
+async def test_a_store_that_another_version_made_is_not_used(url: str) -> None:
+    async with open_store(url) as store, store.database.writing() as connection:
+        await connection.execute(update(FACTS).values(value="1"))
+    with pytest.raises(StoreUnusableError, match="made again from the topics"):
+        async with open_store(url):
+            pass
+
+
+async def test_a_store_is_for_nobody_else_to_read(tmp_path: Path) -> None:
+    file = tmp_path / "cases.db"
+    file.touch(0o666)
+    file.chmod(0o666)
+    async with open_store(f"sqlite:///{file}") as store:
+        await take(store, a_letter_record(0))
+        for one in tmp_path.iterdir():  # noqa: ASYNC240
+            assert one.stat().st_mode & 0o777 == 0o600, one

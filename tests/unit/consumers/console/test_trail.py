@@ -1,15 +1,18 @@
 """The audit trail: chained, only added to, and sent on until Kafka has it."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.store import Store, open_store
 from consumers.console.tables import AUDIT
-from router.audit import broken, chained
+from router.audit import broken, chained, hash_of
 from schemas.review import AuditLine
 from tests.builders import NOON
 from tests.unit.consumers.console.world import LEASE, a_line_record, take
@@ -53,11 +56,8 @@ async def test_a_line_that_was_changed_all_the_same_is_found(store: Store) -> No
     for number in range(3):
         await store.trail.append(NOON, who="ann", what="export", note=f"{number} cases")
     [_, second, _] = await store.trail.chain(store.trail.writer)
-    drop = "DROP TRIGGER audit_no_update"
-    if not store.database.is_sqlite:
-        drop = "DROP TRIGGER audit_only_grows ON audit"
     async with store.database.writing() as connection:
-        await connection.execute(text(drop))
+        await _unlock(store, connection)
         forged = second.model_copy(update={"note": "9 cases"})
         line = forged.model_dump_json(exclude_none=True).encode()
         await connection.execute(update(AUDIT).where(AUDIT.c.no == 2).values(line=line))
@@ -65,6 +65,56 @@ async def test_a_line_that_was_changed_all_the_same_is_found(store: Store) -> No
     assert broken(await store.trail.chain(store.trail.writer)) == [
         f"{store.trail.writer} line 2: it is not as it was written"
     ]
+
+
+def _changed(line: AuditLine) -> bytes:
+    """The line with somebody else in it, and a hash that fits."""
+    forged = line.model_copy(update={"who": "eve"})
+    again = forged.model_copy(update={"hash": hash_of(forged)})
+    return again.model_dump_json(exclude_none=True).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(
+            lambda lines: delete(AUDIT).where(AUDIT.c.no == 3), "lines are gone", id="last line"
+        ),
+        pytest.param(lambda lines: delete(AUDIT), "lines are gone", id="all lines"),
+        pytest.param(
+            lambda lines: update(AUDIT).where(AUDIT.c.no == 3).values(who="eve"),
+            "line 3: its columns",
+            id="the column who",
+        ),
+        pytest.param(
+            lambda lines: (
+                update(AUDIT).where(AUDIT.c.no == 3).values(who="eve", line=_changed(lines[2]))
+            ),
+            "lines are gone or were added",
+            id="who, with a hash that fits",
+        ),
+    ],
+)
+async def test_what_is_gone_or_changed_at_the_end_is_found_too(
+    store: Store, change: Callable[[list[AuditLine]], Any], words: str
+) -> None:
+    lines = [await store.trail.append(NOON, who="ann", what="claim") for _ in range(3)]
+    record = a_line_record(7, "claim")
+    await take(store, record)
+    assert await store.trail.problems() == []
+    async with store.database.writing() as connection:
+        await _unlock(store, connection)
+        await connection.execute(change(lines))
+
+    assert any(words in problem for problem in await store.trail.problems())
+
+
+async def _unlock(store: Store, connection: AsyncConnection) -> None:
+    if not store.database.is_sqlite:
+        await connection.execute(text("DROP TRIGGER audit_only_grows ON audit"))
+        return
+    for what in ("update", "delete"):
+        await connection.execute(text(f"DROP TRIGGER audit_no_{what}"))
 
 
 async def test_a_line_is_sent_until_kafka_or_the_topic_says_so(store: Store) -> None:

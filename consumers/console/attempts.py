@@ -1,0 +1,75 @@
+"""How often a sign-in may fail: for one address, and for all of them together."""
+
+import ipaddress
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+__all__ = ["Attempts"]
+
+_WINDOW = timedelta(minutes=1)
+#: An address that failed so often within the window is not heard for the rest of it.
+_PER_ADDRESS = 5
+#: So many failures of all addresses, and only those are heard that have signed in before.
+_IN_TOTAL = 60
+_MOST_KEPT = 10_000
+
+
+class Attempts:
+    """Counts failures in this process. An attempt counts as failed until it has succeeded."""
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        per_address: int = _PER_ADDRESS,
+        in_total: int = _IN_TOTAL,
+    ) -> None:
+        self._clock = clock
+        self._per_address, self._in_total = per_address, in_total
+        self._failed: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._all: deque[datetime] = deque()
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, address: str) -> bool:
+        """Count an attempt; False where it must not even be looked at."""
+        who, now = _network(address), self._clock()
+        mine = self._failed.setdefault(who, deque())
+        self._failed.move_to_end(who)
+        for times in (mine, self._all):
+            while times and times[0] <= now - _WINDOW:
+                times.popleft()
+        is_crowded = len(self._all) >= self._in_total and who not in self._known
+        if len(mine) >= self._per_address or is_crowded:
+            return False
+        mine.append(now)
+        self._all.append(now)
+        if len(self._failed) > _MOST_KEPT:
+            self._failed.popitem(last=False)
+        return True
+
+    def succeeded(self, address: str) -> None:
+        """The attempt that was begun last from there was none of those that count."""
+        who = _network(address)
+        for times in (self._failed.get(who), self._all):
+            if times:
+                times.pop()
+        self._known[who] = None
+        if len(self._known) > _MOST_KEPT:
+            self._known.popitem(last=False)
+
+    def is_last(self, address: str) -> bool:
+        """True when the next attempt from there will not be looked at."""
+        return len(self._failed.get(_network(address), ())) >= self._per_address
+
+
+def _network(address: str) -> str:
+    """Whom an address stands for: of version 6 everybody has a whole network of them."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:100]
+    if isinstance(found, ipaddress.IPv6Address):
+        mapped = found.ipv4_mapped
+        return str(mapped or ipaddress.ip_network((found, 64), strict=False))
+    return str(found)

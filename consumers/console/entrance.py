@@ -1,0 +1,175 @@
+"""What every request meets first: who comes, whether they may go on, and how much they may send.
+
+Nothing of a body is read before it is known who sends it. FastAPI reads a form before it asks the
+route's own conditions, so this is in front of it.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from consumers.console.attempts import Attempts
+from consumers.console.errors import StoreAwayError
+from consumers.console.security import Guard, Receive, Role, Scope, Send, Visitor, is_loopback
+
+__all__ = ["Entrance", "Say", "client_of", "too_many"]
+
+_SIGN_IN = ("/sign-in", "/sign-in/oidc", "/sign-in/oidc/back")
+_HOST = re.compile(r"([\w.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
+#: Bytes that a form of a decision may take: an answer as long as a record may be, as a URL has it.
+_MOST, _MOST_OF_OTHERS = 12 * 1024 * 1024, 64 * 1024
+#: Seconds that a body may take.
+_PATIENCE, _PATIENCE_WITH_OTHERS = 60.0, 10.0
+
+#: A page or a line of JSON for a status and its words, as the path wants it.
+Say = Callable[[Request, int, str], Response]
+#: What somebody gets who has to sign in first.
+SignInFirst = Callable[[Request], Response]
+
+
+class Entrance:
+    """ASGI middleware: lets those in who may come in, with what they may bring."""
+
+    def __init__(
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        guard: Guard,
+        attempts: Attempts,
+        note_failure: Callable[[str, str], Awaitable[None]],
+        say: Say,
+        sign_in_first: SignInFirst,
+        *,
+        patience: tuple[float, float] = (_PATIENCE, _PATIENCE_WITH_OTHERS),
+    ) -> None:
+        self._app = app
+        self._guard = guard
+        self._attempts = attempts
+        self._note_failure = note_failure
+        self._say = say
+        self._sign_in_first = sign_in_first
+        self._patience, self._patience_with_others = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at once, or pass the request on with its body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        request.state.visitor = None
+        has_body = _has_body(request)
+        try:
+            refusal = self._misfit(request) or await self._unknown(request)
+            if refusal is None and has_body:
+                receive, refusal = await self._received(request, receive)
+        except StoreAwayError as error:
+            refusal = self._say(request, 503, str(error))
+        if refusal is None:
+            await self._app(scope, receive, self._with_cookie(request.state.visitor, send))
+            return
+        if has_body:  # it was not read, or not to its end
+            refusal.headers["connection"] = "close"
+        await refusal(scope, receive, send)
+
+    def _misfit(self, request: Request) -> Response | None:
+        """What nobody of ours would ask."""
+        if "\0" in request.scope["path"]:  # no database has a place for it
+            return self._say(request, 404, "there is no such page")
+        if b"%00" in request.scope["query_string"]:
+            return self._say(request, 400, "no text of ours has a NUL in it")
+        host = request.headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            return self._say(request, 400, "the host name is none")
+        if not self._guard.needs_sign_in and not is_loopback(request.url.hostname or ""):
+            # Another site's name that points at this machine must not pass for it.
+            return self._say(request, 421, "wrong host name")
+        return None
+
+    async def _unknown(self, request: Request) -> Response | None:
+        """Find out who it is; what they get who have to sign in first."""
+        path = request.scope["path"]
+        if path.startswith("/static/"):
+            return None
+        told = request.headers.get("authorization") if path.startswith("/api/") else None
+        if told is None or not self._guard.needs_sign_in:
+            request.state.visitor = await self._guard.visitor(request.cookies)
+        elif not self._attempts.begin(client_of(request)):
+            return too_many(self._say, request)
+        elif (visitor := self._guard.by_token(told)) is not None:
+            self._attempts.succeeded(client_of(request))
+            request.state.visitor, request.state.is_by_name = visitor, True
+        else:
+            await self._note_failure(client_of(request), "a bearer token")
+        if request.state.visitor is None and path not in _SIGN_IN:
+            return self._sign_in_first(request)
+        return None
+
+    async def _received(
+        self, request: Request, receive: Receive
+    ) -> tuple[Receive, Response | None]:
+        """The body, whole, or why it is not taken."""
+        visitor: Visitor | None = request.state.visitor
+        is_known = visitor is not None and visitor.role.covers(Role.REVIEWER)
+        most = _MOST if is_known else _MOST_OF_OTHERS
+        declared = request.headers.get("content-length", "0")
+        if not declared.isdecimal() or int(declared[:20]) > most:
+            return receive, self._say(request, 413, f"at most {most} bytes were expected")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._patience if is_known else self._patience_with_others):
+                while True:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        words = f"at most {most} bytes were expected"
+                        return receive, self._say(request, 413, words)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            return receive, self._say(request, 408, "the request took too long to arrive")
+        return _replayed(bytes(body), receive), None
+
+    def _with_cookie(self, visitor: Visitor | None, send: Send) -> Send:
+        """Give whoever has none yet a cookie of their own."""
+        if visitor is None or visitor.cookie is None:
+            return send
+        carrier = Response()
+        carrier.set_cookie(self._guard.cookie, visitor.cookie, **self._guard.cookie_rules)
+        cookie = (b"set-cookie", carrier.headers["set-cookie"].encode())
+
+        async def sent(message: Scope) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), cookie]
+            await send(message)
+
+        return sent
+
+
+def client_of(request: Request) -> str:
+    """The address a request comes from."""
+    return request.client.host if request.client else "unknown"
+
+
+def too_many(say: Say, request: Request) -> Response:
+    """For whom sign-ins have failed too often."""
+    reply = say(request, 429, "too many sign-ins have failed: try again in a minute")
+    reply.headers["retry-after"] = "60"
+    return reply
+
+
+def _has_body(request: Request) -> bool:
+    length = request.headers.get("content-length", "0")
+    return "transfer-encoding" in request.headers or length.strip("0") != ""
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever the connection says."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def received() -> Scope:
+        message = next(messages, None)
+        return message if message is not None else await receive()
+
+    return received

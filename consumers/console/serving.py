@@ -1,0 +1,122 @@
+"""How the console listens: so many connections at once, and none that only waits."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from consumers.console.security import HEADERS
+
+__all__ = ["Limits", "serve"]
+
+_MOST_HEAD = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a listener puts up with."""
+
+    connections: int = 256
+    #: Seconds for a request's head to arrive, and for a reply to be taken.
+    head: float = 10.0
+    take: float = 30.0
+    #: Seconds that a connection is kept for the next request.
+    keep_alive: int = 5
+
+
+class _Patient(H11Protocol):
+    """One connection. Uvicorn by itself waits for ever for a first request, and for slow readers.
+
+    A body has its own time limit, see `entrance`.
+    """
+
+    limits = Limits()
+    _head: asyncio.TimerHandle | None = None
+    _take: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            transport.abort()
+            return
+        self._head = self.loop.call_later(self.limits.head, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Wait for the rest of a head that has begun to arrive, and no longer once it is there."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if not is_idle and self._head is not None:
+            self._head.cancel()
+            self._head = None
+        elif is_idle and self._head is None and self.conn.trailing_data[0]:
+            self._head = self.loop.call_later(self.limits.head, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._take = self.loop.call_later(self.limits.take, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._take is not None:
+            self._take.cancel()
+            self._take = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head, self._take):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """As it is, with our headers: no request has come so far as to get them elsewhere."""
+        ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        kind = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        with contextlib.suppress(h11.LocalProtocolError):  # a reply is under way
+            head = h11.Response(status_code=400, headers=[*kind, *ours], reason=b"Bad Request")
+            for event in (head, h11.Data(data=msg.encode()), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours."""
+        yield
+
+
+async def serve(app: FastAPI, listening: socket.socket, limits: Limits | None = None) -> None:
+    """Answer until Ctrl-C or SIGTERM."""
+    known = limits or Limits()
+    rules: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    config = uvicorn.Config(
+        app,
+        http=type("_Limited", (_Patient,), {"limits": known}),
+        ws="none",
+        lifespan="off",
+        timeout_keep_alive=known.keep_alive,
+        timeout_graceful_shutdown=5,
+        h11_max_incomplete_event_size=_MOST_HEAD,
+        **rules,
+    )
+    server = _Server(config)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(
+            name, lambda: setattr(server, "should_exit", True)
+        )
+    await server.serve([listening])

@@ -1,0 +1,40 @@
+"""Files and folders of ours: what they hold is for nobody else on the machine to read."""
+
+import os
+from pathlib import Path
+
+__all__ = ["own_file", "own_folder", "write_own"]
+
+
+def own_folder(path: Path) -> Path:
+    """A folder that only its owner can enter, made with the parents that are missing.
+
+    The mode is set whatever the umask says. Folders above that are there stay as they are; the
+    folder itself is closed to others where it is ours. Raises OSError.
+    """
+    if path.is_dir():
+        if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+        return path
+    if not path.parent.is_dir():
+        own_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def own_file(path: Path) -> Path:
+    """A file that only its owner can read, made where it is missing. Raises OSError."""
+    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(made)
+        if found.st_uid == os.getuid() and found.st_mode & 0o777 != 0o600:
+            os.fchmod(made, 0o600)
+    finally:
+        os.close(made)
+    return path
+
+
+def write_own(path: Path, text: str) -> None:
+    """Write a file that only its owner can read. Raises OSError."""
+    own_file(path).write_text(text, encoding="utf-8")
