@@ -205,6 +205,9 @@ class OidcSettings(_Slice):
         except ValueError as error:
             msg = f"issuer: {error}"
             raise ValueError(msg) from None
+        if set(self.issuer) & {"?", "#"}:  # its document's address is made of it
+            msg = "issuer: an address without a query was expected"
+            raise ValueError(msg)
         return self
 
     @property
