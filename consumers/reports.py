@@ -1,6 +1,6 @@
 """Reports: what the topics say of past requests, read from outside the flow."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from schemas.intake import read_request
 from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
+from schemas.tenancy import RequestKey
 
 __all__ = ["read_examples", "read_quality", "read_requests"]
 
@@ -52,11 +53,14 @@ async def read_quality(
 
 
 async def read_requests(
-    clients: Clients, ids: set[str], since: datetime | None = None
-) -> dict[str, Request]:
-    """The requests of these ids, as far as intake still has them."""
-    found: dict[str, Request] = {}
-    async with topic_reader(clients, [clients.settings.topics.intake], since=since) as reader:
+    clients: Clients, keys: set[RequestKey], since: datetime | None = None
+) -> dict[RequestKey, Request]:
+    """These requests, as far as intake still has them."""
+    found: dict[RequestKey, Request] = {}
+    by_id: dict[str, list[RequestKey]] = {}
+    for key in keys:
+        by_id.setdefault(key.id, []).append(key)
+    async with topic_reader(clients, clients.settings.topics.all_intakes, since=since) as reader:
         async for record in reader.until_end():
             place = lies_at(record)
             try:
@@ -64,9 +68,20 @@ async def read_requests(
                 request = read_request(record.value, headers, fallback_id=place)
             except ContractError:
                 continue
-            if request.id in ids:
-                found.setdefault(request.id, request)
+            if (one := _meant(request, by_id.get(request.id, ()))) is not None:
+                found.setdefault(one, request)
     return found
+
+
+def _meant(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None:
+    """Which of the requests with its id a record on intake is.
+
+    One that names no tenant may have got one by its topic or its signature.
+    """
+    if request.key in keys:
+        return request.key
+    is_named = "tenant" in request.model_fields_set
+    return keys[0] if len(keys) == 1 and not is_named else None
 
 
 async def read_examples(clients: Clients, *, every: bool) -> AsyncIterator[dict[str, Any]]:
@@ -105,6 +120,7 @@ async def read_examples(clients: Clients, *, every: bool) -> AsyncIterator[dict[
                 continue
             yield {
                 "request_id": answer.id,
+                "tenant": answer.router.tenant,
                 "task": answer.router.task,
                 "input": request.input.model_dump(mode="json", exclude_none=True),
                 "context": request.context.model_dump(mode="json", exclude_none=True),

@@ -25,15 +25,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumers.addresses import check_url, is_this_machine
 from consumers.providers.settings import ProviderSettings
+from schemas.base import Identifier
+from schemas.tenancy import is_reserved_tenant
 from schemas.topics import Topics
 
 __all__ = [
+    "BoundSettings",
     "ConsoleSettings",
     "HealthSettings",
+    "IntakeSettings",
     "KafkaSettings",
     "OidcSettings",
     "RepeatSettings",
     "Settings",
+    "SigningKey",
     "TelemetrySettings",
     "TokenSettings",
     "WorkerSettings",
@@ -54,6 +59,49 @@ def read_address(text: str) -> str:
             msg = f"{text}: HOST:PORT was expected, for example kafka:9092"
             raise ValueError(msg)
     return text
+
+
+def _own_name(tenant: str) -> str:
+    if is_reserved_tenant(tenant):
+        msg = "names that begin with _ are Tierline's own"
+        raise ValueError(msg)
+    return tenant
+
+
+Tenant = Annotated[Identifier, AfterValidator(_own_name)]
+
+
+class BoundSettings(_Slice):
+    """Whose requests come by a way that others cannot take."""
+
+    tenant: Tenant
+    #: The plan they have. None: the policy's default plan.
+    plan: str | None = None
+
+
+class SigningKey(_Slice):
+    """A secret with which requests are signed, and for whom it speaks."""
+
+    #: 32 bytes at least, as text; both sides have it.
+    secret: Annotated[SecretStr, Field(min_length=32)]
+    #: None: for every tenant, as a gateway's does.
+    tenants: frozenset[Tenant] | None = None
+    #: The plans it may give. None: every plan.
+    plans: frozenset[str] | None = None
+
+
+class IntakeSettings(_Slice):
+    """What a tenant and its plan are bound to, so that no producer can claim another's."""
+
+    #: The header in which a gateway, the only writer of intake, names who it has let in.
+    principal_header: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")] | None = None
+    principals: dict[str, BoundSettings] = Field(default_factory=dict)
+    #: Keys of signatures by their ids. Two of one tenant are good at the same time.
+    keys: dict[Identifier, SigningKey] = Field(default_factory=dict)
+    #: A signature may expire so long after its record was appended.
+    longest_signature: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(hours=1)
+    #: Nothing is admitted whose tenant is not proven in one of these ways.
+    requires_proof: bool = False
 
 
 class KafkaSettings(_Slice):
@@ -81,6 +129,11 @@ class KafkaSettings(_Slice):
     heartbeat_interval: timedelta = timedelta(seconds=3)
     #: Unique per process and stable over restarts (an ordinal); None: not a static member.
     instance: str | None = None
+    #: Further intake topics by their names behind `llm.intake.`, and whose each is: who may write
+    #: to one, Kafka's ACLs say.
+    intakes: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$")], BoundSettings] = (
+        Field(default_factory=dict)
+    )
 
     @model_validator(mode="after")
     def _no_password_in_clear(self) -> "KafkaSettings":
@@ -95,7 +148,7 @@ class KafkaSettings(_Slice):
     @property
     def topics(self) -> Topics:
         """The topic names under our prefix."""
-        return Topics(self.prefix)
+        return Topics(self.prefix, tuple(sorted(self.intakes)))
 
 
 class WorkerSettings(_Slice):
@@ -236,6 +289,7 @@ class Settings(BaseSettings):
     )
 
     kafka: KafkaSettings = KafkaSettings()
+    intake: IntakeSettings = IntakeSettings()
     worker: WorkerSettings = WorkerSettings()
     health: HealthSettings = HealthSettings()
     repeats: RepeatSettings = RepeatSettings()
@@ -251,6 +305,17 @@ class Settings(BaseSettings):
     state_dir: Path | None = None
     #: Providers by the name that the policy's models use.
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_intake(self) -> "Settings":
+        """Raises ValueError."""
+        if self.intake.keys and self.intake.longest_signature > self.repeats.window:
+            msg = (
+                "TIERLINE_INTAKE__LONGEST_SIGNATURE: no longer than TIERLINE_REPEATS__WINDOW was "
+                "expected: a signed record that is sent again is known by its id for so long"
+            )
+            raise ValueError(msg)
+        return self
 
 
 def settings_problems(error: BaseException) -> Iterator[str]:
@@ -269,7 +334,8 @@ def settings_problems(error: BaseException) -> Iterator[str]:
         elif problem["type"] == "time_delta_parsing":
             message = "a duration was expected, such as PT30S"
         message = message.replace("Input should be", "expected")
-        yield f"{_variable(*problem['loc'])}: {message}"
+        # What is wrong between two settings names them itself.
+        yield f"{_variable(*problem['loc'])}: {message}" if problem["loc"] else message
 
 
 def _variable(*path: str | int) -> str:

@@ -24,7 +24,7 @@ from consumers.runtime.reading import KafkaUnreachableError, Source, cluster_of
 from consumers.runtime.stage import Inline, Stage
 from consumers.runtime.status import hearing, telling
 from consumers.runtime.watchdog import default_patience
-from consumers.settings import Settings
+from consumers.settings import BoundSettings, Settings
 from consumers.stages.calling import CallModels
 from consumers.stages.repeats import Repeats
 from consumers.stages.review import STAGE as REVIEW
@@ -33,6 +33,7 @@ from consumers.stages.route import STAGE as ROUTE
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
+from router.admission import Admission, Proven
 from router.chat_fields import ChatFields
 from router.errors import PromptError
 from router.limits.forecast import Forecast
@@ -41,11 +42,13 @@ from router.policy.load import load_policy
 from router.policy.table import Model, Policy
 from router.prompts import Prompts
 from router.reply import CallFailure, Reply
+from router.signatures import Key
 from router.voice import unspoken
 from schemas.base import Tier
 
 __all__ = [
     "Rules",
+    "admission_of",
     "load_rules",
     "policy_file",
     "prompts_folder",
@@ -267,6 +270,26 @@ def _gate(
     return Gate(policy.models, limits, parts, lambda: max(one.partition_count() for one in stages))
 
 
+def admission_of(settings: Settings) -> Admission:
+    """What tenants and plans are bound to."""
+    intake, topics = settings.intake, settings.kafka.topics
+
+    def proven(bound: BoundSettings) -> Proven:
+        return Proven(bound.tenant, bound.plan)
+
+    return Admission(
+        {f"{topics.intake}.{name}": proven(one) for name, one in settings.kafka.intakes.items()},
+        intake.principal_header or "",
+        {name: proven(one) for name, one in intake.principals.items()},
+        {
+            name: Key(key.secret.get_secret_value().encode(), key.tenants, key.plans)
+            for name, key in intake.keys.items()
+        },
+        intake.longest_signature,
+        requires_proof=intake.requires_proof,
+    )
+
+
 def _route_stage(
     rules: Rules,
     clients: Clients,
@@ -276,13 +299,21 @@ def _route_stage(
     guard: Guard,
 ) -> Stage:
     topics = settings.kafka.topics
-    repeats = Repeats(clients, settings.repeats, guard)
+    admission = admission_of(settings)
+    repeats = Repeats(clients, settings.repeats, rules.policy, admission, guard)
     router = Router(
-        rules.policy, topics, clock.now, repeats, telemetry.observer, rules.prompts, forecast
+        rules.policy,
+        topics,
+        clock.now,
+        repeats,
+        telemetry.observer,
+        rules.prompts,
+        forecast,
+        admission,
     )
     return Stage(
         ROUTE,
-        (topics.intake, topics.escalations),
+        (*topics.all_intakes, topics.escalations),
         clients,
         Inline(router.decide, telemetry.tracing, guard.group),
         lambda tp, offset: router.unreadable(tp.topic, tp.partition, offset),

@@ -22,6 +22,7 @@ from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.request import Request
+from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
@@ -168,7 +169,7 @@ def spoken_result(  # noqa: PLR0913  a result has as many parts
     elif kind == "tool_calls":
         said = {"content": None, "tool_calls": output["tool_calls"]}
     body = {
-        "id": f"{envelope.id}.{envelope.generation}",
+        "id": f"{RequestKey(request.tenant, envelope.id).text}.{envelope.generation}",
         "object": "chat.completion",
         "created": int(now.timestamp()),
         "model": last.model if last else "",
@@ -210,6 +211,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
             "final": True,
             "kind": kind,
             "generation": envelope.generation,
+            "tenant": request.tenant,
             "task": envelope.task or "",
             "tier": answer.tier if answer else current.tier,
             "model": answer.model if answer else "",

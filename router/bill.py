@@ -10,6 +10,7 @@ __all__ = ["Line", "Step", "steps_between"]
 class Line(NamedTuple):
     """One call of the ledger, as far as the bill goes."""
 
+    #: One text for each request, whoever its tenant is.
     request_id: str
     #: Task, tier and model: within one of them calls can be compared.
     kind: tuple[str, str, str]

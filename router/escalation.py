@@ -84,7 +84,7 @@ def _first_route(
         now,
         classification=classification,
         accepted_at=escalation.origin.appended_at
-        if escalation.reason is not Reason.REQUEUED
+        if escalation.reason not in (Reason.REQUEUED, Reason.ASKED_BY_CONSOLE)
         else now,
     )
     if isinstance(decided, GiveUp):

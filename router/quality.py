@@ -19,6 +19,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.result import Result
+from schemas.tenancy import RequestKey
 
 __all__ = ["Quality"]
 
@@ -42,7 +43,7 @@ class _Key(NamedTuple):
 class _Call:
     """One call, as the ledger has it."""
 
-    request_id: str
+    request: RequestKey
     generation: int
     key: _Key
     at: datetime
@@ -59,10 +60,10 @@ class Quality:
     """The fold. Records may come in any order, and twice; ask once all are told."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, _Call] = {}
-        self._feedback: dict[tuple[str, int], list[Feedback]] = defaultdict(list)
-        self._results: dict[tuple[str, int], Result] = {}
-        self._letters: dict[tuple[str, int], DeadLetter] = {}
+        self._calls: dict[tuple[RequestKey, str], _Call] = {}
+        self._feedback: dict[tuple[RequestKey, int], list[Feedback]] = defaultdict(list)
+        self._results: dict[tuple[RequestKey, int], Result] = {}
+        self._letters: dict[tuple[RequestKey, int], DeadLetter] = {}
         #: When each policy version was first used.
         self.policies: dict[str, datetime] = {}
 
@@ -73,8 +74,8 @@ class Quality:
             return
         reason = one.reason.value if one.reason else one.outcome
         key = _Key(entry.task or _UNKNOWN, one.tier, one.model, one.prompt_version, reason)
-        call = _Call(entry.request_id, entry.generation, key, one.started_at, one)
-        self._calls[one.attempt_id] = call
+        call = _Call(entry.key, entry.generation, key, one.started_at, one)
+        self._calls[entry.key, one.attempt_id] = call
         first = self.policies.get(one.policy_version)
         if first is None or one.started_at < first:
             self.policies[one.policy_version] = one.started_at
@@ -82,16 +83,16 @@ class Quality:
     def result(self, result: Result) -> None:
         """A result; what is not final says nothing."""
         if result.router.final:
-            self._results[result.id, result.router.generation] = result
+            self._results[result.key, result.router.generation] = result
 
     def letter(self, letter: DeadLetter) -> None:
         """A dead letter."""
-        if letter.request_id is not None:
-            self._letters[letter.request_id, letter.generation] = letter
+        if letter.key is not None:
+            self._letters[letter.key, letter.generation] = letter
 
     def feedback(self, feedback: Feedback) -> None:
         """What somebody thought of an answer."""
-        known = self._feedback[feedback.request_id, feedback.generation]
+        known = self._feedback[feedback.key, feedback.generation]
         if feedback not in known:
             known.append(feedback)
 
@@ -125,7 +126,7 @@ class Quality:
         """Every call that began then, for `router.bill`."""
         return [
             Line(
-                call.request_id,
+                call.request.text,
                 (call.key.task, call.key.tier, call.key.model),
                 call.attempt.usage.total_tokens,
                 call.attempt.cost_micros,
@@ -143,14 +144,14 @@ class Quality:
                     _count(row, call)
         return rows
 
-    def failures(self, tiers: Iterable[str]) -> list[tuple[str, Attempt, Fixed, str]]:
-        """Answers of these tiers that had to be fixed: id, attempt, by whom, and what came next.
+    def failures(self, tiers: Iterable[str]) -> list[tuple[RequestKey, Attempt, Fixed, str]]:
+        """Answers of these tiers that had to be fixed: whose, by whom, and what came next.
 
         The record of where a cheap route was the wrong one.
         """
         wanted = set(tiers)
         found = [
-            (call.request_id, call.attempt, call.fixed, self._next(call))
+            (call.request, call.attempt, call.fixed, self._next(call))
             for call in self._judged()
             if call.fixed is not None and call.key.tier in wanted
         ]
@@ -158,7 +159,7 @@ class Quality:
 
     def _next(self, call: _Call) -> str:
         """What happened after an answer that was fixed."""
-        which = (call.request_id, call.generation)
+        which = (call.request, call.generation)
         said = [one.kind for one in self._feedback.get(which, ()) if one.kind in _NOT_GOOD]
         if call.fixed == "person":
             return " and ".join(dict.fromkeys(said))
@@ -168,15 +169,15 @@ class Quality:
 
     def _judged(self) -> list[_Call]:
         """Every call with what became of its answer."""
-        requests: dict[tuple[str, int], list[_Call]] = defaultdict(list)
+        requests: dict[tuple[RequestKey, int], list[_Call]] = defaultdict(list)
         for call in self._calls.values():
-            requests[call.request_id, call.generation].append(call)
+            requests[call.request, call.generation].append(call)
         for which, calls in requests.items():
             calls.sort(key=lambda one: one.attempt.attempt_no)
             self._judge(which, [one for one in calls if one.attempt.step == "answer"])
         return list(self._calls.values())
 
-    def _judge(self, which: tuple[str, int], answers: Sequence[_Call]) -> None:
+    def _judge(self, which: tuple[RequestKey, int], answers: Sequence[_Call]) -> None:
         result = self._results.get(which)
         published = result.response.request_id if result and result.response else None
         for no, call in enumerate(answers):
@@ -202,7 +203,7 @@ class Quality:
 
 
 def _count(row: Row, call: _Call) -> None:
-    id_, attempt = call.request_id, call.attempt
+    id_, attempt = str(call.request), call.attempt
     row.calls.append(id_)
     row.cost_micros += attempt.cost_micros
     if attempt.step != "answer":

@@ -1,4 +1,4 @@
-"""Repeats: a request id that comes again within one intake partition.
+"""Repeats: a request id that comes again from the same tenant within one intake partition.
 
 A producer that is not sure of its first send sends again. Whoever pays for calls must see that it
 is the same request: a fold over the partition's records, in their order, remembers ids and bodies
@@ -8,13 +8,15 @@ for a stated window. It is rebuilt by reading the partition again: nothing has t
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from schemas.tenancy import RequestKey
+
 __all__ = ["Repeat", "SeenIds"]
 
 _DIGEST_BITS = 64
 
 
 class Repeat(Enum):
-    """What a request id says about its record."""
+    """What a tenant's request id says about its record."""
 
     NEW = auto()
     #: The same id and the same bytes: the first one is on its way, or has ended.
@@ -38,17 +40,18 @@ class SeenIds:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def note(self, request_id: str, body: bytes, at: float) -> Repeat:
+    def note(self, request: RequestKey, body: bytes, at: float) -> Repeat:
         """Judge the next record of the partition, appended at `at` seconds, and remember it."""
         self._forget(at)
         # Python's own keyed hash: it differs between processes, and so does this memory.
         digest = hash(body) & ((1 << _DIGEST_BITS) - 1)
-        known = self._seen.get(request_id)
+        which = request.text
+        known = self._seen.get(which)
         if known is not None:
             same = known & ((1 << _DIGEST_BITS) - 1) == digest
             return Repeat.SAME if same else Repeat.OTHER_BODY
 
-        self._seen[request_id] = int(at) << _DIGEST_BITS | digest
+        self._seen[which] = int(at) << _DIGEST_BITS | digest
         if len(self._seen) > self.most:
             del self._seen[next(iter(self._seen))]
         return Repeat.NEW

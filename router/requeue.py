@@ -21,6 +21,9 @@ def requeued(
     """
     return Escalation(
         id=letter.request_id or "",
+        tenant=letter.tenant,
+        plan=letter.plan,
+        is_unproven=letter.is_unproven,
         generation=letter.generation + 1,
         task=letter.task,
         origin=origin_of(letter),

@@ -95,13 +95,15 @@ class Outcome:
 
 def refusal_of(decision: Decision, letter: DeadLetter, policy: Policy) -> str | None:
     """Why a decision cannot be carried out, in words; None when it can."""
-    if letter.request_id is None or letter.reason.is_unreadable:
-        return (
-            None
-            if decision.action == "discard"
-            else "the request was never readable; mend it and publish it to intake"
-        )
-    if (decision.request_id, decision.generation) != (letter.request_id, letter.generation):
+    if letter.request_id is None or letter.reason.is_unreadable or letter.reason.is_refused:
+        if decision.action == "discard":
+            return None
+        what = "admitted" if letter.reason.is_refused else "readable"
+        return f"the request was never {what}; mend it and publish it to intake"
+    told, named = (letter.tenant, letter.request_id, letter.generation), decision.tenant
+    # An old decision names no tenant: the place of the dead letter says whose it is.
+    whose = letter.tenant if named is None else named
+    if (whose, decision.request_id, decision.generation) != told:
         return "the dead letter is of another request"
     if decision.action in ("retry", "requeue"):
         if letter.generation > policy.limits.requeues:
@@ -166,7 +168,7 @@ def outcome_of(
         row = policy.tasks.get(letter.task or "")
         allowed = (row.deadline if row else None) or policy.limits.deadline
         sent = requeued(letter, policy, decision.deadline or now + allowed, tier=decision.tier)
-        return Outcome(escalation=sent, feedback=_feedback(decision, now))
+        return Outcome(escalation=sent, feedback=_feedback(decision, request.tenant, now))
 
     if decision.action == "edit" and (
         found := problems_of(decision.output or {}, letter, request, policy)
@@ -191,7 +193,7 @@ def outcome_of(
     )
     made["router"] |= {"resolves": str(decision.letter), "review": decision.action}
     correction = output if decision.action == "edit" else None
-    return Outcome(made, feedback=_feedback(decision, now, correction))
+    return Outcome(made, feedback=_feedback(decision, request.tenant, now, correction))
 
 
 def _pointer(path: Iterable[str | int]) -> str:
@@ -221,10 +223,11 @@ _KINDS: Mapping[str, Any] = {
 
 
 def _feedback(
-    decision: Decision, now: datetime, correction: Mapping[str, Any] | None = None
+    decision: Decision, tenant: str, now: datetime, correction: Mapping[str, Any] | None = None
 ) -> Feedback:
     return Feedback(
         request_id=decision.request_id,
+        tenant=tenant,
         generation=decision.generation,
         kind=_KINDS[decision.action],
         source="reviewer",
@@ -255,6 +258,9 @@ def _envelope(letter: DeadLetter, policy: Policy, decided_at: datetime) -> Assig
     ]
     return Assignment(
         id=letter.request_id or "",
+        tenant=letter.tenant,
+        plan=letter.plan,
+        is_unproven=letter.is_unproven,
         generation=letter.generation,
         task=letter.task,
         origin=origin_of(letter),

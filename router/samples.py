@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
+from schemas.tenancy import RequestKey
+
 __all__ = ["drawn", "week_of"]
 
 
@@ -14,20 +16,20 @@ def week_of(instant: datetime) -> str:
     return f"{year}-W{week:02}"
 
 
-def drawn(week: str, requests: Iterable[tuple[str, str]], count: int) -> list[str]:
-    """So many ids of (id, task) pairs: as many of each task as of any other, while they last.
+def drawn(week: str, requests: Iterable[tuple[RequestKey, str]], count: int) -> list[RequestKey]:
+    """So many of (request, task) pairs: as many of each task as of any other, while they last.
 
     Which ones is decided by a hash of the week and the id, so that a request's chance depends on
     nothing that it or its answer says, and another draw comes to the same.
     """
-    by_task: defaultdict[str, list[str]] = defaultdict(list)
-    for id_, task in dict(requests).items():
-        by_task[task].append(id_)
+    by_task: defaultdict[str, list[RequestKey]] = defaultdict(list)
+    for key, task in dict(requests).items():
+        by_task[task].append(key)
     lines = [
-        sorted(ids, key=lambda id_: hashlib.sha256(f"{week} {id_}".encode()).digest())
-        for _, ids in sorted(by_task.items())
+        sorted(keys, key=lambda key: hashlib.sha256(f"{week} {key.text}".encode()).digest())
+        for _, keys in sorted(by_task.items())
     ]
-    found: list[str] = []
+    found: list[RequestKey] = []
     while len(found) < count and any(lines):
         for line in lines:
             if line and len(found) < count:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from schemas.base import AttemptId, Contract, Identifier, Instant, Tier
 from schemas.reasons import Reason
+from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Change, Verdict
 
@@ -71,3 +72,8 @@ class LedgerEntry(Contract):
     user: str | None = None
     workflow: str | None = None
     attempt: Attempt
+
+    @property
+    def key(self) -> RequestKey:
+        """The request among those of all tenants."""
+        return RequestKey(self.tenant, self.request_id)

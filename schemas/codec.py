@@ -1,5 +1,6 @@
 """Records and models: what a Kafka record's value and headers say, and how ours are written."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +12,7 @@ from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
 from schemas.reasons import Reason
+from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT
 
 __all__ = [
     "CONTENT_TYPE",
@@ -41,6 +43,7 @@ _ATTEMPTS_BYTES = 64 * 1024
 _ABOUT_REQUEST = {"request_bytes", "request_is_text"}
 #: Stands where a record brings no id. No request can have it: ids hold no blanks.
 _NO_ID = "no id"
+_TENANT = re.compile(r"[\x21-\x7e]{1,200}")
 
 _M = TypeVar("_M", bound=BaseModel)
 _E = TypeVar("_E", Assignment, Escalation)
@@ -135,6 +138,8 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
         "tierline-request-id": letter.request_id or _NO_ID,
         "tierline-generation": letter.generation,
         "tierline-tenant": letter.tenant,
+        "tierline-plan": letter.plan,
+        "tierline-unproven": "true" if letter.is_unproven else None,
         "tierline-task": letter.task,
         "tierline-reason": letter.reason.value,
         "tierline-detail": letter.detail[:1000],
@@ -167,7 +172,9 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
         fields = {
             "request_id": _known(said["tierline-request-id"]),
             "generation": int(said.get("tierline-generation", "1")),
-            "tenant": said.get("tierline-tenant", "default"),
+            "tenant": _tenant(said.get("tierline-tenant", DEFAULT_TENANT)),
+            "plan": said.get("tierline-plan"),
+            "is_unproven": said.get("tierline-unproven") == "true",
             "task": said.get("tierline-task"),
             "reason": Reason(said["tierline-reason"]),
             "detail": said.get("tierline-detail", ""),
@@ -191,6 +198,11 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
     except (KeyError, ValueError) as error:
         detail = f"dead letter headers: {type(error).__name__} {error}"
         raise ContractError(Reason.INVALID_FIELD, detail) from None
+
+
+def _tenant(name: str) -> str:
+    """What is no name of a tenant is nobody's."""
+    return name if _TENANT.fullmatch(name) else UNKNOWN_TENANT
 
 
 def _known(request_id: str) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from schemas.attempt import Attempt
 from schemas.base import Contract, Instant
 from schemas.reasons import Reason
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 __all__ = ["DeadLetter", "Pointer"]
 
@@ -31,7 +32,12 @@ class DeadLetter(Contract):
     #: None when the record was too broken to have an id.
     request_id: str | None
     generation: int = 1
-    tenant: str = "default"
+    #: `_unknown` when the record says of no tenant in a way that can be read or believed.
+    tenant: str = DEFAULT_TENANT
+    #: The plan that counted, where intake had found one.
+    plan: str | None = None
+    #: See the envelope's.
+    is_unproven: bool = False
     task: str | None = None
     reason: Reason
     detail: str
@@ -44,6 +50,11 @@ class DeadLetter(Contract):
     policy_version: str | None = None
     path: Sequence[str] = ()
     attempts: Sequence[Attempt] = ()
+
+    @property
+    def key(self) -> RequestKey | None:
+        """The request among those of all tenants; None where it has no id."""
+        return None if self.request_id is None else RequestKey(self.tenant, self.request_id)
 
     @property
     def cost_micros(self) -> int:

@@ -49,6 +49,12 @@ class Classification(Contract):
 
 class _Envelope(Contract):
     id: Identifier
+    #: Whose request it is, as intake found it. None: an old record, whose request says it itself.
+    tenant: Identifier | None = None
+    #: The plan that counts.
+    plan: str | None = None
+    #: The producer could not prove who it is, and what it claims may only make us more careful.
+    is_unproven: bool = False
     generation: Annotated[int, Field(ge=1)] = 1
     task: str | None = None
     origin: Origin

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from schemas.base import Contract, Identifier, Instant
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 __all__ = ["Feedback"]
 
@@ -11,6 +12,8 @@ class Feedback(Contract):
     """One observation about one result."""
 
     request_id: Identifier
+    #: Whose request it was: `router.tenant` of its result.
+    tenant: Identifier = DEFAULT_TENANT
     generation: int = 1
     kind: Literal["accepted", "edited", "regenerated", "complaint", "abandoned"]
     source: Literal["downstream", "reviewer"] = "downstream"
@@ -18,3 +21,8 @@ class Feedback(Contract):
     #: The answer as somebody corrected it.
     correction: dict[str, Any] | None = None
     comment: str | None = None
+
+    @property
+    def key(self) -> RequestKey:
+        """The request among those of all tenants."""
+        return RequestKey(self.tenant, self.request_id)

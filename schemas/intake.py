@@ -13,7 +13,7 @@ from schemas.json_text import parse_json
 from schemas.reasons import Reason
 from schemas.request import Request
 
-__all__ = ["MAX_REQUEST_BYTES", "read_request", "read_request_object"]
+__all__ = ["MAX_REQUEST_BYTES", "claims_of", "read_request", "read_request_object"]
 
 MAX_REQUEST_BYTES = 1 << 20
 
@@ -74,9 +74,7 @@ def read_request_object(
     body: Any, headers: Mapping[str, str], *, fallback_id: str = "request"
 ) -> Request:
     """Read a request that is parsed JSON already. Raises ContractError."""
-    fields = _unwrap(body, headers)
-    if "custom_id" in fields and "body" in fields:
-        fields = _from_batch_line(fields)
+    fields = claims_of(body, headers)
     if fields.get("id") in _NO_ID:
         fields = {**fields, "id": fallback_id}
     _refuse_unsupported(fields)
@@ -90,6 +88,15 @@ def read_request_object(
     if not request.text.strip(_BLANK):
         raise ContractError(Reason.EMPTY_INPUT, "input: some text was expected")
     return request
+
+
+def claims_of(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a request that is parsed JSON already, as they stand: any may be wrong.
+
+    Raises ContractError where it has none of the three shapes.
+    """
+    fields = _unwrap(body, headers)
+    return _from_batch_line(fields) if "custom_id" in fields and "body" in fields else fields
 
 
 def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:

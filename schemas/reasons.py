@@ -28,6 +28,7 @@ class Reason(StrEnum):
     CONTEXT_OVERFLOW = "context_overflow"
     CLASSIFIED = "classified"
     REQUEUED = "requeued"
+    ASKED_BY_CONSOLE = "asked_by_console"
 
     # A call that gave no usable reply: the same tier goes on.
     NOT_SENT = "not_sent"
@@ -68,6 +69,10 @@ class Reason(StrEnum):
     UNREADABLE_RECORD = "unreadable_record"
     POISONOUS_RECORD = "poisonous_record"
     ID_REUSED = "id_reused"
+    RESERVED_NAME = "reserved_name"
+    NOT_PROVEN = "not_proven"
+    BAD_SIGNATURE = "bad_signature"
+    IDENTITY_MISMATCH = "identity_mismatch"
     INTERNAL_ERROR = "internal_error"
 
     @property
@@ -78,12 +83,17 @@ class Reason(StrEnum):
     @property
     def is_hop(self) -> bool:
         """True for a reason that only passes a request on and says nothing against an answer."""
-        return self in (Reason.CLASSIFIED, Reason.REQUEUED)
+        return self in (Reason.CLASSIFIED, Reason.REQUEUED, Reason.ASKED_BY_CONSOLE)
 
     @property
     def is_unreadable(self) -> bool:
         """True when the record could not even be parsed, so that no other try can help it."""
         return self in _UNREADABLE
+
+    @property
+    def is_refused(self) -> bool:
+        """True when intake did not believe who the producer said it was: no request of its own."""
+        return self in _REFUSED
 
 
 _UNREADABLE = frozenset(
@@ -96,6 +106,15 @@ _UNREADABLE = frozenset(
         Reason.DUPLICATE_KEY,
         Reason.BAD_NUMBER,
         Reason.UNREADABLE_RECORD,
+    )
+)
+
+_REFUSED = frozenset(
+    (
+        Reason.RESERVED_NAME,
+        Reason.NOT_PROVEN,
+        Reason.BAD_SIGNATURE,
+        Reason.IDENTITY_MISMATCH,
     )
 )
 
@@ -119,6 +138,7 @@ _MEANING = {
     Reason.CONTEXT_OVERFLOW: "the request is longer than the model can read",
     Reason.CLASSIFIED: "the low tier said what kind of request this is",
     Reason.REQUEUED: "a person sent the request through again",
+    Reason.ASKED_BY_CONSOLE: "the console asked for a brief of a case",
     Reason.NOT_SENT: "the call never reached the provider",
     Reason.THROTTLED: "the provider asked us to wait",
     Reason.PROVIDER_ERROR: "the provider failed while answering",
@@ -134,6 +154,10 @@ _MEANING = {
     Reason.APPROVAL_REQUIRED: "the task's policy wants a person to approve this answer",
     Reason.RESULT_TOO_LARGE: "the result is larger than the results topic takes",
     Reason.ID_REUSED: "another request with another body has the same id",
+    Reason.RESERVED_NAME: "the id or the tenant is a name that only the product gives out",
+    Reason.NOT_PROVEN: "the producer claims a tenant or a plan that has to be proven",
+    Reason.BAD_SIGNATURE: "the record's signature does not hold",
+    Reason.IDENTITY_MISMATCH: "the record claims another tenant, plan or id than is proven",
     Reason.NULL_VALUE: "the record has no value",
     Reason.NOT_TEXT: "the value is not UTF-8 text",
     Reason.NOT_JSON: "the value is not JSON",

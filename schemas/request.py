@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from schemas.base import Contract, Identifier, Instant
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 __all__ = ["ChatBody", "Complexity", "Context", "Message", "Request", "TextPart"]
 
@@ -82,7 +83,7 @@ class Request(Contract):
     #: The id the producer knows the request by, when it came as a Batch line.
     custom_id: str | None = None
     plan: str | None = None
-    tenant: Identifier = "default"
+    tenant: Identifier = DEFAULT_TENANT
     user: Annotated[str, Field(max_length=256)] | None = None
     workflow: Annotated[str, Field(max_length=256)] | None = None
     conversation_id: Identifier | None = None
@@ -100,6 +101,11 @@ class Request(Contract):
     #: May only shorten the deadline that the policy sets.
     deadline: Instant | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> RequestKey:
+        """The request among those of all tenants."""
+        return RequestKey(self.tenant, self.id)
 
     @property
     def messages(self) -> Sequence[Message]:

@@ -7,6 +7,7 @@ from pydantic import Field
 from schemas.attempt import Micros
 from schemas.base import Contract, Identifier, Tier
 from schemas.reasons import Reason
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Change, CheckResult
 
@@ -69,6 +70,8 @@ class RouterInfo(Contract):
     #: What a person decided, where one did.
     review: Literal["approve", "edit", "reject"] | None = None
     generation: int = 1
+    #: Whose request it was; ids are unique within a tenant only.
+    tenant: Identifier = DEFAULT_TENANT
     task: str
     tier: Tier
     #: Empty where no model was asked.
@@ -102,3 +105,8 @@ class Result(Contract):
     response: Response | None = None
     error: dict[str, Any] | None = None
     router: RouterInfo
+
+    @property
+    def key(self) -> RequestKey:
+        """The request among those of all tenants."""
+        return RequestKey(self.router.tenant, self.id)

@@ -20,6 +20,8 @@ class Decision(Contract):
     #: Unique, and the same when the same decision is sent again.
     decision_id: Identifier
     request_id: Identifier
+    #: Whose request it is. None: an old record, which goes by its dead letter's place alone.
+    tenant: Identifier | None = None
     generation: Annotated[int, Field(ge=1)]
     #: The dead letter that it answers.
     letter: Pointer
@@ -66,6 +68,8 @@ class AuditLine(Contract):
         "job",
     ]
     request_id: Identifier | None = None
+    #: Whose request it is. None: an old record, or an act that is about no request.
+    tenant: Identifier | None = None
     #: The dead letter it is about.
     letter: Pointer | None = None
     decision: Decision | None = None

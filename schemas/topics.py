@@ -64,9 +64,9 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.escalations",
         _KEY,
-        ("work", "review"),
+        ("work", "review", "console"),
         ("route",),
-        "requests whose answer could not be defended, and requeues",
+        "requests whose answer could not be defended, requeues, and what the console asks",
         "Escalation",
         {
             "retention.ms": _WEEK,
@@ -141,6 +141,8 @@ class Topics:
     """The names under one prefix, for example `staging.` before every topic."""
 
     prefix: str = ""
+    #: Further intake topics, `llm.intake.NAME`, for example one for each tenant.
+    intakes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if "_" in self.prefix:
@@ -155,6 +157,15 @@ class Topics:
     def intake(self) -> str:
         """Where requests enter."""
         return self.prefix + "llm.intake"
+
+    @property
+    def all_intakes(self) -> Sequence[str]:
+        """Everywhere requests enter."""
+        return (self.intake, *(f"{self.intake}.{name}" for name in self.intakes))
+
+    def is_intake(self, topic: str) -> bool:
+        """True for a topic where requests enter."""
+        return topic == self.intake or topic.startswith(f"{self.intake}.")
 
     def tier(self, tier: Tier) -> str:
         """Where a tier's workers read."""
@@ -197,4 +208,5 @@ class Topics:
 
     def all(self) -> list[tuple[str, TopicSpec]]:
         """Every topic's name on the broker with its row of the table."""
-        return [(self.prefix + spec.name, spec) for spec in TOPICS]
+        table = [(self.prefix + spec.name, spec) for spec in TOPICS]
+        return [*table, *((name, TOPICS[0]) for name in self.all_intakes[1:])]

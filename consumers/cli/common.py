@@ -23,6 +23,7 @@ __all__ = [
     "UNAVAILABLE",
     "AsJson",
     "KafkaAddress",
+    "OfTenant",
     "UserError",
     "address_file",
     "console",
@@ -48,6 +49,11 @@ KafkaAddress = Annotated[
         metavar="HOST:PORT",
         help="Your Kafka (security settings: TIERLINE_KAFKA__…). Without it: the one `up` runs.",
     ),
+]
+
+
+OfTenant = Annotated[
+    str | None, typer.Option("--tenant", help="Whose request it is: ids are a tenant's own.")
 ]
 
 

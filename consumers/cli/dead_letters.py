@@ -11,6 +11,7 @@ import typer
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
+    OfTenant,
     UserError,
     console,
     print_json,
@@ -53,6 +54,7 @@ def list_letters(
                     {
                         "where": lies_at(record),
                         "request": letter.request_id or "no id",
+                        "tenant": letter.tenant,
                         "generation": letter.generation,
                         "task": letter.task or "",
                         "reason": letter.reason.value,
@@ -67,7 +69,16 @@ def list_letters(
         if as_json:
             print_json(rows)
         elif rows:
-            columns = ("where", "request", "generation", "task", "reason", "detail", "decided")
+            columns = (
+                "where",
+                "request",
+                "tenant",
+                "generation",
+                "task",
+                "reason",
+                "detail",
+                "decided",
+            )
             print_table(rows, columns)
         else:
             console().print("no dead letters")
@@ -77,12 +88,14 @@ def list_letters(
 
 
 @app.command()
-def show(where: Where, kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
+def show(
+    where: Where, tenant: OfTenant = None, kafka: KafkaAddress = None, as_json: AsJson = False
+) -> None:
     """Show one dead letter: the diagnosis, every attempt, and the original bytes."""
 
     async def main() -> int:
         settings = read_settings(kafka)
-        record, letter = await _find(settings, where)
+        record, letter = await _find(settings, where, tenant)
         value = record.value or b""
         if as_json:
             text = value.decode("utf-8", "replace")
@@ -126,6 +139,7 @@ def requeue(
     force: Annotated[
         bool, typer.Option("--force", help="Also where a person was to approve: pays again.")
     ] = False,
+    tenant: OfTenant = None,
     kafka: KafkaAddress = None,
 ) -> None:
     """Send a request through again: same id, next generation, original bytes, a new deadline."""
@@ -143,7 +157,7 @@ def requeue(
         left = _duration(deadline)
         settings = read_settings(kafka)
         policy = load_rules(settings).policy
-        record, letter = await _find(settings, where)
+        record, letter = await _find(settings, where, tenant)
         if letter.reason is Reason.APPROVAL_REQUIRED and not force:
             msg = (
                 f"{letter.request_id} has its answer and waits for a person to approve it; sent "
@@ -197,6 +211,7 @@ def _requeue_line(
     decision = Decision(
         decision_id=name,
         request_id=letter.request_id or str(place),
+        tenant=letter.tenant,
         generation=letter.generation,
         letter=place,
         action="requeue",
@@ -210,6 +225,7 @@ def _requeue_line(
         who="".join(one for one in who if one.isalnum() or one in "._-@") or "unknown",
         what="decide",
         request_id=decision.request_id,
+        tenant=decision.tenant,
         letter=place,
         decision=decision,
     )
@@ -277,13 +293,19 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
         return found
 
 
-async def _find(settings: "Settings", where: str) -> "tuple[Record, DeadLetter]":
-    """The dead letter at a place, or the newest one of a request."""
+async def _find(
+    settings: "Settings", where: str, tenant: str | None
+) -> "tuple[Record, DeadLetter]":
+    """The dead letter at a place, or the newest one of a request. Raises UserError."""
     found = [
         (record, letter)
         for record, letter in await _read_all(settings)
-        if where in (letter.request_id, lies_at(record))
+        if where in (letter.request_id, lies_at(record)) and tenant in (None, letter.tenant)
     ]
+    if len(names := {letter.tenant for _, letter in found}) > 1:
+        told = ", ".join(sorted(names))
+        msg = f"several tenants have a dead letter {where!r}: {told}; name one with --tenant"
+        raise UserError(msg)
     if not found:
         msg = f"there is no dead letter {where!r}; `tierline dead-letters list` shows them all"
         raise UserError(msg)

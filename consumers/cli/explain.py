@@ -8,6 +8,7 @@ from consumers.cli.common import (
     FAILED,
     AsJson,
     KafkaAddress,
+    OfTenant,
     print_json,
     print_table,
     read_settings,
@@ -19,6 +20,7 @@ __all__ = ["explain"]
 
 def explain(
     request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -27,13 +29,14 @@ def explain(
     async def main() -> int:
         from consumers.cli.journey import read_journey, rows_of
 
-        journey = await read_journey(request_id, read_settings(kafka))
+        journey = await read_journey(request_id, read_settings(kafka), tenant)
         rows = rows_of(journey.moments())
         is_done = bool(journey.results or journey.letters)
         if as_json:
             print_json(
                 {
                     "request_id": request_id,
+                    "tenant": next(iter(journey.tenants), None),
                     "task": journey.task,
                     "done": is_done,
                     "cost_micros": journey.cost_micros,

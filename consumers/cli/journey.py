@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from consumers.runtime.records import Record, lies_at
 from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
+from router.admission import as_admitted
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
 from schemas.dead_letter import DeadLetter
@@ -50,6 +51,10 @@ class Journey:
     """Everything that is known of one request."""
 
     request_id: str
+    #: Whose; None: of whatever tenant.
+    tenant: str | None = None
+    #: The tenants that have a request of this id.
+    tenants: set[str] = field(default_factory=set)
     accepted: Moment | None = None
     #: As the producer sent it; None where no topic has it any more.
     request: Request | None = None
@@ -58,12 +63,24 @@ class Journey:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
+    #: Records on intake by their places; others than the request itself may claim its id.
+    claims: dict[str, tuple[Moment, Request]] = field(default_factory=dict)
+    #: The place of the request's own record, once a topic behind intake has told.
+    origin: str | None = None
     #: What people did with it.
     acts: list[AuditLine] = field(default_factory=list)
     #: Every record of the request but the ledger's, in no order.
     stops: list[Stop] = field(default_factory=list)
     #: The trace of the earliest record that has one; with linked traces each hop has its own.
     trace: tuple[datetime, str] | None = None
+
+    def is_ours(self, request_id: str | None, tenant: str | None) -> bool:
+        """True for a request of this id and tenant; `tenant` is None where a record names none."""
+        if request_id != self.request_id or self.tenant not in (None, tenant or self.tenant):
+            return False
+        if tenant is not None:
+            self.tenants.add(tenant)
+        return True
 
     @property
     def trace_id(self) -> str | None:
@@ -95,12 +112,15 @@ class Journey:
             # What says nothing readable has its words in its dead letter.
             if self.request_id not in (where, claimed_id(record.value)):
                 return
+            # Whose it is its dead letter says.
+            if not self.is_ours(self.request_id, None):
+                return
             words = f"cannot be read: {error.reason.meaning}"
         if words is None:
             return
         context, _ = read_context(record.headers)
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        if record.topic != topics.intake and context is not None:
+        if not topics.is_intake(record.topic) and context is not None:
             self.trace = min(self.trace or (at, context.trace_id), (at, context.trace_id))
         if record.topic != topics.attempts:
             self.stops.append(Stop(at, record.topic, words))
@@ -141,7 +161,7 @@ class Journey:
 
     def _read(self, record: Record, topics: Topics, where: str) -> str | None:
         """Take what a record says, and return it in words; None when it is another request's."""
-        if record.topic == topics.intake:
+        if topics.is_intake(record.topic):
             return self._read_intake(record, where)
         if record.topic == topics.attempts:
             return self._read_line(read_model(LedgerEntry, record.value))
@@ -149,7 +169,7 @@ class Journey:
             return self._read_end(record, topics, where)
         if record.topic == topics.review:
             line = read_model(AuditLine, record.value)
-            if line.request_id != self.request_id:
+            if not self.is_ours(line.request_id, line.tenant):
                 return None
             self.acts.append(line)
             return _acted(line).words
@@ -159,18 +179,30 @@ class Journey:
 
     def _read_intake(self, record: Record, where: str) -> str | None:
         request = read_request(record.value, text_headers(record.headers), fallback_id=where)
-        if request.id != self.request_id:
+        # A topic or a signature may have said whose it is, where it does not say so itself.
+        is_said = "tenant" in request.model_fields_set
+        if not self.is_ours(request.id, request.tenant if is_said else None):
             return None
         at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        self.accepted = Moment(at, "accepted", "", f"at {where}")
-        self.request = request
-        self.task = self.task or request.task
+        self.claims[where] = Moment(at, "accepted", "", f"at {where}"), request
+        if self.origin in (None, where):
+            self.accepted = self.claims[where][0]
+            # A hop has told already how it was admitted.
+            self.request = request if self.origin is None else self.request or request
+            self.task = self.task or request.task
         return "accepted"
+
+    def _began_at(self, where: str) -> None:
+        """The request entered there."""
+        self.origin = where
+        if where in self.claims:
+            self.accepted, self.request = self.claims[where]
 
     def _read_end(self, record: Record, topics: Topics, where: str) -> str | None:
         if record.topic == topics.results:
             result = read_model(Result, record.value)
-            if result.id != self.request_id:
+            is_said = "tenant" in result.router.model_fields_set
+            if not self.is_ours(result.id, result.router.tenant if is_said else None):
                 return None
             self.results.append(result)
             self.task = result.router.task
@@ -178,6 +210,8 @@ class Journey:
             return f"answered after review: {review}" if review else "answered"
         letter = read_dead_letter(record.headers)
         if self.request_id not in (letter.request_id, str(letter.source)):
+            return None
+        if not self.is_ours(self.request_id, letter.tenant):
             return None
         self.letters.append((where, letter))
         self.task = letter.task or self.task
@@ -193,11 +227,14 @@ class Journey:
             words = why if envelope.reason.is_hop else f"handed back to route: {why}"
         else:
             envelope, raw = read_envelope(Assignment, record.value)
-        if envelope.id != self.request_id:
+        if not self.is_ours(envelope.id, envelope.tenant):
             return None
-        if self.request is None:
+        origin = envelope.origin
+        self._began_at(f"{origin.topic}-{origin.partition}-{origin.offset}")
+        if self.request is None or envelope.tenant is not None:
             headers = text_headers(record.headers)
-            self.request = read_request(raw, headers, fallback_id=envelope.id)
+            read = read_request(raw, headers, fallback_id=envelope.id)
+            self.request = as_admitted(read, envelope)
         known = {taken.routed_at for taken in self.routes}
         fresh = [one for one in envelope.routes if one.routed_at not in known]
         self.routes += fresh
@@ -208,7 +245,7 @@ class Journey:
         return words
 
     def _read_line(self, entry: LedgerEntry) -> str | None:
-        if entry.request_id != self.request_id:
+        if not self.is_ours(entry.request_id, entry.tenant):
             return None
         self.task = self.task or entry.task
         known = self.attempts.get(entry.attempt.attempt_id)
@@ -217,19 +254,27 @@ class Journey:
         return entry.attempt.outcome
 
 
-async def read_journey(request_id: str, settings: "Settings") -> Journey:
-    """Everything the topics say of a request. Raises UserError when they know nothing."""
+async def read_journey(request_id: str, settings: "Settings", tenant: str | None = None) -> Journey:
+    """Everything the topics say of a request.
+
+    Raises UserError when they know nothing, or of several tenants' requests and none was named.
+    """
     from consumers.cli.common import UserError
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
 
-    topics, journey = settings.kafka.topics, Journey(request_id)
+    topics, journey = settings.kafka.topics, Journey(request_id, tenant)
     names = [name for name, _ in topics.all()]
     async with topic_reader(Clients(settings.kafka), names) as reader:
         async for record in reader.until_end():
             journey.read(record, topics)
     if not journey.is_known:
-        msg = f"no topic knows the request {request_id!r}; ids are case-sensitive"
+        whose = f" of the tenant {tenant!r}" if tenant is not None else ""
+        msg = f"no topic knows the request {request_id!r}{whose}; ids are case-sensitive"
+        raise UserError(msg)
+    if len(journey.tenants) > 1:
+        told = ", ".join(sorted(journey.tenants))
+        msg = f"several tenants have a request {request_id!r}: {told}; name one with --tenant"
         raise UserError(msg)
     return journey
 

@@ -9,6 +9,7 @@ import typer
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
+    OfTenant,
     UserError,
     console,
     print_json,
@@ -142,6 +143,7 @@ def feedback(
     ],
     comment: Annotated[str | None, typer.Option(help="In words.")] = None,
     generation: Annotated[int, typer.Option(help="Of the request.", min=1)] = 1,
+    tenant: OfTenant = None,
     kafka: KafkaAddress = None,
 ) -> None:
     """Say what became of an answer, as a downstream service does on `llm.feedback`."""
@@ -156,6 +158,7 @@ def feedback(
         from schemas.feedback import Feedback
 
         fields = {"request_id": request_id, "generation": generation, "kind": kind}
+        fields |= {"tenant": tenant} if tenant is not None else {}
         try:
             said = Feedback.model_validate({**fields, "at": clock.now(), "comment": comment})
         except ValidationError as error:
@@ -167,7 +170,7 @@ def feedback(
         settings = read_settings(kafka)
         value = dump(said.model_dump(mode="json", exclude_none=True))
         async with publisher(Clients(settings.kafka)) as out:
-            key = request_id.encode()
+            key = said.key.text.encode()
             _ = await (await out.publish(settings.kafka.topics.feedback, value, key=key))
         console().print(f"noted: {request_id} {kind}")
         return 0
@@ -207,18 +210,18 @@ def sample(
                 except ContractError:
                     continue
                 if result.router.final and week_of(at) == wanted:
-                    answers[result.id] = result
-        ids = drawn(wanted, ((one.id, one.router.task) for one in answers.values()), count)
-        asked = await read_requests(clients, set(ids), begin - timedelta(days=1))
+                    answers[result.key] = result
+        keys = drawn(wanted, ((key, one.router.task) for key, one in answers.items()), count)
+        asked = await read_requests(clients, set(keys), begin - timedelta(days=1))
         rows = [
             {
-                "request": id_,
-                "task": answers[id_].router.task,
-                "model": answers[id_].router.model,
-                "asked": asked[id_].text if id_ in asked else "no longer on intake",
-                "answered": answers[id_].router.output,
+                "request": str(key),
+                "task": answers[key].router.task,
+                "model": answers[key].router.model,
+                "asked": asked[key].text if key in asked else "no longer on intake",
+                "answered": answers[key].router.output,
             }
-            for id_ in ids
+            for key in keys
         ]
         if as_json:
             print_json({"week": wanted, "answered": len(answers), "sample": rows})
@@ -269,15 +272,15 @@ async def _print_failures(found: Any, settings: Any, begin: datetime, *, as_json
     asked = await read_requests(clients, {one[0] for one in failed}, begin - timedelta(days=1))
     rows = [
         {
-            "request": id_,
+            "request": str(key),
             "model": attempt.model,
             "prompt": attempt.prompt_version,
-            "asked": asked[id_].text if id_ in asked else "no longer on intake",
+            "asked": asked[key].text if key in asked else "no longer on intake",
             "fixed by": fixed,
             "why": _why(attempt),
             "then": then,
         }
-        for id_, attempt, fixed, then in failed
+        for key, attempt, fixed, then in failed
     ]
     if as_json:
         print_json(rows)

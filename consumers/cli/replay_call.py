@@ -12,6 +12,7 @@ from consumers.cli.common import (
     UNAVAILABLE,
     AsJson,
     KafkaAddress,
+    OfTenant,
     UserError,
     print_json,
     print_table,
@@ -68,6 +69,7 @@ def replay_call(
     send: Annotated[
         bool, typer.Option("--send", help="Make one real call. It costs money.")
     ] = False,
+    tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +85,7 @@ def replay_call(
 
         settings = read_settings(kafka)
         rules = load_rules(settings)
-        journey = await read_journey(request_id, settings)
+        journey = await read_journey(request_id, settings, tenant)
         replay = rebuilt(
             journey, rules, clock.now(), settings.providers, attempt=attempt, model=model
         )
@@ -248,7 +250,7 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
             replay.body,
             # An id of its own: a provider must not take it for the recorded call repeated.
             attempt_id=f"replay.{replay.recorded.attempt_id}",
-            request_id=f"replay.{replay.request.id}",
+            request_id=f"replay.{replay.request.key.text}",
             timeout=policy.limits.call_timeout,
         )
         took_ms = round((monotonic() - began) * 1000, 1)

@@ -18,6 +18,7 @@ def results(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")
     ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,15 +38,19 @@ def results(
         async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.results]) as reader:
             records = reader.follow() if follow else reader.until_end()
             async for record in records:
-                if as_json:
-                    say_record(record.value or b"", lies_at(record))
-                else:
+                info = None
+                if tenant is not None or not as_json:
                     try:
                         info = read_model(Result, record.value)
                     except ContractError as error:
                         words = f"{lies_at(record)} is no result: {error.detail}"
                         say(f"tierline: {words}", is_error=True)
                         continue
+                    if tenant not in (None, info.router.tenant):
+                        continue
+                if as_json or info is None:
+                    say_record(record.value or b"", lies_at(record))
+                else:
                     path, answer = "→".join(info.router.path), _short(info.router.output)
                     said = (
                         f"{info.id:<28} {info.router.task:<16} {path:<24} "

@@ -3,10 +3,11 @@
 import contextlib
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -27,17 +28,33 @@ if TYPE_CHECKING:
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import TopicReader
     from consumers.settings import Settings
+    from schemas.tenancy import RequestKey
     from schemas.topics import Topics
 
 __all__ = ["id_of", "key_of", "submit"]
 
+#: Seconds for which a signature of ours is good.
+_SIGNED_FOR = 600.0
 
-def submit(
+
+def submit(  # noqa: PLR0913, PLR0917  an option each
     what: Annotated[
         str, typer.Argument(metavar="FILE|TEXT|-", help="JSON Lines, a Batch file, - or a prompt.")
     ],
     task: Annotated[str | None, typer.Option(help="The task of a prompt given as text.")] = None,
     plan: Annotated[str | None, typer.Option(help="The plan of a prompt given as text.")] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="Whose requests these are, where they do not say so themselves."),
+    ] = None,
+    way: Annotated[
+        str | None,
+        typer.Option("--intake", metavar="NAME", help="Send to the topic llm.intake.NAME."),
+    ] = None,
+    sign_with: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Sign with this key of TIERLINE_INTAKE__KEYS."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for every result or dead letter.")
     ] = False,
@@ -54,18 +71,20 @@ def submit(
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
 
-        lines = _lines(what, task, plan)
+        lines = _lines(what, task, plan, tenant)
         if not lines:
             msg = f"{what}: there is nothing to send; a request per line was expected"
             raise UserError(msg)
         settings = read_settings(kafka)
+        signed = _signing(settings, sign_with)
         clients = Clients(settings.kafka)
         began = clock.now()
         topics = settings.kafka.topics
         ends = [topics.results, topics.dead_letters]
         # From where these topics end before the first request is sent: older outcomes are not ours.
         async with topic_reader(clients, ends, at_end=True) as outcomes:
-            sent = await _publish(lines, clients, settings)
+            requests = [_Line.of(line, tenant) for line in lines]
+            sent = await _publish(requests, clients, settings, way, signed)
             console().print(_published(sent, len(lines)))
             if not wait:
                 return 0
@@ -84,7 +103,7 @@ def submit(
     run(main)
 
 
-def _lines(what: str, task: str | None, plan: str | None) -> list[bytes]:
+def _lines(what: str, task: str | None, plan: str | None, tenant: str | None) -> list[bytes]:
     import uuid
 
     import orjson
@@ -102,6 +121,7 @@ def _lines(what: str, task: str | None, plan: str | None) -> list[bytes]:
         msg = f"{what}: there is no such file"
         raise UserError(msg)
     fields = {"id": f"cli-{uuid.uuid4().hex[:12]}", "input": what, "task": task, "plan": plan}
+    fields["tenant"] = tenant
     return [orjson.dumps({name: value for name, value in fields.items() if value is not None})]
 
 
@@ -112,35 +132,97 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+class _Line(NamedTuple):
+    """A request as it is sent, and what is known of it here."""
+
+    value: bytes
+    tenant: str
+    plan: str | None
+    #: None where it brings none that intake would take.
+    id: str | None
+
+    @classmethod
+    def of(cls, value: bytes, tenant: str | None) -> "_Line":
+        """A line, `tenant` being whose it is where it names none."""
+        from schemas.errors import ContractError
+        from schemas.intake import claims_of
+        from schemas.json_text import parse_json
+        from schemas.tenancy import DEFAULT_TENANT
+
+        said: Mapping[str, Any] = {}
+        with contextlib.suppress(ContractError):
+            said = claims_of(parse_json(value), {})
+        told, plan = said.get("tenant"), said.get("plan")
+        whose = told if isinstance(told, str) else tenant or DEFAULT_TENANT
+        return cls(value, whose, plan if isinstance(plan, str) else None, id_of(value))
+
+
 @dataclass(slots=True)
 class _Sent:
     """What was published."""
 
-    #: The requests by the names that their outcomes may call them: an id, or the request's place
-    #: where nobody could read one, or one that is not allowed.
-    names: dict[str, str] = field(default_factory=dict)
+    #: The requests by what their outcomes may call them: tenant and id, or the request's place
+    #: where nobody could read them, or they are not allowed.
+    names: dict["RequestKey | str", "RequestKey"] = field(default_factory=dict)
     #: How many outcomes each request has: one per body that came under its id.
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter["RequestKey"] = field(default_factory=Counter)
+
+
+def _signing(settings: "Settings", name: str | None) -> Callable[[_Line], bytes] | None:
+    """What signs a line with a key of the settings. Raises UserError."""
+    if name is None:
+        return None
+    from consumers import clock
+    from router.signatures import signature_of
+
+    key = settings.intake.keys.get(name)
+    if key is None:
+        msg = f"--sign-with {name}: TIERLINE_INTAKE__KEYS has no such key"
+        raise UserError(msg)
+    secret = key.secret.get_secret_value().encode()
+    lasts = min(settings.intake.longest_signature.total_seconds() / 2, _SIGNED_FOR)
+
+    def sign(line: _Line) -> bytes:
+        if line.id is None:
+            msg = f"{line.value[:60].decode(errors='replace')}: a request needs an id to be signed"
+            raise UserError(msg)
+        claims = {"key": name, "tenant": line.tenant, "plan": line.plan, "id": line.id}
+        expires = int(clock.now().timestamp() + lasts)
+        return signature_of(line.value, secret, {**claims, "expires": expires})
+
+    return sign
 
 
 def _published(sent: _Sent, count: int) -> str:
     words = f"{counted(count, 'request')} published"
     if count == 1:
-        [request_id] = sent.outcomes
-        return f"{words}: `tierline explain {request_id}` tells its journey"
+        from schemas.tenancy import DEFAULT_TENANT
+
+        [key] = sent.outcomes
+        whose = "" if key.tenant == DEFAULT_TENANT else f" --tenant {key.tenant}"
+        return f"{words}: `tierline explain {key.id}{whose}` tells its journey"
     repeats = count - sent.outcomes.total()
     return f"{words}, {counted(repeats, 'repeat')} of them" if repeats else words
 
 
-async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings") -> _Sent:
+async def _publish(
+    lines: list[_Line],
+    clients: "Clients",
+    settings: "Settings",
+    way: str | None,
+    signed: Callable[[_Line], bytes] | None,
+) -> _Sent:
     """Publish every line."""
     from rich.progress import track
 
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
+    from router.signatures import SIGNATURE
+    from schemas.tenancy import RequestKey
 
     intake, sent = settings.kafka.topics.intake, _Sent()
-    bodies: set[tuple[str, bytes]] = set()
+    intake = intake if way is None else f"{intake}.{way}"
+    bodies: set[tuple[RequestKey, bytes]] = set()
     async with contextlib.AsyncExitStack() as stack:
         telemetry = stack.enter_context(
             open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
@@ -150,14 +232,18 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
         for number, line in enumerate(
             track(lines, "publishing", console=console(), transient=True)
         ):
-            key, name = key_of(line, number), id_of(line)
-            queued.append((name, line, await out.publish(intake, line, key=key, request_id=name)))
-        for name, line, acknowledged in queued:
+            key = key_of(line.value, number)
+            headers = [(SIGNATURE, signed(line))] if signed else []
+            published = out.publish(
+                intake, line.value, key=key, headers=headers, request_id=line.id
+            )
+            queued.append((line, await published))
+        for line, acknowledged in queued:
             where = await acknowledged
             place = f"{intake}-{where.partition}-{where.offset}"  # type: ignore[attr-defined]
-            known = name or place
+            known = RequestKey(line.tenant, line.id or place)
             sent.names |= {place: known, known: known}
-            bodies.add((known, line))
+            bodies.add((known, line.value))
     sent.outcomes.update(known for known, _ in bodies)
     return sent
 
@@ -166,7 +252,7 @@ async def _publish(lines: list[bytes], clients: "Clients", settings: "Settings")
 class _Waited:
     """What became of the requests that were waited for."""
 
-    left: Counter[str]
+    left: Counter["RequestKey"]
     results: int = 0
     #: What the last result says.
     answer: Any = None
@@ -182,7 +268,9 @@ async def _await_all(
     from rich.progress import Progress
 
     from schemas.codec import text_headers
+    from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
+    names: set[RequestKey | str]
     waited = _Waited(Counter(sent.outcomes))
     count = waited.left.total()
     with Progress(console=console(), transient=True) as bar:
@@ -192,15 +280,19 @@ async def _await_all(
             answer = None
             if record.topic == topics.results:
                 answer = orjson.loads(record.value or b"null")
-                if answer.get("router", {}).get("final") is False:
+                said = answer.get("router", {})
+                if said.get("final") is False:
                     continue  # a person has it
-                names = {str(answer.get("id"))}
+                names = {RequestKey(said.get("tenant", DEFAULT_TENANT), str(answer.get("id")))}
             else:
                 place = (
                     headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset")
                 )
-                names = {headers.get("tierline-request-id", ""), "-".join(map(str, place))}
-            if ended := +waited.left & Counter({sent.names.get(name, "") for name in names}):
+                whose = headers.get("tierline-tenant", DEFAULT_TENANT)
+                name = RequestKey(whose, headers.get("tierline-request-id", ""))
+                names = {name, "-".join(map(str, place))}
+            meant = {sent.names[name] for name in names if name in sent.names}
+            if ended := +waited.left & Counter(meant):
                 waited.left -= ended
                 if answer is not None:
                     waited.results += 1

@@ -12,6 +12,7 @@ from consumers.cli.common import (
     FAILED,
     AsJson,
     KafkaAddress,
+    OfTenant,
     console,
     print_json,
     print_table,
@@ -49,6 +50,7 @@ class Bar:
 
 def trace(
     request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +60,7 @@ def trace(
         from consumers.cli.journey import read_journey
 
         settings = read_settings(kafka)
-        journey = await read_journey(request_id, settings)
+        journey = await read_journey(request_id, settings, tenant)
         bars = waterfall(journey, settings.kafka.topics)
         is_done = bool(journey.results or journey.letters)
         if as_json:

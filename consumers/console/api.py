@@ -134,7 +134,8 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         if reveal:
             await may(Role.REVIEWER)(request)
             who = visitor_of(request).who
-            await desk.note(who, "reveal", request_id=found.request_id, letter=found.letter)
+            about = {"request_id": found.request_id, "tenant": found.tenant}
+            await desk.note(who, "reveal", **about, letter=found.letter)
         hide = str if reveal else redact
         plain = (content.value or b"").decode("utf-8", "backslashreplace")
         letter = _hidden(content.letter.model_dump(mode="json"), hide)

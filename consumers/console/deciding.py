@@ -17,22 +17,25 @@ from consumers.console.errors import (
     UndoTooLateError,
     UnknownCaseError,
 )
-from consumers.console.folding import BRIEF_IDS
-from consumers.console.rows import Case, LetterRecord
+from consumers.console.rows import Case, LetterRecord, pointer_of
 from consumers.console.store import Held, Store
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.reading import Publisher, is_refusal
+from router.admission import as_admitted
 from router.cases import why
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.review import problems_of, refusal_of
-from schemas.codec import passed_on, text_headers
+from schemas.codec import dump_envelope, passed_on, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
+from schemas.escalation import Escalation, Origin
 from schemas.intake import read_request
+from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.review import Action, AuditLine, Decision
+from schemas.tenancy import BRIEF_IDS, RequestKey
 from schemas.topics import Topics
 
 __all__ = ["Desk", "ImpossibleError", "NotSentError", "decision_of", "request_of"]
@@ -162,30 +165,30 @@ class Desk:
     async def ask_for_brief(self, place: str) -> None:
         """Have a cheap model put a case into a few lines, through the flow like any request.
 
-        Asked twice it is the same request, which is answered and paid once. Raises
-        UnknownCaseError and NotSentError.
+        It is written where only stages and consoles may write: no producer can ask in our name.
+        Asked again before its deadline nothing is sent. Raises UnknownCaseError and NotSentError.
         """
         found = await self.store.content(place)
         if found is None or self.brief_task is None:
             raise UnknownCaseError(place)
-        id_ = f"{BRIEF_IDS}{place}"
-        body = {
-            "id": id_,
-            "task": self.brief_task,
-            "input": brief_of(found, self.policy),
-            "tenant": found.letter.tenant,
-            # Whatever the case is about, this is a small and harmless job.
-            "blast_radius": "low",
-            "ambiguity": 0.0,
-            "complexity": 1,
-        }
+        now, row = self.clock(), self.policy.tasks.get(self.brief_task)
+        allowed = (row.deadline if row else None) or self.policy.limits.deadline
+        if not await self.store.ask_brief(place, now, allowed):
+            return
+        value = brief_request(place, found, self.policy, self.brief_task, now + allowed, now)
+        key = RequestKey(found.letter.tenant, f"{BRIEF_IDS}{place}")
         try:
             async with asyncio.timeout(_SEND_LIMIT):
                 sent = await self.publisher.publish(
-                    self.topics.intake, orjson.dumps(body), key=id_.encode(), request_id=id_
+                    self.topics.escalations,
+                    value,
+                    key=key.text.encode(),
+                    partition=pointer_of(place).partition,
+                    request_id=key.id,
                 )
                 await sent
         except KAFKA_IS_AWAY:
+            await self.store.forget_asked(place)
             words = "Kafka did not acknowledge it: try again in a moment"
             raise NotSentError(words) from None
 
@@ -238,7 +241,12 @@ class Desk:
 
     async def _note(self, case: Case, what: str, who: str) -> None:
         line = await self.store.trail.append(
-            self.clock(), who=who, what=what, request_id=case.request_id, letter=case.letter
+            self.clock(),
+            who=who,
+            what=what,
+            request_id=case.request_id,
+            tenant=case.tenant,
+            letter=case.letter,
         )
         # It is seen in the request's trace.
         await self._arrives(line, await self.store.content(case.place))
@@ -300,6 +308,7 @@ def decision_of(
     return Decision(
         decision_id=decision_id,
         request_id=letter.request_id or case.place,
+        tenant=case.tenant,
         generation=letter.generation,
         letter=case.letter,
         action=action,
@@ -311,9 +320,41 @@ def request_of(found: LetterRecord) -> Request | None:
     """The request of a dead letter; None where nobody can read it."""
     fallback = found.letter.request_id or str(found.letter.source)
     try:
-        return read_request(found.value, text_headers(found.headers), fallback_id=fallback)
+        read = read_request(found.value, text_headers(found.headers), fallback_id=fallback)
+        return as_admitted(read, found.letter)
     except ContractError:
         return None
+
+
+def brief_request(
+    place: str, found: LetterRecord, policy: Policy, task: str, deadline: datetime, now: datetime
+) -> bytes:
+    """The request for a case's brief, as the case's tenant's own and as route takes it over."""
+    tenant, id_ = found.letter.tenant, f"{BRIEF_IDS}{place}"
+    body = {
+        "id": id_,
+        "task": task,
+        "input": brief_of(found, policy),
+        # Whatever the case is about, this is a small and harmless job.
+        "blast_radius": "low",
+        "ambiguity": 0.0,
+        "complexity": 1,
+    }
+    where = pointer_of(place)
+    origin = Origin(
+        topic=where.topic, partition=where.partition, offset=where.offset, appended_at=now
+    )
+    asked = Escalation(
+        id=id_,
+        tenant=tenant,
+        task=task,
+        origin=origin,
+        deadline=deadline,
+        attempts_left=policy.limits.attempts,
+        routes=[],
+        reason=Reason.ASKED_BY_CONSOLE,
+    )
+    return dump_envelope(asked, orjson.dumps(body))
 
 
 def brief_of(found: LetterRecord, policy: Policy) -> str:

@@ -25,9 +25,9 @@ from schemas.codec import read_dead_letter, read_model
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
+from schemas.tenancy import BRIEF_IDS, DEFAULT_TENANT, RequestKey
 
 __all__ = [
-    "BRIEF_IDS",
     "close_discarded",
     "discarded",
     "forget",
@@ -40,12 +40,12 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
-#: The request that asks for a case's brief is named so, with the case's place behind it.
-BRIEF_IDS = "brief."
 _MOST_NO = (1 << 63) - 1
 #: Of these a request of the same id may go on, and says nothing of what lies here.
 _OTHERS_ID = [
-    reason.value for reason in Reason if reason.is_unreadable or reason is Reason.ID_REUSED
+    reason.value
+    for reason in Reason
+    if reason.is_unreadable or reason.is_refused or reason is Reason.ID_REUSED
 ]
 #: After its window, in milliseconds: for what the broker took in the last moment.
 _MARGIN_MS = 2_000
@@ -73,6 +73,7 @@ async def take_letters(
     later = CASES.alias("later")
     follows = and_(
         later.c.source == CASES.c.source,
+        later.c.tenant == CASES.c.tenant,
         later.c.request_id == CASES.c.request_id,
         later.c.generation > CASES.c.generation,
     )
@@ -113,43 +114,60 @@ async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterabl
 
 async def take_results(connection: AsyncConnection, records: Iterable[Record]) -> None:
     """Close the cases that results stand in for, and those whose request went on and ended."""
-    resolved: dict[str, int] = {}
-    ended: dict[str, tuple[int, int]] = {}
-    briefs: list[dict[str, Any]] = []
+    #: By the case's place: when it was resolved, and by whose result.
+    resolved: dict[str, tuple[int, str | None]] = {}
+    #: The last generation with a result, and when it had that.
+    ended: dict[RequestKey, tuple[int, int]] = {}
     for record in records:
         try:
             fields = orjson.loads(record.value or b"")
             info, request_id = fields["router"], stored(fields["id"])
             generation = int(info.get("generation", 1))
+            said = info.get("tenant")
+            tenant = stored(str(said or DEFAULT_TENANT), 240)
             if not info.get("final", True):
                 continue
         except (ValueError, KeyError, TypeError, AttributeError):
             _log.error("no result", place=lies_at(record))
             continue
         if request_id.startswith(BRIEF_IDS):
-            briefs.append(_brief(request_id, info))
+            await _take_brief(connection, tenant, _brief(request_id, info))
             continue
         if isinstance(resolves := info.get("resolves"), str):
-            resolved[stored(resolves)] = record.timestamp
+            # Before results named their tenant, the place alone said which case it is.
+            resolved[stored(resolves)] = (record.timestamp, tenant if said else None)
         if generation > 1:
-            before = ended.get(request_id, (0, 0))
-            ended[request_id] = max(before, (generation, record.timestamp))
-    for row in briefs:
-        await connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
-        await connection.execute(insert(BRIEFS).values(row))
+            which = RequestKey(tenant, request_id)
+            before = ended.get(which, (0, 0))
+            ended[which] = max(before, (generation, record.timestamp))
     if not resolved and not ended:
         return
 
-    is_one = and_(CASES.c.request_id.in_(list(ended)), CASES.c.reason.not_in(_OTHERS_ID))
-    asked = select(CASES.c.place, CASES.c.request_id, CASES.c.generation).where(
-        CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), is_one)
+    is_one = and_(
+        CASES.c.request_id.in_([which.id for which in ended]), CASES.c.reason.not_in(_OTHERS_ID)
     )
-    for place, request_id, generation in (await connection.execute(asked)).all():
-        at = resolved.get(place)
-        if at is None and generation < ended[request_id][0]:
-            at = ended[request_id][1]
+    asked = select(
+        CASES.c.place, CASES.c.tenant, CASES.c.request_id, CASES.c.generation, is_one
+    ).where(CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), is_one))
+    for place, tenant, request_id, generation, may_end in (await connection.execute(asked)).all():
+        at, whose = resolved.get(place, (None, None))
+        last, ended_at = ended.get(RequestKey(tenant, request_id or ""), (0, 0))
+        if whose not in (None, tenant):
+            at = None
+        if at is None and may_end and generation < last:
+            at = ended_at
         if at is not None:
             await connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
+
+
+async def _take_brief(connection: AsyncConnection, tenant: str, row: Mapping[str, Any]) -> None:
+    """Keep a brief beside its case, which has to be of the brief's own tenant."""
+    is_its_own = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
+    if await connection.scalar(select(CASES.c.place).where(is_its_own)) is None:
+        _log.error("brief of no case of its tenant", place=row["place"])
+        return
+    await connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
+    await connection.execute(insert(BRIEFS).values(row))
 
 
 def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,6 +253,10 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     if decision is None or decision.letter.partition != record.partition:
         return
     place = place_of(decision.letter)
+    whose = await connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
+    if decision.tenant is not None and whose not in (None, stored(decision.tenant, 240)):
+        _log.error("decision of another tenant", place=lies_at(record))
+        return
     row = {
         "decision_id": decision.decision_id,
         "place": place,

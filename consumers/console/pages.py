@@ -262,7 +262,8 @@ class Pages:
         case = await self._desk.store.case(place, now)
         if case is None:
             raise UnknownCaseError(place)
-        await self._desk.note(visitor.who, "reveal", request_id=case.request_id, letter=case.letter)
+        about = {"request_id": case.request_id, "tenant": case.tenant}
+        await self._desk.note(visitor.who, "reveal", **about, letter=case.letter)
         self._revealed[visitor.session.id_hash, place] = now + self._desk.lease
         return self._back(request, place)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from consumers.console.sessions import Session, Sessions
 from consumers.settings import TokenSettings
+from schemas.tenancy import is_reserved_tenant
 
 __all__ = [
     "HEADERS",
@@ -97,8 +98,9 @@ class Visitor:
 
     @property
     def tenants(self) -> frozenset[str] | None:
-        """Whose cases they see; None: all."""
-        return self.session.tenants
+        """Whose cases they see; None: all. What is nobody's only those see who see all."""
+        told = self.session.tenants
+        return told and frozenset(one for one in told if not is_reserved_tenant(one))
 
     def sees(self, tenant: str) -> bool:
         """True when a tenant's cases are theirs to see."""

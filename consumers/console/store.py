@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     and_,
     cast,
+    delete,
     desc,
     func,
     literal,
@@ -57,7 +58,7 @@ from consumers.console.rows import (
     reopened,
 )
 from consumers.console.sessions import Sessions
-from consumers.console.tables import BRIEFS, CASES, LETTERS
+from consumers.console.tables import BRIEFS, BRIEFS_ASKED, CASES, LETTERS
 from consumers.runtime.figures import ReviewFigures
 from router.cases import Risk
 from schemas.codec import read_dead_letter
@@ -230,6 +231,23 @@ class Store:
             row = (await connection.execute(asked.where(BRIEFS.c.place == place))).first()
         return Brief(row[0], row[1], row[2]) if row else None
 
+    async def ask_brief(self, place: str, now: datetime, again_after: timedelta) -> bool:
+        """Note that a case's brief is asked for; False where it was, and may still come."""
+        which = BRIEFS_ASKED.c.place == place
+        old = delete(BRIEFS_ASKED).where(which, BRIEFS_ASKED.c.at < millis(now - again_after))
+        async with self.database.writing() as connection:
+            await connection.execute(old)
+            if await connection.scalar(select(BRIEFS_ASKED.c.at).where(which)) is not None:
+                return False
+            row = {"place": place, "at": millis(now)}
+            await self.database.add_new(connection, BRIEFS_ASKED, [row])
+        return True
+
+    async def forget_asked(self, place: str) -> None:
+        """The question for a brief did not reach Kafka."""
+        async with self.database.writing() as connection:
+            await connection.execute(delete(BRIEFS_ASKED).where(BRIEFS_ASKED.c.place == place))
+
     async def claim(self, place: str, who: str, now: datetime, lease: timedelta) -> Case | Held:
         """Take a case for as long as the lease, or find out who has it.
 
@@ -311,6 +329,7 @@ class Store:
                 who=who,
                 what="decide",
                 request_id=decision.request_id,
+                tenant=decision.tenant,
                 letter=decision.letter,
                 decision=decision,
                 **fields,
@@ -340,6 +359,7 @@ class Store:
                 who=who,
                 what="undo",
                 request_id=before.request_id,
+                tenant=before.tenant,
                 letter=before.letter,
                 undoes=before.decision_id,
                 **fields,
@@ -388,6 +408,7 @@ class Store:
                 who=line.who,
                 what="not_sent",
                 request_id=line.request_id,
+                tenant=line.tenant,
                 letter=line.letter,
                 undoes=decision.decision_id if decision else None,
                 note=note,

@@ -21,6 +21,8 @@ from sqlalchemy import (
 
 __all__ = [
     "AUDIT",
+    "BRIEFS",
+    "BRIEFS_ASKED",
     "CASES",
     "DECISIONS",
     "FACTS",
@@ -178,6 +180,14 @@ BRIEFS = Table(
     Column("words", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
+)
+
+#: When a brief was asked for, so that it is asked for once.
+BRIEFS_ASKED = Table(
+    "briefs_asked",
+    SCHEMA,
+    Column("place", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
 )
 
 SESSIONS = Table(

@@ -255,7 +255,7 @@ class Caller:
                 model.provider,
                 body,
                 attempt_id=job.next_attempt[1],
-                request_id=job.assignment.id,
+                request_id=job.name,
                 timeout=min(self.policy.limits.call_timeout, job.assignment.deadline - started_at),
             )
             failpoint("call.read")
@@ -330,7 +330,7 @@ class Caller:
 
     def lines(self, job: Job, attempts: Sequence[Attempt]) -> list[Outgoing]:
         """The ledger lines of these attempts."""
-        key = job.assignment.id.encode()
+        key = job.name.encode()
         lines = ledger_lines(job.assignment, job.request, attempts)
         return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]
 

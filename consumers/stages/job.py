@@ -17,6 +17,7 @@ from schemas.base import Tier
 from schemas.codec import dump
 from schemas.escalation import Assignment
 from schemas.request import Request
+from schemas.tenancy import RequestKey
 
 __all__ = ["Job", "Question", "question_of", "reading_of"]
 
@@ -81,10 +82,15 @@ class Job:
         return any(attempt.cost_micros for attempt in self.attempts)
 
     @property
+    def name(self) -> str:
+        """What the request is called where only one text fits, as towards a provider."""
+        return RequestKey(self.request.tenant, self.assignment.id).text
+
+    @property
     def next_attempt(self) -> tuple[int, str]:
         """The next attempt's number over the whole request, and its id."""
         no = len(self.assignment.attempts) + len(self.attempts) + 1
-        return no, f"{self.assignment.id}.{self.assignment.generation}.{no}"
+        return no, f"{self.name}.{self.assignment.generation}.{no}"
 
 
 def question_of(

@@ -1,12 +1,13 @@
 """Dead letters: the one way in which a stage gives up on a record."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from consumers.runtime.records import Record
 from consumers.runtime.strikes import MOST_TRIES
+from router.admission import claimed_tenant
 from schemas.attempt import Attempt
 from schemas.codec import Outgoing, dead_letter_headers, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
@@ -14,9 +15,18 @@ from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
 from schemas.reasons import Reason
 from schemas.request import Request
+from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
 
-__all__ = ["claimed_id", "of_envelope", "of_hop", "of_poisonous", "of_record", "of_unreadable"]
+__all__ = [
+    "claimed_id",
+    "key_of",
+    "of_envelope",
+    "of_hop",
+    "of_poisonous",
+    "of_record",
+    "of_unreadable",
+]
 
 _E = TypeVar("_E", Assignment, Escalation)
 
@@ -27,7 +37,7 @@ _LARGEST_VALUE = 3 << 20
 _STILL_THERE = "the record is still at its place in the topic"
 
 
-def of_record(
+def of_record(  # noqa: PLR0913  the diagnosis has as many parts
     record: Record,
     topics: Topics,
     reason: Reason,
@@ -35,13 +45,15 @@ def of_record(
     *,
     stage: str,
     now: datetime,
+    tenant: str = UNKNOWN_TENANT,
     request: Request | None = None,
+    is_unproven: bool = False,
     policy_version: str | None = None,
 ) -> Outgoing:
     """A dead letter for a record that was not routed: its own bytes, its own place.
 
     Of a record that is larger than dead letters may be, only the place. `request` is what the
-    record says, where it can be read.
+    record says, where it can be read; else `tenant` is who is believed to have sent it.
     """
     source = Pointer(
         topic=record.topic,
@@ -53,10 +65,12 @@ def of_record(
     if value is not None and len(value) > _LARGEST_VALUE:
         key, value, detail = key or str(source).encode(), None, f"{detail}; {_STILL_THERE}"
     if request is not None:
-        key = key or (request.conversation_id or request.id).encode()
+        key = key or key_of(request)
     letter = DeadLetter(
         request_id=request.id if request else claimed_id(record.value),
-        tenant=request.tenant if request else "default",
+        tenant=request.tenant if request else tenant,
+        plan=request.plan if request else None,
+        is_unproven=is_unproven,
         task=request.task if request else None,
         deadline=request.deadline if request else None,
         policy_version=policy_version,
@@ -79,7 +93,7 @@ def of_envelope(  # noqa: PLR0913  the diagnosis has as many parts
     *,
     stage: str,
     now: datetime,
-    tenant: str = "default",
+    tenant: str | None = None,
     attempts: Sequence[Attempt] | None = None,
 ) -> Outgoing:
     """A dead letter for a request that was routed: the producer's bytes and the whole history."""
@@ -87,7 +101,9 @@ def of_envelope(  # noqa: PLR0913  the diagnosis has as many parts
     letter = DeadLetter(
         request_id=envelope.id,
         generation=envelope.generation,
-        tenant=tenant,
+        tenant=tenant or envelope.tenant or claimed_tenant(raw, record.headers, is_parsed=True),
+        plan=envelope.plan,
+        is_unproven=envelope.is_unproven,
         task=envelope.task,
         reason=reason,
         detail=detail,
@@ -125,7 +141,8 @@ def of_hop(
     try:
         envelope, raw = read_envelope(model, record.value)
     except ContractError:
-        return of_record(record, topics, reason, detail, stage=stage, now=now)
+        tenant = claimed_tenant(record.value, record.headers, is_parsed=False)
+        return of_record(record, topics, reason, detail, stage=stage, now=now, tenant=tenant)
     return of_envelope(envelope, raw, record, topics, reason, detail, stage=stage, now=now)
 
 
@@ -137,6 +154,7 @@ def of_poisonous(
     *,
     stage: str,
     now: datetime,
+    tenant_of: Callable[[], str] = lambda: UNKNOWN_TENANT,
 ) -> Outgoing:
     """A dead letter for a record that ends its process: `model` is its envelope, if it has one.
 
@@ -147,11 +165,12 @@ def of_poisonous(
         at, detail = (record.topic, record.partition, record.offset), f"{detail}; {_STILL_THERE}"
         return of_unreadable(*at, topics, stage=stage, now=now, reason=why, detail=detail)
     if model is None:
-        return of_record(record, topics, why, detail, stage=stage, now=now)
+        tenant = tenant_of()
+        return of_record(record, topics, why, detail, stage=stage, now=now, tenant=tenant)
     return of_hop(model, record, topics, why, detail, stage=stage, now=now)
 
 
-def of_unreadable(
+def of_unreadable(  # noqa: PLR0913  the diagnosis has as many parts
     topic: str,
     partition: int,
     offset: int,
@@ -161,10 +180,12 @@ def of_unreadable(
     now: datetime,
     reason: Reason = Reason.UNREADABLE_RECORD,
     detail: str = f"{_STILL_THERE}; read it with another client",
+    tenant: str = UNKNOWN_TENANT,
 ) -> Outgoing:
     """A pointer to a record that the client library cannot hand out at all, or must not."""
     letter = DeadLetter(
         request_id=None,
+        tenant=tenant,
         reason=reason,
         detail=detail,
         stage=stage,
@@ -174,6 +195,12 @@ def of_unreadable(
     # Kafka takes no record without key and value from us, so the pointer is also the key.
     key = str(letter.source).encode()
     return Outgoing(topics.dead_letters, key, None, dead_letter_headers(letter, ()))
+
+
+def key_of(request: Request) -> bytes:
+    """The key of a request's records where its producer gave none."""
+    key = request.key
+    return key._replace(id=request.conversation_id or key.id).text.encode()
 
 
 def claimed_id(value: bytes | None) -> str | None:

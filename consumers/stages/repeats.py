@@ -8,13 +8,13 @@ import structlog
 from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
-from consumers.runtime.reading import Source, records_since, start_of
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.reading import Source, partition_of, records_since, start_of
+from consumers.runtime.records import Record, appended_at, lies_at
 from consumers.settings import RepeatSettings
+from router.admission import Admission
+from router.policy.table import Policy
 from router.repeats import Repeat, SeenIds
-from schemas.codec import text_headers
 from schemas.errors import ContractError
-from schemas.intake import read_request
 from schemas.request import Request
 
 __all__ = ["Repeats"]
@@ -28,16 +28,18 @@ class Repeats:
 
     clients: Clients
     settings: RepeatSettings
+    policy: Policy
+    admission: Admission = field(default_factory=Admission)
     guard: Guard = field(default_factory=Guard)
-    _seen: dict[int, SeenIds] = field(default_factory=dict)
+    _seen: dict[Source, SeenIds] = field(default_factory=dict)
 
     async def prepare(self, source: Source, position: int) -> None:
         """Read again what the partition held before `position`, as far back as the window goes."""
-        if source.topic != self.clients.settings.topics.intake:
+        if not self.clients.settings.topics.is_intake(source.topic):
             return
         began = time.monotonic()
         window = self.settings.window.total_seconds()
-        seen = self._seen[source.partition] = SeenIds(window, self.settings.most)
+        seen = self._seen[source] = SeenIds(window, self.settings.most)
         if position == 0:
             return
         since = await start_of(self.clients, source, clock.now().timestamp() - window)
@@ -47,7 +49,7 @@ class Repeats:
         async for record in records_since(self.clients, source, since, until=position):
             if not self.guard.is_poisonous(record):
                 with self.guard.on(record):
-                    self.judge(record, _read(record))
+                    self.judge(record, self._read(record))
         _log.info(
             "ids remembered",
             partition=source.partition,
@@ -57,14 +59,22 @@ class Repeats:
 
     def judge(self, record: Record, request: Request | None) -> Repeat:
         """Whether a readable record repeats an earlier one of its partition."""
-        seen = self._seen.get(record.partition)
+        seen = self._seen.get(partition_of(record))
         if seen is None or request is None or request.id == lies_at(record):
             return Repeat.NEW
-        return seen.note(request.id, record.value or b"", record.timestamp / 1000)
+        return seen.note(request.key, record.value or b"", record.timestamp / 1000)
 
-
-def _read(record: Record) -> Request | None:
-    try:
-        return read_request(record.value, text_headers(record.headers), fallback_id=lies_at(record))
-    except ContractError:
-        return None
+    def _read(self, record: Record) -> Request | None:
+        """The request as route has admitted it; None where it has not."""
+        at, fallback = appended_at(record, clock.now()), lies_at(record)
+        try:
+            return self.admission.admit(
+                record.topic,
+                record.value,
+                record.headers,
+                self.policy,
+                at=at,
+                fallback_id=fallback,
+            ).request
+        except ContractError:
+            return None

@@ -16,6 +16,7 @@ from consumers.runtime.records import Record, lies_at
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.stages import letters
 from consumers.telemetry.observer import Observer
+from router.admission import as_admitted
 from router.audit import chained
 from router.policy.table import Policy
 from router.prompts import Prompts
@@ -140,9 +141,11 @@ class Reviewing:
         self.observer.received(decision.request_id, decision.generation, letter.task)
         headers = text_headers(passed_on(found.headers))
         request = None
-        if not letter.reason.is_unreadable and decision.action != "discard":
+        is_request = not (letter.reason.is_unreadable or letter.reason.is_refused)
+        if is_request and decision.action != "discard":
             fallback = letter.request_id or str(letter.source)
-            request = read_request(found.value, headers, fallback_id=fallback)
+            read = read_request(found.value, headers, fallback_id=fallback)
+            request = as_admitted(read, letter)
         decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         outcome = outcome_of(
             decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
@@ -162,6 +165,7 @@ class Reviewing:
             who=STAGE,
             what="refused",
             request_id=decision.request_id,
+            tenant=decision.tenant,
             letter=decision.letter,
             undoes=decision.decision_id,
             note=why,
@@ -179,7 +183,7 @@ class Reviewing:
             yield Outgoing(self.topics.escalations, found.key, envelope, headers)
         if outcome.feedback is not None:
             fields = outcome.feedback.model_dump(mode="json", exclude_none=True)
-            key = decision.request_id.encode()
+            key = outcome.feedback.key.text.encode()
             yield Outgoing(self.topics.feedback, key, dump(fields), headers)
 
     async def _letter(self, where: Pointer, record: Record) -> Record:

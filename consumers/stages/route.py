@@ -11,6 +11,7 @@ from consumers.runtime.records import Record, appended_at, lies_at
 from consumers.stages import letters
 from consumers.stages.notices import notices
 from consumers.telemetry.observer import Observer
+from router.admission import Admission, as_admitted
 from router.answering import spoken_result
 from router.escalation import climb
 from router.judging import output_contract
@@ -34,6 +35,7 @@ from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
+from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
 
 __all__ = ["STAGE", "JudgeRepeats", "Router"]
@@ -64,6 +66,7 @@ class Router:
     prompts: Prompts | None = None
     #: None where nobody says how the tiers are: then every deadline counts as one to be met.
     forecast: Forecast | None = None
+    admission: Admission = field(default_factory=Admission)
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter, whatever the record holds.
@@ -89,24 +92,57 @@ class Router:
             return [
                 letters.of_hop(Escalation, record, self.topics, why, detail, stage=STAGE, now=now)
             ]
-        return [letters.of_record(record, self.topics, why, detail, stage=STAGE, now=now)]
+        at = appended_at(record, now)
+        tenant = self.admission.tenant_of(
+            record.topic, record.value, record.headers, at, is_parsed=not why.is_unreadable
+        )
+        return [
+            letters.of_record(record, self.topics, why, detail, stage=STAGE, now=now, tenant=tenant)
+        ]
 
     def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
         """What stands in for a record that cannot even be fetched."""
         now = self.clock()
         self.observer.gave_up(STAGE, Reason.UNREADABLE_RECORD, None)
-        return [letters.of_unreadable(topic, partition, offset, self.topics, stage=STAGE, now=now)]
+        bound = self.admission.topics.get(topic)
+        return [
+            letters.of_unreadable(
+                topic,
+                partition,
+                offset,
+                self.topics,
+                stage=STAGE,
+                now=now,
+                tenant=bound.tenant if bound else UNKNOWN_TENANT,
+            )
+        ]
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
         """What stands in for a record that ends its process each time."""
         self.observer.gave_up(STAGE, Reason.POISONOUS_RECORD, None)
         model = Escalation if record.topic == self.topics.escalations else None
         now = self.clock()
-        return [letters.of_poisonous(model, record, self.topics, deaths, stage=STAGE, now=now)]
+
+        def tenant() -> str:
+            at = appended_at(record, now)
+            return self.admission.tenant_of(record.topic, record.value, record.headers, at)
+
+        return [
+            letters.of_poisonous(
+                model, record, self.topics, deaths, stage=STAGE, now=now, tenant_of=tenant
+            )
+        ]
 
     def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
-        fallback = lies_at(record)
-        request = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
+        accepted_at = appended_at(record, now)
+        request, is_unproven = self.admission.admit(
+            record.topic,
+            record.value,
+            record.headers,
+            self.policy,
+            at=accepted_at,
+            fallback_id=lies_at(record),
+        )
         self.observer.received(request.id, 1, request.task)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
         if repeat is Repeat.SAME:
@@ -115,17 +151,17 @@ class Router:
             return ()
         if repeat is Repeat.OTHER_BODY:
             reused = GiveUp(Reason.ID_REUSED, "the body differs from the first one under this id")
-            return [self._gave_up(record, request, reused, now)]
-        accepted_at = appended_at(record, now)
+            return [self._gave_up(record, request, reused, now, is_unproven=is_unproven)]
         decided = self._in_time(route(request, self.policy, now, accepted_at=accepted_at), now)
         if isinstance(decided, GiveUp):
-            return [self._gave_up(record, request, decided, now)]
+            return [self._gave_up(record, request, decided, now, is_unproven=is_unproven)]
         self.observer.routed(decided)
 
         # The fields of an Assignment, written by hand: this line runs for every request, and
         # building and dumping the models costs more than routing does. A test reads it back.
         fields = {
             "id": request.id,
+            "tenant": request.tenant,
             "generation": 1,
             "task": decided.task,
             "origin": {
@@ -139,13 +175,18 @@ class Router:
             "routes": [_written(decided, now)],
             "attempts": (),
         }
+        if request.plan is not None:
+            fields["plan"] = request.plan
+        if is_unproven:
+            fields["is_unproven"] = True
         value = close_envelope(dump(fields), record.value or b"")
-        key = record.key or (request.conversation_id or request.id).encode()
+        key = record.key or letters.key_of(request)
         return [Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))]
 
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
-        request = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
+        read = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
+        request = as_admitted(read, escalation)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
         decided = self._in_time(climb(escalation, request, self.policy, now), now)
         if isinstance(decided, GiveUp):
@@ -174,6 +215,9 @@ class Router:
         self.observer.routed(decided)
         assignment = Assignment(
             id=escalation.id,
+            tenant=request.tenant,
+            plan=request.plan,
+            is_unproven=escalation.is_unproven,
             generation=escalation.generation,
             task=decided.task or task_of(request, self.policy, escalation.classification),
             origin=escalation.origin,
@@ -211,7 +255,13 @@ class Router:
         return Outgoing(self.topics.results, record.key, dump(fields), passed_on(record.headers))
 
     def _gave_up(
-        self, record: Record, request: Request, decided: GiveUp, now: datetime
+        self,
+        record: Record,
+        request: Request,
+        decided: GiveUp,
+        now: datetime,
+        *,
+        is_unproven: bool,
     ) -> Outgoing:
         # A task that the policy does not know would be a series of its own.
         task = request.task if request.task in self.policy.tasks else None
@@ -224,6 +274,7 @@ class Router:
             stage=STAGE,
             now=now,
             request=request,
+            is_unproven=is_unproven,
             policy_version=self.policy.version,
         )
 

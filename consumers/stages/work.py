@@ -15,6 +15,7 @@ from consumers.stages import letters
 from consumers.stages.calling import Caller, Slot
 from consumers.stages.job import Job, question_of
 from consumers.stages.notices import notices
+from router.admission import as_admitted
 from router.answering import result_of, spoken_result
 from router.next_step import (
     Answer,
@@ -98,8 +99,8 @@ class Worker(Caller):
         """Read an assignment and render its prompt. Raises ContractError."""
         assignment, raw = read_envelope(Assignment, record.value)
         self.observer.received(assignment.id, assignment.generation, assignment.task)
-        request = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
-        job = self.prepare(assignment, request, raw)
+        read = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
+        job = self.prepare(assignment, as_admitted(read, assignment), raw)
         job.source = (record.topic, record.partition)
         return job
 
@@ -203,6 +204,9 @@ class Worker(Caller):
             )
         return Escalation(
             id=assignment.id,
+            tenant=job.request.tenant,
+            plan=job.request.plan,
+            is_unproven=assignment.is_unproven,
             generation=assignment.generation,
             task=assignment.task,
             origin=assignment.origin,

@@ -19,6 +19,7 @@ from router.routing import Route
 from schemas.attempt import Attempt
 from schemas.reasons import Reason
 from schemas.request import Request
+from schemas.tenancy import RequestKey
 from schemas.verdict import Verdict
 
 __all__ = ["Observer"]
@@ -252,7 +253,7 @@ def _hashed(request: Request) -> str | None:
     """
     if request.conversation_id is None:
         return None
-    told = f"{request.tenant}\0{request.conversation_id}".encode()
+    told = RequestKey(request.tenant, request.conversation_id).text.encode()
     return hashlib.blake2b(told, digest_size=12).hexdigest()
 
 

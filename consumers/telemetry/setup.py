@@ -171,7 +171,7 @@ def open_telemetry(
             ends.append(tracers.shutdown)
             tracer = tracers.get_tracer(_SCOPE, _version())
         rules = TraceRules(
-            intake=topics.intake,
+            intakes=topics.all_intakes,
             quiet=frozenset((topics.attempts,)),
             share=share,
             trusts_producers=settings.trust_producer_sampling,

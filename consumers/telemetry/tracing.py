@@ -1,6 +1,6 @@
 """Which requests are traced, and the spans that the Kafka side of a stage makes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ class TraceRules:
     """Which requests are traced, and how their spans hang together."""
 
     #: The topic that producers write to: there it is decided.
-    intake: str = "llm.intake"
+    intakes: Collection[str] = ("llm.intake",)
     #: Topics whose records get no `send` span: the ledger's.
     quiet: frozenset[str] = frozenset()
     #: The share of traces to keep.
@@ -77,7 +77,7 @@ class Tracing:
 
     def receive(self, record: Record, group: str) -> Hop:
         """A record that is about to be processed."""
-        is_first = record.topic == self._rules.intake
+        is_first = record.topic in self._rules.intakes
         found, why = None, None
         if record.headers:
             kept = self._rules.baggage_names if is_first else None

@@ -7,6 +7,7 @@ from aiokafka import TopicPartition
 from consumers.runtime.clients import Clients
 from consumers.settings import RepeatSettings
 from consumers.stages.repeats import Repeats
+from consumers.wiring import load_rules
 from tests.bench.harness import PARTITIONS, Measured, fill, repeat, settings_for
 
 __all__ = ["measure_repeats"]
@@ -22,7 +23,9 @@ async def measure_repeats(bootstrap: str) -> list[Measured]:
     await fill(settings, intake, COUNT * PARTITIONS)
 
     async def once(number: int) -> float:
-        repeats = Repeats(Clients(settings.kafka), RepeatSettings(most=COUNT))
+        repeats = Repeats(
+            Clients(settings.kafka), RepeatSettings(most=COUNT), load_rules(settings).policy
+        )
         began = time.perf_counter()
         await repeats.prepare(TopicPartition(intake, number), COUNT)
         return time.perf_counter() - began

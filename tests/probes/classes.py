@@ -6,6 +6,7 @@ from tests.probes.report import ProbeClass
 from tests.probes.schemas import CLASS as SCHEMAS
 from tests.probes.ssrf import CLASS as SSRF
 from tests.probes.templates import CLASS as TEMPLATES
+from tests.probes.tenants import CLASS as TENANTS
 from tests.probes.terminal import CLASS as TERMINAL
 from tests.probes.text import CLASS as TEXT
 
@@ -17,6 +18,7 @@ CLASSES: tuple[ProbeClass, ...] = (
     SCHEMAS,
     SSRF,
     TEMPLATES,
+    TENANTS,
     TERMINAL,
     TEXT,
 )

@@ -18,6 +18,7 @@ from schemas.codec import dump, read_model
 from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.result import Result
+from schemas.tenancy import RequestKey
 from schemas.verdict import Change
 from tests.builders import NOON, a_request, a_route, an_assignment, an_attempt, the_policy
 
@@ -213,12 +214,18 @@ def test_no_figure_is_written_in_powers_of_ten() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers().map(str), st.sampled_from("abc")), max_size=60),
+    st.lists(
+        st.tuples(
+            st.builds(RequestKey, st.sampled_from(("default", "acme")), st.integers().map(str)),
+            st.sampled_from("abc"),
+        ),
+        max_size=60,
+    ),
     st.integers(1, 15),
     st.randoms(),
 )
 def test_everybody_draws_the_same_sample_with_every_task_in_it(
-    requests: list[tuple[str, str]], count: int, dice: Any
+    requests: list[tuple[RequestKey, str]], count: int, dice: Any
 ) -> None:
     known = list(dict(requests).items())
     again = list(known)

@@ -19,8 +19,8 @@ from tests.builders import NOON, a_request, an_attempt, the_policy
 LATER = NOON + timedelta(hours=2)
 IN_TIME = LATER + timedelta(minutes=15)
 ALLOWED = the_policy().limits.requeues
-UNREADABLE = [reason for reason in Reason if reason.is_unreadable]
-READABLE = [reason for reason in Reason if not reason.is_unreadable]
+NEVER = [reason for reason in Reason if reason.is_unreadable or reason.is_refused]
+OTHERS = [reason for reason in Reason if reason not in NEVER]
 
 
 def a_letter(**fields: object) -> DeadLetter:
@@ -126,7 +126,7 @@ def test_a_policy_may_forbid_requeues() -> None:
     assert "0 requeues are allowed" in str(words)
 
 
-@pytest.mark.parametrize("reason", UNREADABLE)
+@pytest.mark.parametrize("reason", NEVER)
 def test_what_was_never_readable_stays(reason: Reason) -> None:
     assert "mend it and publish it to intake" in str(refused(a_letter(reason=reason)))
 
@@ -137,7 +137,7 @@ def test_what_has_no_id_stays() -> None:
     assert "never readable" in str(refused(letter))
 
 
-@pytest.mark.parametrize("reason", READABLE)
+@pytest.mark.parametrize("reason", OTHERS)
 def test_every_other_reason_may_be_tried_again(reason: Reason) -> None:
     assert refused(a_letter(reason=reason)) is None
     assert again(a_letter(reason=reason)).reason is Reason.REQUEUED

@@ -9,6 +9,7 @@ from consumers.stages.route import Router
 from schemas.codec import Outgoing, dump_envelope, read_dead_letter, read_envelope
 from schemas.escalation import Assignment
 from schemas.reasons import Reason
+from schemas.tenancy import RequestKey
 from schemas.topics import Topics
 from tests.builders import NOON, a_record, an_escalation, the_policy
 
@@ -99,4 +100,4 @@ def test_a_request_that_route_gives_up_on_keeps_what_is_known_of_it() -> None:
     assert (found.request_id, found.tenant, found.task) == ("r-1", "acme", "triage")
     assert found.reason is Reason.DEADLINE_PASSED
     assert found.policy_version == the_policy().version
-    assert letter.key == b"r-1"
+    assert letter.key == RequestKey("acme", "r-1").text.encode()

@@ -1,0 +1,272 @@
+"""Admission: whose a request is, and what of its producer's word counts.
+
+A producer writes what it likes into a record. Which topic the record lies in, which principal a
+gateway has seen and what was signed it cannot choose: where the settings bind tenants and plans to
+those, they are proven, and what the record claims has to agree. Without such settings everybody who
+may write to intake is believed.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from router.policy.table import Policy
+from router.signals import measure
+from router.signatures import SIGNATURE, Key, verified
+from schemas.base import Identifier
+from schemas.codec import Headers, text_headers
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Escalation
+from schemas.intake import claims_of, read_request
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.tenancy import (
+    DEFAULT_TENANT,
+    UNKNOWN_TENANT,
+    is_reserved_id,
+    is_reserved_tenant,
+)
+
+__all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_tenant"]
+
+_IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
+#: A tenant's name in JSON that cannot be parsed. Its beginning is found much sooner by itself.
+_FIELD = b'"tenant"'
+#: Who names a tenant more often only takes time.
+_MOST_NAMED = 100
+_TENANT = re.compile(rb'"tenant"\s*:\s*"([^"\\]{0,800})"')
+#: Headers that may name the tenant of a record whose body cannot.
+_TENANT_HEADERS = ("tenant", "tierline-tenant", "ce_tenant")
+_RADII = ("low", "medium", "high")
+
+
+class Proven(NamedTuple):
+    """Who a producer is, by something that it cannot choose."""
+
+    tenant: str
+    #: None: nothing is proven of its plan.
+    plan: str | None = None
+    #: The id that was signed.
+    request_id: str | None = None
+
+
+class Admitted(NamedTuple):
+    """A request as it counts."""
+
+    request: Request
+    is_unproven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What tenants and plans are bound to; nothing, unless told."""
+
+    #: By the topic's name on the broker.
+    topics: Mapping[str, Proven] = field(default_factory=dict)
+    #: The header in which a gateway names the principal it has seen; "" for none.
+    principal_header: str = ""
+    principals: Mapping[str, Proven] = field(default_factory=dict)
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    #: A signature may expire so long after its record was appended.
+    longest: timedelta = timedelta(hours=1)
+    #: Nothing is admitted that proves nothing.
+    requires_proof: bool = False
+    #: Tenants that somebody can prove to be, in lower case.
+    _bound: frozenset[str] = field(init=False, default=frozenset())
+    #: True where somebody can prove who they are, or has to.
+    binds: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        names = {one.tenant.lower() for one in (*self.topics.values(), *self.principals.values())}
+        for key in self.keys.values():
+            names |= {tenant.lower() for tenant in key.tenants or ()}
+        object.__setattr__(self, "_bound", frozenset(names))
+        binds = bool(self.topics or self.principals or self.keys or self.requires_proof)
+        object.__setattr__(self, "binds", binds)
+
+    def admit(
+        self,
+        topic: str,
+        value: bytes | None,
+        headers: Headers,
+        policy: Policy,
+        *,
+        at: datetime,
+        fallback_id: str,
+    ) -> Admitted:
+        """The request of an intake record that was appended at an instant. Raises ContractError."""
+        proven = self._proven(topic, value, headers, at) if self.binds else None
+        request = read_request(value, text_headers(headers), fallback_id=fallback_id)
+        if request.tenant != DEFAULT_TENANT and is_reserved_tenant(request.tenant):
+            detail = "tenant: names that begin with _ are given to no producer"
+            raise ContractError(Reason.RESERVED_NAME, detail)
+        if request.id != fallback_id and is_reserved_id(request.id):
+            detail = (
+                "id: ids that begin with brief., replay. or ~ or name a record's place are given "
+                "out by Tierline alone"
+            )
+            raise ContractError(Reason.RESERVED_NAME, detail)
+        if not self.binds:
+            return Admitted(request)
+        if proven is None:
+            if self._is_bound(request.tenant):
+                detail = "tenant: this one has to be proven, by a topic, a gateway or a signature"
+                raise ContractError(Reason.NOT_PROVEN, detail)
+            _refuse_plan(request, policy)
+            return Admitted(_cautious(request), is_unproven=True)
+        if "tenant" in request.model_fields_set and request.tenant != proven.tenant:
+            raise ContractError(Reason.IDENTITY_MISMATCH, "tenant: another one was proven")
+        if proven.request_id not in (None, request.id):
+            raise ContractError(Reason.IDENTITY_MISMATCH, "id: another one was signed")
+        plan = request.plan
+        if proven.plan is None:
+            _refuse_plan(request, policy)
+        elif plan not in (None, proven.plan):
+            raise ContractError(Reason.IDENTITY_MISMATCH, "plan: another one was proven")
+        known = {"tenant": proven.tenant, "plan": proven.plan or plan}
+        return Admitted(request.model_copy(update=known))
+
+    def tenant_of(
+        self,
+        topic: str,
+        value: bytes | None,
+        headers: Headers,
+        at: datetime,
+        *,
+        is_parsed: bool = False,
+    ) -> str:
+        """Under whose name a record is set aside that was not admitted; see `claimed_tenant`."""
+        if self.binds:
+            try:
+                if (proven := self._proven(topic, value, headers, at)) is not None:
+                    return proven.tenant
+            except ContractError:
+                found = self.topics.get(topic)
+                return found.tenant if found else UNKNOWN_TENANT
+        claimed = claimed_tenant(value, headers, is_parsed=is_parsed)
+        return UNKNOWN_TENANT if self._is_bound(claimed) else claimed
+
+    def _is_bound(self, tenant: str) -> bool:
+        """True for a tenant that somebody can prove to be, or a name that only looks like it."""
+        if tenant != DEFAULT_TENANT and any(key.tenants is None for key in self.keys.values()):
+            return True  # a gateway speaks for everybody
+        return tenant.lower() in self._bound
+
+    def _proven(
+        self, topic: str, value: bytes | None, headers: Headers, at: datetime
+    ) -> Proven | None:
+        """Who the producer is, as far as it is proven. Raises ContractError."""
+        found = [self.topics[topic]] if topic in self.topics else []
+        if self.principal_header and (said := _all_of(self.principal_header, headers)):
+            principal = said[0].decode("utf-8", "replace")
+            if len(said) > 1 or principal not in self.principals:
+                detail = f"{self.principal_header}: one principal of the settings was expected"
+                raise ContractError(Reason.NOT_PROVEN, detail)
+            found.append(self.principals[principal])
+        if signatures := _all_of(SIGNATURE, headers):
+            is_event = any(name.lower().startswith("ce_") for name, _ in headers)
+            if len(signatures) > 1 or is_event:
+                detail = "one signature was expected, and no ce_ headers, which it does not cover"
+                raise ContractError(Reason.BAD_SIGNATURE, detail)
+            claims = verified(signatures[0], value or b"", self.keys, at, self.longest)
+            found.append(Proven(claims.tenant, claims.plan, claims.id))
+        if not found:
+            if self.requires_proof:
+                detail = "a topic, a principal or a signature was expected that proves the tenant"
+                raise ContractError(Reason.NOT_PROVEN, detail)
+            return None
+        tenants, plans = {one.tenant for one in found}, {one.plan for one in found if one.plan}
+        if len(tenants) > 1 or len(plans) > 1:
+            detail = "tenant, plan: topic, principal and signature do not say the same"
+            raise ContractError(Reason.IDENTITY_MISMATCH, detail)
+        tenant = tenants.pop()
+        if is_reserved_tenant(tenant):
+            detail = "tenant: names that begin with _ are given to no producer"
+            raise ContractError(Reason.RESERVED_NAME, detail)
+        return Proven(tenant, next(iter(plans), None), found[-1].request_id)
+
+
+def as_admitted(request: Request, said: Assignment | Escalation | DeadLetter) -> Request:
+    """A request read again from its bytes, as intake admitted it.
+
+    What travels with the bytes says whose it is; records from before that say nothing.
+    """
+    known = {"tenant": said.tenant or request.tenant, "plan": said.plan or request.plan}
+    if (request.tenant, request.plan) != tuple(known.values()):
+        request = request.model_copy(update=known)
+    return _cautious(request) if said.is_unproven else request
+
+
+def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) -> str:
+    """Whose a record says it is that could not be read as a request.
+
+    `is_parsed`: it is JSON, if no request. Where it says so more than once, it has to say the
+    same; a name that no producer may use, or none where nothing can be parsed, is nobody's.
+    """
+    said: list[Any] = [
+        found.decode("utf-8", "replace")
+        for name in _TENANT_HEADERS
+        for found in _all_of(name, headers)
+    ]
+    try:
+        # Read strictly it was already; once is enough for what may be slow to read.
+        body = orjson.loads(value or b"") if is_parsed else None
+        claims = claims_of(body, text_headers(headers)) if is_parsed else None
+    except (ContractError, orjson.JSONDecodeError):
+        claims = None
+    if claims is None:
+        said += [one.decode("utf-8", "replace") for one in _named(value or b"")]
+    elif "tenant" in claims or not said:
+        said.append(claims.get("tenant", DEFAULT_TENANT))
+    if not said or any(one != said[0] for one in said):
+        return UNKNOWN_TENANT
+    try:
+        tenant = _IDENTIFIER.validate_python(said[0], strict=True)
+    except ValidationError:
+        return UNKNOWN_TENANT
+    return UNKNOWN_TENANT if is_reserved_tenant(tenant) else tenant
+
+
+def _named(text: bytes) -> Iterator[bytes]:
+    """The names of tenants in JSON that cannot be parsed."""
+    at = text.find(_FIELD)
+    for _ in range(_MOST_NAMED):
+        if at < 0:
+            return
+        found = _TENANT.match(text, at)
+        # Quotes inside a text have a backslash.
+        if found is not None and text[at - 1 : at] != b"\\":
+            yield found[1]
+        at = text.find(_FIELD, at + len(_FIELD))
+
+
+def _all_of(name: str, headers: Headers) -> Sequence[bytes]:
+    return [value or b"" for one, value in headers if one.lower() == name]
+
+
+def _refuse_plan(request: Request, policy: Policy) -> None:
+    """A plan that nobody has proven is the default one. Raises ContractError."""
+    if request.plan in policy.plans and request.plan != policy.default_plan:
+        detail = f"plan: only {policy.default_plan} may be claimed without proof"
+        raise ContractError(Reason.NOT_PROVEN, detail)
+
+
+def _cautious(request: Request) -> Request:
+    """The request with only those claims that make us more careful than its text does."""
+    names = ("ambiguity", "blast_radius", "complexity")
+    kept: dict[str, object] = dict.fromkeys(("justification", *names))
+    own = measure(request.model_copy(update=kept))
+    if request.ambiguity is not None and request.ambiguity > own.ambiguity:
+        kept["ambiguity"] = request.ambiguity
+    if request.complexity is not None and request.complexity > own.complexity:
+        kept["complexity"] = request.complexity
+    radius = request.blast_radius
+    if radius is not None and _RADII.index(radius) > _RADII.index(own.blast_radius):
+        kept["blast_radius"] = radius
+    return request.model_copy(update=kept)
