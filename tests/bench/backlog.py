@@ -9,14 +9,14 @@ from pathlib import Path
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import topic_reader
 from consumers.settings import Settings
-from tests.bench.harness import Measured, fill, settings_for
+from tests.bench.harness import Measured, fill, settings_for, sized
 from tests.bench.work import simulator_process
 
 __all__ = ["measure_backlog"]
 
 #: What 40 requests a second leave in an hour.
-COUNT = 144_000
-_EARLY, _LATE = 2_000, 12_000
+COUNT = sized(144_000, 800)
+_EARLY, _LATE = sized(2_000, 100), sized(12_000, 400)
 
 
 async def measure_backlog(bootstrap: str) -> list[Measured]:

@@ -12,12 +12,13 @@ from router.json_schema import compile_schema
 from router.reply import Reply
 from schemas.request import Request
 from schemas.usage import Usage
+from tests.bench.harness import sized
 
 __all__ = ["measure_checks"]
 
 _SIZE = 2000
-_ROUNDS = 15
-_CALLS = 200
+_ROUNDS = sized(15, 1)
+_CALLS = sized(200, 2)
 _GOAL_US = 50.0
 _SENTENCES = (
     "Refunds are possible within 30 days of the delivery, as order AB-2231 shows [1].",

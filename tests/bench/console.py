@@ -17,17 +17,17 @@ from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from schemas.reasons import Reason
-from tests.bench.harness import PARTITIONS, Measured, settings_for
+from tests.bench.harness import PARTITIONS, Measured, settings_for, sized
 from tests.builders import an_attempt, the_policy
 from tests.postgres import postgres
 from tests.unit.consumers.console.world import LEASE, a_letter_record
 
 __all__ = ["measure_console"]
 
-COUNT = 10_000
-CALLS = 200
-CLAIMERS = 50
-CLAIMED = 200
+COUNT = sized(10_000, 60)
+CALLS = sized(200, 6)
+CLAIMERS = sized(50, 3)
+CLAIMED = sized(200, 5)
 TASKS = ("support_answer", "general", "billing_dispute", "classification")
 REASONS = (Reason.NO_TIER_LEFT, Reason.ATTEMPTS_EXHAUSTED, Reason.PROVIDER_UNAVAILABLE)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from consumers.runtime.clients import Clients, administering
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings, WorkerSettings
 
+#: Set by the test that tries every measurement: as small as it goes, once, figures mean nothing.
+IS_SMOKE = bool(os.environ.get("TIERLINE_BENCH_SMOKE"))
 PARTITIONS = 8
 _TEXT = "How do I change the billing address of invoice 2291 in the portal, please? " * 12
 
@@ -35,9 +38,17 @@ class Measured:
         return f"{self.name:<58} {median:>10.3g} {self.unit:<9} ({spread})   goal: {self.goal}"
 
 
+def sized(full: int, smoke: int) -> int:
+    """How many of something a measurement takes."""
+    return smoke if IS_SMOKE else full
+
+
 @contextlib.asynccontextmanager
 async def bench_broker() -> AsyncIterator[str]:
     """A broker with room for the load; its JVM may optimise fully."""
+    if named := os.environ.get("TIERLINE_BENCH_BROKER"):
+        yield named
+        return
     async with local_broker(heap_mb=1024) as broker:
         yield broker.bootstrap
 

@@ -15,14 +15,14 @@ from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import load_rules, running_stages
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
-from tests.bench.harness import Measured, a_request, settings_for
+from tests.bench.harness import Measured, a_request, settings_for, sized
 from tests.bench.work import simulator_process
 
-BURST = 4_000
+BURST = sized(4_000, 200)
 #: A rate at which two cores have time left.
 CALM_RATE = 100.0
-SECONDS, WARM_UP_SECONDS = 10, 2
-RUNS = 3
+SECONDS, WARM_UP_SECONDS = sized(10, 1), sized(2, 1)
+RUNS = sized(3, 1)
 
 
 async def measure_latency(bootstrap: str) -> list[Measured]:

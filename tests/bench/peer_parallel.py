@@ -15,14 +15,14 @@ from jgo.maven import MavenContext
 from consumers.broker.java import find_java
 from consumers.settings import Settings
 from schemas.base import Tier
-from tests.bench.harness import Measured
+from tests.bench.harness import Measured, sized
 from tests.bench.runtime import COUNT, IN_FLIGHT, one_partition, runtime_once
 
 __all__ = ["measure_parallel"]
 
 #: The first pairs are not counted. Java compiles what is hot only after a while: in one process the
 #: peer took 4.2, 1.5, 1.2 and 1.2 s in its runs number 1, 7, 13 and 19.
-WARM_UPS, RUNS = 12, 5
+WARM_UPS, RUNS = sized(12, 0), sized(5, 1)
 _HOME = Path("build/peers/parallel")
 _SOURCE = Path(__file__).with_name("ParallelPeer.java")
 _LIBRARIES = (

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from consumers.settings import Settings
 from consumers.wiring import load_rules
-from tests.bench.harness import Measured, create_topic, fill, settings_for
+from tests.bench.harness import Measured, create_topic, fill, settings_for, sized
 from tests.bench.route import COUNT, route_once
 from tests.bench.work import route_all, run_worker, simulator_process
 from tests.environments import environment
 
 __all__ = ["measure_litellm", "measure_quix"]
 
-RUNS = 3
+RUNS = sized(3, 1)
 _WIDTH = 1_200
 _ENVIRONMENTS = Path("build/peers")
-_LITELLM_CALLS = 3_000
-_LITELLM_IN_FLIGHT = 200
+_LITELLM_CALLS = sized(3_000, 50)
+_LITELLM_IN_FLIGHT = sized(200, 10)
 _LOCKS = Path(__file__).resolve().parent
 
 

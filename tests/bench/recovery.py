@@ -15,13 +15,13 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.settings import Settings
 from consumers.wiring import load_rules, running_stages
-from tests.bench.harness import Measured, a_request, settings_for
+from tests.bench.harness import Measured, a_request, settings_for, sized
 from tests.bench.work import simulator_process
 
 __all__ = ["measure_recovery"]
 
-RUNS = 3
-_LOAD = 2_000
+RUNS = sized(3, 1)
+_LOAD = sized(2_000, 100)
 _AWAY_SECONDS = 3.0
 
 

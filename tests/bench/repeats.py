@@ -8,12 +8,12 @@ from consumers.runtime.clients import Clients
 from consumers.settings import RepeatSettings
 from consumers.stages.repeats import Repeats
 from consumers.wiring import load_rules
-from tests.bench.harness import PARTITIONS, Measured, fill, repeat, settings_for
+from tests.bench.harness import PARTITIONS, Measured, fill, repeat, settings_for, sized
 
 __all__ = ["measure_repeats"]
 
-RUNS = 3
-COUNT = 100_000
+RUNS = sized(3, 1)
+COUNT = sized(100_000, 500)
 
 
 async def measure_repeats(bootstrap: str) -> list[Measured]:

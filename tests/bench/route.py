@@ -9,10 +9,10 @@ from aiokafka.structs import OffsetAndMetadata
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.wiring import load_rules, running_stages
-from tests.bench.harness import PARTITIONS, Measured, create_topic, fill, settings_for, until
+from tests.bench.harness import PARTITIONS, Measured, create_topic, fill, settings_for, sized, until
 
-COUNT = 80_000
-RUNS = 3
+COUNT = sized(80_000, 1_600)
+RUNS = sized(3, 1)
 
 
 async def measure_route(bootstrap: str) -> list[Measured]:

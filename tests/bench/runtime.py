@@ -18,9 +18,9 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from schemas.base import Tier
 from schemas.codec import Outgoing
-from tests.bench.harness import a_request
+from tests.bench.harness import a_request, sized
 
-COUNT = 10_000
+COUNT = sized(10_000, 400)
 IN_FLIGHT = 100
 LONGEST_MS = 5
 _LIMIT = 120.0

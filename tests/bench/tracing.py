@@ -14,17 +14,17 @@ from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import load_rules, running_stages
-from tests.bench.harness import Measured, a_request, fill, settings_for, until
+from tests.bench.harness import Measured, a_request, fill, settings_for, sized, until
 from tests.bench.latency import run_stream
 from tests.bench.route import COUNT
 from tests.bench.work import simulator_process
 
 __all__ = ["measure_tracing"]
 
-RUNS = 3
+RUNS = sized(3, 1)
 #: Spans of one request in the route stage: processed, routed, sent.
 _SPANS = 3
-_RATE, _SECONDS = 1_000, 10
+_RATE, _SECONDS = sized(1_000, 100), sized(10, 1)
 _CALM_RATE = 100.0
 _NOBODY = "http://127.0.0.1:9"
 

@@ -14,12 +14,12 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
-from tests.bench.harness import Measured, fill, settings_for
+from tests.bench.harness import Measured, fill, settings_for, sized
 from tests.bench.route import COUNT, route_once
 
 __all__ = ["measure_transactions"]
 
-RUNS = 3
+RUNS = sized(3, 1)
 _BY_TOPIC = attrgetter("topic")
 
 

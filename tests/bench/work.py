@@ -17,11 +17,11 @@ from consumers.runtime.reading import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import Rules, load_rules, running_stages
 from schemas.base import Tier
-from tests.bench.harness import Measured, fill, settings_for, until
+from tests.bench.harness import Measured, fill, settings_for, sized, until
 
-COUNT = 16_000
-IN_FLIGHT = 1_000
-RUNS = 3
+COUNT = sized(16_000, 400)
+IN_FLIGHT = sized(1_000, 50)
+RUNS = sized(3, 1)
 #: The simulated small model answers after about 60 ms; this makes 200 of it.
 LATENCY_SCALE = 200 / 60
 _TASK = "extraction"
