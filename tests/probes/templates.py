@@ -55,7 +55,7 @@ _TEMPLATES = (
 
 
 def _read(files: dict[str, str]) -> tuple[str, float, int]:
-    took = float("inf")
+    said, took = "", float("inf")
     for _ in range(3):  # a busy machine takes longer now and then
         began = time.thread_time()
         said = _loaded(files)
