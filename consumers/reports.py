@@ -8,7 +8,7 @@ import structlog
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import topic_reader
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, lies_at, why_not_taken
 from router.quality import Quality
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_dead_letter, read_model, text_headers
@@ -43,11 +43,8 @@ async def read_quality(
     }
     async with topic_reader(clients, list(take), since=since) as reader:
         async for record in reader.until_end():
-            try:
-                take[record.topic](record)
-            except ContractError as error:
-                place = lies_at(record)
-                _log.warning("not read", place=place, detail=error.detail)
+            if (why := why_not_taken(take[record.topic], record)) is not None:
+                _log.warning("not read", place=lies_at(record), detail=why)
             also(record)
     return quality
 

@@ -42,10 +42,7 @@ def due_at(letter: DeadLetter, policy: Policy) -> datetime:
     """Until when somebody should have decided: while the client waits, or as the policy gives."""
     row = policy.tasks.get(letter.task or "")
     within = (row.review_within if row else None) or policy.limits.review_within
-    try:
-        due = letter.failed_at + within
-    except OverflowError:  # a forged time at the end of the calendar
-        return letter.failed_at
+    due = letter.failed_at + within
     if letter.deadline is not None and letter.failed_at < letter.deadline < due:
         return letter.deadline
     return due

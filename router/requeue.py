@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from router.policy.table import Policy
-from schemas.base import Tier
+from schemas.base import EARLIEST, LATEST, Tier
 from schemas.dead_letter import DeadLetter
 from schemas.escalation import Escalation, Origin
 from schemas.reasons import Reason
@@ -48,8 +48,7 @@ def origin_of(letter: DeadLetter) -> Origin:
 
 
 def _instant(timestamp_ms: int) -> datetime:
-    """When the record was appended; 1970 where its time, a producer's own idea, cannot be read."""
-    try:
-        return datetime.fromtimestamp(max(timestamp_ms, 0) / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
+    """When the record was appended; 1970 where its time, a producer's own idea, cannot be so."""
+    if not 0 <= timestamp_ms < LATEST.timestamp() * 1000:
+        return EARLIEST
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)

@@ -8,26 +8,27 @@ same policy and the same instant always give the same route.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from router.policy.table import Plan, Policy, Rule
 from router.request_schemas import check_schemas
 from router.signals import Signals, measure
-from schemas.attempt import Step
 from schemas.base import Tier
 from schemas.errors import ContractError
-from schemas.escalation import Classification
+from schemas.escalation import Assignment, Classification, Escalation, RouteStep
 from schemas.reasons import Reason
 from schemas.request import Request
 
-__all__ = ["GiveUp", "Route", "ladder", "plan_of", "route", "task_of"]
+__all__ = ["GiveUp", "Route", "ladder", "plan_of", "route", "task_of", "within_limits"]
+
+_E = TypeVar("_E", Assignment, Escalation)
 
 
 class Route(NamedTuple):
     """A decision: this tier, because of this rule."""
 
     tier: Tier
-    step: Step
+    step: RouteStep
     #: None while the classify step has yet to find the task.
     task: str | None
     rule: str
@@ -126,6 +127,18 @@ def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tie
         for tier in policy.tasks[task].escalation
         if start.rank < tier.rank <= ceiling.rank and tier in policy.tiers
     ]
+
+
+def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
+    """The envelope with no more attempts and no more time than the policy gives any request.
+
+    Whoever can write between the stages could give itself as many as it likes.
+    """
+    attempts, latest = policy.limits.attempts, now + policy.longest_deadline
+    if envelope.attempts_left <= attempts and envelope.deadline <= latest:
+        return envelope
+    left, deadline = min(envelope.attempts_left, attempts), min(envelope.deadline, latest)
+    return envelope.model_copy(update={"attempts_left": left, "deadline": deadline})
 
 
 def _classify(

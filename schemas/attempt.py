@@ -4,16 +4,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import AttemptId, Contract, Identifier, Instant, Tier
+from schemas.base import (
+    AttemptId,
+    AttemptNo,
+    Contract,
+    Generation,
+    HttpStatus,
+    Identifier,
+    Instant,
+    Many,
+    Micros,
+    Milliseconds,
+    Name,
+    Tier,
+    Words,
+)
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Change, Verdict
 
-__all__ = ["Attempt", "LedgerEntry", "Micros", "Step"]
-
-#: Millionths of a US dollar.
-Micros = Annotated[int, Field(ge=0)]
+__all__ = ["Attempt", "Attempts", "LedgerEntry", "Step"]
 
 #: What a call is for. No model is asked twice within one step.
 Step = Literal["classify", "answer", "verify"]
@@ -24,36 +35,36 @@ class Attempt(Contract):
 
     attempt_id: AttemptId
     #: Counts from 1 over the whole request, all generations and steps included.
-    attempt_no: Annotated[int, Field(ge=1)]
-    generation: Annotated[int, Field(ge=1)] = 1
+    attempt_no: AttemptNo
+    generation: Generation = 1
     step: Step = "answer"
     tier: Tier
-    model: str
-    provider: str
+    model: Name
+    provider: Name
     #: The model the provider says has answered.
-    served_model: str | None = None
+    served_model: Name | None = None
     #: `task contract @ prompt variant`, fixed as a pair.
-    prompt_version: str
-    policy_version: str
+    prompt_version: Name
+    policy_version: Name
     started_at: Instant
     #: Milliseconds from sending the call to having read the reply.
-    duration_ms: Annotated[float, Field(ge=0)]
+    duration_ms: Milliseconds
     #: `started` is written before a call that nobody may pay for twice; another line follows it.
     outcome: Literal["started", "accepted", "rejected", "failed"]
     #: Why it was rejected or failed; None when accepted.
     reason: Reason | None = None
-    detail: str = ""
-    http_status: int | None = None
-    finish_reason: str | None = None
+    detail: Words = ""
+    http_status: HttpStatus | None = None
+    finish_reason: Name | None = None
     usage: Usage = Usage()
     #: What about the provider's counts and the model it named cannot be true; None: nothing.
-    oddities: list[str] | None = None
+    oddities: Many[Name] | None = None
     cost_micros: Micros = 0
     verdict: Verdict | None = None
     #: What an accepted answer changed in the answer of a weaker model; None where there was none.
-    changes: list[Change] | None = None
+    changes: Annotated[list[Change], Field(fail_fast=True, max_length=10_000)] | None = None
     #: The raw reply, at most 64 KiB, for the person who may have to read it.
-    reply: str | None = None
+    reply: Words | None = None
 
     @property
     def was_judged(self) -> bool:
@@ -61,16 +72,20 @@ class Attempt(Contract):
         return self.outcome in ("accepted", "rejected")
 
 
+#: The attempts of one request, all generations of it. The policy allows two hundred or so.
+Attempts = Many[Attempt]
+
+
 class LedgerEntry(Contract):
     """One line of the ledger: an attempt and whom it was for."""
 
     request_id: Identifier
-    generation: int
-    task: str | None = None
-    tenant: str
-    plan: str | None = None
-    user: str | None = None
-    workflow: str | None = None
+    generation: Generation
+    task: Name | None = None
+    tenant: Name
+    plan: Name | None = None
+    user: Name | None = None
+    workflow: Name | None = None
     attempt: Attempt
 
     @property

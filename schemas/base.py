@@ -1,12 +1,69 @@
-"""What all contracts share: frozen, strict about types, no NaN, unknown fields kept."""
+"""What all contracts share: frozen, strict about types, no NaN, unknown fields kept.
 
-from datetime import datetime
+And bounded: anybody who may write to a topic can forge a record, so every number, time, text and
+list has a limit that our arithmetic, JSON writers and 64-bit database columns can hold. The limits
+lie far above what the product itself writes.
+"""
+
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
-__all__ = ["AttemptId", "Contract", "Identifier", "Instant", "Tier"]
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "MOST_COUNT",
+    "AttemptId",
+    "AttemptNo",
+    "Contract",
+    "Count",
+    "Deadline",
+    "Generation",
+    "HttpStatus",
+    "Identifier",
+    "Instant",
+    "JsonObject",
+    "Many",
+    "Micros",
+    "Milliseconds",
+    "Name",
+    "Offset",
+    "PartitionNo",
+    "Seconds",
+    "Tier",
+    "Timestamp",
+    "Words",
+]
+
+#: Times before and after are no times of ours; `LATEST` plus any duration of ours is still a time.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+#: The sum of as many such counts as a record has places for fits into 64 bits.
+MOST_COUNT = 10**12
+_INT64 = (1 << 63) - 1
+
+
+def _writable(value: Any) -> Any:
+    """Refuse what could be read and not be written again, such as integers over 64 bits."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        msg = "numbers of at most 64 bits and at most 254 levels were expected"
+        raise ValueError(msg) from None
+    return value
+
+
+#: An object of any fields that can be written as JSON again.
+JsonObject = Annotated[dict[str, Any], AfterValidator(_writable)]
 
 
 class Contract(BaseModel):
@@ -15,6 +72,9 @@ class Contract(BaseModel):
     model_config = ConfigDict(
         frozen=True, strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True
     )
+
+    #: What such fields may hold.
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_writable)]]
 
 
 class Tier(StrEnum):
@@ -31,7 +91,7 @@ class Tier(StrEnum):
         self.rank = len(type(self).__members__)
 
 
-def _read_instant(value: Any) -> Any:
+def _read_time(value: Any) -> Any:
     if not isinstance(value, str):
         return value
 
@@ -46,11 +106,67 @@ def _read_instant(value: Any) -> Any:
     return instant
 
 
+def _read_instant(value: Any) -> Any:
+    instant = _read_time(value)
+    if isinstance(instant, datetime) and instant.tzinfo and not EARLIEST <= instant <= LATEST:
+        msg = "a time from 1970 to 2999 was expected"
+        raise ValueError(msg)
+    return instant
+
+
+def _read_deadline(value: Any) -> Any:
+    instant = _read_time(value)
+    if isinstance(instant, datetime) and instant.tzinfo:
+        return min(max(instant, EARLIEST), LATEST)
+    return instant
+
+
 #: An instant with its offset, written as ISO 8601. Numbers are refused: their unit is a guess.
 Instant = Annotated[datetime, BeforeValidator(_read_instant, json_schema_input_type=datetime)]
+
+#: An instant that a producer may write as 9999-12-31 and means never: it counts as `LATEST`.
+Deadline = Annotated[datetime, BeforeValidator(_read_deadline, json_schema_input_type=datetime)]
 
 #: Printable ASCII without spaces, so that an id looks the same in a log, a URL and a header.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,200}$")]
 
 #: An identifier with the numbers that tell its generations and attempts apart.
 AttemptId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,240}$")]
+
+_T = TypeVar("_T")
+#: A list of anything. The first wrong item ends the check: a record can hold a million of them.
+Many = Annotated[list[_T], Field(fail_fast=True, max_length=1_000)]
+
+#: A name in the policy, of a model, a stage or a topic.
+Name = Annotated[str, StringConstraints(max_length=10_000)]
+
+#: What somebody wrote for people, or a reply.
+Words = Annotated[str, StringConstraints(max_length=1 << 18)]
+
+#: A number of things.
+Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+
+#: Millionths of a US dollar, for one call.
+Micros = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+
+#: Counts how often a request was sent through, from 1.
+Generation = Annotated[int, Field(ge=1, le=10**6)]
+
+#: Counts the attempts of a request, from 1.
+AttemptNo = Annotated[int, Field(ge=1, le=10**6)]
+
+#: A duration, at most three centuries.
+Milliseconds = Annotated[float, Field(ge=0, le=1e13)]
+
+#: A duration, at most three centuries.
+Seconds = Annotated[float, Field(ge=0, le=1e10)]
+
+HttpStatus = Annotated[int, Field(ge=0, le=999)]
+
+#: As Kafka numbers them.
+PartitionNo = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
+
+Offset = Annotated[int, Field(ge=0, le=_INT64)]
+
+#: Milliseconds since 1970, as a record has them: where a producer sets them, any number.
+Timestamp = Annotated[int, Field(ge=-_INT64 - 1, le=_INT64)]

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schemas.attempt import Attempt
+from schemas.attempt import Attempt, Attempts
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
@@ -41,12 +41,15 @@ TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _ATTEMPTS_BYTES = 64 * 1024
 #: What an envelope says of the request in it; written together with that.
 _ABOUT_REQUEST = {"request_bytes", "request_is_text"}
+#: More objects and lists take seconds to read. No text of a request's size has as many brackets.
+_MOST_OPENED = 400_000
 #: Stands where a record brings no id. No request can have it: ids hold no blanks.
 _NO_ID = "no id"
 _TENANT = re.compile(r"[\x21-\x7e]{1,200}")
 
 _M = TypeVar("_M", bound=BaseModel)
 _E = TypeVar("_E", Assignment, Escalation)
+_ATTEMPTS: TypeAdapter[Attempts] = TypeAdapter(Attempts)
 
 
 class Outgoing(NamedTuple):
@@ -113,20 +116,27 @@ def read_envelope(model: type[_E], value: bytes | None) -> tuple[_E, bytes]:
     raw = (value or b"")[-1 - length : -1]
     if len(raw) != length or not (value or b"")[: -1 - length].endswith(b'"request":'):
         raise ContractError(Reason.INVALID_FIELD, "request: must be the envelope's last field")
-    return envelope, orjson.loads(raw).encode() if envelope.request_is_text else raw
+    if envelope.request_is_text:
+        try:
+            raw = orjson.loads(raw).encode()
+        except (ValueError, AttributeError):
+            raise ContractError(Reason.INVALID_FIELD, "request: text was expected") from None
+    return envelope, raw
 
 
 def read_model(model: type[_M], value: bytes | None) -> _M:
     """A record that another stage wrote. Raises ContractError."""
     if value is None:
         raise ContractError(Reason.NULL_VALUE, f"{model.__name__}: a JSON object was expected")
+    if len(value) > _MOST_OPENED and value.count(b"{") + value.count(b"[") > _MOST_OPENED:
+        detail = f"{model.__name__}: at most {_MOST_OPENED} objects and lists were expected"
+        raise ContractError(Reason.TOO_LARGE, detail)
     try:
         return model.model_validate_json(value)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(step) for step in problem["loc"])
-        reason = Reason.NOT_JSON if problem["type"] == "json_invalid" else Reason.INVALID_FIELD
-        raise ContractError(reason, f"{model.__name__} {where}: {problem['msg']}") from None
+        is_json = error.errors(include_input=False)[0]["type"] != "json_invalid"
+        reason = Reason.INVALID_FIELD if is_json else Reason.NOT_JSON
+        raise ContractError(reason, f"{model.__name__} {_first_problem(error)}") from None
 
 
 def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
@@ -189,20 +199,25 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
             "deadline": said.get("tierline-deadline"),
             "policy_version": said.get("tierline-policy-version"),
             "path": tuple(filter(None, said.get("tierline-path", "").split(">"))),
-            "attempts": [
-                Attempt.model_validate_json(orjson.dumps(attempt))
-                for attempt in orjson.loads(said.get("tierline-attempts", "[]"))
-            ],
+            "attempts": _ATTEMPTS.validate_json(said.get("tierline-attempts", "[]")),
         }
         return DeadLetter.model_validate(fields)
     except (KeyError, ValueError) as error:
-        detail = f"dead letter headers: {type(error).__name__} {error}"
+        words = _first_problem(error) if isinstance(error, ValidationError) else str(error)[:200]
+        detail = f"dead letter headers: {type(error).__name__} {words}"
         raise ContractError(Reason.INVALID_FIELD, detail) from None
 
 
 def _tenant(name: str) -> str:
     """What is no name of a tenant is nobody's."""
     return name if _TENANT.fullmatch(name) else UNKNOWN_TENANT
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Where and what, in words that repeat nothing of the value but names of its fields."""
+    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(step)[:100] for step in problem["loc"])
+    return f"{where}: {problem['msg']}"
 
 
 def _known(request_id: str) -> str | None:

@@ -1,9 +1,21 @@
 """The dead letter: the original bytes as value, the diagnosis in headers."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from schemas.attempt import Attempt
-from schemas.base import Contract, Instant
+from schemas.base import (
+    Contract,
+    Generation,
+    Instant,
+    Name,
+    Offset,
+    PartitionNo,
+    Timestamp,
+    Words,
+)
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
@@ -13,10 +25,10 @@ __all__ = ["DeadLetter", "Pointer"]
 class Pointer(Contract):
     """A record, by where it lies."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int = -1
+    topic: Name
+    partition: PartitionNo
+    offset: Offset
+    timestamp_ms: Timestamp = -1
 
     def __str__(self) -> str:
         return f"{self.topic}-{self.partition}-{self.offset}"
@@ -30,26 +42,26 @@ class DeadLetter(Contract):
     """
 
     #: None when the record was too broken to have an id.
-    request_id: str | None
-    generation: int = 1
+    request_id: Name | None
+    generation: Generation = 1
     #: `_unknown` when the record says of no tenant in a way that can be read or believed.
-    tenant: str = DEFAULT_TENANT
+    tenant: Name = DEFAULT_TENANT
     #: The plan that counted, where intake had found one.
-    plan: str | None = None
+    plan: Name | None = None
     #: See the envelope's.
     is_unproven: bool = False
-    task: str | None = None
+    task: Name | None = None
     reason: Reason
-    detail: str
+    detail: Words
     #: The stage that gave up, for example `route` or `work.low`.
-    stage: str
+    stage: Name
     #: The intake record whose bytes these are.
     source: Pointer
     failed_at: Instant
     deadline: Instant | None = None
-    policy_version: str | None = None
-    path: Sequence[str] = ()
-    attempts: Sequence[Attempt] = ()
+    policy_version: Name | None = None
+    path: Annotated[Sequence[Name], Field(max_length=1_000)] = ()
+    attempts: Annotated[Sequence[Attempt], Field(max_length=1_000)] = ()
 
     @property
     def key(self) -> RequestKey | None:

@@ -5,23 +5,38 @@ in `request_bytes`), so that a dead letter can always hold what the producer sen
 CloudEvent that is no JSON stands there as a JSON string (`request_is_text`).
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.attempt import Attempt, Step
-from schemas.base import Contract, Identifier, Instant, Tier
+from schemas.attempt import Attempt
+from schemas.base import (
+    Contract,
+    Count,
+    Generation,
+    Identifier,
+    Instant,
+    Many,
+    Name,
+    Offset,
+    PartitionNo,
+    Tier,
+    Words,
+)
 from schemas.reasons import Reason
 
-__all__ = ["Assignment", "Classification", "Escalation", "Origin", "RouteTaken"]
+__all__ = ["Assignment", "Classification", "Escalation", "Origin", "RouteStep", "RouteTaken"]
+
+#: What a request is routed for. A model that reads an answer is called under the answer's route.
+RouteStep = Literal["classify", "answer"]
 
 
 class Origin(Contract):
     """Where and when the request entered: the intake record."""
 
-    topic: str
-    partition: int
-    offset: int
+    topic: Name
+    partition: PartitionNo
+    offset: Offset
     #: The broker's append time.
     appended_at: Instant
 
@@ -30,19 +45,19 @@ class RouteTaken(Contract):
     """A route, as written down: where to, by which rule, and why in words."""
 
     tier: Tier
-    step: Step = "answer"
-    rule: str
-    reason: str
+    step: RouteStep = "answer"
+    rule: Name
+    reason: Words
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
-    policy_version: str
+    policy_version: Name
     routed_at: Instant
 
 
 class Classification(Contract):
     """What the classify step found out about a request that came without a known task."""
 
-    task: str
+    task: Name
     ambiguity: Annotated[float, Field(ge=0, le=1)] | None = None
     complexity: Annotated[int, Field(ge=1, le=5)] | None = None
 
@@ -52,27 +67,29 @@ class _Envelope(Contract):
     #: Whose request it is, as intake found it. None: an old record, whose request says it itself.
     tenant: Identifier | None = None
     #: The plan that counts.
-    plan: str | None = None
+    plan: Name | None = None
     #: The producer could not prove who it is, and what it claims may only make us more careful.
     is_unproven: bool = False
-    generation: Annotated[int, Field(ge=1)] = 1
-    task: str | None = None
+    generation: Generation = 1
+    task: Name | None = None
     origin: Origin
     deadline: Instant
     #: How many attempts the request may still use, over all tiers.
-    attempts_left: Annotated[int, Field(ge=0)]
+    attempts_left: Count
     classification: Classification | None = None
     #: The routes so far, the last one is current.
-    routes: list[RouteTaken]
-    attempts: list[Attempt] = Field(default_factory=list)
+    routes: Many[RouteTaken]
+    attempts: Many[Attempt] = Field(default_factory=list)
     #: The length of `request` as it stands here.
-    request_bytes: Annotated[int, Field(ge=0)] = 0
+    request_bytes: Count = 0
     #: What came is no JSON but plain text; `request` is that as a JSON string.
     request_is_text: bool = False
 
 
 class Assignment(_Envelope):
     """A request given to a tier."""
+
+    routes: Annotated[Many[RouteTaken], Field(min_length=1)]
 
     @property
     def route(self) -> RouteTaken:
@@ -84,6 +101,6 @@ class Escalation(_Envelope):
     """A request handed back to route, with the reason."""
 
     reason: Reason
-    detail: str = ""
+    detail: Words = ""
     #: Where a person wants it tried. None: where the policy sends it.
     tier: Tier | None = None

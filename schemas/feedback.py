@@ -1,8 +1,8 @@
 """Feedback: what became of a result downstream, or what a reviewer thought of it."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from schemas.base import Contract, Identifier, Instant
+from schemas.base import Contract, Generation, Identifier, Instant, JsonObject, Words
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 __all__ = ["Feedback"]
@@ -14,13 +14,13 @@ class Feedback(Contract):
     request_id: Identifier
     #: Whose request it was: `router.tenant` of its result.
     tenant: Identifier = DEFAULT_TENANT
-    generation: int = 1
+    generation: Generation = 1
     kind: Literal["accepted", "edited", "regenerated", "complaint", "abandoned"]
     source: Literal["downstream", "reviewer"] = "downstream"
     at: Instant
     #: The answer as somebody corrected it.
-    correction: dict[str, Any] | None = None
-    comment: str | None = None
+    correction: JsonObject | None = None
+    comment: Words | None = None
 
     @property
     def key(self) -> RequestKey:

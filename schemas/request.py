@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from schemas.base import Contract, Identifier, Instant
+from schemas.base import Contract, Deadline, Identifier, Name
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 __all__ = ["ChatBody", "Complexity", "Context", "Message", "Request", "TextPart"]
@@ -26,7 +26,7 @@ class Message(Contract):
     """One chat message in the OpenAI shape."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
 
     @property
     def text(self) -> str:
@@ -40,7 +40,7 @@ class Message(Contract):
 class ChatBody(Contract):
     """An OpenAI chat body. Of what we do not read, a provider is sent what its format knows."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
 
 
 def _as_chat_body(value: Any) -> Any:
@@ -81,8 +81,8 @@ class Request(Contract):
         BeforeValidator(_as_chat_body, json_schema_input_type=str | list[Message] | ChatBody),
     ]
     #: The id the producer knows the request by, when it came as a Batch line.
-    custom_id: str | None = None
-    plan: str | None = None
+    custom_id: Name | None = None
+    plan: Name | None = None
     tenant: Identifier = DEFAULT_TENANT
     user: Annotated[str, Field(max_length=256)] | None = None
     workflow: Annotated[str, Field(max_length=256)] | None = None
@@ -99,7 +99,7 @@ class Request(Contract):
     #: Why a plan that asks for one may use the premium tier.
     justification: str | None = None
     #: May only shorten the deadline that the policy sets.
-    deadline: Instant | None = None
+    deadline: Deadline | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @property

@@ -1,11 +1,24 @@
 """The result: the OpenAI Batch output shape plus one `router` object that explains everything."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.attempt import Micros
-from schemas.base import Contract, Identifier, Tier
+from schemas.base import (
+    MOST_COUNT,
+    Contract,
+    Count,
+    Generation,
+    HttpStatus,
+    Identifier,
+    JsonObject,
+    Many,
+    Micros,
+    Milliseconds,
+    Name,
+    Tier,
+    Words,
+)
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
 from schemas.usage import Usage
@@ -13,16 +26,14 @@ from schemas.verdict import Change, CheckResult
 
 __all__ = ["Hop", "Latency", "Response", "Result", "RouterInfo"]
 
-Milliseconds = Annotated[float, Field(ge=0)]
-
 
 class Response(Contract):
     """The reply as the Batch API would give it."""
 
-    status_code: int
-    request_id: str
+    status_code: HttpStatus
+    request_id: Name
     #: A chat completion.
-    body: dict[str, Any]
+    body: JsonObject
 
 
 class Hop(Contract):
@@ -31,11 +42,11 @@ class Hop(Contract):
     kind: Literal["route", "attempt"]
     tier: Tier
     #: The rule that matched, or what became of the attempt.
-    what: str
+    what: Name
     #: In words.
-    why: str
+    why: Words
     code: Reason | None = None
-    model: str | None = None
+    model: Name | None = None
     cost_micros: Micros = 0
     duration_ms: Milliseconds = 0
 
@@ -66,44 +77,45 @@ class RouterInfo(Contract):
         "answer", "tool_calls", "clarification", "refusal", "safe_default", "in_review"
     ] = "answer"
     #: The dead letter this result stands in for, as `topic-partition-offset`.
-    resolves: str | None = None
+    resolves: Name | None = None
     #: What a person decided, where one did.
     review: Literal["approve", "edit", "reject"] | None = None
-    generation: int = 1
+    generation: Generation = 1
     #: Whose request it was; ids are unique within a tenant only.
     tenant: Identifier = DEFAULT_TENANT
-    task: str
+    task: Name
     tier: Tier
     #: Empty where no model was asked.
-    model: str
-    path: list[Tier]
-    hops: list[Hop]
+    model: Name
+    path: Many[Tier]
+    hops: Annotated[list[Hop], Field(fail_fast=True, max_length=2_000)]
     #: The rule and the reason of the first route.
-    rule: str
-    reason: str
-    policy_version: str
-    prompt_version: str
+    rule: Name
+    reason: Words
+    policy_version: Name
+    prompt_version: Name
     usage: Usage
-    cost_micros: Micros
+    #: Of all attempts together.
+    cost_micros: Annotated[int, Field(ge=0, le=1_000 * MOST_COUNT)]
     confidence: float | None = None
-    checks: list[CheckResult]
-    attempts: int
+    checks: Annotated[list[CheckResult], Field(fail_fast=True, max_length=2_000)]
+    attempts: Count
     latency: Latency
     #: What this answer changed in that of a weaker model; None where no weaker model answered.
-    changes: list[Change] | None = None
+    changes: Annotated[list[Change], Field(fail_fast=True, max_length=10_000)] | None = None
     #: Fields of the producer's chat body that the model was not sent, by path; None: nothing.
-    left_out: list[str] | None = None
+    left_out: Many[str] | None = None
     #: The normalised answer in the task's format.
-    output: dict[str, Any]
+    output: JsonObject
 
 
 class Result(Contract):
     """What downstream services read. Parsers of Batch output files read it as it is."""
 
     id: Identifier
-    custom_id: str
+    custom_id: Name
     response: Response | None = None
-    error: dict[str, Any] | None = None
+    error: JsonObject | None = None
     router: RouterInfo
 
     @property

@@ -1,10 +1,22 @@
 """Review: what reviewers do with cases, as a chained list of audit lines on `llm.review`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import AttemptId, Contract, Identifier, Instant, Tier
+from schemas.base import (
+    AttemptId,
+    Contract,
+    Generation,
+    Identifier,
+    Instant,
+    JsonObject,
+    Name,
+    Offset,
+    Seconds,
+    Tier,
+    Words,
+)
 from schemas.dead_letter import Pointer
 
 __all__ = ["Action", "AuditLine", "Decision"]
@@ -22,26 +34,26 @@ class Decision(Contract):
     request_id: Identifier
     #: Whose request it is. None: an old record, which goes by its dead letter's place alone.
     tenant: Identifier | None = None
-    generation: Annotated[int, Field(ge=1)]
+    generation: Generation
     #: The dead letter that it answers.
     letter: Pointer
     action: Action
     #: `approve`: the attempt whose answer is published.
     attempt_id: AttemptId | None = None
     #: `edit`: the answer as the reviewer wrote it.
-    output: dict[str, Any] | None = None
+    output: JsonObject | None = None
     #: `retry`: where to.
     tier: Tier | None = None
     #: `retry`, `requeue`: until when. None: as long from the decision as the policy gives.
     deadline: Instant | None = None
     #: Why, in the reviewer's words.
-    reason: str = ""
+    reason: Words = ""
     #: The answer is worth keeping as an example to test prompts and models by.
     is_example: bool = False
     #: Seconds from the decision's append within which it may be taken back.
     undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
     #: Seconds the reviewer spent on the case.
-    seconds_spent: Annotated[float, Field(ge=0)] | None = None
+    seconds_spent: Seconds | None = None
 
 
 class AuditLine(Contract):
@@ -50,7 +62,7 @@ class AuditLine(Contract):
     #: The console that wrote it, for example its host's name. One chain each.
     writer: Identifier
     #: Counts from 1 along the chain.
-    no: Annotated[int, Field(ge=1)]
+    no: Annotated[Offset, Field(ge=1)]
     at: Instant
     who: Identifier
     what: Literal[
@@ -76,11 +88,11 @@ class AuditLine(Contract):
     #: The decision that is taken back by who gave it, or refused by the review stage.
     undoes: Identifier | None = None
     #: SHA-256 in hexadecimal of what was there, and of what is there now.
-    before: str | None = None
-    after: str | None = None
-    policy_version: str | None = None
-    note: str = ""
+    before: Name | None = None
+    after: Name | None = None
+    policy_version: Name | None = None
+    note: Words = ""
     #: The hash of the chain's line before; empty in its first.
-    previous: str = ""
+    previous: Name = ""
     #: SHA-256 in hexadecimal of everything else in the line.
-    hash: str = ""
+    hash: Name = ""

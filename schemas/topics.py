@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from schemas.base import Tier
 
-__all__ = ["TOPICS", "TopicSpec", "Topics"]
+__all__ = ["LARGEST_RECORD", "TOPICS", "TopicSpec", "Topics"]
 
 _DAY_MS = 86_400_000
 _WEEK = str(7 * _DAY_MS)
 _MEBIBYTE = 1 << 20
 #: A dead letter or an escalation carries every reply so far, hence more than a request may have.
-_LARGE = str(4 * _MEBIBYTE)
+LARGEST_RECORD = 4 * _MEBIBYTE
+_LARGE = str(LARGEST_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ TOPICS: Sequence[TopicSpec] = (
         ("ledger",),
         "what became of results: edits, complaints, approvals",
         "Feedback",
-        {"retention.ms": str(30 * _DAY_MS)},
+        {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
     ),
     TopicSpec(
         "llm.status",

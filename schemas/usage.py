@@ -1,36 +1,30 @@
 """Tokens one or more calls consumed, in buckets that never overlap."""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from schemas.base import Contract
+from schemas.base import MOST_COUNT, Contract, Count
 
 __all__ = ["Usage"]
-
-Tokens = Annotated[int, Field(ge=0)]
 
 
 class Usage(Contract):
     """Tokens by the way they are billed. No token is in two buckets; their sum is the total."""
 
     #: Input that was neither read from nor written to a cache.
-    input_tokens: Tokens = 0
-    cache_read_tokens: Tokens = 0
-    cache_write_tokens: Tokens = 0
+    input_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
     #: Output without reasoning.
-    output_tokens: Tokens = 0
-    reasoning_tokens: Tokens = 0
+    output_tokens: Count = 0
+    reasoning_tokens: Count = 0
     #: True when the provider told no usable numbers and these are ours.
     estimated: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
-            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            input_tokens=min(self.input_tokens + other.input_tokens, MOST_COUNT),
+            cache_read_tokens=min(self.cache_read_tokens + other.cache_read_tokens, MOST_COUNT),
+            cache_write_tokens=min(self.cache_write_tokens + other.cache_write_tokens, MOST_COUNT),
+            output_tokens=min(self.output_tokens + other.output_tokens, MOST_COUNT),
+            reasoning_tokens=min(self.reasoning_tokens + other.reasoning_tokens, MOST_COUNT),
             estimated=self.estimated or other.estimated,
         )
 

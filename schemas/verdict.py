@@ -1,8 +1,8 @@
 """The verdict: the joint judgement of all checks of one reply."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from schemas.base import Contract
+from schemas.base import Contract, JsonObject, Many, Name, Words
 from schemas.reasons import Reason
 
 __all__ = ["Change", "CheckResult", "Verdict"]
@@ -11,33 +11,33 @@ __all__ = ["Change", "CheckResult", "Verdict"]
 class CheckResult(Contract):
     """What one check said of a reply."""
 
-    check: str
+    check: Name
     passed: bool
     reason: Reason | None = None
     #: What was found and where, in words, without repeating the reply.
-    detail: str = ""
+    detail: Words = ""
 
 
 class Change(Contract):
     """A field in which the accepted answer differs from the answer of a weaker model before it."""
 
     #: The field's name in the task's format.
-    field: str
+    field: Name
     #: What the weaker model said, at most 200 characters of it; None where it said nothing.
     #: Both sides are left out of the ledger, which counts and does not quote.
-    before: str | None = None
-    after: str | None = None
+    before: Words | None = None
+    after: Words | None = None
 
 
 class Verdict(Contract):
     """Accepted only when every check passed. The first failed check gives the reason."""
 
     outcome: Literal["accepted", "rejected"]
-    checks: list[CheckResult]
+    checks: Many[CheckResult]
     #: 0 to 1, as the model stated it; None when it gave no usable number.
     confidence: float | None = None
     #: The normalised reply: an object for tasks with a format, else `{"answer": text}`.
-    output: dict[str, Any] | None = None
+    output: JsonObject | None = None
 
     @property
     def is_accepted(self) -> bool:

@@ -9,10 +9,9 @@ from consumers.wiring import Rules
 from router.checks import Asked
 from router.judging import READING_CHECKS, judge, reading_contract
 from router.reply import Reply
-from schemas.attempt import Step
 from schemas.base import Tier
 from schemas.codec import dump
-from schemas.escalation import Assignment, Origin, RouteTaken
+from schemas.escalation import Assignment, Origin, RouteStep, RouteTaken
 from schemas.request import Request
 from schemas.verdict import Verdict
 
@@ -20,7 +19,7 @@ __all__ = ["judged", "question_for", "reading_for"]
 
 
 def question_for(
-    rules: Rules, request: Request, task: str | None, step: Step, tier: Tier, now: datetime
+    rules: Rules, request: Request, task: str | None, step: RouteStep, tier: Tier, now: datetime
 ) -> Question:
     """What a step asks at a tier. Raises ContractError for a format of no use."""
     taken = RouteTaken(

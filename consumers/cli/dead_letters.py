@@ -1,7 +1,6 @@
 """`tierline dead-letters`: list, show and requeue what the machine gave up on."""
 
 import base64
-import contextlib
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ from consumers.cli.common import (
     run,
 )
 from consumers.cli.texts import say
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, lies_at, why_not_taken
 
 if TYPE_CHECKING:
     from consumers.settings import Settings
@@ -249,19 +248,21 @@ async def _decided(settings: "Settings") -> "dict[str, AuditLine]":
     from consumers.runtime.reading import topic_reader
     from router.review import Decisions
     from schemas.codec import read_model
-    from schemas.errors import ContractError
     from schemas.review import AuditLine
 
     decisions, lines = defaultdict[int, Decisions](Decisions), dict[str, AuditLine]()
     places: dict[str, int] = {}
+
+    def take(found: Record) -> None:
+        line = read_model(AuditLine, found.value)
+        decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
+        if line.decision is not None:
+            lines.setdefault(line.decision.decision_id, line)
+            places[str(line.decision.letter)] = found.partition
+
     async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.review]) as reader:
         async for found in reader.until_end():
-            with contextlib.suppress(ContractError):
-                line = read_model(AuditLine, found.value)
-                decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
-                if line.decision is not None:
-                    lines.setdefault(line.decision.decision_id, line)
-                    places[str(line.decision.letter)] = found.partition
+            _say(found, "audit line", why_not_taken(take, found))
     standing = {at: decisions[partition].standing(at) for at, partition in places.items()}
     return {at: lines[named] for at, named in standing.items() if named is not None}
 
@@ -278,19 +279,23 @@ async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
     from schemas.codec import read_dead_letter
-    from schemas.errors import ContractError
 
     async with topic_reader(
         Clients(settings.kafka), [settings.kafka.topics.dead_letters]
     ) as reader:
-        found = []
+        found: list[tuple[Record, DeadLetter]] = []
+
+        def take(record: Record) -> None:
+            found.append((record, read_dead_letter(record.headers)))
+
         async for record in reader.until_end():
-            try:
-                found.append((record, read_dead_letter(record.headers)))
-            except ContractError as error:
-                words = f"{lies_at(record)} is no dead letter of ours: {error.detail}"
-                say(f"tierline: {words}", is_error=True)
+            _say(record, "dead letter of ours", why_not_taken(take, record))
         return found
+
+
+def _say(record: Record, what: str, why: str | None) -> None:
+    if why is not None:
+        say(f"tierline: {lies_at(record)} is no {what}: {why}", is_error=True)
 
 
 async def _find(

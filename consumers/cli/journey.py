@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from consumers.runtime.records import Record, lies_at
+from consumers.cli.texts import say
+from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
 from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
 from router.admission import as_admitted
@@ -119,7 +120,7 @@ class Journey:
         if words is None:
             return
         context, _ = read_context(record.headers)
-        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        at = told_at(record)
         if not topics.is_intake(record.topic) and context is not None:
             self.trace = min(self.trace or (at, context.trace_id), (at, context.trace_id))
         if record.topic != topics.attempts:
@@ -183,7 +184,7 @@ class Journey:
         is_said = "tenant" in request.model_fields_set
         if not self.is_ours(request.id, request.tenant if is_said else None):
             return None
-        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        at = told_at(record)
         self.claims[where] = Moment(at, "accepted", "", f"at {where}"), request
         if self.origin in (None, where):
             self.accepted = self.claims[where][0]
@@ -267,7 +268,9 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
     names = [name for name, _ in topics.all()]
     async with topic_reader(Clients(settings.kafka), names) as reader:
         async for record in reader.until_end():
-            journey.read(record, topics)
+            why = why_not_taken(lambda found: journey.read(found, topics), record)
+            if why is not None:
+                say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
     if not journey.is_known:
         whose = f" of the tenant {tenant!r}" if tenant is not None else ""
         msg = f"no topic knows the request {request_id!r}{whose}; ids are case-sensitive"

@@ -193,6 +193,7 @@ def sample(
         from consumers.reports import read_requests
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
+        from consumers.runtime.records import told_at
         from router.samples import drawn, week_of
         from schemas.codec import read_model
         from schemas.errors import ContractError
@@ -204,7 +205,7 @@ def sample(
         clients, answers = Clients(settings.kafka), {}
         async with topic_reader(clients, [settings.kafka.topics.results], since=begin) as reader:
             async for record in reader.until_end():
-                at = datetime.fromtimestamp(record.timestamp / 1000, begin.tzinfo)
+                at = told_at(record)
                 try:
                     result = read_model(Result, record.value)
                 except ContractError:

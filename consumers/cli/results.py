@@ -28,37 +28,39 @@ def results(
         from consumers.cli.journey import dollars
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
-        from consumers.runtime.records import lies_at
+        from consumers.runtime.records import Record, lies_at, why_not_taken
         from schemas.codec import read_model
-        from schemas.errors import ContractError
         from schemas.result import Result
 
-        settings = read_settings(kafka)
         seen = 0
+
+        def show(record: Record) -> None:
+            nonlocal seen
+            info = None
+            if tenant is not None or not as_json:
+                info = read_model(Result, record.value)
+                if tenant not in (None, info.router.tenant):
+                    return
+            if as_json or info is None:
+                say_record(record.value or b"", lies_at(record))
+            else:
+                path, answer = "→".join(info.router.path), _short(info.router.output)
+                said = (
+                    f"{info.id:<28} {info.router.task:<16} {path:<24} "
+                    f"{dollars(info.router.cost_micros):>10}  {answer}"
+                )
+                say(plain(said, is_line=True))
+            seen += 1
+
+        settings = read_settings(kafka)
         async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.results]) as reader:
             records = reader.follow() if follow else reader.until_end()
             async for record in records:
-                info = None
-                if tenant is not None or not as_json:
-                    try:
-                        info = read_model(Result, record.value)
-                    except ContractError as error:
-                        words = f"{lies_at(record)} is no result: {error.detail}"
-                        say(f"tierline: {words}", is_error=True)
-                        continue
-                    if tenant not in (None, info.router.tenant):
-                        continue
-                if as_json or info is None:
-                    say_record(record.value or b"", lies_at(record))
-                else:
-                    path, answer = "→".join(info.router.path), _short(info.router.output)
-                    said = (
-                        f"{info.id:<28} {info.router.task:<16} {path:<24} "
-                        f"{dollars(info.router.cost_micros):>10}  {answer}"
-                    )
-                    say(plain(said, is_line=True))
+                why = why_not_taken(show, record)
+                if why is not None:
+                    say(f"tierline: {lies_at(record)} is no result: {why}", is_error=True)
+                    continue
                 sys.stdout.flush()
-                seen += 1
                 if limit is not None and seen >= limit:
                     break
         return 0

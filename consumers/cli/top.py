@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,44 +54,51 @@ def top(
         from consumers import clock
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
+        from consumers.runtime.records import Record, lies_at, why_not_taken
 
         settings = read_settings(kafka)
         out = console()
         said: dict[str, Status] = {}
+        unread: set[str] = set()
+
+        def take(record: Record) -> None:
+            if why_not_taken(lambda found: noted(said, found), record) is not None:
+                unread.add(lies_at(record))
+
         topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
         async with topic_reader(Clients(settings.kafka), topics, since=since) as reader:
             async for record in reader.until_end():
-                noted(said, record)
+                take(record)
             if as_json:
                 shown = _by_name(said.values())
                 print_json([one.model_dump(mode="json", exclude_none=True) for one in shown])
             elif once or not out.is_terminal:
-                out.print(_screen(said.values(), clock.now()))
+                out.print(_screen(said.values(), clock.now(), len(unread)))
             else:
                 with Live(console=out, screen=True, auto_refresh=False) as live:
                     while True:
-                        live.update(_screen(said.values(), clock.now()), refresh=True)
+                        screen = _screen(said.values(), clock.now(), len(unread))
+                        live.update(screen, refresh=True)
                         async for record in reader.follow(_LOOK_SECONDS):
-                            noted(said, record)
+                            take(record)
         return 0
 
     run(main)
 
 
 def noted(said: "dict[str, Status]", record: "Record") -> None:
-    """Take a record in: what a process says of itself, or that it has ended."""
-    import contextlib
+    """Take a record in: what a process says of itself, or that it has ended.
 
+    Raises ContractError for anything else.
+    """
     from schemas.codec import read_model
-    from schemas.errors import ContractError
     from schemas.status import Status
 
     if record.value is None:
         said.pop((record.key or b"").decode(errors="replace"), None)
         return
-    with contextlib.suppress(ContractError):
-        status = read_model(Status, record.value)
-        said[status.process] = status
+    status = read_model(Status, record.value)
+    said[status.process] = status
 
 
 def processes_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, object]]:
@@ -172,14 +179,16 @@ def _span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _screen(statuses: "Iterable[Status]", now: datetime) -> "Group | str":
+def _screen(statuses: "Iterable[Status]", now: datetime, unread: int) -> "Group | str":
     from rich.console import Group
 
     statuses = list(statuses)
     processes: Sequence[Mapping[str, object]] = processes_of(statuses, now)
     if not processes:
         return "no process has said anything in the last five minutes; `tierline up` starts one"
-    tables = [table_of(processes, _PROCESS_COLUMNS, title=f"{now:%H:%M:%S} UTC")]
+    tables: list[Any] = [table_of(processes, _PROCESS_COLUMNS, title=f"{now:%H:%M:%S} UTC")]
     if models := models_of(statuses, now):
         tables.append(table_of(models, _MODEL_COLUMNS))
+    if unread:
+        tables.append(f"{unread} records on the status topic could not be read")
     return Group(*tables)

@@ -25,7 +25,7 @@ from consumers.console.errors import StoreAwayError
 from consumers.console.tables import CASES, FACTS, SCHEMA, VERSION
 from consumers.files import own_file
 
-__all__ = ["Database", "StoreUnusableError", "open_database"]
+__all__ = ["Database", "StoreUnusableError", "is_away", "open_database"]
 
 _DRIVERS: Mapping[str, str] = {
     "sqlite": "sqlite+aiosqlite",
@@ -93,15 +93,20 @@ async def _answering() -> AsyncIterator[None]:
     """Tell a database that does not answer from a fault of ours."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise StoreAwayError from error
-    except DBAPIError as error:
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        if error.connection_invalidated or state.startswith(_AWAY):
+    except Exception as error:
+        if is_away(error):
             raise StoreAwayError from error
         raise
-    except (ConnectionError, FileNotFoundError) as error:  # its address, or its socket
-        raise StoreAwayError from error
+
+
+def is_away(error: Exception) -> bool:
+    """True for what is raised where the database does not answer, whatever it is asked."""
+    if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
+        return True
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return error.connection_invalidated or state.startswith(_AWAY)
+    return isinstance(error, (ConnectionError, FileNotFoundError))  # its address, or its socket
 
 
 @contextlib.asynccontextmanager

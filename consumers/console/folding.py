@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import structlog
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +22,7 @@ from consumers.console.rows import instant, millis, place_of, reopened, rows_of,
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.runtime.records import Record, lies_at
 from router.policy.table import Policy
+from schemas.base import Generation, Micros
 from schemas.codec import read_dead_letter, read_model
 from schemas.errors import ContractError
 from schemas.reasons import Reason
@@ -40,7 +42,8 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
-_MOST_NO = (1 << 63) - 1
+_GENERATION: TypeAdapter[int] = TypeAdapter(Generation, config=ConfigDict(strict=True))
+_COST: TypeAdapter[int] = TypeAdapter(Micros, config=ConfigDict(strict=True))
 #: Of these a request of the same id may go on, and says nothing of what lies here.
 _OTHERS_ID = [
     reason.value
@@ -100,9 +103,6 @@ async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterabl
         except ContractError as error:
             _log.error("no audit line", place=lies_at(record), detail=error.detail)
             continue
-        if line.no > _MOST_NO:
-            _log.error("no audit line", place=lies_at(record), detail="no: far too large")
-            continue
         told.append((record, line))
     await trail.received(connection, [line for _, line in told])
     for record, line in told:
@@ -122,16 +122,17 @@ async def take_results(connection: AsyncConnection, records: Iterable[Record]) -
         try:
             fields = orjson.loads(record.value or b"")
             info, request_id = fields["router"], stored(fields["id"])
-            generation = int(info.get("generation", 1))
+            generation = _GENERATION.validate_python(info.get("generation", 1))
             said = info.get("tenant")
             tenant = stored(str(said or DEFAULT_TENANT), 240)
             if not info.get("final", True):
                 continue
+            brief = _brief(request_id, info) if request_id.startswith(BRIEF_IDS) else None
         except (ValueError, KeyError, TypeError, AttributeError):
             _log.error("no result", place=lies_at(record))
             continue
-        if request_id.startswith(BRIEF_IDS):
-            await _take_brief(connection, tenant, _brief(request_id, info))
+        if brief is not None:
+            await _take_brief(connection, tenant, brief)
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Before results named their tenant, the place alone said which case it is.
@@ -177,7 +178,7 @@ def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
         "place": request_id.removeprefix(BRIEF_IDS),
         "words": stored(str(said)),
         "model": stored(str(info.get("model", ""))),
-        "cost_micros": int(info.get("cost_micros", 0)),
+        "cost_micros": _COST.validate_python(info.get("cost_micros", 0)),
     }
 
 

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from consumers.console.database import is_away
 from consumers.console.errors import StoreAwayError
 from consumers.console.folding import (
     close_discarded,
@@ -27,7 +27,7 @@ from consumers.console.folding import (
 from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
+from consumers.runtime.clients import Clients, administering
 from consumers.runtime.figures import ReviewFigures
 from consumers.runtime.poison import Guard
 from consumers.runtime.reading import (
@@ -39,7 +39,7 @@ from consumers.runtime.reading import (
     partition_of,
     topic_reader,
 )
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, lies_at
 from router.policy.table import Policy
 from schemas.topics import Topics
 
@@ -95,7 +95,9 @@ class Queue:
                         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             except (KafkaUnreachableError, StoreAwayError) as error:
                 self.trouble = str(error)
-            except (SQLAlchemyError, *KAFKA_IS_AWAY) as error:
+            except StoreMismatchError:
+                raise
+            except Exception as error:  # noqa: BLE001  the console goes on, and says what is wrong
                 if self.trouble is None:
                     _log.exception("queue stopped; it begins anew where it was")
                 self.trouble = f"the queue does not get on: {type(error).__name__}"
@@ -182,14 +184,34 @@ class Queue:
             new = [record for record in records if record.offset >= position]
             if not new:
                 return  # another console was faster
-            told = self.guard.each(new)
-            if source.topic == self.topics.dead_letters:
-                await take_letters(self.store.database, connection, told, self.policy)
-            elif source.topic == self.topics.review:
-                await take_lines(self.store.trail, connection, told)
-            else:
-                await take_results(connection, told)
+            await self._fold(connection, new)
             await _note(connection, source, new[-1].offset + 1)
+
+    async def _fold(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
+        """Take records in, all but those that cannot be: anybody may have written one.
+
+        Whatever such a record brings about, it stops neither the others nor the console.
+        """
+        topic = records[0].topic
+        try:
+            async with connection.begin_nested():
+                told = self.guard.each(records)
+                if topic == self.topics.dead_letters:
+                    await take_letters(self.store.database, connection, told, self.policy)
+                elif topic == self.topics.review:
+                    await take_lines(self.store.trail, connection, told)
+                else:
+                    await take_results(connection, told)
+        except Exception as error:
+            if is_away(error):
+                raise
+            if len(records) == 1:
+                place, why = lies_at(records[0]), type(error).__name__
+                _log.error("record not taken in", place=place, why=why)
+                return
+            half = len(records) // 2
+            await self._fold(connection, records[:half])
+            await self._fold(connection, records[half:])
 
     async def _oldest(self) -> datetime:
         """Since when results may say something about a case that has not ended."""

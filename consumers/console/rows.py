@@ -43,8 +43,6 @@ __all__ = [
 #: Waits for a person; decided, its result is on the way; its request has ended or gone on.
 State = Literal["open", "decided", "closed"]
 
-_INT64 = (1 << 63) - 1
-_INT32 = (1 << 31) - 1
 _HOUR_MS = 3_600_000
 #: How much of a request's text a search looks at, in characters.
 _SEARCHED = 16_384
@@ -199,7 +197,7 @@ def rows_of(
         "version": 1,
         "state": "open",
         "request_id": _or_none(letter.request_id, 240),
-        "generation": min(letter.generation, _INT64),
+        "generation": letter.generation,
         "tenant": stored(letter.tenant, 240),
         "task": _or_none(letter.task, 240),
         "reason": letter.reason.value,
@@ -212,8 +210,8 @@ def rows_of(
         "source": stored(str(letter.source), 480),
         "risk": risk,
         "pressure": pressure(risk, letter.failed_at, due) / 1000,
-        "cost_micros": min(letter.cost_micros, _INT64),
-        "attempts": min(len(letter.attempts), _INT32),
+        "cost_micros": letter.cost_micros,
+        "attempts": len(letter.attempts),
         "policy_version": _or_none(letter.policy_version, 240),
         "opened_at": millis(letter.failed_at),
         "due_at": millis(due),

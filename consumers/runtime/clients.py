@@ -15,13 +15,34 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IllegalArgumentError,
+    IllegalSaslStateError,
+    IncompatibleBrokerVersion,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    InvalidTopicError,
+    KafkaConfigurationError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    SecurityDisabled,
+    TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
+    UnsupportedVersionError,
+)
 
 from consumers.runtime.limits import at_most
 from consumers.settings import KafkaSettings
+from schemas.topics import LARGEST_RECORD
 
 __all__ = [
     "KAFKA_IS_AWAY",
+    "KAFKA_REFUSES",
     "TRANSACTION_LIMIT",
     "Clients",
     "administering",
@@ -34,12 +55,32 @@ TRANSACTION_LIMIT = timedelta(seconds=10)
 #: What clients raise while Kafka is away. The library asserts that it knows a broker, which it does
 #: not after the answer of one that was just starting.
 KAFKA_IS_AWAY = (KafkaError, TimeoutError, OSError, AssertionError)
+#: What no waiting mends: rights, settings, versions. Everything else may come of a Kafka that is
+#: away or that wakes up, whatever the library calls it.
+KAFKA_REFUSES = (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IllegalArgumentError,
+    IllegalSaslStateError,
+    IncompatibleBrokerVersion,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    InvalidTopicError,
+    KafkaConfigurationError,
+    SaslAuthenticationFailed,
+    SecurityDisabled,
+    TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
+    UnsupportedVersionError,
+)
 _REQUEST_TIMEOUT_MS = 8_000
 #: Beside the calls: for the last commits, and to join again.
 _REJOIN = timedelta(seconds=30)
 _STOP_LIMIT = 3.0
 _BATCH_BYTES = 1 << 20
-_LARGEST_RECORD = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +152,7 @@ class Clients:
         return {
             "acks": "all",
             "max_batch_size": _BATCH_BYTES,
-            "max_request_size": _LARGEST_RECORD,
+            "max_request_size": LARGEST_RECORD,
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
             # 20 and neither more nor less: the wait for the last transaction's markers, measured.
             "retry_backoff_ms": 20,

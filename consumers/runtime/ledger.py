@@ -28,6 +28,7 @@ from consumers.runtime.reading import (
     records_since,
     start_of,
 )
+from consumers.runtime.records import Record, lies_at, why_not_taken
 from consumers.runtime.spool import Kept, Spool
 from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry
@@ -139,9 +140,10 @@ class Ledger:
         async for record in records_since(self._clients, lines, began):
             if _STARTED not in (record.value or b"") or guard.is_poisonous(record):
                 continue
-            with guard.on(record), contextlib.suppress(ContractError):
-                attempt = read_model(LedgerEntry, record.value).attempt
-                started.setdefault(attempt.attempt_id, {})[attempt.started_at] = attempt.model
+            with guard.on(record):
+                why = why_not_taken(lambda found: _note_start(started, found), record)
+            if why is not None:
+                _log.warning("no ledger line", place=lies_at(record), why=why)
 
     def started_elsewhere(
         self, source: tuple[str, int], attempt_id: str, *, beside: datetime | None = None
@@ -280,3 +282,8 @@ class Ledger:
         return await self._publisher.publish(
             line.topic, line.value, key=line.key, headers=line.headers, partition=partition
         )
+
+
+def _note_start(started: dict[str, dict[datetime, str]], record: Record) -> None:
+    attempt = read_model(LedgerEntry, record.value).attempt
+    started.setdefault(attempt.attempt_id, {})[attempt.started_at] = attempt.model

@@ -12,6 +12,7 @@ from consumers.runtime.failpoints import failpoint, failpoint_of
 from consumers.runtime.marks import stepwise
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
+from consumers.runtime.shell import failed, fitting
 from consumers.runtime.stage import Host
 from consumers.telemetry import names
 from consumers.telemetry.hops import NOT_COMMITTED, Hop, set_current
@@ -166,6 +167,9 @@ class Pool:
         set_current(hop)
         try:
             made = await self._handle(record, Slot(self, partition))
+            made = fitting(self.host, record, made)
+        except Exception as error:  # noqa: BLE001  one record must not stop the others
+            made = failed(self.host, record, error)
         except BaseException:
             hop.lost()
             self._measure(record, began, hop, lost=True)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol, cast
 
 import structlog
@@ -17,8 +17,9 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from consumers.runtime.batches import Broken, fetch_apart
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering, ended
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, told_at
 from consumers.telemetry.context import with_context
 from consumers.telemetry.hops import Hop
 from consumers.telemetry.tracing import Tracing
@@ -289,7 +290,7 @@ async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datet
         while await consumer.position(tp) < ends[tp]:
             for records in (await _fetched(consumer, [tp], 1)).values():
                 for record in records:
-                    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                    return told_at(record)
     return None
 
 
@@ -335,29 +336,15 @@ async def _fetched(
         consumer.seek(tp, offset)
     for tp, offset in at.items():
         if len(at) == 1:
-            good[tp] = await _up_to_broken(consumer, tp, offset)
+            parts, end = await fetch_apart(consumer, tp, offset)
+            good[tp] = [part for part in parts if not isinstance(part, Broken)]
+            for part in parts:
+                if isinstance(part, Broken):
+                    place = f"{tp.topic}-{tp.partition}-{part.offset}"
+                    _log.warning("record cannot be read", place=place)
+            consumer.seek(tp, end)
         else:
             good |= await _fetched(consumer, [tp], most)
-    return good
-
-
-async def _up_to_broken(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int
-) -> Sequence[Record]:
-    """The records before one that cannot be parsed; the next fetch begins behind it."""
-    good: list[Record] = []
-    try:
-        async with asyncio.timeout(_CONNECT_LIMIT):
-            while True:
-                good.append(await consumer.getone(tp))
-                offset = good[-1].offset + 1
-    except TimeoutError:
-        pass  # it could be parsed this time
-    except Exception as error:  # as above
-        if not is_broken_record(error):
-            raise
-        _log.warning("record cannot be read", topic=tp.topic, partition=tp.partition, offset=offset)
-        consumer.seek(tp, offset + 1)
     return good
 
 

@@ -1,10 +1,13 @@
 """A Kafka record as stages see it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Record", "appended_at", "lies_at"]
+from schemas.base import EARLIEST, LATEST
+from schemas.errors import ContractError
+
+__all__ = ["Record", "appended_at", "lies_at", "told_at", "why_not_taken"]
 
 
 class Record(Protocol):
@@ -25,13 +28,29 @@ def appended_at(record: Record, now: datetime) -> datetime:
 
     Topics that other tools created may carry the producer's own idea of time.
     """
-    try:
-        instant = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return now
-    return min(instant, now) if record.timestamp > 0 else now
+    return min(told_at(record), now) if record.timestamp > 0 else now
+
+
+def told_at(record: Record) -> datetime:
+    """When a record was written, as it says itself; what cannot be true is the nearest that can."""
+    first, last = EARLIEST.timestamp() * 1000, LATEST.timestamp() * 1000
+    return datetime.fromtimestamp(min(max(record.timestamp, first), last) / 1000, UTC)
 
 
 def lies_at(record: Record) -> str:
     """Where a record lies, as people and other records name it: `topic-partition-offset`."""
     return f"{record.topic}-{record.partition}-{record.offset}"
+
+
+def why_not_taken(take: Callable[[Record], object], record: Record) -> str | None:
+    """Have a reader take a record in; why it cannot, in words, or None where it has.
+
+    For readers outside of the stages: anybody may have written the record, and it stops nobody.
+    """
+    try:
+        take(record)
+    except ContractError as error:
+        return error.detail
+    except Exception as error:  # noqa: BLE001  whatever a forged record brings about
+        return type(error).__name__
+    return None

@@ -13,9 +13,9 @@ from typing import Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended
+from consumers.runtime.batches import Broken, fetch_apart
+from consumers.runtime.clients import KAFKA_IS_AWAY, KAFKA_REFUSES, Clients, ended
 from consumers.runtime.failpoints import failpoint, failpoint_of
 from consumers.runtime.figures import Commit
 from consumers.runtime.holdings import Holdings, Prepare, Work
@@ -25,9 +25,11 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
 from consumers.runtime.reading import is_broken_record
 from consumers.runtime.records import Record
+from consumers.runtime.shell import Pointing, failed, fitting
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
+from schemas.reasons import Reason
 
 __all__ = ["Executor", "Host", "Inline", "Stage", "StageError"]
 
@@ -41,15 +43,13 @@ _JOIN_AGAIN_SECONDS = 1.0
 _LAST_COMMITS = 12.0
 #: And at the end, where calls have taken all the time.
 _LEAST_FLUSH = 1.0
-#: An exception at one position that comes back so often is the record's own.
-_UNREADABLE_AFTER = 3
 
 
 class StageError(Exception):
     """The stage cannot go on; the message says why and what to do."""
 
 
-class Host(Protocol):
+class Host(Pointing, Protocol):
     """A stage, as far as who processes its records cares."""
 
     @property
@@ -111,7 +111,11 @@ class Inline:
             failpoint_of(record)
             hop = receive(record, group)
             set_current(hop)
-            decided.append((record.offset, hop.stamp(decide(record), record.partition)))
+            try:
+                made = fitting(self.host, record, decide(record))
+            except Exception as error:  # noqa: BLE001  one record must not stop the others
+                made = failed(self.host, record, error)
+            decided.append((record.offset, hop.stamp(made, record.partition)))
             if hop.is_recording:
                 partition.traced[record.offset] = hop
         mark.clear()
@@ -142,7 +146,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         sources: Sequence[str],
         clients: Clients,
         executor: Executor,
-        unreadable: Callable[[TopicPartition, int], Sequence[Outgoing]],
+        pointer: Callable[[TopicPartition, int, Reason, str], Sequence[Outgoing]],
         *,
         poisonous: Callable[[Record, int], Sequence[Outgoing]] | None = None,
         guard: Guard | None = None,
@@ -158,7 +162,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._clients = clients
         self._executor = executor
         executor.host = self
-        self._unreadable = unreadable
+        self._pointer = pointer
         self._poisonous = poisonous
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
@@ -178,12 +182,16 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._progress = asyncio.Event()
         self._failure: Exception | None = None
         self._stop = asyncio.Event()
-        self._strikes: dict[tuple[TopicPartition, int], int] = {}
         self._turn = 0
         self._consumer: AIOKafkaConsumer
         self._membership: Membership
         self._admin: AIOKafkaAdminClient
         self._tasks: asyncio.TaskGroup
+
+    def pointer(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
+        """What stands in for a record: where it lies, and why it could not be worked on."""
+        tp = TopicPartition(record.topic, record.partition)
+        return self._pointer(tp, record.offset, reason, detail)
 
     def on_commit(self, tell: Callable[[Commit], None]) -> None:
         """Have each commit told."""
@@ -285,7 +293,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._consumer.start()
         except KAFKA_IS_AWAY as error:
             await self._leave()
-            if isinstance(error, KafkaError) and not (error.retriable or error.invalid_metadata):
+            if isinstance(error, KAFKA_REFUSES):
                 raise
             _log.warning("group not joined", group=self.group, error=type(error).__name__)
             await asyncio.sleep(_JOIN_AGAIN_SECONDS)
@@ -385,17 +393,19 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             _log.error("poisonous record", **where, deaths=deaths)
             with self.guard.on(record):
                 if self._poisonous is None:
-                    made = self._unreadable(tp, record.offset)
+                    why = f"{deaths} processes have ended or hung at it"
+                    made = self.pointer(record, Reason.POISONOUS_RECORD, why)
                 else:
                     made = self._poisonous(record, deaths)
             partition.finish([(record.offset, made)])
         return spared
 
     async def _step_over(self, tp: TopicPartition, error: Exception) -> None:
-        """Read on record by record up to the one that the client cannot parse, and set it aside.
+        """Read on by ourselves where the client library stops at a record that it cannot parse.
 
-        The failed fetch dropped the good records before it. An error that comes from the broker is
-        no fault of a record: it is waited out.
+        The failed fetch dropped the good records before it. A pointer stands in for each record
+        that nobody can parse; those behind it in its batch are read. An error that comes from the
+        broker is no fault of a record: it is waited out.
         """
         partition = self._holdings.held.get(tp)
         if partition is None or not partition.is_open:
@@ -406,31 +416,33 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(1)
             return
         try:
-            async with asyncio.timeout(1):
-                while partition.room and self._executor.free:
-                    self._start(tp, [await self._consumer.getone(tp)])
-        except TimeoutError:
+            found = await fetch_apart(self._consumer, tp, partition.tracker.next_fetch)
+        except KAFKA_IS_AWAY as cause:
+            _log.warning("fetch failed", topic=tp.topic, error=type(cause).__name__)
+            await asyncio.sleep(1)
             return
-        except Exception as cause:  # noqa: BLE001  whatever the parser raises
-            self._strike(tp, partition, cause)
+        for part in found.parts:
+            if not partition.room or not self._executor.free:
+                break
+            if isinstance(part, Broken):
+                self._set_aside(partition, part)
+            else:
+                self._start(tp, [part])
+            if partition.tracker.next_fetch <= part.offset:
+                break  # it could not be begun now
+        else:
+            if tp in self._consumer.assignment():
+                self._consumer.seek(tp, max(found.end, partition.tracker.next_fetch))
+            return
+        self._go_back(partition)
 
-    def _strike(self, tp: TopicPartition, partition: Partition, cause: Exception) -> None:
-        at = partition.tracker.next_fetch
-        strikes = self._strikes[tp, at] = self._strikes.get((tp, at), 0) + 1
-        self._go_back(partition)
-        if strikes < _UNREADABLE_AFTER:
+    def _set_aside(self, partition: Partition, broken: Broken) -> None:
+        if not partition.is_open or not partition.tracker.receive(broken.offset):
             return
-        del self._strikes[tp, at]
-        _log.error(
-            "record cannot be read",
-            topic=tp.topic,
-            partition=tp.partition,
-            offset=at,
-            error=type(cause).__name__,
-        )
-        partition.tracker.receive(at)
-        partition.finish([(at, self._unreadable(tp, at))])
-        self._go_back(partition)
+        tp, offset = partition.source, broken.offset
+        _log.error("record cannot be read", place=f"{tp.topic}-{tp.partition}-{offset}")
+        made = self._pointer(tp, offset, Reason.UNREADABLE_RECORD, broken.why)
+        partition.finish([(offset, made)])
 
     def _go_back(self, partition: Partition) -> None:
         """Fetch on from what was received last; nothing where the group has taken it away."""

@@ -16,8 +16,8 @@ from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most
 from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher, topic_reader
+from consumers.runtime.records import why_not_taken
 from schemas.codec import dump, read_model
-from schemas.errors import ContractError
 from schemas.status import ModelStatus, Status
 
 __all__ = ["EVERY_SECONDS", "hearing", "telling"]
@@ -78,8 +78,7 @@ async def _read(
                     if record.value is None:
                         ended((record.key or b"").decode(errors="replace"))
                         continue
-                    with contextlib.suppress(ContractError):
-                        heard(read_model(Status, record.value))
+                    why_not_taken(lambda found: heard(read_model(Status, found.value)), record)
         except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
             _log.debug("status not read", error=type(error).__name__)
         await asyncio.sleep(EVERY_SECONDS)

@@ -23,9 +23,9 @@ __all__ = [
     "key_of",
     "of_envelope",
     "of_hop",
+    "of_place",
     "of_poisonous",
     "of_record",
-    "of_unreadable",
 ]
 
 _E = TypeVar("_E", Assignment, Escalation)
@@ -162,32 +162,32 @@ def of_poisonous(
     """
     why, detail = Reason.POISONOUS_RECORD, f"{deaths} processes have ended or hung at it"
     if deaths > MOST_TRIES:
-        at, detail = (record.topic, record.partition, record.offset), f"{detail}; {_STILL_THERE}"
-        return of_unreadable(*at, topics, stage=stage, now=now, reason=why, detail=detail)
+        at = (record.topic, record.partition, record.offset)
+        return of_place(*at, topics, why, detail, stage=stage, now=now)
     if model is None:
         tenant = tenant_of()
         return of_record(record, topics, why, detail, stage=stage, now=now, tenant=tenant)
     return of_hop(model, record, topics, why, detail, stage=stage, now=now)
 
 
-def of_unreadable(  # noqa: PLR0913  the diagnosis has as many parts
+def of_place(  # noqa: PLR0913  the diagnosis has as many parts
     topic: str,
     partition: int,
     offset: int,
     topics: Topics,
+    reason: Reason,
+    detail: str,
     *,
     stage: str,
     now: datetime,
-    reason: Reason = Reason.UNREADABLE_RECORD,
-    detail: str = f"{_STILL_THERE}; read it with another client",
     tenant: str = UNKNOWN_TENANT,
 ) -> Outgoing:
-    """A pointer to a record that the client library cannot hand out at all, or must not."""
+    """A pointer to a record: the last resort where it cannot be read, worked on or carried on."""
     letter = DeadLetter(
         request_id=None,
         tenant=tenant,
         reason=reason,
-        detail=detail,
+        detail=f"{detail}; {_STILL_THERE}",
         stage=stage,
         source=Pointer(topic=topic, partition=partition, offset=offset),
         failed_at=now,

@@ -9,7 +9,7 @@ from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from consumers.runtime.reading import Source, partition_of, records_since, start_of
-from consumers.runtime.records import Record, appended_at, lies_at
+from consumers.runtime.records import Record, appended_at, lies_at, why_not_taken
 from consumers.settings import RepeatSettings
 from router.admission import Admission
 from router.policy.table import Policy
@@ -47,15 +47,21 @@ class Repeats:
         if since >= position:
             return
         async for record in records_since(self.clients, source, since, until=position):
-            if not self.guard.is_poisonous(record):
-                with self.guard.on(record):
-                    self.judge(record, self._read(record))
+            if self.guard.is_poisonous(record):
+                continue
+            with self.guard.on(record):
+                why = why_not_taken(self._remember, record)
+            if why is not None:
+                _log.warning("no request", place=lies_at(record), why=why)
         _log.info(
             "ids remembered",
             partition=source.partition,
             ids=len(seen),
             seconds=round(time.monotonic() - began, 3),
         )
+
+    def _remember(self, record: Record) -> None:
+        self.judge(record, self._read(record))
 
     def judge(self, record: Record, request: Request | None) -> Repeat:
         """Whether a readable record repeats an earlier one of its partition."""

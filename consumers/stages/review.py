@@ -1,9 +1,8 @@
 """REVIEW: reads what reviewers decide and, once it can no longer be undone, carries it out."""
 
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 import structlog
@@ -12,7 +11,8 @@ from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.poison import Guard
 from consumers.runtime.pool import Slot
 from consumers.runtime.reading import Source, partition_of, records_since
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
+from consumers.runtime.shell import fits
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.stages import letters
 from consumers.telemetry.observer import Observer
@@ -115,9 +115,12 @@ class Reviewing:
         self.observer.reviewed(decision.action, None, "refused", error=code)
         return [self._refused(decision, record, why)]
 
-    def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
-        """Nothing stands in for an audit line that cannot even be fetched."""
-        _log.error("no audit line", place=f"{topic}-{partition}-{offset}")
+    def pointer(
+        self, topic: str, partition: int, offset: int, reason: Reason, detail: str
+    ) -> Sequence[Outgoing]:
+        """Nothing stands in for an audit line that cannot be fetched or carried out."""
+        place, why = f"{topic}-{partition}-{offset}", reason.value
+        _log.error("no audit line", place=place, why=why, detail=detail)
         return ()
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
@@ -130,11 +133,13 @@ class Reviewing:
         """Take into account everything that the partition holds now."""
         decisions = self._decisions[source.partition]
         async for record in records_since(self.clients, source, decisions.upto):
-            line = None
             if not self.guard.is_poisonous(record):
-                with self.guard.on(record), contextlib.suppress(ContractError):
-                    line = read_model(AuditLine, record.value)
-            decisions.note(record.offset, record.timestamp / 1000, line)
+                with self.guard.on(record):
+                    why = why_not_taken(lambda found: _note(decisions, found), record)
+                if why is not None:
+                    _log.warning("no audit line", place=lies_at(record), why=why)
+            # Whatever it says, or does not: the partition is read up to here.
+            decisions.note(record.offset, record.timestamp / 1000, None)
 
     def _carry_out(self, decision: Decision, record: Record, found: Record) -> Sequence[Outgoing]:
         now, letter = self.clock(), read_dead_letter(found.headers)
@@ -146,11 +151,14 @@ class Reviewing:
             fallback = letter.request_id or str(letter.source)
             read = read_request(found.value, headers, fallback_id=fallback)
             request = as_admitted(read, letter)
-        decided_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        decided_at = told_at(record)
         outcome = outcome_of(
             decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
         )
         made = list(self._records(outcome, decision, found))
+        if not all(fits(one) for one in made):
+            detail = "what follows from it is larger than what Kafka takes"
+            raise ContractError(Reason.RESULT_TOO_LARGE, detail)
         end = "discarded" if outcome.escalation is None else "escalation"
         end = end if outcome.result is None else "result"
         self.observer.reviewed(decision.action, letter.task, end)
@@ -196,6 +204,11 @@ class Reviewing:
                 return found
         detail = f"{where}: a dead letter was expected there, in the decision's own partition"
         raise ContractError(Reason.INVALID_FIELD, detail)
+
+
+def _note(decisions: Decisions, record: Record) -> None:
+    line = read_model(AuditLine, record.value)
+    decisions.note(record.offset, record.timestamp / 1000, line)
 
 
 async def _at_last(read: Callable[[], Awaitable[_T]], slot: Slot) -> _T:

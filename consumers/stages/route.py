@@ -19,7 +19,7 @@ from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.repeats import Repeat
-from router.routing import GiveUp, Route, route, task_of
+from router.routing import GiveUp, Route, route, task_of, within_limits
 from router.voice import falls_back, spoken_output
 from schemas.codec import (
     Outgoing,
@@ -100,21 +100,15 @@ class Router:
             letters.of_record(record, self.topics, why, detail, stage=STAGE, now=now, tenant=tenant)
         ]
 
-    def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
-        """What stands in for a record that cannot even be fetched."""
-        now = self.clock()
-        self.observer.gave_up(STAGE, Reason.UNREADABLE_RECORD, None)
-        bound = self.admission.topics.get(topic)
+    def pointer(
+        self, topic: str, partition: int, offset: int, reason: Reason, detail: str
+    ) -> Sequence[Outgoing]:
+        """What stands in for a record that cannot be fetched, worked on or carried on."""
+        at, now, bound = (topic, partition, offset), self.clock(), self.admission.topics.get(topic)
+        tenant = bound.tenant if bound else UNKNOWN_TENANT
+        self.observer.gave_up(STAGE, reason, None)
         return [
-            letters.of_unreadable(
-                topic,
-                partition,
-                offset,
-                self.topics,
-                stage=STAGE,
-                now=now,
-                tenant=bound.tenant if bound else UNKNOWN_TENANT,
-            )
+            letters.of_place(*at, self.topics, reason, detail, stage=STAGE, now=now, tenant=tenant)
         ]
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
@@ -185,13 +179,14 @@ class Router:
 
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
+        escalation = within_limits(escalation, self.policy, now)
         read = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
         request = as_admitted(read, escalation)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
         decided = self._in_time(climb(escalation, request, self.policy, now), now)
         if isinstance(decided, GiveUp):
             row = self.policy.tasks.get(escalation.task or "")
-            if self.prompts is not None and falls_back(row, decided):
+            if self.prompts is not None and escalation.routes and falls_back(row, decided):
                 return [self._spoken(self.prompts, escalation, request, record, now)]
             self.observer.gave_up(STAGE, decided.reason, escalation.task)
             letter = letters.of_envelope(

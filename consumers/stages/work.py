@@ -24,7 +24,7 @@ from router.next_step import (
     Refuse,
 )
 from router.request_schemas import check_schemas
-from router.routing import GiveUp
+from router.routing import GiveUp, within_limits
 from router.voice import Spoken, falls_back, spoken_output
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
 from schemas.errors import ContractError
@@ -82,11 +82,13 @@ class Worker(Caller):
             letters.of_hop(Assignment, record, self.topics, why, detail, stage=self.stage, now=now)
         ]
 
-    def unreadable(self, topic: str, partition: int, offset: int) -> Sequence[Outgoing]:
-        """What stands in for a record that cannot even be fetched."""
-        now, stage = self.clock(), self.stage
-        self.observer.gave_up(stage, Reason.UNREADABLE_RECORD, None, self.tier)
-        return [letters.of_unreadable(topic, partition, offset, self.topics, stage=stage, now=now)]
+    def pointer(
+        self, topic: str, partition: int, offset: int, reason: Reason, detail: str
+    ) -> Sequence[Outgoing]:
+        """What stands in for a record that cannot be fetched, worked on or carried on."""
+        at, now, stage = (topic, partition, offset), self.clock(), self.stage
+        self.observer.gave_up(stage, reason, None, self.tier)
+        return [letters.of_place(*at, self.topics, reason, detail, stage=stage, now=now)]
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
         """What stands in for a record that ends its process each time."""
@@ -98,6 +100,7 @@ class Worker(Caller):
     def open(self, record: Record) -> Job:
         """Read an assignment and render its prompt. Raises ContractError."""
         assignment, raw = read_envelope(Assignment, record.value)
+        assignment = within_limits(assignment, self.policy, self.clock())
         self.observer.received(assignment.id, assignment.generation, assignment.task)
         read = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
         job = self.prepare(assignment, as_admitted(read, assignment), raw)

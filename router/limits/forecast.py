@@ -15,6 +15,10 @@ __all__ = ["Forecast"]
 _WINDOW = timedelta(seconds=60)
 #: Fewer offsets in that time tell nothing of a rate: a tier that stands still may go on soon.
 _FEWEST = 20
+#: Longer than any deadline, and short enough to be added to any time.
+_LONGEST = timedelta(days=365)
+#: So many counts of one process, and so many processes, are remembered at most.
+_MOST_COUNTS, _MOST_STAGES = 256, 10_000
 
 
 @dataclass(slots=True)
@@ -22,7 +26,7 @@ class _Stage:
     """One process's work in one tier, as it was said."""
 
     #: When, and how many offsets it had passed.
-    counts: deque[tuple[datetime, int]] = field(default_factory=deque)
+    counts: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_MOST_COUNTS))
     lag: int = 0
 
     def note(self, at: datetime, passed: int, lag: int) -> None:
@@ -54,7 +58,10 @@ class Forecast:
         for one in status.stages:
             if one.lag is None:
                 continue
-            stage = self._stages.setdefault((one.stage, status.process), _Stage())
+            stage = self._stages.pop((one.stage, status.process), _Stage())
+            self._stages[one.stage, status.process] = stage
+            if len(self._stages) > _MOST_STAGES:
+                del self._stages[next(iter(self._stages))]
             stage.note(status.at, one.passed, one.lag)
             self._sent[one.stage] = 0
 
@@ -69,14 +76,13 @@ class Forecast:
         heard = [
             stage
             for (stage_name, _), stage in self._stages.items()
-            if stage_name == name and now - stage.counts[-1][0] < _WINDOW / 4
+            if stage_name == name and abs(now - stage.counts[-1][0]) < _WINDOW / 4
         ]
         rate = sum(stage.rate() for stage in heard)
         if not rate:
             return None
-        return timedelta(
-            seconds=(sum(stage.lag for stage in heard) + self._sent.get(name, 0)) / rate
-        )
+        seconds = (sum(stage.lag for stage in heard) + self._sent.get(name, 0)) / rate
+        return timedelta(seconds=min(seconds, _LONGEST.total_seconds()))
 
     def judged(self, decided: Route, now: datetime) -> Route | GiveUp:
         """The route, or that its deadline cannot be met.

@@ -358,6 +358,12 @@ class Policy(_Row):
         return {name: task.trigger for name, task in self.tasks.items()}
 
     @cached_property
+    def longest_deadline(self) -> timedelta:
+        """The most time that any request is given."""
+        given = (task.deadline for task in self.tasks.values())
+        return max(self.limits.deadline, *(one for one in given if one is not None), timedelta(0))
+
+    @cached_property
     def room_by_tier(self) -> Mapping[Tier, int]:
         """The most input tokens that any model of a tier takes beside its longest output."""
         return {

@@ -285,17 +285,18 @@ def _mutated(dice: random.Random, corpus: Sequence[bytes]) -> bytes:
 async def test_a_record_the_client_cannot_read_is_stepped_over(settings: Settings) -> None:
     """A header name that is not UTF-8 breaks the client library; a pointer stands in for it.
 
-    Who takes the partition later reads it again, and so do commands.
+    What lies beside it in its batch is read. Who takes the partition later reads it again, and so
+    do commands.
     """
     async with flow(settings) as running:
         await running.publish(Sent(request("before").value, b"k", partition=1))
         offset = await _publish_unreadable(running, partition=1)
         began = time.monotonic()
         await running.publish(Sent(request("after").value, b"k", partition=1))
-        ended = await running.terminal(3)
+        ended = await running.terminal(5)
         assert time.monotonic() - began < 5
         results = {seen.json["id"] for seen in ended if seen.topic == running.topics.results}
-        assert results == {"before", "after"}
+        assert results == {"before", "beside-0", "beside-1", "after"}
         (pointer,) = (seen for seen in ended if seen.topic == running.topics.dead_letters)
         letter = read_dead_letter(pointer.headers)
         assert letter.reason is Reason.UNREADABLE_RECORD
@@ -305,16 +306,16 @@ async def test_a_record_the_client_cannot_read_is_stepped_over(settings: Setting
             offset,
         )
         assert not pointer.value
-        assert {line.request_id for line in running.bill.lines} == {"before", "after"}
+        assert {line.request_id for line in running.bill.lines} == results
 
         await running.stop()
         await running.start()
         await running.publish(Sent(request("later").value, b"k", partition=1))
-        await running.terminal(4)
+        await running.terminal(6)
         clients, intake = Clients(settings.kafka), running.topics.intake
         async with topic_reader(clients, [intake]) as reader:
             read = [orjson.loads(record.value or b"")["id"] async for record in reader.until_end()]
-        assert read == ["before", "after", "later"]
+        assert read == ["before", "beside-0", "beside-1", "after", "later"]
 
 
 async def test_a_broken_record_between_stages_is_a_dead_letter(settings: Settings) -> None:
@@ -341,13 +342,17 @@ async def test_a_broken_record_between_stages_is_a_dead_letter(settings: Setting
 
 
 async def _publish_unreadable(running: Flow, *, partition: int) -> int:
-    """A whole record but for the name of its header, which no client library would send."""
+    """A whole record but for the name of its header, which no client library would send.
+
+    It lies between two others in one batch.
+    """
     producer = AIOKafkaProducer(bootstrap_servers=running.settings.kafka.bootstrap)
     await producer.start()
     try:
         batch = producer.create_batch()
-        body = {"key": b"k", "value": request("unreadable").value}
-        batch.append(timestamp=None, **body, headers=[("x-replace-me", b"value")])
+        for name in ("beside-0", "unreadable", "beside-1"):
+            headers = [("x-replace-me", b"value")] if name == "unreadable" else []
+            batch.append(timestamp=None, key=b"k", value=request(name).value, headers=headers)
         batch.close()
         written = bytearray(batch._build())
         at = written.index(b"x-replace-me")
@@ -357,7 +362,7 @@ async def _publish_unreadable(running: Flow, *, partition: int) -> int:
         batch._buffer = bytes(written)
         sent = await producer.send_batch(batch, running.topics.intake, partition=partition)
         async with asyncio.timeout(10):
-            return int((await sent).offset)
+            return int((await sent).offset) + 1
     finally:
         await producer.stop()
 

@@ -125,7 +125,7 @@ async def _asking(port: int) -> AsyncIterator[_Asked]:
         yield _Asked(port, http)
 
 
-def _unreadable(_: TopicPartition, offset: int) -> Sequence[Outgoing]:
+def _unreadable(_: TopicPartition, offset: int, *__: object) -> Sequence[Outgoing]:
     raise AssertionError(offset)
 
 

@@ -49,7 +49,7 @@ class _HeldUp:
         pass
 
 
-def _nothing(tp: TopicPartition, offset: int) -> Sequence[Outgoing]:
+def _nothing(tp: TopicPartition, offset: int, *_why: object) -> Sequence[Outgoing]:
     raise AssertionError
 
 

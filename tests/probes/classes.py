@@ -2,6 +2,7 @@
 
 from tests.probes.chat import CLASS as CHAT
 from tests.probes.console import CLASS as CONSOLE
+from tests.probes.inner import CLASS as INNER
 from tests.probes.report import ProbeClass
 from tests.probes.schemas import CLASS as SCHEMAS
 from tests.probes.ssrf import CLASS as SSRF
@@ -15,6 +16,7 @@ __all__ = ["CLASSES"]
 CLASSES: tuple[ProbeClass, ...] = (
     CHAT,
     CONSOLE,
+    INNER,
     SCHEMAS,
     SSRF,
     TEMPLATES,

@@ -174,7 +174,7 @@ def _broken_records(report: Report) -> None:
             f"broken hop {value[:30]!r}",
             is_blocked=isinstance(end, DeadLetter) and end.tenant == expected,
         )
-    [pointer] = router_of().unreadable("llm.intake", 1, 7)
+    [pointer] = router_of().pointer("llm.intake", 1, 7, Reason.UNREADABLE_RECORD, "why")
     found = read_dead_letter(pointer.headers)
     report.check("a record that nobody can fetch", is_blocked=found.tenant == UNKNOWN_TENANT)
 
@@ -256,7 +256,7 @@ def _ways(report: Report) -> None:
         "a broken record is its topic's, whatever it says",
         is_blocked=isinstance(end, DeadLetter) and end.tenant == "acme",
     )
-    [pointer] = router_of(bound).unreadable(topic, 1, 7)
+    [pointer] = router_of(bound).pointer(topic, 1, 7, Reason.UNREADABLE_RECORD, "why")
     report.check(
         "an unreadable one too", is_blocked=read_dead_letter(pointer.headers).tenant == "acme"
     )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from consumers.cli.top import models_of, noted, processes_of
+from consumers.runtime.records import why_not_taken
 from schemas.codec import dump
 from schemas.status import ModelStatus, StageStatus, Status
 from tests.builders import NOON, a_record
@@ -33,7 +34,7 @@ def test_the_last_status_of_a_process_counts_until_it_says_that_it_has_ended() -
     ]
 
     noted(said, a_record(None, key=b"p-1"))
-    noted(said, a_record(b"nonsense", key=b"p-3"))
+    assert why_not_taken(lambda found: noted(said, found), a_record(b"nonsense", key=b"p-3"))
     assert list(said) == ["p-2"]
 
 

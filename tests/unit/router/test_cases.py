@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.cases import RISKS, due_at, error_of, pressure, risk_of, urgency, why
-from schemas.base import Tier
+from schemas.base import LATEST, Tier
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
 from schemas.verdict import CheckResult, Verdict
@@ -67,9 +67,8 @@ def test_a_case_is_due_while_the_client_waits(deadline: timedelta, due: timedelt
     assert due_at(a_letter(deadline=NOON + deadline), the_policy()) == NOON + due
 
 
-def test_a_time_at_the_end_of_the_calendar_is_no_trouble() -> None:
-    late = NOON.replace(year=9999, month=12, day=31, hour=23)
-    assert due_at(a_letter(failed_at=late), the_policy()) == late
+def test_the_last_time_that_a_record_may_tell_is_no_trouble() -> None:
+    assert due_at(a_letter(failed_at=LATEST), the_policy()) == LATEST + timedelta(hours=4)
 
 
 def test_urgency_is_the_share_of_the_time_that_has_passed_times_the_risk() -> None:

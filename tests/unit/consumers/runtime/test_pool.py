@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
@@ -15,6 +16,7 @@ from consumers.runtime.records import Record
 from consumers.runtime.writer import PartitionWriter
 from consumers.settings import KafkaSettings
 from schemas.codec import Outgoing
+from schemas.reasons import Reason
 
 _SOURCE = TopicPartition("llm.tier.low", 0)
 
@@ -24,6 +26,9 @@ class _Host:
 
     def __init__(self) -> None:
         self.guard = Guard()
+
+    def pointer(self, record: Record, reason: Reason, detail: str) -> list[Outgoing]:
+        return [Outgoing("llm.dead-letters", reason.encode(), detail.encode())]
 
     def wake(self) -> None:
         pass
@@ -104,6 +109,22 @@ async def test_letting_go_of_a_lost_partition_spares_what_began_since_it_came_ba
 
     assert again.in_flight == 0
     assert lost.in_flight == 2
+
+
+@pytest.mark.parametrize("error", [RecursionError(), MemoryError(), ZeroDivisionError()])
+async def test_a_record_that_its_stage_fails_at_stops_no_other(error: Exception) -> None:
+    async def handle(record: Record, slot: Slot) -> list[Outgoing]:
+        if record.offset == 0:
+            raise error
+        return []
+
+    pool, held = _pool(handle, 0.0), _held(0, 1)
+    async with asyncio.timeout(10), pool.open():
+        pool.start(held, [_record(0), _record(1)])
+        await pool.settle(10)
+
+    assert held.in_flight == 0
+    assert [one.key for one in held.unrecorded()[1]] == [b"internal_error"]
 
 
 async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -> None:

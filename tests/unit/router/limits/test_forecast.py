@@ -106,3 +106,16 @@ def test_only_the_last_minute_counts() -> None:
         forecast.heard(status)
 
     assert forecast.wait(Tier.LOW, at(160)) == timedelta(seconds=60)
+
+
+def test_a_forged_status_refuses_no_request_for_longer_than_it_is_heard() -> None:
+    """Nor does what it says overflow, whatever it says."""
+    endless = a_status(0, 0, (1 << 63) - 1), a_status(20, 40, (1 << 63) - 1)
+    forecast = heard(*endless)
+    wait = forecast.wait(Tier.LOW, at(20))
+    assert wait == timedelta(days=365)
+    assert isinstance(forecast.judged(a_route(at(30)), at(20)), GiveUp)
+    assert forecast.wait(Tier.LOW, at(60)) is None
+
+    future = heard(a_status(10**9, 0, 10**6), a_status(10**9 + 20, 40, 10**6))
+    assert future.wait(Tier.LOW, at(20)) is None
