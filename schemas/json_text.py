@@ -14,6 +14,7 @@ __all__ = ["MAX_DEPTH", "MAX_VALUES", "has_more_values", "parse_json", "read_jso
 MAX_DEPTH = 32
 #: Commas, colons and brackets of one record. Each value takes longer than its characters.
 MAX_VALUES = 40_000
+_BYTES_EACH = 5
 
 #: Every bracket as a square one, and all that is none.
 _SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -32,10 +33,11 @@ def parse_json(value: bytes) -> Any:
 
     Raises ContractError for text that is not UTF-8, not JSON, nested deeper than 32 levels, that
     names a key twice, that holds NaN, infinities or integers beyond 64 bits, half a character, or
-    more than 40,000 commas, colons and brackets between its values.
+    more than 40,000 commas, colons and brackets between its values where these are also more than
+    one in five bytes.
     """
-    if has_more_values(value, MAX_VALUES):
-        detail = f"more than {MAX_VALUES} commas, colons and brackets between its values"
+    if _has_too_many(value):
+        detail = f"more than {MAX_VALUES} commas, colons and brackets, and one in five bytes"
         raise ContractError(Reason.TOO_LARGE, detail)
     try:
         parsed = orjson.loads(value)
@@ -48,7 +50,7 @@ def parse_json(value: bytes) -> Any:
 
 def read_json(value: bytes) -> Any:
     """The same for who does not ask what is wrong: None for what `parse_json` refuses."""
-    if has_more_values(value, MAX_VALUES):
+    if _has_too_many(value):
         return None
     try:
         parsed = orjson.loads(value)
@@ -63,6 +65,10 @@ def has_more_values(value: bytes, most: int) -> bool:
     if len(value) <= most or _marks(value) <= most:
         return False
     return _marks(_bare(value)) > most
+
+
+def _has_too_many(value: bytes) -> bool:
+    return has_more_values(value, max(MAX_VALUES, len(value) // _BYTES_EACH))
 
 
 def _marks(value: bytes) -> int:
