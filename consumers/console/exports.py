@@ -18,9 +18,10 @@ _PAGE = 500
 #: A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection). Where lists are
 #: written with semicolons, it splits a cell of ours at each, and at lines, whatever the quotes.
 #: A run of blanks begins behind a separator and holds none, so that no character is read twice.
-_FORMULA = re.compile(
-    r"(^|[;\t\r\n|])((?:[^\S\t\r\n]|[\"'])*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])|^(?=[\t\r\n])"
-)
+_BLANKS = r"[ \x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\"']*+"
+_FORMULA = rf"{_BLANKS}(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_BEGINS = re.compile(rf"{_FORMULA}|(?=[\t\r\n])")
+_BEGINS_LATER = re.compile(rf"[;\t\r\n|]{_FORMULA}")
 
 COLUMNS = (
     "place",
@@ -57,7 +58,9 @@ def row_of(case: Case) -> dict[str, Any]:
 def safe_cell(value: Any) -> str:
     """A CSV cell that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
-    return _FORMULA.sub(lambda found: f"{found[1] or ''}{found[2] or ''}'", text)
+    text = _BEGINS_LATER.sub(lambda found: f"{found[0]}'", text)
+    first = _BEGINS.match(text)
+    return f"{first[0]}'{text[first.end() :]}" if first else text
 
 
 def csv_of(rows: Iterable[Iterable[Any]]) -> str:
