@@ -10,6 +10,7 @@ from tests.bench.checks import measure_checks
 from tests.bench.console import measure_console
 from tests.bench.evals import measure_evals
 from tests.bench.harness import Measured, bench_broker
+from tests.bench.hostile import measure_hostile
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_litellm, measure_quix
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "backlog": measure_backlog,
     "recovery": measure_recovery,
     "console": measure_console,
+    "hostile": measure_hostile,
 }
 #: What needs no broker.
 TABLES: dict[str, Callable[[], Iterator[str]]] = {

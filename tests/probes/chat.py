@@ -24,7 +24,7 @@ from schemas.errors import ContractError
 from schemas.intake import read_request
 from tests.probes.report import ProbeClass, Report
 
-__all__ = ["CLASS"]
+__all__ = ["CLASS", "hostile_chats"]
 
 _MARK = "hostile-7f3a"
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -221,6 +221,11 @@ def _hostile() -> Iterator[tuple[str, dict[str, Any]]]:
         part = {"type": "text", "text": "x", name: {"x": _MARK}}
         yield f"content.{name}", {"messages": [{"role": "user", "content": [part]}]}
         yield f"system content.{name}", {"messages": [{"role": "system", "content": [part]}]}
+
+
+def hostile_chats() -> Iterator[dict[str, Any]]:
+    """The bodies alone, for whoever sends them through a running flow."""
+    return (body for _, body in _hostile())
 
 
 def _sent(body: Mapping[str, Any], wire: str, **settings: Any) -> tuple[dict[str, Any], list[str]]:

@@ -38,7 +38,7 @@ from schemas.usage import Usage
 from tests.builders import NOON, POLICY_FILE, a_record
 from tests.probes.report import ProbeClass, Report
 
-__all__ = ["CLASS"]
+__all__ = ["CLASS", "hostile_bodies"]
 
 MOST_SECONDS = 0.05
 _RULES = load_rules(Settings())
@@ -340,6 +340,13 @@ def _bodies(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "response_format", {**plain, "input": {**chat, "response_format": wanted}}
     tool = {"type": "function", "function": {"name": "look_up", "parameters": schema}}
     yield "tool", {**plain, "input": {**chat, "tools": [tool]}}
+
+
+def hostile_bodies() -> Iterator[dict[str, Any]]:
+    """Every hostile schema at every place of a request, for whoever sends them through a flow."""
+    for hostile in _all():
+        for _, body in _bodies(hostile.schema):
+            yield {name: value for name, value in body.items() if name != "id"}
 
 
 def _tried(value: bytes, answers: tuple[Any, ...], clock: _Clock) -> str | None:
