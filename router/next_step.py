@@ -8,6 +8,7 @@ decides how often a request is tried.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from router.agreement import agreeing, standing
 from router.policy.table import Policy, Task
@@ -27,12 +28,16 @@ __all__ = [
     "answer_of",
     "failed_enough",
     "next_step",
+    "spent",
     "untried",
 ]
 
-#: Longest wait before a retry that a worker sits out; anything longer is the backup's turn.
+#: Longest wait before a retry while others could be asked; anything longer is the backup's turn.
 LONGEST_WAIT = timedelta(seconds=30)
 _FIRST_WAIT = timedelta(milliseconds=500)
+#: After a model has turned a call away without a time: doubled each time, up to `LONGEST_WAIT` or
+#: a quarter of the time waited so far, so that a day of trouble makes some forty attempts.
+_FIRST_PAUSE = timedelta(seconds=2)
 
 #: The model cannot do this call, however often it is asked.
 _DETERMINISTIC = (Reason.PROVIDER_REJECTED, Reason.CONTEXT_OVERFLOW, Reason.UNREADABLE_REPLY)
@@ -90,9 +95,11 @@ def next_step(
     A judged reply ends the tier's work: accepted is an answer, rejected climbs. Where the task
     wants more than one answer, or another model to read it, those calls come first. Availability
     failures stay in the tier: one repetition where the task's rule allows it, then the tier's next
-    model. Deadline beats budget, budget beats quality. `retry_after`: seconds the provider asked
-    us to wait after the last attempt. `lacks`: what of the request a model cannot take, if any.
-    `is_out`: whether a model is not to be called just now; that uses up no attempt.
+    model. Who turned a call away is asked again and again, after pauses that grow, for as long as
+    the deadline allows. Deadline beats budget, budget beats quality. `retry_after`: seconds that
+    are left of what the provider asked us to wait after the last attempt. `lacks`: what of the
+    request a model cannot take, if any. `is_out`: whether a model is not to be called just now;
+    that uses up no attempt.
     """
     last = attempts[-1] if attempts else None
     task = policy.tasks.get(assignment.task or "")
@@ -104,32 +111,32 @@ def next_step(
         step = following
     if (over := _over(assignment, attempts, policy, now)) is not None:
         return over
-    again, wait = "", timedelta(0)
+    may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
+    # Who may be asked again when nobody else is left.
+    waits = {} if may_climb else _waits(step, assignment, attempts, now, retry_after)
     if last is not None and not last.was_judged:
         if (stop := _failed_for_good(assignment, attempts, last, policy)) is not None:
             return stop
-        wait = timedelta(seconds=retry_after) if retry_after is not None else _FIRST_WAIT
+        wait = _FIRST_WAIT if retry_after is None else timedelta(seconds=retry_after)
         is_in_time = wait <= LONGEST_WAIT and now + wait < assignment.deadline
-        may_repeat = _may_repeat(last, attempts)
-        if is_in_time and may_repeat and not is_out(last.model):
-            return CallModel(last.model, wait, step)
-        if is_in_time and (may_repeat or last.reason is Reason.THROTTLED):
-            again = last.model  # when nobody else is left to ask
+        others = _able(step, _candidates(step, assignment, attempts, policy), lacks)
+        if is_in_time and _may_repeat(last, attempts) and (others or last.model not in waits):
+            if not is_out(last.model):
+                return CallModel(last.model, wait, step)
+            waits.setdefault(last.model, wait)
 
     models = _candidates(step, assignment, attempts, policy)
     if last is not None and not last.was_judged:
         models = _backups(last, models, policy)
-    # Classifying and reading ask questions of our own, which any model can take.
-    able = [name for name in models if step != "answer" or lacks(name) is None]
-    able += [again] if again else []
+    able = _able(step, models, lacks)
     if models and not able and last is None:
         return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks(models[0])}")
+    able += [name for name in waits if name not in able]
     if not able:
         return _nobody_left(step, assignment, last, task)
     ready = next((name for name in able if not is_out(name)), None)
     if ready is not None:
-        return CallModel(ready, wait if ready == again else timedelta(0), step)
-    may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
+        return CallModel(ready, waits.get(ready, timedelta(0)), step)
     detail = f"every model of {assignment.route.tier} is out"
     return Escalate(Reason.PROVIDER_UNAVAILABLE, detail) if may_climb else Wait()
 
@@ -169,7 +176,7 @@ def _over(
     """The end, when the request's time or its allowance is used up."""
     if now >= assignment.deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {assignment.deadline.isoformat()}")
-    if len(attempts) >= assignment.attempts_left:
+    if spent(attempts) >= assignment.attempts_left:
         return GiveUp(Reason.ATTEMPTS_EXHAUSTED, f"{policy.limits.attempts} attempts were allowed")
     return None
 
@@ -206,6 +213,11 @@ def _failed_for_good(
     if stop is None:
         return None
     return GiveUp(Reason.PROVIDER_UNAVAILABLE, f"{last.model}: {last.detail}; {stop}")
+
+
+def spent(attempts: Sequence[Attempt]) -> int:
+    """How much of a request's allowance attempts use up: those that were turned away cost none."""
+    return sum(1 for one in attempts if one.reason is not Reason.THROTTLED)
 
 
 def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str | None:
@@ -251,6 +263,47 @@ def _may_repeat(last: Attempt, attempts: Sequence[Attempt]) -> bool:
         if one.model == last.model and one.step == last.step and not one.was_judged
     )
     return failures == 1 and last.reason not in _DETERMINISTIC
+
+
+def _able(step: Step, models: Sequence[str], lacks: Callable[[str], str | None]) -> list[str]:
+    """Those that take the request. What we ask for ourselves any model can take."""
+    return [name for name in models if step != "answer" or lacks(name) is None]
+
+
+def _waits(
+    step: Step,
+    assignment: Assignment,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    retry_after: float | None,
+) -> dict[str, timedelta]:
+    """Who has turned the last call of this step away, and how long to wait before the next.
+
+    The shortest wait first; without those whose time would come too late.
+    """
+    asked = [one for one in attempts if one.step == step]
+    latest = {one.model: one for one in asked}
+    left = assignment.deadline - now
+    waits: dict[str, timedelta] = {}
+    for model, one in latest.items():
+        if one.reason is not Reason.THROTTLED:
+            continue
+        if one is attempts[-1] and retry_after is not None:
+            waits[model] = timedelta(seconds=retry_after)
+            continue
+        ended = one.started_at + timedelta(milliseconds=one.duration_ms)
+        pause = _pause([again for again in asked if again.model == model], ended)
+        # Near the deadline it is asked more often, not given up.
+        waits[model] = max(min(pause - (now - ended), max(left / 2, _FIRST_PAUSE)), timedelta(0))
+    shortest = sorted(waits, key=waits.__getitem__)
+    return {model: waits[model] for model in shortest if waits[model] < left}
+
+
+def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:
+    """The pause that follows a model's latest attempts, all of which it turned away."""
+    turned = list(takewhile(lambda one: one.reason is Reason.THROTTLED, reversed(asked)))
+    most = max(LONGEST_WAIT, (ended - turned[-1].started_at) / 4)
+    return min(_FIRST_PAUSE * 2.0 ** min(len(turned) - 1, 30), most)
 
 
 def _candidates(

@@ -4,13 +4,13 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import aiohttp
 import orjson
 
+from consumers.providers.waits import asked_wait
 from router.reply import CallFailure
 from schemas.reasons import Reason
 
@@ -18,15 +18,60 @@ __all__ = [
     "error_within",
     "failed_status",
     "failed_within",
-    "retry_after",
     "was_sent",
     "what_failed",
 ]
 
-#: A provider may ask for more; nobody waits so long, and the backup is asked instead.
-LONGEST_WAIT = 3600.0
-
-_OVERLOADED = (503, 529)
+#: Turned away before anything ran: too early, too many, no capacity (Groq), overloaded, no origin
+#: behind Cloudflare, and Anthropic's overload.
+_TURNED_AWAY = (425, 429, 498, 503, 521, 523, 529)
+#: The same in a code, whatever the status is: OpenAI and those who follow it, Anthropic, Google,
+#: AWS, Moonshot, Together, Mistral, DashScope, Hugging Face's servers.
+_TURNED_AWAY_CODES = frozenset(
+    (
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "rate_limited",
+        "rate_limit_reached_error",
+        "too_many_requests",
+        "toomanyrequests",
+        "resource_exhausted",
+        "ratelimitexceeded",
+        "throttlingexception",
+        "throttled",
+        "throttling",
+        "limitburstrate",
+        "overloaded",
+        "overloaded_error",
+        "engine_overloaded",
+        "engine_overloaded_error",
+        "model_overloaded",
+        "server_overloaded",
+        "server_is_overloaded",
+        "slow_down",
+        "capacity_exceeded",
+        "service_tier_capacity_exceeded",
+        "no_capacity",
+        "nocapacity",
+        "modelnotreadyexception",
+        "serviceunavailableexception",
+    )
+)
+#: And in words beside a 5xx.
+_TURNED_AWAY_WORDS = (
+    "overloaded",
+    "at capacity",
+    "server busy",
+    "server is busy",
+    "too many requests",
+    "currently loading",
+    "loading model",
+    "no healthy upstream",
+)
+#: A proxy's 503 for a call that it had passed on.
+_PASSED_ON = "reset before headers"
+#: More than the limit of a minute: no waiting mends that.
+_TOO_LARGE = "request too large"
 #: A gateway that gave up waiting for what runs on behind it.
 _TIMED_OUT = (504, 524)
 _OVERFLOWS = ("context_length_exceeded", "string_above_max_length", "request_too_large")
@@ -67,9 +112,19 @@ _FILTERED_WORDS = (
     "your input was flagged",
 )
 #: A 429 that no waiting mends.
-_EXHAUSTED = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error")
-#: Gemini asks to wait in the body: `"retryDelay": "34s"`.
-_RETRY_DELAY = re.compile(r"'retrydelay': '([0-9.]{1,12})s'")
+_EXHAUSTED = (
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "quota_exceeded",
+    "billing_error",
+    "exceeded_current_quota_error",
+    "insufficient_balance",
+    "insufficient_credits",
+    "arrearage",
+)
+_EXHAUSTED_WORDS = ("insufficient balance",)
+#: A plain word: prose stays out of what is kept.
+_CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
 #: What the codes of errors stand for.
 _STATUSES = {
     "content_filter": 400,
@@ -94,20 +149,6 @@ _STATUSES = {
     "not_found": 404,
     "request_too_large": 413,
 }
-#: Headers with what is left of a limit, and when it is full again.
-_LIMITS = (
-    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
-    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
-    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
-    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
-    ("ratelimit-remaining", "ratelimit-reset"),
-)
-_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
-_SPANS = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def failed_status(
@@ -130,8 +171,10 @@ def error_within(data: Any) -> Any:
     match data:
         case {"error": said} | [{"error": said}, *_] if _says_something(said):
             return data
-        case {"choices": [{"error": said}, *_]} if _says_something(said):
-            return {"error": said}
+        case {"choices": [{"error": said, **choice}, *_]} if _says_something(said):
+            message = choice.get("message")
+            content = message.get("content") if isinstance(message, dict) else None
+            return {"error": said, "choices": content}
         case {"choices": [{"finish_reason": "error"}, *_]}:
             return {"error": {}}
         case _:
@@ -144,7 +187,14 @@ def failed_within(found: Any, headers: Mapping[str, str], now: datetime) -> Call
     Unless it turns the call away nobody knows what ran: the status says that something did.
     """
     failure = _classed("an error under HTTP 200", _status_of(found), headers, found, now)
-    if failure is None or failure.reason is not Reason.PROVIDER_ERROR:
+    has_begun = isinstance(found, dict) and any(
+        found.get(name) for name in ("choices", "content", "candidates")
+    )
+    is_open = failure is not None and (
+        failure.reason is Reason.PROVIDER_ERROR
+        or (failure.reason is Reason.THROTTLED and has_begun)
+    )
+    if failure is None or not is_open:
         return failure
     return replace(failure, reason=Reason.OUTCOME_UNKNOWN, http_status=200)
 
@@ -161,14 +211,15 @@ def _classed(
         return None
 
     detail = what + (f" {code}" if code else "")
-    wait = _wait(headers, details, now)
     reason, refuses = Reason.PROVIDER_REJECTED, _refuses(status, code, message, details)
-    if status == 429:
-        is_out = code in _EXHAUSTED or "perday" in details
-        reason = Reason.PROVIDER_REJECTED if is_out else Reason.THROTTLED
-        refuses = ("provider" if code in _EXHAUSTED else "model") if is_out else None
-    elif status in _OVERLOADED and wait is not None:
-        reason = Reason.THROTTLED
+    if status in (400, 403, 429) and (code in _EXHAUSTED or _opens_with(message, _EXHAUSTED_WORDS)):
+        refuses = "provider"
+    elif status == 429 and "perday" in details:
+        refuses = "model"
+    elif status in (413, 429) and message.startswith(_TOO_LARGE):
+        reason = Reason.CONTEXT_OVERFLOW
+    elif _is_turned_away(status, code, message):
+        reason, refuses = Reason.THROTTLED, None
     elif status in _TIMED_OUT:
         reason = Reason.OUTCOME_UNKNOWN
     elif status >= 500 or status == 408:
@@ -177,14 +228,27 @@ def _classed(
         reason = Reason.CONTEXT_OVERFLOW
     elif 300 <= status < 400:
         detail = f"{detail}: redirects are not followed"
+    throttled = reason is Reason.THROTTLED
     return CallFailure(
         reason,
         detail,
         http_status=status,
-        retry_after=wait if reason is Reason.THROTTLED else None,
+        retry_after=asked_wait(headers, data, message, now) if throttled else None,
         said=headers.get("location", "") if 300 <= status < 400 else message,
         refuses=refuses,
     )
+
+
+def _is_turned_away(status: int, code: str, message: str) -> bool:
+    """True when the provider says that it has not run the call, and may run it later."""
+    if status >= 500 and _PASSED_ON in message:
+        return False
+    if status in _TURNED_AWAY:
+        return True
+    if status in _TIMED_OUT or status in _REFUSED_ALL:
+        return False
+    is_said = status >= 500 and _opens_with(message, _TURNED_AWAY_WORDS)
+    return code in _TURNED_AWAY_CODES or is_said
 
 
 def _is_filtered(code: str, message: str) -> bool:
@@ -217,61 +281,6 @@ def _refuses(
     if status == 400 and (is_key or message.startswith(_REFUSED_OPENINGS)):
         return "provider"
     return "model" if status in _REFUSED_HERE else None
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from a number or an HTTP date; None for nonsense. At most an hour."""
-    if value is None:
-        return None
-    # Two headers of that name arrive as one; whichever is longer was meant too.
-    numbers = [one.strip() for one in value.split(",")]
-    if all(_NUMBER.fullmatch(one) for one in numbers):
-        return min(max(map(float, numbers)), LONGEST_WAIT)
-    try:
-        until = parsedate_to_datetime(value)
-        until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _wait(headers: Mapping[str, str], details: str, now: datetime) -> float | None:
-    """Seconds to wait, wherever the provider says it; the most exact place first."""
-    if (wait := _until_reset(f"{_said(headers, 'retry-after-ms')}ms", now)) is not None:
-        return wait
-    if (wait := retry_after(_said(headers, "retry-after"), now)) is not None:
-        return wait
-    if found := _RETRY_DELAY.search(details):
-        return retry_after(found[1], now)
-
-    # What is used up says when it is full again.
-    waits = [
-        _until_reset(_said(headers, reset), now)
-        for left, reset in _LIMITS
-        if _said(headers, left) == "0"
-    ]
-    return max((wait for wait in waits if wait is not None), default=None)
-
-
-def _said(headers: Mapping[str, str], name: str) -> str | None:
-    """A header of the provider's, or of one behind LiteLLM's proxy, which puts a name before it."""
-    return headers.get(name) or headers.get(f"llm_provider-{name}")
-
-
-def _until_reset(value: str | None, now: datetime) -> float | None:
-    """Seconds until an instant in ISO 8601, a number of them, or a duration such as `6m0s`."""
-    if value is None or len(value) > 40:
-        return None
-    if _NUMBER.fullmatch(value):
-        return min(float(value), LONGEST_WAIT)
-    if found := _SPANS.findall(value) if _DURATION.fullmatch(value) else None:
-        return min(sum(float(number) * _UNITS[unit] for number, unit in found), LONGEST_WAIT)
-    try:
-        until = datetime.fromisoformat(value)
-        until = until if until.tzinfo else until.replace(tzinfo=UTC)
-        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
-    except (ValueError, OverflowError):
-        return None
 
 
 def was_sent(error: BaseException) -> bool:
@@ -323,16 +332,22 @@ def _error_of(data: Any) -> tuple[str, str, str]:
     if not isinstance(error, dict):
         # Some compatible servers leave the object around it out.
         if not isinstance(data, dict) or "message" not in data:
-            said = error or (data.get("detail") if isinstance(data, dict) else None)
-            return "", str(said or "").lower()[:2000], ""
+            fields = data if isinstance(data, dict) else {}
+            said = error or fields.get("detail")
+            kind = fields.get("error_type")  # Hugging Face's servers
+            code = kind.lower() if isinstance(kind, str) and _CODE.fullmatch(kind) else ""
+            return code, str(said or "").lower()[:2000], ""
         error = data
     message = str(error.get("message", "")).lower()[:2000]
     details = str(error.get("details", "")).lower()[:8000]
     inner = error.get("innererror")
     inner = inner.get("code") if isinstance(inner, dict) else None
-    for code in (error.get("code"), error.get("type"), error.get("status"), inner):
-        if not isinstance(code, str) or len(code) > 64 or code.isdecimal():
-            continue  # some servers repeat the status there
-        if code.replace("_", "").isalnum():
+    for code in (
+        *(error.get(name) for name in ("code", "type", "status")),
+        inner,
+        error.get("__type"),  # AWS
+    ):
+        # Some servers repeat the status there.
+        if isinstance(code, str) and not code.isdecimal() and _CODE.fullmatch(code):
             return code.lower(), message, details
     return "", message, details

@@ -115,20 +115,19 @@ class Caller:
                 is_out=self.gate.is_out if self.gate else lambda _: False,
             )
             if isinstance(step, Wait):
-                job.retry_after = None  # the gate knows it
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
                 wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
                 await _rest(job, slot, wait, keeps_place=True)
+                if job.retry_after is not None:
+                    job.retry_after = max(job.retry_after - wait, 0.0)
                 continue
             if not isinstance(step, CallModel):
                 return step
             if job.attempts:
-                # Full jitter, but never earlier than a provider has asked for.
-                share = 1.0 if job.retry_after is not None else random.random()  # noqa: S311
                 if step.wait:  # without a wait the place is kept
-                    seconds = step.wait.total_seconds() * share
-                    await _rest(job, slot, seconds)
-                job.retry_after = None
+                    await _rest(job, slot, step.wait.total_seconds() * _jitter(job, step))
+                if job.retry_after is not None:
+                    job.retry_after = 0.0  # it is over
             await self._until_ours(job, slot)
             if self.clock() >= job.assignment.deadline:
                 deadline = job.assignment.deadline.isoformat()
@@ -333,6 +332,16 @@ class Caller:
         key = job.name.encode()
         lines = ledger_lines(job.assignment, job.request, attempts)
         return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]
+
+
+def _jitter(job: Job, call: CallModel) -> float:
+    """Which part of a wait is sat out: all of it where a provider has asked for it."""
+    last = job.attempts[-1]
+    if job.retry_after is not None and call.model == last.model:
+        return 1.0
+    # A pause that grew because calls were turned away must not come out shorter than before.
+    least = 0.75 if last.reason is Reason.THROTTLED else 0.0
+    return least + (1.0 - least) * random.random()  # noqa: S311
 
 
 async def _rest(job: Job, slot: Slot, seconds: float, *, keeps_place: bool = False) -> None:

@@ -22,6 +22,7 @@ from router.next_step import (
     Escalate,
     NextStep,
     Refuse,
+    spent,
 )
 from router.request_schemas import check_schemas
 from router.routing import GiveUp, within_limits
@@ -214,7 +215,7 @@ class Worker(Caller):
             task=assignment.task,
             origin=assignment.origin,
             deadline=assignment.deadline,
-            attempts_left=max(assignment.attempts_left - len(job.attempts), 0),
+            attempts_left=max(assignment.attempts_left - spent(job.attempts), 0),
             classification=classification,
             routes=assignment.routes,
             attempts=[*assignment.attempts, *job.attempts],

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumers.console import exports, showing
-from consumers.providers import chat, client, outcomes, unpacking, usage
+from consumers.providers import chat, client, outcomes, unpacking, usage, waits
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
 from consumers.stages import letters
@@ -247,7 +247,8 @@ READERS: tuple[Reader, ...] = (
         ),
         outcomes,
     ),
-    Reader("retry_after", lambda text: outcomes.retry_after(text, _NOW), outcomes),
+    Reader("wait_of", lambda text: waits.wait_of(text, _NOW), waits),
+    Reader("asked_wait", lambda text: waits.asked_wait({}, {}, text.lower(), _NOW), waits),
     Reader("redact", redaction.redact, redaction),
     Reader(
         "said_in_call",

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import cycle
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.escalation import climb
-from router.next_step import Answer, CallModel, Escalate, next_step
+from router.next_step import Answer, CallModel, Escalate, next_step, spent
 from router.routing import GiveUp, Route
 from schemas.attempt import Attempt
 from schemas.base import Tier
@@ -233,11 +234,11 @@ def test_whatever_models_do_a_request_ends(
     start = policy.tasks[task].tier
     assignment = an_assignment(task=task, routes=[a_route(start)])
     every: list[Attempt] = []
-    tiers, fate = [start], iter(outcomes)
+    tiers, fate, now = [start], cycle(outcomes), NOON
     while True:
         here: list[Attempt] = []
-        while isinstance(step := next_step(assignment, here, policy, NOON), CallModel):
-            reason = next(fate)
+        while isinstance(step := next_step(assignment, here, policy, now), CallModel):
+            reason, now = next(fate), now + step.wait
             judged = reason in (None, Reason.LOW_CONFIDENCE)
             outcome = "failed" if not judged else "rejected" if reason else "accepted"
             here.append(
@@ -247,12 +248,13 @@ def test_whatever_models_do_a_request_ends(
                     outcome=outcome,
                     reason=reason,
                     attempt_no=len(every) + len(here) + 1,
+                    started_at=now,
                 )
             )
         every += here
         if not isinstance(step, Escalate):
             break
-        left = assignment.attempts_left - len(here)
+        left = assignment.attempts_left - spent(here)
         escalation = an_escalation(
             task=task,
             routes=assignment.routes,
@@ -267,7 +269,8 @@ def test_whatever_models_do_a_request_ends(
         routes = [*assignment.routes, a_route(decided.tier, code=decided.code)]
         assignment = an_assignment(task=task, routes=routes, attempts=every, attempts_left=left)
 
-    assert len(every) <= policy.limits.attempts
+    assert spent(every) <= policy.limits.attempts
+    assert len(every) <= 100  # whatever is turned away
     assert [tier.rank for tier in tiers] == sorted({tier.rank for tier in tiers})
     judged_models = [attempt.model for attempt in every if attempt.was_judged]
     assert len(judged_models) == len(set(judged_models))

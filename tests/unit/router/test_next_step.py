@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from router.next_step import Answer, CallModel, Escalate, NextStep, Refuse, Wait, next_step
+from router.next_step import (
+    Answer,
+    CallModel,
+    Escalate,
+    NextStep,
+    Refuse,
+    Wait,
+    next_step,
+    spent,
+)
 from router.policy.table import Policy
 from router.routing import GiveUp
 from schemas.attempt import Attempt
@@ -234,11 +243,17 @@ A, B = "sim-medium", "sim-medium-b"
         pytest.param(
             [failed(Reason.THROTTLED), failed(Reason.THROTTLED, B)],
             {A},
-            CallModel(B, timedelta(seconds=0.5)),
+            CallModel(B, timedelta(seconds=2.1)),
             id="it may be asked again",
         ),
         pytest.param(
             [failed(Reason.THROTTLED, B), failed(Reason.PROVIDER_REJECTED)],
+            {A, B},
+            Wait(),
+            id="one refuses the call, the other only wants it later",
+        ),
+        pytest.param(
+            [failed(Reason.PROVIDER_REJECTED, B), failed(Reason.PROVIDER_REJECTED)],
             {A, B},
             GiveUp(Reason.PROVIDER_UNAVAILABLE, "sim-medium: "),
             id="no waiting mends a refusal",
@@ -262,10 +277,75 @@ def test_a_task_may_climb_instead_of_waiting() -> None:
     assert step == Escalate(Reason.PROVIDER_UNAVAILABLE, "every model of balanced is out")
 
 
+def turned_away(models: Sequence[str], seconds: float = 0.0) -> list[Attempt]:
+    """Calls of these models, one after the other, each of which was turned away at once."""
+    return [
+        failed(
+            Reason.THROTTLED,
+            model,
+            attempt_no=no,
+            started_at=NOON + timedelta(seconds=no * seconds),
+            duration_ms=0.0,
+        )
+        for no, model in enumerate(models, start=1)
+    ]
+
+
 def test_who_is_told_to_come_again_later_has_not_failed() -> None:
-    """Being put off uses up the request's attempts, not the failures its task allows."""
-    put_off = [failed(Reason.THROTTLED), *(failed(Reason.THROTTLED, B) for _ in range(3))]
+    """Being put off uses up neither the request's attempts nor the failures its task allows."""
+    put_off = turned_away([A, *[B] * 8])
 
-    step = next_step(an_assignment(), put_off, the_policy(), NOON, retry_after=7)
+    step = next_step(
+        an_assignment(attempts_left=1), put_off, with_task(on_outage="stay"), NOON, retry_after=7
+    )
 
-    assert step == CallModel(B, timedelta(seconds=7))
+    assert step == CallModel(A, timedelta(seconds=2))  # its pause is over first
+    assert spent([*put_off, failed(Reason.NOT_SENT)]) == 1
+
+
+def test_pauses_grow_while_a_model_turns_calls_away() -> None:
+    policy, attempts, now = with_task(on_outage="stay"), list[Attempt](), NOON
+    assignment = an_assignment(attempts_left=1, deadline=NOON + timedelta(hours=24))
+    while isinstance(step := next_step(assignment, attempts, policy, now), CallModel):
+        now += step.wait
+        attempts.append(
+            failed(
+                Reason.THROTTLED,
+                step.model,
+                attempt_no=len(attempts) + 1,
+                started_at=now,
+                duration_ms=0.0,
+            )
+        )
+    assert isinstance(step, GiveUp)
+    assert step.reason is Reason.PROVIDER_UNAVAILABLE
+
+    calls = [(one.started_at - NOON).total_seconds() for one in attempts if one.model == A]
+    # Once soon, while there is a backup; then less and less often.
+    assert calls[:6] == [0.0, 0.5, 4.5, 12.5, 28.5, 58.5]
+    assert calls[-20] - calls[-21] > 60
+    assert now > assignment.deadline - timedelta(seconds=5)  # it is tried up to the end
+    assert len(attempts) < 150  # and a day of trouble still fits into a record
+
+
+def test_a_task_that_may_climb_waits_for_no_model() -> None:
+    step = step_after(turned_away([A, A, B, B]), on_outage="next_tier")
+
+    assert step == Escalate(Reason.THROTTLED, "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        pytest.param(45, CallModel(A, timedelta(seconds=45)), id="longer than a backup is kept"),
+        pytest.param(
+            3600, GiveUp(Reason.PROVIDER_UNAVAILABLE, "sim-medium: "), id="beyond the deadline"
+        ),
+    ],
+)
+def test_a_wait_is_sat_out_where_nobody_else_is_left(seconds: int, expected: NextStep) -> None:
+    assignment = an_assignment(deadline=NOON + timedelta(minutes=2))
+    attempts = [failed(Reason.PROVIDER_REJECTED, B), *turned_away([A])]
+    policy = with_task(on_outage="stay")
+
+    assert next_step(assignment, attempts, policy, NOON, retry_after=seconds) == expected
