@@ -1,7 +1,10 @@
-"""Usage: the provider's own count where it can be true, else never less than our estimate."""
+"""Usage: the provider's own count where it can be true, else never less than our estimate.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Where providers that speak the OpenAI format put their counts is one table, `_PLACES`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -10,7 +13,64 @@ from router.pricing import estimate_tokens
 from router.reply import Oddity
 from schemas.usage import Usage
 
-__all__ = ["Counts", "added", "booked", "estimate", "reserve"]
+__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve"]
+
+#: Every place of a count, below `usage`, with who writes it there (their API references, read in
+#: 2026-11). A count that stands in several places is the same one.
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "prompt": (
+        "prompt_tokens",
+        "input_tokens",  # Responses, Anthropic
+        "inputTokens",  # Bedrock's Converse
+        "promptTokenCount",  # Vertex
+        "tokens.input_tokens",  # Cohere
+        "billed_units.input_tokens",
+    ),
+    "completion": (
+        "completion_tokens",
+        "output_tokens",
+        "outputTokens",
+        "candidatesTokenCount",
+        "tokens.output_tokens",
+        "billed_units.output_tokens",
+    ),
+    "total": ("total_tokens", "totalTokens", "totalTokenCount"),
+    "cache_read": (
+        "prompt_tokens_details.cached_tokens",  # OpenAI, xAI, Groq, Fireworks, Zhipu, DashScope
+        "cached_tokens",  # Moonshot (Kimi), Together
+        "prompt_cache_hit_tokens",  # DeepSeek
+        "cache_read_input_tokens",  # LiteLLM's proxy, Portkey
+        "prompt_tokens_details.cache_read_input_tokens",
+        "prompt_tokens_details.cache_read_tokens",
+        "prompt_token_details.cached_tokens",  # Mistral
+        "num_cached_tokens",  # Mistral, vLLM
+        "input_tokens_details.cached_tokens",  # Responses
+        "cache_read_tokens",
+        "cacheReadInputTokens",  # Bedrock
+        "cacheReadInputTokenCount",
+        "cachedContentTokenCount",  # Vertex
+    ),
+    "cache_write": (
+        "prompt_tokens_details.cache_write_tokens",  # OpenRouter
+        "prompt_tokens_details.cache_creation_tokens",  # LiteLLM's proxy
+        "prompt_tokens_details.cache_creation_input_tokens",  # DashScope
+        "prompt_tokens_details.cached_creation_tokens",  # New API
+        "cache_creation_input_tokens",  # LiteLLM's proxy, Portkey
+        "cache_creation_tokens",
+        "cache_write_tokens",
+        "input_tokens_details.cache_write_tokens",
+        "cacheWriteInputTokens",  # Bedrock
+        "cacheWriteInputTokenCount",
+    ),
+    "reasoning": (
+        "completion_tokens_details.reasoning_tokens",  # OpenAI and most others
+        "output_tokens_details.reasoning_tokens",  # Responses
+        "output_tokens_details.thinking_tokens",  # Anthropic
+        "completion_tokens_details.thinking_tokens",
+        "reasoning_tokens",  # Perplexity, Together
+        "thoughtsTokenCount",  # Vertex
+    ),
+}
 
 _DEFAULT_OUTPUT = 1024
 #: More than any model writes.
@@ -31,6 +91,61 @@ class Counts:
     cache_read: Any = None
     cache_write: Any = None
     reasoning: Any = None
+    #: What all of them are together, where it is said.
+    total: Any = None
+    #: True when the same count is said twice, and not alike.
+    contradicts: bool = False
+
+
+def counts_of(said: Any) -> Counts | None:
+    """The counts of a `usage` in the OpenAI format, wherever the provider puts them."""
+    if not isinstance(said, dict):
+        return None
+    found = {name: _found(said, places) for name, places in _PLACES.items()}
+    prompt, completion, total = (_first(found[name]) for name in ("prompt", "completion", "total"))
+    # DeepSeek says both parts of the prompt.
+    miss, hit = said.get("prompt_cache_miss_tokens"), said.get("prompt_cache_hit_tokens")
+    parts = added(miss, hit) if miss is not None else 0
+    is_less = type(parts) is int and (_count(prompt) or 0) < parts
+    several = [found[name] for name in ("cache_read", "cache_write", "reasoning")]
+    return Counts(
+        prompt=parts if is_less else prompt,
+        completion=completion,
+        # What was read from a cache is cheap: of counts that differ the least is booked.
+        cache_read=_one(found["cache_read"], min),
+        cache_write=_one(found["cache_write"], max),
+        reasoning=_one(found["reasoning"], max),
+        total=total,
+        contradicts=is_less or any(len({*map(_count, one)} - {0}) > 1 for one in several),
+    )
+
+
+def _first(values: Sequence[Any]) -> Any:
+    """The first that counts something; else what is said there."""
+    return next((one for one in values if _count(one)), next(iter(values), None))
+
+
+def _one(values: Sequence[Any], choose: Callable[[list[int]], int]) -> Any:
+    """One of several counts of the same; one that is no count comes back, to be found odd."""
+    counts = [_count(one) for one in values]
+    for value, count in zip(values, counts, strict=True):
+        if count is None or count < 0:
+            return value
+    some = [one for one in counts if one]
+    return choose(some) if some else None
+
+
+def _found(said: Mapping[str, Any], places: Sequence[str]) -> list[Any]:
+    """What stands in these places."""
+    values = []
+    for place in places:
+        name, _, inner = place.partition(".")
+        value = said.get(name)
+        if inner:
+            value = value.get(inner) if isinstance(value, dict) else None
+        if value is not None:
+            values.append(value)
+    return values
 
 
 def added(count: Any, *more: Any) -> Any:
@@ -68,6 +183,7 @@ def booked(
         return estimate(body, output), (Oddity.USAGE_MISSING,)
 
     odd: list[Oddity] = []
+    counts = _fitted(counts, odd)
     prompt = _input(body, counts.prompt, odd)
     completion = _output(body, output, counts.completion, odd)
     given = (counts.cache_read, counts.cache_write, counts.reasoning)
@@ -77,9 +193,10 @@ def booked(
         parts = [0, 0, 0]
     read, written, thought = (part or 0 for part in parts)
     if read + written > prompt or thought > completion:
-        # What was thought was written: the larger is booked.
+        # What was thought was written, and what a cache holds was read: the larger is booked.
         odd.append(Oddity.USAGE_CONTRADICTS)
         completion = max(completion, min(thought, _output_limit(body) or _MOST_OUTPUT))
+        prompt = max(prompt, min(read + written, _most_input(body)))
         read, written, thought = 0, 0, 0
     usage = Usage(
         input_tokens=prompt - read - written,
@@ -90,6 +207,30 @@ def booked(
         estimated=bool(odd),
     )
     return usage, tuple(dict.fromkeys(odd))
+
+
+def _fitted(counts: Counts, odd: list[Oddity]) -> Counts:
+    """Counts whose sum is the total that is said.
+
+    Some providers count reasoning beside what was written, some caches beside the input. What is
+    in the total and nowhere else is booked as output; that, and a total that is too small, is odd.
+    """
+    prompt, completion, total = map(_count, (counts.prompt, counts.completion, counts.total))
+    if counts.contradicts:
+        odd.append(Oddity.USAGE_CONTRADICTS)
+    if prompt is None or completion is None or min(prompt, completion) < 0:
+        return counts
+    if not total or total == prompt + completion:
+        return counts
+    parts = [_count(one or 0) or 0 for one in (counts.cache_read, counts.cache_write)]
+    thought = _count(counts.reasoning or 0) or 0
+    rest = total - prompt - completion
+    for more in (0, sum(parts), *parts):
+        for written in (thought, 0):
+            if rest == more + written:
+                return replace(counts, prompt=prompt + more, completion=completion + written)
+    odd.append(Oddity.USAGE_CONTRADICTS)
+    return replace(counts, completion=completion + max(rest, 0))
 
 
 def _input(body: Mapping[str, Any], said: Any, odd: list[Oddity]) -> int:

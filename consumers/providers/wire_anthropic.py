@@ -163,6 +163,10 @@ def _counts(said: Any) -> Counts | None:
 
     # Here the caches are beside the input, not within it.
     read, written = said.get("cache_read_input_tokens"), said.get("cache_creation_input_tokens")
+    by_time = said.get("cache_creation")  # how long it is kept; all of it is written
+    if not written and isinstance(by_time, dict):
+        names = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+        written = added(*(by_time.get(name) or 0 for name in names))
     details = said.get("output_tokens_details")
     return Counts(
         prompt=added(said.get("input_tokens"), read, written),

@@ -214,6 +214,7 @@ def _counts(said: Any) -> Counts | None:
         completion=added(said.get("candidatesTokenCount", 0), thought),
         cache_read=said.get("cachedContentTokenCount"),
         reasoning=thought,
+        total=said.get("totalTokenCount"),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from consumers.providers.chat import EXTRA, dicts_of, likely_token, reply_of
-from consumers.providers.usage import Counts, added
+from consumers.providers.usage import counts_of
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
 from router.strict import strict_form
@@ -63,12 +63,17 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         created=data.get("created"),
         text=text,
         finish=_finish(finish) if finish else None,
-        counts=_counts(data.get("usage")),
+        counts=counts_of(_usage(data)),
         calls=_calls(message),
         refusal=refused or None,
         logprobs=_logprobs(choice.get("logprobs")),
         thoughts=str(message.get("reasoning_content") or message.get("reasoning") or ""),
     )
+
+
+def _usage(data: Mapping[str, Any]) -> Any:
+    groq = data.get("x_groq")
+    return data.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
 
 
 def _finish(said: Any) -> FinishReason:
@@ -147,27 +152,6 @@ def _text(content: Any, kind: str) -> str:
 
     what = "choices.0.message.content: text was expected"
     raise UnreadableError(what)
-
-
-def _counts(said: Any) -> Counts | None:
-    if not isinstance(said, dict):
-        return None
-
-    read_from = said.get("prompt_tokens_details")
-    put_into = said.get("completion_tokens_details")
-    read_from = read_from if isinstance(read_from, dict) else {}
-    put_into = put_into if isinstance(put_into, dict) else {}
-    prompt, completion = said.get("prompt_tokens"), said.get("completion_tokens")
-    thought, total = put_into.get("reasoning_tokens"), said.get("total_tokens")
-    if thought and total == added(prompt, completion, thought):
-        completion = added(completion, thought)  # some servers count reasoning beside it
-    return Counts(
-        prompt=prompt,
-        completion=completion,
-        cache_read=read_from.get("cached_tokens"),
-        cache_write=read_from.get("cache_write_tokens"),
-        reasoning=thought,
-    )
 
 
 OPENAI = Wire("openai", "/chat/completions", _encode, _decode)

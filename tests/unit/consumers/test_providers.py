@@ -340,7 +340,7 @@ class TestUsage:
                     "prompt_tokens_details": {"cached_tokens": 31},
                 },
                 "usage_contradicts",
-                (30, 8),
+                (31, 8),
                 id="more cached than sent",
             ),
             pytest.param(

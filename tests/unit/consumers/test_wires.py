@@ -98,7 +98,7 @@ async def test_the_ledger_and_the_providers_bill_agree(wire):
         ("reset", Reason.OUTCOME_UNKNOWN),
         ("cut", Reason.OUTCOME_UNKNOWN),
         ("http_500", Reason.PROVIDER_ERROR),
-        ("http_503", Reason.PROVIDER_ERROR),
+        ("http_503", Reason.THROTTLED),
         ("http_429", Reason.THROTTLED),
         ("http_429_quota", Reason.PROVIDER_REJECTED),
         ("http_401", Reason.PROVIDER_REJECTED),

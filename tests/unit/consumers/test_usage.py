@@ -1,0 +1,220 @@
+"""A provider's own counts are read wherever it puts them, and never lower the ledger."""
+
+from typing import Any
+
+import pytest
+
+from consumers.providers.usage import booked, counts_of
+from consumers.providers.wires import WIRES
+from router.reply import Oddity, Reply
+
+#: A chat that may well have 400 tokens.
+BODY: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 500,
+    "messages": [{"role": "user", "content": "How do I change an address? " * 40}],
+}
+
+
+def buckets(said: dict[str, Any]) -> tuple[list[int], tuple[Oddity, ...]]:
+    """Input, cache read, cache write, output and reasoning, and what is odd."""
+    usage, odd = booked(BODY, "ok", counts_of(said))
+    fields = (
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+    )
+    return list(fields), odd
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    plain = {"prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 320}
+    return {**plain, **more}
+
+
+def details(**more: Any) -> dict[str, Any]:
+    return chat(prompt_tokens_details=more)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(details(cached_tokens=200), [100, 200, 0, 20, 0], id="OpenAI"),
+        pytest.param(chat(cached_tokens=200), [100, 200, 0, 20, 0], id="Kimi, Together"),
+        pytest.param(
+            chat(prompt_cache_hit_tokens=200, prompt_cache_miss_tokens=100),
+            [100, 200, 0, 20, 0],
+            id="DeepSeek",
+        ),
+        pytest.param(
+            chat(num_cached_tokens=200, prompt_token_details={"cached_tokens": 200}),
+            [100, 200, 0, 20, 0],
+            id="Mistral",
+        ),
+        pytest.param(
+            chat(
+                cache_creation_input_tokens=50,
+                cache_read_input_tokens=200,
+                prompt_tokens_details={"cached_tokens": 200, "cache_creation_tokens": 50},
+            ),
+            [50, 200, 50, 20, 0],
+            id="LiteLLM's proxy",
+        ),
+        pytest.param(
+            chat(cache_creation_input_tokens=50), [250, 0, 50, 20, 0], id="its writes alone"
+        ),
+        pytest.param(
+            details(cached_tokens=0, cache_write_tokens=50), [250, 0, 50, 20, 0], id="OpenRouter"
+        ),
+        pytest.param(
+            details(cached_tokens=0, cache_creation_input_tokens=50),
+            [250, 0, 50, 20, 0],
+            id="DashScope",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 50,
+                "completion_tokens": 20,
+                "total_tokens": 320,
+                "cache_read_input_tokens": 250,
+                "cache_creation_input_tokens": 0,
+            },
+            [50, 250, 0, 20, 0],
+            id="Bedrock behind a gateway: caches are beside the prompt",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 250,
+                "completion_tokens": 20,
+                "total_tokens": 320,
+                "cache_read_input_tokens": 200,
+                "cache_creation_input_tokens": 50,
+            },
+            [50, 200, 50, 20, 0],
+            id="reads are within the prompt, writes beside it",
+        ),
+        pytest.param(
+            {
+                "inputTokens": 50,
+                "outputTokens": 20,
+                "totalTokens": 320,
+                "cacheReadInputTokens": 200,
+                "cacheWriteInputTokens": 50,
+            },
+            [50, 200, 50, 20, 0],
+            id="Bedrock's own names",
+        ),
+        pytest.param(
+            {
+                "promptTokenCount": 300,
+                "candidatesTokenCount": 20,
+                "totalTokenCount": 420,
+                "thoughtsTokenCount": 100,
+                "cachedContentTokenCount": 200,
+            },
+            [100, 200, 0, 20, 100],
+            id="Vertex's own names",
+        ),
+        pytest.param(
+            {
+                "input_tokens": 300,
+                "output_tokens": 120,
+                "total_tokens": 420,
+                "input_tokens_details": {"cached_tokens": 200},
+                "output_tokens_details": {"reasoning_tokens": 100},
+            },
+            [100, 200, 0, 20, 100],
+            id="as of Responses",
+        ),
+        pytest.param(
+            {"tokens": {"input_tokens": 300, "output_tokens": 20}}, [300, 0, 0, 20, 0], id="Cohere"
+        ),
+        pytest.param(
+            chat(total_tokens=420, completion_tokens_details={"reasoning_tokens": 100}),
+            [300, 0, 0, 20, 100],
+            id="xAI counts reasoning beside the completion",
+        ),
+        pytest.param(
+            chat(completion_tokens=120, total_tokens=420, reasoning_tokens=100),
+            [300, 0, 0, 20, 100],
+            id="Perplexity",
+        ),
+    ],
+)
+def test_counts_are_read_where_they_stand(said: dict[str, Any], expected: list[int]) -> None:
+    assert buckets(said) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(chat(total_tokens=400), [300, 0, 0, 100, 0], id="more in all than in parts"),
+        pytest.param(chat(total_tokens=100), [300, 0, 0, 20, 0], id="less in all"),
+        pytest.param(
+            {"prompt_tokens": 50, "completion_tokens": 20, "cached_tokens": 250},
+            [250, 0, 0, 20, 0],
+            id="more from a cache than was read",
+        ),
+        pytest.param(
+            chat(cached_tokens=200, prompt_tokens_details={"cached_tokens": 100}),
+            [200, 100, 0, 20, 0],
+            id="two counts of one thing: the dearer is booked",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 20,
+                "prompt_cache_hit_tokens": 200,
+                "prompt_cache_miss_tokens": 100,
+            },
+            [100, 200, 0, 20, 0],
+            id="both parts of a prompt are more than it",
+        ),
+    ],
+)
+def test_a_sum_that_does_not_fit_is_odd_and_never_less(
+    said: dict[str, Any], expected: list[int]
+) -> None:
+    assert buckets(said) == (expected, (Oddity.USAGE_CONTRADICTS,))
+
+
+def test_gemini_counts_thoughts_tools_and_caches() -> None:
+    data = {
+        "candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {
+            "promptTokenCount": 250,
+            "toolUsePromptTokenCount": 50,
+            "cachedContentTokenCount": 200,
+            "candidatesTokenCount": 20,
+            "thoughtsTokenCount": 100,
+            "totalTokenCount": 420,
+        },
+    }
+    reply: Reply = WIRES["gemini"].decode(data, BODY)
+    usage = reply.usage
+
+    assert (usage.input_tokens, usage.cache_read_tokens) == (100, 200)
+    assert (usage.output_tokens, usage.reasoning_tokens) == (20, 100)
+    assert reply.oddities == ()
+
+    data["usageMetadata"]["totalTokenCount"] = 500  # type: ignore[index]
+    reply = WIRES["gemini"].decode(data, BODY)
+    assert (reply.usage.total_tokens, reply.oddities) == (500, (Oddity.USAGE_CONTRADICTS,))
+
+
+def test_anthropic_says_writes_by_how_long_they_are_kept() -> None:
+    data = {
+        "content": [{"type": "text", "text": "ok"}],
+        "stop_reason": "end_turn",
+        "usage": {
+            "input_tokens": 50,
+            "output_tokens": 20,
+            "cache_read_input_tokens": 200,
+            "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
+        },
+    }
+    usage = WIRES["anthropic"].decode(data, BODY).usage
+
+    assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (50, 200, 50)
