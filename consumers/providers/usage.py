@@ -106,7 +106,7 @@ def counts_of(said: Any) -> Counts | None:
     # DeepSeek says both parts of the prompt.
     miss, hit = said.get("prompt_cache_miss_tokens"), said.get("prompt_cache_hit_tokens")
     parts = added(miss, hit) if miss is not None else 0
-    is_less = type(parts) is int and (_count(prompt) or 0) < parts
+    is_less = type(parts) is int and 0 <= (_count(prompt) or 0) < parts
     several = [found[name] for name in ("cache_read", "cache_write", "reasoning")]
     return Counts(
         prompt=parts if is_less else prompt,
