@@ -100,8 +100,19 @@ def _rules(settings: Settings) -> list[Finding]:
         except ProviderSettingsError as error:
             found.append(Finding(f"provider {name}", ok=False, detail=str(error)))
         else:
-            found.append(Finding(f"provider {name}", ok=True, detail=entry.base_url))
+            is_known = _resolves(*entry.address)
+            detail = f"the name {entry.host} of its base_url is not known here: check it, or DNS"
+            if is_known:
+                detail = entry.base_url
+            found.append(Finding(f"provider {name}", ok=is_known, detail=detail))
     return found
+
+
+def _resolves(host: str, port: int) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, port))
+    except OSError:
+        return False
 
 
 def _java() -> Finding:

@@ -7,6 +7,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -55,9 +56,23 @@ _ERROR_SECONDS = 2.0
 _PACKINGS = ("gzip", "deflate", "x-gzip")
 #: Commas, colons and brackets of a reply: the probabilities of each token of a long answer.
 _MOST_VALUES = 300_000
+#: What a wrong address answers.
+_NOT_HERE = (404, 405)
 _ATTEMPT = "x-tierline-attempt"
 #: Between having a connection and writing to it, in seconds: shorter than any session of a group.
 _LONGEST_PAUSE = 1.0
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a call has come."""
+
+    #: True from the first byte on that may have left.
+    is_written: bool = False
+
+
+#: Of the call that is being made, here and in the tasks that the library starts for it.
+_progress: ContextVar[_Progress | None] = ContextVar("progress", default=None)
 
 
 class _PromptRequest(aiohttp.ClientRequest):
@@ -79,6 +94,8 @@ class _PromptRequest(aiohttp.ClientRequest):
     ) -> None:
         """Write, unless too late."""
         if time.monotonic() - self._ready_at < _LONGEST_PAUSE:
+            if (progress := _progress.get()) is not None:
+                progress.is_written = True
             await super().write_bytes(writer, conn, content_length)
         elif conn.protocol is not None:
             what = "the process stood still before anything was written"
@@ -170,18 +187,19 @@ class Providers:
             request = self._request(known, ids, body)
         except Exception as error:  # noqa: BLE001  httpx.InvalidURL and others are of no one kind
             return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
+        progress = _Progress()
+        _progress.set(progress)  # every call is a task's own, or the one after the other
         try:
             async with asyncio.timeout(timeout.total_seconds()) as whole:
                 return await self._exchange(known, request, ids, body, whole.when() or 0.0)
         except TimeoutError:
-            detail = f"no whole reply within {timeout.total_seconds():g} s"
-            return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
+            return _late(timeout, progress, body)
         except (ValueError, httpx.InvalidURL) as error:
             if not isinstance(error, (aiohttp.ClientError, OSError)):  # before anything was written
                 return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
-            return _broken_off(error, body)
+            return _broken_off(error, progress, body)
         except Exception as error:  # noqa: BLE001  of the client's libraries, which have many kinds
-            return _broken_off(error, body)
+            return _broken_off(error, progress, body)
 
     def _request(
         self, known: _Provider, ids: Mapping[str, str], body: Mapping[str, Any]
@@ -214,7 +232,11 @@ class Providers:
             if not 200 <= response.status_code < 300:
                 raw = known.masked(await _read_soon(response, until))
                 status, headers = response.status_code, response.headers
-                return _booked(failed_status(status, headers, raw, clock.now()), body)
+                failure = failed_status(status, headers, raw, clock.now())
+                if failure is not None and status in _NOT_HERE and known.settings.is_bare:
+                    detail = f"{failure.detail}: base_url has no path; is /v1 missing?"
+                    failure = replace(failure, detail=detail)
+                return _booked(failure, body)
 
             most = known.settings.max_reply_bytes
             raw, is_whole = await _read(response, most)
@@ -247,10 +269,18 @@ class Providers:
         return url
 
 
-def _broken_off(error: Exception, body: Mapping[str, Any]) -> CallFailure:
+def _late(timeout: timedelta, progress: _Progress, body: Mapping[str, Any]) -> CallFailure:
+    """A call whose time is up: unsent where nothing was written."""
+    within = f"within {timeout.total_seconds():g} s"
+    if not progress.is_written:
+        return CallFailure(Reason.NOT_SENT, f"no connection could be made {within}")
+    return CallFailure(Reason.OUTCOME_UNKNOWN, f"no whole reply {within}", usage=reserve(body))
+
+
+def _broken_off(error: Exception, progress: _Progress, body: Mapping[str, Any]) -> CallFailure:
     """A call that failed in its connection: unsent only where that is certain."""
     what = what_failed(error)
-    if was_sent(error):
+    if progress.is_written and was_sent(error):
         detail = f"the connection failed before the reply was whole ({what})"
         return CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
     return CallFailure(Reason.NOT_SENT, f"no connection could be made ({what})")

@@ -18,6 +18,30 @@ __all__ = ["ModelLimits", "ProviderSettings", "ProviderSettingsError", "sent_fie
 
 #: A token of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+#: Ends of a path that are added to the base URL, by format.
+_ENDPOINTS = {
+    "openai": ("/chat/completions", "/completions", "/responses", "/embeddings", "/models"),
+    "anthropic": ("/messages", "/complete", "/models"),
+    "gemini": (":generateContent", ":streamGenerateContent", "/models"),
+}
+#: Where the interfaces of well-known hosts begin, as their references say (read in 2026-11).
+_PATHS = {
+    "api.openai.com": "/v1",
+    "api.anthropic.com": "/v1",
+    "generativelanguage.googleapis.com": "/v1beta",
+    "api.mistral.ai": "/v1",
+    "api.x.ai": "/v1",
+    "api.groq.com": "/openai/v1",
+    "api.together.xyz": "/v1",
+    "api.fireworks.ai": "/inference/v1",
+    "api.moonshot.ai": "/v1",
+    "api.moonshot.cn": "/v1",
+    "api.cerebras.ai": "/v1",
+    "openrouter.ai": "/api/v1",
+    "open.bigmodel.cn": "/api/paas/v4",
+    "dashscope.aliyuncs.com": "/compatible-mode/v1",
+    "dashscope-intl.aliyuncs.com": "/compatible-mode/v1",
+}
 #: A dotted path of names.
 _FIELD = r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,4}$"
 
@@ -66,7 +90,7 @@ class ProviderSettings(BaseModel):
     #: Sent with every call, for gateways that want more than a key.
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     #: Under the base URL, with `{model}` for the model's id; None: the format's own.
-    path: Annotated[str, Field(pattern=r"^/[^?#]*$")] | None = None
+    path: Annotated[str, Field(pattern=r"^/[!$-;=@-\[\]_a-~]*$")] | None = None
     #: Behind the path, for example `api-version`. It is shown; secrets belong into headers.
     query: dict[str, str] = Field(default_factory=dict)
     #: True for servers that send our `x-request-id` back: a reply with another one is refused.
@@ -117,11 +141,24 @@ class ProviderSettings(BaseModel):
         except ValueError as error:
             msg = f"base_url: {error}"
             raise ValueError(msg) from None
+        added = (self.path,) if self.path else _ENDPOINTS.get(self.wire, ())
+        for end in added:
+            if self.base_url.endswith(end):
+                msg = f"base_url: the URL without {end} was expected: that is added to it"
+                raise ValueError(msg)
+        if self.is_bare and (path := _PATHS.get(self.host)):
+            msg = f"base_url: https://{self.host}{path} was expected, with its path"
+            raise ValueError(msg)
         return self
 
     def limits_of(self, model_id: str) -> ModelLimits:
         """What the provider allows for a model."""
         return self.limits.get(model_id) or self.limits.get("*") or ModelLimits()
+
+    @property
+    def is_bare(self) -> bool:
+        """True for a URL without any path, which few servers answer at."""
+        return self.path is None and not urlsplit(self.base_url).path
 
     @property
     def host(self) -> str:

@@ -1,10 +1,13 @@
 """What may be called, and what a refusal says. What may not is probed in tests/probes."""
 
+import re
 from ipaddress import ip_address
 
 import pytest
+from pydantic import ValidationError
 
 from consumers.addresses import check_url, is_metadata, is_public
+from consumers.providers.settings import ProviderSettings
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,42 @@ def test_a_private_url_may_be_called_where_that_is_said(url):
 def test_a_refusal_says_what_was_expected(url, words):
     with pytest.raises(ValueError, match=words):
         check_url(url, allow_private=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "wire", "expected"),
+    [
+        ("https://api.example.com/v1/chat/completions", "openai", "without /chat/completions"),
+        ("https://api.example.com/v1/chat/completions/", "openai", "without /chat/completions"),
+        ("https://api.example.com/v1/messages", "anthropic", "without /messages"),
+        (
+            "https://api.example.com/v1/models/m:generateContent",
+            "gemini",
+            "without :generateContent",
+        ),
+        ("https://api.openai.com", "openai", "https://api.openai.com/v1 was expected"),
+        ("https://api.anthropic.com/", "anthropic", "https://api.anthropic.com/v1 was expected"),
+        (" https://api.example.com/v1", "openai", "plain ASCII characters"),
+        ("https://api.example.com/v1 ", "openai", "plain ASCII characters"),
+        ("https://api.example.com/v1\n", "openai", "plain ASCII characters"),
+        ("https://api.example.com:99999/v1", "openai", "port from 1 to 65535"),
+        ("https://api.example.com:abc/v1", "openai", "port from 1 to 65535"),
+    ],
+)
+def test_a_base_url_that_cannot_work_is_refused_in_words(
+    url: str, wire: str, expected: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(expected)):
+        ProviderSettings(base_url=url, wire=wire)
+
+
+@pytest.mark.parametrize("path", ["/chat completions", "/chat\n", "/a?b", "chat"])
+def test_a_path_that_cannot_be_called_is_refused(path: str) -> None:
+    with pytest.raises(ValidationError):
+        ProviderSettings(base_url="https://api.example.com", path=path)
+
+
+def test_a_path_of_ones_own_needs_none_in_the_base_url() -> None:
+    found = ProviderSettings(base_url="https://api.openai.com", path="/v1/{model}/chat")
+
+    assert found.path == "/v1/{model}/chat"

@@ -808,6 +808,34 @@ class TestConnection:
         assert outcome.is_unsent
         assert outcome.usage == Usage()
 
+    async def test_a_tls_handshake_that_hangs_was_never_sent(self):
+        """Whichever ends first: the time for connecting or for the whole call."""
+        async with serving(never) as server:
+            url = server.url.replace("http:", "https:")
+            for within, connect in ((0.5, 5.0), (30.0, 0.5)):
+                outcome = await called(
+                    url, within=within * SECOND, connect_timeout=timedelta(seconds=connect)
+                )
+
+                assert isinstance(outcome, CallFailure)
+                assert (outcome.reason, outcome.usage) == (Reason.NOT_SENT, Usage())
+
+    async def test_a_call_that_was_written_has_an_unknown_outcome_on_the_same_connection(self):
+        async with serving(never) as server, Providers({"p": settings(server.url)}) as providers:
+            for _ in range(2):
+                outcome = await providers.call(
+                    "p", BODY, attempt_id="r.1.1", request_id="r", timeout=SECOND / 2
+                )
+                assert isinstance(outcome, CallFailure)
+                assert outcome.reason is Reason.OUTCOME_UNKNOWN
+
+    async def test_a_wrong_address_is_told_in_words(self):
+        async with serving(sending(a_response(b"{}", "404 None"))) as server:
+            outcome = await called(server.url.removesuffix("/v1"))
+
+        assert isinstance(outcome, CallFailure)
+        assert outcome.detail == "HTTP 404: base_url has no path; is /v1 missing?"
+
     async def test_an_unknown_host_was_never_sent(self):
         outcome = await called("http://nowhere.invalid/v1", within=20 * SECOND)
 
