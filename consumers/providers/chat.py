@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
+from consumers.providers.conversations import Rules, fitted_messages
 from consumers.providers.usage import Counts, booked
 from router.reply import FinishReason, Reply
 from schemas.usage import Usage
@@ -32,6 +33,8 @@ __all__ = [
 
 #: In a tool call: what the provider wants to see again when the call comes back to it.
 EXTRA = "extra_content"
+#: What the user says where a format wants him to and he has said nothing.
+_BEGIN, _CONTINUE = "Begin.", "Continue."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,15 @@ class Turn:
     parts: list[Part]
 
 
-def turns_of(body: Mapping[str, Any]) -> tuple[list[Text], list[Turn]]:
-    """The system's texts, and the turns of the others, of whom there is at least one."""
+def turns_of(body: Mapping[str, Any], rules: Rules) -> tuple[list[Text], list[Turn]]:
+    """The system's texts, and the turns of the others, of whom there is at least one.
+
+    The turns hold to the rules of the format; where it wants the user first and last, he is.
+    """
     system: list[Text] = []
     turns: list[Turn] = []
     names: dict[str, str] = {}
-    for message in body.get("messages", ()):
+    for message in fitted_messages(body.get("messages") or (), rules):
         role = message.get("role")
         if role in ("system", "developer"):
             system += _texts(message.get("content"))
@@ -98,7 +104,11 @@ def turns_of(body: Mapping[str, Any]) -> tuple[list[Text], list[Turn]]:
         elif parts:
             turns.append(Turn(side, parts))
     if not turns:  # these formats want somebody to speak
-        turns, system = [Turn("user", list(system))], []
+        turns, system = [Turn("user", list(system) or [Text(_BEGIN)])], []
+    if rules.user_frames and turns[0].role != "user":
+        turns.insert(0, Turn("user", [Text(_BEGIN)]))
+    if rules.user_frames and turns[-1].role != "user":
+        turns.append(Turn("user", [Text(_CONTINUE)]))
     return system, turns
 
 

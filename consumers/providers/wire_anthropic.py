@@ -21,6 +21,7 @@ from consumers.providers.chat import (
     tools_of,
     turns_of,
 )
+from consumers.providers.conversations import RULES
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
@@ -42,7 +43,7 @@ _DEFAULT_LIMIT = 1024
 
 
 def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    system, turns = turns_of(body)
+    system, turns = turns_of(body, RULES["anthropic"])
     wants_json, schema = asked_format(body)
     form = strict_form(schema, all_required=False) if schema else None
     if wants_json and form is None:
@@ -63,7 +64,8 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
         config["effort"] = body["reasoning_effort"]
     if config:
         sent["output_config"] = config
-    if stops := stops_of(body):
+    # Each has to hold more than white space.
+    if stops := [one for one in stops_of(body) if one.strip()]:
         sent["stop_sequences"] = stops
     functions, choice = tools_of(body)
     if functions:
@@ -80,14 +82,15 @@ def _block(part: Part) -> dict[str, Any]:
         case Call(no, name, arguments):
             return {"type": "tool_use", "id": no, "name": name, "input": arguments}
         case Outcome(no, _, text):
-            return {"type": "tool_result", "tool_use_id": no, "content": text}
+            result = {"type": "tool_result", "tool_use_id": no}
+            return {**result, "content": text} if text.strip() else result
 
 
 def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
-    made = {
-        "name": function["name"],
-        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
-    }
+    # An object, and none of several at its top: what else the schema says is checked afterwards.
+    given = function.get("parameters") or {"properties": {}}
+    schema = {name: one for name, one in given.items() if name not in ("anyOf", "allOf", "oneOf")}
+    made = {"name": function["name"], "input_schema": {**schema, "type": "object"}}
     return {**made, "description": text} if (text := function.get("description")) else made
 
 

@@ -3,8 +3,11 @@
 Left out, because the format has no field for it: parallel_tool_calls, logit_bias, reasoning_effort.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from consumers.providers.chat import (
     Call,
@@ -21,6 +24,8 @@ from consumers.providers.chat import (
     tools_of,
     turns_of,
 )
+from consumers.providers.conversations import RULES
+from consumers.providers.gemini_schemas import subset
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
@@ -39,6 +44,7 @@ _FINISHES: Mapping[str, FinishReason] = {
     "IMAGE_SAFETY": "content_filter",
     "MODEL_ARMOR": "content_filter",
 }
+_VERSION = re.compile(r"gemini-([0-9]{1,3})")
 #: Fields of a chat body by their names here, under `generationConfig`.
 _SETTINGS = {
     "temperature": "temperature",
@@ -52,7 +58,12 @@ _SETTINGS = {
 
 
 def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    system, turns = turns_of(body)
+    system, turns = turns_of(body, RULES["gemini"])
+    wants_json, schema = asked_format(body)
+    functions, choice = tools_of(body)
+    if wants_json and functions and not _takes_both(body):
+        system.append(Text(_in_words(schema)))
+        wants_json, schema = False, None
     sent: dict[str, Any] = {
         "contents": [
             {
@@ -69,18 +80,32 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
         config["maxOutputTokens"] = limit
     if stops := stops_of(body):
         config["stopSequences"] = stops
-    wants_json, schema = asked_format(body)
     if wants_json:
         config["responseMimeType"] = "application/json"
     if schema:
-        config["responseJsonSchema"] = schema
+        config["responseJsonSchema"] = subset(schema)
     if config:
         sent["generationConfig"] = config
-    functions, choice = tools_of(body)
     if functions:
         sent["tools"] = [{"functionDeclarations": [_declaration(one) for one in functions]}]
         sent["toolConfig"] = {"functionCallingConfig": _calling(choice)}
     return sent
+
+
+def _takes_both(body: Mapping[str, Any]) -> bool:
+    """True for a model that takes tools and a JSON format in one call: Gemini from 3 on.
+
+    https://ai.google.dev/gemini-api/docs/structured-output, googleapis/python-genai#867
+    """
+    found = _VERSION.search(str(body.get("model", "")))
+    return found is not None and int(found[1]) >= 3
+
+
+def _in_words(schema: Mapping[str, Any] | None) -> str:
+    words = "Unless you call a function, answer with one JSON object and nothing else."
+    if schema is None:
+        return words
+    return f"{words} It follows this JSON Schema: {orjson.dumps(schema).decode()}"
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -103,7 +128,7 @@ def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
     if text := function.get("description"):
         declared["description"] = text
     if parameters := function.get("parameters"):
-        declared["parametersJsonSchema"] = parameters
+        declared["parametersJsonSchema"] = subset(parameters)
     return declared
 
 

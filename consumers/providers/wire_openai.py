@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from consumers.providers.chat import EXTRA, dicts_of, likely_token, reply_of
+from consumers.providers.conversations import RULES, fitted_messages
 from consumers.providers.usage import counts_of
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
@@ -29,19 +30,28 @@ _FINISHES: Mapping[str, FinishReason] = {
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
 }
+#: A format has to have a name, and the word JSON has to be said where an object is asked for.
+_NAME, _JSON_ONLY = "answer", "Answer with one JSON object and nothing else."
 
 
 def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    made = {**body, "messages": fitted_messages(body.get("messages") or (), RULES["openai"])}
+    if made.get("tool_choice") == "any":  # another format's word
+        made["tool_choice"] = "required"
     match body.get("response_format"):
-        case {"type": "json_schema", "json_schema": {"schema": schema} as wanted} if (
-            "strict" not in wanted
-        ):
-            # Held to the schema while it writes, where the schema can be kept to so.
-            form = strict_form(schema, all_required=True)
-            if form is not None and form.get("type") == "object":
-                strict = {**wanted, "schema": form, "strict": True}
-                return {**body, "response_format": {"type": "json_schema", "json_schema": strict}}
-    return body
+        case {"type": "json_schema", "json_schema": {"schema": schema} as wanted}:
+            wanted = {"name": _NAME, **wanted}
+            if "strict" not in wanted:
+                # Held to the schema while it writes, where the schema can be kept to so.
+                form = strict_form(schema, all_required=True)
+                if form is not None and form.get("type") == "object":
+                    wanted = {**wanted, "schema": form, "strict": True}
+            made["response_format"] = {"type": "json_schema", "json_schema": wanted}
+        case {"type": "json_object"} if "json" not in str(made["messages"]).lower():
+            made["messages"].insert(0, {"role": "system", "content": _JSON_ONLY})
+        case _:
+            pass
+    return made
 
 
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:

@@ -65,13 +65,20 @@ class TestBody:
         "body",
         [
             pytest.param(BODY, id="no format"),
-            pytest.param({**BODY, "response_format": {"type": "json_object"}}, id="any JSON"),
+            pytest.param(
+                {
+                    **BODY,
+                    "messages": [{"role": "user", "content": "In JSON: where is order 7?"}],
+                    "response_format": {"type": "json_object"},
+                },
+                id="any JSON",
+            ),
             pytest.param(formatted({"type": "object"}), id="an open object"),
             pytest.param(formatted({"type": "object"}, strict=False), id="the producer's own word"),
         ],
     )
     def test_else_the_body_goes_as_it_is(self, body):
-        assert OPENAI.encode(body) is body
+        assert OPENAI.encode(body) == body
 
 
 class TestCompatibleServers:
