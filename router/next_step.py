@@ -288,15 +288,23 @@ def _waits(
     for model, one in latest.items():
         if one.reason is not Reason.THROTTLED:
             continue
-        if one is attempts[-1] and retry_after is not None:
-            waits[model] = timedelta(seconds=retry_after)
-            continue
         ended = one.started_at + timedelta(milliseconds=one.duration_ms)
-        pause = _pause([again for again in asked if again.model == model], ended)
+        mine = [again for again in asked if again.model == model]
+        pause = _pause(mine, ended) - (now - ended)
         # Near the deadline it is asked more often, not given up.
-        waits[model] = max(min(pause - (now - ended), max(left / 2, _FIRST_PAUSE)), timedelta(0))
+        pause = max(min(pause, max(left / 2, _FIRST_PAUSE)), timedelta(0))
+        if one is attempts[-1] and retry_after is not None:
+            said = timedelta(seconds=retry_after)
+            # Whoever says "in a second" again and again is asked less often all the same.
+            pause = max(said, pause) if _is_repeated(mine) else said
+        waits[model] = pause
     shortest = sorted(waits, key=waits.__getitem__)
     return {model: waits[model] for model in shortest if waits[model] < left}
+
+
+def _is_repeated(asked: Sequence[Attempt]) -> bool:
+    """True when the latest two of a model's attempts were turned away."""
+    return all(one.reason is Reason.THROTTLED for one in asked[-2:]) and len(asked) > 1
 
 
 def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from router.next_step import spent
 from router.policy.table import Policy
 from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter
@@ -13,6 +14,8 @@ __all__ = ["Arrival", "further", "kept_waiting", "out_of_order"]
 
 #: Faults of the provider after which nobody knows whether the call ran.
 _UNKNOWN = ("reset", "cut")
+#: Faults with which it runs nothing, and asks to be called later.
+_TURNED_AWAY = ("http_429", "http_503")
 #: A call may be on its way when its deadline strikes, long so on a busy machine.
 _GRACE_SECONDS = 1.0
 #: Whoever was hit by a fault, or has just been started, has recovered by then.
@@ -34,6 +37,8 @@ def further(
 ) -> list[str]:
     """Breaks in words. `clock_offset` is Unix time minus the bill's clock, in seconds."""
     problems = _repeated_after_unknown(bill, set(parking))
+    # What was turned away uses up nothing.
+    turned_away = Counter(one["request_id"] for one in bill if one["fault"] in _TURNED_AWAY)
     for line in bill:
         late = line["received"] + clock_offset - deadlines.get(line["request_id"], float("inf"))
         if late > _GRACE_SECONDS:
@@ -42,7 +47,7 @@ def further(
         tiers = [tier.rank for tier in result.router.path]
         if tiers != sorted(tiers):
             problems.append(f"path goes down: {result.id} {result.router.path}")
-        if result.router.attempts > policy.limits.attempts:
+        if result.router.attempts - turned_away[result.id] > policy.limits.attempts:
             problems.append(f"too many attempts: {result.id} made {result.router.attempts}")
     for letter in letters:
         problems += _of_attempts(letter, policy)
@@ -119,7 +124,7 @@ def _repeated_after_unknown(bill: Iterable[Mapping[str, Any]], parking: set[str]
 def _of_attempts(letter: DeadLetter, policy: Policy) -> list[str]:
     problems = []
     judged: dict[str, Counter[str]] = defaultdict(Counter)
-    if len(letter.attempts) > policy.limits.attempts:
+    if spent(letter.attempts) > policy.limits.attempts:
         problems.append(f"too many attempts: {letter.request_id} made {len(letter.attempts)}")
     for attempt in letter.attempts:
         if _was_judged(attempt):

@@ -349,3 +349,11 @@ def test_a_wait_is_sat_out_where_nobody_else_is_left(seconds: int, expected: Nex
     policy = with_task(on_outage="stay")
 
     assert next_step(assignment, attempts, policy, NOON, retry_after=seconds) == expected
+
+
+def test_a_short_wait_that_is_asked_for_again_and_again_grows() -> None:
+    attempts = [failed(Reason.PROVIDER_REJECTED, B), *turned_away([A] * 4)]
+    now = attempts[-1].started_at
+    step = next_step(an_assignment(), attempts, with_task(on_outage="stay"), now, retry_after=0)
+
+    assert step == CallModel(A, timedelta(seconds=16))
