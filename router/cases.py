@@ -21,6 +21,8 @@ _WEIGHT: Mapping[Risk, float] = {"low": 1.0, "medium": 2.0, "high": 4.0}
 #: A case that was late when it came is no more urgent than one that was due a minute later.
 _SHORTEST = timedelta(minutes=1)
 _ERROR_LENGTH = 120
+#: Of what went wrong so much is read to find that.
+_ERROR_READ = 2_000
 #: Something may have happened, or gone wrong with us: a person has to find out.
 _UNSETTLED = frozenset((Reason.OUTCOME_UNKNOWN, Reason.ID_REUSED, Reason.INTERNAL_ERROR))
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
@@ -110,4 +112,4 @@ def _sentence(words: str, detail: str) -> str:
 
 def _skeleton(words: str) -> str:
     """The words without quotations and numbers."""
-    return _NUMBER.sub("#", _QUOTED.sub("…", words))[:_ERROR_LENGTH].strip()
+    return _NUMBER.sub("#", _QUOTED.sub("…", words[:_ERROR_READ]))[:_ERROR_LENGTH].strip()
