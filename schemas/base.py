@@ -5,7 +5,8 @@ list has a limit that our arithmetic, JSON writers and 64-bit database columns c
 lie far above what the product itself writes.
 """
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -43,7 +44,13 @@ __all__ = [
     "Tier",
     "Timestamp",
     "Words",
+    "is_identifier",
+    "read_instant",
 ]
+
+_IDENTIFIER = r"^[\x21-\x7e]{1,200}$"
+#: The last second of a minute with a leap second.
+_LEAP = re.compile(r"(?<=:[0-5][0-9]):60(?=[.,Z+-]|$)")
 
 #: Times before and after are no times of ours; `LATEST` plus any duration of ours is still a time.
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
@@ -91,13 +98,29 @@ class Tier(StrEnum):
         self.rank = len(type(self).__members__)
 
 
+def is_identifier(text: str) -> bool:
+    """True for what may be an id: 1 to 200 printable ASCII characters without blanks."""
+    return re.fullmatch(_IDENTIFIER, text) is not None and not text.endswith("\n")
+
+
+def read_instant(text: str) -> datetime:
+    """An instant as ISO 8601 or RFC 3339 write it: in small letters too, and with a leap second.
+
+    A leap second is the next minute's first. Raises ValueError.
+    """
+    text = text.upper()
+    plain = _LEAP.sub(":59", text, count=1)
+    instant = datetime.fromisoformat(plain)
+    return instant if plain == text else instant + timedelta(seconds=1)
+
+
 def _read_time(value: Any) -> Any:
     if not isinstance(value, str):
         return value
 
     try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:  # its text repeats the value
+        instant = read_instant(value)
+    except (ValueError, OverflowError):  # its text repeats the value
         msg = "an ISO 8601 time was expected, for example 2026-01-31T12:00:00Z"
         raise ValueError(msg) from None
     if instant.tzinfo is None:
@@ -128,7 +151,7 @@ Instant = Annotated[datetime, BeforeValidator(_read_instant, json_schema_input_t
 Deadline = Annotated[datetime, BeforeValidator(_read_deadline, json_schema_input_type=datetime)]
 
 #: Printable ASCII without spaces, so that an id looks the same in a log, a URL and a header.
-Identifier = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,200}$")]
+Identifier = Annotated[str, StringConstraints(pattern=_IDENTIFIER)]
 
 #: An identifier with the numbers that tell its generations and attempts apart.
 AttemptId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,240}$")]

@@ -1,25 +1,43 @@
 """Intake: every shape in which a producer may send a request becomes one Request."""
 
 import base64
+import codecs
+import hashlib
+import re
 import string
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.base import is_identifier, read_instant
 from schemas.errors import ContractError
 from schemas.json_text import parse_json
 from schemas.reasons import Reason
 from schemas.request import Request
 
-__all__ = ["MAX_REQUEST_BYTES", "claims_of", "read_request", "read_request_object"]
+__all__ = [
+    "MAX_CUSTOM_ID",
+    "MAX_REQUEST_BYTES",
+    "claims_of",
+    "id_for",
+    "read_request",
+    "read_request_object",
+]
 
 MAX_REQUEST_BYTES = 1 << 20
+#: Characters of a `custom_id`; OpenAI states no limit.
+MAX_CUSTOM_ID = 512
 
 #: What nobody sees: white space, and characters without width.
 _BLANK = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u3000\ufeff"
 _BATCH_URL = "/v1/chat/completions"
+#: That url as others write it: Azure's without a version or with a deployment, a gateway's prefix,
+#: a whole address, a query behind it.
+_CHAT_URL = re.compile(
+    r"\s*(?:https?://[^/?#\s]+)?/*(?:[^?#\s]*/)?chat/completions/*(?:[?#]\S*)?\s*", re.IGNORECASE
+)
+_CHARSET = re.compile(r"(?:^|;)\s*charset\s*=\s*\"?([a-z0-9_.:-]+)")
 #: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
 _BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
 #: What stands for no id. Another value that is none is wrong, and is said to be.
@@ -65,9 +83,21 @@ def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id
         detail = f"{len(value)} bytes; the limit is {MAX_REQUEST_BYTES}"
         raise ContractError(Reason.TOO_LARGE, detail)
 
-    if "ce_specversion" in headers and headers.get("content-type", "").startswith("text/"):
-        return read_request_object(_text(value), headers, fallback_id=fallback_id)
+    value = value.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1: it may be ignored
+    kind, charset = _media_type(headers)
+    if kind.startswith("application/cloudevents"):  # structured: the value says all
+        headers = {name: text for name, text in headers.items() if not name.startswith("ce_")}
+    elif "ce_specversion" in headers and _is_text(kind):
+        return read_request_object(_text(value, charset), headers, fallback_id=fallback_id)
     return read_request_object(parse_json(value), headers, fallback_id=fallback_id)
+
+
+def id_for(text: str) -> str:
+    """The id of a request that its producer names by any text: the text, or one made from it."""
+    if is_identifier(text):
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+    return f"id-{digest.hexdigest()}"
 
 
 def read_request_object(
@@ -108,7 +138,9 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
         if "data" in body:
             attributes, body = body, body["data"]
         elif "data_base64" in body:
-            attributes, body = body, _from_base64(body["data_base64"])
+            said = body.get("datacontenttype")
+            kind, charset = _media_type({"content-type": said} if isinstance(said, str) else {})
+            attributes, body = body, _from_base64(body["data_base64"], kind, charset)
     if isinstance(body, str):
         body = {"input": body}
     if not isinstance(body, dict):
@@ -118,10 +150,11 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 
     if str(attributes["specversion"]) != "1.0":
         raise ContractError(Reason.NEWER_VERSION, "specversion: CloudEvents 1.0 was expected")
-    said = {
-        "id": attributes.get("correlationid") or attributes.get("id"),
-        "deadline": attributes.get("expirytime"),
-    }
+    called = attributes.get("correlationid") or attributes.get("id")
+    said = {"id": called, "deadline": attributes.get("expirytime")}
+    if isinstance(called, str) and called and not is_identifier(called):
+        # CloudEvents allow every text as an id.
+        said |= {"id": id_for(called), "custom_id": called}
     fields = {**{name: field for name, field in said.items() if field is not None}, **body}
     if "deadline" in body and "expirytime" in attributes:
         fields["deadline"] = _earlier(body["deadline"], attributes["expirytime"])
@@ -131,43 +164,65 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 def _earlier(one: Any, other: Any) -> Any:
     """The earlier of two instants; what cannot be compared is left to the request's own check."""
     try:
-        instants = {text: datetime.fromisoformat(text) for text in (one, other)}
+        instants = {text: read_instant(text) for text in (one, other)}
         return min(instants, key=lambda text: instants[text])
-    except (TypeError, ValueError):
+    except (AttributeError, OverflowError, TypeError, ValueError):
         return one
 
 
-def _from_base64(data: Any) -> Any:
+def _media_type(headers: Mapping[str, str]) -> tuple[str, str]:
+    """What a record's content type says in lower case, and its charset (RFC 9110, 8.3.1)."""
+    said = next((text for name, text in headers.items() if name.lower() == "content-type"), None)
+    kind, _, parameters = (said or "").lower().partition(";")
+    charset = _CHARSET.search(parameters)
+    return kind.strip(), charset[1] if charset else ""
+
+
+def _is_text(kind: str) -> bool:
+    return kind.startswith("text/") and not (kind == "text/json" or kind.endswith("+json"))
+
+
+def _from_base64(data: Any, kind: str, charset: str) -> Any:
     """What a structured CloudEvent carries as bytes: JSON, else text. Raises ContractError."""
     try:
         raw = base64.b64decode(data, validate=True)
     except (TypeError, ValueError):
         raise ContractError(Reason.INVALID_FIELD, "data_base64: base64 was expected") from None
+    if _is_text(kind):
+        return _text(raw, charset)
     try:
-        return parse_json(raw)
+        return parse_json(raw.removeprefix(codecs.BOM_UTF8))
     except ContractError as error:
         if error.reason is not Reason.NOT_JSON:
             raise
         return _text(raw)
 
 
-def _text(value: bytes) -> str:
+def _text(value: bytes, charset: str = "") -> str:
+    if charset in ("iso-8859-1", "latin1"):
+        return value.decode("latin-1")
+    if charset not in ("", "utf-8", "utf8", "us-ascii", "ascii"):
+        raise ContractError(Reason.NOT_TEXT, "content-type: the charset UTF-8 was expected")
     try:
-        return value.decode("utf-8")
+        return value.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ContractError(Reason.NOT_TEXT, f"byte {error.start} is not UTF-8") from None
 
 
 def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
     """A line of an OpenAI Batch input file: `custom_id, method, url, body`."""
-    if line.get("method", "POST") != "POST" or line.get("url", _BATCH_URL) != _BATCH_URL:
+    method, url = line.get("method") or "POST", line.get("url") or _BATCH_URL
+    is_post = isinstance(method, str) and method.strip().upper() == "POST"
+    if not is_post or not isinstance(url, str) or not _CHAT_URL.fullmatch(url):
         raise ContractError(Reason.UNSUPPORTED_URL, f"POST {_BATCH_URL} was expected")
     body = line["body"]
     if not isinstance(body, dict):
         raise ContractError(Reason.INVALID_FIELD, "body: a chat body was expected")
 
-    if not isinstance(line["custom_id"], str):
-        raise ContractError(Reason.INVALID_FIELD, "custom_id: text was expected")
+    custom_id = line["custom_id"]
+    if not isinstance(custom_id, str) or len(custom_id) > MAX_CUSTOM_ID:
+        detail = f"custom_id: text of at most {MAX_CUSTOM_ID} characters was expected"
+        raise ContractError(Reason.INVALID_FIELD, detail)
     metadata = body.get("metadata")
     said = metadata if isinstance(metadata, dict) else {}
     fields = {name: said[name] for name in _BATCH_METADATA if name in said}
@@ -175,10 +230,10 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
         fields["user"] = body["user"]
     if "deadline" in line:  # of the CloudEvent around the line
         fields["deadline"] = line["deadline"]
-    custom_id = line["custom_id"]
+    named = id_for(custom_id) if custom_id else custom_id
     return {
         **fields,
-        "id": custom_id if line.get("id") in _NO_ID else line["id"],
+        "id": named if line.get("id") in _NO_ID else line["id"],
         "custom_id": custom_id,
         "input": body,
         "metadata": said,

@@ -1,5 +1,6 @@
 """Every shape in which a request may come, and every reason for which one is refused."""
 
+import codecs
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -152,7 +153,143 @@ def test_method_and_url_of_a_batch_line_may_be_left_out() -> None:
     assert read(custom_id="line-1", body=CHAT).id == "line-1"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/chat/completions",
+        "/v1/chat/completions/",
+        "/V1/Chat/Completions",
+        "v1/chat/completions",
+        "//chat/completions",
+        "/openai/v1/chat/completions",
+        "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
+        "https://api.openai.com/v1/chat/completions",
+        "HTTPS://shop.openai.azure.com/openai/deployments/x/chat/completions?api-version=1#a",
+        " /v1/chat/completions ",
+        None,
+        "",
+    ],
+)
+def test_the_url_of_chat_completions_has_many_spellings(url: str | None) -> None:
+    assert read(**a_line(url=url, method="post")).text == "hello"
+    assert read(**a_line(url=url, method=None)).text == "hello"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/v1/chat/completions/chatcmpl-1",
+        "/v1/xchat/completions",
+        "/v1/embeddings?next=/chat/completions",
+        "/v1/embeddings#/chat/completions",
+        ["/v1/chat/completions"],
+        17,
+    ],
+)
+def test_no_other_url_passes_for_it(url: Any) -> None:
+    with pytest.raises(ContractError) as refused:
+        read(**a_line(url=url))
+    assert refused.value.reason is Reason.UNSUPPORTED_URL
+
+
+@pytest.mark.parametrize("custom_id", ["row 1 (ü)", "行-1", "a\nb", "x" * 201, "x" * 512])
+def test_any_text_may_be_a_custom_id(custom_id: str) -> None:
+    one, again, other = (
+        read(**a_line(custom_id=text)) for text in (custom_id, custom_id, custom_id[1:] + "y")
+    )
+
+    assert one.custom_id == custom_id
+    assert one.id == again.id != other.id
+
+
+def test_a_custom_id_has_512_characters_at_most() -> None:
+    with pytest.raises(ContractError, match="custom_id: text of at most 512 characters"):
+        read(**a_line(custom_id="x" * 513))
+
+
+def test_a_byte_order_mark_before_a_request_is_ignored() -> None:
+    value = codecs.BOM_UTF8 + orjson.dumps({"input": "hello"})
+
+    assert read_request(value, {}, fallback_id="fallback-1").text == "hello"
+
+
 # CloudEvents, as the official SDK writes them
+
+
+@pytest.mark.parametrize(
+    ("content_type", "value"),
+    [
+        ("Text/Plain; charset=UTF-8", "Wo ist mein Päckchen?".encode()),
+        ("TEXT/MARKDOWN", "Wo ist mein Päckchen?".encode()),
+        ("text/plain;charset=iso-8859-1", "Wo ist mein Päckchen?".encode("latin-1")),
+        (' text/plain ; format=flowed; Charset="utf-8"', "Wo ist mein Päckchen?".encode()),
+        ("text/plain", codecs.BOM_UTF8 + "Wo ist mein Päckchen?".encode()),
+        ("Application/JSON; charset=utf-8", orjson.dumps("Wo ist mein Päckchen?")),
+        ("application/vnd.shop.question+json", orjson.dumps({"input": "Wo ist mein Päckchen?"})),
+        ("text/json", orjson.dumps({"input": "Wo ist mein Päckchen?"})),
+    ],
+)
+def test_media_types_know_no_case_and_have_parameters(content_type: str, value: bytes) -> None:
+    headers = {"ce_specversion": "1.0", "ce_id": "e-1", "content-type": content_type}
+
+    assert read_request(value, headers, fallback_id="x").text == "Wo ist mein Päckchen?"
+
+
+def test_text_in_a_charset_that_is_not_read_is_refused_by_name() -> None:
+    headers = {"ce_specversion": "1.0", "ce_id": "e-1", "content-type": "text/plain; charset=utf-7"}
+    with pytest.raises(ContractError, match="the charset UTF-8 was expected"):
+        read_request(b"hello", headers, fallback_id="x")
+
+
+def test_a_structured_event_is_one_whatever_headers_stand_beside_it() -> None:
+    event = {"specversion": "1.0", "id": "e-1", "source": "/s", "type": "t", "data": "hello"}
+    headers = {
+        "content-type": "Application/CloudEvents+JSON; charset=UTF-8",
+        "ce_specversion": "1.0",
+        "ce_id": "another",
+    }
+    request = read_request(orjson.dumps(event), headers, fallback_id="x")
+
+    assert (request.id, request.text) == ("e-1", "hello")
+
+
+def test_bytes_of_a_text_in_a_structured_event_are_text_even_where_they_look_like_json() -> None:
+    event = {"specversion": "1.0", "id": "e-1", "datacontenttype": "Text/Plain"}
+
+    assert read(**event, data_base64="MTI=").text == "12"
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("event_id", ["order 17 / 2", "été", "x" * 300])
+def test_any_text_may_be_an_events_id(mode: Mode, event_id: str) -> None:
+    request = received(mode(an_event({"input": "hello"}, id=event_id)))
+
+    assert request.custom_id == event_id
+    assert request.id == received(mode(an_event({"input": "hello"}, id=event_id))).id
+
+
+@BOTH_MODES
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-12-31t23:59:59z",
+        "2026-12-31T23:59:59.000000001Z",
+        "2027-01-01T04:59:59+05:00",
+        "2026-12-31T23:59:59-00:00",
+    ],
+)
+def test_times_of_events_have_the_forms_of_rfc_3339(mode: Mode, written: str) -> None:
+    event = an_event({"input": "hello", "deadline": "2027-06-01T00:00:00z"}, expirytime=written)
+
+    assert received(mode(event)).deadline == datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def test_a_leap_second_is_the_next_minutes_first() -> None:
+    for written in ("2016-12-31T23:59:60Z", "2016-12-31T18:59:60-05:00"):
+        assert read(input="hello", deadline=written).deadline == datetime(2017, 1, 1, tzinfo=UTC)
 
 
 @BOTH_MODES
