@@ -2,34 +2,25 @@
 
 import contextlib
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from consumers.cli.common import (
-    FAILED,
     KafkaAddress,
     UserError,
     console,
     counted,
-    print_json,
     read_settings,
     run,
 )
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
+    from consumers.cli.outcomes import Progress, Sent
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import TopicReader
     from consumers.settings import Settings
-    from schemas.tenancy import RequestKey
-    from schemas.topics import Topics
 
 __all__ = ["id_of", "key_of", "submit"]
 
@@ -55,50 +46,53 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
         str | None,
         typer.Option(metavar="KEY", help="Sign with this key of TIERLINE_INTAKE__KEYS."),
     ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name of this Batch file: it goes before every custom_id to make the id. "
+            "Without it the id is the custom_id and a hash of the line.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for every result or dead letter.")
     ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 300,
+    timeout: Annotated[
+        float, typer.Option(help="With `--wait`: seconds for all of it.", min=0.1)
+    ] = 300,
     kafka: KafkaAddress = None,
 ) -> None:
     """Publish requests to intake: a file of JSON Lines or Batch lines, standard input, or a prompt.
 
-    Every line is sent as it stands: what is wrong with one becomes its dead letter.
+    Every line is sent as it stands, except that a Batch line gets an id: what is wrong with one
+    becomes its dead letter. A file that is not UTF-8 with a request per line is refused as a whole.
     """
 
     async def main() -> int:
-        from consumers import clock
+        from consumers.cli.outcomes import Progress
+        from consumers.cli.request_files import named_apart
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
+        from consumers.runtime.limits import at_most
 
+        if batch is not None and not batch.strip():
+            msg = "--batch: a name was expected"
+            raise UserError(msg)
         lines = _lines(what, task, plan, tenant)
         if not lines:
             msg = f"{what}: there is nothing to send; a request per line was expected"
             raise UserError(msg)
         settings = read_settings(kafka)
         signed = _signing(settings, sign_with)
+        requests = [_Line.of(line, tenant) for line in named_apart(lines, batch, what)]
         clients = Clients(settings.kafka)
-        began = clock.now()
-        topics = settings.kafka.topics
-        ends = [topics.results, topics.dead_letters]
-        # From where these topics end before the first request is sent: older outcomes are not ours.
-        async with topic_reader(clients, ends, at_end=True) as outcomes:
-            requests = [_Line.of(line, tenant) for line in lines]
-            sent = await _publish(requests, clients, settings, way, signed)
-            console().print(_published(sent, len(lines)))
-            if not wait:
-                return 0
-            waited = await _await_all(sent, outcomes, topics, timeout)
-        took = (clock.now() - began).total_seconds()
-        letters, left = waited.letters, waited.left.total()
-        if waited.answer is not None and len(lines) == 1:
-            print_json(waited.answer)
-        counts = [counted(waited.results, "result"), counted(letters.total(), "dead letter")]
-        counts += [f"{count} {reason}" for reason, count in letters.most_common()]
-        if left:
-            counts.append(f"{left} still on their way")
-        console().print(f"{', '.join(counts)} after {took:.1f} s")
-        return FAILED if left or letters else 0
+        if not wait:
+            console().print(_published(await _publish(requests, clients, settings, way, signed)))
+            return 0
+        progress = Progress(len(requests))
+        flow = _publish_and_wait(requests, clients, settings, way, signed, progress)
+        with contextlib.suppress(TimeoutError):
+            await at_most(timeout, flow)
+        return progress.tell()
 
     run(main)
 
@@ -108,11 +102,13 @@ def _lines(what: str, task: str | None, plan: str | None, tenant: str | None) ->
 
     import orjson
 
+    from consumers.cli.request_files import lines_of
+
     if what == "-":
-        return [line for line in sys.stdin.buffer.read().splitlines() if line.strip()]
+        return lines_of(sys.stdin.buffer.read(), "standard input")
     path = Path(what)
     if _is_file(path):
-        return [line for line in path.read_bytes().splitlines() if line.strip()]
+        return lines_of(path.read_bytes(), what)
     if not what.strip():
         msg = "there is nothing to send: a file, - or a prompt was expected"
         raise UserError(msg)
@@ -157,17 +153,6 @@ class _Line(NamedTuple):
         return cls(value, whose, plan if isinstance(plan, str) else None, id_of(value))
 
 
-@dataclass(slots=True)
-class _Sent:
-    """What was published."""
-
-    #: The requests by what their outcomes may call them: tenant and id, or the request's place
-    #: where nobody could read them, or they are not allowed.
-    names: dict["RequestKey | str", "RequestKey"] = field(default_factory=dict)
-    #: How many outcomes each request has: one per body that came under its id.
-    outcomes: Counter["RequestKey"] = field(default_factory=Counter)
-
-
 def _signing(settings: "Settings", name: str | None) -> Callable[[_Line], bytes] | None:
     """What signs a line with a key of the settings. Raises UserError."""
     if name is None:
@@ -193,15 +178,20 @@ def _signing(settings: "Settings", name: str | None) -> Callable[[_Line], bytes]
     return sign
 
 
-def _published(sent: _Sent, count: int) -> str:
-    words = f"{counted(count, 'request')} published"
-    if count == 1:
+def _topic(settings: "Settings", way: str | None) -> str:
+    intake = settings.kafka.topics.intake
+    return intake if way is None else f"{intake}.{way}"
+
+
+def _published(sent: "Sent") -> str:
+    words = f"{counted(sent.count, 'request')} published"
+    if sent.count == 1:
         from schemas.tenancy import DEFAULT_TENANT
 
-        [key] = sent.outcomes
+        [key] = sent.keys
         whose = "" if key.tenant == DEFAULT_TENANT else f" --tenant {key.tenant}"
         return f"{words}: `tierline explain {key.id}{whose}` tells its journey"
-    repeats = count - sent.outcomes.total()
+    repeats = sent.count - len(sent.bodies)
     return f"{words}, {counted(repeats, 'repeat')} of them" if repeats else words
 
 
@@ -211,18 +201,17 @@ async def _publish(
     settings: "Settings",
     way: str | None,
     signed: Callable[[_Line], bytes] | None,
-) -> _Sent:
+) -> "Sent":
     """Publish every line."""
     from rich.progress import track
 
+    from consumers.cli.outcomes import Sent
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
     from router.signatures import SIGNATURE
     from schemas.tenancy import RequestKey
 
-    intake, sent = settings.kafka.topics.intake, _Sent()
-    intake = intake if way is None else f"{intake}.{way}"
-    bodies: set[tuple[RequestKey, bytes]] = set()
+    intake, sent = _topic(settings, way), Sent()
     async with contextlib.AsyncExitStack() as stack:
         telemetry = stack.enter_context(
             open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
@@ -243,66 +232,29 @@ async def _publish(
             place = f"{intake}-{where.partition}-{where.offset}"  # type: ignore[attr-defined]
             known = RequestKey(line.tenant, line.id or place)
             sent.names |= {place: known, known: known}
-            bodies.add((known, line.value))
-    sent.outcomes.update(known for known, _ in bodies)
+            sent.bodies.add((known, line.value))
+            sent.count += 1
     return sent
 
 
-@dataclass(slots=True)
-class _Waited:
-    """What became of the requests that were waited for."""
+async def _publish_and_wait(
+    requests: list[_Line],
+    clients: "Clients",
+    settings: "Settings",
+    way: str | None,
+    signed: Callable[[_Line], bytes] | None,
+    progress: "Progress",
+) -> None:
+    from consumers.cli.outcomes import await_outcomes
+    from consumers.runtime.reading import topic_reader
 
-    left: Counter["RequestKey"]
-    results: int = 0
-    #: What the last result says.
-    answer: Any = None
-    #: Dead letters by reason.
-    letters: Counter[str] = field(default_factory=Counter)
-
-
-async def _await_all(
-    sent: _Sent, outcomes: "TopicReader", topics: "Topics", limit: float
-) -> _Waited:
-    """Wait for every outcome of every request, at most `limit` seconds."""
-    import orjson
-    from rich.progress import Progress
-
-    from schemas.codec import text_headers
-    from schemas.tenancy import DEFAULT_TENANT, RequestKey
-
-    names: set[RequestKey | str]
-    waited = _Waited(Counter(sent.outcomes))
-    count = waited.left.total()
-    with Progress(console=console(), transient=True) as bar:
-        done = bar.add_task("waiting for outcomes", total=count)
-        async for record in outcomes.follow(limit):
-            headers = text_headers(record.headers)
-            answer = None
-            if record.topic == topics.results:
-                answer = orjson.loads(record.value or b"null")
-                said = answer.get("router", {})
-                if said.get("final") is False:
-                    continue  # a person has it
-                names = {RequestKey(said.get("tenant", DEFAULT_TENANT), str(answer.get("id")))}
-            else:
-                place = (
-                    headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset")
-                )
-                whose = headers.get("tierline-tenant", DEFAULT_TENANT)
-                name = RequestKey(whose, headers.get("tierline-request-id", ""))
-                names = {name, "-".join(map(str, place))}
-            meant = {sent.names[name] for name in names if name in sent.names}
-            if ended := +waited.left & Counter(meant):
-                waited.left -= ended
-                if answer is not None:
-                    waited.results += 1
-                    waited.answer = answer.get("router", {}).get("output")
-                else:
-                    waited.letters[headers.get("tierline-reason", "?")] += 1
-            bar.update(done, completed=count - waited.left.total())
-            if not waited.left.total():
-                break
-    return waited
+    topics = settings.kafka.topics
+    ends = [topics.results, topics.dead_letters]
+    # From where these topics end before the first request is sent: older outcomes are not ours.
+    async with topic_reader(clients, ends, at_end=True) as outcomes:
+        progress.begin(await _publish(requests, clients, settings, way, signed))
+        console().print(_published(progress.sent))
+        await await_outcomes(outcomes, clients, settings, _topic(settings, way), progress)
 
 
 def key_of(line: bytes, number: int) -> bytes:
@@ -320,20 +272,16 @@ def key_of(line: bytes, number: int) -> bytes:
 def id_of(line: bytes) -> str | None:
     """The id that a line brings; None when it is no JSON or brings none that intake would take."""
     import orjson
-    from pydantic import ValidationError
+
+    from schemas.base import is_identifier
+    from schemas.intake import id_for
 
     try:
         fields = orjson.loads(line)
-        found = fields.get("id") or fields.get("custom_id")
-        return _identifiers().validate_python(found, strict=True)
-    except (orjson.JSONDecodeError, AttributeError, ValidationError):
+        found, custom_id = fields.get("id"), fields.get("custom_id")
+    except (orjson.JSONDecodeError, AttributeError):
         return None
-
-
-@cache
-def _identifiers() -> "TypeAdapter[str]":
-    from pydantic import TypeAdapter
-
-    from schemas.base import Identifier
-
-    return TypeAdapter(Identifier)
+    if not found and "body" in fields and isinstance(custom_id, str) and custom_id:
+        return id_for(custom_id)
+    found = found or custom_id
+    return found if isinstance(found, str) and is_identifier(found) else None

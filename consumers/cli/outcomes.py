@@ -1,0 +1,214 @@
+"""What becomes of requests that were sent: their outcomes as they come, or as they came before."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from consumers.cli.common import FAILED, console, counted, print_json
+
+if TYPE_CHECKING:
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import TopicReader
+    from consumers.runtime.records import Record
+    from consumers.settings import Settings
+    from schemas.tenancy import RequestKey
+    from schemas.topics import Topics
+
+__all__ = ["Progress", "Sent", "await_outcomes"]
+
+#: Without an outcome for so long it is asked whether requests had been sent before.
+_QUIET_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """What was published."""
+
+    #: How many requests were sent.
+    count: int = 0
+    #: The requests by what their outcomes may call them: tenant and id, or the request's place
+    #: where nobody could read them, or they are not allowed.
+    names: dict["RequestKey | str", "RequestKey"] = field(default_factory=dict)
+    #: Every body that came under an id: each has one outcome.
+    bodies: set[tuple["RequestKey", bytes]] = field(default_factory=set)
+
+    @property
+    def keys(self) -> set["RequestKey"]:
+        """The requests."""
+        return {known for known, _ in self.bodies}
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the requests that are waited for have come."""
+
+    #: How many were to be sent.
+    wanted: int
+    sent: Sent = field(default_factory=Sent)
+    is_published: bool = False
+    began: float = field(default_factory=time.monotonic)
+    #: How many outcomes each request still has to come.
+    left: Counter["RequestKey"] = field(default_factory=Counter)
+    left_count: int = 0
+    results: int = 0
+    #: How many of the outcomes are from before: their requests were repeats.
+    before: int = 0
+    #: What the last result says.
+    answer: Any = None
+    #: Dead letters by reason.
+    letters: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, sent: Sent) -> None:
+        """Everything is published."""
+        self.sent, self.is_published, self.left_count = sent, True, len(sent.bodies)
+        self.left.update(known for known, _ in sent.bodies)
+
+    def note(self, ended: "Ended") -> bool:
+        """Count an outcome; False where nobody waits for it."""
+        names = self.sent.names
+        meant = {names[name] for name in ended.names if name in names}
+        ours = [known for known in meant if self.left[known] > 0]
+        for known in ours:
+            self.left[known] -= 1
+        self.left_count -= len(ours)
+        if ours and ended.reason is None:
+            self.results += 1
+            self.answer = ended.answer
+        elif ours and ended.reason is not None:
+            self.letters[ended.reason] += 1
+        return bool(ours)
+
+    def tell(self) -> int:
+        """Say how it ended; the exit code. Raises KafkaUnreachableError."""
+        from consumers.runtime.reading import KafkaUnreachableError
+
+        took = time.monotonic() - self.began
+        if not self.is_published:
+            msg = (
+                f"Kafka did not acknowledge {counted(self.wanted, 'request')} within {took:.0f} s; "
+                "some may have been published. The same lines can be sent again: what was "
+                "published already is not done twice"
+            )
+            raise KafkaUnreachableError(msg)
+        if self.answer is not None and self.wanted == 1:
+            print_json(self.answer)
+        letters = self.letters
+        counts = [counted(self.results, "result"), counted(letters.total(), "dead letter")]
+        counts += [f"{count} {reason}" for reason, count in letters.most_common()]
+        if self.before:
+            counts.append(f"{self.before} already done before this run")
+        if self.left_count:
+            counts.append(f"{self.left_count} still on their way")
+        console().print(f"{', '.join(counts)} after {took:.1f} s")
+        if letters["id_reused"]:
+            console().print(
+                "id_reused: the id was used with other content before. Give each request an id of "
+                "its own, and each Batch file a --batch NAME of its own."
+            )
+        return FAILED if self.left_count or letters else 0
+
+
+class Ended(NamedTuple):
+    """The outcome of a request, as a record tells it."""
+
+    names: "set[RequestKey | str]"
+    #: Why it is a dead letter; None for a result.
+    reason: str | None = None
+    answer: Any = None
+
+    @classmethod
+    def of(cls, record: "Record", topics: "Topics") -> "Ended | None":
+        """None for what is no outcome yet: a person has the request."""
+        import orjson
+
+        from schemas.codec import text_headers
+        from schemas.tenancy import DEFAULT_TENANT, RequestKey
+
+        if record.topic == topics.results:
+            answer = orjson.loads(record.value or b"null")
+            said = answer.get("router", {})
+            if said.get("final") is False:
+                return None
+            name = RequestKey(said.get("tenant", DEFAULT_TENANT), str(answer.get("id")))
+            return cls({name}, answer=said.get("output"))
+        headers = text_headers(record.headers)
+        place = (headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset"))
+        whose = headers.get("tierline-tenant", DEFAULT_TENANT)
+        name = RequestKey(whose, headers.get("tierline-request-id", ""))
+        return cls({name, "-".join(map(str, place))}, headers.get("tierline-reason", "?"))
+
+
+async def await_outcomes(
+    outcomes: "TopicReader",
+    clients: "Clients",
+    settings: "Settings",
+    intake: str,
+    progress: Progress,
+) -> None:
+    """Note outcomes until each request has ended."""
+    import asyncio
+
+    from rich.progress import Progress as Bar
+
+    async with asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(_look_back(clients, settings, intake, progress))
+        with Bar(console=console(), transient=True) as bar:
+            total = progress.left_count
+            done = bar.add_task("waiting for outcomes", total=total)
+            async for records in outcomes.follow_batches():
+                for record in records:
+                    if (ended := Ended.of(record, settings.kafka.topics)) is not None:
+                        progress.note(ended)
+                bar.update(done, completed=total - progress.left_count)
+                if not progress.left_count:
+                    break
+        looking.cancel()
+
+
+async def _look_back(
+    clients: "Clients", settings: "Settings", intake: str, progress: Progress
+) -> None:
+    """Find the outcomes of requests that had been sent before: no others will come.
+
+    Looked for once, and only when nothing has come for a moment: it reads what is remembered of
+    intake, and, where repeats are found, the outcomes of as long a time.
+    """
+    import asyncio
+
+    from consumers import clock
+    from consumers.runtime.reading import topic_reader
+
+    sent, left = progress.sent, -1
+    while left != progress.left_count:
+        left = progress.left_count
+        await asyncio.sleep(_QUIET_SECONDS)
+    if not left:
+        return
+    waiting = {value: known for known, value in sent.bodies if progress.left[known] > 0}
+    since = clock.now() - settings.repeats.window
+    repeated: set[RequestKey] = set()
+    async with topic_reader(clients, [intake], since=since) as reader:
+        async for record in reader.until_end():
+            known = waiting.get(record.value or b"")
+            if (
+                known is not None
+                and f"{intake}-{record.partition}-{record.offset}" not in sent.names
+            ):
+                repeated.add(known)
+    if not repeated:
+        return
+    topics = settings.kafka.topics
+    last: dict[RequestKey, Ended] = {}
+    async with topic_reader(clients, [topics.results, topics.dead_letters], since=since) as reader:
+        async for record in reader.until_end():
+            ended = Ended.of(record, topics)
+            for name in ended.names if ended else ():
+                known = sent.names.get(name)
+                # Each time that other content comes under an id, that is a new dead letter.
+                if ended is None or known not in repeated or ended.reason == "id_reused":
+                    continue
+                # What a person decided stands in for the dead letter.
+                if known not in last or ended.reason is None:
+                    last[known] = ended
+    progress.before += sum(progress.note(ended) for ended in last.values())
