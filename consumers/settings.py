@@ -4,11 +4,13 @@ Every setting is also an environment variable, `TIERLINE_` and its name in capit
 between the parts: `TIERLINE_KAFKA__BOOTSTRAP=kafka:9092`.
 """
 
+import difflib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -44,7 +46,18 @@ __all__ = [
     "WorkerSettings",
     "read_address",
     "settings_problems",
+    "unknown_variables",
 ]
+
+
+_PREFIX = "TIERLINE_"
+#: Variables with our prefix that are no settings: of the command line and of tests; and those that
+#: Kubernetes sets in every container for a service named `tierline...`.
+_NOT_SETTINGS = re.compile(
+    r"DEBUG|FAILPOINT|DATA|(TEST|BENCH)_.*|"
+    r"([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)"
+)
+_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 class _Slice(BaseModel):
@@ -306,6 +319,17 @@ class Settings(BaseSettings):
     #: Providers by the name that the policy's models use.
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, given: Any) -> Any:
+        """Raises ValueError: a variable that sets nothing is a mistake, never a wish granted."""
+        if problems := [
+            f"{name}: there is no such setting" + (f"; {nearest} is the nearest" if nearest else "")
+            for name, nearest in unknown_variables(os.environ)
+        ]:
+            raise ValueError("\n".join(problems))
+        return given
+
     @model_validator(mode="after")
     def _check_intake(self) -> "Settings":
         """Raises ValueError."""
@@ -316,6 +340,38 @@ class Settings(BaseSettings):
             )
             raise ValueError(msg)
         return self
+
+
+def unknown_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables with our prefix that nothing reads, each with the known one that is nearest."""
+    for name, value in sorted(variables.items()):
+        path = name.upper().removeprefix(_PREFIX)
+        if path == name.upper() or _NOT_SETTINGS.fullmatch(path) or _ADDRESS.match(value):
+            continue
+        known: list[str] = []
+        if not _leads_to_setting(path.split("__"), Settings, [], known):
+            near = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
+            yield name, _PREFIX + near[0] if near else ""
+
+
+def _leads_to_setting(path: Sequence[str], kind: Any, parents: list[str], known: list[str]) -> bool:
+    """Whether the parts of a name lead to a setting; notes all settings beside and below them."""
+    if not path:
+        return True
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        leads = False
+        for field, info in kind.model_fields.items():
+            here = [*parents, field.upper()]
+            known.append("__".join(here))
+            is_meant = field.upper() == path[0]
+            rest = path[1:] or ([] if is_meant else [""])
+            leads |= _leads_to_setting(rest, info.annotation, here, known) and is_meant
+        return leads
+    if get_origin(kind) is dict:
+        kind, parents, path = get_args(kind)[1], [*parents, path[0]], path[1:]
+        return _leads_to_setting(path, kind, parents, known)
+    found = [_leads_to_setting(path, part, parents, known) for part in get_args(kind)]
+    return any(found)
 
 
 def settings_problems(error: BaseException) -> Iterator[str]:

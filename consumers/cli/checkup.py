@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumers.cli.common import UserError, read_settings
+from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.providers import ProviderSettingsError
+from consumers.providers.settings import variable_of
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
 from consumers.runtime.topics import check_topics, describe_brokers
@@ -84,15 +86,12 @@ def _rules(settings: Settings) -> list[Finding]:
         Finding("policy", ok=True, detail=f"{policy.name} {policy.version}"),
         Finding("prompts", ok=True, detail=f"{len(rules.prompts.contracts)} in {folder}"),
     ]
+    settings = named_as_in(policy, settings)
     for name in sorted({model.provider for model in policy.models.values()}):
         entry = settings.providers.get(name)
         if entry is None:
-            is_ours = name == "simulated"
-            detail = (
-                "started by `up`"
-                if is_ours
-                else f"set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
-            )
+            is_ours = name == SIMULATED
+            detail = "started by `up`" if is_ours else f"set {variable_of(name)}__BASE_URL"
             found.append(Finding(f"provider {name}", ok=is_ours, detail=detail))
             continue
         try:

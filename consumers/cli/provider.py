@@ -1,5 +1,6 @@
 """`tierline provider`: which providers are set up, and whether one answers."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,11 +42,12 @@ _WORDS = {
 @app.command("list")
 def list_providers(as_json: AsJson = False) -> None:
     """List the providers, whether their keys are there, and the models called at them."""
-    from consumers.cli.provided import SIMULATED
+    from consumers.cli.provided import SIMULATED, named_as_in
     from consumers.wiring import load_rules
 
     settings = read_settings(needs_kafka=False)
     policy = load_rules(settings).policy
+    settings = named_as_in(policy, settings)
     names = {model.provider for model in policy.models.values()} | set(settings.providers)
     rows = []
     for name in sorted(names):
@@ -84,7 +86,7 @@ def try_provider(
         from datetime import timedelta
         from time import monotonic
 
-        from consumers.cli.provided import SIMULATED, provided
+        from consumers.cli.provided import SIMULATED, named_as_in, provided
         from consumers.providers import Providers
         from consumers.wiring import load_rules
         from router.fitting import fitted
@@ -92,6 +94,7 @@ def try_provider(
 
         settings = read_settings(needs_kafka=False)
         policy = load_rules(settings).policy
+        settings = named_as_in(policy, settings)
         if name not in settings.providers and name != SIMULATED:
             raise UserError(_not_set_up(name, sorted(settings.providers)))
         row, asked = _model_of(policy, name, model)
@@ -188,6 +191,13 @@ def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]
     }
 
 
+_PROXY_ADVICE = (
+    "the proxy {} made no connection: is it up, does it let us through, and does "
+    "allow_private_proxy say so where its address is not public?"
+)
+_NO_PROXY = " (through no proxy: HTTPS_PROXY is not read, see the setting proxy)"
+
+
 def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
     key = entry.api_key_env or entry.api_key_file
     by_status = {
@@ -215,11 +225,15 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
             f"the host {entry.host} is not found or private: see base_url and allow_private",
         ),
     )
+    has_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
+    beside = _NO_PROXY if has_proxy and not entry.proxy else ""
+    if entry.proxy and failure.reason.value == "not_sent" and "SSL" not in failure.detail:
+        return _PROXY_ADVICE.format(entry.proxy)
     for word, advice in by_words:
         if word in failure.detail:
-            return advice
+            return advice + beside
     by_reason = {
-        "not_sent": f"nothing answers at {entry.base_url}: is it up, and may we reach it?",
+        "not_sent": f"nothing answers at {entry.base_url}: is it up, and may we reach it?{beside}",
         "outcome_unknown": "the provider may have run the call: try again, or see its status page",
         "unreadable_reply": f"check that the server speaks the format {entry.wire!r} at base_url",
         "provider_error": "the provider has a problem of its own: try again later",

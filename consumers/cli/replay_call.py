@@ -81,10 +81,12 @@ def replay_call(
     async def main() -> int:
         from consumers import clock
         from consumers.cli.journey import read_journey
+        from consumers.cli.provided import named_as_in
         from consumers.wiring import load_rules
 
         settings = read_settings(kafka)
         rules = load_rules(settings)
+        settings = named_as_in(rules.policy, settings)
         journey = await read_journey(request_id, settings, tenant)
         replay = rebuilt(
             journey, rules, clock.now(), settings.providers, attempt=attempt, model=model

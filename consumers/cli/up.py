@@ -32,7 +32,7 @@ __all__ = ["kafka_at", "up"]
 #: Seconds for all that a drain does beside waiting for calls.
 _EXIT_GRACE = 20.0
 #: Seconds for which a Kafka that is away is waited for, and one that does not know its topics.
-_WAIT_FOR_KAFKA, _WAIT_FOR_TOPICS = 300.0, 15.0
+_WAIT_FOR_KAFKA, _WAIT_FOR_TOPICS = 300.0, 5.0
 _TRY_AGAIN_SECONDS = 2.0
 
 
@@ -51,6 +51,12 @@ def up(
     port: Annotated[
         int | None, typer.Option(help="Its port; else a free one.", min=1, max=65535)
     ] = None,
+    simulate: Annotated[
+        bool,
+        typer.Option(
+            "--simulate", help="On a Kafka of yours too: let the simulated provider answer."
+        ),
+    ] = False,
     health_port: Annotated[
         int | None, typer.Option(help="Answer /live, /ready and /status here.", min=1, max=65535)
     ] = None,
@@ -76,7 +82,7 @@ def up(
         from consumers.wiring import load_rules, running_stages
 
         out = console()
-        settings = read_settings(kafka, needs_kafka=False)
+        settings, is_named = _settings(kafka, out, is_own=data_dir is not None or port is not None)
         if width is not None:
             worker = settings.worker.model_copy(update={"width": width})
             settings = settings.model_copy(update={"worker": worker})
@@ -91,9 +97,16 @@ def up(
         with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
             async with (
                 kafka_at(
-                    settings, out, stop=stop, data_dir=data_dir or data_home() / "kafka", port=port
+                    settings,
+                    out,
+                    stop=stop,
+                    data_dir=data_dir or data_home() / "kafka",
+                    port=port,
+                    creates_topics=not is_named,
                 ) as settings,
-                provided(settings, rules.policy) as (providers, who),
+                provided(
+                    settings, rules.policy, may_simulate=simulate or not is_named or not tiers
+                ) as (providers, who),
                 running_stages(
                     settings,
                     rules,
@@ -116,6 +129,29 @@ def up(
     run(main)
 
 
+def _settings(kafka: str | None, out: "Console", *, is_own: bool) -> tuple["Settings", bool]:
+    """The settings, and whether their Kafka is named: not ours, and not that of another `up`.
+
+    Options for a broker of our own say that one is wanted, whatever runs or is set beside.
+    """
+    if is_own:
+        if kafka is not None:
+            msg = "--kafka names a Kafka; --data-dir and --port are for one of our own: give either"
+            raise UserError(msg)
+        settings = read_settings(needs_kafka=False)
+        own = settings.kafka.model_copy(update={"bootstrap": None})
+        return settings.model_copy(update={"kafka": own}), False
+    settings = read_settings(kafka, needs_kafka=False)
+    joined = running_address() if kafka is None else None
+    if joined is None or settings.kafka.bootstrap != joined:
+        return settings, settings.kafka.bootstrap is not None
+    out.print(
+        f"joining the Kafka at {joined}, which another `tierline up` runs; "
+        "--data-dir or --port starts one beside it"
+    )
+    return settings, False
+
+
 def _exit_in_any_case(drain_for: float) -> None:
     """What hangs may hang on through the drain: then the process ends without it."""
     import os
@@ -134,13 +170,18 @@ async def kafka_at(
     data_dir: Path | None,
     port: int | None = None,
     stop: "asyncio.Event | None" = None,
+    creates_topics: bool = True,
 ) -> "AsyncIterator[Settings]":
     """Settings with a Kafka that answers and has every topic; started here when none is named.
 
-    With `stop` a Kafka that is away is waited for, until then.
+    With `stop` a Kafka that is away is waited for, until then. Topics that are missing on a Kafka
+    that is named are created only with `creates_topics`.
     """
     if settings.kafka.bootstrap is not None:
-        await (_prepare(settings) if stop is None else _await_kafka(settings, out, stop))
+        if stop is None:
+            await _prepare(settings, creates_topics=creates_topics)
+        else:
+            await _await_kafka(settings, out, stop, creates_topics=creates_topics)
         yield settings
         return
 
@@ -159,7 +200,7 @@ async def kafka_at(
         ready = settings.model_copy(
             update={"kafka": settings.kafka.model_copy(update={"bootstrap": started.bootstrap})}
         )
-        await _prepare(ready)
+        await _prepare(ready, creates_topics=True)
         with _noted(started.bootstrap):
             yield ready
     finally:
@@ -183,7 +224,9 @@ def _noted(address: str) -> "Iterator[None]":
             address_file().unlink(missing_ok=True)
 
 
-async def _await_kafka(settings: "Settings", out: "Console", stop: "asyncio.Event") -> None:
+async def _await_kafka(
+    settings: "Settings", out: "Console", stop: "asyncio.Event", *, creates_topics: bool
+) -> None:
     """Wait for a Kafka that is away, or that does not know its topics yet."""
     import asyncio
     import contextlib
@@ -194,7 +237,7 @@ async def _await_kafka(settings: "Settings", out: "Console", stop: "asyncio.Even
     began = time.monotonic()
     while True:
         try:
-            return await _prepare(settings)
+            return await _prepare(settings, creates_topics=creates_topics)
         except (KafkaUnreachableError, UserError) as error:
             waited = time.monotonic() - began
             limit = _WAIT_FOR_TOPICS if isinstance(error, UserError) else _WAIT_FOR_KAFKA
@@ -206,13 +249,13 @@ async def _await_kafka(settings: "Settings", out: "Console", stop: "asyncio.Even
                 await stop.wait()
 
 
-async def _prepare(settings: "Settings") -> None:
+async def _prepare(settings: "Settings", *, creates_topics: bool) -> None:
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import connected
-    from consumers.runtime.topics import ensure_topics
+    from consumers.runtime.topics import check_topics, ensure_topics
 
     clients = Clients(settings.kafka)
     async with connected(clients):
-        problems = await ensure_topics(clients)
+        problems = await (ensure_topics if creates_topics else check_topics)(clients)
     if problems:
         raise UserError("\n".join(str(problem) for problem in problems))

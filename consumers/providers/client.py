@@ -136,14 +136,15 @@ class Providers:
 
     async def __aenter__(self) -> "Providers":
         """Read the keys and open the pools. Raises ProviderSettingsError."""
-        # An authority of one's own vouches for its provider alone, and only some may call private
-        # addresses: each such kind has a pool of its own.
-        pools: dict[tuple[Path | None, bool], AiohttpTransport] = {}
+        # An authority of one's own vouches for its provider alone, only some may call private
+        # addresses, and some are called through a proxy: each such kind has a pool of its own.
+        pools: dict[tuple[Path | None, bool, str | None], AiohttpTransport] = {}
         for name, one in self._settings.items():
-            kind = (one.ca_file, one.allow_private)
+            is_private = one.allow_private_proxy if one.proxy else one.allow_private
+            kind = (one.ca_file, is_private, one.proxy)
             if kind not in pools:
                 trusted = _trusting(name, one.ca_file)
-                pools[kind] = _pool(trusted, allow_private=one.allow_private)
+                pools[kind] = _pool(trusted, allow_private=is_private, proxy=one.proxy)
             self._providers[name] = _prepared(name, one, pools[kind])
         return self
 
@@ -310,7 +311,9 @@ def _trusting(name: str, ca_file: Path | None) -> ssl.SSLContext:
         raise ProviderSettingsError(msg) from None
 
 
-def _pool(trusted: ssl.SSLContext, *, allow_private: bool) -> AiohttpTransport:
+def _pool(trusted: ssl.SSLContext, *, allow_private: bool, proxy: str | None) -> AiohttpTransport:
+    """With a `proxy` every connection is one to it, and only that address is looked at here."""
+
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=guarded_connector(
@@ -318,6 +321,7 @@ def _pool(trusted: ssl.SSLContext, *, allow_private: bool) -> AiohttpTransport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_PromptRequest,
+            proxy=proxy,
             trust_env=False,
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from ipaddress import ip_address
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -12,12 +13,15 @@ from typing_extensions import override
 
 from consumers.addresses import is_metadata, is_public
 
-__all__ = ["GuardedResolver", "guarded_connector"]
+__all__ = ["GuardedConnector", "GuardedResolver", "guarded_connector"]
+
+#: How long a proxy may take to connect us to a provider.
+_PROXY_SECONDS = 15.0
 
 
 def guarded_connector(
     trusted: ssl.SSLContext, *, allow_private: bool, keep_idle: float = 15.0
-) -> aiohttp.TCPConnector:
+) -> "GuardedConnector":
     """Connections to addresses that may be called, and to no others.
 
     The address is looked at when its socket is made, so a host that is a number passes the same
@@ -31,13 +35,37 @@ def guarded_connector(
             raise PermissionError(msg)
         return socket.socket(family, kind, protocol)
 
-    return aiohttp.TCPConnector(
+    return GuardedConnector(
         limit=0,
         ssl=trusted,
         keepalive_timeout=keep_idle,
         resolver=GuardedResolver(allow_private=allow_private),
         socket_factory=a_socket,
     )
+
+
+class GuardedConnector(aiohttp.TCPConnector):
+    """Whatever goes wrong before a proxy has connected us, nothing has been sent to a provider."""
+
+    @override
+    async def _create_proxy_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> tuple[asyncio.BaseTransport, Any]:
+        try:
+            async with asyncio.timeout(_PROXY_SECONDS):
+                return await super()._create_proxy_connection(req, traces, timeout)
+        except aiohttp.ClientConnectorError:
+            raise
+        except aiohttp.ClientHttpProxyError as error:
+            msg = f"the proxy answers {error.status}"
+            raise ProxyRefusedError(msg) from error
+        except (aiohttp.ClientError, OSError) as error:
+            msg = "the proxy made no connection"
+            raise ProxyRefusedError(msg) from error
+
+
+class ProxyRefusedError(aiohttp.ConnectionTimeoutError):
+    """The proxy has made no connection to the provider. The client's own kind for "not yet"."""
 
 
 class GuardedResolver(AbstractResolver):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,14 @@ from consumers.addresses import check_url
 from router.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
 from schemas.base import Tier
 
-__all__ = ["ModelLimits", "ProviderSettings", "ProviderSettingsError", "sent_fields"]
+__all__ = [
+    "ModelLimits",
+    "ProviderSettings",
+    "ProviderSettingsError",
+    "sent_fields",
+    "under_names",
+    "variable_of",
+]
 
 #: A token of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -101,6 +108,11 @@ class ProviderSettings(BaseModel):
     chat_fields: frozenset[Annotated[str, Field(pattern=_FIELD)]] = frozenset()
     #: Also plain http and addresses that are not public. Metadata services stay out of reach.
     allow_private: bool = False
+    #: An egress proxy through which it is called, as `http://HOST:PORT`. The environment's
+    #: `HTTPS_PROXY` is never read. What its name resolves to, the proxy alone decides then.
+    proxy: str | None = None
+    #: The proxy may be at an address that is not public, and speak plain http.
+    allow_private_proxy: bool = False
     connect_timeout: timedelta = timedelta(seconds=5)
     #: The account's limits by model id; `*` for all models that are not named.
     limits: dict[str, ModelLimits] = Field(default_factory=dict)
@@ -114,6 +126,17 @@ class ProviderSettings(BaseModel):
             msg = "a URL without query and fragment was expected"
             raise ValueError(msg)
         check_url(value, allow_private=True)  # whether it may be private is another setting's word
+        return value.rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _no_path(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        check_url(value, allow_private=True)
+        if urlsplit(value).path not in ("", "/") or set(value) & {"?", "#"}:
+            msg = "http://HOST:PORT was expected, without a path"
+            raise ValueError(msg)
         return value.rstrip("/")
 
     @field_validator("headers")
@@ -149,6 +172,13 @@ class ProviderSettings(BaseModel):
         if self.is_bare and (path := _PATHS.get(self.host)):
             msg = f"base_url: https://{self.host}{path} was expected, with its path"
             raise ValueError(msg)
+        if self.proxy is not None:
+            try:
+                check_url(self.proxy, allow_private=self.allow_private_proxy)
+            except ValueError as error:
+                problem = str(error).replace("allow_private", "allow_private_proxy")
+                msg = f"proxy: {problem}"
+                raise ValueError(msg) from None
         return self
 
     def limits_of(self, model_id: str) -> ModelLimits:
@@ -198,3 +228,30 @@ def sent_fields(providers: Mapping[str, ProviderSettings], name: str) -> ChatFie
     if settings is None:
         return OPENAI
     return CHAT_FIELDS.get(settings.wire, OPENAI).extended(settings.chat_fields)
+
+
+def variable_of(provider: str) -> str:
+    """How the variables begin that set a provider up; a shell knows letters, digits and _ only."""
+    return f"TIERLINE_PROVIDERS__{_plain_name(provider).upper()}"
+
+
+def under_names(
+    providers: Mapping[str, ProviderSettings], names: Iterable[str]
+) -> Mapping[str, ProviderSettings]:
+    """The providers under the names that a policy gives them, the others under their own.
+
+    Variables know no case, and no other signs than _. So a name means the provider that is written
+    exactly so, else the one that is written alike.
+    """
+    alike = {_plain_name(name): name for name in providers}
+    found = {
+        name: name if name in providers else alike[_plain_name(name)]
+        for name in names
+        if name in providers or _plain_name(name) in alike
+    }
+    others = {name: one for name, one in providers.items() if name not in found.values()}
+    return {**others, **{name: providers[known] for name, known in found.items()}}
+
+
+def _plain_name(provider: str) -> str:
+    return re.sub(r"[^a-z0-9]", "_", provider.lower())

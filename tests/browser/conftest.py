@@ -106,7 +106,8 @@ def served(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         "TIERLINE_KAFKA__PREFIX": prefix,
     }
     with (
-        _process(env, "up", said="Ctrl-C"),
+        _process(env, "topics", "create", said="all topics are there"),
+        _process(env, "up", "--simulate", said="Ctrl-C"),
         _process(env, "console", "--port", "0", said="at ") as at,
     ):
         yield Served(at.rpartition(" ")[2].strip(), broker, Topics(prefix))

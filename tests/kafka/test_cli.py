@@ -58,7 +58,10 @@ class _Cli:
     def up(self, *words: str) -> subprocess.Popen[str]:
         """Start `up`; it is ready when this returns."""
         process = subprocess.Popen(
-            [_TIERLINE, "up", *words], env=self.env, stdout=subprocess.PIPE, text=True
+            [_TIERLINE, "up", "--simulate", *words],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         said = [process.stdout.readline(), process.stdout.readline()]
@@ -98,6 +101,7 @@ def cli(broker: str, tmp_path_factory: pytest.TempPathFactory) -> _Cli:
 @pytest.fixture(scope="module")
 def flowing(cli: _Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Cli]:
     """`up` is running, and a file of requests has been through it."""
+    cli.run("topics", "create")
     process = cli.up("--kafka", cli.bootstrap)
     try:
         file = tmp_path_factory.mktemp("requests") / "requests.jsonl"
@@ -139,6 +143,50 @@ def test_repeats_and_other_bodies_under_one_id_are_waited_for(flowing: _Cli) -> 
     said = flowing.run("submit", "-", "--wait", stdin=line + line + other, code=1)
     assert "3 requests published, 1 repeat of them" in said
     assert "1 result, 1 dead letter, 1 id_reused after " in said
+
+
+def test_batch_files_that_number_their_lines_alike_are_all_answered(flowing: _Cli) -> None:
+    def a_file(day: str) -> str:
+        chat = {"messages": [{"role": "user", "content": f"How do I export {day}'s report?"}]}
+        body = {**chat, "metadata": {"task": "support_answer"}}
+        lines = ({"custom_id": f"row {n}", "url": "/chat/completions", "body": body} for n in "12")
+        return "\ufeff" + "\r\n".join(map(json.dumps, lines)) + "\r\n"
+
+    for day in ("Monday", "Tuesday"):
+        assert "2 results, 0 dead letters" in flowing.run(
+            "submit", "-", "--wait", stdin=a_file(day)
+        )
+    named = ("submit", "-", "--wait", "--batch", "reports")
+    assert "2 results, 0 dead letters" in flowing.run(*named, stdin=a_file("Monday"))
+    said = flowing.run(*named, stdin=a_file("Tuesday"), code=1)
+    assert "2 dead letters, 2 id_reused" in said
+    assert "--batch NAME" in said
+    results = [json.loads(line) for line in flowing.run("results", "--json").splitlines()]
+    assert sum(one["custom_id"] == "row 1" for one in results) == 3
+
+
+def test_a_file_that_is_sent_again_ends_with_what_had_come_of_it(flowing: _Cli) -> None:
+    line = '{"id": "cli-twice", "task": "support_answer", "input": "How do I add 3 seats?"}\n'
+    wrong = '{"id": "cli-wrong", "task": "triage"}\n'
+    flowing.run("submit", "-", "--wait", stdin=line + wrong, code=1)
+    began = time.monotonic()
+    said = flowing.run("submit", "-", "--wait", "--timeout", "80", stdin=line + wrong, code=1)
+    assert time.monotonic() - began < 60
+    assert "1 result, 1 dead letter" in said
+    assert "already done before this run" in said
+    said = flowing.run("submit", "-", "--wait", "--timeout", "80", stdin=line)
+    assert "1 result, 0 dead letters, 1 already done before this run" in said
+
+
+def test_a_file_that_is_no_utf_8_is_refused_before_anything_is_published(
+    flowing: _Cli, tmp_path: Path
+) -> None:
+    before = {row["topic"]: row["offsets"] for row in flowing.json("topics", "list")}
+    file = tmp_path / "requests.jsonl"
+    file.write_bytes("\n".join(_LINES).encode("utf-16"))
+    assert f"{file}: UTF-16 text; UTF-8 was expected" in flowing.refuse("submit", str(file))
+    after = {row["topic"]: row["offsets"] for row in flowing.json("topics", "list")}
+    assert after[flowing.topics.intake] == before[flowing.topics.intake]
 
 
 def test_nothing_to_send_and_a_broken_address_are_one_line(flowing: _Cli) -> None:
@@ -299,7 +347,36 @@ def test_an_address_without_kafka_is_one_clear_line(cli: _Cli) -> None:
     assert "no Kafka at 127.0.0.1:9" in said
 
 
-def test_stages_run_apart_and_end_on_sigterm_and_ctrl_c(cli: _Cli) -> None:
+def test_nothing_is_created_on_a_kafka_that_is_named_but_by_topics_create(cli: _Cli) -> None:
+    elsewhere = replace(cli, env={**cli.env, "TIERLINE_KAFKA__PREFIX": f"t{uuid.uuid4().hex[:8]}."})
+    done = elsewhere._run("up", "--simulate")
+    assert done.returncode == 1
+    assert "llm.intake: missing; create it, or run `tierline topics create`" in done.stderr
+    assert {row["partitions"] for row in elsewhere.json("topics", "list")} == {""}
+
+
+def test_a_kafka_that_is_named_is_answered_by_the_simulator_only_when_that_is_asked_for(
+    flowing: _Cli,
+) -> None:
+    said = flowing.refuse("up")
+    assert f"the requests on {flowing.bootstrap} with made-up text" in said
+    assert "--simulate" in said
+
+
+def test_options_for_an_own_broker_and_a_named_kafka_exclude_each_other(cli: _Cli) -> None:
+    assert "give either" in cli.refuse("up", "--kafka", cli.bootstrap, "--port", "29092")
+
+
+def test_a_variable_that_sets_nothing_stops_every_command(cli: _Cli) -> None:
+    mistaken = replace(cli, env={**cli.env, "TIERLINE_KAFKA__SESION_TIMEOUT": "PT6S"})
+    for words in (("up",), ("topics", "list"), ("doctor",), ("submit", "hello")):
+        said = mistaken.refuse(*words)
+        assert "TIERLINE_KAFKA__SESION_TIMEOUT: there is no such setting" in said
+        assert "TIERLINE_KAFKA__SESSION_TIMEOUT is the nearest" in said
+
+
+def test_stages_run_apart_and_end_on_sigterm_and_ctrl_c(flowing: _Cli) -> None:
+    cli = flowing
     route, work = cli.up("--only", "route"), cli.up("--only", "work", "--tier", "low")
     try:
         route.send_signal(signal.SIGTERM)
