@@ -23,6 +23,7 @@ from consumers.runtime.pool import Pool
 from consumers.runtime.reading import KafkaUnreachableError, Source, cluster_of
 from consumers.runtime.stage import Inline, Stage
 from consumers.runtime.status import hearing, telling
+from consumers.runtime.topics import TopicWatch
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import BoundSettings, Settings
 from consumers.stages.calling import CallModels
@@ -190,13 +191,16 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                 )
             )
             health.watch(stages[-1])
-        watching = tasks.create_task(health.run())
+        topics = TopicWatch(clients)
+        health.ask_topics = lambda: topics.problems
+        watching = [tasks.create_task(health.run()), tasks.create_task(topics.run())]
         async with _run_all(stages, tasks, stop or asyncio.Event()):
             try:
                 yield stages
             finally:
                 health.is_draining = True
-                watching.cancel()
+                for task in watching:
+                    task.cancel()
 
 
 async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:

@@ -132,7 +132,13 @@ TOPICS: Sequence[TopicSpec] = (
         "how each process is, every five seconds; nothing once it has ended",
         "Status",
         # A process that is killed leaves its last status behind, which the hour takes away.
-        {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"},
+        {
+            "cleanup.policy": "compact,delete",
+            "retention.ms": "3600000",
+            "segment.ms": "600000",
+            # So that each process learns what time it is for Kafka.
+            "message.timestamp.type": "LogAppendTime",
+        },
     ),
 )
 

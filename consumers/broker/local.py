@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumers.broker.class_data import ClassData
-from consumers.broker.errors import BrokerError, with_tail
+from consumers.broker.errors import BrokerError, is_out_of_space, with_tail
 from consumers.broker.jars import Progress, fetch_jars
 from consumers.broker.java import find_java
 from consumers.broker.process import read_pid, running
@@ -22,6 +23,10 @@ from consumers.files import write_own
 __all__ = ["LocalBroker", "broker_properties", "local_broker"]
 
 _READY_SECONDS = 60
+#: Exit codes above this stand for the signal that ended the broker.
+_SIGNALLED = 192
+#: With less free space in bytes than one of its files takes, Kafka gives its folder up.
+_LITTLE_SPACE = 16 << 20
 _JVM = (
     "-Xms128m",
     "-XX:+UseSerialGC",
@@ -40,6 +45,23 @@ class LocalBroker:
     data_dir: Path
     pid: int
     log_file: Path
+    #: Ends with it. None for a broker of another process.
+    guard: asyncio.subprocess.Process | None = None
+
+    async def died(self) -> str:
+        """Wait until it has ended, which nobody has asked it to; what to say of it."""
+        code = await self.guard.wait() if self.guard else 0
+        free = shutil.disk_usage(self.data_dir).free
+        how = f"was killed (signal {256 - code})" if code > _SIGNALLED else f"ended (code {code})"
+        if free < _LITTLE_SPACE or is_out_of_space(self.log_file):
+            how += f": the disk of {self.data_dir} is full, {free >> 20} MB are free"
+            what = "Make room there"
+        else:
+            what = "See its log"
+        return (
+            f"the Kafka that we had started at {self.bootstrap} {how}. Its log: {self.log_file}. "
+            f"{what}, then start `tierline up` again: it goes on after the last commit."
+        )
 
 
 def broker_properties(port: int, controller_port: int, data: Path) -> dict[str, str]:
@@ -127,7 +149,7 @@ async def local_broker(
             bootstrap = f"127.0.0.1:{inside}"
             pid = await _wait_until_ready(guard, bootstrap, folder.log_file)
             async with loaded.being_made(folder.log_file):
-                yield LocalBroker(bootstrap, folder.path, pid, folder.log_file)
+                yield LocalBroker(bootstrap, folder.path, pid, folder.log_file, guard)
 
 
 def _sent_on(settings: Mapping[str, str], port: int, advertised: str) -> dict[str, str]:

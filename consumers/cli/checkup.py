@@ -10,7 +10,7 @@ from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
-from consumers.runtime.topics import check_topics, describe_brokers
+from consumers.runtime.topics import check_timestamps, check_topics, describe_brokers
 from consumers.settings import Settings
 from consumers.wiring import load_rules, prompts_folder
 from router.errors import RouterError
@@ -48,7 +48,7 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
     try:
         async with connected(clients):
             brokers, is_recent = await describe_brokers(clients)
-            problems = await check_topics(clients)
+            problems = [*await check_topics(clients), *await check_timestamps(clients)]
     except KafkaUnreachableError as error:
         detail = str(error)
         if _something_answers(settings.kafka.bootstrap or ""):

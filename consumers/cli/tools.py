@@ -28,10 +28,11 @@ def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
     async def main() -> int:
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
+        from consumers.runtime.topics import check_timestamps, check_topics
 
         settings = read_settings(kafka)
-        table = settings.kafka.topics.all()
-        async with topic_reader(Clients(settings.kafka), [name for name, _ in table]) as reader:
+        clients, table = Clients(settings.kafka), settings.kafka.topics.all()
+        async with topic_reader(clients, [name for name, _ in table]) as reader:
             counts = await reader.counts()
         rows = [
             {
@@ -48,6 +49,9 @@ def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
             print_json(rows)
         else:
             print_table(rows, ("topic", "partitions", "offsets", "written by", "holds"))
+            problems = [*await check_topics(clients), *await check_timestamps(clients)]
+            for problem in problems:
+                console().print(str(problem))
         return 0
 
     run(main)

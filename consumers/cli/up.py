@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from consumers.broker import LocalBroker
     from consumers.settings import Settings
 
 __all__ = ["kafka_at", "up"]
@@ -61,7 +62,7 @@ def up(
         int | None, typer.Option(help="Answer /live, /ready and /status here.", min=1, max=65535)
     ] = None,
 ) -> None:
-    """Run all stages in one process, or one of them, until Ctrl-C or SIGTERM."""
+    """Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP."""
     from schemas.base import Tier
 
     if only not in (None, "route", "work", "review"):
@@ -75,9 +76,9 @@ def up(
 
     async def main() -> int:
         import asyncio
-        import signal
 
         from consumers.cli.provided import provided
+        from consumers.runtime.process import stop_signals
         from consumers.telemetry.setup import open_telemetry
         from consumers.wiring import load_rules, running_stages
 
@@ -92,8 +93,8 @@ def up(
         rules = load_rules(settings)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, stop.set)
+        for name in stop_signals():
+            loop.add_signal_handler(name, _end, stop, name)
         with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
             async with (
                 kafka_at(
@@ -127,6 +128,20 @@ def up(
         return 0
 
     run(main)
+
+
+def _end(stop: "asyncio.Event", told: int) -> None:
+    """Begin the drain. After a hangup there is no terminal any more to write to."""
+    import os
+    import signal
+    import sys
+
+    if told == signal.SIGHUP:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            if stream.isatty():
+                os.dup2(nowhere, stream.fileno())
+    stop.set()
 
 
 def _settings(kafka: str | None, out: "Console", *, is_own: bool) -> tuple["Settings", bool]:
@@ -201,10 +216,41 @@ async def kafka_at(
             update={"kafka": settings.kafka.model_copy(update={"bootstrap": started.bootstrap})}
         )
         await _prepare(ready, creates_topics=True)
-        with _noted(started.bootstrap):
-            yield ready
+        async with _watching(started, out, stop):
+            with _noted(started.bootstrap):
+                yield ready
     finally:
         await broker.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def _watching(
+    started: "LocalBroker", out: "Console", stop: "asyncio.Event | None"
+) -> AsyncIterator[None]:
+    """Tell at once when a broker of ours ends by itself, and end what runs on it: by `stop`, which
+    lets calls finish and be noted on disk, else by an error. Raises BrokerError.
+    """
+    import asyncio
+
+    from consumers.broker.errors import BrokerError
+
+    problems: list[str] = []
+
+    async def watch() -> None:
+        problems.append(await started.died())
+        if stop is None:
+            raise BrokerError(problems[0])
+        out.print(problems[0])
+        stop.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+    if problems:
+        raise BrokerError(problems[0])
 
 
 @contextmanager

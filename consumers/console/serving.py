@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consumers.console.security import HEADERS
+from consumers.runtime.process import stop_signals
 
 __all__ = ["Limits", "serve"]
 
@@ -101,7 +101,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(app: FastAPI, listening: socket.socket, limits: Limits | None = None) -> None:
-    """Answer until Ctrl-C or SIGTERM."""
+    """Answer until Ctrl-C, SIGTERM or SIGHUP."""
     known = limits or Limits()
     rules: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     config = uvicorn.Config(
@@ -115,7 +115,7 @@ async def serve(app: FastAPI, listening: socket.socket, limits: Limits | None = 
         **rules,
     )
     server = _Server(config)
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in stop_signals():
         asyncio.get_running_loop().add_signal_handler(
             name, lambda: setattr(server, "should_exit", True)
         )

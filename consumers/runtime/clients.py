@@ -167,6 +167,9 @@ class Clients:
 
         connection: dict[str, Any] = {
             "bootstrap_servers": kafka.bootstrap,
+            # Topics may grow: with the library's five minutes nobody would read, or could write to,
+            # new partitions for so long.
+            "metadata_max_age_ms": 15_000,
             "security_protocol": kafka.security,
             "client_id": "tierline",
         }

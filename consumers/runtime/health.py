@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_EVERY = 2.0
 _ANSWER_LIMIT = 3.0
+#: Seconds. Deadlines are minutes, and an acknowledgement takes its time.
+_CLOCKS_MAY_DIFFER = 5.0
 
 
 @dataclass(slots=True)
@@ -146,6 +148,10 @@ class Health:
         self.is_draining = False
         #: Says how the models are that this process calls.
         self.ask_models: Callable[[], Sequence[ModelStatus]] = tuple
+        #: Says what is wrong with the topics.
+        self.ask_topics: Callable[[], Sequence[str]] = tuple
+        #: How many seconds our clock is ahead of Kafka's; None while that is not known.
+        self.clock_ahead: float | None = None
         self._patience = patience
         self._on_stuck = on_stuck
         self._watched: list[_Watched] = []
@@ -199,7 +205,14 @@ class Health:
         """Why the process does not do all of its work now; empty when it does."""
         draining = ["draining"] if self.is_draining else []
         reasons = [reason for watched in self._watched for reason in watched.not_ready()]
-        return [*draining, *self.not_live(), *reasons]
+        return [*draining, *self.not_live(), *reasons, *self.ask_topics(), *self._clock()]
+
+    def _clock(self) -> list[str]:
+        ahead = self.clock_ahead or 0.0
+        if abs(ahead) <= _CLOCKS_MAY_DIFFER:
+            return []
+        differs = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Kafka's"
+        return [f"this machine's clock is {differs}, from which deadlines count: set it right"]
 
     def status(self) -> dict[str, object]:
         """The figures of the last look, by stage and partition."""

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import functools
 import gc
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from consumers.runtime import loopback
 
-__all__ = ["run_process"]
+__all__ = ["run_process", "stop_signals"]
 
 _T = TypeVar("_T")
 
@@ -34,3 +35,9 @@ def run_process(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         factory = functools.partial(loopback.loop_factory, factory)
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main())
+
+
+def stop_signals() -> list[signal.Signals]:
+    """What tells a service to end in order. A hangup does not where it is ignored, as by nohup."""
+    asked = [signal.SIGINT, signal.SIGTERM]
+    return asked if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*asked, signal.SIGHUP]

@@ -20,7 +20,7 @@ from consumers.runtime.records import why_not_taken
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
 
-__all__ = ["EVERY_SECONDS", "hearing", "telling"]
+__all__ = ["EVERY_SECONDS", "ahead_of_kafka", "hearing", "telling"]
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +29,7 @@ EVERY_SECONDS = 5.0
 _HEARD_SINCE = timedelta(seconds=60)
 _LAST_WORD_SECONDS = 2.0
 _END_SECONDS = 4.0
+_LOG_APPEND_TIME = 1
 
 
 @contextlib.asynccontextmanager
@@ -115,7 +116,9 @@ class _Told:
         try:
             while not self.is_over:
                 value = dump(self._status(clock.now()).model_dump(mode="json", exclude_none=True))
-                await (await out.publish(self._topic, value, key=key))
+                sent = clock.now().timestamp()
+                taken = await (await out.publish(self._topic, value, key=key))
+                self._health.clock_ahead = ahead_of_kafka(sent, clock.now().timestamp(), taken)
                 await asyncio.sleep(EVERY_SECONDS)
         finally:
             if self.is_over:
@@ -141,6 +144,17 @@ class _Told:
         calls = model.calls - self._calls.get(model.model, 0)
         rate = calls / minutes if minutes > 0 else 0.0
         return model.model_copy(update={"calls_per_minute": round(rate, 1)})
+
+
+def ahead_of_kafka(sent: float, acknowledged: float, taken: object) -> float | None:
+    """Seconds that our clock is ahead of Kafka's, at least; 0 where it may be the same.
+
+    Kafka stamped the record at some time between the two of ours. None where it stamps none.
+    """
+    if getattr(taken, "timestamp_type", 0) != _LOG_APPEND_TIME:
+        return None
+    stamped: float = taken.timestamp / 1000  # type: ignore[attr-defined]
+    return max(sent - stamped, 0.0) - max(stamped - acknowledged, 0.0)
 
 
 def _process_name() -> str:

@@ -1,10 +1,13 @@
 """The topics on the broker: created from the topic table, and checked against it."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     KafkaError,
@@ -14,9 +17,23 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from consumers.runtime.clients import Clients, administering
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
 
-__all__ = ["TopicProblem", "check_topics", "describe_brokers", "ensure_topics", "is_before_4"]
+__all__ = [
+    "TopicProblem",
+    "TopicWatch",
+    "check_timestamps",
+    "check_topics",
+    "describe_brokers",
+    "ensure_topics",
+    "is_before_4",
+]
+
+_log = structlog.get_logger(__name__)
+
+_STAMPED, _CREATED = "message.timestamp.type", "CreateTime"
+#: Seconds between two looks at the topics.
+_LOOK_EVERY = 15.0
 
 #: Seconds that Kafka may take to tell all its brokers of a topic just created.
 _KNOWN_WITHIN = 10.0
@@ -81,6 +98,63 @@ async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
                 )
             )
     return problems
+
+
+async def check_timestamps(clients: Clients) -> Sequence[TopicProblem]:
+    """Topics whose records do not carry the time at which Kafka took them, and should.
+
+    A user who may not see the settings of topics is told nothing.
+    """
+    wanted = [
+        name
+        for name, spec in clients.settings.topics.all()
+        if spec.config.get(_STAMPED) and name != clients.settings.topics.status
+    ]
+    async with administering(clients) as admin:
+        told = await admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, [_STAMPED]) for name in wanted]
+        )
+    found: dict[str, str] = {}
+    for answer in told:
+        for code, _, _, name, entries, *_ in answer.resources:
+            values = {entry[0]: entry[1] for entry in entries}
+            if not code and _STAMPED in values:
+                found[name] = values[_STAMPED]
+    message = (
+        f"its {_STAMPED} is CreateTime, so producers' clocks decide when deadlines pass; "
+        f"LogAppendTime was expected: kafka-configs --alter --topic {{}} "
+        f"--add-config {_STAMPED}=LogAppendTime"
+    )
+    return [
+        TopicProblem(name, message.format(name)) for name in wanted if found.get(name) == _CREATED
+    ]
+
+
+class TopicWatch:
+    """Looks at the topics again and again while a process runs: others may change them."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        #: What is wrong with them, as of the last look that Kafka answered.
+        self.problems: Sequence[str] = ()
+
+    async def run(self) -> None:
+        """Look, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            with contextlib.suppress(*KAFKA_IS_AWAY):
+                await self.look()
+
+    async def look(self) -> None:
+        """Look once; what is new is logged. Raises KafkaError."""
+        found = [*await check_topics(self._clients), *await check_timestamps(self._clients)]
+        problems = [str(one) for one in found]
+        if problems != list(self.problems):
+            if problems:
+                _log.error("topics are not as they must be", problems=problems)
+            else:
+                _log.info("topics are as they must be again")
+        self.problems = problems
 
 
 async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopic]) -> list[TopicProblem]:

@@ -1,8 +1,10 @@
 """The command line on a real broker, as a user types it: `up`, and the other commands beside it."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -352,7 +354,7 @@ def test_nothing_is_created_on_a_kafka_that_is_named_but_by_topics_create(cli: _
     done = elsewhere._run("up", "--simulate")
     assert done.returncode == 1
     assert "llm.intake: missing; create it, or run `tierline topics create`" in done.stderr
-    assert {row["partitions"] for row in elsewhere.json("topics", "list")} == {""}
+    assert {row["partitions"] for row in elsewhere.json("topics", "list")} == {"missing"}
 
 
 def test_a_kafka_that_is_named_is_answered_by_the_simulator_only_when_that_is_asked_for(
@@ -377,17 +379,69 @@ def test_a_variable_that_sets_nothing_stops_every_command(cli: _Cli) -> None:
 
 def test_stages_run_apart_and_end_on_sigterm_and_ctrl_c(flowing: _Cli) -> None:
     cli = flowing
-    route, work = cli.up("--only", "route"), cli.up("--only", "work", "--tier", "low")
+    told = {
+        signal.SIGTERM: cli.up("--only", "route"),
+        signal.SIGINT: cli.up("--only", "work", "--tier", "low"),
+        signal.SIGHUP: cli.up("--only", "review"),
+    }
     try:
-        route.send_signal(signal.SIGTERM)
-        work.send_signal(signal.SIGINT)
-        for process in (route, work):
+        for number, process in told.items():
+            process.send_signal(number)
+        for process in told.values():
             said, _ = process.communicate(timeout=40)
             assert "draining" in said
             assert process.returncode == 0
     finally:
-        route.kill()
-        work.kill()
+        for process in told.values():
+            process.kill()
+
+
+def _broker_of(data: Path) -> int:
+    """The process id of the Java that keeps its data there."""
+    for commands in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if commands.read_bytes().split(b"\0")[-3:-1] == [
+                b"kafka.Kafka",
+                bytes(data / "server.properties"),
+            ]:
+                return int(commands.parent.name)
+    raise AssertionError(data)
+
+
+def test_the_death_of_our_own_broker_is_told_and_ends_up(cli: _Cli, tmp_path: Path) -> None:
+    env = {name: value for name, value in cli.env.items() if name != "TIERLINE_KAFKA__BOOTSTRAP"}
+    process = subprocess.Popen(
+        [_TIERLINE, "up", "--data-dir", str(tmp_path / "kafka")],
+        env={**env, "TIERLINE_WORKER__DRAIN_FOR": "PT1S"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        while "Ctrl-C" not in process.stdout.readline():
+            assert process.poll() is None
+        began = time.monotonic()
+        os.kill(_broker_of(tmp_path / "kafka"), signal.SIGKILL)
+        said = process.stdout.readline()
+        assert time.monotonic() - began < 50  # alone on a machine it takes a moment
+        assert "was killed (signal 9)" in said
+        assert str(tmp_path / "kafka" / "broker.log") in said
+        assert "start `tierline up` again" in said
+        process.communicate(timeout=80)
+        assert process.returncode == 3
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_submit_keeps_its_time_whatever_kafka_does(cli: _Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        said = cli.refuse("submit", "hello", "--wait", "--timeout", "1", "--kafka", address, code=3)
+        assert time.monotonic() - began < 30
+    assert "Kafka did not acknowledge 1 request within 1 s" in said
 
 
 def test_what_others_have_written_is_skipped_and_named(flowing: _Cli) -> None:

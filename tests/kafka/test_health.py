@@ -16,25 +16,27 @@ from typing import Any
 import aiohttp
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Producer
 
 from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.providers import ProviderSettings
-from consumers.runtime.clients import Clients
+from consumers.runtime.clients import Clients, administering
 from consumers.runtime.health import Health
 from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import Mark
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
 from consumers.runtime.stage import Host, Stage, StageError
-from consumers.runtime.topics import ensure_topics
+from consumers.runtime.topics import TopicWatch, ensure_topics
 from consumers.settings import HealthSettings, Settings
 from consumers.simulator import SimulatorSettings, simulator
 from consumers.wiring import load_rules, running_stages
 from schemas.codec import Outgoing
 from tests.kafka.conftest import settings_for
-from tests.kafka.flow import flow, request
+from tests.kafka.flow import flow, read_topics, request
 
 pytestmark = pytest.mark.kafka
 
@@ -97,9 +99,11 @@ class _Asked:
         async with self._http.get(self._base + path) as answer:
             return answer.status, await answer.json()
 
-    async def until(self, path: str, status: int, reason: str = "", *, times: int = 1) -> Any:
+    async def until(
+        self, path: str, status: int, reason: str = "", *, times: int = 1, limit: float = 30
+    ) -> Any:
         """Ask until the status is this one and so many reasons contain the words."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(limit):
             while True:
                 with contextlib.suppress(aiohttp.ClientConnectionError):
                     found, body = await self.get(path)
@@ -337,8 +341,9 @@ def _publish_request(settings: Settings) -> None:
 
 
 @pytest.fixture
-def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
+async def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
     """The environment of a process of its own."""
+    assert await ensure_topics(Clients(settings.kafka)) == []
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TIERLINE_")}
     return {
         **kept,
@@ -356,7 +361,7 @@ def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def _up(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [_TIERLINE, "up", *words],
+        [_TIERLINE, "up", "--simulate", *words],
         env=dict(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -381,6 +386,51 @@ async def test_up_answers_on_its_health_port(env: dict[str, str]) -> None:
             process.terminate()
             await asyncio.to_thread(process.communicate)
             assert process.returncode == 0
+
+
+async def _grow(settings: Settings, names: Sequence[str], count: int) -> None:
+    async with administering(Clients(settings.kafka)) as admin:
+        await admin.create_partitions({name: NewPartitions(count) for name in names})
+
+
+async def test_partitions_that_grow_are_told_and_then_read(
+    env: dict[str, str], settings: Settings
+) -> None:
+    port, topics = free_ports()[0], [name for name, _ in settings.kafka.topics.all()]
+    async with asyncio.timeout(300), _asking(port) as asked:
+        with _up(env, "--health-port", str(port)):
+            await asked.until("/ready", 200)
+            await _grow(settings, topics[:1], 5)
+            told = f"{topics[1]}: has 3 partitions, others have 5"
+            await asked.until("/ready", 503, told, limit=90)
+            await _grow(settings, topics[1:], 5)
+            await asked.until("/ready", 200, limit=90)
+            producer = Producer({"bootstrap.servers": settings.kafka.bootstrap, "log_level": 2})
+            sent = request("grown-1")
+            producer.produce(topics[0], sent.value, sent.key, partition=4)
+            assert producer.flush(30) == 0
+            found = await asyncio.to_thread(
+                read_topics, str(settings.kafka.bootstrap), [settings.kafka.topics.results], 1
+            )
+    assert [one.json["id"] for one in found] == ["grown-1"]
+
+
+async def test_a_topic_with_its_producers_times_is_found(settings: Settings) -> None:
+    clients, intake = Clients(settings.kafka), settings.kafka.topics.intake
+    assert await ensure_topics(clients) == []
+    watch = TopicWatch(clients)
+    await watch.look()
+    assert watch.problems == []
+    created = {"message.timestamp.type": "CreateTime"}
+    async with administering(clients) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, intake, created)])
+    while not watch.problems:
+        await watch.look()
+    [problem] = watch.problems
+    assert problem.startswith(f"{intake}: its message.timestamp.type is CreateTime")
+    health = Health(_NO_PATIENCE)
+    health.ask_topics = lambda: watch.problems
+    assert health.not_ready() == [problem]
 
 
 async def test_up_with_a_stage_that_stands_still_exits_1(
