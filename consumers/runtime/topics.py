@@ -112,7 +112,7 @@ async def check_timestamps(clients: Clients) -> Sequence[TopicProblem]:
     ]
     async with administering(clients) as admin:
         told = await admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, name, [_STAMPED]) for name in wanted]
+            [ConfigResource(ConfigResourceType.TOPIC, name, {_STAMPED: ""}) for name in wanted]
         )
     found: dict[str, str] = {}
     for answer in told:
