@@ -51,6 +51,7 @@ _IN_WORDS = re.compile(
 #: A message may quote the call: what the provider itself has to say comes before.
 _WORDS = 1000
 _RESET = re.compile(r"rate-?limit.*reset|reset.*rate-?limit")
+_LONGEST_NAME = 100
 #: The structured field of the IETF draft, and its older form.
 _FIELD = re.compile(r"(?:r|remaining)=0\s*[;,](?:[^,]*?[;,\s])?(?:t|reset)=([0-9]{1,12})")
 #: Fields of a body that hold a wait, by their names without case, hyphens and underscores.
@@ -137,7 +138,9 @@ def _until_reset(said: Mapping[str, str], now: datetime) -> float | None:
     """Until all limits that are used up are full again; else until the first that may be one."""
     used_up, unknown = [], []
     for name, value in said.items():
-        if found := _FIELD.search(value) if name.endswith("ratelimit") else None:
+        if len(name) > _LONGEST_NAME:
+            continue
+        if found := _FIELD.search(value[:200]) if name.endswith("ratelimit") else None:
             used_up.append(min(float(found[1]), LONGEST_WAIT))
         if not _RESET.search(name):
             continue

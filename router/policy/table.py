@@ -289,6 +289,7 @@ class Rule(_Row):
 class AttemptLimits(_Row):
     """What one request may use up, whatever happens to it."""
 
+    #: Without those that were turned away before anything ran.
     attempts: Annotated[int, Field(ge=1, le=20)] = 6
     escalations: Annotated[int, Field(ge=0, le=10)] = 2
     requeues: Annotated[int, Field(ge=0, le=10)] = 3
