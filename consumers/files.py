@@ -1,9 +1,10 @@
 """Files and folders of ours: what they hold is for nobody else on the machine to read."""
 
+import errno
 import os
 from pathlib import Path
 
-__all__ = ["own_file", "own_folder", "write_own"]
+__all__ = ["own_file", "own_folder", "read_text", "write_own"]
 
 
 def own_folder(path: Path) -> Path:
@@ -38,3 +39,12 @@ def own_file(path: Path) -> Path:
 def write_own(path: Path, text: str) -> None:
     """Write a file that only its owner can read. Raises OSError."""
     own_file(path).write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path) -> str:
+    """The text of a person's file, without a byte order mark. Raises OSError, also if not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        what = f"byte {error.start + 1} is not UTF-8; a text in UTF-8 was expected"
+        raise OSError(errno.EILSEQ, what, str(path)) from None

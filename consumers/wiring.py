@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from consumers import clock
+from consumers.files import read_text
 from consumers.providers import Providers, ProviderSettings
 from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits, ProviderSettingsError
@@ -95,7 +96,7 @@ def state_folder(settings: Settings) -> Path:
 def load_rules(settings: Settings) -> Rules:
     """Read policy and prompts. Raises PolicyError, PromptError or OSError."""
     file, folder = policy_file(settings), prompts_folder(settings)
-    policy = load_policy(file.read_text(encoding="utf-8"), str(file))
+    policy = load_policy(read_text(file), str(file))
     prompts = Prompts.load(read_folder(folder))
     if missing := unspoken(policy, prompts):
         raise PromptError("\n".join(missing))
@@ -105,7 +106,7 @@ def load_rules(settings: Settings) -> Rules:
 def read_folder(folder: Path) -> dict[str, str]:
     """The texts of a folder's files, by their path in it. Raises OSError."""
     return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        path.relative_to(folder).as_posix(): read_text(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

@@ -52,7 +52,10 @@ class LocalBroker:
         """Wait until it has ended, which nobody has asked it to; what to say of it."""
         code = await self.guard.wait() if self.guard else 0
         free = shutil.disk_usage(self.data_dir).free
-        how = f"was killed (signal {256 - code})" if code > _SIGNALLED else f"ended (code {code})"
+        # Of the guard itself, which takes the broker with it, or of the broker through it.
+        number = -code if code < 0 else 256 - code
+        is_killed = code < 0 or code > _SIGNALLED
+        how = f"was killed (signal {number})" if is_killed else f"ended (code {code})"
         if free < _LITTLE_SPACE or is_out_of_space(self.log_file):
             how += f": the disk of {self.data_dir} is full, {free >> 20} MB are free"
             what = "Make room there"

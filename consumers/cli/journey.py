@@ -273,7 +273,10 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
                 say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
     if not journey.is_known:
         whose = f" of the tenant {tenant!r}" if tenant is not None else ""
-        msg = f"no topic knows the request {request_id!r}{whose}; ids are case-sensitive"
+        msg = (
+            f"no topic knows the request {request_id!r}{whose}; ids are case-sensitive, and a line "
+            "of a Batch file has an id beside its custom_id, which `tierline results` shows"
+        )
         raise UserError(msg)
     if len(journey.tenants) > 1:
         told = ", ".join(sorted(journey.tenants))

@@ -208,7 +208,7 @@ def warn_of_unknown(policy: "Policy", *, task: str | None, plan: str | None) -> 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         msg = f"{path}: not UTF-8 text (byte {error.start})"
         raise UserError(msg) from None

@@ -240,7 +240,7 @@ async def _watching(
         problems.append(await started.died())
         if stop is None:
             raise BrokerError(problems[0])
-        out.print(problems[0])
+        out.print(problems[0], soft_wrap=True)
         stop.set()
 
     async with asyncio.TaskGroup() as tasks:

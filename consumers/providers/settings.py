@@ -209,7 +209,7 @@ class ProviderSettings(BaseModel):
         elif self.api_key_file:
             where = f"the file {self.api_key_file}"
             try:
-                key = self.api_key_file.read_text("utf-8")
+                key = self.api_key_file.read_text("utf-8-sig")
             except (OSError, UnicodeDecodeError):
                 key = ""
         else:

@@ -400,10 +400,9 @@ def _broker_of(data: Path) -> int:
     """The process id of the Java that keeps its data there."""
     for commands in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if commands.read_bytes().split(b"\0")[-3:-1] == [
-                b"kafka.Kafka",
-                bytes(data / "server.properties"),
-            ]:
+            said = commands.read_bytes().split(b"\0")
+            its_own = [b"kafka.Kafka", bytes(data / "server.properties")]
+            if said[-3:-1] == its_own and said[0].endswith(b"java"):
                 return int(commands.parent.name)
     raise AssertionError(data)
 

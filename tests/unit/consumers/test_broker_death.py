@@ -21,8 +21,11 @@ async def said_of(folder: Path, ending: str, log: str = "INFO all is well\n") ->
     return await broker.died()
 
 
-async def test_a_killed_broker_is_told_with_its_log_and_what_to_do(tmp_path: Path) -> None:
-    said = await said_of(tmp_path, "sys.exit(-9)")
+@pytest.mark.parametrize("ending", ["sys.exit(-9)", "import os; os.kill(os.getpid(), 9)"])
+async def test_a_killed_broker_is_told_with_its_log_and_what_to_do(
+    tmp_path: Path, ending: str
+) -> None:
+    said = await said_of(tmp_path, ending)
 
     assert "the Kafka that we had started at 127.0.0.1:9092 was killed (signal 9)" in said
     assert f"Its log: {tmp_path / 'broker.log'}" in said

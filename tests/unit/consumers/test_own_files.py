@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from consumers.broker.class_data import ClassData
-from consumers.files import own_file, own_folder, write_own
+from consumers.files import own_file, own_folder, read_text, write_own
 from consumers.providers.masking import masking
 
 
@@ -105,3 +105,12 @@ def test_a_key_that_a_server_sends_back_is_masked_in_every_form(form: str) -> No
     assert form.encode() not in masked(said)
     assert masked(said).startswith(b'{"error": "bad key [secret]')
     assert masked(b'{"x": "nothing of ours"}') == b'{"x": "nothing of ours"}'
+
+
+def test_a_text_may_begin_with_a_byte_order_mark_and_is_utf_8(tmp_path):
+    file = tmp_path / "routing.yaml"
+    file.write_bytes("\ufeffname: größe\n".encode())
+    assert read_text(file) == "name: größe\n"
+    file.write_bytes("name: größe\n".encode("utf-16"))
+    with pytest.raises(OSError, match="byte 1 is not UTF-8; a text in UTF-8 was expected"):
+        read_text(file)
