@@ -1,13 +1,14 @@
 """Normalising: from what a model wrote to the object it meant, in its format's own voice."""
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from json import JSONDecodeError, JSONDecoder
-from typing import Any
+from typing import Any, NoReturn
+
+import orjson
 
 from router.dates import iso_date, iso_moment
-from schemas.json_text import has_more_values, read_json
+from schemas.json_text import has_more_values, keeps_digits, read_json
 
 __all__ = [
     "MOST_VALUES",
@@ -21,14 +22,20 @@ __all__ = [
 
 _FENCE = "```"
 _OPENED = re.compile(r"```[a-zA-Z0-9_-]*+[ \t]*+\n?")
-_THINKS = re.compile(r"<(think|thinking|reasoning)>")
-_PROBE = JSONDecoder()
+#: An object, with the fence before it, or a fence before something else. A brace begins an object
+#: where a name or its end follows.
+_BEGINS = re.compile(r"(```[a-zA-Z0-9_-]*+\s*+)(?:\{(?=\s*+[\"}]))?+|\{(?=\s*+[\"}])")
+_LINE_STARTS = ("", "\n")
+_CLOSES = re.compile(r"\s*+(?:```|\Z)")
+_PROBE = JSONDecoder(strict=False)
+#: Characters that JSON wants escaped within texts.
+_LINES = re.compile(r"[\x00-\x1f]").search
 #: Commas, colons and brackets between the values of an answer.
 MOST_VALUES = 20_000
 #: What has no text in it to be brought into form.
 _AS_IT_IS = frozenset((int, float, bool, type(None)))
-#: More starts or blocks of code than these, and the text is no answer with an object in it.
-_MOST_STARTS = 20
+#: More objects or blocks of code than these, and the text is no answer with an object in it.
+_MOST_OBJECTS = 20
 _MOST_BLOCKS = 200
 #: A quote or a backquote; not an apostrophe.
 _QUOTED = re.compile(r"[\"`]|(?<!\w)'").search
@@ -41,19 +48,29 @@ _WHOLE_SENTENCES = re.compile(r"(?s).*[.!?\u3002\uff01\uff1f][\"')\]]*+(?=\s)")
 def normalise_json(text: str) -> dict[str, Any] | None:
     """The JSON object of a reply, out of fences and surrounding prose.
 
-    Strict where it matters: an object with a key twice, NaN or infinity counts as none, and so do
-    several objects that differ, because which one was meant would be a guess. What a model thinks
-    aloud first is no part of its reply. Text with more than 200 blocks of code holds no object, and
-    one with more than 20,000 commas, colons and brackets between its values counts as none.
+    Found by reading: what stands in a text of an object is neither a fence nor another object. Line
+    breaks within texts are forgiven. Strict where it matters: an object with a key twice, NaN,
+    infinity or a number that would lose a digit counts as none, and so do several objects that
+    differ, because which one was meant would be a guess, and one inside of a broken one. Text with
+    more than 200 blocks of code holds no object, and one with more than 20,000 commas, colons and
+    brackets between its values counts as none.
     """
-    text = _after_thoughts(text.strip().lstrip("\ufeff"))
-    if text.startswith("{") and text.endswith("}") and (found := _strict(text)) is not None:
-        return found
-    fenced = [block.strip() for block in islice(_blocks(text), _MOST_BLOCKS + 1)]
-    if len(fenced) > _MOST_BLOCKS:
+    text = text.strip().lstrip("\ufeff").lstrip()
+    if text.startswith("{") and text.endswith("}"):
+        if has_more_values(text.encode("utf-8", "replace"), MOST_VALUES):
+            return None
+        if (found := _strict(text)) is not None:
+            return found
+    if text.startswith('"{') and text.endswith('}"') and isinstance(inner := _value(text), str):
+        return normalise_json(inner)  # written as JSON twice
+    fenced, bare = _objects(text)
+    if not fenced and bare == []:  # in a block of code, after a comment
+        fenced, bare = _objects(text, skips_code=False)
+    objects = fenced or bare
+    if objects is None:
         return None
-    objects = [one for each in fenced if each[:1] == "{" and (one := _strict(each)) is not None]
-    objects = objects or _embedded(text)
+    # Beside an answer an empty object is only spoken of.
+    objects = [one for one in objects if one] or objects
     return objects[0] if objects and all(one == objects[0] for one in objects) else None
 
 
@@ -193,62 +210,98 @@ def _shortened(text: str, most: int) -> str:
     return room.rstrip(" ,;:-") + "\u2026"
 
 
-def _after_thoughts(text: str) -> str:
-    """What a model says after it has thought aloud."""
-    thinks = _THINKS.match(text)
-    if thinks is None:
-        return text
-    mark = f"</{thinks[1]}>"
-    end = text.find(mark, thinks.end())
-    return text if end < 0 else text[end + len(mark) :].lstrip()
-
-
-def _blocks(text: str) -> Iterator[str]:
-    """What stands between fences. Each character is looked at once, whatever the text."""
-    at = text.find(_FENCE)
-    while at >= 0 and (opened := _OPENED.match(text, at)):
-        end = text.find(_FENCE, opened.end())
-        if end < 0:
-            return
-        yield text[opened.end() : end]
-        at = text.find(_FENCE, end + len(_FENCE))
-
-
 def _strict(text: str) -> dict[str, Any] | None:
     raw = text.encode("utf-8", "replace")
-    found = None if has_more_values(raw, MOST_VALUES) else read_json(raw)
+    if has_more_values(raw, MOST_VALUES):
+        return None
+    found = read_json(raw)
+    if found is None and _LINES(text):
+        found = _value(text)
+        try:
+            found = None if found is None else read_json(orjson.dumps(found))
+        except TypeError:
+            return None
     return found if isinstance(found, dict) else None
 
 
-def _embedded(text: str) -> list[dict[str, Any]]:
-    """The whole objects in prose, outermost ones, in their order.
+def _value(text: str) -> Any:
+    """JSON with line breaks in its texts; None for what is none."""
+    try:
+        return _LOOSE.decode(text)
+    except (RecursionError, ValueError):
+        return None
 
-    What begins like an object and is none is read anew from each brace in it, which could take
-    long: all such tries together read no more than the text is long.
+
+def _objects(
+    text: str, *, skips_code: bool = True
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+    """The whole objects of a text, outermost ones: those that fill a fence, and those in prose.
+
+    None for those in prose where one of them is broken or cut off: what is inside of it is a part
+    of the answer, not the answer.
     """
-    found: list[dict[str, Any]] = []
-    start, wasted = text.find("{"), 0
-    for _ in range(_MOST_STARTS):
-        if start < 0:
-            return found
-        try:
-            _, end = _PROBE.raw_decode(text, start)
-        except JSONDecodeError as error:
-            if error.pos >= len(text) or error.msg.startswith("Unterminated"):
-                return []  # cut off: what is inside is a part of the answer, not the answer
-            wasted += error.pos - start
-            if wasted > len(text):
-                return found
-            start = text.find("{", start + 1)
+    fenced: list[dict[str, Any]] = []
+    bare: list[dict[str, Any]] | None = []
+    at = blocks = 0
+    while begins := _BEGINS.search(text, at):
+        at, is_fenced = begins.end(), begins[1] is not None
+        if is_fenced:
+            blocks += 1
+        if blocks > _MOST_BLOCKS or len(fenced) + len(bare or ()) > _MOST_OBJECTS:
+            return [], None
+        if text[at - 1] != "{":
+            if skips_code and text[begins.start() - 1 : begins.start()] in _LINE_STARTS:
+                at = _after_block(text, at)
             continue
+        try:
+            _, end = _PROBE.raw_decode(text, at - 1)
+        except JSONDecodeError:
+            bare = None
+            if not is_fenced or (at := _after_block(text, at)) == begins.end():
+                break
+            continue  # code that only looks like JSON
         except (RecursionError, ValueError):
-            return []
-        read = _strict(text[start:end])
-        if read is None:
-            return []
-        found.append(read)
-        start = text.find("{", end)
-    return found
+            return [], None
+        found = _strict(text[at - 1 : end])
+        if found is None:
+            return [], None
+        closes = _CLOSES.match(text, end) if is_fenced else None
+        at = closes.end() if closes else end
+        if closes:
+            fenced.append(found)
+        elif bare is not None:
+            bare.append(found)
+    return fenced, bare
+
+
+def _after_block(text: str, at: int) -> int:
+    """Where a block of code ends; where it begins, when it does not."""
+    closed = text.find(_FENCE, at)
+    return at if closed < 0 else closed + len(_FENCE)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        msg = "a key twice"
+        raise ValueError(msg)
+    return made
+
+
+def _exactly(number: str) -> float:
+    if not keeps_digits(number):
+        msg = "a number would lose a digit"
+        raise ValueError(msg)
+    return float(number)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_LOOSE = JSONDecoder(
+    strict=False, object_pairs_hook=_once, parse_float=_exactly, parse_constant=_no_constant
+)
 
 
 def asks_back(output: Mapping[str, Any] | None) -> bool:

@@ -15,6 +15,7 @@ from router.pricing import estimate_tokens
 from router.prompt_files import DEFAULT, explained, read_tiers
 from router.prompts import PASSTHROUGH, Prompts, Rendered
 from router.reply import FinishReason, Reply
+from router.thoughts import without_thoughts
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
@@ -125,7 +126,7 @@ def _read(folder: str, path: str, text: str) -> Iterator[Placed]:
 def reply_of(example: PromptExample) -> Reply:
     """The reply that the example gives."""
     said = example.reply
-    text = said if isinstance(said, str) else orjson.dumps(said).decode()
+    text = without_thoughts(said)[0] if isinstance(said, str) else orjson.dumps(said).decode()
     finish: FinishReason = example.finish
     message = {"role": "assistant", "content": text}
     body = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}

@@ -9,7 +9,20 @@ import orjson
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 
-__all__ = ["MAX_DEPTH", "MAX_VALUES", "has_more_values", "parse_json", "read_json", "refuse_depth"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_VALUES",
+    "Digits",
+    "exact_decoder",
+    "exact_json",
+    "has_more_values",
+    "keeps_digits",
+    "loses_digits",
+    "parse_json",
+    "read_exact",
+    "read_json",
+    "refuse_depth",
+]
 
 MAX_DEPTH = 32
 #: Commas, colons and brackets of one record. Each value takes longer than its characters.
@@ -26,6 +39,32 @@ _FLAT = 4
 _LONG = b"9" * 19
 _NINES = bytes.maketrans(b"012345678", b"9" * 9)
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![0-9.eE])")
+
+#: Digits of any number that a double always gives back.
+_SURE_DIGITS = 15
+_MOST_DIGITS = 400
+#: Numbers that may say more than a double or a 64-bit integer, and how many are looked at.
+_LONG_NUMBER = re.compile(
+    rb"[-0-9](?:(?<=-)(?<![eE]-)0(?![0-9.eE])|[0-9.]{15,}+[0-9eE+-]*+"
+    rb"|[0-9.]*+[eE][+-]?+[0-9]{3,}+)"
+)
+_MOST_LONG = 1_000
+_NUMERALS = bytes.maketrans(b"012345678.E", b"9" * 10 + b"e")
+_LONG_NUMERAL, _LONG_EXPONENT = b"9" * 16, b"9e999"
+
+
+class Digits(float):
+    """A number that keeps its text, because the value alone would say another one."""
+
+    __slots__ = ("text",)
+
+    def __new__(cls, text: str) -> "Digits":
+        """The nearest value, with the text."""
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    text: str
 
 
 def parse_json(value: bytes) -> Any:
@@ -49,8 +88,11 @@ def parse_json(value: bytes) -> Any:
 
 
 def read_json(value: bytes) -> Any:
-    """The same for who does not ask what is wrong: None for what `parse_json` refuses."""
-    if _has_too_many(value):
+    """The same for who does not ask what is wrong: None for what `parse_json` refuses.
+
+    None also where a number would lose a digit.
+    """
+    if _has_too_many(value) or loses_digits(value):
         return None
     try:
         parsed = orjson.loads(value)
@@ -58,6 +100,64 @@ def read_json(value: bytes) -> Any:
     except (orjson.JSONDecodeError, ContractError):
         return None
     return parsed
+
+
+def read_exact(text: str) -> Any:
+    """JSON whose numbers keep every digit, those that Python would round as `Digits`.
+
+    Slower than `parse_json`: for what `loses_digits`. Raises ValueError and RecursionError.
+    """
+    return _EXACT.decode(text)
+
+
+def exact_json(value: Any, *, ascii_only: bool = False) -> str:
+    """A value as JSON, each number as it was written."""
+    match value:
+        case Digits():
+            return value.text
+        case dict():
+            fields = (
+                f"{exact_json(str(name), ascii_only=ascii_only)}:"
+                f"{exact_json(one, ascii_only=ascii_only)}"
+                for name, one in value.items()
+            )
+            return "{" + ",".join(fields) + "}"
+        case list() | tuple():
+            return "[" + ",".join(exact_json(one, ascii_only=ascii_only) for one in value) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def loses_digits(value: bytes) -> bool:
+    """True for JSON with a number that a double or a 64-bit integer does not say as written.
+
+    Also for JSON with more than a thousand numbers that would have to be looked at.
+    """
+    numerals = value.translate(_NUMERALS, b"+-")
+    if _LONG_NUMERAL not in numerals and _LONG_EXPONENT not in numerals and b"-0" not in value:
+        return False
+    for no, found in enumerate(_LONG_NUMBER.finditer(_bare(value))):
+        if no >= _MOST_LONG or not keeps_digits(found[0].decode("ascii")):
+            return True
+    return False
+
+
+def keeps_digits(number: str) -> bool:
+    """True when the value that JSON's number is read as, written as long, has the same digits."""
+    mantissa, _, exponent = number.lower().partition("e")
+    if not exponent and "." not in mantissa:
+        # Twenty characters hold every 64-bit integer; converting longer text costs time.
+        return number != "-0" and len(number) <= 20 and -(2**63) <= int(number) < 2**63
+    if len(number) > _MOST_DIGITS:
+        return False
+    digits = mantissa.lstrip("-").replace(".", "").strip("0")
+    if not digits:
+        return True
+    value = abs(float(number))
+    if len(digits) <= _SURE_DIGITS and 1e-290 < value < 1e300:
+        return True
+    written = f"{value:.{len(digits) - 1}e}".partition("e")[0]
+    return written.replace(".", "") == digits
 
 
 def has_more_values(value: bytes, most: int) -> bool:
@@ -175,6 +275,23 @@ def _constant(name: str) -> NoReturn:
     raise ContractError(Reason.BAD_NUMBER, f"{name} is not a JSON number")
 
 
+def _number(text: str) -> float:
+    return (
+        float(text) if len(text) < len(_LONG_NUMERAL) and "e" not in text.lower() else Digits(text)
+    )
+
+
+def _integer(text: str) -> float:
+    is_short = len(text) < len(_LONG) and text != "-0"
+    return int(text) if is_short or keeps_digits(text) else Digits(text)
+
+
+def exact_decoder(**how: Any) -> json.JSONDecoder:
+    """A decoder that keeps every digit, with more of Python's own options."""
+    return json.JSONDecoder(parse_float=_number, parse_int=_integer, **how)
+
+
+_EXACT = exact_decoder()
 _DECODER = json.JSONDecoder(parse_constant=_constant)
 
 

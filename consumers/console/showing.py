@@ -18,6 +18,7 @@ from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
 from schemas.errors import ContractError
+from schemas.json_text import loses_digits, parse_json
 from schemas.review import Decision
 
 __all__ = ["CaseView", "Shown", "ago", "case_view", "dollars", "problems_in", "read_output"]
@@ -147,9 +148,14 @@ def problems_in(text: str, found: LetterRecord, policy: Policy) -> list[tuple[st
 def read_output(text: str) -> tuple[dict[str, Any] | None, str]:
     """An edited answer, or why it is none."""
     try:
-        output = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return None, f"no JSON: {error}"
+        raw = text.encode("utf-8")
+        output = parse_json(raw)
+    except UnicodeEncodeError:
+        return None, "no JSON: half of a surrogate pair stands alone"
+    except ContractError as error:
+        return None, f"no JSON that can be published as it is written: {error.detail}"
+    if loses_digits(raw):
+        return None, "a number has more digits than can be published; write it as text"
     return (output, "") if isinstance(output, dict) else (None, "a JSON object was expected")
 
 

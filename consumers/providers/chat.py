@@ -10,8 +10,11 @@ from typing import Any, Literal
 import orjson
 
 from consumers.providers.conversations import Rules, fitted_messages
+from consumers.providers.parts import NO_ARGUMENTS, arguments_text
 from consumers.providers.usage import Counts, booked
 from router.reply import FinishReason, Reply
+from router.thoughts import without_thoughts
+from schemas.json_text import Digits, has_more_values, loses_digits, read_exact
 from schemas.usage import Usage
 
 __all__ = [
@@ -35,6 +38,8 @@ __all__ = [
 EXTRA = "extra_content"
 #: What the user says where a format wants him to and he has said nothing.
 _BEGIN, _CONTINUE = "Begin.", "Continue."
+#: Commas, colons and brackets of arguments that are read digit by digit.
+_MOST_EXACT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +179,18 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
 
     `finish` is None where a server never says how a reply ended. `calls` and `logprobs` are in
     the completion's own form: see `called` and `likely_token`. `thoughts` are paid for and not
-    passed on.
+    passed on, and no more are those that the model wrote into its text: this is the one place
+    where what was said becomes an answer, before any check.
     """
+    written_text = text
+    text, aloud = without_thoughts(text)
+    refusal = without_thoughts(refusal)[0] or "refused" if refusal else None
     # A filter's refusal is no model's text.
-    said = text or ("" if finish == "content_filter" else refusal or "")
+    said = written_text or ("" if finish == "content_filter" else refusal or "")
     written = (str(one.get("function") or one.get("custom") or "") for one in calls)
     output = "".join((thoughts, said, *written))
+    if logprobs is not None and (aloud or thoughts):
+        logprobs = _of_answer(logprobs, text)
     usage, oddities = booked(sent, output, counts)
     finish = finish or _likely_finish(sent, usage, calls)
     model = served[:200] if isinstance(served, str) and served else None
@@ -200,7 +211,7 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
     body = {
         "id": reply_id[:200] if isinstance(reply_id, str) else "",
         "object": "chat.completion",
-        "created": created if type(created) is int and created > 0 else 0,
+        "created": created if type(created) is int and 0 < created < 2**53 else 0,
         "model": model or str(sent.get("model", "")),
         "choices": [choice],
         "usage": _usage(usage),
@@ -216,21 +227,25 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
     )
 
 
-def called(call: Call) -> dict[str, Any]:
-    """A tool call as a chat completion holds it."""
-    arguments = orjson.dumps(call.arguments).decode()
+def called(call_id: Any, no: int, name: Any, arguments: Any, extra: Any = None) -> dict[str, Any]:
+    """A tool call as a chat completion holds it; `no` numbers those that have no id."""
     made = {
-        "id": call.id,
+        "id": str(call_id or f"call_{no}"),
         "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
+        "function": {
+            "name": name if isinstance(name, str) else "",
+            "arguments": arguments_text(arguments),
+        },
     }
-    return made if call.extra is None else {**made, EXTRA: call.extra}
+    return made if extra is None else {**made, EXTRA: extra}
 
 
 def likely_token(
     token: str, logprob: float, others: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """A token and the logarithm of its probability as a chat completion holds them."""
+    # A number with its text beside it is written by nobody else.
+    logprob = float(logprob) if type(logprob) is Digits else logprob
     return {"token": token, "logprob": logprob, "bytes": None, "top_logprobs": list(others)}
 
 
@@ -258,17 +273,39 @@ def _texts(content: Any) -> list[Text]:
 def _call(call: Mapping[str, Any]) -> Call:
     function = call.get("function")
     function = function if isinstance(function, dict) else {}
-    arguments = arguments_of(function.get("arguments") or "{}")
+    arguments = arguments_of(function.get("arguments"))
     return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(EXTRA))
 
 
 def arguments_of(said: Any) -> dict[str, Any]:
     """Arguments as the object that the other formats want, whatever they are."""
+    text = arguments_text(said)
+    if text == NO_ARGUMENTS:
+        return {}
     try:
-        arguments = orjson.loads(said) if isinstance(said, str) else said
-    except orjson.JSONDecodeError:
+        raw = text.encode("utf-8", "replace")
+        is_exact = not has_more_values(raw, _MOST_EXACT) and loses_digits(raw)
+        arguments = read_exact(text) if is_exact else orjson.loads(text)
+    except (ValueError, RecursionError):
         arguments = None
     return arguments if isinstance(arguments, dict) else {"arguments": said}
+
+
+def _of_answer(
+    tokens: Sequence[Mapping[str, Any]], text: str
+) -> Sequence[Mapping[str, Any]] | None:
+    """The tokens of an answer without those of its thoughts; None where they cannot be told."""
+    written = "".join(str(token.get("token", "")) for token in tokens).rstrip()
+    begins = len(written) - len(text)
+    if not text or written[max(begins, 0) :] != text:
+        return None
+    kept = []
+    at = 0
+    for token in tokens:
+        at += len(str(token.get("token", "")))
+        if at > begins:
+            kept.append(token)
+    return kept
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """The one place that calls models."""
 
 import asyncio
-import json
 import re
 import ssl
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from aiohttp.connector import Connection
 from httpx_aiohttp import AiohttpTransport
 
 from consumers import clock
+from consumers.providers.bodies import parsed_body
 from consumers.providers.chat import reply_of
 from consumers.providers.masking import masking
 from consumers.providers.outcomes import (
@@ -34,15 +33,14 @@ from consumers.providers.outcomes import (
 )
 from consumers.providers.resolver import guarded_connector
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError, sent_fields
-from consumers.providers.unpacking import Unpacker, read_loosely
+from consumers.providers.unpacking import unpacked
 from consumers.providers.usage import reserve
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
 from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
-from schemas.errors import ContractError
-from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
+from schemas.json_text import exact_json
 from schemas.reasons import Reason
 
 __all__ = ["Providers"]
@@ -53,9 +51,6 @@ _KEEP_IDLE_SECONDS = 4.0
 #: Read of an error's body; its code is near the beginning.
 _ERROR_BYTES = 64 * 1024
 _ERROR_SECONDS = 2.0
-_PACKINGS = ("gzip", "deflate", "x-gzip")
-#: Commas, colons and brackets of a reply: the probabilities of each token of a long answer.
-_MOST_VALUES = 300_000
 #: What a wrong address answers.
 _NOT_HERE = (404, 405)
 _ATTEMPT = "x-tierline-attempt"
@@ -247,7 +242,8 @@ class Providers:
             return _unreadable(f"the reply is longer than {most} bytes", response, body)
         try:
             _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
-            data = _parsed(known.masked(raw))
+            kind = response.headers.get("content-type", "")
+            data = parsed_body(raw, kind, known.wire.name, known.masked)
             if (found := error_within(data)) is not None:
                 return _booked(failed_within(found, response.headers, clock.now()), body)
             reply = known.wire.decode(data, body)
@@ -391,57 +387,26 @@ def _with_added(
 def _dumped(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
-    except TypeError:  # half a character: only an escape can carry it
-        return json.dumps(body, ensure_ascii=True, allow_nan=False).encode()
+    except TypeError:  # half a character, which only an escape can carry, or a number too large
+        return exact_json(body, ascii_only=True).encode()
 
 
 async def _read(response: httpx.Response, most: int) -> tuple[bytes, bool]:
     """The unpacked body, at most so many bytes, and whether that is all of it."""
     read = bytearray()
-    # Any other packing was not asked for; its bytes will not be JSON.
-    is_packed = response.headers.get("content-encoding", "").lower() in _PACKINGS
-    unpacker = Unpacker() if is_packed else None
     async for part in _parts(response):
-        try:
-            for piece in unpacker.unpack(part) if unpacker else (part,):
-                read += piece
-                if len(read) > most:
-                    return bytes(read[:most]), False
-        except zlib.error:
-            break  # what came before is cut off and will not be JSON
-    return bytes(read), True
+        read += part
+        if len(read) > most:
+            return bytes(read[:most]), False
+    packing = response.headers.get("content-encoding", "")
+    whole = unpacked(bytes(read), packing, most)
+    return (b"", False) if whole is None else (whole, True)
 
 
 def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
     """The body as it comes. `Response.aiter_raw` around it costs as much as reading it."""
     assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101  the transport's
     return response.stream
-
-
-def _parsed(raw: bytes) -> Any:
-    """The reply's JSON. Nesting beyond what our own records may hold is refused.
-
-    So are more values than can be read without holding everything else up.
-    """
-    if has_more_values(raw, _MOST_VALUES):
-        what = "the reply has too many values"
-        raise UnreadableError(what)
-    try:
-        try:
-            parsed = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            if has_more_values(raw, MAX_VALUES):
-                raise
-            parsed = read_loosely(raw)
-            raw = orjson.dumps(parsed)
-        refuse_depth(raw)
-    except (ValueError, TypeError, RecursionError):
-        what = "the reply is not JSON"
-        raise UnreadableError(what) from None
-    except ContractError as error:
-        what = f"the reply is not plain JSON: {error.reason.value}"
-        raise UnreadableError(what) from None
-    return parsed
 
 
 def _booked(failure: CallFailure | None, body: Mapping[str, Any]) -> Reply | CallFailure:

@@ -12,7 +12,6 @@ from consumers.providers.chat import (
     Outcome,
     Part,
     Text,
-    arguments_of,
     asked_format,
     called,
     dicts_of,
@@ -22,6 +21,7 @@ from consumers.providers.chat import (
     turns_of,
 )
 from consumers.providers.conversations import RULES
+from consumers.providers.parts import said_in
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
@@ -50,6 +50,7 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
         system.append(Text(_JSON_ONLY))
     sent: dict[str, Any] = {
         "model": body.get("model"),
+        "stream": False,
         "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens") or _DEFAULT_LIMIT,
         "messages": [
             {"role": turn.role, "content": [_block(part) for part in turn.parts]} for turn in turns
@@ -112,17 +113,14 @@ def _tool_choice(wanted: Any, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
     content = data.get("content") if isinstance(data, dict) else None
-    if not isinstance(content, list):
+    if content is None:
         what = "content: a list was expected"
         raise UnreadableError(what)
 
     blocks = dicts_of(content)
-    texts: list[Any] = [block.get("text") for block in blocks if block.get("type") == "text"]
-    if not all(isinstance(text, str) for text in texts):
-        what = "content.text: text was expected"
-        raise UnreadableError(what)
-
-    text = "".join(texts)
+    calls = [block for block in blocks if block.get("type") == "tool_use"]
+    said = said_in(content, "content", is_beside=bool(calls))
+    text = said.text
     stop = data.get("stop_reason")
     return reply_of(
         body,
@@ -132,17 +130,11 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         finish=_FINISHES.get(stop, "other") if isinstance(stop, str) else "other",
         counts=_counts(data.get("usage")),
         calls=[
-            called(
-                Call(
-                    str(one.get("id") or f"call_{no}"),
-                    str(one.get("name") or ""),
-                    _object(one.get("input")),
-                )
-            )
+            called(one.get("id"), no, one.get("name"), one.get("input"))
             for no, one in enumerate(blocks)
             if one.get("type") == "tool_use"
         ],
-        thoughts="".join(str(one["thinking"]) for one in blocks if "thinking" in one),
+        thoughts="".join(said.thoughts),
         refusal=_refusal(data, text) if stop == "refusal" else None,
     )
 
@@ -151,13 +143,6 @@ def _refusal(data: Mapping[str, Any], text: str) -> str:
     details = data.get("stop_details")
     said = details.get("explanation") if isinstance(details, dict) else None
     return text or (said if isinstance(said, str) else "") or "refused"
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """The arguments; what is no object is kept as it is said, for the check of tool calls."""
-    if value is None:
-        return {}
-    return value if isinstance(value, dict) else arguments_of(value)
 
 
 def _counts(said: Any) -> Counts | None:

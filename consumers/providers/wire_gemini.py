@@ -5,6 +5,7 @@ Left out, because the format has no field for it: parallel_tool_calls, logit_bia
 
 import re
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -14,7 +15,6 @@ from consumers.providers.chat import (
     Outcome,
     Part,
     Text,
-    arguments_of,
     asked_format,
     called,
     dicts_of,
@@ -26,6 +26,7 @@ from consumers.providers.chat import (
 )
 from consumers.providers.conversations import RULES
 from consumers.providers.gemini_schemas import subset
+from consumers.providers.parts import said_in
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
@@ -147,15 +148,13 @@ def _calling(choice: Any) -> dict[str, Any]:
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
     candidate, blocked = _first_candidate(data)
     parts = _parts(candidate)
-    # Thoughts are told apart from what is said.
-    texts = [part["text"] for part in parts if "text" in part and not part.get("thought")]
-    if not all(isinstance(text, str) for text in texts):
-        what = "candidates.0.content.parts.text: text was expected"
-        raise UnreadableError(what)
+    # Calls, and what runs on their side, stand in parts without text.
+    spoken = [part for part in parts if not isinstance(part, dict) or "text" in part]
+    said = said_in(spoken, "candidates.0.content.parts")
 
     calls = [_call(number, part) for number, part in enumerate(parts) if "functionCall" in part]
-    said = candidate.get("finishReason")
-    finish = _FINISHES.get(said, "other") if isinstance(said, str) else "other"
+    reason = candidate.get("finishReason")
+    finish = _FINISHES.get(reason, "other") if isinstance(reason, str) else "other"
     if blocked:
         finish = "content_filter"
     elif calls and finish == "stop":
@@ -164,13 +163,13 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         body,
         reply_id=data.get("responseId"),
         served=data.get("modelVersion"),
-        text="".join(texts),
+        text=said.text,
         finish=finish,
         counts=_counts(data.get("usageMetadata")),
-        calls=[called(call) for call in calls],
+        calls=calls,
         refusal=f"blocked: {blocked[:64]}" if blocked else None,
         logprobs=_logprobs(candidate),
-        thoughts="".join(str(part.get("text", "")) for part in parts if part.get("thought")),
+        thoughts="".join(said.thoughts),
     )
 
 
@@ -188,29 +187,26 @@ def _first_candidate(data: Any) -> tuple[dict[str, Any], str | None]:
     raise UnreadableError(what)
 
 
-def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _parts(candidate: Mapping[str, Any]) -> list[Any]:
     content = candidate.get("content")
     if content is None:  # nothing was said, which the finish reason explains
         return []
-    if not isinstance(content, dict) or not isinstance(content.get("parts", []), list):
+    parts = content.get("parts", []) if isinstance(content, dict) else content
+    if not isinstance(parts, (str, list, dict)):
         what = "candidates.0.content: an object with parts was expected"
         raise UnreadableError(what)
-    return dicts_of(content.get("parts"))
+    return parts if isinstance(parts, list) else [parts]
 
 
-def _call(number: int, part: Mapping[str, Any]) -> Call:
+def _call(number: int, part: Mapping[str, Any]) -> dict[str, Any]:
     call = part["functionCall"]
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         what = "candidates.0.content.parts.functionCall: a name was expected"
         raise UnreadableError(what)
 
-    arguments, signature = call.get("args"), part.get("thoughtSignature")
-    return Call(
-        str(call.get("id") or f"call_{number}"),
-        call["name"],
-        {} if arguments is None else arguments_of(arguments),
-        {"google": {"thought_signature": signature}} if signature else None,
-    )
+    signature = part.get("thoughtSignature")
+    extra = {"google": {"thought_signature": signature}} if signature else None
+    return called(call.get("id"), number, call["name"], call.get("args"), extra)
 
 
 def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -220,7 +216,7 @@ def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
     chosen = dicts_of(said.get("chosenCandidates"))
     found = [one.get("logProbability", 0.0) for one in chosen]  # a zero is left out
-    if not all(isinstance(value, (int, float)) for value in found):
+    if not all(isinstance(value, (int, float)) and isfinite(value) for value in found):
         return None
     return [
         likely_token(str(one.get("token", "")), float(value))

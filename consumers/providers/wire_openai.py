@@ -1,12 +1,12 @@
 """The OpenAI chat-completions format, which most servers speak."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
-import orjson
-
-from consumers.providers.chat import EXTRA, dicts_of, likely_token, reply_of
+from consumers.providers.chat import EXTRA, called, dicts_of, likely_token, reply_of
 from consumers.providers.conversations import RULES, fitted_messages
+from consumers.providers.parts import json_text, said_in
 from consumers.providers.usage import counts_of
 from consumers.providers.wire import UnreadableError, Wire
 from router.reply import FinishReason, Reply
@@ -14,6 +14,8 @@ from router.strict import strict_form
 
 __all__ = ["OPENAI"]
 
+#: Where servers put what the model thought, some of them in two places.
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
 _FINISHES: Mapping[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
@@ -35,7 +37,11 @@ _NAME, _JSON_ONLY = "answer", "Answer with one JSON object and nothing else."
 
 
 def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    made = {**body, "messages": fitted_messages(body.get("messages") or (), RULES["openai"])}
+    made = {
+        **body,
+        "stream": False,
+        "messages": fitted_messages(body.get("messages") or (), RULES["openai"]),
+    }
     if made.get("tool_choice") == "any":  # another format's word
         made["tool_choice"] = "required"
     match body.get("response_format"):
@@ -62,22 +68,24 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         raise UnreadableError(what)
 
     content, finish = message.get("content"), choice.get("finish_reason")
-    text, refused = _text(content, "text"), message.get("refusal")
+    calls, refused = _calls(message), message.get("refusal")
+    said = said_in(content, "choices.0.message.content", is_beside=bool(calls))
     if not isinstance(refused, str):
-        refused = _text(content, "refusal") if isinstance(content, list) else ""
+        refused = "".join(said.refusals)
+    thoughts = [message.get(name) for name in _THOUGHTS] + said.thoughts
     # Put together anew: compatible servers leave out, rename and add what a reader trips over.
     return reply_of(
         body,
         reply_id=data.get("id"),
         served=data.get("model"),
         created=data.get("created"),
-        text=text,
+        text=said.text,
         finish=_finish(finish) if finish else None,
         counts=counts_of(_usage(data)),
-        calls=_calls(message),
+        calls=calls,
         refusal=refused or None,
         logprobs=_logprobs(choice.get("logprobs")),
-        thoughts=str(message.get("reasoning_content") or message.get("reasoning") or ""),
+        thoughts="".join(dict.fromkeys(str(one) for one in thoughts if one)),
     )
 
 
@@ -104,19 +112,16 @@ def _call(no: int, said: Any) -> dict[str, Any]:
     said = said if isinstance(said, dict) else {}
     custom = said.get("custom")
     if isinstance(custom, dict):
-        fields = {name: str(custom.get(name) or "") for name in ("name", "input")}
+        given = custom.get("input")
+        fields = {
+            "name": str(custom.get("name") or ""),
+            "input": given if isinstance(given, str) else json_text(given) if given else "",
+        }
         return {"id": str(said.get("id") or f"call_{no}"), "type": "custom", "custom": fields}
     function = said.get("function")
     function = function if isinstance(function, dict) else {}
-    name, arguments = function.get("name"), function.get("arguments")
-    if not isinstance(arguments, str):  # some servers send the object itself
-        arguments = orjson.dumps(arguments).decode()
-    call = {
-        "id": str(said.get("id") or f"call_{no}"),
-        "type": "function",
-        "function": {"name": name if isinstance(name, str) else "", "arguments": arguments},
-    }
-    return {**call, EXTRA: said[EXTRA]} if EXTRA in said else call
+    extra = said.get(EXTRA)
+    return called(said.get("id"), no, function.get("name"), function.get("arguments"), extra)
 
 
 def _logprobs(said: Any) -> list[dict[str, Any]] | None:
@@ -139,7 +144,7 @@ def _logprobs(said: Any) -> list[dict[str, Any]] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 
 def _first_choice(data: Any) -> dict[str, Any]:
@@ -149,19 +154,6 @@ def _first_choice(data: Any) -> dict[str, Any]:
         raise UnreadableError(what)
 
     return choices[0]
-
-
-def _text(content: Any, kind: str) -> str:
-    """The content as text; some servers send it in parts, each of some kind, or as one part."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    parts = [content] if isinstance(content, dict) else content
-    if isinstance(parts, list):
-        said = [part.get(kind) for part in parts if isinstance(part, dict)]
-        return "".join(one for one in said if isinstance(one, str))
-
-    what = "choices.0.message.content: text was expected"
-    raise UnreadableError(what)
 
 
 OPENAI = Wire("openai", "/chat/completions", _encode, _decode)

@@ -48,7 +48,7 @@ def _schema(judged: Judged, _: Parameters) -> str | None:
     if judged.validator is None or judged.calls_tools:
         return None
     if judged.output is None:
-        return "no JSON object that reads one way only was found in the reply"
+        return "no JSON object that reads one way only, with every digit, was found in the reply"
     fault = judged.validator.fault(judged.output, "the format's")
     return None if fault is None else f"the object {fault}"
 

@@ -115,8 +115,10 @@ def _tool_calls(judged: Judged, _: Parameters) -> str | None:
             return f"tool call {no} names a tool that was not offered for this"
         try:
             arguments = parse_json(text.encode("utf-8", "replace") or b"{}")
-        except ContractError:
-            return f"the arguments of tool call {no} are not JSON"
+        except ContractError as error:
+            is_number = error.reason is Reason.BAD_NUMBER
+            what = "hold a number beyond 64 bits" if is_number else "are not JSON"
+            return f"the arguments of tool call {no} {what}"
         if not isinstance(arguments, dict):
             return f"the arguments of tool call {no} are not an object"
         validator = tools[name]

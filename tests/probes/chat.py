@@ -158,7 +158,7 @@ _TOOL_CALL = ("messages.tool_calls.id", "messages.tool_calls.type",
               "messages.tool_calls.extra_content.google.thought_signature")  # fmt: skip
 _PUBLISHED: Mapping[str, frozenset[str]] = {
     "openai": frozenset((
-        "model", "messages.role", "messages.content", "messages.content.type",
+        "model", "stream", "messages.role", "messages.content", "messages.content.type",
         "messages.content.text", "messages.refusal", "messages.tool_call_id", *_TOOL_CALL,
         "max_tokens", "max_completion_tokens", "response_format.type",
         "response_format.json_schema.name", "response_format.json_schema.description",
@@ -173,7 +173,8 @@ _PUBLISHED: Mapping[str, frozenset[str]] = {
         "top_logprobs", "reasoning_effort", "verbosity",
     )),
     "anthropic": frozenset((
-        "model", "max_tokens", "messages.role", "messages.content.type", "messages.content.text",
+        "model", "stream", "max_tokens", "messages.role", "messages.content.type",
+        "messages.content.text",
         "messages.content.id", "messages.content.name", "messages.content.input.*",
         "messages.content.tool_use_id", "messages.content.content", "system.type", "system.text",
         "output_config.format.type", "output_config.format.schema.*", "output_config.effort",

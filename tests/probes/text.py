@@ -13,12 +13,32 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumers.console import exports, showing
-from consumers.providers import chat, client, outcomes, unpacking, usage, waits
+from consumers.providers import (
+    bodies,
+    chat,
+    outcomes,
+    parts,
+    streams,
+    unpacking,
+    usage,
+    waits,
+)
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
 from consumers.stages import letters
 from consumers.telemetry import content, context, redaction
-from router import agreement, cases, changes, dates, judging, normalise, pricing, signals, worddiff
+from router import (
+    agreement,
+    cases,
+    changes,
+    dates,
+    judging,
+    normalise,
+    pricing,
+    signals,
+    thoughts,
+    worddiff,
+)
 from router.checks import CHECKS, Asked, Judged, languages, named, refusals, words
 from router.reply import Reply
 from schemas import intake, json_text
@@ -156,7 +176,22 @@ READERS: tuple[Reader, ...] = (
         intake,
         True,
     ),
-    Reader("client._parsed", lambda text: client._parsed(_bytes(text)), unpacking, True),
+    Reader("bodies.parsed_body", lambda text: bodies.parsed_body(_bytes(text)), unpacking, True),
+    Reader(
+        "bodies.parsed_body of a stream",
+        lambda text: bodies.parsed_body(b'data: {"choices":[]}\n\ndata: ' + _bytes(text)),
+        streams,
+        True,
+    ),
+    Reader("as_utf8", lambda text: unpacking.as_utf8(b"\xff" + _bytes(text), text), unpacking),
+    Reader("arguments_text", parts.arguments_text, parts, True),
+    Reader("loses_digits", lambda text: json_text.loses_digits(_bytes(text)), json_text, True),
+    Reader("without_thoughts", thoughts.without_thoughts, thoughts, True),
+    Reader(
+        "without_thoughts of a thought",
+        lambda text: thoughts.without_thoughts(f"So: <think>{text}</think> {text[:9]}"),
+        thoughts,
+    ),
     Reader("judge", _judge, normalise, True),
     Reader("normalise_json", normalise.normalise_json, normalise, True),
     Reader(

@@ -443,7 +443,7 @@ class TestRequest:
 
         head = server.heads[0].lower()
         assert head.startswith("post /v1/chat/completions http/1.1")
-        assert json.loads(server.bodies[0]) == BODY
+        assert json.loads(server.bodies[0]) == {**BODY, "stream": False}
         for line in (
             "authorization: bearer secret",
             "x-team: blue",

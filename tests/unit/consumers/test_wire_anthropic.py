@@ -79,6 +79,7 @@ class TestBody:
     def test_a_plain_question(self):
         assert encoded() == {
             "model": "claude-x",
+            "stream": False,
             "max_tokens": 500,
             "messages": [{"role": "user", "content": [said("Where is order 7?")]}],
         }
@@ -293,8 +294,8 @@ class TestReply:
             None,
             [],
             {},
-            {"content": "text"},
             {"content": [{"type": "text", "text": 7}]},
+            {"content": [{"type": "image", "source": {}}]},
         ],
     )
     def test_what_is_no_message(self, data):

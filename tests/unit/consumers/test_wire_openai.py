@@ -77,8 +77,8 @@ class TestBody:
             pytest.param(formatted({"type": "object"}, strict=False), id="the producer's own word"),
         ],
     )
-    def test_else_the_body_goes_as_it_is(self, body):
-        assert OPENAI.encode(body) == body
+    def test_else_the_body_goes_as_it_is_and_asks_for_no_stream(self, body):
+        assert OPENAI.encode(body) == {**body, "stream": False}
 
 
 class TestCompatibleServers:

@@ -29,9 +29,12 @@ MEANT = {"answer": "yes", "confidence": 0.9}
         pytest.param(f"In {{braces}} style: {GOOD}", id="braces in the prose before"),
         pytest.param(f"{GOOD}\n\nNote: {{this}} is final.", id="braces in the prose after"),
         pytest.param(f"```json\n{GOOD}", id="a fence that never closes"),
-        pytest.param(
-            f'<think>draft {{"answer": "no"}}</think>\n{GOOD}', id="another one thought aloud"
-        ),
+        pytest.param(json.dumps(GOOD), id="written as JSON twice"),
+        pytest.param(f"Not {{}}: {GOOD}", id="an empty one spoken of"),
+        pytest.param(f"```json\n// as asked\n{GOOD}\n```", id="a comment before it in the fence"),
+        pytest.param(f"```js\nf = () => {{}}\n```\nSo {GOOD}", id="code before it"),
+        pytest.param(f"A ```fence``` in prose. {GOOD}", id="an inline fence before it"),
+        pytest.param(f"{'{ x } ' * 300}{GOOD}", id="many other braces before it"),
         pytest.param(f"```json\n{GOOD}\n```\n```json\n{GOOD}\n```", id="the same one twice"),
     ],
 )
@@ -58,6 +61,14 @@ def test_good_json_is_found(text):
         pytest.param('```\n{"a": 1}\n```\n```\n{"a": 2}\n```', id="two fences that differ"),
         pytest.param('Like {"a": 1}: {"a": 2}', id="an example before the answer"),
         pytest.param('{"a": {"b": 1}, "c', id="cut off after an inner object"),
+        pytest.param('{"a": {"b": 1}, c: {"d": 1}}', id="broken around inner objects"),
+        pytest.param('```json\n{"a": 1,}\n```\nwith {"b": 1}', id="broken in its fence"),
+        pytest.param('{"a": 184467440737095516170001}', id="an integer beyond 64 bits"),
+        pytest.param('{"a": 1234567890123456.78}', id="more digits than a double has"),
+        pytest.param('{"a": [9007199254740993.0]}', id="the next double says another number"),
+        pytest.param('{"a": 1e-400}', id="too small for a double"),
+        pytest.param('{"a": -0}', id="a sign that an integer cannot keep"),
+        pytest.param('{"a": "x\ny", "b": 1, "b": 2}', id="line breaks, and a key twice"),
         pytest.param('{"a": {"b": 1},', id="cut off after a comma"),
         pytest.param('{"a": "\\ud800"}', id="half a character"),
         pytest.param("{" * 5000, id="braces without end"),
@@ -74,6 +85,38 @@ def test_a_fence_inside_the_answer_stays_there():
 
     assert normalise_json(json.dumps(written)) == written
     assert normalise_json(f"Here: {json.dumps(written)} Done.") == written
+
+
+@pytest.mark.parametrize("around", ["{}", "Sure: {}", "Sure:\n```json\n{}\n```\nGood luck!"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no object is ```{}``` here",
+        '```json\n{"a": 1}\n```',
+        'say {"b": 2}',
+        "a } and a {",
+        'quoted \\" and "',
+        "~~~ ``` `{`",
+    ],
+)
+def test_fences_and_braces_in_a_text_are_text(around, said):
+    written = {"code": said, "confidence": 0.9}
+
+    assert normalise_json(around.replace("{}", json.dumps(written), 1)) == written
+
+
+def test_line_breaks_in_a_text_are_forgiven():
+    assert normalise_json('So: {"a": "one\ntwo\tthree", "b": 1}') == {
+        "a": "one\ntwo\tthree",
+        "b": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "number", ["0.1", "0.90000000000000002", "1E25", "-0.0", "5e-324", "1e300"]
+)
+def test_a_number_that_a_double_says_in_full_is_kept(number):
+    assert normalise_json(f'{{"a": {number}}}') == {"a": float(number)}
 
 
 def test_emoji_in_two_escapes_are_one_character():

@@ -1,0 +1,69 @@
+"""The body of a reply, read: a paid answer is worth a second look."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from consumers.providers.parts import json_text
+from consumers.providers.streams import chunks_of, joined
+from consumers.providers.unpacking import as_utf8, read_loosely
+from consumers.providers.wire import UnreadableError
+from schemas.errors import ContractError
+from schemas.json_text import MAX_VALUES, has_more_values, loses_digits, read_exact, refuse_depth
+
+__all__ = ["parsed_body"]
+
+#: Commas, colons and brackets of a reply: the probabilities of each token of a long answer.
+_MOST_VALUES = 300_000
+#: An object where text is expected as a rule, so that its numbers become a part of the answer.
+_OBJECTS = re.compile(rb'"(?:arguments|input|args|content|text|value)"\s*+:\s*+[\[{]')
+_DONE = b"[DONE]"
+
+
+def parsed_body(
+    raw: bytes,
+    content_type: str = "",
+    wire: str = "openai",
+    masked: Callable[[bytes], bytes] = bytes,
+) -> Any:
+    """The reply's JSON in its wire format, also where it came as a stream.
+
+    Nesting beyond what our own records may hold is refused, and so are more values than can be
+    read without holding everything else up. `masked` takes out what nobody may read, also where it
+    came in pieces. Raises UnreadableError.
+    """
+    if has_more_values(raw, _MOST_VALUES):
+        what = "the reply has too many values"
+        raise UnreadableError(what)
+    try:
+        return _parsed(masked(as_utf8(raw, content_type)), wire, masked)
+    except (ValueError, TypeError, RecursionError):
+        what = "the reply is not JSON"
+        raise UnreadableError(what) from None
+    except ContractError as error:
+        what = f"the reply is not plain JSON: {error.reason.value}"
+        raise UnreadableError(what) from None
+
+
+def _parsed(raw: bytes, wire: str, masked: Callable[[bytes], bytes]) -> Any:
+    try:
+        parsed = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        if (chunks := chunks_of(raw)) is not None:
+            whole = joined(wire, chunks, is_done=raw.rstrip().endswith(_DONE))
+            return _exactly(masked(json_text(whole).encode()))
+        if has_more_values(raw, MAX_VALUES):
+            raise
+        refuse_depth(raw)
+        return read_loosely(raw, exact=_OBJECTS.search(raw) is not None)
+    refuse_depth(raw)
+    if isinstance(parsed, list) and parsed and all(isinstance(one, dict) for one in parsed):
+        whole = joined(wire, _exactly(raw), is_done=False)
+        return _exactly(masked(json_text(whole).encode()))
+    return read_exact(raw.decode()) if _OBJECTS.search(raw) and loses_digits(raw) else parsed
+
+
+def _exactly(raw: bytes) -> Any:
+    return read_exact(raw.decode()) if loses_digits(raw) else orjson.loads(raw)

@@ -1,0 +1,290 @@
+"""Thoughts: what a model writes for itself before it answers, told apart from the answer."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from json import JSONDecodeError, JSONDecoder
+
+__all__ = ["without_thoughts"]
+
+_NAME = (
+    r"(?:[a-z0-9]{1,16}+[:_.-]|ant)?(?:think(?:ing)?|thoughts?|reasoning|scratch[_-]?pad"
+    r"|inner[_-]?monologue|(?:chain|train)[_-]of[_-]thoughts?|cot)(?:[_-](?:process|fast))?"
+)
+_BAR = "[|\uff5c]"
+#: How models and chat templates mark a thought: as elements (R1, QwQ, Nemotron, Seed, LongCat), as
+#: special tokens (Command, Sky, Gemma, MedGemma), in brackets (Magistral) and in Kimi's triangles.
+#: After a `<` each character is looked at once.
+_TAGS = re.compile(
+    r"<(?:(?P<slash>\\?+[ \t\n]{0,8}+/)?+[ \t\n]{0,8}+"
+    rf"(?:{_BAR}(?:(?P<end>/|end[_\u2581](?:of[_\u2581])?+)|(?:start|begin)[_\u2581](?:of[_\u2581])?+)?+)?+"
+    rf"(?=[a-z0-9]){_NAME}(?:(?P<ended>_end)|_start)?+(?P<rest>[ \t\n/|\uff5c][^<>]{{0,200}}+)?+>"
+    r"|\|channel>(?P<channel>thought\b)|(?P<channels_end>channel\|>)"
+    r"|unused9(?:4>(?P<unused>(?:thought\b)?+)|(?P<unused_end>5>)))"
+    r"|\[(?P<bracket>/?+)(?:think|thinking|thoughts?|reasoning)\](?![(\[:])"
+    r"|\u25c1(?P<triangle>/?+)think\u25b7",
+    re.IGNORECASE,
+)
+#: Every tag has one of them.
+_WORDS = ("think", "thought", "reasoning", "scratch", "monologue", "cot", "channel", "unused9")
+_ENDS = ("slash", "end", "ended", "channels_end", "unused_end")
+#: Said in words, at the very beginning, up to where the answer is announced: Ollama, Granite,
+#: Apriel, and harmony without its special tokens.
+_WORDED = tuple(
+    (re.compile(opening), re.compile(answer))
+    for opening, answer in (
+        (r"Thinking\.\.\.\n", r"\n\.\.\.done thinking\.[ \t]*(?=\n|\Z)"),
+        (r"Here(?: is|'s) my thought process:", r"Here(?: is|'s) my response:"),
+        (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),
+        (r"(?:assistant)?analysis(?=[A-Z])", r"assistantfinal"),
+    )
+)
+#: Harmony's messages: a header with the channel, and what is said on it.
+_HARMONY = re.compile(r"<\|(start|channel|message|end|return|call|constrain)\|>")
+_CHANNELS = ("", "assistant", "analysis", "commentary", "final")
+#: What may stand around an answer that follows a thought.
+_SPECIAL = re.compile(rf"<{_BAR}[a-zA-Z_\u2581]{{1,40}}{_BAR}>|\[END FINAL RESPONSE\]")
+_SPECIALS = re.compile(rf"(?:{_SPECIAL.pattern}\s*+)*+")
+_WRAPPED = re.compile(r"(?is)<(answer|final_answer|response)>(?P<answer>.*?)(?:</\1>)?\Z")
+
+_FENCES = re.compile(r"(?m)^ {0,3}(`{3,}|~{3,})([^\n`]*)$")
+_FENCED = re.compile(r"```[a-zA-Z]*+\s++")
+_OBJECT = re.compile(r'\{\s*+"')
+_PROBE = JSONDecoder(strict=False)
+_OPENING_QUOTES, _CLOSING_QUOTES = "\"'`\u201c\u2018\u00ab\u201e", "\"'`\u201d\u2019\u00bb\u201c"
+#: Between two tags that are named in a sentence: "put it between <think> and </think>".
+_NAMED_BETWEEN = frozenset(("", "and", "or", "to", "with", "your reasoning", "your reasoning here"))
+#: More than these, and nobody can say what is thought and what is answer.
+_MOST_TAGS = 300
+_MOST_FENCES = 1_000
+_MOST_TRIES = 50
+
+
+def without_thoughts(text: str) -> tuple[str, str]:
+    """The answer in what a model wrote, and its thoughts.
+
+    Thoughts are cut out in every form that models write them: with an end and no beginning
+    everything before the end is one, with a beginning and no end everything after it. Tags in
+    blocks of code, in quotes and in the texts of JSON are a part of the answer. Where nobody can
+    say which of it is the answer, there is none: an empty answer is rejected, a thought published
+    would not be.
+    """
+    said = text.strip()
+    for opening, answer in _WORDED:
+        if opening.match(said):
+            begins = answer.search(said)
+            cut = begins.end() if begins else len(said)
+            return _unwrapped(said[cut:]), said[:cut]
+    low = text.lower()
+    is_marked = any(word in low for word in _WORDS)
+    tags = list(islice(_TAGS.finditer(text), _MOST_TAGS + 1)) if is_marked else []
+    harmony = _HARMONY.search(text) if "<|" in text else None
+    if not tags and harmony is None:
+        return text, ""
+    if len(tags) > _MOST_TAGS:
+        return "", text
+    if said[:1] in ("{", "[") and _is_json(said):
+        return text, ""
+    fenced = _FENCED.match(said)
+    if (
+        fenced
+        and said.count("```") == 2
+        and said.endswith("```")
+        and _TAGS.match(said, fenced.end())
+    ):
+        # A fence around the whole of a reply quotes nothing.
+        return without_thoughts(said[fenced.end() : -3])
+    if harmony is not None and not _Quoted(text).holds(harmony):
+        heard = _on_final(text)
+        if heard is not None:
+            return heard, text
+    return _cut(text, tags) if tags else (text, "")
+
+
+def _cut(  # noqa: C901, PLR0912  one pass over the tags, each of which is one of a few
+    text: str, tags: list[re.Match[str]]
+) -> tuple[str, str]:
+    """What stands outside of pairs of tags, and what inside."""
+    quoted = _Quoted(text)
+    kept: list[str] = []
+    thoughts: list[str] = []
+    at, depth = 0, 0
+    opened = last = None
+    for tag in tags:
+        if quoted.holds(tag) or (not depth and quoted.is_in_json(tag)):
+            continue
+        kind = _kind(tag)
+        if kind == "empty":
+            if not depth:
+                kept.append(text[at : tag.start()])
+                at = tag.end()
+        elif kind == "opens":
+            if not depth:
+                opened, last = tag, None
+            depth += 1
+        elif depth:
+            depth, last = depth - 1, tag
+            if not depth and opened is not None:
+                inner = text[opened.end() : tag.start()]
+                if _is_named(text, opened, inner):
+                    continue
+                kept.append(text[at : opened.start()])
+                thoughts.append(inner)
+                at = quoted.read_to = tag.end()
+        elif _is_within_sentence(text, tag) and re.match(r" [a-z]", text[tag.end() :][:2]):
+            return "", text
+        else:
+            thoughts += [*kept, text[at : tag.start()]]
+            kept.clear()
+            at = quoted.read_to = tag.end()
+    if depth and opened is not None:
+        kept.append(text[at : opened.start()])
+        # A tag that was only spoken of within a thought: the last end is the thought's.
+        end = last.end() if last else len(text)
+        thoughts.append(text[opened.end() : end])
+        again = next((one for one in tags if _kind(one) == "opens" and one.start() >= end), None)
+        if last is None and _is_within_sentence(text, opened):
+            return "", text
+        kept.append(text[end : again.start() if again else len(text)])
+    else:
+        kept.append(text[at:])
+    if not thoughts and at == 0:
+        return text, ""
+    return _unwrapped("".join(kept)), "\n".join(thoughts)
+
+
+def _kind(tag: re.Match[str]) -> str:
+    if any(tag[name] for name in _ENDS) or "/" in (tag["bracket"], tag["triangle"]):
+        return "ends"
+    return "empty" if (tag["rest"] or "").endswith("/") else "opens"
+
+
+class _Quoted:
+    """Which tags of a text are quoted. Asked in order, it looks at each character once or twice."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._blocks = list(_code_blocks(text))
+        self._ticks, self._counted_to = 0, 0
+        self._next_tick, self._next_line = 0, 0
+        #: JSON is looked for from here on.
+        self.read_to = 0
+        self._within_to = 0
+        self._tries, self._wasted = _MOST_TRIES, 0
+
+    def holds(self, tag: re.Match[str]) -> bool:
+        """True in a block of code, between backquotes and directly between quotes."""
+        start, end = tag.span()
+        while self._blocks and self._blocks[0][1] <= start:
+            self._blocks.pop(0)
+        if self._blocks and self._blocks[0][0] <= start:
+            return True
+        text = self._text
+        before, after = text[start - 1 : start] if start else "", text[end : end + 1]
+        if before and after:
+            kind = _OPENING_QUOTES.find(before)
+            if kind >= 0 and after == _CLOSING_QUOTES[kind]:
+                return True
+        return self._is_between_ticks(start, end)
+
+    def _is_between_ticks(self, start: int, end: int) -> bool:
+        text, counted = self._text, self._counted_to
+        line = text.rfind("\n", counted, start)
+        if line >= 0:
+            self._ticks, counted = 0, line
+        self._ticks += text.count("`", counted, start)
+        self._counted_to = start
+        if self._ticks % 2 == 0:
+            return False
+        if 0 <= self._next_tick < end:
+            self._next_tick = text.find("`", end)
+        if 0 <= self._next_line < end:
+            self._next_line = text.find("\n", end)
+        return self._next_tick >= 0 and not 0 <= self._next_line < self._next_tick
+
+    def is_in_json(self, tag: re.Match[str]) -> bool:
+        """True within an object that is whole."""
+        start = tag.start()
+        while self._within_to <= start and self._tries and self._wasted <= len(self._text):
+            begins = _OBJECT.search(self._text, self.read_to, start)
+            if begins is None:
+                break
+            self._tries -= 1
+            try:
+                _, self.read_to = _PROBE.raw_decode(self._text, begins.start())
+                self._within_to = self.read_to
+            except JSONDecodeError as error:
+                self._wasted += error.pos - begins.start()
+                self.read_to = begins.start() + 1
+            except (RecursionError, ValueError):
+                self._tries = 0
+        return start < self._within_to
+
+
+def _code_blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Where blocks of code begin and end; none where a fence has no other."""
+    fences = list(islice(_FENCES.finditer(text), _MOST_FENCES))
+    if len(fences) % 2 or len(fences) == _MOST_FENCES:
+        return
+    opened = None
+    for fence in fences:
+        if opened is None:
+            opened = fence
+        elif fence[1].startswith(opened[1]) and not fence[2].strip():
+            yield opened.start(), fence.end()
+            opened = None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _, end = _PROBE.raw_decode(text)
+    except (RecursionError, ValueError):
+        return False
+    return end == len(text)
+
+
+def _is_within_sentence(text: str, tag: re.Match[str]) -> bool:
+    before = text[max(0, tag.start() - 80) : tag.start()]
+    said = before.rpartition("\n")[2]
+    return said[-1:] == " " and (said.rstrip()[-1:].isalnum() or said.rstrip()[-1:] == ",")
+
+
+def _is_named(text: str, opened: re.Match[str], inner: str) -> bool:
+    """True for tags that a sentence speaks of: nothing is thought between them."""
+    if len(inner) > 40 or not inner or not _is_within_sentence(text, opened):
+        return False
+    return bool(inner.strip()) and inner.strip(" .\u2026/,&+*-\"'`").lower() in _NAMED_BETWEEN
+
+
+def _on_final(text: str) -> str | None:
+    """What harmony's messages say on the channel `final`; None where there are no messages."""
+    before, *rest = _HARMONY.split(text)
+    marks, pieces = rest[::2], rest[1::2]
+    header = before.strip().lower()
+    if header not in _CHANNELS and "message" not in marks:
+        # The end of a turn alone.
+        return before.strip() if set(marks) <= {"end", "return"} else None
+    channel = header if marks[:1] == ["message"] else ""
+    has_channels = bool(channel) or "channel" in marks
+    said = []
+    for mark, piece in zip(marks, pieces, strict=True):
+        if mark == "channel":
+            channel = piece.strip().lower()
+        elif mark == "start":
+            channel = ""
+        elif mark == "message" and (channel.startswith("final") or not has_channels):
+            said.append(piece)
+    return "".join(said).strip()
+
+
+def _unwrapped(text: str) -> str:
+    """An answer without the marks around it."""
+    text = text.strip()
+    if begins := _SPECIALS.match(text):
+        text = text[begins.end() :]
+    for ends in islice(_SPECIAL.finditer(text, max(0, len(text) - 200)), 20):
+        if not _SPECIAL.sub("", text[ends.start() :]).strip():
+            text = text[: ends.start()].rstrip()
+            break
+    wrapped = _WRAPPED.match(text)
+    return wrapped["answer"].strip() if wrapped else text

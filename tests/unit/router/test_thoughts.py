@@ -1,0 +1,154 @@
+"""Thoughts are cut out of what a model wrote, in every form, and quoted tags are not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.thoughts import without_thoughts
+
+ANSWER = "Open the menu, then choose Export."
+SECRET = "The customer is wrong {and} rude."
+
+
+PAIRS = [
+    pytest.param(opening, end, id=f"{opening.strip()} {end.strip()}")
+    for opening, end in (
+        ("<think>", "</think>"),
+        ("<THINK>", "</THINK>"),
+        ("<thinking>", "</thinking>"),
+        ("<thought>", "</thought>"),
+        ("<thoughts>", "</thoughts>"),
+        ("<reasoning>", "</reasoning>"),
+        ("< think >", "</ think >"),
+        ("<think\n>", "</think\n>"),
+        ('<think effort="high" id=1>', "</think>"),
+        ("<think>", "<\\/think>"),
+        ("<think>", "</thinking>"),
+        ("<seed:think>", "</seed:think>"),
+        ("<longcat_think>", "</longcat_think>"),
+        ("<antThinking>", "</antThinking>"),
+        ("<scratchpad>", "</scratchpad>"),
+        ("<inner_monologue>", "</inner_monologue>"),
+        ("<|thinking|>", "<|/thinking|>"),
+        ("<|think|>", "</|think|>"),
+        ("<\uff5cthinking\uff5c>", "<\uff5c/thinking\uff5c>"),
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|channel>thought\n", "<channel|>"),
+        ("<unused94>thought\n", "<unused95>"),
+        ("[THINK]", "[/THINK]"),
+        ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    )
+]
+
+
+@pytest.mark.parametrize("between", ["", "\n\n", " "])
+@pytest.mark.parametrize(("opening", "end"), PAIRS)
+def test_a_thought_is_no_part_of_the_answer(opening, end, between):
+    answer, thoughts = without_thoughts(f"{opening}{SECRET}{end}{between}{ANSWER}")
+
+    assert answer == ANSWER
+    assert SECRET in thoughts
+
+
+@pytest.mark.parametrize(("opening", "end"), PAIRS)
+def test_an_end_alone_ends_a_thought(opening, end):
+    assert without_thoughts(f"{SECRET}\n{end}\n\n{ANSWER}")[0] == ANSWER
+    assert without_thoughts(f"{SECRET}{end}{ANSWER}")[0] == ANSWER
+
+
+@pytest.mark.parametrize(("opening", "end"), PAIRS)
+def test_a_thought_and_nothing_else_is_empty(opening, end):
+    assert without_thoughts(f"{opening}{SECRET}{end}")[0] == ""
+    assert without_thoughts(f" {opening}{SECRET}")[0] == ""
+    assert without_thoughts(f"{ANSWER}\n{opening}{SECRET}")[0] == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        pytest.param(f"<think>a<think>b</think>c</think>{ANSWER}", ANSWER, id="one in another"),
+        pytest.param(f"<think>a <think> b</think>{ANSWER}", ANSWER, id="a tag spoken of in it"),
+        pytest.param(f'<think>say "</think>" ok</think>{ANSWER}', ANSWER, id="an end quoted in it"),
+        pytest.param("<think>a</think>One.<think>b</think> Two.", "One. Two.", id="two of them"),
+        pytest.param(f"a</think>b</think>{ANSWER}", ANSWER, id="two ends"),
+        pytest.param(f"<think/>{ANSWER}", ANSWER, id="none"),
+        pytest.param(f"<think>\n\n</think>\n\n{ANSWER}", ANSWER, id="a blank one"),
+        pytest.param(f"```\n<think>{SECRET}</think>\n{ANSWER}\n```", ANSWER, id="fenced"),
+        pytest.param(f"```\n{SECRET}\n</think>\n{ANSWER}", ANSWER, id="a fence left open in it"),
+        pytest.param(f"<think>x</think><answer>{ANSWER}</answer>", ANSWER, id="a marked answer"),
+        pytest.param(
+            f"<|START_THINKING|>x<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",
+            ANSWER,
+            id="a marked answer of Command",
+        ),
+        pytest.param(f"Put it in <think> and {SECRET}", "", id="nobody can say what is answer"),
+        pytest.param("<think>" * 500, "", id="without end"),
+        pytest.param(
+            f"Thinking...\n{SECRET}\n...done thinking.\n\n{ANSWER}", ANSWER, id="in words"
+        ),
+        pytest.param(
+            f"Here is my thought process: {SECRET} Here is my response: {ANSWER}",
+            ANSWER,
+            id="announced",
+        ),
+        pytest.param(
+            f"Here are my reasoning steps:\n{SECRET}\n[BEGIN FINAL RESPONSE]\n{ANSWER}\n"
+            "[END FINAL RESPONSE]",
+            ANSWER,
+            id="announced in brackets",
+        ),
+        pytest.param(f"analysisWe say so.assistantfinal{ANSWER}", ANSWER, id="harmony in words"),
+        pytest.param("analysisWe say so.", "", id="harmony's thought in words"),
+        pytest.param(
+            f"<|channel|>analysis<|message|>{SECRET}<|end|><|start|>assistant"
+            f"<|channel|>final<|message|>{ANSWER}<|return|>",
+            ANSWER,
+            id="harmony",
+        ),
+        pytest.param(
+            f"{SECRET}<|end|><|start|>assistant"
+            f"<|channel|>final <|constrain|>json<|message|>{ANSWER}",
+            ANSWER,
+            id="harmony from the middle",
+        ),
+        pytest.param(f"final<|message|>{ANSWER}<|return|>", ANSWER, id="harmony's answer alone"),
+        pytest.param(f"<|channel|>analysis<|message|>{SECRET}", "", id="harmony's thought alone"),
+    ],
+)
+def test_odd_thoughts(text, answer):
+    assert without_thoughts(text)[0] == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ANSWER,
+        "",
+        '{"answer": "<think>quoted</think>", "n": 1}',
+        '{"answer": "ends with </think>"}',
+        'Sure: {"answer": "put <think> before it"} Good luck!',
+        '["<think>", "</think>"]',
+        "The tag `<think>` begins a thought.",
+        "`<think>a</think>` is how R1 writes.",
+        'Write "<think>" first.',
+        "Like so:\n```\n<think>\nreasoning\n</think>\n```\nThat is all.",
+        "Like so:\n~~~text\n</think>\n~~~\nThat is all.",
+        "Wrap it in <think>...</think> tags.",
+        "It stands between <think> and </think> as a rule.",
+        "See [thinking](https://example.com) and [reasoning][1].",
+        "<thinker>is another tag</thinker>",
+        "Analysis shows: assistantfinal is a word.",
+        "a < b and c > d, I think",
+    ],
+)
+def test_what_is_quoted_or_spoken_of_stays(text):
+    assert without_thoughts(text) == (text, "")
+
+
+@given(st.text(st.sampled_from('<>/think"`{}\n| [THINK]~a'), max_size=80) | st.text())
+def test_no_text_is_too_strange(text):
+    answer, thoughts = without_thoughts(text)
+
+    assert len(answer) <= len(text)
+    assert thoughts or answer in (text, text.strip())
