@@ -13,6 +13,7 @@ from consumers.cli.texts import escaped, say
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
     from consumers.settings import Settings
@@ -32,6 +33,7 @@ __all__ = [
     "fail",
     "print_json",
     "print_table",
+    "progress",
     "read_settings",
     "run",
     "running_address",
@@ -119,6 +121,20 @@ def console() -> "Console":
 
     # A pipe has no width of its own; 80 columns would fold every cell.
     return Terminal(highlight=False, width=None if sys.stdout.isatty() else 150)
+
+
+def progress() -> "Progress":
+    """A bar on standard error, for as long as something takes; none where nobody watches."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from consumers.cli.terminal import Terminal
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    terminal = Terminal(stderr=True, highlight=False)
+    watched = terminal.is_terminal
+    return Progress(
+        *columns, TimeElapsedColumn(), console=terminal, transient=True, disable=not watched
+    )
 
 
 def fail(message: str, code: int = FAILED) -> None:

@@ -1,11 +1,14 @@
 """What becomes of requests that were sent: their outcomes as they come, or as they came before."""
 
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consumers.cli.common import FAILED, console, counted, print_json
+from consumers.cli.common import FAILED, OK, console, counted, print_json
+from schemas.reasons import Reason
 
 if TYPE_CHECKING:
     from consumers.runtime.clients import Clients
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from schemas.tenancy import RequestKey
     from schemas.topics import Topics
 
-__all__ = ["Progress", "Sent", "await_outcomes"]
+__all__ = ["Ended", "Outcomes", "Progress", "Sent", "await_outcomes"]
 
 #: Without an outcome for so long it is asked whether requests had been sent before.
 _QUIET_SECONDS = 1.0
@@ -40,6 +43,82 @@ class Sent:
 
 
 @dataclass(slots=True)
+class Outcomes:
+    """What came of the requests; the counts add up to the outcomes that were to come."""
+
+    #: Results by kind: `answer`, `tool_calls`, `clarification`, `refusal`, `safe_default`.
+    results: Counter[str] = field(default_factory=Counter)
+    #: Dead letters by reason.
+    letters: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
+    cost_micros: int = 0
+    #: How many of the outcomes are from before: their requests were repeats.
+    before: int = 0
+
+    @property
+    def to_approve(self) -> int:
+        """Answers that wait for a person because their task's policy wants it: as planned."""
+        return self.letters[Reason.APPROVAL_REQUIRED.value]
+
+    @property
+    def failed(self) -> int:
+        """Dead letters that nobody planned."""
+        return self.letters.total() - self.to_approve
+
+    @property
+    def is_well(self) -> bool:
+        """True when every request ended as its task's policy plans."""
+        return not self.missing and not self.failed
+
+    def as_fields(self) -> Mapping[str, object]:
+        """For machines."""
+        failed = {name: count for name, count in self.letters.items() if count}
+        failed.pop(Reason.APPROVAL_REQUIRED.value, None)
+        return {
+            "results": dict(self.results),
+            "awaiting_approval": self.to_approve,
+            "dead_letters": failed,
+            "unfinished": self.missing,
+            "already_done": self.before,
+            "cost_micros": self.cost_micros,
+        }
+
+    def in_words(self) -> Sequence[str]:
+        """Lines for people: one sum, and what the dead letters are."""
+        parts = [_many(self.results["answer"], "answer", "answers")]
+        kinds = {
+            "tool_calls": ("call for tools", "calls for tools"),
+            "clarification": ("question back", "questions back"),
+            "refusal": ("refusal", "refusals"),
+            "safe_default": ("safe default", "safe defaults"),
+        }
+        parts += [_many(self.results[kind], *words) for kind, words in kinds.items()]
+        parts.append(_many(self.to_approve, "answer to approve", "answers to approve"))
+        parts.append(_many(self.failed, "dead letter", "dead letters"))
+        parts.append(_many(self.missing, "unfinished", "unfinished"))
+        whole = self.results.total() + self.letters.total() + self.missing
+        told = [one for one in parts if not one.startswith("0 ")]
+        lines = [f"{_many(whole, 'outcome', 'outcomes')}: {', '.join(told)}"]
+        if self.before:
+            lines.append(f"  {self.before:,} of them already done before this run")
+        for reason, count in self.letters.most_common():
+            if reason != Reason.APPROVAL_REQUIRED.value and count:
+                lines.append(f"  {count} {reason}: {_meaning(reason)}")
+        return lines
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
+def _meaning(reason: str) -> str:
+    try:
+        return Reason(reason).meaning
+    except ValueError:
+        return "a reason that this version does not know"
+
+
+@dataclass(slots=True)
 class Progress:
     """How far the requests that are waited for have come."""
 
@@ -51,13 +130,9 @@ class Progress:
     #: How many outcomes each request still has to come.
     left: Counter["RequestKey"] = field(default_factory=Counter)
     left_count: int = 0
-    results: int = 0
-    #: How many of the outcomes are from before: their requests were repeats.
-    before: int = 0
+    found: Outcomes = field(default_factory=Outcomes)
     #: What the last result says.
     answer: Any = None
-    #: Dead letters by reason.
-    letters: Counter[str] = field(default_factory=Counter)
 
     def begin(self, sent: Sent) -> None:
         """Everything is published."""
@@ -73,14 +148,17 @@ class Progress:
             self.left[known] -= 1
         self.left_count -= len(ours)
         if ours and ended.reason is None:
-            self.results += 1
+            self.found.results[ended.kind] += 1
             self.answer = ended.answer
         elif ours and ended.reason is not None:
-            self.letters[ended.reason] += 1
+            self.found.letters[ended.reason] += 1
+        if ours:
+            self.found.cost_micros += ended.cost_micros
         return bool(ours)
 
-    def tell(self) -> int:
+    def tell(self, *, as_json: bool = False) -> int:
         """Say how it ended; the exit code. Raises KafkaUnreachableError."""
+        from consumers.cli.journey import dollars
         from consumers.runtime.reading import KafkaUnreachableError
 
         took = time.monotonic() - self.began
@@ -91,22 +169,37 @@ class Progress:
                 "published already is not done twice"
             )
             raise KafkaUnreachableError(msg)
+        found = self.found
+        found.missing = self.left_count
+        if as_json:
+            sums = {"published": self.sent.count, **found.as_fields()}
+            answer = {"answer": self.answer} if self.wanted == 1 else {}
+            print_json({**sums, "seconds": round(took, 3), **answer})
+            return OK if found.is_well else FAILED
         if self.answer is not None and self.wanted == 1:
             print_json(self.answer)
-        letters = self.letters
-        counts = [counted(self.results, "result"), counted(letters.total(), "dead letter")]
-        counts += [f"{count} {reason}" for reason, count in letters.most_common()]
-        if self.before:
-            counts.append(f"{self.before} already done before this run")
-        if self.left_count:
-            counts.append(f"{self.left_count} still on their way")
-        console().print(f"{', '.join(counts)} after {took:.1f} s")
-        if letters["id_reused"]:
+        spent = f"{dollars(found.cost_micros)} spent in {took:.1f} s"
+        for line in (*found.in_words(), f"{spent}; next: {self._next()}"):
+            console().print(line, soft_wrap=True)
+        if found.letters["id_reused"]:
             console().print(
                 "id_reused: the id was used with other content before. Give each request an id of "
                 "its own, and each Batch file a --batch NAME of its own."
             )
-        return FAILED if self.left_count or letters else 0
+        return OK if found.is_well else FAILED
+
+    def _next(self) -> str:
+        """The command that shows what is most worth seeing now."""
+        found, count = self.found, self.found.results.total()
+        if found.failed:
+            return f"`tierline dead-letters list --last {found.letters.total()}`"
+        if found.missing:
+            return "`tierline top` shows what is under way"
+        if found.to_approve:
+            return "`tierline console` has what waits for approval"
+        if count > 1:
+            return f"`tierline results --last {count}`"
+        return f"`tierline explain {next(iter(self.sent.keys)).id}`"
 
 
 class Ended(NamedTuple):
@@ -116,13 +209,16 @@ class Ended(NamedTuple):
     #: Why it is a dead letter; None for a result.
     reason: str | None = None
     answer: Any = None
+    kind: str = "answer"
+    cost_micros: int = 0
 
     @classmethod
     def of(cls, record: "Record", topics: "Topics") -> "Ended | None":
         """None for what is no outcome yet: a person has the request."""
         import orjson
 
-        from schemas.codec import text_headers
+        from schemas.codec import read_dead_letter, text_headers
+        from schemas.errors import ContractError
         from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
         if record.topic == topics.results:
@@ -131,12 +227,17 @@ class Ended(NamedTuple):
             if said.get("final") is False:
                 return None
             name = RequestKey(said.get("tenant", DEFAULT_TENANT), str(answer.get("id")))
-            return cls({name}, answer=said.get("output"))
+            kind, cost = said.get("kind", "answer"), said.get("cost_micros", 0)
+            return cls({name}, None, said.get("output"), kind, cost)
         headers = text_headers(record.headers)
         place = (headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset"))
         whose = headers.get("tierline-tenant", DEFAULT_TENANT)
         name = RequestKey(whose, headers.get("tierline-request-id", ""))
-        return cls({name, "-".join(map(str, place))}, headers.get("tierline-reason", "?"))
+        cost = 0
+        with contextlib.suppress(ContractError):  # its attempts may be unreadable
+            cost = read_dead_letter(record.headers).cost_micros
+        reason = headers.get("tierline-reason", "?")
+        return cls({name, "-".join(map(str, place))}, reason, cost_micros=cost)
 
 
 async def await_outcomes(
@@ -149,11 +250,11 @@ async def await_outcomes(
     """Note outcomes until each request has ended."""
     import asyncio
 
-    from rich.progress import Progress as Bar
+    from consumers.cli.common import progress as bar_of
 
     async with asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(_look_back(clients, settings, intake, progress))
-        with Bar(console=console(), transient=True) as bar:
+        with bar_of() as bar:
             total = progress.left_count
             done = bar.add_task("waiting for outcomes", total=total)
             async for records in outcomes.follow_batches():
@@ -211,4 +312,4 @@ async def _look_back(
                 # What a person decided stands in for the dead letter.
                 if known not in last or ended.reason is None:
                     last[known] = ended
-    progress.before += sum(progress.note(ended) for ended in last.values())
+    progress.found.before += sum(progress.note(ended) for ended in last.values())

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from consumers.cli.common import (
+    AsJson,
     KafkaAddress,
     UserError,
     console,
     counted,
+    print_json,
     read_settings,
     run,
 )
@@ -61,11 +63,14 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
         float, typer.Option(help="With `--wait`: seconds for all of it.", min=0.1)
     ] = 300,
     kafka: KafkaAddress = None,
+    as_json: AsJson = False,
 ) -> None:
     """Publish requests to intake: a file of JSON Lines or Batch lines, standard input, or a prompt.
 
     Every line is sent as it stands, except that a Batch line gets an id: what is wrong with one
     becomes its dead letter. A file that is not UTF-8 with a request per line is refused as a whole.
+    With `--wait` the exit code is 0 when each request ended as its policy plans, an answer that a
+    person is to approve included, and 1 when there are dead letters or unfinished requests.
     """
 
     async def main() -> int:
@@ -86,13 +91,17 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
         requests = [_Line.of(line, tenant) for line in named_apart(lines, batch, what)]
         clients = Clients(settings.kafka)
         if not wait:
-            console().print(_published(await _publish(requests, clients, settings, way, signed)))
+            sent = await _publish(requests, clients, settings, way, signed)
+            if as_json:
+                print_json({"published": sent.count, "repeats": sent.count - len(sent.bodies)})
+            else:
+                console().print(_published(sent), soft_wrap=True)
             return 0
         progress = Progress(len(requests))
-        flow = _publish_and_wait(requests, clients, settings, way, signed, progress)
+        flow = _publish_and_wait(requests, clients, settings, way, signed, progress, as_json)
         with contextlib.suppress(TimeoutError):
             await at_most(timeout, flow)
-        return progress.tell()
+        return progress.tell(as_json=as_json)
 
     run(main)
 
@@ -203,8 +212,7 @@ async def _publish(
     signed: Callable[[_Line], bytes] | None,
 ) -> "Sent":
     """Publish every line."""
-    from rich.progress import track
-
+    from consumers.cli.common import progress
     from consumers.cli.outcomes import Sent
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
@@ -218,9 +226,10 @@ async def _publish(
         )
         out = await stack.enter_async_context(publisher(clients, telemetry.tracing))
         queued = []
-        for number, line in enumerate(
-            track(lines, "publishing", console=console(), transient=True)
-        ):
+        bar = stack.enter_context(progress())
+        done = bar.add_task("publishing", total=len(lines))
+        for number, line in enumerate(lines):
+            bar.update(done, completed=number)
             key = key_of(line.value, number)
             headers = [(SIGNATURE, signed(line))] if signed else []
             published = out.publish(
@@ -244,6 +253,7 @@ async def _publish_and_wait(
     way: str | None,
     signed: Callable[[_Line], bytes] | None,
     progress: "Progress",
+    as_json: bool,
 ) -> None:
     from consumers.cli.outcomes import await_outcomes
     from consumers.runtime.reading import topic_reader
@@ -253,7 +263,8 @@ async def _publish_and_wait(
     # From where these topics end before the first request is sent: older outcomes are not ours.
     async with topic_reader(clients, ends, at_end=True) as outcomes:
         progress.begin(await _publish(requests, clients, settings, way, signed))
-        console().print(_published(progress.sent))
+        if not as_json:
+            console().print(_published(progress.sent), soft_wrap=True)
         await await_outcomes(outcomes, clients, settings, _topic(settings, way), progress)
 
 

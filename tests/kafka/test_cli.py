@@ -110,8 +110,9 @@ def flowing(cli: _Cli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Cl
         file.write_text("\n".join(_LINES) + "\n")
         said = cli.run("submit", str(file), "--wait", "--timeout", "60", code=1)
         assert "4 requests published" in said
-        assert "2 results, 2 dead letters, " in said
-        assert "1 approval_required" in said
+        assert "4 outcomes: 2 answers, 1 answer to approve, 1 dead letter" in said
+        assert "1 not_json: " in said
+        assert "next: `tierline dead-letters list --last 2`" in said
         yield cli
     finally:
         process.terminate()
@@ -133,9 +134,11 @@ def test_a_prompt_and_standard_input_can_be_submitted(flowing: _Cli) -> None:
     said = flowing.run("submit", "How do I add a seat?", "--task", "support_answer", "--wait")
     assert "1 request published: `tierline explain cli-" in said
     assert '"answer": "' in said
-    assert "1 result, 0 dead letters after " in said
+    assert "1 outcome: 1 answer\n" in said
+    assert "next: `tierline explain cli-" in said
     line = '{"id": "cli-stdin", "task": "triage", "input": "The app crashes on export, 4.2"}\n'
-    flowing.run("submit", "-", "--wait", stdin=line)
+    told = json.loads(flowing.run("submit", "-", "--wait", "--json", stdin=line))
+    assert (told["published"], told["results"], told["unfinished"]) == (1, {"answer": 1}, 0)
     assert flowing.json("explain", "cli-stdin")["done"]
 
 
@@ -144,7 +147,7 @@ def test_repeats_and_other_bodies_under_one_id_are_waited_for(flowing: _Cli) -> 
     other = line.replace("export", "import")
     said = flowing.run("submit", "-", "--wait", stdin=line + line + other, code=1)
     assert "3 requests published, 1 repeat of them" in said
-    assert "1 result, 1 dead letter, 1 id_reused after " in said
+    assert "2 outcomes: 1 answer, 1 dead letter\n  1 id_reused: " in said
 
 
 def test_batch_files_that_number_their_lines_alike_are_all_answered(flowing: _Cli) -> None:
@@ -155,13 +158,13 @@ def test_batch_files_that_number_their_lines_alike_are_all_answered(flowing: _Cl
         return "\ufeff" + "\r\n".join(map(json.dumps, lines)) + "\r\n"
 
     for day in ("Monday", "Tuesday"):
-        assert "2 results, 0 dead letters" in flowing.run(
+        assert "2 outcomes: 2 answers\n" in flowing.run(
             "submit", "-", "--wait", stdin=a_file(day)
         )
     named = ("submit", "-", "--wait", "--batch", "reports")
-    assert "2 results, 0 dead letters" in flowing.run(*named, stdin=a_file("Monday"))
+    assert "2 outcomes: 2 answers\n" in flowing.run(*named, stdin=a_file("Monday"))
     said = flowing.run(*named, stdin=a_file("Tuesday"), code=1)
-    assert "2 dead letters, 2 id_reused" in said
+    assert "2 outcomes: 2 dead letters\n  2 id_reused: " in said
     assert "--batch NAME" in said
     results = [json.loads(line) for line in flowing.run("results", "--json").splitlines()]
     assert sum(one["custom_id"] == "row 1" for one in results) == 3
@@ -174,10 +177,10 @@ def test_a_file_that_is_sent_again_ends_with_what_had_come_of_it(flowing: _Cli) 
     began = time.monotonic()
     said = flowing.run("submit", "-", "--wait", "--timeout", "80", stdin=line + wrong, code=1)
     assert time.monotonic() - began < 60
-    assert "1 result, 1 dead letter" in said
-    assert "already done before this run" in said
+    assert "2 outcomes: 1 answer, 1 dead letter\n" in said
+    assert "of them already done before this run" in said
     said = flowing.run("submit", "-", "--wait", "--timeout", "80", stdin=line)
-    assert "1 result, 0 dead letters, 1 already done before this run" in said
+    assert "1 outcome: 1 answer\n  1 of them already done before this run" in said
 
 
 def test_a_file_that_is_no_utf_8_is_refused_before_anything_is_published(
