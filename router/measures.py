@@ -1,6 +1,7 @@
 """Measures: the figures of a group of answers, how people read them, and which are alarming."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, NamedTuple, get_args
@@ -10,6 +11,7 @@ __all__ = [
     "Alarm",
     "By",
     "Fixed",
+    "Ids",
     "Measure",
     "Row",
     "alarms",
@@ -31,30 +33,82 @@ _ENOUGH = 20
 _MOST_ESCALATED, _MOST_BY_PERSON = 0.4, 0.2
 
 
+class Ids:
+    """How many, and the ids of the requests behind that; without the ids once they are let go."""
+
+    __slots__ = ("_count", "kept")
+
+    def __init__(self, kept: Iterable[str] = ()) -> None:
+        #: None once they are let go.
+        self.kept: list[str] | None = list(kept)
+        self._count = len(self.kept)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.kept or ())
+
+    def append(self, id_: str) -> None:
+        """One more."""
+        self._count += 1
+        if self.kept is not None:
+            self.kept.append(id_)
+
+    def extend(self, other: "Ids") -> None:
+        """Take others in; their ids too, where both have them."""
+        self._count += len(other)
+        if self.kept is not None and other.kept is not None:
+            self.kept.extend(other.kept)
+        else:
+            self.kept = None
+
+    def forget(self) -> None:
+        """Let the ids go, and keep their number."""
+        self.kept = None
+
+
+#: The fields of a row that count requests.
+_COUNTS = (
+    "calls",
+    "answers",
+    "escalated",
+    "schema_failures",
+    "refusals",
+    "abandoned",
+    "completed",
+)
+
+
 @dataclass(slots=True)
 class Row:
     """The figures of one group. Every count holds the ids of the requests behind it."""
 
     name: tuple[str, ...]
-    calls: list[str] = field(default_factory=list)
+    calls: Ids = field(default_factory=Ids)
     #: Judged answers: what could be right or wrong.
-    answers: list[str] = field(default_factory=list)
-    corrected: dict[Fixed, list[str]] = field(
-        default_factory=lambda: {who: [] for who in get_args(Fixed)}
+    answers: Ids = field(default_factory=Ids)
+    corrected: dict[Fixed, Ids] = field(
+        default_factory=lambda: {who: Ids() for who in get_args(Fixed)}
     )
-    escalated: list[str] = field(default_factory=list)
-    schema_failures: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    completed: list[str] = field(default_factory=list)
+    escalated: Ids = field(default_factory=Ids)
+    schema_failures: Ids = field(default_factory=Ids)
+    refusals: Ids = field(default_factory=Ids)
+    #: Answers that somebody downstream had no more use for.
+    abandoned: Ids = field(default_factory=Ids)
+    completed: Ids = field(default_factory=Ids)
     cost_micros: int = 0
     #: What the same calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
-    latencies_ms: list[float] = field(default_factory=list)
+    latencies_ms: "array[float]" = field(default_factory=lambda: array("d"))
 
     @property
-    def corrections(self) -> list[str]:
+    def corrections(self) -> Ids:
         """Every correction, whoever made it."""
-        return [one for ids in self.corrected.values() for one in ids]
+        found = Ids()
+        for ids in self.corrected.values():
+            found.extend(ids)
+        return found
 
     @property
     def correction_rate(self) -> float | None:
@@ -68,13 +122,21 @@ class Row:
 
     def add(self, other: "Row") -> None:
         """Take another group's figures in."""
-        for name in ("calls", "answers", "escalated", "schema_failures", "refusals", "completed"):
+        for name in _COUNTS:
             getattr(self, name).extend(getattr(other, name))
         for who, ids in other.corrected.items():
             self.corrected[who].extend(ids)
         self.cost_micros += other.cost_micros
         self.strongest_micros += other.strongest_micros
         self.latencies_ms.extend(other.latencies_ms)
+
+    def forget_ids(self) -> "Row":
+        """The row with its figures alone."""
+        for name in _COUNTS:
+            getattr(self, name).forget()
+        for ids in self.corrected.values():
+            ids.forget()
+        return self
 
 
 class Measure(NamedTuple):
@@ -83,10 +145,10 @@ class Measure(NamedTuple):
     name: str
     value: Callable[[Row], float | None]
     unit: Literal["count", "share", "micros", "ms"]
-    ids: Callable[[Row], Sequence[str]]
+    ids: Callable[[Row], Ids]
 
 
-def _share(part: Callable[[Row], Sequence[str]]) -> Callable[[Row], float | None]:
+def _share(part: Callable[[Row], Ids]) -> Callable[[Row], float | None]:
     return lambda row: len(part(row)) / len(row.answers) if row.answers else None
 
 
@@ -120,6 +182,8 @@ MEASURES: Sequence[Measure] = (
         lambda row: row.corrected["person"],
     ),
     Measure("escalated", _share(lambda row: row.escalated), "share", lambda row: row.escalated),
+    Measure("refused", _share(lambda row: row.refusals), "share", lambda row: row.refusals),
+    Measure("abandoned", _share(lambda row: row.abandoned), "share", lambda row: row.abandoned),
     Measure(
         "schema", _share(lambda row: row.schema_failures), "share", lambda row: row.schema_failures
     ),

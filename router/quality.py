@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from router.bill import Line
+from router.bill import Line, Spent
 from router.measures import By, Fixed, Row
 from router.policy.table import Policy
 from router.pricing import cost_micros
-from schemas.attempt import Attempt, LedgerEntry
+from schemas.attempt import LedgerEntry, Step
+from schemas.base import Tier
 from schemas.dead_letter import DeadLetter
 from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.tenancy import RequestKey
+from schemas.usage import Usage
 
-__all__ = ["Quality"]
+__all__ = ["Event", "Quality", "Tried", "event_of"]
 
 #: What a downstream service or a reviewer says when an answer was not good as it was.
 _NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
@@ -39,6 +41,107 @@ class _Key(NamedTuple):
     reason: str
 
 
+class Tried(NamedTuple):
+    """What the figures take from a line of the ledger."""
+
+    request: RequestKey
+    generation: int
+    task: str
+    attempt_id: str
+    attempt_no: int
+    step: Step
+    tier: Tier
+    model: str
+    prompt_version: str
+    policy_version: str
+    started_at: datetime
+    outcome: str
+    reason: Reason | None
+    detail: str
+    usage: Usage
+    cost_micros: int
+    #: True where an accepted answer changed that of a weaker model.
+    has_changed: bool
+
+    @property
+    def was_judged(self) -> bool:
+        """True when the model gave a reply that was judged."""
+        return self.outcome in ("accepted", "rejected")
+
+
+class Ended(NamedTuple):
+    """What the figures take from a final result."""
+
+    request: RequestKey
+    generation: int
+    #: The attempt whose answer it is; None where it is our own words.
+    published: str | None
+    kind: str
+    total_ms: float
+
+
+class Lettered(NamedTuple):
+    """What the figures take from a dead letter."""
+
+    request: RequestKey
+    generation: int
+
+
+class Minded(NamedTuple):
+    """What the figures take from feedback."""
+
+    request: RequestKey
+    generation: int
+    kind: str
+
+
+#: What `Quality` folds. All of a request's make its figures, in whatever order they come.
+Event = Tried | Ended | Lettered | Minded
+
+
+def event_of(what: LedgerEntry | Result | DeadLetter | Feedback) -> Event | None:
+    """What a record says of quality; None where it says nothing.
+
+    A line that announces a call, a result that is not final and a dead letter without an id say
+    nothing.
+    """
+    if isinstance(what, LedgerEntry):
+        return _tried(what)
+    if isinstance(what, Result):
+        info, response = what.router, what.response
+        published = response.request_id if response else None
+        ended = Ended(what.key, info.generation, published, info.kind, info.latency.total_ms)
+        return ended if info.final else None
+    if isinstance(what, DeadLetter):
+        return None if what.key is None else Lettered(what.key, what.generation)
+    return Minded(what.key, what.generation, what.kind)
+
+
+def _tried(entry: LedgerEntry) -> Tried | None:
+    one = entry.attempt
+    if one.outcome == "started":
+        return None
+    return Tried(
+        request=entry.key,
+        generation=entry.generation,
+        task=entry.task or _UNKNOWN,
+        attempt_id=one.attempt_id,
+        attempt_no=one.attempt_no,
+        step=one.step,
+        tier=one.tier,
+        model=one.model,
+        prompt_version=one.prompt_version,
+        policy_version=one.policy_version,
+        started_at=one.started_at,
+        outcome=one.outcome,
+        reason=one.reason,
+        detail=one.detail,
+        usage=one.usage,
+        cost_micros=one.cost_micros,
+        has_changed=bool(one.changes),
+    )
+
+
 @dataclass(slots=True)
 class _Call:
     """One call, as the ledger has it."""
@@ -47,13 +150,14 @@ class _Call:
     generation: int
     key: _Key
     at: datetime
-    attempt: Attempt
+    attempt: Tried
     #: In the order in which it is found out: the first one counts.
     fixed: Fixed | None = None
     #: Milliseconds from intake to the result, where this call's answer is the result.
     latency_ms: float | None = None
     is_completed: bool = False
     was_escalated: bool = False
+    was_abandoned: bool = False
 
 
 class Quality:
@@ -61,40 +165,37 @@ class Quality:
 
     def __init__(self) -> None:
         self._calls: dict[tuple[RequestKey, str], _Call] = {}
-        self._feedback: dict[tuple[RequestKey, int], list[Feedback]] = defaultdict(list)
-        self._results: dict[tuple[RequestKey, int], Result] = {}
-        self._letters: dict[tuple[RequestKey, int], DeadLetter] = {}
+        #: Kinds of feedback, in the order in which they came.
+        self._feedback: dict[tuple[RequestKey, int], dict[str, None]] = defaultdict(dict)
+        self._results: dict[tuple[RequestKey, int], Ended] = {}
+        self._letters: set[tuple[RequestKey, int]] = set()
         #: When each policy version was first used.
         self.policies: dict[str, datetime] = {}
 
-    def attempt(self, entry: LedgerEntry) -> None:
-        """A line of the ledger; one that announces a call says nothing yet."""
-        one = entry.attempt
-        if one.outcome == "started":
+    def tell(self, what: Event | LedgerEntry | Result | DeadLetter | Feedback | None) -> None:
+        """Take a record in, or what `event_of` has taken from it."""
+        if isinstance(what, (LedgerEntry, Result, DeadLetter, Feedback)):
+            what = event_of(what)
+        if what is None:
             return
+        which = what.request, what.generation
+        if isinstance(what, Tried):
+            self._call(what)
+        elif isinstance(what, Ended):
+            self._results[which] = what
+        elif isinstance(what, Lettered):
+            self._letters.add(which)
+        else:
+            self._feedback[which][what.kind] = None
+
+    def _call(self, one: Tried) -> None:
         reason = one.reason.value if one.reason else one.outcome
-        key = _Key(entry.task or _UNKNOWN, one.tier, one.model, one.prompt_version, reason)
-        call = _Call(entry.key, entry.generation, key, one.started_at, one)
-        self._calls[entry.key, one.attempt_id] = call
+        key = _Key(one.task, one.tier, one.model, one.prompt_version, reason)
+        call = _Call(one.request, one.generation, key, one.started_at, one)
+        self._calls[one.request, one.attempt_id] = call
         first = self.policies.get(one.policy_version)
         if first is None or one.started_at < first:
             self.policies[one.policy_version] = one.started_at
-
-    def result(self, result: Result) -> None:
-        """A result; what is not final says nothing."""
-        if result.router.final:
-            self._results[result.key, result.router.generation] = result
-
-    def letter(self, letter: DeadLetter) -> None:
-        """A dead letter."""
-        if letter.key is not None:
-            self._letters[letter.key, letter.generation] = letter
-
-    def feedback(self, feedback: Feedback) -> None:
-        """What somebody thought of an answer."""
-        known = self._feedback[feedback.key, feedback.generation]
-        if feedback not in known:
-            known.append(feedback)
 
     def table(
         self,
@@ -122,9 +223,9 @@ class Quality:
             total.add(row)
         return sorted(rows.values(), key=lambda row: (-row.cost_micros, row.name)), total
 
-    def bill(self, since: datetime, until: datetime) -> list[Line]:
+    def bill(self, since: datetime, until: datetime) -> Spent:
         """Every call that began then, for `router.bill`."""
-        return [
+        return Spent.of(
             Line(
                 call.request.text,
                 (call.key.task, call.key.tier, call.key.model),
@@ -133,7 +234,7 @@ class Quality:
             )
             for call in self._calls.values()
             if since <= call.at < until
-        ]
+        )
 
     def over_time(self, edges: Sequence[datetime]) -> list[Row]:
         """The sum's figures between each two edges."""
@@ -144,7 +245,7 @@ class Quality:
                     _count(row, call)
         return rows
 
-    def failures(self, tiers: Iterable[str]) -> list[tuple[RequestKey, Attempt, Fixed, str]]:
+    def failures(self, tiers: Iterable[str]) -> list[tuple[RequestKey, Tried, Fixed, str]]:
         """Answers of these tiers that had to be fixed: whose, by whom, and what came next.
 
         The record of where a cheap route was the wrong one.
@@ -160,9 +261,9 @@ class Quality:
     def _next(self, call: _Call) -> str:
         """What happened after an answer that was fixed."""
         which = (call.request, call.generation)
-        said = [one.kind for one in self._feedback.get(which, ()) if one.kind in _NOT_GOOD]
         if call.fixed == "person":
-            return " and ".join(dict.fromkeys(said))
+            said = self._feedback.get(which, {})
+            return " and ".join(one for one in said if one in _NOT_GOOD)
         if call.was_escalated:
             return "another model was asked"
         return "a person was asked" if which in self._letters else "nothing"
@@ -179,27 +280,31 @@ class Quality:
 
     def _judge(self, which: tuple[RequestKey, int], answers: Sequence[_Call]) -> None:
         result = self._results.get(which)
-        published = result.response.request_id if result and result.response else None
+        published = result.published if result else None
         for no, call in enumerate(answers):
             call.fixed, call.latency_ms, call.is_completed = None, None, False
+            call.was_abandoned = False
             call.was_escalated = any(later.key.tier != call.key.tier for later in answers[no + 1 :])
             attempt = call.attempt
             if not attempt.was_judged:
                 continue
             if attempt.outcome == "rejected":
                 call.fixed = "check"
-            elif any(later.attempt.changes for later in answers[no + 1 :]):
+            elif any(later.attempt.has_changed for later in answers[no + 1 :]):
                 call.fixed = "model"
             if result is not None and attempt.attempt_id == published:
                 call.is_completed = True
-                call.latency_ms = result.router.latency.total_ms
+                call.latency_ms = result.total_ms
         good = [one for one in answers if one.attempt.outcome == "accepted" and one.fixed is None]
-        if good and any(one.kind in _NOT_GOOD for one in self._feedback.get(which, ())):
+        said = self._feedback.get(which, {})
+        if good and not _NOT_GOOD.isdisjoint(said):
             good[-1].fixed = "person"  # it was this one that people saw
+        if good and "abandoned" in said:
+            good[-1].was_abandoned = True
         if result is not None and not any(one.is_completed for one in answers):
             for call in answers[-1:]:  # our own words, or a person's
-                call.is_completed = result.router.kind not in ("refusal", "safe_default")
-                call.latency_ms = result.router.latency.total_ms
+                call.is_completed = result.kind not in ("refusal", "safe_default")
+                call.latency_ms = result.total_ms
 
 
 def _count(row: Row, call: _Call) -> None:
@@ -214,6 +319,8 @@ def _count(row: Row, call: _Call) -> None:
             row.corrected[call.fixed].append(id_)
         if call.was_escalated:
             row.escalated.append(id_)
+        if call.was_abandoned:
+            row.abandoned.append(id_)
         if attempt.reason is Reason.SCHEMA_FAILED:
             row.schema_failures.append(id_)
         if attempt.reason is Reason.REFUSED:

@@ -1,9 +1,11 @@
 """What commands share: options, where Kafka is, exit codes, tables and JSON."""
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +16,8 @@ from consumers.cli.texts import escaped, say
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
+    from consumers.runtime.reading import Seen
     from consumers.settings import Settings
 
 __all__ = [
@@ -31,13 +33,15 @@ __all__ = [
     "counted",
     "data_home",
     "fail",
+    "in_words",
     "print_json",
     "print_table",
     "progress",
     "read_settings",
+    "reading_bar",
     "run",
     "running_address",
-    "table_of",
+    "span_of",
 ]
 
 #: Exit codes. 2 is the command line's own for wrong usage.
@@ -137,6 +141,27 @@ def progress() -> "Progress":
     )
 
 
+@contextlib.contextmanager
+def reading_bar() -> "Iterator[Seen]":
+    """A bar for the reading of topics; yields what a reader tells how far it is."""
+    with progress() as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def in_words(output: Mapping[str, object]) -> str:
+    """An answer in one line: its only text as it stands, else its fields by name."""
+    said = {name: value for name, value in output.items() if name != "confidence"}
+    if len(said) == 1 and isinstance(only := next(iter(said.values())), str):
+        return " ".join(only.split())
+    told = (
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in said.items()
+        if value is not None
+    )
+    return " ".join("; ".join(told).split())
+
+
 def fail(message: str, code: int = FAILED) -> None:
     """Say what is wrong and exit."""
     say(f"tierline: {message}", is_error=True)
@@ -155,21 +180,30 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str],
+    *,
+    title: str | None = None,
+    optional: Sequence[str] = (),
 ) -> None:
-    """Print rows as a table that folds long cells."""
-    console().print(table_of(rows, columns, title=title))
+    """Print rows as a table, or as a block each where the terminal is too narrow for one.
+
+    Columns that are `optional` are left out before that, the first named first.
+    """
+    from consumers.cli.tables import drawn
+
+    out = console()
+    table, left_out = drawn(rows, columns, width=out.width, title=title, optional=optional)
+    out.print(table, crop=False)
+    if left_out:
+        say(f"not shown at this width: {', '.join(left_out)} (--json has all)", is_error=True)
 
 
-def table_of(
-    rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None
-) -> "Table":
-    """Rows as a table that folds long cells."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", show_lines=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in columns))
-    return table
+def span_of(text: str, option: str) -> timedelta:
+    """A span of time as people give it, such as 90m. Raises UserError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number = text[:-1]
+    if text[-1:] not in units or not (number.isascii() and number.isdigit()) or not int(number):
+        msg = f"{option} {text}: a whole number and s, m, h or d was expected, for example 7d"
+        raise UserError(msg)
+    return timedelta(seconds=min(int(number) * units[text[-1]], 10_000 * units["d"]))

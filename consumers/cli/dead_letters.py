@@ -1,9 +1,10 @@
 """`tierline dead-letters`: list, show and requeue what the machine gave up on."""
 
 import base64
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,7 +17,9 @@ from consumers.cli.common import (
     print_json,
     print_table,
     read_settings,
+    reading_bar,
     run,
+    span_of,
 )
 from consumers.cli.texts import say
 from consumers.runtime.records import Record, lies_at, why_not_taken
@@ -38,52 +41,83 @@ Where = Annotated[
 @app.command("list")
 def list_letters(
     reason: Annotated[str | None, typer.Option(help="Only with this reason code.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only of this time: 90s, 15m, 24h or 7d back.")
+    ] = None,
+    last: Annotated[
+        int, typer.Option("--last", min=1, max=10_000, help="How many, the newest ones.")
+    ] = 100,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters: where, which request, why, and what a person has decided since."""
+    """List dead letters in the order of time: which request, why, and what a person has decided."""
 
     async def main() -> int:
+        from consumers.cli.journey import dollars
+
         settings = read_settings(kafka)
-        rows, decided = [], await _decided(settings)
-        for record, letter in await _read_all(settings):
-            if reason in (None, letter.reason.value):
-                line = decided.get(lies_at(record))
-                rows.append(
-                    {
-                        "where": lies_at(record),
-                        "request": letter.request_id or "no id",
-                        "tenant": letter.tenant,
-                        "generation": letter.generation,
-                        "task": letter.task or "",
-                        "reason": letter.reason.value,
-                        "detail": letter.detail,
-                        "stage": letter.stage,
-                        "attempts": len(letter.attempts),
-                        "cost_micros": letter.cost_micros,
-                        "failed_at": letter.failed_at.isoformat(timespec="seconds"),
-                        "decided": line.decision.action if line and line.decision else "",
-                    }
-                )
+        wanted = _Wanted(reason, task, tenant)
+        newest: deque[tuple[Record, DeadLetter]] = deque(maxlen=last)
+        count = 0
+        async for record, letter in _letters(settings, since):
+            if wanted.takes(letter):
+                newest.append((record, letter))
+                count += 1
+        decided = await _decided(settings, {lies_at(record) for record, _ in newest})
+        rows = [_row(record, letter, decided.get(lies_at(record))) for record, letter in newest]
         if as_json:
             print_json(rows)
         elif rows:
-            columns = (
-                "where",
-                "request",
-                "tenant",
-                "generation",
-                "task",
-                "reason",
-                "detail",
-                "decided",
-            )
-            print_table(rows, columns)
+            table = [
+                {**row, "when": f"{letter.failed_at:%m-%d %H:%M:%S}", "cost": dollars(cost)}
+                for row, (_, letter) in zip(rows, newest, strict=True)
+                if isinstance(cost := row["cost_micros"], int)
+            ]
+            columns = ["when", "request", "task", "reason", "cost", "where", "detail"]
+            optional = ["detail", "where", "task"]
+            for name, usual in (("tenant", "default"), ("generation", 1), ("decided", "")):
+                if any(row[name] != usual for row in rows):
+                    columns.append(name)
+            print_table(table, columns, optional=optional)
         else:
             console().print("no dead letters")
+        if count > len(rows):
+            say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
         return 0
 
     run(main)
+
+
+class _Wanted(NamedTuple):
+    """Which dead letters are meant; None: whatever."""
+
+    reason: str | None
+    task: str | None
+    tenant: str | None
+
+    def takes(self, letter: "DeadLetter") -> bool:
+        """True for one that is meant."""
+        found = (letter.reason.value, letter.task, letter.tenant)
+        return all(one in (None, said) for one, said in zip(self, found, strict=True))
+
+
+def _row(record: Record, letter: "DeadLetter", line: "AuditLine | None") -> dict[str, object]:
+    return {
+        "where": lies_at(record),
+        "request": letter.request_id or "no id",
+        "tenant": letter.tenant,
+        "generation": letter.generation,
+        "task": letter.task or "",
+        "reason": letter.reason.value,
+        "detail": letter.detail,
+        "stage": letter.stage,
+        "attempts": len(letter.attempts),
+        "cost_micros": letter.cost_micros,
+        "failed_at": letter.failed_at.isoformat(timespec="seconds"),
+        "decided": line.decision.action if line and line.decision else "",
+    }
 
 
 @app.command()
@@ -102,7 +136,7 @@ def show(
             print_json({**letter.model_dump(mode="json"), "value": text, "value_base64": raw})
             return 0
         rows = [
-            {"field": name, "value": str(field)}
+            {"field": name, "value": field}
             for name, field in letter.model_dump(mode="json", exclude={"attempts"}).items()
             if field not in (None, "", [], ())
         ]
@@ -233,7 +267,7 @@ def _requeue_line(
 
 async def _refuse_decided(settings: "Settings", record: Record, letter: "DeadLetter") -> None:
     """Refuse where somebody has decided already: that decision stands."""
-    line = (await _decided(settings)).get(lies_at(record))
+    line = (await _decided(settings, {lies_at(record)})).get(lies_at(record))
     if line is not None and line.decision is not None:
         msg = (
             f"{letter.request_id} was decided on already: {line.decision.action} by {line.who} "
@@ -242,8 +276,8 @@ async def _refuse_decided(settings: "Settings", record: Record, letter: "DeadLet
         raise UserError(msg)
 
 
-async def _decided(settings: "Settings") -> "dict[str, AuditLine]":
-    """The decision that stands, by the place of its dead letter."""
+async def _decided(settings: "Settings", wanted: Collection[str]) -> "dict[str, AuditLine]":
+    """The decision that stands, by the place of its dead letter; of these dead letters alone."""
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
     from router.review import Decisions
@@ -252,17 +286,24 @@ async def _decided(settings: "Settings") -> "dict[str, AuditLine]":
 
     decisions, lines = defaultdict[int, Decisions](Decisions), dict[str, AuditLine]()
     places: dict[str, int] = {}
+    if not wanted:
+        return {}
 
     def take(found: Record) -> None:
         line = read_model(AuditLine, found.value)
-        decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
         if line.decision is not None:
+            if (place := str(line.decision.letter)) not in wanted:
+                return
             lines.setdefault(line.decision.decision_id, line)
-            places[str(line.decision.letter)] = found.partition
+            places[place] = found.partition
+        elif line.undoes not in lines:
+            return
+        decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
 
     async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.review]) as reader:
-        async for found in reader.until_end():
-            _say(found, "audit line", why_not_taken(take, found))
+        with reading_bar() as seen:
+            async for found in reader.until_end(seen):
+                _say(found, "audit line", why_not_taken(take, found))
     standing = {at: decisions[partition].standing(at) for at, partition in places.items()}
     return {at: lines[named] for at, named in standing.items() if named is not None}
 
@@ -275,22 +316,27 @@ def _duration(text: str) -> timedelta:
     return timedelta(seconds=int(text[:-1]) * units[text[-1]])
 
 
-async def _read_all(settings: "Settings") -> "list[tuple[Record, DeadLetter]]":
+async def _letters(
+    settings: "Settings", since: str | None = None
+) -> "AsyncIterator[tuple[Record, DeadLetter]]":
+    """Every dead letter, the oldest first."""
+    from consumers import clock
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
     from schemas.codec import read_dead_letter
 
-    async with topic_reader(
-        Clients(settings.kafka), [settings.kafka.topics.dead_letters]
-    ) as reader:
-        found: list[tuple[Record, DeadLetter]] = []
+    begin = None if since is None else clock.now() - span_of(since, "--since")
+    topics, found = [settings.kafka.topics.dead_letters], list[DeadLetter]()
 
-        def take(record: Record) -> None:
-            found.append((record, read_dead_letter(record.headers)))
+    def take(record: Record) -> None:
+        found.append(read_dead_letter(record.headers))
 
-        async for record in reader.until_end():
-            _say(record, "dead letter of ours", why_not_taken(take, record))
-        return found
+    async with topic_reader(Clients(settings.kafka), topics, since=begin) as reader:
+        with reading_bar() as seen:
+            async for record in reader.in_order(seen):
+                _say(record, "dead letter of ours", why_not_taken(take, record))
+                while found:
+                    yield record, found.pop()
 
 
 def _say(record: Record, what: str, why: str | None) -> None:
@@ -302,16 +348,17 @@ async def _find(
     settings: "Settings", where: str, tenant: str | None
 ) -> "tuple[Record, DeadLetter]":
     """The dead letter at a place, or the newest one of a request. Raises UserError."""
-    found = [
-        (record, letter)
-        for record, letter in await _read_all(settings)
-        if where in (letter.request_id, lies_at(record)) and tenant in (None, letter.tenant)
-    ]
-    if len(names := {letter.tenant for _, letter in found}) > 1:
+    names, found = set[str](), None
+    async for record, letter in _letters(settings):
+        if where in (letter.request_id, lies_at(record)) and tenant in (None, letter.tenant):
+            names.add(letter.tenant)
+            if found is None or letter.generation > found[1].generation:
+                found = record, letter
+    if len(names) > 1:
         told = ", ".join(sorted(names))
         msg = f"several tenants have a dead letter {where!r}: {told}; name one with --tenant"
         raise UserError(msg)
-    if not found:
+    if found is None:
         msg = f"there is no dead letter {where!r}; `tierline dead-letters list` shows them all"
         raise UserError(msg)
-    return max(found, key=lambda pair: pair[1].generation)
+    return found

@@ -1,5 +1,6 @@
 """`tierline quality`, `feedback`, `sample` and `evals`: what became of answers."""
 
+import heapq
 import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -12,23 +13,39 @@ from consumers.cli.common import (
     OfTenant,
     UserError,
     console,
+    counted,
+    in_words,
     print_json,
     print_table,
     read_settings,
+    reading_bar,
     run,
+    span_of,
 )
 from consumers.cli.texts import escaped, plain, say
+from schemas.base import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from router.bill import Line
-    from router.measures import By, Measure, Row
+    from consumers.runtime.clients import Clients
+    from router.bill import Spent
+    from router.measures import By, Fixed, Measure, Row
+    from router.quality import Tried
+    from schemas.tenancy import RequestKey
+
+    #: Whose, the call, who fixed it, and what came next.
+    Failure = tuple[RequestKey, Tried, Fixed, str]
 
 __all__ = ["evals_app", "feedback", "quality", "sample"]
 
 evals_app = typer.Typer(help="Answers that people have judged, as examples.", no_args_is_help=True)
 
+#: What a narrow terminal is not shown, in this order.
+_LESS_TELLING = (
+    *("schema", "abandoned", "refused", "by model", "by check", "p50", "by person", "completed"),
+    *("escalated", "p95", "per completed"),
+)
 Since = Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")]
 
 
@@ -44,6 +61,9 @@ def quality(
     failures: Annotated[
         bool, typer.Option("--failures", help="List the cheap answers that had to be fixed.")
     ] = False,
+    last: Annotated[
+        int, typer.Option("--last", min=1, max=1000, help="How many failures to list.")
+    ] = 100,
     bill: Annotated[
         bool, typer.Option("--bill", help="Say why the bill changed, against the time before.")
     ] = False,
@@ -55,65 +75,109 @@ def quality(
 
     async def main() -> int:
         from consumers import clock
-        from consumers.reports import read_quality
+        from consumers.reports import quality_parts
         from consumers.runtime.clients import Clients
         from consumers.wiring import load_rules
-        from router.measures import MEASURES, alarms, names_of, values_of
+        from router.bill import Spent
+        from router.measures import alarms
 
         settings = read_settings(kafka)
-        now = clock.now()
-        policy, begin = load_rules(settings).policy, now - _span(since)
+        now, span = clock.now(), span_of(since, "--since")
+        policy, begin = load_rules(settings).policy, now - span
         clients = Clients(settings.kafka)
+        measure = None if ids is None else _measure(ids)
+        rows: dict[tuple[str, ...], Row] = {}
+        by_tier: dict[tuple[str, ...], Row] = {}
+        spent = Spent(), Spent()
+        failed: list[Failure] = []
+        count = 0
+        with reading_bar() as seen:
+            first = begin - span if bill else begin
+            async for part in quality_parts(clients, first, seen=seen):
+                if bill:
+                    spent[0].add(part.bill(begin - span, begin))
+                    spent[1].add(part.bill(begin, now))
+                elif failures:
+                    found = part.failures([Tier.LOW])
+                    count += len(found)
+                    newest = heapq.nlargest(last, [*failed, *found], key=_began)
+                    failed = sorted(newest, key=_began)
+                elif measure is not None:
+                    table = part.table(groups, policy, since=begin)[0]
+                    for id_ in sorted({id_ for row in table for id_ in measure.ids(row)}):
+                        say(plain(id_, is_line=True))
+                else:
+                    _merge(rows, part.table(groups, policy, since=begin)[0])
+                    _merge(by_tier, part.table(("task", "tier"), policy, since=begin)[0])
         if bill:
-            found = await read_quality(clients, begin - _span(since))
-            _print_bill(found.bill(begin - _span(since), begin), found.bill(begin, now), as_json)
-            return 0
-        found = await read_quality(clients, begin)
-        if failures:
-            await _print_failures(found, settings, begin, as_json=as_json)
-            return 0
-        rows, total = found.table(groups, policy, since=begin)
-        if ids is not None:
-            measure = _measure(ids)
-            told = {id_ for row in rows for id_ in measure.ids(row)}
-            for id_ in sorted(told):
-                say(plain(id_, is_line=True))
-            return 0
-        wrong = [one.words for one in alarms(found.table(("task", "tier"), policy, since=begin)[0])]
-        if as_json:
-            print_json(
-                {
-                    "since": begin.isoformat(),
-                    "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
-                    "total": values_of(total),
-                    "alarms": wrong,
-                }
-            )
-        elif not rows:
-            console().print(f"no call in the last {since}")
-        else:
-            columns = [*groups, *(one.name for one in MEASURES)]
-            table = [{**names_of(row, groups), **_texts(row)} for row in rows]
-            print_table([*table, {groups[0]: "total", **_texts(total)}], columns)
-            for words in wrong:
-                console().print(f"! {words}")
-            strongest = total.strongest_micros
-            if strongest:
-                share = total.cost_micros / strongest
-                console().print(
-                    f"{share:.0%} of what the same calls had cost on the strongest model; since "
-                    f"{begin.isoformat(timespec='seconds')}"
-                )
+            _print_bill(*spent, as_json)
+        elif failures:
+            await _print_failures(failed, count, clients, begin, as_json=as_json)
+        elif measure is None:
+            wrong = [one.words for one in alarms(by_tier.values())]
+            ordered = sorted(rows.values(), key=lambda row: (-row.cost_micros, row.name))
+            _print_quality(ordered, groups, begin, wrong, as_json=as_json)
         return 0
 
     run(main)
 
 
-def _print_bill(before: "Sequence[Line]", after: "Sequence[Line]", as_json: bool) -> None:
+def _merge(rows: "dict[tuple[str, ...], Row]", parts: "Sequence[Row]") -> None:
+    """Add the figures of a part; whose they are is let go."""
+    from router.measures import Row
+
+    for row in parts:
+        rows.setdefault(row.name, Row(row.name)).add(row.forget_ids())
+
+
+def _began(failure: "Failure") -> datetime:
+    return failure[1].started_at
+
+
+def _print_quality(
+    rows: "Sequence[Row]",
+    groups: "Sequence[By]",
+    begin: datetime,
+    wrong: "Sequence[str]",
+    *,
+    as_json: bool,
+) -> None:
+    from router.measures import MEASURES, Row, names_of, values_of
+
+    total = Row(("total",))
+    for row in rows:
+        total.add(row)
+    if as_json:
+        print_json(
+            {
+                "since": begin.isoformat(),
+                "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
+                "total": values_of(total),
+                "alarms": list(wrong),
+            }
+        )
+        return
+    if not rows:
+        console().print(f"no call since {begin.isoformat(timespec='seconds')}")
+        return
+    columns = [*groups, *(one.name for one in MEASURES)]
+    table = [{**names_of(row, groups), **_texts(row)} for row in rows]
+    sums = [*table, {groups[0]: "total", **_texts(total)}]
+    print_table(sums, columns, optional=_LESS_TELLING)
+    for words in wrong:
+        console().print(f"! {words}")
+    if total.strongest_micros:
+        share = total.cost_micros / total.strongest_micros
+        console().print(
+            f"{share:.0%} of what the same calls would have cost on the strongest model; since "
+            f"{begin.isoformat(timespec='seconds')}"
+        )
+
+
+def _print_bill(before: "Spent", after: "Spent", as_json: bool) -> None:
     from router.bill import steps_between
 
-    spent = [sum(line.cost_micros for line in lines) for lines in (before, after)]
-    steps = steps_between(before, after)
+    spent, steps = [before.cost_micros, after.cost_micros], steps_between(before, after)
     if as_json:
         told = {one.name: one.micros for one in steps}
         print_json({"before_micros": spent[0], "moved_micros": told, "now_micros": spent[1]})
@@ -194,7 +258,7 @@ def sample(
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
         from consumers.runtime.records import told_at
-        from router.samples import drawn, week_of
+        from router.samples import Draw, week_of
         from schemas.codec import read_model
         from schemas.errors import ContractError
         from schemas.result import Result
@@ -202,32 +266,37 @@ def sample(
         settings = read_settings(kafka)
         wanted = week or week_of(clock.now() - timedelta(days=7))
         begin = _begin_of(wanted)
-        clients, answers = Clients(settings.kafka), {}
-        async with topic_reader(clients, [settings.kafka.topics.results], since=begin) as reader:
-            async for record in reader.until_end():
-                at = told_at(record)
-                try:
-                    result = read_model(Result, record.value)
-                except ContractError:
-                    continue
-                if result.router.final and week_of(at) == wanted:
-                    answers[result.key] = result
-        keys = drawn(wanted, ((key, one.router.task) for key, one in answers.items()), count)
-        asked = await read_requests(clients, set(keys), begin - timedelta(days=1))
+        clients, draw = Clients(settings.kafka), Draw(wanted, count)
+        results = settings.kafka.topics.results
+        async with topic_reader(clients, [results], since=begin) as reader:
+            with reading_bar() as seen:
+                async for record in reader.until_end(seen):
+                    if week_of(told_at(record)) != wanted:
+                        continue
+                    try:
+                        result = read_model(Result, record.value)
+                    except ContractError:
+                        continue
+                    if result.router.final:
+                        draw.offer(result.key, result.router.task, result.router)
+        drawn = draw.drawn()
+        with reading_bar() as seen:
+            earlier = begin - timedelta(days=1)
+            asked = await read_requests(clients, {key for key, _ in drawn}, earlier, seen)
         rows = [
             {
                 "request": str(key),
-                "task": answers[key].router.task,
-                "model": answers[key].router.model,
+                "task": info.task,
+                "model": info.model,
                 "asked": asked[key].text if key in asked else "no longer on intake",
-                "answered": answers[key].router.output,
+                "answered": in_words(info.output),
             }
-            for key in keys
+            for key, info in drawn
         ]
         if as_json:
-            print_json({"week": wanted, "answered": len(answers), "sample": rows})
+            print_json({"week": wanted, "answered": draw.offered, "sample": rows})
         elif rows:
-            title = f"{len(rows)} of {len(answers)} answered in {wanted}"
+            title = f"{len(rows)} of {draw.offered:,} answered in {wanted}"
             print_table(rows, ("request", "task", "model", "asked", "answered"), title=title)
         else:
             console().print(f"nothing was answered in {wanted}")
@@ -252,31 +321,35 @@ def export_evals(
         from consumers.runtime.clients import Clients
 
         settings = read_settings(kafka)
-        count = 0
-        async for example in read_examples(Clients(settings.kafka), every=all_decisions):
-            _ = sys.stdout.write(escaped(orjson.dumps(example).decode()) + "\n")
-            count += 1
-        say(f"{count} examples", is_error=True)
+        count, clients = 0, Clients(settings.kafka)
+        with reading_bar() as seen:
+            async for example in read_examples(clients, every=all_decisions, seen=seen):
+                _ = sys.stdout.write(escaped(orjson.dumps(example).decode()) + "\n")
+                count += 1
+        say(counted(count, "example"), is_error=True)
         return 0
 
     run(main)
 
 
-async def _print_failures(found: Any, settings: Any, begin: datetime, *, as_json: bool) -> None:
+async def _print_failures(
+    failed: "Sequence[Failure]", count: int, clients: "Clients", begin: datetime, *, as_json: bool
+) -> None:
     """The cheap-route failure record: what was asked and said, and what came of it."""
-    from consumers.reports import read_requests
-    from consumers.runtime.clients import Clients
-    from schemas.base import Tier
+    from consumers.reports import read_requests, read_said
 
-    failed = found.failures([Tier.LOW])
-    clients = Clients(settings.kafka)
-    asked = await read_requests(clients, {one[0] for one in failed}, begin - timedelta(days=1))
+    earlier = begin - timedelta(days=1)
+    with reading_bar() as seen:
+        asked = await read_requests(clients, {one[0] for one in failed}, earlier, seen)
+    with reading_bar() as seen:
+        said = await read_said(clients, {one[1].attempt_id for one in failed}, earlier, seen)
     rows = [
         {
             "request": str(key),
             "model": attempt.model,
             "prompt": attempt.prompt_version,
             "asked": asked[key].text if key in asked else "no longer on intake",
+            "answered": said.get(attempt.attempt_id, "in no topic any more"),
             "fixed by": fixed,
             "why": _why(attempt),
             "then": then,
@@ -289,6 +362,8 @@ async def _print_failures(found: Any, settings: Any, begin: datetime, *, as_json
         print_table(rows, tuple(rows[0]))
     else:
         console().print("no answer of the low tier had to be fixed")
+    if count > len(rows):
+        say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
 
 
 def _why(attempt: Any) -> str:
@@ -322,14 +397,6 @@ def _texts(row: "Row") -> dict[str, str]:
     from router.measures import MEASURES, told
 
     return {one.name: told(one, row) for one in MEASURES}
-
-
-def _span(text: str) -> timedelta:
-    units = {"m": 60, "h": 3600, "d": 86400}
-    if text[-1:] not in units or not text[:-1].isdigit() or not int(text[:-1]):
-        msg = f"--since {text}: a whole number and m, h or d was expected, for example 7d"
-        raise UserError(msg)
-    return timedelta(seconds=min(int(text[:-1]), 10_000) * units[text[-1]])
 
 
 def _begin_of(week: str) -> datetime:

@@ -3,14 +3,36 @@
 import json
 import re
 import sys
-from typing import Annotated
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumers.cli.common import AsJson, KafkaAddress, read_settings, run
+from consumers.cli.common import (
+    AsJson,
+    KafkaAddress,
+    UserError,
+    console,
+    in_words,
+    read_settings,
+    reading_bar,
+    run,
+    span_of,
+)
 from consumers.cli.texts import escaped, plain, say
+from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from consumers.runtime.reading import TopicReader
+    from schemas.result import Result
 
 __all__ = ["results"]
+
+#: So much of an answer a line shows at least, and at most where nobody watches.
+_LEAST, _MOST = 24, 70
 
 
 def results(
@@ -18,54 +40,117 @@ def results(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")
     ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", min=1, max=10_000, help="Only the newest ones.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only of this time: 90s, 15m, 24h or 7d back.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print results: a line each, or the records themselves as JSON Lines."""
+    """Print results in the order of time: a line each, or the records themselves as JSON Lines."""
+    if last is not None and limit is not None:
+        msg = "--last takes the newest results and --limit the oldest: give one of them"
+        raise UserError(msg)
 
     async def main() -> int:
-        from consumers.cli.journey import dollars
+        from consumers import clock
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
-        from consumers.runtime.records import Record, lies_at, why_not_taken
-        from schemas.codec import read_model
-        from schemas.result import Result
-
-        seen = 0
-
-        def show(record: Record) -> None:
-            nonlocal seen
-            info = None
-            if tenant is not None or not as_json:
-                info = read_model(Result, record.value)
-                if tenant not in (None, info.router.tenant):
-                    return
-            if as_json or info is None:
-                say_record(record.value or b"", lies_at(record))
-            else:
-                path, answer = "→".join(info.router.path), _short(info.router.output)
-                said = (
-                    f"{info.id:<28} {info.router.task:<16} {path:<24} "
-                    f"{dollars(info.router.cost_micros):>10}  {answer}"
-                )
-                say(plain(said, is_line=True))
-            seen += 1
 
         settings = read_settings(kafka)
-        async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.results]) as reader:
-            records = reader.follow() if follow else reader.until_end()
-            async for record in records:
-                why = why_not_taken(show, record)
-                if why is not None:
-                    say(f"tierline: {lies_at(record)} is no result: {why}", is_error=True)
-                    continue
+        begin = None if since is None else clock.now() - span_of(since, "--since")
+        topics, seen = [settings.kafka.topics.results], 0
+        async with topic_reader(Clients(settings.kafka), topics, since=begin) as reader:
+            async for record in _records(reader, last, (task, tenant), follow=follow):
+                info = None
+                if not as_json or (task, tenant) != (None, None):
+                    if (info := _result(record)) is None or not _is_meant(info, task, tenant):
+                        continue
+                if as_json or info is None:
+                    say_record(record.value or b"", lies_at(record))
+                else:
+                    console().print(line_of(record, info, console().width), soft_wrap=True)
                 sys.stdout.flush()
                 if limit is not None and seen >= limit:
                     break
         return 0
 
     run(main)
+
+
+async def _records(
+    reader: "TopicReader",
+    last: int | None,
+    wanted: tuple[str | None, str | None],
+    *,
+    follow: bool,
+) -> AsyncIterator[Record]:
+    """What there is, of the newest `last` those that are wanted; then what comes."""
+    if last is None:
+        async for record in reader.in_order():
+            yield record
+    else:
+        newest = deque[Record](maxlen=last)
+        with reading_bar() as seen:
+            async for record in reader.in_order(seen):
+                if wanted != (None, None):
+                    info = _result(record)
+                    if info is None or not _is_meant(info, *wanted):
+                        continue
+                newest.append(record)
+        for record in newest:
+            yield record
+    if follow:
+        async for record in reader.follow():
+            yield record
+
+
+def _result(record: Record) -> "Result | None":
+    """The result; None, and a word about it, where it is none."""
+    from schemas.codec import read_model
+    from schemas.result import Result
+
+    found = []
+    why = why_not_taken(lambda one: found.append(read_model(Result, one.value)), record)
+    if why is not None:
+        say(f"tierline: {lies_at(record)} is no result: {why}", is_error=True)
+    return found[0] if found else None
+
+
+def _is_meant(info: "Result", task: str | None, tenant: str | None) -> bool:
+    return task in (None, info.router.task) and tenant in (None, info.router.tenant)
+
+
+def line_of(record: Record, info: "Result", width: int) -> "Text":
+    """A result in a line: when, which request, by whom, what it cost, and what it says."""
+    from rich.text import Text
+
+    from consumers.cli.journey import dollars
+    from consumers.cli.tables import style_of
+
+    router = info.router
+    text = Text(f"{told_at(record):%m-%d %H:%M:%S}  {plain(info.id, is_line=True)}  ")
+    text.append(f"{plain(router.task, is_line=True)}  ")
+    for no, tier in enumerate(router.path):
+        text.append("→" if no else "").append(tier.value, style_of("tier", tier.value))
+    text.append(f"  {dollars(router.cost_micros)}  ")
+    if router.kind != "answer" or not router.final:
+        kind = router.kind if router.final else "interim"
+        text.append(f"{kind}  ", style_of("outcome", kind))
+    room = _MOST if not sys.stdout.isatty() else max(width - text.cell_len, _LEAST)
+    return text.append(_short(plain(in_words(router.output), is_line=True), room))
+
+
+def _short(text: str, room: int) -> str:
+    """As many words as fit."""
+    if len(text) <= room:
+        return text
+    cut = text[: room - 1]
+    return (cut.rpartition(" ")[0] or cut) + "…"
 
 
 def say_record(value: bytes, place: str) -> None:
@@ -78,9 +163,3 @@ def say_record(value: bytes, place: str) -> None:
         return
     # Between the parts of JSON, and nowhere else, there may be ends of lines.
     _ = sys.stdout.write(escaped(re.sub(r"[\r\n]+", " ", text)) + "\n")
-
-
-def _short(output: dict[str, object]) -> str:
-    said = " ".join(str(value) for name, value in output.items() if name != "confidence")
-    text = " ".join(said.split())
-    return text if len(text) <= 70 else text[:69] + "…"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from consumers.cli.common import (
     print_json,
     read_settings,
     run,
-    table_of,
 )
 
 if TYPE_CHECKING:
@@ -182,13 +181,17 @@ def _span(seconds: float) -> str:
 def _screen(statuses: "Iterable[Status]", now: datetime, unread: int) -> "Group | str":
     from rich.console import Group
 
+    from consumers.cli.tables import drawn
+
     statuses = list(statuses)
     processes: Sequence[Mapping[str, object]] = processes_of(statuses, now)
     if not processes:
         return "no process has said anything in the last five minutes; `tierline up` starts one"
-    tables: list[Any] = [table_of(processes, _PROCESS_COLUMNS, title=f"{now:%H:%M:%S} UTC")]
+    width = console().width
+    title = f"{now:%H:%M:%S} UTC"
+    tables = [drawn(processes, _PROCESS_COLUMNS, width=width, title=title)[0]]
     if models := models_of(statuses, now):
-        tables.append(table_of(models, _MODEL_COLUMNS))
+        tables.append(drawn(models, _MODEL_COLUMNS, width=width)[0])
     if unread:
         tables.append(f"{unread} records on the status topic could not be read")
     return Group(*tables)

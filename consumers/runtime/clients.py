@@ -81,6 +81,8 @@ _REQUEST_TIMEOUT_MS = 8_000
 _REJOIN = timedelta(seconds=30)
 _STOP_LIMIT = 3.0
 _BATCH_BYTES = 1 << 20
+#: Of a partition at a time, for who reads topics from outside the flow.
+_READ_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,10 @@ class Clients:
     def reader(self, *, committed: bool = True) -> AIOKafkaConsumer:
         """A consumer without a group, for commands that read topics from a place they choose."""
         level = "read_committed" if committed else "read_uncommitted"
-        return AIOKafkaConsumer(group_id=None, **{**self._reading(), "isolation_level": level})
+        # Of every topic at once a reader would hold a batch for each partition: small ones, then.
+        fetched = {"max_partition_fetch_bytes": _READ_BYTES, "fetch_max_bytes": 16 * _READ_BYTES}
+        given = {**self._reading(), **fetched, "isolation_level": level}
+        return AIOKafkaConsumer(group_id=None, **given)
 
     def lone_committer(self, group: str) -> AIOKafkaConsumer:
         """A consumer that commits offsets for a group that has no members."""

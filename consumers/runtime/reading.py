@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, cast
@@ -28,6 +29,7 @@ from schemas.codec import Headers
 __all__ = [
     "KafkaUnreachableError",
     "Publisher",
+    "Seen",
     "Source",
     "TopicReader",
     "cluster_of",
@@ -50,6 +52,8 @@ Source = TopicPartition
 
 _CONNECT_LIMIT = 15.0
 _POLL_MS = 100
+#: Records of a partition that are held while another one's time is not known.
+_AHEAD = 200
 
 
 class KafkaUnreachableError(Exception):
@@ -144,6 +148,36 @@ def _end(hop: Hop, done: "asyncio.Future[object]") -> None:
         hop.settled()
 
 
+class Seen(Protocol):
+    """Hears how far a reader has got."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+
+class _Done:
+    """How many offsets of how many have been read."""
+
+    def __init__(
+        self,
+        seen: Seen | None,
+        ends: Mapping[TopicPartition, int],
+        positions: Mapping[TopicPartition, int],
+    ) -> None:
+        self._seen = seen
+        self._at = dict(positions)
+        self._done = 0
+        self._total = sum(max(end - positions[tp], 0) for tp, end in ends.items())
+
+    def upto(self, record: Record) -> None:
+        """A record has been read, and all before it in its partition."""
+        if self._seen is None:
+            return
+        tp = partition_of(record)
+        self._done += record.offset + 1 - self._at[tp]
+        self._at[tp] = record.offset + 1
+        self._seen(self._done, self._total)
+
+
 class TopicReader:
     """Reads whole topics, or what is added to them, without a group and without traces."""
 
@@ -151,11 +185,43 @@ class TopicReader:
         self._consumer = consumer
         self._partitions = partitions
 
-    async def until_end(self) -> AsyncIterator[Record]:
-        """Every record up to where the topics end now."""
-        async for records in self.batches(await self.ends()):
+    async def until_end(self, seen: "Seen | None" = None) -> AsyncIterator[Record]:
+        """Every record up to where the topics end now; `seen` hears how many of how many."""
+        ends = await self.ends()
+        done = _Done(seen, ends, {tp: await self._consumer.position(tp) for tp in ends})
+        async for records in self.batches(ends):
             for record in records:
                 yield record
+            done.upto(records[-1])
+
+    async def in_order(self, seen: "Seen | None" = None) -> AsyncIterator[Record]:
+        """As `until_end`, by the time of the records: the oldest of all partitions first.
+
+        Holds some hundred records of each partition. Where a partition is not in order of time
+        itself, as with times that producers set, its records keep its own order.
+        """
+        ends = await self.ends()
+        done = _Done(seen, ends, {tp: await self._consumer.position(tp) for tp in ends})
+        ahead: dict[TopicPartition, deque[Record]] = {}
+        while True:
+            behind = [tp for tp in ends if not ahead.get(tp)]
+            left = [tp for tp in behind if await self._consumer.position(tp) < ends[tp]]
+            if left:
+                for tp, records in (await _fetched(self._consumer, left, _AHEAD)).items():
+                    inside = [one for one in records if one.offset < ends[tp]]
+                    if len(inside) < len(records):  # came since; for whoever reads on
+                        self._consumer.seek(tp, records[len(inside)].offset)
+                    ahead[tp] = deque(inside)
+                continue
+            if not (ready := [tp for tp in ends if ahead.get(tp)]):
+                return
+            while True:
+                first = min(ready, key=lambda tp: ahead[tp][0].timestamp)
+                record = ahead[first].popleft()
+                yield record
+                done.upto(record)
+                if not ahead[first]:
+                    break
 
     async def ends(self) -> dict[TopicPartition, int]:
         """Where every partition ends now: the offset that its next record may have."""

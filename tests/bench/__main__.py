@@ -7,6 +7,7 @@ from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.backlog import measure_backlog
 from tests.bench.checks import measure_checks
+from tests.bench.commands import measure_commands
 from tests.bench.console import measure_console
 from tests.bench.evals import measure_evals
 from tests.bench.harness import Measured, bench_broker
@@ -35,6 +36,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "recovery": measure_recovery,
     "console": measure_console,
     "hostile": measure_hostile,
+    "commands": measure_commands,
 }
 #: What needs no broker.
 TABLES: dict[str, Callable[[], Iterator[str]]] = {

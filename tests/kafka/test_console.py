@@ -370,7 +370,7 @@ async def test_the_dashboard_says_what_the_command_line_says(
         for row in [*rows, total]:
             for measure in MEASURES:
                 assert f">{told(measure, row)}<" in page, (row.name, measure.name)
-        assert total.corrected["person"] == ["dispute-0"]
+        assert list(total.corrected["person"]) == ["dispute-0"]
         ids = (await browser.get("/dashboard/requests?row=total&what=by person")).text
         assert "dispute-0" in ids
         why = (await browser.get("/dashboard/bill?span=1h")).text

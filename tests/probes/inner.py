@@ -399,10 +399,10 @@ def _through_reader(record: Any) -> str | None:
     """As commands read it: whatever the record, they say why and go on."""
     journey, quality, said = Journey("req-1"), Quality(), dict[str, Status]()
     take: dict[str, Callable[[Any], object]] = {
-        TOPICS.attempts: lambda r: quality.attempt(read_model(LedgerEntry, r.value)),
-        TOPICS.results: lambda r: quality.result(read_model(Result, r.value)),
-        TOPICS.feedback: lambda r: quality.feedback(read_model(Feedback, r.value)),
-        TOPICS.dead_letters: lambda r: quality.letter(read_dead_letter(r.headers)),
+        TOPICS.attempts: lambda r: quality.tell(read_model(LedgerEntry, r.value)),
+        TOPICS.results: lambda r: quality.tell(read_model(Result, r.value)),
+        TOPICS.feedback: lambda r: quality.tell(read_model(Feedback, r.value)),
+        TOPICS.dead_letters: lambda r: quality.tell(read_dead_letter(r.headers)),
         TOPICS.status: lambda r: noted(said, r),
     }
     why_not_taken(lambda found: journey.read(found, TOPICS), record)

@@ -333,16 +333,16 @@ def _folds(report: Report) -> None:
     for tenant in ("acme", "beta"):
         attempt = an_attempt(outcome="accepted", reason=None)
         entry = LedgerEntry(request_id="req-1", generation=1, tenant=tenant, attempt=attempt)
-        quality.attempt(entry)
+        quality.tell(entry)
     _, total = quality.table(("task",), the_policy())
     report.check("two tenants' calls are two", is_blocked=len(set(total.calls)) == 2)
-    quality.feedback(Feedback(request_id="req-1", tenant="beta", kind="complaint", at=NOON))
+    quality.tell(Feedback(request_id="req-1", tenant="beta", kind="complaint", at=NOON))
     _, total = quality.table(("task",), the_policy())
     report.check(
         "a complaint is about the tenant's own answer",
-        is_blocked=total.corrected["person"] == [str(RequestKey("beta", "req-1"))],
+        is_blocked=list(total.corrected["person"]) == [str(RequestKey("beta", "req-1"))],
     )
-    quality.feedback(Feedback(request_id="req-1", kind="complaint", at=NOON))
+    quality.tell(Feedback(request_id="req-1", kind="complaint", at=NOON))
     _, total = quality.table(("task",), the_policy())
     report.check(
         "feedback without a tenant is the default one's",

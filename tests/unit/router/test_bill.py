@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.bill import Line, steps_between
+from router.bill import Line, Spent, steps_between
 
 LOW, PREMIUM = ("extraction", "low", "small"), ("extraction", "premium", "large")
 
@@ -45,7 +45,11 @@ def lines(
 def test_each_cause_is_told_apart(
     before: Sequence[Line], after: Sequence[Line], moved: dict[str, int]
 ) -> None:
-    assert {one.name: one.micros for one in steps_between(before, after) if one.micros} == moved
+    assert {
+        one.name: one.micros
+        for one in steps_between(Spent.of(before), Spent.of(after))
+        if one.micros
+    } == moved
 
 
 _LINES = st.lists(
@@ -64,7 +68,7 @@ _LINES = st.lists(
 def test_the_steps_add_up_to_the_difference(before: list[Line], after: list[Line]) -> None:
     spent = [sum(line.cost_micros for line in some) for some in (before, after)]
 
-    steps = steps_between(before, after)
+    steps = steps_between(Spent.of(before), Spent.of(after))
 
     assert sum(one.micros for one in steps) == spent[1] - spent[0]
     assert [one.name for one in steps] == ["traffic", "retries", "mix", "length", "price"]

@@ -1,5 +1,6 @@
 """Quality figures: what counts as corrected, and sums that are sums in whatever order."""
 
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.answering import spoken_result
-from router.measures import MEASURES, By, Row, alarms, percentile, told
+from router.measures import MEASURES, By, Ids, Row, alarms, percentile, told
 from router.quality import Quality
-from router.samples import drawn, week_of
+from router.samples import Draw, week_of
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_model
@@ -62,19 +63,10 @@ REJECTED: dict[str, Any] = {"outcome": "rejected", "reason": Reason.SCHEMA_FAILE
 CHANGED: dict[str, Any] = {"changes": [Change(field="answer", before="a", after="b")]}
 
 
-def tell(quality: Quality, event: Any) -> None:
-    if isinstance(event, LedgerEntry):
-        quality.attempt(event)
-    elif isinstance(event, Result):
-        quality.result(event)
-    else:
-        quality.feedback(event)
-
-
 def rows_of(events: Sequence[Any], by: Sequence[By] = ("tier",)) -> dict[str, Row]:
     quality = Quality()
     for event in events:
-        tell(quality, event)
+        quality.tell(event)
     return {row.name[0]: row for row in quality.table(by, the_policy())[0]}
 
 
@@ -119,10 +111,10 @@ def test_a_completed_action_costs_all_that_was_tried() -> None:
     rows = rows_of(events, by=("task",))
 
     assert rows["support_answer"].cost_per_completed == 30
-    assert rows["support_answer"].latencies_ms == [HOUR.total_seconds() * 1000]
+    assert list(rows["support_answer"].latencies_ms) == [HOUR.total_seconds() * 1000]
     by_tier = rows_of(events)
     assert (len(by_tier["low"].completed), len(by_tier["balanced"].completed)) == (0, 1)
-    assert by_tier["low"].escalated == ["req-1"]
+    assert list(by_tier["low"].escalated) == ["req-1"]
 
 
 _EVENTS = st.lists(
@@ -164,7 +156,7 @@ def test_the_total_is_the_sum_of_any_grouping_whatever_came_first(
         for by in (("task",), ("tier",), ("task", "tier", "model", "prompt")):
             quality = Quality()
             for event in order:
-                tell(quality, event)
+                quality.tell(event)
             rows, total = quality.table(by, the_policy())
             assert sum(row.cost_micros for row in rows) == total.cost_micros
             totals.append(
@@ -178,7 +170,7 @@ def test_a_range_ends_where_the_next_begins_in_whatever_zone() -> None:
     quality = Quality()
     begin = datetime(2026, 10, 25, 0, tzinfo=UTC)
     for hour in range(25):
-        quality.attempt(a_line(1, request_id=f"r-{hour}", started_at=begin + hour * HOUR))
+        quality.tell(a_line(1, request_id=f"r-{hour}", started_at=begin + hour * HOUR))
     berlin_before, berlin_after = timezone(timedelta(hours=2)), timezone(timedelta(hours=1))
     first = (
         datetime(2026, 10, 25, 0, tzinfo=berlin_before),
@@ -208,9 +200,30 @@ def test_percentiles_are_values_that_were_seen(
 
 
 def test_no_figure_is_written_in_powers_of_ten() -> None:
-    row = Row(("x",), cost_micros=1, calls=["a"])
+    row = Row(("x",), cost_micros=1, calls=Ids(["a"]))
 
     assert all("e" not in told(measure, row) for measure in MEASURES)
+
+
+def drawn(week: str, requests: list[tuple[RequestKey, str]], count: int) -> list[RequestKey]:
+    draw = Draw(week, count)
+    for key, task in requests:
+        draw.offer(key, task, None)
+    return [key for key, _ in draw.drawn()]
+
+
+def test_a_draw_keeps_what_may_be_drawn_and_no_more() -> None:
+    def kept(size: int) -> int:
+        tracemalloc.start()
+        try:
+            draw = Draw("2026-W48", 12)
+            for no in range(size):
+                draw.offer(RequestKey("default", f"r-{no}"), "triage", b"x" * 1000)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert kept(20_000) < 1.5 * kept(2_000)
 
 
 @given(
@@ -232,7 +245,7 @@ def test_everybody_draws_the_same_sample_with_every_task_in_it(
     dice.shuffle(again)
     found = drawn("2026-W48", known, count)
 
-    assert found == drawn("2026-W48", again, count)
+    assert found == drawn("2026-W48", [*again, *again[:5]], count)
     assert len(found) == len(set(found)) == min(count, len(known))
     tasks = {dict(known)[id_] for id_ in found}
     assert len(tasks) == min(count, len({task for _, task in known}))
@@ -284,7 +297,7 @@ def test_an_alarm_says_what_is_wrong_and_what_to_do(
 def rows_of_groups(events: Sequence[Any]) -> list[Row]:
     quality = Quality()
     for event in events:
-        tell(quality, event)
+        quality.tell(event)
     return quality.table(("task", "tier"), the_policy())[0]
 
 
