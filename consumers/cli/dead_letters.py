@@ -326,7 +326,8 @@ async def _letters(
     from schemas.codec import read_dead_letter
 
     begin = None if since is None else clock.now() - span_of(since, "--since")
-    topics, found = [settings.kafka.topics.dead_letters], list[DeadLetter]()
+    topics = [settings.kafka.topics.dead_letters]
+    found: list[DeadLetter] = []
 
     def take(record: Record) -> None:
         found.append(read_dead_letter(record.headers))

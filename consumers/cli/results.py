@@ -75,6 +75,7 @@ def results(
                 else:
                     console().print(line_of(record, info, console().width), soft_wrap=True)
                 sys.stdout.flush()
+                seen += 1
                 if limit is not None and seen >= limit:
                     break
         return 0
