@@ -291,6 +291,37 @@ def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> 
     ]
 
 
+def test_many_are_requeued_after_a_dry_run_and_none_twice(flowing: _Cli) -> None:
+    lines = [
+        json.dumps(
+            {
+                "id": f"cli-many-{no}",
+                "task": "billing_dispute",
+                "input": "Order 991: I want a refund",
+            }
+        )
+        for no in range(3)
+    ]
+    flowing.run("submit", "-", "--wait", stdin="\n".join(lines))
+    words = ("dead-letters", "requeue", "--reason", "approval_required", "--since", "1h")
+    left = json.loads(flowing.run(*words, "--json"))
+    assert (left["chosen"], left["sent"]) == (0, 0)
+    assert any("waits for a person" in why for why in left["left_alone"])
+
+    dry = json.loads(flowing.run(*words, "--force", "--most", "2", "--tier", "premium", "--json"))
+    assert (dry["chosen"], dry["sent"]) == (2, 0)
+    assert dry["cost_micros"] > 0
+    assert dry["more"] >= 1
+    many = (*words, "--force", "--most", "2")
+    said = flowing.run(*many, "--tier", "premium", "--rate", "100", "--yes")
+    assert "2 dead letters sent through again; about $" in said
+    again = json.loads(flowing.run(*many, "--json"))
+    assert again["left_alone"]["it was decided on already"] >= 2
+    flowing.refuse("dead-letters", "requeue")
+    flowing.refuse("dead-letters", "requeue", "cli-1", "--reason", "not_json")
+    assert "--tier big" in flowing.refuse("dead-letters", "requeue", "cli-1", "--tier", "big")
+
+
 def test_what_was_never_readable_is_not_requeued(flowing: _Cli) -> None:
     (row,) = flowing.json("dead-letters", "list", "--reason", "not_json")
     said = flowing.refuse("dead-letters", "requeue", row["where"])

@@ -1,0 +1,97 @@
+"""Dead letters as commands read them: one, many in the order of time, and what was decided."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
+from typing import TYPE_CHECKING
+
+from consumers.cli.common import UserError, reading_bar, span_of
+from consumers.cli.texts import say
+from consumers.runtime.records import Record, lies_at, why_not_taken
+
+if TYPE_CHECKING:
+    from consumers.settings import Settings
+    from schemas.dead_letter import DeadLetter
+    from schemas.review import AuditLine
+
+__all__ = ["decided_on", "find_letter", "letters_of"]
+
+
+async def decided_on(settings: "Settings", wanted: Collection[str]) -> "dict[str, AuditLine]":
+    """The decision that stands, by the place of its dead letter; of these dead letters alone."""
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import topic_reader
+    from router.review import Decisions
+    from schemas.codec import read_model
+    from schemas.review import AuditLine
+
+    decisions, lines = defaultdict[int, Decisions](Decisions), dict[str, AuditLine]()
+    places: dict[str, int] = {}
+    if not wanted:
+        return {}
+
+    def take(found: Record) -> None:
+        line = read_model(AuditLine, found.value)
+        if line.decision is not None:
+            if (place := str(line.decision.letter)) not in wanted:
+                return
+            lines.setdefault(line.decision.decision_id, line)
+            places[place] = found.partition
+        elif line.undoes not in lines:
+            return
+        decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
+
+    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.review]) as reader:
+        with reading_bar() as seen:
+            async for found in reader.until_end(seen):
+                _say(found, "audit line", why_not_taken(take, found))
+    standing = {at: decisions[partition].standing(at) for at, partition in places.items()}
+    return {at: lines[named] for at, named in standing.items() if named is not None}
+
+
+async def letters_of(
+    settings: "Settings", since: str | None = None
+) -> "AsyncIterator[tuple[Record, DeadLetter]]":
+    """Every dead letter, the oldest first."""
+    from consumers import clock
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import topic_reader
+    from schemas.codec import read_dead_letter
+
+    begin = None if since is None else clock.now() - span_of(since, "--since")
+    topics = [settings.kafka.topics.dead_letters]
+    found: list[DeadLetter] = []
+
+    def take(record: Record) -> None:
+        found.append(read_dead_letter(record.headers))
+
+    async with topic_reader(Clients(settings.kafka), topics, since=begin) as reader:
+        with reading_bar() as seen:
+            async for record in reader.in_order(seen):
+                _say(record, "dead letter of ours", why_not_taken(take, record))
+                while found:
+                    yield record, found.pop()
+
+
+def _say(record: Record, what: str, why: str | None) -> None:
+    if why is not None:
+        say(f"tierline: {lies_at(record)} is no {what}: {why}", is_error=True)
+
+
+async def find_letter(
+    settings: "Settings", where: str, tenant: str | None
+) -> "tuple[Record, DeadLetter]":
+    """The dead letter at a place, or the newest one of a request. Raises UserError."""
+    names, found = set[str](), None
+    async for record, letter in letters_of(settings):
+        if where in (letter.request_id, lies_at(record)) and tenant in (None, letter.tenant):
+            names.add(letter.tenant)
+            if found is None or letter.generation > found[1].generation:
+                found = record, letter
+    if len(names) > 1:
+        told = ", ".join(sorted(names))
+        msg = f"several tenants have a dead letter {where!r}: {told}; name one with --tenant"
+        raise UserError(msg)
+    if found is None:
+        msg = f"there is no dead letter {where!r}; `tierline dead-letters list` shows them all"
+        raise UserError(msg)
+    return found
