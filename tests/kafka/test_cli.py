@@ -158,9 +158,7 @@ def test_batch_files_that_number_their_lines_alike_are_all_answered(flowing: _Cl
         return "\ufeff" + "\r\n".join(map(json.dumps, lines)) + "\r\n"
 
     for day in ("Monday", "Tuesday"):
-        assert "2 outcomes: 2 answers\n" in flowing.run(
-            "submit", "-", "--wait", stdin=a_file(day)
-        )
+        assert "2 outcomes: 2 answers\n" in flowing.run("submit", "-", "--wait", stdin=a_file(day))
     named = ("submit", "-", "--wait", "--batch", "reports")
     assert "2 outcomes: 2 answers\n" in flowing.run(*named, stdin=a_file("Monday"))
     said = flowing.run(*named, stdin=a_file("Tuesday"), code=1)
