@@ -5,6 +5,7 @@ Everything that a command prints goes through here: `say`, `console` and `print_
 
 import sys
 import unicodedata
+from collections.abc import Callable
 
 __all__ = ["escaped", "plain", "say"]
 
@@ -15,6 +16,8 @@ _UNSEEN = frozenset(
     + "".join(map(chr, (*range(0xFE00, 0xFE0F), *range(0xE0100, 0xE01F0))))
 )
 
+_MOST_KNOWN = 4096
+
 
 def _is_seen(one: str) -> bool:
     """True for a letter, a sign or a blank: no control, no direction, no width of nothing."""
@@ -23,21 +26,40 @@ def _is_seen(one: str) -> bool:
 
 def plain(text: str, *, is_line: bool = False) -> str:
     """The text with escapes in place of what cannot be seen; `is_line`: of ends of lines too."""
-    kept = "" if is_line else "\n\t"
-    return "".join(
-        one if one in kept or _is_seen(one) else one.encode("unicode_escape").decode()
-        for one in text
-    )
+    return text.translate(_IN_A_LINE if is_line else _IN_LINES)
 
 
 def escaped(document: str) -> str:
     """A JSON document with the escapes of JSON in place of what cannot be seen."""
-    return "".join(one if one in "\n\t" or _is_seen(one) else _as_json(one) for one in document)
+    return document.translate(_IN_JSON)
 
 
 def _as_json(one: str) -> str:
     pair = one.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{pair[at : at + 2].hex()}" for at in range(0, len(pair), 2))
+
+
+class _Escapes(dict[int, str]):
+    """What stands for each character; the first ones are looked up once."""
+
+    def __init__(self, kept: str, escape: Callable[[str], str]) -> None:
+        super().__init__({ord(one): one for one in kept})
+        self._escape = escape
+
+    def __missing__(self, code: int) -> str:
+        one = chr(code)
+        made = one if _is_seen(one) else self._escape(one)
+        if len(self) < _MOST_KNOWN:
+            self[code] = made
+        return made
+
+
+def _as_python(one: str) -> str:
+    return one.encode("unicode_escape").decode()
+
+
+_IN_A_LINE, _IN_LINES = _Escapes("", _as_python), _Escapes("\n\t", _as_python)
+_IN_JSON = _Escapes("\n\t", _as_json)
 
 
 def say(text: str, *, is_error: bool = False) -> None:

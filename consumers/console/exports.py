@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
+from consumers.cli.texts import escaped, plain
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Store
 
@@ -67,7 +68,7 @@ def csv_of(rows: Iterable[Iterable[Any]]) -> str:
     """Rows as CSV, with every cell in quotes and no formula among them."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerows([safe_cell(cell) for cell in row] for row in rows)
+    writer.writerows([plain(safe_cell(cell)) for cell in row] for row in rows)
     return text.getvalue()
 
 
@@ -82,7 +83,7 @@ async def exported(
         cases = await store.cases(wanted, now, _PAGE, after)
         rows = [row_of(case) for case in cases]
         if rows:
-            yield _csv(rows) if kind == "csv" else b"".join(orjson.dumps(r) + b"\n" for r in rows)
+            yield _csv(rows) if kind == "csv" else b"".join(map(_line, rows))
         if len(cases) < _PAGE:
             return
         after = cases[-1].place
@@ -90,6 +91,10 @@ async def exported(
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return csv_of([row[name] for name in COLUMNS] for row in rows).encode()
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return f"{escaped(orjson.dumps(row).decode())}\n".encode()
 
 
 def _plain(value: Any) -> Any:

@@ -13,14 +13,16 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from pydantic import BaseModel, Field
 
+from consumers.cli.texts import escaped, plain
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
 from consumers.console.errors import CaseError, JobRunningError, StaleError, UnknownCaseError
 from consumers.console.gatekeeping import may, visitor_of
 from consumers.console.rows import Case, CaseFilter, stored
 from consumers.console.security import Role, Visitor
-from consumers.console.showing import ago, case_view, dollars, read_output
+from consumers.console.showing import ago, case_view, dollars, hash_of_answers, read_output
 from consumers.console.store import Held
 from consumers.telemetry.redaction import redact
 from schemas.base import Tier
@@ -43,20 +45,28 @@ _ACTIONS = get_args(Action)
 
 
 def templates(clock: Callable[[], datetime]) -> Environment:
-    """The pages' templates. Everything they show is escaped."""
+    """The pages' templates. Everything they show is escaped, and what cannot be seen is marked."""
     made = Environment(
         loader=PackageLoader("consumers.console"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_seen,
     )
+    made.filters["escaped"] = escaped
     made.filters["dollars"] = dollars
     made.filters["redact"] = redact
     made.filters["ago"] = lambda then: ago(then, clock())
     made.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
     made.globals["Role"] = Role
     return made
+
+
+def _seen(value: Any) -> Any:
+    """A text as it will be published: directions, joiners and controls stand in it as escapes."""
+    is_ours = not isinstance(value, str) or isinstance(value, Markup)
+    return value if is_ours or (value.isascii() and value.isprintable()) else plain(value)
 
 
 def filter_of(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
@@ -105,6 +115,8 @@ class DecisionForm(BaseModel):
     #: When the page was made, in seconds.
     opened: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     attempt_id: Annotated[str, Field(max_length=300)] = ""
+    #: The answers that the page showed, as their hash.
+    answers: Annotated[str, Field(max_length=64)] = ""
     output: Annotated[str, Field(max_length=1_000_000)] = ""
     tier: Annotated[str, Field(max_length=20)] = ""
     reason: Annotated[str, Field(max_length=2000)] = ""
@@ -312,6 +324,9 @@ class Pages:
         output, words = read_output(form.output) if form.action == "edit" else (None, "")
         if words:
             return await self._shown(request, place, status=422, error=words, said=said)
+        if form.action == "approve" and form.answers != hash_of_answers(found.letter):
+            words = "These are not the answers that you were shown. Look at them again"
+            return await self._shown(request, place, status=409, error=words, said=said)
         decision = decision_of(
             case,
             found.letter,

@@ -1,5 +1,6 @@
 """What pages show of a case: plain values for templates, worked out in one place."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from consumers.cli.texts import escaped
 from consumers.console.deciding import request_of
 from consumers.console.rows import Case, LetterRecord, readable
 from router.cases import why
@@ -17,11 +19,21 @@ from router.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
+from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
-from schemas.json_text import loses_digits, parse_json
+from schemas.json_text import loses_digits, parse_json, read_json
 from schemas.review import Decision
 
-__all__ = ["CaseView", "Shown", "ago", "case_view", "dollars", "problems_in", "read_output"]
+__all__ = [
+    "CaseView",
+    "Shown",
+    "ago",
+    "case_view",
+    "dollars",
+    "hash_of_answers",
+    "problems_in",
+    "read_output",
+]
 
 #: What a page shows of one text; the whole can be downloaded.
 _MOST_SHOWN = 20_000
@@ -45,6 +57,8 @@ class AttemptView:
     #: The number that chooses it; None where it has no answer to approve.
     choice: int | None
     answer: Shown
+    #: All that the model wrote, where the answer does not say it: `response.body` has it.
+    reply: Shown | None
     #: Against the attempt before that has an answer; None for the first.
     diff: Sequence[Piece] | None
     #: Why it was turned down, check by check.
@@ -63,8 +77,10 @@ class CaseView:
     #: Fields of the request worth showing, by name.
     facts: Mapping[str, str]
     attempts: Sequence[AttemptView]
-    #: What an edit starts from.
+    #: What an edit starts from; what cannot be seen is an escape in it.
     draft: str
+    #: The answers that can be approved, as one hash.
+    answers: str
     #: True when something in it is hidden, so that an edit would publish what stands in its place.
     hides_draft: bool
     schema: str
@@ -124,7 +140,8 @@ def case_view(
         context=context,
         facts=facts,
         attempts=attempts,
-        draft=hide(draft),
+        draft=escaped(hide(draft)),
+        answers=hash_of_answers(letter),
         hides_draft=hide(draft) != draft,
         schema=schema,
         tiers=[(tier, price_at(letter, tier, policy)) for tier in policy.tiers],
@@ -143,6 +160,15 @@ def problems_in(text: str, found: LetterRecord, policy: Policy) -> list[tuple[st
         return [("", problem)]
     request = request_of(found)
     return problems_of(output, found.letter, request, policy) if request else []
+
+
+def hash_of_answers(letter: DeadLetter) -> str:
+    """What a reviewer has before them to approve: with another hash it is another text."""
+    answers = [
+        (one.attempt_id, one.verdict.output if one.verdict else None, one.reply)
+        for one in answers_of(letter)
+    ]
+    return hashlib.sha256(orjson.dumps(answers)).hexdigest()
 
 
 def read_output(text: str) -> tuple[dict[str, Any] | None, str]:
@@ -195,7 +221,9 @@ def _attempts(
         if not failed and attempt.outcome == "failed":
             failed = [(attempt.reason.value if attempt.reason else "failed", hide(attempt.detail))]
         number = choice if has_choice else None
-        views.append(AttemptView(attempt, number, _shown(text, len(whole)), diff, failed))
+        said = attempt.reply if has_choice and _says_more(attempt) else None
+        reply = _shown(hide(said[:_MOST_SHOWN]), len(said)) if said else None
+        views.append(AttemptView(attempt, number, _shown(text, len(whole)), reply, diff, failed))
         before = text if text and attempt.step == "answer" else before
     return views
 
@@ -205,6 +233,14 @@ def _answer(attempt: Attempt) -> str:
     if output is not None:
         return _pretty(output)
     return attempt.reply or ""
+
+
+def _says_more(attempt: Attempt) -> bool:
+    """True where a reply is not its answer alone: prose around it, or a text brought into form."""
+    output, reply = attempt.verdict.output if attempt.verdict else None, attempt.reply or ""
+    if output is None or output == {"answer": reply}:
+        return False
+    return bool(read_json(reply.encode("utf-8", "replace")) != output)
 
 
 def _text(value: Any) -> str:

@@ -58,6 +58,26 @@ async def test_a_case_is_claimed_decided_undone_and_decided_again(
             assert broken(await running.store.trail.chain(writer)) == []
 
 
+async def test_only_the_answers_that_were_shown_are_approved(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path) as running:
+        [place] = await running.disputes(1)
+        browser = Browser(running.app)
+        assert '<pre dir="auto">' in (await browser.get(f"/cases/{place}")).text
+        await browser.post(f"/cases/{place}/claim")
+        form = browser.page
+
+        other = await browser.post(f"/cases/{place}/decide", action="approve", answers="0" * 64)
+        assert (other.status_code, "not the answers" in other.text) == (409, True)
+        browser.page = form
+        answer = re.search(r'name="attempt_id" value="([^"]*)"', form)
+        assert answer is not None
+        await browser.post(f"/cases/{place}/decide", action="approve", attempt_id=answer[1])
+        [result] = await running.running.read([running.running.topics.results], 1)
+        assert result.json["router"]["review"] == "approve"
+
+
 async def test_a_case_links_to_its_trace_and_says_its_commands(
     settings: Settings, tmp_path: Path
 ) -> None:
