@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from consumers.runtime.clients import Clients
+from consumers.runtime.reading import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.simulator import SimulatorSettings, simulator
@@ -32,9 +33,10 @@ _LINES: tuple[bytes, ...] = (
     orjson.dumps({"id": "twice", "task": "triage", "input": f"two {_CANARY}"}),
     orjson.dumps({"id": "twice", "task": "triage", "input": f"one {_CANARY}"}),
     b'{"id": "poison", "input": "' + _CANARY.encode(),
-    b"\xff\xfe" + _CANARY.encode(),
     orjson.dumps({"id": "deep", "input": "x", "output_format": {"$ref": f"http://{_CANARY}/x"}}),
 )
+#: `submit` would not send it.
+_NOT_TEXT = b"\xff\xfe" + _CANARY.encode()
 _ENDS = 9
 
 
@@ -70,6 +72,8 @@ async def test_canaries_stay_in_the_topics(settings: Settings, options: tuple[st
                 stdout=asyncio.subprocess.DEVNULL,
             )
             await publishing.communicate(b"\n".join(_LINES))
+            async with publisher(Clients(settings.kafka)) as out:
+                await (await out.publish(topics.intake, _NOT_TEXT))
             ends = [topics.results, topics.dead_letters]
             bootstrap = str(settings.kafka.bootstrap)
             seen = await asyncio.to_thread(read_topics, bootstrap, ends, _ENDS)
