@@ -26,7 +26,7 @@ from consumers.console.store import Held
 from consumers.console.work_pages import export_of
 from consumers.telemetry.redaction import redact
 from router.measures import alarms, names_of, values_of
-from schemas.base import Instant, Tier
+from schemas.base import Instant, JsonObject, Tier
 from schemas.review import Action
 
 __all__ = ["api"]
@@ -45,7 +45,7 @@ class DecisionBody(_Body):
     #: Send the same one again after an error: it decides once.
     decision_id: Annotated[str, Field(pattern=r"^[\w.-]{8,64}$")] | None = None
     attempt_id: str | None = None
-    output: dict[str, Any] | None = None
+    output: JsonObject | None = None
     tier: Tier | None = None
     deadline: Instant | None = None
     reason: Annotated[str, Field(max_length=2000)] = ""
