@@ -85,14 +85,24 @@ async def _peer(
             await process.wait()
 
 
+def _jars(maven: MavenContext, tries: int = 3) -> list[str]:
+    """The libraries with all that they need; a mirror may hesitate."""
+    wanted = [maven.create_dependency(library) for library in _LIBRARIES]
+    try:
+        roots, others = maven.resolver.resolve(wanted)
+        return [str(Path(found.artifact.resolve()).absolute()) for found in (*roots, *others)]
+    except OSError:
+        if tries == 1:
+            raise
+        return _jars(maven, tries - 1)
+
+
 def _build(java: Path) -> str:
     """Fetch the libraries once, compile the peer when it has changed; the classpath of both."""
     classes, noted = (_HOME / "classes").absolute(), _HOME / "classpath"
     maven = MavenContext(repo_cache=_HOME / "repository")
     if not noted.exists():
-        wanted = [maven.create_dependency(library) for library in _LIBRARIES]
-        roots, others = maven.resolver.resolve(wanted)
-        jars = [str(Path(found.artifact.resolve()).absolute()) for found in (*roots, *others)]
+        jars = _jars(maven)
         noted.write_text(":".join(jars))
     jars_path = noted.read_text()
     built = classes / "ParallelPeer.class"
