@@ -1,6 +1,7 @@
 """Calling: brings a job to the end of its work in the tier, one call after the other."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -125,7 +126,7 @@ class Caller:
                 return step
             if job.attempts:
                 if step.wait:  # without a wait the place is kept
-                    await _rest(job, slot, step.wait.total_seconds() * _jitter(job, step))
+                    await self._wait(job, slot, step.wait.total_seconds() * _jitter(job, step))
                 if job.retry_after is not None:
                     job.retry_after = 0.0  # it is over
             await self._until_ours(job, slot)
@@ -215,6 +216,13 @@ class Caller:
         while not await slot.is_ours(still=still):
             await slot.rest(_LOOK_AGAIN_SECONDS, holds_up=still)
         job.waited += time.monotonic() - began
+
+    async def _wait(self, job: Job, slot: Slot, seconds: float) -> None:
+        """Wait before a call is made again. Who waits for a provider does not stand still."""
+        for left in range(math.ceil(seconds), 0, -1):
+            await _rest(job, slot, min(seconds - left + 1, 1.0))
+            if self.gate is not None:
+                self.gate.waits += 1
 
     async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:
         """Call a model as soon as its limits allow it; without a call when things have changed."""

@@ -20,6 +20,7 @@ from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Producer
 
+from consumers import clock
 from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.providers import ProviderSettings
@@ -305,8 +306,9 @@ async def test_slow_calls_are_no_standstill(settings: Settings) -> None:
     patience = timedelta(seconds=1.3)
     slow = settings.model_copy(update={"health": HealthSettings(patience=patience)})
     async with flow(slow, faults={"http_429": 1.0}) as running:
-        # The classify step asks two models twice, each time after a second, then the task's do.
-        await running.publish(request("slow-1", task=None))
+        # Whoever is throttled waits, ever longer, until the deadline.
+        until = (clock.now() + timedelta(seconds=10)).isoformat()
+        await running.publish(request("slow-1", task=None, deadline=until))
         await running.terminal(1)
         times = [line.received for line in running.bill.lines]
     assert times[-1] - times[0] > patience.total_seconds() * 1.5
