@@ -135,11 +135,11 @@ def demo(
                 reader = await enter(topic_reader(clients, watched, at_end=True))
                 await enter(running_stages(settings, rules, providers, telemetry=telemetry))
                 intake = await enter(publisher(clients, telemetry.tracing))
-                from consumers.cli.submit import id_of, key_of
+                from consumers.cli.submit import names_of
 
                 started = time.monotonic()
                 for number, line in enumerate(lines):
-                    key, name = key_of(line, number), id_of(line)
+                    key, name = names_of(line, number)
                     _ = await intake.publish(topics.intake, line, key=key, request_id=name)
                 with Live(_picture(tally), console=out, refresh_per_second=12) as live:
                     async for record in reader.follow(_LIMIT_SECONDS):

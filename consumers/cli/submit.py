@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from consumers.runtime.clients import Clients
     from consumers.settings import Settings
 
-__all__ = ["id_of", "key_of", "submit"]
+__all__ = ["names_of", "submit"]
 
 #: Seconds for which a signature of ours is good.
 _SIGNED_FOR = 600.0
@@ -88,7 +88,8 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
             raise UserError(msg)
         settings = read_settings(kafka)
         signed = _signing(settings, sign_with)
-        requests = [_Line.of(line, tenant) for line in named_apart(lines, batch, what)]
+        named = named_apart(lines, batch, what)
+        requests = [_Line.of(line, number, tenant) for number, line in enumerate(named)]
         clients = Clients(settings.kafka)
         if not wait:
             sent = await _publish(requests, clients, settings, way, signed)
@@ -141,13 +142,14 @@ class _Line(NamedTuple):
     """A request as it is sent, and what is known of it here."""
 
     value: bytes
+    key: bytes
     tenant: str
     plan: str | None
     #: None where it brings none that intake would take.
     id: str | None
 
     @classmethod
-    def of(cls, value: bytes, tenant: str | None) -> "_Line":
+    def of(cls, value: bytes, number: int, tenant: str | None) -> "_Line":
         """A line, `tenant` being whose it is where it names none."""
         from schemas.errors import ContractError
         from schemas.intake import claims_of
@@ -159,7 +161,8 @@ class _Line(NamedTuple):
             said = claims_of(parse_json(value), {})
         told, plan = said.get("tenant"), said.get("plan")
         whose = told if isinstance(told, str) else tenant or DEFAULT_TENANT
-        return cls(value, whose, plan if isinstance(plan, str) else None, id_of(value))
+        key, name = names_of(value, number)
+        return cls(value, key, whose, plan if isinstance(plan, str) else None, name)
 
 
 def _signing(settings: "Settings", name: str | None) -> Callable[[_Line], bytes] | None:
@@ -230,10 +233,9 @@ async def _publish(
         done = bar.add_task("publishing", total=len(lines))
         for number, line in enumerate(lines):
             bar.update(done, completed=number)
-            key = key_of(line.value, number)
             headers = [(SIGNATURE, signed(line))] if signed else []
             published = out.publish(
-                intake, line.value, key=key, headers=headers, request_id=line.id
+                intake, line.value, key=line.key, headers=headers, request_id=line.id
             )
             queued.append((line, await published))
         for line, acknowledged in queued:
@@ -268,20 +270,12 @@ async def _publish_and_wait(
         await await_outcomes(outcomes, clients, settings, _topic(settings, way), progress)
 
 
-def key_of(line: bytes, number: int) -> bytes:
-    """Conversation id, else request id; a line that has neither goes anywhere."""
-    import orjson
+def names_of(line: bytes, number: int) -> tuple[bytes, str | None]:
+    """The key that a line is sent with, and its id.
 
-    try:
-        fields = orjson.loads(line)
-        key = fields.get("conversation_id") or fields.get("id") or fields.get("custom_id")
-    except (orjson.JSONDecodeError, AttributeError):
-        key = None
-    return str(key or number).encode()
-
-
-def id_of(line: bytes) -> str | None:
-    """The id that a line brings; None when it is no JSON or brings none that intake would take."""
+    The key is the conversation's id, else the request's; a line that has neither goes anywhere. The
+    id is None when the line is no JSON or brings none that intake would take.
+    """
     import orjson
 
     from schemas.base import is_identifier
@@ -289,10 +283,14 @@ def id_of(line: bytes) -> str | None:
 
     try:
         fields = orjson.loads(line)
-        found, custom_id = fields.get("id"), fields.get("custom_id")
-    except (orjson.JSONDecodeError, AttributeError):
-        return None
+    except orjson.JSONDecodeError:
+        fields = None
+    if not isinstance(fields, dict):
+        return str(number).encode(), None
+
+    found, custom_id = fields.get("id"), fields.get("custom_id")
+    key = str(fields.get("conversation_id") or found or custom_id or number).encode()
     if not found and "body" in fields and isinstance(custom_id, str) and custom_id:
-        return id_for(custom_id)
+        return key, id_for(custom_id)
     found = found or custom_id
-    return found if isinstance(found, str) and is_identifier(found) else None
+    return key, found if isinstance(found, str) and is_identifier(found) else None
