@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumers.cli.texts import escaped, say
+from consumers.cli.texts import say
+from consumers.texts import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from consumers.cli.texts import plain
+from consumers.texts import plain
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor

@@ -22,7 +22,8 @@ from consumers.cli.common import (
     run,
     span_of,
 )
-from consumers.cli.texts import escaped, plain, say
+from consumers.cli.texts import say
+from consumers.texts import escaped, plain
 from schemas.base import Tier
 
 if TYPE_CHECKING:

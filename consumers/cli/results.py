@@ -20,8 +20,9 @@ from consumers.cli.common import (
     run,
     span_of,
 )
-from consumers.cli.texts import escaped, plain, say
+from consumers.cli.texts import say
 from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
+from consumers.texts import escaped, plain
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from consumers.cli.texts import plain
+from consumers.texts import plain
 
 __all__ = ["drawn", "style_of", "styled", "table_of"]
 

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from consumers.cli.texts import plain
+from consumers.texts import plain
 
 __all__ = ["Terminal"]
 

@@ -16,7 +16,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, Field
 
-from consumers.cli.texts import escaped, plain
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
 from consumers.console.errors import CaseError, JobRunningError, StaleError, UnknownCaseError
 from consumers.console.gatekeeping import may, visitor_of
@@ -25,6 +24,7 @@ from consumers.console.security import Role, Visitor
 from consumers.console.showing import ago, case_view, dollars, hash_of_answers, read_output
 from consumers.console.store import Held
 from consumers.telemetry.redaction import redact
+from consumers.texts import escaped, plain
 from schemas.base import Tier
 from schemas.review import Action
 

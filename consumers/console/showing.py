@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from consumers.cli.texts import escaped
 from consumers.console.deciding import request_of
 from consumers.console.rows import Case, LetterRecord, readable
+from consumers.texts import escaped
 from router.cases import why
 from router.judging import output_contract
 from router.policy.table import Policy

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from playwright.sync_api import Dialog, Page, Request
 
-from consumers.cli.texts import plain
+from consumers.texts import plain
 from schemas.base import Tier
 from schemas.codec import dead_letter_headers
 from schemas.dead_letter import DeadLetter, Pointer

@@ -23,12 +23,13 @@ from consumers import clock
 from consumers.cli.common import console, print_json, print_table
 from consumers.cli.logs import configure_logs
 from consumers.cli.results import say_record
-from consumers.cli.texts import plain, say
+from consumers.cli.texts import say
 from consumers.console.exports import csv_of
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import Publisher, publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings
+from consumers.texts import plain
 from schemas.codec import dead_letter_headers, dump
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
