@@ -12,29 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import (
-    AuthenticationFailedError,
-    AuthenticationMethodNotSupported,
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    IllegalArgumentError,
-    IllegalSaslStateError,
-    IncompatibleBrokerVersion,
-    InconsistentGroupProtocolError,
-    InvalidGroupIdError,
-    InvalidSessionTimeoutError,
-    InvalidTopicError,
-    KafkaConfigurationError,
-    KafkaError,
-    SaslAuthenticationFailed,
-    SecurityDisabled,
-    TopicAuthorizationFailedError,
-    UnsupportedSaslMechanismError,
-    UnsupportedVersionError,
-)
+from aiokafka.errors import KafkaError
 
 from consumers.runtime.limits import at_most
 from consumers.settings import KafkaSettings
@@ -58,23 +39,23 @@ KAFKA_IS_AWAY = (KafkaError, TimeoutError, OSError, AssertionError)
 #: What no waiting mends: rights, settings, versions. Everything else may come of a Kafka that is
 #: away or that wakes up, whatever the library calls it.
 KAFKA_REFUSES = (
-    AuthenticationFailedError,
-    AuthenticationMethodNotSupported,
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    IllegalArgumentError,
-    IllegalSaslStateError,
-    IncompatibleBrokerVersion,
-    InconsistentGroupProtocolError,
-    InvalidGroupIdError,
-    InvalidSessionTimeoutError,
-    InvalidTopicError,
-    KafkaConfigurationError,
-    SaslAuthenticationFailed,
-    SecurityDisabled,
-    TopicAuthorizationFailedError,
-    UnsupportedSaslMechanismError,
-    UnsupportedVersionError,
+    errors.AuthenticationFailedError,
+    errors.AuthenticationMethodNotSupported,
+    errors.ClusterAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.IllegalArgumentError,
+    errors.IllegalSaslStateError,
+    errors.IncompatibleBrokerVersion,
+    errors.InconsistentGroupProtocolError,
+    errors.InvalidGroupIdError,
+    errors.InvalidSessionTimeoutError,
+    errors.InvalidTopicError,
+    errors.KafkaConfigurationError,
+    errors.SaslAuthenticationFailed,
+    errors.SecurityDisabled,
+    errors.TopicAuthorizationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.UnsupportedVersionError,
 )
 _REQUEST_TIMEOUT_MS = 8_000
 #: Beside the calls: for the last commits, and to join again.
