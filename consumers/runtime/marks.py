@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import structlog
 
 from consumers import clock
+from consumers.files import own_folder
 from consumers.runtime.sentinel import BEAT, MARK, SIZE, STRIKING_AT, read_about, write_about
 
 __all__ = ["Left", "Mark", "left_behind", "marking", "stepwise", "usable_folder"]
@@ -141,7 +142,7 @@ def usable_folder(wanted: Path) -> Path | None:
     """That folder, made where it is missing; else a temporary one. None: neither can be had."""
     for folder in (wanted, *_spare()):
         with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            own_folder(folder)
             if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
                 return folder
     _log.warning("no state folder", wanted=str(wanted), set="TIERLINE_STATE_DIR")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 import structlog
 
+from consumers.files import own_folder
 from schemas.codec import Outgoing
 
 __all__ = ["Kept", "Spool"]
@@ -100,7 +101,7 @@ class Spool:
         return taken
 
     def _new_file(self) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_folder(self._folder)
         # Locked before it has the name under which others look for it.
         unnamed = self._folder / f".{self._name}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
