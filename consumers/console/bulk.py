@@ -141,7 +141,7 @@ class Bulk:
         """Whatever it is that fails, the console goes on, and so does every other job."""
         try:
             yield
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  whatever it is, it is logged
             _log.exception("job stopped; it goes on where it was")
 
     async def _one_of(self, job: Job) -> None:

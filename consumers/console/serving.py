@@ -42,6 +42,7 @@ class _Patient(H11Protocol):
     _head: asyncio.TimerHandle | None = None
     _take: asyncio.TimerHandle | None = None
 
+    # Of a stream a transport is always of this kind.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:

@@ -14,7 +14,7 @@ from consumers.texts import escaped
 from router.cases import why
 from router.judging import output_contract
 from router.policy.table import Policy
-from router.review import answers_of, price_at, problems_of, refusal_of
+from router.review import answers_of, price_at, refusal_of
 from router.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
@@ -31,7 +31,6 @@ __all__ = [
     "case_view",
     "dollars",
     "hash_of_answers",
-    "problems_in",
     "read_output",
 ]
 
@@ -151,15 +150,6 @@ def case_view(
         raw=shown(_raw(found.value, hide)),
         headers=[(name, _header(name, value, hide)) for name, value in found.headers],
     )
-
-
-def problems_in(text: str, found: LetterRecord, policy: Policy) -> list[tuple[str, str]]:
-    """Where and how an edited answer is wrong, before anything is decided."""
-    output, problem = read_output(text)
-    if output is None:
-        return [("", problem)]
-    request = request_of(found)
-    return problems_of(output, found.letter, request, policy) if request else []
 
 
 def hash_of_answers(letter: DeadLetter) -> str:

@@ -294,7 +294,7 @@ def _is_stopped(pid: int) -> bool:
     except OSError:  # no such file system: ask another way
         asked = ("/bin/ps", "-o", "state=", "-p", str(pid))
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            found = subprocess.run(asked, capture_output=True, timeout=1, check=False)  # noqa: S603
+            found = subprocess.run(asked, capture_output=True, timeout=1, check=False)  # noqa: S603  a number
             return found.stdout.strip()[:1] == b"T"
         return False
 

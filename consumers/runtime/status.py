@@ -153,6 +153,7 @@ def ahead_of_kafka(sent: float, acknowledged: float, taken: object) -> float | N
     """
     if getattr(taken, "timestamp_type", 0) != _LOG_APPEND_TIME:
         return None
+    # Whatever has that type of timestamp has one.
     stamped: float = taken.timestamp / 1000  # type: ignore[attr-defined]
     return max(sent - stamped, 0.0) - max(stamped - acknowledged, 0.0)
 
