@@ -17,6 +17,8 @@ __all__ = ["parsed_body"]
 
 #: Commas, colons and brackets of a reply: the probabilities of each token of a long answer.
 _MOST_VALUES = 300_000
+#: Even the probabilities of tokens, written without blanks, have four bytes for each of them.
+_BYTES_EACH = 3
 #: An object where text is expected as a rule, so that its numbers become a part of the answer.
 _OBJECTS = re.compile(rb'"(?:arguments|input|args|content|text|value)"\s*+:\s*+[\[{]')
 _DONE = b"[DONE]"
@@ -34,7 +36,7 @@ def parsed_body(
     read without holding everything else up. `masked` takes out what nobody may read, also where it
     came in pieces. Raises UnreadableError.
     """
-    if has_more_values(raw, _MOST_VALUES):
+    if has_more_values(raw, min(max(MAX_VALUES, len(raw) // _BYTES_EACH), _MOST_VALUES)):
         what = "the reply has too many values"
         raise UnreadableError(what)
     try:

@@ -65,16 +65,6 @@ class Asked:
         return "\n".join((*said, *self.sources, self.request.context.system)).lower()
 
     @cached_property
-    def told_words(self) -> frozenset[str]:
-        """The words of all that, where they stand alone."""
-        return frozenset(self.told.split())
-
-    @cached_property
-    def told_pieces(self) -> frozenset[str]:
-        """The words of all that, without the signs around and in them."""
-        return frozenset(words_of(self.told).replace(".", " ").split())
-
-    @cached_property
     def source_text(self) -> str:
         """The sources and the question, in lower case, with single spaces."""
         return " ".join(" ".join((*self.sources, self.question)).lower().split())

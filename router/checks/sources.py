@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt
 
 from router.checks import words
 from router.checks.judged import Check, Judged, Parameters
-from router.checks.languages import language_of
+from router.checks.languages import language_of, words_of
 from schemas.reasons import Reason
 
 __all__ = ["CONFLICTS", "ENTITIES", "GROUNDING", "NUMBERS"]
@@ -81,12 +81,11 @@ def _entities(judged: Judged, limits: Entities) -> str | None:
     # A name with a sign of an address in it is a part of one, which is looked up whole.
     found = {name.lower() for name in words.names(text) if "@" not in name}
     found.update(address.lower() for address in words.addresses(text))
-    unsure = found - known - judged.asked.told_words
+    unsure = found - known
+    if len(unsure) > words.most_looked_up(told):
+        unsure = unsure.difference(told.split(), words_of(told).replace(".", " ").split())
     if len(unsure) > limits.most and language_of(judged.said) == "de":
         unsure = {name for name in unsure if not name.isalpha()}  # there, nouns look like names
-    if len(unsure) > limits.most:
-        pieces = judged.asked.told_pieces
-        unsure = {name for name in unsure if not (name.isalpha() and name in pieces)}
     unknown = words.untold(unsure, told) if len(unsure) > limits.most else unsure
     if len(unknown) > limits.most:
         many = len(unknown)
