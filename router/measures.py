@@ -77,6 +77,7 @@ _COUNTS = (
     "refusals",
     "abandoned",
     "completed",
+    "paid",
 )
 
 
@@ -97,7 +98,12 @@ class Row:
     #: Answers that somebody downstream had no more use for.
     abandoned: Ids = field(default_factory=Ids)
     completed: Ids = field(default_factory=Ids)
+    #: Requests that ended here, one for each of their calls, whatever group that belongs to.
+    paid: Ids = field(default_factory=Ids)
+    #: What these calls cost together.
     cost_micros: int = 0
+    #: What the group's own calls cost, wherever their requests ended.
+    own_micros: int = 0
     #: What the same calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
     latencies_ms: "array[float]" = field(default_factory=lambda: array("d"))
@@ -117,8 +123,13 @@ class Row:
 
     @property
     def cost_per_completed(self) -> float | None:
-        """Micro-dollars per completed action, every call of the group included."""
+        """Micro-dollars per completed action, every call of its request included."""
         return self.cost_micros / len(self.completed) if self.completed else None
+
+    def spend(self, request: str, micros: int) -> None:
+        """Take in what a call of a request cost that ended here."""
+        self.paid.append(request)
+        self.cost_micros += micros
 
     def add(self, other: "Row") -> None:
         """Take another group's figures in."""
@@ -127,6 +138,7 @@ class Row:
         for who, ids in other.corrected.items():
             self.corrected[who].extend(ids)
         self.cost_micros += other.cost_micros
+        self.own_micros += other.own_micros
         self.strongest_micros += other.strongest_micros
         self.latencies_ms.extend(other.latencies_ms)
 
@@ -155,7 +167,8 @@ def _share(part: Callable[[Row], Ids]) -> Callable[[Row], float | None]:
 #: The columns, for the command line and the page alike.
 MEASURES: Sequence[Measure] = (
     Measure("calls", lambda row: len(row.calls), "count", lambda row: row.calls),
-    Measure("spend", lambda row: row.cost_micros, "micros", lambda row: row.calls),
+    Measure("spend", lambda row: row.cost_micros, "micros", lambda row: row.paid),
+    Measure("own calls", lambda row: row.own_micros, "micros", lambda row: row.calls),
     Measure("completed", lambda row: len(row.completed), "count", lambda row: row.completed),
     Measure(
         "per completed", lambda row: row.cost_per_completed, "micros", lambda row: row.completed

@@ -207,17 +207,25 @@ class Quality:
     ) -> tuple[list[Row], Row]:
         """The groups' figures, the dearest first, and their sum.
 
-        Calls count that began at or after `since` and before `until`.
+        Calls count that began at or after `since` and before `until`. What they cost is spent where
+        their request ended: an answer costs all that was tried before it, in whatever group.
         """
         strongest = policy.models[policy.models_of(list(policy.tiers)[-1])[0]].price
         rows: dict[tuple[str, ...], Row] = {}
-        for call in self._judged():
+
+        def row_of(call: _Call) -> Row:
+            name = tuple(getattr(call.key, one) for one in by)
+            return rows.setdefault(name, Row(name))
+
+        calls = self._judged()
+        ends = _ends(calls)
+        for call in calls:
             if (since and call.at < since) or (until and call.at >= until):
                 continue
-            name = tuple(getattr(call.key, one) for one in by)
-            row = rows.setdefault(name, Row(name))
-            _count(row, call)
-            row.strongest_micros += cost_micros(call.attempt.usage, strongest)
+            _count(row_of(call), call)
+            end = row_of(ends.get(call.request, call))
+            end.spend(str(call.request), call.attempt.cost_micros)
+            end.strongest_micros += cost_micros(call.attempt.usage, strongest)
         total = Row(("total",))
         for row in rows.values():
             total.add(row)
@@ -243,6 +251,7 @@ class Quality:
             for row, begin, end in zip(rows, edges, edges[1:], strict=False):
                 if begin <= call.at < end:
                     _count(row, call)
+                    row.spend(str(call.request), call.attempt.cost_micros)
         return rows
 
     def failures(self, tiers: Iterable[str]) -> list[tuple[RequestKey, Tried, Fixed, str]]:
@@ -307,10 +316,24 @@ class Quality:
                 call.latency_ms = result.total_ms
 
 
+def _ends(calls: Iterable[_Call]) -> dict[RequestKey, _Call]:
+    """Where each request ended, over all its generations: at its answer, else at the last try."""
+    ends: dict[RequestKey, _Call] = {}
+    for call in calls:
+        last = ends.get(call.request)
+        if call.attempt.step == "answer" and (last is None or _rank(call) > _rank(last)):
+            ends[call.request] = call
+    return ends
+
+
+def _rank(call: _Call) -> tuple[bool, int, int]:
+    return call.is_completed, call.generation, call.attempt.attempt_no
+
+
 def _count(row: Row, call: _Call) -> None:
     id_, attempt = str(call.request), call.attempt
     row.calls.append(id_)
-    row.cost_micros += attempt.cost_micros
+    row.own_micros += attempt.cost_micros
     if attempt.step != "answer":
         return
     if attempt.was_judged:

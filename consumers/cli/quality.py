@@ -44,7 +44,17 @@ evals_app = typer.Typer(help="Answers that people have judged, as examples.", no
 
 #: What a narrow terminal is not shown, in this order.
 _LESS_TELLING = (
-    *("schema", "abandoned", "refused", "by model", "by check", "p50", "by person", "completed"),
+    *(
+        "schema",
+        "abandoned",
+        "refused",
+        "own calls",
+        "by model",
+        "by check",
+        "p50",
+        "by person",
+        "completed",
+    ),
     *("escalated", "p95", "per completed"),
 )
 Since = Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")]

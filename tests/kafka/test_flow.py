@@ -6,10 +6,13 @@ from collections import Counter
 import orjson
 import pytest
 
+from consumers.reports import read_quality
+from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.simulator import DEFAULT_MODELS, ModelBehaviour
 from schemas.attempt import LedgerEntry
-from schemas.codec import read_envelope, read_model
+from schemas.codec import read_dead_letter, read_envelope, read_model
+from schemas.dead_letter import DeadLetter
 from schemas.escalation import Escalation
 from schemas.result import Result
 from tests.kafka.flow import Flow, Seen, Sent, flow, request
@@ -40,6 +43,10 @@ def _mixed(number: int) -> Sent:
 
 def _result(seen: Seen) -> Result:
     return read_model(Result, seen.value)
+
+
+def _letter(seen: Seen) -> DeadLetter:
+    return read_dead_letter(seen.headers)
 
 
 def _id_of(seen: Seen) -> str:
@@ -100,6 +107,19 @@ async def test_every_request_ends_once_where_it_began(settings: Settings) -> Non
         spent = sum(result.router.cost_micros for result in results)
         spent += sum(int(letter.header("tierline-cost-micros") or 0) for letter in letters)
         assert spent == sum(line.attempt.cost_micros for line in lines)
+
+        receipts = Counter[tuple[str, ...]]()
+        for result in results:
+            router = result.router
+            receipts[router.task, router.tier] += router.cost_micros
+        for one in map(_letter, letters):
+            answers = [attempt for attempt in one.attempts if attempt.step == "answer"]
+            if answers:
+                receipts[one.task or "unknown", answers[-1].tier] += one.cost_micros
+        quality = await read_quality(Clients(settings.kafka))
+        rows, total = quality.table(("task", "tier"), running.rules.policy)
+        assert {row.name: row.cost_micros for row in rows if row.cost_micros} == receipts
+        assert total.cost_micros == running.bill.total_micros
 
 
 async def test_escalations_climb_with_their_history(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Quality figures: what counts as corrected, and sums that are sums in whatever order."""
 
 import tracemalloc
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +14,7 @@ from router.answering import spoken_result
 from router.measures import MEASURES, By, Ids, Row, alarms, percentile, told
 from router.quality import Quality
 from router.samples import Draw, week_of
-from schemas.attempt import LedgerEntry
+from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_model
 from schemas.feedback import Feedback
@@ -34,8 +35,7 @@ def a_line(
         tier,
         attempt_id=f"{request_id}.1.{no}",
         attempt_no=no,
-        cost_micros=10 * no,
-        **{**good, **fields},
+        **{"cost_micros": 10 * no, **good, **fields},
     )
     return LedgerEntry(
         request_id=request_id,
@@ -115,6 +115,73 @@ def test_a_completed_action_costs_all_that_was_tried() -> None:
     by_tier = rows_of(events)
     assert (len(by_tier["low"].completed), len(by_tier["balanced"].completed)) == (0, 1)
     assert list(by_tier["low"].escalated) == ["req-1"]
+
+
+@given(st.data())
+def test_spend_is_what_the_receipts_say_and_adds_up_to_the_ledger(data: st.DataObject) -> None:
+    events: list[Any] = []
+    receipts: dict[tuple[str, str], int] = defaultdict(int)
+    for request_id in ("r-1", "r-2", "r-3"):
+        lines = [
+            _line_of(request_id, no, *steps)
+            for no, steps in enumerate(data.draw(_JOURNEYS, label=request_id), 1)
+        ]
+        events += lines
+        answers = [line for line in lines if line.attempt.step == "answer"]
+        if answers and data.draw(st.booleans(), label="answered"):
+            result = _receipt(request_id, [line.attempt for line in lines], answers[-1])
+            events.append(result)
+            end, cost = answers[-1], result.router.cost_micros
+        else:
+            end, cost = (answers or lines or [None])[-1], 0
+        if end is None:
+            continue
+        if answers:
+            cost = cost or sum(line.attempt.cost_micros for line in lines)
+            receipts[str(end.task), end.attempt.tier] += cost
+        else:
+            for line in lines:
+                receipts[str(line.task), line.attempt.tier] += line.attempt.cost_micros
+    quality = Quality()
+    for event in events:
+        quality.tell(event)
+    rows, total = quality.table(("task", "tier"), the_policy())
+
+    assert {row.name: row.cost_micros for row in rows if row.cost_micros} == receipts
+    ledger = sum(one.attempt.cost_micros for one in events if isinstance(one, LedgerEntry))
+    assert total.cost_micros == sum(receipts.values()) == ledger
+    assert sum(row.own_micros for row in rows) == ledger
+
+
+#: Generation, step, tier and cost of each call; the generations follow each other.
+_JOURNEYS = st.lists(
+    st.tuples(
+        st.integers(1, 2),
+        st.sampled_from(["classify", "answer", "verify"]),
+        st.sampled_from(list(Tier)),
+        st.integers(1, 999),
+    ),
+    max_size=5,
+).map(lambda calls: sorted(calls, key=lambda call: call[0]))
+
+
+def _line_of(
+    request_id: str, no: int, generation: int, step: str, tier: Tier, cost: int
+) -> LedgerEntry:
+    line = a_line(no, tier, request_id, step=step, cost_micros=cost, generation=generation)
+    task = "unknown" if step == "classify" else "classification"
+    return line.model_copy(update={"generation": generation, "task": task})
+
+
+def _receipt(request_id: str, attempts: Sequence[Attempt], answer: LedgerEntry) -> Result:
+    assignment = an_assignment(
+        id=request_id, routes=[a_route(answer.attempt.tier)], generation=answer.generation
+    )
+    fields = spoken_result(
+        assignment, a_request(), attempts, "answer", "x", {"answer": "x"}, now=NOON + HOUR
+    )
+    fields["response"]["request_id"] = answer.attempt.attempt_id
+    return read_model(Result, dump(fields))
 
 
 _EVENTS = st.lists(
