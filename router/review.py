@@ -1,5 +1,6 @@
 """Review: which of the reviewers' decisions stands, and what follows from it."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,7 @@ __all__ = [
     "Decisions",
     "Outcome",
     "answers_of",
+    "hash_of_answers",
     "outcome_of",
     "price_at",
     "problems_of",
@@ -126,6 +128,15 @@ def answers_of(letter: DeadLetter) -> list[Attempt]:
         for attempt in letter.attempts
         if attempt.step == "answer" and attempt.was_judged and attempt.reply
     ]
+
+
+def hash_of_answers(letter: DeadLetter) -> str:
+    """What a reviewer has before them to approve: with another hash it is another text."""
+    answers = [
+        (one.attempt_id, one.verdict.output if one.verdict else None, one.reply)
+        for one in answers_of(letter)
+    ]
+    return hashlib.sha256(orjson.dumps(answers)).hexdigest()
 
 
 def price_at(letter: DeadLetter, tier: Tier, policy: Policy) -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import Desk, decision_of
+from consumers.console.deciding import Desk, ImpossibleError, decision_of
 from consumers.console.errors import LeaseLostError, UnknownCaseError
 from consumers.console.exports import row_of
 from consumers.console.gatekeeping import may, may_see_all, may_see_job, visitor_of
@@ -26,6 +26,7 @@ from consumers.console.store import Held
 from consumers.console.work_pages import export_of
 from consumers.telemetry.redaction import redact
 from router.measures import alarms, names_of, values_of
+from router.review import hash_of_answers
 from schemas.base import Instant, JsonObject, Tier
 from schemas.review import Action
 
@@ -45,6 +46,14 @@ class DecisionBody(_Body):
     #: Send the same one again after an error: it decides once.
     decision_id: Annotated[str, Field(pattern=r"^[\w.-]{8,64}$")] | None = None
     attempt_id: str | None = None
+    answers: Annotated[
+        str,
+        Field(
+            max_length=100,
+            description="What was seen: the case's `answers`. An approval has to name it; where "
+            "the case has other answers by then it is refused with 409.",
+        ),
+    ] = ""
     output: JsonObject | None = None
     tier: Tier | None = None
     deadline: Instant | None = None
@@ -64,6 +73,11 @@ class JobBody(_Body):
     most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
     per_second: PerSecond = 10.0
     dry_run: bool = False
+    seen: dict[str, str] = Field(
+        default_factory=dict,
+        description="What was seen: the dry run's `seen`, by case. An approval has to name it, is "
+        "about these cases alone, and leaves alone those that have other answers by then.",
+    )
 
 
 def api(desk: Desk, bulk: Bulk, figures: Figures) -> APIRouter:
@@ -140,7 +154,8 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         plain = (content.value or b"").decode("utf-8", "backslashreplace")
         letter = _hidden(content.letter.model_dump(mode="json"), hide)
         value = plain if reveal else redact(readable(content.value))
-        return {**_told(found), "letter": letter, "value": value}
+        answers = hash_of_answers(content.letter)
+        return {**_told(found), "letter": letter, "value": value, "answers": answers}
 
     @router.get("/audit", dependencies=[Depends(may(Role.ADMIN))], summary="What people did")
     async def audit(
@@ -182,7 +197,10 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
         found, content = await _found(desk, place)
         if found.state == "open" and found.held_by is None:
             raise LeaseLostError(found)
-        fields = body.model_dump(exclude={"action", "decision_id"})
+        if body.action == "approve" and not body.answers:
+            words = "answers: what was seen was expected, as GET of the case has it"
+            raise ImpossibleError(words)
+        fields = body.model_dump(exclude={"action", "decision_id", "answers"})
         decision = decision_of(
             found,
             content.letter,
@@ -191,7 +209,8 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
             **fields,
         )
         version = found.version if if_match is None else if_match
-        return _told(await desk.decide(visitor_of(request).who, version, decision))
+        who = visitor_of(request).who
+        return _told(await desk.decide(who, version, decision, seen=body.answers))
 
     @router.post("/cases/{place}/brief", dependencies=[reviewer], summary="Ask for a brief")
     async def ask(place: str) -> dict[str, Any]:
@@ -216,6 +235,7 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
                 "skipped": dict(found.skipped),
                 "cost_micros": found.cost_micros,
                 "sample": [_told(one) for one in found.sample],
+                "seen": dict(found.seen),
             }
         job = await bulk.start(
             visitor_of(request).who,
@@ -225,6 +245,7 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
             reason=body.reason,
             most=body.most,
             per_second=body.per_second,
+            seen=body.seen,
         )
         return await _progress(desk, job)
 
@@ -312,6 +333,6 @@ async def _progress(desk: Desk, job: Job) -> dict[str, Any]:
         "action": job.kind,
         "who": job.who,
         "state": job.state,
-        "wanted": dict(job.wanted),
+        "wanted": {name: value for name, value in job.wanted.items() if name != "seen"},
         "progress": dict(await desk.store.jobs.progress(job.job_id)),
     }

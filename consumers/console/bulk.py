@@ -17,11 +17,11 @@ import structlog
 from pydantic import Field
 
 from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
-from consumers.console.errors import CaseError
+from consumers.console.errors import CaseError, UnseenError
 from consumers.console.jobs import Job, Outcome
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Held
-from router.review import answers_of, price_at, refusal_of
+from router.review import answers_of, hash_of_answers, price_at, refusal_of
 from schemas.base import Tier
 from schemas.review import Action
 
@@ -52,6 +52,8 @@ class DryRun:
     #: What the calls would cost, at about one call per case, in micro-dollars.
     cost_micros: int
     sample: Sequence[Case]
+    #: The answers that would be approved, as a hash by case.
+    seen: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,19 @@ class Bulk:
         """What would be done to the cases that fit, the most urgent first."""
         skipped: Counter[str] = Counter()
         sample: list[Case] = []
+        seen: dict[str, str] = {}
         fit = cost = 0
         for place in await self._places(wanted, min(most, MOST_CASES)):
-            why, case, price = await self._prospect(place, action, tier)
+            why, case, price, answers = await self._prospect(place, action, tier)
             if why is not None:
                 skipped[why] += 1
                 continue
             fit, cost = fit + 1, cost + price
+            if answers is not None:
+                seen[place] = answers
             if case is not None and len(sample) < _SAMPLE:
                 sample.append(case)
-        return DryRun(fit, skipped, cost, sample)
+        return DryRun(fit, skipped, cost, sample, seen)
 
     async def start(
         self,
@@ -89,20 +94,29 @@ class Bulk:
         reason: str = "",
         most: int = MOST_CASES,
         per_second: float = 10.0,
+        seen: Mapping[str, str] | None = None,
     ) -> Job:
         """Write a job down; whichever console is free works on it.
 
-        Raises JobRunningError, and ImpossibleError for a discard without a reason.
+        Who approves has `seen` a dry run's answers, and approves those alone. Raises
+        JobRunningError, and ImpossibleError for a discard without a reason or an approval of
+        what was not seen.
         """
         if action == "discard" and not reason.strip():
             words = "say why they are discarded"
             raise ImpossibleError(words)
+        if action == "approve" and not seen:
+            words = "seen: the answers to approve were expected, as a dry run has them"
+            raise ImpossibleError(words)
         places = await self._places(wanted, min(most, MOST_CASES))
+        if action == "approve" and seen:
+            places = [place for place in places if place in seen]
         asked = {
             "action": action,
             "tier": tier,
             "reason": reason,
             "per_second": per_second,
+            "seen": {place: seen[place] for place in places} if seen else {},
             "filter": {
                 k: sorted(v) if k == "tenants" else v
                 for k in CaseFilter.__slots__
@@ -177,10 +191,11 @@ class Bulk:
                 reason=wanted.get("reason", ""),
                 undo_seconds=0.0,
             )
-            await desk.decide(job.who, case.version, decision)
+            seen = wanted.get("seen", {}).get(place)
+            await desk.decide(job.who, case.version, decision, seen=seen)
         except NotSentError as error:
             return "done", str(error)
-        except ImpossibleError as error:
+        except (ImpossibleError, UnseenError) as error:
             await desk.store.release(place, job.who, desk.clock())
             return "skipped", str(error)
         except CaseError as error:
@@ -191,16 +206,16 @@ class Bulk:
 
     async def _prospect(
         self, place: str, action: BulkAction, tier: Tier | None
-    ) -> tuple[str | None, Case | None, int]:
-        """Why a case would be left alone; else the case and what it would cost."""
+    ) -> tuple[str | None, Case | None, int, str | None]:
+        """Why a case would be left alone; else the case, its price and the answers to approve."""
         desk = self.desk
         case, found = await desk.store.case(place, desk.clock()), await desk.store.content(place)
         if case is None or found is None:
-            return "it is gone", None, 0
+            return "it is gone", None, 0, None
         if case.state != "open":
-            return f"it is {case.state}", case, 0
+            return f"it is {case.state}", case, 0, None
         if case.held_by is not None:
-            return f"{case.held_by} holds it", case, 0
+            return f"{case.held_by} holds it", case, 0, None
         answers = answers_of(found.letter)
         decision = decision_of(
             case,
@@ -216,7 +231,7 @@ class Bulk:
             row = desk.policy.tasks.get(found.letter.task or "")
             first = row.tier if row else next(iter(desk.policy.tiers))
             price = price_at(found.letter, tier or first, desk.policy)
-        return why, case, price
+        return why, case, price, hash_of_answers(found.letter) if action == "approve" else None
 
     async def _places(self, wanted: CaseFilter, most: int) -> list[str]:
         places: list[str] = []

@@ -16,6 +16,7 @@ from consumers.console.errors import (
     StoreAwayError,
     UndoTooLateError,
     UnknownCaseError,
+    UnseenError,
 )
 from consumers.console.rows import Case, LetterRecord, pointer_of
 from consumers.console.store import Held, Store
@@ -26,7 +27,7 @@ from router.admission import as_admitted
 from router.cases import why
 from router.policy.table import Policy
 from router.prompts import Prompts
-from router.review import problems_of, refusal_of
+from router.review import hash_of_answers, problems_of, refusal_of
 from schemas.codec import dump_envelope, passed_on, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
@@ -98,9 +99,12 @@ class Desk:
             if case is not None:
                 await self._note(case, "release", who)
 
-    async def decide(self, who: str, version: int, decision: Decision) -> Case:
+    async def decide(
+        self, who: str, version: int, decision: Decision, *, seen: str | None = None
+    ) -> Case:
         """Decide on a case that one holds, once. Raises CaseError, ImpossibleError, NotSentError.
 
+        Who approves has `seen` the answers of this hash, and approves no others.
         With NotSentError the decision is kept, and sent as soon as Kafka answers. The same decision
         given again changes nothing.
         """
@@ -108,6 +112,8 @@ class Desk:
         found = await self.store.content(place)
         if found is None:
             raise UnknownCaseError(place)
+        if decision.action == "approve" and seen != hash_of_answers(found.letter):
+            raise UnseenError
         self._check(decision, found)
         try:
             case, line = await self.store.decide(

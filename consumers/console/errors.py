@@ -5,6 +5,7 @@ CaseError                 an act on a case is refused
 ├── AlreadyDecidedError   somebody decided on it, or its request has gone on
 ├── LeaseLostError        the lease has ended, or somebody else has it
 ├── StaleError            the case has changed since it was read
+├── UnseenError           other answers would be approved than those that were seen
 ├── UsedIdError           the decision's id is another decision's
 └── UndoTooLateError      the decision is being carried out
 JobRunningError           a job of theirs runs
@@ -25,6 +26,7 @@ __all__ = [
     "StoreAwayError",
     "UndoTooLateError",
     "UnknownCaseError",
+    "UnseenError",
     "UsedIdError",
 ]
 
@@ -71,6 +73,13 @@ class StaleError(CaseError):
 
     def __init__(self, case: "Case") -> None:
         super().__init__(f"the case has changed; it is at version {case.version} now", case)
+
+
+class UnseenError(CaseError):
+    """The answers are not those that whoever approves them has seen."""
+
+    def __init__(self) -> None:
+        super().__init__("these are not the answers that were shown; look at them again")
 
 
 class UndoTooLateError(CaseError):

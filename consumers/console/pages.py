@@ -21,7 +21,7 @@ from consumers.console.errors import CaseError, JobRunningError, StaleError, Unk
 from consumers.console.gatekeeping import may, visitor_of
 from consumers.console.rows import Case, CaseFilter, stored
 from consumers.console.security import Role, Visitor
-from consumers.console.showing import ago, case_view, dollars, hash_of_answers, read_output
+from consumers.console.showing import ago, case_view, dollars, read_output
 from consumers.console.store import Held
 from consumers.telemetry.redaction import redact
 from consumers.texts import escaped, plain
@@ -324,9 +324,6 @@ class Pages:
         output, words = read_output(form.output) if form.action == "edit" else (None, "")
         if words:
             return await self._shown(request, place, status=422, error=words, said=said)
-        if form.action == "approve" and form.answers != hash_of_answers(found.letter):
-            words = "These are not the answers that you were shown. Look at them again"
-            return await self._shown(request, place, status=409, error=words, said=said)
         decision = decision_of(
             case,
             found.letter,
@@ -340,7 +337,7 @@ class Pages:
             seconds_spent=_spent(form.opened, now),
         )
         try:
-            await desk.decide(visitor.who, form.version, decision)
+            await desk.decide(visitor.who, form.version, decision, seen=form.answers)
         except ImpossibleError as error:
             return await self._shown(
                 request, place, status=422, error=str(error), problems=error.problems, said=said

@@ -1,6 +1,5 @@
 """What pages show of a case: plain values for templates, worked out in one place."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +13,11 @@ from consumers.texts import escaped
 from router.cases import why
 from router.judging import output_contract
 from router.policy.table import Policy
-from router.review import answers_of, price_at, refusal_of
+from router.review import answers_of, hash_of_answers, price_at, refusal_of
 from router.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
-from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.json_text import loses_digits, parse_json, read_json
 from schemas.review import Decision
@@ -30,7 +28,6 @@ __all__ = [
     "ago",
     "case_view",
     "dollars",
-    "hash_of_answers",
     "read_output",
 ]
 
@@ -150,15 +147,6 @@ def case_view(
         raw=shown(_raw(found.value, hide)),
         headers=[(name, _header(name, value, hide)) for name, value in found.headers],
     )
-
-
-def hash_of_answers(letter: DeadLetter) -> str:
-    """What a reviewer has before them to approve: with another hash it is another text."""
-    answers = [
-        (one.attempt_id, one.verdict.output if one.verdict else None, one.reply)
-        for one in answers_of(letter)
-    ]
-    return hashlib.sha256(orjson.dumps(answers)).hexdigest()
 
 
 def read_output(text: str) -> tuple[dict[str, Any] | None, str]:

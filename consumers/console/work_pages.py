@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, Json, ValidationError
 
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.deciding import Desk
@@ -30,6 +31,8 @@ class JobForm(BaseModel):
     reason: Annotated[str, Field(max_length=2000)] = ""
     most: Annotated[int, Field(ge=1, le=MOST_CASES)] = 1000
     per_second: PerSecond = 10.0
+    #: The answers of the dry run, as JSON: a hash by case.
+    seen: Json[dict[str, str]] = Field(default_factory=dict)
 
     @property
     def wanted_tier(self) -> Tier | None:
@@ -67,6 +70,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
             visitor,
             form=form,
             found=found,
+            seen=orjson.dumps(dict(found.seen)).decode(),
             given=_filters(given),
             query=urlencode(_filters(given)),
             actions=_ACTIONS,
@@ -84,6 +88,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
             reason=form.reason,
             most=form.most,
             per_second=form.per_second,
+            seen=form.seen,
         )
         return RedirectResponse(f"/jobs/{job.job_id}", 303)
 

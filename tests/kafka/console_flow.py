@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import html
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from pathlib import Path
@@ -60,7 +61,7 @@ class Browser:
     async def post(self, path: str, **fields: Any) -> httpx.Response:
         """Send a form of the page we are on, its hidden fields included."""
         hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', self.page))
-        sent = {**hidden, **fields}
+        sent = {**{name: html.unescape(text) for name, text in hidden.items()}, **fields}
         reply = await self.http.post(path, data=sent, headers={"origin": HERE})
         self.page = reply.text
         return reply

@@ -326,6 +326,30 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
             assert (await browser.get(f"/jobs/new?{query}")).status_code == 422
 
 
+async def test_the_api_approves_what_was_seen_and_no_other_answer(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, has_sign_in=True) as running:
+        [place] = await running.disputes(1)
+        api, named = Browser(running.app).http, Bearer()
+
+        async def told(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+            reply = await api.post(f"/api{path}", json=body, auth=named)
+            return reply.status_code, reply.json()
+
+        await told(f"/cases/{place}/claim")
+        shown = (await api.get(f"/api/cases/{place}", auth=named)).json()
+        approval = {"action": "approve"}
+        approval["attempt_id"] = shown["letter"]["attempts"][-1]["attempt_id"]
+        status, said = await told(f"/cases/{place}/decision", **approval)
+        assert (status, said["error"].partition(":")[0]) == (422, "answers")
+        status, said = await told(f"/cases/{place}/decision", **approval, answers="0" * 64)
+        assert (status, "not the answers that were shown" in said["error"]) == (409, True)
+        approval["answers"] = shown["answers"]
+        status, said = await told(f"/cases/{place}/decision", **approval)
+        assert (status, said["state"]) == (200, "decided")
+
+
 async def test_what_was_typed_is_shown_again_whoever_was_faster(
     settings: Settings, tmp_path: Path
 ) -> None:

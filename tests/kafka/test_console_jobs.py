@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from consumers.console.bulk import Bulk
 from consumers.console.exports import safe_cell
 from consumers.console.rows import CaseFilter
 from consumers.settings import Settings
-from tests.kafka.console_flow import TEXT, Browser, console, looks, until
+from tests.kafka.console_flow import TEXT, Bearer, Browser, console, looks, until
 from tests.kafka.flow import request
 
 _MANY = 1000
@@ -32,6 +33,8 @@ async def test_a_job_decides_on_many_cases_and_what_it_leaves_alone_is_told(
         assert "approve on 11 cases" in dry.text
         assert "somebody holds it" in dry.text
         assert (await running.cases(12)) == await running.cases(12)
+        await running.desk.release(held, "somebody")
+        await running.desk.claim(places[4], "somebody")
         begun = await browser.post("/jobs?task=billing_dispute")
         assert begun.status_code == 200
         [job] = await running.store.jobs.recent()
@@ -40,13 +43,48 @@ async def test_a_job_decides_on_many_cases_and_what_it_leaves_alone_is_told(
                 if "<b>done</b>" in done:
                     break
         progress = await running.store.jobs.progress(job.job_id)
-        assert progress == {"done": 11, "skipped": 1}
-        results = await running.running.read([running.running.topics.results], 11)
+        assert progress == {"done": 10, "skipped": 1}
+        results = await running.running.read([running.running.topics.results], 10)
         assert {seen.json["router"]["review"] for seen in results} == {"approve"}
 
         lines = (await browser.get("/export.jsonl?state=all")).text.splitlines()
         assert len(lines) == 12
         assert len((await browser.get("/export.csv?state=all")).text.splitlines()) == 13
+
+
+async def test_a_job_approves_what_its_dry_run_showed_and_nothing_else(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path, has_sign_in=True) as running:
+        first, second = await running.disputes(2)
+        api, named = Browser(running.app).http, Bearer()
+        asked = {"action": "approve", "per_second": 100}
+
+        async def told(**more: Any) -> tuple[int, dict[str, Any]]:
+            reply = await api.post("/api/jobs", json={**asked, **more}, auth=named)
+            return reply.status_code, reply.json()
+
+        seen = (await told(dry_run=True))[1]["seen"]
+        assert seen.keys() == {first, second}
+        status, said = await told()
+        assert (status, said["error"].partition(":")[0]) == (422, "seen")
+        await running.running.publish(request("dispute-2", TEXT, task="billing_dispute"))
+        await running.cases(3)  # one of which nobody has been shown
+        status, job = await told(seen={**seen, second: "0" * 64})
+        assert (status, "seen" in job["wanted"]) == (200, False)
+
+        async def is_done() -> bool:
+            return (await running.store.jobs.recent())[0].state == "done"
+
+        await until(is_done)
+        outcomes = await running.store.jobs.outcomes(job["job_id"])
+        assert {one.place: (one.outcome, one.detail.partition(";")[0]) for one in outcomes} == {
+            first: ("done", ""),
+            second: ("skipped", "these are not the answers that were shown"),
+        }
+        case = await running.store.case(second, clock.now())
+        assert case is not None
+        assert (case.state, case.held_by) == ("open", None)
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t1", "\r1"])
@@ -67,7 +105,10 @@ async def test_a_thousand_approvals_go_on_after_a_restart_and_none_is_lost_or_do
             return await store.count(wanted, clock.now()) == _MANY
 
         await until(are_there)
-        job = await Bulk(desk).start("ann", wanted, "approve", most=_MANY, per_second=200)
+        shown = (await Bulk(desk).dry_run(wanted, "approve", None, _MANY)).seen
+        job = await Bulk(desk).start(
+            "ann", wanted, "approve", most=_MANY, per_second=200, seen=shown
+        )
         for count in (_MANY // 3, _MANY):
 
             async def are_done(count: int = count) -> bool:
@@ -87,7 +128,10 @@ async def test_a_decision_whose_note_was_cut_off_counts_as_done(
 ) -> None:
     async with console(settings, tmp_path, is_working=False) as running:
         [place], jobs = await running.disputes(1), running.store.jobs
-        job = await Bulk(running.desk).start("ann", CaseFilter(), "approve", per_second=0.5)
+        shown = (await Bulk(running.desk).dry_run(CaseFilter(), "approve", None, 1)).seen
+        job = await Bulk(running.desk).start(
+            "ann", CaseFilter(), "approve", per_second=0.5, seen=shown
+        )
 
         async def is_done() -> bool:
             return await jobs.progress(job.job_id) == {"done": 1}

@@ -95,7 +95,8 @@ async def test_a_job_goes_on_while_kafka_sleeps_and_each_case_ends_once(
     async with console(settings, tmp_path, is_working=False) as running:
         await running.disputes(3)
         bulk = Bulk(running.desk, runner="console-1")
-        job = await bulk.start("ann", CaseFilter(), "approve", per_second=50)
+        shown = (await bulk.dry_run(CaseFilter(), "approve", None, 3)).seen
+        job = await bulk.start("ann", CaseFilter(), "approve", per_second=50, seen=shown)
         jobs = running.store.jobs
 
         async def is_begun() -> bool:

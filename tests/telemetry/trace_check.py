@@ -45,7 +45,7 @@ from consumers.settings import KafkaSettings, Settings
 from consumers.simulator import DEFAULT_MODELS
 from consumers.telemetry.setup import Telemetry, open_telemetry
 from consumers.wiring import Rules
-from router.review import answers_of
+from router.review import answers_of, hash_of_answers
 from tests.kafka.flow import flow, read_topics, request
 from tests.telemetry.journeys import Finding, Journey, findings, spans_of, strangers, trees
 from tests.telemetry.phoenix import Kept, phoenix, read_spans, read_tokens
@@ -220,7 +220,8 @@ async def _approve(settings: Settings, rules: Rules, telemetry: Telemetry, folde
             attempt_id=answer,
             undo_seconds=0.0,
         )
-        await desk.decide("ann", claimed.version, decision)
+        shown = hash_of_answers(found.letter)
+        await desk.decide("ann", claimed.version, decision, seen=shown)
 
 
 def _send_again(request_id: str) -> None:

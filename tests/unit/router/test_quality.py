@@ -128,20 +128,16 @@ def test_spend_is_what_the_receipts_say_and_adds_up_to_the_ledger(data: st.DataO
         ]
         events += lines
         answers = [line for line in lines if line.attempt.step == "answer"]
-        if answers and data.draw(st.booleans(), label="answered"):
+        paid = sum(line.attempt.cost_micros for line in lines)
+        if answers and data.draw(_IS_ANSWERED, label="answered"):
             result = _receipt(request_id, [line.attempt for line in lines], answers[-1])
             events.append(result)
-            end, cost = answers[-1], result.router.cost_micros
-        else:
-            end, cost = (answers or lines or [None])[-1], 0
-        if end is None:
-            continue
+            paid = result.router.cost_micros
         if answers:
-            cost = cost or sum(line.attempt.cost_micros for line in lines)
-            receipts[str(end.task), end.attempt.tier] += cost
-        else:
-            for line in lines:
-                receipts[str(line.task), line.attempt.tier] += line.attempt.cost_micros
+            receipts[str(answers[-1].task), answers[-1].attempt.tier] += paid
+            continue
+        for line in lines:  # nothing was tried yet
+            receipts[str(line.task), line.attempt.tier] += line.attempt.cost_micros
     quality = Quality()
     for event in events:
         quality.tell(event)
@@ -153,8 +149,9 @@ def test_spend_is_what_the_receipts_say_and_adds_up_to_the_ledger(data: st.DataO
     assert sum(row.own_micros for row in rows) == ledger
 
 
+_IS_ANSWERED: st.SearchStrategy[Any] = st.booleans()
 #: Generation, step, tier and cost of each call; the generations follow each other.
-_JOURNEYS = st.lists(
+_JOURNEYS: st.SearchStrategy[Any] = st.lists(
     st.tuples(
         st.integers(1, 2),
         st.sampled_from(["classify", "answer", "verify"]),
