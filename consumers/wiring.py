@@ -28,6 +28,7 @@ from consumers.runtime.topics import TopicWatch
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import BoundSettings, Settings
 from consumers.stages.calling import CallModels
+from consumers.stages.refusing import Refusals
 from consumers.stages.repeats import Repeats
 from consumers.stages.review import STAGE as REVIEW
 from consumers.stages.review import Reviewing
@@ -41,12 +42,14 @@ from router.errors import PromptError
 from router.limits.forecast import Forecast
 from router.limits.shares import shares
 from router.policy.load import load_policy
+from router.policy.mixing import Routers
 from router.policy.table import Model, Policy
 from router.prompts import Prompts
 from router.reply import CallFailure, Reply
 from router.signatures import Key
 from router.voice import unspoken
 from schemas.base import Tier
+from schemas.status import Status
 
 __all__ = [
     "Rules",
@@ -144,11 +147,12 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
         def guard(stage: str) -> Guard:
             return Guard(f"{settings.kafka.prefix}{stage}", mark, how.folder)
 
-        await stack.enter_async_context(telling(clients, health))
+        await stack.enter_async_context(telling(clients, health, rules.policy))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        forecast, refusals = Forecast(), Refusals(rules.policy, clock.now)
+        if route or tiers:
+            await stack.enter_async_context(_heard_by(clients, forecast, refusals.routers))
         if route:
-            forecast = Forecast()
-            await stack.enter_async_context(hearing(clients, forecast.heard, forecast.ended))
             stages.append(_route_stage(rules, clients, settings, seen, forecast, guard(ROUTE)))
             health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
@@ -158,9 +162,9 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
             await stack.enter_async_context(ledger.open())
             observer = seen.calling({name: one.address for name, one in providers.items()})
             gate = _gate(rules.policy, providers, stages)
-            health.ask_models = gate.states
+            health.ask_models, health.refusals = gate.states, refusals
             for tier in served:
-                calls = _CountedCalls(caller, gate)
+                calls = _CountedCalls(caller, gate, refusals)
                 worker = Worker(
                     tier,
                     rules.policy,
@@ -171,6 +175,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                     ledger,
                     observer,
                     gate,
+                    refusals,
                 )
                 pool = Pool(
                     worker.handle,
@@ -204,6 +209,22 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                     task.cancel()
 
 
+def _heard_by(
+    clients: Clients, forecast: Forecast, routers: Routers
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """What other processes say of themselves, for all who want to know."""
+
+    def heard(status: Status) -> None:
+        forecast.heard(status)
+        routers.heard(status, clock.now())
+
+    def ended(process: str) -> None:
+        forecast.ended(process)
+        routers.ended(process)
+
+    return hearing(clients, heard, ended)
+
+
 async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:
     """How this process is watched. Raises OSError."""
     health, kafka = settings.health, str(settings.kafka.bootstrap)
@@ -225,14 +246,15 @@ class _CountedCalls:
     A request may take several slow calls before it can be committed: that is no standstill.
     """
 
-    def __init__(self, calls: CallModels, gate: Gate) -> None:
+    def __init__(self, calls: CallModels, gate: Gate, refusals: Refusals) -> None:
         self._calls = calls
         self._gate = gate
+        self._refusals = refusals
         self._moves = 0
 
     def moves(self) -> int:
-        """How many calls have begun, have ended, and were told to wait for their provider."""
-        return self._moves + self._gate.waits
+        """How many calls have begun and have ended, and how often one was told to wait."""
+        return self._moves + self._gate.waits + self._refusals.looks
 
     def chat_fields(self, provider: str) -> ChatFields:
         """What of a producer's chat body a provider is sent."""

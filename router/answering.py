@@ -65,7 +65,8 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         "model": model_name,
         "provider": model.provider,
         "prompt_version": prompt_version,
-        "policy_version": assignment.route.policy_version,
+        "policy_version": policy.version,
+        "policy_digest": policy.digest,
         "started_at": started_at,
         "duration_ms": round(duration_ms, 3),
     }

@@ -20,6 +20,19 @@ def climb(
     escalation: Escalation, request: Request, policy: Policy, now: datetime
 ) -> Route | GiveUp:
     """Decide where an escalated request goes: the next tier of its path, or nowhere."""
+    decided = _climbed(escalation, request, policy, now)
+    if escalation.replaced_policy is None:
+        return decided
+    if isinstance(decided, GiveUp):
+        words = f"it waited for a worker with policy {escalation.replaced_policy}"
+        return GiveUp(decided.reason, f"{decided.detail}; {words}")
+    words = f"routed anew, policy {escalation.replaced_policy} is applied no more"
+    return decided._replace(reason=f"{decided.reason}; {words}")
+
+
+def _climbed(
+    escalation: Escalation, request: Request, policy: Policy, now: datetime
+) -> Route | GiveUp:
     if now >= escalation.deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {escalation.deadline.isoformat()}")
     if escalation.attempts_left == 0:

@@ -5,14 +5,10 @@ format are a pair with one version; prompt, model and format are changed one at 
 can say afterwards which of them did it.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
-
-from router.policy.table import Policy
+from router.policy.table import Policy, digest_of
 from router.policy.yaml_text import read_yaml
 from router.prompt_files import DEFAULT, PromptContract
 from schemas.base import Tier
@@ -44,15 +40,15 @@ def parts_of(
     for name, told in contracts.items():
         # Its texts are for customers: no model reads them.
         content = told.model_dump(mode="json", exclude={"version", "variants", "texts"})
-        parts["prompt", name] = Part(told.version, _digest(content))
+        parts["prompt", name] = Part(told.version, digest_of(content))
         for tier, version in told.variants.items():
             path = f"{name}/{tier}"
-            parts["variant", path] = Part(version, _digest(files[f"{path}.j2"]))
+            parts["variant", path] = Part(version, digest_of(files[f"{path}.j2"]))
     for name, schema in policy.formats.items():
-        parts["format", name] = Part(0, _digest(schema))
+        parts["format", name] = Part(0, digest_of(schema))
     for tier, row in policy.tiers.items():
         models = [policy.models[model] for model in row.models]
-        parts["models", tier.value] = Part(0, _digest([[m.provider, m.id] for m in models]))
+        parts["models", tier.value] = Part(0, digest_of([[m.provider, m.id] for m in models]))
     return parts
 
 
@@ -156,8 +152,3 @@ def _tiers(policy: Policy, name: str) -> Sequence[Tier]:
 
 def _variant(told: PromptContract, name: str, tier: Tier) -> tuple[str, str]:
     return "variant", f"{name if tier in told.variants else DEFAULT}/{tier}"
-
-
-def _digest(content: Any) -> str:
-    said = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(said).hexdigest()[:12]

@@ -45,7 +45,10 @@ class Attempt(Contract):
     served_model: Name | None = None
     #: `task contract @ prompt variant`, fixed as a pair.
     prompt_version: Name
+    #: The policy that was applied.
     policy_version: Name
+    #: Stands for its content. None: an attempt of earlier software.
+    policy_digest: Name | None = None
     started_at: Instant
     #: Milliseconds from sending the call to having read the reply.
     duration_ms: Milliseconds

@@ -51,6 +51,8 @@ class RouteTaken(Contract):
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
     policy_version: Name
+    #: Stands for the policy's content. None: a route of earlier software.
+    policy_digest: Name | None = None
     routed_at: Instant
 
 
@@ -104,3 +106,6 @@ class Escalation(_Envelope):
     detail: Words = ""
     #: Where a person wants it tried. None: where the policy sends it.
     tier: Tier | None = None
+    #: The policy of a route that is taken back, for no router applies it any more. The last of
+    #: `routes` is the one before, and `reason` is what the route taken back had followed.
+    replaced_policy: Name | None = None

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CLASSIFIED = "classified"
     REQUEUED = "requeued"
     ASKED_BY_CONSOLE = "asked_by_console"
+    POLICY_REPLACED = "policy_replaced"
 
     # A call that gave no usable reply: the same tier goes on.
     NOT_SENT = "not_sent"
@@ -83,7 +84,7 @@ class Reason(StrEnum):
     @property
     def is_hop(self) -> bool:
         """True for a reason that only passes a request on and says nothing against an answer."""
-        return self in (Reason.CLASSIFIED, Reason.REQUEUED, Reason.ASKED_BY_CONSOLE)
+        return self in _HOPS
 
     @property
     def is_unreadable(self) -> bool:
@@ -95,6 +96,15 @@ class Reason(StrEnum):
         """True when intake did not believe who the producer said it was: no request of its own."""
         return self in _REFUSED
 
+
+_HOPS = frozenset(
+    (
+        Reason.CLASSIFIED,
+        Reason.REQUEUED,
+        Reason.ASKED_BY_CONSOLE,
+        Reason.POLICY_REPLACED,
+    )
+)
 
 _UNREADABLE = frozenset(
     (
@@ -139,6 +149,7 @@ _MEANING = {
     Reason.CLASSIFIED: "the low tier said what kind of request this is",
     Reason.REQUEUED: "a person sent the request through again",
     Reason.ASKED_BY_CONSOLE: "the console asked for a brief of a case",
+    Reason.POLICY_REPLACED: "the policy it was routed under is applied no more",
     Reason.NOT_SENT: "the call never reached the provider",
     Reason.THROTTLED: "the provider asked us to wait",
     Reason.PROVIDER_ERROR: "the provider failed while answering",

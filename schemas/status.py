@@ -14,9 +14,10 @@ from schemas.base import (
     Name,
     Offset,
     Seconds,
+    Tier,
 )
 
-__all__ = ["BreakerState", "LimitedBy", "ModelStatus", "StageStatus", "Status"]
+__all__ = ["BreakerState", "LimitedBy", "ModelStatus", "RefusedStatus", "StageStatus", "Status"]
 
 #: Closed: anybody calls. Open: nobody. Half open: one call finds out.
 BreakerState = Literal["closed", "open", "half_open"]
@@ -64,15 +65,29 @@ class ModelStatus(Contract):
     calls_per_minute: Annotated[float, Field(ge=0, le=1e12)] = 0
 
 
+class RefusedStatus(Contract):
+    """Requests that wait in a tier, for they were routed under another policy."""
+
+    tier: Tier
+    policy_version: Name
+    #: Empty where earlier software has routed them.
+    policy_digest: Name = ""
+    waiting: Count
+
+
 class Status(Contract):
     """One process at one moment."""
 
     process: Identifier
     started_at: Instant
     at: Instant
+    #: The policy that it applies. None: earlier software.
+    policy_version: Name | None = None
+    policy_digest: Name | None = None
     #: Why it does not do all of its work now; empty when it does.
     reasons: Many[Name] = Field(default_factory=list)
     stages: Many[StageStatus] = Field(default_factory=list)
     models: Many[ModelStatus] = Field(default_factory=list)
+    refused: Many[RefusedStatus] = Field(default_factory=list)
     #: The longest that the event loop was late in the last minute. None: not measured.
     loop_lag_ms: Milliseconds | None = None

@@ -17,6 +17,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.intake import read_request
+from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
@@ -226,6 +227,8 @@ class Journey:
             envelope, raw = read_envelope(Escalation, record.value)
             why = envelope.reason.meaning
             words = why if envelope.reason.is_hop else f"handed back to route: {why}"
+            if envelope.replaced_policy is not None:
+                words = Reason.POLICY_REPLACED.meaning
         else:
             envelope, raw = read_envelope(Assignment, record.value)
         if not self.is_ours(envelope.id, envelope.tenant):

@@ -32,8 +32,8 @@ _LIMITED = {
     "slow": "replies became slower with more at once",
 }
 _PROCESS_COLUMNS = (
-    "process", "up", "state", "loop lag", "stage", "partitions", "lag", "oldest", "in flight",
-    "free",
+    "process", "up", "state", "policy", "loop lag", "stage", "partitions", "lag", "oldest",
+    "in flight", "free",
 )  # fmt: skip
 _MODEL_COLUMNS = (
     "model", "provider", "state", "running", "at most", "calls/min", "calls", "failed", "throttled",
@@ -114,6 +114,7 @@ def processes_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, 
             "process": status.process,
             "up": _span((now - status.started_at).total_seconds()),
             "state": state,
+            "policy": _policy(status),
             "loop lag": "" if (lag := status.loop_lag_ms) is None else f"{lag:.0f} ms",
         }
         rows += [
@@ -152,6 +153,11 @@ def models_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, obj
         }
         for (provider, name), models in sorted(found.items())
     ]
+
+
+def _policy(status: "Status") -> str:
+    digest = f" ({status.policy_digest})" if status.policy_digest else ""
+    return f"{status.policy_version or ''}{digest}"
 
 
 def _state(models: "Sequence[ModelStatus]") -> str:

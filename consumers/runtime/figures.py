@@ -8,7 +8,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from consumers.telemetry import names
 from consumers.telemetry.tally import Tally
-from schemas.status import ModelStatus
+from schemas.status import ModelStatus, RefusedStatus
 
 __all__ = ["Commit", "Instruments", "PartitionFigures", "ReviewFigures", "tell_review"]
 
@@ -68,6 +68,7 @@ class Instruments:
         tally: Tally,
         partitions: Callable[[], Sequence[PartitionFigures]],
         models: Callable[[], Sequence[ModelStatus]] = tuple,
+        refused: Callable[[], Sequence[RefusedStatus]] = tuple,
     ) -> None:
         self._tally = tally
         of_partition: Mapping[str, Callable[[PartitionFigures], float | None]] = {
@@ -91,6 +92,14 @@ class Instruments:
             models,
             lambda one: one.most_running,
             lambda one: {**_which(one), names.WHY: one.limited_by},
+        )
+
+        _gauge(
+            meter,
+            names.POLICY_REFUSED,
+            refused,
+            lambda one: one.waiting,
+            lambda one: {names.TIER: one.tier.value, names.POLICY_VERSION: one.policy_version},
         )
 
     def committed(self, stage: str, group: str, commit: Commit) -> None:

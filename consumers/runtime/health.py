@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 from aiokafka import TopicPartition
@@ -18,7 +19,7 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
-from schemas.status import ModelStatus, StageStatus
+from schemas.status import ModelStatus, RefusedStatus, StageStatus
 
 __all__ = ["Health"]
 
@@ -134,6 +135,19 @@ class _Watched:
         return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in troubled)]
 
 
+class Refused(Protocol):
+    """Requests that wait, for they were routed under another policy."""
+
+    def waiting(self) -> Sequence[RefusedStatus]:
+        """How many, by tier and policy."""
+
+    def words(self) -> Sequence[str]:
+        """How many, and for what."""
+
+    def is_outdated(self) -> bool:
+        """True when no router applies the policy of this process."""
+
+
 class Health:
     """Looks at the stages of a process."""
 
@@ -150,6 +164,8 @@ class Health:
         self.ask_models: Callable[[], Sequence[ModelStatus]] = tuple
         #: Says what is wrong with the topics.
         self.ask_topics: Callable[[], Sequence[str]] = tuple
+        #: Knows what waits for a worker of another policy.
+        self.refusals: Refused | None = None
         #: How many seconds our clock is ahead of Kafka's; None while that is not known.
         self.clock_ahead: float | None = None
         self._patience = patience
@@ -158,9 +174,14 @@ class Health:
         self._looked_at: float | None = None
         self._latest: Sequence[PartitionFigures] = ()
         self._models: Sequence[ModelStatus] = ()
+        self._refused: Sequence[RefusedStatus] = ()
         seen = telemetry or Telemetry()
         self._instruments = Instruments(
-            seen.meter, seen.tally, lambda: self._latest, lambda: self._models
+            seen.meter,
+            seen.tally,
+            lambda: self._latest,
+            lambda: self._models,
+            lambda: self._refused,
         )
         #: How late the event loop was of late.
         self.loop = LoopLag(self._instruments.loop_was_late)
@@ -184,7 +205,7 @@ class Health:
                 for watched in self._watched:
                     tasks.create_task(watched.look(self._patience))
             self._latest = [one for watched in self._watched for one in watched.figures]
-            self._models = self.ask_models()
+            self._models, self._refused = self.ask_models(), self.refused()
             self._looked_at = time.monotonic()
             if stuck := self.not_live():
                 _log.error("stage stands still", reasons=stuck)
@@ -205,7 +226,23 @@ class Health:
         """Why the process does not do all of its work now; empty when it does."""
         draining = ["draining"] if self.is_draining else []
         reasons = [reason for watched in self._watched for reason in watched.not_ready()]
+        if self.refusals is not None and self.refusals.is_outdated():
+            reasons += self.refusals.words()
         return [*draining, *self.not_live(), *reasons, *self.ask_topics(), *self._clock()]
+
+    def notes(self) -> Sequence[str]:
+        """What waits although this process does its work.
+
+        A new process beside old ones says so and is ready: what waits is for those, and whoever
+        replaces them one by one goes on only once the new one is ready.
+        """
+        if self.refusals is None or self.refusals.is_outdated():
+            return ()
+        return self.refusals.words()
+
+    def refused(self) -> Sequence[RefusedStatus]:
+        """What waits for a worker of another policy."""
+        return self.refusals.waiting() if self.refusals is not None else ()
 
     def _clock(self) -> list[str]:
         ahead = self.clock_ahead or 0.0
@@ -221,6 +258,7 @@ class Health:
             "live": not self.not_live(),
             "ready": not (reasons := self.not_ready()),
             "reasons": reasons,
+            "notes": list(self.notes()),
             "seconds_ago": ago,
             "loop_lag_ms": self.loop_lag_ms(),
             "partitions": [asdict(one) for one in self._latest],
@@ -231,7 +269,7 @@ class Health:
         """What is answered on the health port now."""
         return {
             "/live": _answer("live", self.not_live()),
-            "/ready": _answer("ready", self.not_ready()),
+            "/ready": _answer("ready", self.not_ready(), self.notes()),
             "/status": (200, json.dumps(self.status())),
         }
 
@@ -245,6 +283,6 @@ class Health:
         return [watched.status() for watched in self._watched]
 
 
-def _answer(what: str, reasons: Sequence[str]) -> tuple[int, str]:
-    said = {what: not reasons, "reasons": reasons}
+def _answer(what: str, reasons: Sequence[str], notes: Sequence[str] = ()) -> tuple[int, str]:
+    said = {what: not reasons, "reasons": reasons, **({"notes": list(notes)} if notes else {})}
     return (503 if reasons else 200), json.dumps(said)

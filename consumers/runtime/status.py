@@ -17,6 +17,7 @@ from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most
 from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher, topic_reader
 from consumers.runtime.records import why_not_taken
+from router.policy.table import Policy
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
 
@@ -33,12 +34,12 @@ _LOG_APPEND_TIME = 1
 
 
 @contextlib.asynccontextmanager
-async def telling(clients: Clients, health: Health) -> AsyncIterator[None]:
+async def telling(clients: Clients, health: Health, policy: Policy) -> AsyncIterator[None]:
     """Write the process's status until the context closes, and then that it has ended.
 
     A Kafka that does not take it changes nothing: the next status follows in its time.
     """
-    told = _Told(clients, health)
+    told = _Told(clients, health, policy)
     writing = asyncio.ensure_future(told.write())
     try:
         yield
@@ -92,9 +93,10 @@ async def _ended(writing: "asyncio.Future[None]") -> None:
 class _Told:
     """What is said of a process, and what was said last."""
 
-    def __init__(self, clients: Clients, health: Health) -> None:
+    def __init__(self, clients: Clients, health: Health, policy: Policy) -> None:
         self._clients = clients
         self._health = health
+        self._policy = policy
         self._topic = clients.settings.topics.status
         self._process = clients.settings.instance or _process_name()
         self._started_at = self._at = clock.now()
@@ -134,9 +136,12 @@ class _Told:
             process=self._process,
             started_at=self._started_at,
             at=now,
-            reasons=self._health.not_ready(),
+            policy_version=self._policy.version,
+            policy_digest=self._policy.digest,
+            reasons=[*self._health.not_ready(), *self._health.notes()],
             stages=self._health.stages(),
             models=models,
+            refused=list(self._health.refused()),
             loop_lag_ms=self._health.loop_lag_ms(),
         )
 

@@ -166,7 +166,7 @@ class Router:
             },
             "deadline": decided.deadline,
             "attempts_left": self.policy.limits.attempts,
-            "routes": [_written(decided, now)],
+            "routes": [_written(decided, self.policy, now)],
             "attempts": (),
         }
         if request.plan is not None:
@@ -219,7 +219,10 @@ class Router:
             deadline=decided.deadline,
             attempts_left=escalation.attempts_left,
             classification=escalation.classification,
-            routes=[*escalation.routes, RouteTaken.model_validate(_written(decided, now))],
+            routes=[
+                *escalation.routes,
+                RouteTaken.model_validate(_written(decided, self.policy, now)),
+            ],
             attempts=escalation.attempts,
         )
         value = dump_envelope(assignment, raw)
@@ -274,13 +277,14 @@ class Router:
         )
 
 
-def _written(decided: Route, now: datetime) -> dict[str, object]:
+def _written(decided: Route, policy: Policy, now: datetime) -> dict[str, object]:
     return {
         "tier": decided.tier,
         "step": decided.step,
         "rule": decided.rule,
         "reason": decided.reason,
         "code": decided.code,
-        "policy_version": decided.policy_version,
+        "policy_version": policy.version,
+        "policy_digest": policy.digest,
         "routed_at": now,
     }

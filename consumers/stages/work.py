@@ -15,6 +15,7 @@ from consumers.stages import letters
 from consumers.stages.calling import Caller, Slot
 from consumers.stages.job import Job, question_of
 from consumers.stages.notices import notices
+from consumers.stages.refusing import Refusals
 from router.admission import as_admitted
 from router.answering import result_of, spoken_result
 from router.next_step import (
@@ -24,6 +25,7 @@ from router.next_step import (
     Refuse,
     spent,
 )
+from router.policy.mixing import handed_back, is_under
 from router.request_schemas import check_schemas
 from router.routing import GiveUp, within_limits
 from router.voice import Spoken, falls_back, spoken_output
@@ -45,6 +47,9 @@ _LARGEST_VALUE = (4 << 20) - (64 << 10)
 class Worker(Caller):
     """The work of one tier's pool."""
 
+    #: What is done with requests routed under another policy. None: all are taken for our own.
+    refusals: Refusals | None = None
+
     @property
     def stage(self) -> str:
         """The stage's name, which is also its group's."""
@@ -57,7 +62,13 @@ class Worker(Caller):
         """
         began, job = time.monotonic(), None
         try:
-            job = self.open(record)
+            assignment, raw = read_envelope(Assignment, record.value)
+            if self.refusals is not None and not is_under(assignment.route, self.policy):
+                await self.refusals.wait(assignment, slot)
+                value = dump_envelope(handed_back(assignment), raw)
+                passed = passed_on(record.headers)
+                return [Outgoing(self.topics.escalations, record.key, value, passed)]
+            job = self.open(record, assignment, raw)
             step = await self.run(job, slot)
             return [*self.lines(job, job.attempts), *self._outcome(job, step, record, began)]
         except asyncio.CancelledError:
@@ -98,9 +109,8 @@ class Worker(Caller):
         made = letters.of_poisonous(Assignment, record, self.topics, deaths, stage=stage, now=now)
         return [made]
 
-    def open(self, record: Record) -> Job:
-        """Read an assignment and render its prompt. Raises ContractError."""
-        assignment, raw = read_envelope(Assignment, record.value)
+    def open(self, record: Record, assignment: Assignment, raw: bytes) -> Job:
+        """Read an assignment's request and render its prompt. Raises ContractError."""
         assignment = within_limits(assignment, self.policy, self.clock())
         self.observer.received(assignment.id, assignment.generation, assignment.task)
         read = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)

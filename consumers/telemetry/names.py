@@ -167,6 +167,7 @@ REVIEW_DECISIONS = "tierline.review.decisions"
 RISK = "tierline.risk"
 MODEL_RUNNING = "tierline.model.running"
 MODEL_MOST = "tierline.model.most_running"
+POLICY_REFUSED = "tierline.policy.refused"
 PART = "tierline.part"
 WHY = "tierline.why"
 _KAFKA = {SYSTEM: "kafka"}
@@ -271,6 +272,10 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         Metric(
             MODEL_MOST, "gauge", "{call}", (MODEL, GEN_AI_PROVIDER, WHY),
             "How many may it answer at once, as far as we know, and why no more?",
+        ),
+        Metric(
+            POLICY_REFUSED, "gauge", "{request}", (TIER, POLICY_VERSION),
+            "How many requests wait for a worker with the policy they were routed under?",
         ),
         Metric(
             REVIEW_WAITING, "gauge", "{case}", (RISK,), "How many cases wait for a person?",

@@ -1,5 +1,6 @@
 """The routing policy as data: what a policy file says, frozen and strict."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -7,6 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
@@ -27,6 +29,7 @@ __all__ = [
     "TierRow",
     "Verify",
     "When",
+    "digest_of",
 ]
 
 
@@ -341,6 +344,12 @@ class Policy(_Row):
     examples: list[Example] = Field(default_factory=list)
 
     @cached_property
+    def digest(self) -> str:
+        """Stands for all that the policy says but its examples, which decide nothing."""
+        said = self.model_dump(mode="json", exclude_unset=True, exclude={"examples"})
+        return digest_of(said)
+
+    @cached_property
     def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:
         """The rules a task can meet at all: those whose tasks and risk are its own."""
         return {
@@ -389,3 +398,9 @@ class Policy(_Row):
         """The least confidence with which this tier's answer to this task is published."""
         row = self.tasks.get(task) if task else None
         return row.accept.get(tier, self.tiers[tier].accept) if row else self.tiers[tier].accept
+
+
+def digest_of(content: Any) -> str:
+    """A short name for a content, whatever order its keys stand in."""
+    said = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(said).hexdigest()[:12]

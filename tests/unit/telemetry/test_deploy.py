@@ -25,7 +25,8 @@ from consumers.telemetry import names
 from consumers.telemetry.names import METRICS
 from consumers.telemetry.tally import Tally
 from schemas.attempt import Attempt, Step
-from schemas.status import ModelStatus
+from schemas.base import Tier
+from schemas.status import ModelStatus, RefusedStatus
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "telemetry"
 BOARDS = {
@@ -70,6 +71,7 @@ _BUSY = PartitionFigures(
     last_commit_ms=12.0,
     committed_offset=77,
 )
+_REFUSED = RefusedStatus(tier=Tier.LOW, policy_version="1", policy_digest="a", waiting=2)
 _OUT = ModelStatus(model="any", provider="any", breaker="open", wait_seconds=9, most_running=4)
 
 
@@ -80,7 +82,7 @@ def page() -> Iterator[_Page]:
     meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
     meter, tally = meters.get_meter("tests"), Tally()
     tally.export_to(meter)
-    Instruments(meter, tally, lambda: [_BUSY], lambda: [_OUT])
+    Instruments(meter, tally, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED])
     tell_review(meter, lambda: [ReviewFigures("high", 3, 2, 60.0)])
     for metric in METRICS.values():
         for said in product(*(_SAID.get((metric.name, by), ("any",)) for by in metric.by)):

@@ -1,0 +1,85 @@
+"""Refusing: what was routed under another policy waits, and no model is called for it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from consumers.stages.calling import Slot
+from router.policy.mixing import Routers
+from router.policy.table import Policy
+from schemas.base import Tier
+from schemas.escalation import Assignment
+from schemas.status import RefusedStatus
+
+__all__ = ["Refusals"]
+
+_log = structlog.get_logger(__name__)
+#: Seconds between two looks of a request at the routers, and for each thousand that wait.
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Refusals:
+    """The requests of all tiers that a process keeps waiting."""
+
+    policy: Policy
+    clock: Callable[[], datetime]
+    routers: Routers = field(default_factory=Routers)
+    #: How often requests have looked: who waits does not stand still.
+    looks: int = 0
+    _waiting: Counter[tuple[Tier, str, str]] = field(default_factory=Counter)
+    _told: set[tuple[str, str]] = field(default_factory=set)
+
+    async def wait(self, assignment: Assignment, slot: Slot) -> None:
+        """Return when a request is to be routed anew: no router applies its policy any more.
+
+        So it is at its deadline, which route tells. It rests meanwhile: others have its place.
+        """
+        taken = assignment.route
+        policy = taken.policy_version, taken.policy_digest or ""
+        self._tell(policy)
+        self._waiting[(taken.tier, *policy)] += 1
+        try:
+            while (now := self.clock()) < assignment.deadline:
+                if self.routers.have_replaced(taken, self.policy, now):
+                    return
+                self.looks += 1
+                await slot.rest(_LOOK_SECONDS * (1 + self._waiting.total() / 1000))
+        finally:
+            self._waiting[(taken.tier, *policy)] -= 1
+
+    def waiting(self) -> Sequence[RefusedStatus]:
+        """How many wait, by tier and policy."""
+        return [
+            RefusedStatus(tier=tier, policy_version=version, policy_digest=digest, waiting=count)
+            for (tier, version, digest), count in self._waiting.items()
+            if count
+        ]
+
+    def words(self) -> Sequence[str]:
+        """What waits, and for what."""
+        mine = f"{self.policy.version} ({self.policy.digest})"
+        return [
+            f"{one.waiting} in {one.tier} wait for a worker with policy {one.policy_version} "
+            f"({one.policy_digest}), this one has {mine}"
+            for one in self.waiting()
+        ]
+
+    def is_outdated(self) -> bool:
+        """True when something waits and no router applies our policy: we are to be replaced."""
+        return bool(self.waiting()) and not self.routers.apply(self.policy.digest, self.clock())
+
+    def _tell(self, policy: tuple[str, str]) -> None:
+        if policy in self._told:
+            return
+        self._told.add(policy)
+        _log.error(
+            "another policy",
+            routed_under=f"{policy[0]} ({policy[1]})",
+            applied=f"{self.policy.version} ({self.policy.digest})",
+            what="requests routed under it wait: give route and work the same policy file and "
+            "start the older ones again. Once no router applies it, they are routed anew.",
+        )

@@ -1,0 +1,75 @@
+"""When processes differ in their policy: whose requests wait, and when they are routed anew.
+
+A worker applies its own policy and no other. What was routed under another one waits for a worker
+of that policy while any router applies it; afterwards nobody would come for it, and its route is
+taken back.
+"""
+
+from datetime import datetime, timedelta
+
+from router.policy.table import Policy
+from schemas.escalation import Assignment, Escalation, RouteTaken
+from schemas.reasons import Reason
+from schemas.status import Status
+
+__all__ = ["Routers", "handed_back", "is_under"]
+
+#: A router that has said nothing for so long is taken to be gone.
+_SILENT = timedelta(seconds=30)
+
+
+def is_under(route: RouteTaken, policy: Policy) -> bool:
+    """True when a route was made under this very policy."""
+    if route.policy_digest is None:
+        return route.policy_version == policy.version
+    return route.policy_digest == policy.digest
+
+
+class Routers:
+    """The policies that the route stages apply, by what their processes tell of themselves."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[datetime, str | None]] = {}
+
+    def heard(self, status: Status, now: datetime) -> None:
+        """A process has said how it is. `now` is our own clock's: theirs may differ."""
+        if any(one.stage == "route" for one in status.stages):
+            self._heard[status.process] = now, status.policy_digest
+        self._heard = {who: one for who, one in self._heard.items() if now - one[0] < _SILENT}
+
+    def ended(self, process: str) -> None:
+        """A process has ended."""
+        self._heard.pop(process, None)
+
+    def apply(self, digest: str | None, now: datetime) -> bool:
+        """True when any router is known to apply the policy."""
+        return any(one == digest and now - at < _SILENT for at, one in self._heard.values())
+
+    def have_replaced(self, route: RouteTaken, policy: Policy, now: datetime) -> bool:
+        """True once routers apply `policy`, and none the one that a route was made under.
+
+        Whoever made the route a moment ago is there, heard or not: without that a router that says
+        nothing would be sent the same request again and again.
+        """
+        is_fresh = now - route.routed_at < _SILENT
+        gone = not is_fresh and not self.apply(route.policy_digest, now)
+        return gone and self.apply(policy.digest, now)
+
+
+def handed_back(assignment: Assignment) -> Escalation:
+    """The escalation that takes an assignment's route back, and leaves all before it as it was."""
+    taken, before = assignment.route, assignment.routes[:-1]
+    fields = {name: getattr(assignment, name) for name in type(assignment).model_fields}
+    # Whoever routes anew finds the task out again, unless an answer was tried for it.
+    has_task = bool(before) and before[-1].step == "answer"
+    return Escalation(
+        **{
+            **fields,
+            "routes": before,
+            "task": assignment.task if has_task else None,
+            "reason": taken.code or Reason.POLICY_REPLACED,
+            "detail": f"routed under policy {taken.policy_version}",
+            "tier": taken.tier if taken.rule == "review" else None,
+            "replaced_policy": taken.policy_version,
+        }
+    )
