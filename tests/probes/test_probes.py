@@ -20,6 +20,7 @@ async def _try(one: ProbeClass, bootstrap: str) -> None:
     assert report.tried >= (one.least if one.sample is None else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", _FAST, ids=lambda one: one.name)
 async def test_without_a_broker(one: ProbeClass) -> None:
     await _try(one, "")
