@@ -1,17 +1,14 @@
-"""What can be wrong with what people write.
-
-RouterError
-├── PolicyError     the routing policy is unusable; every problem is listed with its line
-└── PromptError     a prompt cannot be used; the message names file and line
-"""
+"""What can be wrong with what people write."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.errors import TierlineError
+
 __all__ = ["PolicyError", "Problem", "PromptError", "RouterError"]
 
 
-class RouterError(Exception):
+class RouterError(TierlineError):
     """Something people wrote cannot be used."""
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import orjson
 
 from router.pattern_cost import is_wide, positions
+from schemas.errors import TierlineError
 
 __all__ = ["MAX_BYTES", "Costs", "SchemaError", "UnusableSchemaError", "costs_of"]
 
@@ -60,7 +61,7 @@ _Key = str | int
 _ANY_FIELD, _ANY_ITEM = "", -1
 
 
-class SchemaError(ValueError):
+class SchemaError(TierlineError, ValueError):
     """A schema that is not used; the text says why, for people."""
 
 

@@ -20,6 +20,8 @@ from jinja2.filters import FILTERS
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from schemas.errors import TierlineError
+
 __all__ = ["BoundedTemplate", "OverBudgetError"]
 
 MAX_TEMPLATE = 32 << 10
@@ -59,7 +61,7 @@ _PART = 32
 _COUNTED, _BUDGET = "_counted", "_budget"
 
 
-class OverBudgetError(TemplateRuntimeError):
+class OverBudgetError(TierlineError, TemplateRuntimeError):
     """A rendering that takes too many steps, or becomes too long."""
 
 

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+from schemas.errors import TierlineError
+
 __all__ = ["BrokerError", "is_out_of_space", "with_tail"]
 
 _TAIL_LINES = 15
 _LAST_BYTES = 64 * 1024
 
 
-class BrokerError(Exception):
-    """The broker cannot be started; the message says why and what to do."""
+class BrokerError(TierlineError):
+    """The broker cannot be started, or has ended."""
+
+    exit_code = 3
 
 
 def with_tail(what: str, log_file: Path) -> str:

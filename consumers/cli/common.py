@@ -13,6 +13,7 @@ import typer
 
 from consumers.cli.texts import say
 from consumers.texts import escaped
+from schemas.errors import TierlineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,7 +65,7 @@ OfTenant = Annotated[
 ]
 
 
-class UserError(Exception):
+class UserError(TierlineError):
     """Something the user can mend; the message says what and how."""
 
 
@@ -96,7 +97,7 @@ def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Set
             return settings
         from consumers.runtime.reading import KafkaUnreachableError
 
-        msg = "no Kafka is running: start one with `tierline up`, or name yours with --kafka"
+        msg = "no Kafka is running"
         raise KafkaUnreachableError(msg)
     return settings.model_copy(
         update={"kafka": settings.kafka.model_copy(update={"bootstrap": address})}

@@ -24,8 +24,9 @@ from consumers.cli import (
     trying,
     up,
 )
-from consumers.cli.common import FAILED, UNAVAILABLE, UserError
+from consumers.cli.common import FAILED
 from consumers.cli.texts import say
+from schemas.errors import TierlineError
 
 __all__ = ["app", "main"]
 
@@ -102,23 +103,10 @@ def _report(error: BaseException) -> int:
     """Say what went wrong, in the error's own words where they are meant for people."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, TierlineError):
+        say(f"tierline: {error.for_people}", is_error=True)
+        return error.exit_code
     name = type(error).__name__
-    meant_for_people = {
-        "BrokerError",
-        "ContractError",
-        "FailpointError",
-        "KafkaUnreachableError",
-        "PolicyError",
-        "PromptError",
-        "ProviderSettingsError",
-        "StageError",
-        "TelemetryError",
-        "UnbookedError",
-        "UserError",
-    }
-    if name in meant_for_people or isinstance(error, UserError):
-        say(f"tierline: {error}", is_error=True)
-        return UNAVAILABLE if name in ("BrokerError", "KafkaUnreachableError") else FAILED
     if name in ("ValidationError", "SettingsError"):
         from consumers.settings import settings_problems
 

@@ -165,10 +165,10 @@ class Progress:
         if not self.is_published:
             msg = (
                 f"Kafka did not acknowledge {counted(self.wanted, 'request')} within {took:.0f} s; "
-                "some may have been published. The same lines can be sent again: what was "
-                "published already is not done twice"
+                "some may have been published"
             )
-            raise KafkaUnreachableError(msg)
+            next_try = "send the same lines again, what was published already is not done twice"
+            raise KafkaUnreachableError(msg, advice=next_try)
         found = self.found
         found.missing = self.left_count
         if as_json:

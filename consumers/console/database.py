@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from consumers.console.errors import StoreAwayError
 from consumers.console.tables import CASES, FACTS, SCHEMA, VERSION
 from consumers.files import own_file
+from schemas.errors import TierlineError
 
 __all__ = ["Database", "StoreUnusableError", "is_away", "open_database"]
 
@@ -41,7 +42,7 @@ _AWAY = ("08", "53", "57P")
 _ENGINE: Mapping[str, Any] = {"pool_timeout": 60, "hide_parameters": True}
 
 
-class StoreUnusableError(Exception):
+class StoreUnusableError(TierlineError):
     """The database cannot be opened, or is none of ours."""
 
 

@@ -30,7 +30,7 @@ from router.prompts import Prompts
 from router.review import hash_of_answers, problems_of, refusal_of
 from schemas.codec import dump_envelope, passed_on, text_headers
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ContractError
+from schemas.errors import ContractError, TierlineError
 from schemas.escalation import Escalation, Origin
 from schemas.intake import read_request
 from schemas.reasons import Reason
@@ -49,7 +49,7 @@ _RESEND_SECONDS = 5.0
 _BRIEF_PART = 4000
 
 
-class ImpossibleError(Exception):
+class ImpossibleError(TierlineError):
     """The decision cannot be carried out. `problems` are places in an edited answer, with words."""
 
     def __init__(self, words: str, problems: list[tuple[str, str]] | None = None) -> None:
@@ -57,7 +57,7 @@ class ImpossibleError(Exception):
         self.problems = problems or []
 
 
-class NotSentError(Exception):
+class NotSentError(TierlineError):
     """Kafka has not acknowledged it in time; the words say what that means."""
 
 

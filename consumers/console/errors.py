@@ -1,18 +1,8 @@
-"""Why the store refuses an act.
-
-CaseError                 an act on a case is refused
-├── UnknownCaseError      there is no such case
-├── AlreadyDecidedError   somebody decided on it, or its request has gone on
-├── LeaseLostError        the lease has ended, or somebody else has it
-├── StaleError            the case has changed since it was read
-├── UnseenError           other answers would be approved than those that were seen
-├── UsedIdError           the decision's id is another decision's
-└── UndoTooLateError      the decision is being carried out
-JobRunningError           a job of theirs runs
-StoreAwayError            the database does not answer; an OSError, as any trouble of a network
-"""
+"""Why the store refuses an act."""
 
 from typing import TYPE_CHECKING
+
+from schemas.errors import TierlineError
 
 if TYPE_CHECKING:
     from consumers.console.rows import Case
@@ -31,7 +21,7 @@ __all__ = [
 ]
 
 
-class CaseError(Exception):
+class CaseError(TierlineError):
     """An act on a case is refused. `case` is how it stands now."""
 
     def __init__(self, words: str, case: "Case | None" = None) -> None:
@@ -96,11 +86,11 @@ class UsedIdError(CaseError):
         super().__init__(f"{decision_id} is the id of another decision; take a new one")
 
 
-class JobRunningError(Exception):
+class JobRunningError(TierlineError):
     """Of each person one job runs at a time."""
 
 
-class StoreAwayError(OSError):
+class StoreAwayError(TierlineError, OSError):
     """The database does not answer now. What was not committed is undone."""
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ from consumers.console.deciding import Desk
 from consumers.console.errors import UnknownCaseError
 from consumers.console.jobs import Job
 from consumers.console.security import Role, Visitor
+from schemas.errors import TierlineError
 
 __all__ = [
     "NeedsSignInError",
@@ -25,7 +26,7 @@ _TOKEN = "csrf"  # noqa: S105  the field's name
 _TOKEN_HEADER = "x-csrf-token"  # noqa: S105  the header's name
 
 
-class NeedsSignInError(Exception):
+class NeedsSignInError(TierlineError):
     """Nobody knows who it is."""
 
 

@@ -28,6 +28,7 @@ from consumers.console.pages import Pages
 from consumers.console.security import Guard, Role, own_path
 from consumers.providers.resolver import guarded_connector
 from consumers.settings import OidcSettings
+from schemas.errors import TierlineError
 
 __all__ = ["oidc_routes"]
 
@@ -44,7 +45,7 @@ _BEGUN, _BEGUN_IN_TOTAL = 20, 300
 _TOO_MANY = "too many sign-ins have failed: try again in a minute"
 
 
-class _RefusedError(Exception):
+class SignInRefusedError(TierlineError):
     """The sign-in did not come to its end; the words are for the person."""
 
 
@@ -73,7 +74,7 @@ def oidc_routes(
             raise HTTPException(429, _TOO_MANY, {"retry-after": "60"})
         try:
             found = await _discovered(settings)
-        except _RefusedError as error:
+        except SignInRefusedError as error:
             raise HTTPException(503, str(error)) from None
         nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
         client = _client(settings, _back(request, guard))
@@ -96,7 +97,7 @@ def oidc_routes(
             claims = await _claims(settings, kept, code, _back(request, guard))
             name, role = _who(settings, claims)
             tenants = _tenants(settings, claims, role)
-        except _RefusedError as refused:
+        except SignInRefusedError as refused:
             await note_failure(address, f"by {settings.issuer}: {refused}"[:400])
             reply: Response = pages.page(
                 "message.html", None, 403, title="Not signed in", words=str(refused)
@@ -116,29 +117,32 @@ def oidc_routes(
 
 
 def _check(state: str, code: str, error: str, begun: str) -> None:
-    """Raises _RefusedError."""
+    """Raises SignInRefusedError."""
     if error or not code:
         words = f"the sign-in ended there: {error[:100] or 'no code'}"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     if not state or not secrets.compare_digest(state.encode(), begun.encode()):
         words = "this sign-in was not begun in this browser: begin again"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
 
 
 async def _discovered(settings: OidcSettings) -> dict[str, Any]:
-    """The issuer's own document. Raises _RefusedError, also for endpoints that nobody may call."""
+    """The issuer's own document.
+
+    Raises SignInRefusedError, also for endpoints that nobody may call.
+    """
     where = settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
     found = await _asked(settings, where)
     # With and without a slash at the end it is the same issuer; its tokens say what it says here.
     if str(found.get("issuer")).rstrip("/") != settings.issuer.rstrip("/"):
         words = f"{where} is another issuer's"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
         try:
             check_url(str(found.get(name)), allow_private=settings.may_be_private)
         except ValueError as error:
             words = f"the issuer's {name}: {error}"
-            raise _RefusedError(words) from None
+            raise SignInRefusedError(words) from None
     return found
 
 
@@ -158,7 +162,7 @@ def _guarded(settings: OidcSettings) -> AiohttpTransport:
 async def _asked(
     settings: OidcSettings, where: str, form: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What the issuer answers, to a form where one is sent. Raises _RefusedError."""
+    """What the issuer answers, to a form where one is sent. Raises SignInRefusedError."""
     secret = settings.client_secret
     proof = (settings.client_id, secret.get_secret_value()) if secret else None
     try:
@@ -176,10 +180,10 @@ async def _asked(
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
         what = "does not answer" if form is None else "gave no token"
         words = f"the issuer {what}: {type(error).__name__}"
-        raise _RefusedError(words) from None
+        raise SignInRefusedError(words) from None
     if not isinstance(found, dict):
         words = "the issuer's answer is no object"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     return found
 
 
@@ -211,14 +215,14 @@ async def _claims(
         )
         checked.validate(decoded.claims)
         _check_party(settings, decoded.claims)
-    except _RefusedError:
+    except SignInRefusedError:
         raise
     except (JoseError, httpx.HTTPError, KeyError, ValueError) as error:
         words = f"the issuer's token is not good: {type(error).__name__}"
-        raise _RefusedError(words) from None
+        raise SignInRefusedError(words) from None
     except Exception as error:  # noqa: BLE001  the library's own, by the issuer's words
         words = f"the issuer gave no token: {type(error).__name__}"
-        raise _RefusedError(words) from None
+        raise SignInRefusedError(words) from None
     return dict(decoded.claims)
 
 
@@ -226,43 +230,43 @@ def _check_party(settings: OidcSettings, claims: Mapping[str, Any]) -> None:
     """The token was made for us, not for another client that shares the audience.
 
     By OpenID Connect Core, 3.1.3.7: with several audiences `azp` has to be there, and where it is
-    it has to be us. Raises _RefusedError.
+    it has to be us. Raises SignInRefusedError.
     """
     audience, party = claims.get("aud"), claims.get("azp")
     is_shared = isinstance(audience, list) and len(audience) > 1
     if party != settings.client_id and (party is not None or is_shared):
         words = "the issuer's token is not good: it was made for another client"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
 
 
 def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
     name = claims.get(settings.name_claim) or claims.get("sub")
     if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,180}", name):
         words = f"the claim {settings.name_claim} names nobody we could write down"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     # Some issuers say it as text. Who says nothing of it vouches for all of theirs.
     is_verified = str(claims.get("email_verified", True)).lower() == "true"
     if settings.name_claim == "email" and not is_verified:
         words = f"{name} is not verified"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     given = _texts(claims, settings.role_claim)
     roles = [Role(settings.roles[one]) for one in given if one in settings.roles]
     if not roles:
         words = f"{name} has no role here; ask for one of: {', '.join(settings.roles)}"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     return name, max(roles, key=list(Role).index)
 
 
 def _tenants(
     settings: OidcSettings, claims: Mapping[str, Any], role: Role
 ) -> frozenset[str] | None:
-    """Whose cases they see. Raises _RefusedError."""
+    """Whose cases they see. Raises SignInRefusedError."""
     if settings.tenant_claim is None or role is Role.ADMIN:
         return None
     found = frozenset(_texts(claims, settings.tenant_claim))
     if not found or any(len(one.split()) != 1 for one in found):
         words = f"the claim {settings.tenant_claim} names no tenant"
-        raise _RefusedError(words)
+        raise SignInRefusedError(words)
     return found
 
 

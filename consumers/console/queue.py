@@ -41,6 +41,7 @@ from consumers.runtime.reading import (
 )
 from consumers.runtime.records import Record, lies_at
 from router.policy.table import Policy
+from schemas.errors import TierlineError
 from schemas.topics import Topics
 
 __all__ = ["Queue", "StoreMismatchError"]
@@ -58,7 +59,7 @@ _LOCK = 7_202_612
 _MEND = "name another store, or drop this one: it is made again from the topics"
 
 
-class StoreMismatchError(Exception):
+class StoreMismatchError(TierlineError):
     """The store was made from other topics than these."""
 
 
@@ -226,8 +227,8 @@ async def _check(reader: TopicReader, topic: str, positions: Mapping[Source, int
     """Raises KafkaUnreachableError for a topic that is not there, StoreMismatchError."""
     ends = await reader.ends()
     if not ends:
-        msg = f"the topic {topic} does not exist yet; `tierline up` creates it"
-        raise KafkaUnreachableError(msg)
+        msg = f"the topic {topic} does not exist yet"
+        raise KafkaUnreachableError(msg, advice="`tierline topics create` creates it")
     for source, position in positions.items():
         if position > ends.get(source, 0):
             msg = (

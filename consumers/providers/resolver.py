@@ -12,6 +12,7 @@ from aiohttp.resolver import ThreadedResolver
 from typing_extensions import override
 
 from consumers.addresses import is_metadata, is_public
+from schemas.errors import TierlineError
 
 __all__ = ["GuardedConnector", "GuardedResolver", "guarded_connector"]
 
@@ -64,7 +65,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise ProxyRefusedError(msg) from error
 
 
-class ProxyRefusedError(aiohttp.ConnectionTimeoutError):
+class ProxyRefusedError(TierlineError, aiohttp.ConnectionTimeoutError):
     """The proxy has made no connection to the provider. The client's own kind for "not yet"."""
 
 

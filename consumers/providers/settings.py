@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from consumers.addresses import check_url
 from router.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
 from schemas.base import Tier
+from schemas.errors import TierlineError
 
 __all__ = [
     "ModelLimits",
@@ -53,7 +54,7 @@ _PATHS = {
 _FIELD = r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,4}$"
 
 
-class ProviderSettingsError(Exception):
+class ProviderSettingsError(TierlineError):
     """A provider cannot be used as it is set up; the message says which and what to do."""
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.reply import Reply
+from schemas.errors import TierlineError
 
 __all__ = ["UnreadableError", "Wire"]
 
 
-class UnreadableError(Exception):
+class UnreadableError(TierlineError):
     """A reply is not in the provider's own format; the message names the field, not its value."""
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from schemas.errors import TierlineError
+
 __all__ = [
     "CONSOLE_FAILPOINTS",
     "FAILPOINTS",
@@ -47,7 +49,7 @@ _VARIABLE = "TIERLINE_FAILPOINT"
 _IS_CHECKOUT = (Path(__file__).resolve().parents[2] / "tests").is_dir()
 
 
-class FailpointError(Exception):
+class FailpointError(TierlineError):
     """The failpoint that was asked for cannot be had."""
 
 

@@ -21,6 +21,7 @@ from consumers.runtime.partition import FencedError, Partition, PartitionLostErr
 from consumers.runtime.poison import Guard
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
+from schemas.errors import TierlineError
 
 __all__ = ["Holdings", "Prepare", "RetentionError", "Work"]
 
@@ -35,7 +36,7 @@ _ANSWER_LIMIT = 15.0
 Prepare = Callable[[TopicPartition, int], Awaitable[None]]
 
 
-class RetentionError(Exception):
+class RetentionError(TierlineError):
     """Records were deleted before anybody had read them."""
 
 

@@ -33,7 +33,7 @@ from consumers.runtime.spool import Kept, Spool
 from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry
 from schemas.codec import Outgoing, read_model
-from schemas.errors import ContractError
+from schemas.errors import ContractError, TierlineError
 
 __all__ = ["Ledger", "UnbookedError"]
 
@@ -44,7 +44,7 @@ _STOP_LIMIT = 20.0
 _STARTED = b'"outcome":"started"'
 
 
-class UnbookedError(Exception):
+class UnbookedError(TierlineError):
     """The process ends with paid calls that Kafka has not taken; the message says where."""
 
 

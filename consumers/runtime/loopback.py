@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from schemas.errors import TierlineError
+
 __all__ = ["VARIABLE", "OutsideError", "guarding", "is_wanted", "loop_factory", "stay_on_loopback"]
 
 VARIABLE = "TIERLINE_TEST_LOOPBACK"
@@ -30,7 +32,7 @@ _EVENTS = {
 guarding = threading.Event()
 
 
-class OutsideError(PermissionError):
+class OutsideError(TierlineError, PermissionError):
     """Something wanted to reach another machine."""
 
 

@@ -20,6 +20,7 @@ from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
 from consumers.runtime.writer import PartitionWriter
 from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
+from schemas.errors import TierlineError
 
 __all__ = ["FencedError", "Finished", "Partition", "PartitionLostError"]
 
@@ -44,11 +45,11 @@ _LARGE_GROUP = 128
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
 
 
-class FencedError(Exception):
+class FencedError(TierlineError):
     """Another process takes the partition again and again, as we do: one of us must give way."""
 
 
-class PartitionLostError(Exception):
+class PartitionLostError(TierlineError):
     """Somebody else owns the partition now."""
 
 
@@ -338,7 +339,7 @@ class Partition:
         if isinstance(error, ProducerFenced) and self._fencings.is_one_too_many(time.monotonic()):
             msg = (
                 f"{self.source.topic}-{self.source.partition}: fenced again and again, so another "
-                f"process takes this partition too. Look for one with the same settings that this "
-                f"group does not know."
+                f"process takes this partition too"
             )
-            raise FencedError(msg) from error
+            next_look = "look for one with the same settings that this group does not know"
+            raise FencedError(msg, advice=next_look) from error

@@ -25,6 +25,7 @@ from consumers.telemetry.context import with_context
 from consumers.telemetry.hops import Hop
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Headers
+from schemas.errors import TierlineError
 
 __all__ = [
     "KafkaUnreachableError",
@@ -56,8 +57,11 @@ _POLL_MS = 100
 _AHEAD = 200
 
 
-class KafkaUnreachableError(Exception):
+class KafkaUnreachableError(TierlineError):
     """No broker answers at the address given."""
+
+    exit_code = 3
+    advice = "start one with `tierline up`, or name yours with --kafka HOST:PORT"
 
 
 @contextlib.asynccontextmanager
@@ -66,10 +70,7 @@ async def connected(clients: Clients) -> AsyncIterator[None]:
     try:
         yield
     except KAFKA_IS_AWAY as error:
-        msg = (
-            f"no Kafka at {clients.settings.bootstrap} ({type(error).__name__}). Is it running? "
-            f"`tierline up` starts one; --kafka HOST:PORT names another"
-        )
+        msg = f"no Kafka at {clients.settings.bootstrap} ({type(error).__name__})"
         raise KafkaUnreachableError(msg) from error
 
 

@@ -29,6 +29,7 @@ from consumers.runtime.shell import Pointing, failed, fitting
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
+from schemas.errors import TierlineError
 from schemas.reasons import Reason
 
 __all__ = ["Executor", "Host", "Inline", "Stage", "StageError"]
@@ -45,8 +46,8 @@ _LAST_COMMITS = 12.0
 _LEAST_FLUSH = 1.0
 
 
-class StageError(Exception):
-    """The stage cannot go on; the message says why and what to do."""
+class StageError(TierlineError):
+    """The stage cannot go on."""
 
 
 class Host(Pointing, Protocol):
@@ -277,7 +278,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._drain()
                 minding.cancel()
         if self._failure is not None:
-            raise StageError(str(self._failure)) from self._failure
+            failure = self._failure
+            advice = failure.advice if isinstance(failure, TierlineError) else ""
+            raise StageError(str(failure), advice=advice) from failure
 
     async def _join(self) -> bool:
         """Connect and join the group. False when Kafka is away, or does not know the topics yet."""

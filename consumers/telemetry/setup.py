@@ -39,6 +39,7 @@ from consumers.telemetry.names import gen_ai_names, metrics_of
 from consumers.telemetry.observer import Observer
 from consumers.telemetry.tally import Tally
 from consumers.telemetry.tracing import TraceIds, TraceRules, Tracing
+from schemas.errors import TierlineError
 from schemas.topics import Topics
 
 __all__ = ["TRACES_ONLY", "Telemetry", "TelemetryError", "open_telemetry"]
@@ -87,7 +88,7 @@ _SIGNALS: Sequence[_Signal] = ("TRACES", "METRICS")
 TRACES_ONLY: Sequence[_Signal] = ("TRACES",)
 
 
-class TelemetryError(Exception):
+class TelemetryError(TierlineError):
     """A setting that nobody can follow; the message says what was expected."""
 
 

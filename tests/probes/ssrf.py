@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.console.oidc import _asked, _discovered, _RefusedError
+from consumers.console.oidc import SignInRefusedError, _asked, _discovered
 from consumers.providers import Providers, ProviderSettings
 from consumers.runtime import loopback
 from consumers.settings import OidcSettings
@@ -288,14 +288,14 @@ async def _sign_in(report: Report) -> None:
             try:
                 await _asked(public, str(endpoint))
                 through: str | None = "it was asked"
-            except _RefusedError:
+            except SignInRefusedError:
                 through = f"it made {connected[0]}" if connected else None
             except Exception as error:  # noqa: BLE001  the probe
                 through = f"it raised {type(error).__name__}"
         report.note(f"sign-in {number} {endpoint!r}", through=through)
     for one in ("10.0.0.7", "169.254.169.254", "64:ff9b::a9fe:a9fe", "::1"):
         async with _resolving(one) as connected:
-            with contextlib.suppress(_RefusedError):
+            with contextlib.suppress(SignInRefusedError):
                 await _discovered(public)
                 connected.append("an answer")
         report.check(f"the issuer's name is {one}", is_blocked=not connected)
