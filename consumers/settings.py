@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from consumers.addresses import check_url, is_this_machine
 from consumers.providers.settings import ProviderSettings
 from schemas.base import Identifier
+from schemas.spans import PositiveSpan, Span
 from schemas.tenancy import is_reserved_tenant
 from schemas.topics import Topics
 
@@ -112,7 +113,7 @@ class IntakeSettings(_Slice):
     #: Keys of signatures by their ids. Two of one tenant are good at the same time.
     keys: dict[Identifier, SigningKey] = Field(default_factory=dict)
     #: A signature may expire so long after its record was appended.
-    longest_signature: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(hours=1)
+    longest_signature: PositiveSpan = timedelta(hours=1)
     #: Nothing is admitted whose tenant is not proven in one of these ways.
     requires_proof: bool = False
 
@@ -137,9 +138,9 @@ class KafkaSettings(_Slice):
     partitions: Annotated[int, Field(ge=1, le=1000)] = 8
     replication: Annotated[int, Field(ge=1)] = 1
     #: A member that is silent for so long loses its partitions.
-    session_timeout: timedelta = timedelta(seconds=30)
+    session_timeout: Span = timedelta(seconds=30)
     #: Also the longest a rebalance without a crash takes to be noticed.
-    heartbeat_interval: timedelta = timedelta(seconds=3)
+    heartbeat_interval: Span = timedelta(seconds=3)
     #: Unique per process and stable over restarts (an ordinal); None: not a static member.
     instance: str | None = None
     #: Further intake topics by their names behind `llm.intake.`, and whose each is: who may write
@@ -170,16 +171,16 @@ class WorkerSettings(_Slice):
     #: Calls in flight. Throughput is width divided by the latency of a call.
     width: Annotated[int, Field(ge=1, le=5000)] = 256
     #: How long calls may finish after SIGTERM. Keep it 20 s below the orchestrator's kill delay.
-    drain_for: timedelta = timedelta(seconds=25)
+    drain_for: Span = timedelta(seconds=25)
     #: How long a rebalance waits for running calls before partitions may move, at most: a call that
     #: runs on is made again by the next owner. No process of the group starts calls meanwhile.
-    revoke_grace: timedelta = timedelta(seconds=15)
+    revoke_grace: Span = timedelta(seconds=15)
 
 
 class RepeatSettings(_Slice):
     """How long a request id is remembered, per intake partition. The shorter bound counts."""
 
-    window: timedelta = timedelta(hours=24)
+    window: Span = timedelta(hours=24)
     #: About 200 bytes each; reading them again takes the time to parse as many requests.
     most: Annotated[int, Field(ge=0)] = 100_000
 
@@ -193,10 +194,10 @@ class HealthSettings(_Slice):
     host: str = "127.0.0.1"
     #: An event loop that stands still for so long ends its process. Keep it below the session
     #: timeout: else other processes are given the same record before it is known.
-    loop_patience: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(seconds=20)
+    loop_patience: PositiveSpan = timedelta(seconds=20)
     #: A stage with work that stands still for so long ends its process. None: 60 s, or one and a
     #: half times the policy's call timeout where that is longer.
-    patience: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
+    patience: PositiveSpan | None = None
 
 
 class TelemetrySettings(_Slice):
@@ -387,8 +388,6 @@ def settings_problems(error: BaseException) -> Iterator[str]:
             message = "there is no such setting"
         elif problem["type"] == "missing":
             message = "is required and missing"
-        elif problem["type"] == "time_delta_parsing":
-            message = "a duration was expected, such as PT30S"
         message = message.replace("Input should be", "expected")
         # What is wrong between two settings names them itself.
         yield f"{_variable(*problem['loc'])}: {message}" if problem["loc"] else message

@@ -14,6 +14,7 @@ import typer
 from consumers.cli.texts import say
 from consumers.texts import escaped
 from schemas.errors import TierlineError
+from schemas.spans import read_positive_span
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -203,9 +204,8 @@ def print_table(
 
 def span_of(text: str, option: str) -> timedelta:
     """A span of time as people give it, such as 90m. Raises UserError."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number = text[:-1]
-    if text[-1:] not in units or not (number.isascii() and number.isdigit()) or not int(number):
-        msg = f"{option} {text}: a whole number and s, m, h or d was expected, for example 7d"
-        raise UserError(msg)
-    return timedelta(seconds=min(int(number) * units[text[-1]], 10_000 * units["d"]))
+    try:
+        return read_positive_span(text)
+    except ValueError as error:
+        msg = f"{option} {text}: {error}"
+        raise UserError(msg) from None

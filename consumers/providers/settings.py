@@ -14,6 +14,7 @@ from consumers.addresses import check_url
 from router.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
 from schemas.base import Tier
 from schemas.errors import TierlineError
+from schemas.spans import Span
 
 __all__ = [
     "ModelLimits",
@@ -69,7 +70,7 @@ class ModelLimits(BaseModel):
     #: Calls at once, per process.
     concurrency: Annotated[int, Field(ge=1)] | None = None
     #: How long it is left alone after five failures in a row; longer with every probe that fails.
-    first_break: timedelta = timedelta(seconds=30)
+    first_break: Span = timedelta(seconds=30)
     #: Which part each tier may use; None: the tiers that use the model share evenly.
     share: dict[Tier, Annotated[float, Field(gt=0, le=1)]] | None = None
 
@@ -114,7 +115,7 @@ class ProviderSettings(BaseModel):
     proxy: str | None = None
     #: The proxy may be at an address that is not public, and speak plain http.
     allow_private_proxy: bool = False
-    connect_timeout: timedelta = timedelta(seconds=5)
+    connect_timeout: Span = timedelta(seconds=5)
     #: The account's limits by model id; `*` for all models that are not named.
     limits: dict[str, ModelLimits] = Field(default_factory=dict)
     #: A longer reply, counted after decompression, is given up.

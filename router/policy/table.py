@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
 from schemas.base import Tier
+from schemas.spans import PositiveSpan
 
 __all__ = [
     "Agreement",
@@ -41,21 +42,7 @@ class _Row(BaseModel):
     )
 
 
-_DURATION = re.compile(r"[1-9][0-9]{0,4}[smh]")
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,12})?")
-
-
-def _read_duration(value: Any) -> Any:
-    """`30s`, `10m`, `6h`: an explicit unit, so that nobody has to guess one."""
-    units = {"s": 1, "m": 60, "h": 3600}
-    if isinstance(value, timedelta):
-        return value
-
-    if not isinstance(value, str) or _DURATION.fullmatch(value) is None:
-        msg = "a duration is a whole number from 1 to 99999 and s, m or h, for example 30s"
-        raise ValueError(msg)
-
-    return timedelta(seconds=int(value[:-1]) * units[value[-1]])
 
 
 def _read_tier(value: Any) -> Any:
@@ -81,7 +68,6 @@ def _check_date(value: str) -> str:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_read_duration, json_schema_input_type=str)]
 TierName = Annotated[Tier, BeforeValidator(_read_tier, json_schema_input_type=Tier)]
 Dollars = Annotated[Decimal, BeforeValidator(_read_decimal), Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -214,9 +200,9 @@ class Task(_Row):
     accept: Mapping[TierName, Fraction] = Field(default_factory=dict)
     max_output_tokens: Count | None = None
     #: How long the request may take at most.
-    deadline: Duration | None = None
+    deadline: PositiveSpan | None = None
     #: How soon a person should have decided where one has to. None: as the limits say.
-    review_within: Duration | None = None
+    review_within: PositiveSpan | None = None
     reason: Sentence
     owner: Sentence
 
@@ -266,7 +252,7 @@ class When(_Row):
     context_tokens_from: Count | None = None
     #: Any of these signals in the text: the names are those of the tables in `router/signals.py`.
     text: list[str] | None = None
-    deadline_within: Duration | None = None
+    deadline_within: PositiveSpan | None = None
 
     @cached_property
     def asked(self) -> Sequence[tuple[str, Any]]:
@@ -296,11 +282,11 @@ class AttemptLimits(_Row):
     attempts: Annotated[int, Field(ge=1, le=20)] = 6
     escalations: Annotated[int, Field(ge=0, le=10)] = 2
     requeues: Annotated[int, Field(ge=0, le=10)] = 3
-    deadline: Duration = timedelta(minutes=15)
+    deadline: PositiveSpan = timedelta(minutes=15)
     #: How soon a person should have decided on a dead letter; the queue is ordered by it.
-    review_within: Duration = timedelta(hours=4)
+    review_within: PositiveSpan = timedelta(hours=4)
     #: Longest single call.
-    call_timeout: Duration = timedelta(seconds=60)
+    call_timeout: PositiveSpan = timedelta(seconds=60)
 
 
 class Classify(_Row):
