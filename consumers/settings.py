@@ -88,6 +88,7 @@ Tenant = Annotated[Identifier, AfterValidator(_own_name)]
 class BoundSettings(_Slice):
     """Whose requests come by a way that others cannot take."""
 
+    #: The tenant.
     tenant: Tenant
     #: The plan they have. None: the policy's default plan.
     plan: str | None = None
@@ -123,19 +124,25 @@ class KafkaSettings(_Slice):
 
     #: `HOST:PORT`, several with commas. None: we start a broker of our own.
     bootstrap: Annotated[str, AfterValidator(read_address)] | None = None
+    #: How connections are encrypted and who signs in; the cluster says which.
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     #: PLAIN sends the password as it is, so it needs SASL_SSL.
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    #: With SASL.
     username: str | None = None
+    #: With SASL.
     password: SecretStr | None = None
-    #: CA certificates, client certificate and key as PEM files.
+    #: Trusted instead of the usual authorities, as a PEM file.
     ca_file: Path | None = None
+    #: The client's certificate as a PEM file, where the cluster asks for one.
     cert_file: Path | None = None
+    #: Its key as a PEM file.
     key_file: Path | None = None
     #: Before every topic, group and transactional id, for example `staging.`.
     prefix: str = ""
     #: Partitions of topics that we create; the same for all of them.
     partitions: Annotated[int, Field(ge=1, le=1000)] = 8
+    #: Copies of each partition of topics that we create.
     replication: Annotated[int, Field(ge=1)] = 1
     #: A member that is silent for so long loses its partitions.
     session_timeout: Span = timedelta(seconds=30)
@@ -180,8 +187,10 @@ class WorkerSettings(_Slice):
 class RepeatSettings(_Slice):
     """How long a request id is remembered, per intake partition. The shorter bound counts."""
 
+    #: The longest that it is remembered.
     window: Span = timedelta(hours=24)
-    #: About 200 bytes each; reading them again takes the time to parse as many requests.
+    #: The most that are remembered: about 200 bytes each; reading them again takes the time to
+    #: parse as many requests.
     most: Annotated[int, Field(ge=0)] = 100_000
 
 
@@ -221,6 +230,7 @@ class TokenSettings(_Slice):
 
     #: At least 32 characters, for example of `openssl rand -hex 32`.
     secret: SecretStr
+    #: What its holder may do.
     role: _Role = "reviewer"
     #: Whose cases are seen; None: all.
     tenants: frozenset[str] | None = None
@@ -253,12 +263,15 @@ class OidcSettings(_Slice):
     issuer: str
     #: Also an issuer at an address that is not public, and with plain http.
     allow_private: bool = False
+    #: As the issuer knows the console.
     client_id: str
     #: None: a public client, whose proof is PKCE alone.
     client_secret: SecretStr | None = None
+    #: What is asked of the issuer.
     scope: str = "openid email"
-    #: The claim that names the person, and the one that holds their roles or groups.
+    #: The claim that names the person.
     name_claim: str = "email"
+    #: The claim that holds their roles or groups.
     role_claim: str = "groups"
     #: Which value of that claim gives which role; the highest one counts, none: no entry.
     roles: dict[str, _Role]

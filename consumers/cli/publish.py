@@ -1,5 +1,7 @@
 """Writes what others need to speak with us: JSON Schemas of contracts and policy, and AsyncAPI 3.
 
+And the page on settings, which is made of the settings themselves.
+
 Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
 """
 
@@ -12,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from consumers.setting_list import setting_rows
 from router.policy.table import Policy
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Contract
@@ -28,10 +31,11 @@ from schemas.topics import TOPICS, TopicSpec
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["PUBLISHED", "documents", "main"]
+__all__ = ["PUBLISHED", "SETTINGS_PAGE", "documents", "main", "settings_page"]
 
 #: Where the documents lie in the repository, and in the wheel.
 PUBLISHED = Path(__file__).parents[2] / "schemas" / "published"
+SETTINGS_PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 _CONTRACTS: Mapping[type[Contract], str] = {
     Request: "request",
@@ -63,11 +67,33 @@ def documents() -> Mapping[str, str]:
 
 
 def main() -> None:
-    """Write the documents into the folder given, or where they lie in the repository."""
+    """Write the documents into the folder given, or all where they lie in the repository."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PUBLISHED
+    if folder == PUBLISHED:
+        _ = SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in documents().items():
         _ = (folder / name).write_text(text, encoding="utf-8")
+
+
+_SETTINGS_HEAD = """# Settings
+
+Every setting is an environment variable; beside them the standard `OTEL_*` variables are read
+([telemetry](telemetry.md)). A misspelt name stops the process, which names the nearest one.
+`tierline settings` prints this list with the present values and where each comes from.
+`<NAME>` is a name of your choice. This page is made by `make generate`.
+
+| Variable | Type | Default | Meaning |
+|---|---|---|---|
+"""
+
+
+def settings_page() -> str:
+    """Every setting as a row of a table in Markdown."""
+    return _SETTINGS_HEAD + "".join(
+        f"| `{row.variable}` | {row.type} | {row.default} | {row.meaning} |\n"
+        for row in setting_rows()
+    )
 
 
 def _file_name(contract: type[Contract]) -> str:

@@ -1,5 +1,7 @@
-"""`tierline topics`, `doctor`, `simulate`, `version`: what operators reach for."""
+"""`tierline topics`, `settings`, `doctor`, `simulate`, `version`: what operators reach for."""
 
+import os
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +17,39 @@ from consumers.cli.common import (
     read_settings,
     run,
 )
+from consumers.cli.texts import say
 
-__all__ = ["doctor", "simulate", "topics_app", "version"]
+__all__ = ["doctor", "list_settings", "simulate", "topics_app", "version"]
 
 topics_app = typer.Typer(help="Show, create and check the topics.", no_args_is_help=True)
+
+
+def list_settings(
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only those that differ from their default.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every setting: its value, where that comes from, and what it means.
+
+    Secrets are masked. Spans of time may be written as 30s, 15m or 1h30m.
+    """
+    from consumers.setting_list import setting_rows
+    from consumers.settings import Settings
+
+    rows = [
+        row
+        for row in setting_rows(Settings(), os.environ)
+        if not changed or row.source != "default"
+    ]
+    if as_json:
+        print_json([row._asdict() for row in rows])
+        return
+    for row in rows:
+        where = "" if row.source == "default" else f"  (set by {row.source})"
+        say(f"{row.variable} = {row.value}{where}")
+        told = f"{row.meaning} [{row.type}; default: {row.default}]"
+        say(textwrap.fill(told, 76, initial_indent="    ", subsequent_indent="    "))
 
 
 @topics_app.command("list")

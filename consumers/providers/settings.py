@@ -64,6 +64,7 @@ class ModelLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    #: Calls.
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
     #: Input and output together.
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
@@ -91,8 +92,9 @@ class ProviderSettings(BaseModel):
     base_url: str
     #: The format it speaks: a name in `consumers.providers.wires`.
     wire: str = "openai"
-    #: Where the key is: the name of an environment variable, or a mounted file. None: no key.
+    #: The environment variable that holds the key.
     api_key_env: str | None = None
+    #: The mounted file that holds it. Neither: no key is sent.
     api_key_file: Path | None = None
     #: The header that carries the key; None: the format's own. In `authorization` it is a bearer.
     key_header: str | None = None
@@ -115,6 +117,7 @@ class ProviderSettings(BaseModel):
     proxy: str | None = None
     #: The proxy may be at an address that is not public, and speak plain http.
     allow_private_proxy: bool = False
+    #: How long a connection may take, its TLS handshake included.
     connect_timeout: Span = timedelta(seconds=5)
     #: The account's limits by model id; `*` for all models that are not named.
     limits: dict[str, ModelLimits] = Field(default_factory=dict)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from consumers.cli.publish import SETTINGS_PAGE, settings_page
+from consumers.setting_list import setting_rows
 from consumers.settings import Settings
 from consumers.telemetry.names import METRICS
 from router.checks import check_rows
@@ -45,6 +47,11 @@ def test_a_provider_can_be_named_by_environment_variables(
 
     assert provider.base_url == "https://api.example.com/v1"
     assert provider.api_key_env == "OPENAI_API_KEY"
+
+
+def test_the_page_on_settings_is_made_of_the_settings() -> None:
+    assert SETTINGS_PAGE.read_text(encoding="utf-8") == settings_page(), "run `make generate`"
+    assert [row.variable for row in setting_rows() if not row.meaning] == []
 
 
 def test_the_page_on_telemetry_has_every_metric_with_its_question() -> None:

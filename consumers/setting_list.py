@@ -1,0 +1,188 @@
+"""Every setting as a row: variable, type, default, meaning, present value and its source.
+
+The meaning of a setting is the `#:` comment above it, so that it is written once.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from consumers.settings import Settings
+from schemas.spans import span_text
+
+__all__ = ["SettingRow", "setting_rows"]
+
+_PREFIX = "TIERLINE_"
+_FIELD = re.compile(r" {4}(\w+): ")
+_MASK = "********"
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    timedelta: "a span, such as 30s",
+    SecretStr: "a secret",
+    Path: "a path",
+}
+
+
+class SettingRow(NamedTuple):
+    """A setting. Every field is text for people; secrets are masked."""
+
+    variable: str
+    type: str
+    default: str
+    meaning: str
+    value: str
+    #: `default`, or the variable that sets it.
+    source: str
+
+
+def setting_rows(
+    settings: Settings | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[SettingRow]:
+    """All settings in the order of their parts; without `settings` their defaults.
+
+    Where names are up to the user, such as those of providers, each present one has its rows.
+    Without any, they stand once with `<NAME>`.
+    """
+    set_by = {name.upper(): name for name in variables or {}}
+    yield from _rows(Settings, settings, [], set_by)
+
+
+def _rows(
+    model: type[BaseModel], present: BaseModel | None, path: list[str], set_by: Mapping[str, str]
+) -> Iterator[SettingRow]:
+    for name, info in model.model_fields.items():
+        here = [*path, name]
+        value = getattr(present, name) if present is not None else None
+        inner, is_named = _inner(info.annotation)
+        if inner is None:
+            value = _default(info) if present is None else value
+            yield _row(model, name, info, value, here, set_by)
+        elif not is_named:
+            yield from _rows(inner, value, here, set_by)
+        else:
+            for key, one in (value or {"<NAME>": None}).items():
+                yield from _rows(inner, one, [*here, str(key)], set_by)
+
+
+def _row(
+    model: type[BaseModel],
+    name: str,
+    info: FieldInfo,
+    value: Any,
+    path: list[str],
+    set_by: Mapping[str, str],
+) -> SettingRow:
+    variable = _PREFIX + "__".join(path).upper()
+    parts = [_PREFIX + "__".join(path[:end]).upper() for end in range(len(path), 0, -1)]
+    source = next((set_by[part] for part in parts if part in set_by), "default")
+    return SettingRow(
+        variable,
+        _type(info.annotation, info.metadata),
+        _shown(_default(info)),
+        _meanings(model).get(name, ""),
+        _shown(value),
+        source,
+    )
+
+
+def _default(info: FieldInfo) -> Any:
+    value = info.get_default(call_default_factory=True)
+    return "required" if value is PydanticUndefined else value
+
+
+def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The settings below a field, and whether they stand under names that users choose."""
+    if get_origin(annotation) is Annotated:
+        return _inner(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    if get_origin(annotation) is dict:
+        inner, _ = _inner(get_args(annotation)[1])
+        return inner, True
+    if get_origin(annotation) in (Union, UnionType):
+        found = [_inner(one) for one in get_args(annotation)]
+        return next((one for one in found if one[0] is not None), (None, False))
+    return None, False
+
+
+def _type(annotation: Any, metadata: list[Any]) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], [*arguments[1:], *metadata])
+    if origin in (Union, UnionType):
+        return " or ".join(_type(one, metadata) for one in arguments if one is not NoneType)
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin is dict:
+        return "a JSON object"
+    if origin in (frozenset, list, tuple):
+        return "a JSON list"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(str(one.value) for one in annotation)
+    return _WORDS.get(annotation, "text") + _bounds(metadata)
+
+
+def _bounds(metadata: list[Any]) -> str:
+    words = []
+    for one in metadata:
+        match one:
+            case FieldInfo(metadata=inner):
+                return _bounds(inner)
+            case Ge(ge=bound):
+                words.append(f"at least {bound}")
+            case Gt(gt=bound):
+                words.append(f"more than {bound}")
+            case Le(le=bound):
+                words.append(f"at most {bound}")
+            case _:
+                pass
+    return f", {' and '.join(words)}" if words else ""
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case timedelta():
+            return span_text(value)
+        case SecretStr():
+            return _MASK
+        case Enum():
+            return str(value.value)
+        case dict():
+            return ", ".join(f"{key}: {_shown(one)}" for key, one in value.items()) or "none"
+        case frozenset() | list() | tuple():
+            return ", ".join(sorted(map(_shown, value))) or "none"
+        case _:
+            return str(value) or "empty"
+
+
+@cache
+def _meanings(model: type[BaseModel]) -> Mapping[str, str]:
+    meanings: dict[str, str] = {}
+    comment: list[str] = []
+    for line in inspect.getsource(model).splitlines():
+        if line.startswith("    #: "):
+            comment.append(line.removeprefix("    #: "))
+        elif comment and line.startswith("    # "):
+            continue
+        else:
+            if comment and (field := _FIELD.match(line)):
+                meanings[field[1]] = " ".join(comment)
+            comment = []
+    return meanings
