@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAILED",
+    "MOST_LISTED",
     "OK",
     "UNAVAILABLE",
     "AsJson",
@@ -49,6 +50,8 @@ __all__ = [
 
 #: Exit codes. 2 is the command line's own for wrong usage.
 OK, FAILED, UNAVAILABLE = 0, 1, 3
+#: What `--last` takes at most: so many are held.
+MOST_LISTED = 10_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 KafkaAddress = Annotated[

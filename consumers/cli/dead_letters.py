@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.common import (
+    MOST_LISTED,
     AsJson,
     KafkaAddress,
     OfTenant,
@@ -46,7 +47,7 @@ def list_letters(
         str | None, typer.Option(help="Only of this time: 90s, 15m, 24h or 7d back.")
     ] = None,
     last: Annotated[
-        int, typer.Option("--last", min=1, max=10_000, help="How many, the newest ones.")
+        int, typer.Option("--last", min=1, max=MOST_LISTED, help="How many, the newest ones.")
     ] = 100,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
@@ -164,7 +165,7 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
     yes: Annotated[
         bool, typer.Option("--yes", help="Send many. Without it their count and cost are shown.")
     ] = False,
-    most: Annotated[int, typer.Option(min=1, max=10_000, help="How many at a time.")] = 1000,
+    most: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many at a time.")] = 1000,
     rate: Annotated[
         float, typer.Option(min=0.1, max=1000, help="How many of many are sent each second.")
     ] = 10.0,

@@ -135,12 +135,14 @@ def demo(
                 reader = await enter(topic_reader(clients, watched, at_end=True))
                 await enter(running_stages(settings, rules, providers, telemetry=telemetry))
                 intake = await enter(publisher(clients, telemetry.tracing))
-                from consumers.cli.submit import names_of
+                from consumers.cli.request_files import Line
 
                 started = time.monotonic()
                 for number, line in enumerate(lines):
-                    key, name = names_of(line, number)
-                    _ = await intake.publish(topics.intake, line, key=key, request_id=name)
+                    sent = Line.of(line, number)
+                    _ = await intake.publish(
+                        topics.intake, sent.value, key=sent.key, request_id=sent.id
+                    )
                 with Live(_picture(tally), console=out, refresh_per_second=12) as live:
                     async for record in reader.follow(_LIMIT_SECONDS):
                         tally.take(record, topics, rules.policy, time.monotonic() - began)

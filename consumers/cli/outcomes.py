@@ -7,39 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consumers.cli.common import FAILED, OK, console, counted, print_json
+from consumers.cli.common import FAILED, MOST_LISTED, OK, console, counted, print_json
+from consumers.cli.sent import Place, Sent, hash_of
+from consumers.runtime.records import Record, why_not_taken
 from schemas.reasons import Reason
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 if TYPE_CHECKING:
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import TopicReader
-    from consumers.runtime.records import Record
     from consumers.settings import Settings
-    from schemas.tenancy import RequestKey
     from schemas.topics import Topics
 
-__all__ = ["Ended", "Outcomes", "Progress", "Sent", "await_outcomes"]
+__all__ = ["Ended", "Outcomes", "Progress", "await_outcomes"]
 
 #: Without an outcome for so long it is asked whether requests had been sent before.
 _QUIET_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Sent:
-    """What was published."""
-
-    #: How many requests were sent.
-    count: int = 0
-    #: The requests by what their outcomes may call them: tenant and id, or the request's place
-    #: where nobody could read them, or they are not allowed.
-    names: dict["RequestKey | str", "RequestKey"] = field(default_factory=dict)
-    #: Every body that came under an id: each has one outcome.
-    bodies: set[tuple["RequestKey", bytes]] = field(default_factory=set)
-
-    @property
-    def keys(self) -> set["RequestKey"]:
-        """The requests."""
-        return {known for known, _ in self.bodies}
 
 
 @dataclass(slots=True)
@@ -127,34 +110,21 @@ class Progress:
     sent: Sent = field(default_factory=Sent)
     is_published: bool = False
     began: float = field(default_factory=time.monotonic)
-    #: How many outcomes each request still has to come.
-    left: Counter["RequestKey"] = field(default_factory=Counter)
-    left_count: int = 0
     found: Outcomes = field(default_factory=Outcomes)
     #: What the last result says.
     answer: Any = None
 
-    def begin(self, sent: Sent) -> None:
-        """Everything is published."""
-        self.sent, self.is_published, self.left_count = sent, True, len(sent.bodies)
-        self.left.update(known for known, _ in sent.bodies)
-
     def note(self, ended: "Ended") -> bool:
         """Count an outcome; False where nobody waits for it."""
-        names = self.sent.names
-        meant = {names[name] for name in ended.names if name in names}
-        ours = [known for known in meant if self.left[known] > 0]
-        for known in ours:
-            self.left[known] -= 1
-        self.left_count -= len(ours)
-        if ours and ended.reason is None:
+        if not self.sent.end(ended.request, ended.place):
+            return False
+        if ended.reason is None:
             self.found.results[ended.kind] += 1
             self.answer = ended.answer
-        elif ours and ended.reason is not None:
+        else:
             self.found.letters[ended.reason] += 1
-        if ours:
-            self.found.cost_micros += ended.cost_micros
-        return bool(ours)
+        self.found.cost_micros += ended.cost_micros
+        return True
 
     def tell(self, *, as_json: bool = False) -> int:
         """Say how it ended; the exit code. Raises KafkaUnreachableError."""
@@ -164,13 +134,13 @@ class Progress:
         took = time.monotonic() - self.began
         if not self.is_published:
             msg = (
-                f"Kafka did not acknowledge {counted(self.wanted, 'request')} within {took:.0f} s; "
-                "some may have been published"
+                f"Kafka acknowledged {self.sent.count:,} of {counted(self.wanted, 'request')} "
+                f"within {took:.0f} s; others may have been published"
             )
             next_try = "send the same lines again, what was published already is not done twice"
             raise KafkaUnreachableError(msg, advice=next_try)
         found = self.found
-        found.missing = self.left_count
+        found.missing = self.sent.left
         if as_json:
             sums = {"published": self.sent.count, **found.as_fields()}
             answer = {"answer": self.answer} if self.wanted == 1 else {}
@@ -192,52 +162,64 @@ class Progress:
         """The command that shows what is most worth seeing now."""
         found, count = self.found, self.found.results.total()
         if found.failed:
-            return f"`tierline dead-letters list --last {found.letters.total()}`"
+            last = min(found.letters.total(), MOST_LISTED)
+            return f"`tierline dead-letters list --last {last}`"
         if found.missing:
             return "`tierline top` shows what is under way"
         if found.to_approve:
             return "`tierline console` has what waits for approval"
         if count > 1:
-            return f"`tierline results --last {count}`"
-        return f"`tierline explain {next(iter(self.sent.keys)).id}`"
+            return f"`tierline results --last {min(count, MOST_LISTED)}`"
+        return self.sent.explained
 
 
 class Ended(NamedTuple):
     """The outcome of a request, as a record tells it."""
 
-    names: "set[RequestKey | str]"
+    #: The hash of the request's key.
+    request: bytes
+    #: Where the request lies on intake, where the record says so.
+    place: Place | None = None
     #: Why it is a dead letter; None for a result.
     reason: str | None = None
-    answer: Any = None
     kind: str = "answer"
     cost_micros: int = 0
+    answer: Any = None
 
     @classmethod
-    def of(cls, record: "Record", topics: "Topics") -> "Ended | None":
+    def of(cls, record: Record, topics: "Topics", intake: str) -> "Ended | None":
         """None for what is no outcome yet: a person has the request."""
         import orjson
 
         from schemas.codec import read_dead_letter, text_headers
         from schemas.errors import ContractError
-        from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
         if record.topic == topics.results:
-            answer = orjson.loads(record.value or b"null")
-            said = answer.get("router", {})
+            result = orjson.loads(record.value or b"null")
+            said, id_ = result.get("router", {}), str(result.get("id"))
             if said.get("final") is False:
                 return None
-            name = RequestKey(said.get("tenant", DEFAULT_TENANT), str(answer.get("id")))
+            key = hash_of(RequestKey(said.get("tenant", DEFAULT_TENANT), id_))
             kind, cost = said.get("kind", "answer"), said.get("cost_micros", 0)
-            return cls({name}, None, said.get("output"), kind, cost)
+            # A request that brings no id is called by its place.
+            return cls(key, _place(id_, intake), None, kind, cost, said.get("output"))
         headers = text_headers(record.headers)
-        place = (headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset"))
+        where = (headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset"))
         whose = headers.get("tierline-tenant", DEFAULT_TENANT)
-        name = RequestKey(whose, headers.get("tierline-request-id", ""))
+        key = hash_of(RequestKey(whose, headers.get("tierline-request-id", "")))
         cost = 0
         with contextlib.suppress(ContractError):  # its attempts may be unreadable
             cost = read_dead_letter(record.headers).cost_micros
         reason = headers.get("tierline-reason", "?")
-        return cls({name, "-".join(map(str, place))}, reason, cost_micros=cost)
+        return cls(key, _place("-".join(map(str, where)), intake), reason, cost_micros=cost)
+
+
+def _place(said: str, intake: str) -> Place | None:
+    match said.rsplit("-", 2):
+        case [topic, partition, offset] if topic == intake and (partition + offset).isdecimal():
+            return Place(int(partition), int(offset))
+        case _:
+            return None
 
 
 async def await_outcomes(
@@ -252,17 +234,22 @@ async def await_outcomes(
 
     from consumers.cli.common import progress as bar_of
 
+    topics = settings.kafka.topics
+
+    def take(record: Record) -> None:
+        if (ended := Ended.of(record, topics, intake)) is not None:
+            progress.note(ended)
+
     async with asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(_look_back(clients, settings, intake, progress))
         with bar_of() as bar:
-            total = progress.left_count
+            total = progress.sent.left
             done = bar.add_task("waiting for outcomes", total=total)
             async for records in outcomes.follow_batches():
                 for record in records:
-                    if (ended := Ended.of(record, settings.kafka.topics)) is not None:
-                        progress.note(ended)
-                bar.update(done, completed=total - progress.left_count)
-                if not progress.left_count:
+                    _ = why_not_taken(take, record)
+                bar.update(done, completed=total - progress.sent.left)
+                if not progress.sent.left:
                     break
         looking.cancel()
 
@@ -277,39 +264,35 @@ async def _look_back(
     """
     import asyncio
 
+    import orjson
+
     from consumers import clock
     from consumers.runtime.reading import topic_reader
 
     sent, left = progress.sent, -1
-    while left != progress.left_count:
-        left = progress.left_count
+    while left != sent.left:
+        left = sent.left
         await asyncio.sleep(_QUIET_SECONDS)
     if not left:
         return
-    waiting = {value: known for known, value in sent.bodies if progress.left[known] > 0}
-    since = clock.now() - settings.repeats.window
-    repeated: set[RequestKey] = set()
+    sent.look_back()
+    since, topics, found = clock.now() - settings.repeats.window, settings.kafka.topics, False
+
+    def take(record: Record) -> None:
+        ended = Ended.of(record, topics, intake)
+        # Each time that other content comes under an id, that is a new dead letter.
+        if ended is not None and ended.reason != Reason.ID_REUSED.value:
+            told = orjson.dumps(ended[2:] if progress.wanted == 1 else ended[2:-1])
+            sent.note_earlier(ended.request, told, is_result=ended.reason is None)
+
     async with topic_reader(clients, [intake], since=since) as reader:
         async for record in reader.until_end():
-            known = waiting.get(record.value or b"")
-            if (
-                known is not None
-                and f"{intake}-{record.partition}-{record.offset}" not in sent.names
-            ):
-                repeated.add(known)
-    if not repeated:
+            place = Place(record.partition, record.offset)
+            found |= sent.is_repeat(record.value or b"", place)
+    if not found:
         return
-    topics = settings.kafka.topics
-    last: dict[RequestKey, Ended] = {}
     async with topic_reader(clients, [topics.results, topics.dead_letters], since=since) as reader:
         async for record in reader.until_end():
-            ended = Ended.of(record, topics)
-            for name in ended.names if ended else ():
-                known = sent.names.get(name)
-                # Each time that other content comes under an id, that is a new dead letter.
-                if ended is None or known not in repeated or ended.reason == "id_reused":
-                    continue
-                # What a person decided stands in for the dead letter.
-                if known not in last or ended.reason is None:
-                    last[known] = ended
-    progress.found.before += sum(progress.note(ended) for ended in last.values())
+            _ = why_not_taken(take, record)
+    for request, told in list(sent.earlier()):
+        progress.found.before += progress.note(Ended(request, None, *orjson.loads(told)))

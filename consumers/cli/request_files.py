@@ -1,13 +1,23 @@
-"""Files of requests: lines of UTF-8, or refused as a whole before anything is published."""
+"""Files of requests: lines of UTF-8, or refused as a whole before anything is published.
+
+A file is read twice and never held: once for what would refuse it, and once to be sent.
+"""
 
 import codecs
+import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any, NamedTuple
 
+from consumers.buckets import Buckets
 from consumers.cli.common import UserError
+from schemas.base import is_identifier
+from schemas.errors import ContractError
+from schemas.intake import MAX_REQUEST_BYTES, claims_of, id_for
+from schemas.json_text import parse_json
+from schemas.tenancy import DEFAULT_TENANT, is_reserved_id
 
-__all__ = ["lines_of", "named_apart"]
+__all__ = ["Line", "checked", "lines_of"]
 
 #: How files begin that hold no lines of text, and what turns them into such.
 _PACKED = (
@@ -45,33 +55,93 @@ _EXPECTED = "a request per line, in UTF-8, was expected"
 _DIGITS = 12
 
 
-def lines_of(raw: bytes, name: str) -> list[bytes]:
+#: Bytes that are read at a time, and lines between two words about how far it is.
+_CHUNK, _TOLD_EACH = 1 << 18, 1_000
+
+
+class Line(NamedTuple):
+    """A request as it is sent, and what is known of it here."""
+
+    value: bytes
+    #: The conversation's id, else the request's; a line that has neither goes anywhere.
+    key: bytes
+    tenant: str
+    plan: str | None
+    #: None where it brings none that intake would take.
+    id: str | None
+
+    @classmethod
+    def of(
+        cls, raw: bytes, number: int, *, tenant: str | None = None, batch: str | None = None
+    ) -> "Line":
+        """A line, `tenant` being whose it is where it names none.
+
+        One of a Batch file gets an id of its own, since other files begin at 1 as well: its
+        `custom_id` and a hash of what it says, or, in a `batch` that has a name, that name and its
+        `custom_id`. So the same line is the same request whenever it is sent.
+        """
+        fields, value = _read(raw), raw
+        custom_id, claims = _custom_id(fields), dict[str, Any]()
+        with contextlib.suppress(ContractError):
+            claims = claims_of(fields, {})
+        if custom_id is not None:
+            called = f"{custom_id}.{_digest(raw)}" if batch is None else f"{batch}.{custom_id}"
+            if is_reserved_id(called):
+                called = f" {called}"  # with a blank it is no id, so that one is made from it
+            claims["id"] = id_for(called)
+            # Its other bytes stay as they are: nobody's numbers are written anew.
+            value = b'{"id":"' + _quoted(claims["id"]) + b'",' + raw[1:].lstrip()
+        told, plan, found = claims.get("tenant"), claims.get("plan"), claims.get("id")
+        return cls(
+            value,
+            str(claims.get("conversation_id") or found or number).encode("utf-8", "replace"),
+            told if isinstance(told, str) else tenant or DEFAULT_TENANT,
+            plan if isinstance(plan, str) else None,
+            found if isinstance(found, str) and is_identifier(found) else None,
+        )
+
+
+def checked(file: IO[bytes], name: str, seen: Callable[[int], object] = lambda _: None) -> int:
+    """How many requests a file has; `seen` hears how many bytes of it have been read.
+
+    Raises UserError where it has none, is something else than a file of requests, or where a
+    `custom_id`, which is unique within its file only, stands for two of them.
+    """
+    count = 0
+    with Buckets[tuple[str, int, str]]() as named:
+        for count, raw in enumerate(lines_of(file, name), 1):
+            # Most lines of most files have none, and need not be parsed here.
+            if b'"custom_id"' in raw and (custom_id := _custom_id(_read(raw))) is not None:
+                named.put(custom_id, (custom_id, count, _digest(raw)))
+            if count % _TOLD_EACH == 0:
+                seen(file.tell())
+        twice = min((pair for group in named.each() for pair in _twice(group)), default=None)
+    if twice is not None:
+        msg = (
+            f"{name}: requests {twice[1]} and {twice[0]} have the custom_id {twice[2]!r}; "
+            "one of its own for each was expected"
+        )
+        raise UserError(msg)
+    if not count:
+        msg = f"{name}: there is nothing to send; {_EXPECTED}"
+        raise UserError(msg)
+    return count
+
+
+def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
     """The lines of a file that are not blank, without byte order marks; `name` is the file's.
 
     What is wrong with the content of one line is left to intake. Raises UserError where the whole
-    file is something else.
+    file is something else, or a line is more than a request may be.
     """
-    for beginning, what, mend in _PACKED:
-        if raw.startswith(beginning):
-            msg = f"{name}: {what}; {_EXPECTED}: unpack it first ({mend})"
+    first = text = b""
+    count = 0
+    for number, line in enumerate(_split(file, name), 1):
+        if len(line) > MAX_REQUEST_BYTES:
+            msg = f"{name}, line {number}: more than {MAX_REQUEST_BYTES:,} bytes; {_EXPECTED}"
             raise UserError(msg)
-    for beginning, encoding in (*_MARKS, *_UNMARKED):
-        if raw.startswith(beginning):
-            msg = (
-                f"{name}: {encoding} text; UTF-8 was expected: "
-                f"`iconv -f {encoding} -t UTF-8` makes it so"
-            )
-            raise UserError(msg)
-    lines = list(_plain(raw, name))
-    _refuse_document(raw.removeprefix(codecs.BOM_UTF8), lines, name)
-    return lines
-
-
-def _plain(raw: bytes, name: str) -> Iterator[bytes]:
-    for number, line in enumerate(raw.splitlines(), 1):
         # A mark also stands where files have been put behind each other.
-        text = line.removeprefix(codecs.BOM_UTF8).strip()
-        if not text:
+        if not (found := line.removeprefix(codecs.BOM_UTF8).strip()):
             continue
         if (at := line.find(b"\x00")) >= 0:
             msg = f"{name}, line {number}, byte {at + 1}: a NUL byte; {_EXPECTED}"
@@ -81,60 +151,72 @@ def _plain(raw: bytes, name: str) -> Iterator[bytes]:
         except UnicodeDecodeError as error:
             msg = f"{name}, line {number}, byte {error.start + 1}: not UTF-8; {_EXPECTED}"
             raise UserError(msg) from None
+        text = found
+        first, count = first or text, count + 1
         yield text
+    _refuse_document(first, text, count, name)
 
 
-def _refuse_document(raw: bytes, lines: Sequence[bytes], name: str) -> None:
+def _split(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """The lines of a file, whatever ends them. Raises UserError where it begins as no text does."""
+    chunk = file.read(_CHUNK)
+    for beginning, what, mend in _PACKED:
+        if chunk.startswith(beginning):
+            msg = f"{name}: {what}; {_EXPECTED}: unpack it first ({mend})"
+            raise UserError(msg)
+    for beginning, encoding in (*_MARKS, *_UNMARKED):
+        if chunk.startswith(beginning):
+            msg = (
+                f"{name}: {encoding} text; UTF-8 was expected: "
+                f"`iconv -f {encoding} -t UTF-8` makes it so"
+            )
+            raise UserError(msg)
+    rest = b""
+    while chunk and len(rest) <= MAX_REQUEST_BYTES:
+        # The last one may go on, or end with the first half of a line end.
+        *whole, rest = (rest + chunk).splitlines(keepends=True)
+        yield from whole
+        chunk = file.read(_CHUNK)
+    yield rest
+
+
+def _refuse_document(first: bytes, last: bytes, count: int, name: str) -> None:
     """Refuse a list of requests, and one request that is laid out over several lines."""
-    if not lines or not (lines[0].startswith(b"[") or _read(lines[0]) is None):
-        return
-    found = _read(raw)
-    if isinstance(found, list):
+    is_laid_out = count > 1 and _opened(first) > 0 > _opened(last)
+    if first.startswith(b"[") and (is_laid_out or (count == 1 and _read(first) is not None)):
         msg = f"{name}: one JSON list; {_EXPECTED}: `jq -c '.[]'` makes lines of it"
         raise UserError(msg)
-    if isinstance(found, dict) and len(lines) > 1:
+    if first.startswith(b"{") and is_laid_out:
         msg = f"{name}: one JSON object over several lines; {_EXPECTED}: `jq -c .` joins them"
         raise UserError(msg)
 
 
-def named_apart(lines: Sequence[bytes], batch: str | None, name: str) -> list[bytes]:
-    """The lines, those of a Batch file with an id of their own, since others begin at 1 as well.
+def _opened(line: bytes) -> int:
+    """How many brackets more a line that is no JSON by itself opens than it closes."""
+    if _read(line) is not None:
+        return 0
+    return sum(line.count(one) for one in b"[{") - sum(line.count(one) for one in b"]}")
 
-    A `custom_id` is unique within its file only. So the id is the `custom_id` and what the line
-    says, or, in a `batch` that has a name, that name and the `custom_id`: the same line is the same
-    request whenever it is sent. Raises UserError where a `custom_id` stands for two requests.
-    """
-    from schemas.intake import id_for
-    from schemas.tenancy import is_reserved_id
 
-    named: list[bytes] = []
-    first: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(lines, 1):
-        custom_id = _custom_id(_read(line))
-        if custom_id is None:
-            named.append(line)
-            continue
-        digest = hashlib.blake2b(line).hexdigest()[:_DIGITS]
-        if (known := first.setdefault(custom_id, (number, digest)))[1] != digest:
-            msg = (
-                f"{name}: requests {known[0]} and {number} have the custom_id {custom_id!r}; "
-                "one of its own for each was expected"
-            )
-            raise UserError(msg)
-        called = f"{custom_id}.{digest}" if batch is None else f"{batch}.{custom_id}"
-        if is_reserved_id(called):
-            called = f" {called}"  # with a blank it is no id, so that one is made from it
-        # Its other bytes stay as they are: nobody's numbers are written anew.
-        named.append(b'{"id":"' + _quoted(id_for(called)) + b'",' + line[1:].lstrip())
-    return named
+def _twice(group: Iterator[tuple[str, int, str]]) -> Iterator[tuple[int, int, str]]:
+    """Where a `custom_id` stands for another line than before: both numbers, the later first."""
+    first = dict[str, tuple[int, str]]()
+    for custom_id, number, digest in group:
+        known, said = first.setdefault(custom_id, (number, digest))
+        if said != digest:
+            yield number, known, custom_id
 
 
 def _custom_id(fields: Any) -> str | None:
     """The `custom_id` of a Batch line that has no id beside it; None for any other line."""
-    if not isinstance(fields, dict) or "id" in fields or "body" not in fields:
+    if not isinstance(fields, Mapping) or "id" in fields or "body" not in fields:
         return None
     found = fields.get("custom_id")
     return found if isinstance(found, str) and found else None
+
+
+def _digest(line: bytes) -> str:
+    return hashlib.blake2b(line).hexdigest()[:_DIGITS]
 
 
 def _quoted(request_id: str) -> bytes:
@@ -142,9 +224,8 @@ def _quoted(request_id: str) -> bytes:
 
 
 def _read(line: bytes) -> Any:
-    import orjson
-
+    """What a line says; None where intake could not read it."""
     try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
+        return parse_json(line)
+    except ContractError:
         return None

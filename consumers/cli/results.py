@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.common import (
+    MOST_LISTED,
     AsJson,
     KafkaAddress,
     UserError,
@@ -42,7 +43,7 @@ def results(
         int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")
     ] = None,
     last: Annotated[
-        int | None, typer.Option("--last", min=1, max=10_000, help="Only the newest ones.")
+        int | None, typer.Option("--last", min=1, max=MOST_LISTED, help="Only the newest ones.")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Only of this time: 90s, 15m, 24h or 7d back.")

@@ -1,10 +1,15 @@
 """`tierline submit`: publish requests from a file, standard input or the command line."""
 
+import asyncio
 import contextlib
+import io
 import sys
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,14 +25,20 @@ from consumers.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from consumers.cli.outcomes import Progress, Sent
+    from consumers.cli.outcomes import Progress
+    from consumers.cli.request_files import Line
+    from consumers.cli.sent import Sent
     from consumers.runtime.clients import Clients
     from consumers.settings import Settings
 
-__all__ = ["names_of", "submit"]
+__all__ = ["submit"]
 
 #: Seconds for which a signature of ours is good.
 _SIGNED_FOR = 600.0
+#: Requests that Kafka has not acknowledged yet, at most.
+_IN_FLIGHT = 5_000
+#: Bytes of standard input beyond which it lies on disk.
+_SPOOLED_FROM = 1 << 20
 
 
 def submit(  # noqa: PLR0913, PLR0917  an option each
@@ -73,52 +84,77 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     person is to approve included, and 1 when there are dead letters or unfinished requests.
     """
 
-    async def main() -> int:
-        from consumers.cli.outcomes import Progress
-        from consumers.cli.request_files import named_apart
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.limits import at_most
+    from consumers.cli.common import progress as bar_of
+    from consumers.cli.request_files import checked
 
-        if batch is not None and not batch.strip():
-            msg = "--batch: a name was expected"
-            raise UserError(msg)
-        lines = _lines(what, task, plan, tenant)
-        if not lines:
-            msg = f"{what}: there is nothing to send; a request per line was expected"
-            raise UserError(msg)
-        settings = read_settings(kafka)
-        signed = _signing(settings, sign_with)
-        named = named_apart(lines, batch, what)
-        requests = [_Line.of(line, number, tenant) for number, line in enumerate(named)]
-        clients = Clients(settings.kafka)
-        if not wait:
-            sent = await _publish(requests, clients, settings, way, signed)
-            if as_json:
-                print_json({"published": sent.count, "repeats": sent.count - len(sent.bodies)})
-            else:
-                console().print(_published(sent), soft_wrap=True)
-            return 0
-        progress = Progress(len(requests))
-        flow = _publish_and_wait(requests, clients, settings, way, signed, progress, as_json)
-        with contextlib.suppress(TimeoutError):
-            await at_most(timeout, flow)
-        return progress.tell(as_json=as_json)
-
-    run(main)
+    if batch is not None and not batch.strip():
+        msg = "--batch: a name was expected"
+        raise UserError(msg)
+    settings = read_settings(kafka)
+    signed = _signing(settings, sign_with)
+    with _opened(what, task, plan, tenant) as (file, name):
+        with bar_of() as bar:
+            size = file.seek(0, io.SEEK_END)
+            looked = bar.add_task("checking", total=size)
+            _ = file.seek(0)
+            count = checked(file, name, lambda done: bar.update(looked, completed=done))
+        _ = file.seek(0)
+        lines = _Lines(file, name, count, tenant, batch, signed)
+        run(lambda: _send(lines, settings, way, timeout if wait else None, as_json=as_json))
 
 
-def _lines(what: str, task: str | None, plan: str | None, tenant: str | None) -> list[bytes]:
+async def _send(
+    lines: "_Lines",
+    settings: "Settings",
+    way: str | None,
+    seconds: float | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Publish, and where seconds are given wait so long for outcomes; the exit code."""
+    from consumers.cli.outcomes import Progress
+    from consumers.cli.sent import Sent
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.limits import at_most
+
+    clients = Clients(settings.kafka)
+    if seconds is None:
+        sent = Sent()
+        await _publish(lines, sent, clients, settings, way)
+        if as_json:
+            print_json({"published": sent.count, "repeats": sent.repeats})
+        else:
+            console().print(_published(sent), soft_wrap=True)
+        return 0
+    progress = Progress(lines.count)
+    flow = _publish_and_wait(lines, clients, settings, way, progress, as_json)
+    with contextlib.suppress(TimeoutError):
+        await at_most(seconds, flow)
+    return progress.tell(as_json=as_json)
+
+
+@contextlib.contextmanager
+def _opened(
+    what: str, task: str | None, plan: str | None, tenant: str | None
+) -> Iterator[tuple[IO[bytes], str]]:
+    """What was given, as a file that can be read twice, with its name for people."""
+    import shutil
+    import tempfile
     import uuid
 
     import orjson
 
-    from consumers.cli.request_files import lines_of
-
-    if what == "-":
-        return lines_of(sys.stdin.buffer.read(), "standard input")
     path = Path(what)
-    if _is_file(path):
-        return lines_of(path.read_bytes(), what)
+    if what == "-" or _is(path, Path.is_fifo):
+        pipe = contextlib.nullcontext(sys.stdin.buffer) if what == "-" else path.open("rb")
+        with pipe as given, tempfile.SpooledTemporaryFile(_SPOOLED_FROM) as file:
+            shutil.copyfileobj(given, file)
+            yield file, "standard input" if what == "-" else what
+        return
+    if _is(path, Path.is_file):
+        with path.open("rb") as file:
+            yield file, what
+        return
     if not what.strip():
         msg = "there is nothing to send: a file, - or a prompt was expected"
         raise UserError(msg)
@@ -128,44 +164,37 @@ def _lines(what: str, task: str | None, plan: str | None, tenant: str | None) ->
         raise UserError(msg)
     fields = {"id": f"cli-{uuid.uuid4().hex[:12]}", "input": what, "task": task, "plan": plan}
     fields["tenant"] = tenant
-    return [orjson.dumps({name: value for name, value in fields.items() if value is not None})]
+    said = {name: value for name, value in fields.items() if value is not None}
+    yield io.BytesIO(orjson.dumps(said)), "the prompt"
 
 
-def _is_file(path: Path) -> bool:
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
     try:
-        return path.is_file()
+        return kind(path)
     except OSError:  # a long prompt is no file name
         return False
 
 
-class _Line(NamedTuple):
-    """A request as it is sent, and what is known of it here."""
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The requests of a file, as they are sent."""
 
-    value: bytes
-    key: bytes
-    tenant: str
-    plan: str | None
-    #: None where it brings none that intake would take.
-    id: str | None
+    file: IO[bytes]
+    name: str
+    count: int
+    tenant: str | None
+    batch: str | None
+    signed: "Callable[[Line], bytes] | None"
 
-    @classmethod
-    def of(cls, value: bytes, number: int, tenant: str | None) -> "_Line":
-        """A line, `tenant` being whose it is where it names none."""
-        from schemas.errors import ContractError
-        from schemas.intake import claims_of
-        from schemas.json_text import parse_json
-        from schemas.tenancy import DEFAULT_TENANT
+    def __iter__(self) -> "Iterator[Line]":
+        from consumers.cli.request_files import Line, lines_of
 
-        said: Mapping[str, Any] = {}
-        with contextlib.suppress(ContractError):
-            said = claims_of(parse_json(value), {})
-        told, plan = said.get("tenant"), said.get("plan")
-        whose = told if isinstance(told, str) else tenant or DEFAULT_TENANT
-        key, name = names_of(value, number)
-        return cls(value, key, whose, plan if isinstance(plan, str) else None, name)
+        # A file that grows meanwhile is sent as far as it was looked at.
+        for number, raw in enumerate(islice(lines_of(self.file, self.name), self.count)):
+            yield Line.of(raw, number, tenant=self.tenant, batch=self.batch)
 
 
-def _signing(settings: "Settings", name: str | None) -> Callable[[_Line], bytes] | None:
+def _signing(settings: "Settings", name: str | None) -> "Callable[[Line], bytes] | None":
     """What signs a line with a key of the settings. Raises UserError."""
     if name is None:
         return None
@@ -179,7 +208,7 @@ def _signing(settings: "Settings", name: str | None) -> Callable[[_Line], bytes]
     secret = key.secret.get_secret_value().encode()
     lasts = min(settings.intake.longest_signature.total_seconds() / 2, _SIGNED_FOR)
 
-    def sign(line: _Line) -> bytes:
+    def sign(line: "Line") -> bytes:
         if line.id is None:
             msg = f"{line.value[:60].decode(errors='replace')}: a request needs an id to be signed"
             raise UserError(msg)
@@ -198,62 +227,56 @@ def _topic(settings: "Settings", way: str | None) -> str:
 def _published(sent: "Sent") -> str:
     words = f"{counted(sent.count, 'request')} published"
     if sent.count == 1:
-        from schemas.tenancy import DEFAULT_TENANT
-
-        [key] = sent.keys
-        whose = "" if key.tenant == DEFAULT_TENANT else f" --tenant {key.tenant}"
-        return f"{words}: `tierline explain {key.id}{whose}` tells its journey"
-    repeats = sent.count - len(sent.bodies)
-    return f"{words}, {counted(repeats, 'repeat')} of them" if repeats else words
+        return f"{words}: {sent.explained} tells its journey"
+    return f"{words}, {counted(sent.repeats, 'repeat')} of them" if sent.repeats else words
 
 
 async def _publish(
-    lines: list[_Line],
-    clients: "Clients",
-    settings: "Settings",
-    way: str | None,
-    signed: Callable[[_Line], bytes] | None,
-) -> "Sent":
-    """Publish every line."""
+    lines: _Lines, sent: "Sent", clients: "Clients", settings: "Settings", way: str | None
+) -> None:
+    """Publish every line, and note what Kafka has acknowledged."""
     from consumers.cli.common import progress
-    from consumers.cli.outcomes import Sent
+    from consumers.cli.sent import Place, hash_of
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
     from router.signatures import SIGNATURE
     from schemas.tenancy import RequestKey
 
-    intake, sent = _topic(settings, way), Sent()
+    intake = _topic(settings, way)
+    queued = deque[tuple[str, str | None, bytes, asyncio.Future[Any]]]()
+
+    async def acknowledged() -> None:
+        tenant, id_, body, where = queued.popleft()
+        place = Place((found := await where).partition, found.offset)
+        known = RequestKey(tenant, id_ or f"{intake}-{place.partition}-{place.offset}")
+        sent.add(known, body, place)
+
     async with contextlib.AsyncExitStack() as stack:
         telemetry = stack.enter_context(
             open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
         )
         out = await stack.enter_async_context(publisher(clients, telemetry.tracing))
-        queued = []
         bar = stack.enter_context(progress())
-        done = bar.add_task("publishing", total=len(lines))
-        for number, line in enumerate(lines):
-            bar.update(done, completed=number)
-            headers = [(SIGNATURE, signed(line))] if signed else []
-            published = out.publish(
+        done = bar.add_task("publishing", total=lines.count)
+        for line in lines:
+            headers = [(SIGNATURE, lines.signed(line))] if lines.signed else []
+            where = await out.publish(
                 intake, line.value, key=line.key, headers=headers, request_id=line.id
             )
-            queued.append((line, await published))
-        for line, acknowledged in queued:
-            where = await acknowledged
-            place = f"{intake}-{where.partition}-{where.offset}"  # type: ignore[attr-defined]
-            known = RequestKey(line.tenant, line.id or place)
-            sent.names |= {place: known, known: known}
-            sent.bodies.add((known, line.value))
-            sent.count += 1
-    return sent
+            queued.append((line.tenant, line.id, hash_of(line.value), where))
+            if len(queued) > _IN_FLIGHT:
+                await acknowledged()
+                bar.update(done, completed=sent.count)
+        while queued:
+            await acknowledged()
+    sent.write()
 
 
 async def _publish_and_wait(
-    requests: list[_Line],
+    lines: _Lines,
     clients: "Clients",
     settings: "Settings",
     way: str | None,
-    signed: Callable[[_Line], bytes] | None,
     progress: "Progress",
     as_json: bool,
 ) -> None:
@@ -264,33 +287,8 @@ async def _publish_and_wait(
     ends = [topics.results, topics.dead_letters]
     # From where these topics end before the first request is sent: older outcomes are not ours.
     async with topic_reader(clients, ends, at_end=True) as outcomes:
-        progress.begin(await _publish(requests, clients, settings, way, signed))
+        await _publish(lines, progress.sent, clients, settings, way)
+        progress.is_published = True
         if not as_json:
             console().print(_published(progress.sent), soft_wrap=True)
         await await_outcomes(outcomes, clients, settings, _topic(settings, way), progress)
-
-
-def names_of(line: bytes, number: int) -> tuple[bytes, str | None]:
-    """The key that a line is sent with, and its id.
-
-    The key is the conversation's id, else the request's; a line that has neither goes anywhere. The
-    id is None when the line is no JSON or brings none that intake would take.
-    """
-    import orjson
-
-    from schemas.base import is_identifier
-    from schemas.intake import id_for
-
-    try:
-        fields = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        fields = None
-    if not isinstance(fields, dict):
-        return str(number).encode(), None
-
-    found, custom_id = fields.get("id"), fields.get("custom_id")
-    key = str(fields.get("conversation_id") or found or custom_id or number).encode()
-    if not found and "body" in fields and isinstance(custom_id, str) and custom_id:
-        return key, id_for(custom_id)
-    found = found or custom_id
-    return key, found if isinstance(found, str) and is_identifier(found) else None

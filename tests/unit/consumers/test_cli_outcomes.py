@@ -3,7 +3,8 @@
 import time
 from typing import Any
 
-from consumers.cli.outcomes import Ended, Progress, Sent
+from consumers.cli.outcomes import Ended, Progress
+from consumers.cli.sent import Place, Sent, hash_of
 from schemas.codec import dump
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
@@ -18,13 +19,16 @@ def key(no: int) -> RequestKey:
 
 
 def awaiting(count: int) -> Progress:
-    sent = Sent(count)
-    for no in range(count):
-        sent.names |= {key(no): key(no), f"llm.intake-0-{no}": key(no)}
-        sent.bodies.add((key(no), b"body"))
     progress = Progress(count)
-    progress.begin(sent)
+    for no in range(count):
+        progress.sent.add(key(no), hash_of(b"body"), Place(0, no))
+    progress.sent.write()
     return progress
+
+
+def noted(progress: Progress, record: Any) -> bool:
+    ended = Ended.of(record, TOPICS, TOPICS.intake)
+    return ended is not None and progress.note(ended)
 
 
 def a_result(request_id: str, **fields: object) -> Any:
@@ -48,20 +52,16 @@ def test_the_counts_are_one_sum_and_planned_approvals_are_no_failure() -> None:
         a_letter("approval_required", 2),
         a_result("of somebody else"),
     ]
-    for record in records:
-        if (ended := Ended.of(record, TOPICS)) is not None:
-            progress.note(ended)
+    assert [noted(progress, record) for record in records] == [False, True, True, True, False]
     found = progress.found
-    found.missing = progress.left_count
+    found.missing = progress.sent.left
 
     assert found.in_words() == [
         "4 outcomes: 1 answer, 1 safe default, 1 answer to approve, 1 unfinished"
     ]
     assert (found.cost_micros, found.failed, found.is_well) == (14, 0, False)
-    ended = Ended.of(a_letter("not_json", 3), TOPICS)
-    assert ended is not None
-    assert progress.note(ended)
-    found.missing = progress.left_count
+    assert noted(progress, a_letter("not_json", 3))
+    found.missing = progress.sent.left
     assert found.in_words()[1] == f"  1 not_json: {Reason.NOT_JSON.meaning}"
     assert (found.missing, found.failed, found.is_well) == (0, 1, False)
     assert found.as_fields()["dead_letters"] == {"not_json": 1}
@@ -69,9 +69,7 @@ def test_the_counts_are_one_sum_and_planned_approvals_are_no_failure() -> None:
 
 def test_a_file_whose_answers_all_wait_for_approval_has_ended_well() -> None:
     progress = awaiting(1)
-    ended = Ended.of(a_letter("approval_required", 0), TOPICS)
-    assert ended is not None
-    assert progress.note(ended)
+    assert noted(progress, a_letter("approval_required", 0))
 
     assert progress.found.is_well
 
@@ -80,8 +78,51 @@ def test_waiting_grows_with_the_file_and_not_with_its_square() -> None:
     def seconds(size: int) -> float:
         progress, began = awaiting(size), time.process_time()
         for no in range(size):
-            assert progress.note(Ended({key(no)}))
+            assert progress.note(Ended(hash_of(key(no))))
+        assert not progress.sent.left
         return time.process_time() - began
 
     small = min(seconds(2_000) for _ in range(3))
     assert min(seconds(8_000) for _ in range(3)) < 4 * small * 3
+
+
+def test_a_body_has_one_outcome_and_other_bodies_under_its_id_have_theirs() -> None:
+    sent = Sent()
+    for offset, (no, body) in enumerate([(0, b"a"), (0, b"a"), (0, b"b"), (1, b"a")]):
+        sent.add(key(no), hash_of(body), Place(0, offset))
+    sent.write()
+
+    assert (sent.count, sent.repeats, sent.left) == (4, 1, 3)
+    assert [sent.end(hash_of(key(0))) for _ in range(3)] == [True, True, False]
+    assert [sent.end(hash_of(key(2)), Place(0, 3)) for _ in range(2)] == [True, False]
+    assert not sent.left
+
+
+def test_what_had_no_id_is_known_by_its_place() -> None:
+    sent = Sent()
+    sent.add(RequestKey("default", "llm.intake-1-7"), hash_of(b"x"), Place(1, 7))
+    sent.write()
+    result = Ended.of(a_result("llm.intake-1-7", tenant="proven"), TOPICS, TOPICS.intake)
+    elsewhere = Ended.of(a_result("llm.intake.acme-1-7", tenant="p"), TOPICS, TOPICS.intake)
+
+    assert result is not None
+    assert elsewhere is not None
+    assert not sent.end(elsewhere.request, elsewhere.place)
+    assert sent.end(result.request, result.place)
+
+
+def test_only_what_lay_there_before_is_a_repeat() -> None:
+    sent, body = Sent(), b'{"id": "r-0", "input": "x"}'
+    sent.add(key(0), hash_of(body), Place(0, 5))
+    sent.write()
+    sent.look_back()
+    known = hash_of(key(0))
+
+    sent.note_earlier(known, b"of another run", is_result=True)
+    assert [sent.is_repeat(body, Place(*at)) for at in ((0, 5), (0, 6))] == [False, False]
+    assert not list(sent.earlier())
+    assert not sent.is_repeat(b"other", Place(0, 4))
+    assert [sent.is_repeat(body, Place(*at)) for at in ((0, 4), (1, 9))] == [True, True]
+    for told, is_result in ((b"letter", False), (b"later letter", False), (b"result", True)):
+        sent.note_earlier(known, told, is_result=is_result)
+        assert list(sent.earlier()) == [(known, b"result" if is_result else b"letter")]

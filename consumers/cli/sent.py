@@ -1,0 +1,116 @@
+"""What `submit` has sent: a row of a table for each request, for a file may have millions."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
+
+__all__ = ["Place", "Sent", "hash_of"]
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -16000;
+CREATE TABLE sent (
+    partition INTEGER, offset INTEGER, request BLOB, body BLOB,
+    is_repeat INTEGER DEFAULT 0, has_ended INTEGER DEFAULT 0,
+    PRIMARY KEY (partition, offset)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX by_request ON sent (request, body);
+CREATE TABLE earlier (request BLOB PRIMARY KEY, outcome BLOB) WITHOUT ROWID;
+"""
+_ADD = "INSERT OR IGNORE INTO sent (partition, offset, request, body) VALUES (?, ?, ?, ?)"
+_END = "UPDATE sent SET has_ended = 1 WHERE NOT has_ended AND (partition, offset) = "
+_ONE_OF = "(SELECT partition, offset FROM sent WHERE request = ? AND NOT has_ended LIMIT 1)"
+_REPEAT = "UPDATE sent SET is_repeat = 1 WHERE body = ? AND NOT has_ended"
+_EARLIER = (
+    "INTO earlier SELECT request, ? FROM sent WHERE request = ? AND is_repeat AND NOT has_ended "
+    "LIMIT 1"
+)
+_AT_ONCE = 1_000
+
+
+class Place(NamedTuple):
+    """Where a request lies in the topic that it was sent to."""
+
+    partition: int
+    offset: int
+
+
+def hash_of(what: RequestKey | bytes) -> bytes:
+    """What stands for a request or its bytes in the table."""
+    said = what if isinstance(what, bytes) else what.text.encode()
+    return hashlib.blake2b(said, digest_size=16).digest()
+
+
+class Sent:
+    """The requests that were published, and which of their outcomes have come.
+
+    Each body that comes under an id has one outcome. Beyond some megabytes the table lies in a file
+    without a name.
+    """
+
+    def __init__(self) -> None:
+        #: How many requests were published, and how many of them repeat another one of them.
+        self.count = self.repeats = 0
+        #: How many outcomes are still to come.
+        self.left = 0
+        #: The one that was published last.
+        self.last: RequestKey | None = None
+        self._first: dict[int, int] = {}
+        self._new: list[tuple[int, int, bytes, bytes]] = []
+        self._rows = sqlite3.connect("")
+        self._rows.executescript(_TABLES)
+
+    def add(self, request: RequestKey, body: bytes, place: Place) -> None:
+        """A request is published, after all before it there; `body` is the hash of its bytes."""
+        self.count += 1
+        self.last = request
+        _ = self._first.setdefault(place.partition, place.offset)
+        self._new.append((*place, hash_of(request), body))
+        if len(self._new) >= _AT_ONCE:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was added: before that no outcome of it is known."""
+        self.left += self._rows.executemany(_ADD, self._new).rowcount
+        self.repeats = self.count - self.left
+        self._new.clear()
+
+    @property
+    def explained(self) -> str:
+        """The command that tells the journey of the one published last."""
+        if self.last is None:
+            return "nothing"
+        whose = "" if self.last.tenant == DEFAULT_TENANT else f" --tenant {self.last.tenant}"
+        return f"`tierline explain {self.last.id}{whose}`"
+
+    def end(self, request: bytes, place: Place | None = None) -> bool:
+        """Note an outcome; False where it is of none of these, or more than were to come.
+
+        It goes by its place where that is known: of what could not be read nothing else may be.
+        """
+        is_ours = bool(place and self._rows.execute(f"{_END} (?, ?)", place).rowcount)
+        is_ours = is_ours or bool(self._rows.execute(f"{_END} {_ONE_OF}", (request,)).rowcount)
+        self.left -= is_ours
+        return is_ours
+
+    def look_back(self) -> None:
+        """Get ready for what had been there before these were sent."""
+        self._rows.execute("CREATE INDEX by_body ON sent (body)")
+
+    def is_repeat(self, body: bytes, place: Place) -> bool:
+        """Note a request that is there; True where one of these has its bytes, and came later."""
+        is_before = place.offset < self._first.get(place.partition, place.offset + 1)
+        return is_before and self._rows.execute(_REPEAT, (hash_of(body),)).rowcount > 0
+
+    def note_earlier(self, request: bytes, outcome: bytes, *, is_result: bool) -> None:
+        """Note an outcome from before: a result stands in for the dead letter it resolves."""
+        how = "REPLACE" if is_result else "IGNORE"
+        self._rows.execute(f"INSERT OR {how} {_EARLIER}", (outcome, request))
+
+    def earlier(self) -> Iterator[tuple[bytes, bytes]]:
+        """The requests that had outcomes before, and these."""
+        yield from self._rows.execute("SELECT request, outcome FROM earlier")
