@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from consumers import clock
-from consumers.files import read_text
 from consumers.providers import Providers, ProviderSettings
 from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits, ProviderSettingsError
+from consumers.rules import Rules
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.health import Health
 from consumers.runtime.ledger import Ledger
@@ -38,55 +37,26 @@ from consumers.stages.work import Worker
 from consumers.telemetry.setup import Telemetry
 from router.admission import Admission, Proven
 from router.chat_fields import ChatFields
-from router.errors import PromptError
 from router.limits.forecast import Forecast
 from router.limits.shares import shares
-from router.policy.load import load_policy
 from router.policy.mixing import Routers
 from router.policy.table import Model, Policy
-from router.prompts import Prompts
 from router.reply import CallFailure, Reply
 from router.signatures import Key
-from router.voice import unspoken
 from schemas.base import Tier
 from schemas.status import Status
 
 __all__ = [
-    "Rules",
     "admission_of",
-    "load_rules",
-    "policy_file",
-    "prompts_folder",
-    "read_folder",
     "running_stages",
     "state_folder",
     "watch_of",
 ]
 
-_CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 #: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
 _LAST_GRACE = 3.0
 #: Decisions that are carried out at a time; those in their window do not count.
 _DECISIONS = 32
-_SHIPPED = Path(__file__).resolve().parent / "_deploy"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What people wrote: the policy and the prompts."""
-
-    policy: Policy
-    prompts: Prompts
-
-
-def policy_file(settings: Settings) -> Path:
-    """The policy to use: as set, else here, else as shipped."""
-    return settings.policy or _first(Path("deploy/policy"), "policy") / "routing.yaml"
-
-
-def prompts_folder(settings: Settings) -> Path:
-    """The prompts to use: as set, else here, else as shipped."""
-    return settings.prompts or _first(Path("deploy/prompts"), "prompts")
 
 
 def state_folder(settings: Settings) -> Path:
@@ -94,25 +64,6 @@ def state_folder(settings: Settings) -> Path:
     base = os.environ.get("XDG_STATE_HOME")
     home = Path(base) if base else Path("~/.local/state").expanduser()
     return settings.state_dir or home / "tierline"
-
-
-def load_rules(settings: Settings) -> Rules:
-    """Read policy and prompts. Raises PolicyError, PromptError or OSError."""
-    file, folder = policy_file(settings), prompts_folder(settings)
-    policy = load_policy(read_text(file), str(file))
-    prompts = Prompts.load(read_folder(folder))
-    if missing := unspoken(policy, prompts):
-        raise PromptError("\n".join(missing))
-    return Rules(policy, prompts)
-
-
-def read_folder(folder: Path) -> dict[str, str]:
-    """The texts of a folder's files, by their path in it. Raises OSError."""
-    return {
-        path.relative_to(folder).as_posix(): read_text(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @contextlib.asynccontextmanager
@@ -458,7 +409,3 @@ async def _run(
 async def _all_ready(stages: Sequence[Stage]) -> None:
     for stage in stages:
         await stage.ready.wait()
-
-
-def _first(here: Path, name: str) -> Path:
-    return next((path for path in (here, _CHECKOUT / name) if path.is_dir()), _SHIPPED / name)

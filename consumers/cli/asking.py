@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from consumers.rules import Rules
 from consumers.stages.job import Question, question_of
-from consumers.wiring import Rules
 from router.checks import Asked
 from router.judging import READING_CHECKS, judge, reading_contract
 from router.reply import Reply

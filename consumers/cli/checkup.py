@@ -8,11 +8,11 @@ from consumers.cli.common import UserError, read_settings
 from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
+from consumers.rules import load_rules, prompts_folder
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
 from consumers.runtime.topics import check_timestamps, check_topics, describe_brokers
 from consumers.settings import Settings
-from consumers.wiring import load_rules, prompts_folder
 from router.errors import RouterError
 
 __all__ = ["Finding", "checkup"]

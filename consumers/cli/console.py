@@ -86,19 +86,19 @@ async def _serve(
     from consumers.console.security import Guard
     from consumers.console.serving import serve
     from consumers.console.store import StoreUnusableError, open_store
+    from consumers.rules import load_rules
     from consumers.runtime import poison
     from consumers.runtime.clients import Clients
     from consumers.runtime.figures import tell_review
     from consumers.runtime.liveness import LoopLag, watched
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import open_telemetry
-    from consumers.wiring import load_rules, watch_of
+    from consumers.wiring import watch_of
 
-    brief = settings.console.brief_task
-    if brief is not None and brief not in load_rules(settings).policy.tasks:
+    out, topics, rules = console(), settings.kafka.topics, load_rules(settings)
+    if (brief := settings.console.brief_task) is not None and brief not in rules.policy.tasks:
         msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
         raise UserError(msg)
-    out, topics, rules = console(), settings.kafka.topics, load_rules(settings)
     clients, how = Clients(settings.kafka), await watch_of(settings, has_health=False)
     try:
         with open_telemetry(settings.telemetry, topics) as telemetry:
@@ -123,7 +123,7 @@ async def _serve(
                     rules.prompts,
                     topics,
                     clock.now,
-                    brief_task=settings.console.brief_task,
+                    brief_task=brief,
                     trace_url=settings.console.trace_url,
                 )
                 guard = Guard(

@@ -200,7 +200,7 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
     async def main() -> int:
         from consumers.cli.journey import dollars
         from consumers.cli.requeue import choose, choose_one, send
-        from consumers.wiring import load_rules
+        from consumers.rules import load_rules
 
         settings = read_settings(kafka)
         policy = load_rules(settings).policy

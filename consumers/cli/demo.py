@@ -105,11 +105,13 @@ def demo(
 
         from consumers.cli.common import read_settings
         from consumers.cli.provided import provided
+        from consumers.cli.request_files import Line
         from consumers.cli.up import kafka_at
+        from consumers.rules import load_rules
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import publisher, topic_reader
         from consumers.telemetry.setup import open_telemetry
-        from consumers.wiring import load_rules, running_stages
+        from consumers.wiring import running_stages
 
         began = time.monotonic()
         out = console()
@@ -120,7 +122,7 @@ def demo(
                 update={"kafka": settings.kafka.model_copy(update={"bootstrap": None})}
             )
         rules = load_rules(settings)
-        lines = MESSAGES.read_bytes().splitlines()
+        lines = [Line.of(raw, no) for no, raw in enumerate(MESSAGES.read_bytes().splitlines())]
         tally = _Tally(len(lines))
         async with (
             kafka_at(settings, out, data_dir=None) as settings,
@@ -135,11 +137,8 @@ def demo(
                 reader = await enter(topic_reader(clients, watched, at_end=True))
                 await enter(running_stages(settings, rules, providers, telemetry=telemetry))
                 intake = await enter(publisher(clients, telemetry.tracing))
-                from consumers.cli.request_files import Line
-
                 started = time.monotonic()
-                for number, line in enumerate(lines):
-                    sent = Line.of(line, number)
+                for sent in lines:
                     _ = await intake.publish(
                         topics.intake, sent.value, key=sent.key, request_id=sent.id
                     )

@@ -173,7 +173,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
 
 def _since_the_lock(path: Path, policy: "Policy") -> tuple[list[str], list[str]]:
     """What the prompts in use have against the policy in use: errors, and warnings."""
-    from consumers.wiring import policy_file, prompts_folder, read_folder
+    from consumers.rules import policy_file, prompts_folder, read_folder
     from router.prompt_lock import LOCK_FILE, changes_since, parts_of, read_lock, unpaired
     from router.prompts import Prompts
 
@@ -215,6 +215,6 @@ def _text(path: Path) -> str:
 
 
 def _in_use() -> Path:
-    from consumers.wiring import policy_file
+    from consumers.rules import policy_file
 
     return policy_file(read_settings(needs_kafka=False))

@@ -21,9 +21,9 @@ from consumers.cli.common import (
 from consumers.cli.texts import say
 
 if TYPE_CHECKING:
+    from consumers.rules import Rules
     from consumers.settings import Settings
     from consumers.stages.job import Question
-    from consumers.wiring import Rules
     from router.prompt_examples import Placed, Tried
     from router.reply import CallFailure, Reply
     from schemas.base import Tier
@@ -45,7 +45,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print what a model is told for a task, at each tier, with an empty question."""
-    from consumers.wiring import load_rules
+    from consumers.rules import load_rules
 
     rules = load_rules(read_settings(needs_kafka=False))
     _check_name(task, rules)
@@ -77,7 +77,7 @@ def try_prompts(
     """Try every prompt on its own examples: what it says, and what becomes of a model's reply."""
 
     async def main() -> int:
-        from consumers.wiring import load_rules, prompts_folder
+        from consumers.rules import load_rules, prompts_folder
 
         settings = read_settings(needs_kafka=False)
         rules, folder = load_rules(settings), prompts_folder(settings)
@@ -97,7 +97,7 @@ def try_prompts(
 @app.command()
 def lock() -> None:
     """Write down what is released now, so that `policy check` sees what changes after it."""
-    from consumers.wiring import load_rules, prompts_folder, read_folder
+    from consumers.rules import load_rules, prompts_folder, read_folder
     from router.prompt_lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
 
     settings = read_settings(needs_kafka=False)
@@ -119,7 +119,7 @@ def _prepared(
     rules: "Rules", folder: Path, task: str | None, tiers: "Sequence[Tier]"
 ) -> "tuple[list[_Try], list[str]]":
     """Every example with every variant it is for, and the prompts that have none."""
-    from consumers.wiring import read_folder
+    from consumers.rules import read_folder
     from router.prompt_examples import read_examples, unshown
 
     examples = [one for one in read_examples(read_folder(folder)) if task in (None, one.folder)]

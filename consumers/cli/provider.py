@@ -43,7 +43,7 @@ _WORDS = {
 def list_providers(as_json: AsJson = False) -> None:
     """List the providers, whether their keys are there, and the models called at them."""
     from consumers.cli.provided import SIMULATED, named_as_in
-    from consumers.wiring import load_rules
+    from consumers.rules import load_rules
 
     settings = read_settings(needs_kafka=False)
     policy = load_rules(settings).policy
@@ -88,7 +88,7 @@ def try_provider(
 
         from consumers.cli.provided import SIMULATED, named_as_in, provided
         from consumers.providers import Providers
-        from consumers.wiring import load_rules
+        from consumers.rules import load_rules
         from router.fitting import fitted
         from router.reply import Reply
 

@@ -87,8 +87,8 @@ def quality(
     async def main() -> int:
         from consumers import clock
         from consumers.reports import quality_parts
+        from consumers.rules import load_rules
         from consumers.runtime.clients import Clients
-        from consumers.wiring import load_rules
         from router.bill import Spent
         from router.measures import alarms
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from consumers.cli.journey import Journey
     from consumers.providers import ProviderSettings
+    from consumers.rules import Rules
     from consumers.settings import Settings
     from consumers.stages.job import Question
-    from consumers.wiring import Rules
     from router.chat_fields import ChatFields
     from router.policy.table import Model
     from schemas.attempt import Attempt
@@ -82,7 +82,7 @@ def replay_call(
         from consumers import clock
         from consumers.cli.journey import read_journey
         from consumers.cli.provided import named_as_in
-        from consumers.wiring import load_rules
+        from consumers.rules import load_rules
 
         settings = read_settings(kafka)
         rules = load_rules(settings)

@@ -184,7 +184,7 @@ def version(as_json: AsJson = False) -> None:
     """Print the versions of Tierline and of the policy in use."""
     from importlib.metadata import version as installed
 
-    from consumers.wiring import load_rules
+    from consumers.rules import load_rules
 
     policy = load_rules(read_settings(needs_kafka=False)).policy
     if as_json:

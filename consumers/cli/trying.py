@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from consumers.cli.journey import Journey
     from consumers.providers.settings import ProviderSettings
-    from consumers.wiring import Rules
+    from consumers.rules import Rules
     from schemas.request import Request
 
 __all__ = ["try_request"]
@@ -34,7 +34,7 @@ def try_request(
         from consumers.cli.journey import rows_of
         from consumers.cli.policy import warn_of_unknown
         from consumers.cli.provided import provided
-        from consumers.wiring import load_rules
+        from consumers.rules import load_rules
         from schemas.intake import read_request_object
 
         settings = read_settings(needs_kafka=False)

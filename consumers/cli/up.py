@@ -78,9 +78,10 @@ def up(
         import asyncio
 
         from consumers.cli.provided import provided
+        from consumers.rules import load_rules
         from consumers.runtime.process import stop_signals
         from consumers.telemetry.setup import open_telemetry
-        from consumers.wiring import load_rules, running_stages
+        from consumers.wiring import running_stages
 
         out = console()
         settings, is_named = _settings(kafka, out, is_own=data_dir is not None or port is not None)

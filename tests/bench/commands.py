@@ -33,6 +33,8 @@ __all__ = ["measure_commands"]
 
 #: Requests of the smaller run; the larger one has four times as many.
 COUNT = sized(20_000, 50)
+#: Lines of a file that is sent as a whole.
+LARGE = sized(1_000_000, 200)
 #: A program of its own, which tells at its end what it took.
 _PROGRAM = """
 import resource, sys
@@ -58,6 +60,7 @@ _READING: Sequence[Sequence[str]] = (
     ("evals", "export"),
 )
 _SUBMIT: Sequence[str] = ("submit", "--wait")
+_WAITING = ("--wait", "--timeout", "3000")
 
 
 async def measure_commands(bootstrap: str) -> list[Measured]:
@@ -80,7 +83,30 @@ async def measure_commands(bootstrap: str) -> list[Measured]:
             Measured(f"{name}: the same for each of {4 * COUNT}", each[1:], "us", "no more"),
             Measured(f"{name}: memory at most", [max(few[1], many[1])], "MB", "150"),
         ]
-    return rows
+    return [*rows, *await _submit_large(bootstrap)]
+
+
+async def _submit_large(bootstrap: str) -> list[Measured]:
+    """A Batch file of a million lines, and the same file again: each had its answer before."""
+    settings = await settings_for(bootstrap, "commands-large.")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "batch.jsonl"
+        chat = {"messages": [{"role": "user", "content": "How do I add a seat? " * 8}]}
+        with file.open("wb") as out:
+            for no in range(LARGE):
+                out.write(orjson.dumps({"custom_id": f"row-{no}", "body": chat}) + b"\n")
+        async with _answering(settings):
+            first = await _run(settings, ("submit", str(file), *_WAITING))
+        again = await _run(settings, ("submit", str(file), *_WAITING))
+    names = (f"submit --wait of {LARGE} lines", "the same file again")
+    return [
+        row
+        for name, (cpu, memory) in zip(names, (first, again), strict=True)
+        for row in (
+            Measured(f"{name}: CPU for each", [cpu / LARGE * 1e6], "us", "-"),
+            Measured(f"{name}: memory at most", [memory], "MB", "150"),
+        )
+    ]
 
 
 async def _write_history(settings: Settings, count: int) -> None:
@@ -162,7 +188,7 @@ async def _submit(settings: Settings, count: int) -> tuple[float, float]:
         file = Path(folder) / "requests.jsonl"
         file.write_bytes(b"\n".join(a_request(f"s{no}") for no in range(count)))
         async with _answering(settings):
-            return await _run(settings, ("submit", str(file), "--wait", "--timeout", "500"))
+            return await _run(settings, ("submit", str(file), *_WAITING))
 
 
 @contextlib.asynccontextmanager

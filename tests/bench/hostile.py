@@ -11,10 +11,11 @@ from typing import Any
 import orjson
 
 from consumers.providers import ProviderSettings
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.settings import Settings
-from consumers.wiring import load_rules, running_stages
+from consumers.wiring import running_stages
 from tests.bench.harness import Measured, a_request, settings_for, sized
 from tests.bench.work import simulator_process
 from tests.probes.chat import hostile_chats

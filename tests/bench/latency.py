@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from consumers import clock
 from consumers.providers import ProviderSettings
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import TopicReader, publisher, topic_reader
 from consumers.telemetry.setup import open_telemetry
-from consumers.wiring import load_rules, running_stages
+from consumers.wiring import running_stages
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
 from tests.bench.harness import Measured, a_request, settings_for, sized

@@ -4,8 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
+from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.wiring import load_rules
 from tests.bench.harness import Measured, create_topic, fill, settings_for, sized
 from tests.bench.route import COUNT, route_once
 from tests.bench.work import route_all, run_worker, simulator_process

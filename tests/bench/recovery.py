@@ -11,10 +11,11 @@ from pathlib import Path
 from consumers.broker import LocalBroker, local_broker
 from consumers.broker.local import free_ports
 from consumers.providers import ProviderSettings
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.settings import Settings
-from consumers.wiring import load_rules, running_stages
+from consumers.wiring import running_stages
 from tests.bench.harness import Measured, a_request, settings_for, sized
 from tests.bench.work import simulator_process
 

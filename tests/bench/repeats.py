@@ -4,10 +4,10 @@ import time
 
 from aiokafka import TopicPartition
 
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import RepeatSettings
 from consumers.stages.repeats import Repeats
-from consumers.wiring import load_rules
 from tests.bench.harness import PARTITIONS, Measured, fill, repeat, settings_for, sized
 
 __all__ = ["measure_repeats"]

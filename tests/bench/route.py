@@ -6,9 +6,10 @@ import time
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
-from consumers.wiring import load_rules, running_stages
+from consumers.wiring import running_stages
 from tests.bench.harness import PARTITIONS, Measured, create_topic, fill, settings_for, sized, until
 
 COUNT = sized(80_000, 1_600)

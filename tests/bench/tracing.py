@@ -9,11 +9,12 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
-from consumers.wiring import load_rules, running_stages
+from consumers.wiring import running_stages
 from tests.bench.harness import Measured, a_request, fill, settings_for, sized, until
 from tests.bench.latency import run_stream
 from tests.bench.route import COUNT

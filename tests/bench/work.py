@@ -12,10 +12,11 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from consumers.providers import ProviderSettings
+from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import topic_reader
 from consumers.settings import Settings
-from consumers.wiring import Rules, load_rules, running_stages
+from consumers.wiring import running_stages
 from schemas.base import Tier
 from tests.bench.harness import Measured, fill, settings_for, sized, until
 

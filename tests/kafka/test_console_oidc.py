@@ -22,11 +22,11 @@ from consumers.console.dashboard import Figures
 from consumers.console.deciding import Desk
 from consumers.console.security import Guard
 from consumers.console.store import open_store
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import OidcSettings, Settings
-from consumers.wiring import load_rules
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 

@@ -24,6 +24,7 @@ from consumers import clock
 from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.providers import ProviderSettings
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.health import Health
 from consumers.runtime.liveness import Watched, watched
@@ -34,7 +35,7 @@ from consumers.runtime.stage import Host, Stage, StageError
 from consumers.runtime.topics import TopicWatch, ensure_topics
 from consumers.settings import HealthSettings, Settings
 from consumers.simulator import SimulatorSettings, simulator
-from consumers.wiring import load_rules, running_stages
+from consumers.wiring import running_stages
 from schemas.codec import Outgoing
 from tests.kafka.conftest import settings_for
 from tests.kafka.flow import flow, read_topics, request

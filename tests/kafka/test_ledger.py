@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 
 from consumers import clock
 from consumers.providers import Providers
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.poison import Guard
@@ -19,7 +20,6 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from consumers.wiring import load_rules
 from router.answering import ledger_lines
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier

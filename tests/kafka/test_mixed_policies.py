@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from consumers import clock
+from consumers.rules import Rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import topic_reader
 from consumers.settings import Settings
-from consumers.wiring import Rules, running_stages
+from consumers.wiring import running_stages
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from schemas.base import Tier

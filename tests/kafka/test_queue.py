@@ -26,11 +26,11 @@ from consumers.console.queue import Queue, StoreMismatchError
 from consumers.console.security import Guard
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import ORIGINS
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
-from consumers.wiring import load_rules
 from router.audit import broken
 from schemas.review import Decision
 from tests.builders import NOON, the_policy

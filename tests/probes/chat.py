@@ -16,8 +16,8 @@ from consumers.cli.asking import question_for
 from consumers.providers.client import _with_added
 from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.wires import WIRES
+from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.wiring import load_rules
 from router.policy.table import Model
 from schemas.base import Tier
 from schemas.errors import ContractError

@@ -37,11 +37,11 @@ from consumers.console.rows import CaseFilter
 from consumers.console.security import HEADERS, Guard, Role
 from consumers.console.store import Store, open_store
 from consumers.console.tables import LETTERS, SESSIONS
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, OidcSettings, Settings, TokenSettings
-from consumers.wiring import load_rules
 from tests.probes.report import ProbeClass, Report
 from tests.unit.consumers.console.world import a_letter_record, place, take
 

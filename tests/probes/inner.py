@@ -21,6 +21,7 @@ from consumers.cli.top import models_of, noted, processes_of
 from consumers.cli.trace import waterfall
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, open_store
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import why_not_taken
 from consumers.runtime.shell import fits
@@ -28,7 +29,6 @@ from consumers.settings import KafkaSettings, Settings
 from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from consumers.wiring import load_rules
 from router.answering import ledger_lines
 from router.chat_fields import OPENAI, ChatFields
 from router.quality import Quality

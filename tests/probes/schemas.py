@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumers.providers.wires import WIRES
+from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.job import Job
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from consumers.wiring import load_rules
 from router.chat_fields import CHAT_FIELDS
 from router.checks import named
 from router.errors import PolicyError

@@ -38,13 +38,13 @@ from consumers.console.deciding import Desk, decision_of
 from consumers.console.queue import Queue
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import open_store
+from consumers.rules import Rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from consumers.simulator import DEFAULT_MODELS
 from consumers.telemetry.setup import Telemetry, open_telemetry
-from consumers.wiring import Rules
 from router.review import answers_of, hash_of_answers
 from tests.kafka.flow import flow, read_topics, request
 from tests.telemetry.journeys import Finding, Journey, findings, spans_of, strangers, trees

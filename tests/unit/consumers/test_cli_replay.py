@@ -9,9 +9,9 @@ import pytest
 from consumers.cli.common import UserError
 from consumers.cli.journey import Journey
 from consumers.cli.replay_call import Replay, rebuilt
+from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
-from consumers.wiring import Rules, load_rules
 from router.answering import ledger_lines, result_of
 from router.policy.table import Verify
 from router.reply import Reply

@@ -17,10 +17,10 @@ import pytest
 
 from consumers import clock
 from consumers.providers import Providers
+from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from consumers.wiring import load_rules
 from router.policy.table import Policy
 from router.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry

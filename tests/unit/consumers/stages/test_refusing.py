@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from consumers.rules import load_rules
 from consumers.runtime.health import Health
 from consumers.settings import Settings
 from consumers.stages.refusing import Refusals
 from consumers.stages.work import Worker
-from consumers.wiring import load_rules
 from schemas.base import Tier
 from schemas.codec import dump_envelope, read_envelope
 from schemas.escalation import Assignment, Escalation, RouteTaken

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.calling import Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
-from consumers.wiring import load_rules
 from router.chat_fields import OPENAI, ChatFields
 from router.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
