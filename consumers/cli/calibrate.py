@@ -19,9 +19,14 @@ _FIELDS = 'an object like {"task": "triage", "tier": "low", "confidence": 0.8, "
 
 
 def calibrate(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Judged answers, one a line.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.jsonl", help="A file with a judged answer a line.")
+    ],
     wrong: Annotated[
-        float, typer.Option(min=0, max=1, help="The most wrong answers to accept, as a share.")
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="Accept at most this share of wrong answers."
+        ),
     ] = 0.02,
     as_json: AsJson = False,
 ) -> None:

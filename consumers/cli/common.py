@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +15,11 @@ import typer
 from consumers.cli.texts import say
 from consumers.texts import escaped
 from schemas.errors import TierlineError
-from schemas.spans import read_positive_span
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
-    from consumers.runtime.reading import Seen
     from consumers.settings import Settings
 
 __all__ = [
@@ -31,6 +30,11 @@ __all__ = [
     "AsJson",
     "KafkaAddress",
     "OfTenant",
+    "OnlyTask",
+    "OnlyTenant",
+    "Reading",
+    "RequestId",
+    "Since",
     "UserError",
     "address_file",
     "console",
@@ -59,14 +63,31 @@ KafkaAddress = Annotated[
     typer.Option(
         "--kafka",
         metavar="HOST:PORT",
-        help="Your Kafka (security settings: TIERLINE_KAFKA__…). Without it: the one `up` runs.",
+        help="Use this Kafka, with the security that TIERLINE_KAFKA__… sets; else the one of `up`.",
     ),
 ]
 
 
 OfTenant = Annotated[
-    str | None, typer.Option("--tenant", help="Whose request it is: ids are a tenant's own.")
+    str | None,
+    typer.Option(
+        "--tenant", metavar="TENANT", help="Say whose request it is: ids are a tenant's own."
+    ),
 ]
+OnlyTenant = Annotated[
+    str | None,
+    typer.Option("--tenant", metavar="TENANT", help="Take only what is of this tenant."),
+]
+OnlyTask = Annotated[
+    str | None, typer.Option("--task", metavar="TASK", help="Take only what is of this task.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="SPAN", help="Go back so far only, for example 90s, 15m, 24h or 7d."
+    ),
+]
+RequestId = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id of the request.")]
 
 
 class UserError(TierlineError):
@@ -141,18 +162,43 @@ def progress() -> "Progress":
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     terminal = Terminal(stderr=True, highlight=False)
-    watched = terminal.is_terminal
     return Progress(
-        *columns, TimeElapsedColumn(), console=terminal, transient=True, disable=not watched
+        *columns,
+        TimeElapsedColumn(),
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal,
+        # What is printed meanwhile may be meant for a file.
+        redirect_stdout=False,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A bar for the reading of topics: it hears how many records of how many have been read."""
+
+    _bar: "Progress"
+    _task: "TaskID"
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show it."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    def end(self) -> None:
+        """Everything has been read."""
+        self._bar.stop()
+
+    def give_way(self) -> None:
+        """Make room for what is printed next: on a terminal that is progress enough."""
+        if sys.stdout.isatty():
+            self._bar.stop()
+
+
 @contextlib.contextmanager
-def reading_bar() -> "Iterator[Seen]":
-    """A bar for the reading of topics; yields what a reader tells how far it is."""
+def reading_bar() -> Iterator[Reading]:
+    """A bar for the reading of topics, and what a reader tells how far it is."""
     with progress() as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield Reading(bar, bar.add_task("reading", total=None))
 
 
 def in_words(output: Mapping[str, object]) -> str:
@@ -207,6 +253,8 @@ def print_table(
 
 def span_of(text: str, option: str) -> timedelta:
     """A span of time as people give it, such as 90m. Raises UserError."""
+    from schemas.spans import read_positive_span
+
     try:
         return read_positive_span(text)
     except ValueError as error:

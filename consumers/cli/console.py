@@ -27,14 +27,27 @@ __all__ = ["console_command"]
 
 
 def console_command(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port.", min=0, max=65535)] = 8080,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Listen on this address.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", help="Listen on this port; 0 takes a free one.", min=0, max=65535
+        ),
+    ] = 8080,
     store: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="sqlite:///FILE or postgresql://…; else a file of ours."),
+        typer.Option(
+            metavar="URL",
+            help="Keep the cases in sqlite:///FILE or postgresql://…; else in a file of ours.",
+        ),
     ] = None,
     secure: Annotated[
-        bool, typer.Option("--secure", help="Browsers come by https (a proxy in front of us).")
+        bool,
+        typer.Option(
+            "--secure", help="Say that browsers come by https, through a proxy in front of us."
+        ),
     ] = False,
     kafka: KafkaAddress = None,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from consumers.cli.common import (
     AsJson,
     KafkaAddress,
     OfTenant,
+    OnlyTask,
+    OnlyTenant,
+    Since,
     UserError,
     console,
     counted,
@@ -20,34 +23,35 @@ from consumers.cli.common import (
     run,
     span_of,
 )
-from consumers.cli.letters import decided_on, find_letter, letters_of
-from consumers.cli.requeue import Plan, Wanted
 from consumers.cli.texts import say
-from consumers.runtime.records import Record, lies_at
 
 if TYPE_CHECKING:
+    from consumers.runtime.records import Record
     from schemas.dead_letter import DeadLetter
-    from schemas.review import AuditLine
 
 __all__ = ["app"]
 
 app = typer.Typer(help="List, show and requeue what the machine gave up on.", no_args_is_help=True)
 
+OnlyReason = Annotated[
+    str | None, typer.Option("--reason", metavar="CODE", help="Take only what has this reason.")
+]
 Where = Annotated[
-    str, typer.Argument(metavar="ID", help="A request id, or topic-partition-offset as listed.")
+    str, typer.Argument(metavar="ID", help="A request's id, or its place as it is listed.")
 ]
 
 
 @app.command("list")
 def list_letters(
-    reason: Annotated[str | None, typer.Option(help="Only with this reason code.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only of this time: 90s, 15m, 24h or 7d back.")
-    ] = None,
+    reason: OnlyReason = None,
+    task: OnlyTask = None,
+    tenant: OnlyTenant = None,
+    since: Since = None,
     last: Annotated[
-        int, typer.Option("--last", min=1, max=MOST_LISTED, help="How many, the newest ones.")
+        int,
+        typer.Option(
+            "--last", metavar="COUNT", min=1, max=MOST_LISTED, help="List so many, the newest."
+        ),
     ] = 100,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
@@ -56,24 +60,32 @@ def list_letters(
 
     async def main() -> int:
         from consumers.cli.journey import dollars
+        from consumers.cli.letters import decided_on, letters_of
+        from consumers.cli.requeue import Wanted
 
         settings = read_settings(kafka)
         wanted = Wanted(reason, task, tenant)
-        newest: deque[tuple[Record, DeadLetter]] = deque(maxlen=last)
+        newest = deque[dict[str, Any]](maxlen=last)
         count = 0
         async for record, letter in letters_of(settings, since):
             if wanted.takes(letter):
-                newest.append((record, letter))
+                newest.append(_row(record, letter))
                 count += 1
-        decided = await decided_on(settings, {lies_at(record) for record, _ in newest})
-        rows = [_row(record, letter, decided.get(lies_at(record))) for record, letter in newest]
+        decided = await decided_on(settings, {row["where"] for row in newest})
+        for row in newest:
+            line = decided.get(row["where"])
+            row["decided"] = line.decision.action if line and line.decision else ""
+        rows = list(newest)
         if as_json:
             print_json(rows)
         elif rows:
             table = [
-                {**row, "when": f"{letter.failed_at:%m-%d %H:%M:%S}", "cost": dollars(cost)}
-                for row, (_, letter) in zip(rows, newest, strict=True)
-                if isinstance(cost := row["cost_micros"], int)
+                {
+                    **row,
+                    "when": row["failed_at"][5:19].replace("T", " "),
+                    "cost": dollars(row["cost_micros"]),
+                }
+                for row in rows
             ]
             columns = ["when", "request", "task", "reason", "cost", "where", "detail"]
             optional = ["detail", "where", "task"]
@@ -90,7 +102,10 @@ def list_letters(
     run(main)
 
 
-def _row(record: Record, letter: "DeadLetter", line: "AuditLine | None") -> dict[str, object]:
+def _row(record: "Record", letter: "DeadLetter") -> dict[str, Any]:
+    """What is listed of a dead letter. With its replies it may be large, and many are listed."""
+    from consumers.runtime.records import lies_at
+
     return {
         "where": lies_at(record),
         "request": letter.request_id or "no id",
@@ -103,7 +118,6 @@ def _row(record: Record, letter: "DeadLetter", line: "AuditLine | None") -> dict
         "attempts": len(letter.attempts),
         "cost_micros": letter.cost_micros,
         "failed_at": letter.failed_at.isoformat(timespec="seconds"),
-        "decided": line.decision.action if line and line.decision else "",
     }
 
 
@@ -114,6 +128,8 @@ def show(
     """Show one dead letter: the diagnosis, every attempt, and the original bytes."""
 
     async def main() -> int:
+        from consumers.cli.letters import find_letter
+
         settings = read_settings(kafka)
         record, letter = await find_letter(settings, where, tenant)
         value = record.value or b""
@@ -154,28 +170,37 @@ def show(
 def requeue(  # noqa: PLR0913, PLR0917  an option each
     where: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help="A request id, or a place as listed; or a filter."),
+        typer.Argument(
+            metavar="[ID]", help="A request's id, or its place as it is listed; else give a filter."
+        ),
     ] = None,
     tier: Annotated[
-        str | None, typer.Option(help="Begin at this tier instead of where the policy begins.")
+        str | None,
+        typer.Option(metavar="TIER", help="Begin at this tier, not where the policy begins."),
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="All with this reason code.")] = None,
-    task: Annotated[str | None, typer.Option(help="All of this task.")] = None,
-    since: Annotated[str | None, typer.Option(help="All of this time: 15m, 24h, 7d.")] = None,
+    reason: OnlyReason = None,
+    task: OnlyTask = None,
+    since: Since = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Send many. Without it their count and cost are shown.")
+        bool, typer.Option("--yes", help="Send many; without it their count and cost are shown.")
     ] = False,
-    most: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many at a time.")] = 1000,
+    most: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, max=MOST_LISTED, help="Take so many at a time.")
+    ] = 1000,
     rate: Annotated[
-        float, typer.Option(min=0.1, max=1000, help="How many of many are sent each second.")
+        float,
+        typer.Option(metavar="RATE", min=0.1, max=1000, help="Send so many of them a second."),
     ] = 10.0,
     deadline: Annotated[
-        str, typer.Option(help="From now until the new deadline, for example 30s, 15m or 6h.")
+        str,
+        typer.Option(
+            metavar="SPAN", help="Set the deadline so far from now, for example 30s, 15m or 6h."
+        ),
     ] = "15m",
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Also what waits for approval, or was sent through again before."
+            "--force", help="Also take what waits for approval, or was sent through again before."
         ),
     ] = False,
     tenant: OfTenant = None,
@@ -187,6 +212,7 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
     One is named by its id. Many are chosen by --reason, --task or --since: a dry run unless --yes
     is given. A command that was broken off can be run again: nothing is sent twice.
     """
+    from consumers.cli.requeue import Plan, Wanted
     from schemas.base import Tier
 
     if (where is None) == (reason is task is since is None):

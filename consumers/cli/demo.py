@@ -93,7 +93,7 @@ class _Tally:
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
     kafka: KafkaAddress = None,
 ) -> None:
     """Start Kafka, the stages and a simulated provider, and watch 60 support messages flow."""

@@ -1,14 +1,11 @@
 """`tierline explain`: the whole journey of one request, in words."""
 
-from typing import Annotated
-
-import typer
-
 from consumers.cli.common import (
     FAILED,
     AsJson,
     KafkaAddress,
     OfTenant,
+    RequestId,
     print_json,
     print_table,
     read_settings,
@@ -19,7 +16,7 @@ __all__ = ["explain"]
 
 
 def explain(
-    request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    request_id: RequestId,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,

@@ -263,17 +263,18 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
 
     Raises UserError when they know nothing, or of several tenants' requests and none was named.
     """
-    from consumers.cli.common import UserError
+    from consumers.cli.common import UserError, reading_bar
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
 
     topics, journey = settings.kafka.topics, Journey(request_id, tenant)
     names = [name for name, _ in topics.all()]
     async with topic_reader(Clients(settings.kafka), names) as reader:
-        async for record in reader.until_end():
-            why = why_not_taken(lambda found: journey.read(found, topics), record)
-            if why is not None:
-                say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
+        with reading_bar() as seen:
+            async for record in reader.until_end(seen):
+                why = why_not_taken(lambda found: journey.read(found, topics), record)
+                if why is not None:
+                    say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
     if not journey.is_known:
         whose = f" of the tenant {tenant!r}" if tenant is not None else ""
         msg = (

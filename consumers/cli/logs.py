@@ -1,6 +1,7 @@
 """Logs of a process: JSON lines for machines, short lines on a terminal, ids and codes only."""
 
 import logging
+import os
 import sys
 import time
 import traceback
@@ -77,7 +78,7 @@ def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
     import structlog
 
     renderer = (
-        structlog.dev.ConsoleRenderer()
+        structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
         if sys.stderr.isatty()
         else structlog.processors.JSONRenderer()
     )

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -25,54 +26,94 @@ from consumers.cli import (
     up,
 )
 from consumers.cli.common import FAILED
+from consumers.cli.helping import Grouped
 from consumers.cli.texts import say
 from schemas.errors import TierlineError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Routes LLM work over Kafka to the cheapest model that can defend its answer.",
+    cls=Grouped,
+    help="Tierline routes LLM work over Kafka to the cheapest model that can defend its answer.",
+    epilog="`tierline --install-completion` has bash, zsh and fish complete all of this.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("try")(trying.try_request)
-app.command("up")(up.up)
-app.command("top")(top.top)
-app.command("console")(console.console_command)
-app.command("submit")(submit.submit)
-app.command("results")(results.results)
-app.command("explain")(explain.explain)
-app.command("trace")(trace.trace)
-app.command("replay-call")(replay_call.replay_call)
-app.command("quality")(quality.quality)
-app.command("feedback")(quality.feedback)
-app.command("sample")(quality.sample)
-app.add_typer(quality.evals_app, name="evals")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(policy.app, name="policy")
-app.add_typer(prompts.app, name="prompts")
-app.add_typer(provider.app, name="provider")
-app.add_typer(tools.topics_app, name="topics")
-app.command("settings")(tools.list_settings)
-app.command("doctor")(tools.doctor)
-app.command("simulate")(tools.simulate)
-app.command("version")(tools.version)
+#: In the order of the help; groups of commands go behind the others.
+_COMMANDS: Mapping[str, Mapping[str, Any]] = {
+    "Run": {
+        "demo": demo.demo,
+        "try": trying.try_request,
+        "up": up.up,
+        "simulate": tools.simulate,
+    },
+    "Send and read": {
+        "submit": submit.submit,
+        "results": results.results,
+        "feedback": quality.feedback,
+    },
+    "Understand": {
+        "explain": explain.explain,
+        "trace": trace.trace,
+        "replay-call": replay_call.replay_call,
+        "quality": quality.quality,
+        "sample": quality.sample,
+    },
+    "People": {
+        "console": console.console_command,
+        "dead-letters": dead_letters.app,
+        "evals": quality.evals_app,
+    },
+    "Operate": {
+        "top": top.top,
+        "doctor": tools.doctor,
+        "settings": tools.list_settings,
+        "topics": tools.topics_app,
+        "version": tools.version,
+    },
+    "Policy and models": {
+        "policy": policy.app,
+        "prompts": prompts.app,
+        "provider": provider.app,
+    },
+}
+for _group, _commands in _COMMANDS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, cls=Grouped, rich_help_panel=_group)
+        else:
+            app.command(_name, rich_help_panel=_group)(_command)
 
 
 #: They run until they are stopped; everything else says what it has to say by itself.
 _SERVICES = ("up", "console", "simulate", "demo")
 
 
+def _tell_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        say(f"tierline {version('tierline')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks, and log all there is to log.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_tell_version, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
     """Options before the command."""
+    del version
     if debug:
         os.environ["TIERLINE_DEBUG"] = "1"
     from consumers.cli.logs import configure_logs

@@ -294,5 +294,5 @@ async def _look_back(
     async with topic_reader(clients, [topics.results, topics.dead_letters], since=since) as reader:
         async for record in reader.until_end():
             _ = why_not_taken(take, record)
-    for request, told in list(sent.earlier()):
+    for request, told in sent.earlier():
         progress.found.before += progress.note(Ended(request, None, *orjson.loads(told)))

@@ -26,7 +26,7 @@ app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is
 app.command()(calibrate)
 
 PolicyFile = Annotated[
-    Path | None, typer.Argument(metavar="[FILE]", help="The policy; else the one in use.")
+    Path | None, typer.Argument(metavar="[FILE]", help="The policy's file; else the one in use.")
 ]
 
 
@@ -116,16 +116,33 @@ def checks(as_json: AsJson = False) -> None:
 
 @app.command()
 def explain(  # noqa: PLR0913, PLR0917  one option per signal
-    task: Annotated[str | None, typer.Option(help="The request's task.")] = None,
-    plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Say what kind of work it is.")
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="Say what the customer's plan is.")
+    ] = None,
     text: Annotated[
-        str, typer.Option(help="What the request says.")
+        str, typer.Option(metavar="TEXT", help="Give the words of the request.")
     ] = "A plain request, number 1.",
-    ambiguity: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    blast_radius: Annotated[str | None, typer.Option(help="low, medium or high")] = None,
-    complexity: Annotated[int | None, typer.Option(min=1, max=5)] = None,
-    justification: Annotated[str | None, typer.Option(help="Why premium may be used.")] = None,
-    file: Annotated[Path | None, typer.Option(help="The policy; else the one in use.")] = None,
+    ambiguity: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Say how unclear it is, from 0 to 1."),
+    ] = None,
+    blast_radius: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", help="Say how much it can harm: low, medium or high."),
+    ] = None,
+    complexity: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, max=5, help="Say how hard it is, from 1 to 5."),
+    ] = None,
+    justification: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Say why premium may be used.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read this policy; else the one in use.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which rule takes a request where, and why, in a sentence."""

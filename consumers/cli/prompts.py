@@ -34,13 +34,15 @@ __all__ = ["app"]
 app = typer.Typer(help="Show, test and lock the prompts.", no_args_is_help=True)
 
 TierName = Annotated[
-    str | None, typer.Option("--tier", metavar="TIER", help="This variant alone: low, …")
+    str | None, typer.Option("--tier", metavar="TIER", help="Take this tier's variant alone.")
 ]
 
 
 @app.command()
 def show(
-    task: Annotated[str, typer.Argument(help="A task of the policy, classify, or verify.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="A task of the policy, classify, or verify.")
+    ],
     tier: TierName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,10 +69,12 @@ def show(
 
 @app.command("test")
 def try_prompts(
-    task: Annotated[str | None, typer.Argument(help="This task alone.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="The task to try; else all.")
+    ] = None,
     tier: TierName = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Also ask the tier's first model. Costs money.")
+        bool, typer.Option("--live", help="Also ask the tier's first model, which costs money.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The providers of this deployment.", no_args_is_help=True)
+app = typer.Typer(help="List the providers of this deployment, and try one.", no_args_is_help=True)
 
 _QUESTION = "Answer with the one word: ready"
 #: Enough for a model that reasons before it says one word.
@@ -75,7 +75,8 @@ def try_provider(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A model of the policy, or any id of the provider's. Without it: the first one."
+            metavar="MODEL",
+            help="Ask this model of the policy, or any id of the provider's; else the first one.",
         ),
     ] = None,
     as_json: AsJson = False,

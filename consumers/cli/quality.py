@@ -11,6 +11,8 @@ from consumers.cli.common import (
     AsJson,
     KafkaAddress,
     OfTenant,
+    Reading,
+    RequestId,
     UserError,
     console,
     counted,
@@ -24,7 +26,6 @@ from consumers.cli.common import (
 )
 from consumers.cli.texts import say
 from consumers.texts import escaped, plain
-from schemas.base import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["evals_app", "feedback", "quality", "sample"]
 
-evals_app = typer.Typer(help="Answers that people have judged, as examples.", no_args_is_help=True)
+evals_app = typer.Typer(
+    help="Print answers that people have judged, as examples.", no_args_is_help=True
+)
 
 #: What a narrow terminal is not shown, in this order.
 _LESS_TELLING = (
@@ -57,23 +60,33 @@ _LESS_TELLING = (
     ),
     *("escalated", "p95", "per completed"),
 )
-Since = Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")]
 
 
 def quality(
-    since: Since = "7d",
+    since: Annotated[
+        str, typer.Option(metavar="SPAN", help="Go back so far, for example 90m, 24h or 7d.")
+    ] = "7d",
     by: Annotated[
-        str, typer.Option(help="Groups: task, tier, model, prompt, reason, or several with commas.")
+        str,
+        typer.Option(
+            metavar="GROUPS",
+            help="Have a row for each task, tier, model, prompt or reason, or several with commas.",
+        ),
     ] = "task,tier",
     ids: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Print the requests behind a column instead."),
+        typer.Option(
+            metavar="COLUMN", help="Print the ids of the requests behind a column instead."
+        ),
     ] = None,
     failures: Annotated[
         bool, typer.Option("--failures", help="List the cheap answers that had to be fixed.")
     ] = False,
     last: Annotated[
-        int, typer.Option("--last", min=1, max=1000, help="How many failures to list.")
+        int,
+        typer.Option(
+            "--last", metavar="COUNT", min=1, max=1000, help="List so many failures, the newest."
+        ),
     ] = 100,
     bill: Annotated[
         bool, typer.Option("--bill", help="Say why the bill changed, against the time before.")
@@ -81,7 +94,7 @@ def quality(
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """How often answers had to be fixed, what they cost and how long they took, by route."""
+    """Show how often answers had to be fixed, what they cost and how long they took, by route."""
     groups = _groups(by)
 
     async def main() -> int:
@@ -91,6 +104,7 @@ def quality(
         from consumers.runtime.clients import Clients
         from router.bill import Spent
         from router.measures import alarms
+        from schemas.base import Tier
 
         settings = read_settings(kafka)
         now, span = clock.now(), span_of(since, "--since")
@@ -114,9 +128,7 @@ def quality(
                     newest = heapq.nlargest(last, [*failed, *found], key=_began)
                     failed = sorted(newest, key=_began)
                 elif measure is not None:
-                    table = part.table(groups, policy, since=begin)[0]
-                    for id_ in sorted({id_ for row in table for id_ in measure.ids(row)}):
-                        say(plain(id_, is_line=True))
+                    _print_ids(part.table(groups, policy, since=begin)[0], measure, seen)
                 else:
                     _merge(rows, part.table(groups, policy, since=begin)[0])
                     _merge(by_tier, part.table(("task", "tier"), policy, since=begin)[0])
@@ -131,6 +143,12 @@ def quality(
         return 0
 
     run(main)
+
+
+def _print_ids(rows: "Sequence[Row]", measure: "Measure", seen: Reading) -> None:
+    for id_ in sorted({id_ for row in rows for id_ in measure.ids(row)}):
+        seen.give_way()
+        say(plain(id_, is_line=True))
 
 
 def _merge(rows: "dict[tuple[str, ...], Row]", parts: "Sequence[Row]") -> None:
@@ -209,15 +227,18 @@ def _print_bill(before: "Spent", after: "Spent", as_json: bool) -> None:
 
 
 def feedback(
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID")],
+    request_id: RequestId,
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="accepted, edited, regenerated, complaint or abandoned."
+            metavar="KIND",
+            help="What came of it: accepted, edited, regenerated, complaint or abandoned.",
         ),
     ],
-    comment: Annotated[str | None, typer.Option(help="In words.")] = None,
-    generation: Annotated[int, typer.Option(help="Of the request.", min=1)] = 1,
+    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Say why, in words.")] = None,
+    generation: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Say which of its generations is meant.", min=1)
+    ] = 1,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
 ) -> None:
@@ -255,13 +276,21 @@ def feedback(
 
 def sample(
     week: Annotated[
-        str | None, typer.Option(help="Such as 2026-W48; else the last whole one.")
+        str | None,
+        typer.Option(
+            metavar="WEEK", help="Take this week, such as 2026-W48; else the last whole one."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=1000)] = 12,
+    count: Annotated[
+        int,
+        typer.Option(
+            "-n", "--count", metavar="COUNT", min=1, max=1000, help="Draw so many requests."
+        ),
+    ] = 12,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """A few answered requests of a week, for reading side by side: the same for everybody."""
+    """Draw some answered requests of a week to read side by side: the same ones for everybody."""
 
     async def main() -> int:
         from consumers import clock
@@ -319,7 +348,10 @@ def sample(
 @evals_app.command("export")
 def export_evals(
     all_decisions: Annotated[
-        bool, typer.Option("--all", help="Every approved or edited case, not only the kept ones.")
+        bool,
+        typer.Option(
+            "--all", help="Print every approved or edited case, not only those that were kept."
+        ),
     ] = False,
     kafka: KafkaAddress = None,
 ) -> None:
@@ -335,6 +367,7 @@ def export_evals(
         count, clients = 0, Clients(settings.kafka)
         with reading_bar() as seen:
             async for example in read_examples(clients, every=all_decisions, seen=seen):
+                seen.give_way()
                 _ = sys.stdout.write(escaped(orjson.dumps(example).decode()) + "\n")
                 count += 1
         say(counted(count, "example"), is_error=True)

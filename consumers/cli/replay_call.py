@@ -13,6 +13,7 @@ from consumers.cli.common import (
     AsJson,
     KafkaAddress,
     OfTenant,
+    RequestId,
     UserError,
     print_json,
     print_table,
@@ -59,15 +60,19 @@ class Replay:
 
 
 def replay_call(
-    request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    request_id: RequestId,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", min=1, help="Its number; else the last one.")
+        int | None,
+        typer.Option(
+            "--attempt", metavar="NUMBER", min=1, help="Take this attempt; else the last one."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Another model of the policy.")
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="Ask another model of the policy."),
     ] = None,
     send: Annotated[
-        bool, typer.Option("--send", help="Make one real call. It costs money.")
+        bool, typer.Option("--send", help="Make one real call, which costs money.")
     ] = False,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,

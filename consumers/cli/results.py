@@ -4,7 +4,8 @@ import json
 import re
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,10 @@ from consumers.cli.common import (
     MOST_LISTED,
     AsJson,
     KafkaAddress,
+    OnlyTask,
+    OnlyTenant,
+    Reading,
+    Since,
     UserError,
     console,
     in_words,
@@ -22,13 +27,13 @@ from consumers.cli.common import (
     span_of,
 )
 from consumers.cli.texts import say
-from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
 from consumers.texts import escaped, plain
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from consumers.runtime.reading import TopicReader
+    from consumers.runtime.records import Record
     from schemas.result import Result
 
 __all__ = ["results"]
@@ -38,18 +43,22 @@ _LEAST, _MOST = 24, 70
 
 
 def results(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as results come.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as results come, until Ctrl-C.")
+    ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Stop after so many.")
+        int | None,
+        typer.Option("--limit", "-n", metavar="COUNT", min=1, help="Stop after so many."),
     ] = None,
     last: Annotated[
-        int | None, typer.Option("--last", min=1, max=MOST_LISTED, help="Only the newest ones.")
+        int | None,
+        typer.Option(
+            "--last", metavar="COUNT", min=1, max=MOST_LISTED, help="Print only the newest ones."
+        ),
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only of this time: 90s, 15m, 24h or 7d back.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    since: Since = None,
+    task: OnlyTask = None,
+    tenant: OnlyTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -62,24 +71,30 @@ def results(
         from consumers import clock
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
+        from consumers.runtime.records import lies_at
 
         settings = read_settings(kafka)
         begin = None if since is None else clock.now() - span_of(since, "--since")
-        topics, seen = [settings.kafka.topics.results], 0
+        topics, count = [settings.kafka.topics.results], 0
+        wanted = partial(_is_meant, task=task, tenant=tenant)
+        is_all = (task, tenant) == (None, None)
         async with topic_reader(Clients(settings.kafka), topics, since=begin) as reader:
-            async for record in _records(reader, last, (task, tenant), follow=follow):
-                info = None
-                if not as_json or (task, tenant) != (None, None):
-                    if (info := _result(record)) is None or not _is_meant(info, task, tenant):
-                        continue
-                if as_json or info is None:
-                    say_record(record.value or b"", lies_at(record))
-                else:
-                    console().print(line_of(record, info, console().width), soft_wrap=True)
-                sys.stdout.flush()
-                seen += 1
-                if limit is not None and seen >= limit:
-                    break
+            with reading_bar() as seen:
+                records = _records(reader, last, None if is_all else wanted, seen, follow=follow)
+                async for record in records:
+                    info = None
+                    if not as_json or not is_all:
+                        if (info := _result(record)) is None or not wanted(info):
+                            continue
+                    seen.give_way()
+                    if as_json or info is None:
+                        say_record(record.value or b"", lies_at(record))
+                    else:
+                        console().print(line_of(record, info, console().width), soft_wrap=True)
+                    sys.stdout.flush()
+                    count += 1
+                    if limit is not None and count >= limit:
+                        break
         return 0
 
     run(main)
@@ -88,32 +103,29 @@ def results(
 async def _records(
     reader: "TopicReader",
     last: int | None,
-    wanted: tuple[str | None, str | None],
+    wanted: "Callable[[Result], bool] | None",
+    seen: "Reading",
     *,
     follow: bool,
-) -> AsyncIterator[Record]:
+) -> "AsyncIterator[Record]":
     """What there is, of the newest `last` those that are wanted; then what comes."""
-    if last is None:
-        async for record in reader.in_order():
+    newest = deque["Record"](maxlen=last)
+    async for record in reader.in_order(seen):
+        if last is None:
             yield record
-    else:
-        newest = deque[Record](maxlen=last)
-        with reading_bar() as seen:
-            async for record in reader.in_order(seen):
-                if wanted != (None, None):
-                    info = _result(record)
-                    if info is None or not _is_meant(info, *wanted):
-                        continue
-                newest.append(record)
-        for record in newest:
-            yield record
+        elif wanted is None or ((info := _result(record)) is not None and wanted(info)):
+            newest.append(record)
+    seen.end()
+    for record in newest:
+        yield record
     if follow:
         async for record in reader.follow():
             yield record
 
 
-def _result(record: Record) -> "Result | None":
+def _result(record: "Record") -> "Result | None":
     """The result; None, and a word about it, where it is none."""
+    from consumers.runtime.records import lies_at, why_not_taken
     from schemas.codec import read_model
     from schemas.result import Result
 
@@ -124,16 +136,17 @@ def _result(record: Record) -> "Result | None":
     return found[0] if found else None
 
 
-def _is_meant(info: "Result", task: str | None, tenant: str | None) -> bool:
+def _is_meant(info: "Result", *, task: str | None, tenant: str | None) -> bool:
     return task in (None, info.router.task) and tenant in (None, info.router.tenant)
 
 
-def line_of(record: Record, info: "Result", width: int) -> "Text":
+def line_of(record: "Record", info: "Result", width: int) -> "Text":
     """A result in a line: when, which request, by whom, what it cost, and what it says."""
     from rich.text import Text
 
     from consumers.cli.journey import dollars
     from consumers.cli.tables import style_of
+    from consumers.runtime.records import told_at
 
     router = info.router
     text = Text(f"{told_at(record):%m-%d %H:%M:%S}  {plain(info.id, is_line=True)}  ")

@@ -43,35 +43,53 @@ _SPOOLED_FROM = 1 << 20
 
 def submit(  # noqa: PLR0913, PLR0917  an option each
     what: Annotated[
-        str, typer.Argument(metavar="FILE|TEXT|-", help="JSON Lines, a Batch file, - or a prompt.")
+        str,
+        typer.Argument(
+            metavar="FILE|TEXT|-",
+            help="A file of JSON Lines or Batch lines, - for standard input, or a prompt.",
+        ),
     ],
-    task: Annotated[str | None, typer.Option(help="The task of a prompt given as text.")] = None,
-    plan: Annotated[str | None, typer.Option(help="The plan of a prompt given as text.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="Say what kind of work a prompt given as text is."),
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(metavar="PLAN", help="Say what plan a prompt given as text is under."),
+    ] = None,
     tenant: Annotated[
         str | None,
-        typer.Option(help="Whose requests these are, where they do not say so themselves."),
+        typer.Option(
+            metavar="TENANT", help="Say whose requests these are, where they do not themselves."
+        ),
     ] = None,
     way: Annotated[
         str | None,
-        typer.Option("--intake", metavar="NAME", help="Send to the topic llm.intake.NAME."),
+        typer.Option(
+            "--intake",
+            metavar="NAME",
+            help="Send to the topic llm.intake.NAME instead of llm.intake.",
+        ),
     ] = None,
     sign_with: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Sign with this key of TIERLINE_INTAKE__KEYS."),
+        typer.Option(
+            metavar="KEY", help="Sign each request with this key of TIERLINE_INTAKE__KEYS."
+        ),
     ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The name of this Batch file: it goes before every custom_id to make the id. "
-            "Without it the id is the custom_id and a hash of the line.",
+            help="Put this name before every custom_id of a Batch file to make the id; "
+            "else the id is the custom_id and a hash of the line.",
         ),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for every result or dead letter.")
+        bool, typer.Option("--wait", help="Wait until every request has ended.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(help="With `--wait`: seconds for all of it.", min=0.1)
+        float, typer.Option(metavar="SECONDS", help="With `--wait`, take so long at most.", min=0.1)
     ] = 300,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,

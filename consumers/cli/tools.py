@@ -130,17 +130,38 @@ def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
 
 
 def simulate(
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 9100,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 1,
-    latency_scale: Annotated[float, typer.Option(min=0, help="0 answers at once.")] = 1.0,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", help="Listen on this port; 0 takes a free one.", min=0, max=65535
+        ),
+    ] = 9100,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Listen on this address.")
+    ] = "127.0.0.1",
+    seed: Annotated[
+        int,
+        typer.Option(metavar="NUMBER", help="Give the answers of this seed, the same every time."),
+    ] = 1,
+    latency_scale: Annotated[
+        float,
+        typer.Option(
+            metavar="FACTOR", min=0, help="Take so many times as long; 0 answers at once."
+        ),
+    ] = 1.0,
     recorded: Annotated[
-        Path | None, typer.Option(help="Recorded outcomes (JSON Lines, .gz) to answer from.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Answer from recorded outcomes: JSON Lines, .gz or not."),
     ] = None,
-    bill: Annotated[Path | None, typer.Option(help="Write a line per call to this file.")] = None,
+    bill: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a line per call to this file.")
+    ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=SHARE", help="For example http_500=0.1 (repeatable)."),
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="Fail this share of calls so, for example http_500=0.1; may be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Run the simulated provider: OpenAI, Anthropic and Gemini formats, and a bill of its own."""

@@ -41,7 +41,7 @@ _MODEL_COLUMNS = (
 
 
 def top(
-    once: Annotated[bool, typer.Option("--once", help="Print the tables and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the tables once and end.")] = False,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:

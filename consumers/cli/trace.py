@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from consumers.cli.common import (
     FAILED,
     AsJson,
     KafkaAddress,
     OfTenant,
+    RequestId,
     console,
     print_json,
     print_table,
@@ -49,7 +48,7 @@ class Bar:
 
 
 def trace(
-    request_id: Annotated[str, typer.Argument(help="The id of the request.")],
+    request_id: RequestId,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,

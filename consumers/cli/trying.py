@@ -18,11 +18,14 @@ __all__ = ["try_request"]
 
 
 def try_request(
-    text: Annotated[str, typer.Argument(help="What the request says.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the request says.")],
     task: Annotated[
-        str | None, typer.Option(help="The request's task; else it is classified.")
+        str | None,
+        typer.Option(metavar="TASK", help="Say what kind of work it is; else it is classified."),
     ] = None,
-    plan: Annotated[str | None, typer.Option(help="The customer's plan.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="Say what the customer's plan is.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Route, call, judge and escalate one request without a broker, and tell its journey.

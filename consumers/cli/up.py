@@ -39,27 +39,38 @@ _TRY_AGAIN_SECONDS = 2.0
 
 def up(
     only: Annotated[
-        str | None, typer.Option(metavar="route|work|review", help="Run only this stage here.")
+        str | None, typer.Option(metavar="route|work|review", help="Run this stage alone.")
     ] = None,
     tier: Annotated[
-        list[str] | None, typer.Option(help="With `--only work`: serve these tiers (repeatable).")
+        list[str] | None,
+        typer.Option(metavar="TIER", help="With `--only work`, serve this tier; may be repeated."),
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Calls in flight per tier.", min=1)] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="COUNT", help="Make so many calls at once per tier.", min=1),
+    ] = None,
     kafka: KafkaAddress = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where a broker of our own keeps its data.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Start a Kafka of our own that keeps its data here."),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Its port; else a free one.", min=1, max=65535)
+        int | None,
+        typer.Option(
+            metavar="PORT", help="Have it listen here; else on a free port.", min=1, max=65535
+        ),
     ] = None,
     simulate: Annotated[
         bool,
         typer.Option(
-            "--simulate", help="On a Kafka of yours too: let the simulated provider answer."
+            "--simulate", help="Let the simulated provider answer on a Kafka of yours, too."
         ),
     ] = False,
     health_port: Annotated[
-        int | None, typer.Option(help="Answer /live, /ready and /status here.", min=1, max=65535)
+        int | None,
+        typer.Option(
+            metavar="PORT", help="Answer /live, /ready and /status on this port.", min=1, max=65535
+        ),
     ] = None,
 ) -> None:
     """Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP."""

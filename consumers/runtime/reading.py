@@ -220,8 +220,8 @@ class TopicReader:
                 first = min(ready, key=lambda tp: ahead[tp][0].timestamp)
                 record = ahead[first].popleft()
                 yield record
-                done.upto(record)
                 if not ahead[first]:
+                    done.upto(record)
                     break
 
     async def ends(self) -> dict[TopicPartition, int]:
