@@ -65,6 +65,7 @@ def _climbed(
                 policy_version=policy.version,
                 deadline=escalation.deadline,
                 code=escalation.reason,
+                needs_person=last.needs_person,
             )
 
     words = (
@@ -106,13 +107,10 @@ def _first_route(
     tier, rule, reason = decided.tier, decided.rule, decided.reason
     if escalation.tier in policy.tiers and decided.step == "answer":
         tier, rule, reason = escalation.tier, "review", f"a reviewer wants {escalation.tier}"
-    return Route(
+    return decided._replace(
         tier=tier,
-        step=decided.step,
-        task=decided.task,
         rule=rule,
         reason=reason,
-        policy_version=decided.policy_version,
         deadline=min(decided.deadline, escalation.deadline),
         code=escalation.reason,
     )

@@ -245,8 +245,10 @@ def untried(
 def _accepted(assignment: Assignment, task: Task | None) -> NextStep:
     if assignment.route.step == "classify":
         return Escalate(Reason.CLASSIFIED, "")
-    if task is not None and task.approval == "person":
+    if assignment.route.needs_person or (task is not None and task.approval == "person"):
         words = f"the policy wants a person to approve answers to {assignment.task}"
+        if assignment.route.needs_person:
+            words = "the task was guessed and the text is delicate, so a person approves the answer"
         return GiveUp(Reason.APPROVAL_REQUIRED, words)
 
     return Answer()

@@ -10,16 +10,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.policy.table import Plan, Policy, Rule
+from router.policy.table import Plan, Policy, Rule, Task
 from router.request_schemas import check_schemas
 from router.signals import Signals, measure
+from router.subjects import Subject, subjects_of
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Classification, Escalation, RouteStep
 from schemas.reasons import Reason
 from schemas.request import Request
 
-__all__ = ["GiveUp", "Route", "ladder", "plan_of", "route", "task_of", "within_limits"]
+__all__ = [
+    "GiveUp",
+    "Route",
+    "ladder",
+    "plan_of",
+    "route",
+    "route_fields",
+    "task_of",
+    "within_limits",
+]
 
 _E = TypeVar("_E", Assignment, Escalation)
 
@@ -37,6 +47,8 @@ class Route(NamedTuple):
     deadline: datetime
     #: The reason code of the escalation that this route answers.
     code: Reason | None = None
+    #: A person approves the answer, whatever the task's row says.
+    needs_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,8 @@ def route(
     `accepted_at` is the broker's append time, from which deadlines count; a deadline of the
     producer's may only shorten the policy's.
     """
-    name = task_of(request, policy, classification)
+    guess = _guess(request, policy, classification)
+    name = guess.task if guess else request.task if request.task in policy.tasks else None
     deadline = _deadline(request, policy, accepted_at or now, name)
     if now >= deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline.isoformat()}")
@@ -78,7 +91,8 @@ def route(
         step = policy.classify
         if step is None or not step.otherwise or _fits(signals, step.tier, policy):
             return _classify(request, policy, signals, deadline)
-        name = step.otherwise
+        guess = _guess(request, policy, Classification(task=step.otherwise))
+        name = guess.task if guess else step.otherwise
 
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
@@ -97,26 +111,83 @@ def route(
         step="answer",
         task=name,
         rule=rule,
-        reason=reason,
+        reason=f"{guess.words}; {reason}" if guess else reason,
         policy_version=policy.version,
         deadline=deadline,
+        needs_person=guess is not None and guess.needs_person,
     )
 
 
 def task_of(
     request: Request, policy: Policy, classification: Classification | None = None
 ) -> str | None:
-    """The request's task if the policy knows it, else what the classify step found."""
-    for name in (request.task, classification.task if classification else None):
-        if name in policy.tasks:
-            return name
+    """The request's task if the policy knows it, else the one whose row counts for it."""
+    if request.task in policy.tasks:
+        return request.task
+    guess = _guess(request, policy, classification)
+    return guess.task if guess else None
 
-    return None
+
+class _Guess(NamedTuple):
+    """The task that counts where the producer named none that the policy knows."""
+
+    task: str
+    words: str
+    needs_person: bool = False
+
+
+def _guess(
+    request: Request, policy: Policy, classification: Classification | None
+) -> _Guess | None:
+    """What counts for a request whose task was found out; None where that was not so.
+
+    A cheap model's word for it is not enough where the text itself speaks of something delicate.
+    """
+    found = classification.task if classification else None
+    if request.task in policy.tasks or found not in policy.tasks:
+        return None
+    careful = careful_row(request, policy)
+    plain = _Guess(found, f"taken as {found}")
+    if careful is None:
+        return plain
+    row, (subject, name) = policy.tasks[found], careful
+    if name == "person":
+        words = f"taken as {found}, and the text speaks of {subject}, so a person approves"
+        return plain if row.approval == "person" else _Guess(found, words, needs_person=True)
+    if _is_as_careful(row, policy.tasks[name]):
+        return plain
+    return _Guess(name, f"taken as {name}, not as {found}, for the text speaks of {subject}")
+
+
+def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
+    """The delicate subject that the text speaks of, and whose row is careful enough for it."""
+    rows = policy.classify.speaks_of if policy.classify else {}
+    spoken_of = subjects_of(request.text) if rows else ()
+    return next(((one, name) for one, name in rows.items() if one in spoken_of), None)
+
+
+def _is_as_careful(row: Task, other: Task) -> bool:
+    return row.approval == "person" or (other.approval == "none" and row.risk == "risky")
 
 
 def plan_of(request: Request, policy: Policy) -> Plan:
     """The request's plan; a plan the policy does not know counts as the default one."""
     return policy.plans.get(request.plan or "") or policy.plans[policy.default_plan]
+
+
+def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, object]:
+    """A route as an assignment holds it: the fields of a `RouteTaken`."""
+    return {
+        "tier": decided.tier,
+        "step": decided.step,
+        "rule": decided.rule,
+        "reason": decided.reason,
+        "code": decided.code,
+        **({"needs_person": True} if decided.needs_person else {}),
+        "policy_version": policy.version,
+        "policy_digest": policy.digest,
+        "routed_at": now,
+    }
 
 
 def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tier]:

@@ -13,11 +13,11 @@ import jsonschema_rs
 from router.pricing import estimate_tokens
 from schemas.request import Request
 
-__all__ = ["TEXT_SIGNALS", "Signals", "measure"]
+__all__ = ["TEXT_SIGNALS", "TEXT_WORDS", "Signals", "measure"]
 
 #: Text signals by the words that give them away. English; other languages get none, and start
 #: where their task starts.
-_WORDS: Mapping[str, tuple[str, ...]] = {
+TEXT_WORDS: Mapping[str, tuple[str, ...]] = {
     "angry": (
         "furious", "unacceptable", "ridiculous", "outrageous", "terrible", "worst", "angry",
         "disgusted", "fed up", "scam", "useless",
@@ -47,18 +47,18 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 #: Every name that a rule may ask for under `text`.
-TEXT_SIGNALS = (*_WORDS, "several_sources")
+TEXT_SIGNALS = (*TEXT_WORDS, "several_sources")
 
 _SPACED = str.maketrans(dict.fromkeys('.,;:!?()[]{}<>"“”„«»`*_/\\|~…\n\t\r', " "))
 #: Phrases by their first word, so that a phrase is looked for only where that word occurs.
 _BY_FIRST: Mapping[str, tuple[tuple[str, str], ...]] = {
     first: tuple(
         (phrase, name)
-        for name, phrases in _WORDS.items()
+        for name, phrases in TEXT_WORDS.items()
         for phrase in phrases
         if phrase.split()[0] == first
     )
-    for phrases in _WORDS.values()
+    for phrases in TEXT_WORDS.values()
     for first in (phrase.split()[0] for phrase in phrases)
 }
 _FIRST = frozenset(_BY_FIRST)
@@ -66,7 +66,7 @@ _FIRST = frozenset(_BY_FIRST)
 #: linear-time engine: 2 microseconds for 1 kB, where a search word by word takes 15 to 35.
 #: Lines may be wrapped anywhere in a phrase.
 _ANY = jsonschema_rs.validator_for(
-    {"pattern": "|".join(sum(_WORDS.values(), start=())).replace(" ", "[ \n]")}
+    {"pattern": "|".join(sum(TEXT_WORDS.values(), start=())).replace(" ", "[ \n]")}
 )
 #: A number, an id or a date: something that pins a request down.
 _DIGIT = jsonschema_rs.validator_for({"pattern": "[0-9]"})

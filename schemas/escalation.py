@@ -48,6 +48,8 @@ class RouteTaken(Contract):
     step: RouteStep = "answer"
     rule: Name
     reason: Words
+    #: A person approves what is answered, whatever the task's row says.
+    needs_person: bool = False
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
     policy_version: Name

@@ -1,7 +1,7 @@
 """A request's journey in words, put together from what stands in the topics."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -98,6 +98,15 @@ class Journey:
     def cost_micros(self) -> int:
         """What all its calls cost, in micro-dollars."""
         return sum(attempt.cost_micros for attempt in self.attempts.values())
+
+    @property
+    def unapproved(self) -> Mapping[str, object] | None:
+        """The answer that waits for a person to approve it."""
+        if not self.letters or self.letters[-1][1].reason is not Reason.APPROVAL_REQUIRED:
+            return None
+        passed = [one for one in self.attempts.values() if one.outcome == "accepted"]
+        verdicts = [one.verdict for one in passed if one.step == "answer"]
+        return verdicts[-1].output if verdicts and verdicts[-1] else None
 
     def read(self, record: Record, topics: Topics) -> None:
         """Take from a record what it says of this request; others are passed over."""

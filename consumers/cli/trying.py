@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumers.cli.common import FAILED, AsJson, print_json, print_table, read_settings, run
+from consumers.cli.texts import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,15 +49,19 @@ def try_request(
         warn_of_unknown(rules.policy, task=task, plan=plan)
         async with provided(settings, rules.policy) as (providers, who):
             journey, answer = await _travel(request, rules, providers)
+        rows, waiting = rows_of(journey.moments()), journey.unapproved
         if as_json:
-            rows = rows_of(journey.moments())
-            print_json({"moments": rows, "cost_micros": journey.cost_micros, "output": answer})
+            told = {"task": journey.task, "moments": rows, "cost_micros": journey.cost_micros}
+            print_json({**told, "output": answer, "waits_for_approval": waiting})
         else:
             columns = ("after", "what", "tier", "words")
-            print_table(rows_of(journey.moments()), columns, title=f"answered by {who}")
-            if answer is not None:
-                print_json(answer)
-        return 0 if answer is not None else FAILED
+            title = f"{journey.task or 'no task'}, answered by {who}"
+            print_table(rows, columns, title=title)
+            if waiting is not None:
+                say("This answer is published once a person has approved it:")
+            if (shown := answer if waiting is None else waiting) is not None:
+                print_json(shown)
+        return FAILED if answer is None else 0
 
     run(main)
 
@@ -91,7 +96,7 @@ async def _travel(
     from consumers.stages.work import Worker
     from router.escalation import climb
     from router.next_step import Escalate
-    from router.routing import GiveUp, Route, route
+    from router.routing import GiveUp, Route, route, route_fields
     from schemas.codec import dump, read_model
     from schemas.dead_letter import DeadLetter, Pointer
     from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
@@ -105,16 +110,9 @@ async def _travel(
     escalation: Escalation | None = None
     async with Providers(providers) as caller:
         while isinstance(decided, Route):
-            taken = RouteTaken(
-                tier=decided.tier,
-                step=decided.step,
-                rule=decided.rule,
-                reason=decided.reason,
-                code=decided.code,
-                policy_version=decided.policy_version,
-                routed_at=clock.now(),
-            )
-            journey.routes.append(taken)
+            fields = route_fields(decided, rules.policy, clock.now())
+            journey.routes.append(RouteTaken.model_validate(fields))
+            journey.task = decided.task or journey.task
             assignment = Assignment(
                 id=request.id,
                 task=decided.task,
@@ -132,9 +130,9 @@ async def _travel(
             job = worker.prepare(assignment, request, raw)
             step = await worker.run(job, _Alone())
             journey.attempts.update({one.attempt_id: one for one in job.attempts})
-            fields = worker.result(job, step, clock.now(), started)
-            if fields is not None:
-                result = read_model(Result, dump(fields))
+            ended = worker.result(job, step, clock.now(), started)
+            if ended is not None:
+                result = read_model(Result, dump(ended))
                 journey.results.append(result)
                 return journey, result.router.output
             if isinstance(step, Escalate):
@@ -145,7 +143,7 @@ async def _travel(
     assert isinstance(decided, GiveUp)  # noqa: S101  the loop ends with nothing else
     letter = DeadLetter(
         request_id=request.id,
-        task=request.task,
+        task=journey.task,
         reason=decided.reason,
         detail=decided.detail,
         stage="try",

@@ -19,7 +19,7 @@ from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.prompts import Prompts
 from router.repeats import Repeat
-from router.routing import GiveUp, Route, route, task_of, within_limits
+from router.routing import GiveUp, Route, route, route_fields, task_of, within_limits
 from router.voice import falls_back, spoken_output
 from schemas.codec import (
     Outgoing,
@@ -166,7 +166,7 @@ class Router:
             },
             "deadline": decided.deadline,
             "attempts_left": self.policy.limits.attempts,
-            "routes": [_written(decided, self.policy, now)],
+            "routes": [route_fields(decided, self.policy, now)],
             "attempts": (),
         }
         if request.plan is not None:
@@ -221,7 +221,7 @@ class Router:
             classification=escalation.classification,
             routes=[
                 *escalation.routes,
-                RouteTaken.model_validate(_written(decided, self.policy, now)),
+                RouteTaken.model_validate(route_fields(decided, self.policy, now)),
             ],
             attempts=escalation.attempts,
         )
@@ -275,16 +275,3 @@ class Router:
             is_unproven=is_unproven,
             policy_version=self.policy.version,
         )
-
-
-def _written(decided: Route, policy: Policy, now: datetime) -> dict[str, object]:
-    return {
-        "tier": decided.tier,
-        "step": decided.step,
-        "rule": decided.rule,
-        "reason": decided.reason,
-        "code": decided.code,
-        "policy_version": policy.version,
-        "policy_digest": policy.digest,
-        "routed_at": now,
-    }

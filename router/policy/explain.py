@@ -1,7 +1,7 @@
 """The policy in words: the plain table, and why one request goes where it goes."""
 
 from router.policy.table import Policy
-from router.routing import GiveUp, Route, ladder, plan_of
+from router.routing import GiveUp, Route, careful_row, ladder, plan_of
 from router.signals import Signals
 from schemas.request import Request
 
@@ -57,7 +57,12 @@ def explain_route(
     )
     model = policy.models_of(decided.tier, decided.task)[0]
     if decided.task is None:
-        return f"It goes to {decided.tier} ({model}) to be classified first: {decided.reason}."
+        first = f"It goes to {decided.tier} ({model}) to be classified first: {decided.reason}."
+        if (careful := careful_row(request, policy)) is None:
+            return first
+        subject, row = careful
+        then = "a person approves the answer" if row == "person" else f"no less than {row} counts"
+        return f"{first} The text speaks of {subject}, so {then} whatever it is taken for."
 
     above = ladder(decided.tier, decided.task, request, policy)
     climb = f"may climb to {', then '.join(above)}" if above else "does not climb"

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from router.policy.table import Policy, When
 from router.routing import GiveUp, route
+from router.subjects import SUBJECTS
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.intake import read_request_object
@@ -45,6 +46,12 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     shown = {example.request.get("task") for example in policy.examples}
     for name in (task for task in policy.tasks if task not in shown):
         yield f"task {name} has no example"
+    missing = [one for one in SUBJECTS if policy.classify and one not in policy.classify.speaks_of]
+    if missing:
+        yield (
+            f"classify.speaks_of leaves out {', '.join(missing)}: a text about it whose task is "
+            "only guessed may be answered unseen"
+        )
     yield from _lint_tasks(policy)
     yield from _lint_providers(policy)
 

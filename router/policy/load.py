@@ -162,6 +162,10 @@ def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
         yield ("classify", "tier"), _unknown("tier", step.tier, policy.tiers)
     if step is not None and step.otherwise is not None and step.otherwise not in policy.tasks:
         yield ("classify", "otherwise"), _unknown("task", step.otherwise, policy.tasks)
+    for subject, row in (step.speaks_of if step else {}).items():
+        if row != "person" and row not in policy.tasks:
+            known = [*policy.tasks, "person"]
+            yield ("classify", "speaks_of", subject), _unknown("task", row, known)
     yield from _wrong_examples(policy)
 
 

@@ -12,6 +12,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
+from router.subjects import Subject
 from schemas.base import Tier
 from schemas.spans import PositiveSpan
 
@@ -297,6 +298,10 @@ class Classify(_Row):
     tier: TierName = Tier.LOW
     #: The task to use when the classify step gives no usable answer; None: a person decides.
     otherwise: str | None = None
+    #: What counts where a task was only found out and the text speaks of a delicate subject, by the
+    #: words of `router/subjects.py`: the task whose row is used unless the one that was found is as
+    #: careful, or `person`, who then approves every answer. The first subject given wins.
+    speaks_of: dict[Subject, str] = Field(default_factory=dict)
     reason: Sentence
 
 

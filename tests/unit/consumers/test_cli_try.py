@@ -157,6 +157,24 @@ def test_what_a_person_must_approve_ends_as_a_dead_letter_and_exit_1(
         assert (code, err, told["output"]) == (1, "", None)
         assert happened(told)[-1] == ("dead letter", "balanced")
         assert "approval_required" in told["moments"][-1]["words"]
+        assert "answer" in told["waits_for_approval"]
+
+
+@pytest.mark.parametrize("model", [WEAK, SURE])
+def test_an_untagged_request_for_money_back_is_never_answered_unseen(
+    tierline: Run, provider: Provider, model: dict[str, float]
+) -> None:
+    """Whether the classify step says something wrong, or nothing of use."""
+    small = DEFAULT_MODELS["sim-small"].model_copy(update=model)
+    models = {**DEFAULT_MODELS, "sim-small": small, "sim-small-b": small}
+    text = "My card was billed two times this month, please pay one back"
+    with provider(models=models):
+        code, out, _ = tierline("try", text)
+
+    assert code == 1
+    assert "taken as billing_dispute, not as" in " ".join(out.replace("│", " ").split())
+    assert "approval_required" in out
+    assert "billing_dispute, answered by" in out
 
 
 def test_a_provider_that_refuses_every_call_ends_as_a_dead_letter(

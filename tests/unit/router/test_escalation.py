@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from router.escalation import climb
 from router.next_step import Answer, CallModel, Escalate, next_step, spent
-from router.routing import GiveUp, Route
+from router.routing import GiveUp, Route, route_fields
 from schemas.attempt import Attempt
 from schemas.base import Tier
-from schemas.escalation import Classification
+from schemas.escalation import Classification, RouteTaken
 from schemas.reasons import Reason
 from tests.builders import (
     NOON,
@@ -317,3 +317,39 @@ def test_a_tasks_failure_limit_holds_within_a_tier_too() -> None:
 
     assert isinstance(step, GiveUp)
     assert "2 attempts failed and 2 are the limit" in step.detail
+
+
+def test_an_answer_that_a_person_approves_is_so_in_every_tier() -> None:
+    """The text is delicate and its task a guess: what the next tier answers waits, too."""
+    request = a_request(task=None, input="Which dosage is safe for my child, 7?")
+    classified = an_escalation(
+        task=None,
+        classification=Classification(task="general"),
+        reason=Reason.CLASSIFIED,
+        routes=[a_route(Tier.LOW, step="classify")],
+        attempts=[an_attempt(Tier.LOW, step="classify", outcome="accepted", reason=None)],
+    )
+    first = climb(classified, request, the_policy(), NOON)
+    assert isinstance(first, Route)
+    taken = RouteTaken.model_validate(route_fields(first, the_policy(), NOON))
+    rejected = an_attempt(first.tier)
+    climbed = climb(
+        an_escalation(
+            task=first.task,
+            classification=classified.classification,
+            routes=[*classified.routes, taken],
+            attempts=[*classified.attempts, rejected],
+        ),
+        request,
+        the_policy(),
+        NOON,
+    )
+    assert isinstance(climbed, Route)
+
+    for decided in (first, climbed):
+        last = RouteTaken.model_validate(route_fields(decided, the_policy(), NOON))
+        assignment = an_assignment(task=decided.task, routes=[last])
+        accepted = an_attempt(decided.tier, outcome="accepted", reason=None)
+        step = next_step(assignment, [accepted], the_policy(), NOON)
+        assert isinstance(step, GiveUp)
+        assert step.reason is Reason.APPROVAL_REQUIRED

@@ -154,3 +154,39 @@ def test_a_request_without_a_task_is_measured_before_anything_is_paid(plan: str)
     if plan == "free":
         assert isinstance(decided, GiveUp)
         assert decided.reason is Reason.CONTEXT_TOO_LONG
+
+
+def _guessed(found: str, text: str, **fields: object) -> Route:
+    request = a_request(**{"task": None, "input": text, **fields})
+    decided = route(request, the_policy(), NOON, classification=Classification(task=found))
+    assert isinstance(decided, Route)
+    return decided
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "task", "needs_person"),
+    [
+        ("rewrite", "Order 991 never came", "rewrite", False),
+        ("rewrite", "I was charged twice for order 991", "billing_dispute", False),
+        ("critique", "I was charged twice for order 991", "billing_dispute", False),
+        ("billing_dispute", "I was charged twice for order 991", "billing_dispute", False),
+        ("general", "My lawyer will write to you", "policy_question", False),
+        ("critique", "My lawyer will write to you", "critique", False),
+        ("billing_dispute", "My lawyer will write to you", "billing_dispute", False),
+        ("general", "Which dosage is safe for a child", "general", True),
+        ("billing_dispute", "My account was hacked", "billing_dispute", False),
+        ("general", "My account was hacked, I want a refund", "billing_dispute", False),
+    ],
+)
+def test_a_guessed_task_must_be_as_careful_as_the_text_is_delicate(
+    found: str, text: str, task: str, needs_person: bool
+) -> None:
+    decided = _guessed(found, text)
+    assert (decided.task, decided.needs_person) == (task, needs_person)
+    assert decided.reason.startswith(f"taken as {task}")
+
+
+def test_the_producers_own_task_is_no_guess() -> None:
+    decided = _guessed("general", "I was charged twice", task="rewrite")
+    assert (decided.task, decided.needs_person) == ("rewrite", False)
+    assert "taken as" not in decided.reason

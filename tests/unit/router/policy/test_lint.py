@@ -44,6 +44,7 @@ def test_the_shipped_policy_needs_no_second_look():
         ("[sim-small, sim-small-b]", "[sim-small]", "model sim-small-b is in no tier"),
         ("as_of: 2026-11-01", "as_of: 2026-01-01", "price of sim-small is from 2026-01-01"),
         ("    format: label\n", "", "format label is used by no task"),
+        ("law: policy_question, ", "", "speaks_of leaves out law"),
         ("{provider: simulated,", "{provider: simulatd,", "is it simulated?"),
         ("request: {task: critique", "request: {task: general", "task critique has no example"),
         (

@@ -1,0 +1,176 @@
+"""Which delicate subject a text speaks of: money, law, health or security, by its words.
+
+Word tables that anybody can read, in the eight languages whose small words we know too; texts in
+others speak of nothing here. Accents and case do not count. The tables err on the careful side: a
+word too many costs a person's look, one too few an answer that nobody has seen.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, get_args
+
+from router.checks.languages import words_of
+
+__all__ = ["LANGUAGES", "SUBJECTS", "Subject", "subjects_of"]
+
+Subject = Literal["money", "law", "health", "security"]
+SUBJECTS: Sequence[Subject] = get_args(Subject)
+
+#: By subject and language. A word of four letters or more stands for all that begin like it, one
+#: after `=` and a shorter one for itself. `a+b`: both, a few words apart at most, whatever their
+#: order; `a/b`: one of them.
+_WORDS: Mapping[Subject, Mapping[str, str]] = {
+    "money": {
+        "en": "refund reimburs chargeback overcharg overpaid compensat "
+        "money/cash/dollars/euros+back owe+money "
+        "charged/billed/debited/paid/deducted+twice/double/again/duplicate "
+        "charged/billed/debited/paid/deducted+unauthori/mistake/wrong/never "
+        "charged/billed/debited/paid+two+times "
+        "took/taken/withdr/withdrew+money/euros/dollars/account/card "
+        "double/duplicate+charge/payment/billing/debit "
+        "disput+charge/bill/payment/invoice/amount wire+transfer",
+        "de": "erstatt ruckerstatt ruckzahl zuruckzahl ruckbuch zuruckbuch ruckbelast "
+        "geld/betrag/euro+zuruck "
+        "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+zweimal/doppelt/mehrfach "
+        "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+unberechtigt/falsch/ohne/nie "
+        "doppelabbuch entschadig gutschrift mahnung inkasso uberzahl "
+        "widerspr+rechnung/abbuchung/lastschrift",
+        "fr": "rembours argent+rendre/rendez/recuperer/retour "
+        "debite/preleve/facture/paye/encaisse+deux/double/tort/erreur/jamais/sans "
+        "double+prelevement/facturation/paiement/debit trop+percu surfactur dedommag indemni "
+        "contest+prelevement/facture/paiement/debit",
+        "es": "reembols reintegr devoluc devolv/devuelv+dinero/importe/pago "
+        "cobrado/cobraron/cobro/facturado/debitado/pagado+dos/doble/duplicad/error/nunca/indebid "
+        "cargo/cargado+dos/doble/duplicad/indebid/reconozco contracargo indemniz",
+        "it": "rimbors soldi/denaro/importo+indietro/restitu/ridate "
+        "addebitat/addebito/pagato/fatturat/prelevat+due/doppi/errore/mai risarc indenniz "
+        "storno stornare contest+addebito/fattura/pagamento",
+        "pt": "reembols estorn ressarc indeniz devoluc dinheiro+volta/devolv "
+        "cobrado/cobraram/cobranca/debitado/debitaram+duas/dobro/duplic/erro/nunca/indevid "
+        "pago/paguei/faturado+duas/dobro/duplic/erro/indevid",
+        "nl": "terugbeta restitu terugvorder geld/bedrag+terug "
+        "afgeschreven/betaald/gefactureerd/geincasseerd+twee/dubbel/onterecht/fout/nooit "
+        "vergoeding storner incasso",
+        "pl": "zwrot zwroci zwracac oddajcie+pieniadz reklamac odszkodow nadplat "
+        "pobran/pobrano/obciazon/zaplaci/naliczon/sciagn+dwa/dwukrot/podwojn/blad/nigdy/nieslusz",
+    },
+    "law": {
+        "en": "lawyer attorney lawsuit legal sue =sued suing =court =courts =contract =contracts "
+        "contractual liab gdpr compliance copyright trademark infring litigat prosecut "
+        "ombudsman terms+conditions data+protection privacy police",
+        "de": "anwalt rechtsa rechtss rechtsw rechtsf rechtli verklag klage gericht vertrag "
+        "haftung haftbar dsgvo datenschutz widerruf abmahn urheber agb strafanz schadensers "
+        "schadeners gewahrleist polizei",
+        "fr": "avocat juridiq tribunal =proces plainte =contrat =contrats contractuel responsab "
+        "rgpd donnees+personnel mise+demeure litige huissier retractation conditions+general "
+        "poursui+justice gendarm",
+        "es": "abogad =demanda =demandar juridic tribunal juicio =contrato =contratos "
+        "responsabilidad rgpd lopd datos+personales denuncia clausul policia",
+        "it": "avvocat tribunal denunc =contratto =contratti responsabil dati+personali giuridic "
+        "querela diffida recesso polizia",
+        "pt": "advogad tribunal =contrato =contratos juridic lgpd rgpd dados+pessoais denunc "
+        "procon clausul policia",
+        "nl": "advoca juridi rechtba rechtsz =contract =contracten aansprake avg persoonsgeg "
+        "aangifte politie algemene+voorwaarden",
+        "pl": "prawnik prawny prawne prawna adwokat sadow pozew pozwac pozwe umowa umowy umowie "
+        "odpowiedzialn rodo danych+osobow regulamin policj",
+    },
+    "health": {
+        "en": "medic diagno dosage =dose =doses sympto doctor hospital pregnan allerg overdos "
+        "suicid self+harm poison injur bleed chest+pain prescri side+effect =pill =pills =drug "
+        "=drugs disease cancer heart+attack depress vaccin surger therap ambulance",
+        "de": "arzt medika medizin =dosis dosier diagno sympto krank schwanger allerg nebenwirk "
+        "selbstmord suizid vergift verletz schmerz herzinfarkt notarzt tablette impf",
+        "fr": "medec medic docteur posolog sympto hopita enceinte allerg maladi malade douleur "
+        "effets/effet+secondaire suicid empoison blessur vaccin",
+        "es": "medic dosis sintom hospital embaraz alergi enferm dolor efecto/efectos+secundari "
+        "suicid vacuna envenen lesion",
+        "it": "medic dottor dosagg sintom ospedal incinta gravid allerg malatti dolore "
+        "effetti+collateral suicid vaccin farmac avvelen ferito ferita",
+        "pt": "medic dosagem sintom hospita gravid alergi doenc dores remedio "
+        "efeito/efeitos+colatera suicid vacina envenen",
+        "nl": "dokter medic dosering sympto ziekenhuis zwanger allerg ziekte pijn bijwerking "
+        "zelfmoord vaccin vergift",
+        "pl": "lekarz lekarsk =leki dawk diagno objaw szpital ciaza ciazy alerg uczul chorob "
+        "skutki+uboczn samoboj szczepi zatru",
+    },
+    "security": {
+        "en": "hack stole stolen theft phish breach fraud scam malware ransom virus =compromised "
+        "unauthori leak+data/password/account "
+        "someone/somebody/stranger+logged/accessed/using/used+account "
+        "password+shared/stolen/known vulnerab blackmail extort delet/eras+account",
+        "de": "gehack hack gestohl diebst geklaut betrug betrog phish "
+        "fremd/unbekannt+zugriff/zugang/konto jemand+eingeloggt/angemeldet/zugegriff datenleck "
+        "datenpanne missbrauch sicherheitsl schadsoft erpress losch+konto",
+        "fr": "pirat =vole =volee =voles =volees fraud arnaqu usurp hamecon escroc fuite+donnees "
+        "quelqu+connect/utilis/accede+compte supprim+compte faille chantage",
+        "es": "hack robad robar robaron robo fraud estaf suplant phish "
+        "alguien+entrado/accedido/usado/usando+cuenta filtra+datos elimin/borrar+cuenta chantaj "
+        "ciberat",
+        "it": "hack rubat furto frode truff phish violat+account/dati/password "
+        "qualcuno+entrato/usato/usando+account cancell/elimin+account ricatt",
+        "pt": "hack roubad roubo roubar roubaram furtad fraud golpe phish invad+conta "
+        "alguem+entrou/acessou/usou/usando+conta excluir/apagar/elimin+conta vazament vazou "
+        "chantag burla",
+        "nl": "gehackt hack gestolen diefsta fraud opgelicht oplicht phish "
+        "iemand+ingelogd/gebruikt+account datalek verwijder+account chantage afpers misbruik",
+        "pl": "hack zhakow wlaman wlamal skradz ukradz ukradl kradziez oszust wyludz phish wyciek "
+        "ktos+zalogow/uzywa+konto/konta usun+konto szantaz",
+    },
+}  # fmt: skip
+
+#: The languages that have words here.
+LANGUAGES: Sequence[str] = tuple(_WORDS["money"])
+#: So many words apart are the words of one thing at most.
+_APART = 12
+#: Longer words are known by this beginning first.
+_BEGINNING = 4
+#: Part `no` of `count` parts, all of which make the entry `entry` of a subject.
+_Part = tuple[str, bool, int, int, int, Subject]
+
+
+def _parts() -> Iterator[_Part]:
+    entry = 0
+    for subject, by_language in _WORDS.items():
+        for line in by_language.values():
+            for written in line.split():
+                entry += 1
+                parts = written.split("+")
+                for no, part in enumerate(parts):
+                    for word in part.split("/"):
+                        plain = word.removeprefix("=")
+                        is_whole = plain != word or len(plain) < _BEGINNING
+                        yield plain, is_whole, entry, no, len(parts), subject
+
+
+def _by_beginning() -> Mapping[str, Sequence[_Part]]:
+    found: dict[str, list[_Part]] = {}
+    for part in _parts():
+        found.setdefault(part[0][:_BEGINNING], []).append(part)
+    return found
+
+
+_BY_BEGINNING = _by_beginning()
+
+
+def subjects_of(text: str) -> Sequence[Subject]:
+    """The subjects a text speaks of, in the order of `SUBJECTS`. Takes linear time."""
+    found: set[Subject] = set()
+    #: Where each part of an entry was seen last.
+    seen: dict[tuple[int, int], int] = {}
+    for at, word in enumerate(words_of(_folded(text)).replace(".", " ").split()):
+        for wanted, is_whole, entry, no, count, subject in _BY_BEGINNING.get(word[:_BEGINNING], ()):
+            if subject in found or not (word == wanted if is_whole else word.startswith(wanted)):
+                continue
+            seen[entry, no] = at
+            if all(at - seen.get((entry, one), -_APART - 1) <= _APART for one in range(count)):
+                found.add(subject)
+    return [subject for subject in SUBJECTS if subject in found]
+
+
+def _folded(text: str) -> str:
+    """Without case and accents."""
+    if text.isascii():
+        return text.lower()
+    apart = unicodedata.normalize("NFKD", text.casefold()).replace("\u0142", "l")
+    return "".join(sign for sign in apart if not unicodedata.combining(sign))

@@ -1,0 +1,109 @@
+"""What a text speaks of, by its words, in every language that has them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.checks.languages import SMALL_WORDS
+from router.signals import TEXT_WORDS
+from router.subjects import LANGUAGES, SUBJECTS, subjects_of
+
+_SAID = {
+    "money": {
+        "en": "I was charged\ntwice for order no. 991",
+        "de": "Für die Bestellung Nr. 991 wurde mir zweimal Geld abgebucht",
+        "fr": "J\u2019ai été débité deux fois pour la commande 991",
+        "es": "Me han cobrado dos veces el pedido 991",
+        "it": "Mi è stato addebitato due volte l\u2019ordine 991",
+        "pt": "Fui cobrado, me cobraram duas vezes o pedido 991",
+        "nl": "Er is twee keer afgeschreven voor bestelling 991",
+        "pl": "Zapłaciłem dwa razy za zamówienie 991",
+    },
+    "law": {
+        "en": "My LAWYER will write to you",
+        "de": "Mein Anwalt wird Ihnen schreiben",
+        "fr": "Mon avocat va vous écrire",
+        "es": "Mi abogada le va a escribir",
+        "it": "Il mio avvocato vi scriverà",
+        "pt": "O meu advogado vai escrever",
+        "nl": "Mijn advocaat zal u schrijven",
+        "pl": "Mój adwokat do was napisze",
+    },
+    "health": {
+        "en": "Can I take these pills with wine?",
+        "de": "Welche Nebenwirkungen hat das?",
+        "fr": "Je suis malade depuis hier",
+        "es": "Estoy embarazada, ¿puedo tomarlo?",
+        "it": "Sono incinta, posso prenderlo?",
+        "pt": "Estou grávida, posso tomar?",
+        "nl": "Ik ben zwanger, mag ik dit nemen?",
+        "pl": "Jestem w ciąży, czy mogę to brać?",
+    },
+    "security": {
+        "en": "Somebody else has logged in to my account",
+        "de": "Jemand hat sich bei mir eingeloggt",
+        "fr": "Mon compte a été piraté",
+        "es": "Me han robado la contraseña",
+        "it": "Mi hanno rubato il telefono",
+        "pt": "Invadiram a minha conta",
+        "nl": "Mijn wachtwoord is gestolen",
+        "pl": "Ktoś ukradł moje hasło",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        pytest.param(subject, text, id=f"{subject} in {language}")
+        for subject, by_language in _SAID.items()
+        for language, text in by_language.items()
+    ],
+)
+def test_a_text_gives_its_subject_away(subject: str, text: str) -> None:
+    assert subjects_of(text) == [subject]
+
+
+def test_every_language_whose_small_words_we_know_has_words_for_every_subject() -> None:
+    assert set(LANGUAGES) == SMALL_WORDS.keys()
+    assert [set(by_language) for by_language in _SAID.values()] == [set(LANGUAGES)] * 4
+    assert list(_SAID) == list(SUBJECTS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How do I change the billing address on invoice 2291?",
+        "Hello, I have a question about my last order 5512, it never arrived.",
+        "Can somebody help me log in? It took twice as long again.",
+        "The contractor writes a courteous letter",
+        "Wie ändere ich die Rechnungsadresse? Links oder rechts?",
+        "Où est ma commande ? Le bouton ne marche pas",
+        "La página no se ha cargado, error 500",
+        "¿Dónde está mi pedido?",
+        "請問我的訂單在哪裡",
+        "",
+    ],
+)
+def test_a_plain_text_speaks_of_nothing(text: str) -> None:
+    assert subjects_of(text) == []
+
+
+def test_words_of_one_thing_stand_near_each_other() -> None:
+    between = " and then" * 10
+    assert subjects_of(f"I was charged once{between}, I called twice") == []
+
+
+def test_a_text_may_speak_of_several_things() -> None:
+    text = "My lawyer says the stolen card was charged twice by the hospital"
+    assert subjects_of(text) == list(SUBJECTS)
+
+
+@pytest.mark.parametrize("phrase", TEXT_WORDS["risky"])
+def test_what_is_risky_to_the_rules_is_a_subject(phrase: str) -> None:
+    assert subjects_of(phrase)
+
+
+@given(st.text())
+def test_any_text_can_be_read(text: str) -> None:
+    assert "money" in subjects_of(f"refund. {text}")
