@@ -20,6 +20,7 @@ from schemas.errors import ContractError
 from schemas.escalation import Escalation
 from schemas.feedback import Feedback
 from schemas.intake import read_request
+from schemas.json_text import exact_json
 from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
@@ -147,7 +148,7 @@ async def read_said(
 
 
 def _words(output: Mapping[str, Any]) -> str:
-    return json.dumps(output, ensure_ascii=False)
+    return exact_json(output, gap=" ")
 
 
 def _needles(ids: Collection[str]) -> re.Pattern[bytes]:

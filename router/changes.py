@@ -1,6 +1,5 @@
 """Changes: what a stronger model's answer says otherwise than a weaker one's."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from router.normalise import comparable
 from router.worddiff import shared
 from schemas.attempt import Attempt
 from schemas.base import Tier
+from schemas.json_text import exact_json
 from schemas.reasons import Reason
 from schemas.verdict import Change
 
@@ -62,7 +62,7 @@ def _beginning(value: Any) -> Any:
 def _said(value: Any) -> str | None:
     if value is None:
         return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else exact_json(value, gap=" ")
 
 
 def _parting(one: str, other: str) -> tuple[int, int]:

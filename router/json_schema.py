@@ -14,6 +14,7 @@ import jsonschema_rs
 import orjson
 
 from router.schema_cost import BUDGET, Costs, SchemaError, UnusableSchemaError, costs_of
+from schemas.json_text import Digits
 
 __all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema", "forget_schemas"]
 
@@ -42,6 +43,7 @@ class Validator:
         work, is_explained = self._costs.of(value)
         if work > BUDGET:
             return f"is too large or too deep to be validated against {whose} schema"
+        value = _countable(value)
         try:
             if self._compiled.is_valid(value):
                 return None
@@ -64,8 +66,29 @@ class Validator:
         if not is_explained or work * self._costs.told > BUDGET:
             fault = self.fault(value, "the format's")
             return [] if fault is None else [([], f"it {fault}")]
-        found = islice(self._compiled.iter_errors(value), _MOST_PROBLEMS)
+        found = islice(self._compiled.iter_errors(_countable(value)), _MOST_PROBLEMS)
         return [(error.instance_path, error.message) for error in found]
+
+
+def _countable(value: Any) -> Any:
+    """A value with numbers that the library knows, digit by digit."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return _with_numbers(value)
+    return value
+
+
+def _with_numbers(value: Any) -> Any:
+    match value:
+        case Digits():
+            return value.number
+        case dict():
+            return {name: _with_numbers(one) for name, one in value.items()}
+        case list():
+            return [_with_numbers(one) for one in value]
+        case _:
+            return value
 
 
 def compile_schema(schema: bytes, *, is_ours: bool = True) -> Validator:

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any
 
 from router.dates import iso_date, iso_moment
-from schemas.json_text import has_more_values, keeps_digits, read_json
+from schemas.errors import ContractError
+from schemas.json_text import Digits, as_json, has_more_values, keeping_decoder, read_json
 
 __all__ = [
     "MOST_VALUES",
@@ -33,7 +32,7 @@ _LINES = re.compile(r"[\x00-\x1f]").search
 #: Commas, colons and brackets between the values of an answer.
 MOST_VALUES = 20_000
 #: What has no text in it to be brought into form.
-_AS_IT_IS = frozenset((int, float, bool, type(None)))
+_AS_IT_IS = frozenset((int, float, bool, type(None), Digits))
 #: More objects or blocks of code than these, and the text is no answer with an object in it.
 _MOST_OBJECTS = 20
 _MOST_BLOCKS = 200
@@ -49,9 +48,10 @@ def normalise_json(text: str) -> dict[str, Any] | None:
     """The JSON object of a reply, out of fences and surrounding prose.
 
     Found by reading: what stands in a text of an object is neither a fence nor another object. Line
-    breaks within texts are forgiven. Strict where it matters: an object with a key twice, NaN,
-    infinity or a number that would lose a digit counts as none, and so do several objects that
-    differ, because which one was meant would be a guess, and one inside of a broken one. Text with
+    breaks within texts are forgiven, and numbers keep every digit. Strict where it matters: an
+    object with a key twice, NaN, infinity or a number beyond all doubles counts as none, and so do
+    several objects that differ, because which one was meant would be a guess, and one inside of a
+    broken one. Text with
     more than 200 blocks of code holds no object, and one with more than 20,000 commas, colons and
     brackets between its values counts as none.
     """
@@ -218,7 +218,7 @@ def _strict(text: str) -> dict[str, Any] | None:
     if found is None and _LINES(text):
         found = _value(text)
         try:
-            found = None if found is None else read_json(orjson.dumps(found))
+            found = None if found is None else read_json(as_json(found))
         except TypeError:
             return None
     return found if isinstance(found, dict) else None
@@ -228,7 +228,7 @@ def _value(text: str) -> Any:
     """JSON with line breaks in its texts; None for what is none."""
     try:
         return _LOOSE.decode(text)
-    except (RecursionError, ValueError):
+    except (ContractError, RecursionError, ValueError):
         return None
 
 
@@ -280,28 +280,7 @@ def _after_block(text: str, at: int) -> int:
     return at if closed < 0 else closed + len(_FENCE)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        msg = "a key twice"
-        raise ValueError(msg)
-    return made
-
-
-def _exactly(number: str) -> float:
-    if not keeps_digits(number):
-        msg = "a number would lose a digit"
-        raise ValueError(msg)
-    return float(number)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-_LOOSE = JSONDecoder(
-    strict=False, object_pairs_hook=_once, parse_float=_exactly, parse_constant=_no_constant
-)
+_LOOSE = keeping_decoder(strict=False)
 
 
 def asks_back(output: Mapping[str, Any] | None) -> bool:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from router.answering import Told, spoken_result
 from router.judging import output_contract
 from router.normalise import normalise_text
@@ -22,6 +20,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
+from schemas.json_text import as_json
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.review import AuditLine, Decision
@@ -136,7 +135,7 @@ def hash_of_answers(letter: DeadLetter) -> str:
         (one.attempt_id, one.verdict.output if one.verdict else None, one.reply)
         for one in answers_of(letter)
     ]
-    return hashlib.sha256(orjson.dumps(answers)).hexdigest()
+    return hashlib.sha256(as_json(answers)).hexdigest()
 
 
 def price_at(letter: DeadLetter, tier: Tier, policy: Policy) -> int:
@@ -221,7 +220,7 @@ def _text_of(output: Mapping[str, Any]) -> str:
     """An edited answer as the text a model would have given: a lone answer in plain words."""
     if output.keys() == {"answer"} and isinstance(output["answer"], str):
         return output["answer"]
-    return orjson.dumps(output).decode()
+    return as_json(output).decode()
 
 
 _KINDS: Mapping[str, Any] = {

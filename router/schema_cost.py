@@ -19,6 +19,7 @@ import orjson
 
 from router.pattern_cost import is_wide, positions
 from schemas.errors import TierlineError
+from schemas.json_text import Digits
 
 __all__ = ["MAX_BYTES", "Costs", "SchemaError", "UnusableSchemaError", "costs_of"]
 
@@ -129,7 +130,7 @@ class Costs:
                 elif kind is list:
                     below.extend(item)
                 elif self.has_unique and (
-                    kind is float or (kind is int and not -(1 << 53) < item < 1 << 53)
+                    kind in (float, Digits) or (kind is int and not -(1 << 53) < item < 1 << 53)
                 ):
                     odd += 1
             seen += size

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,6 +18,8 @@ from pydantic import (
     Field,
     StringConstraints,
 )
+
+from schemas.json_text import as_json, unmarked
 
 __all__ = [
     "EARLIEST",
@@ -60,13 +61,13 @@ _INT64 = (1 << 63) - 1
 
 
 def _writable(value: Any) -> Any:
-    """Refuse what could be read and not be written again, such as integers over 64 bits."""
+    """Refuse what could be read and not be written again; numbers are as they were written."""
     try:
-        orjson.dumps(value)
+        written = as_json(value)
     except TypeError:
         msg = "numbers of at most 64 bits and at most 254 levels were expected"
         raise ValueError(msg) from None
-    return value
+    return unmarked(value, written)
 
 
 #: An object of any fields that can be written as JSON again.

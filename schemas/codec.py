@@ -11,6 +11,7 @@ from schemas.attempt import Attempt, Attempts
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
+from schemas.json_text import as_json, marked
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT
 
@@ -87,12 +88,12 @@ def passed_on(headers: Headers, *, has_trace: bool = False) -> list[tuple[str, b
 
 def dump(fields: Mapping[str, Any]) -> bytes:
     """The fields of one of our records as JSON bytes."""
-    return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
+    return as_json(fields, orjson.OPT_UTC_Z)
 
 
 def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
     """An envelope that ends with the request's own bytes, untouched."""
-    fields = envelope.model_dump(mode="json", exclude_none=True, exclude=_ABOUT_REQUEST)
+    fields = envelope.model_dump(exclude_none=True, exclude=_ABOUT_REQUEST)
     return close_envelope(dump(fields), raw)
 
 
@@ -132,7 +133,7 @@ def read_model(model: type[_M], value: bytes | None) -> _M:
         detail = f"{model.__name__}: at most {_MOST_OPENED} objects and lists were expected"
         raise ContractError(Reason.TOO_LARGE, detail)
     try:
-        return model.model_validate_json(value)
+        return model.model_validate_json(marked(value))
     except ValidationError as error:
         is_json = error.errors(include_input=False)[0]["type"] != "json_invalid"
         reason = Reason.INVALID_FIELD if is_json else Reason.NOT_JSON
@@ -199,7 +200,9 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
             "deadline": said.get("tierline-deadline"),
             "policy_version": said.get("tierline-policy-version"),
             "path": tuple(filter(None, said.get("tierline-path", "").split(">"))),
-            "attempts": _ATTEMPTS.validate_json(said.get("tierline-attempts", "[]")),
+            "attempts": _ATTEMPTS.validate_json(
+                marked(said.get("tierline-attempts", "[]").encode())
+            ),
         }
         return DeadLetter.model_validate(fields)
     except (KeyError, ValueError) as error:
@@ -229,14 +232,12 @@ def _header(field: object) -> bytes:
 
 
 def _dump_attempts(attempts: Iterable[Attempt]) -> bytes:
-    fields: list[Mapping[str, Any]] = [
-        attempt.model_dump(mode="json", exclude_none=True) for attempt in attempts
-    ]
-    written = orjson.dumps(fields)
+    fields = [attempt.model_dump(exclude_none=True) for attempt in attempts]
+    written = as_json(fields, orjson.OPT_UTC_Z)
     if len(written) <= 8 * _ATTEMPTS_BYTES:
         return written
     # Many long replies: the judgement and the cost matter more than the text.
-    return orjson.dumps([_without_text(attempt) for attempt in fields])
+    return as_json([_without_text(attempt) for attempt in fields], orjson.OPT_UTC_Z)
 
 
 def _without_text(attempt: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import secrets
+from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import Any, NoReturn
 
 import orjson
@@ -13,15 +16,20 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_VALUES",
     "Digits",
+    "as_json",
     "exact_decoder",
     "exact_json",
     "has_more_values",
+    "keeping_decoder",
     "keeps_digits",
     "loses_digits",
+    "marked",
     "parse_json",
     "read_exact",
     "read_json",
+    "read_ours",
     "refuse_depth",
+    "unmarked",
 ]
 
 MAX_DEPTH = 32
@@ -51,6 +59,12 @@ _LONG_NUMBER = re.compile(
 _MOST_LONG = 1_000
 _NUMERALS = bytes.maketrans(b"012345678.E", b"9" * 10 + b"e")
 _LONG_NUMERAL, _LONG_EXPONENT = b"9" * 16, b"9e999"
+#: A minus zero, as our own writer puts it between other values.
+_MINUS_ZEROS = (b":-0", b",-0", b"[-0")
+_TEXT_OR_LONG = re.compile(rb'"(?:[^"\\]++|\\.)*+"|' + _LONG_NUMBER.pattern)
+#: Begins a text that stands for a number. Nobody else knows it.
+_MARK = f"number {secrets.token_hex(16)} "
+_MARK_BYTES = _MARK.encode()
 
 
 class Digits(float):
@@ -65,6 +79,33 @@ class Digits(float):
         return made
 
     text: str
+
+    def __str__(self) -> str:
+        """As it was written."""
+        return self.text
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to what says the same number, digit by digit."""
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        try:
+            return Decimal(self.text) == Decimal(str(other))
+        except InvalidOperation:
+            return self.text == str(other)
+
+    def __ne__(self, other: object) -> bool:
+        """Not what says another number; a float's own would round first."""
+        return not self == other
+
+    __hash__ = float.__hash__
+
+    @property
+    def number(self) -> int | Decimal:
+        """The number itself, for who can count with it."""
+        is_whole = not set(self.text) & set(".eE")
+        return int(self.text) if is_whole and len(self.text) <= _MOST_DIGITS else Decimal(self.text)
 
 
 def parse_json(value: bytes) -> Any:
@@ -90,16 +131,46 @@ def parse_json(value: bytes) -> Any:
 def read_json(value: bytes) -> Any:
     """The same for who does not ask what is wrong: None for what `parse_json` refuses.
 
-    None also where a number would lose a digit.
+    A number that would lose a digit keeps them all, as `Digits`; one beyond all doubles is refused.
     """
-    if _has_too_many(value) or loses_digits(value):
+    if _has_too_many(value):
         return None
     try:
-        parsed = orjson.loads(value)
-        _refuse_what_passed(value, parsed)
-    except (orjson.JSONDecodeError, ContractError):
+        if not loses_digits(value):
+            parsed = orjson.loads(value)
+            _refuse_what_passed(value, parsed)
+            return parsed
+        refuse_depth(value)
+        parsed = _KEEPING.decode(value.decode())
+        as_json(parsed)
+    except (ContractError, RecursionError, TypeError, ValueError):
         return None
     return parsed
+
+
+def read_ours(value: bytes) -> Any:
+    """JSON that one of us has written, with every digit."""
+    return read_exact(value.decode()) if _is_long(value) else orjson.loads(value)
+
+
+def as_json(value: Any, option: int = 0) -> bytes:
+    """A value as JSON, each number as it was written. Raises TypeError."""
+    return orjson.dumps(value, default=_as_written, option=option)
+
+
+def marked(value: bytes) -> bytes:
+    """JSON with texts in place of its numbers that a parser would round: `unmarked` undoes it."""
+    if not _is_long(value):
+        return value
+    try:
+        return _TEXT_OR_LONG.sub(_marked, value)
+    except ValueError:  # no JSON, which its parser will say
+        return value
+
+
+def unmarked(value: Any, written: bytes) -> Any:
+    """A value whose JSON is `written`, with its numbers in place again."""
+    return _unmarked(value) if _MARK_BYTES in written else value
 
 
 def read_exact(text: str) -> Any:
@@ -110,20 +181,20 @@ def read_exact(text: str) -> Any:
     return _EXACT.decode(text)
 
 
-def exact_json(value: Any, *, ascii_only: bool = False) -> str:
-    """A value as JSON, each number as it was written."""
+def exact_json(value: Any, *, ascii_only: bool = False, gap: str = "") -> str:
+    """A value as JSON, each number as it was written; `gap` follows commas and colons."""
+
+    def written(one: Any) -> str:
+        return exact_json(one, ascii_only=ascii_only, gap=gap)
+
     match value:
         case Digits():
             return value.text
         case dict():
-            fields = (
-                f"{exact_json(str(name), ascii_only=ascii_only)}:"
-                f"{exact_json(one, ascii_only=ascii_only)}"
-                for name, one in value.items()
-            )
-            return "{" + ",".join(fields) + "}"
+            fields = (f"{written(str(name))}:{gap}{written(one)}" for name, one in value.items())
+            return "{" + f",{gap}".join(fields) + "}"
         case list() | tuple():
-            return "[" + ",".join(exact_json(one, ascii_only=ascii_only) for one in value) + "]"
+            return "[" + f",{gap}".join(map(written, value)) + "]"
         case _:
             return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
 
@@ -143,7 +214,7 @@ def loses_digits(value: bytes) -> bool:
 
 
 def keeps_digits(number: str) -> bool:
-    """True when the value that JSON's number is read as, written as long, has the same digits."""
+    """True when the value that JSON's number is read as is written with the same digits again."""
     mantissa, _, exponent = number.lower().partition("e")
     if not exponent and "." not in mantissa:
         # Twenty characters hold every 64-bit integer; converting longer text costs time.
@@ -156,8 +227,8 @@ def keeps_digits(number: str) -> bool:
     value = abs(float(number))
     if len(digits) <= _SURE_DIGITS and 1e-290 < value < 1e300:
         return True
-    written = f"{value:.{len(digits) - 1}e}".partition("e")[0]
-    return written.replace(".", "") == digits
+    written = repr(value).partition("e")[0]
+    return written.replace(".", "").strip("0") == digits
 
 
 def has_more_values(value: bytes, most: int) -> bool:
@@ -286,12 +357,78 @@ def _integer(text: str) -> float:
     return int(text) if is_short or keeps_digits(text) else Digits(text)
 
 
+def _kept(text: str) -> float:
+    """A number with its digits. Raises ValueError for what is larger or smaller than any double."""
+    if keeps_digits(text):
+        return float(text) if set(text) & set(".eE") else int(text)
+    value = float(text) if len(text) <= _MOST_DIGITS else 0.0
+    if not isfinite(value) or (value == 0 and text != "-0"):
+        msg = "a number that no double comes near"
+        raise ValueError(msg)
+    return Digits(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        msg = "a key twice"
+        raise ValueError(msg)
+    return made
+
+
+def keeping_decoder(**how: Any) -> json.JSONDecoder:
+    """A strict decoder that keeps the digits of numbers that would lose some."""
+    return json.JSONDecoder(
+        parse_float=_kept,
+        parse_int=_kept,
+        parse_constant=_constant,
+        object_pairs_hook=_once,
+        **how,
+    )
+
+
+def _is_long(value: bytes) -> bool:
+    """True for compact JSON that may hold a number which a parser rounds. Soon found out."""
+    numerals = value.translate(_NUMERALS, b"+-")
+    return (
+        _LONG_NUMERAL in numerals
+        or _LONG_EXPONENT in numerals
+        or any(zero in value for zero in _MINUS_ZEROS)
+    )
+
+
+def _marked(found: re.Match[bytes]) -> bytes:
+    text = found[0]
+    if text[:1] == b'"' or keeps_digits(text.decode("ascii")):
+        return text
+    return b'"%b%b"' % (_MARK_BYTES, text)
+
+
+def _unmarked(value: Any) -> Any:
+    match value:
+        case str():
+            return Digits(value[len(_MARK) :]) if value.startswith(_MARK) else value
+        case dict():
+            return {name: _unmarked(one) for name, one in value.items()}
+        case list():
+            return [_unmarked(one) for one in value]
+        case _:
+            return value
+
+
+def _as_written(value: Any) -> orjson.Fragment:
+    if type(value) is Digits:
+        return orjson.Fragment(value.text)
+    raise TypeError
+
+
 def exact_decoder(**how: Any) -> json.JSONDecoder:
     """A decoder that keeps every digit, with more of Python's own options."""
     return json.JSONDecoder(parse_float=_number, parse_int=_integer, **how)
 
 
 _EXACT = exact_decoder()
+_KEEPING = keeping_decoder()
 _DECODER = json.JSONDecoder(parse_constant=_constant)
 
 

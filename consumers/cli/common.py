@@ -203,11 +203,13 @@ def reading_bar() -> Iterator[Reading]:
 
 def in_words(output: Mapping[str, object]) -> str:
     """An answer in one line: its only text as it stands, else its fields by name."""
+    from schemas.json_text import exact_json
+
     said = {name: value for name, value in output.items() if name != "confidence"}
     if len(said) == 1 and isinstance(only := next(iter(said.values())), str):
         return " ".join(only.split())
     told = (
-        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        f"{name}: {value if isinstance(value, str) else exact_json(value, gap=chr(32))}"
         for name, value in said.items()
         if value is not None
     )
@@ -227,7 +229,14 @@ def counted(count: int, what: str) -> str:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    document = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    import orjson
+
+    from schemas.json_text import as_json
+
+    try:
+        document = as_json(value, orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
+    except TypeError:  # half a character, or what JSON has no form for
+        document = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write(escaped(document) + "\n")
 
 

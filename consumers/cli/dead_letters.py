@@ -136,7 +136,7 @@ def show(
         if as_json:
             text = value.decode("utf-8", "replace")
             raw = base64.b64encode(value).decode()
-            print_json({**letter.model_dump(mode="json"), "value": text, "value_base64": raw})
+            print_json({**letter.model_dump(), "value": text, "value_base64": raw})
             return 0
         rows = [
             {"field": name, "value": field}

@@ -189,13 +189,12 @@ class Ended(NamedTuple):
     @classmethod
     def of(cls, record: Record, topics: "Topics", intake: str) -> "Ended | None":
         """None for what is no outcome yet: a person has the request."""
-        import orjson
-
         from schemas.codec import read_dead_letter, text_headers
         from schemas.errors import ContractError
+        from schemas.json_text import read_ours
 
         if record.topic == topics.results:
-            result = orjson.loads(record.value or b"null")
+            result = read_ours(record.value or b"null")
             said, id_ = result.get("router", {}), str(result.get("id"))
             if said.get("final") is False:
                 return None

@@ -358,17 +358,17 @@ def export_evals(
     """Print reviewed cases as JSON Lines: task, input, the answer a person stands for."""
 
     async def main() -> int:
-        import orjson
-
         from consumers.reports import read_examples
         from consumers.runtime.clients import Clients
+        from schemas.json_text import as_json
 
         settings = read_settings(kafka)
         count, clients = 0, Clients(settings.kafka)
         with reading_bar() as seen:
             async for example in read_examples(clients, every=all_decisions, seen=seen):
                 seen.give_way()
-                _ = sys.stdout.write(escaped(orjson.dumps(example).decode()) + "\n")
+                _ = sys.stdout.write(escaped(as_json(example).decode()) + "
+")
                 count += 1
         say(counted(count, "example"), is_error=True)
         return 0

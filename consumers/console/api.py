@@ -22,12 +22,15 @@ from consumers.console.jobs import Job
 from consumers.console.pages import MOST_VERSION, filter_of, filter_of_all, raw_of
 from consumers.console.rows import Case, LetterRecord, readable
 from consumers.console.security import Role
+from consumers.console.showing import TOO_MANY_DIGITS
 from consumers.console.store import Held
 from consumers.console.work_pages import export_of
 from consumers.telemetry.redaction import redact
 from router.measures import alarms, names_of, values_of
 from router.review import hash_of_answers
 from schemas.base import Instant, JsonObject, Tier
+from schemas.codec import dump
+from schemas.json_text import loses_digits
 from schemas.review import Action
 
 __all__ = ["api"]
@@ -143,7 +146,7 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         request: Request,
         place: str,
         reveal: Annotated[bool, Query(description="Without masks; takes a reviewer")] = False,
-    ) -> dict[str, Any]:
+    ) -> Any:
         found, content = await _found(desk, place)
         if reveal:
             await may(Role.REVIEWER)(request)
@@ -152,10 +155,12 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
             await desk.note(who, "reveal", **about, letter=found.letter)
         hide = str if reveal else redact
         plain = (content.value or b"").decode("utf-8", "backslashreplace")
-        letter = _hidden(content.letter.model_dump(mode="json"), hide)
+        letter = _hidden(content.letter.model_dump(), hide)
         value = plain if reveal else redact(readable(content.value))
         answers = hash_of_answers(content.letter)
-        return {**_told(found), "letter": letter, "value": value, "answers": answers}
+        told = {**_told(found), "letter": letter, "value": value, "answers": answers}
+        # As it would be published: another writer of JSON rounds numbers.
+        return Response(dump(told), media_type="application/json")
 
     @router.get("/audit", dependencies=[Depends(may(Role.ADMIN))], summary="What people did")
     async def audit(
@@ -200,6 +205,8 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
         if body.action == "approve" and not body.answers:
             words = "answers: what was seen was expected, as GET of the case has it"
             raise ImpossibleError(words)
+        if body.output is not None and loses_digits(await request.body()):
+            raise ImpossibleError(TOO_MANY_DIGITS)
         fields = body.model_dump(exclude={"action", "decision_id", "answers"})
         decision = decision_of(
             found,

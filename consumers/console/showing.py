@@ -19,10 +19,11 @@ from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
 from schemas.errors import ContractError
-from schemas.json_text import loses_digits, parse_json, read_json
+from schemas.json_text import as_json, loses_digits, parse_json, read_json
 from schemas.review import Decision
 
 __all__ = [
+    "TOO_MANY_DIGITS",
     "CaseView",
     "Shown",
     "ago",
@@ -33,6 +34,8 @@ __all__ = [
 
 #: What a page shows of one text; the whole can be downloaded.
 _MOST_SHOWN = 20_000
+#: Of an edited answer. A person who needs them all can say them as text.
+TOO_MANY_DIGITS = "a number has more digits than can be published; write it as text"
 _OUR_NUMBERS = ("tierline-offset", "tierline-timestamp", "__connect.errors.offset")
 
 
@@ -159,7 +162,7 @@ def read_output(text: str) -> tuple[dict[str, Any] | None, str]:
     except ContractError as error:
         return None, f"no JSON that can be published as it is written: {error.detail}"
     if loses_digits(raw):
-        return None, "a number has more digits than can be published; write it as text"
+        return None, TOO_MANY_DIGITS
     return (output, "") if isinstance(output, dict) else (None, "a JSON object was expected")
 
 
@@ -226,7 +229,7 @@ def _text(value: Any) -> str:
 
 
 def _pretty(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    return as_json(value, orjson.OPT_INDENT_2).decode()
 
 
 def _raw(value: bytes | None, hide: Callable[[str], str]) -> str:

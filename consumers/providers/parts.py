@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from consumers.providers.wire import UnreadableError
-from schemas.json_text import exact_json
+from schemas.json_text import as_json, exact_json
 
 __all__ = ["NO_ARGUMENTS", "Said", "arguments_text", "json_text", "said_in"]
 
@@ -131,6 +131,6 @@ def arguments_text(said: Any) -> str:
 def json_text(value: Any) -> str:
     """A value of a reply as JSON, with every digit."""
     try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # numbers beyond 64 bits
+        return as_json(value).decode()
+    except TypeError:  # integers beyond 64 bits, half a character
         return exact_json(value)

@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from router.checks.judged import Check, Judged, Parameters
 from router.checks.languages import Language, language_of
 from schemas.errors import ContractError
-from schemas.json_text import parse_json
+from schemas.json_text import loses_digits, parse_json, read_json
 from schemas.reasons import Reason
 
 __all__ = ["LANGUAGE", "LENGTH", "TOOL_CALLS"]
@@ -114,11 +114,11 @@ def _tool_calls(judged: Judged, _: Parameters) -> str | None:
         if name not in tools or (allowed is not None and name not in allowed):
             return f"tool call {no} names a tool that was not offered for this"
         try:
-            arguments = parse_json(text.encode("utf-8", "replace") or b"{}")
-        except ContractError as error:
-            is_number = error.reason is Reason.BAD_NUMBER
-            what = "hold a number beyond 64 bits" if is_number else "are not JSON"
-            return f"the arguments of tool call {no} {what}"
+            raw = text.encode("utf-8", "replace") or b"{}"
+            # A number with more digits than a double has goes to the tool as it is written.
+            arguments = read_json(raw) if loses_digits(raw) else parse_json(raw)
+        except ContractError:
+            return f"the arguments of tool call {no} are not JSON"
         if not isinstance(arguments, dict):
             return f"the arguments of tool call {no} are not an object"
         validator = tools[name]

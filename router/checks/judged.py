@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ConfigDict
 
 from router.checks import words
@@ -15,7 +14,7 @@ from router.json_schema import Validator
 from router.normalise import MOST_VALUES
 from router.reply import Reply
 from router.request_schemas import tool_validators
-from schemas.json_text import has_more_values
+from schemas.json_text import has_more_values, read_exact
 from schemas.reasons import Reason
 from schemas.request import Request
 
@@ -226,8 +225,8 @@ def _arguments(call: Mapping[str, Any]) -> Any:
             try:
                 # So many that looking at each would take long; read as one text.
                 is_long = has_more_values(text.encode("utf-8", "replace"), MOST_VALUES)
-                return text if is_long else orjson.loads(text)
-            except orjson.JSONDecodeError:
+                return text if is_long else read_exact(text)
+            except (RecursionError, ValueError):
                 return text
         case _:
             return None

@@ -334,3 +334,16 @@ class TestContract:
         request = a_request(output_format=schema)
 
         assert judged(policy, '{"confidence": "high"}', request=request).is_accepted
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"), [("184467440737095516170001", True), ("12345678901234567890.5", False)]
+)
+def test_a_tools_integer_may_have_any_number_of_digits(policy, number, passes):
+    schema = {"type": "object", "properties": {"no": {"type": "integer"}}}
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": schema}}]
+    call = {"function": {"name": "look_up", "arguments": f'{{"no": {number}}}'}}
+    verdict = judged(policy, "", request=a_request(tools=tools), calls=[{**CALLS[0], **call}])
+
+    assert verdict.is_accepted is passes
+    assert verdict.output == {"tool_calls": [{**CALLS[0], **call}]}

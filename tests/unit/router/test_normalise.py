@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.normalise import normalise_json, normalise_text, voiced
+from schemas.json_text import as_json
 
 GOOD = '{"answer": "yes", "confidence": 0.9}'
 MEANT = {"answer": "yes", "confidence": 0.9}
@@ -63,11 +64,12 @@ def test_good_json_is_found(text):
         pytest.param('{"a": {"b": 1}, "c', id="cut off after an inner object"),
         pytest.param('{"a": {"b": 1}, c: {"d": 1}}', id="broken around inner objects"),
         pytest.param('```json\n{"a": 1,}\n```\nwith {"b": 1}', id="broken in its fence"),
-        pytest.param('{"a": 184467440737095516170001}', id="an integer beyond 64 bits"),
-        pytest.param('{"a": 1234567890123456.78}', id="more digits than a double has"),
-        pytest.param('{"a": [9007199254740993.0]}', id="the next double says another number"),
         pytest.param('{"a": 1e-400}', id="too small for a double"),
-        pytest.param('{"a": -0}', id="a sign that an integer cannot keep"),
+        pytest.param('{"a": 0.1, "a": 0.12345678901234567891}', id="a key twice, many digits"),
+        pytest.param(
+            '{"a": 0.12345678901234567891} or {"a": 0.12345678901234567892}',
+            id="two that differ in the last digit",
+        ),
         pytest.param('{"a": "x\ny", "b": 1, "b": 2}', id="line breaks, and a key twice"),
         pytest.param('{"a": {"b": 1},', id="cut off after a comma"),
         pytest.param('{"a": "\\ud800"}', id="half a character"),
@@ -78,6 +80,26 @@ def test_good_json_is_found(text):
 )
 def test_what_is_no_answer_stays_none(text):
     assert normalise_json(text) is None
+
+
+@pytest.mark.parametrize("around", ["{}", "Sure: {}", "```json\n{}\n```"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param("184467440737095516170001", id="an integer beyond 64 bits"),
+        pytest.param("1234567890123456.78", id="more digits than a double has"),
+        pytest.param("9007199254740993.0", id="the next double says another number"),
+        pytest.param("0.90000000000000002", id="a double that is written shorter"),
+        pytest.param("-0", id="a sign that an integer cannot keep"),
+        pytest.param("1.7976931348623157080e308", id="the largest"),
+    ],
+)
+def test_a_number_keeps_every_digit(number, around):
+    found = normalise_json(around.replace("{}", f'{{"a": [{number}], "b": "x\ny", "c": 0.5}}'))
+
+    assert found is not None
+    voice = voiced(found, {"properties": {"c": {}}})
+    assert as_json(voice) == f'{{"c":0.5,"a":[{number}],"b":"x\\ny"}}'.encode()
 
 
 def test_a_fence_inside_the_answer_stays_there():
@@ -112,9 +134,7 @@ def test_line_breaks_in_a_text_are_forgiven():
     }
 
 
-@pytest.mark.parametrize(
-    "number", ["0.1", "0.90000000000000002", "1E25", "-0.0", "5e-324", "1e300"]
-)
+@pytest.mark.parametrize("number", ["0.1", "0.9000000000000002", "1E25", "-0.0", "5e-324", "1e300"])
 def test_a_number_that_a_double_says_in_full_is_kept(number):
     assert normalise_json(f'{{"a": {number}}}') == {"a": float(number)}
 

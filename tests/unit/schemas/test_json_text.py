@@ -185,6 +185,6 @@ def test_who_does_not_ask_why_reads_the_same(value):
     assert read_json(value) == parse_json(value) == json.loads(value)
 
 
-@pytest.mark.parametrize("value", [b'{"a": 1, "a": 2}', b"[NaN]", b"[", b"[9223372036854775808]"])
+@pytest.mark.parametrize("value", [b'{"a": 1, "a": 2}', b"[NaN]", b"[", b"[1e999]"])
 def test_who_does_not_ask_why_gets_none_for_what_is_refused(value):
     assert read_json(value) is None
