@@ -193,7 +193,8 @@ def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]
 
 
 _PROXY_ADVICE = (
-    "the proxy {} made no connection: is it up, does it let us through, and does "
+    "the proxy {} made no connection: is it up, does it let us through (user and password go "
+    "before its host), and does "
     "allow_private_proxy say so where its address is not public?"
 )
 _NO_PROXY = " (through no proxy: HTTPS_PROXY is not read, see the setting proxy)"
@@ -229,7 +230,7 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
     has_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
     beside = _NO_PROXY if has_proxy and not entry.proxy else ""
     if entry.proxy and failure.reason.value == "not_sent" and "SSL" not in failure.detail:
-        return _PROXY_ADVICE.format(entry.proxy)
+        return _PROXY_ADVICE.format(entry.proxy_url)
     for word, advice in by_words:
         if word in failure.detail:
             return advice + beside

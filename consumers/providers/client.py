@@ -133,13 +133,13 @@ class Providers:
         """Read the keys and open the pools. Raises ProviderSettingsError."""
         # An authority of one's own vouches for its provider alone, only some may call private
         # addresses, and some are called through a proxy: each such kind has a pool of its own.
-        pools: dict[tuple[Path | None, bool, str | None], AiohttpTransport] = {}
+        pools: dict[tuple[object, ...], AiohttpTransport] = {}
         for name, one in self._settings.items():
             is_private = one.allow_private_proxy if one.proxy else one.allow_private
             kind = (one.ca_file, is_private, one.proxy)
             if kind not in pools:
                 trusted = _trusting(name, one.ca_file)
-                pools[kind] = _pool(trusted, allow_private=is_private, proxy=one.proxy)
+                pools[kind] = _pool(trusted, one, allow_private=is_private)
             self._providers[name] = _prepared(name, one, pools[kind])
         return self
 
@@ -307,8 +307,11 @@ def _trusting(name: str, ca_file: Path | None) -> ssl.SSLContext:
         raise ProviderSettingsError(msg) from None
 
 
-def _pool(trusted: ssl.SSLContext, *, allow_private: bool, proxy: str | None) -> AiohttpTransport:
-    """With a `proxy` every connection is one to it, and only that address is looked at here."""
+def _pool(
+    trusted: ssl.SSLContext, settings: ProviderSettings, *, allow_private: bool
+) -> AiohttpTransport:
+    """With a proxy every connection is one to it, and only that address is looked at here."""
+    proxy = settings.proxy_with_login
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -317,7 +320,7 @@ def _pool(trusted: ssl.SSLContext, *, allow_private: bool, proxy: str | None) ->
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_PromptRequest,
-            proxy=proxy,
+            proxy=proxy.get_secret_value() if proxy else None,
             trust_env=False,
         )
 

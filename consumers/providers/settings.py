@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -51,6 +51,11 @@ _PATHS = {
     "dashscope.aliyuncs.com": "/compatible-mode/v1",
     "dashscope-intl.aliyuncs.com": "/compatible-mode/v1",
 }
+#: User and password of a URL (RFC 3986, section 3.2.1): their other characters are %-encoded.
+_LOGIN = re.compile(
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+:"
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*"
+)
 #: A dotted path of names.
 _FIELD = r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,4}$"
 
@@ -112,9 +117,10 @@ class ProviderSettings(BaseModel):
     chat_fields: frozenset[Annotated[str, Field(pattern=_FIELD)]] = frozenset()
     #: Also plain http and addresses that are not public. Metadata services stay out of reach.
     allow_private: bool = False
-    #: An egress proxy through which it is called, as `http://HOST:PORT`. The environment's
-    #: `HTTPS_PROXY` is never read. What its name resolves to, the proxy alone decides then.
-    proxy: str | None = None
+    #: An egress proxy through which it is called, as `http://HOST:PORT`, with `USER:PASSWORD@`
+    #: where it wants to know who we are. The environment's `HTTPS_PROXY` is never read. What the
+    #: provider's name resolves to, the proxy alone decides then.
+    proxy: SecretStr | None = None
     #: The proxy may be at an address that is not public, and speak plain http.
     allow_private_proxy: bool = False
     #: How long a connection may take, its TLS handshake included.
@@ -135,14 +141,18 @@ class ProviderSettings(BaseModel):
 
     @field_validator("proxy")
     @classmethod
-    def _no_path(cls, value: str | None) -> str | None:
+    def _no_path(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        check_url(value, allow_private=True)
-        if urlsplit(value).path not in ("", "/") or set(value) & {"?", "#"}:
+        login, url = _login_and_url(value.get_secret_value())
+        check_url(url, allow_private=True)
+        if urlsplit(url).path not in ("", "/") or set(url) & {"?", "#"}:
             msg = "http://HOST:PORT was expected, without a path"
             raise ValueError(msg)
-        return value.rstrip("/")
+        if login and not _LOGIN.fullmatch(login):
+            msg = "USER:PASSWORD before the @ was expected, special characters as %40"
+            raise ValueError(msg)
+        return value
 
     @field_validator("headers")
     @classmethod
@@ -177,9 +187,9 @@ class ProviderSettings(BaseModel):
         if self.is_bare and (path := _PATHS.get(self.host)):
             msg = f"base_url: https://{self.host}{path} was expected, with its path"
             raise ValueError(msg)
-        if self.proxy is not None:
+        if self.proxy_url is not None:
             try:
-                check_url(self.proxy, allow_private=self.allow_private_proxy)
+                check_url(self.proxy_url, allow_private=self.allow_private_proxy)
             except ValueError as error:
                 problem = str(error).replace("allow_private", "allow_private_proxy")
                 msg = f"proxy: {problem}"
@@ -189,6 +199,24 @@ class ProviderSettings(BaseModel):
     def limits_of(self, model_id: str) -> ModelLimits:
         """What the provider allows for a model."""
         return self.limits.get(model_id) or self.limits.get("*") or ModelLimits()
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy, without who we are to it."""
+        return _login_and_url(self.proxy.get_secret_value())[1] if self.proxy else None
+
+    @property
+    def proxy_with_login(self) -> SecretStr | None:
+        """The same with user and password, whose bytes the client library sends as they are."""
+        if self.proxy is None:
+            return None
+        login, url = _login_and_url(self.proxy.get_secret_value())
+        if not login:
+            return SecretStr(url)
+        # It takes them for Latin-1.
+        parts = (unquote_to_bytes(one).decode("latin-1") for one in login.split(":", 1))
+        said = ":".join(quote(one, safe="") for one in parts)
+        return SecretStr(url.replace("://", f"://{said}@", 1))
 
     @property
     def is_bare(self) -> bool:
@@ -233,6 +261,14 @@ def sent_fields(providers: Mapping[str, ProviderSettings], name: str) -> ChatFie
     if settings is None:
         return OPENAI
     return CHAT_FIELDS.get(settings.wire, OPENAI).extended(settings.chat_fields)
+
+
+def _login_and_url(url: str) -> tuple[str, str]:
+    """What stands before the last @ of a URL's host, and the URL without it and a last slash."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    login, _, host = host.rpartition("@")
+    return login, f"{scheme}://{host}{slash}{path}".rstrip("/")
 
 
 def variable_of(provider: str) -> str:

@@ -1,6 +1,7 @@
 """An egress proxy: used where a setting names it, and for nothing else."""
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -116,6 +117,36 @@ async def test_the_proxy_connects_to_the_provider_and_sees_neither_key_nor_reque
     assert "Bearer secret" in server.heads[0]
 
 
+@pytest.mark.parametrize("base_url", ["https://llm.example.com/v1", "http://vllm.internal/v1"])
+async def test_the_proxy_is_told_who_we_are_and_nobody_else_is(
+    authority: Authority, base_url: str
+) -> None:
+    is_plain = base_url.startswith("http:")
+    async with (
+        serving(sending(a_response(ANSWER)), authority.context("DNS:llm.example.com")) as server,
+        proxying(
+            a_response(ANSWER) if is_plain else b"HTTP/1.1 200 OK\r\n\r\n",
+            to="" if is_plain else server.url.split("/")[2],
+        ) as proxy,
+    ):
+        fields: dict[str, Any] = {
+            "base_url": base_url,
+            "allow_private": is_plain,
+            "ca_file": authority.certificate,
+            "proxy": proxy.url.replace("//", "//tier%40line:p%C3%A4ss:w%2Frd@"),
+            "allow_private_proxy": True,
+        }
+        outcome = await called(**fields)
+    assert isinstance(outcome, Reply), outcome
+    said = base64.b64encode("tier@line:päss:w/rd".encode()).decode()
+    assert f"Proxy-Authorization: Basic {said}\r\n".lower() in proxy.heads[0].lower()
+    assert not any("authorization: basic" in head.lower() for head in server.heads)
+    settings = ProviderSettings(**fields)
+    assert settings.proxy_url == proxy.url
+    for shown in (repr(settings), settings.model_dump_json()):
+        assert "ss:w" not in shown
+
+
 async def test_plain_http_goes_through_the_proxy_too() -> None:
     async with proxying(a_response(ANSWER)) as proxy:
         outcome = await called(
@@ -169,7 +200,9 @@ def _refused() -> Iterator[tuple[str, str]]:
     for url in ("http://127.0.0.1:3128", "http://10.0.0.7:3128", "https://10.0.0.7", "http://p:1"):
         yield url, "allow_private_proxy: true"
     yield "http://169.254.169.254:80", "metadata services are never called"
-    yield "http://user:word@proxy.example.com:3128", "a URL without user"
+    yield "https://user@proxy.example.com:3128", "USER:PASSWORD before the @"
+    yield "https://us@er:word@proxy.example.com:3128", "USER:PASSWORD before the @"
+    yield "http://user:word@10.0.0.7:3128", "allow_private_proxy: true"
     yield "socks5://proxy.example.com:1080", "a URL such as"
     yield "https://proxy.example.com/path", "without a path"
 
