@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
 )
 
 from schemas.json_text import as_json, unmarked
@@ -60,14 +61,15 @@ MOST_COUNT = 10**12
 _INT64 = (1 << 63) - 1
 
 
-def _writable(value: Any) -> Any:
+def _writable(value: Any, info: ValidationInfo) -> Any:
     """Refuse what could be read and not be written again; numbers are as they were written."""
     try:
         written = as_json(value)
     except TypeError:
         msg = "numbers of at most 64 bits and at most 254 levels were expected"
         raise ValueError(msg) from None
-    return unmarked(value, written)
+    mark = info.context
+    return value if mark is None or mark.encode() not in written else unmarked(value, mark)
 
 
 #: An object of any fields that can be written as JSON again.

@@ -133,7 +133,8 @@ def read_model(model: type[_M], value: bytes | None) -> _M:
         detail = f"{model.__name__}: at most {_MOST_OPENED} objects and lists were expected"
         raise ContractError(Reason.TOO_LARGE, detail)
     try:
-        return model.model_validate_json(marked(value))
+        value, mark = marked(value)
+        return model.model_validate_json(value, context=mark)
     except ValidationError as error:
         is_json = error.errors(include_input=False)[0]["type"] != "json_invalid"
         reason = Reason.INVALID_FIELD if is_json else Reason.NOT_JSON
@@ -179,6 +180,7 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
 def read_dead_letter(headers: Headers) -> DeadLetter:
     """The diagnosis back from a dead letter's headers. Raises ContractError."""
     said = text_headers(headers)
+    attempts, mark = marked(said.get("tierline-attempts", "[]").encode())
     try:
         fields = {
             "request_id": _known(said["tierline-request-id"]),
@@ -200,9 +202,7 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
             "deadline": said.get("tierline-deadline"),
             "policy_version": said.get("tierline-policy-version"),
             "path": tuple(filter(None, said.get("tierline-path", "").split(">"))),
-            "attempts": _ATTEMPTS.validate_json(
-                marked(said.get("tierline-attempts", "[]").encode())
-            ),
+            "attempts": _ATTEMPTS.validate_json(attempts, context=mark),
         }
         return DeadLetter.model_validate(fields)
     except (KeyError, ValueError) as error:

@@ -1,8 +1,8 @@
 """JSON read strictly: what other parsers let pass in silence becomes a reason code."""
 
+import hashlib
 import json
 import re
-import secrets
 from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, NoReturn
@@ -62,9 +62,6 @@ _LONG_NUMERAL, _LONG_EXPONENT = b"9" * 16, b"9e999"
 #: A minus zero, as our own writer puts it between other values.
 _MINUS_ZEROS = (b":-0", b",-0", b"[-0")
 _TEXT_OR_LONG = re.compile(rb'"(?:[^"\\]++|\\.)*+"|' + _LONG_NUMBER.pattern)
-#: Begins a text that stands for a number. Nobody else knows it.
-_MARK = f"number {secrets.token_hex(16)} "
-_MARK_BYTES = _MARK.encode()
 
 
 class Digits(float):
@@ -158,19 +155,39 @@ def as_json(value: Any, option: int = 0) -> bytes:
     return orjson.dumps(value, default=_as_written, option=option)
 
 
-def marked(value: bytes) -> bytes:
-    """JSON with texts in place of its numbers that a parser would round: `unmarked` undoes it."""
+def marked(value: bytes) -> tuple[bytes, str | None]:
+    """JSON with texts in place of its numbers that a parser would round: `unmarked` undoes it.
+
+    With what these texts begin with; None where there are none. It is made from the whole, so that
+    nothing in it can look like one.
+    """
     if not _is_long(value):
-        return value
+        return value, None
+    mark = hashlib.blake2b(value, digest_size=16).hexdigest()
+
+    def put(found: re.Match[bytes]) -> bytes:
+        text = found[0]
+        if text[:1] == b'"' or keeps_digits(text.decode("ascii")):
+            return text
+        return b'"%b%b"' % (mark.encode(), text)
+
     try:
-        return _TEXT_OR_LONG.sub(_marked, value)
+        return _TEXT_OR_LONG.sub(put, value), mark
     except ValueError:  # no JSON, which its parser will say
-        return value
+        return value, None
 
 
-def unmarked(value: Any, written: bytes) -> Any:
-    """A value whose JSON is `written`, with its numbers in place again."""
-    return _unmarked(value) if _MARK_BYTES in written else value
+def unmarked(value: Any, mark: str) -> Any:
+    """A value with its numbers in place again."""
+    match value:
+        case str():
+            return Digits(value[len(mark) :]) if value.startswith(mark) else value
+        case dict():
+            return {name: unmarked(one, mark) for name, one in value.items()}
+        case list():
+            return [unmarked(one, mark) for one in value]
+        case _:
+            return value
 
 
 def read_exact(text: str) -> Any:
@@ -395,25 +412,6 @@ def _is_long(value: bytes) -> bool:
         or _LONG_EXPONENT in numerals
         or any(zero in value for zero in _MINUS_ZEROS)
     )
-
-
-def _marked(found: re.Match[bytes]) -> bytes:
-    text = found[0]
-    if text[:1] == b'"' or keeps_digits(text.decode("ascii")):
-        return text
-    return b'"%b%b"' % (_MARK_BYTES, text)
-
-
-def _unmarked(value: Any) -> Any:
-    match value:
-        case str():
-            return Digits(value[len(_MARK) :]) if value.startswith(_MARK) else value
-        case dict():
-            return {name: _unmarked(one) for name, one in value.items()}
-        case list():
-            return [_unmarked(one) for one in value]
-        case _:
-            return value
 
 
 def _as_written(value: Any) -> orjson.Fragment:

@@ -263,10 +263,9 @@ async def _look_back(
     """
     import asyncio
 
-    import orjson
-
     from consumers import clock
     from consumers.runtime.reading import topic_reader
+    from schemas.json_text import as_json, read_ours
 
     sent, left = progress.sent, -1
     while left != sent.left:
@@ -281,7 +280,7 @@ async def _look_back(
         ended = Ended.of(record, topics, intake)
         # Each time that other content comes under an id, that is a new dead letter.
         if ended is not None and ended.reason != Reason.ID_REUSED.value:
-            told = orjson.dumps(ended[2:] if progress.wanted == 1 else ended[2:-1])
+            told = as_json(ended[2:] if progress.wanted == 1 else ended[2:-1])
             sent.note_earlier(ended.request, told, is_result=ended.reason is None)
 
     async with topic_reader(clients, [intake], since=since) as reader:
@@ -294,4 +293,4 @@ async def _look_back(
         async for record in reader.until_end():
             _ = why_not_taken(take, record)
     for request, told in sent.earlier():
-        progress.found.before += progress.note(Ended(request, None, *orjson.loads(told)))
+        progress.found.before += progress.note(Ended(request, None, *read_ours(told)))

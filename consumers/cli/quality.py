@@ -367,8 +367,7 @@ def export_evals(
         with reading_bar() as seen:
             async for example in read_examples(clients, every=all_decisions, seen=seen):
                 seen.give_way()
-                _ = sys.stdout.write(escaped(as_json(example).decode()) + "
-")
+                _ = sys.stdout.write(escaped(as_json(example).decode()) + "\n")
                 count += 1
         say(counted(count, "example"), is_error=True)
         return 0

@@ -1,5 +1,6 @@
 """Every digit of a model's answer, wherever the answer goes."""
 
+import pickle
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ from schemas.codec import (
 )
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.escalation import Escalation
-from schemas.json_text import Digits, as_json, exact_json, marked, read_json, read_ours
+from schemas.json_text import Digits, as_json, exact_json, read_json, read_ours
 from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.usage import Usage
@@ -107,6 +108,7 @@ def test_numbers_are_equal_when_they_say_the_same() -> None:
     assert same == Digits("0.5")
     assert other != 0.5
     assert other != same
+    assert pickle.loads(pickle.dumps(other)) == other
 
 
 _NUMBERS = st.from_regex(
@@ -126,4 +128,3 @@ def test_what_is_written_is_read_again_as_it_was(value: Any) -> None:
     verdict = {"outcome": "accepted", "checks": [], "output": read}
     again = read_model(Verdict, dump(verdict)).output
     assert again == read == {"a": value}
-    assert orjson.loads(marked(written.encode())) is not None
