@@ -1,5 +1,6 @@
 """The policy and the prompts in use: where they lie, and what they say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,19 @@ from consumers.settings import Settings
 from router.errors import PromptError
 from router.policy.load import load_policy
 from router.policy.table import Policy
+from router.prompt_lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
 from router.prompts import Prompts
 from router.voice import unspoken
 
-__all__ = ["Rules", "load_rules", "policy_file", "prompts_folder", "read_folder"]
+__all__ = [
+    "Rules",
+    "load_rules",
+    "policy_file",
+    "prompts_folder",
+    "read_folder",
+    "released_rules",
+    "since_the_lock",
+]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 _SHIPPED = Path(__file__).resolve().parent / "_deploy"
@@ -43,6 +53,39 @@ def load_rules(settings: Settings) -> Rules:
     if missing := unspoken(policy, prompts):
         raise PromptError("\n".join(missing))
     return Rules(policy, prompts)
+
+
+def released_rules(settings: Settings) -> Rules:
+    """The policy and prompts for whoever answers by them.
+
+    Raises as `load_rules` does, and PromptError where a prompt is not what was released under its
+    version: attempts carry that.
+    """
+    rules, folder = load_rules(settings), prompts_folder(settings)
+    files = read_folder(folder)
+    now = parts_of(rules.prompts.contracts, files, rules.policy)
+    errors = list(not_raised(read_lock(files.get(LOCK_FILE, "")), now, files))
+    if errors:
+        what = "nothing starts with prompts that differ from their lock: raise their versions"
+        raise PromptError("\n".join((*(f"{folder}/{error}" for error in errors), what)))
+    return rules
+
+
+def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], Sequence[str]]:
+    """What the prompts in use have against a policy, and their lock against both.
+
+    Errors, and warnings.
+    """
+    folder = prompts_folder(settings)
+    files = read_folder(folder)
+    contracts = Prompts.load(files).contracts
+    errors: list[str] = [*unpaired(contracts, policy)]
+    warnings: Sequence[str] = ()
+    if LOCK_FILE in files:
+        now, locked = parts_of(contracts, files, policy), read_lock(files[LOCK_FILE])
+        changed, warnings = changes_since(locked, now, contracts, files, policy)
+        errors += changed
+    return [f"{folder}/{error}" for error in errors], warnings
 
 
 def read_folder(folder: Path) -> dict[str, str]:

@@ -13,7 +13,16 @@ from router.policy.yaml_text import read_yaml
 from router.prompt_files import DEFAULT, PromptContract
 from schemas.base import Tier
 
-__all__ = ["LOCK_FILE", "Part", "changes_since", "lock_text", "parts_of", "read_lock", "unpaired"]
+__all__ = [
+    "LOCK_FILE",
+    "Part",
+    "changes_since",
+    "lock_text",
+    "not_raised",
+    "parts_of",
+    "read_lock",
+    "unpaired",
+]
 
 LOCK_FILE = "versions.lock"
 _HEAD = (
@@ -89,10 +98,8 @@ def changes_since(
     policy: Policy,
 ) -> tuple[Sequence[str], Sequence[str]]:
     """Errors and warnings: versions that had to be raised, and what changed together."""
-    changed = {
-        key for key, part in now.items() if key in locked and part.digest != locked[key].digest
-    }
-    errors = list(_not_raised(changed, locked, now, files))
+    changed = _changed(locked, now)
+    errors = list(not_raised(locked, now, files))
     warnings = []
     for name in (*policy.tasks, "classify"):
         told = contracts.get(name)
@@ -120,9 +127,13 @@ def changes_since(
     return errors, warnings
 
 
-def _not_raised(
-    changed: set[tuple[str, str]], locked: Parts, now: Parts, files: Mapping[str, str]
-) -> Iterator[str]:
+def _changed(locked: Parts, now: Parts) -> set[tuple[str, str]]:
+    return {key for key, part in now.items() if key in locked and part.digest != locked[key].digest}
+
+
+def not_raised(locked: Parts, now: Parts, files: Mapping[str, str]) -> Iterator[str]:
+    """Prompts that are not what their version was when it was released."""
+    changed = _changed(locked, now)
     for (kind, name), part in now.items():
         if kind not in ("prompt", "variant") or (kind, name) not in locked:
             continue

@@ -8,7 +8,7 @@ from consumers.cli.common import UserError, read_settings
 from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
-from consumers.rules import load_rules, prompts_folder
+from consumers.rules import prompts_folder, released_rules
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.reading import KafkaUnreachableError, connected
 from consumers.runtime.topics import check_timestamps, check_topics, describe_brokers
@@ -78,7 +78,7 @@ def _something_answers(bootstrap: str) -> bool:
 def _rules(settings: Settings) -> list[Finding]:
     folder = prompts_folder(settings)
     try:
-        rules = load_rules(settings)
+        rules = released_rules(settings)
     except (RouterError, OSError) as error:
         return [Finding("policy and prompts", ok=False, detail=str(error))]
     policy = rules.policy

@@ -107,7 +107,7 @@ def demo(
         from consumers.cli.provided import provided
         from consumers.cli.request_files import Line
         from consumers.cli.up import kafka_at
-        from consumers.rules import load_rules
+        from consumers.rules import released_rules
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import publisher, topic_reader
         from consumers.telemetry.setup import open_telemetry
@@ -121,7 +121,7 @@ def demo(
             settings = settings.model_copy(
                 update={"kafka": settings.kafka.model_copy(update={"bootstrap": None})}
             )
-        rules = load_rules(settings)
+        rules = released_rules(settings)
         lines = [Line.of(raw, no) for no, raw in enumerate(MESSAGES.read_bytes().splitlines())]
         tally = _Tally(len(lines))
         async with (

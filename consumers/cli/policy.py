@@ -54,7 +54,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     now = clock.now()
     warnings, outcomes = list(lint(policy, now.date())), run_examples(policy, now)
     failed = [outcome for outcome in outcomes if not outcome.passed]
-    errors, changed = _since_the_lock(path, policy)
+    errors, changed = _since_the_locks(path, policy)
     warnings += changed
     if as_json:
         print_json(
@@ -87,19 +87,40 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def lock(file: PolicyFile = None) -> None:
+    """Write down what the policy's version stands for: other content under it is refused then."""
+    from consumers import clock
+    from router.policy.lint import run_examples
+    from router.policy.load import load_policy
+    from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
+
+    path = file or _in_use()
+    policy, beside = load_policy(_text(path), str(path)), path.with_name(LOCK_FILE)
+    locked = read_lock(_text(beside) if beside.is_file() else "")
+    failed = [one for one in run_examples(policy, clock.now()) if not one.passed]
+    told = [f"example failed: {one.says}: {one.detail}" for one in failed]
+    if (problem := reused(locked, policy, 1)) is not None:
+        told.append(f"{problem.path}: {problem.message}")
+    if told:
+        raise UserError("\n".join((f"{path}: not locked:", *told)))
+    beside.write_text(lock_text(locked, policy), encoding="utf-8")
+    say(f"{beside}: {policy.name} {policy.version} is {policy.digest}")
+
+
+@app.command()
 def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
-    """Print the routing table: who handles what, when it climbs, why, and who decided so."""
-    from router.policy.explain import COLUMNS, table_rows
+    """Print the policy whole: who handles what, when it climbs, why, and all that the file says."""
+    from router.policy.explain import sections, table_rows
     from router.policy.load import load_policy
 
     path = file or _in_use()
     policy = load_policy(_text(path), str(path))
-    rows = table_rows(policy)
     if as_json:
-        print_json({"name": policy.name, "version": policy.version, "tasks": rows})
+        named = {"name": policy.name, "version": policy.version, "digest": policy.digest}
+        print_json({**named, "tasks": table_rows(policy), "policy": policy.said})
         return
-    title = f"{policy.name} {policy.version}, decided by {policy.owner}"
-    print_table(rows, COLUMNS, title=title)
+    for title, columns, rows in sections(policy):
+        print_table(rows, columns, title=title)
 
 
 @app.command()
@@ -188,24 +209,22 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     )
 
 
-def _since_the_lock(path: Path, policy: "Policy") -> tuple[list[str], list[str]]:
-    """What the prompts in use have against the policy in use: errors, and warnings."""
-    from consumers.rules import policy_file, prompts_folder, read_folder
-    from router.prompt_lock import LOCK_FILE, changes_since, parts_of, read_lock, unpaired
-    from router.prompts import Prompts
+def _since_the_locks(path: Path, policy: "Policy") -> tuple[list[str], list[str]]:
+    """What the lock beside a policy, and the prompts beside the one in use, have against it."""
+    from consumers.rules import policy_file, since_the_lock
+    from router.policy.lock import LOCK_FILE, read_lock, reused
+    from router.policy.yaml_text import read_yaml
 
+    errors, warnings, lock = list[str](), list[str](), path.with_name(LOCK_FILE)
+    if lock.is_file():
+        line = read_yaml(_text(path))[1].get(("version",), 1)
+        if (problem := reused(read_lock(_text(lock)), policy, line)) is not None:
+            errors.append(problem.at(str(path)))
     settings = read_settings(needs_kafka=False)
-    if path.resolve() != policy_file(settings).resolve():
-        return [], []
-    folder = prompts_folder(settings)
-    files = read_folder(folder)
-    contracts = Prompts.load(files).contracts
-    errors, warnings = list(unpaired(contracts, policy)), []
-    if LOCK_FILE in files:
-        now, locked = parts_of(contracts, files, policy), read_lock(files[LOCK_FILE])
-        found, warned = changes_since(locked, now, contracts, files, policy)
+    if path.resolve() == policy_file(settings).resolve():
+        found, warned = since_the_lock(settings, policy)
         errors, warnings = [*errors, *found], [*warned]
-    return [f"{folder}/{error}" for error in errors], warnings
+    return errors, warnings
 
 
 def warn_of_unknown(policy: "Policy", *, task: str | None, plan: str | None) -> None:

@@ -38,11 +38,11 @@ def try_request(
         from consumers.cli.journey import rows_of
         from consumers.cli.policy import warn_of_unknown
         from consumers.cli.provided import provided
-        from consumers.rules import load_rules
+        from consumers.rules import released_rules
         from schemas.intake import read_request_object
 
         settings = read_settings(needs_kafka=False)
-        rules = load_rules(settings)
+        rules = released_rules(settings)
         given = {"input": text, "task": task, "plan": plan}
         fields = {name: value for name, value in given.items() if value is not None}
         request = read_request_object(fields, {}, fallback_id="try-1")

@@ -89,7 +89,7 @@ def up(
         import asyncio
 
         from consumers.cli.provided import provided
-        from consumers.rules import load_rules
+        from consumers.rules import released_rules
         from consumers.runtime.process import stop_signals
         from consumers.telemetry.setup import open_telemetry
         from consumers.wiring import running_stages
@@ -102,7 +102,7 @@ def up(
         if health_port is not None:
             health = settings.health.model_copy(update={"port": health_port})
             settings = settings.model_copy(update={"health": health})
-        rules = load_rules(settings)
+        rules = released_rules(settings)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in stop_signals():

@@ -1,11 +1,15 @@
 """The policy in words: the plain table, and why one request goes where it goes."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 from router.policy.table import Policy
 from router.routing import GiveUp, Route, careful_row, ladder, plan_of
 from router.signals import Signals
 from schemas.request import Request
 
-__all__ = ["COLUMNS", "explain_route", "table_rows"]
+__all__ = ["COLUMNS", "explain_route", "sections", "table_rows"]
 
 COLUMNS = (
     "task",
@@ -41,6 +45,53 @@ def table_rows(policy: Policy) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def sections(policy: Policy) -> Iterator[tuple[str, Sequence[str], Sequence[Mapping[str, Any]]]]:
+    """All that the policy says, as tables: a title, columns and rows for each."""
+    title = f"{policy.name} {policy.version} ({policy.digest}), decided by {policy.owner}"
+    yield title, COLUMNS, table_rows(policy)
+    shown = {column.replace(" ", "_") for column in COLUMNS} | {"tier"}
+    for name, said in policy.said.items():
+        if name in ("name", "version", "owner"):
+            continue
+        rows = _rows(said, is_table=name in _TABLES)
+        if name == "tasks":
+            rows = [{key: row[key] for key in row if key not in shown} for row in rows]
+            rows = [row for row in rows if len(row) > 1]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        yield "what else the tasks say" if name == "tasks" else name, columns, rows
+
+
+#: Sections whose entries have fields of the same kind.
+_TABLES = ("models", "tiers", "tasks", "plans", "rules", "examples")
+
+
+def _rows(said: Any, *, is_table: bool) -> list[dict[str, Any]]:
+    """A section as rows: one for each name or item, with its fields or as a whole."""
+    if not isinstance(said, dict):
+        return [_cells(one) for one in said] if is_table else [{"is": _cell(said)}]
+    if is_table:
+        return [{"name": name, **_cells(one)} for name, one in said.items()]
+    return [{"name": name, "is": _cell(one)} for name, one in said.items()]
+
+
+def _cells(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _cell(one) for name, one in fields.items()}
+
+
+def _cell(said: Any) -> Any:
+    """A value as a cell; what lies deeper than a list or some fields is JSON."""
+    if isinstance(said, dict):
+        is_deep = any(map(_is_deep, said.values()))
+        return json.dumps(said, ensure_ascii=False) if is_deep else said
+    if isinstance(said, list):
+        return [json.dumps(one, ensure_ascii=False) if _is_deep(one) else one for one in said]
+    return said
+
+
+def _is_deep(said: Any) -> bool:
+    return isinstance(said, (dict, list))
 
 
 def explain_route(

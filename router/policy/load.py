@@ -33,7 +33,7 @@ def load_policy(text: str, file: str) -> Policy:
     if problems:
         raise PolicyError(file, problems)
     try:
-        policy = Policy.model_validate(value)
+        policy = Policy.of_file(value)
     except ValidationError as error:
         raise PolicyError(file, list(_explained(error, value, lines))) from None
 

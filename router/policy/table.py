@@ -9,7 +9,15 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    model_validator,
+)
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
 from router.subjects import Subject
@@ -333,12 +341,27 @@ class Policy(_Row):
     classify: Classify | None = None
     limits: AttemptLimits = AttemptLimits()
     examples: list[Example] = Field(default_factory=list)
+    _said: Mapping[str, Any] | None = PrivateAttr(None)
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What the file says, in its own words; of a policy without one, all that it is."""
+        return self._said or self.model_dump(mode="json", exclude_unset=True)
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all that the policy says but its examples, which decide nothing."""
-        said = self.model_dump(mode="json", exclude_unset=True, exclude={"examples"})
-        return digest_of(said)
+        """Stands for all that the policy says but its examples, which decide nothing.
+
+        It is the file's own words that count: newer software may read more into the same ones.
+        """
+        return digest_of({name: one for name, one in self.said.items() if name != "examples"})
+
+    @classmethod
+    def of_file(cls, said: Any) -> "Policy":
+        """The policy that a file's content says. Raises ValidationError."""
+        policy = cls.model_validate(said)
+        policy._said = said  # noqa: SLF001  its own
+        return policy
 
     @cached_property
     def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:

@@ -1,6 +1,7 @@
 """`tierline policy`: exit codes, machine-readable answers, and no traceback for a mistake."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from consumers.cli.main import main
 from router.checks import CHECKS
+from router.policy.yaml_text import read_yaml
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "deploy/policy/routing.yaml"
@@ -154,3 +156,61 @@ class TestCalibrate:
         assert (code, out) == (1, "")
         assert "is expected" in err
         assert "Traceback" not in err
+
+
+def test_what_the_file_says_is_told_whole(tierline):
+    _, told, _ = tierline("policy", "show", "--json", str(SHIPPED))
+    assert json.loads(told)["policy"] == read_yaml(SHIPPED.read_text(encoding="utf-8"))[0]
+
+
+def test_a_version_that_was_released_stands_for_one_content(tierline, tmp_path):
+    """Examples and comments decide nothing; all else needs a version of its own."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    file = a_file(tmp_path, text)
+    assert tierline("policy", "lock", file)[0] == 0
+    assert tierline("policy", "check", file)[0] == 0
+
+    a_file(tmp_path, f"# first of all\n{text}".replace("says: triage stays low", "says: low"))
+    assert tierline("policy", "check", file)[0] == 0
+
+    a_file(tmp_path, text.replace("approval: person", "approval: none"))
+    code, out, _ = tierline("policy", "check", file)
+    words = f"{file}:4: version: 2026-11-01 was released with other content"
+    assert (code, words in out) == (1, True)
+    assert words in json.loads(tierline("policy", "check", "--json", file)[1])["errors"][0]
+    code, _, err = tierline("policy", "lock", file)
+    assert (code, "was released with other content" in err) == (1, True)
+
+    newer = text.replace("approval: person", "approval: none").replace(
+        "2026-11-01", "2026-11-02", 1
+    )
+    a_file(tmp_path, newer)
+    assert tierline("policy", "check", file)[0] == 0
+    assert tierline("policy", "lock", file)[0] == 0
+    a_file(tmp_path, text.replace("approval: person", "approval: none"))
+    assert tierline("policy", "check", file)[0] == 1  # the older one is not forgotten
+
+
+@pytest.mark.parametrize("command", [("try", "Hello"), ("demo",), ("up",)])
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("prompts/triage/contract.yaml", "triage/contract.yaml:1: the text has changed"),
+        ("prompts/_default/low.j2", "low.j2 has changed since version 1; raise the version"),
+    ],
+)
+def test_nothing_starts_with_prompts_that_differ_from_their_lock(
+    tierline, monkeypatch, tmp_path, command, file, words
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "deploy", "deploy")
+    edited = Path("deploy") / file
+    text = edited.read_text(encoding="utf-8").replace("support", "friendly support")
+    edited.write_text(f"{text}\nMore.\n" if file.endswith(".j2") else text, encoding="utf-8")
+    if file.endswith("contract.yaml"):
+        edited.write_text(text.replace("says: ", "says: First of all, "), encoding="utf-8")
+
+    code, out, err = tierline(*command)
+    assert (code, out) == (1, "")
+    assert words in err
+    assert "nothing starts with prompts that differ from their lock" in err

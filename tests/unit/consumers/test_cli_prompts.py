@@ -21,6 +21,7 @@ def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
     """Runs commands where `deploy` is a copy of what is shipped."""
     for name in ("policy", "prompts"):
         shutil.copytree(ROOT / "deploy" / name, tmp_path / "deploy" / name)
+    (tmp_path / "deploy/policy/versions.lock").unlink()  # this is about prompts
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 

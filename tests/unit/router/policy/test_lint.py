@@ -1,11 +1,14 @@
 """Second looks, examples as tests, and the policy in words."""
 
+import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from router.policy.explain import COLUMNS, explain_route, table_rows
+from router.policy.explain import COLUMNS, explain_route, sections, table_rows
 from router.policy.lint import lint, run_examples
 from router.policy.load import load_policy
 from router.routing import route
@@ -131,3 +134,25 @@ def test_without_its_justification_an_internal_request_does_not_climb_to_premium
 
     assert "does not climb" in explained(**fields)
     assert "may climb to premium" in explained(**fields, justification="board paper")
+
+
+def leaves(said: Any) -> Iterator[str]:
+    """The values in a policy, and the names under which they stand."""
+    if isinstance(said, dict):
+        yield from said
+        said = list(said.values())
+    if isinstance(said, (list, tuple)):
+        for one in said:
+            yield from leaves(one)
+    else:
+        yield said if isinstance(said, str) else json.dumps(said)
+
+
+def test_the_policy_is_shown_whole():
+    """Every name and value of it, whatever section it stands in."""
+    policy = load_policy(SHIPPED, "routing.yaml")
+    shown = " ".join(one for section in sections(policy) for one in leaves(list(section)))
+    meant = [one.replace("failure_limit", "failure limit") for one in leaves(dict(policy.said))]
+    ours = {"name", "version", "owner", "tasks"}  # in a title
+
+    assert [one for one in meant if one not in shown and one not in ours] == []
