@@ -43,7 +43,7 @@ from router.reply import CallFailure, Reply
 from schemas.json_text import exact_json
 from schemas.reasons import Reason
 
-__all__ = ["Providers"]
+__all__ = ["Providers", "may_have_left"]
 
 #: An idle connection is closed before the other side does it, usually after five seconds or more:
 #: a call written to a connection that is just being closed has an unknown outcome.
@@ -68,6 +68,12 @@ class _Progress:
 
 #: Of the call that is being made, here and in the tasks that the library starts for it.
 _progress: ContextVar[_Progress | None] = ContextVar("progress", default=None)
+
+
+def may_have_left() -> bool:
+    """False where nothing was written of the call that this task has made, or was making, last."""
+    progress = _progress.get()
+    return progress is None or progress.is_written
 
 
 class _PromptRequest(aiohttp.ClientRequest):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from consumers.providers.client import may_have_left
 from consumers.providers.gate import Admission, Gate
 from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
@@ -271,9 +272,11 @@ class Caller:
                 reply = outcome
                 verdict = await self._judged(outcome, question, job)
         except asyncio.CancelledError:
-            # While its reply was judged, if there is one.
-            usage = outcome.usage if isinstance(outcome, Reply) else reserve(body)
-            given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=usage)
+            given_up = CallFailure(Reason.NOT_SENT, "given up before a connection was made")
+            if may_have_left():
+                # While its reply was judged, if there is one.
+                usage = outcome.usage if isinstance(outcome, Reply) else reserve(body)
+                given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=usage)
             attempt = self._noted(job, call, given_up, started_at, began)
             # It is booked, so it is seen: the process that makes it again shows a call of its own.
             now = self.clock()

@@ -8,9 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
+from consumers.providers.client import Providers
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.stages.calling import Slot
+from consumers.stages.calling import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
@@ -60,7 +62,7 @@ async def _work(
     body: dict[str, Any] | None = None,
     place: Slot | None = None,
     asked: Mapping[str, Any] | str = "Order 7",
-    answers: _Answers | None = None,
+    answers: CallModels | None = None,
     observer: Observer | None = None,
 ) -> list[Outgoing]:
     request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": asked}
@@ -144,6 +146,37 @@ async def test_a_reply_that_is_judged_when_its_record_goes_has_its_cost_booked()
         await _work(text, answers=_Leaving(text, {}), observer=_Watching())
 
     assert [(one.reason, one.usage.input_tokens) for one in calls] == [(Reason.OUTCOME_UNKNOWN, 10)]
+
+
+@pytest.mark.parametrize(("scheme", "is_sent"), [("https", False), ("http", True)])
+async def test_a_call_that_is_cancelled_costs_nothing_as_long_as_it_is_connecting(
+    scheme: str, is_sent: bool
+) -> None:
+    arrived, calls = asyncio.Event(), list[Attempt]()
+
+    class _Watching(Observer):
+        def called(self, attempt: Attempt, *args: Any, **named: Any) -> None:
+            calls.append(attempt)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    settings = ProviderSettings(base_url=url, allow_private=True)
+    async with server, Providers({"simulated": settings}) as providers:
+        working = asyncio.ensure_future(_work("", answers=providers, observer=_Watching()))
+        await arrived.wait()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+    [call] = calls
+    assert call.reason is (Reason.OUTCOME_UNKNOWN if is_sent else Reason.NOT_SENT)
+    assert (call.cost_micros > 0) is is_sent
 
 
 async def test_a_result_names_what_its_model_was_not_sent() -> None:
