@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from router.changes import changes_between, weaker_answer
-from router.fitting import oddities_of, price_of
+from router.fitting import charged
 from router.next_step import answer_of
 from router.normalise import asks_back
 from router.policy.table import Policy
@@ -73,10 +73,13 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     if outcome is None:
         return Attempt.model_validate({**common, "outcome": "started"})
 
-    price = price_of(outcome, model, policy) if isinstance(outcome, Reply) else model.price
+    if isinstance(outcome, Reply):
+        cost, oddities = charged(outcome, model, policy)
+    else:
+        cost, oddities = cost_micros(outcome.usage, model.price), ()
     common |= {
         "usage": outcome.usage,
-        "cost_micros": cost_micros(outcome.usage, price),
+        "cost_micros": cost,
         "http_status": outcome.http_status,
     }
     if isinstance(outcome, CallFailure):
@@ -100,7 +103,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
             "reason": failed.reason if failed else None,
             "detail": failed.detail if failed else "",
             "finish_reason": outcome.finish_reason,
-            "oddities": list(oddities_of(outcome, model)) or None,
+            "oddities": list(oddities) or None,
             "verdict": verdict,
             "changes": changes,
             "reply": outcome.text[:_KEPT_REPLY],

@@ -7,13 +7,16 @@ from typing import Any
 import orjson
 
 from router.policy.table import Model, Policy, Price
+from router.pricing import cost_micros
 from router.reply import Oddity, Reply
 from schemas.request import Request
 
-__all__ = ["fitted", "oddities_of", "price_of", "takes"]
+__all__ = ["charged", "fitted", "oddities_of", "price_of", "takes"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
+#: A provider's word is taken up to here, or up to so many times our own figure.
+_MOST_SAID_MICROS, _MOST_SAID_TIMES = 10_000_000, 10
 #: What follows a model's name in the name of one of its versions: a date or a number.
 _VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[0-9]{2}){0,3})")
 
@@ -69,6 +72,19 @@ def price_of(reply: Reply, model: Model, policy: Policy) -> Price:
         if other.provider == model.provider and _names(served, other.id):
             return other.price
     return model.price
+
+
+def charged(reply: Reply, model: Model, policy: Policy) -> tuple[int, tuple[Oddity, ...]]:
+    """What a reply is booked at in micro-dollars, and all that is odd about it.
+
+    By our prices, or at what the provider says that it charges where that is more: fees for each
+    call or for a search, a price that has risen. Nobody can blow the ledger up by it.
+    """
+    ours, odd = cost_micros(reply.usage, price_of(reply, model, policy)), oddities_of(reply, model)
+    said = reply.said_micros or 0
+    if said <= ours:
+        return ours, odd
+    return min(said, max(_MOST_SAID_MICROS, _MOST_SAID_TIMES * ours)), (*odd, Oddity.COST_HIGHER)
 
 
 def _names(served: str, name: str) -> bool:

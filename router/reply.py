@@ -29,6 +29,8 @@ class Oddity(StrEnum):
     USAGE_CONTRADICTS = "usage_contradicts"
     #: More written than the call allowed.
     OVER_LIMIT = "over_limit"
+    #: The provider says that it charges more than the policy's price.
+    COST_HIGHER = "cost_higher"
     #: Another model answered than was asked.
     OTHER_MODEL = "other_model"
 
@@ -48,6 +50,8 @@ class Reply:
     served_model: str | None = None
     http_status: int = 200
     oddities: tuple[Oddity, ...] = ()
+    #: What the provider says that it charges, in micro-dollars, where it says so.
+    said_micros: int | None = None
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:

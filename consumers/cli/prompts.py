@@ -200,8 +200,7 @@ async def _live(
     """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
     from consumers.cli.provided import provided
     from consumers.providers import Providers
-    from router.fitting import price_of
-    from router.pricing import cost_micros
+    from router.fitting import charged
     from router.prompt_examples import ACCEPTED
     from router.reply import Reply
 
@@ -222,7 +221,7 @@ async def _live(
             )
             if isinstance(outcome, Reply):
                 found = one.judged(outcome)
-                cost += cost_micros(outcome.usage, price_of(outcome, model, rules.policy))
+                cost += charged(outcome, model, rules.policy)[0]
             else:
                 found = replace(one.offline(), found=outcome.reason.value)
                 found.problems.append(f"{name} gave no reply: {outcome.detail}")

@@ -166,10 +166,10 @@ def _key_state(name: str, entry: "ProviderSettings") -> str:
 
 
 def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str, Any]:
-    from router.fitting import oddities_of, price_of
-    from router.pricing import cost_micros
+    from router.fitting import charged, price_of
 
     price = price_of(reply, row, policy) if row else None
+    cost, oddities = charged(reply, row, policy) if row else (None, reply.oddities)
     return {
         "ok": True,
         "served_model": reply.served_model,
@@ -177,8 +177,8 @@ def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str
         "finish_reason": reply.finish_reason,
         "usage": reply.usage.model_dump(),
         "price": price.model_dump(mode="json", exclude_none=True) if price else None,
-        "cost_micros": cost_micros(reply.usage, price) if price else None,
-        "oddities": list(oddities_of(reply, row) if row else reply.oddities),
+        "cost_micros": cost,
+        "oddities": list(oddities),
     }
 
 

@@ -241,7 +241,7 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
     from consumers.cli.asking import judged
     from consumers.cli.provided import provided
     from consumers.providers import Providers
-    from router.fitting import price_of
+    from router.fitting import charged
     from router.pricing import cost_micros
     from router.reply import Reply
 
@@ -278,7 +278,7 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
         "detail": failed.detail if failed else "",
         "served_model": outcome.served_model,
         "tokens": outcome.usage.total_tokens,
-        "cost_micros": cost_micros(outcome.usage, price_of(outcome, model, policy)),
+        "cost_micros": charged(outcome, model, policy)[0],
         "ms": took_ms,
         "confidence": verdict.confidence,
         "answer": verdict.output if verdict.output is not None else outcome.text,

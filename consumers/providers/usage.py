@@ -5,6 +5,7 @@ Where providers that speak the OpenAI format put their counts is one table, `_PL
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from router.pricing import estimate_tokens
 from router.reply import Oddity
 from schemas.usage import Usage
 
-__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve"]
+__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "said_micros"]
 
 #: Every place of a count, below `usage`, with who writes it there (their API references, read in
 #: 2026-11). A count that stands in several places is the same one.
@@ -72,6 +73,16 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+#: Where what is charged for a call stands, below `usage`, and micro-dollars for each unit of it.
+_COSTS: Mapping[str, Decimal] = {
+    "cost": Decimal(1_000_000),  # OpenRouter: credits are dollars
+    "cost.total_cost": Decimal(1_000_000),  # Perplexity, its fees for each call included
+    "estimated_cost": Decimal(1_000_000),  # DeepInfra
+    "cost_in_usd_ticks": Decimal("1e-4"),  # xAI, its own tools included
+}
+#: The same as a header, in dollars.
+_COST_HEADER = "x-litellm-response-cost"
+_MOST_MICROS = 10**12
 _DEFAULT_OUTPUT = 1024
 #: More than any model writes.
 _MOST_OUTPUT = 1_000_000
@@ -118,6 +129,36 @@ def counts_of(said: Any) -> Counts | None:
         total=total,
         contradicts=is_less or any(len({*map(_count, one)} - {0}) > 1 for one in several),
     )
+
+
+def said_micros(data: Any, headers: Mapping[str, str]) -> int | None:
+    """What a provider says that it charges for a call, in micro-dollars, rounded up once.
+
+    Where it says several figures, the largest.
+    """
+    usage = data.get("usage") if isinstance(data, dict) else None
+    usage = usage if isinstance(usage, dict) else {}
+    said = [_micros(headers.get(_COST_HEADER), Decimal(1_000_000))]
+    for place, unit in _COSTS.items():
+        said += [_micros(one, unit) for one in _found(usage, [place])]
+    if usage.get("is_byok") is not False:
+        # With a key of one's own OpenRouter's cost is its fee; its provider charges beside it.
+        [fee, *_] = [_micros(one, _COSTS["cost"]) for one in _found(usage, ["cost"])] or [0]
+        for one in _found(usage, ["cost_details.upstream_inference_cost"]):
+            said.append((_micros(one, _COSTS["cost"]) or 0) + (fee or 0))
+    return max((one for one in said if one), default=None)
+
+
+def _micros(said: Any, unit: Decimal) -> int | None:
+    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+        return None
+    try:
+        # Millionths of a micro-dollar are noise of a double.
+        micros = (Decimal(str(said)) * unit).quantize(Decimal("1e-6"))
+        found = int(micros.to_integral_value(rounding=ROUND_CEILING))
+    except (InvalidOperation, OverflowError, ValueError):
+        return None
+    return found if 0 <= found <= _MOST_MICROS else None
 
 
 def _first(values: Sequence[Any]) -> Any:

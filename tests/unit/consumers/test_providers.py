@@ -906,6 +906,18 @@ class TestConnection:
         assert outcome.reason is Reason.NOT_SENT
         assert server.heads == []
 
+    @pytest.mark.parametrize("is_stream", [False, True])
+    async def test_what_is_charged_is_read_in_a_reply_and_in_a_stream(self, is_stream):
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "cost": 0.25}
+        part = {"message": {"content": "yes"}, "delta": {"content": "yes"}, "finish_reason": "stop"}
+        said = json.dumps({"choices": [part], "usage": usage}).encode()
+        body = b"data: " + said + b"\n\ndata: [DONE]\n\n" if is_stream else said
+        async with serving(sending(a_response(body))) as server:
+            reply = await called(server.url)
+
+        assert isinstance(reply, Reply), reply
+        assert reply.said_micros == 250_000
+
     async def test_a_cancelled_call_closes_its_connection(self):
         gone = asyncio.Event()
 

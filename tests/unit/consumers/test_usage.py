@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consumers.providers.usage import booked, counts_of
+from consumers.providers.usage import booked, counts_of, said_micros
 from consumers.providers.wires import WIRES
 from router.reply import Oddity, Reply
 
@@ -218,3 +218,37 @@ def test_anthropic_says_writes_by_how_long_they_are_kept() -> None:
     usage = WIRES["anthropic"].decode(data, BODY).usage
 
     assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (50, 200, 50)
+
+
+@pytest.mark.parametrize(
+    ("usage", "headers", "micros"),
+    [
+        pytest.param({"cost": 0.0012345678}, {}, 1235, id="OpenRouter"),
+        pytest.param({"cost": 0.00012300000000000001}, {}, 123, id="noise of a double"),
+        pytest.param(
+            {"cost": 0.95, "cost_details": {"upstream_inference_cost": 19}},
+            {},
+            19_950_000,
+            id="OpenRouter with a key of one's own",
+        ),
+        pytest.param(
+            {"cost": 0.5, "cost_details": {"upstream_inference_cost": 0.5}, "is_byok": False},
+            {},
+            500_000,
+            id="OpenRouter with its key",
+        ),
+        pytest.param({"cost": {"total_cost": 0.006, "request_cost": 0.005}}, {}, 6000, id="fees"),
+        pytest.param({"cost_in_usd_ticks": 37756000}, {}, 3776, id="xAI"),
+        pytest.param({"estimated_cost": 2.5e-05}, {}, 25, id="DeepInfra"),
+        pytest.param({}, {"x-litellm-response-cost": "3.5e-05"}, 35, id="LiteLLM's proxy"),
+        pytest.param({"cost": 0.1}, {"x-litellm-response-cost": "0.2"}, 200_000, id="the larger"),
+        pytest.param({"cost": -1}, {"x-litellm-response-cost": "None"}, None, id="no amounts"),
+        pytest.param({"cost": True, "estimated_cost": float("nan")}, {}, None, id="no numbers"),
+        pytest.param({"cost": "9" * 400, "cost_in_usd_ticks": [1]}, {}, None, id="beyond all"),
+        pytest.param(None, {}, None, id="no usage"),
+    ],
+)
+def test_what_a_provider_says_that_it_charges(
+    usage: Any, headers: dict[str, str], micros: int | None
+) -> None:
+    assert said_micros({"usage": usage}, headers) == micros

@@ -81,6 +81,25 @@ def test_another_model_is_flagged_and_costs_its_own_price():
     assert other.cost_micros > plain.cost_micros
 
 
+@pytest.mark.parametrize(
+    ("said", "cost", "odd"),
+    [
+        (None, COST, None),
+        (COST - 1, COST, None),
+        (COST, COST, None),
+        (COST + 1, COST + 1, ["cost_higher"]),
+        (5_000_000, 5_000_000, ["cost_higher"]),
+        (10**12, 10_000_000, ["cost_higher"]),
+    ],
+)
+def test_a_call_is_never_booked_at_less_than_its_provider_says_it_charges(
+    said: int | None, cost: int, odd: list[str] | None
+) -> None:
+    made = called(replace(a_reply(), said_micros=said))
+
+    assert (made.cost_micros, made.oddities) == (cost, odd)
+
+
 def answered(
     assignment: Assignment | None = None,
     attempts: Sequence[Attempt] = (),
