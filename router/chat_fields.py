@@ -52,6 +52,8 @@ _MOST_NAMED = 20
 _ADDED_BYTES = 16 * 1024
 _SIGNATURE = 64 * 1024
 _DESCRIPTION = 16 * 1024
+#: Of a tool: what a format does not take it is told in other words (`conversations.py`).
+_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,10 @@ def _join_tools(body: dict[str, Any], left_out: set[str]) -> None:
             left_out.add(name)
 
 
-def _function(name: str, most: int) -> Record:
+def _function() -> Record:
     return Record(
         {
-            "name": text(most, name),
+            "name": text(_NAME),
             "description": text(_DESCRIPTION),
             "parameters": Plain(lambda value: isinstance(value, dict)),
             "strict": flag(),
@@ -128,18 +130,17 @@ def _function(name: str, most: int) -> Record:
     )
 
 
-def _tools(name: str, most: int) -> Mapping[str, Shape]:
+def _tools() -> Mapping[str, Shape]:
     """Functions alone: tools of other types run at the provider's, or call out from there."""
-    function = _function(name, most)
     chosen = Record(
-        {"type": word("function"), "function": Record({"name": text(most, name)}, _NAMED)}, _CHOSEN
+        {"type": word("function"), "function": Record({"name": text(_NAME)}, _NAMED)}, _CHOSEN
     )
     allowed = Record(
         {"mode": word("auto", "required"), "tools": Listed(chosen, 128)},
         frozenset(("mode", "tools")),
     )
     return {
-        "tools": Listed(Record({"type": word("function"), "function": function}, _CHOSEN), 128),
+        "tools": Listed(Record({"type": word("function"), "function": _function()}, _CHOSEN), 128),
         "tool_choice": Either(
             {
                 "str": word("none", "auto", "required", "any"),
@@ -168,7 +169,7 @@ _CALL = Record(
     {
         "id": text(256),
         "type": word("function"),
-        "function": Record({"name": text(128), "arguments": _ANY_TEXT}, _NAMED),
+        "function": Record({"name": text(_NAME), "arguments": _ANY_TEXT}, _NAMED),
         # What Gemini wants to see again when its call comes back to it.
         "extra_content": Record({"google": Record({"thought_signature": text(_SIGNATURE)})}),
     },
@@ -235,11 +236,11 @@ OPENAI = ChatFields(
     Record(
         {
             **_COMMON,
-            **_tools(r"[A-Za-z0-9_-]+", 64),
+            **_tools(),
             "parallel_tool_calls": flag(),
-            "functions": Listed(_function(r"[A-Za-z0-9_-]+", 64), 128),
+            "functions": Listed(_function(), 128),
             "function_call": Either(
-                {"str": word("none", "auto"), "dict": Record({"name": text(64)}, _NAMED)}
+                {"str": word("none", "auto"), "dict": Record({"name": text(_NAME)}, _NAMED)}
             ),
             "temperature": number(0, 2),
             "top_p": number(0, 1),
@@ -262,7 +263,7 @@ ANTHROPIC = ChatFields(
     Record(
         {
             **_COMMON,
-            **_tools(r"[A-Za-z0-9_-]+", 128),
+            **_tools(),
             "parallel_tool_calls": flag(),
             "stop": Either({"str": text(512), "list": Listed(text(512), 16)}),
             "reasoning_effort": word("low", "medium", "high", "xhigh", "max"),
@@ -270,13 +271,12 @@ ANTHROPIC = ChatFields(
     )
 )
 
-#: generateContent: https://ai.google.dev/api/generate-content, read in 2026-11, with the rules for
-#: names of https://ai.google.dev/api/caching#FunctionDeclaration.
+#: generateContent: https://ai.google.dev/api/generate-content, read in 2026-11.
 GEMINI = ChatFields(
     Record(
         {
             **_COMMON,
-            **_tools(r"[A-Za-z_][A-Za-z0-9_.:-]*", 64),
+            **_tools(),
             "temperature": number(0, 2),
             "top_p": number(0, 1),
             "presence_penalty": number(-2, 2),

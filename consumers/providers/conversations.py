@@ -8,12 +8,16 @@ the whole of it for that. Fields, their sizes and their number are in `router/ch
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RULES", "Rules", "fitted_messages"]
+from router.reply import Reply
 
+__all__ = ["RULES", "Rules", "fitted_messages", "fitted_tools", "named_back"]
+
+#: Where a chat body names its tools.
+_NAMING = ("tools", "tool_choice", "functions", "function_call")
 _NO_RESULT = "The call has no result."
 _ORPHAN = "A tool's result: "
 
@@ -130,6 +134,47 @@ def fitted_messages(messages: Sequence[Any], rules: Rules) -> list[dict[str, Any
     return made
 
 
+def fitted_tools(body: Mapping[str, Any], rules: Rules) -> Mapping[str, Any]:
+    """A chat body whose tools, and the choice among them, have names that fit the format."""
+    if not _renamed(body, rules):
+        return body
+    told = {name: body[name] for name in _NAMING if name in body}
+    return {**body, **_with_names(told, lambda name: _fitted_name(name, rules))}
+
+
+def named_back(reply: Reply, body: Mapping[str, Any], rules: Rules) -> Reply:
+    """The reply with its calls under the names by which the body offers its tools."""
+    if names := _renamed(body, rules):
+        for call in reply.tool_calls:
+            if isinstance(function := call.get("function"), dict):
+                function["name"] = names.get(function.get("name"), function.get("name"))
+    return reply
+
+
+def _renamed(body: Mapping[str, Any], rules: Rules) -> dict[Any, str]:
+    """The names that tools are offered under, where those are not their own."""
+    tools = [one.get("function") for one in body.get("tools") or () if isinstance(one, dict)]
+    functions = (one for one in (*tools, *(body.get("functions") or ())) if isinstance(one, dict))
+    names = {str(one.get("name") or "") for one in functions}
+    return {other: name for name in names if name and (other := _fitted_name(name, rules)) != name}
+
+
+def _with_names(value: Any, fitted: Callable[[str], str]) -> Any:
+    """Fields of a chat body that name tools, with other names; schemas are not looked into."""
+    if isinstance(value, list):
+        return [_with_names(one, fitted) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: fitted(one)
+        if name == "name" and isinstance(one, str)
+        else one
+        if name == "parameters"
+        else _with_names(one, fitted)
+        for name, one in value.items()
+    }
+
+
 def _results(given: Sequence[Mapping[str, Any]], at: int, taken: set[int]) -> dict[str, list[str]]:
     """The results of the calls of a turn, which stand before the assistant speaks again."""
     ids = {_id_of(one) for one in given[at]["tool_calls"] if isinstance(one, dict)}
@@ -163,10 +208,15 @@ def _called(call: Mapping[str, Any], call_id: str, rules: Rules) -> dict[str, An
     function = call.get("function")
     if not isinstance(function, dict):
         return {**call, "id": call_id}
-    name = _fitted(str(function.get("name") or ""), rules.name_characters, rules.name_length)
-    if not rules.name_begins_anyhow and not re.match(r"[A-Za-z_]", name):
-        name = f"_{name}"[: rules.name_length]
+    name = _fitted_name(str(function.get("name") or ""), rules)
     return {**call, "id": call_id, "function": {**function, "name": name}}
+
+
+def _fitted_name(name: str, rules: Rules) -> str:
+    fitted = _fitted(name, rules.name_characters, rules.name_length)
+    if rules.name_begins_anyhow or re.match(r"[A-Za-z_]", fitted):
+        return fitted
+    return f"_{_fitted(name, rules.name_characters, rules.name_length - 1)}"
 
 
 def _fitted(text: str, characters: str, most: int) -> str:

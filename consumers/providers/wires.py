@@ -1,12 +1,30 @@
 """The formats we speak, by the name that a provider's settings use."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
+from consumers.providers.conversations import RULES, fitted_tools, named_back
 from consumers.providers.wire import Wire
 from consumers.providers.wire_anthropic import ANTHROPIC
 from consumers.providers.wire_gemini import GEMINI
 from consumers.providers.wire_openai import OPENAI
+from router.reply import Reply
 
 __all__ = ["WIRES"]
 
-WIRES: Mapping[str, Wire] = {wire.name: wire for wire in (OPENAI, ANTHROPIC, GEMINI)}
+
+def _naming(wire: Wire) -> Wire:
+    """The format, for tools whose names it does not take: it is told others."""
+    rules = RULES[wire.name]
+
+    def encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return wire.encode(fitted_tools(body, rules))
+
+    def decode(data: Any, body: Mapping[str, Any]) -> Reply:
+        return named_back(wire.decode(data, body), body, rules)
+
+    return replace(wire, encode=encode, decode=decode)
+
+
+WIRES: Mapping[str, Wire] = {wire.name: _naming(wire) for wire in (OPENAI, ANTHROPIC, GEMINI)}

@@ -67,7 +67,7 @@ _WRONG: Mapping[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (_MARK, {"x": _MARK}),
     "max_tokens": (10**9, _MARK, {"x": _MARK}, True, -1, 1.5),
     "max_completion_tokens": (10**9, _MARK, {"x": _MARK}),
-    "functions": (_MARK, {"x": _MARK}, [{"name": {"x": _MARK}}], [{"name": _MARK + "!"}]),
+    "functions": (_MARK, {"x": _MARK}, [{"name": {"x": _MARK}}], [{"name": _MARK * 99}]),
     "function_call": (_MARK, {"name": "a", "url": _MARK}, {"name": {"x": _MARK}}),
     "response_format": (
         _MARK, {"type": _MARK}, {"type": "json_object", "x": _MARK},

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from consumers.providers.conversations import RULES
 from consumers.providers.gemini_schemas import subset
 from consumers.providers.wires import WIRES
+from router.chat_fields import CHAT_FIELDS
 
 IDS = ("call_1", "functions.look_up:0", "functions.look_up:1", "x" * 300, "x" * 301, "", "a b", "é")
 NAMES = ("look_up", "functions.look_up", "1st", "n" * 200, "", "naïve", "a/b")
@@ -259,3 +260,57 @@ def test_openai_is_asked_for_json_by_its_name() -> None:
 
     assert sent["response_format"]["json_schema"]["name"] == "answer"
     assert sent["tool_choice"] == "required"
+
+
+def offered(wire: str, sent: Mapping[str, Any]) -> tuple[list[str], Any, str]:
+    """The names of the tools, of the chosen one, and of the call that was made before."""
+    if wire == "openai":
+        [before] = [one for one in sent["messages"] if one.get("tool_calls")]
+        names = [one["function"]["name"] for one in sent["tools"]]
+        chosen = sent["tool_choice"]["function"]["name"]
+        return names, chosen, before["tool_calls"][0]["function"]["name"]
+    if wire == "anthropic":
+        blocks = [one for turn in sent["messages"] for one in turn["content"]]
+        [before] = [one for one in blocks if one["type"] == "tool_use"]
+        names = [one["name"] for one in sent["tools"]]
+        return names, sent["tool_choice"]["name"], before["name"]
+    parts = [one for turn in sent["contents"] for one in turn["parts"]]
+    [before] = [one["functionCall"] for one in parts if "functionCall" in one]
+    names = [one["name"] for one in sent["tools"][0]["functionDeclarations"]]
+    [chosen] = sent["toolConfig"]["functionCallingConfig"]["allowedFunctionNames"]
+    return names, chosen, before["name"]
+
+
+def calling(wire: str, name: str) -> dict[str, Any]:
+    """A reply that calls a tool."""
+    if wire == "openai":
+        message = {"role": "assistant", "content": None, "tool_calls": [call("c", name)]}
+        return {"choices": [{"message": message, "finish_reason": "tool_calls"}]}
+    if wire == "anthropic":
+        block = {"type": "tool_use", "id": "c", "name": name, "input": {}}
+        return {"content": [block], "stop_reason": "tool_use"}
+    part = {"functionCall": {"name": name, "args": {}}}
+    return {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}
+
+
+@pytest.mark.parametrize("wire", sorted(WIRES))
+@pytest.mark.parametrize("name", [one for one in NAMES if one])
+def test_a_tool_of_any_name_is_offered_and_called_by_its_own(wire: str, name: str) -> None:
+    rules = RULES[wire]
+    # A name in a schema is none of a tool.
+    schema = {"type": "object", "properties": {"name": {"type": "string", "name": name}}}
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}}, TOOL]
+    chosen = {"type": "function", "function": {"name": name}}
+    body = {"tools": tools, "tool_choice": chosen}
+    kept, left_out = CHAT_FIELDS[wire].kept({**body, "messages": [user()]})
+    assert (kept["tools"], left_out) == (tools, [])
+    sent = encoded(wire, user(), asks(call("c", name)), result("c"), **body)
+
+    names, choice, before = offered(wire, sent)
+    assert choice == before == names[0]
+    assert len(names[0]) <= rules.name_length
+    assert re.fullmatch(f"(?:{rules.name_characters})+", names[0])
+    assert rules.name_begins_anyhow or re.match("[A-Za-z_]", names[0])
+    for said, own in ((names[0], name), ("look_up", "look_up"), ("other", "other")):
+        [made] = WIRES[wire].decode(calling(wire, said), body).tool_calls
+        assert made["function"]["name"] == own
