@@ -171,7 +171,7 @@ def _heard_by(
 
     def ended(process: str) -> None:
         forecast.ended(process)
-        routers.ended(process)
+        routers.ended(process, clock.now())
 
     return hearing(clients, heard, ended)
 

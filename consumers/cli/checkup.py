@@ -83,7 +83,7 @@ def _rules(settings: Settings) -> list[Finding]:
         return [Finding("policy and prompts", ok=False, detail=str(error))]
     policy = rules.policy
     found = [
-        Finding("policy", ok=True, detail=f"{policy.name} {policy.version}"),
+        Finding("policy", ok=True, detail=f"{policy.name} {policy.version} ({policy.digest})"),
         Finding("prompts", ok=True, detail=f"{len(rules.prompts.contracts)} in {folder}"),
     ]
     settings = named_as_in(policy, settings)

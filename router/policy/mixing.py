@@ -30,6 +30,8 @@ class Routers:
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[datetime, str | None]] = {}
+        #: When a router last said that it ends, by its policy.
+        self._ended: dict[str | None, datetime] = {}
 
     def heard(self, status: Status, now: datetime) -> None:
         """A process has said how it is. `now` is our own clock's: theirs may differ."""
@@ -37,9 +39,11 @@ class Routers:
             self._heard[status.process] = now, status.policy_digest
         self._heard = {who: one for who, one in self._heard.items() if now - one[0] < _SILENT}
 
-    def ended(self, process: str) -> None:
-        """A process has ended."""
-        self._heard.pop(process, None)
+    def ended(self, process: str, now: datetime) -> None:
+        """A process has said that it ends: it routes nothing more."""
+        if process in self._heard:
+            _, digest = self._heard.pop(process)
+            self._ended[digest] = now
 
     def apply(self, digest: str | None, now: datetime) -> bool:
         """True when any router is known to apply the policy."""
@@ -48,12 +52,12 @@ class Routers:
     def have_replaced(self, route: RouteTaken, policy: Policy, now: datetime) -> bool:
         """True once routers apply `policy`, and none the one that a route was made under.
 
-        Whoever made the route a moment ago is there, heard or not: without that a router that says
-        nothing would be sent the same request again and again.
+        Whoever made the route a moment ago is there, heard or not, unless it has ended since: a
+        router that says nothing would be sent the same request again and again.
         """
-        is_fresh = now - route.routed_at < _SILENT
-        gone = not is_fresh and not self.apply(route.policy_digest, now)
-        return gone and self.apply(policy.digest, now)
+        of, digest = route.routed_at, route.policy_digest
+        is_gone = now - of >= _SILENT or of <= self._ended.get(digest, of - _SILENT)
+        return is_gone and not self.apply(digest, now) and self.apply(policy.digest, now)
 
 
 def handed_back(assignment: Assignment) -> Escalation:
@@ -62,14 +66,15 @@ def handed_back(assignment: Assignment) -> Escalation:
     fields = {name: getattr(assignment, name) for name in type(assignment).model_fields}
     # Whoever routes anew finds the task out again, unless an answer was tried for it.
     has_task = bool(before) and before[-1].step == "answer"
+    digest = f" ({taken.policy_digest})" if taken.policy_digest else ""
     return Escalation(
         **{
             **fields,
             "routes": before,
             "task": assignment.task if has_task else None,
             "reason": taken.code or Reason.POLICY_REPLACED,
-            "detail": f"routed under policy {taken.policy_version}",
+            "detail": "",
             "tier": taken.tier if taken.rule == "review" else None,
-            "replaced_policy": taken.policy_version,
+            "replaced_policy": f"{taken.policy_version}{digest}",
         }
     )

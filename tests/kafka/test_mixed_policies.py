@@ -16,6 +16,7 @@ from consumers.settings import Settings
 from consumers.wiring import running_stages
 from router.policy.load import load_policy
 from router.policy.table import Policy
+from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump_envelope, read_dead_letter, read_envelope, read_model
 from schemas.dead_letter import DeadLetter
@@ -135,9 +136,33 @@ async def test_what_nobody_comes_for_is_routed_anew(settings: Settings) -> None:
             read_envelope(Escalation, one.value)[0]
             for one in await running.read([running.topics.escalations])
         ]
-        taken_back = {one.id: one for one in back if one.replaced_policy == "2026-01-01"}
+        taken_back = {one.id: one for one in back if one.replaced_policy}
+        assert taken_back["first"].replaced_policy == "2026-01-01 (000000000000)"
         assert taken_back["first"].reason is Reason.POLICY_REPLACED
         assert taken_back["climbed"].reason is Reason.LOW_CONFIDENCE
         assert letters["first"].path == ("low",)
         assert letters["climbed"].path == ("low", "balanced")
         assert [one.policy_digest for one in letters["climbed"].attempts] == [None, NEW.digest]
+
+
+async def test_a_rolling_deploy_ends_every_request_once(settings: Settings) -> None:
+    """Old and new route and work side by side; none is answered by rules it was not routed by."""
+    async with flow(settings) as running:
+        await running.stop()
+        async with _only(running, NEW, route=True, work=True):
+            async with _only(running, OLD, route=True, work=True):
+                await running.publish(*(request(f"r-{number}") for number in range(40)))
+                _ = await _status(settings, lambda one: bool(one.refused))
+            ended = await running.terminal(40)
+        last = dict[str, Attempt]()
+        for line in await running.ledger():
+            entry = read_model(LedgerEntry, line.value)
+            last[entry.request_id] = entry.attempt
+
+    results = {one.json["id"] for one in ended if one.topic == running.topics.results}
+    letters = [read_dead_letter(one.headers) for one in ended if one.json["id"] not in results]
+    assert len(ended) == 40
+    assert results | {one.request_id for one in letters} == {f"r-{number}" for number in range(40)}
+    assert {last[name].policy_digest for name in results} <= {OLD.digest}
+    approved = [one for one in letters if one.reason is Reason.APPROVAL_REQUIRED]
+    assert {one.attempts[-1].policy_digest for one in approved} == {NEW.digest}

@@ -21,6 +21,7 @@ from tests.builders import NOON, Restless, a_record, a_route, an_assignment
 pytestmark = pytest.mark.anyio
 
 RULES = load_rules(Settings())
+_GONE = "2026-12-01 (0123456789ab)"
 
 
 def _other() -> RouteTaken:
@@ -81,7 +82,7 @@ async def test_it_waits_until_routers_apply_our_policy_and_goes_back_unpaid() ->
         _ = await place.work(an_assignment(routes=[_other()]))
         back = await place.work(an_assignment(routes=[_other()]))
 
-    assert (back.reason, back.replaced_policy) == (Reason.POLICY_REPLACED, "2026-12-01")
+    assert (back.reason, back.replaced_policy) == (Reason.POLICY_REPLACED, _GONE)
     assert (back.attempts_left, back.attempts, back.routes) == (6, [], [])
     assert place.now >= place.hears_at
     assert place.refusals.looks == len(place.seen) > 30
@@ -111,4 +112,4 @@ async def test_at_its_deadline_it_goes_back_to_be_ended() -> None:
     back = await place.work(an_assignment(routes=[_other()], deadline=until))
 
     assert until <= place.now < until + timedelta(seconds=1)
-    assert back.replaced_policy == "2026-12-01"
+    assert back.replaced_policy == _GONE

@@ -110,8 +110,29 @@ def test_a_router_that_has_ended_applies_nothing() -> None:
     routers = Routers()
     routers.heard(_said("one", MINE), NOON)
     assert routers.apply(MINE.digest, NOON)
-    routers.ended("one")
+    routers.ended("one", NOON)
     assert not routers.apply(MINE.digest, NOON)
+
+
+@pytest.mark.parametrize(
+    ("routed", "expected"),
+    [(9, True), (11, False)],
+    ids=["before it ended", "by another one"],
+)
+def test_a_router_that_says_that_it_ends_is_waited_for_no_longer(
+    routed: int, expected: bool
+) -> None:
+    routers = Routers()
+    routers.heard(_said("old", OTHER), NOON)
+    routers.heard(_said("new", MINE), NOON)
+    routers.ended("old", NOON + timedelta(seconds=10))
+    at = NOON + timedelta(seconds=routed)
+    taken = a_route(policy_digest=OTHER.digest, routed_at=at)
+
+    assert routers.have_replaced(taken, MINE, NOON + timedelta(seconds=12)) is expected
+
+
+GONE = f"2026-10-01 ({OTHER.digest})"
 
 
 def _anew(assignment: Assignment, **fields: object) -> Route | GiveUp:
@@ -129,7 +150,7 @@ def test_a_first_route_is_made_anew_as_at_first() -> None:
     first = route(a_request(), MINE, NOON)
     assert isinstance(first, Route)
     assert (decided.tier, decided.rule, decided.task) == (first.tier, first.rule, first.task)
-    assert decided.reason.endswith("policy 2026-10-01 is applied no more")
+    assert decided.reason.endswith(f"policy {GONE} is applied no more")
 
 
 def test_an_escalation_is_made_anew_from_where_it_came() -> None:
@@ -179,4 +200,4 @@ def test_a_deadline_that_passed_meanwhile_says_what_was_waited_for() -> None:
 
     assert isinstance(decided, GiveUp)
     assert decided.reason is Reason.DEADLINE_PASSED
-    assert decided.detail.endswith("it waited for a worker with policy 2026-10-01")
+    assert decided.detail.endswith(f"it waited for a worker with policy {GONE}")
