@@ -172,6 +172,13 @@ def _shown(value: Any) -> str:
             return str(value) or "empty"
 
 
+def _for_people(comment: str) -> str:
+    """A comment without Python's names of values, which are not how a variable is written."""
+    said = re.sub(r"(^|\. )None\b", r"\1Unset", comment)
+    said = re.sub(r"\bNone\b", "unset", said)
+    return re.sub(r"\b(?:True|False)\b", lambda one: f"`{one[0].lower()}`", said)
+
+
 @cache
 def _meanings(model: type[BaseModel]) -> Mapping[str, str]:
     meanings: dict[str, str] = {}
@@ -183,6 +190,6 @@ def _meanings(model: type[BaseModel]) -> Mapping[str, str]:
             continue
         else:
             if comment and (field := _FIELD.match(line)):
-                meanings[field[1]] = " ".join(comment)
+                meanings[field[1]] = _for_people(" ".join(comment))
             comment = []
     return meanings

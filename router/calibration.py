@@ -1,14 +1,18 @@
 """Calibration: how sure a model must be for its answers to be wrong rarely enough."""
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
+from heapq import merge
+from itertools import groupby, repeat
 from math import sqrt
+from operator import itemgetter
 
 __all__ = ["Calibration", "lowest_threshold", "wilson_upper"]
 
 #: The 95th percentile of the normal distribution: one side, 95 % sure.
 _SURE = 1.6448536269514722
+_FIRST = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +42,23 @@ def lowest_threshold(
     Takes pairs of how sure the model was and whether it was right, of one task and tier. None when
     no threshold can be shown to be good enough, for the answers are too few or too often wrong.
     """
-    by_confidence = sorted(answers, key=lambda answer: -answer[0])
+    # There may be a million: as plain numbers they take a tenth of what pairs take.
+    sure = {True: array("d"), False: array("d")}
+    for confidence, is_right in answers:
+        sure[is_right].append(confidence)
+    count = sum(map(len, sure.values()))
+    sides = [zip(sorted(all_, reverse=True), repeat(is_right)) for is_right, all_ in sure.items()]
     accepted = wrong = 0
     found = None
     # Answers that are equally sure are accepted together or not at all.
-    for threshold, alike in groupby(by_confidence, key=lambda answer: answer[0]):
+    by_confidence = merge(*sides, key=_FIRST, reverse=True)
+    for threshold, alike in groupby(by_confidence, key=_FIRST):
         rights = [is_right for _, is_right in alike]
         accepted += len(rights)
         wrong += rights.count(False)
         bound = wilson_upper(wrong, accepted)
         if bound <= most_wrong:
-            found = Calibration(threshold, len(by_confidence), accepted, wrong, bound)
+            found = Calibration(threshold, count, accepted, wrong, bound)
     return found
 
 

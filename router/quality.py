@@ -16,6 +16,7 @@ from router.policy.table import Policy
 from router.pricing import cost_micros
 from schemas.attempt import LedgerEntry, Step
 from schemas.base import Tier
+from schemas.codec import dump
 from schemas.dead_letter import DeadLetter
 from schemas.feedback import Feedback
 from schemas.reasons import Reason
@@ -28,6 +29,8 @@ __all__ = ["Event", "Quality", "Tried", "event_of"]
 #: What a downstream service or a reviewer says when an answer was not good as it was.
 _NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
 _UNKNOWN = "unknown"
+#: Characters of what people say that are kept.
+_MOST_WORDS = 500
 
 
 class _Key(NamedTuple):
@@ -93,6 +96,8 @@ class Minded(NamedTuple):
     request: RequestKey
     generation: int
     kind: str
+    #: Why, and what was used instead, in words.
+    words: str
 
 
 #: What `Quality` folds. All of a request's make its figures, in whatever order they come.
@@ -114,7 +119,9 @@ def event_of(what: LedgerEntry | Result | DeadLetter | Feedback) -> Event | None
         return ended if info.final else None
     if isinstance(what, DeadLetter):
         return None if what.key is None else Lettered(what.key, what.generation)
-    return Minded(what.key, what.generation, what.kind)
+    instead = dump(what.correction).decode() if what.correction else ""
+    words = "; instead: ".join(one for one in (what.comment, instead) if one)
+    return Minded(what.key, what.generation, what.kind, words[:_MOST_WORDS])
 
 
 def _tried(entry: LedgerEntry) -> Tried | None:
@@ -165,8 +172,8 @@ class Quality:
 
     def __init__(self) -> None:
         self._calls: dict[tuple[RequestKey, str], _Call] = {}
-        #: Kinds of feedback, in the order in which they came.
-        self._feedback: dict[tuple[RequestKey, int], dict[str, None]] = defaultdict(dict)
+        #: Kinds of feedback with their words, in the order in which they came.
+        self._feedback: dict[tuple[RequestKey, int], dict[str, str]] = defaultdict(dict)
         self._results: dict[tuple[RequestKey, int], Ended] = {}
         self._letters: set[tuple[RequestKey, int]] = set()
         #: When each policy version was first used.
@@ -186,7 +193,8 @@ class Quality:
         elif isinstance(what, Lettered):
             self._letters.add(which)
         else:
-            self._feedback[which][what.kind] = None
+            said = self._feedback[which]
+            said[what.kind] = what.words or said.get(what.kind, "")
 
     def _call(self, one: Tried) -> None:
         reason = one.reason.value if one.reason else one.outcome
@@ -272,7 +280,11 @@ class Quality:
         which = (call.request, call.generation)
         if call.fixed == "person":
             said = self._feedback.get(which, {})
-            return " and ".join(one for one in said if one in _NOT_GOOD)
+            return " and ".join(
+                f"{one}: {words}" if words else one
+                for one, words in said.items()
+                if one in _NOT_GOOD
+            )
         if call.was_escalated:
             return "another model was asked"
         return "a person was asked" if which in self._letters else "nothing"

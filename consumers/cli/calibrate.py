@@ -1,5 +1,6 @@
 """`tierline policy calibrate`: thresholds from answers whose truth is known."""
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumers.cli.common import FAILED, AsJson, UserError, console, print_json, print_table
+from consumers.cli.common import (
+    FAILED,
+    AsJson,
+    UserError,
+    console,
+    print_json,
+    print_table,
+    reading_bar,
+)
 
 if TYPE_CHECKING:
     from router.calibration import Calibration
@@ -15,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate"]
 
+#: Lines between two words about how far it is.
+_TOLD_EACH = 1_000
 _FIELDS = 'an object like {"task": "triage", "tier": "low", "confidence": 0.8, "right": true}'
 
 
@@ -34,9 +45,12 @@ def calibrate(
     from router.calibration import lowest_threshold
     from schemas.base import Tier
 
-    answers: dict[tuple[str, Tier], list[tuple[float, bool]]] = defaultdict(list)
+    # How sure the model was: where it was right, and where not.
+    answers: dict[tuple[str, Tier], dict[bool, array[float]]] = defaultdict(
+        lambda: {True: array("d"), False: array("d")}
+    )
     for task, tier, confidence, is_right in _lines(file):
-        answers[task, tier].append((confidence, is_right))
+        answers[task, tier][is_right].append(confidence)
     if not answers:
         msg = f"{file}: no answers in it; {_FIELDS} is expected on each line"
         raise UserError(msg)
@@ -44,11 +58,19 @@ def calibrate(
     rows = []
     lines: dict[str, dict[str, float]] = defaultdict(dict)
     for task, tier in order:
-        pairs = answers[task, tier]
+        by_truth = answers[task, tier]
+        pairs = ((sure, is_right) for is_right, all_ in by_truth.items() for sure in all_)
         found = lowest_threshold(pairs, wrong)
         if found is not None:
             lines[task][str(tier)] = found.threshold
-        rows.append({"task": task, "tier": str(tier), "answers": len(pairs), **_row(found)})
+        rows.append(
+            {
+                "task": task,
+                "tier": str(tier),
+                "answers": sum(map(len, by_truth.values())),
+                **_row(found),
+            }
+        )
     if as_json:
         print_json({"wrong": wrong, "rows": rows, "accept": lines})
     else:
@@ -74,31 +96,33 @@ def _row(found: "Calibration | None") -> dict[str, float | None]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, "Tier", float, bool]]:
-    """The judged answers of a file."""
+    """The judged answers of a file. Raises OSError."""
+    size = file.stat().st_size
+    with file.open("rb") as lines, reading_bar() as seen:
+        for number, line in enumerate(lines, 1):
+            if number % _TOLD_EACH == 0:
+                seen(lines.tell(), size)
+            if line.strip():
+                yield _answer(line, f"{file}:{number}")
+
+
+def _answer(line: bytes, where: str) -> tuple[str, "Tier", float, bool]:
     from schemas.base import Tier
     from schemas.errors import ContractError
     from schemas.json_text import parse_json
 
     try:
-        written = file.read_bytes().splitlines()
-    except OSError as error:
-        msg = f"{file}: {error.strerror}"
-        raise UserError(msg) from None
-    for number, line in enumerate(written, 1):
-        if not line.strip():
-            continue
-        try:
-            found = parse_json(line)
-        except ContractError:
-            found = None
-        match found:
-            case {
-                "task": str(task),
-                "tier": "low" | "balanced" | "premium" as tier,
-                "confidence": (int() | float()) as sure,
-                "right": bool(is_right),
-            } if not isinstance(sure, bool) and 0 <= sure <= 1:
-                yield task, Tier(tier), float(sure), is_right
-            case _:
-                msg = f"{file}:{number}: {_FIELDS} is expected here"
-                raise UserError(msg)
+        found = parse_json(line)
+    except ContractError:
+        found = None
+    match found:
+        case {
+            "task": str(task),
+            "tier": "low" | "balanced" | "premium" as tier,
+            "confidence": (int() | float()) as sure,
+            "right": bool(is_right),
+        } if not isinstance(sure, bool) and 0 <= sure <= 1:
+            return task, Tier(tier), float(sure), is_right
+        case _:
+            msg = f"{where}: {_FIELDS} is expected here"
+            raise UserError(msg)

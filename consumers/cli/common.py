@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
     "console",
     "counted",
     "data_home",
+    "dollars",
     "fail",
     "in_words",
     "print_json",
@@ -47,8 +48,10 @@ __all__ = [
     "progress",
     "read_settings",
     "reading_bar",
+    "refuse_unread",
     "run",
     "running_address",
+    "shortened",
     "span_of",
 ]
 
@@ -92,6 +95,15 @@ RequestId = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id of 
 
 class UserError(TierlineError):
     """Something the user can mend; the message says what and how."""
+
+
+def refuse_unread(context: typer.Context, why: str, *names: str) -> None:
+    """Refuse options that were given and that nothing would read. Raises UserError."""
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if param.name in names and source is not None and source.name == "COMMANDLINE":
+            msg = f"{max(param.opts, key=len)} {why}"
+            raise UserError(msg)
 
 
 def data_home() -> Path:
@@ -201,25 +213,39 @@ def reading_bar() -> Iterator[Reading]:
         yield Reading(bar, bar.add_task("reading", total=None))
 
 
-def in_words(output: Mapping[str, object]) -> str:
+def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidence",)) -> str:
     """An answer in one line: its only text as it stands, else its fields by name."""
     from schemas.json_text import exact_json
 
-    said = {name: value for name, value in output.items() if name != "confidence"}
+    said = {name: value for name, value in output.items() if name not in but}
     if len(said) == 1 and isinstance(only := next(iter(said.values())), str):
         return " ".join(only.split())
     told = (
         f"{name}: {value if isinstance(value, str) else exact_json(value, gap=chr(32))}"
         for name, value in said.items()
-        if value is not None
+        if value is not None or not any(one is not None for one in said.values())
     )
     return " ".join("; ".join(told).split())
+
+
+def shortened(text: str, room: int) -> str:
+    """As many words of it as fit."""
+    if len(text) <= room:
+        return text
+    cut = text[: room - 1]
+    return (cut.rpartition(" ")[0] or cut) + "…"
 
 
 def fail(message: str, code: int = FAILED) -> None:
     """Say what is wrong and exit."""
     say(f"tierline: {message}", is_error=True)
     raise typer.Exit(code)
+
+
+def dollars(micros: int) -> str:
+    """An amount for people: small ones keep the digits that matter."""
+    amount = micros / 1_000_000
+    return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
 
 
 def counted(count: int, what: str) -> str:

@@ -59,7 +59,7 @@ def list_letters(
     """List dead letters in the order of time: which request, why, and what a person has decided."""
 
     async def main() -> int:
-        from consumers.cli.journey import dollars
+        from consumers.cli.common import dollars
         from consumers.cli.letters import decided_on, letters_of
         from consumers.cli.requeue import Wanted
 
@@ -185,12 +185,15 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
         bool, typer.Option("--yes", help="Send many; without it their count and cost are shown.")
     ] = False,
     most: Annotated[
-        int, typer.Option(metavar="COUNT", min=1, max=MOST_LISTED, help="Take so many at a time.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            metavar="COUNT", min=1, max=MOST_LISTED, help="Take so many at a time; else 1,000."
+        ),
+    ] = None,
     rate: Annotated[
-        float,
-        typer.Option(metavar="RATE", min=0.1, max=1000, help="Send so many of them a second."),
-    ] = 10.0,
+        float | None,
+        typer.Option(metavar="RATE", min=0.1, max=1000, help="Send so many a second; else 10."),
+    ] = None,
     deadline: Annotated[
         str,
         typer.Option(
@@ -218,13 +221,16 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
     if (where is None) == (reason is task is since is None):
         msg = "name one dead letter by its id, or choose many with --reason, --task or --since"
         raise UserError(msg)
+    if where is not None and (most is not None or rate is not None):
+        msg = "--most and --rate are for many, and one is named"
+        raise UserError(msg)
     if tier is not None and tier not in list(Tier):
         msg = f"--tier {tier}: one of {', '.join(Tier)} was expected"
         raise UserError(msg)
-    plan = Plan(span_of(deadline, "--deadline"), Tier(tier) if tier else None, force, rate)
+    plan = Plan(span_of(deadline, "--deadline"), Tier(tier) if tier else None, force, rate or 10.0)
 
     async def main() -> int:
-        from consumers.cli.journey import dollars
+        from consumers.cli.common import dollars
         from consumers.cli.requeue import choose, choose_one, send
         from consumers.rules import load_rules
 
@@ -234,7 +240,7 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
             chosen = await choose_one(settings, policy, where, tenant, plan)
         else:
             wanted = Wanted(reason, task, tenant, since)
-            chosen = await choose(settings, policy, wanted, plan, most)
+            chosen = await choose(settings, policy, wanted, plan, most or 1000)
         is_sent = where is not None or yes
         sent = await send(settings, chosen.found, plan) if is_sent else 0
         if as_json:

@@ -175,7 +175,7 @@ def _picture(tally: _Tally) -> "Group":
     from rich.console import Group
     from rich.table import Table
 
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars
     from schemas.base import Tier
 
     table = Table("tier", "calls", "answers", "spend")
@@ -199,8 +199,7 @@ def _bar(tally: _Tally) -> str:
 
 
 def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
-    from consumers.cli.common import print_table
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars, print_table
 
     out = console()
     spent = tally.spent.total()

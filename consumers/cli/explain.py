@@ -24,12 +24,14 @@ def explain(
     """Tell the whole journey of a request in words, from the topics alone."""
 
     async def main() -> int:
-        from consumers.cli.journey import read_journey, rows_of
+        from consumers.cli.journey import read_journey
+        from consumers.cli.moments import rows_of
 
         journey = await read_journey(request_id, read_settings(kafka), tenant)
         rows = rows_of(journey.moments())
         is_done = bool(journey.results or journey.letters)
         if as_json:
+            said = journey.published
             print_json(
                 {
                     "request_id": request_id,
@@ -37,6 +39,13 @@ def explain(
                     "task": journey.task,
                     "done": is_done,
                     "cost_micros": journey.cost_micros,
+                    "published": said
+                    and {
+                        "kind": said.router.kind,
+                        "review": said.router.review,
+                        "by": journey.decided_by(said),
+                        "output": said.router.output,
+                    },
                     "moments": rows,
                 }
             )

@@ -1,11 +1,13 @@
 """A request's journey in words, put together from what stands in the topics."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from consumers.cli.common import UserError, reading_bar
+from consumers.cli.moments import Moment, acted, brought, minded, published, routed, tried
 from consumers.cli.texts import say
 from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
 from consumers.stages.letters import claimed_id
@@ -16,6 +18,7 @@ from schemas.codec import read_dead_letter, read_envelope, read_model, text_head
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
+from schemas.feedback import Feedback
 from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
@@ -26,17 +29,7 @@ from schemas.topics import Topics
 if TYPE_CHECKING:
     from consumers.settings import Settings
 
-__all__ = ["Journey", "Moment", "Stop", "dollars", "read_journey", "rows_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One thing that happened to a request."""
-
-    at: datetime | None
-    what: str
-    tier: str
-    words: str
+__all__ = ["Journey", "Stop", "read_journey"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,6 +64,8 @@ class Journey:
     origin: str | None = None
     #: What people did with it.
     acts: list[AuditLine] = field(default_factory=list)
+    #: What was said of its answers downstream, and by reviewers.
+    feedback: list[Feedback] = field(default_factory=list)
     #: Every record of the request but the ledger's, in no order.
     stops: list[Stop] = field(default_factory=list)
     #: The trace of the earliest record that has one; with linked traces each hop has its own.
@@ -138,9 +133,10 @@ class Journey:
 
     def moments(self) -> list[Moment]:
         """What happened, in order."""
-        happened = [_routed(taken) for taken in self.routes]
-        happened += [_tried(attempt) for attempt in self.attempts.values()]
-        happened += [_acted(line) for line in self.acts]
+        happened = [routed(taken) for taken in self.routes]
+        happened += [tried(attempt) for attempt in self.attempts.values()]
+        happened += [acted(line) for line in self.acts]
+        happened += [minded(one) for one in self._minded()]
         happened += self._ends()
         happened.sort(key=lambda moment: (moment.at is None, moment.at))
         start = [self.accepted] if self.accepted else []
@@ -152,17 +148,45 @@ class Journey:
                 letter.failed_at,
                 "dead letter",
                 letter.path[-1] if letter.path else "",
-                f"{letter.reason}: {letter.reason.meaning} ({letter.detail}); at {where}",
+                f"{letter.reason}: {letter.reason.meaning} ({letter.detail})"
+                + (f"; at {where}" if where else ""),
             )
             for where, letter in self.letters
         ]
         for result in self.results:
             info = result.router
-            total, calls = info.latency.total_ms / 1000, info.latency.model_ms / 1000
-            cost = dollars(info.cost_micros)
-            words = f"{info.model} answered for {cost} in {total:.2f} s ({calls:.2f} s in calls)"
-            ends.append(Moment(self._ended(result), "result", info.tier, words))
+            what = "result" if info.final else "notice"
+            ends.append(
+                Moment(
+                    self._ended(result), what, info.tier, published(result, self.decided_by(result))
+                )
+            )
         return ends
+
+    @property
+    def published(self) -> "Result | None":
+        """The result that counts; None where there is none."""
+        return next((one for one in reversed(self.results) if one.router.final), None)
+
+    def decided_by(self, result: Result) -> str | None:
+        """Who decided on the dead letter that a result stands in for."""
+        undone = {line.undoes for line in self.acts}
+        given = (
+            line
+            for line in self.acts
+            if line.decision is not None and line.decision.decision_id not in undone
+            if str(line.decision.letter) == result.router.resolves
+        )
+        return next((line.who for line in given), None)
+
+    def _minded(self) -> list[Feedback]:
+        """Feedback on this request; what reviewers said of it their decisions tell already."""
+        return [
+            one
+            for one in self.feedback
+            if one.tenant in (self.tenants or {one.tenant})
+            and not (self.acts and one.source == "reviewer")
+        ]
 
     def _ended(self, result: Result) -> datetime | None:
         """When a result was made: its total time after the request's append."""
@@ -183,8 +207,12 @@ class Journey:
             if not self.is_ours(line.request_id, line.tenant):
                 return None
             self.acts.append(line)
-            return _acted(line).words
+            return acted(line).words
         if record.topic == topics.feedback:
+            said = read_model(Feedback, record.value)
+            # Whose it is may be a mistake of who sent it: it names no tenant that has the request.
+            if said.request_id == self.request_id and self.tenant in (None, said.tenant):
+                self.feedback.append(said)
             return None  # says nothing of the way
         return self._read_hop(record, topics)
 
@@ -195,7 +223,8 @@ class Journey:
         if not self.is_ours(request.id, request.tenant if is_said else None):
             return None
         at = told_at(record)
-        self.claims[where] = Moment(at, "accepted", "", f"at {where}"), request
+        words = f"at {where}{brought(request)}"
+        self.claims[where] = Moment(at, "accepted", "", words), request
         if self.origin in (None, where):
             self.accepted = self.claims[where][0]
             # A hop has told already how it was admitted.
@@ -248,6 +277,10 @@ class Journey:
             headers = text_headers(record.headers)
             read = read_request(raw, headers, fallback_id=envelope.id)
             self.request = as_admitted(read, envelope)
+        for one in envelope.attempts:
+            # The ledger's lines do not have what was answered.
+            if one.attempt_id not in self.attempts or self.attempts[one.attempt_id].reply is None:
+                self.attempts[one.attempt_id] = one
         known = {taken.routed_at for taken in self.routes}
         fresh = [one for one in envelope.routes if one.routed_at not in known]
         self.routes += fresh
@@ -272,7 +305,6 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
 
     Raises UserError when they know nothing, or of several tenants' requests and none was named.
     """
-    from consumers.cli.common import UserError, reading_bar
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import topic_reader
 
@@ -296,50 +328,3 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
         msg = f"several tenants have a request {request_id!r}: {told}; name one with --tenant"
         raise UserError(msg)
     return journey
-
-
-def dollars(micros: int) -> str:
-    """An amount for people: small ones keep the digits that matter."""
-    amount = micros / 1_000_000
-    return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
-
-
-def _acted(line: AuditLine) -> Moment:
-    what = line.decision.action if line.decision else line.what
-    note = line.note or (line.decision.reason if line.decision else "")
-    return Moment(line.at, "review", "", f"{what} by {line.who}" + (f": {note}" if note else ""))
-
-
-def _routed(taken: RouteTaken) -> Moment:
-    what = "escalated" if taken.code and not taken.code.is_hop else "routed"
-    if taken.step == "classify":
-        what = "classify"
-    return Moment(taken.routed_at, what, taken.tier, f"{taken.rule}: {taken.reason}")
-
-
-def _tried(attempt: Attempt) -> Moment:
-    why = ""
-    if attempt.reason is not None:
-        detail = f" ({attempt.detail})" if attempt.detail else ""
-        why = f", {attempt.reason}: {attempt.reason.meaning}{detail}"
-    elif attempt.changes:
-        why = f", changed: {', '.join(change.field for change in attempt.changes)}"
-    words = (
-        f"{attempt.model} {attempt.outcome}{why}; {attempt.usage.total_tokens} tokens, "
-        f"{dollars(attempt.cost_micros)}, {attempt.duration_ms:.0f} ms"
-    )
-    return Moment(attempt.started_at, f"attempt {attempt.attempt_no}", attempt.tier, words)
-
-
-def rows_of(moments: Sequence[Moment]) -> list[dict[str, str]]:
-    """Moments as table rows, times counted from the first one."""
-    first = next((moment.at for moment in moments if moment.at), None)
-    return [
-        {
-            "after": f"{(moment.at - first).total_seconds():.3f} s" if moment.at and first else "",
-            "what": moment.what,
-            "tier": moment.tier,
-            "words": moment.words,
-        }
-        for moment in moments
-    ]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.cli import (
+    answers,
     console,
     dead_letters,
     demo,
@@ -52,19 +53,19 @@ _COMMANDS: Mapping[str, Mapping[str, Any]] = {
     "Send and read": {
         "submit": submit.submit,
         "results": results.results,
-        "feedback": quality.feedback,
+        "feedback": answers.feedback,
     },
     "Understand": {
         "explain": explain.explain,
         "trace": trace.trace,
         "replay-call": replay_call.replay_call,
         "quality": quality.quality,
-        "sample": quality.sample,
+        "sample": answers.sample,
     },
     "People": {
         "console": console.console_command,
         "dead-letters": dead_letters.app,
-        "evals": quality.evals_app,
+        "evals": answers.evals_app,
     },
     "Operate": {
         "top": top.top,

@@ -128,7 +128,7 @@ class Progress:
 
     def tell(self, *, as_json: bool = False) -> int:
         """Say how it ended; the exit code. Raises KafkaUnreachableError."""
-        from consumers.cli.journey import dollars
+        from consumers.cli.common import dollars
         from consumers.runtime.reading import KafkaUnreachableError
 
         took = time.monotonic() - self.began

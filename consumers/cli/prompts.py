@@ -238,7 +238,7 @@ def _tell(
     live: bool,
     as_json: bool,
 ) -> None:
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars
 
     failed = [one for one in tried if one.problems]
     if as_json:

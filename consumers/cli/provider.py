@@ -126,8 +126,8 @@ def try_provider(
         if as_json:
             print_json(told)
         else:
-            rows = [{"what": _WORDS.get(key, key), "said": _shown(key, told[key])} for key in told]
-            print_table(rows, ("what", "said"))
+            rows = [{"field": _WORDS.get(key, key), "said": _shown(key, told[key])} for key in told]
+            print_table(rows, ("field", "said"))
         if told["ok"]:
             return OK
         return UNAVAILABLE if told["reason"] == "not_sent" else FAILED
@@ -243,11 +243,11 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
     return by_reason.get(failure.reason.value, "check the model's id and its row in the policy")
 
 
-def _shown(key: str, value: Any) -> str:
+def _shown(key: str, value: Any) -> Any:
     if key == "cost_micros" and value is not None:
         return f"${value / 1_000_000:.6f}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {one}" for name, one in value.items() if one not in (0, False))
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return "unknown" if value is None else str(value)
+    return "unknown" if value is None else value

@@ -1,7 +1,6 @@
-"""`tierline quality`, `feedback`, `sample` and `evals`: what became of answers."""
+"""`tierline quality`: how often answers had to be fixed, and what they cost."""
 
 import heapq
-import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -10,22 +9,19 @@ import typer
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
-    OfTenant,
     Reading,
-    RequestId,
     UserError,
     console,
-    counted,
-    in_words,
     print_json,
     print_table,
     read_settings,
     reading_bar,
+    refuse_unread,
     run,
     span_of,
 )
 from consumers.cli.texts import say
-from consumers.texts import escaped, plain
+from consumers.texts import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +35,8 @@ if TYPE_CHECKING:
     #: Whose, the call, who fixed it, and what came next.
     Failure = tuple[RequestKey, Tried, Fixed, str]
 
-__all__ = ["evals_app", "feedback", "quality", "sample"]
+__all__ = ["quality"]
 
-evals_app = typer.Typer(
-    help="Print answers that people have judged, as examples.", no_args_is_help=True
-)
 
 #: What a narrow terminal is not shown, in this order.
 _LESS_TELLING = (
@@ -62,7 +55,8 @@ _LESS_TELLING = (
 )
 
 
-def quality(
+def quality(  # noqa: PLR0913, PLR0917  an option each
+    context: typer.Context,
     since: Annotated[
         str, typer.Option(metavar="SPAN", help="Go back so far, for example 90m, 24h or 7d.")
     ] = "7d",
@@ -96,6 +90,7 @@ def quality(
 ) -> None:
     """Show how often answers had to be fixed, what they cost and how long they took, by route."""
     groups = _groups(by)
+    _refuse_others(context, ids is not None, failures, bill)
 
     async def main() -> int:
         from consumers import clock
@@ -143,6 +138,16 @@ def quality(
         return 0
 
     run(main)
+
+
+def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool) -> None:
+    if ids + failures + bill > 1:
+        msg = "--ids, --failures and --bill are three questions: ask one of them"
+        raise UserError(msg)
+    if not failures:
+        refuse_unread(context, "is for --failures", "last")
+    if failures or bill:
+        refuse_unread(context, "is for the table and for --ids", "by")
 
 
 def _print_ids(rows: "Sequence[Row]", measure: "Measure", seen: Reading) -> None:
@@ -226,155 +231,6 @@ def _print_bill(before: "Spent", after: "Spent", as_json: bool) -> None:
     print_table(rows, ("cause", "moved it by", "what it is"))
 
 
-def feedback(
-    request_id: RequestId,
-    kind: Annotated[
-        str,
-        typer.Argument(
-            metavar="KIND",
-            help="What came of it: accepted, edited, regenerated, complaint or abandoned.",
-        ),
-    ],
-    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Say why, in words.")] = None,
-    generation: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Say which of its generations is meant.", min=1)
-    ] = 1,
-    tenant: OfTenant = None,
-    kafka: KafkaAddress = None,
-) -> None:
-    """Say what became of an answer, as a downstream service does on `llm.feedback`."""
-
-    async def main() -> int:
-        from pydantic import ValidationError
-
-        from consumers import clock
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import publisher
-        from schemas.codec import dump
-        from schemas.feedback import Feedback
-
-        fields = {"request_id": request_id, "generation": generation, "kind": kind}
-        fields |= {"tenant": tenant} if tenant is not None else {}
-        try:
-            said = Feedback.model_validate({**fields, "at": clock.now(), "comment": comment})
-        except ValidationError as error:
-            name = error.errors()[0]["loc"][-1]
-            expected = "accepted, edited, regenerated, complaint or abandoned"
-            what = f"one of {expected}" if name == "kind" else "printable text without blanks"
-            msg = f"{name} {fields.get(str(name))!r}: {what} was expected"
-            raise UserError(msg) from None
-        settings = read_settings(kafka)
-        value = dump(said.model_dump(mode="json", exclude_none=True))
-        async with publisher(Clients(settings.kafka)) as out:
-            key = said.key.text.encode()
-            _ = await (await out.publish(settings.kafka.topics.feedback, value, key=key))
-        console().print(f"noted: {request_id} {kind}")
-        return 0
-
-    run(main)
-
-
-def sample(
-    week: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WEEK", help="Take this week, such as 2026-W48; else the last whole one."
-        ),
-    ] = None,
-    count: Annotated[
-        int,
-        typer.Option(
-            "-n", "--count", metavar="COUNT", min=1, max=1000, help="Draw so many requests."
-        ),
-    ] = 12,
-    kafka: KafkaAddress = None,
-    as_json: AsJson = False,
-) -> None:
-    """Draw some answered requests of a week to read side by side: the same ones for everybody."""
-
-    async def main() -> int:
-        from consumers import clock
-        from consumers.reports import read_requests
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
-        from consumers.runtime.records import told_at
-        from router.samples import Draw, week_of
-        from schemas.codec import read_model
-        from schemas.errors import ContractError
-        from schemas.result import Result
-
-        settings = read_settings(kafka)
-        wanted = week or week_of(clock.now() - timedelta(days=7))
-        begin = _begin_of(wanted)
-        clients, draw = Clients(settings.kafka), Draw(wanted, count)
-        results = settings.kafka.topics.results
-        async with topic_reader(clients, [results], since=begin) as reader:
-            with reading_bar() as seen:
-                async for record in reader.until_end(seen):
-                    if week_of(told_at(record)) != wanted:
-                        continue
-                    try:
-                        result = read_model(Result, record.value)
-                    except ContractError:
-                        continue
-                    if result.router.final:
-                        draw.offer(result.key, result.router.task, result.router)
-        drawn = draw.drawn()
-        with reading_bar() as seen:
-            earlier = begin - timedelta(days=1)
-            asked = await read_requests(clients, {key for key, _ in drawn}, earlier, seen)
-        rows = [
-            {
-                "request": str(key),
-                "task": info.task,
-                "model": info.model,
-                "asked": asked[key].text if key in asked else "no longer on intake",
-                "answered": in_words(info.output),
-            }
-            for key, info in drawn
-        ]
-        if as_json:
-            print_json({"week": wanted, "answered": draw.offered, "sample": rows})
-        elif rows:
-            title = f"{len(rows)} of {draw.offered:,} answered in {wanted}"
-            print_table(rows, ("request", "task", "model", "asked", "answered"), title=title)
-        else:
-            console().print(f"nothing was answered in {wanted}")
-        return 0
-
-    run(main)
-
-
-@evals_app.command("export")
-def export_evals(
-    all_decisions: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="Print every approved or edited case, not only those that were kept."
-        ),
-    ] = False,
-    kafka: KafkaAddress = None,
-) -> None:
-    """Print reviewed cases as JSON Lines: task, input, the answer a person stands for."""
-
-    async def main() -> int:
-        from consumers.reports import read_examples
-        from consumers.runtime.clients import Clients
-        from schemas.json_text import as_json
-
-        settings = read_settings(kafka)
-        count, clients = 0, Clients(settings.kafka)
-        with reading_bar() as seen:
-            async for example in read_examples(clients, every=all_decisions, seen=seen):
-                seen.give_way()
-                _ = sys.stdout.write(escaped(as_json(example).decode()) + "\n")
-                count += 1
-        say(counted(count, "example"), is_error=True)
-        return 0
-
-    run(main)
-
-
 async def _print_failures(
     failed: "Sequence[Failure]", count: int, clients: "Clients", begin: datetime, *, as_json: bool
 ) -> None:
@@ -440,13 +296,3 @@ def _texts(row: "Row") -> dict[str, str]:
     from router.measures import MEASURES, told
 
     return {one.name: told(one, row) for one in MEASURES}
-
-
-def _begin_of(week: str) -> datetime:
-    from datetime import UTC
-
-    try:
-        return datetime.strptime(f"{week}-1", "%G-W%V-%u").replace(tzinfo=UTC)
-    except ValueError:
-        msg = f"--week {week}: a year and a week were expected, for example 2026-W48"
-        raise UserError(msg) from None

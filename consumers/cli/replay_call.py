@@ -15,6 +15,7 @@ from consumers.cli.common import (
     OfTenant,
     RequestId,
     UserError,
+    in_words,
     print_json,
     print_table,
     read_settings,
@@ -286,30 +287,31 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
 
 
 def _tell(told: Mapping[str, Any], replay: Replay) -> None:
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars
 
     recorded, today, sent = told["recorded"], told["today"], told["sent"]
     most = f"at most {dollars(today['most_cost_micros'])}"
     now = {**today, "cost_micros": most, **(sent or {})}
-    rows = [
+    table = [
         {
-            "what": "cost" if name == "cost_micros" else name.replace("_", " "),
+            "field": "cost" if name == "cost_micros" else name.replace("_", " "),
             "recorded": _shown(recorded.get(name), name),
             "today": _shown(now.get(name), name),
         }
         for name in recorded
     ]
-    print_table(rows, ("what", "recorded", "today"), title=recorded["attempt_id"])
+    rows = [row for row in table if row["recorded"] or row["today"]]
+    print_table(rows, ("field", "recorded", "today"), title=recorded["attempt_id"])
     if sent is None:
         print_json(today["body"])
         say(f"not sent; --send makes one call to {replay.name} for {most}", is_error=True)
 
 
 def _shown(value: Any, name: str) -> str:
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars
 
     if name == "cost_micros" and isinstance(value, int):
         return dollars(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {one}" for key, one in value.items())
+        return in_words(value, but=())
     return "" if value is None else str(value)

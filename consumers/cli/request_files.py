@@ -101,18 +101,25 @@ class Line(NamedTuple):
         )
 
 
-def checked(file: IO[bytes], name: str, seen: Callable[[int], object] = lambda _: None) -> int:
+def checked(
+    file: IO[bytes],
+    name: str,
+    batch: str | None = None,
+    seen: Callable[[int], object] = lambda _: None,
+) -> int:
     """How many requests a file has; `seen` hears how many bytes of it have been read.
 
     Raises UserError where it has none, is something else than a file of requests, or where a
-    `custom_id`, which is unique within its file only, stands for two of them.
+    `custom_id`, which is unique within its file only, stands for two of them; also for a `batch`
+    of which no line is one of a Batch file.
     """
-    count = 0
+    count, is_batch = 0, False
     with Buckets[tuple[str, int, str]]() as named:
         for count, raw in enumerate(lines_of(file, name), 1):
             # Most lines of most files have none, and need not be parsed here.
             if b'"custom_id"' in raw and (custom_id := _custom_id(_read(raw))) is not None:
                 named.put(custom_id, (custom_id, count, _digest(raw)))
+                is_batch = True
             if count % _TOLD_EACH == 0:
                 seen(file.tell())
         twice = min((pair for group in named.each() for pair in _twice(group)), default=None)
@@ -121,6 +128,9 @@ def checked(file: IO[bytes], name: str, seen: Callable[[int], object] = lambda _
             f"{name}: requests {twice[1]} and {twice[0]} have the custom_id {twice[2]!r}; "
             "one of its own for each was expected"
         )
+        raise UserError(msg)
+    if batch is not None and count and not is_batch:
+        msg = f"{name}: --batch {batch} is for lines with a custom_id and no id, and it has none"
         raise UserError(msg)
     if not count:
         msg = f"{name}: there is nothing to send; {_EXPECTED}"

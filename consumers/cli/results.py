@@ -24,6 +24,7 @@ from consumers.cli.common import (
     read_settings,
     reading_bar,
     run,
+    shortened,
     span_of,
 )
 from consumers.cli.texts import say
@@ -144,7 +145,7 @@ def line_of(record: "Record", info: "Result", width: int) -> "Text":
     """A result in a line: when, which request, by whom, what it cost, and what it says."""
     from rich.text import Text
 
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars
     from consumers.cli.tables import style_of
     from consumers.runtime.records import told_at
 
@@ -158,15 +159,7 @@ def line_of(record: "Record", info: "Result", width: int) -> "Text":
         kind = router.kind if router.final else "interim"
         text.append(f"{kind}  ", style_of("outcome", kind))
     room = _MOST if not sys.stdout.isatty() else max(width - text.cell_len, _LEAST)
-    return text.append(_short(plain(in_words(router.output), is_line=True), room))
-
-
-def _short(text: str, room: int) -> str:
-    """As many words as fit."""
-    if len(text) <= room:
-        return text
-    cut = text[: room - 1]
-    return (cut.rpartition(" ")[0] or cut) + "…"
+    return text.append(shortened(plain(in_words(router.output), is_line=True), room))
 
 
 def say_record(value: bytes, place: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ from consumers.cli.common import (
     counted,
     print_json,
     read_settings,
+    refuse_unread,
     run,
 )
 
@@ -42,6 +44,7 @@ _SPOOLED_FROM = 1 << 20
 
 
 def submit(  # noqa: PLR0913, PLR0917  an option each
+    context: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -108,14 +111,20 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     if batch is not None and not batch.strip():
         msg = "--batch: a name was expected"
         raise UserError(msg)
+    if not wait:
+        refuse_unread(context, "is for --wait", "timeout")
     settings = read_settings(kafka)
     signed = _signing(settings, sign_with)
     with _opened(what, task, plan, tenant) as (file, name):
+        if not isinstance(file, io.BytesIO):
+            why = "is for a prompt given as text: the requests of a file say theirs themselves"
+            refuse_unread(context, why, "task", "plan")
         with bar_of() as bar:
             size = file.seek(0, io.SEEK_END)
             looked = bar.add_task("checking", total=size)
             _ = file.seek(0)
-            count = checked(file, name, lambda done: bar.update(looked, completed=done))
+            seen = partial(bar.update, looked)
+            count = checked(file, name, batch, lambda done: seen(completed=done))
         _ = file.seek(0)
         lines = _Lines(file, name, count, tenant, batch, signed)
         run(lambda: _send(lines, settings, way, timeout if wait else None, as_json=as_json))

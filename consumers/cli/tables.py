@@ -13,7 +13,7 @@ from rich.text import Text
 
 from consumers.texts import plain
 
-__all__ = ["drawn", "style_of", "styled", "table_of"]
+__all__ = ["drawn", "least_width", "style_of", "styled", "table_of"]
 
 #: Between two columns, and at the edges.
 _BETWEEN, _EDGES = 3, 4
@@ -36,7 +36,7 @@ def style_of(column: str, value: str) -> str:
     """A colour for an outcome, a tier or a failure; empty for everything else."""
     if column == "reason" and value:
         return _BY_WORD.get(value, "red")
-    return _BY_WORD.get(value, "")
+    return "" if column == "field" else _BY_WORD.get(value, "")
 
 
 def styled(column: str, value: str) -> Text:
@@ -86,7 +86,7 @@ def drawn(
     """
     shown, left_out = list(columns), list[str]()
     for name in (*optional, None):
-        if _least(rows, shown) <= width:
+        if least_width(rows, shown) <= width:
             return table_of(rows, shown, title=title, width=width), left_out
         if name in shown:
             shown.remove(name)
@@ -137,7 +137,7 @@ def _longest_word(text: str) -> int:
     return max((Text(plain(word)).cell_len for word in text.split()), default=0)
 
 
-def _least(rows: Sequence[Mapping[str, object]], columns: Collection[str]) -> int:
+def least_width(rows: Sequence[Mapping[str, object]], columns: Collection[str]) -> int:
     """The width below which a word or a figure would break."""
     least = _EDGES - _BETWEEN
     for column in columns:

@@ -49,7 +49,19 @@ def list_settings(
         where = "" if row.source == "default" else f"  (set by {row.source})"
         say(f"{row.variable} = {row.value}{where}")
         told = f"{row.meaning} [{row.type}; default: {row.default}]"
-        say(textwrap.fill(told, 76, initial_indent="    ", subsequent_indent="    "))
+        say(_indented(told))
+
+
+def _indented(text: str) -> str:
+    width = min(console().width, 100)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 @topics_app.command("list")

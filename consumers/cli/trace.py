@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar", "trace", "waterfall"]
 
-_WIDTH = 40
+#: Columns of the drawing: the first of them for which there is room.
+_WIDTHS = (40, 28, 16, 8)
+_COLUMNS = ("hop", "from", "took", "", "what")
 _BAR, _CUT, _POINT = "━", "┅", "╸"
 #: No hop is drawn longer than so many times all the shorter ones together.
 _MOST_TIMES = 3.0
@@ -57,6 +59,7 @@ def trace(
 
     async def main() -> int:
         from consumers.cli.journey import read_journey
+        from consumers.cli.tables import least_width
 
         settings = read_settings(kafka)
         journey = await read_journey(request_id, settings, tenant)
@@ -76,19 +79,12 @@ def trace(
             bar.start_ms + bar.duration_ms for bar in bars
         ]
         total = max(ends, default=0.0)
-        scale = _Scale(bars)
-        rows = [
-            {
-                "hop": "  " * bar.depth + bar.name,
-                "from": _in_words(bar.start_ms),
-                "took": _in_words(bar.duration_ms) if bar.duration_ms else "",
-                "": _drawn(bar, scale),
-                "what": bar.words,
-            }
-            for bar in bars
-        ]
+        drawings = [(scale, _rows(bars, scale)) for scale in (_Scale(bars, n) for n in _WIDTHS)]
+        room = console().width
+        fits = (one for one in drawings if least_width(one[1], _COLUMNS) <= room)
+        scale, rows = next(fits, drawings[-1])
         title = f"{request_id}: {_in_words(total)}, trace {journey.trace_id or 'unknown'}"
-        print_table(rows, ("hop", "from", "took", "", "what"), title=title)
+        print_table(rows, _COLUMNS, title=title)
         if any(scale.is_cut(bar) for bar in bars):
             console().print(f"{_CUT} is longer than drawn")
         return 0 if is_done else FAILED
@@ -96,9 +92,22 @@ def trace(
     run(main)
 
 
+def _rows(bars: Sequence[Bar], scale: "_Scale") -> list[dict[str, object]]:
+    return [
+        {
+            "hop": "  " * bar.depth + bar.name,
+            "from": _in_words(bar.start_ms),
+            "took": _in_words(bar.duration_ms) if bar.duration_ms else "",
+            "": _drawn(bar, scale),
+            "what": bar.words,
+        }
+        for bar in bars
+    ]
+
+
 def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
     """A line per hop, from its record's append to the next one's, and below it its calls."""
-    from consumers.cli.journey import dollars
+    from consumers.cli.common import dollars
 
     stops = sorted(journey.stops)
     if not stops:
@@ -138,7 +147,8 @@ def _hop_of(attempt: "Attempt", stops: Sequence["Stop"], topics: "Topics") -> in
 class _Scale:
     """Where a moment stands in the drawing. Long waits are cut, so that the rest can be seen."""
 
-    def __init__(self, bars: Sequence[Bar]) -> None:
+    def __init__(self, bars: Sequence[Bar], width: int = _WIDTHS[0]) -> None:
+        self.width = width
         hops = [bar for bar in bars if bar.depth == 0]
         end = max((bar.start_ms + bar.duration_ms for bar in bars), default=0.0)
         edges = sorted({0.0, end, *(bar.start_ms for bar in hops)})
@@ -159,7 +169,7 @@ class _Scale:
         for start, until, length in self._parts:
             share = min(max(instant - start, 0.0), until - start) / (until - start)
             passed += length * share
-        return round(passed / self._total * _WIDTH) if self._total else 0
+        return round(passed / self._total * self.width) if self._total else 0
 
     def is_cut(self, bar: Bar) -> bool:
         """True for a wait that is longer than drawn."""
@@ -185,6 +195,6 @@ def _in_words(milliseconds: float) -> str:
 
 
 def _drawn(bar: Bar, scale: _Scale) -> str:
-    start = min(scale.cells(bar.start_ms), _WIDTH - 1)
-    length = min(scale.cells(bar.start_ms + bar.duration_ms), _WIDTH) - start
+    start = min(scale.cells(bar.start_ms), scale.width - 1)
+    length = min(scale.cells(bar.start_ms + bar.duration_ms), scale.width) - start
     return " " * start + ((_CUT if scale.is_cut(bar) else _BAR) * length or _POINT)

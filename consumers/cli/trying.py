@@ -35,7 +35,7 @@ def try_request(
     """
 
     async def main() -> int:
-        from consumers.cli.journey import rows_of
+        from consumers.cli.moments import rows_of
         from consumers.cli.policy import warn_of_unknown
         from consumers.cli.provided import provided
         from consumers.rules import released_rules
@@ -91,7 +91,8 @@ async def _travel(
     import orjson
 
     from consumers import clock
-    from consumers.cli.journey import Journey, Moment
+    from consumers.cli.journey import Journey
+    from consumers.cli.moments import Moment
     from consumers.providers import Providers
     from consumers.stages.work import Worker
     from router.escalation import climb
@@ -151,5 +152,5 @@ async def _travel(
         failed_at=clock.now(),
         path=tuple(str(taken.tier) for taken in journey.routes),
     )
-    journey.letters.append(("try", letter))
+    journey.letters.append(("", letter))
     return journey, None

@@ -15,6 +15,7 @@ from consumers.cli.common import (
     console,
     data_home,
     read_settings,
+    refuse_unread,
     run,
     running_address,
 )
@@ -37,7 +38,8 @@ _WAIT_FOR_KAFKA, _WAIT_FOR_TOPICS = 300.0, 5.0
 _TRY_AGAIN_SECONDS = 2.0
 
 
-def up(
+def up(  # noqa: PLR0913, PLR0917  an option each
+    context: typer.Context,
     only: Annotated[
         str | None, typer.Option(metavar="route|work|review", help="Run this stage alone.")
     ] = None,
@@ -79,6 +81,8 @@ def up(
     if only not in (None, "route", "work", "review"):
         msg = f"--only {only}: route, work or review was expected"
         raise UserError(msg)
+    if only in ("route", "review"):
+        refuse_unread(context, f"is for the stage work, not for --only {only}", "tier", "width")
     unknown = [name for name in tier or () if name not in list(Tier)]
     if unknown:
         msg = f"--tier {unknown[0]}: one of {', '.join(Tier)} was expected"

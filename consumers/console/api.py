@@ -5,12 +5,12 @@ Sign in as for the pages (and send `x-csrf-token`), or with the console's token 
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.dashboard import Figures
@@ -19,8 +19,8 @@ from consumers.console.errors import LeaseLostError, UnknownCaseError
 from consumers.console.exports import row_of
 from consumers.console.gatekeeping import may, may_see_all, may_see_job, visitor_of
 from consumers.console.jobs import Job
-from consumers.console.pages import MOST_VERSION, filter_of, filter_of_all, raw_of
-from consumers.console.rows import Case, LetterRecord, readable
+from consumers.console.pages import MOST_VERSION, filter_of_all, raw_of
+from consumers.console.rows import Case, CaseFilter, LetterRecord, readable
 from consumers.console.security import Role
 from consumers.console.showing import TOO_MANY_DIGITS
 from consumers.console.store import Held
@@ -34,6 +34,16 @@ from schemas.json_text import loses_digits
 from schemas.review import Action
 
 __all__ = ["api"]
+
+
+#: What only these decisions heed: with another one it is a mistake.
+_ONLY_WITH: Mapping[str, Sequence[Action]] = {
+    "attempt_id": ("approve",),
+    "output": ("edit",),
+    "tier": ("retry",),
+    "deadline": ("retry", "requeue"),
+    "is_example": ("approve", "edit"),
+}
 
 
 class _Body(BaseModel):
@@ -64,6 +74,14 @@ class DecisionBody(_Body):
     is_example: bool = False
     undo_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 10.0
 
+    @model_validator(mode="after")
+    def _heeds_all(self) -> "DecisionBody":
+        for name, actions in _ONLY_WITH.items():
+            if getattr(self, name) and self.action not in actions:
+                msg = f"{name}: {self.action} takes none, only {' and '.join(actions)} do"
+                raise ValueError(msg)
+        return self
+
 
 class JobBody(_Body):
     """One decision on every case that fits."""
@@ -81,6 +99,13 @@ class JobBody(_Body):
         description="What was seen: the dry run's `seen`, by case. An approval has to name it, is "
         "about these cases alone, and leaves alone those that have other answers by then.",
     )
+
+    @model_validator(mode="after")
+    def _heeds_all(self) -> "JobBody":
+        if self.tier is not None and self.action != "retry":
+            msg = f"tier: {self.action} takes none, only retry does"
+            raise ValueError(msg)
+        return self
 
 
 def api(desk: Desk, bulk: Bulk, figures: Figures) -> APIRouter:
@@ -103,14 +128,14 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         after: Annotated[str | None, Query(description="The last place of the page before")] = None,
     ) -> dict[str, Any]:
-        wanted, now = filter_of(dict(request.query_params), visitor_of(request)), desk.clock()
+        wanted, now = _wanted(request, "limit", "after"), desk.clock()
         found = await store.cases(wanted, now, limit, after)
         count = await store.count(wanted, now)
         return {"count": count, "cases": [_told(case) for case in found]}
 
     @router.get("/groups", summary="Cases that are alike")
     async def groups(request: Request) -> list[dict[str, Any]]:
-        wanted = filter_of(dict(request.query_params), visitor_of(request))
+        wanted = _wanted(request)
         found = await store.groups(wanted, desk.clock())
         return [
             {
@@ -132,7 +157,7 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         after: Annotated[str | None, Query(description="The place of the one before")] = None,
     ) -> dict[str, Any]:
         visitor = visitor_of(request)
-        wanted = filter_of(dict(request.query_params), visitor)
+        wanted = _wanted(request, "after")
         found = await store.next_case(visitor.who, wanted, desk.clock(), after)
         return {"case": _told(found) if found else None}
 
@@ -309,6 +334,12 @@ def _add_figures(router: APIRouter, figures: Figures) -> None:
         moved = {one.name: one.micros for one in steps}
         told = {"before_micros": before, "moved_micros": moved, "now_micros": now}
         return {"since": since, "until": until, **told}
+
+
+def _wanted(request: Request, *others: str) -> CaseFilter:
+    """What the URL's query asks for beside these: a name that nothing reads is a mistake."""
+    given = {name: text for name, text in request.query_params.items() if name not in others}
+    return filter_of_all(given, visitor_of(request))
 
 
 async def _found(desk: Desk, place: str) -> tuple[Case, LetterRecord]:

@@ -14,7 +14,7 @@ from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.deciding import Desk
 from consumers.console.exports import exported
 from consumers.console.gatekeeping import may, may_see_job, visitor_of
-from consumers.console.pages import FILTERS, Pages, filter_of, filter_of_all
+from consumers.console.pages import FILTERS, Pages, filter_of_all
 from consumers.console.security import Role
 from schemas.base import Tier
 
@@ -136,8 +136,9 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
 async def export_of(desk: Desk, request: Request, kind: Literal["jsonl", "csv"]) -> Response:
     """The cases that the URL's filters fit, as a file; that somebody took it is noted."""
     visitor, given = visitor_of(request), _filters(dict(request.query_params))
+    wanted = filter_of_all(dict(request.query_params), visitor)
     await desk.note(visitor.who, "export", note=f"{kind} {urlencode(given)}"[:500])
-    rows = exported(desk.store, filter_of(given, visitor), desk.clock(), kind)
+    rows = exported(desk.store, wanted, desk.clock(), kind)
     media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
     headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
     return StreamingResponse(rows, 200, headers, media)

@@ -246,6 +246,8 @@ async def test_the_api_does_what_the_pages_do_for_a_bearer_token(
         tried = await api.post("/api/jobs", json=body, auth=named)
         assert tried.json()["cases"] == 0
         assert tried.json()["skipped"] == {"somebody holds it": 1}
+        for misspelt in ("cases?taks=triage", "groups?state=opne", "export.csv?taks=triage"):
+            assert (await api.get(f"/api/{misspelt}", auth=named)).status_code == 422
         [case] = (await api.get("/api/cases", auth=named)).json()["cases"]
         assert (case["place"], case["held_by"]) == (held, "somebody")
         await running.desk.release(held, "somebody")

@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from consumers.cli.journey import Journey, rows_of
+from consumers.cli.journey import Journey
+from consumers.cli.moments import rows_of
 from consumers.cli.top import models_of, noted, processes_of
 from consumers.cli.trace import waterfall
 from consumers.console.queue import Queue

@@ -16,13 +16,13 @@ from router.answering import ledger_lines, result_of
 from router.policy.table import Verify
 from router.reply import Reply
 from schemas.base import Tier
-from schemas.codec import dump, read_envelope
+from schemas.codec import dump, dump_envelope, read_envelope
 from schemas.escalation import Assignment
 from schemas.intake import read_request
 from schemas.topics import Topics
 from schemas.usage import Usage
 from schemas.verdict import Verdict
-from tests.builders import NOON, a_record, an_attempt
+from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt, an_escalation
 
 TOPICS = Topics()
 RULES = load_rules(Settings())
@@ -96,6 +96,23 @@ def test_a_reading_is_rebuilt_with_the_answer_it_read():
     assert replay.question.step == "verify"
     assert "<answer>" in replay.body["messages"][1]["content"]
     assert "Under billing." in replay.body["messages"][1]["content"]
+
+
+def test_what_was_rejected_is_shown_as_long_as_a_record_on_the_way_has_it():
+    said = '{"answer": "Perhaps.", "confidence": 0.2}'
+    escalation = an_escalation(attempts=[an_attempt(reply=said)])
+    [line] = ledger_lines(an_assignment(), a_request(), escalation.attempts)
+    ledger = a_record(dump(line), topic=TOPICS.attempts)
+    hop = a_record(
+        dump_envelope(escalation, orjson.dumps(BODY)), topic=TOPICS.escalations, offset=1
+    )
+    for records in ([ledger, hop], [hop, ledger]):
+        journey = Journey("req-1")
+        for record in records:
+            journey.read(record, TOPICS)
+
+        replay = replayed(journey)
+        assert (replay.recorded.outcome, replay.answered) == ("rejected", said)
 
 
 def test_another_model_may_be_asked():

@@ -184,6 +184,12 @@ def test_a_custom_id_that_stands_for_two_requests_is_refused() -> None:
     assert len(lines(b"\n".join([a_batch_line(), a_batch_line()]))) == 2
 
 
+def test_the_name_of_a_batch_is_for_files_that_are_one() -> None:
+    assert checked(io.BytesIO(a_batch_line() + b"\n" + LINE), "f", "monday") == 2
+    with pytest.raises(UserError, match="f: --batch monday is for lines with a custom_id"):
+        checked(io.BytesIO(LINE), "f", "monday")
+
+
 def test_a_line_that_no_request_may_be_is_refused_without_being_held() -> None:
     class Endless(io.BytesIO):
         asked = 0

@@ -55,8 +55,8 @@ def a_result(attempt_id: str, request_id: str = "req-1") -> Result:
     return read_model(Result, dump(fields))
 
 
-def said(kind: str, request_id: str = "req-1") -> Feedback:
-    return Feedback.model_validate({"request_id": request_id, "kind": kind, "at": NOON})
+def said(kind: str, request_id: str = "req-1", **words: Any) -> Feedback:
+    return Feedback.model_validate({"request_id": request_id, "kind": kind, "at": NOON, **words})
 
 
 REJECTED: dict[str, Any] = {"outcome": "rejected", "reason": Reason.SCHEMA_FAILED}
@@ -104,6 +104,15 @@ def test_what_counts_as_corrected(events: Sequence[Any], corrected: dict[str, in
     assert {who: len(ids) for who, ids in row.corrected.items() if ids} == corrected
     if not corrected and row.answers:
         assert row.correction_rate == 0.0
+
+
+def test_a_failure_has_the_words_of_who_minded_it() -> None:
+    quality = Quality()
+    mended = said("edited", comment="too long", correction={"answer": "Yes."})
+    for event in (a_line(), mended, said("edited"), said("accepted", comment="fine")):
+        quality.tell(event)
+    [(_, _, fixed, then)] = quality.failures([Tier.LOW])
+    assert (fixed, then) == ("person", 'edited: too long; instead: {"answer":"Yes."}')
 
 
 def test_a_completed_action_costs_all_that_was_tried() -> None:

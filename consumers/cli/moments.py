@@ -1,0 +1,122 @@
+"""What happened to a request, in words: a moment for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from consumers.cli.common import dollars, in_words, shortened
+from schemas.attempt import Attempt
+from schemas.escalation import RouteTaken
+from schemas.feedback import Feedback
+from schemas.json_text import exact_json
+from schemas.request import Request
+from schemas.result import Result
+from schemas.review import AuditLine
+
+__all__ = ["Moment", "acted", "brought", "minded", "published", "routed", "rows_of", "tried"]
+
+#: Characters of an answer that are told.
+_ANSWER = 300
+_FACTS = ("lane", "plan", "user", "workflow", "conversation_id", "justification")
+#: Whose words a result has, by its kind.
+_SAID = {
+    "answer": "{model} answered",
+    "tool_calls": "{model} called tools",
+    "clarification": "{model} asked back",
+    "refusal": "the refusal was told in our words",
+    "safe_default": "the safe default was published",
+    "in_review": "it was told that a person has the request",
+}
+_REVIEWED = {
+    "approve": "the answer of {model} was published, approved by {who}",
+    "edit": "an answer edited by {who} was published",
+    "reject": "the safe default was published, the answers rejected by {who}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One thing that happened to a request."""
+
+    at: datetime | None
+    what: str
+    tier: str
+    words: str
+
+
+def published(result: Result, who: str | None) -> str:
+    """What a result says, and whose words these are."""
+    info, said = result.router, shortened(in_words(result.router.output), _ANSWER)
+    if info.review is not None:
+        words = _REVIEWED[info.review].format(model=info.model, who=who or "a reviewer")
+        return f"{words}: {said}"
+    total, calls = info.latency.total_ms / 1000, info.latency.model_ms / 1000
+    words = _SAID[info.kind].format(model=info.model)
+    return (
+        f"{words} for {dollars(info.cost_micros)} in {total:.2f} s ({calls:.2f} s in calls): {said}"
+    )
+
+
+def acted(line: AuditLine) -> Moment:
+    """What a person did."""
+    given = line.decision
+    words = f"{given.action if given else line.what} by {line.who}"
+    if given is not None:
+        words += f" to {given.tier}" if given.tier else ""
+        words += f" after {given.seconds_spent:.0f} s" if given.seconds_spent is not None else ""
+        words += ", kept as an example" if given.is_example else ""
+    note = line.note or (given.reason if given else "")
+    return Moment(line.at, "review", "", words + (f": {note}" if note else ""))
+
+
+def minded(said: Feedback) -> Moment:
+    """What somebody thought of an answer."""
+    words = f"{said.kind}, says {'a reviewer' if said.source == 'reviewer' else 'downstream'}"
+    words += f": {said.comment}" if said.comment else ""
+    if said.correction:
+        words += f"; what was used instead: {shortened(in_words(said.correction), _ANSWER)}"
+    return Moment(said.at, "feedback", "", words)
+
+
+def brought(request: Request) -> str:
+    """What a request says of itself beside its input."""
+    facts = {name: getattr(request, name) for name in _FACTS if name in request.model_fields_set}
+    said = [f"{name} {fact}" for name, fact in facts.items() if fact]
+    if request.metadata:
+        said.append(f"metadata {exact_json(request.metadata, gap=chr(32))}")
+    return f", with {shortened(', '.join(said), _ANSWER)}" if said else ""
+
+
+def routed(taken: RouteTaken) -> Moment:
+    what = "escalated" if taken.code and not taken.code.is_hop else "routed"
+    if taken.step == "classify":
+        what = "classify"
+    return Moment(taken.routed_at, what, taken.tier, f"{taken.rule}: {taken.reason}")
+
+
+def tried(attempt: Attempt) -> Moment:
+    why = ""
+    if attempt.reason is not None:
+        detail = f" ({attempt.detail})" if attempt.detail else ""
+        why = f", {attempt.reason}: {attempt.reason.meaning}{detail}"
+    elif attempt.changes:
+        why = f", changed: {', '.join(change.field for change in attempt.changes)}"
+    words = (
+        f"{attempt.model} {attempt.outcome}{why}; {attempt.usage.total_tokens} tokens, "
+        f"{dollars(attempt.cost_micros)}, {attempt.duration_ms:.0f} ms"
+    )
+    return Moment(attempt.started_at, f"attempt {attempt.attempt_no}", attempt.tier, words)
+
+
+def rows_of(moments: Sequence[Moment]) -> list[dict[str, str]]:
+    """Moments as table rows, times counted from the first one."""
+    first = next((moment.at for moment in moments if moment.at), None)
+    return [
+        {
+            "after": f"{(moment.at - first).total_seconds():.3f} s" if moment.at and first else "",
+            "what": moment.what,
+            "tier": moment.tier,
+            "words": moment.words,
+        }
+        for moment in moments
+    ]

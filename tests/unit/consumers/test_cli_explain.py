@@ -1,0 +1,133 @@
+"""`tierline explain`: what people did with a request, and whose words were published."""
+
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from consumers.cli.journey import Journey
+from router.answering import spoken_result
+from schemas.base import Tier
+from schemas.codec import dump
+from schemas.dead_letter import Pointer
+from schemas.feedback import Feedback
+from schemas.review import AuditLine, Decision
+from schemas.topics import Topics
+from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt
+
+TOPICS = Topics()
+LETTER = Pointer(topic="llm.dead-letters", partition=0, offset=4)
+ANSWER = {"answer": "We refund order 991 today.", "confidence": 0.9}
+
+
+def a_decision(action: Any, **fields: Any) -> Any:
+    decision = Decision(
+        decision_id=fields.pop("decision_id", "d-1"),
+        request_id="req-1",
+        generation=1,
+        letter=LETTER,
+        action=action,
+        **{"output": ANSWER if action == "edit" else None, **fields},
+    )
+    return a_line("decide", decision=decision)
+
+
+def a_line(what: Any, who: str = "ann", **fields: Any) -> Any:
+    line = AuditLine(
+        writer="c1", no=1, at=NOON, who=who, what=what, request_id="req-1", letter=LETTER, **fields
+    )
+    return a_record(dump(line.model_dump(mode="json", exclude_none=True)), topic=TOPICS.review)
+
+
+def a_result(review: str | None = None, **fields: Any) -> Any:
+    made = spoken_result(
+        an_assignment(), a_request(), [an_attempt()], "answer", "x", ANSWER, now=NOON
+    )
+    told = {"resolves": str(LETTER), "review": review} if review else {}
+    made["router"] |= {**told, **fields}
+    return a_record(dump(made), topic=TOPICS.results)
+
+
+def told(*records: Any) -> list[str]:
+    journey = Journey("req-1")
+    for record in records:
+        journey.read(record, TOPICS)
+    return [f"{moment.what}: {moment.words}" for moment in journey.moments()]
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ("approve", "was published, approved by ann: We refund order 991 today."),
+        ("edit", "result: an answer edited by ann was published: We refund order 991 today."),
+        ("reject", "the safe default was published, the answers rejected by ann: We refund"),
+    ],
+)
+def test_a_reviewed_result_says_who_decided_and_what_was_published(action: str, words: str) -> None:
+    assert any(words in line for line in told(a_decision(action), a_result(action)))
+
+
+def test_who_took_a_decision_back_did_not_decide() -> None:
+    undone = a_decision("edit", decision_id="d-0"), a_line("undo", undoes="d-0")
+    later = a_line("decide", who="bob", decision=Decision(
+        decision_id="d-1", request_id="req-1", generation=1, letter=LETTER, action="edit",
+        output=ANSWER,
+    ))  # fmt: skip
+    assert any("edited by bob" in line for line in told(*undone, later, a_result("edit")))
+    assert any("edited by a reviewer" in line for line in told(a_result("edit")))
+
+
+def test_what_a_model_answered_is_told() -> None:
+    [line] = told(a_result())
+    assert "answered for $" in line
+    assert line.endswith(": We refund order 991 today.")
+    [line] = told(a_result(kind="safe_default"))
+    assert "the safe default was published" in line
+    [line] = told(a_result(kind="in_review", final=False))
+    assert line.startswith("notice: it was told that a person has the request")
+
+
+def test_a_decision_says_how_long_it_took_and_what_it_asks_for() -> None:
+    [line] = told(a_decision("retry", tier=Tier.PREMIUM, seconds_spent=41.7, reason="unclear"))
+    assert line == "review: retry by ann to premium after 42 s: unclear"
+    [line] = told(a_decision("edit", is_example=True))
+    assert line == "review: edit by ann, kept as an example"
+
+
+def feedback(**fields: Any) -> Any:
+    said = Feedback.model_validate(
+        {"request_id": "req-1", "kind": "edited", "at": NOON + timedelta(days=1), **fields}
+    )
+    value = dump(said.model_dump(mode="json", exclude_none=True))
+    return a_record(value, topic=TOPICS.feedback)
+
+
+def test_feedback_is_told_with_its_words() -> None:
+    said = feedback(comment="too long", correction={"answer": "Yes."})
+    words = "feedback: edited, says downstream: too long; what was used instead: Yes."
+    assert words in told(a_result(), said)
+
+
+def test_feedback_on_another_tenants_request_names_no_tenant() -> None:
+    journey = Journey("req-1")
+    for record in (a_result(tenant="acme"), feedback(tenant="default")):
+        journey.read(record, TOPICS)
+    assert journey.tenants == {"acme"}
+    assert len(journey.moments()) == 1
+
+
+def test_what_a_reviewer_thought_is_told_once() -> None:
+    said = feedback(source="reviewer", comment="because")
+    assert len(told(a_decision("edit"), said)) == 1
+    assert told(said) == ["feedback: edited, says a reviewer: because"]
+
+
+def test_what_a_request_brings_beside_its_input_is_told() -> None:
+    fields = {"id": "req-1", "input": "x", "lane": "bulk", "user": "u-1", "metadata": {"n": 0.10}}
+    record = a_record(orjson.dumps(fields), topic=TOPICS.intake)
+    assert told(record) == [
+        'accepted: at llm.intake-1-7, with lane bulk, user u-1, metadata {"n": 0.1}'
+    ]
+    plain = a_record(b'{"id": "req-1", "input": "x"}', topic=TOPICS.intake)
+    assert told(plain) == ["accepted: at llm.intake-1-7"]
