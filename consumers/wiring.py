@@ -39,12 +39,10 @@ from router.admission import Admission, Proven
 from router.chat_fields import ChatFields
 from router.limits.forecast import Forecast
 from router.limits.shares import shares
-from router.policy.mixing import Routers
 from router.policy.table import Model, Policy
 from router.reply import CallFailure, Reply
 from router.signatures import Key
 from schemas.base import Tier
-from schemas.status import Status
 
 __all__ = [
     "admission_of",
@@ -102,7 +100,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         forecast, refusals = Forecast(), Refusals(rules.policy, clock.now)
         if route or tiers:
-            await stack.enter_async_context(_heard_by(clients, forecast, refusals.routers))
+            await stack.enter_async_context(hearing(clients, forecast, refusals))
         if route:
             stages.append(_route_stage(rules, clients, settings, seen, forecast, guard(ROUTE)))
             health.watch(stages[-1])
@@ -158,22 +156,6 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                 health.is_draining = True
                 for task in watching:
                     task.cancel()
-
-
-def _heard_by(
-    clients: Clients, forecast: Forecast, routers: Routers
-) -> contextlib.AbstractAsyncContextManager[None]:
-    """What other processes say of themselves, for all who want to know."""
-
-    def heard(status: Status) -> None:
-        forecast.heard(status)
-        routers.heard(status, clock.now())
-
-    def ended(process: str) -> None:
-        forecast.ended(process)
-        routers.ended(process, clock.now())
-
-    return hearing(clients, heard, ended)
 
 
 async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:

@@ -5,8 +5,9 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -16,7 +17,7 @@ from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most
 from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher, topic_reader
-from consumers.runtime.records import why_not_taken
+from consumers.runtime.records import Record, why_not_taken
 from router.policy.table import Policy
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
@@ -31,6 +32,16 @@ _HEARD_SINCE = timedelta(seconds=60)
 _LAST_WORD_SECONDS = 2.0
 _END_SECONDS = 4.0
 _LOG_APPEND_TIME = 1
+
+
+class Listener(Protocol):
+    """Whoever wants to know how the processes are."""
+
+    def heard(self, status: Status) -> None:
+        """A process has said how it is."""
+
+    def ended(self, process: str) -> None:
+        """A process has said that it ends."""
 
 
 @contextlib.asynccontextmanager
@@ -52,14 +63,12 @@ async def telling(clients: Clients, health: Health, policy: Policy) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def hearing(
-    clients: Clients, heard: Callable[[Status], None], ended: Callable[[str], None]
-) -> AsyncIterator[None]:
+async def hearing(clients: Clients, *listeners: Listener) -> AsyncIterator[None]:
     """Pass on what every process says of itself until the context closes, and who has ended.
 
     While Kafka is away nothing is heard; a status that cannot be read is left out.
     """
-    reading = asyncio.ensure_future(_read(clients, heard, ended))
+    reading = asyncio.ensure_future(_read(clients, listeners))
     try:
         yield
     finally:
@@ -68,9 +77,12 @@ async def hearing(
             await at_most(_END_SECONDS, _ended(reading))
 
 
-async def _read(
-    clients: Clients, heard: Callable[[Status], None], ended: Callable[[str], None]
-) -> None:
+async def _read(clients: Clients, listeners: Sequence[Listener]) -> None:
+    def heard(found: Record) -> None:
+        status = read_model(Status, found.value)
+        for one in listeners:
+            one.heard(status)
+
     topics = [clients.settings.topics.status]
     while True:
         try:
@@ -78,9 +90,10 @@ async def _read(
             async with topic_reader(clients, topics, since=since) as reader:
                 async for record in reader.follow():
                     if record.value is None:
-                        ended((record.key or b"").decode(errors="replace"))
+                        for one in listeners:
+                            one.ended((record.key or b"").decode(errors="replace"))
                         continue
-                    why_not_taken(lambda found: heard(read_model(Status, found.value)), record)
+                    why_not_taken(heard, record)
         except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
             _log.debug("status not read", error=type(error).__name__)
         await asyncio.sleep(EVERY_SECONDS)

@@ -12,7 +12,7 @@ from router.policy.mixing import Routers
 from router.policy.table import Policy
 from schemas.base import Tier
 from schemas.escalation import Assignment
-from schemas.status import RefusedStatus
+from schemas.status import RefusedStatus, Status
 
 __all__ = ["Refusals"]
 
@@ -32,6 +32,14 @@ class Refusals:
     looks: int = 0
     _waiting: Counter[tuple[Tier, str, str]] = field(default_factory=Counter)
     _told: set[tuple[str, str]] = field(default_factory=set)
+
+    def heard(self, status: Status) -> None:
+        """A process has said how it is."""
+        self.routers.heard(status, self.clock())
+
+    def ended(self, process: str) -> None:
+        """A process has said that it ends."""
+        self.routers.ended(process, self.clock())
 
     async def wait(self, assignment: Assignment, slot: Slot) -> None:
         """Return when a request is to be routed anew: no router applies its policy any more.

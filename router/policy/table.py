@@ -1,25 +1,19 @@
 """The routing policy as data: what a policy file says, frozen and strict."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
-    model_validator,
 )
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
+from router.policy.models import Count, Fraction, Model, Name, Price, Row, Sentence, TierName
 from router.subjects import Subject
 from schemas.base import Tier
 from schemas.spans import PositiveSpan
@@ -43,96 +37,7 @@ __all__ = [
 ]
 
 
-class _Row(BaseModel):
-    """People write these: unknown fields are mistakes."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-_DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,12})?")
-
-
-def _read_tier(value: Any) -> Any:
-    return Tier(value) if isinstance(value, str) and value in list(Tier) else value
-
-
-def _read_decimal(value: Any) -> Any:
-    # A YAML float has lost its last digit by now, so prices may be quoted; whole numbers are exact.
-    is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
-    if is_number or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
-        return Decimal(str(value))
-
-    msg = "a price is a number of US dollars per million tokens, for example 0.25"
-    raise ValueError(msg)
-
-
-def _check_date(value: str) -> str:
-    try:
-        date.fromisoformat(value)
-    except ValueError:
-        msg = "a date is year-month-day, for example 2026-11-01"
-        raise ValueError(msg) from None
-    return value
-
-
-TierName = Annotated[Tier, BeforeValidator(_read_tier, json_schema_input_type=Tier)]
-Dollars = Annotated[Decimal, BeforeValidator(_read_decimal), Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Sentence = Annotated[str, Field(min_length=3, max_length=400)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-
-
-class Price(_Row):
-    """US dollars per million tokens."""
-
-    input: Dollars
-    output: Dollars
-    #: None: cached input costs what other input costs.
-    cache_read: Dollars | None = None
-    cache_write: Dollars | None = None
-    #: Where the numbers are from and when they were read.
-    source: Sentence
-    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_check_date)]
-
-
-class Model(_Row):
-    """A model that tiers may name."""
-
-    #: The provider entry in the deployment's settings; the policy never holds hosts or keys.
-    provider: str
-    #: What the provider calls the model.
-    id: str
-    price: Price
-    #: Tokens the model reads and writes at most.
-    context_tokens: Count
-    max_output_tokens: Count = 1024
-    #: Other names it may answer under, beside its id and dated versions of both: an Azure
-    #: deployment answers as the model that it is of.
-    answers_as: list[str] = Field(default_factory=list)
-    #: Fields of a chat body that it cannot take: a request that holds one is not for this model.
-    refuses: list[Name] = Field(default_factory=list)
-    #: Fields of a chat body that it does without: they are left out of its calls.
-    drops: list[Name] = Field(default_factory=list)
-    #: How it is held to a format: by its JSON Schema, as any JSON object, or in words alone.
-    structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
-    #: What its provider calls the output limit. None: as the producer does, else `max_tokens`.
-    limit: Literal["max_tokens", "max_completion_tokens"] | None = None
-    #: Marks the stable part of a long prompt for the provider's cache. Only where the provider
-    #: wants to be asked; give the price of a cache write with it.
-    cache_prompt: bool = False
-
-    @model_validator(mode="after")
-    def _keeps_the_chat(self) -> "Model":
-        if {"model", "messages"} & {*self.drops, *self.refuses}:
-            msg = "no call can do without its model and messages"
-            raise ValueError(msg)
-        return self
-
-
-class TierRow(_Row):
+class TierRow(Row):
     """A price and quality class."""
 
     job: Sentence
@@ -142,7 +47,7 @@ class TierRow(_Row):
     accept: Fraction
 
 
-class Agreement(_Row):
+class Agreement(Row):
     """Several answers to one question, of which the first is published when enough agree."""
 
     #: How many answers are asked for, the first one included.
@@ -155,7 +60,7 @@ class Agreement(_Row):
     fields: Annotated[list[str], Field(min_length=1)]
 
 
-class Verify(_Row):
+class Verify(Row):
     """A model at a named tier reads an answer that passed every other check."""
 
     tier: TierName
@@ -165,7 +70,7 @@ class Verify(_Row):
     prompt: str = "verify"
 
 
-class Task(_Row):
+class Task(Row):
     """One row of the routing table."""
 
     #: When a request is of this task, in words for people and for the classify step.
@@ -216,7 +121,7 @@ class Task(_Row):
     owner: Sentence
 
 
-class ContextLimits(_Row):
+class ContextLimits(Row):
     """Most tokens by component, and in all. None: no limit but the models' own."""
 
     system: Count | None = None
@@ -232,7 +137,7 @@ class ContextLimits(_Row):
         return [(name, limit) for name, limit in self if limit is not None]
 
 
-class Plan(_Row):
+class Plan(Row):
     """What a customer's plan allows."""
 
     says: Sentence
@@ -247,7 +152,7 @@ class Plan(_Row):
     context: ContextLimits = ContextLimits()
 
 
-class When(_Row):
+class When(Row):
     """The left side of a rule: every condition given must hold."""
 
     tasks: list[str] | None = None
@@ -273,7 +178,7 @@ class When(_Row):
         ]
 
 
-class Rule(_Row):
+class Rule(Row):
     """A rule that moves a request away from its task's own tier. The first that matches wins."""
 
     name: Name
@@ -284,7 +189,7 @@ class Rule(_Row):
     reason: Sentence
 
 
-class AttemptLimits(_Row):
+class AttemptLimits(Row):
     """What one request may use up, whatever happens to it."""
 
     #: Without those that were turned away before anything ran.
@@ -298,7 +203,7 @@ class AttemptLimits(_Row):
     call_timeout: PositiveSpan = timedelta(seconds=60)
 
 
-class Classify(_Row):
+class Classify(Row):
     """Asks the low tier what a request is when it names no task we know."""
 
     #: Only without a task, or also for a task that is not in the table.
@@ -313,7 +218,7 @@ class Classify(_Row):
     reason: Sentence
 
 
-class Example(_Row):
+class Example(Row):
     """A test the policy brings along: this request takes that route."""
 
     says: Sentence
@@ -323,7 +228,7 @@ class Example(_Row):
     rule: str | None = None
 
 
-class Policy(_Row):
+class Policy(Row):
     """The whole routing policy. `version` changes with every edit; records carry it."""
 
     name: Name

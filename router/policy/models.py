@@ -1,0 +1,101 @@
+"""Models and their prices, and the kinds of fields that a policy's rows are made of."""
+
+import re
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from schemas.base import Tier
+
+__all__ = ["Count", "Fraction", "Model", "Name", "Price", "Row", "Sentence", "TierName"]
+
+
+class Row(BaseModel):
+    """People write these: unknown fields are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+_DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,12})?")
+
+
+def _read_tier(value: Any) -> Any:
+    return Tier(value) if isinstance(value, str) and value in list(Tier) else value
+
+
+def _read_decimal(value: Any) -> Any:
+    # A YAML float has lost its last digit by now, so prices may be quoted; whole numbers are exact.
+    is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+    if is_number or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
+        return Decimal(str(value))
+
+    msg = "a price is a number of US dollars per million tokens, for example 0.25"
+    raise ValueError(msg)
+
+
+def _check_date(value: str) -> str:
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        msg = "a date is year-month-day, for example 2026-11-01"
+        raise ValueError(msg) from None
+    return value
+
+
+TierName = Annotated[Tier, BeforeValidator(_read_tier, json_schema_input_type=Tier)]
+Dollars = Annotated[Decimal, BeforeValidator(_read_decimal), Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Sentence = Annotated[str, Field(min_length=3, max_length=400)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class Price(Row):
+    """US dollars per million tokens."""
+
+    input: Dollars
+    output: Dollars
+    #: None: cached input costs what other input costs.
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+    #: Where the numbers are from and when they were read.
+    source: Sentence
+    as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_check_date)]
+
+
+class Model(Row):
+    """A model that tiers may name."""
+
+    #: The provider entry in the deployment's settings; the policy never holds hosts or keys.
+    provider: str
+    #: What the provider calls the model.
+    id: str
+    price: Price
+    #: Tokens the model reads and writes at most.
+    context_tokens: Count
+    max_output_tokens: Count = 1024
+    #: Other names it may answer under, beside its id and dated versions of both: an Azure
+    #: deployment answers as the model that it is of.
+    answers_as: list[str] = Field(default_factory=list)
+    #: Fields of a chat body that it cannot take: a request that holds one is not for this model.
+    refuses: list[Name] = Field(default_factory=list)
+    #: Fields of a chat body that it does without: they are left out of its calls.
+    drops: list[Name] = Field(default_factory=list)
+    #: How it is held to a format: by its JSON Schema, as any JSON object, or in words alone.
+    structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
+    #: What its provider calls the output limit. None: as the producer does, else `max_tokens`.
+    limit: Literal["max_tokens", "max_completion_tokens"] | None = None
+    #: Marks the stable part of a long prompt for the provider's cache. Only where the provider
+    #: wants to be asked; give the price of a cache write with it.
+    cache_prompt: bool = False
+
+    @model_validator(mode="after")
+    def _keeps_the_chat(self) -> "Model":
+        if {"model", "messages"} & {*self.drops, *self.refuses}:
+            msg = "no call can do without its model and messages"
+            raise ValueError(msg)
+        return self
