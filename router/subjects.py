@@ -21,42 +21,53 @@ SUBJECTS: Sequence[Subject] = get_args(Subject)
 #: order; `a/b`: one of them.
 _WORDS: Mapping[Subject, Mapping[str, str]] = {
     "money": {
-        "en": "refund reimburs chargeback overcharg overpaid compensat "
-        "money/cash/dollars/euros+back owe+money "
-        "charged/billed/debited/paid/deducted+twice/double/again/duplicate "
-        "charged/billed/debited/paid/deducted+unauthori/mistake/wrong/never "
-        "charged/billed/debited/paid+two+times "
-        "took/taken/withdr/withdrew+money/euros/dollars/account/card "
-        "double/duplicate+charge/payment/billing/debit "
-        "disput+charge/bill/payment/invoice/amount wire+transfer",
+        "en": "refund reimburs chargeback overcharg overpaid compensat owe+money wire+transfer "
+        "money/cash/dollars/euros/pounds+back took/taken/withdr+money/euros/dollars/pounds/card "
+        "charged/billed/debited/paid/deducted+twice/double/again/mistake/wrong/never "
+        "charge/payment/transact/debit/billed/withdraw/fee+twice/double/duplicate/several/multiple "
+        "charge/payment/transact/debit/billed/withdraw/fee+extra/wrong/incorrect/mistake/reverse "
+        "charge/payment/transact/debit/withdraw+recogni/unauthori/unknown/strange/suspicious/weird "
+        "charge/payment/transact/debit/withdraw/fee+unusual/random/unexpected/additional "
+        "charge/payment/transact/debit/withdraw+make/made/authori+didn/not/never "
+        "charged/billed+more+once charged/billed/debited/paid+two+times "
+        "cancel+charged/charging/billed/debited keep/still/without+charged/charging/billed "
+        "invoice/=bill+wrong/incorrect/mistake/higher disput+charge/bill/payment/invoice/amount",
         "de": "erstatt ruckerstatt ruckzahl zuruckzahl ruckbuch zuruckbuch ruckbelast "
         "geld/betrag/euro+zuruck "
         "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+zweimal/doppelt/mehrfach "
         "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+unberechtigt/falsch/ohne/nie "
         "doppelabbuch entschadig gutschrift mahnung inkasso uberzahl "
-        "widerspr+rechnung/abbuchung/lastschrift",
+        "widerspr+rechnung/abbuchung/lastschrift viel/doppelt+bezahlt/gezahlt/berechnet/abgebucht "
+        "rechnung/abbuchung/betrag+falsch/unbekannt/stimmt gekundigt+abgebucht/berechnet",
         "fr": "rembours argent+rendre/rendez/recuperer/retour "
         "debite/preleve/facture/paye/encaisse+deux/double/tort/erreur/jamais/sans "
         "double+prelevement/facturation/paiement/debit trop+percu surfactur dedommag indemni "
-        "contest+prelevement/facture/paiement/debit",
+        "contest+prelevement/facture/paiement/debit trop+paye/preleve/facture "
+        "facture/prelevement/montant+errone/incorrect/inconnu resilie+preleve/debite/facture",
         "es": "reembols reintegr devoluc devolv/devuelv+dinero/importe/pago "
         "cobrado/cobraron/cobro/facturado/debitado/pagado+dos/doble/duplicad/error/nunca/indebid "
-        "cargo/cargado+dos/doble/duplicad/indebid/reconozco contracargo indemniz",
+        "cargo/cargado+dos/doble/duplicad/indebid/reconozco contracargo indemniz "
+        "factura/cargo+incorrect/erronea/equivocad/desconoc cancel+cobrado/cobran/cobraron",
         "it": "rimbors soldi/denaro/importo+indietro/restitu/ridate "
         "addebitat/addebito/pagato/fatturat/prelevat+due/doppi/errore/mai risarc indenniz "
-        "storno stornare contest+addebito/fattura/pagamento",
+        "storno stornare contest+addebito/fattura/pagamento "
+        "fattura/addebito+sbagliat/errat/riconosc disdetto/disdetta+addebit/fattura",
         "pt": "reembols estorn ressarc indeniz devoluc dinheiro+volta/devolv "
         "cobrado/cobraram/cobranca/debitado/debitaram+duas/dobro/duplic/erro/nunca/indevid "
-        "pago/paguei/faturado+duas/dobro/duplic/erro/indevid",
+        "pago/paguei/faturado+duas/dobro/duplic/erro/indevid "
+        "fatura/cobranca+errad/incorret/desconhec cancel+cobrado/cobrando/cobraram",
         "nl": "terugbeta restitu terugvorder geld/bedrag+terug "
         "afgeschreven/betaald/gefactureerd/geincasseerd+twee/dubbel/onterecht/fout/nooit "
-        "vergoeding storner incasso",
+        "vergoeding storner incasso factuur/rekening+klopt/fout/onjuist veel+betaald/afgeschreven "
+        "opgezegd+afgeschreven",
         "pl": "zwrot zwroci zwracac oddajcie+pieniadz reklamac odszkodow nadplat "
-        "pobran/pobrano/obciazon/zaplaci/naliczon/sciagn+dwa/dwukrot/podwojn/blad/nigdy/nieslusz",
+        "pobran/pobrano/obciazon/zaplaci/naliczon/sciagn+dwa/dwukrot/podwojn/blad/nigdy/nieslusz "
+        "faktura/faktury+bledn/zawyzon rezygn/anulow+pobran/pobrano",
     },
     "law": {
-        "en": "lawyer attorney lawsuit legal sue =sued suing =court =courts =contract =contracts "
-        "contractual liab gdpr compliance copyright trademark infring litigat prosecut "
+        "en": "lawyer attorney lawsuit legal sue =sued suing court+case/hearing/judge "
+        "=contract =contracts contractual liab gdpr compliance copyright trademark infring litigat "
+        "prosecut "
         "ombudsman terms+conditions data+protection privacy police",
         "de": "anwalt rechtsa rechtss rechtsw rechtsf rechtli verklag klage gericht vertrag "
         "haftung haftbar dsgvo datenschutz widerruf abmahn urheber agb strafanz schadensers "
@@ -78,7 +89,7 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
     "health": {
         "en": "medic diagno dosage =dose =doses sympto doctor hospital pregnan allerg overdos "
         "suicid self+harm poison injur bleed chest+pain prescri side+effect =pill =pills =drug "
-        "=drugs disease cancer heart+attack depress vaccin surger therap ambulance",
+        "=drugs disease cancer heart+attack =depressed vaccin surger therap ambulance",
         "de": "arzt medika medizin =dosis dosier diagno sympto krank schwanger allerg nebenwirk "
         "selbstmord suizid vergift verletz schmerz herzinfarkt notarzt tablette impf",
         "fr": "medec medic docteur posolog sympto hopita enceinte allerg maladi malade douleur "
@@ -95,26 +106,28 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "skutki+uboczn samoboj szczepi zatru",
     },
     "security": {
-        "en": "hack stole stolen theft phish breach fraud scam malware ransom virus =compromised "
-        "unauthori leak+data/password/account "
-        "someone/somebody/stranger+logged/accessed/using/used+account "
-        "password+shared/stolen/known vulnerab blackmail extort delet/eras+account",
-        "de": "gehack hack gestohl diebst geklaut betrug betrog phish "
+        "en": "=hack hacked hacker hacking stole stolen theft phish breach fraud =scam =scams "
+        "scammed "
+        "scammer malware ransom virus =compromised unauthori leak+data/password/account "
+        "someone/somebody/stranger+logged/accessed/using/used+account/card card+without+permission "
+        "password+shared/stolen/known blackmail extort delet/eras+account",
+        "de": "gehack hackt hacker gestohl diebst geklaut betrug betrog phish "
         "fremd/unbekannt+zugriff/zugang/konto jemand+eingeloggt/angemeldet/zugegriff datenleck "
         "datenpanne missbrauch sicherheitsl schadsoft erpress losch+konto",
         "fr": "pirat =vole =volee =voles =volees fraud arnaqu usurp hamecon escroc fuite+donnees "
         "quelqu+connect/utilis/accede+compte supprim+compte faille chantage",
-        "es": "hack robad robar robaron robo fraud estaf suplant phish "
+        "es": "hacke robad robar robaron =robo fraud estaf suplant phish "
         "alguien+entrado/accedido/usado/usando+cuenta filtra+datos elimin/borrar+cuenta chantaj "
         "ciberat",
-        "it": "hack rubat furto frode truff phish violat+account/dati/password "
+        "it": "hackera =hacker rubat furto frode truff phish violat+account/dati/password "
         "qualcuno+entrato/usato/usando+account cancell/elimin+account ricatt",
-        "pt": "hack roubad roubo roubar roubaram furtad fraud golpe phish invad+conta "
+        "pt": "hackea =hacker roubad roubo roubar roubaram furtad fraud golpe phish invad+conta "
         "alguem+entrou/acessou/usou/usando+conta excluir/apagar/elimin+conta vazament vazou "
         "chantag burla",
-        "nl": "gehackt hack gestolen diefsta fraud opgelicht oplicht phish "
+        "nl": "gehackt hacker gestolen diefsta fraud opgelicht oplicht phish "
         "iemand+ingelogd/gebruikt+account datalek verwijder+account chantage afpers misbruik",
-        "pl": "hack zhakow wlaman wlamal skradz ukradz ukradl kradziez oszust wyludz phish wyciek "
+        "pl": "hacker zhakow wlaman wlamal skradz ukradz ukradl kradziez oszust wyludz phish "
+        "wyciek "
         "ktos+zalogow/uzywa+konto/konta usun+konto szantaz",
     },
 }  # fmt: skip

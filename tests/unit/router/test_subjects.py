@@ -64,6 +64,28 @@ def test_a_text_gives_its_subject_away(subject: str, text: str) -> None:
     assert subjects_of(text) == [subject]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is a payment I do not recognise on my card statement",
+        "I cancelled in May and am still being charged",
+        "I was double-billed for March",
+        "The bill for May is wrong",
+        "You took 49 euros and I never ordered anything",
+        "Ich habe gek\u00fcndigt, und trotzdem wurde wieder abgebucht",
+        "Sie haben mir zu viel berechnet",
+        "J'ai r\u00e9sili\u00e9 et on m'a encore pr\u00e9lev\u00e9",
+        "La factura de mayo es incorrecta",
+        "Non riconosco questo addebito",
+        "A fatura de maio est\u00e1 errada",
+        "De factuur van mei klopt niet",
+        "Faktura za maj jest b\u0142\u0119dna",
+    ],
+)
+def test_a_disputed_charge_is_about_money(text: str) -> None:
+    assert "money" in subjects_of(text)
+
+
 def test_every_language_whose_small_words_we_know_has_words_for_every_subject() -> None:
     assert set(LANGUAGES) == SMALL_WORDS.keys()
     assert [set(by_language) for by_language in _SAID.values()] == [set(LANGUAGES)] * 4
@@ -76,6 +98,8 @@ def test_every_language_whose_small_words_we_know_has_words_for_every_subject() 
         "How do I change the billing address on invoice 2291?",
         "Hello, I have a question about my last order 5512, it never arrived.",
         "Can somebody help me log in? It took twice as long again.",
+        "It took two days until my account was ready, you took your time",
+        "The bill of lading came with the parcel",
         "The contractor writes a courteous letter",
         "Wie ändere ich die Rechnungsadresse? Links oder rechts?",
         "Où est ma commande ? Le bouton ne marche pas",
