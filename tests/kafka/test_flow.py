@@ -14,6 +14,7 @@ from schemas.attempt import LedgerEntry
 from schemas.codec import read_dead_letter, read_envelope, read_model
 from schemas.dead_letter import DeadLetter
 from schemas.escalation import Escalation
+from schemas.reasons import Reason
 from schemas.result import Result
 from tests.kafka.flow import Flow, Seen, Sent, flow, request
 
@@ -181,6 +182,33 @@ async def test_a_request_without_a_task_is_classified_first(settings: Settings) 
         lines = await _bill_equals_ledger(running)
         steps = Counter(line.attempt.step for line in lines)
         assert steps["classify"] == len(stream)
+
+
+_ABOUT_MONEY = (
+    "I was charged twice for order 991",
+    "My card was billed two times this month, please pay one back",
+    "There is a payment on my card that I do not recognise, 12 euros",
+    "Mir wurde die Bestellung 991 zweimal abgebucht",
+    "J'ai \u00e9t\u00e9 d\u00e9bit\u00e9 deux fois pour la commande 991",
+)
+
+
+async def test_an_untagged_text_about_money_is_never_answered_unseen(settings: Settings) -> None:
+    """Whatever the classify step takes it for; the task that counts is shown."""
+    able = {
+        name: model.model_copy(update={"quality": 1, "strain": 0})
+        for name, model in DEFAULT_MODELS.items()
+    }
+    async with flow(settings, models=able) as running:
+        sent = [request(f"m-{no}", text, task=None) for no, text in enumerate(_ABOUT_MONEY)]
+        await running.publish(*sent, request("delicate", "Which dosage is safe?", task=None))
+        letters = {one.request_id: one for one in map(_letter, await running.terminal(6))}
+
+    assert {one.reason for one in letters.values()} == {Reason.APPROVAL_REQUIRED}
+    delicate = letters.pop("delicate")
+    assert {one.task for one in letters.values()} == {"billing_dispute"}
+    assert delicate.task is not None
+    assert [one.step for one in delicate.attempts] == ["classify", "answer"]
 
 
 async def test_batch_lines_and_cloud_events_are_requests(settings: Settings) -> None:
