@@ -256,9 +256,9 @@ def requeue(  # noqa: PLR0913, PLR0917  an option each
             return 0
         cost = f"about {dollars(chosen.cost_micros)} for a call each"
         if where is not None:
-            [(_, letter)] = chosen.found
+            [one] = chosen.found
             say(
-                f"{letter.request_id} goes through again as generation {letter.generation + 1}, "
+                f"{one.request_id} goes through again as generation {one.generation + 1}, "
                 f"once the stage review has seen it ({cost})"
             )
             return 0

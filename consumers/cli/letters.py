@@ -13,39 +13,50 @@ if TYPE_CHECKING:
     from schemas.dead_letter import DeadLetter
     from schemas.review import AuditLine
 
-__all__ = ["decided_on", "find_letter", "letters_of"]
+__all__ = ["decided_on", "find_letter", "letters_of", "lines_of"]
 
 
 async def decided_on(settings: "Settings", wanted: Collection[str]) -> "dict[str, AuditLine]":
     """The decision that stands, by the place of its dead letter; of these dead letters alone."""
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import topic_reader
     from router.review import Decisions
-    from schemas.codec import read_model
-    from schemas.review import AuditLine
 
-    decisions, lines = defaultdict[int, Decisions](Decisions), dict[str, AuditLine]()
+    decisions = defaultdict[int, Decisions](Decisions)
+    lines: dict[str, AuditLine] = {}
     places: dict[str, int] = {}
     if not wanted:
         return {}
 
-    def take(found: Record) -> None:
-        line = read_model(AuditLine, found.value)
+    async for found, line in lines_of(settings):
         if line.decision is not None:
             if (place := str(line.decision.letter)) not in wanted:
-                return
+                continue
             lines.setdefault(line.decision.decision_id, line)
             places[place] = found.partition
         elif line.undoes not in lines:
-            return
+            continue
         decisions[found.partition].note(found.offset, found.timestamp / 1000, line)
+    standing = {at: decisions[partition].standing(at) for at, partition in places.items()}
+    return {at: lines[named] for at, named in standing.items() if named is not None}
+
+
+async def lines_of(settings: "Settings") -> "AsyncIterator[tuple[Record, AuditLine]]":
+    """Every audit line, those of a partition in order."""
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import topic_reader
+    from schemas.codec import read_model
+    from schemas.review import AuditLine
+
+    found: list[AuditLine] = []
+
+    def take(record: Record) -> None:
+        found.append(read_model(AuditLine, record.value))
 
     async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.review]) as reader:
         with reading_bar() as seen:
-            async for found in reader.until_end(seen):
-                _say(found, "audit line", why_not_taken(take, found))
-    standing = {at: decisions[partition].standing(at) for at, partition in places.items()}
-    return {at: lines[named] for at, named in standing.items() if named is not None}
+            async for record in reader.until_end(seen):
+                _say(record, "audit line", why_not_taken(take, record))
+                while found:
+                    yield record, found.pop()
 
 
 async def letters_of(

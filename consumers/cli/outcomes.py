@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consumers.cli.common import FAILED, MOST_LISTED, OK, console, counted, print_json
+from consumers.cli.common import FAILED, MOST_LISTED, OK, console, counted, dollars, print_json
 from consumers.cli.sent import Place, Sent, hash_of
 from consumers.runtime.records import Record, why_not_taken
 from schemas.reasons import Reason
@@ -35,8 +35,9 @@ class Outcomes:
     letters: Counter[str] = field(default_factory=Counter)
     missing: int = 0
     cost_micros: int = 0
-    #: How many of the outcomes are from before: their requests were repeats.
+    #: How many of the outcomes are from before, and what of the cost: their requests were repeats.
     before: int = 0
+    before_micros: int = 0
 
     @property
     def to_approve(self) -> int:
@@ -64,6 +65,7 @@ class Outcomes:
             "unfinished": self.missing,
             "already_done": self.before,
             "cost_micros": self.cost_micros,
+            "already_spent_micros": self.before_micros,
         }
 
     def in_words(self) -> Sequence[str]:
@@ -83,7 +85,8 @@ class Outcomes:
         told = [one for one in parts if not one.startswith("0 ")]
         lines = [f"{_many(whole, 'outcome', 'outcomes')}: {', '.join(told)}"]
         if self.before:
-            lines.append(f"  {self.before:,} of them already done before this run")
+            spent = dollars(self.before_micros)
+            lines.append(f"  {self.before:,} of them already done before this run, for {spent}")
         for reason, count in self.letters.most_common():
             if reason != Reason.APPROVAL_REQUIRED.value and count:
                 lines.append(f"  {count} {reason}: {_meaning(reason)}")
@@ -128,7 +131,6 @@ class Progress:
 
     def tell(self, *, as_json: bool = False) -> int:
         """Say how it ended; the exit code. Raises KafkaUnreachableError."""
-        from consumers.cli.common import dollars
         from consumers.runtime.reading import KafkaUnreachableError
 
         took = time.monotonic() - self.began
@@ -148,7 +150,7 @@ class Progress:
             return OK if found.is_well else FAILED
         if self.answer is not None and self.wanted == 1:
             print_json(self.answer)
-        spent = f"{dollars(found.cost_micros)} spent in {took:.1f} s"
+        spent = f"{dollars(found.cost_micros - found.before_micros)} spent in {took:.1f} s"
         for line in (*found.in_words(), f"{spent}; next: {self._next()}"):
             console().print(line, soft_wrap=True)
         if found.letters["id_reused"]:
@@ -293,4 +295,7 @@ async def _look_back(
         async for record in reader.until_end():
             _ = why_not_taken(take, record)
     for request, told in sent.earlier():
-        progress.found.before += progress.note(Ended(request, None, *read_ours(told)))
+        ended = Ended(request, None, *read_ours(told))
+        if progress.note(ended):
+            progress.found.before += 1
+            progress.found.before_micros += ended.cost_micros

@@ -6,14 +6,18 @@ So a command that was broken off can be run again: what was sent already is left
 
 import asyncio
 import getpass
+import heapq
 import secrets
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
+from consumers.buckets import Buckets
 from consumers.cli.common import UserError, progress
-from consumers.cli.letters import decided_on, find_letter, letters_of
+from consumers.cli.letters import decided_on, find_letter, letters_of, lines_of
 from consumers.runtime.records import Record, lies_at
 from schemas.base import EARLIEST
 from schemas.reasons import Reason
@@ -22,13 +26,23 @@ if TYPE_CHECKING:
     from consumers.settings import Settings
     from router.policy.table import Policy
     from schemas.base import Tier
-    from schemas.dead_letter import DeadLetter
-    from schemas.review import AuditLine
+    from schemas.codec import Headers
+    from schemas.dead_letter import DeadLetter, Pointer
+    from schemas.review import AuditLine, Decision
 
-__all__ = ["Chosen", "Plan", "Wanted", "choose", "choose_one", "requeue_line", "send", "why_not"]
+__all__ = [
+    "Candidate",
+    "Chosen",
+    "Plan",
+    "Wanted",
+    "choose",
+    "choose_one",
+    "requeue_line",
+    "send",
+    "why_not",
+]
 
-#: So many dead letters are looked up among the decisions in one reading.
-_AT_ONCE = 5_000
+_APPENDED = attrgetter("appended_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,61 +75,123 @@ class Plan:
     per_second: float = 10.0
 
 
+class Candidate(NamedTuple):
+    """What of a dead letter it takes to send its request through again."""
+
+    place: "Pointer"
+    appended_at: int
+    key: bytes | None
+    headers: "Headers"
+    request_id: str | None
+    tenant: str
+    generation: int
+    #: What a call costs at the tier where it begins, in micro-dollars.
+    cost_micros: int
+
+    @classmethod
+    def of(cls, record: Record, letter: "DeadLetter", policy: "Policy", plan: Plan) -> "Candidate":
+        """A dead letter without what was sent and answered, which may be large."""
+        from router.review import price_at
+        from schemas.codec import passed_on
+        from schemas.dead_letter import Pointer
+
+        row = policy.tasks.get(letter.task or "")
+        first = row.tier if row else next(iter(policy.tiers))
+        return cls(
+            Pointer(topic=record.topic, partition=record.partition, offset=record.offset),
+            record.timestamp,
+            record.key,
+            passed_on(record.headers, has_trace=True),
+            letter.request_id,
+            letter.tenant,
+            letter.generation,
+            price_at(letter, plan.tier or first, policy),
+        )
+
+    def decision(self, now: datetime, plan: Plan, decision_id: str = "command") -> "Decision":
+        """What a console would write for it."""
+        from schemas.review import Decision
+
+        return Decision(
+            decision_id=decision_id,
+            request_id=self.request_id or str(self.place),
+            tenant=self.tenant,
+            generation=self.generation,
+            letter=self.place,
+            action="requeue" if plan.tier is None else "retry",
+            tier=plan.tier,
+            deadline=now + plan.deadline,
+            undo_seconds=0.0,
+        )
+
+
 @dataclass(slots=True)
 class Chosen:
     """What would be sent, and why the rest would not."""
 
-    found: list[tuple[Record, "DeadLetter"]] = field(default_factory=list)
+    found: list[Candidate] = field(default_factory=list)
     #: By why, in words.
     left_alone: dict[str, int] = field(default_factory=dict)
-    #: What a call of each would cost at the tier where it begins, in micro-dollars.
-    cost_micros: int = 0
     #: How many more there are than are taken at a time.
     more: int = 0
 
-    def add(self, record: Record, letter: "DeadLetter", policy: "Policy", plan: Plan) -> None:
-        """Choose one."""
-        from router.review import price_at
+    @property
+    def cost_micros(self) -> int:
+        """What a call of each would cost at the tier where it begins, in micro-dollars."""
+        return sum(one.cost_micros for one in self.found)
 
-        row = policy.tasks.get(letter.task or "")
-        first = row.tier if row else next(iter(policy.tiers))
-        self.found.append((record, letter))
-        self.cost_micros += price_at(letter, plan.tier or first, policy)
-
-    def skip(self, why: str) -> None:
-        """Leave one alone."""
-        self.left_alone[why] = self.left_alone.get(why, 0) + 1
+    def skip(self, why: str, count: int = 1) -> None:
+        """Leave some alone."""
+        self.left_alone[why] = self.left_alone.get(why, 0) + count
 
 
 async def choose(
     settings: "Settings", policy: "Policy", wanted: Wanted, plan: Plan, most: int
 ) -> Chosen:
     """The oldest dead letters that may go through again, `most` at most."""
-    chosen = Chosen()
-    group: list[tuple[Record, DeadLetter]] = []
-
-    async def take() -> None:
-        decided = await decided_on(settings, {lies_at(record) for record, _ in group})
-        for record, letter in group:
-            if lies_at(record) in decided:
-                chosen.skip("it was decided on already")
-            elif len(chosen.found) >= most:
-                chosen.more += 1
+    chosen, count = Chosen(), 0
+    # Both topics may have millions of records: a share of them is in memory at a time.
+    with Buckets[Candidate | tuple[int, int, float, "AuditLine"]]() as pieces:
+        async for record, letter in letters_of(settings, wanted.since):
+            if not wanted.takes(letter):
+                continue
+            candidate = Candidate.of(record, letter, policy, plan)
+            if (why := why_not(candidate, letter, policy, plan)) is not None:
+                chosen.skip(why)
             else:
-                chosen.add(record, letter, policy, plan)
-        group.clear()
-
-    async for record, letter in letters_of(settings, wanted.since):
-        if not wanted.takes(letter):
-            continue
-        if (why := why_not(record, letter, policy, plan)) is not None:
-            chosen.skip(why)
-        else:
-            group.append((record, letter))
-        if len(group) >= max(most, _AT_ONCE):
-            await take()
-    await take()
+                count += 1
+                pieces.put(lies_at(record), candidate)
+        if not count:
+            return chosen
+        async for record, line in lines_of(settings):
+            if line.letter is not None:
+                told = record.partition, record.offset, record.timestamp / 1000, line
+                pieces.put(str(line.letter), told)
+        left = 0
+        for bucket in pieces.each():
+            open_ = _open(bucket)
+            left += len(open_)
+            chosen.found = heapq.nsmallest(most, [*chosen.found, *open_], key=_APPENDED)
+    if decided := count - left:
+        chosen.skip("it was decided on already", decided)
+    chosen.more = left - len(chosen.found)
     return chosen
+
+
+def _open(bucket: Iterable[Candidate | tuple[int, int, float, "AuditLine"]]) -> list[Candidate]:
+    """Those of a bucket on which nobody has decided."""
+    from router.review import Decisions
+
+    candidates, decisions = list[Candidate](), defaultdict[int, Decisions](Decisions)
+    for piece in bucket:
+        if isinstance(piece, Candidate):
+            candidates.append(piece)
+        else:
+            partition, offset, at, line = piece
+            decisions[partition].note(offset, at, line)
+    return [
+        one for one in candidates if decisions[one.place.partition].standing(str(one.place)) is None
+    ]
 
 
 async def choose_one(
@@ -125,7 +201,8 @@ async def choose_one(
     record, letter = await find_letter(settings, where, tenant)
     # Who names one has seen what has become of it.
     named = replace(plan, force=plan.force or letter.reason is not Reason.APPROVAL_REQUIRED)
-    if (why := why_not(record, letter, policy, named)) is not None:
+    candidate = Candidate.of(record, letter, policy, plan)
+    if (why := why_not(candidate, letter, policy, named)) is not None:
         msg = f"{letter.request_id or where}: {why}"
         raise UserError(msg)
     line = (await decided_on(settings, {lies_at(record)})).get(lies_at(record))
@@ -135,12 +212,10 @@ async def choose_one(
             f"at {line.at.isoformat(timespec='seconds')}"
         )
         raise UserError(msg)
-    chosen = Chosen()
-    chosen.add(record, letter, policy, plan)
-    return chosen
+    return Chosen([candidate])
 
 
-def why_not(record: Record, letter: "DeadLetter", policy: "Policy", plan: Plan) -> str | None:
+def why_not(candidate: Candidate, letter: "DeadLetter", policy: "Policy", plan: Plan) -> str | None:
     """Why a request may not go through again, in words; None where it may."""
     from router.review import refusal_of
 
@@ -151,37 +226,33 @@ def why_not(record: Record, letter: "DeadLetter", policy: "Policy", plan: Plan) 
         )
     if letter.generation > 1 and not plan.force:
         return "it was sent through again before and has failed again (--force sends it once more)"
-    decision = requeue_line(record, letter, EARLIEST, plan, None).decision
-    assert decision is not None  # noqa: S101  made so
-    return refusal_of(decision, letter, policy)
+    return refusal_of(candidate.decision(EARLIEST, plan), letter, policy)
 
 
-async def send(
-    settings: "Settings", found: Sequence[tuple[Record, "DeadLetter"]], plan: Plan
-) -> int:
+async def send(settings: "Settings", found: Sequence[Candidate], plan: Plan) -> int:
     """Write the decisions, not faster than planned; how many Kafka has acknowledged."""
     from consumers import clock
     from consumers.runtime.clients import Clients
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
-    from schemas.codec import dump, passed_on
+    from schemas.codec import dump
 
     topics = settings.kafka.topics
     before: AuditLine | None = None
     with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry, progress() as bar:
         task = bar.add_task("sending", total=len(found))
         async with publisher(Clients(settings.kafka), telemetry.tracing) as out:
-            for no, (record, letter) in enumerate(found):
+            for no, one in enumerate(found):
                 if no:
                     await asyncio.sleep(1 / plan.per_second)
-                before = requeue_line(record, letter, clock.now(), plan, before)
+                before = requeue_line(one, clock.now(), plan, before)
                 acknowledged = await out.publish(
                     topics.review,
                     dump(before.model_dump(mode="json", exclude_none=True)),
-                    key=record.key,
-                    headers=passed_on(record.headers, has_trace=True),
-                    partition=record.partition,
-                    request_id=letter.request_id,
+                    key=one.key,
+                    headers=one.headers,
+                    partition=one.place.partition,
+                    request_id=one.request_id,
                 )
                 _ = await acknowledged
                 bar.update(task, completed=no + 1)
@@ -189,26 +260,14 @@ async def send(
 
 
 def requeue_line(
-    record: Record, letter: "DeadLetter", now: datetime, plan: Plan, before: "AuditLine | None"
+    one: Candidate, now: datetime, plan: Plan, before: "AuditLine | None"
 ) -> "AuditLine":
     """A requeue as the console would write it, in a chain of the command's own."""
     from router.audit import chained
-    from schemas.dead_letter import Pointer
-    from schemas.review import AuditLine, Decision
+    from schemas.review import AuditLine
 
-    place = Pointer(topic=record.topic, partition=record.partition, offset=record.offset)
     name = f"command-{secrets.token_hex(6)}"
-    decision = Decision(
-        decision_id=name,
-        request_id=letter.request_id or str(place),
-        tenant=letter.tenant,
-        generation=letter.generation,
-        letter=place,
-        action="requeue" if plan.tier is None else "retry",
-        tier=plan.tier,
-        deadline=now + plan.deadline,
-        undo_seconds=0.0,
-    )
+    decision = one.decision(now, plan, name)
     line = AuditLine(
         writer=before.writer if before else name,
         no=1,
@@ -217,7 +276,7 @@ def requeue_line(
         what="decide",
         request_id=decision.request_id,
         tenant=decision.tenant,
-        letter=place,
+        letter=one.place,
         decision=decision,
     )
     return chained(line, before)

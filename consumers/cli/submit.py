@@ -274,7 +274,8 @@ async def _publish(
 
     async def acknowledged() -> None:
         tenant, id_, body, where = queued.popleft()
-        place = Place((found := await where).partition, found.offset)
+        with _in_words(lines, sent):
+            place = Place((found := await where).partition, found.offset)
         known = RequestKey(tenant, id_ or f"{intake}-{place.partition}-{place.offset}")
         sent.add(known, body, place)
 
@@ -287,9 +288,10 @@ async def _publish(
         done = bar.add_task("publishing", total=lines.count)
         for line in lines:
             headers = [(SIGNATURE, lines.signed(line))] if lines.signed else []
-            where = await out.publish(
-                intake, line.value, key=line.key, headers=headers, request_id=line.id
-            )
+            with _in_words(lines, sent):
+                where = await out.publish(
+                    intake, line.value, key=line.key, headers=headers, request_id=line.id
+                )
             queued.append((line.tenant, line.id, hash_of(line.value), where))
             if len(queued) > _IN_FLIGHT:
                 await acknowledged()
@@ -297,6 +299,25 @@ async def _publish(
         while queued:
             await acknowledged()
     sent.write()
+
+
+@contextlib.contextmanager
+def _in_words(lines: _Lines, sent: "Sent") -> Iterator[None]:
+    """Say what Kafka has and has not of a file. Raises UserError and KafkaUnreachableError."""
+    from consumers.runtime.clients import KAFKA_IS_AWAY
+    from consumers.runtime.reading import KafkaUnreachableError, is_refusal
+
+    try:
+        yield
+    except KAFKA_IS_AWAY as error:
+        why = type(error).__name__
+        has = f"Kafka has acknowledged {sent.count:,} of {counted(lines.count, 'request')}"
+        again = "send the same lines again, what was published already is not done twice"
+        if not is_refusal(error):
+            msg = f"{has}, and then does not answer ({why}); others may have been published"
+            raise KafkaUnreachableError(msg, advice=again) from None
+        msg = f"{lines.name}: {has} and refuses one of the next ({why}); mend it, then {again}"
+        raise UserError(msg) from None
 
 
 async def _publish_and_wait(

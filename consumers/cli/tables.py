@@ -147,9 +147,9 @@ def least_width(rows: Sequence[Mapping[str, object]], columns: Collection[str]) 
 
 
 def _least_of(cell: str) -> int:
-    """A figure with its unit stays whole, and so does a short text."""
+    """A figure with its unit stays whole, and so does what is indented, such as a drawing."""
     whole = Text(plain(cell)).cell_len
-    is_whole = _FIGURE.fullmatch(cell) is not None
+    is_whole = cell.startswith(" ") or _FIGURE.fullmatch(cell) is not None
     return whole if is_whole else _longest_word(cell)
 
 

@@ -54,6 +54,7 @@ _READING: Sequence[Sequence[str]] = (
     ("quality", "--bill"),
     ("results",),
     ("dead-letters", "list"),
+    ("dead-letters", "requeue", "--reason", "no_tier_left"),
     ("explain", "r0"),
     ("trace", "r0"),
     ("sample",),

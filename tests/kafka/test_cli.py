@@ -192,6 +192,26 @@ def test_a_file_that_is_no_utf_8_is_refused_before_anything_is_published(
     assert after[flowing.topics.intake] == before[flowing.topics.intake]
 
 
+def test_what_kafka_refuses_is_told_with_what_it_has(flowing: _Cli, tmp_path: Path) -> None:
+    """It fits into a request, and with its key and headers not into a record."""
+    head, file = '{"id": "cli-large", "task": "triage", "input": "', tmp_path / "large.jsonl"
+    file.write_text(f'{head}{"x" * (1_048_570 - len(head))}"}}\n')
+    said = flowing.refuse("submit", str(file), "--wait")
+    assert "Kafka has acknowledged 0 of 1 request and refuses one of the next" in said
+
+
+def test_a_pipe_is_a_file(flowing: _Cli) -> None:
+    line = '{"id": "cli-pipe", "task": "triage", "input": "The app crashes on export, 4.2"}'
+    said = subprocess.run(
+        ["bash", "-c", f"{_TIERLINE} submit <(echo '{line}') --wait"],
+        env=flowing.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "1 outcome: 1 answer" in said
+
+
 def test_nothing_to_send_and_a_broken_address_are_one_line(flowing: _Cli) -> None:
     assert "nothing to send" in flowing.refuse("submit", "-", stdin="\n")
     for address in ("foo:bar", ":", "kafka", "kafka:0"):

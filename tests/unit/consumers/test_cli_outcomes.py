@@ -67,6 +67,19 @@ def test_the_counts_are_one_sum_and_planned_approvals_are_no_failure() -> None:
     assert found.as_fields()["dead_letters"] == {"not_json": 1}
 
 
+def test_what_was_spent_before_is_not_spent_again() -> None:
+    progress = awaiting(2)
+    assert noted(progress, a_result("r-0"))
+    assert noted(progress, a_result("r-1"))
+    progress.found.before, progress.found.before_micros = 1, 7
+
+    assert progress.found.in_words() == [
+        "2 outcomes: 2 answers",
+        "  1 of them already done before this run, for $0.000007",
+    ]
+    assert progress.found.as_fields()["already_spent_micros"] == 7
+
+
 def test_a_file_whose_answers_all_wait_for_approval_has_ended_well() -> None:
     progress = awaiting(1)
     assert noted(progress, a_letter("approval_required", 0))

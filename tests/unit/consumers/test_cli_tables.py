@@ -66,6 +66,15 @@ def test_what_matters_least_is_left_out_first() -> None:
     assert table is not None
 
 
+@given(st.integers(0, 30), st.integers(1, 10), st.integers(20, 120))
+def test_an_indented_drawing_is_never_broken(blanks: int, length: int, width: int) -> None:
+    drawing = " " * blanks + "━" * length
+    said = printed([{"": drawing, "what": "some words on what it is"}], ("", "what"), width)
+    assert "━" * length in said
+    if "│" in said:
+        assert drawing in said
+
+
 def test_values_are_no_program_text() -> None:
     row: dict[str, object] = {"a": ["low", "balanced"], "b": {"sum": 3}, "c": True, "d": None}
 
