@@ -5,6 +5,7 @@ others speak of nothing here. Accents and case do not count. The tables err on t
 word too many costs a person's look, one too few an answer that nobody has seen.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
@@ -164,6 +165,8 @@ def _by_beginning() -> Mapping[str, Sequence[_Part]]:
 
 
 _BY_BEGINNING = _by_beginning()
+#: What stands apart from its letter once a text is taken apart.
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 def subjects_of(text: str) -> Sequence[Subject]:
@@ -186,4 +189,4 @@ def _folded(text: str) -> str:
     if text.isascii():
         return text.lower()
     apart = unicodedata.normalize("NFKD", text.casefold()).replace("\u0142", "l")
-    return "".join(sign for sign in apart if not unicodedata.combining(sign))
+    return _ACCENTS.sub("", apart)
