@@ -4,31 +4,46 @@ A process that dies leaves it behind, and one that hangs shows it. Setting it co
 microsecond, so it is set for each step of each record, and is exact: what waits is not marked.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import mmap
 import os
 import secrets
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType, coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from consumers import clock
 from consumers.files import own_folder
-from consumers.runtime.sentinel import BEAT, MARK, SIZE, STRIKING_AT, read_about, write_about
+from consumers.runtime.sentinel import (
+    ASIDE_AT,
+    BEAT,
+    BEAT_AT,
+    LOOP_AT,
+    RECORD,
+    SIZE,
+    STRIKING_AT,
+    read_about,
+    write_about,
+)
 
-__all__ = ["Left", "Mark", "left_behind", "marking", "stepwise", "usable_folder"]
+__all__ = ["Left", "Mark", "aside", "left_behind", "marking", "stepwise", "usable_folder"]
 
 _log = structlog.get_logger(__name__)
 
 _SUFFIX = ".mark"
 #: Marks that nobody has turned into strikes for so long are about records that are gone.
 _OLD_SECONDS = 7 * 86_400.0
+_T = TypeVar("_T")
+_Record = tuple[int, int, int]
 _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 
 
@@ -52,6 +67,8 @@ class Mark:
         self.death = secrets.token_hex(4)
         self._about: dict[str, Any] = {"death": self.death, "kafka": kafka, "sources": []}
         write_about(self._memory, self._about)
+        #: One at a time, as there is one place to mark its record.
+        self.thread = ThreadPoolExecutor(1, "aside")
 
     def source(self, group: str, topic: str) -> int:
         """The number of a topic that a group reads."""
@@ -64,20 +81,28 @@ class Mark:
     def beat(self) -> None:
         """The event loop turns."""
         self._beats += 1
-        BEAT.pack_into(self._memory, 0, self._beats)
+        BEAT.pack_into(self._memory, BEAT_AT, self._beats)
 
     def set(self, source: int, partition: int, offset: int) -> None:
         """From now on this record is handled."""
-        MARK.pack_into(self._memory, 0, source, partition, offset)
+        RECORD.pack_into(self._memory, LOOP_AT, source, partition, offset)
 
     def clear(self) -> None:
         """No record is handled."""
-        MARK.pack_into(self._memory, 0, 0, 0, 0)
+        RECORD.pack_into(self._memory, LOOP_AT, 0, 0, 0)
+
+    def work_aside(self, record: _Record, work: Callable[[], _T]) -> _T:
+        """Work in a thread, with its record marked beside the one that the loop handles."""
+        RECORD.pack_into(self._memory, ASIDE_AT, *record)
+        try:
+            return work()
+        finally:
+            RECORD.pack_into(self._memory, ASIDE_AT, 0, 0, 0)
 
     @property
-    def current(self) -> tuple[int, int, int]:
+    def current(self) -> _Record:
         """Source, partition and offset of the record in hand; source 0: none."""
-        source, partition, offset = MARK.unpack_from(self._memory)
+        source, partition, offset = RECORD.unpack_from(self._memory, LOOP_AT)
         return source, partition, offset
 
     def on(self, source: int, partition: int, offset: int) -> "_Marked":
@@ -85,10 +110,14 @@ class Mark:
         return _Marked(self, (source, partition, offset))
 
 
+#: For work of no stage.
+_NOBODYS = Mark()
+
+
 class _Marked:
     __slots__ = ("_before", "_mark", "_record")
 
-    def __init__(self, mark: Mark, record: tuple[int, int, int]) -> None:
+    def __init__(self, mark: Mark, record: _Record) -> None:
         self._mark, self._record, self._before = mark, record, (0, 0, 0)
 
     def __enter__(self) -> None:
@@ -104,10 +133,22 @@ class _Marked:
         self._mark.set(*self._before)
 
 
+#: What `stepwise` handles in this task.
+_in_hand: ContextVar[tuple[Mark, _Record]] = ContextVar("in_hand")
+
+
+async def aside(work: Callable[[], _T]) -> _T:
+    """Work that takes long, in a thread; the record in hand is marked while it does."""
+    mark, record = _in_hand.get((_NOBODYS, (0, 0, 0)))
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(mark.thread, mark.work_aside, record, work)
+
+
 @coroutine
-def stepwise(mark: Mark, record: tuple[int, int, int], work: "_Steps") -> Generator[Any, Any, Any]:
+def stepwise(mark: Mark, record: _Record, work: "_Steps") -> Generator[Any, Any, Any]:
     """Await a coroutine, with the mark set in each of its steps and cleared while it waits."""
     source, partition, offset = record
+    _in_hand.set((mark, record))
     set_, clear, send, throw = mark.set, mark.clear, work.send, work.throw
     value, error = None, None
     while True:
@@ -199,18 +240,19 @@ def left_behind(folder: Path, kafka: str) -> Iterator[Left | None]:
                 if memory[STRIKING_AT]:
                     yield None
                 continue
-            if (left := _left_in(memory, kafka)) is not None:
-                yield left
-            elif not _is_old(file) and MARK.unpack_from(memory)[0]:
+            marked = [slot for slot in (LOOP_AT, ASIDE_AT) if RECORD.unpack_from(memory, slot)[0]]
+            left = [found for slot in marked if (found := _left_in(memory, slot, kafka))]
+            yield from left
+            if marked and not left and not _is_old(file):
                 continue  # of another Kafka
             file.unlink(missing_ok=True)
 
 
-def _left_in(memory: bytes, kafka: str) -> Left | None:
-    source, partition, offset = MARK.unpack_from(memory)
+def _left_in(memory: bytes, slot: int, kafka: str) -> Left | None:
+    source, partition, offset = RECORD.unpack_from(memory, slot)
     try:
         about = read_about(memory)
-        if not source or about["kafka"] != kafka:
+        if about["kafka"] != kafka:
             return None
         group, topic = about["sources"][source - 1]
         return Left(str(group), str(topic), partition, offset, str(about["death"]))

@@ -190,7 +190,9 @@ async def _main(strike: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    # The count goes to standard output, and nothing but the count.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        sys.stdout.write(str(asyncio.run(_main(json.load(sys.stdin)))))
+        sys.stdout.write(f"{asyncio.run(_main(json.load(sys.stdin)))}\n")
     except (KafkaError, TimeoutError, OSError) as failed:
         sys.exit(f"{type(failed).__name__}")

@@ -24,17 +24,26 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEAT", "MARK", "SIZE", "STRIKING_AT", "read_about", "write_about"]
+__all__ = [
+    "ASIDE_AT",
+    "BEAT",
+    "BEAT_AT",
+    "LOOP_AT",
+    "RECORD",
+    "SIZE",
+    "STRIKING_AT",
+    "read_about",
+    "write_about",
+]
 
 #: Where the beat's count lies in the file.
-BEAT = struct.Struct("<8xQ")
-#: And the record that is being handled: the number of its source from 1 on (0: none), partition,
-#: offset.
-MARK = struct.Struct("<16xiiq")
+BEAT, BEAT_AT = struct.Struct("<Q"), 8
+#: And the records that are being handled, one in the loop and one in a thread: the number of the
+#: source from 1 on (0: none), partition, offset.
+RECORD, LOOP_AT, ASIDE_AT = struct.Struct("<iiq"), 16, 40
 #: One byte, set while a strike is written.
 STRIKING_AT = 32
-_LENGTH = struct.Struct("<64xI")
-_ABOUT_AT = 68
+_LENGTH, _LENGTH_AT, _ABOUT_AT = struct.Struct("<I"), 64, 68
 SIZE = 1 << 16
 
 #: Asked for by one byte each: a sign of life alone, or the answers too.
@@ -62,12 +71,12 @@ def write_about(memory: mmap.mmap, about: dict[str, Any]) -> None:
         msg = f"{len(text)} bytes do not fit into {SIZE - _ABOUT_AT}"
         raise ValueError(msg)
     memory[_ABOUT_AT : _ABOUT_AT + len(text)] = text
-    _LENGTH.pack_into(memory, 0, len(text))
+    _LENGTH.pack_into(memory, _LENGTH_AT, len(text))
 
 
 def read_about(memory: mmap.mmap | bytes) -> dict[str, Any]:
     """Read that back. Raises ValueError for a file that is not ours."""
-    (length,) = _LENGTH.unpack_from(memory)
+    (length,) = _LENGTH.unpack_from(memory, _LENGTH_AT)
     return dict(json.loads(bytes(memory[_ABOUT_AT : _ABOUT_AT + length])))
 
 
@@ -112,7 +121,7 @@ class Sentinel:
             if (passed := now - looked) < _LOOK_SECONDS:
                 continue
             looked = now
-            (found,) = BEAT.unpack_from(self._memory)
+            (found,) = BEAT.unpack_from(self._memory, BEAT_AT)
             if found != beat:
                 beat, self._still = found, 0.0
             elif not _is_stopped(self._parent):
@@ -157,7 +166,7 @@ class Sentinel:
         """Note a strike and end the process. False when it has gone on meanwhile."""
         still = self._still
         self._strike()
-        (found,) = BEAT.unpack_from(self._memory)
+        (found,) = BEAT.unpack_from(self._memory, BEAT_AT)
         if found != beat or os.getppid() != self._parent or _is_stopped(self._parent):
             self._memory[STRIKING_AT] = 0
             return False
@@ -171,8 +180,18 @@ class Sentinel:
         return True
 
     def _strike(self) -> None:
-        """Have a strike written against the record in hand; nothing where there is none."""
-        source, partition, offset = MARK.unpack_from(self._memory)
+        """Have a strike written against each record in hand; whatever comes of it, we go on.
+
+        A process that hangs is ended even where no strike can be written against its record.
+        """
+        for slot in (LOOP_AT, ASIDE_AT):
+            try:
+                self._write_strike(slot)
+            except Exception as error:  # noqa: BLE001  the mark stays, for the next start to find
+                self._say("strike not written", error=f"{type(error).__name__}: {error}"[:200])
+
+    def _write_strike(self, slot: int) -> None:
+        source, partition, offset = RECORD.unpack_from(self._memory, slot)
         if not source or not self._handed:
             return
         self._memory[STRIKING_AT] = 1
@@ -201,8 +220,10 @@ class Sentinel:
             last = said.decode(errors="replace").strip().rpartition("\n")[2][:200]
             self._say("strike not written", **place, error=last or type(error).__name__)
             return
-        self._say("process ended at a record", **place, times=int(done.stdout or b"0"))
-        MARK.pack_into(self._memory, 0, 0, 0, 0)
+        # The count stands last, whatever a library has said before.
+        times = int(done.stdout.split()[-1])
+        self._say("process ended at a record", **place, times=times)
+        RECORD.pack_into(self._memory, slot, 0, 0, 0)
 
     def _say(self, event: str, **fields: object) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

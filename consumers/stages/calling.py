@@ -16,6 +16,7 @@ from consumers.providers.gate import Admission, Gate
 from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
+from consumers.runtime.marks import aside
 from consumers.stages.job import Job, Question, reading_of
 from consumers.telemetry.observer import Observer
 from router.answering import attempt_of, ledger_lines
@@ -309,7 +310,7 @@ class Caller:
         what = (reply, question.contract, question.accept, question.checks, job.asked)
         if len(reply.text) + job.asked.length < _LONG:
             return judge(*what)
-        return await asyncio.to_thread(judge, *what)
+        return await aside(lambda: judge(*what))
 
     def _noted(
         self,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,12 +15,16 @@ from typing import BinaryIO
 import httpx
 import orjson
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import Producer
 
 from consumers.broker.local import free_ports
 from consumers.runtime.clients import Clients
 from consumers.runtime.failpoints import HOSTILE_TEXT
-from consumers.runtime.sentinel import MARK, SIZE
+from consumers.runtime.poison import settings_to_hand
+from consumers.runtime.sentinel import LOOP_AT, RECORD, SIZE
+from consumers.runtime.strikes import group_of_strikes
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.simulator import SimulatorSettings, simulator
@@ -217,6 +222,35 @@ async def test_the_third_start_of_work_sets_the_record_aside(
     assert run.ends == [-signal.SIGKILL] * 2
 
 
+async def test_a_strike_counts_anew_where_a_later_release_has_written_its_own(
+    settings: Settings,
+) -> None:
+    """As after a downgrade. Nothing but the count goes where the sentinel reads it."""
+    await _publish(settings, [])
+    group, topic = f"{settings.kafka.prefix}route", settings.kafka.topics.intake
+    tp = TopicPartition(topic, 0)
+    committer = Clients(settings.kafka).lone_committer(group_of_strikes(group))
+    await committer.start()
+    committer.assign([tp])
+    await committer.commit({tp: OffsetAndMetadata(5, "9;later release")})
+    await committer.stop()
+
+    strike: dict[str, object] = {
+        "kafka": settings_to_hand(settings.kafka),
+        "group": group,
+        "death": "ab",
+    }
+    strike |= {"topic": topic, "partition": 0, "offset": 5}
+    written = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "consumers.runtime.poison"],
+        input=orjson.dumps(strike),
+        capture_output=True,
+        check=True,
+    )
+    assert (written.stdout, b"strikes not read" in written.stderr) == (b"1\n", True)
+
+
 async def test_a_partition_that_moves_takes_its_strikes_along(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -240,7 +274,7 @@ def _marks(folder: Path, at: int | None = None) -> set[str]:
     found = set()
     for file in (folder / "state" / "marks").glob("*.mark"):
         if len(mark := file.read_bytes()) == SIZE:
-            source, _, offset = MARK.unpack_from(mark)
+            source, _, offset = RECORD.unpack_from(mark, LOOP_AT)
             if source and at in (None, offset):
                 found.add(file.name)
     return found

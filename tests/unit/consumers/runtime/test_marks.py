@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from consumers.runtime.marks import Left, Mark, left_behind, marking, stepwise, usable_folder
-from consumers.runtime.sentinel import MARK, SIZE, STRIKING_AT
+from consumers.runtime.marks import (
+    Left,
+    Mark,
+    aside,
+    left_behind,
+    marking,
+    stepwise,
+    usable_folder,
+)
+from consumers.runtime.sentinel import ASIDE_AT, LOOP_AT, RECORD, SIZE, STRIKING_AT
 
 _NONE = (0, 0, 0)
 _KAFKA = "kafka:9092"
@@ -75,6 +83,22 @@ async def test_an_error_of_the_work_clears_the_mark() -> None:
     assert mark.current == _NONE
 
 
+async def test_work_in_a_thread_has_a_mark_beside_that_of_the_loop(tmp_path: Path) -> None:
+    """One thread at a time, so that each record is marked while it is worked on."""
+    with marking(tmp_path, _KAFKA) as (mark, descriptor):
+
+        def look() -> tuple[int, ...]:
+            return RECORD.unpack_from(os.pread(descriptor, SIZE, 0), ASIDE_AT)
+
+        async def marked(offset: int) -> object:
+            return await stepwise(mark, (1, 2, offset), aside(look))
+
+        seen = await asyncio.gather(*map(marked, range(20)))
+        assert (look(), mark.current) == (_NONE, _NONE)
+    assert seen == [(1, 2, offset) for offset in range(20)]
+    assert await aside(lambda: "of no stage") == "of no stage"
+
+
 def test_a_record_that_is_read_beside_another_gives_the_mark_back() -> None:
     mark = Mark()
     mark.set(1, 0, 5)
@@ -108,6 +132,12 @@ def test_who_died_at_a_record_leaves_it_behind_once(tmp_path: Path) -> None:
 
     assert left == Left("route", "llm.intake", 3, 41, left.death if left else "")
     assert list(left_behind(tmp_path, _KAFKA)) == []
+
+
+def test_who_died_while_a_thread_worked_leaves_that_record_too(tmp_path: Path) -> None:
+    _died(tmp_path, f"{_TAKES}; mark.work_aside((1, 3, 40), lambda: os._exit(1))")
+    found = [left and left.offset for left in left_behind(tmp_path, _KAFKA)]
+    assert found == [41, 40]
 
 
 @pytest.mark.parametrize(
@@ -161,4 +191,4 @@ def test_where_no_folder_can_be_written_to_marks_are_set_all_the_same(
     assert usable_folder(tmp_path / "file" / "below") is None
     with marking(None, _KAFKA) as (mark, descriptor):
         mark.set(1, 0, 5)
-        assert MARK.unpack_from(os.pread(descriptor, SIZE, 0)) == (1, 0, 5)
+        assert RECORD.unpack_from(os.pread(descriptor, SIZE, 0), LOOP_AT) == (1, 0, 5)

@@ -23,8 +23,11 @@ def answers():
     return {{"/live": (200, '{{"live": true}}'), "/status": (200, '{{"figures": 7}}')}}
 
 async def main():
-    how = Watched(float(sys.argv[3]), Path(sys.argv[1]), listens=("127.0.0.1", int(sys.argv[2])))
-    async with watched(how, answers, LoopLag()):
+    how = Watched(
+        *(float(sys.argv[3]), Path(sys.argv[1]), "here", {{"bootstrap": "nowhere"}}),
+        listens=("127.0.0.1", int(sys.argv[2])),
+    )
+    async with watched(how, answers, LoopLag()) as mark:
         await asyncio.sleep(0)
         print("up", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
@@ -33,6 +36,8 @@ async def main():
 asyncio.run(main())
 """
 _SPINS = "while True: pass"
+#: With a mark of a topic that nobody has named.
+_LOST = f"mark.set(9, 0, 1)\n        {_SPINS}"
 _HOLDS = "re.match(r'(a|a)*$', 'a' * 64 + 'b')"
 
 
@@ -75,7 +80,11 @@ def _get(port: int, path: str) -> tuple[int, str]:
     return _ask(port, f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n")
 
 
-@pytest.mark.parametrize("act", [_SPINS, _HOLDS], ids=["in Python", "in C, with the lock"])
+@pytest.mark.parametrize(
+    "act",
+    [_SPINS, _HOLDS, _LOST],
+    ids=["in Python", "in C, with the lock", "without a strike that can be written"],
+)
 def test_a_loop_that_hangs_is_not_live_and_then_ended(tmp_path: Path, act: str) -> None:
     port = free_ports()[0]
     with _process(tmp_path, port, 3, act) as process:
