@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from consumers.providers import Providers, ProviderSettings
 from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits, ProviderSettingsError
 from consumers.rules import Rules
+from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.health import Health
 from consumers.runtime.ledger import Ledger
@@ -98,10 +99,9 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
 
         await stack.enter_async_context(telling(clients, health, rules.policy))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        forecast, refusals = Forecast(), Refusals(rules.policy, clock.now)
-        if route or tiers:
-            await stack.enter_async_context(hearing(clients, forecast, refusals))
+        refusals = Refusals(rules.policy, clock.now)
         if route:
+            forecast = stack.enter_context(_forecasting(clients, tasks))
             stages.append(_route_stage(rules, clients, settings, seen, forecast, guard(ROUTE)))
             health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
@@ -112,6 +112,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
             observer = seen.calling({name: one.address for name, one in providers.items()})
             gate = _gate(rules.policy, providers, stages)
             health.ask_models, health.refusals = gate.states, refusals
+            await stack.enter_async_context(hearing(clients, refusals))
             for tier in served:
                 calls = _CountedCalls(caller, gate, refusals)
                 worker = Worker(
@@ -156,6 +157,18 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                 health.is_draining = True
                 for task in watching:
                     task.cancel()
+
+
+@contextlib.contextmanager
+def _forecasting(clients: Clients, tasks: asyncio.TaskGroup) -> Iterator[Forecast]:
+    """A forecast that is told what Kafka holds."""
+    forecast = Forecast()
+    groups = {f"{clients.settings.prefix}work.{tier}": tier for tier in Tier}
+    watching = tasks.create_task(watch_backlogs(clients, groups, forecast.noted))
+    try:
+        yield forecast
+    finally:
+        watching.cancel()
 
 
 async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:

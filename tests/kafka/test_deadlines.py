@@ -8,10 +8,11 @@ import pytest
 from consumers import clock
 from consumers.settings import Settings, WorkerSettings
 from consumers.simulator import DEFAULT_MODELS
-from schemas.codec import read_dead_letter
+from schemas.codec import dump, read_dead_letter
 from schemas.dead_letter import DeadLetter
 from schemas.reasons import Reason
-from tests.kafka.flow import Flow, flow, request
+from schemas.status import StageStatus, Status
+from tests.kafka.flow import Flow, Sent, flow, request
 
 pytestmark = pytest.mark.kafka
 
@@ -46,3 +47,23 @@ async def test_a_deadline_behind_a_long_backlog_is_refused_at_intake(settings: S
         assert told[0].failed_at < told[0].deadline - timedelta(seconds=5)
         results = await running.read([running.topics.results])
         assert len(results) < _BACKLOG
+
+
+async def test_what_somebody_says_of_a_backlog_refuses_nobody(settings: Settings) -> None:
+    """Whoever may write to the topic of statuses can claim any backlog, and any rate."""
+    async with flow(settings) as running:
+        now = clock.now()
+        for seconds, passed in ((20, 0), (0, 40)):
+            claimed = StageStatus(
+                stage="work.low", partitions=1, lag=10**9, passed=passed, in_flight=0, free=0
+            )
+            at = now - timedelta(seconds=seconds)
+            status = Status(process="forged", started_at=at, at=at, stages=[claimed])
+            value = dump(status.model_dump(mode="json", exclude_none=True))
+            await running.publish(Sent(value, b"forged"), topic=running.topics.status)
+        ends = [running.topics.results, running.topics.dead_letters]
+        for number in range(1, 21):  # one after the other, so that it would be heard meanwhile
+            soon = clock.now() + timedelta(minutes=1)
+            await running.publish(request(f"innocent-{number}", deadline=soon.isoformat()))
+            seen = await running.read(ends, number)
+            assert {one.topic for one in seen} == {running.topics.results}
