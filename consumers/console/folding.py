@@ -20,7 +20,7 @@ from consumers.console.database import Database
 from consumers.console.errors import UsedIdError
 from consumers.console.rows import instant, millis, place_of, reopened, rows_of, stored
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, lies_at, told_at
 from router.policy.table import Policy
 from schemas.base import Generation, Micros
 from schemas.codec import read_dead_letter, read_model
@@ -136,11 +136,11 @@ async def take_results(connection: AsyncConnection, records: Iterable[Record]) -
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Before results named their tenant, the place alone said which case it is.
-            resolved[stored(resolves)] = (record.timestamp, tenant if said else None)
+            resolved[stored(resolves)] = (_told(record), tenant if said else None)
         if generation > 1:
             which = RequestKey(tenant, request_id)
             before = ended.get(which, (0, 0))
-            ended[which] = max(before, (generation, record.timestamp))
+            ended[which] = max(before, (generation, _told(record)))
     if not resolved and not ended:
         return
 
@@ -265,7 +265,7 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
         "who": line.who,
         "action": decision.action,
         "at": millis(line.at),
-        "closes": record.timestamp + int(decision.undo_seconds * 1000),
+        "closes": _told(record) + int(decision.undo_seconds * 1000),
         "undone": False,
     }
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
@@ -291,7 +291,7 @@ async def _undone(
     if found is None:
         return
     place, closes, _ = found
-    undone = line.what == "refused" or record.timestamp <= closes
+    undone = line.what == "refused" or _told(record) <= closes
     await connection.execute(update(DECISIONS).where(which).values(undone=undone))
     if undone:
         given = CASES.c.decision_id == decision_id
@@ -322,6 +322,11 @@ async def _mark(connection: AsyncConnection, place: str) -> None:
     await connection.execute(closed)
     still = update(CASES).where(*which, CASES.c.state != "closed")
     await connection.execute(still.values(state="decided", **fields))
+
+
+def _told(record: Record) -> int:
+    """When a record was written, as the tables hold it: within the times that they can hold."""
+    return millis(told_at(record))
 
 
 def _closed(*which: Any, at: Any, by: str) -> Any:

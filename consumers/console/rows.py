@@ -13,7 +13,7 @@ from consumers.runtime.records import Record, lies_at
 from consumers.telemetry.redaction import redact
 from router.cases import Risk, due_at, error_of, pressure, risk_of
 from router.policy.table import Policy
-from schemas.base import Tier
+from schemas.base import LATEST, Tier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
@@ -160,8 +160,8 @@ def millis(at: datetime) -> int:
 
 
 def instant(stored_ms: int) -> datetime:
-    """An instant from the tables."""
-    return _EPOCH + timedelta(milliseconds=stored_ms)
+    """An instant from the tables. An earlier release may have kept one that cannot be true."""
+    return _EPOCH + timedelta(milliseconds=min(max(stored_ms, 0), millis(LATEST)))
 
 
 def stored(text: str, most: int = 2000) -> str:

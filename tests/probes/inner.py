@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from itertools import product
 from typing import Any
 
 import orjson
@@ -436,6 +437,28 @@ async def _fold(queue: Queue, records: Sequence[Any]) -> str | None:
     return None
 
 
+async def _at_odd_times(queue: Queue, offset: int, at: int, followed_by: str) -> str | None:
+    """What somebody else's record says of an open case, whenever that claims to be from."""
+    request_id, decision = f"req-{offset}", a_decision(offset, f"odd-{offset}")
+    router = {"final": True, "resolves": place(offset)}
+    if followed_by == "a later generation":
+        router = {"final": True, "generation": 2}
+    record = a_record(
+        orjson.dumps({"id": request_id, "router": router}), topic=TOPICS.results, timestamp=at
+    )
+    if followed_by == "a decision":
+        record = a_line_record(offset, decision=decision)
+        record.timestamp = at
+    wrong = await _fold(queue, [a_letter_record(offset)]) or await _fold(queue, [record])
+    if wrong is not None:
+        return wrong
+    try:
+        case = await queue.store.case(place(offset), NOON)
+    except Exception as error:  # noqa: BLE001  whatever it is, it got out
+        return f"the case: {error!r:.200}"
+    return "it changed nothing" if case is None or case.state == "open" else None
+
+
 async def _try(forged: Forged, queue: Queue) -> str | None:
     record = forged.record()
     router = Router(RULES.policy, TOPICS, lambda: NOON, prompts=RULES.prompts)
@@ -452,6 +475,7 @@ async def _try(forged: Forged, queue: Queue) -> str | None:
     return wrong
 
 
+_FOLLOWED_BY = ("what resolves it", "a later generation", "a decision")
 _FOLDED = (TOPICS.dead_letters, TOPICS.review, TOPICS.results)
 
 
@@ -465,6 +489,10 @@ async def run(report: Report, _bootstrap: str) -> None:
                 batches[forged.topic].append(forged)
         for topic, batch in batches.items():
             await _fold_all(report, queue, topic, batch)
+        odd = product((-(2**62), -1, 2**53, 2**62, 2**63 - 1), _FOLLOWED_BY)
+        for number, (at, followed_by) in enumerate(odd):
+            wrong = await _at_odd_times(queue, 900_000 + number, at, followed_by)
+            report.note(f"a case followed by {followed_by} of {at}", through=wrong)
         letters = {case.letter.offset for case in await _cases(queue)}
         report.check("cases behind forged ones", is_blocked={1, 500_000} <= letters)
 
