@@ -5,6 +5,7 @@ opened, patterns run on an engine that is linear in the text, and what a validat
 out before it is begun (`router/schema_cost.py` says why).
 """
 
+import contextlib
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -13,7 +14,8 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from router.schema_cost import BUDGET, Costs, SchemaError, UnusableSchemaError, costs_of
+from router.schema_budget import BUDGET, Costs
+from router.schema_cost import SchemaError, UnusableSchemaError, costs_of
 from schemas.json_text import Digits
 
 __all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema", "forget_schemas"]
@@ -21,6 +23,8 @@ __all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema", 
 #: The engine without backtracking; what it makes of one pattern is bounded too.
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 << 10, dfa_size_limit=64 << 10)
 _MOST_PROBLEMS = 20
+#: Nested too deeply, for the library or for us, or half a character.
+_UNREADABLE = (ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Validator:
         work, is_explained = self._costs.of(value)
         if work > BUDGET:
             return f"is too large or too deep to be validated against {whose} schema"
-        value = _countable(value)
         try:
+            value = _countable(value)
             if self._compiled.is_valid(value):
                 return None
             if not is_explained:
@@ -52,7 +56,7 @@ class Validator:
             self._compiled.validate(value)
         except jsonschema_rs.ValidationError as found:
             error = found
-        except ValueError:  # nested too deeply for the library, or half a character
+        except _UNREADABLE:
             return f"cannot be validated against {whose} schema"
         else:
             return None
@@ -62,12 +66,13 @@ class Validator:
 
     def problems(self, value: Any) -> list[tuple[list[str | int], str]]:
         """Where a value breaks which rule, for who wrote it: the first of them."""
-        work, is_explained = self._costs.of(value)
-        if not is_explained or work * self._costs.told > BUDGET:
-            fault = self.fault(value, "the format's")
-            return [] if fault is None else [([], f"it {fault}")]
-        found = islice(self._compiled.iter_errors(_countable(value)), _MOST_PROBLEMS)
-        return [(error.instance_path, error.message) for error in found]
+        _, is_explained = self._costs.of(value)
+        with contextlib.suppress(*_UNREADABLE):
+            if is_explained:
+                found = islice(self._compiled.iter_errors(_countable(value)), _MOST_PROBLEMS)
+                return [(error.instance_path, error.message) for error in found]
+        fault = self.fault(value, "the format's")
+        return [] if fault is None else [([], f"it {fault}")]
 
 
 def _countable(value: Any) -> Any:

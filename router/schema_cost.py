@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 import orjson
 
 from router.pattern_cost import is_wide, positions
+from router.schema_budget import BUDGET, SAID_BYTES, Costs
 from schemas.errors import TierlineError
-from schemas.json_text import Digits
 
-__all__ = ["MAX_BYTES", "Costs", "SchemaError", "UnusableSchemaError", "costs_of"]
+__all__ = ["MAX_BYTES", "SchemaError", "UnusableSchemaError", "costs_of"]
 
 MAX_BYTES = 64 << 10
 _MOST_LEVELS = 32
@@ -36,23 +36,14 @@ _MOST_STEPS = 15_000
 _MOST_WEIGHT = 12_000
 _SHALLOW = 8
 
-#: Units that one validation may cost; a unit is at most a tenth of a microsecond, as measured.
-BUDGET = 120_000
-#: So many units of failing evaluations are explained by the rule that was broken: an explanation
-#: copies the value once for each branch that failed, which costs much more than the evaluation.
-_EXPLAINED = 1_500
-
 _SAME = ("$ref", "not", "if", "then", "else")
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
 _SAME_MAPS = ("dependentSchemas", "dependencies")
-_BRANCHES = frozenset(("anyOf", "oneOf", "propertyNames", "contains"))
 _FIELDS = ("additionalProperties", "unevaluatedProperties", "propertyNames")
 _ITEMS = ("items", "additionalItems", "contains", "unevaluatedItems")
 #: References whose target depends on how a validation got there: their cost cannot be known.
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
-#: In strings, so many bytes cost what one more value does.
-_BYTES = 32
-#: One position of a pattern at `_BYTES` bytes: 40 nanoseconds a byte, where nothing matches early.
+#: One position of a pattern at `BYTES` bytes: 40 nanoseconds a byte, where nothing matches early.
 _POSITION = 13
 
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
@@ -79,6 +70,8 @@ class _Node:
     """One subschema: what it costs at one value, and what follows at the values inside."""
 
     weight: int = 1
+    #: How many errors it may have there, those of its branches apart.
+    told: int = 0
     #: Evaluated at the same value, how often.
     same: Counter[int] = field(default_factory=Counter)
     #: Evaluated at fields (text) and items (number).
@@ -90,67 +83,12 @@ class _Node:
         counts[node] = counts.get(node, 0) + times
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What validations under one schema cost."""
-
-    #: The most units that one value costs, by its level; the last holds for all further levels.
-    weights: tuple[int, ...]
-    #: False where the weights may go on growing.
-    is_steady: bool
-    has_branches: bool
-    has_unique: bool
-    #: How many values an explanation may have to repeat from the schema itself.
-    told: int = 0
-
-    def of(self, value: Any) -> tuple[int, bool]:
-        """Units of a validation, and whether the rule that a value breaks can be told as well.
-
-        Stops at more than the budget, so that this takes no longer than what it guards.
-        """
-        work, seen, depth, odd = 0, 0, 0, 0
-        level: list[Any] = [value]
-        heaviest = max(self.weights)
-        while level:
-            if depth < len(self.weights):
-                weight = self.weights[depth]
-            elif self.is_steady:
-                weight = self.weights[-1]
-            else:
-                return BUDGET + 1, False
-            below: list[Any] = []
-            size = len(level)
-            for item in level:
-                kind = type(item)
-                if kind is str:
-                    size += len(item) // (_BYTES // 4 if not item.isascii() else _BYTES)
-                elif kind is dict:
-                    below.extend(item.values())
-                    below.extend(item)  # names are tested too
-                elif kind is list:
-                    below.extend(item)
-                elif self.has_unique and (
-                    kind in (float, Digits) or (kind is int and not -(1 << 53) < item < 1 << 53)
-                ):
-                    odd += 1
-            seen += size
-            # Beside the evaluations, each value is looked at once, here and by the library.
-            work += size * weight + size
-            if work > BUDGET:
-                return work, False
-            level, depth = below, depth + 1
-        # Numbers beyond 53 bits collide where the library looks for equal items.
-        work += odd * odd * heaviest // 2
-        copied = work * (1 + self.told // 50) if self.has_branches else seen
-        return work, copied <= _EXPLAINED
-
-
 def costs_of(schema: Any, size: int) -> Costs:
     """The costs of a schema of `size` bytes. Raises SchemaError for one that is out of bounds."""
     if size > MAX_BYTES:
         _refuse(f"{size} bytes; a schema may have {MAX_BYTES}")
     if not isinstance(schema, dict):
-        return Costs((1,), is_steady=True, has_branches=False, has_unique=False)
+        return Costs((1,), (1,), is_steady=True)
     _check_document(schema)
     walk = _Walk(schema)
     return walk.costs()
@@ -190,8 +128,8 @@ class _Walk:
         self._numbers: dict[int, int] = {}
         self._unread: list[tuple[int, dict[str, Any]]] = []
         self._targets: dict[str, Any] = {}
-        self._steps = self._choices = self._positions = self._wide = self._told = 0
-        self._has_branches = self._has_unique = False
+        self._steps = self._choices = self._positions = self._wide = 0
+        self._has_unique = self._has_names = False
 
     def costs(self) -> Costs:
         """The costs of the whole. Raises SchemaError."""
@@ -200,10 +138,11 @@ class _Walk:
             number, schema = self._unread.pop()
             self._read(self._nodes[number], schema)
         flat = self._flattened()
-        weights, is_steady = self._weights(flat, root)
+        weights, is_steady = self._by_level(flat, root, [node.weight for node in flat])
+        told, _ = self._by_level(flat, root, [node.told for node in flat])
         if max(weights[: _SHALLOW + 1]) > _MOST_WEIGHT:
             _refuse("its references and branches multiply; one value costs too much")
-        return Costs(weights, is_steady, self._has_branches, self._has_unique, self._told)
+        return Costs(weights, told, is_steady, self._has_unique, self._has_names)
 
     def _number(self, schema: Any) -> int:
         if not isinstance(schema, dict):
@@ -222,8 +161,7 @@ class _Walk:
         for name in _DYNAMIC:
             if name in schema:
                 _refuse(f"{name} is not supported; $ref is")
-        if not _BRANCHES.isdisjoint(schema):
-            self._has_branches = True
+        node.told += len(schema)  # one error for each rule, at most; for `required` see below
         self._read_values(node, schema)
         self._read_branches(node, schema)
         self._read_fields(node, schema)
@@ -270,17 +208,23 @@ class _Walk:
         choices = [*_list(schema.get("enum")), *([schema["const"]] if "const" in schema else ())]
         if choices:
             self._choices += len(choices)
-            self._told += len(choices)
+            node.told += len(orjson.dumps(choices)) // SAID_BYTES
             # Plain choices are looked up; lists and objects are compared part by part.
             composed = [one for one in choices if isinstance(one, (dict, list))]
             node.weight += 1 + (len(orjson.dumps(composed)) if composed else 0)
         if self._choices > _MOST_CHOICES:
             _refuse(f"more than {_MOST_CHOICES} choices (enum)")
         if isinstance(schema.get("not"), dict):
-            self._told += len(orjson.dumps(schema["not"])) // 8
-        node.weight += len(_list(schema.get("required"))) // 2
-        for needed in _dict(schema.get("dependentRequired")).values():
-            node.weight += 1 + len(_list(needed))
+            node.told += len(orjson.dumps(schema["not"])) // SAID_BYTES
+        if "propertyNames" in schema:
+            self._has_names = True
+        required = len(_list(schema.get("required")))
+        node.weight += required // 2
+        node.told += required
+        for name in ("dependentRequired", "dependencies"):
+            for needed in _dict(schema.get(name)).values():
+                node.weight += 1 + len(_list(needed))
+                node.told += len(_list(needed))
         if isinstance(schema.get("multipleOf"), float):
             node.weight += 100
         if schema.get("format") == "regex":
@@ -292,7 +236,7 @@ class _Walk:
             node.add(_ANY_ITEM, 1)
 
     def _pattern(self, pattern: str) -> int:
-        """A node that costs what the pattern does, on `_BYTES` bytes."""
+        """A node that costs what the pattern does, on `BYTES` bytes."""
         found = min(positions(pattern), _MOST_POSITIONS + 1)
         self._positions += found
         self._wide += is_wide(pattern)
@@ -329,22 +273,26 @@ class _Walk:
             if len(node.same) == 1 and not node.inner:  # a $ref alone, as most are
                 [(other, times)] = node.same.items()
                 if times == 1:
+                    branch = flat[other]
                     flat[number] = _Node(
-                        min(node.weight + flat[other].weight, BUDGET), inner=flat[other].inner
+                        min(node.weight + branch.weight, BUDGET),
+                        min(node.told + branch.told, BUDGET),
+                        inner=branch.inner,
                     )
                     continue
-            whole = _Node(node.weight)
+            whole = _Node(node.weight, node.told)
             for key, counts in node.inner.items():
                 whole.inner[key] = dict(counts)
                 self._step(len(counts))
             for other, times in node.same.items():
                 branch = flat[other]
                 whole.weight += times * branch.weight
+                whole.told += times * branch.told
                 for key, counts in branch.inner.items():
                     self._step(len(counts))
                     for inner, often in counts.items():
                         whole.add(key, inner, times * often)
-            whole.weight = min(whole.weight, BUDGET)
+            whole.weight, whole.told = min(whole.weight, BUDGET), min(whole.told, BUDGET)
             flat[number] = whole
         return [flat[number] for number in range(len(self._nodes))]
 
@@ -368,17 +316,18 @@ class _Walk:
                     del path[number]
                     yield number
 
-    def _weights(self, flat: Sequence[_Node], root: int) -> tuple[tuple[int, ...], bool]:
-        """The most that one value at each level costs, under the root."""
-        now = [node.weight for node in flat]
-        weights = [now[root]]
-        while len(weights) <= _MOST_LEVELS:
+    def _by_level(
+        self, flat: Sequence[_Node], root: int, now: list[int]
+    ) -> tuple[tuple[int, ...], bool]:
+        """The most of something at one value of each level, under the root; `now` by node."""
+        found = [now[root]]
+        while len(found) <= _MOST_LEVELS:
             last = now
             now = [min(self._heaviest(node, last), BUDGET) for node in flat]
-            weights.append(now[root])
+            found.append(now[root])
             if now == last:
-                return tuple(weights), True
-        return tuple(weights), False
+                return tuple(found), True
+        return tuple(found), False
 
     def _heaviest(self, node: _Node, below: Sequence[int]) -> int:
         """The most that one field or one item of a value costs, `below` by node."""

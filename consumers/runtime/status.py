@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -63,12 +63,12 @@ async def telling(clients: Clients, health: Health, policy: Policy) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def hearing(clients: Clients, *listeners: Listener) -> AsyncIterator[None]:
+async def hearing(clients: Clients, listener: Listener) -> AsyncIterator[None]:
     """Pass on what every process says of itself until the context closes, and who has ended.
 
     While Kafka is away nothing is heard; a status that cannot be read is left out.
     """
-    reading = asyncio.ensure_future(_read(clients, listeners))
+    reading = asyncio.ensure_future(_read(clients, listener))
     try:
         yield
     finally:
@@ -77,11 +77,9 @@ async def hearing(clients: Clients, *listeners: Listener) -> AsyncIterator[None]
             await at_most(_END_SECONDS, _ended(reading))
 
 
-async def _read(clients: Clients, listeners: Sequence[Listener]) -> None:
+async def _read(clients: Clients, listener: Listener) -> None:
     def heard(found: Record) -> None:
-        status = read_model(Status, found.value)
-        for one in listeners:
-            one.heard(status)
+        listener.heard(read_model(Status, found.value))
 
     topics = [clients.settings.topics.status]
     while True:
@@ -90,8 +88,7 @@ async def _read(clients: Clients, listeners: Sequence[Listener]) -> None:
             async with topic_reader(clients, topics, since=since) as reader:
                 async for record in reader.follow():
                     if record.value is None:
-                        for one in listeners:
-                            one.ended((record.key or b"").decode(errors="replace"))
+                        listener.ended((record.key or b"").decode(errors="replace"))
                         continue
                     why_not_taken(heard, record)
         except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:

@@ -45,6 +45,7 @@ _RULES = load_rules(Settings())
 _TOPICS = Topics()
 _REFUSED = (Reason.UNSUPPORTED_SCHEMA, Reason.INVALID_FIELD, Reason.TOO_DEEP, Reason.TOO_LARGE)
 _OBJECT = {"type": "object"}
+_SIZES = (10, 30, 100, 300, 1_000, 4_000)
 
 
 class Hostile(NamedTuple):
@@ -312,8 +313,34 @@ def _values() -> Iterator[Hostile]:
     )
 
 
+def _errors() -> Iterator[Hostile]:
+    """A value that breaks many rules: each error comes with a copy of what it is about."""
+    names = [f"n{no}" for no in range(6_000)]
+    ground = {"required": ["zz"]}
+    for name, schema in {
+        "required": {"required": names},
+        "dependentRequired": {"dependentRequired": {"k0": names}},
+        "dependencies": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "dependencies": {"k0": names},
+        },
+        "a long allOf": {"allOf": [ground] * 600},
+        "a long allOf of conditions": {"allOf": [{"if": {}, "then": ground}] * 300},
+        "anyOf in anyOf": _ladder("anyOf", 4, 5, ground),
+        "names": {"propertyNames": {"maxLength": 0}},
+        "names inside": {"additionalProperties": {"propertyNames": {"maxLength": 0}}},
+        "choices": {"additionalProperties": {"enum": [f"{'c' * 60}{no}" for no in range(900)]}},
+        "not": {"additionalProperties": {"not": {"description": "x" * 50_000}}},
+        "items": {"additionalProperties": {"items": {"anyOf": [ground] * 5}}},
+    }.items():
+        flat = (dict.fromkeys((f"k{no}" for no in range(size)), 7) for size in _SIZES)
+        deep = ({"k0": [{"a": no} for no in range(size)]} for size in _SIZES)
+        long = ({"k0": "x" * 10 * size} for size in _SIZES)
+        yield Hostile(f"errors of {name}", schema, (*flat, *deep, *long))
+
+
 def _all() -> Iterator[Hostile]:
-    for make in (_branches, _recursion, _sizes, _patterns, _values):
+    for make in (_branches, _recursion, _sizes, _patterns, _values, _errors):
         yield from make()
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from router.json_schema import Validator, compile_schema
 from router.pattern_cost import positions
-from router.schema_cost import BUDGET, SchemaError, costs_of
+from router.schema_budget import BUDGET
+from router.schema_cost import SchemaError, costs_of
 
 TREE: dict[str, Any] = {
     "$defs": {
@@ -68,6 +69,31 @@ def test_an_answer_over_the_budget_fails_in_words():
     assert "too large to say which rule" in str(ours.fault([1] * 2_000, "the format's"))
     assert ours.fault([1], "the format's") == "breaks the format's rule items/anyOf"
     assert [words for _, words in ours.problems([1] * 2_000)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"required": [f"n{no}" for no in range(6_000)]}, {"a": "x" * 40_000}),
+        ({"dependentRequired": {"a": [f"n{no}" for no in range(500)]}}, {"a": "x" * 40_000}),
+        ({"allOf": [{"required": ["b"]}] * 500}, {"a": "x" * 40_000}),
+        ({"propertyNames": {"maxLength": 1}}, {f"k{no}": no for no in range(1_000)}),
+    ],
+    ids=lambda part: next(iter(part)),
+)
+def test_errors_that_would_copy_a_value_many_times_are_not_made(schema, value):
+    told = "it breaks the format's schema; it is too large to say which rule"
+    assert compiled(schema).problems(value) == [([], told)]
+
+
+def test_what_an_ordinary_answer_breaks_is_told_rule_by_rule():
+    item = {"properties": {"n": {"type": "string"}, "no": {"type": "integer"}}, "required": ["n"]}
+    ours = compiled({"properties": {"items": {"items": item}}, "required": ["items"]})
+
+    problems = ours.problems({"items": [{"n": 7, "no": no} for no in range(20)]})
+
+    assert problems[0] == (["items", 0, "n"], '7 is not of type "string"')
+    assert len(problems) == 20
 
 
 @pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
