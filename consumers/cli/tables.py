@@ -3,11 +3,11 @@
 Colours are rich's to leave out: where nobody watches, and where `NO_COLOR` is set.
 """
 
+import io
 import re
-import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +29,8 @@ _STYLES = {
     "blue": ("balanced",),
     "magenta": ("premium",),
 }
+#: Wrapping asks for a console, and takes nothing from it.
+_NOWHERE = Console(file=io.StringIO())
 _BY_WORD = {word: style for style, words in _STYLES.items() for word in words}
 
 
@@ -115,11 +117,12 @@ def _listed(
 
 
 def _wrapped(text: str, room: int) -> Sequence[str]:
-    lines = plain(text).splitlines()
+    """The lines of a text, by the columns that its characters take."""
     return [
-        part
-        for line in lines
-        for part in textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+        part.plain.rstrip()
+        for line in plain(text).splitlines()
+        if line.strip()
+        for part in Text(line.strip(), overflow="ignore").wrap(_NOWHERE, room)
     ]
 
 

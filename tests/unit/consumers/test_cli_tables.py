@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from consumers.cli.common import in_words
 from consumers.cli.tables import drawn, style_of
@@ -64,6 +65,12 @@ def test_what_matters_least_is_left_out_first() -> None:
 
     assert list(left_out) == ["p95", "tier"]
     assert table is not None
+
+
+def test_wide_characters_take_the_room_they_need() -> None:
+    row: dict[str, object] = {"name": "r-1", "asked": "日本語の " * 20, "said": "x" * 30}
+    said = printed([row], ("name", "asked", "said"), 40)
+    assert max(cell_len(line) for line in said.splitlines()) <= 40
 
 
 @given(st.integers(0, 30), st.integers(1, 10), st.integers(20, 120))
