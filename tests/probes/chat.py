@@ -115,7 +115,6 @@ _TOOLS: tuple[Any, ...] = (
     {"type": "function", "function": {"name": "a", "parameters": _MARK}},
     {"type": "function", "function": {"name": "a", "strict": _MARK}},
     {"type": "function", "function": {"name": "a", "description": {"x": _MARK}}},
-    {"type": "function", "function": {"name": _MARK + " /"}},
     {"type": "function", "function": {"name": _MARK * 50}},
     {"type": "function", "function": {"name": ["a", _MARK]}}, _MARK, [_MARK],
 )  # fmt: skip
