@@ -150,15 +150,27 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 
     if str(attributes["specversion"]) != "1.0":
         raise ContractError(Reason.NEWER_VERSION, "specversion: CloudEvents 1.0 was expected")
-    called = attributes.get("correlationid") or attributes.get("id")
-    said = {"id": called, "deadline": attributes.get("expirytime")}
-    if isinstance(called, str) and called and not is_identifier(called):
-        # CloudEvents allow every text as an id.
-        said |= {"id": id_for(called), "custom_id": called}
+    said = {**_identity(attributes, body), "deadline": attributes.get("expirytime")}
     fields = {**{name: field for name, field in said.items() if field is not None}, **body}
     if "deadline" in body and "expirytime" in attributes:
         fields["deadline"] = _earlier(body["deadline"], attributes["expirytime"])
     return fields
+
+
+def _identity(attributes: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The request's id in a CloudEvent whose data brings none: `SOURCE^ID`, or its correlation's.
+
+    Source and id together tell events apart (CloudEvents 1.0, "id"). No URI has a ^ in it.
+    """
+    said, source = attributes.get("correlationid") or attributes.get("id"), attributes.get("source")
+    if body.get("id") not in _NO_ID or not isinstance(said, str) or not said:
+        return {"id": said}
+    named = said
+    if isinstance(source, str) and source and not attributes.get("correlationid"):
+        named = f"{source}^{said}" if "^" not in source else f"{len(source)} {source}^{said}"
+    called = id_for(named)
+    # That of a Batch line is its own.
+    return {"id": called} if called == said or "body" in body else {"id": called, "custom_id": said}
 
 
 def _earlier(one: Any, other: Any) -> Any:

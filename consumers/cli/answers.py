@@ -10,7 +10,6 @@ from consumers.cli.common import (
     AsJson,
     KafkaAddress,
     OfTenant,
-    RequestId,
     UserError,
     console,
     counted,
@@ -32,7 +31,7 @@ evals_app = typer.Typer(
 
 
 def feedback(
-    request_id: RequestId,
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request's id.")],
     kind: Annotated[
         str,
         typer.Argument(

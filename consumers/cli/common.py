@@ -90,7 +90,9 @@ Since = Annotated[
         "--since", metavar="SPAN", help="Go back so far only, for example 90s, 15m, 24h or 7d."
     ),
 ]
-RequestId = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id of the request.")]
+RequestId = Annotated[
+    str, typer.Argument(metavar="REQUEST_ID", help="The id of the request, or its custom_id.")
+]
 
 
 class UserError(TierlineError):

@@ -34,7 +34,7 @@ def explain(
             said = journey.published
             print_json(
                 {
-                    "request_id": request_id,
+                    "request_id": journey.request_id,
                     "tenant": next(iter(journey.tenants), None),
                     "task": journey.task,
                     "done": is_done,
@@ -50,7 +50,7 @@ def explain(
                 }
             )
         else:
-            title = f"{request_id} ({journey.task or 'task not known yet'})"
+            title = f"{journey.request_id} ({journey.task or 'task not known yet'})"
             print_table(rows, ("after", "what", "tier", "words"), title=title)
         return 0 if is_done else FAILED
 

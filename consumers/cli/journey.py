@@ -1,7 +1,7 @@
 """A request's journey in words, put together from what stands in the topics."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
 from router.admission import as_admitted
 from schemas.attempt import Attempt, LedgerEntry
-from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
+from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from consumers.settings import Settings
 
 __all__ = ["Journey", "Stop", "read_journey"]
+
+#: So many requests of one `custom_id` are named.
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,6 +61,10 @@ class Journey:
     attempts: dict[str, Attempt] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
+    #: What its producer calls it, where that is not its id.
+    custom_id: str | None = None
+    #: Requests that this id is the `custom_id` of.
+    named: set[str] = field(default_factory=set)
     #: Records on intake by their places; others than the request itself may claim its id.
     claims: dict[str, tuple[Moment, Request]] = field(default_factory=dict)
     #: The place of the request's own record, once a topic behind intake has told.
@@ -105,12 +112,10 @@ class Journey:
 
     def read(self, record: Record, topics: Topics) -> None:
         """Take from a record what it says of this request; others are passed over."""
-        # As it stands in text, or as a JSON string with its escapes.
-        needles = (self.request_id.encode(), json.dumps(self.request_id)[1:-1].encode())
         where = lies_at(record)
         # A record without a usable id is called by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
-            if not any(one in (record.value or b"") for one in needles):
+            if not any(self._names_it(text) for text in (record.value, *_texts(record.headers))):
                 return
         try:
             words = self._read(record, topics, where)
@@ -188,6 +193,13 @@ class Journey:
             and not (self.acts and one.source == "reviewer")
         ]
 
+    def _names_it(self, text: bytes | None) -> bool:
+        """True where the request may be named: in text, or as a JSON string with its escapes."""
+        # Of a CloudEvent source and id stand apart.
+        names = (self.request_id.rpartition("^")[2] or self.request_id, self.custom_id)
+        forms = (one for name in names if name for one in (name, json.dumps(name)[1:-1]))
+        return any(one.encode() in (text or b"") for one in forms)
+
     def _ended(self, result: Result) -> datetime | None:
         """When a result was made: its total time after the request's append."""
         if self.accepted is None or self.accepted.at is None:
@@ -220,6 +232,7 @@ class Journey:
         request = read_request(record.value, text_headers(record.headers), fallback_id=where)
         # A topic or a signature may have said whose it is, where it does not say so itself.
         is_said = "tenant" in request.model_fields_set
+        self._note_name(request.custom_id, request.id, request.tenant if is_said else None)
         if not self.is_ours(request.id, request.tenant if is_said else None):
             return None
         at = told_at(record)
@@ -232,6 +245,10 @@ class Journey:
             self.task = self.task or request.task
         return "accepted"
 
+    def _note_name(self, custom_id: str | None, request_id: str, tenant: str | None) -> None:
+        if custom_id == self.request_id != request_id and self.tenant in (None, tenant):
+            self.named.add(request_id)
+
     def _began_at(self, where: str) -> None:
         """The request entered there."""
         self.origin = where
@@ -242,6 +259,7 @@ class Journey:
         if record.topic == topics.results:
             result = read_model(Result, record.value)
             is_said = "tenant" in result.router.model_fields_set
+            self._note_name(result.custom_id, result.id, result.router.tenant if is_said else None)
             if not self.is_ours(result.id, result.router.tenant if is_said else None):
                 return None
             self.results.append(result)
@@ -301,26 +319,27 @@ class Journey:
 
 
 async def read_journey(request_id: str, settings: "Settings", tenant: str | None = None) -> Journey:
-    """Everything the topics say of a request.
+    """Everything the topics say of a request, by its id or by the `custom_id` of one request.
 
-    Raises UserError when they know nothing, or of several tenants' requests and none was named.
+    Raises UserError when they know nothing, or of several requests and none was named.
     """
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import topic_reader
 
-    topics, journey = settings.kafka.topics, Journey(request_id, tenant)
-    names = [name for name, _ in topics.all()]
-    async with topic_reader(Clients(settings.kafka), names) as reader:
-        with reading_bar() as seen:
-            async for record in reader.until_end(seen):
-                why = why_not_taken(lambda found: journey.read(found, topics), record)
-                if why is not None:
-                    say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
+    journey = await _told(Journey(request_id, tenant), settings)
+    if not journey.is_known and len(journey.named) == 1:
+        [called] = journey.named
+        say(f"{request_id} is the custom_id of the request {called}", is_error=True)
+        request_id, journey = called, Journey(called, tenant, custom_id=request_id)
+        journey = await _told(journey, settings)
+    elif not journey.is_known and journey.named:
+        named = sorted(journey.named)
+        told = ", ".join(named[:_MOST_NAMED]) + (", ..." if len(named) > _MOST_NAMED else "")
+        msg = f"{len(named)} requests have the custom_id {request_id!r}: {told}; name one by its id"
+        raise UserError(msg)
     if not journey.is_known:
         whose = f" of the tenant {tenant!r}" if tenant is not None else ""
         msg = (
-            f"no topic knows the request {request_id!r}{whose}; ids are case-sensitive, and a line "
-            "of a Batch file has an id beside its custom_id, which `tierline results` shows"
+            f"no topic knows a request whose id or custom_id is {request_id!r}{whose}; they are "
+            "case-sensitive"
         )
         raise UserError(msg)
     if len(journey.tenants) > 1:
@@ -328,3 +347,23 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
         msg = f"several tenants have a request {request_id!r}: {told}; name one with --tenant"
         raise UserError(msg)
     return journey
+
+
+async def _told(journey: Journey, settings: "Settings") -> Journey:
+    """The same with all that the topics say."""
+    from consumers.runtime.clients import Clients
+    from consumers.runtime.reading import topic_reader
+
+    topics = settings.kafka.topics
+    names = [name for name, _ in topics.all()]
+    async with topic_reader(Clients(settings.kafka), names) as reader:
+        with reading_bar() as seen:
+            async for record in reader.until_end(seen):
+                why = why_not_taken(lambda found: journey.read(found, topics), record)
+                if why is not None:
+                    say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
+    return journey
+
+
+def _texts(headers: Headers) -> Iterator[bytes]:
+    return (value for _, value in headers if value)

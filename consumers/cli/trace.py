@@ -68,7 +68,7 @@ def trace(
         if as_json:
             print_json(
                 {
-                    "request_id": request_id,
+                    "request_id": journey.request_id,
                     "trace_id": journey.trace_id,
                     "done": is_done,
                     "bars": [asdict(bar) for bar in bars],
@@ -83,7 +83,7 @@ def trace(
         room = console().width
         fits = (one for one in drawings if least_width(one[1], _COLUMNS) <= room)
         scale, rows = next(fits, drawings[-1])
-        title = f"{request_id}: {_in_words(total)}, trace {journey.trace_id or 'unknown'}"
+        title = f"{journey.request_id}: {_in_words(total)}, trace {journey.trace_id or 'unknown'}"
         print_table(rows, _COLUMNS, title=title)
         if any(scale.is_cut(bar) for bar in bars):
             console().print(f"{_CUT} is longer than drawn")

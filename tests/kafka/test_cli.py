@@ -166,6 +166,16 @@ def test_batch_files_that_number_their_lines_alike_are_all_answered(flowing: _Cl
     assert "--batch NAME" in said
     results = [json.loads(line) for line in flowing.run("results", "--json").splitlines()]
     assert sum(one["custom_id"] == "row 1" for one in results) == 3
+    ids = {one["id"] for one in results if one["custom_id"] == "row 1"}
+    said = flowing.refuse("explain", "row 1")
+    assert "3 requests have the custom_id 'row 1'" in said
+    assert all(id_ in said for id_ in ids)
+    alone = json.loads(a_file("Friday").lstrip("\ufeff").split("\r\n")[0])
+    flowing.run("submit", "-", "--wait", stdin=json.dumps({**alone, "custom_id": "only row"}))
+    told = flowing.json("explain", "only row")
+    assert told["done"]
+    assert told["moments"][0]["what"] == "accepted"
+    assert told == flowing.json("explain", told["request_id"])
 
 
 def test_a_file_that_is_sent_again_ends_with_what_had_come_of_it(flowing: _Cli) -> None:
@@ -231,7 +241,9 @@ def test_a_journey_is_told_from_the_topics_alone(flowing: _Cli) -> None:
     assert told["cost_micros"] > 0
     assert len(told["moments"]) >= 3
     assert "cli-2 (support_answer)" in flowing.run("explain", "cli-2")
-    assert "no topic knows the request 'cli-9'" in flowing.refuse("explain", "cli-9")
+    assert "no topic knows a request whose id or custom_id is 'cli-9'" in flowing.refuse(
+        "explain", "cli-9"
+    )
 
 
 def test_trace_shows_where_the_time_of_a_request_went(flowing: _Cli) -> None:
@@ -247,7 +259,7 @@ def test_trace_shows_where_the_time_of_a_request_went(flowing: _Cli) -> None:
     assert all(bar["duration_ms"] > 0 for bar in calls)
     assert len(told["trace_id"]) == 32
     assert told["trace_id"] in flowing.run("trace", "cli-2")
-    assert "no topic knows the request 'cli-9'" in flowing.refuse("trace", "cli-9")
+    assert "id or custom_id is 'cli-9'" in flowing.refuse("trace", "cli-9")
 
 
 def test_a_recorded_call_is_shown_and_made_again_without_a_trace_in_the_topics(

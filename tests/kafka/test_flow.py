@@ -233,8 +233,9 @@ async def test_batch_lines_and_cloud_events_are_requests(settings: Settings) -> 
         results = {seen.key: _result(seen) for seen in ended}
         assert {seen.topic for seen in ended} == {running.topics.results}
         assert results[b"batch"].custom_id == "batch-1"
-        assert results[b"structured"].id == "structured-1"
-        assert results[b"binary"].id == "binary-1"
+        assert results[b"structured"].id == "/shop^structured-1"
+        assert results[b"structured"].custom_id == "structured-1"
+        assert results[b"binary"].id == "/shop^binary-1"
         assert {result.router.task for result in results.values()} == {"support_answer"}
         answer = results[b"batch"].response
         assert answer is not None

@@ -253,7 +253,7 @@ def test_a_structured_event_is_one_whatever_headers_stand_beside_it() -> None:
     }
     request = read_request(orjson.dumps(event), headers, fallback_id="x")
 
-    assert (request.id, request.text) == ("e-1", "hello")
+    assert (request.id, request.custom_id, request.text) == ("/s^e-1", "e-1", "hello")
 
 
 def test_bytes_of_a_text_in_a_structured_event_are_text_even_where_they_look_like_json() -> None:
@@ -296,7 +296,7 @@ def test_a_leap_second_is_the_next_minutes_first() -> None:
 def test_a_cloud_event_carries_a_request(mode: Mode) -> None:
     request = received(mode(an_event({"task": "triage", "input": "hello ü"})))
 
-    assert (request.id, request.task, request.text) == ("event-1", "triage", "hello ü")
+    assert (request.id, request.task, request.text) == ("/shop^event-1", "triage", "hello ü")
     assert not request.model_extra
 
 
@@ -313,6 +313,31 @@ def test_a_correlation_id_is_stronger_than_the_events_id(mode: Mode) -> None:
 
 
 @BOTH_MODES
+def test_two_sources_with_one_id_are_two_requests(mode: Mode) -> None:
+    events = [
+        an_event({"input": "hello"}, source=source, id=id_)
+        for source, id_ in (
+            ("/shop", "1"),
+            ("/shop/1", "1"),
+            ("urn:shop:eu", "1"),
+            ("/shop", "2"),
+            ("/shop", "1^1"),
+            ("/shop^1", "1"),
+            ("/shop^1", "1^1"),
+            ("/shop^1^1", "1"),
+            ("/" + "s" * 300, "1"),
+            ("/" + "s" * 300, "2"),
+        )
+    ]
+    requests = [received(mode(event)) for event in events]
+
+    assert len({request.id for request in requests}) == len(events)
+    assert requests[0].id == "/shop^1"
+    assert [request.custom_id for request in requests] == [event.get_id() for event in events]
+    assert received(mode(events[0])).id == requests[0].id
+
+
+@BOTH_MODES
 def test_the_expiry_time_is_the_deadline(mode: Mode) -> None:
     event = an_event({"input": "hello"}, expirytime="2026-03-01T12:00:00Z")
 
@@ -324,7 +349,7 @@ def test_a_cloud_event_may_carry_a_batch_line(mode: Mode) -> None:
     event = an_event(a_line(), expirytime="2026-03-01T12:00:00Z")
     request = received(mode(event))
 
-    assert (request.id, request.custom_id) == ("event-1", "line-1")
+    assert (request.id, request.custom_id) == ("/shop^event-1", "line-1")
     assert request.deadline == datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -337,7 +362,7 @@ def test_header_names_may_be_written_in_capitals() -> None:
     message = to_binary_event(an_event({"input": "hello"}))
     shouted = {name.upper(): value for name, value in message.headers.items()}
 
-    assert received(KafkaMessage(shouted, None, message.value)).id == "event-1"
+    assert received(KafkaMessage(shouted, None, message.value)).id == "/shop^event-1"
 
 
 @BOTH_MODES
