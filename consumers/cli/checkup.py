@@ -10,7 +10,9 @@ from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
 from consumers.rules import prompts_folder, released_rules
 from consumers.runtime.clients import Clients, has_fast_records
+from consumers.runtime.health import clock_problem
 from consumers.runtime.reading import KafkaUnreachableError, connected
+from consumers.runtime.status import clock_ahead
 from consumers.runtime.topics import check_timestamps, check_topics, describe_brokers
 from consumers.settings import Settings
 from router.errors import RouterError
@@ -49,6 +51,7 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
         async with connected(clients):
             brokers, is_recent = await describe_brokers(clients)
             problems = [*await check_topics(clients), *await check_timestamps(clients)]
+            ahead = None if problems else await clock_ahead(clients)
     except KafkaUnreachableError as error:
         detail = str(error)
         if _something_answers(settings.kafka.bootstrap or ""):
@@ -63,6 +66,9 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
         found.append(Finding("Kafka's release", ok=False, detail=detail))
     if not problems:
         found.append(Finding("topics", ok=True, detail="all are there"))
+        [wrong] = clock_problem(ahead) or [""]
+        told = "as Kafka's" if ahead is not None else "not compared: this user may not write"
+        found.append(Finding("clock", ok=not wrong, detail=wrong or told))
     return [*found, *(Finding(one.topic, ok=False, detail=one.message) for one in problems)]
 
 

@@ -21,7 +21,7 @@ from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
 from schemas.status import ModelStatus, RefusedStatus, StageStatus
 
-__all__ = ["Health"]
+__all__ = ["Health", "clock_problem"]
 
 _log = structlog.get_logger(__name__)
 
@@ -245,11 +245,7 @@ class Health:
         return self.refusals.waiting() if self.refusals is not None else ()
 
     def _clock(self) -> list[str]:
-        ahead = self.clock_ahead or 0.0
-        if abs(ahead) <= _CLOCKS_MAY_DIFFER:
-            return []
-        differs = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Kafka's"
-        return [f"this machine's clock is {differs}, from which deadlines count: set it right"]
+        return clock_problem(self.clock_ahead)
 
     def status(self) -> dict[str, object]:
         """The figures of the last look, by stage and partition."""
@@ -286,3 +282,11 @@ class Health:
 def _answer(what: str, reasons: Sequence[str], notes: Sequence[str] = ()) -> tuple[int, str]:
     said = {what: not reasons, "reasons": reasons, **({"notes": list(notes)} if notes else {})}
     return (503 if reasons else 200), json.dumps(said)
+
+
+def clock_problem(ahead: float | None) -> list[str]:
+    """What is wrong with a clock that is so many seconds ahead of Kafka's, in a sentence."""
+    if ahead is None or abs(ahead) <= _CLOCKS_MAY_DIFFER:
+        return []
+    differs = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Kafka's"
+    return [f"this machine's clock is {differs}, from which deadlines count: set it right"]

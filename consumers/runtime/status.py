@@ -22,7 +22,7 @@ from router.policy.table import Policy
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
 
-__all__ = ["EVERY_SECONDS", "ahead_of_kafka", "hearing", "telling"]
+__all__ = ["EVERY_SECONDS", "ahead_of_kafka", "clock_ahead", "hearing", "telling"]
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +32,7 @@ _HEARD_SINCE = timedelta(seconds=60)
 _LAST_WORD_SECONDS = 2.0
 _END_SECONDS = 4.0
 _LOG_APPEND_TIME = 1
+_NOBODY = b"doctor"
 
 
 class Listener(Protocol):
@@ -159,6 +160,20 @@ class _Told:
         calls = model.calls - self._calls.get(model.model, 0)
         rate = calls / minutes if minutes > 0 else 0.0
         return model.model_copy(update={"calls_per_minute": round(rate, 1)})
+
+
+async def clock_ahead(clients: Clients) -> float | None:
+    """Seconds that our clock is ahead of Kafka's; None where this user cannot find out.
+
+    That of the broker that takes a record: the end of a process that there is not.
+    """
+    try:
+        async with publisher(clients) as out:
+            sent = clock.now().timestamp()
+            taken = await (await out.publish(clients.settings.topics.status, None, key=_NOBODY))
+            return ahead_of_kafka(sent, clock.now().timestamp(), taken)
+    except KafkaError:
+        return None
 
 
 def ahead_of_kafka(sent: float, acknowledged: float, taken: object) -> float | None:

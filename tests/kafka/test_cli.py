@@ -371,7 +371,8 @@ def test_topics_are_listed_with_their_partitions(flowing: _Cli) -> None:
 def test_the_doctor_finds_everything_in_order(flowing: _Cli) -> None:
     found = flowing.json("doctor")
     assert all(one["ok"] for one in found), found
-    assert {"Kafka", "topics", "policy"} <= {one["check"] for one in found}
+    assert {"Kafka", "topics", "policy", "clock"} <= {one["check"] for one in found}
+    assert [one["detail"] for one in found if one["check"] == "clock"] == ["as Kafka's"]
 
 
 def test_the_doctor_names_a_key_that_cannot_be_read(cli: _Cli) -> None:

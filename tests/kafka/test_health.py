@@ -23,6 +23,7 @@ from confluent_kafka import Producer
 from consumers import clock
 from consumers.broker import local_broker
 from consumers.broker.local import free_ports
+from consumers.cli.checkup import checkup
 from consumers.providers import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
@@ -467,3 +468,19 @@ async def test_a_taken_port_is_one_clear_line(env: dict[str, str], tmp_path: Pat
     (line,) = said.splitlines()
     assert str(port) in line
     assert "in use" in line
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(2, "ahead of"), (-2, "behind"), (0, "as")])
+async def test_the_doctor_tells_a_clock_that_is_not_kafkas(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, minutes: int, words: str
+) -> None:
+    assert not await ensure_topics(Clients(settings.kafka))
+    monkeypatch.setenv("TIERLINE_KAFKA__PREFIX", settings.kafka.prefix)
+    monkeypatch.setenv("TIERLINE_KAFKA__PARTITIONS", str(settings.kafka.partitions))
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() + timedelta(minutes=minutes))
+
+    found = {one.name: one for one in await checkup(settings.kafka.bootstrap)}
+
+    assert found["clock"].ok is (minutes == 0)
+    assert f"{words} Kafka's" in found["clock"].detail
