@@ -1,11 +1,14 @@
 """What can go wrong with a broker of our own."""
 
+import shutil
 from pathlib import Path
 
 from schemas.errors import TierlineError
 
-__all__ = ["BrokerError", "is_out_of_space", "with_tail"]
+__all__ = ["BrokerError", "fullness_of", "refuse_full_disk", "with_tail"]
 
+#: With less free space in bytes than one of its files takes, Kafka gives its folder up.
+_LITTLE_SPACE = 16 << 20
 _TAIL_LINES = 15
 _LAST_BYTES = 64 * 1024
 
@@ -22,7 +25,26 @@ def with_tail(what: str, log_file: Path) -> str:
     return "\n".join([f"{what}. The end of its log ({log_file}):", *lines])
 
 
-def is_out_of_space(log_file: Path) -> bool:
+def fullness_of(folder: Path, log_file: Path | None = None) -> str | None:
+    """That the disk of a broker's folder is full, in words; None where it is not."""
+    free = shutil.disk_usage(folder).free
+    if free >= _LITTLE_SPACE and not (log_file is not None and _is_out_of_space(log_file)):
+        return None
+    return f"the disk of {folder} is full, {free >> 20} MB are free"
+
+
+def refuse_full_disk(folder: Path) -> None:
+    """Raise BrokerError where no broker can begin."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if (full := fullness_of(there)) is not None:
+        msg = (
+            f"{full}, and Kafka needs {_LITTLE_SPACE >> 20} MB to begin. Make room there, or give "
+            "another --data-dir"
+        )
+        raise BrokerError(msg)
+
+
+def _is_out_of_space(log_file: Path) -> bool:
     """True where the last that the broker said is that its disk is full."""
     with log_file.open("rb") as log:
         log.seek(max(0, log_file.stat().st_size - _LAST_BYTES))

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import random
-import shutil
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumers.broker.class_data import ClassData
-from consumers.broker.errors import BrokerError, is_out_of_space, with_tail
+from consumers.broker.errors import BrokerError, fullness_of, refuse_full_disk, with_tail
 from consumers.broker.jars import Progress, fetch_jars
 from consumers.broker.java import find_java
 from consumers.broker.process import read_pid, running
@@ -25,8 +25,7 @@ __all__ = ["LocalBroker", "broker_properties", "local_broker"]
 _READY_SECONDS = 60
 #: Exit codes above this stand for the signal that ended the broker.
 _SIGNALLED = 192
-#: With less free space in bytes than one of its files takes, Kafka gives its folder up.
-_LITTLE_SPACE = 16 << 20
+_LOOK_EVERY = 1.0
 _JVM = (
     "-Xms128m",
     "-XX:+UseSerialGC",
@@ -51,19 +50,26 @@ class LocalBroker:
     async def died(self) -> str:
         """Wait until it has ended, which nobody has asked it to; what to say of it."""
         code = await self.guard.wait() if self.guard else 0
-        free = shutil.disk_usage(self.data_dir).free
         # Of the guard itself, which takes the broker with it, or of the broker through it.
         number = -code if code < 0 else 256 - code
         is_killed = code < 0 or code > _SIGNALLED
         how = f"was killed (signal {number})" if is_killed else f"ended (code {code})"
-        if free < _LITTLE_SPACE or is_out_of_space(self.log_file):
-            how += f": the disk of {self.data_dir} is full, {free >> 20} MB are free"
-            what = "Make room there"
+        if (full := fullness_of(self.data_dir, self.log_file)) is not None:
+            how, what = f"{how}: {full}", "Make room there"
         else:
             what = "See its log"
         return (
             f"the Kafka that we had started at {self.bootstrap} {how}. Its log: {self.log_file}. "
             f"{what}, then start `tierline up` again: it goes on after the last commit."
+        )
+
+    async def filled(self) -> str:
+        """Wait until its disk is full, so that it ends with its next write; what to say of it."""
+        while (full := fullness_of(self.data_dir)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY)
+        return (
+            f"{full}: the Kafka that we had started at {self.bootstrap} ends when it cannot write. "
+            f"Its log: {self.log_file}. Make room there"
         )
 
 
@@ -130,6 +136,7 @@ async def local_broker(
     """
     tell = progress or (lambda *_: None)
     java, jars = find_java(), await asyncio.to_thread(fetch_jars, progress)
+    refuse_full_disk(data_dir or Path(tempfile.gettempdir()))
     async with data_folder(data_dir) as folder:
         outside, control, inside = free_ports(port)
         if advertised is None:

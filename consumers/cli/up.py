@@ -259,12 +259,16 @@ async def _watching(
         out.print(problems[0], soft_wrap=True)
         stop.set()
 
+    async def warn() -> None:
+        out.print(await started.filled(), soft_wrap=True)
+
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(watch())
+        watching = [tasks.create_task(watch()), tasks.create_task(warn())]
         try:
             yield
         finally:
-            watching.cancel()
+            for one in watching:
+                one.cancel()
     if problems:
         raise BrokerError(problems[0])
 

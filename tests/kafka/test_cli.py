@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -520,3 +521,47 @@ def test_what_others_have_written_is_skipped_and_named(flowing: _Cli) -> None:
         assert done.returncode == 0
         assert "-0-" in done.stderr
         assert "cli-" in done.stdout
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, which is soon filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("no disk may be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_is_told_with_its_log_and_what_to_do(
+    cli: _Cli, small_disk: Path, tmp_path: Path
+) -> None:
+    env = {name: text for name, text in cli.env.items() if name != "TIERLINE_KAFKA__BOOTSTRAP"} | {
+        "XDG_DATA_HOME": str(tmp_path / "home")
+    }
+    words = [_TIERLINE, "up", "--data-dir", str(small_disk / "kafka")]
+    with subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        (small_disk / "filled").write_bytes(bytes(shutil.disk_usage(small_disk).free - (1 << 20)))
+        began, said = time.monotonic(), process.stdout.readline()
+        took = time.monotonic() - began
+        rest = process.stdout.read()
+    assert f"the disk of {small_disk / 'kafka'} is full" in said
+    assert f"Its log: {small_disk / 'kafka' / 'broker.log'}" in said
+    assert "Make room there" in said
+    assert took < 50  # alone on a machine it takes a second
+    assert "then start `tierline up` again" in rest
+    assert process.returncode == 3
+    again = subprocess.run(words, env=env, text=True, capture_output=True, check=False)
+    assert again.returncode == 3
+    assert "is full" in again.stderr
+    assert "Make room there, or give another --data-dir" in again.stderr
