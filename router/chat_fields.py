@@ -6,7 +6,7 @@ here: fields of gateways that choose another model, address or key, tools that r
 provider's, options that change the price, and what tells who the user is.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ from router.shapes import (
     Plain,
     Record,
     Shape,
+    fields_of,
     flag,
     json_value,
     number,
@@ -25,8 +26,11 @@ from router.shapes import (
     whole,
     word,
 )
+from schemas.errors import ContractError
+from schemas.reasons import Reason
+from schemas.request import Message
 
-__all__ = ["ANTHROPIC", "CHAT_FIELDS", "GEMINI", "OPENAI", "OURS", "ChatFields"]
+__all__ = ["ANTHROPIC", "CHAT_FIELDS", "GEMINI", "OPENAI", "OURS", "ChatFields", "check_messages"]
 
 #: Set by us in every call; settings cannot let a producer's through.
 OURS = frozenset(
@@ -181,18 +185,39 @@ def _said(*roles: str, **more: Shape) -> Mapping[str, Shape]:
     return {one: Record({"role": word(one), "content": _CONTENT, **more}) for one in roles}
 
 
+_MESSAGES = {
+    **_said("system", "developer", "user"),
+    **_said("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
+    **_said("tool", tool_call_id=text(256)),
+}
+#: What is said in a message is sent whole or refused; only fields that nobody knows are left out.
+_NEEDED = {role: fields_of(message) for role, message in _MESSAGES.items()}
+_EXPECTED: Mapping[str, str] = {
+    "content": "text or at most 10,000 text parts were expected",
+    "tool_calls": "at most 1,000 calls, each with an id and a function, were expected",
+    "id": "text of 1 to 256 characters was expected",
+    "tool_call_id": "text of 1 to 256 characters was expected",
+    "name": f"text of 1 to {_NAME} characters was expected",
+    "type": "function was expected",
+    "function": "an object with a name was expected",
+}
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Refuse a conversation that no provider would be sent whole. Raises ContractError."""
+    for no, message in enumerate(messages):
+        if isinstance(message.content, str) and not message.model_extra:
+            continue
+        left_out = set[str]()
+        said = message.model_dump(exclude_unset=True)
+        _MESSAGES[message.role].kept(said, "", left_out)
+        for path in sorted(left_out & _NEEDED[message.role]):
+            expected = _EXPECTED.get(path.rpartition(".")[2], "text was expected")
+            raise ContractError(Reason.INVALID_FIELD, f"input.messages.{no}.{path}: {expected}")
+
+
 _COMMON: Mapping[str, Shape] = {
-    "messages": Listed(
-        Either(
-            {
-                **_said("system", "developer", "user"),
-                **_said("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
-                **_said("tool", tool_call_id=text(256)),
-            },
-            tag="role",
-        ),
-        1_000_000,
-    ),
+    "messages": Listed(Either(_MESSAGES, tag="role"), 1_000_000),
     # How long an answer may be is bounded by the policy afterwards; a producer may ask for less.
     **dict.fromkeys(_LENGTHS, whole(1, 2**31 - 1)),
     "response_format": Either(

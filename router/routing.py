@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
+from router.chat_fields import check_messages
 from router.policy.table import Plan, Policy, Rule, Task
 from router.request_schemas import check_schemas
 from router.signals import Signals, measure
@@ -84,6 +85,7 @@ def route(
         return problem
     try:
         check_schemas(request)
+        check_messages(request.messages)
     except ContractError as error:
         return GiveUp(error.reason, error.detail)
 

@@ -18,6 +18,7 @@ __all__ = [
     "Plain",
     "Record",
     "Shape",
+    "fields_of",
     "flag",
     "json_value",
     "number",
@@ -136,6 +137,17 @@ class Either:
 
 
 Shape = Plain | Record | Listed | Either
+
+
+def fields_of(shape: Shape, path: str = "") -> frozenset[str]:
+    """The dotted paths of all fields that a shape names; what is in a list has no step for it."""
+    if isinstance(shape, Record):
+        named = {_below(path, name): one for name, one in shape.fields.items()}
+        return frozenset(named).union(*(fields_of(one, where) for where, one in named.items()))
+    if isinstance(shape, Listed):
+        return fields_of(shape.item, path)
+    inner = shape.shapes.values() if isinstance(shape, Either) else ()
+    return frozenset().union(*(fields_of(one, path) for one in inner))
 
 
 def flag() -> Shape:

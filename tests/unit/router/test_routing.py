@@ -190,3 +190,38 @@ def test_the_producers_own_task_is_no_guess() -> None:
     decided = _guessed("general", "I was charged twice", task="rewrite")
     assert (decided.task, decided.needs_person) == ("rewrite", False)
     assert "taken as" not in decided.reason
+
+
+_CALL = {"id": "c-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_PARTS = [{"type": "text", "text": "part"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "where"),
+    [
+        ({"role": "user", "content": _PARTS * 10_001}, "content"),
+        ({"role": "assistant", "content": None, "tool_calls": [_CALL] * 1_001}, "tool_calls"),
+        ({"role": "assistant", "tool_calls": [{**_CALL, "id": "c" * 257}]}, "tool_calls"),
+        ({"role": "assistant", "tool_calls": [_CALL, {"id": "c-2"}]}, "tool_calls"),
+        ({"role": "assistant", "tool_calls": [{**_CALL, "type": "custom"}]}, "tool_calls.type"),
+        ({"role": "tool", "content": "it is", "tool_call_id": "c" * 257}, "tool_call_id"),
+        ({"role": "assistant", "content": "no", "refusal": ["no"]}, "refusal"),
+    ],
+)
+def test_a_conversation_of_which_a_part_would_be_dropped_is_refused(
+    message: dict[str, Any], where: str
+) -> None:
+    request = a_request(input={"messages": [{"role": "user", "content": "hello"}, message]})
+    decided = route(request, the_policy(), NOON)
+
+    assert isinstance(decided, GiveUp)
+    assert decided.reason is Reason.INVALID_FIELD
+    assert decided.detail.startswith(f"input.messages.1.{where}: ")
+
+
+def test_fields_that_nobody_knows_do_not_refuse_a_conversation() -> None:
+    said = {"role": "user", "content": [{**_PARTS[0], "cache_control": {}}] * 10_000, "name": "kim"}
+    asked = {"role": "assistant", "content": "", "tool_calls": [{**_CALL, "index": 0}] * 1_000}
+    request = a_request(input={"messages": [{**said, "tool_calls": []}, asked]})
+
+    assert isinstance(route(request, the_policy(), NOON), Route)
