@@ -30,11 +30,12 @@ from consumers.settings import BoundSettings, Settings
 from consumers.stages.calling import CallModels
 from consumers.stages.refusing import Refusals
 from consumers.stages.repeats import Repeats
-from consumers.stages.review import STAGE as REVIEW
+from consumers.stages.review import SPEC as REVIEW
 from consumers.stages.review import Reviewing
-from consumers.stages.route import STAGE as ROUTE
+from consumers.stages.route import SPEC as ROUTE
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
+from consumers.stages.work import Worker, spec_of
+from consumers.telemetry.observer import Observer
 from consumers.telemetry.setup import Telemetry
 from router.admission import Admission, Proven
 from router.chat_fields import ChatFields
@@ -97,22 +98,22 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
         def guard(stage: str) -> Guard:
             return Guard(f"{settings.kafka.prefix}{stage}", mark, how.folder)
 
-        await stack.enter_async_context(telling(clients, health, rules.policy))
+        told = clients.named("status")
+        await stack.enter_async_context(telling(told, health, rules.policy))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         refusals = Refusals(rules.policy, clock.now)
         if route:
             forecast = stack.enter_context(_forecasting(clients, tasks))
-            stages.append(_route_stage(rules, clients, settings, seen, forecast, guard(ROUTE)))
+            stages.append(_route_stage(rules, clients, settings, seen, forecast, guard(ROUTE.name)))
             health.watch(stages[-1])
         served = [tier for tier in tiers if tier in rules.policy.tiers]
         if served:
             caller = await stack.enter_async_context(Providers(providers))
-            ledger = Ledger(clients, state_folder(settings))
+            ledger = Ledger(clients.named("ledger"), state_folder(settings))
             await stack.enter_async_context(ledger.open())
-            observer = seen.calling({name: one.address for name, one in providers.items()})
-            gate = _gate(rules.policy, providers, stages)
+            observer, gate = _observer(seen, providers), _gate(rules.policy, providers, stages)
             health.ask_models, health.refusals = gate.states, refusals
-            await stack.enter_async_context(hearing(clients, refusals))
+            await stack.enter_async_context(hearing(told, refusals))
             for tier in served:
                 calls = _CountedCalls(caller, gate, refusals)
                 worker = Worker(
@@ -143,7 +144,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
         if review:
             stages.append(
                 await stack.enter_async_context(
-                    _reviewing(rules, clients, settings, seen, guard(REVIEW))
+                    _reviewing(rules, clients, settings, seen, guard(REVIEW.name))
                 )
             )
             health.watch(stages[-1])
@@ -225,6 +226,10 @@ class _CountedCalls:
             self._moves += 1
 
 
+def _observer(telemetry: Telemetry, providers: Mapping[str, ProviderSettings]) -> Observer:
+    return telemetry.calling({name: one.address for name, one in providers.items()})
+
+
 def _gate(
     policy: Policy, providers: Mapping[str, ProviderSettings], stages: Sequence[Stage]
 ) -> Gate:
@@ -273,7 +278,7 @@ def _route_stage(
 ) -> Stage:
     topics = settings.kafka.topics
     admission = admission_of(settings)
-    repeats = Repeats(clients, settings.repeats, rules.policy, admission, guard)
+    repeats = Repeats(clients.named(ROUTE.name), settings.repeats, rules.policy, admission, guard)
     router = Router(
         rules.policy,
         topics,
@@ -286,7 +291,6 @@ def _route_stage(
     )
     return Stage(
         ROUTE,
-        (*topics.all_intakes, topics.escalations),
         clients,
         Inline(router.decide, telemetry.tracing, guard.group),
         lambda tp, *why: router.pointer(tp.topic, tp.partition, *why),
@@ -312,8 +316,7 @@ def _work_stage(
 
     prepare = learn_started if is_parking else None
     stage = Stage(
-        worker.stage,
-        (worker.topics.tier(worker.tier),),
+        spec_of(worker.tier),
         clients,
         pool,
         lambda tp, *why: worker.pointer(tp.topic, tp.partition, *why),
@@ -338,7 +341,9 @@ async def _reviewing(
     rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry, guard: Guard
 ) -> AsyncIterator[Stage]:
     policy, prompts = rules.policy, rules.prompts
-    reviewing = Reviewing(clients, policy, prompts, clock.now, telemetry.observer, guard)
+    reviewing = Reviewing(
+        clients.named(REVIEW.name), policy, prompts, clock.now, telemetry.observer, guard
+    )
     pool = Pool(
         reviewing.handle,
         width=_DECISIONS,
@@ -349,7 +354,6 @@ async def _reviewing(
     )
     stage = Stage(
         REVIEW,
-        (reviewing.topics.review,),
         clients,
         pool,
         lambda tp, *why: reviewing.pointer(tp.topic, tp.partition, *why),

@@ -18,13 +18,22 @@ from router.schema_budget import BUDGET, Costs
 from router.schema_cost import SchemaError, UnusableSchemaError, costs_of
 from schemas.json_text import Digits
 
-__all__ = ["SchemaError", "UnusableSchemaError", "Validator", "compile_schema", "forget_schemas"]
+__all__ = [
+    "SchemaError",
+    "UnusableSchemaError",
+    "Validator",
+    "compile_schema",
+    "compile_together",
+    "forget_schemas",
+]
 
 #: The engine without backtracking; what it makes of one pattern is bounded too.
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 << 10, dfa_size_limit=64 << 10)
 _MOST_PROBLEMS = 20
 #: Nested too deeply, for the library or for us, or half a character.
 _UNREADABLE = (ValueError, RecursionError)
+#: How many times as much as one schema may be, those of a request's tools may be together.
+_MOST_TOGETHER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,11 @@ class Validator:
 
     _compiled: jsonschema_rs.Validator
     _costs: Costs
+
+    @property
+    def part(self) -> float:
+        """Which part of what one schema may be it is, 0 to 1."""
+        return self._costs.part
 
     def is_valid(self, value: Any) -> bool:
         """True when a value is within the budget and breaks no rule."""
@@ -106,10 +120,37 @@ def compile_schema(schema: bytes, *, is_ours: bool = True) -> Validator:
     return _ours(schema) if is_ours else _theirs(schema)
 
 
+@lru_cache(maxsize=32)
+def compile_together(schemas: tuple[bytes | None, ...]) -> tuple[Validator | None, ...]:
+    """The validators of a request's tools, kept; None for one whose schema cannot be used.
+
+    Together they may be as much as two schemas may: each is compiled before the next request has
+    its turn. Raises SchemaError, which counts the schemas from 1.
+    """
+    made: list[Validator | None] = []
+    parts = 0.0
+    for no, schema in enumerate(schemas, 1):
+        validator = None
+        if schema is not None:
+            try:
+                validator = _compile(schema)
+                parts += validator.part
+            except UnusableSchemaError as error:
+                parts += error.part  # the provider may know what it means
+            except SchemaError as error:
+                msg = f"tool {no}: {error}"
+                raise SchemaError(msg) from None
+        if parts > _MOST_TOGETHER:
+            msg = f"tool {no}: with those before it, its schema is too large, or its patterns are"
+            raise SchemaError(msg)
+        made.append(validator)
+    return tuple(made)
+
+
 def forget_schemas() -> None:
     """Compile everything anew when it is next asked for."""
-    _ours.cache_clear()
-    _theirs.cache_clear()
+    for kept in (_ours, _theirs, compile_together):
+        kept.cache_clear()
 
 
 def _compile(schema: bytes) -> Validator:
@@ -127,7 +168,9 @@ def _compile(schema: bytes) -> Validator:
             msg = "a pattern that is broken, too large, or looks around or back"
             raise SchemaError(msg) from None
         msg = f"not a usable JSON Schema: {str(error).splitlines()[0][:200]}"
-        raise UnusableSchemaError(msg) from None
+        unusable = UnusableSchemaError(msg)
+        unusable.part = costs.part
+        raise unusable from None
     return Validator(compiled, costs)
 
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import orjson
 
-from router.json_schema import SchemaError, UnusableSchemaError, Validator, compile_schema
+from router.json_schema import (
+    SchemaError,
+    UnusableSchemaError,
+    Validator,
+    compile_schema,
+    compile_together,
+)
 from router.schema_cost import MAX_BYTES
 from schemas.errors import ContractError
 from schemas.reasons import Reason
@@ -24,28 +30,20 @@ def check_schemas(request: Request) -> None:
     if request.output_format is None and not extra:
         return
 
-    total = 0
-    if isinstance(wanted := format_of(request), dict):
-        total += len(_bytes(wanted))
-        compiled(wanted)
-    for no, (_, parameters) in enumerate(_tools(request), 1):
-        if no > _MOST_TOOLS:
-            detail = f"input.tools: more than {_MOST_TOOLS}"
-            raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
-        if not isinstance(parameters, dict):
-            continue
-        schema = _bytes(parameters)
-        total += len(schema)
-        if total > _MOST_BYTES:
-            detail = f"input.tools: its schemas have more than {_MOST_BYTES} bytes together"
-            raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
-        try:
-            compile_schema(schema, is_ours=False)
-        except UnusableSchemaError:
-            continue  # the provider may know what it means; calls of it are not validated
-        except SchemaError as error:
-            detail = f"input.tools: tool {no}: {error}"
-            raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail) from None
+    wanted = format_of(request)
+    size = len(compiled(wanted)[0]) if isinstance(wanted, dict) else 0
+    schemas = _schemas(request)
+    size += sum(len(one) for one in schemas if one is not None)
+    if len(schemas) > _MOST_TOOLS:
+        detail = f"input.tools: more than {_MOST_TOOLS}"
+        raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
+    if size > _MOST_BYTES:
+        detail = f"input.tools: its schemas have more than {_MOST_BYTES} bytes together"
+        raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
+    try:
+        compile_together(schemas)
+    except SchemaError as error:
+        raise ContractError(Reason.UNSUPPORTED_SCHEMA, f"input.tools: {error}") from None
 
 
 def format_of(request: Request) -> str | dict[str, Any] | None:
@@ -76,8 +74,21 @@ def compiled(schema: Mapping[str, Any]) -> tuple[bytes, Validator]:
 
 
 def tool_validators(request: Request) -> Mapping[str, Validator | None]:
-    """The tools the producer offers by name; None for one whose schema cannot be used."""
-    return {name: _validator(parameters) for name, parameters in _tools(request)}
+    """The tools the producer offers by name; None for one whose schema cannot be used.
+
+    For a request whose schemas have been checked.
+    """
+    try:
+        made = compile_together(_schemas(request))
+    except SchemaError:
+        return {name: None for name, _ in _tools(request)}
+    return dict(zip((name for name, _ in _tools(request)), made, strict=True))
+
+
+def _schemas(request: Request) -> tuple[bytes | None, ...]:
+    """The schema of each tool; None where there is none."""
+    found = (parameters for _, parameters in _tools(request))
+    return tuple(_bytes(one) if isinstance(one, dict) else None for one in found)
 
 
 def _tools(request: Request) -> Iterator[tuple[str, Any]]:
@@ -88,15 +99,6 @@ def _tools(request: Request) -> Iterator[tuple[str, Any]]:
             function = one.get("function") if name == "tools" and isinstance(one, dict) else one
             if isinstance(function, dict):
                 yield str(function.get("name")), function.get("parameters")
-
-
-def _validator(parameters: Any) -> Validator | None:
-    if not isinstance(parameters, dict):
-        return None
-    try:
-        return compile_schema(_bytes(parameters), is_ours=False)
-    except SchemaError:
-        return None
 
 
 def _bytes(schema: Mapping[str, Any]) -> bytes:

@@ -60,6 +60,9 @@ class SchemaError(TierlineError, ValueError):
 class UnusableSchemaError(SchemaError):
     """What is no JSON Schema, or is not whole in itself."""
 
+    #: Which part of what one schema may be it is: that much has been looked at.
+    part = 0.0
+
 
 def _refuse(why: str) -> NoReturn:
     raise SchemaError(why)
@@ -142,7 +145,14 @@ class _Walk:
         told, _ = self._by_level(flat, root, [node.told for node in flat])
         if max(weights[: _SHALLOW + 1]) > _MOST_WEIGHT:
             _refuse("its references and branches multiply; one value costs too much")
-        return Costs(weights, told, is_steady, self._has_unique, self._has_names)
+        part = max(
+            len(self._nodes) / _MOST_SUBSCHEMAS,
+            self._steps / _MOST_STEPS,
+            self._choices / _MOST_CHOICES,
+            self._positions / _MOST_POSITIONS,
+            self._wide / _MOST_WIDE,
+        )
+        return Costs(weights, told, is_steady, self._has_unique, self._has_names, min(part, 1.0))
 
     def _number(self, schema: Any) -> int:
         if not isinstance(schema, dict):

@@ -4,11 +4,12 @@ The estimates are word tables, so that anybody can read why a request counts as 
 They only ever choose where a request starts: a poor estimate costs a call, never an answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jsonschema_rs
+import orjson
 
 from router.pricing import estimate_tokens
 from schemas.request import Request
@@ -72,6 +73,9 @@ _ANY = jsonschema_rs.validator_for(
 _DIGIT = jsonschema_rs.validator_for({"pattern": "[0-9]"})
 
 _NO_TEXT: frozenset[str] = frozenset()
+#: Of a message and of a chat body, what a provider is sent beside texts; the body's by component.
+_SENT_BESIDE_TEXT = ("tool_calls", "function_call", "refusal")
+_SENT_BESIDE_MESSAGES = {"tools": ("tools", "functions"), "system": ("response_format",)}
 _ESTIMATES = ("ambiguity", "blast_radius", "complexity")
 #: The names of the estimates, by which of the three the producer left out.
 _ESTIMATED = {
@@ -166,11 +170,24 @@ def _context_tokens(request: Request, said: str) -> dict[str, int]:
         tokens["user"] += estimate_tokens(context.user)
         tokens.update({name: estimate_tokens(text) for name, text in parts.items() if text})
     for message in request.messages:
-        if message.role == "user":
-            continue
+        beside = _json_tokens(message.model_extra, _SENT_BESIDE_TEXT)
+        if message.role != "user":
+            beside += estimate_tokens(message.text)
         name = "system" if message.role in ("system", "developer") else "history"
-        tokens[name] = tokens.get(name, 0) + estimate_tokens(message.text)
+        if beside:
+            tokens[name] = tokens.get(name, 0) + beside
+    for name, fields in _SENT_BESIDE_MESSAGES.items():
+        if beside := _json_tokens(request.input.model_extra, fields):
+            tokens[name] = tokens.get(name, 0) + beside
+    if isinstance(wanted := request.output_format, dict):
+        tokens["system"] = tokens.get("system", 0) + _json_tokens({"format": wanted}, ("format",))
     return tokens
+
+
+def _json_tokens(fields: Mapping[str, Any] | None, names: Sequence[str]) -> int:
+    """About how many tokens these fields have as JSON."""
+    found = [fields[name] for name in names if fields.get(name)] if fields else ()
+    return sum(estimate_tokens(orjson.dumps(one).decode()) for one in found)
 
 
 def _ambiguity(said: str, found: set[str], questions: int) -> float:

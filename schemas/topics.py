@@ -1,4 +1,4 @@
-"""The topic table: every topic, its key, who writes it, what it holds and how it is kept."""
+"""The topic table: every topic, its key, what it holds and how it is kept."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,6 @@ class TopicSpec:
 
     name: str
     key: str
-    written_by: Sequence[str]
-    read_by: Sequence[str]
     holds: str
     model: str
     config: Mapping[str, str] = field(default_factory=dict)
@@ -34,8 +32,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.intake",
         _KEY,
-        ("producers",),
-        ("route",),
         "requests: ours, one OpenAI Batch line, or a CloudEvent",
         "Request",
         # Uncompressed, so that the broker measures what a consumer would have to unpack.
@@ -50,8 +46,6 @@ TOPICS: Sequence[TopicSpec] = (
         TopicSpec(
             f"llm.tier.{tier}",
             _KEY,
-            ("route",),
-            (f"work.{tier}",),
             f"requests for the {tier} tier",
             "Assignment",
             {
@@ -65,8 +59,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.escalations",
         _KEY,
-        ("work", "review", "console"),
-        ("route",),
         "requests whose answer could not be defended, requeues, and what the console asks",
         "Escalation",
         {
@@ -78,8 +70,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.results",
         _KEY,
-        ("work", "review"),
-        ("downstream",),
         "answers, in the OpenAI Batch output shape plus `router`",
         "Result",
         {"retention.ms": _WEEK, "max.message.bytes": _LARGE},
@@ -87,8 +77,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.dead-letters",
         _KEY,
-        ("route", "work"),
-        ("console", "review"),
         "original bytes, diagnosis in headers",
         "DeadLetter",
         {"retention.ms": "-1", "max.message.bytes": _LARGE},
@@ -96,8 +84,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.attempts",
         "request id",
-        ("work",),
-        ("ledger",),
         "the ledger: one line per call to a model",
         "LedgerEntry",
         {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
@@ -105,8 +91,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.review",
         _KEY,
-        ("console", "review"),
-        ("console", "review"),
         "what reviewers decide, and every other act of theirs: the audit trail",
         "AuditLine",
         {
@@ -118,8 +102,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.feedback",
         "request id",
-        ("downstream", "review"),
-        ("ledger",),
         "what became of results: edits, complaints, approvals",
         "Feedback",
         {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
@@ -127,8 +109,6 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.status",
         "process",
-        ("route", "work"),
-        ("top",),
         "how each process is, every five seconds; nothing once it has ended",
         "Status",
         # A process that is killed leaves its last status behind, which the hour takes away.
@@ -169,6 +149,14 @@ class Topics:
     def all_intakes(self) -> Sequence[str]:
         """Everywhere requests enter."""
         return (self.intake, *(f"{self.intake}.{name}" for name in self.intakes))
+
+    def sources(self, topics: Sequence[str]) -> Sequence[str]:
+        """The names on the broker of topics of the table; intake stands for all intakes."""
+        names: list[str] = []
+        for topic in topics:
+            name = self.name(topic)
+            names += self.all_intakes if name == self.intake else (name,)
+        return names
 
     def is_intake(self, topic: str) -> bool:
         """True for a topic where requests enter."""

@@ -112,7 +112,10 @@ async def _serve(
     if (brief := settings.console.brief_task) is not None and brief not in rules.policy.tasks:
         msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
         raise UserError(msg)
-    clients, how = Clients(settings.kafka), await watch_of(settings, has_health=False)
+    clients, how = (
+        Clients(settings.kafka).named("console"),
+        await watch_of(settings, has_health=False),
+    )
     try:
         with open_telemetry(settings.telemetry, topics) as telemetry:
             async with (

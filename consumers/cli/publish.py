@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from consumers.parties import STAGES, readers_of, writers_of
 from consumers.setting_list import setting_rows
 from router.policy.table import Policy
 from schemas.attempt import Attempt, LedgerEntry
@@ -53,7 +54,6 @@ _CONTRACTS: Mapping[type[Contract], str] = {
 }
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1
-_STAGES = ("route", "work", "review")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -149,8 +149,8 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
     return {
         "address": spec.name,
         "description": (
-            f"{spec.holds}. Key: {spec.key}. Written by {', '.join(spec.written_by)}; "
-            f"read by {', '.join(spec.read_by)}."
+            f"{spec.holds}. Key: {spec.key}. Written by {', '.join(writers_of(spec.name))}; "
+            f"read by {', '.join(readers_of(spec.name))}."
         ),
         "messages": {spec.model: {"$ref": f"#/components/messages/{spec.model}"}},
         "bindings": {
@@ -164,12 +164,11 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
 
 def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
     """What our own stages do; producers, reviewers and downstream are on the other side."""
-    for spec in TOPICS:
-        for action, stages in (("send", spec.written_by), ("receive", spec.read_by)):
-            for stage in stages:
-                if stage.startswith(_STAGES):
-                    channel = {"$ref": f"#/channels/{spec.name}"}
-                    yield f"{stage}-{action}-{spec.name}", {"action": action, "channel": channel}
+    for stage in STAGES:
+        for action, topics in (("send", stage.writes), ("receive", stage.reads)):
+            for topic in topics:
+                channel = {"$ref": f"#/channels/{topic}"}
+                yield f"{stage.name}-{action}-{topic}", {"action": action, "channel": channel}
 
 
 def _message(contract: type[Contract]) -> dict[str, Any]:

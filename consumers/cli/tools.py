@@ -69,6 +69,7 @@ def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
     """List the topics: key, who writes, what they hold, how much is in them."""
 
     async def main() -> int:
+        from consumers.parties import writers_of
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
         from consumers.runtime.topics import check_timestamps, check_topics
@@ -83,7 +84,7 @@ def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
                 "partitions": counts[name][0] if name in counts else "missing",
                 "offsets": counts[name][1] if name in counts else "",
                 "key": spec.key,
-                "written by": ", ".join(spec.written_by),
+                "written by": ", ".join(writers_of(spec.name)),
                 "holds": spec.holds,
             }
             for name, spec in table

@@ -101,7 +101,7 @@ def fitted_messages(messages: Sequence[Any], rules: Rules) -> list[dict[str, Any
     call is something the user says. What is blank is left out where it is no text.
     """
     made: list[dict[str, Any]] = []
-    everywhere: set[str] = set()
+    everywhere: dict[str, int] = {}
     taken: set[int] = set()
     given = [one for one in messages if isinstance(one, dict)]
     for no, message in enumerate(given):
@@ -112,7 +112,7 @@ def fitted_messages(messages: Sequence[Any], rules: Rules) -> list[dict[str, Any
             turn = {**message, "content": content, "tool_calls": []}
             made.append(turn)
             results = _results(given, no, taken)
-            used = everywhere if rules.ids_differ else set[str]()
+            used = everywhere if rules.ids_differ else dict[str, int]()
             calls = [one for one in message["tool_calls"] if isinstance(one, dict)]
             left = Counter(_id_of(one) for one in calls)
             for call in calls:
@@ -193,13 +193,19 @@ def _id_of(call: Mapping[str, Any]) -> str:
     return str(call.get("id") or "")
 
 
-def _new_id(before: str, used: set[str], rules: Rules) -> str:
-    """An id that fits and that no other call has; `used` gains it."""
-    after, times = _fitted(before, rules.id_characters, rules.id_length), 1
+def _new_id(before: str, used: dict[str, int], rules: Rules) -> str:
+    """An id that fits and that no other call has.
+
+    `used` has each id with how many calls have come under it, and gains this one: however many
+    calls have the same id, none is counted twice.
+    """
+    first = after = _fitted(before, rules.id_characters, rules.id_length)
+    times = used.get(first, 0)
     while after in used:
         times += 1
         after = _fitted(f"{before}_{times}", rules.id_characters, rules.id_length)
-    used.add(after)
+    used[first] = max(times, 1)
+    used.setdefault(after, 1)
     return after
 
 
@@ -224,7 +230,7 @@ def _fitted(text: str, characters: str, most: int) -> str:
     if 0 < len(text) <= most and re.fullmatch(f"(?:{characters})+", text):
         return text
     mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    plain = "".join(one if re.fullmatch(characters, one) else "_" for one in text[: most - 9])
+    plain = re.sub(f"(?!{characters}).", "_", text[: most - 9], flags=re.DOTALL)
     return f"{plain}_{mark}"
 
 

@@ -8,7 +8,7 @@ import contextlib
 import importlib.util
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -73,6 +73,12 @@ class Clients:
     settings: KafkaSettings
     #: The longest a call may take. A rebalance waits for members that still work on theirs.
     longest_call: timedelta = timedelta(seconds=60)
+    #: Who asks: brokers count and log by it.
+    name: str = "tierline"
+
+    def named(self, party: str) -> "Clients":
+        """The same clients for one stage or tool of the process."""
+        return replace(self, name=f"tierline.{party}")
 
     def group_consumer(self, group: str, *, member: str | None = None) -> AIOKafkaConsumer:
         """A member of a stage's group. Offsets are sought and committed by us alone."""
@@ -157,7 +163,7 @@ class Clients:
             # new partitions for so long.
             "metadata_max_age_ms": 15_000,
             "security_protocol": kafka.security,
-            "client_id": "tierline",
+            "client_id": self.name,
         }
         if "SSL" in kafka.security:
             context = ssl.create_default_context(cafile=kafka.ca_file)

@@ -376,7 +376,9 @@ async def records_since(
     was written outside of transactions must not be held up by one.
     """
     async with _assigned(clients, tp, committed=isinstance(since, int)) as consumer:
-        end = until if until is not None else (await consumer.end_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        if until is not None:
+            end = min(end, until)  # a forged place may lie where nothing will ever be
         if isinstance(since, datetime):
             found = (await consumer.offsets_for_times({tp: int(since.timestamp() * 1000)}))[tp]
             consumer.seek(tp, found.offset if found else end)

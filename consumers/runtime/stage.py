@@ -26,6 +26,7 @@ from consumers.runtime.poison import Guard
 from consumers.runtime.reading import is_broken_record
 from consumers.runtime.records import Record
 from consumers.runtime.shell import Pointing, failed, fitting
+from consumers.runtime.spec import StageSpec
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
@@ -38,6 +39,8 @@ _log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
 _STOP_LIMIT = 3.0
+#: Records between two looks at the clock, and how long they may take before others have a turn.
+_AT_ONCE, _LONGEST_TURN = 8, 0.02
 _JOIN_AGAIN_SECONDS = 1.0
 #: For the last commits of partitions that are ours for certain. Kafka may be slow, and nobody else
 #: can begin meanwhile: longer than a transaction may take.
@@ -143,8 +146,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(  # noqa: PLR0913  a stage has as many parts
         self,
-        name: str,
-        sources: Sequence[str],
+        spec: StageSpec,
         clients: Clients,
         executor: Executor,
         pointer: Callable[[TopicPartition, int, Reason, str], Sequence[Outgoing]],
@@ -156,22 +158,22 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         revoke_grace: float = 15.0,
         drain_for: float = 25.0,
     ) -> None:
-        self.name = name
+        self.name = spec.name
         #: Set once the group has given us our first partitions.
         self.ready = asyncio.Event()
-        self._sources = sources
-        self._clients = clients
+        self._sources = clients.settings.topics.sources(spec.reads)
+        self._clients = clients.named(spec.name)
         self._executor = executor
         executor.host = self
         self._pointer = pointer
         self._poisonous = poisonous
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
-        self.group = f"{clients.settings.prefix}{name}"
+        self.group = f"{clients.settings.prefix}{spec.name}"
         #: Marks each record while it is handled.
         self.guard = guard or Guard(self.group)
         self._holdings = Holdings(
-            clients,
+            self._clients,
             self.group,
             executor,
             guard=self.guard,
@@ -340,7 +342,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             for records in fetched.values():
                 is_empty = False
-                self._start(tp, records)
+                await self._start_in_turns(tp, self._holdings.held.get(tp), records)
         if not is_empty:
             # Group commits and calls need a turn of the loop between two full fetches.
             await asyncio.sleep(0)
@@ -357,8 +359,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                     self._go_back(partition)
             await asyncio.sleep(_POLL_MS / 1000)
             return
+        held = dict(self._holdings.held)
         for tp, records in fetched.items():
-            self._start(tp, records)
+            await self._start_in_turns(tp, held.get(tp), records)
 
     def _in_turn(self, room: dict[TopicPartition, int]) -> Sequence[TopicPartition]:
         """The partitions, beginning with another one each time, so that none is always last."""
@@ -367,14 +370,33 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         first = self._turn % len(order)
         return order[first:] + order[:first]
 
-    def _start(self, tp: TopicPartition, records: Sequence[Record]) -> None:
+    async def _start_in_turns(
+        self, tp: TopicPartition, partition: Partition | None, records: Sequence[Record]
+    ) -> None:
+        """Start what was fetched for a partition, with turns of the loop for others in between.
+
+        It ends with the first that cannot be started: all from there on is read again, for nothing
+        behind a record that was left out may be begun.
+        """
+        began = time.monotonic()
+        for at in range(0, len(records), _AT_ONCE):
+            if self._holdings.held.get(tp) is not partition:
+                return
+            if not self._start(tp, records[at : at + _AT_ONCE]):
+                return
+            if time.monotonic() - began > _LONGEST_TURN:
+                await asyncio.sleep(0)
+                began = time.monotonic()
+
+    def _start(self, tp: TopicPartition, records: Sequence[Record]) -> bool:
+        """Start records; False where that cannot be now."""
         partition = self._holdings.held.get(tp)
         if partition is None or not partition.is_open:
-            return  # moved away while the fetch ran; the next owner reads them
+            return False  # moved away while the fetch ran; the next owner reads them
 
         if not self.is_steady():
             self._go_back(partition)
-            return
+            return False
         receive = partition.tracker.receive
         if fresh := [record for record in records if receive(record.offset)]:
             partition.appended.receive(fresh)
@@ -383,6 +405,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 fresh = self._spared(partition, fresh)
             if fresh:
                 self._executor.start(partition, fresh)
+        return True
 
     def _spared(self, partition: Partition, records: Sequence[Record]) -> list[Record]:
         """Those that may be handled. What ends its process each time becomes a dead letter."""

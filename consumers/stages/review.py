@@ -13,6 +13,7 @@ from consumers.runtime.pool import Slot
 from consumers.runtime.reading import Source, partition_of, records_since
 from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
 from consumers.runtime.shell import fits
+from consumers.runtime.spec import StageSpec
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.stages import letters
 from consumers.telemetry.observer import Observer
@@ -37,13 +38,19 @@ from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 from schemas.topics import Topics
 
-__all__ = ["STAGE", "Reviewing"]
+__all__ = ["SPEC", "Reviewing"]
 
 _T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
-STAGE = "review"
+SPEC = StageSpec(
+    "review",
+    reads=("llm.review",),
+    writes=("llm.results", "llm.escalations", "llm.feedback", "llm.review", "llm.dead-letters"),
+    consults=("llm.dead-letters",),
+)
+STAGE = SPEC.name
 #: After its window, for an undo that the broker took in the last moment, by another clock.
 _MARGIN_SECONDS = 0.3
 _LOOK_AGAIN_SECONDS = 1.0

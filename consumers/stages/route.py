@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from consumers.runtime.records import Record, appended_at, lies_at
+from consumers.runtime.spec import StageSpec
 from consumers.stages import letters
 from consumers.stages.notices import notices
 from consumers.telemetry.observer import Observer
@@ -21,6 +22,7 @@ from router.prompts import Prompts
 from router.repeats import Repeat
 from router.routing import GiveUp, Route, route, route_fields, task_of, within_limits
 from router.voice import falls_back, spoken_output
+from schemas.base import Tier
 from schemas.codec import (
     Outgoing,
     close_envelope,
@@ -38,9 +40,14 @@ from schemas.request import Request
 from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
 
-__all__ = ["STAGE", "JudgeRepeats", "Router"]
+__all__ = ["SPEC", "JudgeRepeats", "Router"]
 
-STAGE = "route"
+SPEC = StageSpec(
+    "route",
+    reads=("llm.intake", "llm.escalations"),
+    writes=(*(f"llm.tier.{tier}" for tier in Tier), "llm.results", "llm.dead-letters"),
+)
+STAGE = SPEC.name
 
 _log = structlog.get_logger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from consumers.runtime.records import Record
+from consumers.runtime.spec import StageSpec
 from consumers.stages import letters
 from consumers.stages.calling import Caller, Slot
 from consumers.stages.job import Job, question_of
@@ -29,6 +30,7 @@ from router.policy.mixing import handed_back, is_under
 from router.request_schemas import check_schemas
 from router.routing import GiveUp, within_limits
 from router.voice import Spoken, falls_back, spoken_output
+from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Classification, Escalation
@@ -36,11 +38,20 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "spec_of"]
 
 _log = structlog.get_logger(__name__)
 #: What fits into the topic with room for the headers.
 _LARGEST_VALUE = (4 << 20) - (64 << 10)
+
+
+def spec_of(tier: Tier) -> StageSpec:
+    """What the stage of a tier says of itself."""
+    return StageSpec(
+        f"work.{tier}",
+        reads=(f"llm.tier.{tier}",),
+        writes=("llm.results", "llm.escalations", "llm.dead-letters", "llm.attempts"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Worker(Caller):
     @property
     def stage(self) -> str:
         """The stage's name, which is also its group's."""
-        return f"work.{self.tier}"
+        return spec_of(self.tier).name
 
     async def handle(self, record: Record, slot: Slot) -> Sequence[Outgoing]:
         """Bring one assignment to its end in this tier: a result, an escalation or a dead letter.

@@ -13,6 +13,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.reading import publisher
 from consumers.runtime.records import Record
+from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
@@ -59,7 +60,7 @@ async def runtime_once(settings: Settings) -> float:
         return [Outgoing(target, record.key, record.value)]
 
     pool = Pool(handle, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
-    stage = Stage("bench", (source,), Clients(settings.kafka), pool, lambda *_: ())
+    stage = Stage(StageSpec("bench", (source,), ()), Clients(settings.kafka), pool, lambda *_: ())
     is_done, stop = asyncio.Event(), asyncio.Event()
 
     def note_commit(*_: object) -> None:

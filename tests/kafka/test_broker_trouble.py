@@ -12,6 +12,7 @@ import structlog
 from consumers.broker import LocalBroker
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import KafkaUnreachableError, publisher
+from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Inline, Stage
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
@@ -95,7 +96,7 @@ async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: Breaka
     clients, stop = Clients(short), asyncio.Event()
     assert await ensure_topics(clients) == []
     inline = Inline(lambda _: (), Telemetry().tracing, "route")
-    stage = Stage("route", (short.topics.intake,), clients, inline, lambda *_: ())
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, lambda *_: ())
     async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
         await stage.ready.wait()

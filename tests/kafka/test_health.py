@@ -32,6 +32,7 @@ from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import Mark
 from consumers.runtime.partition import Partition
 from consumers.runtime.records import Record
+from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Host, Stage, StageError
 from consumers.runtime.topics import TopicWatch, ensure_topics
 from consumers.settings import HealthSettings, Settings
@@ -156,10 +157,10 @@ async def test_figures_reconcile_with_what_was_published(
     settings: Settings, tmp_path: Path
 ) -> None:
     """Ten records, four in hand: lag, age and offsets add up before, during and after."""
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, port, stop = _Held(4), free_ports()[0], asyncio.Event()
-    stage = Stage("route", (topics.intake,), clients, held, _unreadable)
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, held, _unreadable)
     health = Health(_NO_PATIENCE)
     health.watch(stage)
     async with (
@@ -208,10 +209,10 @@ def _partition(row: Mapping[str, Any]) -> int:
 
 
 async def test_a_stage_whose_handler_never_returns_is_stuck(settings: Settings) -> None:
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, told, stop = _Held(1), asyncio.Event(), asyncio.Event()
-    stage = Stage("route", (topics.intake,), clients, held, _unreadable)
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, held, _unreadable)
     health = Health(timedelta(seconds=1), on_stuck=told.set)
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -230,9 +231,9 @@ async def test_a_stage_whose_handler_never_returns_is_stuck(settings: Settings) 
 
 async def test_a_consumer_that_hangs_without_a_word_is_stuck(settings: Settings) -> None:
     """Its coordinator task ends, and the client library tells nobody."""
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
-    stage = Stage("route", (topics.intake,), clients, _Held(100), _unreadable)
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, _Held(100), _unreadable)
     health, stop = Health(timedelta(seconds=1)), asyncio.Event()
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -252,11 +253,11 @@ async def test_a_consumer_that_hangs_without_a_word_is_stuck(settings: Settings)
 
 async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings: Settings) -> None:
     """Another has its partitions, so what it still has in hand can never be committed."""
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, stop = _Held(3), asyncio.Event()
     stage, other = (
-        Stage("route", (topics.intake,), clients, executor, _unreadable)
+        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _unreadable)
         for executor in (held, _Held(100))
     )
     health = Health(timedelta(seconds=2))

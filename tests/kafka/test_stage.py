@@ -11,6 +11,7 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.reading import publisher
 from consumers.runtime.records import Record
+from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Host, Inline, Stage, StageError
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
@@ -55,12 +56,12 @@ def _nothing(tp: TopicPartition, offset: int, *_why: object) -> Sequence[Outgoin
 
 async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> None:
     """The library ends a rebalance while it stops, and gives partitions to one who has left."""
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
 
     held = _HeldUp()
     first, second = (
-        Stage("route", (topics.intake,), clients, executor, _nothing)
+        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
         for executor in (held, Inline(lambda _: (), Telemetry().tracing, ""))
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
@@ -81,7 +82,10 @@ async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> No
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
     stage = Stage(
-        "route", (topics.intake,), clients, Inline(lambda _: (), Telemetry().tracing, ""), _nothing
+        StageSpec("route", ("llm.intake",), ()),
+        clients,
+        Inline(lambda _: (), Telemetry().tracing, ""),
+        _nothing,
     )
     committed = asyncio.Event()
     stage.on_commit(lambda *_: committed.set())
@@ -142,7 +146,7 @@ async def test_who_was_given_up_by_its_group_joins_at_once_and_goes_on(settings:
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
     busy, committed, stop = _Busy(), asyncio.Event(), asyncio.Event()
-    stage = Stage("route", (topics.intake,), clients, busy, _nothing)
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, busy, _nothing)
     stage.on_commit(lambda *_: committed.set())
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
@@ -182,11 +186,11 @@ class _LongCall(_HeldUp):
 
 async def test_a_call_goes_on_while_its_partition_waits_for_it(settings: Settings) -> None:
     """The poll stands still while partitions move and at the end, and the process does not."""
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     call = _LongCall()
     first, second = (
-        Stage("route", (topics.intake,), clients, executor, _nothing)
+        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
         for executor in (call, Inline(lambda _: (), Telemetry().tracing, ""))
     )
     call.stage = first
@@ -229,7 +233,10 @@ async def test_the_end_begins_no_call_and_lets_a_request_that_has_paid_end(
     async def run_until(came: asyncio.Event) -> float:
         booked: list[Outgoing] = []
         pool = Pool(handle, width=10, book=lambda _, lines, __: booked.extend(lines), last_grace=1)
-        stage, stop = Stage("work", (topics.intake,), clients, pool, _nothing), asyncio.Event()
+        stage, stop = (
+            Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _nothing),
+            asyncio.Event(),
+        )
         stage.on_commit(lambda *_: committed.set())
         async with pool.open(), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(stage.run(stop))
@@ -270,7 +277,7 @@ async def test_what_could_not_be_committed_is_booked_before_connections_are_clos
             booked.put_nowait((one._replace(headers=()), in_doubt))
 
     pool = Pool(handle, width=10, book=book, last_grace=1)
-    stage = Stage("work", (topics.intake,), clients, pool, _nothing, drain_for=0.5)
+    stage = Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _nothing, drain_for=0.5)
     stop = asyncio.Event()
     async with asyncio.timeout(60), pool.open(), asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.run(stop))

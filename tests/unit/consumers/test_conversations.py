@@ -1,7 +1,9 @@
 """Whatever a conversation was before, each format gets one that its publisher's rules allow."""
 
 import copy
+import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -314,3 +316,22 @@ def test_a_tool_of_any_name_is_offered_and_called_by_its_own(wire: str, name: st
     for said, own in ((names[0], name), ("look_up", "look_up"), ("other", "other")):
         [made] = WIRES[wire].decode(calling(wire, said), body).tool_calls
         assert made["function"]["name"] == own
+
+
+@pytest.mark.parametrize("wire", sorted(WIRES))
+def test_calls_with_one_id_cost_no_more_than_others(wire: str) -> None:
+    """Each gets an id of its own, in time that grows with their number alone."""
+
+    def seconds(count: int, *ids: str) -> float:
+        calls = [call(ids[no % len(ids)], "look_up") for no in range(count)]
+        best, sent = float("inf"), None
+        for _ in range(3):
+            began = time.thread_time()
+            sent = encoded(wire, user(), asks(*calls), user())
+            best = min(best, time.thread_time() - began)
+        made = re.findall(r'"(?:tool_call_id|tool_use_id)": ?"([^"]*)"', json.dumps(sent))
+        assert len(set(made)) == len(made)
+        return best
+
+    for ids in (("c",), ("c", "c_2", "c_3"), ("\N{SNOWMAN}" * 300,)):
+        assert seconds(2_000, *ids) < 8 * seconds(500, *ids) + 0.01

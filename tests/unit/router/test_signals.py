@@ -102,6 +102,31 @@ def test_tokens_are_counted_by_component():
     assert found.total_tokens == 1160
 
 
+WORDS = "word " * 2_000
+
+
+@pytest.mark.parametrize(
+    ("message", "body", "component"),
+    [
+        (
+            {"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": WORDS}}]},
+            {},
+            "history",
+        ),
+        ({"refusal": WORDS}, {}, "history"),
+        ({}, {"tools": [{"function": {"name": "f", "description": WORDS}}]}, "tools"),
+        ({}, {"functions": [{"name": "f", "description": WORDS}]}, "tools"),
+        ({}, {"response_format": {"json_schema": {"description": WORDS}}}, "system"),
+    ],
+)
+def test_what_is_sent_beside_texts_is_counted(message, body, component):
+    """A plan's limit on input holds for all that a provider is sent."""
+    said = {"role": "assistant", "content": "Yes?", **message}
+    asked = {"messages": [{"role": "user", "content": "Go on"}, said], **body}
+
+    assert signals(asked).context_tokens[component] > 2_000
+
+
 @pytest.mark.parametrize(
     ("text", "least", "most"),
     [

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from consumers.cli.publish import PUBLISHED, documents
+from consumers.parties import STAGES
 from router.policy.yaml_text import read_yaml
 from schemas.base import Tier
 from schemas.codec import dump_envelope
@@ -19,9 +20,6 @@ from schemas.topics import TOPICS
 
 POLICY = Path(__file__).parents[3] / "deploy" / "policy" / "routing.yaml"
 CONTRACTS = sorted(name for name in documents() if name.endswith(".json"))
-
-
-_STAGES = ("route", "work", "review")
 
 
 def schema(name: str) -> Any:
@@ -119,8 +117,12 @@ def test_a_message_is_written_and_read_where_the_topic_table_says() -> None:
         channel = document["channels"][spec.name]
         assert channel["address"] == spec.name
         assert list(channel["messages"]) == [spec.model]
-        for action, stages in (("send", spec.written_by), ("receive", spec.read_by)):
-            ours = {stage for stage in stages if stage.split(".")[0] in _STAGES}
+        for action in ("send", "receive"):
+            ours = {
+                stage.name
+                for stage in STAGES
+                if spec.name in (stage.writes if action == "send" else stage.reads)
+            }
             found = {
                 name.removesuffix(f"-{action}-{spec.name}")
                 for name, operation in document["operations"].items()
