@@ -26,8 +26,9 @@ _LARGEST_CUT = 0.7
 _REPLIES_PER_REFUSAL, _SECONDS_PER_REFUSAL = 50, 60.0
 #: Seconds to leave a model alone that refuses although no more was tried, first and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-#: Slower by this factor at least, and by so many standard errors of the medians.
-_SLOWER, _STANDARD_ERRORS = 2.0, 4.0
+#: Slower by this factor at least, and by so many standard errors of each of the two medians:
+#: together four of their difference.
+_SLOWER, _STANDARD_ERRORS = 2.0, 4.0 / math.sqrt(2)
 #: As usual within this factor.
 _LIKE = 1.4
 #: How much the median must fall after a cut: half of what it would if load alone were to blame.
@@ -39,15 +40,17 @@ _KEPT = (1 + _AFTER_SLOWING) / 2
 _QUICK = 0.5
 #: Windows of replies that are remembered.
 _WINDOWS = 64
+#: And how many tell what is usual: short replies come first, so the first window shows no others.
+_FIRST_WINDOWS = 3
 #: Seconds of a window at least, so that all together show a minute.
 _SHORTEST_WINDOW = 1.0
 #: Replies in a window: as many as bring the error of its median to about an eighth.
 _SMALLEST_WINDOW, _LARGEST_WINDOW = 20, 400
 #: Replies, at least and at most, by which it is judged whether a cut has helped.
 _JUDGED_BY = (60, 100)
-#: Standard error of a median, and standard deviation by the median deviation, of a normal
-#: distribution (here of the logarithms of latencies).
-_MEDIAN_ERROR, _DEVIATION = 1.2533, 1.4826
+#: Standard deviation by the median deviation, of a normal distribution (here of the logarithms of
+#: latencies).
+_DEVIATION = 1.4826
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,24 @@ class _Window:
 
     median: float
     deviation: float
+    #: Between these the true median lies. They are replies, whatever the distribution is: where
+    #: half of them take seconds and half do not, the median itself jumps from window to window.
+    low: float
+    high: float
     #: Seconds.
     mean: float
     count: int
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "_Window":
-        logarithms = [math.log(max(one, 1e-3)) for one in seconds]
+        logarithms = sorted(math.log(max(one, 1e-3)) for one in seconds)
+        count = len(logarithms)
+        off = _STANDARD_ERRORS * math.sqrt(count) / 2
+        low = logarithms[max(int(count / 2 - off), 0)]
+        high = logarithms[min(int(count / 2 + off), count - 1)]
         median = statistics.median(logarithms)
         deviation = _DEVIATION * statistics.median(abs(one - median) for one in logarithms)
-        return cls(median, deviation, statistics.fmean(seconds), len(seconds))
+        return cls(median, deviation, low, high, statistics.fmean(seconds), count)
 
     def is_like(self, usual: "_Window") -> bool:
         """True when these are what is usual: a line that grows slowly must not become usual."""
@@ -73,10 +84,8 @@ class _Window:
 
     def is_slower(self, usual: "_Window") -> bool:
         """True when the spread of replies does not explain how much slower these are."""
-        deviation = max(self.deviation, usual.deviation)
-        error = _MEDIAN_ERROR * deviation * math.sqrt(1 / self.count + 1 / usual.count)
-        beyond = max(math.log(_SLOWER), _STANDARD_ERRORS * error)
-        return self.median - usual.median > beyond and math.exp(self.median) > _QUICK
+        is_twice = self.median - usual.median > math.log(_SLOWER)
+        return is_twice and self.low > usual.high and math.exp(self.median) > _QUICK
 
 
 @dataclass(slots=True)
@@ -231,7 +240,7 @@ class Concurrency:
     def _usual(self) -> _Window | None:
         """The first quartile of the windows: a median of few replies is low by chance, too."""
         by_median = sorted(self._windows, key=lambda one: one.median)
-        return by_median[len(by_median) // 4] if by_median else None
+        return by_median[len(by_median) // 4] if len(by_median) >= _FIRST_WINDOWS else None
 
     def _window_size(self) -> int:
         deviation = self._windows[-1].deviation if self._windows else 0.0

@@ -90,6 +90,15 @@ def test_thirty_requests_a_second_of_very_different_length_are_all_answered():
     assert min(flow.limits[10:]) >= 46
 
 
+@pytest.mark.parametrize("share", [0.4, 0.45, 0.5, 0.55, 0.6])
+@pytest.mark.parametrize("rate", [30, 60])
+def test_a_median_that_jumps_between_short_and_long_replies_lowers_nothing(share: float, rate: int):
+    """Where about half of the replies are long, and more are asked for than can run at once."""
+    flow = run(Model(bimodal(0.6, 5.0, share)), rate=rate, seconds=240, limit=Concurrency(48))
+
+    assert flow.busy >= 0.9 * 48 * 240
+
+
 def test_it_begins_low_and_grows_fourfold_with_every_round_trip() -> None:
     limit = Concurrency(1_000)
     rounds = [limit.limit]
