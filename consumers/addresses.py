@@ -12,20 +12,37 @@ __all__ = ["Address", "check_url", "is_metadata", "is_public", "is_this_machine"
 
 Address = IPv4Address | IPv6Address
 
+#: By the names that Google, AWS, Tencent, IBM, Equinix, Azure and Rancher give them.
 _METADATA_HOSTS = frozenset(
-    ("metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal")
+    (
+        "metadata",
+        "metadata.google.internal",
+        "metadata.goog",
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata.tencentyun.com",
+        "api.metadata.cloud.ibm.com",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+        "metadata.azure.internal",
+        "rancher-metadata",
+    )
 )
+#: All of what AWS gives out there: instances' and containers' metadata, EKS Pod Identity.
+_METADATA_6 = IPv6Network("fd00:ec2::/32")
 #: Link-local holds most of the clouds' metadata services; these are outside of it: Alibaba, Azure,
-#: Oracle, AWS, Google and Scaleway.
+#: Oracle (both versions), Google, Scaleway, Linode and Equinix.
 _METADATA = frozenset(
     ip_address(one)
     for one in (
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
-        "fd00:ec2::254",
         "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
         "fd00:42::42",
+        "fd00:a9fe:a9fe::1",
+        "192.80.8.124",
     )
 )
 #: Beside what Python knows: protocol assignments and the relays of 6to4.
@@ -64,7 +81,8 @@ def is_public(address: Address) -> bool:
 def is_metadata(address: Address) -> bool:
     """True where a cloud tells its machines their secrets, by whatever form it is written in."""
     carried = _carried(address) if isinstance(address, IPv6Address) else []
-    return any(one.is_link_local or one in _METADATA for one in (address, *carried))
+    known = (address, *carried)
+    return address in _METADATA_6 or any(o.is_link_local or o in _METADATA for o in known)
 
 
 def is_this_machine(host: str) -> bool:

@@ -306,6 +306,9 @@ class ConsoleSettings(_Slice):
     brief_task: str | None = None
     #: Where a trace is looked at, with `{trace_id}` in it. None: its id alone is shown.
     trace_url: Annotated[str, Field(pattern=r"^https?://.*\{trace_id\}")] | None = None
+    #: Addresses or networks of the proxies in front, which say by `X-Forwarded-For` who comes.
+    #: Without it nobody is believed, and all who come through a proxy count as one address.
+    proxies: frozenset[str] = frozenset()
 
 
 class Settings(BaseSettings):

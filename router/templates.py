@@ -146,6 +146,8 @@ def _refusal(node: nodes.Node, *, in_loop: bool) -> str | None:
             wrong = f"no variable is called {name}"
         case nodes.Name(name="context") if in_loop:
             wrong = "a loop may not read the context; place it outside of loops"
+        case nodes.Assign() if any(one.name == "context" for one in node.find_all(nodes.Name)):
+            wrong = "what the context says gets no other name; write it where it is meant"
         case nodes.List(items=items) | nodes.Tuple(items=items, ctx="load"):
             # A list of lists of itself is small until it is written out.
             if not all(isinstance(item, nodes.Const) for item in items):

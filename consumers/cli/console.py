@@ -162,7 +162,9 @@ async def _serve(
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}")
                 await serve(
-                    console_app(desk, guard, bulk, figures, settings.console.oidc), listening
+                    console_app(desk, guard, bulk, figures, settings.console.oidc),
+                    listening,
+                    proxies=settings.console.proxies,
                 )
                 for task in running:
                     task.cancel()

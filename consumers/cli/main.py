@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ from consumers.cli import (
 from consumers.cli.common import FAILED
 from consumers.cli.helping import Grouped
 from consumers.cli.texts import say
+from consumers.texts import plain
 from schemas.errors import TierlineError
 
 __all__ = ["app", "main"]
@@ -133,10 +135,18 @@ def options(
 def main() -> None:
     """Run a command; a user's mistake is one line, not a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Abort:
+        say("Aborted!", is_error=True)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if (words := getattr(error, "format_message", None)) is not None:  # of the usage
+            error.format_message = partial(plain, words())  # type: ignore[attr-defined]
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(error.exit_code)  # type: ignore[attr-defined]
         if os.environ.get("TIERLINE_DEBUG"):
             raise
         sys.exit(_report(error))

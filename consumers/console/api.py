@@ -24,7 +24,7 @@ from consumers.console.rows import Case, CaseFilter, LetterRecord, readable
 from consumers.console.security import Role
 from consumers.console.showing import TOO_MANY_DIGITS
 from consumers.console.store import Held
-from consumers.console.work_pages import export_of
+from consumers.console.work_pages import cancelled, export_of
 from consumers.telemetry.redaction import redact
 from router.measures import alarms, names_of, values_of
 from router.review import hash_of_answers
@@ -57,7 +57,7 @@ class DecisionBody(_Body):
 
     action: Action
     #: Send the same one again after an error: it decides once.
-    decision_id: Annotated[str, Field(pattern=r"^[\w.-]{8,64}$")] | None = None
+    decision_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{8,64}$")] | None = None
     attempt_id: str | None = None
     answers: Annotated[
         str,
@@ -296,8 +296,8 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
         return {**await _progress(desk, found), "outcomes": told}
 
     @router.post("/jobs/{job_id}/cancel", dependencies=[operator], summary="Stop a job")
-    async def cancel(job_id: str) -> dict[str, Any]:
-        await store.jobs.end(job_id, "cancelled", desk.clock())
+    async def cancel(request: Request, job_id: str) -> dict[str, Any]:
+        await cancelled(desk, request, job_id)
         return await job(job_id)
 
 
@@ -355,7 +355,7 @@ def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, Mapping):
-        return {name: _hidden(one, hide) for name, one in value.items()}
+        return {hide(name): _hidden(one, hide) for name, one in value.items()}
     return [_hidden(one, hide) for one in value] if isinstance(value, list) else value
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from consumers.console.audit import written
 from consumers.console.errors import (
@@ -310,16 +311,21 @@ def _is_same(line: AuditLine, who: str, decision: Decision) -> bool:
 def decision_of(
     case: Case, letter: DeadLetter, action: Action, *, decision_id: str, **fields: Any
 ) -> Decision:
-    """A decision on a case; `fields` are the decision's others."""
-    return Decision(
-        decision_id=decision_id,
-        request_id=letter.request_id or case.place,
-        tenant=case.tenant,
-        generation=letter.generation,
-        letter=case.letter,
-        action=action,
-        **fields,
-    )
+    """A decision on a case; `fields` are the decision's others. Raises ImpossibleError."""
+    try:
+        return Decision(
+            decision_id=decision_id,
+            request_id=letter.request_id or case.place,
+            tenant=case.tenant,
+            generation=letter.generation,
+            letter=case.letter,
+            action=action,
+            **fields,
+        )
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        words = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
+        raise ImpossibleError(words) from None
 
 
 def request_of(found: LetterRecord) -> Request | None:

@@ -95,11 +95,11 @@ class Entrance:
         told = request.headers.get("authorization") if path.startswith("/api/") else None
         if told is None or not self._guard.needs_sign_in:
             request.state.visitor = await self._guard.visitor(request.cookies)
+        elif (visitor := self._guard.by_token(told)) is not None:
+            # Nobody guesses a token of its length, and others' failures lock its holder not out.
+            request.state.visitor, request.state.is_by_name = visitor, True
         elif not self._attempts.begin(client_of(request)):
             return too_many(self._say, request)
-        elif (visitor := self._guard.by_token(told)) is not None:
-            self._attempts.succeeded(client_of(request))
-            request.state.visitor, request.state.is_by_name = visitor, True
         else:
             await self._note_failure(client_of(request), "a bearer token")
         if request.state.visitor is None and path not in _SIGN_IN:

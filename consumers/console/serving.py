@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +101,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: FastAPI, listening: socket.socket, limits: Limits | None = None) -> None:
-    """Answer until Ctrl-C, SIGTERM or SIGHUP."""
+async def serve(
+    app: FastAPI,
+    listening: socket.socket,
+    limits: Limits | None = None,
+    proxies: Collection[str] = (),
+) -> None:
+    """Answer until Ctrl-C, SIGTERM or SIGHUP.
+
+    `proxies` are believed whom they forward for; else anybody could choose an address.
+    """
     known = limits or Limits()
     rules: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     config = uvicorn.Config(
@@ -113,6 +121,8 @@ async def serve(app: FastAPI, listening: socket.socket, limits: Limits | None = 
         timeout_keep_alive=known.keep_alive,
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=_MOST_HEAD,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=[*proxies],
         **rules,
     )
     server = _Server(config)

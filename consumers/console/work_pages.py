@@ -18,7 +18,7 @@ from consumers.console.pages import FILTERS, Pages, filter_of_all
 from consumers.console.security import Role
 from schemas.base import Tier
 
-__all__ = ["export_of", "work_pages"]
+__all__ = ["cancelled", "export_of", "work_pages"]
 
 _ACTIONS: tuple[str, ...] = get_args(BulkAction)
 
@@ -112,8 +112,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     @router.post("/jobs/{job_id}/cancel", dependencies=operator)
     async def cancel(request: Request, job_id: str) -> Response:
         """Stop: what is done stays done."""
-        if await jobs.end(job_id, "cancelled", desk.clock()):
-            await desk.note(visitor_of(request).who, "job", note=f"{job_id}: cancelled")
+        await cancelled(desk, request, job_id)
         return RedirectResponse(f"/jobs/{job_id}", 303)
 
     @router.get("/export.{kind}", dependencies=operator)
@@ -146,3 +145,9 @@ async def export_of(desk: Desk, request: Request, kind: Literal["jsonl", "csv"])
 
 def _filters(given: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(text) for name, text in given.items() if name in FILTERS and text}
+
+
+async def cancelled(desk: Desk, request: Request, job_id: str) -> None:
+    """Stop a job, if it was under way, and note who did."""
+    if await desk.store.jobs.end(job_id, "cancelled", desk.clock()):
+        await desk.note(visitor_of(request).who, "job", note=f"{job_id}: cancelled")

@@ -35,13 +35,17 @@ _PRIVATE = (
 )  # fmt: skip
 _METADATA = (
     "169.254.169.254", "169.254.170.2", "169.254.0.1", "100.100.100.200", "168.63.129.16",
+    "192.80.8.124",
     "192.0.0.192",
 )  # fmt: skip
 _PRIVATE_6 = (
     "::1", "::", "fc00::1", "fd12:3456::1", "fec0::1", "ff02::1", "100::1", "2001:db8::1",
     "3fff::1", "5f00::1", "64:ff9b:1::1", "2001:10::1", "2001:20::1",
 )  # fmt: skip
-_METADATA_6 = ("fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "fe80::a9fe:a9fe", "fe80::1")
+_METADATA_6 = (
+    "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42", "fd00:c1::a9fe:a9fe",
+    "fd00:a9fe:a9fe::1", "fe80::a9fe:a9fe", "fe80::1",
+)  # fmt: skip
 _HOST = "models.example"
 #: Whatever is about to connect is noted in the last of these.
 _seen: list[list[str]] = []
@@ -138,6 +142,7 @@ def _disguised(address: str) -> Iterator[tuple[str, str]]:
 #: Hosts that are no address, and still not to be called.
 _NAMES = (
     "localhost", "LOCALHOST", "localhost.", "sub.localhost", "\u24db\u24de\u24d2alhost",
+    "metadata.tencentyun.com", "metadata.goog", "METADATA.tencentyun.com",
     "metadata", "metadata.google.internal", "metadata.google.internal.", "METADATA.google.internal",
     "instance-data", "instance-data.ec2.internal", "\uff4detadata", "metadata%2egoogle.internal",
     "[::1%25lo]", "[fe80::1%25eth0]", "[fe80::1%eth0]", "[::1%lo]", "[::]:0", "[]", "[:::1]",

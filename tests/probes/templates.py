@@ -40,6 +40,8 @@ _TEMPLATES = (
     "{% for a in tasks.items() recursive %}{{ loop(tasks.items()) }}{% endfor %}",
     _FIVE, _FIVE.replace("x", "{{ says }}" * 50), "{% for a in rules %}" * 40 + "{% endfor %}" * 40,
     "{% for a in rules %}{{ context.history }}{% endfor %}",
+    "{% set c = context %}{% for a in rules %}{{ c.history }}{% endfor %}",
+    "{% set c = context.history|default(says) %}{% for a in rules %}{{ c }}{% endfor %}",
     "{% for a in context.history %}{% for b in context.history %}x{% endfor %}{% endfor %}",
     "{{ lipsum(n=99999999) }}", "{% set n = namespace(a=1) %}", "{{ cycler(says) }}",
     "{{ dict() }}",

@@ -169,6 +169,8 @@ async def _commands(report: Report, bootstrap: str) -> None:
     asked = [("dead-letters", "list"), ("results",), ("quality",), ("top", "--once")]
     asked += [(name, id_) for id_ in ids for name in ("explain", "trace", "replay-call")]
     asked += [("dead-letters", "show", id_) for id_ in ids]
+    asked += [("try", "\u202e", "\u202e"), ("top", "--\u202eno"), ("\u202eno", "x")]
+    asked += [("quality", "--since", "\u202e\x9b")]
     asked += [("explain", "no\x1b[2J\u202esuch"), ("dead-letters", "show", "[/x]\x9b")]
     for words, kind in itertools.product(asked, ([], ["--json"])):
         code, said = await _run_command([*words, *kind], kafka)

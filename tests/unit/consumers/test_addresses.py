@@ -66,6 +66,8 @@ def test_a_private_url_may_be_called_where_that_is_said(url):
         ("https://example.com:99999/", "a port from 1 to 65535"),
         ("ftp://example.com/", "a URL such as"),
         ("https://169.254.169.254/", "metadata services are never called"),
+        ("https://[fd00:ec2::23]/", "metadata services are never called"),
+        ("http://metadata.tencentyun.com/", "metadata services are never called"),
     ],
 )
 def test_a_refusal_says_what_was_expected(url, words):

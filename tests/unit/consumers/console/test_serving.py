@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from consumers.console.security import HEADERS
@@ -20,7 +21,7 @@ _GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def _served(
-    limits: Limits, given_up: asyncio.Event | None = None
+    limits: Limits, given_up: asyncio.Event | None = None, proxies: Sequence[str] = ()
 ) -> AsyncIterator[tuple[str, int]]:
     """The address of a console with one page that never ends but when it is `given_up`."""
     app, given_up = FastAPI(), given_up or asyncio.Event()
@@ -37,11 +38,15 @@ async def _served(
     async def page() -> StreamingResponse:
         return StreamingResponse(endless())
 
+    @app.get("/who")
+    async def who(request: Request) -> str:
+        return request.client.host if request.client else ""
+
     with contextlib.closing(socket.socket()) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(serve(app, listening, limits))
+            task = tasks.create_task(serve(app, listening, limits, proxies))
             yield listening.getsockname()
             task.cancel()
 
@@ -112,3 +117,16 @@ async def test_what_is_no_request_is_answered_with_our_headers() -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         assert head.startswith("http/1.1 400")
         assert all(name in head for name in HEADERS)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"), [((), "127.0.0.1"), (("127.0.0.1",), "203.0.113.9")], ids=["none", "named"]
+)
+async def test_only_a_proxy_that_is_named_says_who_comes(proxies: Sequence[str], seen: str) -> None:
+    """Else whoever guesses would have a new address for each guess."""
+    async with (
+        _served(Limits(), proxies=proxies) as (host, port),
+        httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client,
+    ):
+        reply = await client.get("/who", headers={"x-forwarded-for": "203.0.113.9"})
+    assert reply.json() == seen
