@@ -1,6 +1,7 @@
 """A stage in its group: what happens to it while the group moves partitions."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -106,6 +107,43 @@ async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> No
         with pytest.raises(StageError, match="fenced again and again"):
             await stage.run(asyncio.Event())
         fencing.cancel()
+
+
+async def test_others_have_their_turns_between_records_that_take_long(settings: Settings) -> None:
+    """However many there are in one fetch: else nobody would be heard until the last is decided."""
+    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    assert await ensure_topics(clients) == []
+    async with publisher(clients) as sending:
+        sent = [await sending.publish(topics.intake, b"{}", partition=0) for _ in range(64)]
+        for one in sent:
+            await one
+    turns, all_decided = 0, asyncio.Event()
+    decided_at: list[int] = []
+
+    def decide(_: Record) -> Sequence[Outgoing]:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.005:
+            pass
+        decided_at.append(turns)
+        if len(decided_at) == len(sent):
+            all_decided.set()
+        return ()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while not all_decided.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    inline = Inline(decide, Telemetry().tracing, "")
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, _nothing)
+    stop = asyncio.Event()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        tasks.create_task(stage.run(stop))
+        await take_turns()
+        stop.set()
+
+    assert len(set(decided_at)) >= 4
 
 
 class _Busy:
