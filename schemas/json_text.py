@@ -238,13 +238,14 @@ def keeps_digits(number: str) -> bool:
         return number != "-0" and len(number) <= 20 and -(2**63) <= int(number) < 2**63
     if len(number) > _MOST_DIGITS:
         return False
-    digits = mantissa.lstrip("-").replace(".", "").strip("0")
-    if not digits:
-        return True
     value = abs(float(number))
-    if len(digits) <= _SURE_DIGITS and 1e-290 < value < 1e300:
+    written = repr(value)
+    if written == number:  # as most programs write it
         return True
-    written = repr(value).partition("e")[0]
+    digits = mantissa.lstrip("-").replace(".", "").strip("0")
+    if not digits or (len(digits) <= _SURE_DIGITS and 1e-290 < value < 1e300):
+        return True
+    written = written.partition("e")[0]
     return written.replace(".", "").strip("0") == digits
 
 
