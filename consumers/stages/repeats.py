@@ -68,7 +68,9 @@ class Repeats:
         seen = self._seen.get(partition_of(record))
         if seen is None or request is None or request.id == lies_at(record):
             return Repeat.NEW
-        return seen.note(request.key, record.value or b"", record.timestamp / 1000)
+        # A time to come would make all that is remembered too old.
+        at = appended_at(record, clock.now()).timestamp()
+        return seen.note(request.key, record.value or b"", at)
 
     def _read(self, record: Record) -> Request | None:
         """The request as route has admitted it; None where it has not."""
