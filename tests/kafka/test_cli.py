@@ -551,7 +551,8 @@ def test_a_disk_that_is_full_is_told_with_its_log_and_what_to_do(
         for line in process.stdout:
             if "Ctrl-C" in line:
                 break
-        (small_disk / "filled").write_bytes(bytes(shutil.disk_usage(small_disk).free - (1 << 20)))
+        with pytest.raises(OSError, match="No space left"):
+            (small_disk / "filled").write_bytes(bytes(shutil.disk_usage(small_disk).total))
         began, said = time.monotonic(), process.stdout.readline()
         took = time.monotonic() - began
         rest = process.stdout.read()
