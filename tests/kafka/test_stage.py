@@ -80,12 +80,12 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
 
 async def test_a_stop_while_the_group_is_not_yet_joined_ends(settings: Settings) -> None:
     """The library waits for its first partitions however long it takes."""
-    clients, topics = Clients(settings.kafka), settings.kafka.topics
+    clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
 
     held = _HeldUp()
     first, second = (
-        Stage("route", (topics.intake,), clients, executor, _nothing)
+        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
         for executor in (held, Inline(lambda _: (), Telemetry().tracing, ""))
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
