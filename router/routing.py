@@ -162,10 +162,22 @@ def _guess(
 
 
 def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
-    """The delicate subject that the text speaks of, and whose row is careful enough for it."""
+    """The delicate subject that the text speaks of, and whose row is careful enough for it.
+
+    Of several the one that asks for most: a row whose answers a person approves, else a person,
+    else a risky row.
+    """
     rows = policy.classify.speaks_of if policy.classify else {}
     spoken_of = subjects_of(request.text) if rows else ()
-    return next(((one, name) for one, name in rows.items() if one in spoken_of), None)
+    found = [(one, name) for one, name in rows.items() if one in spoken_of]
+    return max(found, key=lambda row: _care(row[1], policy), default=None)
+
+
+def _care(name: str, policy: Policy) -> int:
+    if name == "person":
+        return 2
+    row = policy.tasks[name]
+    return 3 if row.approval == "person" else int(row.risk == "risky")
 
 
 def _is_as_careful(row: Task, other: Task) -> bool:

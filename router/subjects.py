@@ -32,44 +32,55 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "charge/payment/transact/debit/withdraw+make/made/authori+didn/not/never "
         "charged/billed+more+once charged/billed/debited/paid+two+times "
         "cancel+charged/charging/billed/debited keep/still/without+charged/charging/billed "
+        "charged/billed/debited/paid+2x charged/billed/debited/paid+2+times two+charges "
+        "twice+card/statement charged/billed+instead fee/charge+never/agreed "
         "invoice/=bill+wrong/incorrect/mistake/higher disput+charge/bill/payment/invoice/amount",
         "de": "erstatt ruckerstatt ruckzahl zuruckzahl ruckbuch zuruckbuch ruckbelast "
         "geld/betrag/euro+zuruck "
         "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+zweimal/doppelt/mehrfach "
         "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+unberechtigt/falsch/ohne/nie "
+        "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+zwei/2+mal "
+        "abbuchung/lastschrift+kenne/unbekannt rueckerstatt rueckzahl zurueckzahl rueckbuch "
+        "zurueckbuch rueckbelast geld/betrag/euro+zurueck ueberzahl entschaedig "
         "doppelabbuch entschadig gutschrift mahnung inkasso uberzahl "
         "widerspr+rechnung/abbuchung/lastschrift viel/doppelt+bezahlt/gezahlt/berechnet/abgebucht "
         "rechnung/abbuchung/betrag+falsch/unbekannt/stimmt gekundigt+abgebucht/berechnet",
         "fr": "rembours argent+rendre/rendez/recuperer/retour "
         "debite/preleve/facture/paye/encaisse+deux/double/tort/erreur/jamais/sans "
+        "debite/preleve/facture/paye/encaisse+2+fois "
         "double+prelevement/facturation/paiement/debit trop+percu surfactur dedommag indemni "
         "contest+prelevement/facture/paiement/debit trop+paye/preleve/facture "
         "facture/prelevement/montant+errone/incorrect/inconnu resilie+preleve/debite/facture",
         "es": "reembols reintegr devoluc devolv/devuelv+dinero/importe/pago "
         "cobrado/cobraron/cobro/facturado/debitado/pagado+dos/doble/duplicad/error/nunca/indebid "
+        "cobrado/cobraron/cobro/facturado/pagado+2+veces cobrado/cobraron/cobro+mas "
         "cargo/cargado+dos/doble/duplicad/indebid/reconozco contracargo indemniz "
         "factura/cargo+incorrect/erronea/equivocad/desconoc cancel+cobrado/cobran/cobraron",
         "it": "rimbors soldi/denaro/importo+indietro/restitu/ridate "
         "addebitat/addebito/pagato/fatturat/prelevat+due/doppi/errore/mai risarc indenniz "
+        "addebitat/addebito/pagato+2+volte "
         "storno stornare contest+addebito/fattura/pagamento "
         "fattura/addebito+sbagliat/errat/riconosc disdetto/disdetta+addebit/fattura",
         "pt": "reembols estorn ressarc indeniz devoluc dinheiro+volta/devolv "
         "cobrado/cobraram/cobranca/debitado/debitaram+duas/dobro/duplic/erro/nunca/indevid "
+        "cobrado/cobraram/debitado/paguei+2+vezes "
         "pago/paguei/faturado+duas/dobro/duplic/erro/indevid "
         "fatura/cobranca+errad/incorret/desconhec cancel+cobrado/cobrando/cobraram",
         "nl": "terugbeta restitu terugvorder geld/bedrag+terug "
         "afgeschreven/betaald/gefactureerd/geincasseerd+twee/dubbel/onterecht/fout/nooit "
+        "afgeschreven/betaald/gefactureerd/belast+2+keer belast+twee/dubbel "
         "vergoeding storner incasso factuur/rekening+klopt/fout/onjuist veel+betaald/afgeschreven "
         "opgezegd+afgeschreven",
         "pl": "zwrot zwroci zwracac oddajcie+pieniadz reklamac odszkodow nadplat "
         "pobran/pobrano/obciazon/zaplaci/naliczon/sciagn+dwa/dwukrot/podwojn/blad/nigdy/nieslusz "
+        "pobran/pobrano/obciazon/zaplaci+2+razy "
         "faktura/faktury+bledn/zawyzon rezygn/anulow+pobran/pobrano",
     },
     "law": {
-        "en": "lawyer attorney lawsuit legal sue =sued suing court+case/hearing/judge "
+        "en": "lawyer attorney lawsuit legal sue =sued suing =court "
         "=contract =contracts contractual liab gdpr compliance copyright trademark infring litigat "
         "prosecut "
-        "ombudsman terms+conditions data+protection privacy police",
+        "ombudsman terms+conditions data+protection personal+data privacy police",
         "de": "anwalt rechtsa rechtss rechtsw rechtsf rechtli verklag klage gericht vertrag "
         "haftung haftbar dsgvo datenschutz widerruf abmahn urheber agb strafanz schadensers "
         "schadeners gewahrleist polizei",
@@ -89,7 +100,9 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
     },
     "health": {
         "en": "medic diagno dosage =dose =doses sympto doctor hospital pregnan allerg overdos "
-        "suicid self+harm poison injur bleed chest+pain prescri side+effect =pill =pills =drug "
+        "suicid self+harm end/ending/take/taking+life kill/killing/hurt/harm+myself "
+        "ibuprofen paracetamol aspirin antibiot baby/child/toddler/kid+ate/swallow "
+        "poison injur bleed chest+pain prescri side+effect =pill =pills =drug "
         "=drugs disease cancer heart+attack =depressed vaccin surger therap ambulance",
         "de": "arzt medika medizin =dosis dosier diagno sympto krank schwanger allerg nebenwirk "
         "selbstmord suizid vergift verletz schmerz herzinfarkt notarzt tablette impf",
@@ -113,6 +126,7 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "someone/somebody/stranger+logged/accessed/using/used+account/card card+without+permission "
         "password+shared/stolen/known blackmail extort delet/eras+account",
         "de": "gehack hackt hacker gestohl diebst geklaut betrug betrog phish "
+        "konto+jemand/anderem/anderen/fremd+benutzt/genutzt/verwendet "
         "fremd/unbekannt+zugriff/zugang/konto jemand+eingeloggt/angemeldet/zugegriff datenleck "
         "datenpanne missbrauch sicherheitsl schadsoft erpress losch+konto",
         "fr": "pirat =vole =volee =voles =volees fraud arnaqu usurp hamecon escroc fuite+donnees "
@@ -167,21 +181,33 @@ def _by_beginning() -> Mapping[str, Sequence[_Part]]:
 _BY_BEGINNING = _by_beginning()
 #: What stands apart from its letter once a text is taken apart.
 _ACCENTS = re.compile("[\u0300-\u036f]+")
+#: What nobody sees, within a word or between two.
+_HIDDEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
+#: Cyrillic letters that look like others.
+_ALIKE = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455", "aeopcyxis")
 
 
 def subjects_of(text: str) -> Sequence[Subject]:
     """The subjects a text speaks of, in the order of `SUBJECTS`. Takes linear time."""
+    folded = _folded(text)
+    found = _spoken_of(_HIDDEN.sub("", folded))
+    if _HIDDEN.search(folded):
+        found |= _spoken_of(_HIDDEN.sub(" ", folded))
+    return [subject for subject in SUBJECTS if subject in found]
+
+
+def _spoken_of(folded: str) -> set[Subject]:
     found: set[Subject] = set()
     #: Where each part of an entry was seen last.
     seen: dict[tuple[int, int], int] = {}
-    for at, word in enumerate(words_of(_folded(text)).replace(".", " ").split()):
+    for at, word in enumerate(words_of(folded).replace(".", " ").split()):
         for wanted, is_whole, entry, no, count, subject in _BY_BEGINNING.get(word[:_BEGINNING], ()):
             if subject in found or not (word == wanted if is_whole else word.startswith(wanted)):
                 continue
             seen[entry, no] = at
             if all(at - seen.get((entry, one), -_APART - 1) <= _APART for one in range(count)):
                 found.add(subject)
-    return [subject for subject in SUBJECTS if subject in found]
+    return found
 
 
 def _folded(text: str) -> str:
@@ -189,4 +215,4 @@ def _folded(text: str) -> str:
     if text.isascii():
         return text.lower()
     apart = unicodedata.normalize("NFKD", text.casefold()).replace("\u0142", "l")
-    return _ACCENTS.sub("", apart)
+    return _ACCENTS.sub("", apart).translate(_ALIKE)

@@ -187,8 +187,9 @@ def failed_within(found: Any, headers: Mapping[str, str], now: datetime) -> Call
     Unless it turns the call away nobody knows what ran: the status says that something did.
     """
     failure = _classed("an error under HTTP 200", _status_of(found), headers, found, now)
-    has_begun = isinstance(found, dict) and any(
-        found.get(name) for name in ("choices", "content", "candidates")
+    has_begun = isinstance(found, dict) and (
+        any(found.get(name) for name in ("choices", "content", "candidates"))
+        or _has_used(found.get("usage"))
     )
     is_open = failure is not None and (
         failure.reason is Reason.PROVIDER_ERROR
@@ -197,6 +198,11 @@ def failed_within(found: Any, headers: Mapping[str, str], now: datetime) -> Call
     if failure is None or not is_open:
         return failure
     return replace(failure, reason=Reason.OUTCOME_UNKNOWN, http_status=200)
+
+
+def _has_used(usage: Any) -> bool:
+    counts = usage.values() if isinstance(usage, dict) else ()
+    return any(isinstance(count, int) and count > 0 for count in counts)
 
 
 def _says_something(error: Any) -> bool:

@@ -72,14 +72,24 @@ def _read(text: str) -> Any:
 
 def joined(wire: str, chunks: list[dict[str, Any]], *, is_done: bool) -> Any:
     """The reply in the provider's own form. Raises UnreadableError for a stream without its end."""
-    for chunk in chunks:
+    for no, chunk in enumerate(chunks):
         if chunk.get("error"):
-            return chunk
+            # With what came before: a model that had begun to answer has run, and was paid for.
+            said, _ = _JOINS[wire](chunks[:no])
+            return {**said, **chunk} if no and _says_something(said) else chunk
     reply, has_end = _JOINS[wire](chunks)
     if not (has_end or is_done):
         what = "the stream stops before its end"
         raise UnreadableError(what)
     return reply
+
+
+def _says_something(reply: Any) -> bool:
+    """True where a reply that broke off holds a part of an answer, or what it has used."""
+    if reply.get("content") or reply.get("candidates") or reply.get("usage"):
+        return True
+    choices = _dicts(reply.get("choices"))
+    return any(value for one in choices for name, value in one["message"].items() if name != "role")
 
 
 def _openai(chunks: list[dict[str, Any]]) -> tuple[Any, bool]:

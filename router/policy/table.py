@@ -213,7 +213,8 @@ class Classify(Row):
     otherwise: str | None = None
     #: What counts where a task was only found out and the text speaks of a delicate subject, by the
     #: words of `router/subjects.py`: the task whose row is used unless the one that was found is as
-    #: careful, or `person`, who then approves every answer. The first subject given wins.
+    #: careful, or `person`, who then approves every answer. Of several
+    #: subjects the one counts that asks for most.
     speaks_of: dict[Subject, str] = Field(default_factory=dict)
     reason: Sentence
 

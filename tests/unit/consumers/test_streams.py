@@ -3,12 +3,14 @@
 import gzip
 import json
 import zlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from consumers.providers.bodies import parsed_body
 from consumers.providers.masking import masking
+from consumers.providers.outcomes import error_within, failed_within
 from consumers.providers.unpacking import unpacked
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
@@ -119,10 +121,21 @@ def test_a_whole_reply_in_one_event_is_the_reply():
     assert WIRES["openai"].decode(parsed_body(raw), BODY).text == TEXT
 
 
-def test_an_error_in_a_stream_stays_an_error():
-    raw = as_events([OPENAI[0], {"error": {"code": "overloaded"}}]).encode()
+_OVERLOADED = {"error": {"message": "overloaded", "code": 503, "type": "overloaded_error"}}
 
-    assert parsed_body(raw) == {"error": {"code": "overloaded"}}
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("part", "reason"), [(0, "throttled"), (1, "throttled"), (-3, "unknown")])
+def test_an_error_in_a_stream_is_one_of_a_call_that_may_have_run(wire, part, reason):
+    """Turned away before it began it costs nothing; having begun it may have cost all of it."""
+    part = 0 if part == 1 and wire != "openai" else part
+    raw = as_events([*STREAMS[wire][:part], _OVERLOADED]).encode()
+
+    found = error_within(parsed_body(raw, "text/event-stream", wire))
+    failure = failed_within(found, {}, datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert failure is not None
+    assert reason in failure.reason
 
 
 def test_tool_calls_of_a_stream_are_put_together():

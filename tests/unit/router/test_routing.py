@@ -176,6 +176,8 @@ def _guessed(found: str, text: str, **fields: object) -> Route:
         ("general", "Which dosage is safe for a child", "general", True),
         ("billing_dispute", "My account was hacked", "billing_dispute", False),
         ("general", "My account was hacked, I want a refund", "billing_dispute", False),
+        ("general", "My lawyer says that since your pills I have chest pain", "general", True),
+        ("general", "Is it GDPR compliant that a hacker stole my password?", "general", True),
     ],
 )
 def test_a_guessed_task_must_be_as_careful_as_the_text_is_delicate(

@@ -86,6 +86,37 @@ def test_a_disputed_charge_is_about_money(text: str) -> None:
     assert "money" in subjects_of(text)
 
 
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        ("money", "I was charged\u200btwice"),
+        ("money", "I was c\u200bharged twice"),
+        ("money", "I was cha\u00adrged twice"),
+        ("money", "I was char\u2060ged twice"),
+        ("money", "I was ch\u0430rged twice"),
+        ("money", "Rueckerstattung bitte"),
+        ("money", "There are two charges for order 991 on my card"),
+        ("money", "Order 991 shows up twice on my credit card statement"),
+        ("money", "You charged me $89 instead of $49"),
+        ("money", "My invoice shows a fee I never agreed to"),
+        ("money", "I was charged 2x for order 991"),
+        ("money", "Ma carte a été débitée 2 fois"),
+        ("money", "Me cobraron de más"),
+        ("money", "Ik ben twee keer belast voor order 991"),
+        ("money", "Ich habe zwei Mal bezahlt"),
+        ("money", "Die Abbuchung auf meinem Konto kenne ich nicht"),
+        ("health", "I feel like ending my life"),
+        ("health", "My baby ate a button cell"),
+        ("health", "Can I take ibuprofen with this?"),
+        ("law", "Delete all my personal data"),
+        ("law", "I will see you in court"),
+        ("security", "Mein Konto wurde von jemand anderem benutzt"),
+    ],
+)
+def test_what_people_write_every_day_is_known(subject: str, text: str) -> None:
+    assert subject in subjects_of(text)
+
+
 def test_every_language_whose_small_words_we_know_has_words_for_every_subject() -> None:
     assert set(LANGUAGES) == SMALL_WORDS.keys()
     assert [set(by_language) for by_language in _SAID.values()] == [set(LANGUAGES)] * 4
