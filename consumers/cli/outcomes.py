@@ -112,6 +112,8 @@ class Progress:
     wanted: int
     sent: Sent = field(default_factory=Sent)
     is_published: bool = False
+    #: Kafka does not answer any more, so that nothing is known of what is left.
+    is_kafka_away: bool = False
     began: float = field(default_factory=time.monotonic)
     found: Outcomes = field(default_factory=Outcomes)
     #: What the last result says.
@@ -139,8 +141,7 @@ class Progress:
                 f"Kafka acknowledged {self.sent.count:,} of {counted(self.wanted, 'request')} "
                 f"within {took:.0f} s; others may have been published"
             )
-            next_try = "send the same lines again, what was published already is not done twice"
-            raise KafkaUnreachableError(msg, advice=next_try)
+            raise KafkaUnreachableError(msg, advice=self.sent.send_again)
         found = self.found
         found.missing = self.sent.left
         if as_json:
@@ -166,6 +167,8 @@ class Progress:
         if found.failed:
             last = min(found.letters.total(), MOST_LISTED)
             return f"`tierline dead-letters list --last {last}`"
+        if found.missing and self.is_kafka_away:
+            return "Kafka does not answer any more; `tierline doctor` looks why"
         if found.missing:
             return "`tierline top` shows what is under way"
         if found.to_approve:

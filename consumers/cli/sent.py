@@ -52,13 +52,15 @@ class Sent:
     without a name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_passing_ids: bool = False) -> None:
         #: How many requests were published, and how many of them repeat another one of them.
         self.count = self.repeats = 0
         #: How many outcomes are still to come.
         self.left = 0
         #: The one that was published last.
         self.last: RequestKey | None = None
+        #: True once one is handed over that has another id when it is sent again.
+        self.has_passing_ids = has_passing_ids
         self._first: dict[int, int] = {}
         self._new: list[tuple[int, int, bytes, bytes]] = []
         self._rows = sqlite3.connect("")
@@ -78,6 +80,13 @@ class Sent:
         self.left += self._rows.executemany(_ADD, self._new).rowcount
         self.repeats = self.count - self.left
         self._new.clear()
+
+    @property
+    def send_again(self) -> str:
+        """What to do where not all of them were published, and what comes of it."""
+        if self.has_passing_ids:
+            return "send the same again: a prompt and lines without an id may be done twice"
+        return "send the same lines again: what was published already is not done twice"
 
     @property
     def explained(self) -> str:

@@ -126,7 +126,7 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
             seen = partial(bar.update, looked)
             count = checked(file, name, batch, lambda done: seen(completed=done))
         _ = file.seek(0)
-        lines = _Lines(file, name, count, tenant, batch, signed)
+        lines = _Lines(file, name, count, tenant, batch, signed, isinstance(file, io.BytesIO))
         run(lambda: _send(lines, settings, way, timeout if wait else None, as_json=as_json))
 
 
@@ -143,20 +143,27 @@ async def _send(
     from consumers.cli.sent import Sent
     from consumers.runtime.clients import Clients
     from consumers.runtime.limits import at_most
+    from consumers.runtime.reading import KafkaUnreachableError, cluster_of
 
     clients = Clients(settings.kafka)
+    # A prompt gets an id each time that it is given.
+    sent = Sent(has_passing_ids=lines.is_prompt)
     if seconds is None:
-        sent = Sent()
         await _publish(lines, sent, clients, settings, way)
         if as_json:
             print_json({"published": sent.count, "repeats": sent.repeats})
         else:
             console().print(_published(sent), soft_wrap=True)
         return 0
-    progress = Progress(lines.count)
+    progress = Progress(lines.count, sent)
     flow = _publish_and_wait(lines, clients, settings, way, progress, as_json)
     with contextlib.suppress(TimeoutError):
         await at_most(seconds, flow)
+    if progress.is_published and progress.sent.left:
+        try:
+            _ = await cluster_of(clients)
+        except KafkaUnreachableError:
+            progress.is_kafka_away = True
     return progress.tell(as_json=as_json)
 
 
@@ -212,6 +219,7 @@ class _Lines:
     tenant: str | None
     batch: str | None
     signed: "Callable[[Line], bytes] | None"
+    is_prompt: bool
 
     def __iter__(self) -> "Iterator[Line]":
         from consumers.cli.request_files import Line, lines_of
@@ -274,7 +282,7 @@ async def _publish(
 
     async def acknowledged() -> None:
         tenant, id_, body, where = queued.popleft()
-        with _in_words(lines, sent):
+        with _in_words(lines, sent, intake):
             place = Place((found := await where).partition, found.offset)
         known = RequestKey(tenant, id_ or f"{intake}-{place.partition}-{place.offset}")
         sent.add(known, body, place)
@@ -287,8 +295,9 @@ async def _publish(
         bar = stack.enter_context(progress())
         done = bar.add_task("publishing", total=lines.count)
         for line in lines:
+            sent.has_passing_ids |= line.id is None
             headers = [(SIGNATURE, lines.signed(line))] if lines.signed else []
-            with _in_words(lines, sent):
+            with _in_words(lines, sent, intake):
                 where = await out.publish(
                     intake, line.value, key=line.key, headers=headers, request_id=line.id
                 )
@@ -302,21 +311,24 @@ async def _publish(
 
 
 @contextlib.contextmanager
-def _in_words(lines: _Lines, sent: "Sent") -> Iterator[None]:
+def _in_words(lines: _Lines, sent: "Sent", topic: str) -> Iterator[None]:
     """Say what Kafka has and has not of a file. Raises UserError and KafkaUnreachableError."""
-    from consumers.runtime.clients import KAFKA_IS_AWAY
-    from consumers.runtime.reading import KafkaUnreachableError, is_refusal
+    from consumers.runtime.clients import KAFKA_IS_AWAY, TOPIC_IS_MISSING
+    from consumers.runtime.reading import CREATE_TOPICS, KafkaUnreachableError, is_refusal
 
     try:
         yield
     except KAFKA_IS_AWAY as error:
         why = type(error).__name__
         has = f"Kafka has acknowledged {sent.count:,} of {counted(lines.count, 'request')}"
-        again = "send the same lines again, what was published already is not done twice"
+        if isinstance(error, TOPIC_IS_MISSING):
+            msg = f"{has}: it has no topic {topic}"
+            raise KafkaUnreachableError(msg, advice=CREATE_TOPICS) from None
         if not is_refusal(error):
             msg = f"{has}, and then does not answer ({why}); others may have been published"
-            raise KafkaUnreachableError(msg, advice=again) from None
-        msg = f"{lines.name}: {has} and refuses one of the next ({why}); mend it, then {again}"
+            raise KafkaUnreachableError(msg, advice=sent.send_again) from None
+        mend = f"mend it, then {sent.send_again}"
+        msg = f"{lines.name}: {has} and refuses one of the next ({why}); {mend}"
         raise UserError(msg) from None
 
 

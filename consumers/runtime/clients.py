@@ -24,6 +24,7 @@ from schemas.topics import LARGEST_RECORD
 __all__ = [
     "KAFKA_IS_AWAY",
     "KAFKA_REFUSES",
+    "TOPIC_IS_MISSING",
     "TRANSACTION_LIMIT",
     "Clients",
     "administering",
@@ -57,6 +58,8 @@ KAFKA_REFUSES = (
     errors.UnsupportedSaslMechanismError,
     errors.UnsupportedVersionError,
 )
+#: What sending raises where Kafka does not know the topic.
+TOPIC_IS_MISSING = errors.UnknownTopicOrPartitionError
 _REQUEST_TIMEOUT_MS = 8_000
 #: Beside the calls: for the last commits, and to join again.
 _REJOIN = timedelta(seconds=30)

@@ -28,6 +28,7 @@ from schemas.codec import Headers
 from schemas.errors import TierlineError
 
 __all__ = [
+    "CREATE_TOPICS",
     "KafkaUnreachableError",
     "Publisher",
     "Seen",
@@ -55,6 +56,10 @@ _CONNECT_LIMIT = 15.0
 _POLL_MS = 100
 #: Records of a partition that are held while another one's time is not known.
 _AHEAD = 200
+
+
+#: What to do where a topic is not there.
+CREATE_TOPICS = "`tierline topics create` creates what is missing"
 
 
 class KafkaUnreachableError(TierlineError):

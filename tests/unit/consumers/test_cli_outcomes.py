@@ -3,8 +3,11 @@
 import time
 from typing import Any
 
+import pytest
+
 from consumers.cli.outcomes import Ended, Progress
 from consumers.cli.sent import Place, Sent, hash_of
+from consumers.runtime.reading import KafkaUnreachableError
 from schemas.codec import dump
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
@@ -139,3 +142,28 @@ def test_only_what_lay_there_before_is_a_repeat() -> None:
     for told, is_result in ((b"letter", False), (b"later letter", False), (b"result", True)):
         sent.note_earlier(known, told, is_result=is_result)
         assert list(sent.earlier()) == [(known, b"result" if is_result else b"letter")]
+
+
+@pytest.mark.parametrize(
+    ("has_passing_ids", "words"),
+    [(False, "is not done twice"), (True, "a prompt and lines without an id may be done twice")],
+)
+def test_what_is_sent_again_is_done_twice_unless_it_has_an_id(
+    has_passing_ids: bool, words: str
+) -> None:
+    progress = Progress(1)
+    progress.sent.has_passing_ids = has_passing_ids
+    with pytest.raises(KafkaUnreachableError) as refused:
+        progress.tell()
+
+    assert words in refused.value.for_people
+
+
+def test_nothing_is_shown_of_a_kafka_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = awaiting(1)
+    progress.is_published = progress.is_kafka_away = True
+
+    assert progress.tell() == 1
+    said = capsys.readouterr().out
+    assert "next: Kafka does not answer any more; `tierline doctor` looks why" in said
+    assert "tierline top" not in said
