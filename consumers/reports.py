@@ -14,7 +14,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.reading import Seen, topic_reader
 from consumers.runtime.records import Record, lies_at, why_not_taken
 from router.quality import Event, Quality, event_of
-from schemas.attempt import LedgerEntry
+from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
 from schemas.errors import ContractError
 from schemas.escalation import Escalation
@@ -26,7 +26,14 @@ from schemas.result import Result
 from schemas.review import AuditLine
 from schemas.tenancy import RequestKey
 
-__all__ = ["quality_parts", "read_examples", "read_quality", "read_requests", "read_said"]
+__all__ = [
+    "quality_parts",
+    "read_examples",
+    "read_quality",
+    "read_requests",
+    "read_said",
+    "told_reply",
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -141,10 +148,22 @@ async def read_said(
                     else read_dead_letter(record.headers).attempts
                 )
                 for one in tried:
-                    output = one.verdict.output if one.verdict is not None else None
-                    if (text := _words(output) if output else one.reply) is not None:
-                        said[one.attempt_id] = text
+                    if one.answered is not None:
+                        said[one.attempt_id] = told_reply(one)
     return {name: said[name] for name in attempts if name in said}
+
+
+def told_reply(attempt: Attempt) -> str:
+    """What a model replied in one text: a remark where it answered with nothing."""
+    said = attempt.answered
+    if said is None:
+        return ""
+    is_plain = isinstance(said, dict) and said.keys() == {"answer"}
+    text = said["answer"] if isinstance(said, dict) and is_plain else said
+    if isinstance(text, str) and not text.strip():
+        thought = attempt.usage.reasoning_tokens
+        return f"(a thought of {thought:,} tokens, nothing else)" if thought else "(nothing)"
+    return said if isinstance(said, str) else _words(said)
 
 
 def _words(output: Mapping[str, Any]) -> str:

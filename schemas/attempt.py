@@ -12,6 +12,7 @@ from schemas.base import (
     HttpStatus,
     Identifier,
     Instant,
+    JsonObject,
     Many,
     Micros,
     Milliseconds,
@@ -73,6 +74,12 @@ class Attempt(Contract):
     def was_judged(self) -> bool:
         """True when the model gave a reply that was judged."""
         return self.outcome in ("accepted", "rejected")
+
+    @property
+    def answered(self) -> JsonObject | str | None:
+        """What the model replied: the normalised object where there is one, else its words."""
+        output = self.verdict.output if self.verdict is not None else None
+        return self.reply if output is None else output
 
 
 #: The attempts of one request, all generations of it. The policy allows two hundred or so.

@@ -129,6 +129,7 @@ def show(
 
     async def main() -> int:
         from consumers.cli.letters import find_letter
+        from consumers.reports import told_reply
 
         settings = read_settings(kafka)
         record, letter = await find_letter(settings, where, tenant)
@@ -152,7 +153,7 @@ def show(
                 "outcome": attempt.outcome,
                 "reason": attempt.reason or "",
                 "detail": attempt.detail,
-                "reply": attempt.reply or "",
+                "reply": attempt.reply or told_reply(attempt),
             }
             for attempt in letter.attempts
         ]

@@ -195,9 +195,7 @@ def _answered(attempt: "Attempt", journey: "Journey") -> Mapping[str, Any] | str
     for result in journey.results:
         if result.response is not None and result.response.request_id == attempt.attempt_id:
             return result.router.output
-    if attempt.verdict is not None and attempt.verdict.output is not None:
-        return attempt.verdict.output
-    return attempt.reply
+    return attempt.answered
 
 
 def _told(replay: Replay, rules: "Rules") -> dict[str, Any]:
