@@ -52,6 +52,7 @@ def feedback(
         from pydantic import ValidationError
 
         from consumers import clock
+        from consumers.cli.journey import read_journey
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import publisher
         from schemas.codec import dump
@@ -68,11 +69,14 @@ def feedback(
             msg = f"{name} {fields.get(str(name))!r}: {what} was expected"
             raise UserError(msg) from None
         settings = read_settings(kafka)
+        found = await read_journey(request_id, settings, tenant)
+        whose = next(iter(found.tenants), said.tenant)
+        said = said.model_copy(update={"request_id": found.request_id, "tenant": whose})
         value = dump(said.model_dump(mode="json", exclude_none=True))
         async with publisher(Clients(settings.kafka)) as out:
             key = said.key.text.encode()
             _ = await (await out.publish(settings.kafka.topics.feedback, value, key=key))
-        console().print(f"noted: {request_id} {kind}")
+        console().print(f"noted: {said.request_id} {kind}")
         return 0
 
     run(main)
