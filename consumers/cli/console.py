@@ -149,16 +149,19 @@ async def _serve(
                     has_oidc=settings.console.oidc is not None,
                     is_secure=is_secure,
                 )
+                await queue.check_origin()
                 bulk, figures = Bulk(desk), Figures(desk, clients)
                 tell_review(telemetry.meter, lambda: queue.standing)
-                work = (
-                    queue.run(),
-                    queue.look(),
-                    desk.resend(),
-                    bulk.run(),
-                    _tell(out, queue.caught_up),
-                )
-                running = [tasks.create_task(one) for one in work]
+                running = [
+                    tasks.create_task(one)
+                    for one in (
+                        queue.run(),
+                        queue.look(),
+                        desk.resend(),
+                        bulk.run(),
+                        _tell(out, queue.caught_up),
+                    )
+                ]
                 host, number = listening.getsockname()[:2]
                 out.print(f"the console is at http://{host}:{number}")
                 await serve(

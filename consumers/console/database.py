@@ -49,7 +49,9 @@ class StoreUnusableError(TierlineError):
 class Database:
     """A pool of connections. Reads run beside each other, writes are transactions."""
 
-    def __init__(self, engine: AsyncEngine, secret: bytes) -> None:
+    def __init__(self, engine: AsyncEngine, secret: bytes, name: str) -> None:
+        #: Where it lies, for people: without a password.
+        self.name = name
         #: Made with the store, and known to whoever can read it.
         self.secret = secret
         self._engine = engine
@@ -133,7 +135,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         if facts.get("version") != VERSION:
             msg = f"{_shown(url)}: another version of Tierline made this store; {_MAKE_AGAIN}"
             raise StoreUnusableError(msg)
-        yield Database(engine, bytes.fromhex(facts["secret"]))
+        yield Database(engine, bytes.fromhex(facts["secret"]), _shown(url))
     finally:
         await engine.dispose()
 

@@ -31,6 +31,7 @@ from consumers.runtime.clients import Clients, administering
 from consumers.runtime.figures import ReviewFigures
 from consumers.runtime.poison import Guard
 from consumers.runtime.reading import (
+    CREATE_TOPICS,
     KafkaUnreachableError,
     Source,
     TopicReader,
@@ -56,7 +57,7 @@ _MOST = 500
 _CLOCKS = timedelta(minutes=10)
 #: Any number that nothing else uses: the console that takes records in holds this lock.
 _LOCK = 7_202_612
-_MEND = "name another store, or drop this one: it is made again from the topics"
+_MEND = "name another one with --store, or delete this one: it is made again from the topics"
 
 
 class StoreMismatchError(TierlineError):
@@ -120,7 +121,7 @@ class Queue:
     @contextlib.asynccontextmanager
     async def _readers(self) -> AsyncIterator[tuple[TopicReader, TopicReader, TopicReader]]:
         """Readers that go on where the store is."""
-        await self._check_origin()
+        await self.check_origin()
         async with connected(self.clients), administering(self.clients) as admin:
             await self.guard.learn(self.clients, admin)
         async with contextlib.AsyncExitStack() as stack:
@@ -130,7 +131,7 @@ class Queue:
                     at = await _positions(connection, topic)
                 opened = topic_reader(self.clients, [topic], positions=at, since=since)
                 found = await stack.enter_async_context(opened)
-                await _check(found, topic, at)
+                await _check(found, topic, at, self.store.database.name)
                 return found
 
             letters = await reader(self.topics.dead_letters)
@@ -143,7 +144,7 @@ class Queue:
             results = await reader(self.topics.results, await self._oldest())
             yield letters, lines, results
 
-    async def _check_origin(self) -> None:
+    async def check_origin(self) -> None:
         """Raises StoreMismatchError for a store that was made from another cluster's topics."""
         cluster, topic = await cluster_of(self.clients), self.topics.dead_letters
         origin = {"topic": topic, "cluster": cluster}
@@ -152,7 +153,8 @@ class Queue:
             asked = select(ORIGINS.c.cluster).where(ORIGINS.c.topic == topic)
             known = await connection.scalar(asked)
         if known != cluster:
-            msg = f"the console's store was made from {topic} of another Kafka cluster; {_MEND}"
+            name = self.store.database.name
+            msg = f"the console's store {name} was made from {topic} of another cluster; {_MEND}"
             raise StoreMismatchError(msg)
 
     async def _round(self, letters: TopicReader, lines: TopicReader, results: TopicReader) -> None:
@@ -223,16 +225,19 @@ class Queue:
         return oldest - _CLOCKS
 
 
-async def _check(reader: TopicReader, topic: str, positions: Mapping[Source, int]) -> None:
+async def _check(
+    reader: TopicReader, topic: str, positions: Mapping[Source, int], store: str
+) -> None:
     """Raises KafkaUnreachableError for a topic that is not there, StoreMismatchError."""
     ends = await reader.ends()
     if not ends:
         msg = f"the topic {topic} does not exist yet"
-        raise KafkaUnreachableError(msg, advice="`tierline topics create` creates it")
+        raise KafkaUnreachableError(msg, advice=CREATE_TOPICS)
     for source, position in positions.items():
         if position > ends.get(source, 0):
+            place = f"{source.topic}-{source.partition}"
             msg = (
-                f"the console's store has read {source.topic}-{source.partition} up to {position}, "
+                f"the console's store {store} has read {place} up to {position}, "
                 f"which ends at {ends.get(source, 0)}: it was made from other topics; {_MEND}"
             )
             raise StoreMismatchError(msg)

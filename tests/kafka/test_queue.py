@@ -303,7 +303,10 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
         topic = settings.kafka.topics.dead_letters
         async with store.database.writing() as connection:
             await connection.execute(insert(ORIGINS).values(topic=topic, cluster="elsewhere"))
-        with pytest.raises(StoreMismatchError, match="of another Kafka cluster; name another"):
+        with pytest.raises(
+            StoreMismatchError,
+            match=r"cases.db was made from .* of another cluster; name another one with --store",
+        ):
             await _queue(store, settings).catch_up()
         assert await store.count(ALL, NOON) == 0
 
@@ -316,10 +319,11 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(_LIMIT):
-        _, said = await process.communicate()
+        out, said = await process.communicate()
     assert process.returncode == 1
     [line] = said.decode().splitlines()
-    assert line.startswith("tierline: the console's store was made from")
+    assert line.startswith(f"tierline: the console's store sqlite:///{tmp_path}/cases.db was made")
+    assert b"the console is at" not in out
 
 
 async def test_what_is_written_after_the_end_was_asked_for_is_left_for_later(
