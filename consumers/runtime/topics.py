@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ __all__ = [
     "describe_brokers",
     "ensure_topics",
     "is_before_4",
+    "uneven",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ _FETCH = 1
 
 @dataclass(frozen=True, slots=True)
 class TopicProblem:
-    """A topic that is not as the flow needs it, and what to do."""
+    """A topic, or several, not as the flow needs it, and what to do."""
 
     topic: str
     message: str
@@ -83,21 +85,25 @@ async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
         if name in found and found[name]["error_code"] == 0
     }
     problems = []
-    most = max(counts.values(), default=0)
     for name in names:
         code = found.get(name, {}).get("error_code", 3)
         if code:
             what = "missing; create it, or run `tierline topics create`" if code == 3 else ""
             problems.append(TopicProblem(name, what or _in_words(for_code(code))))
-        elif counts[name] != most:
-            problems.append(
-                TopicProblem(
-                    name,
-                    f"has {counts[name]} partitions, others have {most}; all must have the same "
-                    f"number, because a request keeps its partition over every hop",
-                )
-            )
-    return problems
+    return [*problems, *uneven(counts)]
+
+
+def uneven(counts: Mapping[str, int]) -> list[TopicProblem]:
+    """One problem for all topics with a number of partitions that is not that of most."""
+    (usual, others), *odd = Counter(counts.values()).most_common() or [(0, 0)]
+    return [
+        TopicProblem(
+            ", ".join(name for name, its_own in counts.items() if its_own == count),
+            f"{count} partition{'s'[: count != 1]}, where {others} other topics have {usual}; all "
+            f"must have the same number, because a request keeps its partition over every hop",
+        )
+        for count, _ in odd
+    ]
 
 
 async def check_timestamps(clients: Clients) -> Sequence[TopicProblem]:
