@@ -8,7 +8,11 @@ from consumers.files import read_text
 from consumers.settings import Settings
 from router.errors import PromptError
 from router.policy.load import load_policy
+from router.policy.lock import LOCK_FILE as VERSIONS_FILE
+from router.policy.lock import read_lock as read_versions
+from router.policy.lock import reused
 from router.policy.table import Policy
+from router.policy.yaml_text import read_yaml
 from router.prompt_lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
 from router.prompts import Prompts
 from router.voice import unspoken
@@ -20,6 +24,7 @@ __all__ = [
     "prompts_folder",
     "read_folder",
     "released_rules",
+    "reused_version",
     "since_the_lock",
 ]
 
@@ -69,6 +74,17 @@ def released_rules(settings: Settings) -> Rules:
         what = "nothing starts with prompts that differ from their lock: raise their versions"
         raise PromptError("\n".join((*(f"{folder}/{error}" for error in errors), what)))
     return rules
+
+
+def reused_version(file: Path, policy: Policy) -> str | None:
+    """What a lock beside the policy's file has against its version. Raises OSError."""
+    lock = file.with_name(VERSIONS_FILE)
+    if not lock.is_file():
+        return None
+    problem = reused(
+        read_versions(read_text(lock)), policy, read_yaml(read_text(file))[1].get(("version",), 1)
+    )
+    return None if problem is None else problem.at(str(file))
 
 
 def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], Sequence[str]]:

@@ -8,7 +8,7 @@ from consumers.cli.common import UserError, read_settings
 from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
-from consumers.rules import prompts_folder, released_rules
+from consumers.rules import policy_file, prompts_folder, released_rules, reused_version
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.health import clock_problem
 from consumers.runtime.reading import KafkaUnreachableError, connected
@@ -85,11 +85,16 @@ def _rules(settings: Settings) -> list[Finding]:
     folder = prompts_folder(settings)
     try:
         rules = released_rules(settings)
+        reused = reused_version(policy_file(settings), rules.policy)
     except (RouterError, OSError) as error:
         return [Finding("policy and prompts", ok=False, detail=str(error))]
     policy = rules.policy
     found = [
-        Finding("policy", ok=True, detail=f"{policy.name} {policy.version} ({policy.digest})"),
+        Finding(
+            "policy",
+            ok=reused is None,
+            detail=reused or f"{policy.name} {policy.version} ({policy.digest})",
+        ),
         Finding("prompts", ok=True, detail=f"{len(rules.prompts.contracts)} in {folder}"),
     ]
     settings = named_as_in(policy, settings)

@@ -211,15 +211,10 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
 
 def _since_the_locks(path: Path, policy: "Policy") -> tuple[list[str], list[str]]:
     """What the lock beside a policy, and the prompts beside the one in use, have against it."""
-    from consumers.rules import policy_file, since_the_lock
-    from router.policy.lock import LOCK_FILE, read_lock, reused
-    from router.policy.yaml_text import read_yaml
+    from consumers.rules import policy_file, reused_version, since_the_lock
 
-    errors, warnings, lock = list[str](), list[str](), path.with_name(LOCK_FILE)
-    if lock.is_file():
-        line = read_yaml(_text(path))[1].get(("version",), 1)
-        if (problem := reused(read_lock(_text(lock)), policy, line)) is not None:
-            errors.append(problem.at(str(path)))
+    problem, warnings = reused_version(path, policy), list[str]()
+    errors = [] if problem is None else [problem]
     settings = read_settings(needs_kafka=False)
     if path.resolve() == policy_file(settings).resolve():
         found, warned = since_the_lock(settings, policy)

@@ -191,6 +191,23 @@ def test_a_version_that_was_released_stands_for_one_content(tierline, tmp_path):
     assert tierline("policy", "check", file)[0] == 1  # the older one is not forgotten
 
 
+def test_the_doctor_tells_of_a_version_that_stands_for_two_contents(
+    tierline, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "deploy", "deploy")
+    text = SHIPPED.read_text(encoding="utf-8")
+    assert tierline("policy", "lock")[0] == 0
+    Path("deploy/policy/routing.yaml").write_text(
+        text.replace("approval: person", "approval: none"), encoding="utf-8"
+    )
+
+    code, out, _ = tierline("doctor", "--json", "--kafka", "127.0.0.1:9")
+    [found] = [one for one in json.loads(out) if one["check"] == "policy"]
+    assert (code, found["ok"]) == (1, False)
+    assert "was released with other content" in found["detail"]
+
+
 @pytest.mark.parametrize("command", [("try", "Hello"), ("demo",), ("up",)])
 @pytest.mark.parametrize(
     ("file", "words"),
