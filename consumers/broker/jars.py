@@ -19,7 +19,7 @@ from typing import Any
 from consumers.broker.errors import BrokerError
 from consumers.files import own_file, own_folder
 
-__all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars"]
+__all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars", "has_jars"]
 
 KAFKA_VERSION = "4.2.0"
 _ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
@@ -38,12 +38,21 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "tierline"
 
 
+def has_jars() -> bool:
+    """True when nothing needs to be downloaded."""
+    return _home().is_dir()
+
+
+def _home() -> Path:
+    return cache_dir() / f"kafka-{KAFKA_VERSION}"
+
+
 def fetch_jars(progress: Progress | None = None) -> list[Path]:
     """The locked jars, downloaded if need be. Raises BrokerError when a sum does not match.
 
     Several processes may call this at once; the first one downloads.
     """
-    home = cache_dir() / f"kafka-{KAFKA_VERSION}"
+    home = _home()
     locked = _read_lock()
     if not home.is_dir():
         try:

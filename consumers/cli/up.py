@@ -216,10 +216,11 @@ async def kafka_at(
         yield settings
         return
 
-    from consumers.broker import local_broker
+    from consumers.broker import has_jars, local_broker
 
     if not out.is_terminal:
-        out.print("starting Kafka (the first start fetches its jars, 44 MB)")
+        first = "" if has_jars() else " (its jars are fetched first, this once: 44 MB)"
+        out.print(f"starting Kafka{first}")
     with out.status("starting Kafka") as status:
 
         def tell(what: str, share: float | None) -> None:
@@ -270,7 +271,8 @@ async def _watching(
             for one in watching:
                 one.cancel()
     if problems:
-        raise BrokerError(problems[0])
+        msg = f"the Kafka at {started.bootstrap} has ended, as is told above"
+        raise BrokerError(msg)
 
 
 @contextmanager

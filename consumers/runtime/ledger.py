@@ -42,6 +42,7 @@ _log = structlog.get_logger(__name__)
 #: For late lines at the end: longer than a transaction may stay open before them.
 _STOP_LIMIT = 20.0
 _STARTED = b'"outcome":"started"'
+_UNTAKEN = "Kafka has not taken all ledger lines of paid calls"
 
 
 class UnbookedError(TierlineError):
@@ -239,12 +240,10 @@ class Ledger:
             value = (kept.line.value or b"").decode()
             _log.error("paid call not booked", partition=kept.partition, line=value)
         if spool is None or in_memory:
-            return (
-                f"Kafka has not taken {len(left)} ledger lines of paid calls: they are in the log"
-            )
+            return f"{_UNTAKEN}: {len(left)} in the log"
         return (
-            f"Kafka has not taken {len(left)} ledger lines of paid calls: they are in "
-            f"{spool.path}, and the next worker that starts with this state folder books them"
+            f"{_UNTAKEN}: {len(left)} in {spool.path}, which the next worker that starts with this "
+            f"state folder books"
         )
 
     async def _book(self, partition: int, lines: Sequence[Outgoing], *, in_doubt: bool) -> None:

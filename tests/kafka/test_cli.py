@@ -18,7 +18,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from schemas.codec import dead_letter_headers
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.reasons import Reason
 from schemas.topics import Topics
+from tests.builders import NOON, an_attempt
 from tests.kafka.flow import read_topics
 
 pytestmark = pytest.mark.kafka
@@ -299,6 +303,16 @@ def test_dead_letters_are_listed_and_shown(flowing: _Cli) -> None:
     assert "no dead letter 'cli-9'" in flowing.refuse("dead-letters", "show", "cli-9")
 
 
+def test_feedback_is_for_a_request_that_a_topic_knows(flowing: _Cli) -> None:
+    topics = [flowing.topics.feedback]
+    before = read_topics(flowing.bootstrap, topics)
+    said = flowing.refuse("feedback", "no-such-request", "accepted")
+    assert "no topic knows a request whose id or custom_id is 'no-such-request'" in said
+    assert flowing.run("feedback", "cli-1", "accepted") == "noted: cli-1 accepted\n"
+    after = read_topics(flowing.bootstrap, topics, len(before) + 1)
+    assert [one.json["request_id"] for one in after[len(before) :]] == ["cli-1"]
+
+
 def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> None:
     before = read_topics(flowing.bootstrap, [flowing.topics.dead_letters])
     assert "waits for a person" in flowing.refuse("dead-letters", "requeue", "cli-refund")
@@ -421,6 +435,9 @@ def test_nothing_is_created_on_a_kafka_that_is_named_but_by_topics_create(cli: _
     assert done.returncode == 1
     assert "llm.intake: missing; create it, or run `tierline topics create`" in done.stderr
     assert {row["partitions"] for row in elsewhere.json("topics", "list")} == {"missing"}
+    said = elsewhere.refuse("submit", "hello", code=3)
+    assert f"it has no topic {elsewhere.env['TIERLINE_KAFKA__PREFIX']}llm.intake" in said
+    assert "`tierline topics create`" in said
 
 
 def test_a_kafka_that_is_named_is_answered_by_the_simulator_only_when_that_is_asked_for(
@@ -493,7 +510,9 @@ def test_the_death_of_our_own_broker_is_told_and_ends_up(cli: _Cli, tmp_path: Pa
         assert "was killed (signal 9)" in said
         assert str(tmp_path / "kafka" / "broker.log") in said
         assert "start `tierline up` again" in said
-        process.communicate(timeout=80)
+        out, err = process.communicate(timeout=80)
+        assert "was killed" not in out + err  # it is told once
+        assert "has ended, as is told above" in err
         assert process.returncode == 3
     finally:
         process.kill()
@@ -507,6 +526,27 @@ def test_submit_keeps_its_time_whatever_kafka_does(cli: _Cli) -> None:
         said = cli.refuse("submit", "hello", "--wait", "--timeout", "1", "--kafka", address, code=3)
         assert time.monotonic() - began < 30
     assert "Kafka acknowledged 0 of 1 request within 1 s" in said
+    assert "a prompt and lines without an id may be done twice" in said
+
+
+def test_what_a_rejected_call_asked_for_is_shown(flowing: _Cli) -> None:
+    called = {"tool_calls": [{"function": {"name": "delete_everything"}}]}
+    verdict = {"outcome": "rejected", "checks": [], "output": called}
+    letter = DeadLetter(
+        request_id="cli-tools",
+        reason=Reason.TOOL_CALL_BROKEN,
+        detail="",
+        stage="work.premium",
+        source=Pointer(topic=flowing.topics.intake, partition=0, offset=0),
+        failed_at=NOON,
+        attempts=[an_attempt(reply="", verdict=verdict)],
+    )
+    producer = Producer({"bootstrap.servers": flowing.bootstrap})
+    headers: Any = dead_letter_headers(letter, [])
+    producer.produce(flowing.topics.dead_letters, b"{}", partition=0, headers=headers)
+    producer.flush(20)
+
+    assert "delete_everything" in flowing.run("dead-letters", "show", "cli-tools")
 
 
 def test_what_others_have_written_is_skipped_and_named(flowing: _Cli) -> None:

