@@ -189,7 +189,7 @@ class World:
             # One machine: what a process could not book, the next one on it does.
             "TIERLINE_STATE_DIR": str(self.folder / "state"),
             # A model that fails is asked again soon: a run has minutes, not hours.
-            "TIERLINE_PROVIDERS__SIMULATED__LIMITS": '{"*": {"first_break": 1}}',
+            "TIERLINE_PROVIDERS__SIMULATED__LIMITS": '{"*": {"first_break": "1s"}}',
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces_url,
             "OTEL_METRICS_EXPORTER": "none",
             # Settings of whoever runs the harness, to compare them.
