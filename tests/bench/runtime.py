@@ -60,7 +60,9 @@ async def runtime_once(settings: Settings) -> float:
         return [Outgoing(target, record.key, record.value)]
 
     pool = Pool(handle, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
-    stage = Stage(StageSpec("bench", (source,), ()), Clients(settings.kafka), pool, lambda *_: ())
+    stage = Stage(
+        StageSpec("bench", ("llm.tier.low",), ()), Clients(settings.kafka), pool, lambda *_: ()
+    )
     is_done, stop = asyncio.Event(), asyncio.Event()
 
     def note_commit(*_: object) -> None:
