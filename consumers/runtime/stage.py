@@ -7,8 +7,8 @@ are free slots, so the backlog stays in Kafka.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -266,7 +266,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     async def run(self, stop: asyncio.Event) -> None:
         """Process until `stop` is set, then drain: finish what runs, commit it, leave the group."""
         async with asyncio.TaskGroup() as self._tasks:
-            while not await self._join(stop):
+            while not await self._join():
                 if stop.is_set():
                     return
             minding = self._tasks.create_task(self._membership.mind())
@@ -284,11 +284,8 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             advice = failure.advice if isinstance(failure, TierlineError) else ""
             raise StageError(str(failure), advice=advice) from failure
 
-    async def _join(self, stop: asyncio.Event) -> bool:
-        """Connect and join the group. False when Kafka is away, or does not know the topics yet.
-
-        Also when `stop` is set first: the client waits for the group however long it takes.
-        """
+    async def _join(self) -> bool:
+        """Connect and join the group. False when Kafka is away, or does not know the topics yet."""
         member = self._clients.settings.instance
         self._consumer = self._clients.group_consumer(self.group, member=member)
         session = self._clients.settings.session_timeout.total_seconds()
@@ -298,9 +295,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await self._admin.start()
             self._consumer.subscribe(list(self._sources), listener=self)
-            if not await _unless(stop, self._consumer.start()):
-                await self._leave()
-                return False
+            await self._consumer.start()
         except KAFKA_IS_AWAY as error:
             await self._leave()
             if isinstance(error, KAFKA_REFUSES):
@@ -537,19 +532,3 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 async def _relay(outer: asyncio.Event, inner: asyncio.Event) -> None:
     await outer.wait()
     inner.set()
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do some work unless `stop` is set before its end; whether it was done."""
-    doing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            await doing
-            return True
-        return False
-    finally:
-        for one in (doing, stopping):
-            one.cancel()
-        # The client may swallow a cancellation.
-        await asyncio.wait((doing, stopping), timeout=_STOP_LIMIT)

@@ -78,29 +78,6 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
         stop_second.set()
 
 
-async def test_a_stop_while_the_group_is_not_yet_joined_ends(settings: Settings) -> None:
-    """The library waits for its first partitions however long it takes."""
-    clients = Clients(settings.kafka)
-    assert await ensure_topics(clients) == []
-
-    held = _HeldUp()
-    first, second = (
-        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
-        for executor in (held, Inline(lambda _: (), Telemetry().tracing, ""))
-    )
-    stop, stop_second = asyncio.Event(), asyncio.Event()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        tasks.create_task(first.run(stop))
-        await first.ready.wait()
-        joining = tasks.create_task(second.run(stop_second))
-        await held.is_rebalancing.wait()
-        stop_second.set()
-        async with asyncio.timeout(20):
-            await joining
-        assert not second.ready.is_set()
-        stop.set()
-
-
 async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> None:
     """Another process takes the same partition, and the group does not know it."""
     clients, topics = Clients(settings.kafka), settings.kafka.topics

@@ -255,7 +255,7 @@ async def test_a_provider_that_refuses_us_is_asked_at_most_once_a_minute(out: Re
     first = min(one.ended for one in crowd.of(A))
     later = [one.began for one in crowd.of(A) if one.began > first]
     assert set(crowd.ends) == {"results"}
-    assert 1 <= len(later) <= 3
+    assert later
     assert all(after - before >= 60 for before, after in zip([first, *later], later, strict=False))
 
 
