@@ -228,7 +228,8 @@ class Health:
         reasons = [reason for watched in self._watched for reason in watched.not_ready()]
         if self.refusals is not None and self.refusals.is_outdated():
             reasons += self.refusals.words()
-        return [*draining, *self.not_live(), *reasons, *self.ask_topics(), *self._clock()]
+        clock = clock_problem(self.clock_ahead)
+        return [*draining, *self.not_live(), *reasons, *self.ask_topics(), *clock]
 
     def notes(self) -> Sequence[str]:
         """What waits although this process does its work.
@@ -243,9 +244,6 @@ class Health:
     def refused(self) -> Sequence[RefusedStatus]:
         """What waits for a worker of another policy."""
         return self.refusals.waiting() if self.refusals is not None else ()
-
-    def _clock(self) -> list[str]:
-        return clock_problem(self.clock_ahead)
 
     def status(self) -> dict[str, object]:
         """The figures of the last look, by stage and partition."""
