@@ -13,7 +13,7 @@ from consumers.buckets import Buckets
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import Seen, topic_reader
 from consumers.runtime.records import Record, lies_at, why_not_taken
-from router.quality import Event, Quality, event_of
+from router.reports.quality import Event, Quality, event_of
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
 from schemas.errors import ContractError

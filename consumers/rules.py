@@ -6,6 +6,7 @@ from pathlib import Path
 
 from consumers.files import read_text
 from consumers.settings import Settings
+from router.attempt.fallback import unspoken
 from router.errors import PromptError
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE as VERSIONS_FILE
@@ -13,9 +14,8 @@ from router.policy.lock import read_lock as read_versions
 from router.policy.lock import reused
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
-from router.prompt_lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
-from router.prompts import Prompts
-from router.voice import unspoken
+from router.prompts.lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
+from router.prompts.rendering import Prompts
 
 __all__ = [
     "Rules",

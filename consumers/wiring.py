@@ -37,13 +37,13 @@ from consumers.stages.route import Router
 from consumers.stages.work import Worker, spec_of
 from consumers.telemetry.observer import Observer
 from consumers.telemetry.setup import Telemetry
-from router.admission import Admission, Proven
-from router.chat_fields import ChatFields
+from router.intake.admission import Admission, Proven
+from router.intake.signatures import Key
+from router.judge.reply import CallFailure, Reply
 from router.limits.forecast import Forecast
 from router.limits.shares import shares
 from router.policy.table import Model, Policy
-from router.reply import CallFailure, Reply
-from router.signatures import Key
+from router.prompts.chat_fields import ChatFields
 from schemas.base import Tier
 
 __all__ = [

@@ -57,7 +57,7 @@ class Decision(Contract):
 
 
 class AuditLine(Contract):
-    """One act of one person. Lines of a writer are chained by their hashes, see `router.audit`."""
+    """One act of one person. The lines of a writer are chained by their hashes."""
 
     #: The console that wrote it, for example its host's name. One chain each.
     writer: Identifier

@@ -106,7 +106,7 @@ def sample(
         from consumers.runtime.clients import Clients
         from consumers.runtime.reading import topic_reader
         from consumers.runtime.records import told_at
-        from router.samples import Draw, week_of
+        from router.reports.samples import Draw, week_of
         from schemas.codec import read_model
         from schemas.errors import ContractError
         from schemas.result import Result

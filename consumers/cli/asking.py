@@ -7,8 +7,8 @@ from typing import Any
 from consumers.rules import Rules
 from consumers.stages.job import Question, question_of
 from router.checks import Asked
-from router.judging import READING_CHECKS, judge, reading_contract
-from router.reply import Reply
+from router.judge.judging import READING_CHECKS, judge, reading_contract
+from router.judge.reply import Reply
 from schemas.base import Tier
 from schemas.codec import dump
 from schemas.escalation import Assignment, Origin, RouteStep, RouteTaken

@@ -19,7 +19,7 @@ from consumers.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from router.calibration import Calibration
+    from router.reports.calibration import Calibration
     from schemas.base import Tier
 
 __all__ = ["calibrate"]
@@ -42,7 +42,7 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Say how sure each tier must be per task for few wrong answers, 95 % sure of it."""
-    from router.calibration import lowest_threshold
+    from router.reports.calibration import lowest_threshold
     from schemas.base import Tier
 
     # How sure the model was: where it was right, and where not.

@@ -56,7 +56,7 @@ class _Tally:
 
     def take(self, record: "Record", topics: "Topics", policy: "Policy", elapsed: float) -> None:
         """Count a record."""
-        from router.pricing import cost_micros
+        from router.attempt.pricing import cost_micros
         from schemas.attempt import LedgerEntry
         from schemas.base import Tier
         from schemas.codec import read_dead_letter, read_envelope, read_model

@@ -12,7 +12,7 @@ from consumers.cli.texts import say
 from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
 from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
-from router.admission import as_admitted
+from router.intake.admission import as_admitted
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
 from schemas.dead_letter import DeadLetter

@@ -18,7 +18,7 @@ __all__ = ["decided_on", "find_letter", "letters_of", "lines_of"]
 
 async def decided_on(settings: "Settings", wanted: Collection[str]) -> "dict[str, AuditLine]":
     """The decision that stands, by the place of its dead letter; of these dead letters alone."""
-    from router.review import Decisions
+    from router.review.decisions import Decisions
 
     decisions = defaultdict[int, Decisions](Decisions)
     lines: dict[str, AuditLine] = {}

@@ -170,8 +170,8 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     from consumers import clock
     from router.policy.explain import explain_route
     from router.policy.load import load_policy
-    from router.routing import GiveUp, route
-    from router.signals import measure
+    from router.route.routing import GiveUp, route
+    from router.route.signals import measure
     from schemas.intake import read_request_object
 
     path = file or _in_use()

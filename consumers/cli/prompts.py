@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from consumers.rules import Rules
     from consumers.settings import Settings
     from consumers.stages.job import Question
-    from router.prompt_examples import Placed, Tried
-    from router.reply import CallFailure, Reply
+    from router.judge.reply import CallFailure, Reply
+    from router.prompts.examples import Placed, Tried
     from schemas.base import Tier
     from schemas.request import Request
 
@@ -102,7 +102,7 @@ def try_prompts(
 def lock() -> None:
     """Write down what is released now, so that `policy check` sees what changes after it."""
     from consumers.rules import load_rules, prompts_folder, read_folder
-    from router.prompt_lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
+    from router.prompts.lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
 
     settings = read_settings(needs_kafka=False)
     rules, folder = load_rules(settings), prompts_folder(settings)
@@ -124,7 +124,7 @@ def _prepared(
 ) -> "tuple[list[_Try], list[str]]":
     """Every example with every variant it is for, and the prompts that have none."""
     from consumers.rules import read_folder
-    from router.prompt_examples import read_examples, unshown
+    from router.prompts.examples import read_examples, unshown
 
     examples = [one for one in read_examples(read_folder(folder)) if task in (None, one.folder)]
     tries = [
@@ -151,14 +151,14 @@ class _Try:
 
     def offline(self) -> "Tried":
         """What becomes of the example's own reply."""
-        from router.prompt_examples import reply_of
+        from router.prompts.examples import reply_of
 
         return self.judged(reply_of(self.placed.example))
 
     def judged(self, reply: "Reply") -> "Tried":
         """What becomes of a reply."""
         from consumers.cli.asking import judged
-        from router.prompt_examples import compare
+        from router.prompts.examples import compare
 
         verdict = judged(self.question, self.request, reply)
         return compare(self.placed, self.tier, self.question.rendered, verdict)
@@ -200,9 +200,9 @@ async def _live(
     """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
     from consumers.cli.provided import provided
     from consumers.providers import Providers
-    from router.fitting import charged
-    from router.prompt_examples import ACCEPTED
-    from router.reply import Reply
+    from router.attempt.model_quirks import charged
+    from router.judge.reply import Reply
+    from router.prompts.examples import ACCEPTED
 
     tried, cost = [], 0
     async with provided(settings, rules.policy) as (entries, _), Providers(entries) as providers:

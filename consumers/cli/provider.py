@@ -19,8 +19,8 @@ from consumers.cli.common import (
 
 if TYPE_CHECKING:
     from consumers.providers.settings import ProviderSettings
+    from router.judge.reply import CallFailure, Reply
     from router.policy.table import Model, Policy
-    from router.reply import CallFailure, Reply
 
 __all__ = ["app"]
 
@@ -90,8 +90,8 @@ def try_provider(
         from consumers.cli.provided import SIMULATED, named_as_in, provided
         from consumers.providers import Providers
         from consumers.rules import load_rules
-        from router.fitting import fitted
-        from router.reply import Reply
+        from router.attempt.model_quirks import fitted
+        from router.judge.reply import Reply
 
         settings = read_settings(needs_kafka=False)
         policy = load_rules(settings).policy
@@ -166,7 +166,7 @@ def _key_state(name: str, entry: "ProviderSettings") -> str:
 
 
 def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str, Any]:
-    from router.fitting import charged, price_of
+    from router.attempt.model_quirks import charged, price_of
 
     price = price_of(reply, row, policy) if row else None
     cost, oddities = charged(reply, row, policy) if row else (None, reply.oddities)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from consumers.runtime.clients import Clients
-    from router.bill import Spent
-    from router.measures import By, Fixed, Measure, Row
-    from router.quality import Tried
+    from router.reports.bill import Spent
+    from router.reports.measures import By, Fixed, Measure, Row
+    from router.reports.quality import Tried
     from schemas.tenancy import RequestKey
 
     #: Whose, the call, who fixed it, and what came next.
@@ -97,8 +97,8 @@ def quality(  # noqa: PLR0913, PLR0917  an option each
         from consumers.reports import quality_parts
         from consumers.rules import load_rules
         from consumers.runtime.clients import Clients
-        from router.bill import Spent
-        from router.measures import alarms
+        from router.reports.bill import Spent
+        from router.reports.measures import alarms
         from schemas.base import Tier
 
         settings = read_settings(kafka)
@@ -158,7 +158,7 @@ def _print_ids(rows: "Sequence[Row]", measure: "Measure", seen: Reading) -> None
 
 def _merge(rows: "dict[tuple[str, ...], Row]", parts: "Sequence[Row]") -> None:
     """Add the figures of a part; whose they are is let go."""
-    from router.measures import Row
+    from router.reports.measures import Row
 
     for row in parts:
         rows.setdefault(row.name, Row(row.name)).add(row.forget_ids())
@@ -176,7 +176,7 @@ def _print_quality(
     *,
     as_json: bool,
 ) -> None:
-    from router.measures import MEASURES, Row, names_of, values_of
+    from router.reports.measures import MEASURES, Row, names_of, values_of
 
     total = Row(("total",))
     for row in rows:
@@ -209,7 +209,7 @@ def _print_quality(
 
 
 def _print_bill(before: "Spent", after: "Spent", as_json: bool) -> None:
-    from router.bill import steps_between
+    from router.reports.bill import steps_between
 
     spent, steps = [before.cost_micros, after.cost_micros], steps_between(before, after)
     if as_json:
@@ -272,7 +272,7 @@ def _why(attempt: Any) -> str:
 
 
 def _groups(by: str) -> "list[By]":
-    from router.measures import By
+    from router.reports.measures import By
 
     known: tuple[By, ...] = get_args(By)
     found = [one for part in by.split(",") for one in known if one == part.strip()]
@@ -283,7 +283,7 @@ def _groups(by: str) -> "list[By]":
 
 
 def _measure(name: str) -> "Measure":
-    from router.measures import MEASURES
+    from router.reports.measures import MEASURES
 
     for one in MEASURES:
         if one.name == name:
@@ -293,6 +293,6 @@ def _measure(name: str) -> "Measure":
 
 
 def _texts(row: "Row") -> dict[str, str]:
-    from router.measures import MEASURES, told
+    from router.reports.measures import MEASURES, told
 
     return {one.name: told(one, row) for one in MEASURES}

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from consumers.rules import Rules
     from consumers.settings import Settings
     from consumers.stages.job import Question
-    from router.chat_fields import ChatFields
     from router.policy.table import Model
+    from router.prompts.chat_fields import ChatFields
     from schemas.attempt import Attempt
     from schemas.request import Request
 
@@ -121,7 +121,7 @@ def rebuilt(
     """The call of a recorded attempt, as it would be made now. Raises UserError."""
     from consumers.cli.asking import question_for, reading_for
     from consumers.providers.settings import sent_fields
-    from router.fitting import takes
+    from router.attempt.model_quirks import takes
 
     recorded = _recorded(journey, attempt)
     request, task = journey.request, journey.task
@@ -201,7 +201,7 @@ def _answered(attempt: "Attempt", journey: "Journey") -> Mapping[str, Any] | str
 def _told(replay: Replay, rules: "Rules") -> dict[str, Any]:
     """The recorded call and today's, as fields."""
     from consumers.providers.usage import reserve
-    from router.pricing import cost_micros
+    from router.attempt.pricing import cost_micros
 
     recorded, body = replay.recorded, replay.body
     return {
@@ -240,9 +240,9 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
     from consumers.cli.asking import judged
     from consumers.cli.provided import provided
     from consumers.providers import Providers
-    from router.fitting import charged
-    from router.pricing import cost_micros
-    from router.reply import Reply
+    from router.attempt.model_quirks import charged
+    from router.attempt.pricing import cost_micros
+    from router.judge.reply import Reply
 
     model, policy = replay.model, rules.policy
     only = policy.model_copy(update={"models": {replay.name: model}})

@@ -91,7 +91,7 @@ class Candidate(NamedTuple):
     @classmethod
     def of(cls, record: Record, letter: "DeadLetter", policy: "Policy", plan: Plan) -> "Candidate":
         """A dead letter without what was sent and answered, which may be large."""
-        from router.review import price_at
+        from router.review.decisions import price_at
         from schemas.codec import passed_on
         from schemas.dead_letter import Pointer
 
@@ -180,7 +180,7 @@ async def choose(
 
 def _open(bucket: Iterable[Candidate | tuple[int, int, float, "AuditLine"]]) -> list[Candidate]:
     """Those of a bucket on which nobody has decided."""
-    from router.review import Decisions
+    from router.review.decisions import Decisions
 
     candidates, decisions = list[Candidate](), defaultdict[int, Decisions](Decisions)
     for piece in bucket:
@@ -217,7 +217,7 @@ async def choose_one(
 
 def why_not(candidate: Candidate, letter: "DeadLetter", policy: "Policy", plan: Plan) -> str | None:
     """Why a request may not go through again, in words; None where it may."""
-    from router.review import refusal_of
+    from router.review.decisions import refusal_of
 
     if letter.reason is Reason.APPROVAL_REQUIRED and not plan.force:
         return (
@@ -263,7 +263,7 @@ def requeue_line(
     one: Candidate, now: datetime, plan: Plan, before: "AuditLine | None"
 ) -> "AuditLine":
     """A requeue as the console would write it, in a chain of the command's own."""
-    from router.audit import chained
+    from router.review.audit import chained
     from schemas.review import AuditLine
 
     name = f"command-{secrets.token_hex(6)}"

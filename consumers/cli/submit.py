@@ -234,7 +234,7 @@ def _signing(settings: "Settings", name: str | None) -> "Callable[[Line], bytes]
     if name is None:
         return None
     from consumers import clock
-    from router.signatures import signature_of
+    from router.intake.signatures import signature_of
 
     key = settings.intake.keys.get(name)
     if key is None:
@@ -274,7 +274,7 @@ async def _publish(
     from consumers.cli.sent import Place, hash_of
     from consumers.runtime.reading import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
-    from router.signatures import SIGNATURE
+    from router.intake.signatures import SIGNATURE
     from schemas.tenancy import RequestKey
 
     intake = _topic(settings, way)

@@ -95,9 +95,9 @@ async def _travel(
     from consumers.cli.moments import Moment
     from consumers.providers import Providers
     from consumers.stages.work import Worker
-    from router.escalation import climb
-    from router.next_step import Escalate
-    from router.routing import GiveUp, Route, route, route_fields
+    from router.attempt.next_step import Escalate
+    from router.route.escalation import climb
+    from router.route.routing import GiveUp, Route, route, route_fields
     from schemas.codec import dump, read_model
     from schemas.dead_letter import DeadLetter, Pointer
     from schemas.escalation import Assignment, Escalation, Origin, RouteTaken

@@ -26,8 +26,8 @@ from consumers.console.showing import TOO_MANY_DIGITS
 from consumers.console.store import Held
 from consumers.console.work_pages import cancelled, export_of
 from consumers.telemetry.redaction import redact
-from router.measures import alarms, names_of, values_of
-from router.review import hash_of_answers
+from router.reports.measures import alarms, names_of, values_of
+from router.review.decisions import hash_of_answers
 from schemas.base import Instant, JsonObject, Tier
 from schemas.codec import dump
 from schemas.json_text import loses_digits

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumers.console.database import Database
 from consumers.console.rows import millis, place_of, stored
 from consumers.console.tables import AUDIT, HEADS, UNSENT
-from router.audit import broken, chained
+from router.review.audit import broken, chained
 from schemas.codec import dump
 from schemas.review import AuditLine
 
@@ -177,7 +177,7 @@ class Trail:
         return await self._lines(asked.order_by(*order).limit(limit))
 
     async def chain(self, writer: str) -> list[AuditLine]:
-        """All lines of a writer in their order, for `router.audit.broken`."""
+        """All lines of a writer in their order, for `router.review.audit.broken`."""
         asked = select(AUDIT.c.line).where(AUDIT.c.writer == writer).order_by(AUDIT.c.no)
         return await self._lines(asked)
 

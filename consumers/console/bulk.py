@@ -21,7 +21,7 @@ from consumers.console.errors import CaseError, UnseenError
 from consumers.console.jobs import Job, Outcome
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Held
-from router.review import answers_of, hash_of_answers, price_at, refusal_of
+from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
 from schemas.base import Tier
 from schemas.review import Action
 

@@ -21,9 +21,9 @@ from consumers.console.rows import CaseFilter
 from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
-from router.bill import Step, steps_between
-from router.measures import MEASURES, By, Measure, Row, alarms, told
-from router.quality import Quality
+from router.reports.bill import Step, steps_between
+from router.reports.measures import MEASURES, By, Measure, Row, alarms, told
+from router.reports.quality import Quality
 from schemas.reasons import Reason
 
 __all__ = ["Figures", "dashboard"]

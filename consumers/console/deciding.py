@@ -24,11 +24,11 @@ from consumers.console.store import Held, Store
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.reading import Publisher, is_refusal
-from router.admission import as_admitted
-from router.cases import why
+from router.intake.admission import as_admitted
 from router.policy.table import Policy
-from router.prompts import Prompts
-from router.review import hash_of_answers, problems_of, refusal_of
+from router.prompts.rendering import Prompts
+from router.review.cases import why
+from router.review.decisions import hash_of_answers, problems_of, refusal_of
 from schemas.codec import dump_envelope, passed_on, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError, TierlineError

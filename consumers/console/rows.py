@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, RowMapping, Update, and_, func, not_, sele
 from consumers.console.tables import CASES, LETTERS
 from consumers.runtime.records import Record, lies_at
 from consumers.telemetry.redaction import redact
-from router.cases import Risk, due_at, error_of, pressure, risk_of
 from router.policy.table import Policy
+from router.review.cases import Risk, due_at, error_of, pressure, risk_of
 from schemas.base import LATEST, Tier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter, Pointer

@@ -10,11 +10,11 @@ import orjson
 from consumers.console.deciding import request_of
 from consumers.console.rows import Case, LetterRecord, readable
 from consumers.texts import escaped
-from router.cases import why
-from router.judging import output_contract
+from router.judge.judging import output_contract
 from router.policy.table import Policy
-from router.review import answers_of, hash_of_answers, price_at, refusal_of
-from router.worddiff import Piece, word_diff
+from router.review.cases import why
+from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
+from router.review.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers

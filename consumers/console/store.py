@@ -60,7 +60,7 @@ from consumers.console.rows import (
 from consumers.console.sessions import Sessions
 from consumers.console.tables import BRIEFS, BRIEFS_ASKED, CASES, LETTERS
 from consumers.runtime.figures import ReviewFigures
-from router.cases import Risk
+from router.review.cases import Risk
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision

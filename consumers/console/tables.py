@@ -71,7 +71,7 @@ CASES = Table(
     #: The intake record, which all generations of a request share.
     Column("source", Text, nullable=False),
     Column("risk", Text, nullable=False),
-    #: `router.cases.pressure`, per millisecond.
+    #: `router.review.cases.pressure`, per millisecond.
     Column("pressure", Double, nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),

@@ -12,8 +12,8 @@ import orjson
 from consumers.providers.conversations import Rules, fitted_messages
 from consumers.providers.parts import NO_ARGUMENTS, arguments_text
 from consumers.providers.usage import Counts, booked
-from router.reply import FinishReason, Reply
-from router.thoughts import without_thoughts
+from router.judge.reply import FinishReason, Reply
+from router.judge.thoughts import without_thoughts
 from schemas.json_text import Digits, has_more_values, loses_digits, read_exact
 from schemas.usage import Usage
 

@@ -38,8 +38,8 @@ from consumers.providers.usage import reserve, said_micros
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
-from router.chat_fields import OPENAI, ChatFields
-from router.reply import CallFailure, Reply
+from router.judge.reply import CallFailure, Reply
+from router.prompts.chat_fields import OPENAI, ChatFields
 from schemas.json_text import exact_json
 from schemas.reasons import Reason
 

@@ -2,7 +2,8 @@
 
 A conversation may have been held with other models: its tool calls carry their ids and names, its
 turns are blank where a model only called, and not every call has been answered. A provider refuses
-the whole of it for that. Fields, their sizes and their number are in `router/chat_fields.py`.
+the whole of it for that. Fields, their sizes and their number are in
+`router/prompts/chat_fields.py`.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router.reply import Reply
+from router.judge.reply import Reply
 
 __all__ = ["RULES", "Rules", "fitted_messages", "fitted_tools", "named_back"]
 

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from consumers.providers.waits import asked_wait
-from router.reply import CallFailure
+from router.judge.reply import CallFailure
 from schemas.reasons import Reason
 
 __all__ = [

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from consumers.addresses import check_url
-from router.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
+from router.prompts.chat_fields import CHAT_FIELDS, OPENAI, OURS, ChatFields
 from schemas.base import Tier
 from schemas.errors import TierlineError
 from schemas.spans import Span

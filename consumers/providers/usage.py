@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from router.pricing import estimate_tokens
-from router.reply import Oddity
+from router.attempt.pricing import estimate_tokens
+from router.judge.reply import Oddity
 from schemas.usage import Usage
 
 __all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "said_micros"]

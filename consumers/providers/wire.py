@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.reply import Reply
+from router.judge.reply import Reply
 from schemas.errors import TierlineError
 
 __all__ = ["UnreadableError", "Wire"]

@@ -24,8 +24,8 @@ from consumers.providers.conversations import RULES
 from consumers.providers.parts import said_in
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
-from router.reply import FinishReason, Reply
-from router.strict import strict_form
+from router.json_schemas.strict import strict_form
+from router.judge.reply import FinishReason, Reply
 
 __all__ = ["ANTHROPIC"]
 

@@ -29,7 +29,7 @@ from consumers.providers.gemini_schemas import subset
 from consumers.providers.parts import said_in
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
-from router.reply import FinishReason, Reply
+from router.judge.reply import FinishReason, Reply
 
 __all__ = ["GEMINI"]
 

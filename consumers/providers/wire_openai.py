@@ -9,8 +9,8 @@ from consumers.providers.conversations import RULES, fitted_messages
 from consumers.providers.parts import json_text, said_in
 from consumers.providers.usage import counts_of
 from consumers.providers.wire import UnreadableError, Wire
-from router.reply import FinishReason, Reply
-from router.strict import strict_form
+from router.json_schemas.strict import strict_form
+from router.judge.reply import FinishReason, Reply
 
 __all__ = ["OPENAI"]
 

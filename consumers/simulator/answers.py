@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.simulator.settings import ModelBehaviour
-from router.pricing import estimate_tokens
+from router.attempt.pricing import estimate_tokens
 
 __all__ = ["Said", "answer", "within"]
 

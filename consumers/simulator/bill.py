@@ -10,7 +10,7 @@ import orjson
 
 from consumers.files import own_file
 from consumers.simulator.settings import ModelBehaviour
-from router.pricing import cost_micros
+from router.attempt.pricing import cost_micros
 from schemas.usage import Usage
 
 __all__ = ["Bill", "BillLine"]

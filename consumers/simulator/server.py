@@ -17,7 +17,7 @@ from consumers.simulator.faults import FAULTS, Fault
 from consumers.simulator.recorded import Recorded, load_recorded
 from consumers.simulator.settings import ModelBehaviour, SimulatorSettings
 from consumers.simulator.wires import WIRES, Chat, Wire
-from router.pricing import estimate_tokens
+from router.attempt.pricing import estimate_tokens
 from schemas.usage import Usage
 
 __all__ = ["RunningSimulator", "simulator"]

@@ -19,21 +19,21 @@ from consumers.runtime.ledger import Ledger
 from consumers.runtime.marks import aside
 from consumers.stages.job import Job, Question, reading_of
 from consumers.telemetry.observer import Observer
-from router.answering import attempt_of, ledger_lines
-from router.chat_fields import ChatFields
-from router.fitting import takes
-from router.judging import judge
-from router.next_step import (
+from router.attempt.answering import attempt_of, ledger_lines
+from router.attempt.model_quirks import takes
+from router.attempt.next_step import (
     CallModel,
     NextStep,
     Wait,
     answer_of,
     next_step,
 )
+from router.judge.judging import judge
+from router.judge.reply import CallFailure, Reply
 from router.policy.table import Policy
-from router.prompts import Prompts
-from router.reply import CallFailure, Reply
-from router.routing import GiveUp
+from router.prompts.chat_fields import ChatFields
+from router.prompts.rendering import Prompts
+from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.chat_fields import ChatFields
+from router.attempt.model_quirks import fitted
+from router.attempt.next_step import answer_of
 from router.checks import DEFAULT_CHECKS, Asked, NamedCheck
-from router.fitting import fitted
-from router.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
-from router.next_step import answer_of
+from router.judge.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
+from router.judge.reply import Reply
 from router.policy.table import Model, Policy
-from router.prompts import Prompts, Rendered, chat_body
-from router.reply import Reply
+from router.prompts.chat_fields import ChatFields
+from router.prompts.rendering import Prompts, Rendered, chat_body
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.codec import dump

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from consumers.runtime.records import Record
 from consumers.runtime.strikes import MOST_TRIES
-from router.admission import claimed_tenant
+from router.intake.admission import claimed_tenant
 from schemas.attempt import Attempt
 from schemas.codec import Outgoing, dead_letter_headers, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer

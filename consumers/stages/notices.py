@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from consumers.runtime.records import Record
-from router.answering import spoken_result
-from router.judging import output_contract
+from router.attempt.answering import spoken_result
+from router.attempt.fallback import spoken_output, while_in_review
+from router.judge.judging import output_contract
 from router.policy.table import Policy
-from router.prompts import Prompts
-from router.voice import spoken_output, while_in_review
+from router.prompts.rendering import Prompts
 from schemas.attempt import Attempt
 from schemas.codec import Outgoing, dump, passed_on
 from schemas.escalation import Assignment, Escalation

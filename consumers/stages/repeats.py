@@ -11,9 +11,9 @@ from consumers.runtime.poison import Guard
 from consumers.runtime.reading import Source, partition_of, records_since, start_of
 from consumers.runtime.records import Record, appended_at, lies_at, why_not_taken
 from consumers.settings import RepeatSettings
-from router.admission import Admission
+from router.intake.admission import Admission
+from router.intake.repeats import Repeat, SeenIds
 from router.policy.table import Policy
-from router.repeats import Repeat, SeenIds
 from schemas.errors import ContractError
 from schemas.request import Request
 

@@ -17,11 +17,11 @@ from consumers.runtime.spec import StageSpec
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.stages import letters
 from consumers.telemetry.observer import Observer
-from router.admission import as_admitted
-from router.audit import chained
+from router.intake.admission import as_admitted
 from router.policy.table import Policy
-from router.prompts import Prompts
-from router.review import Decisions, Outcome, outcome_of
+from router.prompts.rendering import Prompts
+from router.review.audit import chained
+from router.review.decisions import Decisions, Outcome, outcome_of
 from schemas.codec import (
     Outgoing,
     dump,

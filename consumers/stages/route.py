@@ -12,16 +12,16 @@ from consumers.runtime.spec import StageSpec
 from consumers.stages import letters
 from consumers.stages.notices import notices
 from consumers.telemetry.observer import Observer
-from router.admission import Admission, as_admitted
-from router.answering import spoken_result
-from router.escalation import climb
-from router.judging import output_contract
+from router.attempt.answering import spoken_result
+from router.attempt.fallback import falls_back, spoken_output
+from router.intake.admission import Admission, as_admitted
+from router.intake.repeats import Repeat
+from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
-from router.prompts import Prompts
-from router.repeats import Repeat
-from router.routing import GiveUp, Route, route, route_fields, task_of, within_limits
-from router.voice import falls_back, spoken_output
+from router.prompts.rendering import Prompts
+from router.route.escalation import climb
+from router.route.routing import GiveUp, Route, route, route_fields, task_of, within_limits
 from schemas.base import Tier
 from schemas.codec import (
     Outgoing,

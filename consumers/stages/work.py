@@ -17,19 +17,19 @@ from consumers.stages.calling import Caller, Slot
 from consumers.stages.job import Job, question_of
 from consumers.stages.notices import notices
 from consumers.stages.refusing import Refusals
-from router.admission import as_admitted
-from router.answering import result_of, spoken_result
-from router.next_step import (
+from router.attempt.answering import result_of, spoken_result
+from router.attempt.fallback import Spoken, falls_back, spoken_output
+from router.attempt.next_step import (
     Answer,
     Escalate,
     NextStep,
     Refuse,
     spent,
 )
+from router.intake.admission import as_admitted
+from router.intake.request_schemas import check_schemas
 from router.policy.mixing import handed_back, is_under
-from router.request_schemas import check_schemas
-from router.routing import GiveUp, within_limits
-from router.voice import Spoken, falls_back, spoken_output
+from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
 from schemas.errors import ContractError

@@ -14,8 +14,8 @@ from consumers.telemetry.content import Capture, said_in_call
 from consumers.telemetry.hops import Fields, Hop, current_hop
 from consumers.telemetry.names import GenAiNames, gen_ai_names
 from consumers.telemetry.tally import Tally
-from router.reply import Reply
-from router.routing import Route
+from router.judge.reply import Reply
+from router.route.routing import Route
 from schemas.attempt import Attempt
 from schemas.reasons import Reason
 from schemas.request import Request

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from router.checks import words
 from router.checks.languages import EMPTY_WORDS, language_of, words_of
-from router.json_schema import Validator
-from router.normalise import MOST_VALUES
-from router.reply import Reply
-from router.request_schemas import tool_validators
+from router.intake.request_schemas import tool_validators
+from router.json_schemas.validator import Validator
+from router.judge.normalise import MOST_VALUES
+from router.judge.reply import Reply
 from schemas.json_text import has_more_values, read_exact
 from schemas.reasons import Reason
 from schemas.request import Request

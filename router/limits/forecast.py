@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from router.routing import GiveUp, Route
+from router.route.routing import GiveUp, Route
 from schemas.base import Tier
 from schemas.reasons import Reason
 

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from router.checks import CHECKS, NamedCheck
 from router.errors import PolicyError, Problem
-from router.json_schema import SchemaError, compile_schema
+from router.json_schemas.validator import SchemaError, compile_schema
 from router.policy.table import Policy, Task
 from router.policy.yaml_text import Path, read_yaml
-from router.signals import TEXT_SIGNALS
+from router.route.signals import TEXT_SIGNALS
 from schemas.base import Tier
 
 __all__ = ["load_policy"]

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
-from router.json_schema import compile_schema
-from router.reply import Reply
+from router.json_schemas.validator import compile_schema
+from router.judge.reply import Reply
 from schemas.request import Request
 from schemas.usage import Usage
 from tests.bench.harness import sized

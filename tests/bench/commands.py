@@ -19,7 +19,7 @@ from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.settings import Settings
-from router.answering import spoken_result
+from router.attempt.answering import spoken_result
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dead_letter_headers, dump

@@ -20,8 +20,8 @@ from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
 from consumers.runtime.reading import publisher
 from consumers.settings import Settings
-from router.audit import broken
-from router.measures import MEASURES, told, values_of
+from router.reports.measures import MEASURES, told, values_of
+from router.review.audit import broken
 from tests.kafka.console_flow import HERE, TEXT, Bearer, Browser, console, looks
 from tests.kafka.flow import request
 

@@ -20,7 +20,7 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.answering import ledger_lines
+from router.attempt.answering import ledger_lines
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, read_model

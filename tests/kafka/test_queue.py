@@ -31,7 +31,7 @@ from consumers.runtime.clients import Clients, administering
 from consumers.runtime.reading import publisher, topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
-from router.audit import broken
+from router.review.audit import broken
 from schemas.review import Decision
 from tests.builders import NOON, the_policy
 from tests.kafka.flow import Flow, Sent, flow, request

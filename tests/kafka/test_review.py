@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from consumers.settings import Settings
-from router.audit import chained
+from router.review.audit import chained
 from schemas.base import Tier
 from schemas.codec import read_dead_letter, read_model
 from schemas.dead_letter import Pointer

@@ -9,7 +9,7 @@ from consumers import clock
 from consumers.cli.common import UserError
 from consumers.cli.journey import read_journey
 from consumers.settings import IntakeSettings, KafkaSettings, Settings
-from router.signatures import SIGNATURE, signature_of
+from router.intake.signatures import SIGNATURE, signature_of
 from tests.kafka.flow import Flow, Seen, Sent, flow, request
 
 pytestmark = pytest.mark.kafka

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from router.next_step import spent
+from router.attempt.next_step import spent
 from router.policy.table import Policy
 from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter

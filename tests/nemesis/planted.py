@@ -138,7 +138,7 @@ BUGS = (
                 "return row is None and self.ledger is None",
             ),
             (
-                "router/next_step.py",
+                "router/attempt/next_step.py",
                 'policy.tasks[name].unknown_outcome == "park":',
                 'policy.tasks[name].unknown_outcome == "never":',
             ),

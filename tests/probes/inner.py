@@ -31,11 +31,11 @@ from consumers.settings import KafkaSettings, Settings
 from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.answering import ledger_lines
-from router.chat_fields import OPENAI, ChatFields
-from router.quality import Quality
-from router.reply import CallFailure, Reply
-from router.review import Decisions
+from router.attempt.answering import ledger_lines
+from router.judge.reply import CallFailure, Reply
+from router.prompts.chat_fields import OPENAI, ChatFields
+from router.reports.quality import Quality
+from router.review.decisions import Decisions
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model

@@ -20,14 +20,14 @@ from consumers.settings import Settings
 from consumers.stages.job import Job
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.chat_fields import CHAT_FIELDS
 from router.checks import named
 from router.errors import PolicyError
-from router.json_schema import Validator, compile_schema, forget_schemas
-from router.judging import judge
+from router.json_schemas.cost import SchemaError
+from router.json_schemas.validator import Validator, compile_schema, forget_schemas
+from router.judge.judging import judge
+from router.judge.reply import Reply
 from router.policy.load import load_policy
-from router.reply import Reply
-from router.schema_cost import SchemaError
+from router.prompts.chat_fields import CHAT_FIELDS
 from schemas.base import Tier
 from schemas.codec import read_dead_letter, read_envelope
 from schemas.escalation import Assignment

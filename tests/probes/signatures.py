@@ -10,8 +10,8 @@ import orjson
 
 from consumers.stages.repeats import Repeats
 from consumers.stages.route import Router
-from router.admission import Admission
-from router.signatures import SIGNATURE, Key, signature_of
+from router.intake.admission import Admission
+from router.intake.signatures import SIGNATURE, Key, signature_of
 from schemas.codec import Outgoing, read_dead_letter, read_envelope
 from schemas.dead_letter import DeadLetter
 from schemas.escalation import Assignment

@@ -22,7 +22,7 @@ from consumers.providers import Providers, ProviderSettings
 from consumers.runtime import loopback
 from consumers.settings import OidcSettings
 from consumers.telemetry.setup import TelemetryError, _check
-from router.reply import CallFailure
+from router.judge.reply import CallFailure
 from schemas.reasons import Reason
 from tests.probes.report import ProbeClass, Report
 

@@ -4,7 +4,7 @@ import time
 import tracemalloc
 
 from router.errors import PromptError
-from router.prompts import Prompts
+from router.prompts.rendering import Prompts
 from tests.probes.report import ProbeClass, Report
 
 __all__ = ["CLASS"]

@@ -14,10 +14,10 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.reading import Source
 from consumers.settings import KafkaSettings, RepeatSettings
 from consumers.stages.repeats import Repeats
-from router.admission import Admission, Proven, as_admitted
-from router.quality import Quality
-from router.review import refusal_of
-from router.signatures import Key
+from router.intake.admission import Admission, Proven, as_admitted
+from router.intake.signatures import Key
+from router.reports.quality import Quality
+from router.review.decisions import refusal_of
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_dead_letter
 from schemas.dead_letter import DeadLetter, Pointer

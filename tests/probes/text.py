@@ -28,20 +28,12 @@ from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
 from consumers.stages import letters
 from consumers.telemetry import content, context, redaction
-from router import (
-    agreement,
-    cases,
-    changes,
-    dates,
-    judging,
-    normalise,
-    pricing,
-    signals,
-    thoughts,
-    worddiff,
-)
+from router.attempt import agreement, pricing
 from router.checks import CHECKS, Asked, Judged, languages, named, refusals, words
-from router.reply import Reply
+from router.judge import dates, judging, normalise, thoughts
+from router.judge.reply import Reply
+from router.review import cases, changes, worddiff
+from router.route import signals
 from schemas import intake, json_text
 from schemas.errors import ContractError
 from schemas.request import Request

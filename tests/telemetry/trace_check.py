@@ -45,7 +45,7 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from consumers.simulator import DEFAULT_MODELS
 from consumers.telemetry.setup import Telemetry, open_telemetry
-from router.review import answers_of, hash_of_answers
+from router.review.decisions import answers_of, hash_of_answers
 from tests.kafka.flow import flow, read_topics, request
 from tests.telemetry.journeys import Finding, Journey, findings, spans_of, strangers, trees
 from tests.telemetry.phoenix import Kept, phoenix, read_spans, read_tokens

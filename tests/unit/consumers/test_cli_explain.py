@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from consumers.cli.journey import Journey
-from router.answering import spoken_result
+from router.attempt.answering import spoken_result
 from schemas.base import Tier
 from schemas.codec import dump
 from schemas.dead_letter import Pointer

@@ -12,9 +12,9 @@ from consumers.cli.replay_call import Replay, rebuilt
 from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
-from router.answering import ledger_lines, result_of
+from router.attempt.answering import ledger_lines, result_of
+from router.judge.reply import Reply
 from router.policy.table import Verify
-from router.reply import Reply
 from schemas.base import Tier
 from schemas.codec import dump, dump_envelope, read_envelope
 from schemas.escalation import Assignment

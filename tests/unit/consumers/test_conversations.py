@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from consumers.providers.conversations import RULES
 from consumers.providers.gemini_schemas import subset
 from consumers.providers.wires import WIRES
-from router.chat_fields import CHAT_FIELDS
+from router.prompts.chat_fields import CHAT_FIELDS
 
 IDS = ("call_1", "functions.look_up:0", "functions.look_up:1", "x" * 300, "x" * 301, "", "a b", "é")
 NAMES = ("look_up", "functions.look_up", "1st", "n" * 200, "", "naïve", "a/b")

@@ -13,7 +13,7 @@ import pytest
 
 from consumers.simulator import DEFAULT_MODELS, SimulatorSettings, simulator
 from consumers.simulator.faults import FAULTS
-from router.pricing import cost_micros
+from router.attempt.pricing import cost_micros
 from schemas.usage import Usage
 
 INSTANT = SimulatorSettings(latency_scale=0)

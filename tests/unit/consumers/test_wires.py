@@ -15,8 +15,8 @@ from consumers.providers.settings import ProviderSettings
 from consumers.providers.usage import estimate, reserve
 from consumers.providers.wires import WIRES
 from consumers.simulator import RunningSimulator, SimulatorSettings, simulator
-from router.pricing import cost_micros
-from router.reply import CallFailure, Oddity, Reply
+from router.attempt.pricing import cost_micros
+from router.judge.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
 from tests.builders import NOON, the_policy
 

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from consumers.settings import Settings
-from router.admission import Admission, Admitted, Proven, as_admitted
-from router.signatures import SIGNATURE, Key, signature_of
+from router.intake.admission import Admission, Admitted, Proven, as_admitted
+from router.intake.signatures import SIGNATURE, Key, signature_of
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 from tests.builders import NOON, a_request, an_assignment, the_policy

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.audit import broken, chained
+from router.review.audit import broken, chained
 from schemas.codec import dump, read_model
 from schemas.review import AuditLine
 from tests.builders import NOON

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.bill import Line, Spent, steps_between
+from router.reports.bill import Line, Spent, steps_between
 
 LOW, PREMIUM = ("extraction", "low", "small"), ("extraction", "premium", "large")
 

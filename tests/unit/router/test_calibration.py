@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.calibration import lowest_threshold, wilson_upper
+from router.reports.calibration import lowest_threshold, wilson_upper
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.cases import RISKS, due_at, error_of, pressure, risk_of, urgency, why
+from router.review.cases import RISKS, due_at, error_of, pressure, risk_of, urgency, why
 from schemas.base import LATEST, Tier
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason

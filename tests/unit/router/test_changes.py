@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.answering import attempt_of, ledger_lines, result_of
-from router.changes import changes_between
-from router.reply import Reply
+from router.attempt.answering import attempt_of, ledger_lines, result_of
+from router.judge.reply import Reply
+from router.review.changes import changes_between
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_model

@@ -8,8 +8,8 @@ import pytest
 
 from router.checks import CHECKS, Asked, Judged, named
 from router.checks.refusals import OPENINGS
-from router.json_schema import compile_schema
-from router.reply import Reply
+from router.json_schemas.validator import compile_schema
+from router.judge.reply import Reply
 from schemas.usage import Usage
 from tests.builders import a_request
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.languages import LANGUAGES, language_of
 from router.checks.words import readings
-from router.reply import Reply
+from router.judge.reply import Reply
 from schemas.usage import Usage
 from tests.builders import a_request
 

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.changes import changes_between
 from router.checks import DEFAULT_CHECKS, Asked, Judged, named
 from router.checks.refusals import opens_like_a_refusal
 from router.checks.words import is_told
-from router.normalise import comparable
-from router.reply import Reply
+from router.judge.normalise import comparable
+from router.judge.reply import Reply
+from router.review.changes import changes_between
 from schemas.usage import Usage
 from tests.builders import a_request
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.escalation import climb
-from router.next_step import Answer, CallModel, Escalate, next_step, spent
-from router.routing import GiveUp, Route, route_fields
+from router.attempt.next_step import Answer, CallModel, Escalate, next_step, spent
+from router.route.escalation import climb
+from router.route.routing import GiveUp, Route, route_fields
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.escalation import Classification, RouteTaken

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from router.fitting import fitted, oddities_of, price_of, takes
+from router.attempt.model_quirks import fitted, oddities_of, price_of, takes
+from router.judge.reply import Oddity, Reply
 from router.policy.table import Model
-from router.reply import Oddity, Reply
 from schemas.usage import Usage
 from tests.builders import a_request, the_policy
 

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from router.checks import Asked, named
-from router.judging import judge, output_contract
+from router.judge.judging import judge, output_contract
+from router.judge.reply import Reply
 from router.policy.table import Policy
-from router.reply import Reply
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.request import Request

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.next_step import (
+from router.attempt.next_step import (
     Answer,
     CallModel,
     Escalate,
@@ -17,7 +17,7 @@ from router.next_step import (
     spent,
 )
 from router.policy.table import Policy
-from router.routing import GiveUp
+from router.route.routing import GiveUp
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.reasons import Reason

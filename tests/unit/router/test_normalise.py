@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.normalise import normalise_json, normalise_text, voiced
+from router.judge.normalise import normalise_json, normalise_text, voiced
 from schemas.json_text import as_json
 
 GOOD = '{"answer": "yes", "confidence": 0.9}'

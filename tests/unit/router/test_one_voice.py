@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from router.checks import Asked, named
-from router.judging import judge, output_contract
+from router.judge.judging import judge, output_contract
+from router.judge.reply import Reply
 from router.policy.table import Policy
-from router.reply import Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from schemas.verdict import Verdict

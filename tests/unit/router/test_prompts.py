@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from router.chat_fields import OPENAI
 from router.errors import PromptError
-from router.judging import OutputContract, output_contract
+from router.judge.judging import OutputContract, output_contract
 from router.policy.load import load_policy
-from router.prompt_files import VARIABLES
-from router.prompts import Prompts, chat_body
+from router.prompts.chat_fields import OPENAI
+from router.prompts.files import VARIABLES
+from router.prompts.rendering import Prompts, chat_body
 from schemas.attempt import Step
 from schemas.base import Tier
 from schemas.request import Request

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.answering import spoken_result
-from router.measures import MEASURES, By, Ids, Row, alarms, percentile, told
-from router.quality import Quality
-from router.samples import Draw, week_of
+from router.attempt.answering import spoken_result
+from router.reports.measures import MEASURES, By, Ids, Row, alarms, percentile, told
+from router.reports.quality import Quality
+from router.reports.samples import Draw, week_of
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_model

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.repeats import Repeat, SeenIds
+from router.intake.repeats import Repeat, SeenIds
 from schemas.tenancy import RequestKey
 
 HOUR = 3600.0

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from router.escalation import climb
 from router.policy.table import Policy
-from router.requeue import requeued
-from router.review import refusal_of
-from router.routing import GiveUp, Route
+from router.review.decisions import refusal_of
+from router.route.escalation import climb
+from router.route.requeue import requeued
+from router.route.routing import GiveUp, Route
 from schemas.codec import dump_envelope, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.escalation import Escalation

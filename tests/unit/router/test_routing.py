@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.routing import GiveUp, Route, route
+from router.route.routing import GiveUp, Route, route
 from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.reasons import Reason

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from router.json_schema import Validator, compile_schema
-from router.pattern_cost import positions
-from router.schema_budget import BUDGET
-from router.schema_cost import SchemaError, costs_of
+from router.json_schemas.budget import BUDGET
+from router.json_schemas.cost import SchemaError, costs_of
+from router.json_schemas.pattern_cost import positions
+from router.json_schemas.validator import Validator, compile_schema
 
 TREE: dict[str, Any] = {
     "$defs": {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.strict import strict_form
+from router.json_schemas.strict import strict_form
 from tests.builders import the_policy
 
 CLOSED = {"type": "object", "additionalProperties": False}

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.checks.languages import SMALL_WORDS
-from router.signals import TEXT_WORDS
-from router.subjects import LANGUAGES, SUBJECTS, subjects_of
+from router.route.signals import TEXT_WORDS
+from router.route.subjects import LANGUAGES, SUBJECTS, subjects_of
 
 _SAID = {
     "money": {

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.cli.common import in_words, print_json
-from router.answering import result_of
-from router.json_schema import compile_schema
-from router.normalise import normalise_json
-from router.reply import Reply
-from router.review import hash_of_answers
+from router.attempt.answering import result_of
+from router.json_schemas.validator import compile_schema
+from router.judge.normalise import normalise_json
+from router.judge.reply import Reply
+from router.review.decisions import hash_of_answers
 from schemas.codec import (
     dead_letter_headers,
     dump,

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.store import Store, open_store
 from consumers.console.tables import AUDIT
-from router.audit import broken, chained, hash_of
+from router.review.audit import broken, chained, hash_of
 from schemas.review import AuditLine
 from tests.builders import NOON
 from tests.unit.consumers.console.world import LEASE, a_line_record, take

@@ -8,7 +8,7 @@ import orjson
 
 from consumers.console.folding import take_letters, take_lines, take_results
 from consumers.console.store import Case, Store
-from router.audit import chained
+from router.review.audit import chained
 from schemas.codec import dead_letter_headers
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason

@@ -7,7 +7,7 @@ from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings, RepeatSettings
 from consumers.stages.repeats import Repeats
-from router.repeats import Repeat
+from router.intake.repeats import Repeat
 from schemas.topics import Topics
 from tests.builders import a_record, a_request, the_policy
 

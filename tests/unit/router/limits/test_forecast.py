@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from router.limits.forecast import Forecast
-from router.routing import GiveUp, Route
+from router.route.routing import GiveUp, Route
 from schemas.base import Tier
 from schemas.reasons import Reason
 from tests.builders import NOON

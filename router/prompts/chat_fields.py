@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from router.shapes import (
+from router.prompts.shapes import (
     LEFT_OUT,
     Either,
     Listed,

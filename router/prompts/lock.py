@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from router.policy.table import Policy, digest_of
 from router.policy.yaml_text import read_yaml
-from router.prompt_files import DEFAULT, PromptContract
+from router.prompts.files import DEFAULT, PromptContract
 from schemas.base import Tier
 
 __all__ = [

@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 
 import orjson
 
-from router.pattern_cost import is_wide, positions
-from router.schema_budget import BUDGET, SAID_BYTES, Costs
+from router.json_schemas.budget import BUDGET, SAID_BYTES, Costs
+from router.json_schemas.pattern_cost import is_wide, positions
 from schemas.errors import TierlineError
 
 __all__ = ["MAX_BYTES", "SchemaError", "UnusableSchemaError", "costs_of"]

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
+from router.attempt.pricing import cost_micros
+from router.judge.reply import Oddity, Reply
 from router.policy.table import Model, Policy, Price
-from router.pricing import cost_micros
-from router.reply import Oddity, Reply
 from schemas.request import Request
 
 __all__ = ["charged", "fitted", "oddities_of", "price_of", "takes"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from router.bill import Line, Spent
-from router.measures import By, Fixed, Row
+from router.attempt.pricing import cost_micros
 from router.policy.table import Policy
-from router.pricing import cost_micros
+from router.reports.bill import Line, Spent
+from router.reports.measures import By, Fixed, Row
 from schemas.attempt import LedgerEntry, Step
 from schemas.base import Tier
 from schemas.codec import dump
@@ -240,7 +240,7 @@ class Quality:
         return sorted(rows.values(), key=lambda row: (-row.cost_micros, row.name)), total
 
     def bill(self, since: datetime, until: datetime) -> Spent:
-        """Every call that began then, for `router.bill`."""
+        """Every call that began then, for `router.reports.bill`."""
         return Spent.of(
             Line(
                 call.request.text,

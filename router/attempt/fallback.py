@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from router.policy.table import Policy, Task
-from router.prompts import Prompts
-from router.routing import GiveUp
+from router.prompts.rendering import Prompts
+from router.route.routing import GiveUp
 from schemas.reasons import Reason
 
 __all__ = ["Spoken", "falls_back", "spoken_output", "unspoken", "while_in_review"]

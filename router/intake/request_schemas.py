@@ -5,14 +5,14 @@ from typing import Any
 
 import orjson
 
-from router.json_schema import (
+from router.json_schemas.cost import MAX_BYTES
+from router.json_schemas.validator import (
     SchemaError,
     UnusableSchemaError,
     Validator,
     compile_schema,
     compile_together,
 )
-from router.schema_cost import MAX_BYTES
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.request import Request

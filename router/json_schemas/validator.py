@@ -2,7 +2,7 @@
 
 Every such schema, a producer's and a policy's, is compiled here and nowhere else. No connection is
 opened, patterns run on an engine that is linear in the text, and what a validation costs is worked
-out before it is begun (`router/schema_cost.py` says why).
+out before it is begun (`router/json_schemas/cost.py` says why).
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from router.schema_budget import BUDGET, Costs
-from router.schema_cost import SchemaError, UnusableSchemaError, costs_of
+from router.json_schemas.budget import BUDGET, Costs
+from router.json_schemas.cost import SchemaError, UnusableSchemaError, costs_of
 from schemas.json_text import Digits
 
 __all__ = [

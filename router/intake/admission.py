@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from router.intake.signatures import SIGNATURE, Key, verified
 from router.policy.table import Policy
-from router.signals import measure
-from router.signatures import SIGNATURE, Key, verified
+from router.route.signals import measure
 from schemas.base import Identifier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter

@@ -6,9 +6,9 @@ The decision of route. Like the worker's it reads the limits from the envelope.
 from datetime import datetime
 from itertools import pairwise
 
-from router.next_step import failed_enough, untried
+from router.attempt.next_step import failed_enough, untried
 from router.policy.table import Policy
-from router.routing import GiveUp, Route, ladder, route, task_of
+from router.route.routing import GiveUp, Route, ladder, route, task_of
 from schemas.escalation import Classification, Escalation
 from schemas.reasons import Reason
 from schemas.request import Request

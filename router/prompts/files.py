@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError
 from router.policy.yaml_text import read_yaml
-from router.templates import BoundedTemplate
+from router.prompts.templates import BoundedTemplate
 from schemas.base import Tier
 from schemas.request import Context
 

@@ -17,7 +17,8 @@ def requeued(
     """The escalation that starts the request's next generation, with the history it has.
 
     It gets a fresh allowance of attempts: a person asked for them, in `tier` where one is named,
-    else wherever the policy sends it. Whether it may be is `router.review.refusal_of`'s to say.
+    else wherever the policy sends it. Whether it may be is for
+    `router.review.decisions.refusal_of` to say.
     """
     return Escalation(
         id=letter.request_id or "",

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from router.normalise import comparable
-from router.worddiff import shared
+from router.judge.normalise import comparable
+from router.review.worddiff import shared
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.json_text import exact_json

@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 
-from router.chat_fields import ChatFields
 from router.errors import PromptError
-from router.judging import OutputContract
-from router.prompt_files import DEFAULT, PromptContract, TextKind, Variant, read_prompts, written
-from router.templates import OverBudgetError
+from router.judge.judging import OutputContract
+from router.prompts.chat_fields import ChatFields
+from router.prompts.files import DEFAULT, PromptContract, TextKind, Variant, read_prompts, written
+from router.prompts.templates import OverBudgetError
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.reasons import Reason

@@ -11,11 +11,11 @@ import orjson
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
 from router.checks.reading import READING, VERDICT_SCHEMA
-from router.json_schema import Validator, compile_schema
-from router.normalise import asks_back, normalise_json, normalise_text, voiced
+from router.intake.request_schemas import compiled, format_of
+from router.json_schemas.validator import Validator, compile_schema
+from router.judge.normalise import asks_back, normalise_json, normalise_text, voiced
+from router.judge.reply import Reply
 from router.policy.table import Policy
-from router.reply import Reply
-from router.request_schemas import compiled, format_of
 from schemas.attempt import Step
 from schemas.request import Request
 from schemas.verdict import CheckResult, Verdict

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Literal
 
-from router.changes import changes_between, weaker_answer
-from router.fitting import charged
-from router.next_step import answer_of
-from router.normalise import asks_back
+from router.attempt.fallback import Spoken
+from router.attempt.model_quirks import charged
+from router.attempt.next_step import answer_of
+from router.attempt.pricing import cost_micros
+from router.judge.normalise import asks_back
+from router.judge.reply import CallFailure, Reply
 from router.policy.table import Policy
-from router.pricing import cost_micros
-from router.reply import CallFailure, Reply
-from router.voice import Spoken
+from router.review.changes import changes_between, weaker_answer
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.escalation import Assignment, Escalation, RouteTaken

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from router.agreement import agreeing, standing
+from router.attempt.agreement import agreeing, standing
 from router.policy.table import Policy, Task
-from router.routing import GiveUp
+from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.escalation import Assignment

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
-from router.dates import iso_date, iso_moment
+from router.judge.dates import iso_date, iso_moment
 from schemas.errors import ContractError
 from schemas.json_text import Digits, as_json, has_more_values, keeping_decoder, read_json
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from router.attempt.pricing import estimate_tokens
 from router.errors import PromptError
+from router.judge.reply import FinishReason, Reply
+from router.judge.thoughts import without_thoughts
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
-from router.pricing import estimate_tokens
-from router.prompt_files import DEFAULT, explained, read_tiers
-from router.prompts import PASSTHROUGH, Prompts, Rendered
-from router.reply import FinishReason, Reply
-from router.thoughts import without_thoughts
+from router.prompts.files import DEFAULT, explained, read_tiers
+from router.prompts.rendering import PASSTHROUGH, Prompts, Rendered
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage

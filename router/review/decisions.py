@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from router.answering import Told, spoken_result
-from router.judging import output_contract
-from router.normalise import normalise_text
+from router.attempt.answering import Told, spoken_result
+from router.attempt.fallback import spoken_output
+from router.attempt.pricing import cost_micros
+from router.judge.judging import output_contract
+from router.judge.normalise import normalise_text
 from router.policy.table import Policy
-from router.pricing import cost_micros
-from router.prompts import Prompts
-from router.requeue import origin_of, requeued
-from router.voice import spoken_output
+from router.prompts.rendering import Prompts
+from router.route.requeue import origin_of, requeued
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter

@@ -1,0 +1,1 @@
+"""JSON Schemas that others wrote, compiled within bounds and validated within a budget."""

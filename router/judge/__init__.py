@@ -1,0 +1,1 @@
+"""What a model wrote, read and judged: may it be published?"""

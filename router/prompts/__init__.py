@@ -1,0 +1,1 @@
+"""What a model is told: contracts, variants, templates and their lock."""

@@ -1,0 +1,1 @@
+"""The figures that people read: quality, spend, samples."""

@@ -1,0 +1,1 @@
+"""Which tier a request goes to, at first and when a tier has handed it back."""
