@@ -11,8 +11,8 @@ import structlog
 
 from consumers.buckets import Buckets
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import Seen, topic_reader
-from consumers.runtime.records import Record, lies_at, why_not_taken
+from consumers.runtime.records import Record, record_ref, why_not_taken
+from consumers.runtime.topic_reader import Seen, topic_reader
 from router.reports.quality import Event, Quality, event_of
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
@@ -82,7 +82,7 @@ async def _events(
     async with topic_reader(clients, list(read), since=since) as reader:
         async for record in reader.until_end(seen):
             if (why := why_not_taken(take, record)) is not None:
-                _log.warning("not read", place=lies_at(record), detail=why)
+                _log.warning("not read", place=record_ref(record), detail=why)
             while found:
                 yield found.pop()
 
@@ -103,7 +103,7 @@ async def read_requests(
     needles = _needles(by_id)
     async with topic_reader(clients, clients.settings.topics.all_intakes, since=since) as reader:
         async for record in reader.until_end(seen):
-            place = lies_at(record)
+            place = record_ref(record)
             # Reading a request whole takes long, and hardly any is meant.
             if place not in by_id and not _mentions(record, needles):
                 continue
@@ -254,7 +254,7 @@ async def _pieces(
                         yield str(info.resolves), ("answer", answer)
                 else:
                     headers = tuple(record.headers)
-                    yield lies_at(record), ("letter", (record.value, headers))
+                    yield record_ref(record), ("letter", (record.value, headers))
             except ContractError:
                 continue
 

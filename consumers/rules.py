@@ -6,7 +6,7 @@ from pathlib import Path
 
 from consumers.files import read_text
 from consumers.settings import Settings
-from router.attempt.fallback import unspoken
+from router.attempt.fallback import missing_texts
 from router.errors import PromptError
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE as VERSIONS_FILE
@@ -55,7 +55,7 @@ def load_rules(settings: Settings) -> Rules:
     file, folder = policy_file(settings), prompts_folder(settings)
     policy = load_policy(read_text(file), str(file))
     prompts = Prompts.load(read_folder(folder))
-    if missing := unspoken(policy, prompts):
+    if missing := missing_texts(policy, prompts):
         raise PromptError("\n".join(missing))
     return Rules(policy, prompts)
 

@@ -15,19 +15,20 @@ from consumers.providers.settings import ModelLimits, ProviderSettingsError
 from consumers.rules import Rules
 from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.connection import KafkaUnreachableError, cluster_of
 from consumers.runtime.health import Health
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import usable_folder
+from consumers.runtime.offset_lookup import Source
 from consumers.runtime.poison import Guard, settings_to_hand
-from consumers.runtime.pool import Pool
-from consumers.runtime.reading import KafkaUnreachableError, Source, cluster_of
-from consumers.runtime.stage import Inline, Stage
-from consumers.runtime.status import hearing, telling
+from consumers.runtime.stage import Stage, SyncExecutor
+from consumers.runtime.status import following_status, reporting_status
+from consumers.runtime.task_pool import TaskPool
 from consumers.runtime.topics import TopicWatch
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import BoundSettings, Settings
-from consumers.stages.calling import CallModels
+from consumers.stages.attempts import CallModels
 from consumers.stages.refusing import Refusals
 from consumers.stages.repeats import Repeats
 from consumers.stages.review import SPEC as REVIEW
@@ -99,7 +100,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
             return Guard(f"{settings.kafka.prefix}{stage}", mark, how.folder)
 
         told = clients.named("status")
-        await stack.enter_async_context(telling(told, health, rules.policy))
+        await stack.enter_async_context(reporting_status(told, health, rules.policy))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         refusals = Refusals(rules.policy, clock.now)
         if route:
@@ -113,7 +114,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
             await stack.enter_async_context(ledger.open())
             observer, gate = _observer(seen, providers), _gate(rules.policy, providers, stages)
             health.ask_models, health.refusals = gate.states, refusals
-            await stack.enter_async_context(hearing(told, refusals))
+            await stack.enter_async_context(following_status(told, refusals))
             for tier in served:
                 calls = _CountedCalls(caller, gate, refusals)
                 worker = Worker(
@@ -128,7 +129,7 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                     gate,
                     refusals,
                 )
-                pool = Pool(
+                pool = TaskPool(
                     worker.handle,
                     width=settings.worker.width,
                     book=ledger.book,
@@ -292,7 +293,7 @@ def _route_stage(
     return Stage(
         ROUTE,
         clients,
-        Inline(router.decide, telemetry.tracing, guard.group),
+        SyncExecutor(router.decide, telemetry.tracing, guard.group),
         lambda tp, *why: router.pointer(tp.topic, tp.partition, *why),
         poisonous=router.poisonous,
         guard=guard,
@@ -303,7 +304,7 @@ def _route_stage(
 
 def _work_stage(
     worker: Worker,
-    pool: Pool,
+    pool: TaskPool,
     clients: Clients,
     settings: Settings,
     ledger: Ledger,
@@ -344,7 +345,7 @@ async def _reviewing(
     reviewing = Reviewing(
         clients.named(REVIEW.name), policy, prompts, clock.now, telemetry.observer, guard
     )
-    pool = Pool(
+    pool = TaskPool(
         reviewing.handle,
         width=_DECISIONS,
         book=lambda *_: None,  # another owner carries it out

@@ -108,12 +108,10 @@ def a_record(value: bytes | None, **fields: Any) -> Any:
 class Restless:
     """A record's place, in a partition that is ours, that nobody waits in."""
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """Fail the test."""
         raise AssertionError
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         """It is."""
         return True

@@ -54,7 +54,7 @@ def feedback(
         from consumers import clock
         from consumers.cli.journey import read_journey
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import publisher
+        from consumers.runtime.publisher import publisher
         from schemas.codec import dump
         from schemas.feedback import Feedback
 
@@ -104,8 +104,8 @@ def sample(
         from consumers import clock
         from consumers.reports import read_requests
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
         from consumers.runtime.records import told_at
+        from consumers.runtime.topic_reader import topic_reader
         from router.reports.samples import Draw, week_of
         from schemas.codec import read_model
         from schemas.errors import ContractError

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from consumers.rules import Rules
-from consumers.stages.job import Question, question_of
+from consumers.stages.tier_run import Question, question_of
 from router.checks import Asked
-from router.judge.judging import READING_CHECKS, judge, reading_contract
+from router.judge.judging import VERIFICATION_CHECKS, judge, verification_contract
 from router.judge.reply import Reply
 from schemas.base import Tier
 from schemas.codec import dump
@@ -50,9 +50,9 @@ def reading_for(
     accept: float,
 ) -> Question:
     """What a model is asked that reads an answer."""
-    contract, said = reading_contract(), dump(dict(answer)).decode()
-    rendered = rules.prompts.render_reading(prompt, tier, request, contract, said)
-    return Question("verify", tier, contract, rendered, accept, READING_CHECKS)
+    contract, said = verification_contract(), dump(dict(answer)).decode()
+    rendered = rules.prompts.render_verification(prompt, tier, request, contract, said)
+    return Question("verify", tier, contract, rendered, accept, VERIFICATION_CHECKS)
 
 
 def judged(question: Question, request: Request, reply: Reply) -> Verdict:

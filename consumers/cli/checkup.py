@@ -10,8 +10,8 @@ from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
 from consumers.rules import policy_file, prompts_folder, released_rules, reused_version
 from consumers.runtime.clients import Clients, has_fast_records
+from consumers.runtime.connection import KafkaUnreachableError, connected
 from consumers.runtime.health import clock_problem
-from consumers.runtime.reading import KafkaUnreachableError, connected
 from consumers.runtime.status import clock_ahead
 from consumers.runtime.topics import check_timestamps, check_topics, describe_brokers
 from consumers.settings import Settings

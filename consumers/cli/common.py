@@ -134,7 +134,7 @@ def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> "Set
     if address is None:
         if not needs_kafka:
             return settings
-        from consumers.runtime.reading import KafkaUnreachableError
+        from consumers.runtime.connection import KafkaUnreachableError
 
         msg = "no Kafka is running"
         raise KafkaUnreachableError(msg)

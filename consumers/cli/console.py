@@ -102,9 +102,9 @@ async def _serve(
     from consumers.rules import load_rules
     from consumers.runtime import poison
     from consumers.runtime.clients import Clients
-    from consumers.runtime.figures import tell_review
     from consumers.runtime.liveness import LoopLag, watched
-    from consumers.runtime.reading import publisher
+    from consumers.runtime.metrics import tell_review
+    from consumers.runtime.publisher import publisher
     from consumers.telemetry.setup import open_telemetry
     from consumers.wiring import watch_of
 

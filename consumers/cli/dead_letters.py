@@ -104,10 +104,10 @@ def list_letters(
 
 def _row(record: "Record", letter: "DeadLetter") -> dict[str, Any]:
     """What is listed of a dead letter. With its replies it may be large, and many are listed."""
-    from consumers.runtime.records import lies_at
+    from consumers.runtime.records import record_ref
 
     return {
-        "where": lies_at(record),
+        "where": record_ref(record),
         "request": letter.request_id or "no id",
         "tenant": letter.tenant,
         "generation": letter.generation,

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -99,8 +100,6 @@ def demo(
     """Start Kafka, the stages and a simulated provider, and watch 60 support messages flow."""
 
     async def main() -> int:
-        import time
-
         from rich.live import Live
 
         from consumers.cli.common import read_settings
@@ -109,7 +108,8 @@ def demo(
         from consumers.cli.up import kafka_at
         from consumers.rules import released_rules
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import publisher, topic_reader
+        from consumers.runtime.publisher import publisher
+        from consumers.runtime.topic_reader import topic_reader
         from consumers.telemetry.setup import open_telemetry
         from consumers.wiring import running_stages
 

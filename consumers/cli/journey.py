@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from consumers.cli.common import UserError, reading_bar
 from consumers.cli.moments import Moment, acted, brought, minded, published, routed, tried
 from consumers.cli.texts import say
-from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
+from consumers.runtime.records import Record, record_ref, told_at, why_not_taken
 from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
 from router.intake.admission import as_admitted
@@ -112,7 +112,7 @@ class Journey:
 
     def read(self, record: Record, topics: Topics) -> None:
         """Take from a record what it says of this request; others are passed over."""
-        where = lies_at(record)
+        where = record_ref(record)
         # A record without a usable id is called by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
             if not any(self._names_it(text) for text in (record.value, *_texts(record.headers))):
@@ -352,7 +352,7 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
 async def _told(journey: Journey, settings: "Settings") -> Journey:
     """The same with all that the topics say."""
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import topic_reader
+    from consumers.runtime.topic_reader import topic_reader
 
     topics = settings.kafka.topics
     names = [name for name, _ in topics.all()]
@@ -361,7 +361,7 @@ async def _told(journey: Journey, settings: "Settings") -> Journey:
             async for record in reader.until_end(seen):
                 why = why_not_taken(lambda found: journey.read(found, topics), record)
                 if why is not None:
-                    say(f"tierline: {lies_at(record)} cannot be read: {why}", is_error=True)
+                    say(f"tierline: {record_ref(record)} cannot be read: {why}", is_error=True)
     return journey
 
 

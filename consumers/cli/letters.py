@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from consumers.cli.common import UserError, reading_bar, span_of
 from consumers.cli.texts import say
-from consumers.runtime.records import Record, lies_at, why_not_taken
+from consumers.runtime.records import Record, record_ref, why_not_taken
 
 if TYPE_CHECKING:
     from consumers.settings import Settings
@@ -42,7 +42,7 @@ async def decided_on(settings: "Settings", wanted: Collection[str]) -> "dict[str
 async def lines_of(settings: "Settings") -> "AsyncIterator[tuple[Record, AuditLine]]":
     """Every audit line, those of a partition in order."""
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import topic_reader
+    from consumers.runtime.topic_reader import topic_reader
     from schemas.codec import read_model
     from schemas.review import AuditLine
 
@@ -65,7 +65,7 @@ async def letters_of(
     """Every dead letter, the oldest first."""
     from consumers import clock
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import topic_reader
+    from consumers.runtime.topic_reader import topic_reader
     from schemas.codec import read_dead_letter
 
     begin = None if since is None else clock.now() - span_of(since, "--since")
@@ -85,7 +85,7 @@ async def letters_of(
 
 def _say(record: Record, what: str, why: str | None) -> None:
     if why is not None:
-        say(f"tierline: {lies_at(record)} is no {what}: {why}", is_error=True)
+        say(f"tierline: {record_ref(record)} is no {what}: {why}", is_error=True)
 
 
 async def find_letter(
@@ -94,7 +94,7 @@ async def find_letter(
     """The dead letter at a place, or the newest one of a request. Raises UserError."""
     names, found = set[str](), None
     async for record, letter in letters_of(settings):
-        if where in (letter.request_id, lies_at(record)) and tenant in (None, letter.tenant):
+        if where in (letter.request_id, record_ref(record)) and tenant in (None, letter.tenant):
             names.add(letter.tenant)
             if found is None or letter.generation > found[1].generation:
                 found = record, letter

@@ -15,7 +15,7 @@ from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 if TYPE_CHECKING:
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import TopicReader
+    from consumers.runtime.topic_reader import TopicReader
     from consumers.settings import Settings
     from schemas.topics import Topics
 
@@ -133,7 +133,7 @@ class Progress:
 
     def tell(self, *, as_json: bool = False) -> int:
         """Say how it ended; the exit code. Raises KafkaUnreachableError."""
-        from consumers.runtime.reading import KafkaUnreachableError
+        from consumers.runtime.connection import KafkaUnreachableError
 
         took = time.monotonic() - self.began
         if not self.is_published:
@@ -269,7 +269,7 @@ async def _look_back(
     import asyncio
 
     from consumers import clock
-    from consumers.runtime.reading import topic_reader
+    from consumers.runtime.topic_reader import topic_reader
     from schemas.json_text import as_json, read_ours
 
     sent, left = progress.sent, -1

@@ -23,7 +23,7 @@ from consumers.cli.texts import say
 if TYPE_CHECKING:
     from consumers.rules import Rules
     from consumers.settings import Settings
-    from consumers.stages.job import Question
+    from consumers.stages.tier_run import Question
     from router.judge.reply import CallFailure, Reply
     from router.prompts.examples import Placed, Tried
     from schemas.base import Tier

@@ -90,7 +90,7 @@ def try_provider(
         from consumers.cli.provided import SIMULATED, named_as_in, provided
         from consumers.providers import Providers
         from consumers.rules import load_rules
-        from router.attempt.model_quirks import fitted
+        from router.attempt.model_quirks import adapt_body
         from router.judge.reply import Reply
 
         settings = read_settings(needs_kafka=False)
@@ -112,7 +112,7 @@ def try_provider(
                 began = monotonic()
                 outcome = await providers.call(
                     name,
-                    fitted(body, row) if row else body,
+                    adapt_body(body, row) if row else body,
                     attempt_id="provider-test.1.1",
                     request_id="provider-test",
                     timeout=timedelta(seconds=60),

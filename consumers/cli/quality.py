@@ -293,6 +293,6 @@ def _measure(name: str) -> "Measure":
 
 
 def _texts(row: "Row") -> dict[str, str]:
-    from router.reports.measures import MEASURES, told
+    from router.reports.measures import MEASURES, format_value
 
-    return {one.name: told(one, row) for one in MEASURES}
+    return {one.name: format_value(one, row) for one in MEASURES}

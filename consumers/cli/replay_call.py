@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from consumers.providers import ProviderSettings
     from consumers.rules import Rules
     from consumers.settings import Settings
-    from consumers.stages.job import Question
+    from consumers.stages.tier_run import Question
     from router.policy.table import Model
     from router.prompts.chat_fields import ChatFields
     from schemas.attempt import Attempt

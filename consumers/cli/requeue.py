@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from consumers.buckets import Buckets
 from consumers.cli.common import UserError, progress
 from consumers.cli.letters import decided_on, find_letter, letters_of, lines_of
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, record_ref
 from schemas.base import EARLIEST
 from schemas.reasons import Reason
 
@@ -160,7 +160,7 @@ async def choose(
                 chosen.skip(why)
             else:
                 count += 1
-                pieces.put(lies_at(record), candidate)
+                pieces.put(record_ref(record), candidate)
         if not count:
             return chosen
         async for record, line in lines_of(settings):
@@ -205,7 +205,7 @@ async def choose_one(
     if (why := why_not(candidate, letter, policy, named)) is not None:
         msg = f"{letter.request_id or where}: {why}"
         raise UserError(msg)
-    line = (await decided_on(settings, {lies_at(record)})).get(lies_at(record))
+    line = (await decided_on(settings, {record_ref(record)})).get(record_ref(record))
     if line is not None and line.decision is not None:
         msg = (
             f"{letter.request_id} was decided on already: {line.decision.action} by {line.who} "
@@ -233,7 +233,7 @@ async def send(settings: "Settings", found: Sequence[Candidate], plan: Plan) -> 
     """Write the decisions, not faster than planned; how many Kafka has acknowledged."""
     from consumers import clock
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import publisher
+    from consumers.runtime.publisher import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
     from schemas.codec import dump
 

@@ -33,8 +33,8 @@ from consumers.texts import escaped, plain
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from consumers.runtime.reading import TopicReader
     from consumers.runtime.records import Record
+    from consumers.runtime.topic_reader import TopicReader
     from schemas.result import Result
 
 __all__ = ["results"]
@@ -71,8 +71,8 @@ def results(
     async def main() -> int:
         from consumers import clock
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
-        from consumers.runtime.records import lies_at
+        from consumers.runtime.records import record_ref
+        from consumers.runtime.topic_reader import topic_reader
 
         settings = read_settings(kafka)
         begin = None if since is None else clock.now() - span_of(since, "--since")
@@ -89,7 +89,7 @@ def results(
                             continue
                     seen.give_way()
                     if as_json or info is None:
-                        say_record(record.value or b"", lies_at(record))
+                        say_record(record.value or b"", record_ref(record))
                     else:
                         console().print(line_of(record, info, console().width), soft_wrap=True)
                     sys.stdout.flush()
@@ -126,14 +126,14 @@ async def _records(
 
 def _result(record: "Record") -> "Result | None":
     """The result; None, and a word about it, where it is none."""
-    from consumers.runtime.records import lies_at, why_not_taken
+    from consumers.runtime.records import record_ref, why_not_taken
     from schemas.codec import read_model
     from schemas.result import Result
 
     found = []
     why = why_not_taken(lambda one: found.append(read_model(Result, one.value)), record)
     if why is not None:
-        say(f"tierline: {lies_at(record)} is no result: {why}", is_error=True)
+        say(f"tierline: {record_ref(record)} is no result: {why}", is_error=True)
     return found[0] if found else None
 
 

@@ -142,8 +142,8 @@ async def _send(
     from consumers.cli.outcomes import Progress
     from consumers.cli.sent import Sent
     from consumers.runtime.clients import Clients
+    from consumers.runtime.connection import KafkaUnreachableError, cluster_of
     from consumers.runtime.limits import at_most
-    from consumers.runtime.reading import KafkaUnreachableError, cluster_of
 
     clients = Clients(settings.kafka)
     # A prompt gets an id each time that it is given.
@@ -272,7 +272,7 @@ async def _publish(
     """Publish every line, and note what Kafka has acknowledged."""
     from consumers.cli.common import progress
     from consumers.cli.sent import Place, hash_of
-    from consumers.runtime.reading import publisher
+    from consumers.runtime.publisher import publisher
     from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
     from router.intake.signatures import SIGNATURE
     from schemas.tenancy import RequestKey
@@ -314,7 +314,7 @@ async def _publish(
 def _in_words(lines: _Lines, sent: "Sent", topic: str) -> Iterator[None]:
     """Say what Kafka has and has not of a file. Raises UserError and KafkaUnreachableError."""
     from consumers.runtime.clients import KAFKA_IS_AWAY, TOPIC_IS_MISSING
-    from consumers.runtime.reading import CREATE_TOPICS, KafkaUnreachableError, is_refusal
+    from consumers.runtime.connection import CREATE_TOPICS, KafkaUnreachableError, is_refusal
 
     try:
         yield
@@ -341,7 +341,7 @@ async def _publish_and_wait(
     as_json: bool,
 ) -> None:
     from consumers.cli.outcomes import await_outcomes
-    from consumers.runtime.reading import topic_reader
+    from consumers.runtime.topic_reader import topic_reader
 
     topics = settings.kafka.topics
     ends = [topics.results, topics.dead_letters]

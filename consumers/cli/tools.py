@@ -71,7 +71,7 @@ def list_topics(kafka: KafkaAddress = None, as_json: AsJson = False) -> None:
     async def main() -> int:
         from consumers.parties import writers_of
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
+        from consumers.runtime.topic_reader import topic_reader
         from consumers.runtime.topics import check_timestamps, check_topics
 
         settings = read_settings(kafka)
@@ -107,7 +107,7 @@ def create(kafka: KafkaAddress = None) -> None:
 
     async def main() -> int:
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import connected
+        from consumers.runtime.connection import connected
         from consumers.runtime.topics import ensure_topics
 
         clients = Clients(read_settings(kafka).kafka)

@@ -52,8 +52,8 @@ def top(
 
         from consumers import clock
         from consumers.runtime.clients import Clients
-        from consumers.runtime.reading import topic_reader
-        from consumers.runtime.records import Record, lies_at, why_not_taken
+        from consumers.runtime.records import Record, record_ref, why_not_taken
+        from consumers.runtime.topic_reader import topic_reader
 
         settings = read_settings(kafka)
         out = console()
@@ -62,7 +62,7 @@ def top(
 
         def take(record: Record) -> None:
             if why_not_taken(lambda found: noted(said, found), record) is not None:
-                unread.add(lies_at(record))
+                unread.add(record_ref(record))
 
         topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
         async with topic_reader(Clients(settings.kafka), topics, since=since) as reader:

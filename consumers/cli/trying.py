@@ -69,15 +69,13 @@ def try_request(
 class _Alone:
     """A place in no pool."""
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """Wait."""
         import asyncio
 
         await asyncio.sleep(seconds)
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         """Nobody else has it."""
         return True
 

@@ -300,7 +300,7 @@ async def _await_kafka(
     import contextlib
     import time
 
-    from consumers.runtime.reading import KafkaUnreachableError
+    from consumers.runtime.connection import KafkaUnreachableError
 
     began = time.monotonic()
     while True:
@@ -319,7 +319,7 @@ async def _await_kafka(
 
 async def _prepare(settings: "Settings", *, creates_topics: bool) -> None:
     from consumers.runtime.clients import Clients
-    from consumers.runtime.reading import connected
+    from consumers.runtime.connection import connected
     from consumers.runtime.topics import check_topics, ensure_topics
 
     clients = Clients(settings.kafka)

@@ -23,7 +23,7 @@ from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
 from consumers.console.security import Guard, Role, SecureHeaders, Visitor, own_path
 from consumers.console.work_pages import work_pages
-from consumers.runtime.reading import KafkaUnreachableError
+from consumers.runtime.connection import KafkaUnreachableError
 from consumers.settings import OidcSettings
 
 __all__ = ["console_app"]

@@ -22,7 +22,7 @@ from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
 from router.reports.bill import Step, steps_between
-from router.reports.measures import MEASURES, By, Measure, Row, alarms, told
+from router.reports.measures import MEASURES, By, Measure, Row, alarms, format_value
 from router.reports.quality import Quality
 from schemas.reasons import Reason
 
@@ -124,10 +124,10 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
             visitor_of(request),
             rows=rows,
             total=total,
-            headline=told(_PER_COMPLETED, total),
+            headline=format_value(_PER_COMPLETED, total),
             groups=groups,
             measures=MEASURES,
-            told=told,
+            format_value=format_value,
             since=since,
             until=until,
             span=span,
@@ -201,7 +201,7 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
             visitor_of(request),
             group=" · ".join(chosen.name),
             measure=measure,
-            value=told(measure, chosen),
+            value=format_value(measure, chosen),
             ids=ids[:_MOST_IDS],
             count=len(ids),
             back=urlencode({"span": span, "by": by}),
@@ -234,10 +234,10 @@ def _charts(quality: Quality, since: datetime, until: datetime, count: int) -> l
             Bar(
                 number * 10,
                 round(60 * value / most),
-                f"{edges[number]:%Y-%m-%d %H:%M} UTC: {told(measure, rows[number])}",
+                f"{edges[number]:%Y-%m-%d %H:%M} UTC: {format_value(measure, rows[number])}",
             )
             for number, value in enumerate(values)
         ]
-        highest = told(measure, rows[values.index(max(values))])
+        highest = format_value(measure, rows[values.index(max(values))])
         charts.append(Chart(measure, bars, highest, marks))
     return charts

@@ -22,8 +22,9 @@ from consumers.console.errors import (
 from consumers.console.rows import Case, LetterRecord, pointer_of
 from consumers.console.store import Held, Store
 from consumers.runtime.clients import KAFKA_IS_AWAY
+from consumers.runtime.connection import is_refusal
 from consumers.runtime.failpoints import failpoint
-from consumers.runtime.reading import Publisher, is_refusal
+from consumers.runtime.publisher import Publisher
 from router.intake.admission import as_admitted
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts

@@ -20,7 +20,7 @@ from consumers.console.database import Database
 from consumers.console.errors import UsedIdError
 from consumers.console.rows import instant, millis, place_of, reopened, rows_of, stored
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
-from consumers.runtime.records import Record, lies_at, told_at
+from consumers.runtime.records import Record, record_ref, told_at
 from router.policy.table import Policy
 from schemas.base import Generation, Micros
 from schemas.codec import read_dead_letter, read_model
@@ -64,7 +64,7 @@ async def take_letters(
             letter = read_dead_letter(record.headers)
             case, content = rows_of(record, letter, policy)
         except (ContractError, ValueError, OverflowError) as error:
-            _log.error("no dead letter", place=lies_at(record), why=type(error).__name__)
+            _log.error("no dead letter", place=record_ref(record), why=type(error).__name__)
             continue
         cases.append(case)
         contents.append(content)
@@ -101,7 +101,7 @@ async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterabl
         try:
             line = read_model(AuditLine, record.value)
         except ContractError as error:
-            _log.error("no audit line", place=lies_at(record), detail=error.detail)
+            _log.error("no audit line", place=record_ref(record), detail=error.detail)
             continue
         told.append((record, line))
     await trail.received(connection, [line for _, line in told])
@@ -129,7 +129,7 @@ async def take_results(connection: AsyncConnection, records: Iterable[Record]) -
                 continue
             brief = _brief(request_id, info) if request_id.startswith(BRIEF_IDS) else None
         except (ValueError, KeyError, TypeError, AttributeError):
-            _log.error("no result", place=lies_at(record))
+            _log.error("no result", place=record_ref(record))
             continue
         if brief is not None:
             await _take_brief(connection, tenant, brief)
@@ -256,7 +256,7 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     place = place_of(decision.letter)
     whose = await connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
     if decision.tenant is not None and whose not in (None, stored(decision.tenant, 240)):
-        _log.error("decision of another tenant", place=lies_at(record))
+        _log.error("decision of another tenant", place=record_ref(record))
         return
     row = {
         "decision_id": decision.decision_id,

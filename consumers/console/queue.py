@@ -28,19 +28,12 @@ from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.runtime.clients import Clients, administering
-from consumers.runtime.figures import ReviewFigures
+from consumers.runtime.connection import CREATE_TOPICS, KafkaUnreachableError, cluster_of, connected
+from consumers.runtime.metrics import ReviewFigures
+from consumers.runtime.offset_lookup import Source
 from consumers.runtime.poison import Guard
-from consumers.runtime.reading import (
-    CREATE_TOPICS,
-    KafkaUnreachableError,
-    Source,
-    TopicReader,
-    cluster_of,
-    connected,
-    partition_of,
-    topic_reader,
-)
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, partition_of, record_ref
+from consumers.runtime.topic_reader import TopicReader, topic_reader
 from router.policy.table import Policy
 from schemas.errors import TierlineError
 from schemas.topics import Topics
@@ -209,7 +202,7 @@ class Queue:
             if is_away(error):
                 raise
             if len(records) == 1:
-                place, why = lies_at(records[0]), type(error).__name__
+                place, why = record_ref(records[0]), type(error).__name__
                 _log.error("record not taken in", place=place, why=why)
                 return
             half = len(records) // 2

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import ColumnElement, RowMapping, Update, and_, func, not_, select, update
 
 from consumers.console.tables import CASES, LETTERS
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, record_ref
 from consumers.telemetry.redaction import redact
 from router.policy.table import Policy
 from router.review.cases import Risk, due_at, error_of, pressure, risk_of
@@ -188,7 +188,7 @@ def rows_of(
 
     The headers may be forged: whatever they say has to fit into the columns.
     """
-    place = lies_at(record)
+    place = record_ref(record)
     last = letter.attempts[-1] if letter.attempts else None
     risk, due = risk_of(letter, policy), due_at(letter, policy)
     tier = last.tier if last else next(iter(letter.path[-1:]), None)

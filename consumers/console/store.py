@@ -59,7 +59,7 @@ from consumers.console.rows import (
 )
 from consumers.console.sessions import Sessions
 from consumers.console.tables import BRIEFS, BRIEFS_ASKED, CASES, LETTERS
-from consumers.runtime.figures import ReviewFigures
+from consumers.runtime.metrics import ReviewFigures
 from router.review.cases import Risk
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason

@@ -51,7 +51,7 @@ class Admission:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _ModelState:
     """One model's limits and health in this process."""
 
     model: Model
@@ -95,34 +95,34 @@ class Gate:
         self._shares = shares
         self._partitions = partitions
         self._clock = clock
-        self._lanes = {name: _Lane(model, limits(model)) for name, model in models.items()}
+        self._states = {name: _ModelState(model, limits(model)) for name, model in models.items()}
 
     def is_out(self, name: str) -> bool:
         """True while the model is not to be called: it fails, it throttles, or it refuses us."""
-        is_out = self._lanes[name].breaker.wait(self._clock()) > 0
+        is_out = self._states[name].breaker.wait(self._clock()) > 0
         self.waits += is_out
         return is_out
 
     def most_calls(self, names: Iterable[str]) -> int:
         """How many calls these models bear at once, all together; 0 while all are out."""
-        return sum(self._lanes[name].concurrency.limit for name in names if not self.is_out(name))
+        return sum(self._states[name].concurrency.limit for name in names if not self.is_out(name))
 
     def counts_tokens(self, name: str) -> bool:
         """True when the provider limits the model's tokens, so that it matters how many."""
-        return self._lanes[name].limits.tokens_per_minute is not None
+        return self._states[name].limits.tokens_per_minute is not None
 
     def admit(self, name: str, source: tuple[Tier, int], tokens: int) -> Admission | float:
         """Let a call through, or say in how many seconds to ask again.
 
         `tokens`: the most it may use, both sides.
         """
-        lane, now = self._lanes[name], self._clock()
+        state, now = self._states[name], self._clock()
         self.waits += 1
-        if (wait := lane.breaker.wait(now)) > 0:
+        if (wait := state.breaker.wait(now)) > 0:
             return wait
-        if lane.running >= lane.concurrency.limit:
+        if state.running >= state.concurrency.limit:
             return _LOOK_AGAIN
-        requests, by_token = self._buckets(name, lane, source, now)
+        requests, by_token = self._buckets(name, state, source, now)
         for bucket, amount in ((requests, 1.0), (by_token, float(tokens))):
             if bucket is not None and (wait := bucket.wait(amount, now)) > 0:
                 return wait
@@ -130,33 +130,33 @@ class Gate:
             requests.reserve(1.0, now)
         if by_token is not None:
             by_token.reserve(tokens, now)
-        lane.running += 1
-        lane.calls += 1
-        return Admission(name, source, tokens, now, lane.breaker.begin(now))
+        state.running += 1
+        state.calls += 1
+        return Admission(name, source, tokens, now, state.breaker.begin(now))
 
     def settle(self, admission: Admission, outcome: Reply | CallFailure | None) -> None:
         """A call has ended, with what came of it; None when we gave it up ourselves."""
-        lane, now = self._lanes[admission.model], self._clock()
-        lane.running -= 1
-        _, by_token = lane.buckets.get(admission.source, (None, None))
+        state, now = self._states[admission.model], self._clock()
+        state.running -= 1
+        _, by_token = state.buckets.get(admission.source, (None, None))
         if by_token is not None and outcome is not None:
             is_unsent = isinstance(outcome, CallFailure) and outcome.is_unsent
             used = 0 if is_unsent else outcome.usage.total_tokens
             by_token.settle(admission.tokens, used, now)
         if outcome is None and admission.is_probe:
-            lane.breaker.gave_up(now)
+            state.breaker.gave_up(now)
         if isinstance(outcome, Reply):
-            lane.breaker.succeeded()
-            most = lane.concurrency.limit
-            lane.concurrency.succeeded(now - admission.began, lane.running + 1, now)
-            self._tell_limit(lane, most)
+            state.breaker.succeeded()
+            most = state.concurrency.limit
+            state.concurrency.succeeded(now - admission.began, state.running + 1, now)
+            self._tell_limit(state, most)
         elif outcome is not None:
-            self._note_failure(lane, outcome, admission.began, now)
+            self._note_failure(state, outcome, admission.began, now)
 
     def forget(self, source: tuple[Tier, int]) -> None:
         """A partition is another process's now, and its share with it."""
-        for lane in self._lanes.values():
-            lane.buckets.pop(source, None)
+        for state in self._states.values():
+            state.buckets.pop(source, None)
 
     def states(self) -> list[ModelStatus]:
         """How every model is now."""
@@ -164,76 +164,80 @@ class Gate:
         return [
             ModelStatus(
                 model=name,
-                provider=lane.model.provider,
-                breaker=lane.breaker.state(now),
-                wait_seconds=lane.breaker.wait(now),
-                running=lane.running,
-                most_running=lane.concurrency.limit,
-                limited_by=lane.concurrency.limited_by,
-                calls=lane.calls,
-                failures=lane.failures,
-                throttled=lane.throttled,
+                provider=state.model.provider,
+                breaker=state.breaker.state(now),
+                wait_seconds=state.breaker.wait(now),
+                running=state.running,
+                most_running=state.concurrency.limit,
+                limited_by=state.concurrency.limited_by,
+                calls=state.calls,
+                failures=state.failures,
+                throttled=state.throttled,
             )
-            for name, lane in self._lanes.items()
+            for name, state in self._states.items()
         ]
 
-    def _tell_limit(self, lane: _Lane, most: int) -> None:
+    def _tell_limit(self, state: _ModelState, most: int) -> None:
         """A limit that was lowered is worth a line, again when it is half of what was told."""
-        limit = lane.concurrency.limit
-        if limit > 2 * lane.told:
-            lane.told = limit
-        elif limit < most and 2 * limit <= lane.told:
-            lane.told = limit
+        limit = state.concurrency.limit
+        if limit > 2 * state.told:
+            state.told = limit
+        elif limit < most and 2 * limit <= state.told:
+            state.told = limit
             _log.info(
                 "fewer calls at once",
-                model=lane.model.id,
-                provider=lane.model.provider,
-                reason=lane.concurrency.limited_by,
+                model=state.model.id,
+                provider=state.model.provider,
+                reason=state.concurrency.limited_by,
                 limit=limit,
-                running=lane.running,
+                running=state.running,
             )
 
-    def _note_failure(self, lane: _Lane, failure: CallFailure, began: float, now: float) -> None:
-        lane.failures += 1
-        was_out = lane.breaker.wait(now) > 0
+    def _note_failure(
+        self, state: _ModelState, failure: CallFailure, began: float, now: float
+    ) -> None:
+        state.failures += 1
+        was_out = state.breaker.wait(now) > 0
         match failure.reason:
             case Reason.THROTTLED:
-                lane.throttled += 1
-                most = lane.concurrency.limit
-                pause = lane.concurrency.refused(now - began, lane.running + 1, now)
+                state.throttled += 1
+                most = state.concurrency.limit
+                pause = state.concurrency.refused(now - began, state.running + 1, now)
                 if (wait := failure.retry_after or pause) > 0:
-                    lane.breaker.held(wait, now)
-                self._tell_limit(lane, most)
+                    state.breaker.held(wait, now)
+                self._tell_limit(state, most)
             case Reason.PROVIDER_REJECTED if failure.refuses == "provider":
                 # One key, one account: its other models would say the same.
-                for other in self._lanes.values():
-                    if other.model.provider == lane.model.provider:
+                for other in self._states.values():
+                    if other.model.provider == state.model.provider:
                         other.breaker.refused(now)
             case Reason.PROVIDER_REJECTED if failure.refuses == "model":
-                lane.breaker.refused(now)
+                state.breaker.refused(now)
             case Reason.PROVIDER_REJECTED if failure.http_status != 404:
-                lane.breaker.succeeded()  # it is well; it was this call that it did not take
+                state.breaker.succeeded()  # it is well; it was this call that it did not take
             case Reason.CONTEXT_OVERFLOW:
-                lane.breaker.succeeded()
+                state.breaker.succeeded()
             case _:
-                lane.breaker.failed(now)
-        if not was_out and (wait := lane.breaker.wait(now)) >= _LONG_BREAK:
-            lane.concurrency.begin()
+                state.breaker.failed(now)
+        if not was_out and (wait := state.breaker.wait(now)) >= _LONG_BREAK:
+            state.concurrency.begin()
             _log.warning(
                 "model out",
-                model=lane.model.id,
-                provider=lane.model.provider,
+                model=state.model.id,
+                provider=state.model.provider,
                 reason=failure.reason.value,
                 http_status=failure.http_status,
                 seconds=round(wait),
             )
 
-    def _buckets(self, name: str, lane: _Lane, source: tuple[Tier, int], now: float) -> _Buckets:
-        found = lane.buckets.get(source)
+    def _buckets(
+        self, name: str, state: _ModelState, source: tuple[Tier, int], now: float
+    ) -> _Buckets:
+        found = state.buckets.get(source)
         if found is None:
             part = self._shares.get((name, source[0]), 0.0) / max(self._partitions(), 1)
-            requests, tokens = lane.limits.requests_per_minute, lane.limits.tokens_per_minute
-            found = lane.buckets[source] = (
+            requests, tokens = state.limits.requests_per_minute, state.limits.tokens_per_minute
+            found = state.buckets[source] = (
                 Bucket(requests * part, now) if requests else None,
                 Bucket(tokens * part, now) if tokens else None,
             )

@@ -13,8 +13,8 @@ from aiokafka import TopicPartition
 
 from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY
-from consumers.runtime.figures import Commit, Instruments, PartitionFigures
 from consumers.runtime.liveness import Answers, LoopLag
+from consumers.runtime.metrics import Commit, Instruments, PartitionFigures
 from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
@@ -86,7 +86,7 @@ class _Watched:
         A client whose group membership has died says nothing. It would wait for its commits for
         ever, although others have taken its partitions.
         """
-        if not any(partition.is_troubled for partition in self.stage.partitions):
+        if not any(partition.is_in_doubt for partition in self.stage.partitions):
             return False
         try:
             async with asyncio.timeout(_ANSWER_LIMIT):
@@ -131,7 +131,7 @@ class _Watched:
         reasons = [] if self.stage.has_partitions else [f"{name}: the group moves partitions"]
         if self.unread is None:
             reasons.append(f"{name}: Kafka does not answer")
-        troubled = [held.source for held in self.stage.partitions if held.is_troubled]
+        troubled = [held.source for held in self.stage.partitions if held.is_in_doubt]
         return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in troubled)]
 
 
@@ -178,7 +178,7 @@ class Health:
         seen = telemetry or Telemetry()
         self._instruments = Instruments(
             seen.meter,
-            seen.tally,
+            seen.counters,
             lambda: self._latest,
             lambda: self._models,
             lambda: self._refused,

@@ -18,17 +18,11 @@ import structlog
 from aiokafka import TopicPartition
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.connection import cluster_of
+from consumers.runtime.offset_lookup import end_of, first_at, records_since, start_of
 from consumers.runtime.poison import Guard
-from consumers.runtime.reading import (
-    Publisher,
-    cluster_of,
-    end_of,
-    first_at,
-    publisher,
-    records_since,
-    start_of,
-)
-from consumers.runtime.records import Record, lies_at, why_not_taken
+from consumers.runtime.publisher import Publisher, publisher
+from consumers.runtime.records import Record, record_ref, why_not_taken
 from consumers.runtime.spool import Kept, Spool
 from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry
@@ -144,7 +138,7 @@ class Ledger:
             with guard.on(record):
                 why = why_not_taken(lambda found: _note_start(started, found), record)
             if why is not None:
-                _log.warning("no ledger line", place=lies_at(record), why=why)
+                _log.warning("no ledger line", place=record_ref(record), why=why)
 
     def started_elsewhere(
         self, source: tuple[str, int], attempt_id: str, *, beside: datetime | None = None

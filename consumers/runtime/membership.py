@@ -37,9 +37,9 @@ class Membership:
         self._consumer = consumer
         self._stall = session_seconds / 2
         self._last_turn = self._heard_at = time.monotonic()
-        self._unsteady_at = 0.0
-        self._steady = asyncio.Event()
-        self._steady.set()
+        self._stalled_at = 0.0
+        self._live = asyncio.Event()
+        self._live.set()
         #: Set to have the group asked at once.
         self._unheard = asyncio.Event()
         #: As which member the group last gave us partitions.
@@ -80,17 +80,17 @@ class Membership:
         member, self._member = self._member, str(self._group.member_id)
         return member not in (None, self._member)
 
-    def is_steady(self) -> bool:
+    def is_live(self) -> bool:
         """True when the group has heard of us within half a session."""
         self._note_turn()
-        return self._steady.is_set()
+        return self._live.is_set()
 
-    async def steady(self) -> None:
+    async def until_live(self) -> None:
         """Wait until it is steady."""
         self._note_turn()
-        await self._steady.wait()
+        await self._live.wait()
 
-    async def mind(self) -> None:
+    async def run(self) -> None:
         """See to it that all this is known, until cancelled.
 
         Beside the poll, which itself waits while the group moves partitions, and to the end: calls
@@ -118,9 +118,9 @@ class Membership:
             asked = time.monotonic()
             if await self.is_known():
                 self._heard_at = asked  # the answer may have been long on its way
-                if asked > self._unsteady_at:
-                    self._steady.set()
-            pause = self._stall / 4 if self._steady.is_set() else _LOOK_SECONDS
+                if asked > self._stalled_at:
+                    self._live.set()
+            pause = self._stall / 4 if self._live.is_set() else _LOOK_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._unheard.wait()
@@ -129,11 +129,11 @@ class Membership:
     def _note_turn(self) -> None:
         now = time.monotonic()
         is_still = now - self._last_turn > self._stall
-        if is_still or (self._steady.is_set() and now - self._heard_at > self._stall):
+        if is_still or (self._live.is_set() and now - self._heard_at > self._stall):
             what = "process stood still" if is_still else "group not heard"
             since = self._last_turn if is_still else self._heard_at
             _log.warning(what, seconds=round(now - since, 1))
-            self._steady.clear()
+            self._live.clear()
             self._unheard.set()
-            self._unsteady_at = now
+            self._stalled_at = now
         self._last_turn = now

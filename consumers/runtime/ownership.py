@@ -12,13 +12,13 @@ from enum import Enum, auto
 
 from consumers.runtime.offsets import Completion
 
-__all__ = ["Doubt", "Fencings", "after_doubt", "may_adopt"]
+__all__ = ["CommitOutcome", "FenceLimit", "may_adopt", "resolve_commit"]
 
 #: Two owners that both believe in themselves could fence each other for ever.
 _MOST, _WITHIN = 3, 60.0
 
 
-class Doubt(Enum):
+class CommitOutcome(Enum):
     """What became of a commit whose answer never came."""
 
     COMMITTED = auto()
@@ -27,13 +27,13 @@ class Doubt(Enum):
     LOST = auto()
 
 
-def after_doubt(
+def resolve_commit(
     found: Completion | None, *, doubtful: Completion, before: Completion | None
-) -> Doubt:
+) -> CommitOutcome:
     """Judge a commit by what was found after a fence: itself, what was before it, or neither."""
     if found == doubtful:
-        return Doubt.COMMITTED
-    return Doubt.NOT_COMMITTED if found == before else Doubt.LOST
+        return CommitOutcome.COMMITTED
+    return CommitOutcome.NOT_COMMITTED if found == before else CommitOutcome.LOST
 
 
 def may_adopt(
@@ -44,12 +44,12 @@ def may_adopt(
 
 
 @dataclass(slots=True)
-class Fencings:
+class FenceLimit:
     """How often we were fenced of late."""
 
     _at: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST))
 
-    def is_one_too_many(self, now: float) -> bool:
+    def exceeded(self, now: float) -> bool:
         """Note a fencing at `now`, in seconds. True: another owner insists, give way."""
         is_too_many = len(self._at) == _MOST and now - self._at[0] < _WITHIN
         self._at.append(now)

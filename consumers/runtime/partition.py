@@ -7,22 +7,23 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from enum import Enum, auto
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from consumers.runtime.ages import AppendTimes
 from consumers.runtime.failpoints import failpoint
-from consumers.runtime.figures import Commit
+from consumers.runtime.metrics import Commit
 from consumers.runtime.offsets import OWNER_BITS, CommitId, Completion, OffsetTracker
-from consumers.runtime.ownership import Doubt, Fencings, after_doubt, may_adopt
+from consumers.runtime.oldest_record import OldestRecord
+from consumers.runtime.ownership import CommitOutcome, FenceLimit, may_adopt, resolve_commit
 from consumers.runtime.writer import PartitionWriter
 from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
 from schemas.errors import TierlineError
 
-__all__ = ["FencedError", "Finished", "Partition", "PartitionLostError"]
+__all__ = ["FencedError", "Finished", "Partition", "PartitionLostError", "PartitionState"]
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +54,23 @@ class PartitionLostError(TierlineError):
     """Somebody else owns the partition now."""
 
 
+class PartitionState(Enum):
+    """Where a partition stands: taken, open, about to move, open again or closed.
+
+    Beside it a commit may be in doubt: then nothing is fetched and no call begun until the next
+    good commit, whatever the state.
+    """
+
+    #: Being fenced and read; nothing of it is fetched yet.
+    TAKING = auto()
+    #: Records are fetched, and calls are made for them.
+    OPEN = auto()
+    #: It may move at `revoke_deadline`. Nothing is fetched; what runs goes on and is committed.
+    REVOKING = auto()
+    #: Another owner may work on it: no commit is made any more.
+    CLOSED = auto()
+
+
 #: An offset and what its record led to.
 Finished = tuple[int, Sequence[Outgoing]]
 
@@ -72,17 +90,14 @@ class Partition:
         *,
         is_ours: Callable[[], Awaitable[bool]],
         on_progress: Callable[[], None],
-        fencings: Fencings | None = None,
+        fence_limit: FenceLimit | None = None,
     ) -> None:
         """`fencings` outlives the partition, where it is taken again after a loss."""
         self.source = source
         self.tracker = OffsetTracker(0)
-        #: Records may be started: assigned to us, and what they produce can be recorded.
-        self.is_open = False
-        #: Further calls may be made for records in hand: true until the group may move it.
-        self.is_ours = False
-        #: Monotonic time at which it may move, or its process ends, while it is about to.
-        self.moves_at = 0.0
+        self._state = PartitionState.TAKING
+        #: Monotonic time at which it may move, or its process ends, while it is REVOKING.
+        self._revoke_deadline = 0.0
         #: The last state we know to be committed; None before the first commit.
         self.committed: Completion | None = None
         self._writer = writer
@@ -100,14 +115,12 @@ class Partition:
         #: What tells our commits from those of other owners, ourselves before and after included.
         self._owner = secrets.randbits(OWNER_BITS)
         self._commits = itertools.count(1)
-        self._is_closing = False
         #: Runs the commits.
         self._runner: asyncio.Task[None] | None = None
-        #: True from a commit in doubt to the next good one: nothing new is started meanwhile.
-        self._is_troubled = False
-        self._fencings = fencings or Fencings()
+        self._is_in_doubt = False
+        self._fence_limit = fence_limit or FenceLimit()
         #: When unfinished records were appended.
-        self.appended = AppendTimes()
+        self.appended = OldestRecord()
         #: Traced records by offset, until their outcome is committed.
         self.traced: dict[int, Hop] = {}
         #: Called after each commit with its records and its seconds, retries included.
@@ -115,14 +128,47 @@ class Partition:
         self.last_commit_seconds: float | None = None
 
     @property
-    def is_still_ours(self) -> bool:
-        """True while it is about to move and a short call would still end in time."""
-        return time.monotonic() + _SHORT_CALL < self.moves_at
+    def state(self) -> PartitionState:
+        """Where it stands."""
+        return self._state
 
     @property
-    def is_troubled(self) -> bool:
-        """True from a commit in doubt to the next good one."""
-        return self._is_troubled
+    def is_open(self) -> bool:
+        """True while records may be started."""
+        return self._state is PartitionState.OPEN
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """True from a commit in doubt to the next good one: nothing new is started meanwhile."""
+        return self._is_in_doubt
+
+    def may_call(self, *, paid: bool) -> bool:
+        """True when a call may be begun for a record in hand.
+
+        While it is about to move only for a request that has `paid` for a call already, all of
+        which the next owner would pay again, and only as long as a short call would end in time.
+        """
+        if self._is_in_doubt:
+            return False
+        if self._state is PartitionState.REVOKING:
+            return paid and time.monotonic() + _SHORT_CALL < self._revoke_deadline
+        return self.is_open
+
+    def open(self) -> None:
+        """It is ours, and what its records lead to can be recorded. A closed one stays closed."""
+        if self._state is not PartitionState.CLOSED:
+            self._state = PartitionState.OPEN
+
+    def revoke(self, deadline: float) -> None:
+        """It may move at that monotonic time, or at an earlier one that was told before."""
+        if self._state is PartitionState.REVOKING:
+            deadline = min(self._revoke_deadline, deadline)
+        self.keep_until(deadline)
+
+    def keep_until(self, deadline: float) -> None:
+        """It moves at that monotonic time, and not at one that was told before."""
+        if self._state is not PartitionState.CLOSED:
+            self._state, self._revoke_deadline = PartitionState.REVOKING, deadline
 
     @property
     def in_flight(self) -> int:
@@ -137,7 +183,7 @@ class Partition:
     @property
     def room(self) -> int:
         """How many records may be fetched now."""
-        return self.tracker.room if self.is_open and not self._is_troubled else 0
+        return self.tracker.room if self.is_open and not self._is_in_doubt else 0
 
     async def take(self, log_start: Callable[[], Awaitable[int]]) -> int:
         """Fence the former owner, read what it committed, and return where to fetch from."""
@@ -167,7 +213,7 @@ class Partition:
 
         False when the partition is not ours any more: another owner works on these records.
         """
-        if self._is_closing:
+        if self._state is PartitionState.CLOSED:
             return False
         self._finished.extend(finished)
         self._idle.clear()
@@ -195,14 +241,14 @@ class Partition:
 
         Raises PartitionLostError and FencedError.
         """
-        if self._is_closing:
+        if self._state is PartitionState.CLOSED:
             return
         self._runner = asyncio.current_task()
         try:
             await self._run_commits()
         finally:
             # Whoever finishes from now on is told, and nobody waits for a commit.
-            self._runner, self._is_closing = None, True
+            self._runner, self._state = None, PartitionState.CLOSED
             self._idle.set()
 
     async def _run_commits(self) -> None:
@@ -256,9 +302,7 @@ class Partition:
 
         The commits end at once: what they leave is booked before anybody waits for Kafka.
         """
-        self.is_open = self.is_ours = False
-        self.moves_at = 0.0
-        self._is_closing = True
+        self._state = PartitionState.CLOSED
         if (runner := self._runner) is not None:
             runner.cancel()
             await asyncio.wait({runner})
@@ -289,7 +333,7 @@ class Partition:
                         next="check that these topics are there, their rights and size limits",
                     )
                 await asyncio.sleep(min(_FIRST_BACKOFF * 2**failures, _LONGEST_BACKOFF))
-        self.committed, self._committing, self._is_troubled = completion, None, False
+        self.committed, self._committing, self._is_in_doubt = completion, None, False
         failpoint("work.settled")
 
     async def _recover(self, completion: Completion) -> bool:
@@ -300,7 +344,7 @@ class Partition:
         group first says that the partition is ours, or takes it away. It is asked again behind the
         fence: who is given the partition after that fences after us, and sees what we commit.
         """
-        self._is_troubled = True
+        self._is_in_doubt = True
         backoff = _FIRST_BACKOFF
         while True:
             try:
@@ -316,9 +360,9 @@ class Partition:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_DOUBT)
                 continue
-            doubt = after_doubt(found, doubtful=completion, before=self.committed)
-            if doubt is not Doubt.LOST:
-                return doubt is Doubt.COMMITTED
+            doubt = resolve_commit(found, doubtful=completion, before=self.committed)
+            if doubt is not CommitOutcome.LOST:
+                return doubt is CommitOutcome.COMMITTED
             msg = f"{self.source.topic}-{self.source.partition}: another process committed"
             raise PartitionLostError(msg)
 
@@ -329,14 +373,14 @@ class Partition:
         self.on_commit(commit)
 
     def _note(self, error: Exception) -> None:
-        self._is_troubled = True
+        self._is_in_doubt = True
         _log.warning(
             "commit failed",
             topic=self.source.topic,
             partition=self.source.partition,
             error=type(error).__name__,
         )
-        if isinstance(error, ProducerFenced) and self._fencings.is_one_too_many(time.monotonic()):
+        if isinstance(error, ProducerFenced) and self._fence_limit.exceeded(time.monotonic()):
             msg = (
                 f"{self.source.topic}-{self.source.partition}: fenced again and again, so another "
                 f"process takes this partition too"

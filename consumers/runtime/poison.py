@@ -23,7 +23,7 @@ from consumers.runtime.clients import Clients, ended
 from consumers.runtime.failpoints import failpoint_of
 from consumers.runtime.limits import at_most
 from consumers.runtime.marks import Left, Mark, left_behind
-from consumers.runtime.records import Record, lies_at
+from consumers.runtime.records import Record, record_ref
 from consumers.runtime.strikes import MOST_TRIES, Strikes, group_of_strikes
 from consumers.settings import KafkaSettings
 
@@ -93,7 +93,7 @@ class Guard:
         try:
             for record in records:
                 if self.is_poisonous(record):
-                    _log.error("poisonous record", place=lies_at(record))
+                    _log.error("poisonous record", place=record_ref(record))
                     continue
                 self.mark.set(*self.place(record))
                 failpoint_of(record)

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from aiokafka import TopicPartition
+
 from schemas.base import EARLIEST, LATEST
 from schemas.errors import ContractError
 
-__all__ = ["Record", "appended_at", "lies_at", "told_at", "why_not_taken"]
+__all__ = ["Record", "appended_at", "partition_of", "record_ref", "told_at", "why_not_taken"]
 
 
 class Record(Protocol):
@@ -37,7 +39,7 @@ def told_at(record: Record) -> datetime:
     return datetime.fromtimestamp(min(max(record.timestamp, first), last) / 1000, UTC)
 
 
-def lies_at(record: Record) -> str:
+def record_ref(record: Record) -> str:
     """Where a record lies, as people and other records name it: `topic-partition-offset`."""
     return f"{record.topic}-{record.partition}-{record.offset}"
 
@@ -54,3 +56,15 @@ def why_not_taken(take: Callable[[Record], object], record: Record) -> str | Non
     except Exception as error:  # noqa: BLE001  whatever a forged record brings about
         return type(error).__name__
     return None
+
+
+class _Placed(Protocol):
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+
+
+def partition_of(record: _Placed) -> TopicPartition:
+    """The partition in which something lies."""
+    return TopicPartition(record.topic, record.partition)

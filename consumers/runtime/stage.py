@@ -14,26 +14,26 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from consumers.runtime.assigned_partitions import AssignedPartitions, Prepare, Work
 from consumers.runtime.batches import Broken, fetch_apart
 from consumers.runtime.clients import KAFKA_IS_AWAY, KAFKA_REFUSES, Clients, ended
 from consumers.runtime.failpoints import failpoint, failpoint_of
-from consumers.runtime.figures import Commit
-from consumers.runtime.holdings import Holdings, Prepare, Work
 from consumers.runtime.limits import at_most
 from consumers.runtime.membership import Membership
+from consumers.runtime.metrics import Commit
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.reading import is_broken_record
 from consumers.runtime.records import Record
 from consumers.runtime.shell import Pointing, failed, fitting
 from consumers.runtime.spec import StageSpec
+from consumers.runtime.topic_reader import is_broken_record
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
 from schemas.errors import TierlineError
 from schemas.reasons import Reason
 
-__all__ = ["Executor", "Host", "Inline", "Stage", "StageError"]
+__all__ = ["Executor", "Host", "Stage", "StageError", "SyncExecutor"]
 
 _log = structlog.get_logger(__name__)
 
@@ -63,10 +63,10 @@ class Host(Pointing, Protocol):
     def wake(self) -> None:
         """There is room for further records."""
 
-    def is_steady(self) -> bool:
+    def is_live(self) -> bool:
         """False while the process may have been given up by its group."""
 
-    async def steady(self) -> None:
+    async def until_live(self) -> None:
         """Wait until it is steady."""
 
 
@@ -83,7 +83,7 @@ class Executor(Work, Protocol):
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Process records; their outcomes go to `partition.finish`."""
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
 
     @property
@@ -91,7 +91,7 @@ class Executor(Work, Protocol):
         """Records being processed now."""
 
 
-class Inline:
+class SyncExecutor:
     """Decides at once, in the order of the partition. For stages that only think."""
 
     host: Host
@@ -128,14 +128,14 @@ class Inline:
         failpoint("decided")
         partition.finish(decided)
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         """Nothing ever runs."""
 
-    def let_go(self, partition: Partition) -> int:
+    def cancel_all(self, partition: Partition) -> int:
         """Nothing ever runs."""
         return 0
 
-    def late(
+    def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
         """Nothing was paid for."""
@@ -172,7 +172,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self.group = f"{clients.settings.prefix}{spec.name}"
         #: Marks each record while it is handled.
         self.guard = guard or Guard(self.group)
-        self._holdings = Holdings(
+        self._assigned = AssignedPartitions(
             self._clients,
             self.group,
             executor,
@@ -198,7 +198,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_commit(self, tell: Callable[[Commit], None]) -> None:
         """Have each commit told."""
-        self._holdings.on_commit = tell
+        self._assigned.on_commit = tell
 
     @property
     def running(self) -> int:
@@ -213,7 +213,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     @property
     def partitions(self) -> Sequence[Partition]:
         """What we hold now."""
-        return tuple(self._holdings.held.values())
+        return tuple(self._assigned.held.values())
 
     def partition_count(self) -> int:
         """How many partitions our first topic has; 0 before we know it."""
@@ -226,7 +226,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return (
             self.ready.is_set()
             and are_open
-            and self._consumer.assignment() <= set(self._holdings.held)
+            and self._consumer.assignment() <= set(self._assigned.held)
         )
 
     async def is_member(self) -> bool:
@@ -238,16 +238,16 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Asked anew: what earlier fetches have said grows old when the fetches hang.
         """
-        asked = list(self._holdings.held) or [TopicPartition(self._sources[0], 0)]
+        asked = list(self._assigned.held) or [TopicPartition(self._sources[0], 0)]
         ends = await self._consumer.end_offsets(asked)
-        ours = ends.keys() & self._holdings.held.keys() & self._consumer.assignment()
+        ours = ends.keys() & self._assigned.held.keys() & self._consumer.assignment()
         return {tp: max(ends[tp] - await self._consumer.position(tp), 0) for tp in ours}
 
     def committed(self, topic: str) -> int:
         """The sum of the committed watermarks of our partitions of a topic."""
         return sum(
             held.committed.watermark
-            for tp, held in self._holdings.held.items()
+            for tp, held in self._assigned.held.items()
             if held.committed is not None and tp.topic == topic
         )
 
@@ -255,7 +255,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """How many records of our partitions of a topic are behind us, in whatever order."""
         return sum(
             held.tracker.next_fetch - held.tracker.unsettled_count
-            for tp, held in self._holdings.held.items()
+            for tp, held in self._assigned.held.items()
             if tp.topic == topic
         )
 
@@ -269,7 +269,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             while not await self._join():
                 if stop.is_set():
                     return
-            minding = self._tasks.create_task(self._membership.mind())
+            minding = self._tasks.create_task(self._membership.run())
             polling = self._tasks.create_task(self._poll())
             watching = self._tasks.create_task(_relay(stop, self._stop))
             try:
@@ -291,7 +291,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         session = self._clients.settings.session_timeout.total_seconds()
         self._membership = Membership(self._consumer, session)
         self._admin = self._clients.admin()
-        self._holdings.begin(self._consumer, self._membership, self._admin, self._tasks)
+        self._assigned.begin(self._consumer, self._membership, self._admin, self._tasks)
         try:
             await self._admin.start()
             self._consumer.subscribe(list(self._sources), listener=self)
@@ -305,20 +305,20 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             return False
         return True
 
-    def is_steady(self) -> bool:
+    def is_live(self) -> bool:
         """False while the process may have been given up by its group."""
-        return self._membership.is_steady()
+        return self._membership.is_live()
 
-    async def steady(self) -> None:
+    async def until_live(self) -> None:
         """Wait until it is steady."""
-        await self._membership.steady()
+        await self._membership.until_live()
 
     # ----- polling
 
     async def _poll(self) -> None:
         while True:
-            await self._membership.steady()
-            room = {tp: held.room for tp, held in self._holdings.held.items() if held.room > 0}
+            await self._membership.until_live()
+            room = {tp: held.room for tp, held in self._assigned.held.items() if held.room > 0}
             free = self._executor.free
             if not room or not free:
                 self._progress.clear()
@@ -342,7 +342,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             for records in fetched.values():
                 is_empty = False
-                await self._start_in_turns(tp, self._holdings.held.get(tp), records)
+                await self._start_in_turns(tp, self._assigned.held.get(tp), records)
         if not is_empty:
             # Group commits and calls need a turn of the loop between two full fetches.
             await asyncio.sleep(0)
@@ -354,12 +354,12 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  the next round finds out which partition it was
             # What the failed call had taken from other partitions is gone: go back to where we are.
             _log.debug("fetch failed", error=type(error).__name__)
-            for partition in self._holdings.held.values():
+            for partition in self._assigned.held.values():
                 if partition.is_open:
                     self._go_back(partition)
             await asyncio.sleep(_POLL_MS / 1000)
             return
-        held = dict(self._holdings.held)
+        held = dict(self._assigned.held)
         for tp, records in fetched.items():
             await self._start_in_turns(tp, held.get(tp), records)
 
@@ -380,7 +380,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         began = time.monotonic()
         for at in range(0, len(records), _AT_ONCE):
-            if self._holdings.held.get(tp) is not partition:
+            if self._assigned.held.get(tp) is not partition:
                 return
             if not self._start(tp, records[at : at + _AT_ONCE]):
                 return
@@ -390,11 +390,11 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _start(self, tp: TopicPartition, records: Sequence[Record]) -> bool:
         """Start records; False where that cannot be now."""
-        partition = self._holdings.held.get(tp)
+        partition = self._assigned.held.get(tp)
         if partition is None or not partition.is_open:
             return False  # moved away while the fetch ran; the next owner reads them
 
-        if not self.is_steady():
+        if not self.is_live():
             self._go_back(partition)
             return False
         receive = partition.tracker.receive
@@ -433,7 +433,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         that nobody can parse; those behind it in its batch are read. An error that comes from the
         broker is no fault of a record: it is waited out.
         """
-        partition = self._holdings.held.get(tp)
+        partition = self._assigned.held.get(tp)
         if partition is None or not partition.is_open:
             return
         self._go_back(partition)
@@ -486,20 +486,20 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         is_lost = self._membership.is_given_up
         grace = 0.0 if is_lost else self._revoke_grace
-        self._holdings.close(moves_at=time.monotonic() + grace)
+        self._assigned.revoke(time.monotonic() + grace)
         if revoked and not is_lost:
             # What rests begins nothing before the partition has come back, unless it has paid.
-            await self._executor.settle(self._revoke_grace, may_rest=True)
-            await self._holdings.flush(_LAST_COMMITS)
+            await self._executor.wait_idle(self._revoke_grace, may_rest=True)
+            await self._assigned.flush(_LAST_COMMITS)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Adopt what came back unchanged, take what is new, let go of what is lost."""
         try:
-            if self._holdings.is_draining:
+            if self._assigned.is_draining:
                 # Nothing is taken any more; what is still ours may be brought to its end.
-                await self._holdings.keep(assigned)
+                await self._assigned.keep(assigned)
                 return
-            await self._holdings.assign(assigned, was_out=self._membership.was_out())
+            await self._assigned.assign(assigned, was_out=self._membership.was_out())
             self.ready.set()
             self._progress.set()
         except Exception as error:  # noqa: BLE001  the library would log it and go on
@@ -513,10 +513,10 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         A call that was begun for a record in hand would be one more that the end may cut off.
         """
         ends_at = time.monotonic() + self._drain_for
-        self._holdings.drain(ends_at)
-        await self._executor.settle(self._drain_for, may_rest=True)
-        await self._holdings.flush(max(ends_at - time.monotonic(), _LEAST_FLUSH))
-        await self._holdings.release(tuple(self._holdings.held))
+        self._assigned.drain(ends_at)
+        await self._executor.wait_idle(self._drain_for, may_rest=True)
+        await self._assigned.flush(max(ends_at - time.monotonic(), _LEAST_FLUSH))
+        await self._assigned.release(tuple(self._assigned.held))
         await self._leave()
 
     async def _leave(self) -> None:

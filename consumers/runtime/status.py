@@ -14,15 +14,17 @@ from aiokafka.errors import KafkaError
 
 from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most
-from consumers.runtime.reading import KafkaUnreachableError, Publisher, publisher, topic_reader
+from consumers.runtime.publisher import Publisher, publisher
 from consumers.runtime.records import Record, why_not_taken
+from consumers.runtime.topic_reader import topic_reader
 from router.policy.table import Policy
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
 
-__all__ = ["EVERY_SECONDS", "ahead_of_kafka", "clock_ahead", "hearing", "telling"]
+__all__ = ["EVERY_SECONDS", "ahead_of_kafka", "clock_ahead", "following_status", "reporting_status"]
 
 _log = structlog.get_logger(__name__)
 
@@ -46,12 +48,12 @@ class Listener(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def telling(clients: Clients, health: Health, policy: Policy) -> AsyncIterator[None]:
+async def reporting_status(clients: Clients, health: Health, policy: Policy) -> AsyncIterator[None]:
     """Write the process's status until the context closes, and then that it has ended.
 
     A Kafka that does not take it changes nothing: the next status follows in its time.
     """
-    told = _Told(clients, health, policy)
+    told = StatusReporter(clients, health, policy)
     writing = asyncio.ensure_future(told.write())
     try:
         yield
@@ -64,7 +66,7 @@ async def telling(clients: Clients, health: Health, policy: Policy) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def hearing(clients: Clients, listener: Listener) -> AsyncIterator[None]:
+async def following_status(clients: Clients, listener: Listener) -> AsyncIterator[None]:
     """Pass on what every process says of itself until the context closes, and who has ended.
 
     While Kafka is away nothing is heard; a status that cannot be read is left out.
@@ -101,7 +103,7 @@ async def _ended(writing: "asyncio.Future[None]") -> None:
     await asyncio.wait({writing})
 
 
-class _Told:
+class StatusReporter:
     """What is said of a process, and what was said last."""
 
     def __init__(self, clients: Clients, health: Health, policy: Policy) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from consumers.stages.calling import Slot
+from consumers.stages.attempts import Slot
 from router.policy.mixing import Routers
 from router.policy.table import Policy
 from schemas.base import Tier
@@ -55,7 +55,7 @@ class Refusals:
                 if self.routers.have_replaced(taken, self.policy, now):
                     return
                 self.looks += 1
-                await slot.rest(_LOOK_SECONDS * (1 + self._waiting.total() / 1000))
+                await slot.wait(_LOOK_SECONDS * (1 + self._waiting.total() / 1000))
         finally:
             self._waiting[(taken.tier, *policy)] -= 1
 

@@ -7,9 +7,9 @@ import structlog
 
 from consumers import clock
 from consumers.runtime.clients import Clients
+from consumers.runtime.offset_lookup import Source, records_since, start_of
 from consumers.runtime.poison import Guard
-from consumers.runtime.reading import Source, partition_of, records_since, start_of
-from consumers.runtime.records import Record, appended_at, lies_at, why_not_taken
+from consumers.runtime.records import Record, appended_at, partition_of, record_ref, why_not_taken
 from consumers.settings import RepeatSettings
 from router.intake.admission import Admission
 from router.intake.repeats import Repeat, SeenIds
@@ -52,7 +52,7 @@ class Repeats:
             with self.guard.on(record):
                 why = why_not_taken(self._remember, record)
             if why is not None:
-                _log.warning("no request", place=lies_at(record), why=why)
+                _log.warning("no request", place=record_ref(record), why=why)
         _log.info(
             "ids remembered",
             partition=source.partition,
@@ -66,7 +66,7 @@ class Repeats:
     def judge(self, record: Record, request: Request | None) -> Repeat:
         """Whether a readable record repeats an earlier one of its partition."""
         seen = self._seen.get(partition_of(record))
-        if seen is None or request is None or request.id == lies_at(record):
+        if seen is None or request is None or request.id == record_ref(record):
             return Repeat.NEW
         # A time to come would make all that is remembered too old.
         at = appended_at(record, clock.now()).timestamp()
@@ -74,7 +74,7 @@ class Repeats:
 
     def _read(self, record: Record) -> Request | None:
         """The request as route has admitted it; None where it has not."""
-        at, fallback = appended_at(record, clock.now()), lies_at(record)
+        at, fallback = appended_at(record, clock.now()), record_ref(record)
         try:
             return self.admission.admit(
                 record.topic,

@@ -8,13 +8,13 @@ from typing import TypeVar
 import structlog
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.offset_lookup import Source, records_since
 from consumers.runtime.poison import Guard
-from consumers.runtime.pool import Slot
-from consumers.runtime.reading import Source, partition_of, records_since
-from consumers.runtime.records import Record, lies_at, told_at, why_not_taken
+from consumers.runtime.records import Record, partition_of, record_ref, told_at, why_not_taken
 from consumers.runtime.shell import fits
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.strikes import MOST_TRIES
+from consumers.runtime.task_pool import Slot
 from consumers.stages import letters
 from consumers.telemetry.observer import Observer
 from router.intake.admission import as_admitted
@@ -88,7 +88,7 @@ class Reviewing:
         try:
             line = read_model(AuditLine, record.value)
         except ContractError as error:
-            place = lies_at(record)
+            place = record_ref(record)
             _log.error("no audit line", place=place, detail=error.detail)
             return ()
         if line.request_id is not None:
@@ -103,7 +103,7 @@ class Reviewing:
         if decision.undo_seconds:
             closes = record.timestamp / 1000 + decision.undo_seconds + _MARGIN_SECONDS
             while (wait := closes - self.clock().timestamp()) > 0:
-                await slot.rest(min(wait, _LOOK_AGAIN_SECONDS))
+                await slot.wait(min(wait, _LOOK_AGAIN_SECONDS))
             await _at_last(lambda: self._catch_up(source), slot)
         if not decisions.stands(decision, record.offset):
             _log.info("decision does not stand", decision=decision.decision_id)
@@ -144,7 +144,7 @@ class Reviewing:
                 with self.guard.on(record):
                     why = why_not_taken(lambda found: _note(decisions, found), record)
                 if why is not None:
-                    _log.warning("no audit line", place=lies_at(record), why=why)
+                    _log.warning("no audit line", place=record_ref(record), why=why)
             # Whatever it says, or does not: the partition is read up to here.
             decisions.note(record.offset, record.timestamp / 1000, None)
 
@@ -225,4 +225,4 @@ async def _at_last(read: Callable[[], Awaitable[_T]], slot: Slot) -> _T:
             return await read()
         except KAFKA_IS_AWAY as error:
             _log.warning("topic not read", error=type(error).__name__)
-            await slot.rest(_LOOK_AGAIN_SECONDS)
+            await slot.wait(_LOOK_AGAIN_SECONDS)

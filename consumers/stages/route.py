@@ -7,13 +7,13 @@ from typing import Protocol
 
 import structlog
 
-from consumers.runtime.records import Record, appended_at, lies_at
+from consumers.runtime.records import Record, appended_at, record_ref
 from consumers.runtime.spec import StageSpec
 from consumers.stages import letters
-from consumers.stages.notices import notices
+from consumers.stages.interim_results import interim_results
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import spoken_result
-from router.attempt.fallback import falls_back, spoken_output
+from router.attempt.fallback import canned_output, falls_back
 from router.intake.admission import Admission, as_admitted
 from router.intake.repeats import Repeat
 from router.judge.judging import output_contract
@@ -92,7 +92,7 @@ class Router:
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
         if record.topic != self.topics.escalations:
             # Under its dead letter's id, or its place, the request's trace is found all the same.
-            place = lies_at(record)
+            place = record_ref(record)
             self.observer.unread(letters.claimed_id(record.value) or place)
         self.observer.gave_up(STAGE, why, None)
         if record.topic == self.topics.escalations:
@@ -142,7 +142,7 @@ class Router:
             record.headers,
             self.policy,
             at=accepted_at,
-            fallback_id=lies_at(record),
+            fallback_id=record_ref(record),
         )
         self.observer.received(request.id, 1, request.task)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
@@ -209,7 +209,7 @@ class Router:
             )
             if self.prompts is None:
                 return [letter]
-            said = notices(
+            said = interim_results(
                 escalation, request, (), record, self.policy, self.prompts, self.topics, now
             )
             return [letter, *said]
@@ -253,7 +253,7 @@ class Router:
         """The task's safe default, where the task wants it instead of a person."""
         text = prompts.text(escalation.task or "", "safe_default") or ""
         contract = output_contract(request, self.policy, escalation.task, "answer")
-        output = spoken_output(text, contract.schema)
+        output = canned_output(text, contract.schema)
         fields = spoken_result(escalation, request, (), "safe_default", text, output, now=now)
         tier, latency = escalation.routes[-1].tier, fields["router"]["latency"]
         self.observer.answered(escalation.task, tier, escalation.id, latency)

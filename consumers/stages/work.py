@@ -13,12 +13,12 @@ import structlog
 from consumers.runtime.records import Record
 from consumers.runtime.spec import StageSpec
 from consumers.stages import letters
-from consumers.stages.calling import Caller, Slot
-from consumers.stages.job import Job, question_of
-from consumers.stages.notices import notices
+from consumers.stages.attempts import AttemptRunner, Slot
+from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
+from consumers.stages.tier_run import TierRun, question_of
 from router.attempt.answering import result_of, spoken_result
-from router.attempt.fallback import Spoken, falls_back, spoken_output
+from router.attempt.fallback import CannedReply, canned_output, falls_back
 from router.attempt.next_step import (
     Answer,
     Escalate,
@@ -55,7 +55,7 @@ def spec_of(tier: Tier) -> StageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Worker(Caller):
+class Worker(AttemptRunner):
     """The work of one tier's pool."""
 
     #: What is done with requests routed under another policy. None: all are taken for our own.
@@ -71,7 +71,7 @@ class Worker(Caller):
 
         Beside it stands one ledger line per call.
         """
-        began, job = time.monotonic(), None
+        began, tier_run = time.monotonic(), None
         try:
             assignment, raw = read_envelope(Assignment, record.value)
             if self.refusals is not None and not is_under(assignment.route, self.policy):
@@ -79,13 +79,16 @@ class Worker(Caller):
                 value = dump_envelope(handed_back(assignment), raw)
                 passed = passed_on(record.headers)
                 return [Outgoing(self.topics.escalations, record.key, value, passed)]
-            job = self.open(record, assignment, raw)
-            step = await self.run(job, slot)
-            return [*self.lines(job, job.attempts), *self._outcome(job, step, record, began)]
+            tier_run = self.open(record, assignment, raw)
+            step = await self.run(tier_run, slot)
+            return [
+                *self.lines(tier_run, tier_run.attempts),
+                *self._outcome(tier_run, step, record, began),
+            ]
         except asyncio.CancelledError:
             # The partition is lost and the last grace over; the call may have run all the same.
-            if job is not None and self.ledger is not None:
-                self.ledger.book(job.source, self.lines(job, job.attempts))
+            if tier_run is not None and self.ledger is not None:
+                self.ledger.book(tier_run.source, self.lines(tier_run, tier_run.attempts))
             raise
         except ContractError as error:
             why, detail = error.reason, error.detail
@@ -93,13 +96,15 @@ class Worker(Caller):
             _log.exception("work failed", partition=record.partition, offset=record.offset)
             why, detail = Reason.INTERNAL_ERROR, type(error).__name__
         now = self.clock()
-        self.observer.gave_up(self.stage, why, job.assignment.task if job else None, self.tier)
-        if job is not None:
+        self.observer.gave_up(
+            self.stage, why, tier_run.assignment.task if tier_run else None, self.tier
+        )
+        if tier_run is not None:
             # What was paid for is booked, unless that is what cannot be written.
             with contextlib.suppress(Exception):
                 return [
-                    *self.lines(job, job.attempts),
-                    self._letter(job, record, GiveUp(why, detail), now),
+                    *self.lines(tier_run, tier_run.attempts),
+                    self._letter(tier_run, record, GiveUp(why, detail), now),
                 ]
         return [
             letters.of_hop(Assignment, record, self.topics, why, detail, stage=self.stage, now=now)
@@ -120,27 +125,27 @@ class Worker(Caller):
         made = letters.of_poisonous(Assignment, record, self.topics, deaths, stage=stage, now=now)
         return [made]
 
-    def open(self, record: Record, assignment: Assignment, raw: bytes) -> Job:
+    def open(self, record: Record, assignment: Assignment, raw: bytes) -> TierRun:
         """Read an assignment's request and render its prompt. Raises ContractError."""
         assignment = within_limits(assignment, self.policy, self.clock())
         self.observer.received(assignment.id, assignment.generation, assignment.task)
         read = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
-        job = self.prepare(assignment, as_admitted(read, assignment), raw)
-        job.source = (record.topic, record.partition)
-        return job
+        tier_run = self.prepare(assignment, as_admitted(read, assignment), raw)
+        tier_run.source = (record.topic, record.partition)
+        return tier_run
 
-    def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> Job:
+    def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> TierRun:
         """Render an assignment's prompt. Raises ContractError."""
         # What cannot be used is found out before anything is paid.
         check_schemas(request)
         question = question_of(assignment, request, self.policy, self.prompts)
-        return Job(assignment, request, raw, question)
+        return TierRun(assignment, request, raw, question)
 
     def _outcome(
-        self, job: Job, step: NextStep, record: Record, began: float
+        self, tier_run: TierRun, step: NextStep, record: Record, began: float
     ) -> Sequence[Outgoing]:
-        now, assignment = self.clock(), job.assignment
-        result = self.result(job, step, now, began)
+        now, assignment = self.clock(), tier_run.assignment
+        result = self.result(tier_run, step, now, began)
         if result is not None:
             value = dump(result)
             if len(value) <= _LARGEST_VALUE:
@@ -150,46 +155,46 @@ class Worker(Caller):
             step = GiveUp(Reason.RESULT_TOO_LARGE, f"{len(value)} bytes; {_LARGEST_VALUE} fit")
         if isinstance(step, Escalate):
             self.observer.escalated(assignment.task, self.tier, step.reason)
-            escalation = self.escalation_of(job, step)
-            value = dump_envelope(escalation, job.raw)
+            escalation = self.escalation_of(tier_run, step)
+            value = dump_envelope(escalation, tier_run.raw)
             return [Outgoing(self.topics.escalations, record.key, value, passed_on(record.headers))]
 
         gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
-        told = notices(
+        told = interim_results(
             assignment,
-            job.request,
-            job.attempts,
+            tier_run.request,
+            tier_run.attempts,
             record,
             self.policy,
             self.prompts,
             self.topics,
             now,
         )
-        return [self._letter(job, record, gave_up, now), *told]
+        return [self._letter(tier_run, record, gave_up, now), *told]
 
     def result(
-        self, job: Job, step: NextStep, now: datetime, began: float
+        self, tier_run: TierRun, step: NextStep, now: datetime, began: float
     ) -> dict[str, Any] | None:
         """The fields of the result that a step ends in: a model's answer, or our own words.
 
         None where it ends in none. `began`: the monotonic time at which the job was begun.
         """
-        own_ms = (time.monotonic() - began - job.waited) * 1000
-        own_ms -= sum(attempt.duration_ms for attempt in job.attempts)
-        own_ms, name = max(own_ms, 0.0), job.assignment.task or ""
-        kind: Spoken
-        if isinstance(step, Answer) and job.reply is not None:
-            may_ask = job.question.contract.may_ask
+        own_ms = (time.monotonic() - began - tier_run.waited) * 1000
+        own_ms -= sum(attempt.duration_ms for attempt in tier_run.attempts)
+        own_ms, name = max(own_ms, 0.0), tier_run.assignment.task or ""
+        kind: CannedReply
+        if isinstance(step, Answer) and tier_run.reply is not None:
+            may_ask = tier_run.question.contract.may_ask
             return result_of(
-                job.assignment,
-                job.request,
-                job.attempts,
-                job.reply,
+                tier_run.assignment,
+                tier_run.request,
+                tier_run.attempts,
+                tier_run.reply,
                 now=now,
                 own_ms=own_ms,
                 may_ask=may_ask,
-                left_out=job.left_out,
+                left_out=tier_run.left_out,
             )
         if isinstance(step, Refuse):
             kind = "refusal"
@@ -198,48 +203,57 @@ class Worker(Caller):
         else:
             return None
         text = self.prompts.text(name, kind) or ""
-        output = spoken_output(text, job.question.contract.schema)
+        output = canned_output(text, tier_run.question.contract.schema)
         return spoken_result(
-            job.assignment, job.request, job.attempts, kind, text, output, now=now, own_ms=own_ms
+            tier_run.assignment,
+            tier_run.request,
+            tier_run.attempts,
+            kind,
+            text,
+            output,
+            now=now,
+            own_ms=own_ms,
         )
 
-    def _letter(self, job: Job, record: Record, gave_up: GiveUp, now: datetime) -> Outgoing:
+    def _letter(
+        self, tier_run: TierRun, record: Record, gave_up: GiveUp, now: datetime
+    ) -> Outgoing:
         return letters.of_envelope(
-            job.assignment,
-            job.raw,
+            tier_run.assignment,
+            tier_run.raw,
             record,
             self.topics,
             gave_up.reason,
             gave_up.detail,
             stage=self.stage,
             now=now,
-            tenant=job.request.tenant,
-            attempts=[*job.assignment.attempts, *job.attempts],
+            tenant=tier_run.request.tenant,
+            attempts=[*tier_run.assignment.attempts, *tier_run.attempts],
         )
 
-    def escalation_of(self, job: Job, step: Escalate) -> Escalation:
+    def escalation_of(self, tier_run: TierRun, step: Escalate) -> Escalation:
         """The escalation that hands a job back to route."""
-        assignment = job.assignment
+        assignment = tier_run.assignment
         classification = assignment.classification
         if step.reason is Reason.CLASSIFIED:
-            verdict = job.attempts[-1].verdict
+            verdict = tier_run.attempts[-1].verdict
             found = dict(verdict.output or {}) if verdict else {}
             classification = Classification.model_validate(
                 {name: found.get(name) for name in ("task", "ambiguity", "complexity")}
             )
         return Escalation(
             id=assignment.id,
-            tenant=job.request.tenant,
-            plan=job.request.plan,
+            tenant=tier_run.request.tenant,
+            plan=tier_run.request.plan,
             is_unproven=assignment.is_unproven,
             generation=assignment.generation,
             task=assignment.task,
             origin=assignment.origin,
             deadline=assignment.deadline,
-            attempts_left=max(assignment.attempts_left - spent(job.attempts), 0),
+            attempts_left=max(assignment.attempts_left - spent(tier_run.attempts), 0),
             classification=classification,
             routes=assignment.routes,
-            attempts=[*assignment.attempts, *job.attempts],
+            attempts=[*assignment.attempts, *tier_run.attempts],
             reason=step.reason,
             detail=step.detail,
         )

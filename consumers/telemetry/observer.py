@@ -11,9 +11,9 @@ from opentelemetry.trace import SpanKind
 from consumers import clock
 from consumers.telemetry import names
 from consumers.telemetry.content import Capture, said_in_call
+from consumers.telemetry.counters import Counters
 from consumers.telemetry.hops import Fields, Hop, current_hop
 from consumers.telemetry.names import GenAiNames, gen_ai_names
-from consumers.telemetry.tally import Tally
 from router.judge.reply import Reply
 from router.route.routing import Route
 from schemas.attempt import Attempt
@@ -34,7 +34,7 @@ _TOKENS = ("input", "cache_read", "cache_write", "output", "reasoning")
 class Observer:
     """The eyes of a process's stages."""
 
-    tally: Tally = field(default_factory=Tally)
+    counters: Counters = field(default_factory=Counters)
     gen_ai: GenAiNames = field(default_factory=lambda: gen_ai_names(""))
     capture: Capture = field(default_factory=Capture)
     #: Host and port by provider.
@@ -61,9 +61,9 @@ class Observer:
     def routed(self, decided: Route) -> None:
         """A request goes to a tier, for the first time or after an escalation."""
         task, tier = decided.task or decided.step, str(decided.tier)
-        self.tally.add(names.ROUTES, 1, task, tier, decided.rule)
+        self.counters.add(names.ROUTES, 1, task, tier, decided.rule)
         if decided.code is Reason.REQUEUED:
-            self.tally.add(names.REQUEUES, 1, task)
+            self.counters.add(names.REQUEUES, 1, task)
         hop = current_hop()
         if hop is None or not hop.is_recording:
             return
@@ -82,15 +82,15 @@ class Observer:
 
     def gave_up(self, stage: str, reason: Reason, task: str | None, tier: str = "") -> None:
         """A request, or a record that is none, becomes a dead letter."""
-        self.tally.add(names.DEAD_LETTERS, 1, stage, reason.value)
-        self.tally.add(names.REQUESTS, 1, "dead_letter", task or "", tier)
+        self.counters.add(names.DEAD_LETTERS, 1, stage, reason.value)
+        self.counters.add(names.REQUESTS, 1, "dead_letter", task or "", tier)
         if (hop := current_hop()) is not None:
             hop.note({names.OUTCOME: "dead_letter", names.REASON: reason.value})
 
     def escalated(self, task: str | None, tier: str, reason: Reason) -> None:
         """A tier hands a request back."""
         if not reason.is_hop:
-            self.tally.add(names.ESCALATIONS, 1, task or "", tier, reason.value)
+            self.counters.add(names.ESCALATIONS, 1, task or "", tier, reason.value)
         if (hop := current_hop()) is not None:
             hop.note({names.OUTCOME: "escalation", names.REASON: reason.value})
 
@@ -98,17 +98,17 @@ class Observer:
         self, task: str | None, tier: str, request_id: str, milliseconds: Mapping[str, float]
     ) -> None:
         """A request has its result. The parts of its time make the total."""
-        self.tally.add(names.REQUESTS, 1, "result", task or "", tier)
+        self.counters.add(names.REQUESTS, 1, "result", task or "", tier)
         seconds = {part.removesuffix("_ms"): ms / 1000 for part, ms in milliseconds.items()}
         hop = current_hop()
         span = hop.span if hop is not None else None
-        if self.tally.is_recording:
+        if self.counters.is_recording:
             by = {names.TASK: task or "", names.TIER: tier, names.OUTCOME: "result"}
             by[names.REQUEST_ID] = request_id
-            self.tally.record(names.REQUEST_DURATION, seconds["total"], by, span)
+            self.counters.record(names.REQUEST_DURATION, seconds["total"], by, span)
             for part in ("intake", "queue", "model", "own"):
                 by = {names.PART: part, names.TIER: tier}
-                self.tally.record(names.REQUEST_TIME, seconds[part], by)
+                self.counters.record(names.REQUEST_TIME, seconds[part], by)
         if hop is not None and hop.is_recording:
             times = {f"tierline.time.{part}": value for part, value in seconds.items()}
             hop.note({names.OUTCOME: "result", **times})
@@ -117,7 +117,7 @@ class Observer:
         self, action: str, task: str | None, outcome: str, *, error: str | None = None
     ) -> None:
         """A person decided on a dead letter; an answer that is published was judged by it."""
-        self.tally.add(names.REVIEW_DECISIONS, 1, action, task or "", outcome)
+        self.counters.add(names.REVIEW_DECISIONS, 1, action, task or "", outcome)
         if (hop := current_hop()) is None:
             return
         hop.note({names.ACTION: action, names.OUTCOME: outcome})
@@ -145,14 +145,14 @@ class Observer:
     ) -> None:
         """A model was called, and its reply judged; `former` are the attempts before it here."""
         tier, reason = str(attempt.tier), attempt.reason.value if attempt.reason else ""
-        self.tally.add(names.ATTEMPTS, 1, tier, attempt.model, attempt.outcome, reason)
-        self.tally.add(names.COST, attempt.cost_micros / 1e6, tier, attempt.model)
+        self.counters.add(names.ATTEMPTS, 1, tier, attempt.model, attempt.outcome, reason)
+        self.counters.add(names.COST, attempt.cost_micros / 1e6, tier, attempt.model)
         for kind in _TOKENS:
             if count := getattr(attempt.usage, f"{kind}_tokens"):
-                self.tally.add(names.TOKENS, count, tier, attempt.model, kind)
+                self.counters.add(names.TOKENS, count, tier, attempt.model, kind)
         if former and _is_in_place_of(attempt, former[-1]):
             why = former[-1].reason
-            self.tally.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
+            self.counters.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
         hop = current_hop()
         self._measure(attempt, str(body.get("model", "")), request.id, hop)
         if hop is None or not hop.is_recording:
@@ -189,7 +189,7 @@ class Observer:
             hop.add("verify", judged, start_ns=read, end_ns=_ns(judged_at), events=events)
 
     def _measure(self, attempt: Attempt, model: str, request_id: str, hop: Hop | None) -> None:
-        if not self.tally.is_recording:
+        if not self.counters.is_recording:
             return
         span = hop.span if hop is not None else None
         by = {
@@ -202,13 +202,13 @@ class Observer:
         # Of a call that gave nothing nobody knows any; zeros would pull every percentile down.
         for kind, count in usage.items() if attempt.usage.total_tokens else ():
             if isinstance(self.gen_ai.tokens, str):
-                self.tally.record(self.gen_ai.tokens, count, {**by, names.TOKEN_TYPE: kind})
+                self.counters.record(self.gen_ai.tokens, count, {**by, names.TOKEN_TYPE: kind})
             else:
-                self.tally.add(self.gen_ai.tokens[kind], count, *by.values())
+                self.counters.add(self.gen_ai.tokens[kind], count, *by.values())
         if attempt.outcome == "failed" and attempt.reason is not None:
             by[names.ERROR_TYPE] = attempt.reason.value
         by[names.REQUEST_ID] = request_id
-        self.tally.record(self.gen_ai.duration, attempt.duration_ms / 1000, by, span)
+        self.counters.record(self.gen_ai.duration, attempt.duration_ms / 1000, by, span)
 
     def _call(self, attempt: Attempt, request: Request, body: Mapping[str, Any]) -> dict[str, Any]:
         usage = attempt.usage

@@ -35,9 +35,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from consumers.addresses import check_url
 from consumers.settings import TelemetrySettings
 from consumers.telemetry.content import CONTENT_SWITCH, capture_of
+from consumers.telemetry.counters import Counters
 from consumers.telemetry.names import gen_ai_names, metrics_of
 from consumers.telemetry.observer import Observer
-from consumers.telemetry.tally import Tally
 from consumers.telemetry.tracing import TraceIds, TraceRules, Tracing
 from schemas.errors import TierlineError
 from schemas.topics import Topics
@@ -96,8 +96,8 @@ class TelemetryError(TierlineError):
 class Telemetry:
     """What a process observes itself with. Made without arguments it only counts."""
 
-    tally: Tally = field(default_factory=Tally)
-    tracing: Tracing = field(default_factory=lambda: Tracing(Tally()))
+    counters: Counters = field(default_factory=Counters)
+    tracing: Tracing = field(default_factory=lambda: Tracing(Counters()))
     observer: Observer = field(default_factory=Observer)
     meter: Meter = field(default_factory=lambda: NoOpMeterProvider().get_meter(_SCOPE))
 
@@ -123,7 +123,7 @@ def open_telemetry(
     env = {name: text for name, text in os.environ.items() if text.strip()}
     gen_ai = gen_ai_names(env.get("OTEL_SEMCONV_STABILITY_OPT_IN", ""))
     metrics = metrics_of(gen_ai)
-    tally, ids = Tally(metrics), TraceIds()
+    counters, ids = Counters(metrics), TraceIds()
     try:
         capture = capture_of(env.get(CONTENT_SWITCH, ""))
     except ValueError as error:
@@ -155,7 +155,7 @@ def open_telemetry(
             meters = MeterProvider(readers, resource, views=views, shutdown_on_exit=False)
             ends.append(meters.shutdown)
             meter = meters.get_meter(_SCOPE, _version())
-            tally.export_to(meter)
+            counters.export_to(meter)
         tracer = None
         # What producers or other processes have begun to keep goes on here with any share.
         if traces and (share > 0 or _SAMPLER_OF_PARENTS in env.get("OTEL_TRACES_SAMPLER", "")):
@@ -179,8 +179,8 @@ def open_telemetry(
             parent_mode=settings.parent_mode,
             baggage_names=settings.baggage,
         )
-        tracing = Tracing(tally, rules, tracer, ids)
-        yield Telemetry(tally, tracing, Observer(tally, gen_ai, capture), meter)
+        tracing = Tracing(counters, rules, tracer, ids)
+        yield Telemetry(counters, tracing, Observer(counters, gen_ai, capture), meter)
 
 
 @contextlib.contextmanager

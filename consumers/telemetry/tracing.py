@@ -19,8 +19,8 @@ from consumers import clock
 from consumers.runtime.records import Record
 from consumers.telemetry import names
 from consumers.telemetry.context import TraceContext, new_context, read_context
+from consumers.telemetry.counters import Counters
 from consumers.telemetry.hops import Hop, context_of, remote
-from consumers.telemetry.tally import Tally
 from schemas.codec import Headers
 
 __all__ = ["ParentMode", "TraceIds", "TraceRules", "Tracing"]
@@ -65,12 +65,12 @@ class Tracing:
 
     def __init__(
         self,
-        tally: Tally,
+        counters: Counters,
         rules: TraceRules | None = None,
         tracer: Tracer | None = None,
         ids: TraceIds | None = None,
     ) -> None:
-        self._tally = tally
+        self._counters = counters
         self._tracer = tracer
         self._ids = ids or TraceIds()
         self._rules = rules or TraceRules()
@@ -83,7 +83,7 @@ class Tracing:
             kept = self._rules.baggage_names if is_first else None
             found, why = read_context(record.headers, baggage_names=kept)
             if why is not None:
-                self._tally.add(names.BAD_CONTEXTS, 1, why)
+                self._counters.add(names.BAD_CONTEXTS, 1, why)
         context = found or new_context()
         if self._tracer is None:
             return Hop(self, context)
@@ -127,7 +127,7 @@ class Tracing:
 
     def count(self, group: str, consumed: Sequence[Record]) -> None:
         """Count records of one topic that a stage has been given."""
-        self._tally.add(names.CONSUMED, len(consumed), consumed[0].topic, group)
+        self._counters.add(names.CONSUMED, len(consumed), consumed[0].topic, group)
 
     def sending(self, parent: Span, topic: str, partition: int, where: Mapping[str, Any]) -> Span:
         """The span of one record that is written."""

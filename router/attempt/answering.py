@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Literal
 
-from router.attempt.fallback import Spoken
+from router.attempt.fallback import CannedReply
 from router.attempt.model_quirks import charged
 from router.attempt.next_step import answer_of
 from router.attempt.pricing import cost_micros
@@ -29,7 +29,7 @@ from schemas.verdict import Verdict
 __all__ = ["Told", "attempt_of", "ledger_lines", "result_of", "spoken_result"]
 
 #: What a result without a model's own reply can be: our words, or an answer that a person chose.
-Told = Spoken | Literal["answer", "tool_calls"]
+Told = CannedReply | Literal["answer", "tool_calls"]
 
 #: What of a reply is kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024

@@ -8,9 +8,9 @@ from router.prompts.rendering import Prompts
 from router.route.routing import GiveUp
 from schemas.reasons import Reason
 
-__all__ = ["Spoken", "falls_back", "spoken_output", "unspoken", "while_in_review"]
+__all__ = ["CannedReply", "canned_output", "falls_back", "missing_texts", "while_in_review"]
 
-Spoken = Literal["in_review", "refusal", "safe_default"]
+CannedReply = Literal["in_review", "refusal", "safe_default"]
 
 #: Ends that a safe default may stand in for. Everything else says that a person must look.
 _NOBODY_ANSWERED = (
@@ -30,14 +30,14 @@ def falls_back(task: Task | None, gave_up: GiveUp) -> bool:
     return gave_up.reason in _NOBODY_ANSWERED
 
 
-def while_in_review(task: Task | None) -> Spoken | None:
+def while_in_review(task: Task | None) -> CannedReply | None:
     """What is published while a person has a request of the task; None: nothing."""
     if task is None or task.while_in_review == "silent":
         return None
     return "safe_default" if task.while_in_review == "safe_default" else "in_review"
 
 
-def spoken_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+def canned_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """Our text as an answer in the task's format, as far as the format has room for one.
 
     A format with a field `answer` is filled in its own order: no confidence, and the first choice
@@ -57,11 +57,11 @@ def spoken_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]
     return output
 
 
-def unspoken(policy: Policy, prompts: Prompts) -> list[str]:
+def missing_texts(policy: Policy, prompts: Prompts) -> list[str]:
     """What the policy wants said and the prompts have no words or readers for, as sentences."""
     missing = []
     for name, task in policy.tasks.items():
-        wanted: list[Spoken] = []
+        wanted: list[CannedReply] = []
         if task.on_refusal == "deliver":
             wanted.append("refusal")
         if "safe_default" in (task.last_resort, task.while_in_review):

@@ -11,7 +11,7 @@ from router.judge.reply import Oddity, Reply
 from router.policy.table import Model, Policy, Price
 from schemas.request import Request
 
-__all__ = ["charged", "fitted", "oddities_of", "price_of", "takes"]
+__all__ = ["adapt_body", "charged", "oddities_of", "price_of", "takes"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
@@ -35,7 +35,7 @@ def takes(model: Model, request: Request) -> str | None:
     return None
 
 
-def fitted(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, Any]:
+def adapt_body(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, Any]:
     """A chat body as the model's row in the policy wants it.
 
     `stable` is how many characters at the beginning of the first message never change.

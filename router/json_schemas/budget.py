@@ -28,7 +28,7 @@ class Costs:
     #: The most errors that one value may have, in the same way.
     told: tuple[int, ...]
     #: False where the weights may go on growing.
-    is_steady: bool
+    is_live: bool
     has_unique: bool = False
     #: Each name in an object may have an error, with a copy of the object.
     has_names: bool = False
@@ -48,7 +48,7 @@ class Costs:
         while level:
             if depth < len(self.weights):
                 weight = self.weights[depth]
-            elif self.is_steady:
+            elif self.is_live:
                 weight = self.weights[-1]
             else:
                 return BUDGET + 1, False

@@ -91,7 +91,7 @@ def costs_of(schema: Any, size: int) -> Costs:
     if size > MAX_BYTES:
         _refuse(f"{size} bytes; a schema may have {MAX_BYTES}")
     if not isinstance(schema, dict):
-        return Costs((1,), (1,), is_steady=True)
+        return Costs((1,), (1,), is_live=True)
     _check_document(schema)
     walk = _Walk(schema)
     return walk.costs()
@@ -141,7 +141,7 @@ class _Walk:
             number, schema = self._unread.pop()
             self._read(self._nodes[number], schema)
         flat = self._flattened()
-        weights, is_steady = self._by_level(flat, root, [node.weight for node in flat])
+        weights, is_live = self._by_level(flat, root, [node.weight for node in flat])
         told, _ = self._by_level(flat, root, [node.told for node in flat])
         if max(weights[: _SHALLOW + 1]) > _MOST_WEIGHT:
             _refuse("its references and branches multiply; one value costs too much")
@@ -152,7 +152,7 @@ class _Walk:
             self._positions / _MOST_POSITIONS,
             self._wide / _MOST_WIDE,
         )
-        return Costs(weights, told, is_steady, self._has_unique, self._has_names, min(part, 1.0))
+        return Costs(weights, told, is_live, self._has_unique, self._has_names, min(part, 1.0))
 
     def _number(self, schema: Any) -> int:
         if not isinstance(schema, dict):

@@ -10,7 +10,7 @@ import orjson
 
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
-from router.checks.reading import READING, VERDICT_SCHEMA
+from router.checks.verification import VERDICT_SCHEMA, VERIFICATION
 from router.intake.request_schemas import compiled, format_of
 from router.json_schemas.validator import Validator, compile_schema
 from router.judge.normalise import asks_back, normalise_json, normalise_text, voiced
@@ -20,16 +20,22 @@ from schemas.attempt import Step
 from schemas.request import Request
 from schemas.verdict import CheckResult, Verdict
 
-__all__ = ["READING_CHECKS", "OutputContract", "judge", "output_contract", "reading_contract"]
+__all__ = [
+    "VERIFICATION_CHECKS",
+    "OutputContract",
+    "judge",
+    "output_contract",
+    "verification_contract",
+]
 
 #: What a verifier's reply goes through. Its own check is not for tasks to name.
-READING_CHECKS = (
+VERIFICATION_CHECKS = (
     *named("cut_off", "empty", "refusal", "schema"),
-    NamedCheck(READING, Parameters()),
+    NamedCheck(VERIFICATION, Parameters()),
 )
 
 [_TOOL_CALLS] = named("tool_calls")
-_PASSED = {name: CheckResult(check=name, passed=True) for name in (*CHECKS, READING.name)}
+_PASSED = {name: CheckResult(check=name, passed=True) for name in (*CHECKS, VERIFICATION.name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ def output_contract(
     return contract
 
 
-def reading_contract() -> OutputContract:
+def verification_contract() -> OutputContract:
     """The format of a verifier's verdict."""
     return _compiled("verify", orjson.dumps(VERDICT_SCHEMA))
 

@@ -76,7 +76,7 @@ class Prompts:
         has_variant = (name, tier) in self._variants or (DEFAULT, tier) in self._variants
         return name in self.contracts and has_variant
 
-    def render_reading(
+    def render_verification(
         self, name: str, tier: Tier, request: Request, contract: OutputContract, answer: str
     ) -> Rendered:
         """The prompt for a model that is to read an answer: the request, then the answer.

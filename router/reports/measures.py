@@ -15,9 +15,9 @@ __all__ = [
     "Measure",
     "Row",
     "alarms",
+    "format_value",
     "names_of",
     "percentile",
-    "told",
     "values_of",
 ]
 
@@ -236,7 +236,7 @@ def alarms(rows: Iterable[Row]) -> list[Alarm]:
     return found
 
 
-def told(measure: Measure, row: Row) -> str:
+def format_value(measure: Measure, row: Row) -> str:
     """A figure as people read it; a dash where there is none."""
     value = measure.value(row)
     if value is None:

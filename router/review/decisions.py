@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from router.attempt.answering import Told, spoken_result
-from router.attempt.fallback import spoken_output
+from router.attempt.fallback import canned_output
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
 from router.judge.normalise import normalise_text
@@ -190,7 +190,7 @@ def outcome_of(
     if decision.action == "reject":
         contract = output_contract(request, policy, letter.task, "answer")
         text, kind = prompts.text(letter.task or "", "safe_default") or "", "safe_default"
-        output = spoken_output(text, contract.schema)
+        output = canned_output(text, contract.schema)
     elif decision.action == "edit":
         output = decision.output or {}
         text = _text_of(output)

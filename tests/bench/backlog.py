@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import topic_reader
+from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from tests.bench.harness import Measured, fill, settings_for, sized
 from tests.bench.work import simulator_process

@@ -17,7 +17,8 @@ import orjson
 
 from consumers import clock
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher, topic_reader
+from consumers.runtime.publisher import publisher
+from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from router.attempt.answering import spoken_result
 from schemas.attempt import LedgerEntry

@@ -13,7 +13,8 @@ import orjson
 from consumers.providers import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher, topic_reader
+from consumers.runtime.publisher import publisher
+from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import running_stages
 from tests.bench.harness import Measured, a_request, settings_for, sized

@@ -11,7 +11,8 @@ from consumers import clock
 from consumers.providers import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import TopicReader, publisher, topic_reader
+from consumers.runtime.publisher import publisher
+from consumers.runtime.topic_reader import TopicReader, topic_reader
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import running_stages
 from schemas.attempt import LedgerEntry

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 
 from consumers.runtime.clients import Clients
-from consumers.runtime.pool import Pool, Slot
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.runtime.records import Record
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
+from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from schemas.base import Tier
@@ -59,7 +59,7 @@ async def runtime_once(settings: Settings) -> float:
         await asyncio.sleep(int(record.key or b"0") / 1000)
         return [Outgoing(target, record.key, record.value)]
 
-    pool = Pool(handle, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
+    pool = TaskPool(handle, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
     stage = Stage(
         StageSpec("bench", ("llm.tier.low",), ()), Clients(settings.kafka), pool, lambda *_: ()
     )

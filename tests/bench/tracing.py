@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import running_stages

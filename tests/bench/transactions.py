@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from consumers.runtime import holdings
+from consumers.runtime import assigned_partitions
 from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
 from consumers.runtime.writer import PartitionWriter
@@ -45,11 +45,11 @@ async def measure_transactions(bootstrap: str) -> list[Measured]:
 
 @contextlib.contextmanager
 def _without_transactions() -> Iterator[None]:
-    vars(holdings)["PartitionWriter"] = _PlainWriter
+    vars(assigned_partitions)["PartitionWriter"] = _PlainWriter
     try:
         yield
     finally:
-        vars(holdings)["PartitionWriter"] = PartitionWriter
+        vars(assigned_partitions)["PartitionWriter"] = PartitionWriter
 
 
 class _PlainWriter:

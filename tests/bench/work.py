@@ -14,7 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 from consumers.providers import ProviderSettings
 from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import topic_reader
+from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import running_stages
 from schemas.base import Tier

@@ -22,7 +22,7 @@ from consumers.console.rows import CaseFilter
 from consumers.console.security import Guard, Role
 from consumers.console.store import Store, open_store
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.settings import Settings, TokenSettings
 from tests.kafka.flow import Flow, flow, request
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import topic_reader
+from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.simulator import BillLine
 from schemas.base import Tier

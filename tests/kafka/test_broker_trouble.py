@@ -11,9 +11,10 @@ import structlog
 
 from consumers.broker import LocalBroker
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import KafkaUnreachableError, publisher
+from consumers.runtime.connection import KafkaUnreachableError
+from consumers.runtime.publisher import publisher
 from consumers.runtime.spec import StageSpec
-from consumers.runtime.stage import Inline, Stage
+from consumers.runtime.stage import Stage, SyncExecutor
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
@@ -95,17 +96,17 @@ async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: Breaka
     short = settings.kafka.model_copy(update={"session_timeout": timedelta(seconds=6)})
     clients, stop = Clients(short), asyncio.Event()
     assert await ensure_topics(clients) == []
-    inline = Inline(lambda _: (), Telemetry().tracing, "route")
+    inline = SyncExecutor(lambda _: (), Telemetry().tracing, "route")
     stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, lambda *_: ())
     async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
         await stage.ready.wait()
-        await stage.steady()
+        await stage.until_live()
         with structlog.testing.capture_logs() as lines:
             with kafka.asleep():
                 while not any(one["event"] == "group not heard" for one in lines):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-                waiting = tasks.create_task(stage.steady())
+                waiting = tasks.create_task(stage.until_live())
                 await asyncio.sleep(0.5)
                 assert not waiting.done()
             await waiting

@@ -18,9 +18,9 @@ from consumers.console.rows import Case, CaseFilter
 from consumers.console.security import Guard
 from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
-from router.reports.measures import MEASURES, told, values_of
+from router.reports.measures import MEASURES, format_value, values_of
 from router.review.audit import broken
 from tests.kafka.console_flow import HERE, TEXT, Bearer, Browser, console, looks
 from tests.kafka.flow import request
@@ -273,25 +273,25 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
         first, second = await running.disputes(2)
         api, named = Browser(running.app).http, Bearer()
 
-        async def told(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        async def post(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
             reply = await api.post(f"/api{path}", json=body, auth=named)
             return reply.status_code, reply.json()
 
         for wrong in ({"tenat": "acme"}, {"risk": "hgih"}, {"state": "opne"}):
-            status, said = await told("/jobs", action="requeue", filter=wrong, dry_run=True)
+            status, said = await post("/jobs", action="requeue", filter=wrong, dry_run=True)
             assert (status, next(iter(wrong)) in said["error"]) == (422, True)
-        status, said = await told("/jobs", action="discard")
+        status, said = await post("/jobs", action="discard")
         assert (status, said["error"]) == (422, "say why they are discarded")
-        assert (await told("/jobs", action="requeue", filter={"state": "closed"}, dry_run=True))[1][
+        assert (await post("/jobs", action="requeue", filter={"state": "closed"}, dry_run=True))[1][
             "cases"
         ] == 0
 
         versions = {}
         for place in (first, second):
-            versions[place] = (await told(f"/cases/{place}/claim"))[1]["version"]
+            versions[place] = (await post(f"/cases/{place}/claim"))[1]["version"]
 
         async def decided(place: str, **body: Any) -> tuple[int, dict[str, Any]]:
-            return await told(f"/cases/{place}/decision", decision_id="one-id-for-all", **body)
+            return await post(f"/cases/{place}/decision", decision_id="one-id-for-all", **body)
 
         status, said = await decided(first, action="discard")
         assert (status, said["error"]) == (422, "say why it is discarded")
@@ -308,12 +308,12 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
         assert (await decided(first, action="reject"))[0] == 200
         assert (await decided(first, action="requeue"))[0] == 409
         assert (await decided(second, action="reject"))[0] == 409
-        assert (await told(f"/cases/{first}/undo"))[0] == 200
+        assert (await post(f"/cases/{first}/undo"))[0] == 200
         status, said = await decided(first, action="reject")
         assert (status, "take a new one" in said["error"]) == (409, True)
 
-        assert (await told("/jobs", action="requeue"))[0] == 200
-        assert (await told("/jobs", action="requeue"))[0] == 409
+        assert (await post("/jobs", action="requeue"))[0] == 200
+        assert (await post("/jobs", action="requeue"))[0] == 409
         [job] = (await api.get("/api/jobs", auth=named)).json()
         assert job["state"] == "running"
         assert (await api.get("/api/cases/%00", auth=named)).status_code == 404
@@ -335,20 +335,20 @@ async def test_the_api_approves_what_was_seen_and_no_other_answer(
         [place] = await running.disputes(1)
         api, named = Browser(running.app).http, Bearer()
 
-        async def told(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        async def post(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
             reply = await api.post(f"/api{path}", json=body, auth=named)
             return reply.status_code, reply.json()
 
-        await told(f"/cases/{place}/claim")
+        await post(f"/cases/{place}/claim")
         shown = (await api.get(f"/api/cases/{place}", auth=named)).json()
         approval = {"action": "approve"}
         approval["attempt_id"] = shown["letter"]["attempts"][-1]["attempt_id"]
-        status, said = await told(f"/cases/{place}/decision", **approval)
+        status, said = await post(f"/cases/{place}/decision", **approval)
         assert (status, said["error"].partition(":")[0]) == (422, "answers")
-        status, said = await told(f"/cases/{place}/decision", **approval, answers="0" * 64)
+        status, said = await post(f"/cases/{place}/decision", **approval, answers="0" * 64)
         assert (status, "not the answers that were shown" in said["error"]) == (409, True)
         approval["answers"] = shown["answers"]
-        status, said = await told(f"/cases/{place}/decision", **approval)
+        status, said = await post(f"/cases/{place}/decision", **approval)
         assert (status, said["state"]) == (200, "decided")
 
 
@@ -415,7 +415,7 @@ async def test_the_dashboard_says_what_the_command_line_says(
         page = (await browser.get("/dashboard")).text
         for row in [*rows, total]:
             for measure in MEASURES:
-                assert f">{told(measure, row)}<" in page, (row.name, measure.name)
+                assert f">{format_value(measure, row)}<" in page, (row.name, measure.name)
         assert list(total.corrected["person"]) == ["dispute-0"]
         ids = (await browser.get("/dashboard/requests?row=total&what=by person")).text
         assert "dispute-0" in ids

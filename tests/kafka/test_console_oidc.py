@@ -24,7 +24,7 @@ from consumers.console.security import Guard
 from consumers.console.store import open_store
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import OidcSettings, Settings
 

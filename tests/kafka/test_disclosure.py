@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.simulator import SimulatorSettings, simulator

@@ -79,13 +79,13 @@ class _Held:
             partition.finish([(record.offset, ())])
         self._taken.clear()
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         pass
 
-    def let_go(self, partition: Partition) -> int:
+    def cancel_all(self, partition: Partition) -> int:
         return 0
 
-    def late(
+    def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
         pass

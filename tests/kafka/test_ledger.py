@@ -12,10 +12,12 @@ from consumers import clock
 from consumers.providers import Providers
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
+from consumers.runtime.connection import cluster_of
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.poison import Guard
-from consumers.runtime.reading import cluster_of, publisher, topic_reader
+from consumers.runtime.publisher import publisher
 from consumers.runtime.spool import Kept, Spool
+from consumers.runtime.topic_reader import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.stages.route import Router

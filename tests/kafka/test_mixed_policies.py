@@ -11,7 +11,7 @@ import pytest
 from consumers import clock
 from consumers.rules import Rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import topic_reader
+from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import running_stages
 from router.policy.load import load_policy

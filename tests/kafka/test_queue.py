@@ -28,7 +28,8 @@ from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import ORIGINS
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
-from consumers.runtime.reading import publisher, topic_reader
+from consumers.runtime.publisher import publisher
+from consumers.runtime.topic_reader import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from router.review.audit import broken

@@ -9,11 +9,11 @@ from aiokafka import TopicPartition
 
 from consumers.runtime.clients import Clients
 from consumers.runtime.partition import Partition
-from consumers.runtime.pool import Pool, Slot
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.runtime.records import Record
 from consumers.runtime.spec import StageSpec
-from consumers.runtime.stage import Host, Inline, Stage, StageError
+from consumers.runtime.stage import Host, Stage, StageError, SyncExecutor
+from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
@@ -36,16 +36,16 @@ class _HeldUp:
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         raise AssertionError
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         if not self.is_rebalancing.is_set():
             self.is_rebalancing.set()
             await self._lets_go.wait()
 
-    def let_go(self, partition: Partition) -> int:
+    def cancel_all(self, partition: Partition) -> int:
         self._lets_go.set()
         return 0
 
-    def late(
+    def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
         pass
@@ -63,7 +63,7 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
     held = _HeldUp()
     first, second = (
         Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
-        for executor in (held, Inline(lambda _: (), Telemetry().tracing, ""))
+        for executor in (held, SyncExecutor(lambda _: (), Telemetry().tracing, ""))
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -85,7 +85,7 @@ async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> No
     stage = Stage(
         StageSpec("route", ("llm.intake",), ()),
         clients,
-        Inline(lambda _: (), Telemetry().tracing, ""),
+        SyncExecutor(lambda _: (), Telemetry().tracing, ""),
         _nothing,
     )
     committed = asyncio.Event()
@@ -135,7 +135,7 @@ async def test_others_have_their_turns_between_records_that_take_long(settings: 
             turns += 1
             await asyncio.sleep(0)
 
-    inline = Inline(decide, Telemetry().tracing, "")
+    inline = SyncExecutor(decide, Telemetry().tracing, "")
     stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, _nothing)
     stop = asyncio.Event()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -167,13 +167,13 @@ class _Busy:
             assert partition.finish([(record.offset, ())])
         self._held.clear()
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         self.waits += 1
 
-    def let_go(self, partition: Partition) -> int:
+    def cancel_all(self, partition: Partition) -> int:
         raise AssertionError
 
-    def late(
+    def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
         assert not outgoing
@@ -201,7 +201,7 @@ async def test_who_was_given_up_by_its_group_joins_at_once_and_goes_on(settings:
         busy.finish()
         await committed.wait()
         assert stage.committed(topics.intake) == 1
-        busy.let_go = lambda partition: 0  # type: ignore[method-assign]
+        busy.cancel_all = lambda partition: 0  # type: ignore[method-assign]
         stop.set()
         await running
 
@@ -214,11 +214,11 @@ class _LongCall(_HeldUp):
         self.went_on = 0
         self.stage: Stage
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         self.is_rebalancing.set()
         await asyncio.sleep(4)
         async with asyncio.timeout(8):
-            await self.stage.steady()
+            await self.stage.until_live()
         self.went_on += 1
 
 
@@ -229,7 +229,7 @@ async def test_a_call_goes_on_while_its_partition_waits_for_it(settings: Setting
     call = _LongCall()
     first, second = (
         Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
-        for executor in (call, Inline(lambda _: (), Telemetry().tracing, ""))
+        for executor in (call, SyncExecutor(lambda _: (), Telemetry().tracing, ""))
     )
     call.stage = first
     stop, stop_second = asyncio.Event(), asyncio.Event()
@@ -262,15 +262,17 @@ async def test_the_end_begins_no_call_and_lets_a_request_that_has_paid_end(
         waiting += 1
         if waiting == 2:
             all_wait.set()
-        await slot.rest(0.5, holds_up=has_paid)
-        while not await slot.is_ours(still=has_paid):
-            await slot.rest(0.1)
+        await slot.wait(0.5, paid=has_paid)
+        while not await slot.may_call(paid=has_paid):
+            await slot.wait(0.1)
         calls.append(name)
         return ()
 
     async def run_until(came: asyncio.Event) -> float:
         booked: list[Outgoing] = []
-        pool = Pool(handle, width=10, book=lambda _, lines, __: booked.extend(lines), last_grace=1)
+        pool = TaskPool(
+            handle, width=10, book=lambda _, lines, __: booked.extend(lines), last_grace=1
+        )
         stage, stop = (
             Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _nothing),
             asyncio.Event(),
@@ -314,7 +316,7 @@ async def test_what_could_not_be_committed_is_booked_before_connections_are_clos
         for one in lines:
             booked.put_nowait((one._replace(headers=()), in_doubt))
 
-    pool = Pool(handle, width=10, book=book, last_grace=1)
+    pool = TaskPool(handle, width=10, book=book, last_grace=1)
     stage = Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _nothing, drain_for=0.5)
     stop = asyncio.Event()
     async with asyncio.timeout(60), pool.open(), asyncio.TaskGroup() as tasks:

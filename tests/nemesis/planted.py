@@ -54,7 +54,7 @@ BUGS = (
         ("lost",),
         (
             (
-                "consumers/runtime/pool.py",
+                "consumers/runtime/task_pool.py",
                 "            made = await self._handle(record, Slot(self, partition))\n",
                 (
                     "            partition.finish([(record.offset, ())])\n"
@@ -62,7 +62,7 @@ BUGS = (
                 ),
             ),
             (
-                "consumers/runtime/pool.py",
+                "consumers/runtime/task_pool.py",
                 "        is_lost = not partition.finish([(record.offset, outgoing)])\n",
                 "        is_lost = not partition.finish([(-1, outgoing)])\n",
             ),
@@ -116,10 +116,10 @@ BUGS = (
         ("ledger",),
         (
             (
-                "consumers/runtime/pool.py",
+                "consumers/runtime/task_pool.py",
                 "        is_lost = not partition.finish([(record.offset, outgoing)])\n",
                 (
-                    "        self.late(partition.source, outgoing)\n"
+                    "        self.book_uncommitted(partition.source, outgoing)\n"
                     "        is_lost = not partition.finish([(record.offset, outgoing)])\n"
                 ),
             ),
@@ -130,7 +130,7 @@ BUGS = (
         ("called again after an unknown outcome",),
         (
             (
-                "consumers/stages/calling.py",
+                "consumers/stages/attempts.py",
                 (
                     "return self.ledger is not None and row is not None and "
                     'row.unknown_outcome == "park"'
@@ -152,7 +152,7 @@ BUGS = (
             (
                 "consumers/stages/work.py",
                 (
-                    "            attempts=[*assignment.attempts, *job.attempts],\n"
+                    "            attempts=[*assignment.attempts, *tier_run.attempts],\n"
                     "            reason=step.reason,\n"
                 ),
                 "            attempts=[],\n            reason=step.reason,\n",

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from consumers import clock
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import Publisher, publisher
+from consumers.runtime.publisher import Publisher, publisher
 from consumers.settings import Settings
 from tests.nemesis.checker import Published
 

@@ -39,7 +39,7 @@ from consumers.console.store import Store, open_store
 from consumers.console.tables import LETTERS, SESSIONS
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, OidcSettings, Settings, TokenSettings
 from tests.builders import an_attempt

@@ -339,9 +339,7 @@ class _Calls:
 
 
 class _Patient(Restless):
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """At once: whoever waits here waits for a retry."""
 
 

@@ -17,8 +17,8 @@ import orjson
 from consumers.providers.wires import WIRES
 from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.stages.job import Job
 from consumers.stages.route import Router
+from consumers.stages.tier_run import TierRun
 from consumers.stages.work import Worker
 from router.checks import named
 from router.errors import PolicyError
@@ -388,7 +388,7 @@ def _tried(value: bytes, answers: tuple[Any, ...], clock: _Clock) -> str | None:
     tier: Tier = assignment.route.tier
     worker = Worker(tier, _RULES.policy, _RULES.prompts, None, _TOPICS, lambda: NOON)  # type: ignore[arg-type]
     request = read_request(raw, {}, fallback_id="x")
-    job: Job = clock.run("work", lambda: worker.prepare(assignment, request, raw))
+    job: TierRun = clock.run("work", lambda: worker.prepare(assignment, request, raw))
     model = next(iter(_RULES.policy.models.values()))
     for name, wire in WIRES.items():
         body, _ = job.question.body(request, model, CHAT_FIELDS[name])

@@ -26,7 +26,7 @@ from consumers.cli.results import say_record
 from consumers.cli.texts import say
 from consumers.console.exports import csv_of
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import Publisher, publisher
+from consumers.runtime.publisher import Publisher, publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings
 from consumers.texts import plain

@@ -40,7 +40,7 @@ from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import open_store
 from consumers.rules import Rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.reading import publisher
+from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from consumers.simulator import DEFAULT_MODELS

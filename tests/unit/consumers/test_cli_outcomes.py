@@ -7,7 +7,7 @@ import pytest
 
 from consumers.cli.outcomes import Ended, Progress
 from consumers.cli.sent import Place, Sent, hash_of
-from consumers.runtime.reading import KafkaUnreachableError
+from consumers.runtime.connection import KafkaUnreachableError
 from schemas.codec import dump
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey

@@ -50,12 +50,10 @@ def fast_clock() -> float:
 
 
 class _Place:
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         await asyncio.sleep(seconds / _FASTER)
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         return True
 
 

@@ -106,12 +106,10 @@ class Ended:
 class _Place:
     """A place in a pool that has nothing else to do."""
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         await asyncio.sleep(min(seconds, 0.01))
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         return True
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from router.attempt.model_quirks import fitted, oddities_of, price_of, takes
+from router.attempt.model_quirks import adapt_body, oddities_of, price_of, takes
 from router.judge.reply import Oddity, Reply
 from router.policy.table import Model
 from schemas.usage import Usage
@@ -51,11 +51,11 @@ def test_a_model_is_asked_only_for_what_it_takes(given, refuses, word):
 
 
 def test_a_plain_row_changes_nothing():
-    assert fitted(a_body(response_format=WANTED), a_model()) == a_body(response_format=WANTED)
+    assert adapt_body(a_body(response_format=WANTED), a_model()) == a_body(response_format=WANTED)
 
 
 def test_what_a_model_does_without_is_left_out():
-    assert fitted(a_body(seed=1, top_p=1), a_model(drops=["seed", "top_p"])) == a_body()
+    assert adapt_body(a_body(seed=1, top_p=1), a_model(drops=["seed", "top_p"])) == a_body()
 
 
 @pytest.mark.parametrize("given", ["max_tokens", "max_completion_tokens"])
@@ -65,7 +65,7 @@ def test_the_output_limit_has_the_name_that_the_provider_knows(given, wanted):
     if given != "max_tokens":
         del body["max_tokens"]
 
-    sent = fitted(body, a_model(limit=wanted))
+    sent = adapt_body(body, a_model(limit=wanted))
     assert {name: sent[name] for name in sent if name.startswith("max_")} == {wanted: 9}
 
 
@@ -78,7 +78,7 @@ def test_no_row_can_drop_the_chat_itself():
     ("structured", "left"), [("json_object", {"type": "json_object"}), ("prompt", None)]
 )
 def test_a_schema_that_the_model_cannot_take_is_asked_for_in_words(structured, left):
-    sent = fitted(a_body(response_format=WANTED), a_model(structured=structured))
+    sent = adapt_body(a_body(response_format=WANTED), a_model(structured=structured))
 
     assert sent.get("response_format") == left
     first = sent["messages"][0]["content"]
@@ -89,7 +89,9 @@ def test_a_schema_that_the_model_cannot_take_is_asked_for_in_words(structured, l
 def test_a_schema_that_stands_in_the_prompt_is_not_said_twice():
     text = 'Schema: {"type":"object","properties":{"a":{"type":"string"}}}'
     messages = [{"role": "system", "content": text}]
-    sent = fitted(a_body(response_format=WANTED, messages=messages), a_model(structured="prompt"))
+    sent = adapt_body(
+        a_body(response_format=WANTED, messages=messages), a_model(structured="prompt")
+    )
 
     assert sent["messages"] == messages
 
@@ -99,7 +101,7 @@ def test_only_the_long_part_that_never_changes_is_kept_by_the_provider(stable, i
     text = "x" * 5000 + " and what is new"
     body = a_body(messages=[{"role": "system", "content": text}, {"role": "user", "content": "q"}])
 
-    content = fitted(body, a_model(cache_prompt=True), stable=stable)["messages"][0]["content"]
+    content = adapt_body(body, a_model(cache_prompt=True), stable=stable)["messages"][0]["content"]
     if is_marked:
         assert "".join(part["text"] for part in content) == text
         assert [part["text"] for part in content if "cache_control" in part] == ["x" * 5000]

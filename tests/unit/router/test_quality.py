@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.attempt.answering import spoken_result
-from router.reports.measures import MEASURES, By, Ids, Row, alarms, percentile, told
+from router.reports.measures import MEASURES, By, Ids, Row, alarms, format_value, percentile
 from router.reports.quality import Quality
 from router.reports.samples import Draw, week_of
 from schemas.attempt import Attempt, LedgerEntry
@@ -275,7 +275,7 @@ def test_percentiles_are_values_that_were_seen(
 def test_no_figure_is_written_in_powers_of_ten() -> None:
     row = Row(("x",), cost_micros=1, calls=Ids(["a"]))
 
-    assert all("e" not in told(measure, row) for measure in MEASURES)
+    assert all("e" not in format_value(measure, row) for measure in MEASURES)
 
 
 def drawn(week: str, requests: list[tuple[RequestKey, str]], count: int) -> list[RequestKey]:

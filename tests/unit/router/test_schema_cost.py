@@ -58,7 +58,7 @@ def test_a_recursive_format_validates_deep_answers():
 
 
 def test_a_union_of_recursive_kinds_costs_no_more_with_depth_where_their_fields_differ():
-    assert costs_of(FILTER, 0).is_steady
+    assert costs_of(FILTER, 0).is_live
     assert compiled(FILTER).is_valid({"all": [{"field": "a"}, {"not": {"field": "b"}}]})
 
 

@@ -20,10 +20,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumers.runtime.figures import Instruments, PartitionFigures, ReviewFigures, tell_review
+from consumers.runtime.metrics import Instruments, PartitionFigures, ReviewFigures, tell_review
 from consumers.telemetry import names
+from consumers.telemetry.counters import Counters
 from consumers.telemetry.names import METRICS
-from consumers.telemetry.tally import Tally
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.status import ModelStatus, RefusedStatus
@@ -80,16 +80,16 @@ def page() -> Iterator[_Page]:
     """Every metric of ours with all its attributes, and what the library says of lost spans."""
     registry = CollectorRegistry()
     meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
-    meter, tally = meters.get_meter("tests"), Tally()
-    tally.export_to(meter)
-    Instruments(meter, tally, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED])
+    meter, counters = meters.get_meter("tests"), Counters()
+    counters.export_to(meter)
+    Instruments(meter, counters, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED])
     tell_review(meter, lambda: [ReviewFigures("high", 3, 2, 60.0)])
     for metric in METRICS.values():
         for said in product(*(_SAID.get((metric.name, by), ("any",)) for by in metric.by)):
             if metric.kind == "counter":
-                tally.add(metric.name, 1, *said)
+                counters.add(metric.name, 1, *said)
             elif metric.kind == "histogram":
-                tally.record(metric.name, 1, dict(zip(metric.by, said, strict=True)))
+                counters.record(metric.name, 1, dict(zip(metric.by, said, strict=True)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
         _lose_spans(meters)

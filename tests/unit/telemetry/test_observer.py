@@ -9,9 +9,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from consumers.telemetry import names
+from consumers.telemetry.counters import Counters
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.observer import Observer
-from consumers.telemetry.tally import Tally
 from consumers.telemetry.tracing import TraceIds, TraceRules, Tracing
 from schemas.reasons import Reason
 from schemas.verdict import CheckResult, Verdict
@@ -41,9 +41,11 @@ def test_a_fallback_is_another_model_in_place_of_one_that_failed(
         asked, [an_attempt(**former)], a_request(), {}, None, read_at=NOON, judged_at=NOON
     )
 
-    counted = observer.tally.count(names.FALLBACKS, asked.tier, asked.model, "provider_unavailable")
+    counted = observer.counters.count(
+        names.FALLBACKS, asked.tier, asked.model, "provider_unavailable"
+    )
     assert counted == count
-    assert observer.tally.count(names.FALLBACKS, asked.tier, asked.model, "") == 0
+    assert observer.counters.count(names.FALLBACKS, asked.tier, asked.model, "") == 0
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def a_tracing(spans: InMemorySpanExporter, **rules: Any) -> Tracing:
     ids = TraceIds()
     provider = TracerProvider(id_generator=ids)
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    return Tracing(Tally(), TraceRules(**rules), provider.get_tracer("tests"), ids)
+    return Tracing(Counters(), TraceRules(**rules), provider.get_tracer("tests"), ids)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_review_is_an_evaluation_where_it_judges_an_answer(
     assert span.attributes[names.ACTION] == action
     said = [event.attributes for event in span.events if event.name == names.EVALUATION_EVENT]
     assert [one and one[names.EVALUATION_LABEL] for one in said] == ([label] if label else [])
-    assert observer.tally.count(names.REVIEW_DECISIONS, action, "triage", "result") == 1
+    assert observer.counters.count(names.REVIEW_DECISIONS, action, "triage", "result") == 1
 
 
 def test_a_check_that_fails_is_no_evaluation_that_failed(spans: InMemorySpanExporter) -> None:

@@ -74,7 +74,7 @@ def test_an_end_waits_once_for_a_backend_that_hangs(monkeypatch: pytest.MonkeyPa
             hop = telemetry.tracing.start("llm.intake")
             assert hop is not None
             hop.settled()
-            telemetry.tally.add(names.REQUESTS, 1, "result", "triage", "low")
+            telemetry.counters.add(names.REQUESTS, 1, "result", "triage", "low")
             began = time.monotonic()
         assert time.monotonic() - began < 8, "five seconds for both kinds, not for each"
 
@@ -97,13 +97,13 @@ def test_a_switched_off_process_asks_nothing_of_its_sampler(
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "something_new")
     with open_telemetry(_SETTINGS, Topics()) as telemetry:
-        assert not telemetry.tally.is_recording
+        assert not telemetry.counters.is_recording
 
 
 def test_nothing_is_exported_unless_somebody_says_where_to() -> None:
     with open_telemetry(_SETTINGS, Topics()) as telemetry:
         assert telemetry.tracing.start("llm.intake") is None
-        assert not telemetry.tally.is_recording
+        assert not telemetry.counters.is_recording
 
 
 def test_one_variable_turns_everything_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_one_variable_turns_everything_off(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     with open_telemetry(_SETTINGS, Topics()) as telemetry:
         assert telemetry.tracing.start("llm.intake") is None
-        assert not telemetry.tally.is_recording
+        assert not telemetry.counters.is_recording
 
 
 def test_prometheus_finds_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_prometheus_finds_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
     with open_telemetry(_SETTINGS, Topics()) as telemetry:
-        telemetry.tally.add(names.REQUESTS, 3, "result", "triage", "low")
+        telemetry.counters.add(names.REQUESTS, 3, "result", "triage", "low")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
             lines = page.read().decode().splitlines()
     [found] = [line for line in lines if line.startswith("tierline_requests_total{")]

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.runtime.ages import AppendTimes
+from consumers.runtime.oldest_record import OldestRecord
 from tests.builders import a_record
 
 
 def test_nothing_received_has_no_age() -> None:
-    assert AppendTimes().oldest_ms is None
+    assert OldestRecord().oldest_ms is None
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _All:
 def test_the_oldest_is_known_to_the_second(
     rounds: list[tuple[list[tuple[int, int]], int, int]],
 ) -> None:
-    known, model = AppendTimes(), _All()
+    known, model = OldestRecord(), _All()
     offset, at = 0, 1_000_000
     for steps, first, last in rounds:
         records = []

@@ -10,9 +10,9 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
 )
 
-from consumers.runtime.figures import Commit, Instruments, PartitionFigures
+from consumers.runtime.metrics import Commit, Instruments, PartitionFigures
 from consumers.telemetry import names
-from consumers.telemetry.tally import Tally
+from consumers.telemetry.counters import Counters
 from schemas.status import ModelStatus
 
 _QUIET = PartitionFigures(
@@ -60,7 +60,7 @@ def _by_partition(metric: Metric) -> dict[object, float]:
 def test_gauges_say_what_the_last_look_found_and_leave_out_what_is_unknown() -> None:
     latest: Sequence[PartitionFigures] = ()
     reader = InMemoryMetricReader()
-    Instruments(MeterProvider([reader]).get_meter("tests"), Tally(), lambda: latest)
+    Instruments(MeterProvider([reader]).get_meter("tests"), Counters(), lambda: latest)
     latest = [_QUIET, _BUSY]
 
     metrics = _read(reader)
@@ -81,7 +81,7 @@ def test_gauges_say_which_models_are_out_and_what_they_bear() -> None:
     out = ModelStatus(model="a", provider="x", breaker="open", wait_seconds=9, most_running=4)
     well = ModelStatus(model="b", provider="x", breaker="closed", running=3, most_running=16)
     meter = MeterProvider([reader]).get_meter("tests")
-    Instruments(meter, Tally(), list, lambda: [out, well])
+    Instruments(meter, Counters(), list, lambda: [out, well])
 
     found = {
         (name, point.attributes["tierline.model"]): point.value
@@ -101,15 +101,15 @@ def test_gauges_say_which_models_are_out_and_what_they_bear() -> None:
 
 def test_commits_are_counted_by_their_duration_in_seconds() -> None:
     reader = InMemoryMetricReader()
-    meter, tally = MeterProvider([reader]).get_meter("tests"), Tally()
-    tally.export_to(meter)
-    instruments = Instruments(meter, tally, list)
+    meter, counters = MeterProvider([reader]).get_meter("tests"), Counters()
+    counters.export_to(meter)
+    instruments = Instruments(meter, counters, list)
 
     for seconds in (0.004, 0.03, 200.0):
         commit = Commit("llm.intake", 2, seconds, {"llm.tier.low": 2})
         instruments.committed("route", "tierline.route", commit)
 
-    assert tally.count(names.SENT, "llm.tier.low") == 6
+    assert counters.count(names.SENT, "llm.tier.low") == 6
     metric = _read(reader)[names.COMMIT_DURATION]
     (point,) = metric.data.data_points
     assert isinstance(point, HistogramDataPoint)

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 )
 
 from consumers.runtime.offsets import Completion, OffsetTracker
-from consumers.runtime.ownership import Fencings
+from consumers.runtime.ownership import FenceLimit
 from tests.unit.consumers.runtime.world import World
 
 #: Logs with holes, as transaction markers, aborted records and compaction leave them.
@@ -91,7 +91,7 @@ class Schedules(RuleBasedStateMachine):
         elif roll == 1:
             self.world.thaw(roll)
         else:
-            self.world.let_go(roll)
+            self.world.cancel_all(roll)
 
     @invariant()
     def holds(self) -> None:
@@ -134,7 +134,7 @@ def test_they_find_that_equal_commits_of_two_owners_are_taken_for_one() -> None:
 
 
 def test_a_third_fencing_within_a_minute_is_the_last() -> None:
-    fencings = Fencings()
+    fence_limit = FenceLimit()
 
-    assert [fencings.is_one_too_many(at) for at in (0.0, 1.0, 2.0, 59.0)] == [*[False] * 3, True]
-    assert not fencings.is_one_too_many(200.0)
+    assert [fence_limit.exceeded(at) for at in (0.0, 1.0, 2.0, 59.0)] == [*[False] * 3, True]
+    assert not fence_limit.exceeded(200.0)

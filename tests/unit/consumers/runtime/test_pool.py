@@ -11,8 +11,8 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.pool import Pool, Slot
 from consumers.runtime.records import Record
+from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.writer import PartitionWriter
 from consumers.settings import KafkaSettings
 from schemas.codec import Outgoing
@@ -33,15 +33,17 @@ class _Host:
     def wake(self) -> None:
         pass
 
-    def is_steady(self) -> bool:
+    def is_live(self) -> bool:
         return True
 
-    async def steady(self) -> None:
+    async def until_live(self) -> None:
         pass
 
 
-def _pool(handle: Callable[[Record, Slot], Awaitable[list[Outgoing]]], last_grace: float) -> Pool:
-    pool = Pool(handle, width=10, book=lambda *_: None, last_grace=last_grace)
+def _pool(
+    handle: Callable[[Record, Slot], Awaitable[list[Outgoing]]], last_grace: float
+) -> TaskPool:
+    pool = TaskPool(handle, width=10, book=lambda *_: None, last_grace=last_grace)
     pool.host = _Host()
     return pool
 
@@ -102,10 +104,10 @@ async def test_letting_go_of_a_lost_partition_spares_what_began_since_it_came_ba
         pool.start(lost, [_record(0), _record(1)])
         pool.start(again, [_record(0), _record(1)])
 
-        assert pool.let_go(lost) == 2
+        assert pool.cancel_all(lost) == 2
         await are_cancelled.wait()
         may_end.set()
-        await pool.settle(10)
+        await pool.wait_idle(10)
 
     assert again.in_flight == 0
     assert lost.in_flight == 2
@@ -121,7 +123,7 @@ async def test_a_record_that_its_stage_fails_at_stops_no_other(error: Exception)
     pool, held = _pool(handle, 0.0), _held(0, 1)
     async with asyncio.timeout(10), pool.open():
         pool.start(held, [_record(0), _record(1)])
-        await pool.settle(10)
+        await pool.wait_idle(10)
 
     assert held.in_flight == 0
     assert [one.key for one in held.unrecorded()[1]] == [b"internal_error"]
@@ -134,7 +136,7 @@ async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -
     async def handle(record: Record, slot: Slot) -> list[Outgoing]:
         try:
             if record.offset == 0:
-                await slot.rest(3_600)
+                await slot.wait(3_600)
             await may_end.wait()
         finally:
             ended.append(record.offset)
@@ -146,12 +148,12 @@ async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -
     async with asyncio.timeout(10), pool.open():
         pool.start(lost, [_record(0), _record(1)])
         await asyncio.sleep(0)
-        assert pool.let_go(lost) == 2
+        assert pool.cancel_all(lost) == 2
         await is_over.wait()
 
         assert ended == [0]
         may_end.set()
-        await pool.settle(10)
+        await pool.wait_idle(10)
 
 
 async def test_a_commit_in_doubt_holds_up_calls_and_a_move_waits_for_who_has_paid() -> None:
@@ -163,22 +165,22 @@ async def test_a_commit_in_doubt_holds_up_calls_and_a_move_waits_for_who_has_pai
         return False
 
     async def handle(record: Record, slot: Slot) -> list[Outgoing]:
-        while not await slot.is_ours(still=True):
+        while not await slot.may_call(paid=True):
             waits.set()
-            await slot.rest(0.01, holds_up=True)
+            await slot.wait(0.01, paid=True)
         calls.append(record.offset)
         return []
 
     pool, partition = _pool(handle, 0.0), _held(0, 1, is_ours=is_unknown)
-    partition.is_ours = True
+    partition.open()
     async with asyncio.timeout(10), pool.open(), asyncio.TaskGroup() as tasks:
         tasks.create_task(partition.run_commits())
         partition.finish([(0, [])])
         await asked.wait()
         pool.start(partition, [_record(1)])
         await waits.wait()
-        await pool.settle(0.1, may_rest=True)
+        await pool.wait_idle(0.1, may_rest=True)
         assert (calls, pool.in_flight) == ([], 1)
 
         await partition.close()
-        pool.let_go(partition)
+        pool.cancel_all(partition)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consumers.runtime.offsets import CommitId, Completion, OffsetTracker
-from consumers.runtime.ownership import Doubt, after_doubt, may_adopt
+from consumers.runtime.ownership import CommitOutcome, may_adopt, resolve_commit
 
 __all__ = ["Owner", "World"]
 
@@ -122,7 +122,7 @@ class World:
             self.member = self._new_owner(lands=lands)
             self._give_up(owner)
 
-    def let_go(self, which: int) -> None:
+    def cancel_all(self, which: int) -> None:
         """A former owner learns that it lost the partition, and forgets it."""
         if self._awake:
             self.others.remove(owner := self._awake[which % len(self._awake)])
@@ -221,10 +221,10 @@ class World:
         if owner is None or owner.doubtful is None:
             return
         owner.epoch = self._fence(lands=lands)
-        doubt = after_doubt(self.committed, doubtful=owner.doubtful, before=owner.committed)
-        if doubt is Doubt.COMMITTED:
+        doubt = resolve_commit(self.committed, doubtful=owner.doubtful, before=owner.committed)
+        if doubt is CommitOutcome.COMMITTED:
             self._settled(owner)
-        elif doubt is Doubt.NOT_COMMITTED:
+        elif doubt is CommitOutcome.NOT_COMMITTED:
             self._send(owner, arrives=True, is_answered=True)
         else:
             self.member = self._new_owner(lands=False)

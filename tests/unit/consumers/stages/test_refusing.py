@@ -40,11 +40,9 @@ class _Place(Restless):
         #: When a router with our policy begins to tell.
         self.hears_at: datetime | None = None
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         assert not keeps_place
-        assert not holds_up
+        assert not paid
         self.seen.append((self.health.not_ready(), list(self.health.notes())))
         self.now += timedelta(seconds=seconds)
         if self.hears_at is not None and self.now >= self.hears_at:

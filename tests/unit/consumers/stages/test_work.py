@@ -12,7 +12,7 @@ from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.stages.calling import CallModels, Slot
+from consumers.stages.attempts import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
@@ -200,17 +200,15 @@ class _OnTheMove:
     def __init__(self) -> None:
         self.rests = 0
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """Let go, as the runtime does, where nothing was paid that a rebalance would wait for."""
-        assert not holds_up
+        assert not paid
         self.rests += 1
         raise asyncio.CancelledError
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         """It is not, and only calls that were paid could go on."""
-        return still
+        return paid
 
 
 async def test_no_call_is_made_for_a_record_whose_partition_moved_since_it_was_fetched() -> None:

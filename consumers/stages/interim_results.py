@@ -5,7 +5,7 @@ from datetime import datetime
 
 from consumers.runtime.records import Record
 from router.attempt.answering import spoken_result
-from router.attempt.fallback import spoken_output, while_in_review
+from router.attempt.fallback import canned_output, while_in_review
 from router.judge.judging import output_contract
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
@@ -15,10 +15,10 @@ from schemas.escalation import Assignment, Escalation
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["notices"]
+__all__ = ["interim_results"]
 
 
-def notices(
+def interim_results(
     envelope: Assignment | Escalation,
     request: Request,
     attempts: Sequence[Attempt],
@@ -34,7 +34,7 @@ def notices(
         return []
     text = prompts.text(envelope.task or "", kind) or ""
     contract = output_contract(request, policy, envelope.task, "answer")
-    output = spoken_output(text, contract.schema)
+    output = canned_output(text, contract.schema)
     fields = spoken_result(envelope, request, attempts, kind, text, output, now=now)
     fields["router"]["final"] = False
     return [Outgoing(topics.results, record.key, dump(fields), passed_on(record.headers))]

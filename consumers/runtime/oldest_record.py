@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from consumers.runtime.records import Record
 
-__all__ = ["AppendTimes"]
+__all__ = ["OldestRecord"]
 
 _STEP_MS = 1_000
 
 
 @dataclass(slots=True)
-class AppendTimes:
+class OldestRecord:
     """Remembers when unfinished records were appended, to the second.
 
     One mark stands for all records that follow it within a second of append time, so that a full

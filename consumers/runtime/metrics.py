@@ -7,7 +7,7 @@ from typing import TypeVar
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from consumers.telemetry import names
-from consumers.telemetry.tally import Tally
+from consumers.telemetry.counters import Counters
 from schemas.status import ModelStatus, RefusedStatus
 
 __all__ = ["Commit", "Instruments", "PartitionFigures", "ReviewFigures", "tell_review"]
@@ -65,12 +65,12 @@ class Instruments:
     def __init__(
         self,
         meter: Meter,
-        tally: Tally,
+        counters: Counters,
         partitions: Callable[[], Sequence[PartitionFigures]],
         models: Callable[[], Sequence[ModelStatus]] = tuple,
         refused: Callable[[], Sequence[RefusedStatus]] = tuple,
     ) -> None:
-        self._tally = tally
+        self._counters = counters
         of_partition: Mapping[str, Callable[[PartitionFigures], float | None]] = {
             names.LAG: lambda one: one.lag,
             names.OLDEST_AGE: lambda one: one.oldest_age_seconds,
@@ -105,14 +105,14 @@ class Instruments:
     def committed(self, stage: str, group: str, commit: Commit) -> None:
         """Note one group commit, and what was written by it."""
         for topic, count in commit.sent.items():
-            self._tally.add(names.SENT, count, topic)
+            self._counters.add(names.SENT, count, topic)
         by = {names.DESTINATION: commit.topic}
-        self._tally.record(names.COMMIT_DURATION, commit.seconds, {**by, names.STAGE: stage})
-        self._tally.record(names.CLIENT_DURATION, commit.seconds, {**by, names.GROUP: group})
+        self._counters.record(names.COMMIT_DURATION, commit.seconds, {**by, names.STAGE: stage})
+        self._counters.record(names.CLIENT_DURATION, commit.seconds, {**by, names.GROUP: group})
 
     def loop_was_late(self, seconds: float) -> None:
         """Note how late one turn of the event loop was."""
-        self._tally.record(names.LOOP_LAG, seconds, {})
+        self._counters.record(names.LOOP_LAG, seconds, {})
 
 
 def tell_review(meter: Meter, latest: Callable[[], Sequence[ReviewFigures]]) -> None:

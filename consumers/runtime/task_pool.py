@@ -19,7 +19,7 @@ from consumers.telemetry.hops import NOT_COMMITTED, Hop, set_current
 from consumers.telemetry.setup import Telemetry
 from schemas.codec import Outgoing
 
-__all__ = ["Pool", "Slot"]
+__all__ = ["Slot", "TaskPool"]
 
 _BURST = 32
 
@@ -27,34 +27,29 @@ _BURST = 32
 class Slot:
     """A record's place in the pool."""
 
-    def __init__(self, pool: "Pool", partition: Partition) -> None:
+    def __init__(self, pool: "TaskPool", partition: Partition) -> None:
         self._pool = pool
         self._partition = partition
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """Wait without working; unless the place is kept, another record may have it meanwhile.
 
-        A wait that `holds_up` is waited for when the partition is to move.
+        A request that has `paid` for a call is waited for when its partition is to move.
         """
-        await self._pool.rest(seconds, keeps_place=keeps_place, holds_up=holds_up)
+        await self._pool.wait(seconds, keeps_place=keeps_place, paid=paid)
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         """True while the partition is ours for certain and commits; asked before every call.
 
-        `still`: also while it is about to move and running calls are waited for.
+        A request that has `paid` may go on while the partition is about to move.
         """
-        if not self._pool.host.is_steady():
-            # Whoever must wait for the group rests, and a move need not wait for what has not paid.
-            await self._pool.rest(0, keeps_place=True, holds_up=still)
-        partition = self._partition
-        if partition.is_troubled:
-            return False
-        return partition.is_ours or (still and partition.is_still_ours)
+        if not self._pool.host.is_live():
+            # Whoever must wait for the group waits, and a move need not wait for what has not paid.
+            await self._pool.wait(0, keeps_place=True, paid=paid)
+        return self._partition.may_call(paid=paid)
 
 
-class Pool:
+class TaskPool:
     """Processes up to `width` records at a time, each in a task of its own.
 
     Taking a record only when a slot is free is the whole of our back-pressure: a slow provider
@@ -89,8 +84,8 @@ class Pool:
         self._at_rest: set[asyncio.Task[Any] | None] = set()
         #: Of those that rest, the ones that keep their place.
         self._waiting = 0
-        #: And those that a rebalance waits for.
-        self._pressing = 0
+        #: And those that have paid for a call, for which a rebalance waits.
+        self._paid = 0
         self._idle = asyncio.Event()
         self._idle.set()
         #: Set while nothing runs that does not rest.
@@ -99,7 +94,7 @@ class Pool:
         self._tasks: asyncio.TaskGroup
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator["Pool"]:
+    async def open(self) -> AsyncIterator["TaskPool"]:
         """Own the tasks: nothing started here outlives this context."""
         async with asyncio.TaskGroup() as self._tasks:
             yield self
@@ -130,13 +125,13 @@ class Pool:
             running.add(task)
             task.add_done_callback(lambda done: self._ended(running, done))
 
-    async def settle(self, limit: float, *, may_rest: bool = False) -> None:
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await (self._quiet if may_rest else self._idle).wait()
 
-    def let_go(self, partition: Partition) -> int:
+    def cancel_all(self, partition: Partition) -> int:
         """Cancel what runs for a lost partition after a last grace; how many calls that are.
 
         What comes back until then is no result any more, but it was paid for and is booked. What
@@ -149,7 +144,7 @@ class Pool:
             asyncio.get_running_loop().call_later(grace, task.cancel)
         return len(running)
 
-    def late(
+    def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
         """Book what came of work that no commit took with it, or that one in doubt may have."""
@@ -177,7 +172,7 @@ class Pool:
         outgoing = hop.stamp(made, record.partition)
         is_lost = not partition.finish([(record.offset, outgoing)])
         if is_lost:
-            self.late(partition.source, outgoing)
+            self.book_uncommitted(partition.source, outgoing)
             hop.lost()
         elif hop.is_recording:
             partition.traced[record.offset] = hop
@@ -185,32 +180,32 @@ class Pool:
         self._measure(record, began, hop, lost=is_lost)
 
     def _measure(self, record: Record, began: float, hop: Hop, *, lost: bool) -> None:
-        if not (tally := self._telemetry.tally).is_recording:
+        if not (counters := self._telemetry.counters).is_recording:
             return
         by = {names.GROUP: self._group, names.DESTINATION: record.topic}
         if lost:
             by[names.ERROR_TYPE] = NOT_COMMITTED
-        tally.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
+        counters.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
 
-    async def rest(self, seconds: float, *, keeps_place: bool, holds_up: bool) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool, paid: bool) -> None:
         """Wait without working, and unless the place is kept without counting as one of the width.
 
-        Only a wait that `holds_up` is waited for in a rebalance.
+        A rebalance waits only for those that have `paid`.
         """
         task = asyncio.current_task()
         self._at_rest.add(task)
         self._waiting += keeps_place
-        self._pressing += holds_up
+        self._paid += paid
         self._note_rest()
         if not keeps_place:
             self.host.wake()
         try:
             await asyncio.sleep(seconds)
-            await self.host.steady()
+            await self.host.until_live()
         finally:
             self._at_rest.discard(task)
             self._waiting -= keeps_place
-            self._pressing -= holds_up
+            self._paid -= paid
             self._note_rest()
 
     def _ended(self, running: set[asyncio.Task[None]], done: asyncio.Task[None]) -> None:
@@ -222,7 +217,7 @@ class Pool:
         self.host.wake()
 
     def _note_rest(self) -> None:
-        if self._count == len(self._at_rest) - self._pressing:
+        if self._count == len(self._at_rest) - self._paid:
             self._quiet.set()
         else:
             self._quiet.clear()

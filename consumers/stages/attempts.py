@@ -17,7 +17,7 @@ from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.marks import aside
-from consumers.stages.job import Job, Question, reading_of
+from consumers.stages.tier_run import Question, TierRun, verification_of
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import attempt_of, ledger_lines
 from router.attempt.model_quirks import takes
@@ -41,7 +41,7 @@ from schemas.reasons import Reason
 from schemas.topics import Topics
 from schemas.verdict import Verdict
 
-__all__ = ["CallModels", "Caller", "Slot"]
+__all__ = ["AttemptRunner", "CallModels", "Slot"]
 
 _log = structlog.get_logger(__name__)
 _LOOK_AGAIN_SECONDS = 0.5
@@ -56,18 +56,16 @@ _LONGEST_LIMIT_WAIT = 2.0
 class Slot(Protocol):
     """A record's place among those that are worked on."""
 
-    async def rest(
-        self, seconds: float, *, keeps_place: bool = False, holds_up: bool = False
-    ) -> None:
+    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """Wait without working; unless the place is kept, another record may have it meanwhile.
 
-        A wait that `holds_up` is waited for when the partition is to move.
+        A request that has `paid` for a call is waited for when its partition is to move.
         """
 
-    async def is_ours(self, *, still: bool = False) -> bool:
+    async def may_call(self, *, paid: bool = False) -> bool:
         """True while the record's partition is ours for certain.
 
-        `still`: also while it is about to move and running calls are waited for.
+        A request that has `paid` for a call may go on while the partition is about to move.
         """
 
 
@@ -90,7 +88,7 @@ class CallModels(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class AttemptRunner:
     """Calls models for the jobs of one tier, judges their replies and notes every attempt."""
 
     tier: Tier
@@ -105,57 +103,59 @@ class Caller:
     #: None where nothing limits the calls.
     gate: Gate | None = None
 
-    async def run(self, job: Job, slot: Slot) -> NextStep:
+    async def run(self, tier_run: TierRun, slot: Slot) -> NextStep:
         """Call models until nothing is left to call in this tier."""
         while True:
             step = next_step(
-                job.assignment,
-                job.attempts,
+                tier_run.assignment,
+                tier_run.attempts,
                 self.policy,
                 self.clock(),
-                retry_after=job.retry_after,
-                lacks=lambda name: takes(self.policy.models[name], job.request),
+                retry_after=tier_run.retry_after,
+                lacks=lambda name: takes(self.policy.models[name], tier_run.request),
                 is_out=self.gate.is_out if self.gate else lambda _: False,
             )
             if isinstance(step, Wait):
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
                 wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
-                await _rest(job, slot, wait, keeps_place=True)
-                if job.retry_after is not None:
-                    job.retry_after = max(job.retry_after - wait, 0.0)
+                await _rest(tier_run, slot, wait, keeps_place=True)
+                if tier_run.retry_after is not None:
+                    tier_run.retry_after = max(tier_run.retry_after - wait, 0.0)
                 continue
             if not isinstance(step, CallModel):
                 return step
-            if job.attempts:
+            if tier_run.attempts:
                 if step.wait:  # without a wait the place is kept
-                    await self._wait(job, slot, step.wait.total_seconds() * _jitter(job, step))
-                if job.retry_after is not None:
-                    job.retry_after = 0.0  # it is over
-            await self._until_ours(job, slot)
-            if self.clock() >= job.assignment.deadline:
-                deadline = job.assignment.deadline.isoformat()
+                    await self._wait(
+                        tier_run, slot, step.wait.total_seconds() * _jitter(tier_run, step)
+                    )
+                if tier_run.retry_after is not None:
+                    tier_run.retry_after = 0.0  # it is over
+            await self._until_ours(tier_run, slot)
+            if self.clock() >= tier_run.assignment.deadline:
+                deadline = tier_run.assignment.deadline.isoformat()
                 return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
-            await self._call(job, step, slot)
+            await self._call(tier_run, step, slot)
 
-    def _question(self, job: Job, step: Step) -> Question:
+    def _question(self, tier_run: TierRun, step: Step) -> Question:
         """What a step asks."""
         if step != "verify":
-            return job.question
-        if job.reading is None:
-            job.reading = reading_of(job, self.policy, self.prompts)
-        return job.reading
+            return tier_run.question
+        if tier_run.verification is None:
+            tier_run.verification = verification_of(tier_run, self.policy, self.prompts)
+        return tier_run.verification
 
-    def _body(self, job: Job, call: CallModel) -> tuple[dict[str, Any], list[str]]:
+    def _body(self, tier_run: TierRun, call: CallModel) -> tuple[dict[str, Any], list[str]]:
         """The chat body of a call, and what of the producer's is left out of it."""
         model = self.policy.models[call.model]
         fields = self.providers.chat_fields(model.provider)
-        return self._question(job, call.step).body(job.request, model, fields)
+        return self._question(tier_run, call.step).body(tier_run.request, model, fields)
 
-    def _is_parking(self, job: Job) -> bool:
-        row = self.policy.tasks.get(job.assignment.task or "")
+    def _is_parking(self, tier_run: TierRun) -> bool:
+        row = self.policy.tasks.get(tier_run.assignment.task or "")
         return self.ledger is not None and row is not None and row.unknown_outcome == "park"
 
-    async def _may_start(self, job: Job, call: CallModel, slot: Slot) -> bool:
+    async def _may_start(self, tier_run: TierRun, call: CallModel, slot: Slot) -> bool:
         """Write that a call starts, unless a former owner of the partition has written the same.
 
         Then the call may have run and nobody knows its outcome: it counts as an attempt that
@@ -163,19 +163,19 @@ class Caller:
         """
         ledger, now, began = self.ledger, self.clock(), time.monotonic()
         assert ledger is not None  # noqa: S101  asked before
-        if self._was_started(ledger, job, call, now, began):
+        if self._was_started(ledger, tier_run, call, now, began):
             return False
-        started = self._noted(job, call, None, now, began)
-        [line] = self.lines(job, [started])
-        if not await ledger.note(job.source[1], line):
-            await _rest(job, slot, 1)
+        started = self._noted(tier_run, call, None, now, began)
+        [line] = self.lines(tier_run, [started])
+        if not await ledger.note(tier_run.source[1], line):
+            await _rest(tier_run, slot, 1)
             return False
         # While the line was written the partition may have gone, and its next owner may have read
         # the lines before this one: a call now could be the second. Who loses it is cancelled. One
         # that is only about to move waits for it: who comes next would take the line for a call.
-        await self._until_ours(job, slot, still=True)
+        await self._until_ours(tier_run, slot, paid=True)
         # It may also have been another's for a while and have come back.
-        if self._was_started(ledger, job, call, now, began, beside=started.started_at):
+        if self._was_started(ledger, tier_run, call, now, began, beside=started.started_at):
             return False
         failpoint("call.noted")
         return True
@@ -183,7 +183,7 @@ class Caller:
     def _was_started(
         self,
         ledger: Ledger,
-        job: Job,
+        tier_run: TierRun,
         call: CallModel,
         now: datetime,
         began: float,
@@ -196,66 +196,68 @@ class Caller:
         knows theirs. `beside` is when we have started it ourselves.
         """
         detail = "the call was started, and the process that made it is gone"
-        before = len(job.attempts)
-        while asked := ledger.started_elsewhere(job.source, job.next_attempt[1], beside=beside):
+        before = len(tier_run.attempts)
+        while asked := ledger.started_elsewhere(
+            tier_run.source, tier_run.next_attempt[1], beside=beside
+        ):
             made = replace(call, model=asked) if asked in self.policy.models else call
-            body, _ = self._body(job, made)
+            body, _ = self._body(tier_run, made)
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            attempt = self._noted(job, made, failure, now, began)
+            attempt = self._noted(tier_run, made, failure, now, began)
             self.observer.called(
-                attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
+                attempt, tier_run.attempts, tier_run.request, body, None, read_at=now, judged_at=now
             )
-            job.attempts.append(attempt)
-        return len(job.attempts) > before
+            tier_run.attempts.append(attempt)
+        return len(tier_run.attempts) > before
 
-    async def _until_ours(self, job: Job, slot: Slot, *, still: bool = False) -> None:
+    async def _until_ours(self, tier_run: TierRun, slot: Slot, *, paid: bool = False) -> None:
         """Wait while the partition may be on its way to another process, which would call again.
 
         A move waits for who could still go on in time: a request that has paid would pay again.
         """
         began = time.monotonic()
-        still = still or job.has_paid
-        while not await slot.is_ours(still=still):
-            await slot.rest(_LOOK_AGAIN_SECONDS, holds_up=still)
-        job.waited += time.monotonic() - began
+        paid = paid or tier_run.has_paid
+        while not await slot.may_call(paid=paid):
+            await slot.wait(_LOOK_AGAIN_SECONDS, paid=paid)
+        tier_run.waited += time.monotonic() - began
 
-    async def _wait(self, job: Job, slot: Slot, seconds: float) -> None:
+    async def _wait(self, tier_run: TierRun, slot: Slot, seconds: float) -> None:
         """Wait before a call is made again. Who waits for a provider does not stand still."""
         for left in range(math.ceil(seconds), 0, -1):
-            await _rest(job, slot, min(seconds - left + 1, 1.0))
+            await _rest(tier_run, slot, min(seconds - left + 1, 1.0))
             if self.gate is not None:
                 self.gate.waits += 1
 
-    async def _call(self, job: Job, call: CallModel, slot: Slot) -> None:
+    async def _call(self, tier_run: TierRun, call: CallModel, slot: Slot) -> None:
         """Call a model as soon as its limits allow it; without a call when things have changed."""
-        body, left_out = self._body(job, call)
-        admission = self._admission(job, call, body)
+        body, left_out = self._body(tier_run, call)
+        admission = self._admission(tier_run, call, body)
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
-            await _rest(job, slot, wait, keeps_place=True)
+            await _rest(tier_run, slot, wait, keeps_place=True)
             return
         outcome: Reply | CallFailure | None = None
         try:
-            if not self._is_parking(job) or await self._may_start(job, call, slot):
-                outcome = await self._attempt(job, call, body, left_out)
+            if not self._is_parking(tier_run) or await self._may_start(tier_run, call, slot):
+                outcome = await self._attempt(tier_run, call, body, left_out)
         finally:
             if admission is not None and self.gate is not None:
                 self.gate.settle(admission, outcome)
 
     def _admission(
-        self, job: Job, call: CallModel, body: Mapping[str, Any]
+        self, tier_run: TierRun, call: CallModel, body: Mapping[str, Any]
     ) -> Admission | float | None:
         """The gate's word; None where there is no gate."""
         if self.gate is None:
             return None
         tokens = reserve(body).total_tokens if self.gate.counts_tokens(call.model) else 0
-        return self.gate.admit(call.model, (self.tier, job.source[1]), tokens)
+        return self.gate.admit(call.model, (self.tier, tier_run.source[1]), tokens)
 
     async def _attempt(
-        self, job: Job, call: CallModel, body: dict[str, Any], left_out: Sequence[str]
+        self, tier_run: TierRun, call: CallModel, body: dict[str, Any], left_out: Sequence[str]
     ) -> Reply | CallFailure:
         """Call one model once, judge the reply, and note the attempt."""
-        model, question = self.policy.models[call.model], self._question(job, call.step)
+        model, question = self.policy.models[call.model], self._question(tier_run, call.step)
         started_at, began = self.clock(), time.monotonic()
         failpoint("call.decided")
         outcome: Reply | CallFailure | None = None
@@ -263,35 +265,37 @@ class Caller:
             outcome = await self.providers.call(
                 model.provider,
                 body,
-                attempt_id=job.next_attempt[1],
-                request_id=job.name,
-                timeout=min(self.policy.limits.call_timeout, job.assignment.deadline - started_at),
+                attempt_id=tier_run.next_attempt[1],
+                request_id=tier_run.name,
+                timeout=min(
+                    self.policy.limits.call_timeout, tier_run.assignment.deadline - started_at
+                ),
             )
             failpoint("call.read")
             read_at, verdict, reply = self.clock(), None, None
             if isinstance(outcome, Reply):
                 reply = outcome
-                verdict = await self._judged(outcome, question, job)
+                verdict = await self._judged(outcome, question, tier_run)
         except asyncio.CancelledError:
             given_up = CallFailure(Reason.NOT_SENT, "given up before a connection was made")
             if may_have_left():
                 # While its reply was judged, if there is one.
                 usage = outcome.usage if isinstance(outcome, Reply) else reserve(body)
                 given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=usage)
-            attempt = self._noted(job, call, given_up, started_at, began)
+            attempt = self._noted(tier_run, call, given_up, started_at, began)
             # It is booked, so it is seen: the process that makes it again shows a call of its own.
             now = self.clock()
             self.observer.called(
-                attempt, job.attempts, job.request, body, None, read_at=now, judged_at=now
+                attempt, tier_run.attempts, tier_run.request, body, None, read_at=now, judged_at=now
             )
-            job.attempts.append(attempt)
+            tier_run.attempts.append(attempt)
             raise
-        job.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
-        attempt = self._noted(job, call, outcome, started_at, began, verdict)
+        tier_run.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
+        attempt = self._noted(tier_run, call, outcome, started_at, began, verdict)
         self.observer.called(
             attempt,
-            job.attempts,
-            job.request,
+            tier_run.attempts,
+            tier_run.request,
             body,
             reply,
             read_at=read_at,
@@ -300,21 +304,21 @@ class Caller:
         if attempt.oddities:
             what, model_name = attempt.oddities, attempt.model
             _log.warning("odd reply", attempt=attempt.attempt_id, model=model_name, what=what)
-        job.attempts.append(attempt)
-        if attempt is answer_of(job.attempts):
-            job.reply, job.left_out = reply, left_out
+        tier_run.attempts.append(attempt)
+        if attempt is answer_of(tier_run.attempts):
+            tier_run.reply, tier_run.left_out = reply, left_out
         return outcome
 
-    async def _judged(self, reply: Reply, question: Question, job: Job) -> Verdict:
+    async def _judged(self, reply: Reply, question: Question, tier_run: TierRun) -> Verdict:
         """The verdict. A long text is judged in a thread, so that everything else goes on."""
-        what = (reply, question.contract, question.accept, question.checks, job.asked)
-        if len(reply.text) + job.asked.length < _LONG:
+        what = (reply, question.contract, question.accept, question.checks, tier_run.asked)
+        if len(reply.text) + tier_run.asked.length < _LONG:
             return judge(*what)
         return await aside(lambda: judge(*what))
 
     def _noted(
         self,
-        job: Job,
+        tier_run: TierRun,
         call: CallModel,
         outcome: Reply | CallFailure | None,
         started_at: datetime,
@@ -322,10 +326,10 @@ class Caller:
         verdict: Verdict | None = None,
     ) -> Attempt:
         """A call as an attempt; one without an outcome is about to start."""
-        no, attempt_id = job.next_attempt
-        question = self._question(job, call.step)
+        no, attempt_id = tier_run.next_attempt
+        question = self._question(tier_run, call.step)
         return attempt_of(
-            job.assignment,
+            tier_run.assignment,
             outcome,
             verdict,
             attempt_id=attempt_id,
@@ -339,24 +343,26 @@ class Caller:
             duration_ms=(time.monotonic() - began) * 1000,
         )
 
-    def lines(self, job: Job, attempts: Sequence[Attempt]) -> list[Outgoing]:
+    def lines(self, tier_run: TierRun, attempts: Sequence[Attempt]) -> list[Outgoing]:
         """The ledger lines of these attempts."""
-        key = job.name.encode()
-        lines = ledger_lines(job.assignment, job.request, attempts)
+        key = tier_run.name.encode()
+        lines = ledger_lines(tier_run.assignment, tier_run.request, attempts)
         return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]
 
 
-def _jitter(job: Job, call: CallModel) -> float:
+def _jitter(tier_run: TierRun, call: CallModel) -> float:
     """Which part of a wait is sat out: all of it where a provider has asked for it."""
-    last = job.attempts[-1]
-    if job.retry_after is not None and call.model == last.model:
+    last = tier_run.attempts[-1]
+    if tier_run.retry_after is not None and call.model == last.model:
         return 1.0
     # A pause that grew because calls were turned away must not come out shorter than before.
     least = 0.75 if last.reason is Reason.THROTTLED else 0.0
     return least + (1.0 - least) * random.random()  # noqa: S311
 
 
-async def _rest(job: Job, slot: Slot, seconds: float, *, keeps_place: bool = False) -> None:
+async def _rest(
+    tier_run: TierRun, slot: Slot, seconds: float, *, keeps_place: bool = False
+) -> None:
     began = time.monotonic()
-    await slot.rest(seconds, keeps_place=keeps_place, holds_up=job.has_paid)
-    job.waited += time.monotonic() - began
+    await slot.wait(seconds, keeps_place=keeps_place, paid=tier_run.has_paid)
+    tier_run.waited += time.monotonic() - began

@@ -13,10 +13,10 @@ from opentelemetry.trace import Span, set_span_in_context
 
 from consumers.telemetry.names import METRICS, Metric
 
-__all__ = ["Tally"]
+__all__ = ["Counters"]
 
 
-class Tally:
+class Counters:
     """The counters of a process, and its histograms once there is a meter."""
 
     def __init__(self, metrics: Mapping[str, Metric] = METRICS) -> None:

@@ -12,18 +12,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
-from consumers.runtime.figures import Commit
 from consumers.runtime.limits import at_most
 from consumers.runtime.membership import Membership
+from consumers.runtime.metrics import Commit
 from consumers.runtime.offsets import Completion
-from consumers.runtime.ownership import Fencings
+from consumers.runtime.ownership import FenceLimit
 from consumers.runtime.partition import FencedError, Partition, PartitionLostError
 from consumers.runtime.poison import Guard
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 from schemas.errors import TierlineError
 
-__all__ = ["Holdings", "Prepare", "RetentionError", "Work"]
+__all__ = ["AssignedPartitions", "Prepare", "RetentionError", "Work"]
 
 _log = structlog.get_logger(__name__)
 
@@ -43,16 +43,16 @@ class RetentionError(TierlineError):
 class Work(Protocol):
     """What runs for the records of partitions, as far as partitions care."""
 
-    def let_go(self, partition: Partition) -> int:
+    def cancel_all(self, partition: Partition) -> int:
         """Give what runs for a lost partition a last grace; how many calls that are."""
 
-    def late(
+    def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
         """Book what came of work that no commit took with it."""
 
 
-class Holdings:
+class AssignedPartitions:
     """Makes partitions ours, one transactional producer each, and gives them up again."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Holdings:
         self._on_progress = on_progress
         self._on_failure = on_failure
         self._held: dict[TopicPartition, Partition] = {}
-        self._fencings: defaultdict[TopicPartition, Fencings] = defaultdict(Fencings)
+        self._fence_limit: defaultdict[TopicPartition, FenceLimit] = defaultdict(FenceLimit)
         #: Two that take one partition at once would fence each other.
         self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._consumer: AIOKafkaConsumer
@@ -112,9 +112,9 @@ class Holdings:
     def drain(self, ends_at: float) -> None:
         """Begin the end, which comes at that monotonic time."""
         self._ends_at = ends_at
-        self.close(moves_at=ends_at)
+        self.revoke(ends_at)
 
-    def close(self, *, moves_at: float) -> None:
+    def revoke(self, deadline: float) -> None:
         """Start nothing more from any partition; what runs goes on, and is committed.
 
         Partitions may move from that monotonic time on, so no call is begun for records in hand
@@ -122,9 +122,7 @@ class Holdings:
         paid for a call already goes on while there is time: all of it would be paid again.
         """
         for partition in self._held.values():
-            sooner = moves_at if partition.is_ours else min(partition.moves_at, moves_at)
-            partition.is_open = partition.is_ours = False
-            partition.moves_at = sooner
+            partition.revoke(deadline)
 
     async def flush(self, limit: float) -> None:
         """Commit what is finished, before partitions may move: what is left out is paid again."""
@@ -138,9 +136,9 @@ class Holdings:
         After a time out of the group an owner in between may have begun something and committed
         nothing: `returned` learns of it before anything goes on.
         """
-        for tp in set(self._fencings) - set(assigned):
+        for tp in set(self._fence_limit) - set(assigned):
             # Another owner that the group knows: nobody is confused.
-            del self._fencings[tp]
+            del self._fence_limit[tp]
         await self.release(set(self._held) - set(assigned))
         async with asyncio.TaskGroup() as tasks:
             for tp in assigned:
@@ -160,7 +158,7 @@ class Holdings:
 
     def _keep(self, held: Partition) -> None:
         if self._held.get(held.source) is held:
-            held.moves_at = self._ends_at or 0.0
+            held.keep_until(self._ends_at or 0.0)
 
     async def release(self, given_up: Collection[TopicPartition]) -> None:
         """Let partitions go, all at once: a last commit, a last grace for calls."""
@@ -195,7 +193,7 @@ class Holdings:
                 self._keep(held)
             elif self._held.get(tp) is held:  # else lost meanwhile, and taken again by who saw it
                 self._consumer.seek(tp, held.tracker.next_fetch)
-                held.is_open = held.is_ours = True
+                held.open()
             return
         if held is not None:
             await self._release(tp)
@@ -206,7 +204,7 @@ class Holdings:
             self._read_completion,
             is_ours=lambda: self._is_ours(tp),
             on_progress=self._on_progress,
-            fencings=self._fencings[tp],
+            fence_limit=self._fence_limit[tp],
         )
         partition.on_commit = self.on_commit
         try:
@@ -223,7 +221,7 @@ class Holdings:
             await partition.close()
             raise
         self._held[tp] = partition
-        partition.is_open = partition.is_ours = True
+        partition.open()
         self._tasks.create_task(self._commits_of(partition))
 
     async def _prepared(self, partition: Partition) -> int:
@@ -253,8 +251,8 @@ class Holdings:
         finally:
             # Before anything that takes time: the next kill may be near.
             doubtful, unsent = partition.unrecorded()
-            self._work.late(partition.source, unsent)
-            self._work.late(partition.source, doubtful, in_doubt=True)
+            self._work.book_uncommitted(partition.source, unsent)
+            self._work.book_uncommitted(partition.source, doubtful, in_doubt=True)
             partition.lose_traces()
         if self._held.get(partition.source) is partition:
             await self._release(partition.source)
@@ -265,10 +263,9 @@ class Holdings:
         partition = self._held.pop(tp, None)
         if partition is None:
             return  # a rebalance and the end let go of it at once
-        partition.is_open = partition.is_ours = False
-        partition.moves_at = 0.0
+        partition.revoke(0.0)
         await partition.flush(_FLUSH_LIMIT)
-        if abandoned := self._work.let_go(partition):
+        if abandoned := self._work.cancel_all(partition):
             _log.warning("calls abandoned", topic=tp.topic, partition=tp.partition, calls=abandoned)
         await partition.close()
 

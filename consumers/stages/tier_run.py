@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from router.attempt.model_quirks import fitted
+from router.attempt.model_quirks import adapt_body
 from router.attempt.next_step import answer_of
 from router.checks import DEFAULT_CHECKS, Asked, NamedCheck
-from router.judge.judging import READING_CHECKS, OutputContract, output_contract, reading_contract
+from router.judge.judging import (
+    VERIFICATION_CHECKS,
+    OutputContract,
+    output_contract,
+    verification_contract,
+)
 from router.judge.reply import Reply
 from router.policy.table import Model, Policy
 from router.prompts.chat_fields import ChatFields
@@ -19,7 +24,7 @@ from schemas.escalation import Assignment
 from schemas.request import Request
 from schemas.tenancy import RequestKey
 
-__all__ = ["Job", "Question", "question_of", "reading_of"]
+__all__ = ["Question", "TierRun", "question_of", "verification_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,11 @@ class Question:
         if self.contract.confidence_from == "token_probability":
             body["logprobs"] = True
         left_out += [name for name in model.drops if name in body]
-        return fitted(body, model, stable=self.rendered.stable), left_out
+        return adapt_body(body, model, stable=self.rendered.stable), left_out
 
 
 @dataclass(slots=True)
-class Job:
+class TierRun:
     """One assignment on its way through the tier."""
 
     assignment: Assignment
@@ -68,7 +73,7 @@ class Job:
     #: What of the producer's chat body was left out of the answer's call, by path.
     left_out: Sequence[str] = ()
     #: What a model that reads the answer is asked, once there is an answer to read.
-    reading: Question | None = None
+    verification: Question | None = None
     retry_after: float | None = None
     #: Seconds spent waiting for models, and for the partition to be ours for certain.
     waited: float = 0.0
@@ -113,20 +118,20 @@ def question_of(
     )
 
 
-def reading_of(job: Job, policy: Policy, prompts: Prompts) -> Question:
+def verification_of(tier_run: TierRun, policy: Policy, prompts: Prompts) -> Question:
     """What a model is asked that reads the job's answer: may it be published?"""
-    verify = policy.tasks[job.assignment.task or ""].verify
-    answer = answer_of(job.attempts)
+    verify = policy.tasks[tier_run.assignment.task or ""].verify
+    answer = answer_of(tier_run.attempts)
     assert verify is not None and answer is not None  # noqa: S101, PT018  next_step's promise
-    contract = reading_contract()
+    contract = verification_contract()
     said = answer.verdict.output if answer.verdict else None
     return Question(
         step="verify",
         tier=verify.tier,
         contract=contract,
-        rendered=prompts.render_reading(
-            verify.prompt, verify.tier, job.request, contract, dump(said or {}).decode()
+        rendered=prompts.render_verification(
+            verify.prompt, verify.tier, tier_run.request, contract, dump(said or {}).decode()
         ),
         accept=verify.accept,
-        checks=READING_CHECKS,
+        checks=VERIFICATION_CHECKS,
     )

@@ -3,7 +3,7 @@
 from router.checks.judged import Check, Judged, Parameters
 from schemas.reasons import Reason
 
-__all__ = ["READING", "VERDICT_SCHEMA"]
+__all__ = ["VERDICT_SCHEMA", "VERIFICATION"]
 
 #: What a verifier answers.
 VERDICT_SCHEMA = {
@@ -35,7 +35,7 @@ def _found_right(judged: Judged, _: Parameters) -> str | None:
     return None
 
 
-READING = Check(
+VERIFICATION = Check(
     "verifier",
     Reason.VERIFIER_REJECTED,
     "another model has read the answer and found it right",

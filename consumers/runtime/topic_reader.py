@@ -1,4 +1,4 @@
-"""Reading and writing topics from outside the flow: for commands, demos and tools."""
+"""Reading whole topics, or what is added to them, without a group."""
 
 import asyncio
 import contextlib
@@ -11,147 +11,27 @@ from typing import Protocol, cast
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
-    ClusterAuthorizationFailedError,
     CorruptRecordException,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    TopicAuthorizationFailedError,
 )
 
 from consumers.runtime.batches import Broken, fetch_apart
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering, ended
-from consumers.runtime.records import Record, told_at
-from consumers.telemetry.context import with_context
-from consumers.telemetry.hops import Hop
-from consumers.telemetry.tracing import Tracing
-from schemas.codec import Headers
-from schemas.errors import TierlineError
+from consumers.runtime.clients import Clients, administering, ended
+from consumers.runtime.connection import CONNECT_LIMIT, connected
+from consumers.runtime.records import Record, partition_of
 
 __all__ = [
-    "CREATE_TOPICS",
-    "KafkaUnreachableError",
-    "Publisher",
     "Seen",
-    "Source",
     "TopicReader",
-    "cluster_of",
-    "connected",
-    "end_of",
-    "first_at",
+    "fetch",
     "is_broken_record",
-    "is_refusal",
-    "partition_of",
-    "publisher",
-    "records_since",
-    "start_of",
     "topic_reader",
 ]
 
 _log = structlog.get_logger(__name__)
 
-#: A topic and a partition of it.
-Source = TopicPartition
-
-_CONNECT_LIMIT = 15.0
 _POLL_MS = 100
 #: Records of a partition that are held while another one's time is not known.
 _AHEAD = 200
-
-
-#: What to do where a topic is not there.
-CREATE_TOPICS = "`tierline topics create` creates what is missing"
-
-
-class KafkaUnreachableError(TierlineError):
-    """No broker answers at the address given."""
-
-    exit_code = 3
-    advice = "start one with `tierline up`, or name yours with --kafka HOST:PORT"
-
-
-@contextlib.asynccontextmanager
-async def connected(clients: Clients) -> AsyncIterator[None]:
-    """Turn the client library's connection troubles into one clear line."""
-    try:
-        yield
-    except KAFKA_IS_AWAY as error:
-        msg = f"no Kafka at {clients.settings.bootstrap} ({type(error).__name__})"
-        raise KafkaUnreachableError(msg) from error
-
-
-def is_refusal(error: Exception) -> bool:
-    """True when Kafka has not written a record for certain, and will not when it is sent again."""
-    return isinstance(
-        error,
-        (
-            ClusterAuthorizationFailedError,
-            MessageSizeTooLargeError,
-            RecordListTooLargeError,
-            TopicAuthorizationFailedError,
-        ),
-    )
-
-
-class Publisher:
-    """Writes records from outside the flow."""
-
-    def __init__(self, producer: object, tracing: Tracing | None = None) -> None:
-        self._producer = producer
-        self._tracing = tracing
-
-    async def publish(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None = None,
-        headers: Headers = (),
-        partition: int | None = None,
-        request_id: str | None = None,
-    ) -> "asyncio.Future[object]":
-        """Queue a record. The future is done once the broker has acknowledged it, or has failed.
-
-        `request_id` is what its trace calls it.
-        """
-        hop = None
-        if self._tracing is not None:
-            hop = self._tracing.start(topic, headers, request_id)
-        if hop is not None:
-            headers = with_context(headers, hop.context)
-        try:
-            queued: asyncio.Future[object] = await self._producer.send(  # type: ignore[attr-defined]
-                topic, value, key=key, headers=list(headers), partition=partition
-            )
-        except BaseException:
-            if hop is not None:
-                hop.lost()
-            raise
-        if hop is not None:
-            queued.add_done_callback(lambda done: _end(hop, done))
-        return queued
-
-
-@contextlib.asynccontextmanager
-async def publisher(clients: Clients, tracing: Tracing | None = None) -> AsyncIterator[Publisher]:
-    """A producer for as long as the context is open; with `tracing` its records are traced."""
-    producer = clients.producer()
-    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
-        try:
-            await producer.start()
-        except BaseException:
-            await ended(producer)
-            raise
-    try:
-        yield Publisher(producer, tracing)
-    finally:
-        await ended(producer)
-
-
-def _end(hop: Hop, done: "asyncio.Future[object]") -> None:
-    if done.cancelled() or done.exception() is not None:
-        hop.lost()
-    else:
-        hop.settled()
 
 
 class Seen(Protocol):
@@ -213,7 +93,7 @@ class TopicReader:
             behind = [tp for tp in ends if not ahead.get(tp)]
             left = [tp for tp in behind if await self._consumer.position(tp) < ends[tp]]
             if left:
-                for tp, records in (await _fetched(self._consumer, left, _AHEAD)).items():
+                for tp, records in (await fetch(self._consumer, left, _AHEAD)).items():
                     inside = [one for one in records if one.offset < ends[tp]]
                     if len(inside) < len(records):  # came since; for whoever reads on
                         self._consumer.seek(tp, records[len(inside)].offset)
@@ -238,7 +118,7 @@ class TopicReader:
     ) -> AsyncIterator[Sequence[Record]]:
         """Records up to those ends and no further, as they are fetched: of one partition each."""
         while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
-            fetched = await _fetched(self._consumer, left, most)
+            fetched = await fetch(self._consumer, left, most)
             for tp, records in fetched.items():
                 inside = [record for record in records if record.offset < ends[tp]]
                 if len(inside) < len(records):  # came since; for whoever reads on
@@ -250,7 +130,7 @@ class TopicReader:
         """Every record as it comes, for ever or for `limit` seconds."""
         give_up = None if limit is None else time.monotonic() + limit
         while give_up is None or time.monotonic() < give_up:
-            fetched = await _fetched(self._consumer, self._partitions)
+            fetched = await fetch(self._consumer, self._partitions)
             for records in fetched.values():
                 for record in records:
                     yield record
@@ -258,7 +138,7 @@ class TopicReader:
     async def follow_batches(self) -> AsyncIterator[Sequence[Record]]:
         """What came, every tenth of a second at least and for ever; empty where nothing did."""
         while True:
-            fetched = await _fetched(self._consumer, self._partitions)
+            fetched = await fetch(self._consumer, self._partitions)
             yield [record for records in fetched.values() for record in records]
 
     async def counts(self) -> dict[str, tuple[int, int]]:
@@ -297,7 +177,7 @@ async def topic_reader(
     Raises KafkaUnreachableError; a topic that does not exist is left out.
     """
     consumer = clients.reader()
-    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT):
+    async with connected(clients), asyncio.timeout(CONNECT_LIMIT):
         try:
             await consumer.start()
         except BaseException:
@@ -326,77 +206,7 @@ async def topic_reader(
         await ended(consumer)
 
 
-async def cluster_of(clients: Clients) -> str:
-    """The id of the cluster, new for each that is set up; empty where a broker tells none.
-
-    Raises KafkaUnreachableError.
-    """
-    async with connected(clients), asyncio.timeout(_CONNECT_LIMIT), administering(clients) as admin:
-        return str((await admin.describe_cluster()).get("cluster_id") or "")
-
-
-class _Placed(Protocol):
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-
-
-def partition_of(record: _Placed) -> TopicPartition:
-    """The partition in which something lies."""
-    return TopicPartition(record.topic, record.partition)
-
-
-async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:
-    """The first offset of a partition appended at or after `since`, in seconds; else its end."""
-    async with _assigned(clients, tp, committed=True) as consumer:
-        found = (await consumer.offsets_for_times({tp: int(since * 1000)}))[tp]
-        return int(found.offset if found else (await consumer.end_offsets([tp]))[tp])
-
-
-async def end_of(clients: Clients, tp: TopicPartition) -> int:
-    """The end of a partition, records of open transactions included."""
-    async with _assigned(clients, tp, committed=False) as consumer:
-        return int((await consumer.end_offsets([tp]))[tp])
-
-
-async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datetime | None:
-    """When the first record from a position on was appended; None when there is none."""
-    async with _assigned(clients, tp, committed=True) as consumer:
-        ends = await consumer.end_offsets([tp])
-        consumer.seek(tp, position)
-        while await consumer.position(tp) < ends[tp]:
-            for records in (await _fetched(consumer, [tp], 1)).values():
-                for record in records:
-                    return told_at(record)
-    return None
-
-
-async def records_since(
-    clients: Clients, tp: TopicPartition, since: datetime | int, *, until: int | None = None
-) -> AsyncIterator[Record]:
-    """The records of one partition from an instant or offset on, up to an offset or its end now.
-
-    From an instant on, records of open and aborted transactions are among them: who looks for what
-    was written outside of transactions must not be held up by one.
-    """
-    async with _assigned(clients, tp, committed=isinstance(since, int)) as consumer:
-        end = (await consumer.end_offsets([tp]))[tp]
-        if until is not None:
-            end = min(end, until)  # a forged place may lie where nothing will ever be
-        if isinstance(since, datetime):
-            found = (await consumer.offsets_for_times({tp: int(since.timestamp() * 1000)}))[tp]
-            consumer.seek(tp, found.offset if found else end)
-        else:
-            consumer.seek(tp, since)
-        while await consumer.position(tp) < end:
-            for records in (await _fetched(consumer, [tp])).values():
-                for record in records:
-                    if record.offset < end:
-                        yield record
-
-
-async def _fetched(
+async def fetch(
     consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], most: int | None = None
 ) -> Mapping[TopicPartition, Sequence[Record]]:
     """What there is now. Records that the client library cannot parse are stepped over.
@@ -424,7 +234,7 @@ async def _fetched(
                     _log.warning("record cannot be read", place=place)
             consumer.seek(tp, end)
         else:
-            good |= await _fetched(consumer, [tp], most)
+            good |= await fetch(consumer, [tp], most)
     return good
 
 
@@ -436,16 +246,3 @@ def is_broken_record(error: Exception) -> bool:
     if isinstance(error, CorruptRecordException):
         return True
     return not isinstance(error, (RuntimeError, OSError, AssertionError))
-
-
-@contextlib.asynccontextmanager
-async def _assigned(
-    clients: Clients, tp: TopicPartition, *, committed: bool
-) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = clients.reader(committed=committed)
-    try:
-        await consumer.start()
-        consumer.assign([tp])
-        yield consumer
-    finally:
-        await ended(consumer)
