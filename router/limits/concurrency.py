@@ -20,7 +20,8 @@ _MORE_AT_FIRST = 3.0
 _MORE = 0.5
 #: What is left of a limit that was too high.
 _AFTER_REFUSAL, _AFTER_SLOWING = 0.9, 0.7
-#: The first burst of refusals may lower it to anything, a later one to this part at least.
+#: A later burst of refusals lowers it to this part at least, the first burst with each of its
+#: refusals.
 _LARGEST_CUT = 0.7
 #: Replies, or seconds, that earn one refusal: then more is tried than was refused.
 _REPLIES_PER_REFUSAL, _SECONDS_PER_REFUSAL = 50, 60.0
@@ -93,7 +94,8 @@ class Concurrency:
     """A limit on calls at once that refusals and a slowing model lower and replies raise.
 
     Begins low and grows fourfold with every round of replies, so that a model which fails
-    altogether costs few calls. A refusal lowers it to what ran besides; more is tried only when
+    altogether costs few calls. A refusal lowers it to what ran besides, one beside fewer calls than
+    were borne since the last by a tenth, made good within a round; more is tried only when
     replies have earned it, in steps that double. Latency counts by its distribution, as gradients
     of latency do in Netflix's concurrency-limits (Gradient2), but over medians and their standard
     errors: a window of replies whose median is twice the usual, beyond what the spread of replies
@@ -117,9 +119,12 @@ class Concurrency:
     _step: float = 0.0
     #: Refusals that replies have earned.
     _earned: float = 0.0
+    #: Most calls under way at a good reply to a call that was begun after the last refusal.
+    _borne: int = 0
     #: When it was last lowered, and what the refusals of one burst may lower it to.
     _cut_at: float = float("-inf")
     _floor: float = 1.0
+    _is_first_burst: bool = False
     #: Refusals since the last reply that fewer calls at once would not have spared.
     _in_a_row: int = 0
     _heard_at: float = 0.0
@@ -141,6 +146,7 @@ class Concurrency:
         self._limit, self._is_beginning = min(_FIRST, self.most), True
         self._ceiling = self._before_cut = None
         self._step = self._earned = 0.0
+        self._borne = 0
         self._windows.clear()
         self._seconds.clear()
         self.limited_by = "demand"
@@ -155,6 +161,8 @@ class Concurrency:
         self._in_a_row = 0
         waited, self._heard_at = (now - self._heard_at) / _SECONDS_PER_REFUSAL, now
         self._earned = min(self._earned + max(1 / _REPLIES_PER_REFUSAL, waited), 1.0)
+        if now - seconds > self._cut_at:
+            self._borne = max(self._borne, running)
         if self._before_cut is None:
             if 2 * running >= self._limit:
                 self._grow()
@@ -174,17 +182,28 @@ class Concurrency:
         Returns for how many seconds to leave the model alone; 0 where fewer at once are enough.
         """
         ran, pause = max(running - 1.0, 1.0), 0.0
-        if now - seconds < self._cut_at and self._ceiling is not None:
+        if now - seconds < self._cut_at and (self._is_first_burst or self._ceiling is not None):
             # One burst: its last refusal tells best what ran.
-            ran = min(ran, self._ceiling)
+            ran = min(ran, self._ceiling or ran)
+            if self._is_first_burst:
+                self._floor *= _LARGEST_CUT
         else:
+            self._is_first_burst = self._is_beginning
             if running == 1 or (self._ceiling is not None and self._limit <= self._ceiling):
                 # Nothing more was tried: too many in a time rather than too many at once.
                 pause = min(_FIRST_PAUSE * 2.0 ** min(self._in_a_row, 10), _LONGEST_PAUSE)
                 self._in_a_row += 1
-            self._floor = 1.0 if self._is_beginning else self._limit * _LARGEST_CUT
+            # As many were borne since the last refusal: too many at once is not why.
+            is_at_random = running <= self._borne
+            self._floor = self._limit * (1.0 if is_at_random else _LARGEST_CUT)
+            self._borne = 0
             self._earned = max(self._earned - 1.0, 0.0)
             self._cut_at = self._heard_at = now
+            if self._is_first_burst:
+                # One alone, by a model that nobody knows yet, does not end the beginning.
+                self._limit = max(self._limit * _AFTER_REFUSAL, 1.0)
+                self.limited_by = "throttled"
+                return pause
         self._ceiling = max(ran, self._floor)
         self._cut(self._ceiling * _AFTER_REFUSAL, "throttled")
         return pause

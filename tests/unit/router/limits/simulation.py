@@ -49,6 +49,8 @@ class Model:
     #: Calls at once that are served in good time; more wait in line at the provider.
     servers: float = math.inf
     refusal_takes: float = 0.05
+    #: Share of calls that are refused whatever runs: others use the same account.
+    refused_at_random: float = 0.0
 
 
 class _Unlimited:
@@ -144,7 +146,9 @@ class _Simulation:
             burst = max(self.model.rate, 1.0)
             self.tokens = min(self.tokens + (self.now - self.filled_at) * self.model.rate, burst)
             self.filled_at = self.now
-        if self.served >= self.model.most(self.now) or self.tokens < 1.0:
+        share = self.model.refused_at_random
+        is_unlucky = share > 0 and self.dice.random() < share
+        if is_unlucky or self.served >= self.model.most(self.now) or self.tokens < 1.0:
             self.push(self.now + self.model.refusal_takes, "refused", self.now)
             return
 

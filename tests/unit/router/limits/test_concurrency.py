@@ -35,6 +35,12 @@ def replies(limit: Concurrency, seconds: float, count: int, now: float) -> float
     return now
 
 
+def refusals(limit: Concurrency, first: int, borne: int, now: float) -> None:
+    """A burst: the first call of `first` is refused beside the others, the last beside `borne`."""
+    for running in range(first, borne, -1):
+        limit.refused(0.05, running, now)
+
+
 def grown(limit: int) -> Concurrency:
     """One that has learnt that the model bears so much."""
     found = Concurrency(limit)
@@ -128,8 +134,7 @@ def test_a_burst_of_refusals_says_how_many_calls_were_borne() -> None:
     """The first of 100 calls is refused beside 99, the last beside the 20 that were taken."""
     limit = Concurrency(1_000)
     replies(limit, 0.1, 40, now=0.0)
-    for running in range(100, 20, -1):
-        limit.refused(0.05, running, now=1.0)
+    refusals(limit, 100, 20, now=1.0)
 
     assert limit.limit == 18
     assert limit.limited_by == "throttled"
@@ -138,12 +143,12 @@ def test_a_burst_of_refusals_says_how_many_calls_were_borne() -> None:
 def test_later_bursts_lower_it_by_a_third_at_most() -> None:
     """Refusals that come from too many calls in a time say little about calls at once."""
     limit = grown(100)
-    limit.refused(0.05, 100, now=1_000.0)
+    refusals(limit, 110, 100, now=1_000.0)
     before = limit.limit
-    limit.refused(0.05, 2, now=1_010.0)
+    refusals(limit, 90, 2, now=1_010.0)
 
-    assert before == 89
-    assert limit.limit >= 0.6 * before
+    assert before == 90
+    assert 0.6 * before <= limit.limit <= 0.7 * before
 
 
 def test_who_refuses_although_no_more_was_tried_is_left_alone_for_longer_and_longer() -> None:
@@ -166,13 +171,56 @@ def test_a_reply_makes_pauses_short_again() -> None:
 
 def test_more_than_was_refused_is_tried_after_fifty_replies() -> None:
     limit = grown(100)
-    limit.refused(0.05, 21, now=1_000.0)
+    refusals(limit, 100, 20, now=1_000.0)
     now = replies(limit, 0.2, 49, now=1_000.0)
     before = limit.limit
     replies(limit, 0.2, 4, now=now)
 
     assert before == 20
     assert limit.limit == 21
+
+
+def test_a_refusal_beside_fewer_calls_than_were_borne_costs_a_tenth_and_one_round() -> None:
+    limit = Concurrency(100)
+    now = replies(limit, 0.1, 100, now=0.0)
+    refusals(limit, 110, 100, now)
+    now = replies(limit, 0.1, 200, now)
+    before = limit.limit
+    limit.refused(0.05, 3, now)
+    lowered = limit.limit
+    replies(limit, 0.1, 40, now)
+
+    assert before == limit.limit == 100
+    assert lowered == 90
+
+
+@pytest.mark.parametrize("share", [0.002, 0.005, 0.01])
+@pytest.mark.parametrize("rate", [5, 20])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_refusals_that_have_nothing_to_do_with_us_cost_no_throughput(
+    share: float, rate: int, seed: int
+):
+    """One call in a hundred or fewer is refused whatever runs, as where others use the account."""
+    latency = lognormal(0.5, 1.2)
+    flow = run(
+        Model(latency, refused_at_random=share),
+        rate=rate,
+        seconds=180,
+        limit=Concurrency(64),
+        seed=seed,
+    )
+
+    assert flow.done >= 0.97 * flow.offered
+
+
+@pytest.mark.parametrize(("rate", "used"), [(5, 0.65), (20, 0.8), (60, 0.85)])
+def test_a_limit_of_calls_in_a_time_is_found_and_used(rate: int, used: float):
+    flow = run(
+        Model(lognormal(0.7), rate=rate), rate=1.5 * rate, seconds=240, limit=Concurrency(_MANY)
+    )
+
+    assert flow.done >= used * rate * 240
+    assert flow.refused_share <= 0.1
 
 
 def test_it_never_grows_beyond_what_is_configured() -> None:
