@@ -20,8 +20,12 @@ _MOST_VALUES = 300_000
 #: Even the probabilities of tokens, written without blanks, have four bytes for each of them.
 _BYTES_EACH = 3
 #: An object where text is expected as a rule, so that its numbers become a part of the answer.
-_OBJECTS = re.compile(rb'"(?:arguments|input|args|content|text|value)"\s*+:\s*+[\[{]')
+_OBJECTS = re.compile(
+    rb'"(?:arguments|input|args|content|text|value|json|data|object)"\s*+:\s*+[\[{]'
+)
 _DONE = b"[DONE]"
+#: Before JSON, so that no other site can run it as a script (Google, Angular, Facebook).
+_GUARD = re.compile(rb"\s*+(?:\)\]\}',?|while\s*\(1\);|for\s*\(;;\);)")
 
 
 def parsed_body(
@@ -40,7 +44,10 @@ def parsed_body(
         what = "the reply has too many values"
         raise UnreadableError(what)
     try:
-        return _parsed(masked(as_utf8(raw, content_type)), wire, masked)
+        text = as_utf8(raw, content_type)
+        if guard := _GUARD.match(text):
+            text = text[guard.end() :]
+        return _parsed(masked(text), wire, masked)
     except (ValueError, TypeError, RecursionError):
         what = "the reply is not JSON"
         raise UnreadableError(what) from None

@@ -34,7 +34,7 @@ from consumers.providers.outcomes import (
 from consumers.providers.resolver import guarded_connector
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError, sent_fields
 from consumers.providers.unpacking import unpacked
-from consumers.providers.usage import reserve, said_micros
+from consumers.providers.usage import Counts, booked, reserve, said_micros
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
@@ -246,6 +246,7 @@ class Providers:
             await response.aclose()
         if not is_whole:
             return _unreadable(f"the reply is longer than {most} bytes", response, body)
+        data: Any = None
         try:
             _check_ids(response.headers, ids, echoes=known.settings.echoes_request_id)
             kind = response.headers.get("content-type", "")
@@ -255,9 +256,10 @@ class Providers:
             said = said_micros(data, response.headers)
             reply = replace(known.wire.decode(data, body), said_micros=said)
         except UnreadableError as error:
-            return _unreadable(str(error), response, body)
+            return _unreadable(str(error), response, body, known.wire.counts(data))
         except Exception as error:  # noqa: BLE001  whatever a provider writes is no fault of ours
-            return _unreadable(f"the reply's format: {type(error).__name__}", response, body)
+            what = f"the reply's format: {type(error).__name__}"
+            return _unreadable(what, response, body, known.wire.counts(data))
         return _dated(reply)
 
     def _url(self, known: _Provider, model: str) -> httpx.URL:
@@ -447,8 +449,14 @@ def _dated(reply: Reply) -> Reply:
     return reply
 
 
-def _unreadable(detail: str, response: httpx.Response, body: Mapping[str, Any]) -> CallFailure:
-    """A reply that was paid for and tells nothing: booked at the most the call can have cost."""
+def _unreadable(
+    detail: str, response: httpx.Response, body: Mapping[str, Any], counts: Counts | None = None
+) -> CallFailure:
+    """A reply that was paid for and has no answer: booked at what it says was used.
+
+    Where that cannot be read, or cannot be true, at the most the call can have cost.
+    """
+    usage, odd = booked(body, "?", counts)  # something was written, whatever it is
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and kind != "application/json":
         detail = f"{detail} ({kind[:80]})"
@@ -456,5 +464,5 @@ def _unreadable(detail: str, response: httpx.Response, body: Mapping[str, Any]) 
         Reason.UNREADABLE_REPLY,
         detail,
         http_status=response.status_code,
-        usage=reserve(body),
+        usage=reserve(body) if odd else usage,
     )

@@ -22,6 +22,8 @@ _OF_PARTS = {
     *("type", "text", "content", "value", "annotations", "citations", "cache_control", "index"),
     *("id", "logprobs", "role", "phase", "signature", "thoughtSignature", "thought"),
 }
+#: Where a part that is JSON has it, as text or as an object.
+_JSON = ("json", "value", "data", "object", "content", "text")
 _DEEPEST = 8
 
 
@@ -73,6 +75,8 @@ def _hear(part: Any, said: Said, where: str, depth: int) -> None:
             said.thoughts += _leaves(part)
         case {"type": "refusal"}:
             said.refusals += _leaves(part)
+        case {"type": str(kind)} if "json" in kind.lower() and (value := _json_of(part)):
+            said.texts.append(value if isinstance(value, str) else json_text(value))
         case dict() if _is_part(part):
             inner = next(part[name] for name in ("text", "content", "value") if name in part)
             _hear(inner, said, where, depth + 1)
@@ -91,6 +95,11 @@ def _is_part(part: Mapping[str, Any]) -> bool:
         return not part.keys().isdisjoint(("text", "content", "value"))
     is_text = "text" in part or (kind is None and part.keys() == {"value"})
     return is_text and part.keys() <= _OF_PARTS
+
+
+def _json_of(part: Mapping[str, Any]) -> Any:
+    """What a part of a type such as `json` or `output_json` holds."""
+    return next((part[name] for name in _JSON if part.get(name)), None)
 
 
 def _leaves(value: Any, depth: int = 0) -> Iterator[str]:

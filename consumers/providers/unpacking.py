@@ -14,6 +14,7 @@ _AT_ONCE = 64 * 1024
 _GZIP = b"\x1f\x8b"
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _MOST_LAYERS = 3
+_PADDING = b"\0 \t\r\n"
 #: Charsets that a server may still write in; others are no text, or one that decodes to anything.
 _CHARSET = re.compile(
     r"charset=[\"']?((?:iso-?8859|latin|windows-|cp12|shift_?jis|euc-|gb|big5|koi8)[a-z0-9_-]{0,20})",
@@ -54,7 +55,8 @@ def _inflated(packed: bytes, most: int) -> bytes | None:
     """All members of gzip, zlib or deflate. Raises zlib.error for what is not packed."""
     made = bytearray()
     while packed:
-        inner = zlib.decompressobj(wbits=_wrapping(packed))
+        wrapping = _wrapping(packed)
+        inner = zlib.decompressobj(wbits=wrapping)
         while True:
             made += inner.decompress(packed, _AT_ONCE)
             if len(made) > most:
@@ -63,8 +65,11 @@ def _inflated(packed: bytes, most: int) -> bytes | None:
             if inner.eof or not packed:
                 break
         if not inner.eof:
-            what = "cut off"
-            raise zlib.error(what)
+            made += inner.flush()
+            if wrapping < 0 or not made:
+                what = "cut off"
+                raise zlib.error(what)
+            break  # The trailer is missing; whether the text is whole its reader finds out.
         packed = inner.unused_data.lstrip(b"\0")
     return bytes(made)
 
@@ -78,9 +83,11 @@ def _wrapping(packed: bytes) -> int:
 def as_utf8(raw: bytes, content_type: str) -> bytes:
     """A body as UTF-8, which JSON has to be, whatever its header says.
 
-    Byte order marks and the zeros of wider encodings tell themselves. Only for bytes that are no
-    UTF-8 the header's charset counts.
+    Byte order marks and the zeros of wider encodings tell themselves; zeros around a body are
+    padding. Only for bytes that are no UTF-8 the header's charset counts.
     """
+    if b"\0" in raw and b"\0" not in (bare := raw.strip(_PADDING)):
+        raw = bare
     encoding = json.detect_encoding(raw[:64])
     if encoding.startswith(("utf-16", "utf-32")):
         return raw.decode(encoding, "replace").lstrip("\ufeff").encode("utf-8", "replace")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from consumers.providers.usage import Counts
 from router.judge.reply import Reply
 from schemas.errors import TierlineError
 
@@ -25,6 +26,8 @@ class Wire:
     encode: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     #: The provider's JSON and the chat body it answers, as a reply. Raises UnreadableError.
     decode: Callable[[Any, Mapping[str, Any]], Reply]
+    #: What the provider's JSON says was used up, also where nothing else of it can be read.
+    counts: Callable[[Any], Counts | None]
     #: The header that carries a key. `authorization` carries it as a bearer.
     key_header: str = "authorization"
     #: Sent with every call.

@@ -128,7 +128,7 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         served=data.get("model"),
         text=text,
         finish=_FINISHES.get(stop, "other") if isinstance(stop, str) else "other",
-        counts=_counts(data.get("usage")),
+        counts=_counts(data),
         calls=[
             called(one.get("id"), no, one.get("name"), one.get("input"))
             for no, one in enumerate(blocks)
@@ -145,7 +145,8 @@ def _refusal(data: Mapping[str, Any], text: str) -> str:
     return text or (said if isinstance(said, str) else "") or "refused"
 
 
-def _counts(said: Any) -> Counts | None:
+def _counts(data: Any) -> Counts | None:
+    said = data.get("usage") if isinstance(data, dict) else None
     if not isinstance(said, dict):
         return None
 
@@ -170,6 +171,7 @@ ANTHROPIC = Wire(
     "/messages",
     _encode,
     _decode,
+    _counts,
     key_header="x-api-key",
     headers={"anthropic-version": "2023-06-01"},
 )

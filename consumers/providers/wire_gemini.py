@@ -165,7 +165,7 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         served=data.get("modelVersion"),
         text=said.text,
         finish=finish,
-        counts=_counts(data.get("usageMetadata")),
+        counts=_counts(data),
         calls=calls,
         refusal=f"blocked: {blocked[:64]}" if blocked else None,
         logprobs=_logprobs(candidate),
@@ -224,7 +224,8 @@ def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     ]
 
 
-def _counts(said: Any) -> Counts | None:
+def _counts(data: Any) -> Counts | None:
+    said = data.get("usageMetadata") if isinstance(data, dict) else None
     if not isinstance(said, dict):
         return None
 
@@ -240,5 +241,10 @@ def _counts(said: Any) -> Counts | None:
 
 
 GEMINI = Wire(
-    "gemini", "/models/{model}:generateContent", _encode, _decode, key_header="x-goog-api-key"
+    "gemini",
+    "/models/{model}:generateContent",
+    _encode,
+    _decode,
+    _counts,
+    key_header="x-goog-api-key",
 )

@@ -7,7 +7,7 @@ from typing import Any
 from consumers.providers.chat import EXTRA, called, dicts_of, likely_token, reply_of
 from consumers.providers.conversations import RULES, fitted_messages
 from consumers.providers.parts import json_text, said_in
-from consumers.providers.usage import counts_of
+from consumers.providers.usage import Counts, counts_of
 from consumers.providers.wire import UnreadableError, Wire
 from router.json_schemas.strict import strict_form
 from router.judge.reply import FinishReason, Reply
@@ -81,7 +81,7 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         created=data.get("created"),
         text=said.text,
         finish=_finish(finish) if finish else None,
-        counts=counts_of(_usage(data)),
+        counts=_counts(data),
         calls=calls,
         refusal=refused or None,
         logprobs=_logprobs(choice.get("logprobs")),
@@ -89,9 +89,11 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
     )
 
 
-def _usage(data: Mapping[str, Any]) -> Any:
+def _counts(data: Any) -> Counts | None:
+    if not isinstance(data, dict):
+        return None
     groq = data.get("x_groq")
-    return data.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+    return counts_of(data.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None))
 
 
 def _finish(said: Any) -> FinishReason:
@@ -156,4 +158,4 @@ def _first_choice(data: Any) -> dict[str, Any]:
     return choices[0]
 
 
-OPENAI = Wire("openai", "/chat/completions", _encode, _decode)
+OPENAI = Wire("openai", "/chat/completions", _encode, _decode, _counts)

@@ -82,6 +82,20 @@ def test_what_is_said_is_found_and_what_is_thought_is_not(wire, content):
     assert reply.body["choices"][0]["message"]["content"] == reply.text
 
 
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "json", "json": {"order": int(LONG)}},
+        {"type": "output_json", "value": f'{{"order":{LONG}}}'},
+        {"type": "application/json", "data": {"order": int(LONG)}},
+        {"type": "json", "text": f'{{"order":{LONG}}}'},
+    ],
+)
+def test_a_part_that_is_json_is_the_answer(wire, part):
+    assert reply_in(wire, [part]).text == f'{{"order":{LONG}}}'
+
+
 def test_an_object_in_place_of_a_text_is_the_answer():
     for content in (json.loads(ANSWER), [json.loads(ANSWER)], {"text": "a", "confidence": 1}):
         said = content[0] if isinstance(content, list) else content

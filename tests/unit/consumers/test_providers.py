@@ -255,6 +255,7 @@ class TestReply:
             pytest.param(
                 "gzip", lambda raw: gzip.compress(raw[:9]) + gzip.compress(raw[9:]), id="members"
             ),
+            pytest.param("gzip", lambda raw: gzip.compress(raw)[:-8], id="no trailer"),
             pytest.param("identity", lambda raw: b"\xef\xbb\xbf" + raw, id="a byte order mark"),
         ],
     )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import zlib
 from datetime import UTC, datetime
 from typing import Any
@@ -202,6 +203,15 @@ def test_deflate_without_a_header_is_unpacked_where_it_is_said():
     assert unpacked(deflated(b"{}" * 99), "deflate", 1000) == b"{}" * 99
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+@pytest.mark.parametrize("length", [1, 300, 65_536, 200_000])
+def test_a_body_without_its_trailer_is_unpacked(pack, length):
+    raw = random.Random(length).randbytes(length) + b"x" * length
+
+    for missing in range(1, 9 if pack is gzip.compress else 5):
+        assert unpacked(pack(raw)[:-missing], "gzip", 1 << 20) == raw
+
+
 def test_a_body_that_grows_too_long_is_none():
     assert unpacked(gzip.compress(b" " * 10_000), "gzip", 1000) is None
 
@@ -220,6 +230,24 @@ def test_a_body_that_grows_too_long_is_none():
 )
 def test_a_body_is_read_in_the_encoding_it_is_in(encoding, said):
     assert parsed_body('{"a": "né"}'.encode(encoding), said) == {"a": "né"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda raw: b")]}'" + raw, id="a guard"),
+        pytest.param(lambda raw: b")]}',\n" + raw, id="a guard with a comma"),
+        pytest.param(lambda raw: b"\xef\xbb\xbf)]}'\r\n" + raw, id="a guard behind a mark"),
+        pytest.param(lambda raw: b"for (;;);" + raw, id="a loop"),
+        pytest.param(lambda raw: b"while(1);" + raw, id="another loop"),
+        pytest.param(lambda raw: b"\0" + raw, id="a zero before"),
+        pytest.param(lambda raw: raw + b"\0\0\0", id="zeros behind"),
+        pytest.param(lambda raw: b"\0\r\n\0" + raw + b"\n\0", id="zeros and lines around"),
+    ],
+)
+@pytest.mark.parametrize("body", ['{"a": "né", "b": [1]}', '{"a": "né\n", "b": [1]}'])
+def test_what_stands_around_a_body_does_not_hide_it(spoil, body):
+    assert parsed_body(spoil(body.encode())) == json.loads(body, strict=False)
 
 
 def test_a_key_in_pieces_is_masked_as_one():

@@ -18,7 +18,9 @@ from consumers.simulator import RunningSimulator, SimulatorSettings, simulator
 from router.attempt.pricing import cost_micros
 from router.judge.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
+from schemas.usage import Usage
 from tests.builders import NOON, the_policy
+from tests.unit.consumers.servers import a_response, sending, serving
 
 ROOTS = {"openai": "/v1", "anthropic": "/v1", "gemini": "/v1beta"}
 BODY: dict[str, Any] = {
@@ -125,6 +127,43 @@ async def test_a_reply_without_a_choice_is_unreadable_and_one_without_content_is
     else:
         assert isinstance(outcome, CallFailure)
         assert outcome.reason is Reason.UNREADABLE_REPLY
+
+
+@pytest.mark.parametrize(
+    ("count", "is_told"),
+    [
+        pytest.param(9, True, id="what was used"),
+        pytest.param(0, False, id="nothing written, though something came"),
+        pytest.param(-9, False, id="no count"),
+        pytest.param(None, False, id="nothing said"),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_booked_at_what_its_reply_says(wire, count, is_told):
+    reply = {
+        "openai": {
+            "choices": [{"message": {"content": [{"type": "image"}]}}],
+            "usage": {"prompt_tokens": 40, "completion_tokens": count},
+        },
+        "anthropic": {
+            "content": [{"type": "image"}],
+            "usage": {"input_tokens": 40, "output_tokens": count},
+        },
+        "gemini": {
+            "candidates": [{"content": {"parts": [{"text": 7}]}}],
+            "usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": count},
+        },
+    }[wire]
+    async with serving(sending(a_response(orjson.dumps(reply)))) as server:
+        entry = ProviderSettings(base_url=server.url, wire=wire, allow_private=True)
+        async with Providers({"p": entry}) as providers:
+            failure = await providers.call(
+                "p", BODY, attempt_id="r.1.1", request_id="r", timeout=timedelta(seconds=2)
+            )
+
+    assert isinstance(failure, CallFailure)
+    assert failure.reason is Reason.UNREADABLE_REPLY
+    told = Usage(input_tokens=40, output_tokens=9)
+    assert failure.usage == (told if is_told else reserve(BODY))
 
 
 @pytest.mark.parametrize(
