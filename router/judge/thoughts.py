@@ -9,27 +9,38 @@ __all__ = ["without_thoughts"]
 
 _NAME = (
     r"(?:[a-z0-9]{1,16}+[:_.-]|ant)?(?:think(?:ing)?|thoughts?|reasoning|scratch[_-]?pad"
-    r"|inner[_-]?monologue|(?:chain|train)[_-]of[_-]thoughts?|cot)(?:[_-](?:process|fast))?"
+    r"|(?:inner|internal)[_-]?monologue|(?:chain|train)[_-]of[_-]thoughts?|cot)(?:[_-](?:process|fast))?"
 )
 _BAR = "[|\uff5c]"
 #: How models and chat templates mark a thought: as elements (R1, QwQ, Nemotron, Seed, LongCat), as
-#: special tokens (Command, Sky, Gemma, MedGemma), in brackets (Magistral) and in Kimi's triangles.
+#: special tokens (Command, Sky, Gemma, MedGemma, Apertus), in brackets (Magistral) and in Kimi's
+#: triangles.
 #: After a `<` each character is looked at once.
 _TAGS = re.compile(
     r"<(?:(?P<slash>\\?+[ \t\n]{0,8}+/)?+[ \t\n]{0,8}+"
     rf"(?:{_BAR}(?:(?P<end>/|end[_\u2581](?:of[_\u2581])?+)|(?:start|begin)[_\u2581](?:of[_\u2581])?+)?+)?+"
     rf"(?=[a-z0-9]){_NAME}(?:(?P<ended>_end)|_start)?+(?P<rest>[ \t\n/|\uff5c][^<>]{{0,200}}+)?+>"
     r"|\|channel>(?P<channel>thought\b)|(?P<channels_end>channel\|>)"
+    r"|\|inner_(?:prefix|(?P<inner_end>suffix))\|>"
     r"|unused9(?:4>(?P<unused>(?:thought\b)?+)|(?P<unused_end>5>)))"
     r"|\[(?P<bracket>/?+)(?:think|thinking|thoughts?|reasoning)\](?![(\[:])"
     r"|\u25c1(?P<triangle>/?+)think\u25b7",
     re.IGNORECASE,
 )
 #: Every tag has one of them.
-_WORDS = ("think", "thought", "reasoning", "scratch", "monologue", "cot", "channel", "unused9")
-_ENDS = ("slash", "end", "ended", "channels_end", "unused_end")
+_WORDS = ("think", "thought", "reason", "scratch", "monolog", "cot", "channel", "unused9", "inner_")
+_ENDS = ("slash", "end", "ended", "channels_end", "unused_end", "inner_end")
+#: Words that name other things too: a thought only where a reply begins with it. Reflection, Hermes
+#: and other models write them, and Open WebUI knows `reason`. The last ones may head an answer:
+#: they are thoughts before one that is marked.
+_ASIDE = re.compile(
+    r"<[ \t]{0,8}+(?P<slash>/?+)[ \t]{0,8}+(?P<name>(?:self[_-]?)?reflect(?:ions?|ing)?|reason"
+    r"|deliberation|introspection|(?P<unsure>analysis|plan(?:ning)?|execution|critique|internal))"
+    r"(?:[ \t\n][^<>]{0,200}+)?+>",
+    re.IGNORECASE,
+)
 #: Said in words, at the very beginning, up to where the answer is announced: Ollama, Granite,
-#: Apriel, and harmony without its special tokens.
+#: Apriel, harmony without its special tokens; and in a block of code that is called so.
 _WORDED = tuple(
     (re.compile(opening), re.compile(answer))
     for opening, answer in (
@@ -37,15 +48,20 @@ _WORDED = tuple(
         (r"Here(?: is|'s) my thought process:", r"Here(?: is|'s) my response:"),
         (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),
         (r"(?:assistant)?analysis(?=[A-Z])", r"assistantfinal"),
+        (r"```(?:think(?:ing)?|thoughts?|reasoning)[ \t]*\n", r"\n```[ \t]*(?=\n|\Z)"),
     )
 )
 #: Harmony's messages: a header with the channel, and what is said on it.
 _HARMONY = re.compile(r"<\|(start|channel|message|end|return|call|constrain)\|>")
+#: Solar's end of a thought, all but the beginning of which is harmony's.
+_SOLAR_END = "<|end|><|begin|>assistant<|content|>"
 _CHANNELS = ("", "assistant", "analysis", "commentary", "final")
 #: What may stand around an answer that follows a thought.
 _SPECIAL = re.compile(rf"<{_BAR}[a-zA-Z_\u2581]{{1,40}}{_BAR}>|\[END FINAL RESPONSE\]")
 _SPECIALS = re.compile(rf"(?:{_SPECIAL.pattern}\s*+)*+")
-_WRAPPED = re.compile(r"(?is)<(answer|final_answer|response)>(?P<answer>.*?)(?:</\1>)?\Z")
+_WRAPPED = re.compile(
+    r"(?is)\s*+<(answer|final_answer|response|output|solution|conclusion)>(?P<answer>.*?)(?:</\1>|\Z)"
+)
 
 _FENCES = re.compile(r"(?m)^ {0,3}(`{3,}|~{3,})([^\n`]*)$")
 _FENCED = re.compile(r"```[a-zA-Z]*+\s++")
@@ -69,7 +85,42 @@ def without_thoughts(text: str) -> tuple[str, str]:
     say which of it is the answer, there is none: an empty answer is rejected, a thought published
     would not be.
     """
+    begins = _asides_end(text)
+    answer, thoughts = _outside(text[begins:])
+    again = _asides_end(answer)
+    if not begins and not again:
+        return answer, thoughts
+    return _unwrapped(answer[again:]), text[:begins] + thoughts + answer[:again]
+
+
+def _asides_end(text: str) -> int:
+    """Where the asides end that a reply begins with; 0 where it begins with none."""
+    end = sure = closed = depth = 0
+    name, is_sure = "", True
+    tags = _ASIDE.finditer(text) if text.lstrip()[:1] == "<" else iter(())
+    for no, tag in enumerate(tags):
+        if no == _MOST_TAGS:
+            return len(text)
+        if not depth:
+            if tag["slash"] or text[end : tag.start()].strip():
+                break
+            name, depth, closed = tag["name"].lower(), 1, 0
+            is_sure = is_sure and not tag["unsure"]
+        elif tag["name"].lower() == name:
+            depth += -1 if tag["slash"] else 1
+            closed = tag.end() if tag["slash"] else closed
+            if not depth:
+                end, sure = closed, closed if is_sure else sure
+    if depth and (closed or is_sure):  # without its end, or a tag was only spoken of in it
+        end = closed or len(text)
+    return end if is_sure or _WRAPPED.match(text, end) else sure
+
+
+def _outside(text: str) -> tuple[str, str]:
+    """What stands outside of the thoughts that are told anywhere, and these."""
     said = text.strip()
+    if said.startswith("<|think|>"):
+        text = text.replace(_SOLAR_END, "<|/think|>", 1)
     for opening, answer in _WORDED:
         if opening.match(said):
             begins = answer.search(said)
@@ -93,11 +144,12 @@ def without_thoughts(text: str) -> tuple[str, str]:
         and _TAGS.match(said, fenced.end())
     ):
         # A fence around the whole of a reply quotes nothing.
-        return without_thoughts(said[fenced.end() : -3])
+        return _outside(said[fenced.end() : -3])
     if harmony is not None and not _Quoted(text).holds(harmony):
         heard = _on_final(text)
         if heard is not None:
-            return heard, text
+            within = list(islice(_TAGS.finditer(heard), _MOST_TAGS))
+            return _cut(heard, within)[0] if within else heard, text
     return _cut(text, tags) if tags else (text, "")
 
 
@@ -287,4 +339,5 @@ def _unwrapped(text: str) -> str:
             text = text[: ends.start()].rstrip()
             break
     wrapped = _WRAPPED.match(text)
-    return wrapped["answer"].strip() if wrapped else text
+    is_whole = wrapped is not None and wrapped.end() == len(text)
+    return wrapped["answer"].strip() if wrapped and is_whole else text

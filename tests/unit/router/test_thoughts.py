@@ -29,6 +29,8 @@ PAIRS = [
         ("<antThinking>", "</antThinking>"),
         ("<scratchpad>", "</scratchpad>"),
         ("<inner_monologue>", "</inner_monologue>"),
+        ("<internal_monologue>", "</internal_monologue>"),
+        ("<|inner_prefix|>", "<|inner_suffix|>"),
         ("<|thinking|>", "<|/thinking|>"),
         ("<|think|>", "</|think|>"),
         ("<\uff5cthinking\uff5c>", "<\uff5c/thinking\uff5c>"),
@@ -64,9 +66,44 @@ def test_a_thought_and_nothing_else_is_empty(opening, end):
     assert without_thoughts(f"{ANSWER}\n{opening}{SECRET}")[0] == ANSWER
 
 
+@pytest.mark.parametrize("between", ["", "\n\n", " "])
+@pytest.mark.parametrize(
+    "name", ["reflection", "REFLECTION", "self_reflection", "reflecting", "reason", "deliberation"]
+)
+def test_what_a_reply_begins_with_is_a_thought_by_weaker_names_too(name, between):
+    block = f"<{name}>{SECRET}</{name}>"
+
+    assert without_thoughts(f"{block}{between}{ANSWER}") == (ANSWER, block)
+    assert without_thoughts(f" {block}{between}<think>x</think>{block}\n{ANSWER}")[0] == ANSWER
+    assert without_thoughts(f"<think>x</think>{between}{block}{between}{ANSWER}")[0] == ANSWER
+    assert without_thoughts(f"{block}{between}<output>{ANSWER}</output>")[0] == ANSWER
+    assert without_thoughts(block)[0] == without_thoughts(f"<{name}>{SECRET}")[0] == ""
+    # Spoken of behind it, and within it.
+    told = f"Models write <{name}>x</{name}> first."
+    assert without_thoughts(f"{block}{between}{told}")[0] == told
+    assert without_thoughts(told) == (told, "")
+    assert without_thoughts(f"<{name}>a <{name}> b</{name}>{ANSWER}")[0] == ANSWER
+
+
+@pytest.mark.parametrize("name", ["analysis", "PLAN", "planning", "critique"])
+def test_a_part_of_an_answer_is_a_thought_where_the_answer_is_marked(name):
+    block = f"<{name}>{SECRET}</{name}>"
+
+    marked = f"<solution>{ANSWER}</solution>"
+    assert without_thoughts(f"<plan>x</plan>\n{block}\n{marked}")[0] == ANSWER
+    assert without_thoughts(f"<reflection>x</reflection>{block}{marked}")[0] == ANSWER
+    for kept in (f"{block}\n<summary>{ANSWER}</summary>", f"{block}{ANSWER}", f"<{name}>x", block):
+        assert without_thoughts(kept) == (kept, "")
+        assert without_thoughts(f"<reflection>x</reflection>{kept}")[0] == kept
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
+        pytest.param(f"```thinking\n{SECRET}\n```\n\n{ANSWER}", ANSWER, id="in a block of code"),
+        pytest.param(f"<think></think><reason>a</reason>{ANSWER}", ANSWER, id="behind a blank one"),
+        pytest.param("<reflection>" * 500, "", id="asides without end"),
+        pytest.param("<reason>a</reason>" * 500 + ANSWER, "", id="too many asides"),
         pytest.param(f"<think>a<think>b</think>c</think>{ANSWER}", ANSWER, id="one in another"),
         pytest.param(f"<think>a <think> b</think>{ANSWER}", ANSWER, id="a tag spoken of in it"),
         pytest.param(f'<think>say "</think>" ok</think>{ANSWER}', ANSWER, id="an end quoted in it"),
@@ -113,6 +150,18 @@ def test_a_thought_and_nothing_else_is_empty(opening, end):
             id="harmony from the middle",
         ),
         pytest.param(f"final<|message|>{ANSWER}<|return|>", ANSWER, id="harmony's answer alone"),
+        pytest.param(f"<|think|>{SECRET}<|end|>", "", id="a thought that ends a turn"),
+        pytest.param(
+            f"<|think|>{SECRET}<|end|><|begin|>assistant<|content|>{ANSWER}<|flush|>",
+            ANSWER,
+            id="Solar",
+        ),
+        pytest.param(
+            f"<|channel|>final<|message|><think>{SECRET}</think>{ANSWER}<|return|>",
+            ANSWER,
+            id="harmony with a tag in its answer",
+        ),
+        pytest.param("<think>x</think><answer>a</answer> b", "<answer>a</answer> b", id="more"),
         pytest.param(f"<|channel|>analysis<|message|>{SECRET}", "", id="harmony's thought alone"),
     ],
 )
@@ -138,6 +187,10 @@ def test_odd_thoughts(text, answer):
         "It stands between <think> and </think> as a rule.",
         "See [thinking](https://example.com) and [reasoning][1].",
         "<thinker>is another tag</thinker>",
+        "Set<Reflection> all = find(); Map<Reason, Plan> why;",
+        "```xml\n<reflection>a</reflection>\n```\nThat is all.",
+        "The tag `<reflection>` begins a thought.",
+        '{"answer": "<reflection>quoted</reflection>"}',
         "Analysis shows: assistantfinal is a word.",
         "a < b and c > d, I think",
     ],
@@ -146,9 +199,14 @@ def test_what_is_quoted_or_spoken_of_stays(text):
     assert without_thoughts(text) == (text, "")
 
 
-@given(st.text(st.sampled_from('<>/think"`{}\n| [THINK]~a'), max_size=80) | st.text())
+ASIDES = st.lists(
+    st.sampled_from(["<plan>", "</plan>", "<reason>", "</reason>", "<think>", "</think>", "a", " "])
+).map("".join)
+
+
+@given(st.text(st.sampled_from('<>/think"`{}\n| [THINK]~a'), max_size=80) | st.text() | ASIDES)
 def test_no_text_is_too_strange(text):
     answer, thoughts = without_thoughts(text)
 
     assert len(answer) <= len(text)
-    assert thoughts or answer in (text, text.strip())
+    assert thoughts or answer == text or len(answer) < len(text)
