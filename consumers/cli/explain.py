@@ -24,12 +24,15 @@ def explain(
     """Tell the whole journey of a request in words, from the topics alone."""
 
     async def main() -> int:
+        from consumers import clock
         from consumers.cli.journey import read_journey
         from consumers.cli.moments import rows_of
+        from consumers.cli.texts import say
 
         journey = await read_journey(request_id, read_settings(kafka), tenant)
         rows = rows_of(journey.moments())
-        is_done = bool(journey.results or journey.letters)
+        still_open = journey.open_state(clock.now())
+        is_done = bool(journey.results or journey.letters) and still_open is None
         if as_json:
             said = journey.published
             print_json(
@@ -38,6 +41,7 @@ def explain(
                     "tenant": next(iter(journey.tenants), None),
                     "task": journey.task,
                     "done": is_done,
+                    "open": still_open,
                     "cost_micros": journey.cost_micros,
                     "published": said
                     and {
@@ -52,6 +56,8 @@ def explain(
         else:
             title = f"{journey.request_id} ({journey.task or 'task not known yet'})"
             print_table(rows, ("after", "what", "tier", "words"), title=title)
+            if still_open is not None:
+                say(still_open)
         return 0 if is_done else FAILED
 
     run(main)

@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from consumers.cli.common import UserError, reading_bar
-from consumers.cli.moments import Moment, acted, brought, minded, published, routed, tried
+from consumers.cli.moments import (
+    Moment,
+    acted,
+    brought,
+    minded,
+    published,
+    routed,
+    still_open,
+    tried,
+)
 from consumers.cli.texts import say
 from consumers.runtime.records import Record, record_ref, told_at, why_not_taken
 from consumers.stages.letters import claimed_id
@@ -75,6 +84,9 @@ class Journey:
     feedback: list[Feedback] = field(default_factory=list)
     #: Every record of the request but the ledger's, in no order.
     stops: list[Stop] = field(default_factory=list)
+    #: The last record that passed it on, by when that was and how far it had come.
+    hop: tuple[tuple[datetime, int, int, bool], Assignment | Escalation] | None = None
+    ended_at: datetime | None = None
     #: The trace of the earliest record that has one; with linked traces each hop has its own.
     trace: tuple[datetime, str] | None = None
 
@@ -95,6 +107,15 @@ class Journey:
     def is_known(self) -> bool:
         """True when any topic says anything of the request."""
         return bool(self.stops or self.attempts)
+
+    def open_state(self, now: datetime) -> str | None:
+        """What is known of a request that has not ended, or was sent through again; else None."""
+        since = self.hop[0][0] if self.hop else self.accepted.at if self.accepted else None
+        if since is None or (self.ended_at is not None and self.ended_at >= since):
+            return None
+        return still_open(
+            since, self.hop[1] if self.hop else None, list(self.attempts.values()), now
+        )
 
     @property
     def cost_micros(self) -> int:
@@ -263,6 +284,8 @@ class Journey:
             if not self.is_ours(result.id, result.router.tenant if is_said else None):
                 return None
             self.results.append(result)
+            if result.router.final:
+                self._ended_by(record)
             self.task = result.router.task
             review = result.router.review
             return f"answered after review: {review}" if review else "answered"
@@ -272,9 +295,13 @@ class Journey:
         if not self.is_ours(self.request_id, letter.tenant):
             return None
         self.letters.append((where, letter))
+        self._ended_by(record)
         self.task = letter.task or self.task
         self.attempts.update({one.attempt_id: one for one in letter.attempts})
         return f"waits for a person: {letter.reason.meaning}"
+
+    def _ended_by(self, record: Record) -> None:
+        self.ended_at = max(self.ended_at or told_at(record), told_at(record))
 
     def _read_hop(self, record: Record, topics: Topics) -> str | None:
         envelope: Assignment | Escalation
@@ -289,6 +316,10 @@ class Journey:
             envelope, raw = read_envelope(Assignment, record.value)
         if not self.is_ours(envelope.id, envelope.tenant):
             return None
+        is_back = isinstance(envelope, Escalation)
+        order = told_at(record), envelope.generation, len(envelope.routes), is_back
+        if self.hop is None or self.hop[0] <= order:
+            self.hop = order, envelope
         origin = envelope.origin
         self._began_at(f"{origin.topic}-{origin.partition}-{origin.offset}")
         if self.request is None or envelope.tenant is not None:

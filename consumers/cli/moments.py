@@ -2,18 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from consumers.cli.common import dollars, in_words, shortened
+from consumers.cli.common import counted, dollars, in_words, shortened
 from schemas.attempt import Attempt
-from schemas.escalation import RouteTaken
+from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
 from schemas.json_text import exact_json
 from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
+from schemas.spans import span_text
 
-__all__ = ["Moment", "acted", "brought", "minded", "published", "routed", "rows_of", "tried"]
+__all__ = [
+    "Moment",
+    "acted",
+    "brought",
+    "minded",
+    "published",
+    "routed",
+    "rows_of",
+    "still_open",
+    "tried",
+]
 
 #: Characters of an answer that are told.
 _ANSWER = 300
@@ -106,6 +117,49 @@ def tried(attempt: Attempt) -> Moment:
         f"{dollars(attempt.cost_micros)}, {attempt.duration_ms:.0f} ms"
     )
     return Moment(attempt.started_at, f"attempt {attempt.attempt_no}", attempt.tier, words)
+
+
+def still_open(
+    since: datetime, hop: Assignment | Escalation | None, attempts: Sequence[Attempt], now: datetime
+) -> str:
+    """What the topics know of a request that has not ended; `since` is when it was passed on.
+
+    A worker writes its calls when it is done with them, so of what it waits for nothing is known.
+    """
+    if hop is None:
+        return f"It is still open: accepted at {_second(since)}, no router has passed it on yet."
+    if isinstance(hop, Escalation):
+        words = f"handed back to route at {_second(since)}, which has not passed it on yet."
+    else:
+        there = [one for one in attempts if one.started_at >= since]
+        running = next((one for one in there if one.outcome == "started"), None)
+        said = "no attempt is written yet"
+        if running is not None:
+            said = f"a call to {running.model} has begun at {_second(running.started_at)}"
+        elif there:
+            said = f"since then {counted(len(there), 'attempt')} written"
+        words = (
+            f"routed to {hop.route.tier} at {_second(since)}, {said}. It waits for a model or a "
+            "worker, or a call is running; which of these stands in no topic, `tierline top` shows "
+            "which models and tiers are behind."
+        )
+    made = [one for one in attempts if one.outcome != "started"]
+    if made:
+        cost = dollars(sum(one.cost_micros for one in made))
+        words += f" So far: {counted(len(made), 'attempt')}, {cost}."
+    left, until = hop.deadline - now, _second(hop.deadline)
+    if left <= timedelta(0):
+        ended = f"The deadline was {until}: whoever takes it next hands it to a person."
+        return f"It is still open: {words} {ended}"
+    rest = span_text(timedelta(seconds=round(left.total_seconds())))
+    more = counted(hop.attempts_left, "more attempt")
+    return (
+        f"It is still open: {words} The deadline is {until}, in {rest}; until then {more} at most."
+    )
+
+
+def _second(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def rows_of(moments: Sequence[Moment]) -> list[dict[str, str]]:

@@ -8,13 +8,23 @@ import pytest
 
 from consumers.cli.journey import Journey
 from router.attempt.answering import spoken_result
+from schemas.attempt import LedgerEntry
 from schemas.base import Tier
-from schemas.codec import dump
-from schemas.dead_letter import Pointer
+from schemas.codec import dead_letter_headers, dump, dump_envelope
+from schemas.dead_letter import DeadLetter, Pointer
 from schemas.feedback import Feedback
+from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt
+from tests.builders import (
+    NOON,
+    a_record,
+    a_request,
+    a_route,
+    an_assignment,
+    an_attempt,
+    an_escalation,
+)
 
 TOPICS = Topics()
 LETTER = Pointer(topic="llm.dead-letters", partition=0, offset=4)
@@ -93,6 +103,111 @@ def test_a_decision_says_how_long_it_took_and_what_it_asks_for() -> None:
     assert line == "review: retry by ann to premium after 42 s: unclear"
     [line] = told(a_decision("edit", is_example=True))
     assert line == "review: edit by ann, kept as an example"
+
+
+def later(record: Any, seconds: int) -> Any:
+    record.timestamp += seconds * 1000
+    return record
+
+
+def on_intake() -> Any:
+    return a_record(b'{"id": "req-1", "input": "x"}', topic=TOPICS.intake)
+
+
+def assigned(seconds: int = 1, tier: Tier = Tier.LOW, **fields: Any) -> Any:
+    envelope = an_assignment(routes=[a_route(tier)], **fields)
+    record = a_record(dump_envelope(envelope, b'{"input": "x"}'), topic=TOPICS.tier(tier))
+    return later(record, seconds)
+
+
+def handed_back(seconds: int = 2, **fields: Any) -> Any:
+    envelope = an_escalation(**fields)
+    record = a_record(dump_envelope(envelope, b'{"input": "x"}'), topic=TOPICS.escalations)
+    return later(record, seconds)
+
+
+def dead(seconds: int) -> Any:
+    letter = DeadLetter(
+        request_id="req-1", task="triage", reason=Reason.NO_TIER_LEFT, detail="", stage="route",
+        source=Pointer(topic=TOPICS.intake, partition=1, offset=7), failed_at=NOON,
+    )  # fmt: skip
+    headers = dead_letter_headers(letter, ())
+    return later(a_record(b"{}", topic=TOPICS.dead_letters, headers=headers), seconds)
+
+
+def call_line(seconds: int, **fields: Any) -> Any:
+    attempt = an_attempt(started_at=NOON + timedelta(seconds=seconds), **fields)
+    entry = LedgerEntry(
+        request_id="req-1", generation=1, task="triage", tenant="default", attempt=attempt
+    )
+    value = dump(entry.model_dump(mode="json", exclude_none=True))
+    return later(a_record(value, topic=TOPICS.attempts), seconds)
+
+
+def state(*records: Any, after: int = 60) -> str | None:
+    journey = Journey("req-1")
+    for record in records:
+        journey.read(record, TOPICS)
+    return journey.open_state(NOON + timedelta(seconds=after))
+
+
+WAITS = (
+    " It waits for a model or a worker, or a call is running; which of these stands in no topic, "
+    "`tierline top` shows which models and tiers are behind."
+)
+UNTIL = "The deadline is 2026-03-01 12:15:00 UTC, in 14m; until then"
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        pytest.param(
+            [on_intake()],
+            "accepted at 2026-03-01 12:00:00 UTC, no router has passed it on yet.",
+            id="accepted",
+        ),
+        pytest.param(
+            [on_intake(), assigned()],
+            "routed to low at 2026-03-01 12:00:01 UTC, no attempt is written yet."
+            f"{WAITS} {UNTIL} 6 more attempts at most.",
+            id="routed",
+        ),
+        pytest.param(
+            [assigned(), call_line(5, outcome="started", reason=None)],
+            "routed to low at 2026-03-01 12:00:01 UTC, a call to sim-medium has begun at "
+            f"2026-03-01 12:00:05 UTC.{WAITS} {UNTIL} 6 more attempts at most.",
+            id="begun",
+        ),
+        pytest.param(
+            [handed_back(), assigned()],
+            "handed back to route at 2026-03-01 12:00:02 UTC, which has not passed it on yet."
+            f" So far: 1 attempt, $0.000000. {UNTIL} 5 more attempts at most.",
+            id="handed back",
+        ),
+        pytest.param(
+            [dead(3), assigned(4, Tier.PREMIUM, generation=2, attempts_left=1)],
+            f"routed to premium at 2026-03-01 12:00:04 UTC, no attempt is written yet.{WAITS} "
+            f"{UNTIL} 1 more attempt at most.",
+            id="sent through again",
+        ),
+    ],
+)
+def test_a_request_that_is_still_open_says_what_the_topics_know(records: Any, words: str) -> None:
+    assert state(*records) == f"It is still open: {words}"
+
+
+def test_after_its_deadline_a_request_says_what_will_become_of_it() -> None:
+    words = state(assigned(), after=1000) or ""
+    assert words.endswith(
+        " The deadline was 2026-03-01 12:15:00 UTC: whoever takes it next hands it to a person."
+    )
+
+
+def test_what_has_ended_is_not_open() -> None:
+    assert state(on_intake(), assigned(), dead(1)) is None
+    assert state(on_intake(), assigned(), later(a_result(), 1)) is None
+    assert state(on_intake(), assigned(), later(a_result(final=False), 1)) is not None
+    assert state(dead(0)) is None
 
 
 def feedback(**fields: Any) -> Any:
