@@ -1,8 +1,8 @@
 """The lock of prompts: what was released, and what has changed since then.
 
-One line per part: its kind, name, version and a digest of its content. A prompt and its output
-format are a pair with one version; prompt, model and format are changed one at a time, or nobody
-can say afterwards which of them did it.
+One line per part: its kind, name, version and a digest of its content; examples too, for a release
+stands on what it was tried on. A prompt and its output format are a pair with one version; prompt,
+model and format are changed one at a time, or nobody can say afterwards which of them did it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 LOCK_FILE = "versions.lock"
+_EXAMPLES = "{}/examples.yaml"
 _HEAD = (
     "# What was released. Written by `tierline prompts lock`, read by `tierline policy check`.\n"
 )
@@ -32,7 +33,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of what was released. Formats and models have no version of their own: 0."""
+    """A part of what was released. Examples, formats and models have no version of their own: 0."""
 
     version: int
     digest: str
@@ -53,6 +54,8 @@ def parts_of(
         for tier, version in told.variants.items():
             path = f"{name}/{tier}"
             parts["variant", path] = Part(version, digest_of(files[f"{path}.j2"]))
+        if (text := files.get(_EXAMPLES.format(name))) is not None:
+            parts["examples", name] = Part(0, digest_of(text))
     for name, schema in policy.formats.items():
         parts["format", name] = Part(0, digest_of(schema))
     for tier, row in policy.tiers.items():
@@ -100,7 +103,11 @@ def changes_since(
     """Errors and warnings: versions that had to be raised, and what changed together."""
     changed = _changed(locked, now)
     errors = list(not_raised(locked, now, files))
-    warnings = []
+    warnings = [
+        f"prompt {name}: its examples have changed since the last lock"
+        for (kind, name), part in locked.items()
+        if kind == "examples" and now.get((kind, name)) != part
+    ]
     for name in (*policy.tasks, "classify"):
         told = contracts.get(name)
         row = policy.tasks.get(name)

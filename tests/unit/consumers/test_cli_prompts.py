@@ -242,6 +242,42 @@ def test_only_what_is_tried_and_versioned_is_locked(tierline, edited, words):
     assert Path("deploy/prompts/versions.lock").read_text(encoding="utf-8") == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(
+            lambda file: file.write_text(
+                file.read_text(encoding="utf-8").replace("- says: ", "- says: again, ", 1),
+                encoding="utf-8",
+            ),
+            id="another example",
+        ),
+        pytest.param(Path.unlink, id="none any more"),
+    ],
+)
+def test_examples_that_changed_after_a_lock_are_told_and_locked_again(tierline, change):
+    tierline("prompts", "lock")
+    assert "its examples" not in tierline("policy", "check")[1]
+    change(Path("deploy/prompts/triage/examples.yaml"))
+
+    code, out, _ = tierline("policy", "check", "--json")
+
+    told = "prompt triage: its examples have changed since the last lock"
+    assert json.loads(out)["warnings"] == [told]
+    assert code == 0
+    if tierline("prompts", "lock")[0] == 0:
+        assert json.loads(tierline("policy", "check", "--json")[1])["warnings"] == []
+
+
+def test_a_lock_of_before_says_nothing_of_examples(tierline):
+    tierline("prompts", "lock")
+    lock = Path("deploy/prompts/versions.lock")
+    lines = lock.read_text(encoding="utf-8").splitlines(keepends=True)
+    lock.write_text("".join(one for one in lines if "examples" not in one), encoding="utf-8")
+
+    assert json.loads(tierline("policy", "check", "--json")[1])["warnings"] == []
+
+
 def test_another_policy_is_not_held_against_the_prompts_in_use(tierline, tmp_path):
     other = shutil.copy("deploy/policy/routing.yaml", tmp_path / "other.yaml")
     tierline("prompts", "lock")
