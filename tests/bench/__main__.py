@@ -18,6 +18,7 @@ from tests.bench.peers import measure_litellm, measure_quix
 from tests.bench.recovery import measure_recovery
 from tests.bench.repeats import measure_repeats
 from tests.bench.route import measure_route
+from tests.bench.submit import measure_submit
 from tests.bench.tracing import measure_tracing
 from tests.bench.transactions import measure_transactions
 from tests.bench.work import measure_work
@@ -37,6 +38,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "console": measure_console,
     "hostile": measure_hostile,
     "commands": measure_commands,
+    "submit": measure_submit,
 }
 #: What needs no broker.
 TABLES: dict[str, Callable[[], Iterator[str]]] = {

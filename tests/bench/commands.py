@@ -1,41 +1,26 @@
-"""What commands take that read whole topics or files: CPU for each record at n and 4n, and memory.
+"""What commands take that read whole topics: CPU for each request, memory and time.
 
-A command that grows with the square takes four times as long for a record at 4n; one that keeps
-everything takes more memory.
+A command that grows with the square takes longer for a request where there are more of them; one
+that keeps everything takes more memory.
 """
 
 import asyncio
-import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Any
-
-import orjson
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from consumers import clock
-from consumers.runtime.clients import Clients
-from consumers.runtime.publisher import publisher
-from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
-from router.attempt.answering import spoken_result
-from schemas.attempt import LedgerEntry
-from schemas.base import Tier
-from schemas.codec import dead_letter_headers, dump
-from schemas.dead_letter import DeadLetter, Pointer
-from schemas.reasons import Reason
-from tests.bench.harness import Measured, a_request, settings_for, sized
-from tests.builders import a_request as request_of
-from tests.builders import an_assignment, an_attempt
+from router.reports.samples import week_of
+from tests.bench.harness import Measured, settings_for, sized
+from tests.bench.history import FIRST_ID, write_history
 
-__all__ = ["measure_commands"]
+__all__ = ["COUNT", "LARGE", "Took", "compared", "measure_commands", "run_command"]
 
-#: Requests of the smaller run; the larger one has four times as many.
-COUNT = sized(20_000, 50)
-#: Lines of a file that is sent as a whole.
-LARGE = sized(1_000_000, 200)
+#: Requests of the smaller run and of the larger one.
+COUNT, LARGE = sized(20_000, 50), sized(1_000_000, 200)
 #: A program of its own, which tells at its end what it took.
 _PROGRAM = """
 import resource, sys
@@ -54,114 +39,56 @@ _READING: Sequence[Sequence[str]] = (
     ("quality", "--failures"),
     ("quality", "--bill"),
     ("results",),
+    ("results", "--last", "20"),
     ("dead-letters", "list"),
+    ("dead-letters", "show", FIRST_ID),
     ("dead-letters", "requeue", "--reason", "no_tier_left"),
-    ("explain", "r0"),
-    ("trace", "r0"),
-    ("sample",),
+    ("explain", FIRST_ID),
+    ("trace", FIRST_ID),
+    ("sample", "--week", week_of(clock.now())),
     ("evals", "export"),
 )
-_SUBMIT: Sequence[str] = ("submit", "--wait")
-_WAITING = ("--wait", "--timeout", "3000")
+
+
+class Took(NamedTuple):
+    """What a command took."""
+
+    cpu_seconds: float
+    megabytes: float
+    seconds: float
 
 
 async def measure_commands(bootstrap: str) -> list[Measured]:
-    """Microseconds of CPU for each request, at n and 4n, and megabytes at most."""
-    runs = dict[tuple[Sequence[str], int], tuple[float, float]]()
-    sizes = (1, COUNT, 4 * COUNT)
-    for count in sizes:
-        settings = await settings_for(bootstrap, f"commands{count}.")
-        await _write_history(settings, count)
-        for words in _READING:
-            runs[words, count] = await _run(settings, words)
-        runs[_SUBMIT, count] = await _submit(settings, count)
+    """Every command that reads topics, with few requests in them and with many."""
+    told = []
+    for count in (1, COUNT, LARGE):
+        told.append(await settings_for(bootstrap, f"commands{count}."))
+        await write_history(told[-1], count)
     rows = []
-    for words in (*_READING, _SUBMIT):
-        (idle, _), few, many = (runs[words, count] for count in sizes)
-        each = [(few[0] - idle) / COUNT * 1e6, (many[0] - idle) / (4 * COUNT) * 1e6]
-        name = " ".join(words)
-        rows += [
-            Measured(f"{name}: CPU for each of {COUNT} requests", each[:1], "us", "-"),
-            Measured(f"{name}: the same for each of {4 * COUNT}", each[1:], "us", "no more"),
-            Measured(f"{name}: memory at most", [max(few[1], many[1])], "MB", "150"),
-        ]
-    return [*rows, *await _submit_large(bootstrap)]
+    for words in _READING:
+        took = [await run_command(settings, words) for settings in told]
+        rows += compared(" ".join(words), took, (COUNT, LARGE))
+    return rows
 
 
-async def _submit_large(bootstrap: str) -> list[Measured]:
-    """A Batch file of a million lines, and the same file again: each had its answer before."""
-    settings = await settings_for(bootstrap, "commands-large.")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "batch.jsonl"
-        chat = {"messages": [{"role": "user", "content": "How do I add a seat? " * 8}]}
-        with file.open("wb") as out:
-            for no in range(LARGE):
-                out.write(orjson.dumps({"custom_id": f"row-{no}", "body": chat}) + b"\n")
-        async with _answering(settings):
-            first = await _run(settings, ("submit", str(file), *_WAITING))
-        again = await _run(settings, ("submit", str(file), *_WAITING))
-    names = (f"submit --wait of {LARGE} lines", "the same file again")
+def compared(name: str, took: Sequence[Took], sizes: tuple[int, int]) -> list[Measured]:
+    """A command with one request, which is what starting takes, with few and with many."""
+    few, many = sizes
+    each = [
+        (one.cpu_seconds - took[0].cpu_seconds) / count * 1e6
+        for one, count in zip(took[1:], sizes, strict=True)
+    ]
     return [
-        row
-        for name, (cpu, memory) in zip(names, (first, again), strict=True)
-        for row in (
-            Measured(f"{name}: CPU for each", [cpu / LARGE * 1e6], "us", "-"),
-            Measured(f"{name}: memory at most", [memory], "MB", "150"),
-        )
+        Measured(f"{name}: CPU for each of {few}", each[:1], "us", "-"),
+        Measured(f"{name}: the same for each of {many}", each[1:], "us", "no more"),
+        Measured(f"{name}: time for {many}", [took[-1].seconds], "s", "-"),
+        Measured(f"{name}: memory at most", [max(one.megabytes for one in took)], "MB", "150"),
     ]
 
 
-async def _write_history(settings: Settings, count: int) -> None:
-    """Requests as they came in, their calls, and their results; each tenth is a dead letter."""
-    topics = settings.kafka.topics
-    good: dict[str, Any] = {"outcome": "accepted", "reason": None}
-    async with publisher(Clients(settings.kafka)) as out:
-        for no in range(count):
-            id_, partition = f"r{no}", no % settings.kafka.partitions
-            bad = {"outcome": "rejected", "reason": Reason.LOW_CONFIDENCE} if no % 10 == 0 else good
-            attempt = an_attempt(
-                Tier.LOW, **{**bad, "attempt_id": f"{id_}.1.1", "started_at": clock.now()}
-            )
-            entry = LedgerEntry(
-                request_id=id_, generation=1, task="triage", tenant="default", attempt=attempt
-            )
-            records: list[tuple[str, bytes, Any]] = [
-                (topics.intake, a_request(id_), ()),
-                (topics.attempts, dump(entry.model_dump(mode="json", exclude_none=True)), ()),
-            ]
-            if no % 10:
-                info = spoken_result(
-                    an_assignment(id=id_),
-                    request_of(id=id_),
-                    [attempt],
-                    "answer",
-                    "x",
-                    {"answer": "x" * 200},
-                    now=attempt.started_at,
-                )
-                records.append((topics.results, dump(info), ()))
-            else:
-                letter = DeadLetter(
-                    request_id=id_,
-                    task="triage",
-                    reason=Reason.NO_TIER_LEFT,
-                    detail="",
-                    stage="route",
-                    source=Pointer(topic=topics.intake, partition=partition, offset=no),
-                    failed_at=attempt.started_at,
-                    attempts=[attempt],
-                )
-                records.append(
-                    (topics.dead_letters, a_request(id_), dead_letter_headers(letter, ()))
-                )
-            for topic, value, headers in records:
-                sent = await out.publish(topic, value, headers=headers, partition=partition)
-                if no % 1000 == 0:
-                    _ = await sent
-
-
-async def _run(settings: Settings, words: Sequence[str]) -> tuple[float, float]:
-    """Seconds of CPU and megabytes at most of a command."""
+async def run_command(settings: Settings, words: Sequence[str]) -> Took:
+    """Run a command in a process of its own."""
+    began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *(*_TIERLINE, *words),
         env={**os.environ, **_env(settings)},
@@ -174,7 +101,9 @@ async def _run(settings: Settings, words: Sequence[str]) -> tuple[float, float]:
         msg = f"{' '.join(words)} has failed: {text[-500:]}"
         raise RuntimeError(msg)
     cpu, memory = text.rsplit("BENCH", 1)[1].split()
-    return float(cpu), float(memory) / 1024
+    took = Took(float(cpu), float(memory) / 1024, time.monotonic() - began)
+    print(f"{' '.join(words)}: {took}", file=sys.stderr, flush=True)  # all of them take long
+    return took
 
 
 def _env(settings: Settings) -> dict[str, str]:
@@ -182,34 +111,3 @@ def _env(settings: Settings) -> dict[str, str]:
         "TIERLINE_KAFKA__BOOTSTRAP": str(settings.kafka.bootstrap),
         "TIERLINE_KAFKA__PREFIX": settings.kafka.prefix,
     }
-
-
-async def _submit(settings: Settings, count: int) -> tuple[float, float]:
-    """`submit --wait` of a file; every request has its answer at once."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "requests.jsonl"
-        file.write_bytes(b"\n".join(a_request(f"s{no}") for no in range(count)))
-        async with _answering(settings):
-            return await _run(settings, ("submit", str(file), *_WAITING))
-
-
-@contextlib.asynccontextmanager
-async def _answering(settings: Settings) -> AsyncIterator[None]:
-    """Answers every request on intake from now on."""
-    topics, clients = settings.kafka.topics, Clients(settings.kafka)
-    async with (
-        topic_reader(clients, [topics.intake], at_end=True) as reader,
-        publisher(clients) as out,
-    ):
-
-        async def answer() -> None:
-            async for record in reader.follow():
-                id_ = orjson.loads(record.value or b"")["id"]
-                info = {"tenant": "default", "cost_micros": 1, "output": {"answer": "x"}}
-                value = orjson.dumps({"id": id_, "router": info})
-                _ = await out.publish(topics.results, value, partition=record.partition)
-
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(answer())
-            yield
-            _ = task.cancel()
