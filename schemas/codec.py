@@ -102,12 +102,12 @@ def close_envelope(fields: bytes, raw: bytes) -> bytes:
 
     A request that is plain text becomes a JSON string: as it is it could say more of the envelope.
     """
-    said = b""
+    text_field = b""
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raw, said = orjson.dumps(raw.decode()), b'"request_is_text":true,'
-    return b'%b,%b"request_bytes":%d,"request":%b}' % (fields[:-1], said, len(raw), raw)
+        raw, text_field = orjson.dumps(raw.decode()), b'"request_is_text":true,'
+    return b'%b,%b"request_bytes":%d,"request":%b}' % (fields[:-1], text_field, len(raw), raw)
 
 
 def read_envelope(model: type[_E], value: bytes | None) -> tuple[_E, bytes]:
@@ -179,29 +179,29 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
 
 def read_dead_letter(headers: Headers) -> DeadLetter:
     """The diagnosis back from a dead letter's headers. Raises ContractError."""
-    said = text_headers(headers)
-    attempts, mark = marked(said.get("tierline-attempts", "[]").encode())
+    texts = text_headers(headers)
+    attempts, mark = marked(texts.get("tierline-attempts", "[]").encode())
     try:
         fields = {
-            "request_id": _known(said["tierline-request-id"]),
-            "generation": int(said.get("tierline-generation", "1")),
-            "tenant": _tenant(said.get("tierline-tenant", DEFAULT_TENANT)),
-            "plan": said.get("tierline-plan"),
-            "is_unproven": said.get("tierline-unproven") == "true",
-            "task": said.get("tierline-task"),
-            "reason": Reason(said["tierline-reason"]),
-            "detail": said.get("tierline-detail", ""),
-            "stage": said["tierline-stage"],
+            "request_id": _known(texts["tierline-request-id"]),
+            "generation": int(texts.get("tierline-generation", "1")),
+            "tenant": _tenant(texts.get("tierline-tenant", DEFAULT_TENANT)),
+            "plan": texts.get("tierline-plan"),
+            "is_unproven": texts.get("tierline-unproven") == "true",
+            "task": texts.get("tierline-task"),
+            "reason": Reason(texts["tierline-reason"]),
+            "detail": texts.get("tierline-detail", ""),
+            "stage": texts["tierline-stage"],
             "source": Pointer(
-                topic=said["tierline-topic"],
-                partition=int(said["tierline-partition"]),
-                offset=int(said["tierline-offset"]),
-                timestamp_ms=int(said.get("tierline-timestamp", "-1")),
+                topic=texts["tierline-topic"],
+                partition=int(texts["tierline-partition"]),
+                offset=int(texts["tierline-offset"]),
+                timestamp_ms=int(texts.get("tierline-timestamp", "-1")),
             ),
-            "failed_at": said["tierline-failed-at"],
-            "deadline": said.get("tierline-deadline"),
-            "policy_version": said.get("tierline-policy-version"),
-            "path": tuple(filter(None, said.get("tierline-path", "").split(">"))),
+            "failed_at": texts["tierline-failed-at"],
+            "deadline": texts.get("tierline-deadline"),
+            "policy_version": texts.get("tierline-policy-version"),
+            "path": tuple(filter(None, texts.get("tierline-path", "").split(">"))),
             "attempts": _ATTEMPTS.validate_json(attempts, context=mark),
         }
         return DeadLetter.model_validate(fields)

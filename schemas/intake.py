@@ -134,8 +134,10 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
         if "data" in body:
             attributes, body = body, body["data"]
         elif "data_base64" in body:
-            said = body.get("datacontenttype")
-            kind, charset = _media_type({"content-type": said} if isinstance(said, str) else {})
+            content_type = body.get("datacontenttype")
+            kind, charset = _media_type(
+                {"content-type": content_type} if isinstance(content_type, str) else {}
+            )
             attributes, body = body, _from_base64(body["data_base64"], kind, charset)
     if isinstance(body, str):
         body = {"input": body}
@@ -146,8 +148,8 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 
     if str(attributes["specversion"]) != "1.0":
         raise ContractError(Reason.NEWER_VERSION, "specversion: CloudEvents 1.0 was expected")
-    said = {**_identity(attributes, body), "deadline": attributes.get("expirytime")}
-    fields = {**{name: field for name, field in said.items() if field is not None}, **body}
+    event_fields = {**_identity(attributes, body), "deadline": attributes.get("expirytime")}
+    fields = {**{name: field for name, field in event_fields.items() if field is not None}, **body}
     if "deadline" in body and "expirytime" in attributes:
         fields["deadline"] = _earlier(body["deadline"], attributes["expirytime"])
     return fields
@@ -158,30 +160,41 @@ def _identity(attributes: Mapping[str, Any], body: Mapping[str, Any]) -> dict[st
 
     Source and id together tell events apart (CloudEvents 1.0, "id"). No URI has a ^ in it.
     """
-    said, source = attributes.get("correlationid") or attributes.get("id"), attributes.get("source")
-    if body.get("id") not in _NO_ID or not isinstance(said, str) or not said:
-        return {"id": said}
-    named = said
+    event_id, source = (
+        attributes.get("correlationid") or attributes.get("id"),
+        attributes.get("source"),
+    )
+    if body.get("id") not in _NO_ID or not isinstance(event_id, str) or not event_id:
+        return {"id": event_id}
+    named = event_id
     if isinstance(source, str) and source and not attributes.get("correlationid"):
-        named = f"{source}^{said}" if "^" not in source else f"{len(source)} {source}^{said}"
+        named = (
+            f"{source}^{event_id}" if "^" not in source else f"{len(source)} {source}^{event_id}"
+        )
     called = id_for(named)
     # That of a Batch line is its own.
-    return {"id": called} if called == said or "body" in body else {"id": called, "custom_id": said}
+    return (
+        {"id": called}
+        if called == event_id or "body" in body
+        else {"id": called, "custom_id": event_id}
+    )
 
 
-def _earlier(one: Any, other: Any) -> Any:
+def _earlier(first: Any, second: Any) -> Any:
     """The earlier of two instants; what cannot be compared is left to the request's own check."""
     try:
-        instants = {text: read_instant(text) for text in (one, other)}
+        instants = {text: read_instant(text) for text in (first, second)}
         return min(instants, key=lambda text: instants[text])
     except (AttributeError, OverflowError, TypeError, ValueError):
-        return one
+        return first
 
 
 def _media_type(headers: Mapping[str, str]) -> tuple[str, str]:
     """What a record's content type says in lower case, and its charset (RFC 9110, 8.3.1)."""
-    said = next((text for name, text in headers.items() if name.lower() == "content-type"), None)
-    kind, _, parameters = (said or "").lower().partition(";")
+    content_type = next(
+        (text for name, text in headers.items() if name.lower() == "content-type"), None
+    )
+    kind, _, parameters = (content_type or "").lower().partition(";")
     charset = _CHARSET.search(parameters)
     return kind.strip(), charset[1] if charset else ""
 
@@ -231,9 +244,9 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(custom_id, str) or len(custom_id) > MAX_CUSTOM_ID:
         detail = f"custom_id: text of at most {MAX_CUSTOM_ID} characters was expected"
         raise ContractError(Reason.INVALID_FIELD, detail)
-    metadata = body.get("metadata")
-    said = metadata if isinstance(metadata, dict) else {}
-    fields = {name: said[name] for name in _BATCH_METADATA if name in said}
+    given = body.get("metadata")
+    metadata = given if isinstance(given, dict) else {}
+    fields = {name: metadata[name] for name in _BATCH_METADATA if name in metadata}
     if isinstance(body.get("user"), str):
         fields["user"] = body["user"]
     if "deadline" in line:  # of the CloudEvent around the line
@@ -244,7 +257,7 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
         "id": named if line.get("id") in _NO_ID else line["id"],
         "custom_id": custom_id,
         "input": body,
-        "metadata": said,
+        "metadata": metadata,
     }
 
 

@@ -71,9 +71,9 @@ class Digits(float):
 
     def __new__(cls, text: str) -> "Digits":
         """The nearest value, with the text."""
-        made = super().__new__(cls, text)
-        made.text = text
-        return made
+        digits = super().__new__(cls, text)
+        digits.text = text
+        return digits
 
     text: str
 
@@ -165,8 +165,8 @@ def marked(value: bytes) -> tuple[bytes, str | None]:
         return value, None
     mark = hashlib.blake2b(value, digest_size=16).hexdigest()
 
-    def put(found: re.Match[bytes]) -> bytes:
-        text = found[0]
+    def put(match: re.Match[bytes]) -> bytes:
+        text = match[0]
         if text[:1] == b'"' or keeps_digits(text.decode("ascii")):
             return text
         return b'"%b%b"' % (mark.encode(), text)
@@ -183,9 +183,9 @@ def unmarked(value: Any, mark: str) -> Any:
         case str():
             return Digits(value[len(mark) :]) if value.startswith(mark) else value
         case dict():
-            return {name: unmarked(one, mark) for name, one in value.items()}
+            return {name: unmarked(inner, mark) for name, inner in value.items()}
         case list():
-            return [unmarked(one, mark) for one in value]
+            return [unmarked(inner, mark) for inner in value]
         case _:
             return value
 
@@ -201,14 +201,14 @@ def read_exact(text: str) -> Any:
 def exact_json(value: Any, *, ascii_only: bool = False, gap: str = "") -> str:
     """A value as JSON, each number as it was written; `gap` follows commas and colons."""
 
-    def written(one: Any) -> str:
-        return exact_json(one, ascii_only=ascii_only, gap=gap)
+    def written(item: Any) -> str:
+        return exact_json(item, ascii_only=ascii_only, gap=gap)
 
     match value:
         case Digits():
             return value.text
         case dict():
-            fields = (f"{written(str(name))}:{gap}{written(one)}" for name, one in value.items())
+            fields = (f"{written(str(name))}:{gap}{written(item)}" for name, item in value.items())
             return "{" + f",{gap}".join(fields) + "}"
         case list() | tuple():
             return "[" + f",{gap}".join(map(written, value)) + "]"
@@ -224,8 +224,8 @@ def loses_digits(value: bytes) -> bool:
     numerals = value.translate(_NUMERALS, b"+-")
     if _LONG_NUMERAL not in numerals and _LONG_EXPONENT not in numerals and b"-0" not in value:
         return False
-    for no, found in enumerate(_LONG_NUMBER.finditer(_bare(value))):
-        if no >= _MOST_LONG or not keeps_digits(found[0].decode("ascii")):
+    for no, match in enumerate(_LONG_NUMBER.finditer(_bare(value))):
+        if no >= _MOST_LONG or not keeps_digits(match[0].decode("ascii")):
             return True
     return False
 
@@ -279,9 +279,9 @@ def _refuse_what_passed(value: bytes, parsed: Any) -> None:
         detail = "an object names a key twice; which value is meant is a guess"
         raise ContractError(Reason.DUPLICATE_KEY, detail)
     if _LONG in value.translate(_NINES):
-        for found in _LONG_INTEGER.finditer(_bare(value)):
+        for match in _LONG_INTEGER.finditer(_bare(value)):
             # Twenty characters hold every 64-bit integer; converting longer text costs time.
-            if len(found[0]) > 20 or not -(2**63) <= int(found[0]) < 2**63:
+            if len(match[0]) > 20 or not -(2**63) <= int(match[0]) < 2**63:
                 raise ContractError(Reason.BAD_NUMBER, "an integer is too large for 64 bits")
 
 
@@ -387,11 +387,11 @@ def _kept(text: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         msg = "a key twice"
         raise ValueError(msg)
-    return made
+    return fields
 
 
 def keeping_decoder(**how: Any) -> json.JSONDecoder:

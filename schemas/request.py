@@ -118,5 +118,5 @@ class Request(Contract):
         if len(self.messages) == 1:
             return self.messages[0].text
 
-        said = [message.text for message in self.messages if message.role == "user"]
-        return "\n".join(said or [message.text for message in self.messages])
+        texts = [message.text for message in self.messages if message.role == "user"]
+        return "\n".join(texts or [message.text for message in self.messages])

@@ -117,7 +117,7 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
     policy = load_policy(_text(path), str(path))
     if as_json:
         named = {"name": policy.name, "version": policy.version, "digest": policy.digest}
-        print_json({**named, "tasks": table_rows(policy), "policy": policy.said})
+        print_json({**named, "tasks": table_rows(policy), "policy": policy.content})
         return
     for title, columns, rows in sections(policy):
         print_table(rows, columns, title=title)

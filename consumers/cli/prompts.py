@@ -223,7 +223,7 @@ async def _live(
                 found = one.judged(outcome)
                 cost += charged(outcome, model, rules.policy)[0]
             else:
-                found = replace(one.offline(), found=outcome.reason.value)
+                found = replace(one.offline(), outcome=outcome.reason.value)
                 found.problems.append(f"{name} gave no reply: {outcome.detail}")
             tried.append(replace(found, says=f"{found.says} ({name})"))
     return tried, cost
@@ -251,7 +251,7 @@ def _tell(
             "prompt": one.version,
             "tier": one.tier,
             "example": one.says,
-            "found": one.found,
+            "found": one.outcome,
             "tokens": one.tokens,
             "": "failed" if one.problems else "ok",
         }

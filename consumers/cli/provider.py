@@ -187,7 +187,7 @@ def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]
         "ok": False,
         "reason": failure.reason.value,
         "detail": failure.detail[:300],
-        "its_words": failure.said[:300] or None,
+        "its_words": failure.provider_words[:300] or None,
         "what_to_do": _advice(failure, entry),
     }
 

@@ -34,7 +34,7 @@ from consumers.providers.outcomes import (
 from consumers.providers.resolver import guarded_connector
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError, sent_fields
 from consumers.providers.unpacking import unpacked
-from consumers.providers.usage import Counts, booked, reserve, said_micros
+from consumers.providers.usage import Counts, booked, reserve, stated_micros
 from consumers.providers.wire import UnreadableError, Wire
 from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
@@ -253,8 +253,8 @@ class Providers:
             data = parsed_body(raw, kind, known.wire.name, known.masked)
             if (found := error_within(data)) is not None:
                 return _booked(failed_within(found, response.headers, clock.now()), body)
-            said = said_micros(data, response.headers)
-            reply = replace(known.wire.decode(data, body), said_micros=said)
+            stated = stated_micros(data, response.headers)
+            reply = replace(known.wire.decode(data, body), stated_micros=stated)
         except UnreadableError as error:
             return _unreadable(str(error), response, body, known.wire.counts(data))
         except Exception as error:  # noqa: BLE001  whatever a provider writes is no fault of ours

@@ -240,7 +240,7 @@ def _classed(
         detail,
         http_status=status,
         retry_after=asked_wait(headers, data, message, now) if throttled else None,
-        said=headers.get("location", "") if 300 <= status < 400 else message,
+        provider_words=headers.get("location", "") if 300 <= status < 400 else message,
         refuses=refuses,
     )
 

@@ -14,7 +14,7 @@ from router.attempt.pricing import estimate_tokens
 from router.judge.reply import Oddity
 from schemas.usage import Usage
 
-__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "said_micros"]
+__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "stated_micros"]
 
 #: Every place of a count, below `usage`, with who writes it there (their API references, read in
 #: 2026-11). A count that stands in several places is the same one.
@@ -131,7 +131,7 @@ def counts_of(said: Any) -> Counts | None:
     )
 
 
-def said_micros(data: Any, headers: Mapping[str, str]) -> int | None:
+def stated_micros(data: Any, headers: Mapping[str, str]) -> int | None:
     """What a provider says that it charges for a call, in micro-dollars, rounded up once.
 
     Where it says several figures, the largest.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from consumers.runtime.records import Record
-from router.attempt.answering import spoken_result
+from router.attempt.answering import composed_result
 from router.attempt.fallback import canned_output, while_in_review
 from router.judge.judging import output_contract
 from router.policy.table import Policy
@@ -35,6 +35,6 @@ def interim_results(
     text = prompts.text(envelope.task or "", kind) or ""
     contract = output_contract(request, policy, envelope.task, "answer")
     output = canned_output(text, contract.schema)
-    fields = spoken_result(envelope, request, attempts, kind, text, output, now=now)
+    fields = composed_result(envelope, request, attempts, kind, text, output, now=now)
     fields["router"]["final"] = False
     return [Outgoing(topics.results, record.key, dump(fields), passed_on(record.headers))]

@@ -12,7 +12,7 @@ from consumers.runtime.spec import StageSpec
 from consumers.stages import letters
 from consumers.stages.interim_results import interim_results
 from consumers.telemetry.observer import Observer
-from router.attempt.answering import spoken_result
+from router.attempt.answering import composed_result
 from router.attempt.fallback import canned_output, falls_back
 from router.intake.admission import Admission, as_admitted
 from router.intake.repeats import Repeat
@@ -254,7 +254,7 @@ class Router:
         text = prompts.text(escalation.task or "", "safe_default") or ""
         contract = output_contract(request, self.policy, escalation.task, "answer")
         output = canned_output(text, contract.schema)
-        fields = spoken_result(escalation, request, (), "safe_default", text, output, now=now)
+        fields = composed_result(escalation, request, (), "safe_default", text, output, now=now)
         tier, latency = escalation.routes[-1].tier, fields["router"]["latency"]
         self.observer.answered(escalation.task, tier, escalation.id, latency)
         return Outgoing(self.topics.results, record.key, dump(fields), passed_on(record.headers))

@@ -17,7 +17,7 @@ from consumers.stages.attempts import AttemptRunner, Slot
 from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
 from consumers.stages.tier_run import TierRun, question_of
-from router.attempt.answering import result_of, spoken_result
+from router.attempt.answering import composed_result, result_of
 from router.attempt.fallback import CannedReply, canned_output, falls_back
 from router.attempt.next_step import (
     Answer,
@@ -204,7 +204,7 @@ class Worker(AttemptRunner):
             return None
         text = self.prompts.text(name, kind) or ""
         output = canned_output(text, tier_run.question.contract.schema)
-        return spoken_result(
+        return composed_result(
             tier_run.assignment,
             tier_run.request,
             tier_run.attempts,

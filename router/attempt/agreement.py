@@ -28,11 +28,11 @@ def standing(answers: Sequence[Attempt], rule: Agreement) -> Standing:
 
 def agreeing(answers: Sequence[Attempt], rule: Agreement) -> int:
     """How many judged answers say what the first one says, the first one included."""
-    said = [_said(answer, rule.fields) for answer in answers]
-    return sum(1 for one in said if one is not None and one == said[0])
+    values = [_compared(answer, rule.fields) for answer in answers]
+    return sum(1 for value in values if value is not None and value == values[0])
 
 
-def _said(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
+def _compared(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
     """The fields that count, as they are compared; None for an answer that failed its checks."""
     output = answer.verdict.output if answer.verdict else None
     if answer.outcome != "accepted" or output is None:

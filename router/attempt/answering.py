@@ -26,10 +26,10 @@ from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["Told", "attempt_of", "ledger_lines", "result_of", "spoken_result"]
+__all__ = ["ComposedKind", "attempt_of", "composed_result", "ledger_lines", "result_of"]
 
 #: What a result without a model's own reply can be: our words, or an answer that a person chose.
-Told = CannedReply | Literal["answer", "tool_calls"]
+ComposedKind = CannedReply | Literal["answer", "tool_calls"]
 
 #: What of a reply is kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024
@@ -136,24 +136,26 @@ def result_of(
         "request_id": answer.attempt_id,
         "body": reply.body,
     }
-    told = {
+    details = {
         **_known(confidence=verdict.confidence),
-        "checks": [*_checks(verdict), *_readings(attempts)],
+        "checks": [*_checks(verdict), *_further_checks(attempts)],
         "output": output,
     }
     if left_out:
-        told["left_out"] = list(left_out)
+        details["left_out"] = list(left_out)
     if answer.changes is not None:
-        told["changes"] = [_known(**change.__dict__) for change in answer.changes]
+        details["changes"] = [_known(**change.__dict__) for change in answer.changes]
     kind = _kind(reply, output, may_ask)
-    return _result(assignment, request, every, answer, response, kind, told, now=now, own_ms=own_ms)
+    return _result(
+        assignment, request, every, answer, response, kind, details, now=now, own_ms=own_ms
+    )
 
 
-def spoken_result(  # noqa: PLR0913  a result has as many parts
+def composed_result(  # noqa: PLR0913  a result has as many parts
     envelope: Assignment | Escalation,
     request: Request,
     attempts: Sequence[Attempt],
-    kind: Told,
+    kind: ComposedKind,
     text: str,
     output: Mapping[str, Any],
     *,
@@ -167,11 +169,11 @@ def spoken_result(  # noqa: PLR0913  a result has as many parts
     """
     every = [*envelope.attempts, *attempts]
     last = answer or (every[-1] if every else None)
-    said: dict[str, Any] = {"content": text}
+    message: dict[str, Any] = {"content": text}
     if kind == "refusal":
-        said = {"content": None, "refusal": text}
+        message = {"content": None, "refusal": text}
     elif kind == "tool_calls":
-        said = {"content": None, "tool_calls": output["tool_calls"]}
+        message = {"content": None, "tool_calls": output["tool_calls"]}
     body = {
         "id": f"{RequestKey(request.tenant, envelope.id).text}.{envelope.generation}",
         "object": "chat.completion",
@@ -180,17 +182,17 @@ def spoken_result(  # noqa: PLR0913  a result has as many parts
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", **said},
+                "message": {"role": "assistant", **message},
                 "finish_reason": "tool_calls" if kind == "tool_calls" else "stop",
             }
         ],
     }
     response = {"status_code": 200, "request_id": body["id"], "body": body}
     verdict = last.verdict if last else None
-    told = {"checks": _checks(verdict) if verdict else [], "output": output}
+    details = {"checks": _checks(verdict) if verdict else [], "output": output}
     if answer is not None and verdict is not None:
-        told |= _known(confidence=verdict.confidence)
-    return _result(envelope, request, every, last, response, kind, told, now=now, own_ms=own_ms)
+        details |= _known(confidence=verdict.confidence)
+    return _result(envelope, request, every, last, response, kind, details, now=now, own_ms=own_ms)
 
 
 def _result(  # noqa: PLR0913  a result has as many parts
@@ -200,13 +202,15 @@ def _result(  # noqa: PLR0913  a result has as many parts
     answer: Attempt | None,
     response: Mapping[str, Any],
     kind: str,
-    told: Mapping[str, Any],
+    details: Mapping[str, Any],
     *,
     now: datetime,
     own_ms: float,
 ) -> dict[str, Any]:
     first, current = envelope.routes[0], envelope.routes[-1]
-    usage = every[0].usage if len(every) == 1 else sum((one.usage for one in every), Usage())
+    usage = (
+        every[0].usage if len(every) == 1 else sum((attempt.usage for attempt in every), Usage())
+    )
     return {
         "id": envelope.id,
         "custom_id": request.custom_id or envelope.id,
@@ -229,7 +233,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
             "cost_micros": sum(attempt.cost_micros for attempt in every),
             "attempts": len(every),
             "latency": _latency(envelope, every, now, own_ms),
-            **told,
+            **details,
         },
     }
 
@@ -274,14 +278,14 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
     return fields
 
 
-def _readings(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+def _further_checks(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
     """What further calls found: answers that say the same, and models that read the answer."""
-    answers = sum(1 for one in attempts if one.step == "answer" and one.was_judged)
-    found = [{"check": "agreement", "passed": True}] if answers > 1 else []
-    return found + [
+    answers = sum(1 for attempt in attempts if attempt.step == "answer" and attempt.was_judged)
+    checks = [{"check": "agreement", "passed": True}] if answers > 1 else []
+    return checks + [
         {"check": "verifier", "passed": True}
-        for one in attempts
-        if one.step == "verify" and one.outcome == "accepted"
+        for attempt in attempts
+        if attempt.step == "verify" and attempt.outcome == "accepted"
     ]
 
 

@@ -16,7 +16,7 @@ __all__ = ["adapt_body", "charged", "oddities_of", "price_of", "takes"]
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
 #: A provider's word is taken up to here, or up to so many times our own figure.
-_MOST_SAID_MICROS, _MOST_SAID_TIMES = 10_000_000, 10
+_MOST_STATED_MICROS, _MOST_STATED_TIMES = 10_000_000, 10
 #: What follows a model's name in the name of one of its versions: a date or a number.
 _VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[0-9]{2}){0,3})")
 
@@ -81,10 +81,13 @@ def charged(reply: Reply, model: Model, policy: Policy) -> tuple[int, tuple[Oddi
     call or for a search, a price that has risen. Nobody can blow the ledger up by it.
     """
     ours, odd = cost_micros(reply.usage, price_of(reply, model, policy)), oddities_of(reply, model)
-    said = reply.said_micros or 0
-    if said <= ours:
+    stated = reply.stated_micros or 0
+    if stated <= ours:
         return ours, odd
-    return min(said, max(_MOST_SAID_MICROS, _MOST_SAID_TIMES * ours)), (*odd, Oddity.COST_HIGHER)
+    return min(stated, max(_MOST_STATED_MICROS, _MOST_STATED_TIMES * ours)), (
+        *odd,
+        Oddity.COST_HIGHER,
+    )
 
 
 def _names(served: str, name: str) -> bool:
@@ -109,14 +112,14 @@ def _in_words(
     schema = (wanted.get("json_schema") or {}).get("schema")
     text = orjson.dumps(schema).decode() if schema else ""
     first, *others = body["messages"]
-    said = first.get("content") if first.get("role") in ("system", "developer") else None
-    if isinstance(said, str) and text and text in said:
+    instructions = first.get("content") if first.get("role") in ("system", "developer") else None
+    if isinstance(instructions, str) and text and text in instructions:
         return body
 
     asked = "Answer with one JSON object and nothing else."
     asked = f"{asked} It must be valid under this JSON Schema: {text}" if text else asked
-    if isinstance(said, str):
-        body["messages"] = [{**first, "content": f"{said}\n\n{asked}"}, *others]
+    if isinstance(instructions, str):
+        body["messages"] = [{**first, "content": f"{instructions}\n\n{asked}"}, *others]
     else:
         body["messages"] = [{"role": "system", "content": asked}, first, *others]
     return body

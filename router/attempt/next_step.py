@@ -157,7 +157,9 @@ def _after_reply(
         return _verified(assignment, last, task)
     if assignment.route.step == "answer" and task is not None:
         if task.agreement is not None:
-            answers = [one for one in attempts if one.step == "answer" and one.was_judged]
+            answers = [
+                attempt for attempt in attempts if attempt.step == "answer" and attempt.was_judged
+            ]
             state = standing(answers, task.agreement)
             if state == "open":
                 return "answer"
@@ -217,18 +219,18 @@ def _failed_for_good(
 
 def spent(attempts: Sequence[Attempt]) -> int:
     """How much of a request's allowance attempts use up: those that were turned away cost none."""
-    return sum(1 for one in attempts if one.reason is not Reason.THROTTLED)
+    return sum(1 for attempt in attempts if attempt.reason is not Reason.THROTTLED)
 
 
 def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str | None:
     """Words, once as many answers have failed as the task's row allows."""
     failures = sum(
         1
-        for one in attempts
+        for attempt in attempts
         # Who was told to come again later has not failed.
-        if one.step != "classify"
-        and one.outcome != "accepted"
-        and one.reason is not Reason.THROTTLED
+        if attempt.step != "classify"
+        and attempt.outcome != "accepted"
+        and attempt.reason is not Reason.THROTTLED
     )
     limit = policy.tasks[task].failure_limit
     return f"{failures} attempts failed and {limit} are the limit" if failures >= limit else None
@@ -261,8 +263,8 @@ def _may_repeat(last: Attempt, attempts: Sequence[Attempt]) -> bool:
     """
     failures = sum(
         1
-        for one in attempts
-        if one.model == last.model and one.step == last.step and not one.was_judged
+        for attempt in attempts
+        if attempt.model == last.model and attempt.step == last.step and not attempt.was_judged
     )
     return failures == 1 and last.reason not in _DETERMINISTIC
 
@@ -283,22 +285,22 @@ def _waits(
 
     The shortest wait first; without those whose time would come too late.
     """
-    asked = [one for one in attempts if one.step == step]
-    latest = {one.model: one for one in asked}
+    asked = [attempt for attempt in attempts if attempt.step == step]
+    latest = {attempt.model: attempt for attempt in asked}
     left = assignment.deadline - now
     waits: dict[str, timedelta] = {}
-    for model, one in latest.items():
-        if one.reason is not Reason.THROTTLED:
+    for model, last in latest.items():
+        if last.reason is not Reason.THROTTLED:
             continue
-        ended = one.started_at + timedelta(milliseconds=one.duration_ms)
+        ended = last.started_at + timedelta(milliseconds=last.duration_ms)
         mine = [again for again in asked if again.model == model]
         pause = _pause(mine, ended) - (now - ended)
         # Near the deadline it is asked more often, not given up.
         pause = max(min(pause, max(left / 2, _FIRST_PAUSE)), timedelta(0))
-        if one is attempts[-1] and retry_after is not None:
-            said = timedelta(seconds=retry_after)
+        if last is attempts[-1] and retry_after is not None:
+            requested = timedelta(seconds=retry_after)
             # Whoever says "in a second" again and again is asked less often all the same.
-            pause = max(said, pause) if _is_repeated(mine) else said
+            pause = max(requested, pause) if _is_repeated(mine) else requested
         waits[model] = pause
     shortest = sorted(waits, key=waits.__getitem__)
     return {model: waits[model] for model in shortest if waits[model] < left}
@@ -306,12 +308,12 @@ def _waits(
 
 def _is_repeated(asked: Sequence[Attempt]) -> bool:
     """True when the latest two of a model's attempts were turned away."""
-    return all(one.reason is Reason.THROTTLED for one in asked[-2:]) and len(asked) > 1
+    return all(attempt.reason is Reason.THROTTLED for attempt in asked[-2:]) and len(asked) > 1
 
 
 def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:
     """The pause that follows a model's latest attempts, all of which it turned away."""
-    turned = list(takewhile(lambda one: one.reason is Reason.THROTTLED, reversed(asked)))
+    turned = list(takewhile(lambda attempt: attempt.reason is Reason.THROTTLED, reversed(asked)))
     most = max(LONGEST_WAIT, (ended - turned[-1].started_at) / 4)
     return min(_FIRST_PAUSE * 2.0 ** min(len(turned) - 1, 30), most)
 
@@ -324,7 +326,7 @@ def _candidates(
     answer = answer_of(attempts)
     if step == "verify" and task is not None and task.verify is not None:
         # Who reads a new answer reads it for the first time, so only this tier's readings count.
-        used = {one.model for one in attempts if one.step == "verify"}
+        used = {attempt.model for attempt in attempts if attempt.step == "verify"}
         used |= {answer.model} if answer else set()
         return [name for name in policy.models_of(task.verify.tier) if name not in used]
     if answer is not None and task is not None and task.agreement is not None:

@@ -82,9 +82,9 @@ class Required(Parameters):
 
 
 def _required(judged: Judged, wanted: Required) -> str | None:
-    if judged.calls_tools and not judged.said:
+    if judged.calls_tools and not judged.answer_text:
         return None
-    text = _spaced(judged.said)
+    text = _spaced(judged.answer_text)
     needed = wanted.always
     if wanted.if_asked:
         question = _spaced(judged.asked.question)
@@ -147,15 +147,15 @@ def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
     if limits.emails and any(words.is_email(word) for word in words.addresses(text)):
         return "the answer holds an e-mail address"
     if limits.phones:
-        found = list(islice(_PHONE.finditer(text), _MOST_LIKE_PHONES + 1))
-        if len(found) > _MOST_LIKE_PHONES or any(map(_is_phone, found)):
+        numbers = list(islice(_PHONE.finditer(text), _MOST_LIKE_PHONES + 1))
+        if len(numbers) > _MOST_LIKE_PHONES or any(map(_is_phone, numbers)):
             return "the answer holds a telephone number"
     return None
 
 
-def _is_phone(found: re.Match[str]) -> bool:
-    number = found[0]
-    is_international = found.string.startswith("+", max(found.start() - 1, 0))
+def _is_phone(match: re.Match[str]) -> bool:
+    number = match[0]
+    is_international = match.string.startswith("+", max(match.start() - 1, 0))
     if number.isdecimal():
         return is_international and len(number) >= _LEAST_DIGITS
     digits = sum(map(str.isdigit, number))

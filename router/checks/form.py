@@ -42,7 +42,7 @@ class Length(Parameters):
 
 
 def _length(judged: Judged, limits: Length) -> str | None:
-    text = judged.said
+    text = judged.answer_text
     if limits.field is not None:
         text = (judged.output or {}).get(limits.field, "")
     if not isinstance(text, str) or (judged.calls_tools and not text):
@@ -53,11 +53,11 @@ def _length(judged: Judged, limits: Length) -> str | None:
     ):
         if least is None and most is None:
             continue
-        found = len(text.split()) if unit is _WORDS else len(text)
-        if least is not None and found < least:
-            return f"{found} {unit}; at least {least} were expected"
-        if most is not None and found > most:
-            return f"{found} {unit}; at most {most} were expected"
+        count = len(text.split()) if unit is _WORDS else len(text)
+        if least is not None and count < least:
+            return f"{count} {unit}; at least {least} were expected"
+        if most is not None and count > most:
+            return f"{count} {unit}; at most {most} were expected"
     return None
 
 
@@ -83,9 +83,9 @@ def _language(judged: Judged, wanted: InLanguage) -> str | None:
     expected = wanted.must_be or judged.asked.language
     if expected is None:
         return None
-    found = language_of(judged.said)
+    language = language_of(judged.answer_text)
     # Unsure on either side says nothing: names, code and very short answers have no language.
-    return None if found in (None, expected) else f"{found}; {expected} was expected"
+    return None if language in (None, expected) else f"{language}; {expected} was expected"
 
 
 LANGUAGE = Check(

@@ -45,8 +45,8 @@ class Asked:
         """Characters of all that an answer may be held against."""
         context = self.request.context
         parts = (context.system, context.user, context.retrieved, context.history, context.tools)
-        said = sum(len(message.text) for message in self.request.messages)
-        return said + sum(map(len, parts))
+        characters = sum(len(message.text) for message in self.request.messages)
+        return characters + sum(map(len, parts))
 
     @cached_property
     def sources(self) -> Sequence[str]:
@@ -58,10 +58,10 @@ class Asked:
         return [block for text in texts for block in text.split("\n\n") if block.strip()]
 
     @cached_property
-    def told(self) -> str:
+    def given_text(self) -> str:
         """All that the model was told, instructions included, in lower case."""
-        said = [message.text for message in self.request.messages]
-        return "\n".join((*said, *self.sources, self.request.context.system)).lower()
+        texts = [message.text for message in self.request.messages]
+        return "\n".join((*texts, *self.sources, self.request.context.system)).lower()
 
     @cached_property
     def source_text(self) -> str:
@@ -86,12 +86,12 @@ class Asked:
     @cached_property
     def numbers(self) -> frozenset[str]:
         """Every number that the model was told, in each way it can be read."""
-        return words.numbers_of(self.told)
+        return words.numbers_of(self.given_text)
 
     @cached_property
     def spelled(self) -> frozenset[str]:
         """The numbers that the model was told in words."""
-        return words.spelled_numbers(self.told)
+        return words.spelled_numbers(self.given_text)
 
     @cached_property
     def language(self) -> str | None:
@@ -135,8 +135,8 @@ class Asked:
             case {"function": {"name": str(name)}}:
                 return frozenset((name,))
             case {"type": "allowed_tools", "allowed_tools": {"tools": [*allowed]}}:
-                functions = _dicts([one.get("function") for one in _dicts(allowed)])
-                return frozenset(str(one.get("name")) for one in functions)
+                functions = _dicts([tool.get("function") for tool in _dicts(allowed)])
+                return frozenset(str(function.get("name")) for function in functions)
             case _:
                 return None
 
@@ -168,7 +168,7 @@ class Judged:
     calls_tools: bool = False
 
     @cached_property
-    def said(self) -> str:
+    def answer_text(self) -> str:
         """The answer in words: the field `answer`, else every text of the answer."""
         if self.calls_tools or self.output is None:
             return self.reply.text
@@ -194,8 +194,8 @@ class Judged:
 
     @cached_property
     def lower(self) -> str:
-        """`said` in lower case."""
-        return self.said.lower()
+        """`answer_text` in lower case."""
+        return self.answer_text.lower()
 
 
 @dataclass(frozen=True, slots=True)

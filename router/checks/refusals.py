@@ -135,7 +135,7 @@ _BETWEEN = " \t\r\n,.;:-\u2013\u2014!\u00a1\"'*#>_"
 def opens_like_a_refusal(text: str) -> bool:
     """True when the text begins like a refusal, apologies left aside, and does not help then."""
     opening = text[:_READ].replace("\u2019", "'").lower().lstrip(_BETWEEN)
-    said = len(opening)
+    length = len(opening)
     for _ in LEAD_INS:
         if not opening.startswith(LEAD_INS):
             break
@@ -143,7 +143,9 @@ def opens_like_a_refusal(text: str) -> bool:
         if lead_in is None:
             break
         opening = opening[len(lead_in) :].lstrip(_BETWEEN)
-    if opening.startswith(_HELPLESS) or (len(opening) < said and opening.startswith(_WE_HELPLESS)):
+    if opening.startswith(_HELPLESS) or (
+        len(opening) < length and opening.startswith(_WE_HELPLESS)
+    ):
         return not opening.startswith(("i can't help but", "i cannot help but"))
     if opening.startswith(_UNDONE):
         return not _helps(opening)

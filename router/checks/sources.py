@@ -76,17 +76,19 @@ class Entities(Parameters):
 
 
 def _entities(judged: Judged, limits: Entities) -> str | None:
-    text, told = judged.written, judged.asked.told
+    text, given_text = judged.written, judged.asked.given_text
     known = {name.lower() for name in limits.known}
     # A name with a sign of an address in it is a part of one, which is looked up whole.
-    found = {name.lower() for name in words.names(text) if "@" not in name}
-    found.update(address.lower() for address in words.addresses(text))
-    unsure = found - known
-    if len(unsure) > words.most_looked_up(told):
-        unsure = unsure.difference(told.split(), words_of(told).replace(".", " ").split())
-    if len(unsure) > limits.most and language_of(judged.said) == "de":
+    mentioned = {name.lower() for name in words.names(text) if "@" not in name}
+    mentioned.update(address.lower() for address in words.addresses(text))
+    unsure = mentioned - known
+    if len(unsure) > words.most_looked_up(given_text):
+        unsure = unsure.difference(
+            given_text.split(), words_of(given_text).replace(".", " ").split()
+        )
+    if len(unsure) > limits.most and language_of(judged.answer_text) == "de":
         unsure = {name for name in unsure if not name.isalpha()}  # there, nouns look like names
-    unknown = words.untold(unsure, told) if len(unsure) > limits.most else unsure
+    unknown = words.untold(unsure, given_text) if len(unsure) > limits.most else unsure
     if len(unknown) > limits.most:
         many = len(unknown)
         return f"{many} names are in neither the question nor the sources; {limits.most} may be"
@@ -119,16 +121,16 @@ def _numbers(judged: Judged, limits: Numbers) -> str | None:
     if len(unknown) <= limits.most:
         return None
     if len(unknown) > limits.most + _MOST_EXCUSED:
-        return _said_of_numbers(len(unknown), limits.most)
+        return _unknown_numbers(len(unknown), limits.most)
     # Looked at again with all that excuses a number, which most answers do not need.
     cleaned = words.without_list_markers(text)
     if len(cleaned) < len(text):
         unknown &= words.written_numbers(cleaned)
     unknown = words.unknown_numbers(unknown, asked.spelled)
-    return _said_of_numbers(len(unknown), limits.most) if len(unknown) > limits.most else None
+    return _unknown_numbers(len(unknown), limits.most) if len(unknown) > limits.most else None
 
 
-def _said_of_numbers(many: int, most: int) -> str:
+def _unknown_numbers(many: int, most: int) -> str:
     return f"{many} numbers are in neither the question nor the sources; {most} may be"
 
 
@@ -147,7 +149,7 @@ def _conflicts(judged: Judged, _: Parameters) -> str | None:
     if not pairs:
         return None
     stated = words.figures(judged.written)
-    if any((one in stated) != (other in stated) for one, other in pairs):
+    if any((first in stated) != (second in stated) for first, second in pairs):
         return "the sources state two figures for the same thing, and the answer gives one of them"
     return None
 

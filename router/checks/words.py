@@ -65,11 +65,11 @@ def unsupported(
     """
     claimed = failed = 0
     for sentence in words_of(text).split("."):
-        said = sentence.split()
-        if len(said) < _SHORTEST_CLAIM:
+        words = sentence.split()
+        if len(words) < _SHORTEST_CLAIM:
             continue
         claimed += 1
-        distinct = set(said)
+        distinct = set(words)
         if missing := distinct - known:
             most = (1 - overlap) * len(distinct - EMPTY_WORDS)
             if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
@@ -117,11 +117,11 @@ def numbers_of(text: str) -> frozenset[str]:
 
     Of more than 200 with a separator in them, the rest only as they are written.
     """
-    found = written_numbers(text)
-    others = [number for number in found if not number.isdecimal()]
+    written = written_numbers(text)
+    others = [number for number in written if not number.isdecimal()]
     if len(others) > _MOST_READ:
         others.sort()
-    read = found.difference(others)
+    read = written.difference(others)
     padded = {number for number in read if number[0] == "0"}
     read = (read - padded).union(map(_plain, padded))
     read.update(number.rstrip(_SEPARATED) for number in others[_MOST_READ:])
@@ -133,12 +133,12 @@ def written_numbers(text: str) -> set[str]:
     return set(_NUMBER.findall(_western(text)))
 
 
-def unknown_numbers(found: AbstractSet[str], known: AbstractSet[str]) -> set[str]:
+def unknown_numbers(numbers: AbstractSet[str], known: AbstractSet[str]) -> set[str]:
     """Those of some written numbers that are not known in any way they can be read.
 
     Of more than 200 with a separator in them, the rest is known only as it is written.
     """
-    unknown = set(found - known)
+    unknown = set(numbers - known)
     others = [number for number in unknown if not number.isdecimal()]
     if len(others) > _MOST_READ:
         others.sort()
@@ -160,16 +160,16 @@ def readings(number: str) -> tuple[str, ...]:
         return tuple(parts)
     if not all(part.isdecimal() for part in parts):
         return tuple(parts)
-    found = []
+    values = []
     if all(len(part) == 3 for part in parts[1:]):
-        found.append("".join(parts))
+        values.append("".join(parts))
     if len(parts) == 2 or (len(parts) > 2 and all(len(part) == 3 for part in parts[1:-1])):
-        found.append(f"{''.join(parts[:-1])}.{parts[-1]}")
-    if not found:  # a date or a version: its parts, each on its own
+        values.append(f"{''.join(parts[:-1])}.{parts[-1]}")
+    if not values:  # a date or a version: its parts, each on its own
         return tuple(_plain(part) for part in parts)
-    plain = tuple(_plain(one) for one in found)
+    plain = tuple(_plain(value) for value in values)
     # 5m may be five million or five metres.
-    return (*plain, *(_plain(_shifted(one, scale)) for one in found)) if scale else plain
+    return (*plain, *(_plain(_shifted(value, scale)) for value in values)) if scale else plain
 
 
 def spelled_numbers(text: str) -> frozenset[str]:
@@ -217,7 +217,7 @@ def markers(text: str) -> list[int]:
 
 def source_markers(text: str) -> set[int]:
     """The numbers that sources begin with, as [2] or 2. or 2); blank lines stand between them."""
-    return {int(one or other) for one, other in set(_SOURCE_MARKER.findall(text))}
+    return {int(bracketed or counted) for bracketed, counted in set(_SOURCE_MARKER.findall(text))}
 
 
 def quotes(text: str) -> Iterator[str]:
@@ -256,30 +256,30 @@ _LEAST_LOOKED_UP = 20
 def names(text: str) -> set[str]:
     """Capitalised words, the first of a sentence left out, and ids such as AB-2231."""
     text = "\n " + text.replace("\n", "\n ").replace("(", "( ")
-    return {name for found in set(_NAME.findall(text)) if (name := found[1:])[0].isupper()}
+    return {name for match in set(_NAME.findall(text)) if (name := match[1:])[0].isupper()}
 
 
 def addresses(text: str) -> set[str]:
     """E-mail addresses and URLs."""
-    found: set[str] = set()
+    pieces: set[str] = set()
     for sign in ("@", "://", "www."):
         at = text.find(sign)
         while at >= 0:
             before, after = text[max(at - _REACH, 0) : at], text[at : at + 4 * _REACH]
-            found.update((before.rpartition(" ")[2] + after.partition(" ")[0]).split())
+            pieces.update((before.rpartition(" ")[2] + after.partition(" ")[0]).split())
             # Stepped over, so that no text is looked at more than a few times.
             at = text.find(sign, at + _REACH)
-    words = {word.strip(_AROUND) for word in found}
+    words = {word.strip(_AROUND) for word in pieces}
     for several in [word for word in words if "@" in word and not is_email(word)]:
-        words.update(one.strip(_AROUND) for one in _LISTED.split(several))
+        words.update(part.strip(_AROUND) for part in _LISTED.split(several))
     return {word for word in words if "://" in word or "www." in word or is_email(word)}
 
 
 def is_email(word: str) -> bool:
     """True for somebody@somewhere.org."""
     name, at, host = word.partition("@")
-    is_one = "@" not in host and _LISTED.search(word) is None
-    return bool(name and at) and "." in host.strip(".") and is_one
+    is_single = "@" not in host and _LISTED.search(word) is None
+    return bool(name and at) and "." in host.strip(".") and is_single
 
 
 def is_told(name: str, text: str) -> bool:
@@ -367,12 +367,12 @@ def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
             if number[0].isdigit() and left:
                 left -= 1
                 by_unit["-" in number, unit.lower()].append((number, written))
-    found: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for stated in by_unit.values():
         for (value, ours), (against, theirs) in combinations(stated, 2):
             if value != against and _is_conflict(value, ours, against, theirs):
-                found[value, against] = None
-    return list(found)
+                pairs[value, against] = None
+    return list(pairs)
 
 
 def _statements(text: str) -> Iterator[str]:

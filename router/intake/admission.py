@@ -83,7 +83,9 @@ class Admission:
     binds: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        names = {one.tenant.lower() for one in (*self.topics.values(), *self.principals.values())}
+        names = {
+            proven.tenant.lower() for proven in (*self.topics.values(), *self.principals.values())
+        }
         for key in self.keys.values():
             names |= {tenant.lower() for tenant in key.tenants or ()}
         object.__setattr__(self, "_bound", frozenset(names))
@@ -147,8 +149,8 @@ class Admission:
                 if (proven := self._proven(topic, value, headers, at)) is not None:
                     return proven.tenant
             except ContractError:
-                found = self.topics.get(topic)
-                return found.tenant if found else UNKNOWN_TENANT
+                bound = self.topics.get(topic)
+                return bound.tenant if bound else UNKNOWN_TENANT
         claimed = claimed_tenant(value, headers, is_parsed=is_parsed)
         return UNKNOWN_TENANT if self._is_bound(claimed) else claimed
 
@@ -162,26 +164,29 @@ class Admission:
         self, topic: str, value: bytes | None, headers: Headers, at: datetime
     ) -> Proven | None:
         """Who the producer is, as far as it is proven. Raises ContractError."""
-        found = [self.topics[topic]] if topic in self.topics else []
-        if self.principal_header and (said := _all_of(self.principal_header, headers)):
-            principal = said[0].decode("utf-8", "replace")
-            if len(said) > 1 or principal not in self.principals:
+        proofs = [self.topics[topic]] if topic in self.topics else []
+        if self.principal_header and (values := _all_of(self.principal_header, headers)):
+            principal = values[0].decode("utf-8", "replace")
+            if len(values) > 1 or principal not in self.principals:
                 detail = f"{self.principal_header}: one principal of the settings was expected"
                 raise ContractError(Reason.NOT_PROVEN, detail)
-            found.append(self.principals[principal])
+            proofs.append(self.principals[principal])
         if signatures := _all_of(SIGNATURE, headers):
             is_event = any(name.lower().startswith("ce_") for name, _ in headers)
             if len(signatures) > 1 or is_event:
                 detail = "one signature was expected, and no ce_ headers, which it does not cover"
                 raise ContractError(Reason.BAD_SIGNATURE, detail)
             claims = verified(signatures[0], value or b"", self.keys, at, self.longest)
-            found.append(Proven(claims.tenant, claims.plan, claims.id))
-        if not found:
+            proofs.append(Proven(claims.tenant, claims.plan, claims.id))
+        if not proofs:
             if self.requires_proof:
                 detail = "a topic, a principal or a signature was expected that proves the tenant"
                 raise ContractError(Reason.NOT_PROVEN, detail)
             return None
-        tenants, plans = {one.tenant for one in found}, {one.plan for one in found if one.plan}
+        tenants, plans = (
+            {proof.tenant for proof in proofs},
+            {proof.plan for proof in proofs if proof.plan},
+        )
         if len(tenants) > 1 or len(plans) > 1:
             detail = "tenant, plan: topic, principal and signature do not say the same"
             raise ContractError(Reason.IDENTITY_MISMATCH, detail)
@@ -189,18 +194,18 @@ class Admission:
         if is_reserved_tenant(tenant):
             detail = "tenant: names that begin with _ are given to no producer"
             raise ContractError(Reason.RESERVED_NAME, detail)
-        return Proven(tenant, next(iter(plans), None), found[-1].request_id)
+        return Proven(tenant, next(iter(plans), None), proofs[-1].request_id)
 
 
-def as_admitted(request: Request, said: Assignment | Escalation | DeadLetter) -> Request:
+def as_admitted(request: Request, record: Assignment | Escalation | DeadLetter) -> Request:
     """A request read again from its bytes, as intake admitted it.
 
     What travels with the bytes says whose it is; records from before that say nothing.
     """
-    known = {"tenant": said.tenant or request.tenant, "plan": said.plan or request.plan}
+    known = {"tenant": record.tenant or request.tenant, "plan": record.plan or request.plan}
     if (request.tenant, request.plan) != tuple(known.values()):
         request = request.model_copy(update=known)
-    return _cautious(request) if said.is_unproven else request
+    return _cautious(request) if record.is_unproven else request
 
 
 def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) -> str:
@@ -209,10 +214,10 @@ def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) ->
     `is_parsed`: it is JSON, if no request. Where it says so more than once, it has to say the
     same; a name that no producer may use, or none where nothing can be parsed, is nobody's.
     """
-    said: list[Any] = [
-        found.decode("utf-8", "replace")
+    claimed: list[Any] = [
+        header.decode("utf-8", "replace")
         for name in _TENANT_HEADERS
-        for found in _all_of(name, headers)
+        for header in _all_of(name, headers)
     ]
     try:
         # Read strictly it was already; once is enough for what may be slow to read.
@@ -221,13 +226,13 @@ def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) ->
     except (ContractError, orjson.JSONDecodeError):
         claims = None
     if claims is None:
-        said += [one.decode("utf-8", "replace") for one in _named(value or b"")]
-    elif "tenant" in claims or not said:
-        said.append(claims.get("tenant", DEFAULT_TENANT))
-    if not said or any(one != said[0] for one in said):
+        claimed += [name.decode("utf-8", "replace") for name in _named(value or b"")]
+    elif "tenant" in claims or not claimed:
+        claimed.append(claims.get("tenant", DEFAULT_TENANT))
+    if not claimed or any(other != claimed[0] for other in claimed):
         return UNKNOWN_TENANT
     try:
-        tenant = _IDENTIFIER.validate_python(said[0], strict=True)
+        tenant = _IDENTIFIER.validate_python(claimed[0], strict=True)
     except ValidationError:
         return UNKNOWN_TENANT
     return UNKNOWN_TENANT if is_reserved_tenant(tenant) else tenant
@@ -239,15 +244,15 @@ def _named(text: bytes) -> Iterator[bytes]:
     for _ in range(_MOST_NAMED):
         if at < 0:
             return
-        found = _TENANT.match(text, at)
+        match = _TENANT.match(text, at)
         # Quotes inside a text have a backslash.
-        if found is not None and text[at - 1 : at] != b"\\":
-            yield found[1]
+        if match is not None and text[at - 1 : at] != b"\\":
+            yield match[1]
         at = text.find(_FIELD, at + len(_FIELD))
 
 
 def _all_of(name: str, headers: Headers) -> Sequence[bytes]:
-    return [value or b"" for one, value in headers if one.lower() == name]
+    return [value or b"" for header, value in headers if header.lower() == name]
 
 
 def _refuse_plan(request: Request, policy: Policy) -> None:

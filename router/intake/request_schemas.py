@@ -33,7 +33,7 @@ def check_schemas(request: Request) -> None:
     wanted = format_of(request)
     size = len(compiled(wanted)[0]) if isinstance(wanted, dict) else 0
     schemas = _schemas(request)
-    size += sum(len(one) for one in schemas if one is not None)
+    size += sum(len(schema) for schema in schemas if schema is not None)
     if len(schemas) > _MOST_TOOLS:
         detail = f"input.tools: more than {_MOST_TOOLS}"
         raise ContractError(Reason.UNSUPPORTED_SCHEMA, detail)
@@ -79,24 +79,27 @@ def tool_validators(request: Request) -> Mapping[str, Validator | None]:
     For a request whose schemas have been checked.
     """
     try:
-        made = compile_together(_schemas(request))
+        validators = compile_together(_schemas(request))
     except SchemaError:
         return {name: None for name, _ in _tools(request)}
-    return dict(zip((name for name, _ in _tools(request)), made, strict=True))
+    return dict(zip((name for name, _ in _tools(request)), validators, strict=True))
 
 
 def _schemas(request: Request) -> tuple[bytes | None, ...]:
     """The schema of each tool; None where there is none."""
-    found = (parameters for _, parameters in _tools(request))
-    return tuple(_bytes(one) if isinstance(one, dict) else None for one in found)
+    all_parameters = (parameters for _, parameters in _tools(request))
+    return tuple(
+        _bytes(parameters) if isinstance(parameters, dict) else None
+        for parameters in all_parameters
+    )
 
 
 def _tools(request: Request) -> Iterator[tuple[str, Any]]:
     extra = request.input.model_extra or {}
     for name in ("tools", "functions"):
         offered = extra.get(name)
-        for one in offered if isinstance(offered, list) else ():
-            function = one.get("function") if name == "tools" and isinstance(one, dict) else one
+        for tool in offered if isinstance(offered, list) else ():
+            function = tool.get("function") if name == "tools" and isinstance(tool, dict) else tool
             if isinstance(function, dict):
                 yield str(function.get("name")), function.get("parameters")
 

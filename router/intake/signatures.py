@@ -60,7 +60,7 @@ class Key:
 def signature_of(value: bytes, secret: bytes, claims: Mapping[str, object]) -> bytes:
     """The header's value; `claims` are those of `Claims` without `body`."""
     fields = {**claims, "body": hashlib.sha256(value).hexdigest()}
-    payload = orjson.dumps({name: said for name, said in fields.items() if said is not None})
+    payload = orjson.dumps({name: field for name, field in fields.items() if field is not None})
     mac = hmac.digest(secret, _DOMAIN + payload, "sha256")
     return b".".join((_VERSION, _encoded(payload), _encoded(mac)))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.json_text import Digits
 
-__all__ = ["BUDGET", "BYTES", "SAID_BYTES", "Costs"]
+__all__ = ["BUDGET", "BYTES", "REPEATED_BYTES", "Costs"]
 
 #: Units that one validation may cost; a unit is at most a tenth of a microsecond, as measured.
 BUDGET = 120_000
@@ -16,7 +16,7 @@ BYTES = 32
 #: and copied value three units, and as much as for so many values for the error itself.
 _COPY, _ERROR = 3, 20
 #: So many bytes of the schema that an error repeats cost what another error does.
-SAID_BYTES = _ERROR * BYTES
+REPEATED_BYTES = _ERROR * BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Costs:
     #: The most units that one value costs, by its level; the last holds for all further levels.
     weights: tuple[int, ...]
     #: The most errors that one value may have, in the same way.
-    told: tuple[int, ...]
+    errors: tuple[int, ...]
     #: False where the weights may go on growing.
     is_live: bool
     has_unique: bool = False
@@ -83,6 +83,6 @@ class Costs:
         for depth in reversed(range(len(levels))):
             count, size = levels[depth]
             below += size
-            told = self.told[min(depth, len(self.told) - 1)]
-            units += told * (count * _ERROR + below) * _COPY
+            errors = self.errors[min(depth, len(self.errors) - 1)]
+            units += errors * (count * _ERROR + below) * _COPY
         return units + (below * below * _COPY if self.has_names else 0)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from router.json_schemas.budget import BUDGET, SAID_BYTES, Costs
+from router.json_schemas.budget import BUDGET, REPEATED_BYTES, Costs
 from router.json_schemas.pattern_cost import is_wide, positions
 from schemas.errors import TierlineError
 
@@ -74,7 +74,7 @@ class _Node:
 
     weight: int = 1
     #: How many errors it may have there, those of its branches apart.
-    told: int = 0
+    errors: int = 0
     #: Evaluated at the same value, how often.
     same: Counter[int] = field(default_factory=Counter)
     #: Evaluated at fields (text) and items (number).
@@ -117,7 +117,7 @@ def _check_document(schema: Mapping[str, Any]) -> None:
             for name in ("$id", "$schema", *(("id",) if is_oldest else ())):
                 if isinstance(item.get(name), str):
                     _refuse(f"{name} inside a schema; it may stand at its top alone")
-        level = [one for one in below if isinstance(one, (dict, list))]
+        level = [inner for inner in below if isinstance(inner, (dict, list))]
 
 
 class _Walk:
@@ -142,7 +142,7 @@ class _Walk:
             self._read(self._nodes[number], schema)
         flat = self._flattened()
         weights, is_live = self._by_level(flat, root, [node.weight for node in flat])
-        told, _ = self._by_level(flat, root, [node.told for node in flat])
+        errors, _ = self._by_level(flat, root, [node.errors for node in flat])
         if max(weights[: _SHALLOW + 1]) > _MOST_WEIGHT:
             _refuse("its references and branches multiply; one value costs too much")
         part = max(
@@ -152,7 +152,7 @@ class _Walk:
             self._positions / _MOST_POSITIONS,
             self._wide / _MOST_WIDE,
         )
-        return Costs(weights, told, is_live, self._has_unique, self._has_names, min(part, 1.0))
+        return Costs(weights, errors, is_live, self._has_unique, self._has_names, min(part, 1.0))
 
     def _number(self, schema: Any) -> int:
         if not isinstance(schema, dict):
@@ -171,7 +171,7 @@ class _Walk:
         for name in _DYNAMIC:
             if name in schema:
                 _refuse(f"{name} is not supported; $ref is")
-        node.told += len(schema)  # one error for each rule, at most; for `required` see below
+        node.errors += len(schema)  # one error for each rule, at most; for `required` see below
         self._read_values(node, schema)
         self._read_branches(node, schema)
         self._read_fields(node, schema)
@@ -180,27 +180,27 @@ class _Walk:
     def _read_branches(self, node: _Node, schema: dict[str, Any]) -> None:
         for name in _SAME:
             if name in schema:
-                one = schema[name]
-                node.same[self._number(self._target(one) if name == "$ref" else one)] += 1
+                branch = schema[name]
+                node.same[self._number(self._target(branch) if name == "$ref" else branch)] += 1
         for name in _SAME_LISTS:
-            for one in _list(schema.get(name)):
-                node.same[self._number(one)] += 1
+            for branch in _list(schema.get(name)):
+                node.same[self._number(branch)] += 1
         for name in _SAME_MAPS:
-            for one in _dict(schema.get(name)).values():
+            for branch in _dict(schema.get(name)).values():
                 node.weight += 1
-                if isinstance(one, dict):
-                    node.same[self._number(one)] += 1
+                if isinstance(branch, dict):
+                    node.same[self._number(branch)] += 1
         if "unevaluatedProperties" in schema or "unevaluatedItems" in schema:
             # To know what was evaluated, branches are evaluated again.
-            node.same = Counter({one: 3 * times for one, times in node.same.items()})
+            node.same = Counter({branch: 3 * times for branch, times in node.same.items()})
 
     def _read_fields(self, node: _Node, schema: dict[str, Any]) -> None:
         properties = _dict(schema.get("properties"))
         node.weight += len(properties) // 2
-        for name, one in properties.items():
-            node.add(name or "\0", self._number(one))
-        for pattern, one in _dict(schema.get("patternProperties")).items():
-            node.add(_ANY_FIELD, self._number(one))
+        for name, subschema in properties.items():
+            node.add(name or "\0", self._number(subschema))
+        for pattern, subschema in _dict(schema.get("patternProperties")).items():
+            node.add(_ANY_FIELD, self._number(subschema))
             node.add(_ANY_FIELD, self._pattern(pattern))
         for name in _FIELDS:
             if name in schema:
@@ -211,30 +211,30 @@ class _Walk:
             if isinstance(schema.get(name), (dict, bool)):
                 node.add(_ANY_ITEM, self._number(schema[name]))
         for items in (_list(schema.get("prefixItems")), _list(schema.get("items"))):
-            for no, one in enumerate(items):
-                node.add(no, self._number(one))
+            for no, subschema in enumerate(items):
+                node.add(no, self._number(subschema))
 
     def _read_values(self, node: _Node, schema: dict[str, Any]) -> None:
         choices = [*_list(schema.get("enum")), *([schema["const"]] if "const" in schema else ())]
         if choices:
             self._choices += len(choices)
-            node.told += len(orjson.dumps(choices)) // SAID_BYTES
+            node.errors += len(orjson.dumps(choices)) // REPEATED_BYTES
             # Plain choices are looked up; lists and objects are compared part by part.
-            composed = [one for one in choices if isinstance(one, (dict, list))]
+            composed = [choice for choice in choices if isinstance(choice, (dict, list))]
             node.weight += 1 + (len(orjson.dumps(composed)) if composed else 0)
         if self._choices > _MOST_CHOICES:
             _refuse(f"more than {_MOST_CHOICES} choices (enum)")
         if isinstance(schema.get("not"), dict):
-            node.told += len(orjson.dumps(schema["not"])) // SAID_BYTES
+            node.errors += len(orjson.dumps(schema["not"])) // REPEATED_BYTES
         if "propertyNames" in schema:
             self._has_names = True
         required = len(_list(schema.get("required")))
         node.weight += required // 2
-        node.told += required
+        node.errors += required
         for name in ("dependentRequired", "dependencies"):
             for needed in _dict(schema.get(name)).values():
                 node.weight += 1 + len(_list(needed))
-                node.told += len(_list(needed))
+                node.errors += len(_list(needed))
         if isinstance(schema.get("multipleOf"), float):
             node.weight += 100
         if schema.get("format") == "regex":
@@ -247,12 +247,12 @@ class _Walk:
 
     def _pattern(self, pattern: str) -> int:
         """A node that costs what the pattern does, on `BYTES` bytes."""
-        found = min(positions(pattern), _MOST_POSITIONS + 1)
-        self._positions += found
+        count = min(positions(pattern), _MOST_POSITIONS + 1)
+        self._positions += count
         self._wide += is_wide(pattern)
         if self._positions > _MOST_POSITIONS or self._wide > _MOST_WIDE:
             _refuse("its patterns are too many, too long, or repeat too much")
-        self._nodes.append(_Node(weight=found * _POSITION))
+        self._nodes.append(_Node(weight=count * _POSITION))
         return len(self._nodes) - 1
 
     def _target(self, reference: Any) -> Any:
@@ -264,16 +264,16 @@ class _Walk:
         if reference != "#" and not reference.startswith("#/"):
             msg = "a $ref that points elsewhere; a schema must be whole in itself"
             raise UnusableSchemaError(msg)
-        found: Any = self._root
+        target: Any = self._root
         for step in _ESCAPED.sub(_unescaped, reference[2:]).split("/") if reference != "#" else ():
             name = step.replace("~1", "/").replace("~0", "~")
             try:
-                found = found[int(name) if isinstance(found, list) else name]
+                target = target[int(name) if isinstance(target, list) else name]
             except (KeyError, IndexError, ValueError, TypeError):
                 msg = "a $ref that points at nothing"
                 raise UnusableSchemaError(msg) from None
-        self._targets[reference] = found
-        return found
+        self._targets[reference] = target
+        return target
 
     def _flattened(self) -> list[_Node]:
         """Every node with what its branches cost and lead to, at the same value, added to it."""
@@ -286,23 +286,23 @@ class _Walk:
                     branch = flat[other]
                     flat[number] = _Node(
                         min(node.weight + branch.weight, BUDGET),
-                        min(node.told + branch.told, BUDGET),
+                        min(node.errors + branch.errors, BUDGET),
                         inner=branch.inner,
                     )
                     continue
-            whole = _Node(node.weight, node.told)
+            whole = _Node(node.weight, node.errors)
             for key, counts in node.inner.items():
                 whole.inner[key] = dict(counts)
                 self._step(len(counts))
             for other, times in node.same.items():
                 branch = flat[other]
                 whole.weight += times * branch.weight
-                whole.told += times * branch.told
+                whole.errors += times * branch.errors
                 for key, counts in branch.inner.items():
                     self._step(len(counts))
                     for inner, often in counts.items():
                         whole.add(key, inner, times * often)
-            whole.weight, whole.told = min(whole.weight, BUDGET), min(whole.told, BUDGET)
+            whole.weight, whole.errors = min(whole.weight, BUDGET), min(whole.errors, BUDGET)
             flat[number] = whole
         return [flat[number] for number in range(len(self._nodes))]
 
@@ -330,14 +330,14 @@ class _Walk:
         self, flat: Sequence[_Node], root: int, now: list[int]
     ) -> tuple[tuple[int, ...], bool]:
         """The most of something at one value of each level, under the root; `now` by node."""
-        found = [now[root]]
-        while len(found) <= _MOST_LEVELS:
+        by_level = [now[root]]
+        while len(by_level) <= _MOST_LEVELS:
             last = now
             now = [min(self._heaviest(node, last), BUDGET) for node in flat]
-            found.append(now[root])
+            by_level.append(now[root])
             if now == last:
-                return tuple(found), True
-        return tuple(found), False
+                return tuple(by_level), True
+        return tuple(by_level), False
 
     def _heaviest(self, node: _Node, below: Sequence[int]) -> int:
         """The most that one field or one item of a value costs, `below` by node."""
@@ -359,9 +359,9 @@ class _Walk:
             _refuse("its references lead to too many subschemas")
 
 
-def _unescaped(found: re.Match[str]) -> str:
+def _unescaped(match: re.Match[str]) -> str:
     """The characters of percent-encoding in a reference."""
-    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")
+    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "replace")
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ def positions(pattern: str) -> int:
 
     Exact for groups and counts. Where brackets may be read in two ways, all counts multiply.
     """
-    counts = [_count(found) for found in _REPEATED.finditer(pattern)]
+    counts = [_count(match) for match in _REPEATED.finditer(pattern)]
     if _UNCERTAIN.search(pattern) or ("\\" in pattern and re.search(r"\\[()\[\]{}]", pattern)):
         total = len(pattern)
         for count in counts:

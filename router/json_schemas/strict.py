@@ -70,7 +70,7 @@ def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
         inner["items"] = _form(schema["items"], all_required=all_required)
     if "anyOf" in schema:
         options = schema["anyOf"] if isinstance(schema["anyOf"], list) else [None]
-        forms = [_form(one, all_required=all_required) for one in options]
+        forms = [_form(option, all_required=all_required) for option in options]
         inner["anyOf"] = None if None in forms else forms
     if None in inner.values():
         return None
@@ -82,8 +82,8 @@ def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     known = _PLAIN | {"properties", "$defs", "items", "anyOf", "required", "additionalProperties"}
     rest = {name: value for name, value in schema.items() if name not in known}
     if rest:
-        said = ", ".join(f"{name}: {value}" for name, value in rest.items())
-        form["description"] = f"{form.get('description', '')} ({said})".strip()
+        rules = ", ".join(f"{name}: {value}" for name, value in rest.items())
+        form["description"] = f"{form.get('description', '')} ({rules})".strip()
     return form | inner or None
 
 
@@ -103,7 +103,7 @@ def _by_kind(schema: Mapping[str, Any], kinds: Sequence[Any]) -> dict[str, Any]:
 def _is_closed(schema: Mapping[str, Any], *, all_required: bool) -> bool:
     """True for an object that has its own fields and no others."""
     required, fields = schema.get("required", []), schema.get("properties", {})
-    if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         return False
     is_whole = not all_required or set(fields) == set(required)
     return is_whole and schema.get("additionalProperties") is False
@@ -119,15 +119,15 @@ def _choice(schema: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         by_type.setdefault(name, []).append(option)
     forms = [{"type": name, "enum": values} for name, values in by_type.items()]
-    said = {name: schema[name] for name in ("title", "description") if name in schema}
+    described = {name: schema[name] for name in ("title", "description") if name in schema}
     if not forms:
         return None
-    return {**said, **forms[0]} if len(forms) == 1 else {**said, "anyOf": forms}
+    return {**described, **forms[0]} if len(forms) == 1 else {**described, "anyOf": forms}
 
 
 def _forms(schemas: Any, *, all_required: bool) -> dict[str, Any] | None:
     if not isinstance(schemas, dict):
         return None
 
-    forms = {name: _form(one, all_required=all_required) for name, one in schemas.items()}
+    forms = {name: _form(schema, all_required=all_required) for name, schema in schemas.items()}
     return None if None in forms.values() else forms

@@ -68,8 +68,8 @@ class Validator:
             if not is_explained:
                 return f"breaks {whose} schema; it is too large to say which rule"
             self._compiled.validate(value)
-        except jsonschema_rs.ValidationError as found:
-            error = found
+        except jsonschema_rs.ValidationError as broken:
+            error = broken
         except _UNREADABLE:
             return f"cannot be validated against {whose} schema"
         else:
@@ -83,8 +83,8 @@ class Validator:
         _, is_explained = self._costs.of(value)
         with contextlib.suppress(*_UNREADABLE):
             if is_explained:
-                found = islice(self._compiled.iter_errors(_countable(value)), _MOST_PROBLEMS)
-                return [(error.instance_path, error.message) for error in found]
+                errors = islice(self._compiled.iter_errors(_countable(value)), _MOST_PROBLEMS)
+                return [(error.instance_path, error.message) for error in errors]
         fault = self.fault(value, "the format's")
         return [] if fault is None else [([], f"it {fault}")]
 
@@ -103,9 +103,9 @@ def _with_numbers(value: Any) -> Any:
         case Digits():
             return value.number
         case dict():
-            return {name: _with_numbers(one) for name, one in value.items()}
+            return {name: _with_numbers(inner) for name, inner in value.items()}
         case list():
-            return [_with_numbers(one) for one in value]
+            return [_with_numbers(inner) for inner in value]
         case _:
             return value
 
@@ -127,7 +127,7 @@ def compile_together(schemas: tuple[bytes | None, ...]) -> tuple[Validator | Non
     Together they may be as much as two schemas may: each is compiled before the next request has
     its turn. Raises SchemaError, which counts the schemas from 1.
     """
-    made: list[Validator | None] = []
+    validators: list[Validator | None] = []
     parts = 0.0
     for no, schema in enumerate(schemas, 1):
         validator = None
@@ -143,8 +143,8 @@ def compile_together(schemas: tuple[bytes | None, ...]) -> tuple[Validator | Non
         if parts > _MOST_TOGETHER:
             msg = f"tool {no}: with those before it, its schema is too large, or its patterns are"
             raise SchemaError(msg)
-        made.append(validator)
-    return tuple(made)
+        validators.append(validator)
+    return tuple(validators)
 
 
 def forget_schemas() -> None:

@@ -36,8 +36,8 @@ _TIME = re.compile(
 
 def iso_date(text: str) -> str | None:
     """The date as year-month-day; None where the text is no date or could mean two."""
-    said = " ".join(text[: _LONGEST + 1].lower().split())
-    return None if len(said) > _LONGEST else _read(said)
+    folded = " ".join(text[: _LONGEST + 1].lower().split())
+    return None if len(folded) > _LONGEST else _read(folded)
 
 
 def iso_moment(text: str) -> str | None:
@@ -45,19 +45,19 @@ def iso_moment(text: str) -> str | None:
 
     A time zone is written where one was, and nowhere else.
     """
-    said = " ".join(text[: _LONGEST + 1].lower().split())
-    if len(said) > _LONGEST:
+    folded = " ".join(text[: _LONGEST + 1].lower().split())
+    if len(folded) > _LONGEST:
         return None
-    found = _TIME.fullmatch(said)
-    if found is None:
-        return _read(said)
+    match = _TIME.fullmatch(folded)
+    if match is None:
+        return _read(folded)
 
-    day, hour, minute = _read(found[1]), int(found[2]), int(found[3])
-    second, part, zone = int(found[4] or 0), found[5] or "", found[7] or ""
-    if found[6]:
+    day, hour, minute = _read(match[1]), int(match[2]), int(match[3])
+    second, part, zone = int(match[4] or 0), match[5] or "", match[7] or ""
+    if match[6]:
         if not 1 <= hour <= 12:
             return None
-        hour = hour % 12 + (12 if found[6] == "pm" else 0)
+        hour = hour % 12 + (12 if match[6] == "pm" else 0)
     if day is None or hour > 23 or minute > 59 or second > 59:
         return None
     if zone in ("z", "utc", "gmt"):
@@ -67,32 +67,32 @@ def iso_moment(text: str) -> str | None:
     return f"{day}T{hour:02}:{minute:02}:{second:02}{part}{zone}"
 
 
-def _read(said: str) -> str | None:
-    weekday = _WEEKDAY.fullmatch(said)
+def _read(text: str) -> str | None:
+    weekday = _WEEKDAY.fullmatch(text)
     if weekday is not None and weekday[1] in _DAY_NO:
-        found = _date(weekday[2])
+        day = _date(weekday[2])
         # A weekday that is another day's makes the date doubtful.
-        return str(found) if found and found.weekday() == _DAY_NO[weekday[1]] else None
-    found = _date(said)
-    return str(found) if found else None
+        return str(day) if day and day.weekday() == _DAY_NO[weekday[1]] else None
+    day = _date(text)
+    return str(day) if day else None
 
 
-def _date(said: str) -> date | None:
-    if match := _YEAR_FIRST.fullmatch(said):
-        return _made(match[1], int(match[3]), match[4])
-    if match := _YEAR_LAST.fullmatch(said):
+def _date(text: str) -> date | None:
+    if match := _YEAR_FIRST.fullmatch(text):
+        return _date_or_none(match[1], int(match[3]), match[4])
+    if match := _YEAR_LAST.fullmatch(text):
         first, second = int(match[1]), int(match[3])
         if first != second and first <= 12 and second <= 12:
             return None  # the day or the month: who wrote it knows
-        return _made(match[4], min(first, second), max(first, second))
-    if match := _DAY_MONTH.fullmatch(said):
-        return _made(match[3], _MONTH_NO.get(match[2], 0), match[1])
-    if match := _MONTH_DAY.fullmatch(said):
-        return _made(match[3], _MONTH_NO.get(match[1], 0), match[2])
+        return _date_or_none(match[4], min(first, second), max(first, second))
+    if match := _DAY_MONTH.fullmatch(text):
+        return _date_or_none(match[3], _MONTH_NO.get(match[2], 0), match[1])
+    if match := _MONTH_DAY.fullmatch(text):
+        return _date_or_none(match[3], _MONTH_NO.get(match[1], 0), match[2])
     return None
 
 
-def _made(year: str, month: int, day: str | int) -> date | None:
+def _date_or_none(year: str, month: int, day: str | int) -> date | None:
     try:
         return date(int(year), month, int(day))
     except ValueError:

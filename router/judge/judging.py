@@ -13,7 +13,7 @@ from router.checks.judged import Parameters
 from router.checks.verification import VERDICT_SCHEMA, VERIFICATION
 from router.intake.request_schemas import compiled, format_of
 from router.json_schemas.validator import Validator, compile_schema
-from router.judge.normalise import asks_back, normalise_json, normalise_text, voiced
+from router.judge.normalise import asks_back, conformed, normalise_json, normalise_text
 from router.judge.reply import Reply
 from router.policy.table import Policy
 from schemas.attempt import Step
@@ -158,10 +158,10 @@ def _normalised(reply: Reply, contract: OutputContract) -> dict[str, Any] | None
     if contract.schema is None:
         return normalise_text(reply.text)
 
-    found = normalise_json(reply.text)
-    if found is None:
+    parsed = normalise_json(reply.text)
+    if parsed is None:
         return None
-    return voiced(found, contract.schema, ours=contract.is_ours, shorten=contract.shortens)
+    return conformed(parsed, contract.schema, ours=contract.is_ours, shorten=contract.shortens)
 
 
 def _for_tool_calls(checks: Sequence[NamedCheck]) -> Sequence[NamedCheck]:
@@ -176,11 +176,17 @@ def _token_probability(reply: Reply) -> float | None:
     """The geometric mean of the probabilities of the reply's tokens."""
     match reply.body:
         case {"choices": [{"logprobs": {"content": [_, *_] as tokens}}, *_]}:
-            found = [token.get("logprob") if isinstance(token, dict) else None for token in tokens]
+            logprobs = [
+                token.get("logprob") if isinstance(token, dict) else None for token in tokens
+            ]
         case _:
             return None
-    known = [one for one in found if isinstance(one, (int, float)) and not isinstance(one, bool)]
-    if len(known) < len(found) or not all(map(isfinite, known)):
+    known = [
+        logprob
+        for logprob in logprobs
+        if isinstance(logprob, (int, float)) and not isinstance(logprob, bool)
+    ]
+    if len(known) < len(logprobs) or not all(map(isfinite, known)):
         return None
     return exp(min(fsum(known) / len(known), 0.0))
 

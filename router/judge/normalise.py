@@ -13,10 +13,10 @@ __all__ = [
     "MOST_VALUES",
     "asks_back",
     "comparable",
+    "conformed",
     "normalise_json",
     "normalise_text",
     "trimmed",
-    "voiced",
 ]
 
 _FENCE = "```"
@@ -59,8 +59,8 @@ def normalise_json(text: str) -> dict[str, Any] | None:
     if text.startswith("{") and text.endswith("}"):
         if has_more_values(text.encode("utf-8", "replace"), MOST_VALUES):
             return None
-        if (found := _strict(text)) is not None:
-            return found
+        if (parsed := _strict(text)) is not None:
+            return parsed
     if text.startswith('"{') and text.endswith('}"') and isinstance(inner := _value(text), str):
         return normalise_json(inner)  # written as JSON twice
     fenced, bare = _objects(text)
@@ -70,8 +70,8 @@ def normalise_json(text: str) -> dict[str, Any] | None:
     if objects is None:
         return None
     # Beside an answer an empty object is only spoken of.
-    objects = [one for one in objects if one] or objects
-    return objects[0] if objects and all(one == objects[0] for one in objects) else None
+    objects = [item for item in objects if item] or objects
+    return objects[0] if objects and all(item == objects[0] for item in objects) else None
 
 
 def normalise_text(text: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def normalise_text(text: str) -> dict[str, Any]:
     return {"answer": trimmed(text)}
 
 
-def voiced(
+def conformed(
     output: Mapping[str, Any],
     schema: Mapping[str, Any],
     *,
@@ -103,19 +103,19 @@ def voiced(
     fields = schema.get("properties")
     if not isinstance(fields, Mapping):
         fields = {}
-    made = {}
+    answer = {}
     for name, field in fields.items():
         if name in output:
-            made[name] = _voiced(output[name], field, ours, shorten)
+            answer[name] = _conformed(output[name], field, ours, shorten)
         elif ours and isinstance(field, Mapping):
             if "const" in field:
-                made[name] = field["const"]
+                answer[name] = field["const"]
             elif "default" in field:
-                made[name] = field["default"]
+                answer[name] = field["default"]
     for name, value in output.items():
         if name not in fields:
-            made[name] = _voiced(value, None, ours, shorten)
-    return made
+            answer[name] = _conformed(value, None, ours, shorten)
+    return answer
 
 
 def trimmed(text: str) -> str:
@@ -141,9 +141,9 @@ def comparable(value: Any) -> Any:
             return pieces
         return _folded(value)
     if isinstance(value, Mapping):
-        return {name: comparable(one) for name, one in value.items()}
+        return {name: comparable(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [comparable(one) for one in value]
+        return [comparable(inner) for inner in value]
     return value
 
 
@@ -151,18 +151,18 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip(".")
 
 
-def _voiced(value: Any, field: Any, ours: bool, shorten: bool) -> Any:
+def _conformed(value: Any, field: Any, ours: bool, shorten: bool) -> Any:
     if isinstance(value, str):
-        return _said(value, field, shorten) if ours else _edged(value)
+        return _conformed_text(value, field, shorten) if ours else _edged(value)
     if isinstance(value, dict):
-        return voiced(
+        return conformed(
             value, field if isinstance(field, Mapping) else {}, ours=ours, shorten=shorten
         )
     if isinstance(value, list):
         inner = field.get("items") if isinstance(field, Mapping) else None
         return [
-            one if type(one) in _AS_IT_IS or not one else _voiced(one, inner, ours, shorten)
-            for one in value
+            item if type(item) in _AS_IT_IS or not item else _conformed(item, inner, ours, shorten)
+            for item in value
         ]
     return value
 
@@ -170,13 +170,13 @@ def _voiced(value: Any, field: Any, ours: bool, shorten: bool) -> Any:
 def _edged(text: str) -> str:
     """Text without blanks around it; where further lines follow, the first keeps its indent."""
     text = text.rstrip()
-    if "\n" not in (said := text.lstrip()):
-        return said
+    if "\n" not in (stripped := text.lstrip()):
+        return stripped
     blank = _BLANK_LINES.match(text)
     return text[blank.end() :] if blank else text
 
 
-def _said(text: str, field: Any, shorten: bool) -> str:
+def _conformed_text(text: str, field: Any, shorten: bool) -> str:
     """A text as its field of the format has it."""
     text = trimmed(text)
     if not isinstance(field, Mapping):
@@ -186,7 +186,9 @@ def _said(text: str, field: Any, shorten: bool) -> str:
         if not isinstance(options, list) or text in options:
             return text
         meant = comparable(text)
-        alike = [one for one in options if isinstance(one, str) and comparable(one) == meant]
+        alike = [
+            option for option in options if isinstance(option, str) and comparable(option) == meant
+        ]
         return alike[0] if len(alike) == 1 else text
     if (kind := field.get("format")) is not None:
         if kind == "date":
@@ -214,14 +216,14 @@ def _strict(text: str) -> dict[str, Any] | None:
     raw = text.encode("utf-8", "replace")
     if has_more_values(raw, MOST_VALUES):
         return None
-    found = read_json(raw)
-    if found is None and _LINES(text):
-        found = _value(text)
+    parsed = read_json(raw)
+    if parsed is None and _LINES(text):
+        parsed = _value(text)
         try:
-            found = None if found is None else read_json(as_json(found))
+            parsed = None if parsed is None else read_json(as_json(parsed))
         except TypeError:
             return None
-    return found if isinstance(found, dict) else None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _value(text: str) -> Any:
@@ -262,15 +264,15 @@ def _objects(
             continue  # code that only looks like JSON
         except (RecursionError, ValueError):
             return [], None
-        found = _strict(text[at - 1 : end])
-        if found is None:
+        parsed = _strict(text[at - 1 : end])
+        if parsed is None:
             return [], None
         closes = _CLOSES.match(text, end) if is_fenced else None
         at = closes.end() if closes else end
         if closes:
-            fenced.append(found)
+            fenced.append(parsed)
         elif bare is not None:
-            bare.append(found)
+            bare.append(parsed)
     return fenced, bare
 
 

@@ -51,7 +51,7 @@ class Reply:
     http_status: int = 200
     oddities: tuple[Oddity, ...] = ()
     #: What the provider says that it charges, in micro-dollars, where it says so.
-    said_micros: int | None = None
+    stated_micros: int | None = None
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ class CallFailure:
     detail: str
     http_status: int | None = None
     #: The provider's own words, which may quote the call: for the one who made it, never for a log.
-    said: str = field(default="", repr=False, compare=False)
+    provider_words: str = field(default="", repr=False, compare=False)
     #: Who takes no call of ours any more, whatever it is: this model, or the provider altogether.
     refuses: Literal["model", "provider"] | None = None
     #: Seconds the provider asked us to wait.

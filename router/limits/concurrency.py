@@ -70,13 +70,13 @@ class _Window:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "_Window":
-        logarithms = sorted(math.log(max(one, 1e-3)) for one in seconds)
+        logarithms = sorted(math.log(max(latency, 1e-3)) for latency in seconds)
         count = len(logarithms)
         off = _STANDARD_ERRORS * math.sqrt(count) / 2
         low = logarithms[max(int(count / 2 - off), 0)]
         high = logarithms[min(int(count / 2 + off), count - 1)]
         median = statistics.median(logarithms)
-        deviation = _DEVIATION * statistics.median(abs(one - median) for one in logarithms)
+        deviation = _DEVIATION * statistics.median(abs(value - median) for value in logarithms)
         return cls(median, deviation, low, high, statistics.fmean(seconds), count)
 
     def is_like(self, usual: "_Window") -> bool:
@@ -258,7 +258,7 @@ class Concurrency:
 
     def _usual(self) -> _Window | None:
         """The first quartile of the windows: a median of few replies is low by chance, too."""
-        by_median = sorted(self._windows, key=lambda one: one.median)
+        by_median = sorted(self._windows, key=lambda window: window.median)
         return by_median[len(by_median) // 4] if len(by_median) >= _FIRST_WINDOWS else None
 
     def _window_size(self) -> int:

@@ -52,10 +52,10 @@ def sections(policy: Policy) -> Iterator[tuple[str, Sequence[str], Sequence[Mapp
     title = f"{policy.name} {policy.version} ({policy.digest}), decided by {policy.owner}"
     yield title, COLUMNS, table_rows(policy)
     shown = {column.replace(" ", "_") for column in COLUMNS} | {"tier"}
-    for name, said in policy.said.items():
+    for name, content in policy.content.items():
         if name in ("name", "version", "owner"):
             continue
-        rows = _rows(said, is_table=name in _TABLES)
+        rows = _rows(content, is_table=name in _TABLES)
         if name == "tasks":
             rows = [{key: row[key] for key in row if key not in shown} for row in rows]
             rows = [row for row in rows if len(row) > 1]
@@ -67,31 +67,31 @@ def sections(policy: Policy) -> Iterator[tuple[str, Sequence[str], Sequence[Mapp
 _TABLES = ("models", "tiers", "tasks", "plans", "rules", "examples")
 
 
-def _rows(said: Any, *, is_table: bool) -> list[dict[str, Any]]:
+def _rows(section: Any, *, is_table: bool) -> list[dict[str, Any]]:
     """A section as rows: one for each name or item, with its fields or as a whole."""
-    if not isinstance(said, dict):
-        return [_cells(one) for one in said] if is_table else [{"is": _cell(said)}]
+    if not isinstance(section, dict):
+        return [_cells(entry) for entry in section] if is_table else [{"is": _cell(section)}]
     if is_table:
-        return [{"name": name, **_cells(one)} for name, one in said.items()]
-    return [{"name": name, "is": _cell(one)} for name, one in said.items()]
+        return [{"name": name, **_cells(entry)} for name, entry in section.items()]
+    return [{"name": name, "is": _cell(entry)} for name, entry in section.items()]
 
 
 def _cells(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _cell(one) for name, one in fields.items()}
+    return {name: _cell(value) for name, value in fields.items()}
 
 
-def _cell(said: Any) -> Any:
+def _cell(value: Any) -> Any:
     """A value as a cell; what lies deeper than a list or some fields is JSON."""
-    if isinstance(said, dict):
-        is_deep = any(map(_is_deep, said.values()))
-        return json.dumps(said, ensure_ascii=False) if is_deep else said
-    if isinstance(said, list):
-        return [json.dumps(one, ensure_ascii=False) if _is_deep(one) else one for one in said]
-    return said
+    if isinstance(value, dict):
+        is_deep = any(map(_is_deep, value.values()))
+        return json.dumps(value, ensure_ascii=False) if is_deep else value
+    if isinstance(value, list):
+        return [json.dumps(item, ensure_ascii=False) if _is_deep(item) else item for item in value]
+    return value
 
 
-def _is_deep(said: Any) -> bool:
-    return isinstance(said, (dict, list))
+def _is_deep(value: Any) -> bool:
+    return isinstance(value, (dict, list))
 
 
 def explain_route(

@@ -46,7 +46,11 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     shown = {example.request.get("task") for example in policy.examples}
     for name in (task for task in policy.tasks if task not in shown):
         yield f"task {name} has no example"
-    missing = [one for one in SUBJECTS if policy.classify and one not in policy.classify.speaks_of]
+    missing = [
+        subject
+        for subject in SUBJECTS
+        if policy.classify and subject not in policy.classify.speaks_of
+    ]
     if missing:
         yield (
             f"classify.speaks_of leaves out {', '.join(missing)}: a text about it whose task is "
@@ -84,12 +88,12 @@ def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:
             outcomes.append(ExampleOutcome(example.says, passed=False, detail=str(error)))
             continue
         if isinstance(decided, GiveUp):
-            found, rule = f"gives up: {decided.detail}", None
+            outcome, rule = f"gives up: {decided.detail}", None
         else:
-            found, rule = str(decided.tier), decided.rule
-        passed = found == example.tier and example.rule in (None, rule)
+            outcome, rule = str(decided.tier), decided.rule
+        passed = outcome == example.tier and example.rule in (None, rule)
         wanted = f"{example.tier} by {example.rule or 'any rule'}"
-        detail = "" if passed else f"expected {wanted}, got {found} by {rule}"
+        detail = "" if passed else f"expected {wanted}, got {outcome} by {rule}"
         outcomes.append(ExampleOutcome(example.says, passed=passed, detail=detail))
     return outcomes
 

@@ -47,27 +47,27 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
     for problem in error.errors(include_input=False, include_url=False):
         path: Path = tuple(step for step in problem["loc"] if step != "[key]")
         message = problem["msg"].removeprefix("Value error, ")
-        found = path[-1] if problem["loc"][-1:] == ("[key]",) else _value_at(value, path)
+        given = path[-1] if problem["loc"][-1:] == ("[key]",) else _value_at(value, path)
         if problem["type"] == "missing":
             message = "is required and missing"
         elif problem["type"] == "extra_forbidden":
             message = "is not a field here" + _nearest(str(path[-1]), _fields_at(path[:-1]))
         elif problem["type"] in ("enum", "literal_error"):
             options = [option.strip("' ") for option in _options(problem)]
-            message = f"{message}; found {found!r}{_nearest(str(found), options)}"
+            message = f"{message}; found {given!r}{_nearest(str(given), options)}"
         elif problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Tier":
-            message = _unknown("tier", found, Tier)
+            message = _unknown("tier", given, Tier)
         elif problem["type"] == "unknown_check":
-            name = next(iter(found)) if isinstance(found, dict) else found
+            name = next(iter(given)) if isinstance(given, dict) else given
             message = _unknown("check", name, CHECKS)
         elif problem["type"] in _BOUNDS:
             words, name = _BOUNDS[problem["type"]]
-            message = f"{words} {problem['ctx'][name]:g} was expected; found {found!r}"
+            message = f"{words} {problem['ctx'][name]:g} was expected; found {given!r}"
         elif problem["type"] == "too_short":
             message = "at least 1 was expected"
         elif problem["type"] in ("float_type", "int_type"):
             whole = "whole " if problem["type"] == "int_type" else ""
-            message = f"a {whole}number was expected; found {found!r}"
+            message = f"a {whole}number was expected; found {given!r}"
         elif problem["type"] == "model_type":
             message = "fields with their values are expected here"
         yield Problem(_line(lines, path), _dotted(path), message)
@@ -127,7 +127,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _unknown(what: str, name: object, known: Iterable[str]) -> str:
-    known = [str(one) for one in known]
+    known = [str(option) for option in known]
     options = f"; known are {', '.join(known)}" if len(known) <= 12 else ""
     return f"there is no {what} {_plain(name)!r}{_nearest(str(name), known) or options}"
 

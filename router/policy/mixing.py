@@ -35,9 +35,9 @@ class Routers:
 
     def heard(self, status: Status, now: datetime) -> None:
         """A process has said how it is. `now` is our own clock's: theirs may differ."""
-        if any(one.stage == "route" for one in status.stages):
+        if any(stage.stage == "route" for stage in status.stages):
             self._heard[status.process] = now, status.policy_digest
-        self._heard = {who: one for who, one in self._heard.items() if now - one[0] < _SILENT}
+        self._heard = {who: last for who, last in self._heard.items() if now - last[0] < _SILENT}
 
     def ended(self, process: str, now: datetime) -> None:
         """A process has said that it ends: it routes nothing more."""
@@ -47,7 +47,7 @@ class Routers:
 
     def apply(self, digest: str | None, now: datetime) -> bool:
         """True when any router is known to apply the policy."""
-        return any(one == digest and now - at < _SILENT for at, one in self._heard.values())
+        return any(applied == digest and now - at < _SILENT for at, applied in self._heard.values())
 
     def have_replaced(self, route: RouteTaken, policy: Policy, now: datetime) -> bool:
         """True once routers apply `policy`, and none the one that a route was made under.

@@ -247,12 +247,12 @@ class Policy(Row):
     classify: Classify | None = None
     limits: AttemptLimits = AttemptLimits()
     examples: list[Example] = Field(default_factory=list)
-    _said: Mapping[str, Any] | None = PrivateAttr(None)
+    _content: Mapping[str, Any] | None = PrivateAttr(None)
 
     @property
-    def said(self) -> Mapping[str, Any]:
+    def content(self) -> Mapping[str, Any]:
         """What the file says, in its own words; of a policy without one, all that it is."""
-        return self._said or self.model_dump(mode="json", exclude_unset=True)
+        return self._content or self.model_dump(mode="json", exclude_unset=True)
 
     @cached_property
     def digest(self) -> str:
@@ -260,13 +260,15 @@ class Policy(Row):
 
         It is the file's own words that count: newer software may read more into the same ones.
         """
-        return digest_of({name: one for name, one in self.said.items() if name != "examples"})
+        return digest_of(
+            {name: section for name, section in self.content.items() if name != "examples"}
+        )
 
     @classmethod
-    def of_file(cls, said: Any) -> "Policy":
+    def of_file(cls, content: Any) -> "Policy":
         """The policy that a file's content says. Raises ValidationError."""
-        policy = cls.model_validate(said)
-        policy._said = said  # noqa: SLF001  its own
+        policy = cls.model_validate(content)
+        policy._content = content  # noqa: SLF001  its own
         return policy
 
     @cached_property
@@ -291,7 +293,11 @@ class Policy(Row):
     def longest_deadline(self) -> timedelta:
         """The most time that any request is given."""
         given = (task.deadline for task in self.tasks.values())
-        return max(self.limits.deadline, *(one for one in given if one is not None), timedelta(0))
+        return max(
+            self.limits.deadline,
+            *(deadline for deadline in given if deadline is not None),
+            timedelta(0),
+        )
 
     @cached_property
     def room_by_tier(self) -> Mapping[Tier, int]:
@@ -322,5 +328,5 @@ class Policy(Row):
 
 def digest_of(content: Any) -> str:
     """A short name for a content, whatever order its keys stand in."""
-    said = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(said).hexdigest()[:12]
+    written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(written).hexdigest()[:12]

@@ -92,19 +92,19 @@ class _Reader:
         return self._scalar(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
                 self._wrong(key_node, path, "a key must be a word")
                 continue
-            if key in made:
+            if key in fields:
                 first = self.lines[(*path, key)]
                 self._wrong(key_node, (*path, key), f"named twice; first on line {first}")
                 continue
-            made[key] = self.read(value_node, (*path, key))
+            fields[key] = self.read(value_node, (*path, key))
             self.lines[(*path, key)] = key_node.start_mark.line + 1
-        return made
+        return fields
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         text = str(node.value)

@@ -80,9 +80,9 @@ class ChatFields:
     def kept(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """What of a chat body is sent, and the paths of what is left out, sorted."""
         left_out: set[str] = set()
-        made = self.body.kept(dict(body), "", left_out)
-        made = {} if made is LEFT_OUT else made
-        _join_tools(made, left_out)
+        sent = self.body.kept(dict(body), "", left_out)
+        sent = {} if sent is LEFT_OUT else sent
+        _join_tools(sent, left_out)
         for name, harmless in _UNSAID.items():
             if body.get(name) in harmless:
                 left_out.discard(name)
@@ -91,7 +91,7 @@ class ChatFields:
         named = list(islice(paths, _MOST_NAMED + 1))
         if len(named) > _MOST_NAMED:
             named[-1] = "and others"
-        return made, named
+        return sent, named
 
 
 def _above(path: str) -> list[str]:
@@ -102,14 +102,14 @@ def _above(path: str) -> list[str]:
 
 def _join_tools(body: dict[str, Any], left_out: set[str]) -> None:
     """Without the tools that it is about, a choice among tools is one that a provider refuses."""
-    offered = {one["function"]["name"] for one in body.get("tools", ())}
+    offered = {tool["function"]["name"] for tool in body.get("tools", ())}
     chosen = body.get("tool_choice")
     named = set()
     match chosen:
         case {"function": {"name": name}}:
             named = {name}
         case {"allowed_tools": {"tools": allowed}}:
-            named = {one["function"]["name"] for one in allowed}
+            named = {tool["function"]["name"] for tool in allowed}
         case _:
             pass
     for name, is_possible in (
@@ -181,14 +181,14 @@ _CALL = Record(
 )
 
 
-def _said(*roles: str, **more: Shape) -> Mapping[str, Shape]:
-    return {one: Record({"role": word(one), "content": _CONTENT, **more}) for one in roles}
+def _messages(*roles: str, **more: Shape) -> Mapping[str, Shape]:
+    return {role: Record({"role": word(role), "content": _CONTENT, **more}) for role in roles}
 
 
 _MESSAGES = {
-    **_said("system", "developer", "user"),
-    **_said("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
-    **_said("tool", tool_call_id=text(256)),
+    **_messages("system", "developer", "user"),
+    **_messages("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
+    **_messages("tool", tool_call_id=text(256)),
 }
 #: What is said in a message is sent whole or refused; only fields that nobody knows are left out.
 _NEEDED = {role: fields_of(message) for role, message in _MESSAGES.items()}
@@ -209,8 +209,8 @@ def check_messages(messages: Sequence[Message]) -> None:
         if isinstance(message.content, str) and not message.model_extra:
             continue
         left_out = set[str]()
-        said = message.model_dump(exclude_unset=True)
-        _MESSAGES[message.role].kept(said, "", left_out)
+        fields = message.model_dump(exclude_unset=True)
+        _MESSAGES[message.role].kept(fields, "", left_out)
         for path in sorted(left_out & _NEEDED[message.role]):
             expected = _EXPECTED.get(path.rpartition(".")[2], "text was expected")
             raise ContractError(Reason.INVALID_FIELD, f"input.messages.{no}.{path}: {expected}")
@@ -222,7 +222,7 @@ _COMMON: Mapping[str, Shape] = {
     **dict.fromkeys(_LENGTHS, whole(1, 2**31 - 1)),
     "response_format": Either(
         {
-            **{one: Record({"type": word(one)}) for one in ("text", "json_object")},
+            **{kind: Record({"type": word(kind)}) for kind in ("text", "json_object")},
             "json_schema": Record(
                 {
                     "type": word("json_schema"),
@@ -249,7 +249,7 @@ def _is_logit_bias(value: Any) -> bool:
         isinstance(value, dict)
         and len(value) <= 300
         and all(name.isascii() and name.isdecimal() and len(name) <= 8 for name in value)
-        and all(type(one) in (int, float) and -100 <= one <= 100 for one in value.values())
+        and all(type(bias) in (int, float) and -100 <= bias <= 100 for bias in value.values())
     )
 
 

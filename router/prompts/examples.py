@@ -85,7 +85,7 @@ class Tried:
     says: str
     version: str
     #: `accepted`, or a reason.
-    found: str
+    outcome: str
     tokens: int
     problems: list[str] = field(default_factory=list)
 
@@ -106,27 +106,27 @@ def _read(folder: str, path: str, text: str) -> Iterator[Placed]:
     if not problems and not isinstance(value, list):
         msg = f"{path}:1: a list of examples was expected"
         raise PromptError(msg)
-    told = [problem.at(path) for problem in problems]
-    made = []
+    messages = [problem.at(path) for problem in problems]
+    examples = []
     for index, row in enumerate(value or ()):
         here = {steps[1:]: line for steps, line in lines.items() if steps[:1] == (index,)}
         try:
             example = PromptExample.model_validate(row)
         except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False)
+            mistakes = error.errors(include_input=False, include_url=False)
             known = list(PromptExample.model_fields)
-            told += [explained(path, here, one, known) for one in found]
+            messages += [explained(path, here, mistake, known) for mistake in mistakes]
             continue
-        made.append(Placed(folder, f"{path}:{here[()]}", example))
-    if told:
-        raise PromptError("\n".join(told))
-    yield from made
+        examples.append(Placed(folder, f"{path}:{here[()]}", example))
+    if messages:
+        raise PromptError("\n".join(messages))
+    yield from examples
 
 
 def reply_of(example: PromptExample) -> Reply:
     """The reply that the example gives."""
-    said = example.reply
-    text = without_thoughts(said)[0] if isinstance(said, str) else orjson.dumps(said).decode()
+    reply = example.reply
+    text = without_thoughts(reply)[0] if isinstance(reply, str) else orjson.dumps(reply).decode()
     finish: FinishReason = example.finish
     message = {"role": "assistant", "content": text}
     body = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
@@ -136,15 +136,15 @@ def reply_of(example: PromptExample) -> Reply:
 def compare(placed: Placed, tier: Tier, rendered: Rendered, verdict: Verdict) -> Tried:
     """What was found, against what the example expects."""
     example = placed.example
-    told = "\n".join(str(message.get("content") or "") for message in rendered.messages)
-    tokens, failed = estimate_tokens(told), verdict.failed
-    found = failed.reason.value if failed and failed.reason else ACCEPTED
+    prompt = "\n".join(str(message.get("content") or "") for message in rendered.messages)
+    tokens, failed = estimate_tokens(prompt), verdict.failed
+    outcome = failed.reason.value if failed and failed.reason else ACCEPTED
     problems = []
-    if found != example.expect:
+    if outcome != example.expect:
         detail = f" ({failed.detail})" if failed else ""
-        problems.append(f"{example.expect} was expected, found {found}{detail}")
-    problems += [f"the prompt does not hold {w!r}" for w in example.prompt_holds if w not in told]
-    problems += [f"the prompt holds {words!r}" for words in example.prompt_lacks if words in told]
+        problems.append(f"{example.expect} was expected, found {outcome}{detail}")
+    problems += [f"the prompt does not hold {w!r}" for w in example.prompt_holds if w not in prompt]
+    problems += [f"the prompt holds {words!r}" for words in example.prompt_lacks if words in prompt]
     if example.most_tokens is not None and tokens > example.most_tokens:
         problems.append(f"the prompt takes {tokens} tokens; {example.most_tokens} are the most")
     output = verdict.output or {}
@@ -161,7 +161,7 @@ def compare(placed: Placed, tier: Tier, rendered: Rendered, verdict: Verdict) ->
         tier=tier,
         says=example.says,
         version=rendered.version,
-        found=found,
+        outcome=outcome,
         tokens=tokens,
         problems=problems,
     )
@@ -172,11 +172,11 @@ def unshown(examples: Sequence[Placed], prompts: Prompts, policy: Policy) -> Ite
     in_use = {name for name in policy.tasks if name in prompts.contracts}
     in_use |= {task.verify.prompt for task in policy.tasks.values() if task.verify}
     in_use |= {"classify"} if policy.classify else set()
-    shown = {(one.folder, tier) for one in examples for tier in one.tiers(policy)}
+    shown = {(placed.folder, tier) for placed in examples for tier in placed.tiers(policy)}
     for name in sorted(in_use):
         missing = [tier.value for tier in policy.tiers if (name, tier) not in shown]
         if missing:
             yield f"{name}/contract.yaml:1: no example for {', '.join(missing)}"
-    for folder in {one.folder: one for one in examples}:
+    for folder in {placed.folder: placed for placed in examples}:
         if folder not in prompts.contracts or folder == DEFAULT:
             yield f"{folder}/examples.yaml:1: there is no task of that name to try"

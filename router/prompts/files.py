@@ -143,9 +143,12 @@ def _read_contract(path: str, text: str) -> PromptContract:
     try:
         contract = PromptContract.model_validate(value)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        told = [explained(path, lines, one, list(PromptContract.model_fields)) for one in found]
-        raise PromptError("\n".join(told)) from None
+        mistakes = error.errors(include_input=False, include_url=False)
+        messages = [
+            explained(path, lines, mistake, list(PromptContract.model_fields))
+            for mistake in mistakes
+        ]
+        raise PromptError("\n".join(messages)) from None
     for kind, words in contract.texts.items():
         _check_text(path, lines.get(("texts", kind), 1), words)
     return contract
@@ -159,8 +162,8 @@ def _check_text(path: str, line: int, words: str) -> None:
         if unknown := sorted(named.keys() - {"task"}):
             msg = f"{path}:{line}: a text may name task and nothing else; found {unknown[0]}"
             raise PromptError(msg)
-        said = template.render(task="trial")
-        if opens_like_a_refusal(said):
+        rendered = template.render(task="trial")
+        if opens_like_a_refusal(rendered):
             msg = f"{path}:{line}: it reads like a model's refusal; say it in our own voice"
             raise PromptError(msg)
     except TemplateError as error:

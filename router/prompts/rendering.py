@@ -66,9 +66,9 @@ class Prompts:
     def text(self, task: str, kind: TextKind) -> str | None:
         """What a customer reads in place of an answer; None where nobody has written it."""
         for folder in (task, DEFAULT):
-            told = self.contracts.get(folder)
-            if told is not None and kind in told.texts:
-                return written(told.texts[kind], task)
+            prompt = self.contracts.get(folder)
+            if prompt is not None and kind in prompt.texts:
+                return written(prompt.texts[kind], task)
         return None
 
     def reads(self, name: str, tier: Tier) -> bool:
@@ -83,22 +83,22 @@ class Prompts:
 
         Raises PromptError when there is no prompt of that name for the tier.
         """
-        told = self.contracts.get(name)
+        prompt = self.contracts.get(name)
         variant = self._variants.get((name, tier)) or self._variants.get((DEFAULT, tier))
-        if told is None or variant is None:
+        if prompt is None or variant is None:
             msg = f"{name}/contract.yaml: tasks have their answers read by it, and it is missing"
             raise PromptError(msg)
-        text = _told(variant, told, name, tier, request, contract, {})
+        text = _system_text(variant, prompt, name, tier, request, contract, {})
         asked = "\n\n".join(message.text for message in request.messages)
         material = [("request", asked), ("answer", answer)]
         parts = [_context_text(request.context)] if not variant.places_context else []
-        parts += [f"<{tag}>\n{_closed(said, tag)}\n</{tag}>" for tag, said in material]
+        parts += [f"<{tag}>\n{_closed(content, tag)}\n</{tag}>" for tag, content in material]
         return Rendered(
             messages=[
                 {"role": "system", "content": text},
                 {"role": "user", "content": "\n\n".join(part for part in parts if part)},
             ],
-            version=f"{name}@{told.version}+{variant.name}@{variant.version}",
+            version=f"{name}@{prompt.version}+{variant.name}@{variant.version}",
             response_format=_response_format(contract),
             is_ours=True,
         )
@@ -117,26 +117,26 @@ class Prompts:
         `task` is `classify` for the classify step, which also needs the policy's `triggers`:
         when a request is of which task, in words.
         """
-        said = [message.model_dump(exclude_unset=True) for message in request.messages]
-        told = self.contracts.get(task)
+        conversation = [message.model_dump(exclude_unset=True) for message in request.messages]
+        prompt = self.contracts.get(task)
         variant = self._variants.get((task, tier)) or self._variants.get((DEFAULT, tier))
         context, stable = _context_text(request.context), 0
-        if told is None or variant is None:
-            version, messages = PASSTHROUGH, _with_context(said, context)
+        if prompt is None or variant is None:
+            version, messages = PASSTHROUGH, _with_context(conversation, context)
         else:
-            version = f"{task}@{told.version}+{variant.name}@{variant.version}"
+            version = f"{task}@{prompt.version}+{variant.name}@{variant.version}"
             schema = _schema_text(contract)
             # Without context the text is the same for every request of the task, tier and format.
             key = (task, tier, schema) if not context and triggers is None else None
             text = self._texts.get(key) if key else None
             if text is None:
-                text = _told(variant, told, task, tier, request, contract, triggers or {})
+                text = _system_text(variant, prompt, task, tier, request, contract, triggers or {})
                 if key and len(self._texts) < _MOST_TEXTS:
                     self._texts[key] = text
             stable = 0 if context and variant.places_context else len(text)
             if context and not variant.places_context:
                 text = f"{text}\n\n{context}"
-            messages = [{"role": "system", "content": text}, *said]
+            messages = [{"role": "system", "content": text}, *conversation]
         return Rendered(
             messages=messages,
             version=version,
@@ -167,9 +167,9 @@ def chat_body(
     return {"model": model_id, **body}, left_out
 
 
-def _told(
+def _system_text(
     variant: Variant,
-    told: PromptContract,
+    prompt: PromptContract,
     task: str,
     tier: Tier,
     request: Request,
@@ -179,9 +179,9 @@ def _told(
     given: dict[str, Any] = {
         "task": task,
         "tier": tier.value,
-        "says": told.says,
-        "tone": told.tone,
-        "rules": told.rules,
+        "says": prompt.says,
+        "tone": prompt.tone,
+        "rules": prompt.rules,
         "schema": _schema_text(contract),
         "has_confidence": contract.has_confidence,
         "context": request.context.model_dump(),
@@ -227,11 +227,11 @@ def _context_text(context: Context) -> str:
     return "\n\n".join(parts)
 
 
-def _with_context(said: Sequence[dict[str, Any]], context: str) -> list[dict[str, Any]]:
+def _with_context(conversation: Sequence[dict[str, Any]], context: str) -> list[dict[str, Any]]:
     """The context as one more system message, behind the producer's own ones."""
     if not context:
-        return list(said)
+        return list(conversation)
 
-    roles = [message.get("role") for message in said]
+    roles = [message.get("role") for message in conversation]
     at = next((i for i, role in enumerate(roles) if role not in ("system", "developer")), 0)
-    return [*said[:at], {"role": "system", "content": context}, *said[at:]]
+    return [*conversation[:at], {"role": "system", "content": context}, *conversation[at:]]

@@ -63,20 +63,20 @@ class Record:
         if not isinstance(value, dict):
             left_out.add(path)
             return LEFT_OUT
-        made = {}
-        for name, one in value.items():
-            if one is None:  # says no more than a field that is not there
+        result = {}
+        for name, inner in value.items():
+            if inner is None:  # says no more than a field that is not there
                 continue
             where = _below(path, name)
             shape = self.fields.get(name)
             if shape is None:
                 left_out.add(where)
-            elif (kept := shape.kept(one, where, left_out)) is not LEFT_OUT:
-                made[name] = kept
-        if self.required - made.keys() or (value and not made):
+            elif (kept := shape.kept(inner, where, left_out)) is not LEFT_OUT:
+                result[name] = kept
+        if self.required - result.keys() or (value and not result):
             left_out.add(path)
             return LEFT_OUT
-        return made
+        return result
 
     def extended(self, path: str, shape: "Shape") -> "Shape":
         """The same with one more field, by its dotted path."""
@@ -101,8 +101,8 @@ class Listed:
         if not isinstance(value, list) or len(value) > self.most:
             left_out.add(path)
             return LEFT_OUT
-        made = [self.item.kept(one, path, left_out) for one in value]
-        return [one for one in made if one is not LEFT_OUT] or LEFT_OUT
+        items = [self.item.kept(item, path, left_out) for item in value]
+        return [item for item in items if item is not LEFT_OUT] or LEFT_OUT
 
     def extended(self, path: str, shape: "Shape") -> "Shape":
         """The same, with the field in each of its values."""
@@ -132,7 +132,7 @@ class Either:
     def extended(self, path: str, shape: "Shape") -> "Shape":
         """The same, with the field wherever there are fields."""
         return replace(
-            self, shapes={name: one.extended(path, shape) for name, one in self.shapes.items()}
+            self, shapes={name: inner.extended(path, shape) for name, inner in self.shapes.items()}
         )
 
 
@@ -142,12 +142,14 @@ Shape = Plain | Record | Listed | Either
 def fields_of(shape: Shape, path: str = "") -> frozenset[str]:
     """The dotted paths of all fields that a shape names; what is in a list has no step for it."""
     if isinstance(shape, Record):
-        named = {_below(path, name): one for name, one in shape.fields.items()}
-        return frozenset(named).union(*(fields_of(one, where) for where, one in named.items()))
+        named = {_below(path, name): field_shape for name, field_shape in shape.fields.items()}
+        return frozenset(named).union(
+            *(fields_of(field_shape, where) for where, field_shape in named.items())
+        )
     if isinstance(shape, Listed):
         return fields_of(shape.item, path)
     inner = shape.shapes.values() if isinstance(shape, Either) else ()
-    return frozenset().union(*(fields_of(one, path) for one in inner))
+    return frozenset().union(*(fields_of(option, path) for option in inner))
 
 
 def flag() -> Shape:

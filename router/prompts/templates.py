@@ -146,7 +146,7 @@ def _refusal(node: nodes.Node, *, in_loop: bool) -> str | None:
             wrong = f"no variable is called {name}"
         case nodes.Name(name="context") if in_loop:
             wrong = "a loop may not read the context; place it outside of loops"
-        case nodes.Assign() if any(one.name == "context" for one in node.find_all(nodes.Name)):
+        case nodes.Assign() if any(inner.name == "context" for inner in node.find_all(nodes.Name)):
             wrong = "what the context says gets no other name; write it where it is meant"
         case nodes.List(items=items) | nodes.Tuple(items=items, ctx="load"):
             # A list of lists of itself is small until it is written out.
@@ -199,15 +199,19 @@ def _written(name: str, value: Any, args: tuple[Any, ...], named: Mapping[str, A
     """How many characters a filter adds to what it reads."""
     given = [*args, *named.values()]
     if name == "indent":
-        widths = [one if isinstance(one, int) else len(str(one)) for one in given] or [4]
+        widths = [
+            argument if isinstance(argument, int) else len(str(argument)) for argument in given
+        ] or [4]
         return (str(value).count("\n") + 1) * max(widths)
     if name == "join":
-        return len(value) * max((len(str(one)) for one in given), default=0)
+        return len(value) * max((len(str(argument)) for argument in given), default=0)
     if name == "replace" and len(args) >= 2:
         old, new = str(args[0]), str(args[1])
         return str(value).count(old) * len(new)
     if name == "tojson":
-        return 6 * _size(value) + sum(one for one in given if isinstance(one, int)) * _size(value)
+        return 6 * _size(value) + sum(
+            argument for argument in given if isinstance(argument, int)
+        ) * _size(value)
     return 0
 
 
@@ -215,14 +219,14 @@ def _size(value: Any) -> int:
     """Characters of a text, or of all that a list or an object holds."""
     size, stack = 0, [value]
     while stack:
-        one = stack.pop()
-        if isinstance(one, str):
-            size += len(one)
-        elif isinstance(one, Mapping):
-            stack.extend(one)
-            stack.extend(one.values())
-        elif isinstance(one, (list, tuple)):
-            stack.extend(one)
+        item = stack.pop()
+        if isinstance(item, str):
+            size += len(item)
+        elif isinstance(item, Mapping):
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
         size += _PART
     return size
 

@@ -62,7 +62,9 @@ def urgency(risk: Risk, opened_at: datetime, due: datetime, now: datetime) -> fl
 
 def error_of(letter: DeadLetter) -> str:
     """What went wrong last, without what differs from case to case, so that like finds like."""
-    last = next((one for one in reversed(letter.attempts) if one.outcome != "accepted"), None)
+    last = next(
+        (attempt for attempt in reversed(letter.attempts) if attempt.outcome != "accepted"), None
+    )
     if last is None:
         return _skeleton(letter.detail)
     status = f" {last.http_status}" if last.http_status and last.http_status >= 400 else ""
@@ -75,23 +77,23 @@ def error_of(letter: DeadLetter) -> str:
 def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
     """Why a person has to look at it, in sentences, the most important one first."""
     meaning = letter.reason.meaning
-    said = [_sentence(f"{meaning[:1].upper()}{meaning[1:]}", letter.detail)]
+    sentences = [_sentence(f"{meaning[:1].upper()}{meaning[1:]}", letter.detail)]
     row = policy.tasks.get(letter.task or "")
     if row is not None and letter.reason is Reason.APPROVAL_REQUIRED:
-        said.append(f"The policy says of {letter.task}: {row.reason}.")
-    said += [_tried(attempt) for attempt in letter.attempts if attempt.step != "classify"]
+        sentences.append(f"The policy says of {letter.task}: {row.reason}.")
+    sentences += [_tried(attempt) for attempt in letter.attempts if attempt.step != "classify"]
     if letter.generation > 1:
         times = "once" if letter.generation == 2 else f"{letter.generation - 1} times"
         left = max(policy.limits.requeues - letter.generation + 1, 0)
-        said.append(f"It was sent through again {times}; {left} more can follow.")
+        sentences.append(f"It was sent through again {times}; {left} more can follow.")
     if letter.deadline is not None:
         late = letter.deadline <= now
-        said.append(
+        sentences.append(
             "Its deadline has passed: the client may have stopped waiting."
             if late
             else f"The client waits until {letter.deadline.isoformat(timespec='seconds')}."
         )
-    return said
+    return sentences
 
 
 def _tried(attempt: Attempt) -> str:

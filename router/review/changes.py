@@ -35,12 +35,12 @@ def changes_between(
         return None
     changes = []
     for name in (*after, *(name for name in before if name not in after)):
-        one, other = _beginning(before.get(name)), _beginning(after.get(name))
-        if name == "confidence" or one == other or comparable(one) == comparable(other):
+        old, new = _beginning(before.get(name)), _beginning(after.get(name))
+        if name == "confidence" or old == new or comparable(old) == comparable(new):
             continue
-        said, instead = _said(one), _said(other)
-        at, against = _parting(said or "", instead or "")
-        changes.append(Change(field=name, before=_cut(said, at), after=_cut(instead, against)))
+        old_text, new_text = _as_text(old), _as_text(new)
+        at, against = _parting(old_text or "", new_text or "")
+        changes.append(Change(field=name, before=_cut(old_text, at), after=_cut(new_text, against)))
     return changes[:_MOST_FIELDS]
 
 
@@ -48,10 +48,15 @@ def weaker_answer(
     attempts: Sequence[Attempt], tier: Tier, generation: int
 ) -> Mapping[str, Any] | None:
     """The last answer that a tier below this one gave to the same question, if any."""
-    for one in reversed(attempts):
-        is_earlier = one.generation == generation and one.tier.rank < tier.rank
-        if is_earlier and one.step == "answer" and one.verdict and one.reason not in _NO_ANSWER:
-            return one.verdict.output
+    for attempt in reversed(attempts):
+        is_earlier = attempt.generation == generation and attempt.tier.rank < tier.rank
+        if (
+            is_earlier
+            and attempt.step == "answer"
+            and attempt.verdict
+            and attempt.reason not in _NO_ANSWER
+        ):
+            return attempt.verdict.output
     return None
 
 
@@ -59,20 +64,20 @@ def _beginning(value: Any) -> Any:
     return value[:_COMPARED] if isinstance(value, str) else value
 
 
-def _said(value: Any) -> str | None:
+def _as_text(value: Any) -> str | None:
     if value is None:
         return None
     return value if isinstance(value, str) else exact_json(value, gap=" ")
 
 
-def _parting(one: str, other: str) -> tuple[int, int]:
+def _parting(before: str, after: str) -> tuple[int, int]:
     """Where two texts first differ in more than case and spacing, in each of them."""
-    words = shared(one.casefold().split(), other.casefold().split())
-    ours, theirs = _after(one, words), _after(other, words)
+    words = shared(before.casefold().split(), after.casefold().split())
+    ours, theirs = _after(before, words), _after(after, words)
     if not ours and not theirs:
         return 0, 0
     same = shared(_first_word(ours).lower(), _first_word(theirs).lower()) if ours and theirs else 0
-    return len(one) - len(ours) + same, len(other) - len(theirs) + same
+    return len(before) - len(ours) + same, len(after) - len(theirs) + same
 
 
 def _after(text: str, words: int) -> str:
@@ -85,11 +90,11 @@ def _first_word(text: str) -> str:
     return text.split(maxsplit=1)[0]
 
 
-def _cut(said: str | None, at: int) -> str | None:
+def _cut(text: str | None, at: int) -> str | None:
     """So much of a text as is kept, the place of interest in it."""
-    if said is None or len(said) <= _KEPT:
-        return said
-    start = max(min(at, len(said)) - _LED_BY, 0) if at + _LED_BY > _KEPT else 0
+    if text is None or len(text) <= _KEPT:
+        return text
+    start = max(min(at, len(text)) - _LED_BY, 0) if at + _LED_BY > _KEPT else 0
     head = "\u2026" if start else ""
-    kept = said[start : start + _KEPT - len(head)]
-    return head + (kept if said.endswith(kept) and start else kept[:-1] + "\u2026")
+    kept = text[start : start + _KEPT - len(head)]
+    return head + (kept if text.endswith(kept) and start else kept[:-1] + "\u2026")

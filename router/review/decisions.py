@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from router.attempt.answering import Told, spoken_result
+from router.attempt.answering import ComposedKind, composed_result
 from router.attempt.fallback import canned_output
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
@@ -81,7 +81,7 @@ class Decisions:
     def standing(self, letter: str) -> str | None:
         """The id of the decision that counts for a dead letter; None where there is none yet."""
         given = self._given.get(letter, ())
-        return next((one for one in given if one not in self._undone), None)
+        return next((decision_id for decision_id in given if decision_id not in self._undone), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ def refusal_of(decision: Decision, letter: DeadLetter, policy: Policy) -> str | 
             return None
         what = "admitted" if letter.reason.is_refused else "readable"
         return f"the request was never {what}; mend it and publish it to intake"
-    told, named = (letter.tenant, letter.request_id, letter.generation), decision.tenant
+    expected, named = (letter.tenant, letter.request_id, letter.generation), decision.tenant
     # An old decision names no tenant: the place of the dead letter says whose it is.
     whose = letter.tenant if named is None else named
-    if (whose, decision.request_id, decision.generation) != told:
+    if (whose, decision.request_id, decision.generation) != expected:
         return "the dead letter is of another request"
     if decision.action in ("retry", "requeue"):
         if letter.generation > policy.limits.requeues:
@@ -132,8 +132,8 @@ def answers_of(letter: DeadLetter) -> list[Attempt]:
 def hash_of_answers(letter: DeadLetter) -> str:
     """What a reviewer has before them to approve: with another hash it is another text."""
     answers = [
-        (one.attempt_id, one.verdict.output if one.verdict else None, one.reply)
-        for one in answers_of(letter)
+        (attempt.attempt_id, attempt.verdict.output if attempt.verdict else None, attempt.reply)
+        for attempt in answers_of(letter)
     ]
     return hashlib.sha256(as_json(answers)).hexdigest()
 
@@ -181,9 +181,9 @@ def outcome_of(
         return Outcome(escalation=sent, feedback=_feedback(decision, request.tenant, now))
 
     if decision.action == "edit" and (
-        found := problems_of(decision.output or {}, letter, request, policy)
+        problems := problems_of(decision.output or {}, letter, request, policy)
     ):
-        where, words = found[0]
+        where, words = problems[0]
         raise ContractError(Reason.INVALID_FIELD, f"output{where}: {words}")
     envelope = _envelope(letter, policy, decided_at)
     answer, kind = None, "answer"
@@ -198,19 +198,19 @@ def outcome_of(
         answer = next(a for a in letter.attempts if a.attempt_id == decision.attempt_id)
         output = dict(answer.verdict.output or {}) if answer.verdict else {}
         output, text = output or normalise_text(answer.reply or ""), answer.reply or ""
-    made = spoken_result(
+    result = composed_result(
         envelope, request, (), _kind(kind, output), text, output, answer=answer, now=now
     )
-    made["router"] |= {"resolves": str(decision.letter), "review": decision.action}
+    result["router"] |= {"resolves": str(decision.letter), "review": decision.action}
     correction = output if decision.action == "edit" else None
-    return Outcome(made, feedback=_feedback(decision, request.tenant, now, correction))
+    return Outcome(result, feedback=_feedback(decision, request.tenant, now, correction))
 
 
 def _pointer(path: Iterable[str | int]) -> str:
     return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
 
 
-def _kind(kind: str, output: Mapping[str, Any]) -> Told:
+def _kind(kind: str, output: Mapping[str, Any]) -> ComposedKind:
     if kind == "safe_default":
         return "safe_default"
     return "tool_calls" if output.get("tool_calls") else "answer"

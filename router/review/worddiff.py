@@ -46,27 +46,27 @@ def word_diff(before: str, after: str) -> list[Piece]:
         Piece("same", before[len(before) - end :]),
     ]
     runs = groupby((piece for piece in pieces if piece.text), itemgetter(0))
-    return [Piece(kind, "".join(one.text for one in run)) for kind, run in runs]
+    return [Piece(kind, "".join(piece.text for piece in run)) for kind, run in runs]
 
 
-def _start(one: str, other: str) -> int:
+def _start(before: str, after: str) -> int:
     """How much both begin with, in whole words."""
-    at = shared(one, other)
-    return at if one == other else max(one.rfind(blank, 0, at) for blank in " \n\t") + 1
+    at = shared(before, after)
+    return at if before == after else max(before.rfind(blank, 0, at) for blank in " \n\t") + 1
 
 
-def _end(one: str, other: str) -> int:
+def _end(before: str, after: str) -> int:
     """How much both end with, in whole words."""
-    blank = _BLANK.search(one, len(one) - shared(one[::-1], other[::-1]))
-    return len(one) - blank.start() if blank else 0
+    blank = _BLANK.search(before, len(before) - shared(before[::-1], after[::-1]))
+    return len(before) - blank.start() if blank else 0
 
 
-def shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+def shared(first: Sequence[Any], second: Sequence[Any]) -> int:
     """How many characters two texts, or items two lists begin with alike; by halves, for speed."""
-    low, high = 0, min(len(one), len(other))
+    low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
+        if first[low:middle] == second[low:middle]:
             low = middle
         else:
             high = middle - 1
@@ -114,12 +114,12 @@ def _anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
         before.append(ends[length - 1] if length else -1)
         lasts[length : length + 1] = [place]
         ends[length : length + 1] = [no]
-    found = []
+    chain = []
     at = ends[-1] if ends else -1
     while at >= 0:
-        found.append(pairs[at])
+        chain.append(pairs[at])
         at = before[at]
-    return found[::-1]
+    return chain[::-1]
 
 
 def _fewest(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tuple[int, int]], int]:

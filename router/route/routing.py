@@ -145,20 +145,20 @@ def _guess(
 
     A cheap model's word for it is not enough where the text itself speaks of something delicate.
     """
-    found = classification.task if classification else None
-    if request.task in policy.tasks or found not in policy.tasks:
+    classified = classification.task if classification else None
+    if request.task in policy.tasks or classified not in policy.tasks:
         return None
     careful = careful_row(request, policy)
-    plain = _Guess(found, f"taken as {found}")
+    plain = _Guess(classified, f"taken as {classified}")
     if careful is None:
         return plain
-    row, (subject, name) = policy.tasks[found], careful
+    row, (subject, name) = policy.tasks[classified], careful
     if name == "person":
-        words = f"taken as {found}, and the text speaks of {subject}, so a person approves"
-        return plain if row.approval == "person" else _Guess(found, words, needs_person=True)
+        words = f"taken as {classified}, and the text speaks of {subject}, so a person approves"
+        return plain if row.approval == "person" else _Guess(classified, words, needs_person=True)
     if _is_as_careful(row, policy.tasks[name]):
         return plain
-    return _Guess(name, f"taken as {name}, not as {found}, for the text speaks of {subject}")
+    return _Guess(name, f"taken as {name}, not as {classified}, for the text speaks of {subject}")
 
 
 def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
@@ -169,8 +169,8 @@ def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
     """
     rows = policy.classify.speaks_of if policy.classify else {}
     spoken_of = subjects_of(request.text) if rows else ()
-    found = [(one, name) for one, name in rows.items() if one in spoken_of]
-    return max(found, key=lambda row: _care(row[1], policy), default=None)
+    candidates = [(subject, name) for subject, name in rows.items() if subject in spoken_of]
+    return max(candidates, key=lambda row: _care(row[1], policy), default=None)
 
 
 def _care(name: str, policy: Policy) -> int:
@@ -333,11 +333,11 @@ def _by_plan(tier: Tier, reason: str, request: Request, plan: Plan) -> tuple[Tie
 def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
     over = []
     for component, limit in plan.context.given:
-        found = signals.total_tokens
+        tokens = signals.total_tokens
         if component != "total":
-            found = signals.context_tokens.get(component, 0)
-        if found > limit:
-            over.append(f"{component} {found} of {limit}")
+            tokens = signals.context_tokens.get(component, 0)
+        if tokens > limit:
+            over.append(f"{component} {tokens} of {limit}")
     if not over:
         return None
 

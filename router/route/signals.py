@@ -103,51 +103,51 @@ class Signals(NamedTuple):
 
 def measure(request: Request) -> Signals:
     """Measure a request. Pure, and cheap enough for every request of the route stage."""
-    said = request.text
-    found = _text_signals(said)
-    tokens = _context_tokens(request, said)
+    text = request.text
+    signals = _text_signals(text)
+    tokens = _context_tokens(request, text)
     context = request.context
     sources = sum(1 for part in (context.retrieved, context.history, context.tools) if part)
     if sources >= 2:
-        found.add("several_sources")
+        signals.add("several_sources")
     missing = (request.ambiguity is None, request.blast_radius is None, request.complexity is None)
-    questions = said.count("?")
+    questions = text.count("?")
     given = request.ambiguity
-    ambiguity = _ambiguity(said, found, questions) if given is None else given
-    blast_radius = request.blast_radius or _blast_radius(found)
+    ambiguity = _ambiguity(text, signals, questions) if given is None else given
+    blast_radius = request.blast_radius or _blast_radius(signals)
     total_tokens = sum(tokens.values())
-    complexity = request.complexity or _complexity(found, questions, total_tokens)
+    complexity = request.complexity or _complexity(signals, questions, total_tokens)
     return Signals(
         ambiguity=ambiguity,
         blast_radius=blast_radius,
         complexity=complexity,
         context_tokens=tokens,
         total_tokens=total_tokens,
-        text=frozenset(found) if found else _NO_TEXT,
+        text=frozenset(signals) if signals else _NO_TEXT,
         estimated=_ESTIMATED[missing],
     )
 
 
-def _text_signals(said: str) -> set[str]:
-    lower = said.lower()
+def _text_signals(text: str) -> set[str]:
+    lower = text.lower()
     if not lower.isascii():
         lower = lower.replace("\u2019", "'")
     # One character is found much sooner than two.
-    is_loud = "!" in said and "!!" in said
+    is_loud = "!" in text and "!!" in text
     if not is_loud and not _matches(_ANY, lower):
         return set()
 
     words = [word.strip("'-") for word in lower.translate(_SPACED).split()]
     spaced = f" {' '.join(words)} "
-    found = {
+    signals = {
         name
         for first in _FIRST.intersection(words)
         for phrase, name in _BY_FIRST[first]
         if phrase == first or f" {phrase} " in spaced
     }
     if is_loud:
-        found.add("angry")
-    return found
+        signals.add("angry")
+    return signals
 
 
 def _matches(pattern: jsonschema_rs.Validator, text: str) -> bool:
@@ -157,9 +157,9 @@ def _matches(pattern: jsonschema_rs.Validator, text: str) -> bool:
         return True
 
 
-def _context_tokens(request: Request, said: str) -> dict[str, int]:
+def _context_tokens(request: Request, text: str) -> dict[str, int]:
     context = request.context
-    tokens = {"user": estimate_tokens(said)}
+    tokens = {"user": estimate_tokens(text)}
     if context.model_fields_set:
         parts = {
             "system": context.system,
@@ -168,7 +168,7 @@ def _context_tokens(request: Request, said: str) -> dict[str, int]:
             "tools": context.tools,
         }
         tokens["user"] += estimate_tokens(context.user)
-        tokens.update({name: estimate_tokens(text) for name, text in parts.items() if text})
+        tokens.update({name: estimate_tokens(part) for name, part in parts.items() if part})
     for message in request.messages:
         beside = _json_tokens(message.model_extra, _SENT_BESIDE_TEXT)
         if message.role != "user":
@@ -186,38 +186,38 @@ def _context_tokens(request: Request, said: str) -> dict[str, int]:
 
 def _json_tokens(fields: Mapping[str, Any] | None, names: Sequence[str]) -> int:
     """About how many tokens these fields have as JSON."""
-    found = [fields[name] for name in names if fields.get(name)] if fields else ()
-    return sum(estimate_tokens(orjson.dumps(one).decode()) for one in found)
+    values = [fields[name] for name in names if fields.get(name)] if fields else ()
+    return sum(estimate_tokens(orjson.dumps(value).decode()) for value in values)
 
 
-def _ambiguity(said: str, found: set[str], questions: int) -> float:
+def _ambiguity(text: str, signals: set[str], questions: int) -> float:
     """How under-specified a request is: short, vague, without a fact, with mixed goals."""
     hundredths = 10
-    if len(said) < _SHORT:
+    if len(text) < _SHORT:
         hundredths += 10
-    if len(said) < _VERY_SHORT:
+    if len(text) < _VERY_SHORT:
         hundredths += 20
-    if "vague" in found:
+    if "vague" in signals:
         hundredths += 35
-    if "conflicting" in found:
+    if "conflicting" in signals:
         hundredths += 20
-    if "open_ended" in found:
+    if "open_ended" in signals:
         hundredths += 20
     if questions > 2:
         hundredths += 15
-    if _matches(_DIGIT, said):
+    if _matches(_DIGIT, text):
         hundredths -= 10
     return min(hundredths, 100) / 100
 
 
-def _blast_radius(found: set[str]) -> str:
-    if "risky" in found:
+def _blast_radius(signals: set[str]) -> str:
+    if "risky" in signals:
         return "high"
-    return "medium" if found & {"angry", "urgent"} else "low"
+    return "medium" if signals & {"angry", "urgent"} else "low"
 
 
-def _complexity(found: set[str], questions: int, tokens: int) -> int:
+def _complexity(signals: set[str], questions: int, tokens: int) -> int:
     """1 to 5: length, number of questions, and whether the goals are mixed or open."""
     score = 1 + (tokens > 200) + (tokens > 2_000) + (questions > 1)
-    score += bool(found & {"conflicting", "open_ended"})
+    score += bool(signals & {"conflicting", "open_ended"})
     return min(score, 5)

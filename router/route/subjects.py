@@ -172,10 +172,10 @@ def _parts() -> Iterator[_Part]:
 
 
 def _by_beginning() -> Mapping[str, Sequence[_Part]]:
-    found: dict[str, list[_Part]] = {}
+    by_beginning: dict[str, list[_Part]] = {}
     for part in _parts():
-        found.setdefault(part[0][:_BEGINNING], []).append(part)
-    return found
+        by_beginning.setdefault(part[0][:_BEGINNING], []).append(part)
+    return by_beginning
 
 
 _BY_BEGINNING = _by_beginning()
@@ -190,24 +190,24 @@ _ALIKE = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455",
 def subjects_of(text: str) -> Sequence[Subject]:
     """The subjects a text speaks of, in the order of `SUBJECTS`. Takes linear time."""
     folded = _folded(text)
-    found = _spoken_of(_HIDDEN.sub("", folded))
+    spoken_of = _spoken_of(_HIDDEN.sub("", folded))
     if _HIDDEN.search(folded):
-        found |= _spoken_of(_HIDDEN.sub(" ", folded))
-    return [subject for subject in SUBJECTS if subject in found]
+        spoken_of |= _spoken_of(_HIDDEN.sub(" ", folded))
+    return [subject for subject in SUBJECTS if subject in spoken_of]
 
 
 def _spoken_of(folded: str) -> set[Subject]:
-    found: set[Subject] = set()
+    subjects: set[Subject] = set()
     #: Where each part of an entry was seen last.
     seen: dict[tuple[int, int], int] = {}
     for at, word in enumerate(words_of(folded).replace(".", " ").split()):
         for wanted, is_whole, entry, no, count, subject in _BY_BEGINNING.get(word[:_BEGINNING], ()):
-            if subject in found or not (word == wanted if is_whole else word.startswith(wanted)):
+            if subject in subjects or not (word == wanted if is_whole else word.startswith(wanted)):
                 continue
             seen[entry, no] = at
-            if all(at - seen.get((entry, one), -_APART - 1) <= _APART for one in range(count)):
-                found.add(subject)
-    return found
+            if all(at - seen.get((entry, part), -_APART - 1) <= _APART for part in range(count)):
+                subjects.add(subject)
+    return subjects
 
 
 def _folded(text: str) -> str:

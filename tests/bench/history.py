@@ -9,7 +9,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from consumers import clock
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
-from router.attempt.answering import spoken_result
+from router.attempt.answering import composed_result
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Headers, dead_letter_headers, dump
@@ -95,7 +95,7 @@ def _texts(topics: Topics, partition: int, kind: int) -> Sequence[_Text]:
     entry = LedgerEntry(
         request_id=_ID, generation=1, task="triage", tenant="default", attempt=attempt
     )
-    made = spoken_result(
+    made = composed_result(
         an_assignment(id=_ID), request_of(id=_ID), [attempt], "answer", "x",
         {"answer": "x" * 200}, now=now,
     )  # fmt: skip

@@ -260,11 +260,11 @@ READERS: tuple[Reader, ...] = (
     Reader("trimmed", normalise.trimmed, normalise),
     Reader("comparable", normalise.comparable, normalise),
     Reader(
-        "voiced", lambda text: normalise.voiced(_output(text), _SCHEMA, shorten=True), normalise
+        "voiced", lambda text: normalise.conformed(_output(text), _SCHEMA, shorten=True), normalise
     ),
     Reader(
         "voiced, shortened",
-        lambda text: normalise.voiced(
+        lambda text: normalise.conformed(
             _output(text), {"properties": {"answer": {"maxLength": len(text) - 9}}}, shorten=True
         ),
         normalise,

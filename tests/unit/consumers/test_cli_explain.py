@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from consumers.cli.journey import Journey
-from router.attempt.answering import spoken_result
+from router.attempt.answering import composed_result
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dead_letter_headers, dump, dump_envelope
@@ -51,7 +51,7 @@ def a_line(what: Any, who: str = "ann", **fields: Any) -> Any:
 
 
 def a_result(review: str | None = None, **fields: Any) -> Any:
-    made = spoken_result(
+    made = composed_result(
         an_assignment(), a_request(), [an_attempt()], "answer", "x", ANSWER, now=NOON
     )
     told = {"resolves": str(LETTER), "review": review} if review else {}

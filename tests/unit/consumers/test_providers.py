@@ -917,7 +917,7 @@ class TestConnection:
             reply = await called(server.url)
 
         assert isinstance(reply, Reply), reply
-        assert reply.said_micros == 250_000
+        assert reply.stated_micros == 250_000
 
     async def test_a_cancelled_call_closes_its_connection(self):
         gone = asyncio.Event()

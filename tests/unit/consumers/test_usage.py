@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consumers.providers.usage import booked, counts_of, said_micros
+from consumers.providers.usage import booked, counts_of, stated_micros
 from consumers.providers.wires import WIRES
 from router.judge.reply import Oddity, Reply
 
@@ -251,4 +251,4 @@ def test_anthropic_says_writes_by_how_long_they_are_kept() -> None:
 def test_what_a_provider_says_that_it_charges(
     usage: Any, headers: dict[str, str], micros: int | None
 ) -> None:
-    assert said_micros({"usage": usage}, headers) == micros
+    assert stated_micros({"usage": usage}, headers) == micros

@@ -95,7 +95,7 @@ def test_another_model_is_flagged_and_costs_its_own_price():
 def test_a_call_is_never_booked_at_less_than_its_provider_says_it_charges(
     said: int | None, cost: int, odd: list[str] | None
 ) -> None:
-    made = called(replace(a_reply(), said_micros=said))
+    made = called(replace(a_reply(), stated_micros=said))
 
     assert (made.cost_micros, made.oddities) == (cost, odd)
 

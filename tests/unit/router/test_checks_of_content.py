@@ -337,7 +337,7 @@ def test_no_text_keeps_a_check_busy(name, piece):
     quickest = float("inf")
     for _ in range(2):
         case = judged(text, request=request)
-        _ = case.asked.told, case.asked.source_text
+        _ = case.asked.given_text, case.asked.source_text
         began = time.process_time()
         run(name, case)
         quickest = min(quickest, time.process_time() - began)

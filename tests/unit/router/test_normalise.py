@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.judge.normalise import normalise_json, normalise_text, voiced
+from router.judge.normalise import conformed, normalise_json, normalise_text
 from schemas.json_text import as_json
 
 GOOD = '{"answer": "yes", "confidence": 0.9}'
@@ -98,7 +98,7 @@ def test_a_number_keeps_every_digit(number, around):
     found = normalise_json(around.replace("{}", f'{{"a": [{number}], "b": "x\ny", "c": 0.5}}'))
 
     assert found is not None
-    voice = voiced(found, {"properties": {"c": {}}})
+    voice = conformed(found, {"properties": {"c": {}}})
     assert as_json(voice) == f'{{"c":0.5,"a":[{number}],"b":"x\\ny"}}'.encode()
 
 
@@ -185,7 +185,7 @@ FILLED = {"sign_off": "Your support team", "next_action": "none"}
 def test_fields_come_in_the_order_of_the_format():
     schema: dict[str, Any] = {"properties": {"answer": {}, "confidence": {}, "next_action": {}}}
 
-    ordered = voiced({"confidence": 1, "more": 2, "answer": "a"}, schema)
+    ordered = conformed({"confidence": 1, "more": 2, "answer": "a"}, schema)
 
     assert list(ordered) == ["answer", "confidence", "more"]
 
@@ -213,13 +213,13 @@ def test_fields_come_in_the_order_of_the_format():
     ],
 )
 def test_whatever_model_answers_sounds_alike(output, same):
-    assert voiced(output, FIELDS) == {**FILLED, **same}
+    assert conformed(output, FIELDS) == {**FILLED, **same}
 
 
 def test_a_producers_own_format_is_trimmed_and_nothing_else():
     said = {"more": "a  b", "due": " 5 May 2026 ", "team": "Billing"}
 
-    assert voiced(said, FIELDS, ours=False, shorten=True) == {**said, "due": "5 May 2026"}
+    assert conformed(said, FIELDS, ours=False, shorten=True) == {**said, "due": "5 May 2026"}
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_a_producers_own_format_is_trimmed_and_nothing_else():
 def test_only_a_task_that_asks_for_it_has_its_texts_shortened(text, short):
     wanted = " ".join(text.split()) if short is None else short
 
-    assert voiced({"answer": text}, FIELDS, shorten=True)["answer"] == wanted
-    assert voiced({"answer": text}, FIELDS)["answer"] == " ".join(text.split())
+    assert conformed({"answer": text}, FIELDS, shorten=True)["answer"] == wanted
+    assert conformed({"answer": text}, FIELDS)["answer"] == " ".join(text.split())
 
 
 TEXT = st.text(st.sampled_from("ab .!?\"'`\t\r\n 5May2026/\u3000\xa0\x1f\u2019{"), max_size=60)
@@ -257,9 +257,9 @@ OUTPUT = st.dictionaries(
 
 @given(OUTPUT, st.booleans(), st.booleans())
 def test_what_is_normalised_stays_as_it_is(output, ours, shorten):
-    once = voiced(output, FIELDS, ours=ours, shorten=shorten)
+    once = conformed(output, FIELDS, ours=ours, shorten=shorten)
 
-    assert voiced(once, FIELDS, ours=ours, shorten=shorten) == once
+    assert conformed(once, FIELDS, ours=ours, shorten=shorten) == once
     assert (
         not shorten
         or not ours
@@ -270,9 +270,9 @@ def test_what_is_normalised_stays_as_it_is(output, ours, shorten):
 
 @given(OUTPUT, st.dictionaries(st.sampled_from(["properties", "type"]), JSON))
 def test_no_format_is_too_strange(output, schema):
-    voiced(output, schema, shorten=True)
-    voiced(output, {"properties": dict.fromkeys(output, schema)}, shorten=True)
-    voiced(output, {"properties": {name: {"format": 1, "enum": schema} for name in output}})
+    conformed(output, schema, shorten=True)
+    conformed(output, {"properties": dict.fromkeys(output, schema)}, shorten=True)
+    conformed(output, {"properties": {name: {"format": 1, "enum": schema} for name in output}})
 
 
 @given(TEXT | st.text())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.attempt.answering import spoken_result
+from router.attempt.answering import composed_result
 from router.reports.measures import MEASURES, By, Ids, Row, alarms, format_value, percentile
 from router.reports.quality import Quality
 from router.reports.samples import Draw, week_of
@@ -48,7 +48,7 @@ def a_line(
 
 def a_result(attempt_id: str, request_id: str = "req-1") -> Result:
     assignment = an_assignment(id=request_id, routes=[a_route()])
-    fields = spoken_result(
+    fields = composed_result(
         assignment, a_request(), [an_attempt()], "answer", "x", {"answer": "x"}, now=NOON + HOUR
     )
     fields["response"]["request_id"] = attempt_id
@@ -183,7 +183,7 @@ def _receipt(request_id: str, attempts: Sequence[Attempt], answer: LedgerEntry) 
     assignment = an_assignment(
         id=request_id, routes=[a_route(answer.attempt.tier)], generation=answer.generation
     )
-    fields = spoken_result(
+    fields = composed_result(
         assignment, a_request(), attempts, "answer", "x", {"answer": "x"}, now=NOON + HOUR
     )
     fields["response"]["request_id"] = answer.attempt.attempt_id

@@ -152,7 +152,7 @@ def test_the_policy_is_shown_whole():
     """Every name and value of it, whatever section it stands in."""
     policy = load_policy(SHIPPED, "routing.yaml")
     shown = " ".join(one for section in sections(policy) for one in leaves(list(section)))
-    meant = [one.replace("failure_limit", "failure limit") for one in leaves(dict(policy.said))]
+    meant = [one.replace("failure_limit", "failure limit") for one in leaves(dict(policy.content))]
     ours = {"name", "version", "owner", "tasks"}  # in a title
 
     assert [one for one in meant if one not in shown and one not in ours] == []
