@@ -100,5 +100,4 @@ class LedgerEntry(Contract):
 
     @property
     def key(self) -> RequestKey:
-        """The request among those of all tenants."""
         return RequestKey(self.tenant, self.request_id)

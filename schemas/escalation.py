@@ -97,7 +97,6 @@ class Assignment(_Envelope):
 
     @property
     def route(self) -> RouteTaken:
-        """The current route."""
         return self.routes[-1]
 
 

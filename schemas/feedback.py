@@ -24,5 +24,4 @@ class Feedback(Contract):
 
     @property
     def key(self) -> RequestKey:
-        """The request among those of all tenants."""
         return RequestKey(self.tenant, self.request_id)

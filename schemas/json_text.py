@@ -70,7 +70,6 @@ class Digits(float):
     __slots__ = ("text",)
 
     def __new__(cls, text: str) -> "Digits":
-        """The nearest value, with the text."""
         digits = super().__new__(cls, text)
         digits.text = text
         return digits
@@ -78,7 +77,6 @@ class Digits(float):
     text: str
 
     def __str__(self) -> str:
-        """As it was written."""
         return self.text
 
     __repr__ = __str__
@@ -93,7 +91,6 @@ class Digits(float):
             return self.text == str(other)
 
     def __ne__(self, other: object) -> bool:
-        """Not what says another number; a float's own would round first."""
         return not self == other
 
     __hash__ = float.__hash__
@@ -315,7 +312,7 @@ def _bare(value: bytes) -> bytes:
 
 
 def _mistake(value: bytes) -> ContractError:
-    """Why text is no JSON."""
+    """The reason why a text is not JSON."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -406,7 +403,7 @@ def keeping_decoder(**how: Any) -> json.JSONDecoder:
 
 
 def _is_long(value: bytes) -> bool:
-    """True for compact JSON that may hold a number which a parser rounds. Soon found out."""
+    """True for compact JSON that may hold a number which a parser rounds; a quick test."""
     numerals = value.translate(_NUMERALS, b"+-")
     return (
         _LONG_NUMERAL in numerals

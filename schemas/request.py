@@ -104,12 +104,10 @@ class Request(Contract):
 
     @property
     def key(self) -> RequestKey:
-        """The request among those of all tenants."""
         return RequestKey(self.tenant, self.id)
 
     @property
     def messages(self) -> Sequence[Message]:
-        """The chat messages of the input."""
         return self.input.messages
 
     @cached_property

@@ -120,5 +120,4 @@ class Result(Contract):
 
     @property
     def key(self) -> RequestKey:
-        """The request among those of all tenants."""
         return RequestKey(self.router.tenant, self.id)

@@ -142,7 +142,6 @@ class Topics:
 
     @property
     def intake(self) -> str:
-        """Where requests enter."""
         return self.prefix + "llm.intake"
 
     @property
@@ -163,42 +162,34 @@ class Topics:
         return topic == self.intake or topic.startswith(f"{self.intake}.")
 
     def tier(self, tier: Tier) -> str:
-        """Where a tier's workers read."""
         return f"{self.prefix}llm.tier.{tier}"
 
     @property
     def escalations(self) -> str:
-        """Where workers hand requests back."""
         return self.prefix + "llm.escalations"
 
     @property
     def results(self) -> str:
-        """Where downstream services read."""
         return self.prefix + "llm.results"
 
     @property
     def dead_letters(self) -> str:
-        """Where people look."""
         return self.prefix + "llm.dead-letters"
 
     @property
     def attempts(self) -> str:
-        """The ledger."""
         return self.prefix + "llm.attempts"
 
     @property
     def review(self) -> str:
-        """What reviewers decide."""
         return self.prefix + "llm.review"
 
     @property
     def feedback(self) -> str:
-        """What became of results."""
         return self.prefix + "llm.feedback"
 
     @property
     def status(self) -> str:
-        """How each process is."""
         return self.prefix + "llm.status"
 
     def all(self) -> list[tuple[str, TopicSpec]]:

@@ -30,7 +30,6 @@ class Usage(Contract):
 
     @property
     def total_tokens(self) -> int:
-        """Every token of every bucket."""
         return self.input_side + self.output_side
 
     @property

@@ -1,4 +1,4 @@
-"""Agreement: do several answers to one question say the same?"""
+"""Agreement: how many of several answers to one question are the same."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ def _compared(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
 
 
 def _called(call: Any) -> Any:
-    """A tool call without its id, which is never the same twice; arguments by what they say."""
+    """A tool call's name and parsed arguments; its id differs every time and is left out."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return call

@@ -28,7 +28,7 @@ from schemas.verdict import Verdict
 
 __all__ = ["ComposedKind", "attempt_of", "composed_result", "ledger_lines", "result_of"]
 
-#: What a result without a model's own reply can be: our words, or an answer that a person chose.
+#: The kinds of results we compose: one of our own texts, or an answer that a person chose.
 ComposedKind = CannedReply | Literal["answer", "tool_calls"]
 
 #: What of a reply is kept for the person who may have to read it.
@@ -50,7 +50,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     step: Step | None = None,
     tier: Tier | None = None,
 ) -> Attempt:
-    """Write a call down, whatever became of it; without an outcome it is about to start.
+    """The attempt that records a call. Without an outcome the call is about to start.
 
     `step` and `tier` are those of the assignment where none are given.
     """
@@ -163,7 +163,7 @@ def composed_result(  # noqa: PLR0913  a result has as many parts
     now: datetime,
     own_ms: float = 0.0,
 ) -> dict[str, Any]:
-    """The fields of a result that no model's reply became: our words or a person's choice.
+    """The fields of a result without a call of its own: our own text, or a person's choice.
 
     `answer`: the attempt that the person chose. All that was tried stands beside it.
     """
@@ -239,7 +239,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
 
 
 def _kind(reply: Reply, output: Mapping[str, Any], may_ask: bool) -> str:
-    """What the consumer has in its hands. A question back to the user is as good as an answer."""
+    """The result's kind; a question back to the user is one where the task allows it."""
     if "tool_calls" in output and reply.tool_calls:
         return "tool_calls"
     return "clarification" if may_ask and asks_back(output) else "answer"
@@ -250,7 +250,7 @@ def ledger_lines(
 ) -> list[dict[str, Any]]:
     """The fields of one ledger line per attempt.
 
-    The ledger counts; what was said stays with the result and the dead letter.
+    Replies and changed values are left out: they stay in the result and the dead letter.
     """
     whom = {
         "request_id": assignment.id,
@@ -279,7 +279,7 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
 
 
 def _further_checks(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
-    """What further calls found: answers that say the same, and models that read the answer."""
+    """The checks that further calls made: agreement of several answers, and verification."""
     answers = sum(1 for attempt in attempts if attempt.step == "answer" and attempt.was_judged)
     checks = [{"check": "agreement", "passed": True}] if answers > 1 else []
     return checks + [

@@ -1,4 +1,4 @@
-"""Our voice: what a consumer reads where no model's answer is published."""
+"""Fallbacks: our own texts, for requests of which no model's answer is published."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -58,7 +58,7 @@ def canned_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def missing_texts(policy: Policy, prompts: Prompts) -> list[str]:
-    """What the policy wants said and the prompts have no words or readers for, as sentences."""
+    """Texts and verification prompts that the policy needs and nobody has written, as sentences."""
     missing = []
     for name, task in policy.tasks.items():
         wanted: list[CannedReply] = []

@@ -15,7 +15,7 @@ __all__ = ["adapt_body", "charged", "oddities_of", "price_of", "takes"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
-#: A provider's word is taken up to here, or up to so many times our own figure.
+#: What a provider states is booked up to here, or up to so many times our own figure.
 _MOST_STATED_MICROS, _MOST_STATED_TIMES = 10_000_000, 10
 #: What follows a model's name in the name of one of its versions: a date or a number.
 _VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[0-9]{2}){0,3})")
@@ -78,7 +78,7 @@ def charged(reply: Reply, model: Model, policy: Policy) -> tuple[int, tuple[Oddi
     """What a reply is booked at in micro-dollars, and all that is odd about it.
 
     By our prices, or at what the provider says that it charges where that is more: fees for each
-    call or for a search, a price that has risen. Nobody can blow the ledger up by it.
+    call or for a search, a price that has risen. That counts up to ten dollars, or ten times ours.
     """
     ours, odd = cost_micros(reply.usage, price_of(reply, model, policy)), oddities_of(reply, model)
     stated = reply.stated_micros or 0

@@ -223,7 +223,7 @@ def spent(attempts: Sequence[Attempt]) -> int:
 
 
 def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str | None:
-    """Words, once as many answers have failed as the task's row allows."""
+    """The limit in words, once as many answers have failed as the task's row allows; else None."""
     failures = sum(
         1
         for attempt in attempts
@@ -281,7 +281,7 @@ def _waits(
     now: datetime,
     retry_after: float | None,
 ) -> dict[str, timedelta]:
-    """Who has turned the last call of this step away, and how long to wait before the next.
+    """The models that turned their last call of this step away, with the wait before the next.
 
     The shortest wait first; without those whose time would come too late.
     """

@@ -80,7 +80,7 @@ class Asked:
 
     @cached_property
     def known_stems(self) -> frozenset[str]:
-        """Their stems."""
+        """The stems of `known_words`, the empty words left out."""
         return words.stems(self.known_words - EMPTY_WORDS)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The check of a reading: what a model found that read another one's answer."""
+"""The check of a verification: the verdict of a model that read another model's answer."""
 
 from router.checks.judged import Check, Judged, Parameters
 from schemas.reasons import Reason

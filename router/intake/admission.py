@@ -143,7 +143,7 @@ class Admission:
         *,
         is_parsed: bool = False,
     ) -> str:
-        """Under whose name a record is set aside that was not admitted; see `claimed_tenant`."""
+        """The tenant of the dead letter of a record that was not admitted; see `claimed_tenant`."""
         if self.binds:
             try:
                 if (proven := self._proven(topic, value, headers, at)) is not None:

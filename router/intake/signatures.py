@@ -48,7 +48,7 @@ class Claims(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret, and for whom it speaks."""
+    """A secret, with the tenants and plans it may sign for."""
 
     secret: bytes
     #: None: for every tenant, as a gateway's does.

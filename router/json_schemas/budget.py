@@ -36,7 +36,7 @@ class Costs:
     part: float = 0.0
 
     def of(self, value: Any) -> tuple[int, bool]:
-        """Units of a validation, and whether the rules that a value breaks can be told as well.
+        """Units of a validation, and whether the budget also covers naming the rules it breaks.
 
         Stops at more than the budget, so that this takes no longer than what it guards.
         """

@@ -1,4 +1,4 @@
-"""Judging: is this reply an answer we can defend?"""
+"""Judging: whether a reply passes the checks of its task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

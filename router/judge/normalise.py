@@ -1,4 +1,4 @@
-"""Normalising: from what a model wrote to the object it meant, in its format's own voice."""
+"""Normalising: the object in a model's reply, its values written as the format has them."""
 
 import re
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def conformed(
     ours: bool = True,
     shorten: bool = False,
 ) -> dict[str, Any]:
-    """An answer as its format has it, whatever model gave it: the same again when given again.
+    """An answer in its format, whatever model gave it. Doing it twice changes nothing more.
 
     Fields in the format's order and texts trimmed. In a format of ours also: choices in the
     format's own spelling, dates and times in ISO 8601 where they can be read one way only, and

@@ -1,1 +1,1 @@
-"""Limits and health of one model at one provider, each a small machine that is told the time."""
+"""Limits and health of one model at one provider; nothing here reads a clock."""

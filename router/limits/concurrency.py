@@ -142,7 +142,7 @@ class Concurrency:
         self.begin()
 
     def begin(self) -> None:
-        """Nothing is known of the model, or nothing that still holds."""
+        """Forget what was learnt about the model."""
         self._limit, self._is_beginning = min(_FIRST, self.most), True
         self._ceiling = self._before_cut = None
         self._step = self._earned = 0.0
@@ -213,7 +213,7 @@ class Concurrency:
         self._is_beginning, self._step, self.limited_by = False, 0.0, why
 
     def _grow(self) -> None:
-        """The limit is made use of, and a reply came in good order."""
+        """Raise the limit: a good reply came while at least half of the limit was in use."""
         top = float(self.most)
         if self._ceiling is not None:
             if self._earned >= 1.0:
@@ -230,7 +230,7 @@ class Concurrency:
             self.limited_by = "most" if self._limit >= self.most else "demand"
 
     def _judge(self, window: _Window, running: int, now: float) -> None:
-        """Has the model become slower, and did the last cut help?"""
+        """Judge the last cut by a full window, and cut the limit where the window is too slow."""
         throughput = (window.count - 1) / max(now - self._filled_from, 1e-3)
         if self._before_cut is not None:
             limit, median, before = self._before_cut

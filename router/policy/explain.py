@@ -1,4 +1,4 @@
-"""The policy in words: the plain table, and why one request goes where it goes."""
+"""The policy in words: its table, and the reasons for one request's route."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ from schemas.status import Status
 
 __all__ = ["Routers", "handed_back", "is_under"]
 
-#: A router that has said nothing for so long is taken to be gone.
+#: A router without a status for this long counts as gone.
 _SILENT = timedelta(seconds=30)
 
 
@@ -26,7 +26,7 @@ def is_under(route: RouteTaken, policy: Policy) -> bool:
 
 
 class Routers:
-    """The policies that the route stages apply, by what their processes tell of themselves."""
+    """The policies that the route stages apply, by the statuses of their processes."""
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[datetime, str | None]] = {}
@@ -34,13 +34,13 @@ class Routers:
         self._ended: dict[str | None, datetime] = {}
 
     def heard(self, status: Status, now: datetime) -> None:
-        """A process has said how it is. `now` is our own clock's: theirs may differ."""
+        """Note a process's status. `now` is our own clock's: theirs may differ."""
         if any(stage.stage == "route" for stage in status.stages):
             self._heard[status.process] = now, status.policy_digest
         self._heard = {who: last for who, last in self._heard.items() if now - last[0] < _SILENT}
 
     def ended(self, process: str, now: datetime) -> None:
-        """A process has said that it ends: it routes nothing more."""
+        """Note that a process has ended: it routes nothing more."""
         if process in self._heard:
             _, digest = self._heard.pop(process)
             self._ended[digest] = now
@@ -52,8 +52,8 @@ class Routers:
     def have_replaced(self, route: RouteTaken, policy: Policy, now: datetime) -> bool:
         """True once routers apply `policy`, and none the one that a route was made under.
 
-        Whoever made the route a moment ago is there, heard or not, unless it has ended since: a
-        router that says nothing would be sent the same request again and again.
+        A router that made a route within the last 30 s counts as present unless it has ended since:
+        a router that has not sent its first status would get the same request again and again.
         """
         of, digest = route.routed_at, route.policy_digest
         is_gone = now - of >= _SILENT or of <= self._ended.get(digest, of - _SILENT)

@@ -251,14 +251,14 @@ class Policy(Row):
 
     @property
     def content(self) -> Mapping[str, Any]:
-        """What the file says, in its own words; of a policy without one, all that it is."""
+        """The file's content as it was read; of a policy without a file, the fields that were set."""
         return self._content or self.model_dump(mode="json", exclude_unset=True)
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all that the policy says but its examples, which decide nothing.
+        """The digest of the policy's content without its examples, which decide nothing.
 
-        It is the file's own words that count: newer software may read more into the same ones.
+        Taken over the file's content, not over our fields: newer software may have more fields.
         """
         return digest_of(
             {name: section for name, section in self.content.items() if name != "examples"}
@@ -266,7 +266,7 @@ class Policy(Row):
 
     @classmethod
     def of_file(cls, content: Any) -> "Policy":
-        """The policy that a file's content says. Raises ValidationError."""
+        """The policy of a file's content. Raises ValidationError."""
         policy = cls.model_validate(content)
         policy._content = content  # noqa: SLF001  its own
         return policy
@@ -327,6 +327,6 @@ class Policy(Row):
 
 
 def digest_of(content: Any) -> str:
-    """A short name for a content, whatever order its keys stand in."""
+    """The first 12 hexadecimal digits of a content's SHA-256, whatever order its keys stand in."""
     written = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(written).hexdigest()[:12]

@@ -27,7 +27,7 @@ _AMBIGUOUS = re.compile(
 
 
 def _meant(text: str) -> str:
-    """How what was probably meant is written."""
+    """How to write what was probably meant."""
     lower = text.lower().lstrip("+-.")
     if lower.startswith(("nan", "inf")):
         return "a finite number was expected, for example 0.75"

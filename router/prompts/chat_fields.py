@@ -1,4 +1,4 @@
-"""What of a producer's chat body goes to a provider: a list of fields for each wire format.
+"""Which fields of a producer's chat body a provider is sent, for each wire format.
 
 A chat body is in the OpenAI form whatever the format; each list names the fields that its format
 has a place for, with the types and sizes that its publisher gives them. What no list names stays
@@ -47,7 +47,7 @@ OURS = frozenset(
         "response_format",
     )
 )
-#: Not worth a word when it is left out: it is replaced, or asks for what is done anyway.
+#: Not reported when left out: it is replaced, or asks for what is done anyway.
 _UNSAID: Mapping[str, tuple[Any, ...]] = {"stream": (False,), "n": (1,)}
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 #: As many paths are named as a person reads.
@@ -101,7 +101,7 @@ def _above(path: str) -> list[str]:
 
 
 def _join_tools(body: dict[str, Any], left_out: set[str]) -> None:
-    """Without the tools that it is about, a choice among tools is one that a provider refuses."""
+    """Leave out a tool choice whose tools are left out: a provider would refuse the call."""
     offered = {tool["function"]["name"] for tool in body.get("tools", ())}
     chosen = body.get("tool_choice")
     named = set()
@@ -190,7 +190,7 @@ _MESSAGES = {
     **_messages("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
     **_messages("tool", tool_call_id=text(256)),
 }
-#: What is said in a message is sent whole or refused; only fields that nobody knows are left out.
+#: The content of a message is sent whole or refused; only unknown fields are left out.
 _NEEDED = {role: fields_of(message) for role, message in _MESSAGES.items()}
 _EXPECTED: Mapping[str, str] = {
     "content": "text or at most 10,000 text parts were expected",

@@ -1,4 +1,4 @@
-"""The examples of prompts, which are their tests: what a model might say, and what comes of it."""
+"""The examples of prompts, which are their tests: a possible reply and the expected verdict."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,7 +134,7 @@ def reply_of(example: PromptExample) -> Reply:
 
 
 def compare(placed: Placed, tier: Tier, rendered: Rendered, verdict: Verdict) -> Tried:
-    """What was found, against what the example expects."""
+    """The outcome of an example, with every difference from what it expects."""
     example = placed.example
     prompt = "\n".join(str(message.get("content") or "") for message in rendered.messages)
     tokens, failed = estimate_tokens(prompt), verdict.failed

@@ -36,7 +36,7 @@ VARIABLES = frozenset(
     {"context", "has_confidence", "rules", "says", "schema", "task", "tasks", "tier", "tone"}
 )
 
-#: What stands in for an answer: the model's refusal in our words, or that nothing was certain.
+#: The kinds of our own texts that may be published in place of a model's answer.
 TextKind = Literal["in_review", "refusal", "safe_default"]
 
 
@@ -116,7 +116,7 @@ def read_prompts(
 
 
 def written(text: str, task: str) -> str:
-    """A customer's text, written out."""
+    """A customer's text with the task's name filled in."""
     return BoundedTemplate(text).render(task=task).strip()
 
 

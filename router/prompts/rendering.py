@@ -72,7 +72,7 @@ class Prompts:
         return None
 
     def reads(self, name: str, tier: Tier) -> bool:
-        """True when answers can be read by this prompt at this tier."""
+        """True when this prompt can verify answers at this tier."""
         has_variant = (name, tier) in self._variants or (DEFAULT, tier) in self._variants
         return name in self.contracts and has_variant
 
@@ -195,7 +195,7 @@ def _system_text(
 
 
 def _closed(text: str, tag: str) -> str:
-    """Material that cannot end its own frame and go on as something else."""
+    """Material with the closing tag of its own frame escaped, so that it cannot end the frame."""
     return text.replace(f"</{tag}", f"<\\/{tag}")
 
 

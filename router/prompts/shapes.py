@@ -1,4 +1,4 @@
-"""Shapes: what may stand in a JSON value that somebody else wrote, and what is left out of it.
+"""Shapes: which parts of a JSON value that somebody else wrote are kept, and which left out.
 
 A shape keeps what it names and leaves out all else. A value of another type or size than the shape
 allows is left out whole.
@@ -59,7 +59,6 @@ class Record:
     required: frozenset[str] = field(default=frozenset())
 
     def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
-        """What is kept of a value; `left_out` gains the paths of what is not."""
         if not isinstance(value, dict):
             left_out.add(path)
             return LEFT_OUT
@@ -97,7 +96,6 @@ class Listed:
     most: int
 
     def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
-        """What is kept of a value; `left_out` gains the paths of what is not."""
         if not isinstance(value, list) or len(value) > self.most:
             left_out.add(path)
             return LEFT_OUT
@@ -118,7 +116,6 @@ class Either:
     tag: str = ""
 
     def kept(self, value: Any, path: str, left_out: MutableSet[str]) -> Any:
-        """What is kept of a value; `left_out` gains the paths of what is not."""
         kind = type(value).__name__
         if self.tag and isinstance(value, dict):
             named = value.get(self.tag)
@@ -153,22 +150,18 @@ def fields_of(shape: Shape, path: str = "") -> frozenset[str]:
 
 
 def flag() -> Shape:
-    """True or false."""
     return Plain(lambda value: type(value) is bool)
 
 
 def whole(least: int, most: int) -> Shape:
-    """A whole number within bounds."""
     return Plain(lambda value: type(value) is int and least <= value <= most)
 
 
 def number(least: float, most: float) -> Shape:
-    """A number within bounds."""
     return Plain(lambda value: type(value) in (int, float) and least <= value <= most)
 
 
 def word(*words: str) -> Shape:
-    """One of these words."""
     return Plain(lambda value: isinstance(value, str) and value in words)
 
 

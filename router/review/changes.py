@@ -71,7 +71,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _parting(before: str, after: str) -> tuple[int, int]:
-    """Where two texts first differ in more than case and spacing, in each of them."""
+    """The index in each of two texts where they first differ in more than case and spacing."""
     words = shared(before.casefold().split(), after.casefold().split())
     ours, theirs = _after(before, words), _after(after, words)
     if not ours and not theirs:

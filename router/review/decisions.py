@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class Decisions:
-    """The decisions of one partition of the review topic, told in the order of its offsets.
+    """The decisions of one partition of the review topic, noted in the order of its offsets.
 
     The first decision on a dead letter stands, unless it was taken back while its window was open,
     or could not be carried out. It may be there more than once, sent again by somebody who did not
@@ -49,7 +49,7 @@ class Decisions:
     partition finds the same.
     """
 
-    #: Up to here (exclusive) everything has been told.
+    #: Every record below this offset has been noted.
     upto: int = 0
     #: By dead letter: each decision's id and the offset of its first record.
     _given: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -130,7 +130,7 @@ def answers_of(letter: DeadLetter) -> list[Attempt]:
 
 
 def hash_of_answers(letter: DeadLetter) -> str:
-    """What a reviewer has before them to approve: with another hash it is another text."""
+    """SHA-256 of the answers that a reviewer may approve: another hash means other answers."""
     answers = [
         (attempt.attempt_id, attempt.verdict.output if attempt.verdict else None, attempt.reply)
         for attempt in answers_of(letter)

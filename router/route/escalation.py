@@ -75,7 +75,7 @@ def _climbed(
 
 
 def _climbed_enough(escalation: Escalation, policy: Policy) -> str | None:
-    """Words, once the request has climbed as often as the policy allows."""
+    """The limit in words, once the request has climbed as often as the policy allows; else None."""
     climbed = sum(
         1
         for before, taken in pairwise(escalation.routes)

@@ -82,7 +82,7 @@ def test_another_model_is_flagged_and_costs_its_own_price():
 
 
 @pytest.mark.parametrize(
-    ("said", "cost", "odd"),
+    ("stated", "cost", "odd"),
     [
         (None, COST, None),
         (COST - 1, COST, None),
@@ -93,11 +93,11 @@ def test_another_model_is_flagged_and_costs_its_own_price():
     ],
 )
 def test_a_call_is_never_booked_at_less_than_its_provider_says_it_charges(
-    said: int | None, cost: int, odd: list[str] | None
+    stated: int | None, cost: int, odd: list[str] | None
 ) -> None:
-    made = called(replace(a_reply(), stated_micros=said))
+    attempt = called(replace(a_reply(), stated_micros=stated))
 
-    assert (made.cost_micros, made.oddities) == (cost, odd)
+    assert (attempt.cost_micros, attempt.oddities) == (cost, odd)
 
 
 def answered(
@@ -300,12 +300,12 @@ def test_the_parts_of_the_time_add_up_whatever_the_clocks_say(
 ) -> None:
     attempts = [an_attempt(duration_ms=duration, attempt_no=1) for duration in calls]
     assignment = an_assignment(routes=[a_route(routed_at=after(routed))])
-    found = answered(assignment, attempts, now=after(ended), own_ms=own).router.latency
+    latency = answered(assignment, attempts, now=after(ended), own_ms=own).router.latency
 
-    parts = (found.intake_ms, found.queue_ms, found.model_ms, found.own_ms)
+    parts = (latency.intake_ms, latency.queue_ms, latency.model_ms, latency.own_ms)
     assert min(parts) >= 0
-    assert sum(parts) == pytest.approx(found.total_ms, abs=0.003)
-    assert found.total_ms == pytest.approx(max(ended, 0), abs=0.002)
+    assert sum(parts) == pytest.approx(latency.total_ms, abs=0.003)
+    assert latency.total_ms == pytest.approx(max(ended, 0), abs=0.002)
 
 
 # The ledger

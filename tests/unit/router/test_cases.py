@@ -99,7 +99,7 @@ def _rejected(detail: str) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("before", "after"),
     [
         pytest.param(
             {"verdict": _rejected("/items/3/sum: '12.50' is not a number")},
@@ -123,13 +123,15 @@ def _rejected(detail: str) -> Verdict:
         ),
     ],
 )
-def test_like_errors_are_one_group(one: dict[str, Any], other: dict[str, Any]) -> None:
-    first, second = (error_of(a_letter(attempts=[an_attempt(**fields)])) for fields in (one, other))
+def test_like_errors_are_one_group(before: dict[str, Any], after: dict[str, Any]) -> None:
+    first, second = (
+        error_of(a_letter(attempts=[an_attempt(**fields)])) for fields in (before, after)
+    )
     assert first == second
 
 
 def test_errors_of_other_checks_and_statuses_are_apart() -> None:
-    said = [
+    errors = [
         error_of(a_letter(attempts=[an_attempt(**fields)]))
         for fields in (
             {"verdict": _rejected("too short")},
@@ -138,9 +140,9 @@ def test_errors_of_other_checks_and_statuses_are_apart() -> None:
             {"outcome": "failed", "reason": Reason.PROVIDER_ERROR, "http_status": 500},
         )
     ]
-    assert len(set(said)) == len(said)
-    assert said[0] == "low_confidence: format: too short"
-    assert said[2] == "provider_error 503"
+    assert len(set(errors)) == len(errors)
+    assert errors[0] == "low_confidence: format: too short"
+    assert errors[2] == "provider_error 503"
 
 
 def test_without_a_call_the_detail_is_the_error() -> None:

@@ -40,10 +40,14 @@ AFTER = {"team": "refund", "urgent": False, "confidence": 0.9}
     ],
 )
 def test_the_fields_that_differ(before, after, changes):
-    found = changes_between(before, after)
-    told = None if found is None else [(one.field, one.before, one.after) for one in found]
+    changed = changes_between(before, after)
+    written = (
+        None
+        if changed is None
+        else [(change.field, change.before, change.after) for change in changed]
+    )
 
-    assert told == changes
+    assert written == changes
 
 
 VALUES = st.none() | st.integers() | st.text(max_size=300) | st.lists(st.text(max_size=5))
@@ -52,10 +56,12 @@ OUTPUTS = st.dictionaries(st.text(min_size=1, max_size=3), VALUES, max_size=30)
 
 @given(OUTPUTS, OUTPUTS)
 def test_much_that_differs_is_told_in_little(before, after):
-    found = changes_between(before, after) or []
+    changed = changes_between(before, after) or []
 
-    assert len(found) <= 20
-    assert all(len(said or "") <= 200 for one in found for said in (one.before, one.after))
+    assert len(changed) <= 20
+    assert all(
+        len(side or "") <= 200 for change in changed for side in (change.before, change.after)
+    )
     assert changes_between(after, after) == []
 
 

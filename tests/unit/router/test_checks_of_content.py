@@ -314,9 +314,9 @@ def test_no_text_makes_a_check_fail_in_itself(name, answer, question, source):
         judged(answer, request=request),
         judged(answer, request=request, calls=[a_call(arguments=answer)]),
     ):
-        said = run(name, case)
+        fault = run(name, case)
 
-        assert said is None or said
+        assert fault is None or fault
 
 
 @pytest.mark.parametrize("name", CHECKS)

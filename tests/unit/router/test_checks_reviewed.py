@@ -112,8 +112,8 @@ class TestToolChoice:
         ],
     )
     def test_what_the_request_demands_is_done(self, choice, calls, passes):
-        made = [a_call(name) for name in calls]
-        case = judged(calls=made, tools=[LOOK_UP, OTHER], tool_choice=choice)
+        tool_calls = [a_call(name) for name in calls]
+        case = judged(calls=tool_calls, tools=[LOOK_UP, OTHER], tool_choice=choice)
 
         assert (run("tool_calls", case) is None) is passes
 
@@ -124,7 +124,7 @@ class TestToolChoice:
         assert (run("tool_calls", case) is None) is passes
 
     def test_every_task_that_names_no_checks_has_it(self):
-        assert "tool_calls" in [one.check.name for one in DEFAULT_CHECKS]
+        assert "tool_calls" in [check.check.name for check in DEFAULT_CHECKS]
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_the_names_of_arguments_are_read():
 
 
 @given(st.text("ab \n", max_size=500), st.text("ab \n", max_size=500))
-def test_a_change_never_shows_the_same_twice(one, other):
-    for change in changes_between({"answer": one}, {"answer": other}) or []:
+def test_a_change_never_shows_the_same_twice(before, after):
+    for change in changes_between({"answer": before}, {"answer": after}) or []:
         assert change.before != change.after
         assert len(change.before or "") <= 200
         assert len(change.after or "") <= 200

@@ -190,14 +190,16 @@ def test_a_classified_request_is_routed_by_its_task() -> None:
     assert (decided.task, decided.tier, decided.step) == ("summarization", Tier.BALANCED, "answer")
 
 
-@pytest.mark.parametrize("found", [None, Classification(task="no_such_task")])
-def test_a_failed_classification_takes_the_policys_guess(found: Classification | None) -> None:
+@pytest.mark.parametrize("classification", [None, Classification(task="no_such_task")])
+def test_a_failed_classification_takes_the_policys_guess(
+    classification: Classification | None,
+) -> None:
     """And never classifies again: that would go round in circles."""
     escalation = an_escalation(
         task=None,
-        reason=Reason.CLASSIFIED if found else Reason.SCHEMA_FAILED,
+        reason=Reason.CLASSIFIED if classification else Reason.SCHEMA_FAILED,
         routes=[a_route(Tier.LOW, step="classify")],
-        classification=found,
+        classification=classification,
         attempts=[an_attempt(Tier.LOW, step="classify")],
     )
     decided = climb(escalation, a_request(task=None), the_policy(), NOON)

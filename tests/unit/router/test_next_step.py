@@ -37,7 +37,7 @@ def with_task(**fields: Any) -> Policy:
     return Policy.model_validate(policy)
 
 
-def said(label: str, model: str = "sim-medium", **fields: Any) -> Attempt:
+def answered(label: str, model: str = "sim-medium", **fields: Any) -> Attempt:
     verdict = Verdict(outcome="accepted", checks=[], output={"label": label, "confidence": 0.9})
     plain: dict[str, Any] = {"outcome": "accepted", "reason": None, "verdict": verdict}
     return an_attempt(model=model, **{**plain, **fields})
@@ -46,7 +46,7 @@ def said(label: str, model: str = "sim-medium", **fields: Any) -> Attempt:
 def calls(amount: int, call_id: str = "call_1", model: str = "sim-medium") -> Attempt:
     function = {"name": "refund", "arguments": f'{{"amount": {amount}}}'}
     output = {"tool_calls": [{"id": call_id, "type": "function", "function": function}]}
-    return said("", model, verdict=Verdict(outcome="accepted", checks=[], output=output))
+    return answered("", model, verdict=Verdict(outcome="accepted", checks=[], output=output))
 
 
 def read(outcome: str, reason: Reason | None = None, model: str = "sim-small") -> Attempt:
@@ -64,26 +64,34 @@ def step_after(attempts: Sequence[Attempt], **fields: Any) -> NextStep:
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
-        pytest.param([said("bug")], CallModel("sim-medium"), id="a vote asks the same model again"),
         pytest.param(
-            [said("bug"), said("Bug. ")], Answer(), id="two of three agree: the third is not paid"
+            [answered("bug")], CallModel("sim-medium"), id="a vote asks the same model again"
         ),
         pytest.param(
-            [said("bug"), said("sales")], CallModel("sim-medium"), id="one each: the third decides"
+            [answered("bug"), answered("Bug. ")],
+            Answer(),
+            id="two of three agree: the third is not paid",
         ),
-        pytest.param([said("bug"), said("sales"), said("bug")], Answer(), id="the third agrees"),
         pytest.param(
-            [said("bug"), said("sales"), said("sales")],
+            [answered("bug"), answered("sales")],
+            CallModel("sim-medium"),
+            id="one each: the third decides",
+        ),
+        pytest.param(
+            [answered("bug"), answered("sales"), answered("bug")], Answer(), id="the third agrees"
+        ),
+        pytest.param(
+            [answered("bug"), answered("sales"), answered("sales")],
             Escalate(Reason.MODELS_DISAGREE, "1 of 3 answers say the same"),
             id="the first is outvoted, and nobody publishes it",
         ),
         pytest.param(
-            [said("bug"), an_attempt(reason=Reason.SCHEMA_FAILED), an_attempt()],
+            [answered("bug"), an_attempt(reason=Reason.SCHEMA_FAILED), an_attempt()],
             Escalate(Reason.MODELS_DISAGREE, "1 of 3 answers say the same"),
             id="an answer that fails its checks agrees with nobody",
         ),
         pytest.param(
-            [said("bug"), failed(Reason.NOT_SENT)],
+            [answered("bug"), failed(Reason.NOT_SENT)],
             CallModel("sim-medium", timedelta(seconds=0.5)),
             id="a vote that never left is sent once more",
         ),
@@ -96,10 +104,10 @@ def test_a_vote(attempts: Sequence[Attempt], expected: NextStep) -> None:
 @pytest.mark.parametrize(
     ("attempts", "expected"),
     [
-        pytest.param([said("bug")], CallModel("sim-medium-b"), id="another model is asked"),
-        pytest.param([said("bug"), said("bug", "sim-medium-b")], Answer(), id="both agree"),
+        pytest.param([answered("bug")], CallModel("sim-medium-b"), id="another model is asked"),
+        pytest.param([answered("bug"), answered("bug", "sim-medium-b")], Answer(), id="both agree"),
         pytest.param(
-            [said("bug"), said("sales", "sim-medium-b")],
+            [answered("bug"), answered("sales", "sim-medium-b")],
             Escalate(Reason.MODELS_DISAGREE, "1 of 2 answers say the same"),
             id="they do not",
         ),
@@ -126,22 +134,24 @@ def test_a_second_opinion(attempts: Sequence[Attempt], expected: NextStep) -> No
     ("attempts", "expected"),
     [
         pytest.param(
-            [said("bug")], CallModel("sim-small", step="verify"), id="an answer is read first"
+            [answered("bug")], CallModel("sim-small", step="verify"), id="an answer is read first"
         ),
-        pytest.param([said("bug"), read("accepted")], Answer(), id="found right, it is published"),
         pytest.param(
-            [said("bug"), read("rejected", Reason.VERIFIER_REJECTED)],
+            [answered("bug"), read("accepted")], Answer(), id="found right, it is published"
+        ),
+        pytest.param(
+            [answered("bug"), read("rejected", Reason.VERIFIER_REJECTED)],
             Escalate(Reason.VERIFIER_REJECTED, ""),
             id="found wrong, it climbs",
         ),
         pytest.param(
-            [said("bug"), read("rejected", Reason.SCHEMA_FAILED)],
+            [answered("bug"), read("rejected", Reason.SCHEMA_FAILED)],
             CallModel("sim-small-b", step="verify"),
             id="a verdict nobody can read is none",
         ),
         pytest.param(
             [
-                said("bug"),
+                answered("bug"),
                 read("rejected", Reason.SCHEMA_FAILED),
                 read("rejected", Reason.REFUSED, "sim-small-b"),
             ],
@@ -149,7 +159,7 @@ def test_a_second_opinion(attempts: Sequence[Attempt], expected: NextStep) -> No
             id="without a usable verdict nothing is published",
         ),
         pytest.param(
-            [said("bug"), read("failed", Reason.PROVIDER_REJECTED)],
+            [answered("bug"), read("failed", Reason.PROVIDER_REJECTED)],
             CallModel("sim-small-b", step="verify"),
             id="a reader that fails has a backup",
         ),
@@ -161,19 +171,19 @@ def test_a_reader(attempts: Sequence[Attempt], expected: NextStep) -> None:
 
 def test_nobody_reads_its_own_answer() -> None:
     reader = {"tier": Tier.BALANCED, "accept": 0.7}
-    assert step_after([said("bug")], verify=reader) == CallModel("sim-medium-b", step="verify")
+    assert step_after([answered("bug")], verify=reader) == CallModel("sim-medium-b", step="verify")
 
 
 def test_readings_and_votes_use_up_the_requests_allowance() -> None:
     policy = with_task(agreement=SECOND, verify=READER)
-    step = next_step(an_assignment(attempts_left=1), [said("bug")], policy, NOON)
+    step = next_step(an_assignment(attempts_left=1), [answered("bug")], policy, NOON)
 
     assert isinstance(step, GiveUp)
     assert step.reason is Reason.ATTEMPTS_EXHAUSTED
 
 
 def test_a_reading_says_whether_a_person_still_has_to_approve() -> None:
-    step = step_after([said("bug"), read("accepted")], verify=READER, approval="person")
+    step = step_after([answered("bug"), read("accepted")], verify=READER, approval="person")
 
     assert isinstance(step, GiveUp)
     assert step.reason is Reason.APPROVAL_REQUIRED
@@ -320,7 +330,9 @@ def test_pauses_grow_while_a_model_turns_calls_away() -> None:
     assert isinstance(step, GiveUp)
     assert step.reason is Reason.PROVIDER_UNAVAILABLE
 
-    calls = [(one.started_at - NOON).total_seconds() for one in attempts if one.model == A]
+    calls = [
+        (attempt.started_at - NOON).total_seconds() for attempt in attempts if attempt.model == A
+    ]
     # Once soon, while there is a backup; then less and less often.
     assert calls[:6] == [0.0, 0.5, 4.5, 12.5, 28.5, 58.5]
     assert calls[-20] - calls[-21] > 60

@@ -95,10 +95,10 @@ def test_what_is_no_answer_stays_none(text):
     ],
 )
 def test_a_number_keeps_every_digit(number, around):
-    found = normalise_json(around.replace("{}", f'{{"a": [{number}], "b": "x\ny", "c": 0.5}}'))
+    parsed = normalise_json(around.replace("{}", f'{{"a": [{number}], "b": "x\ny", "c": 0.5}}'))
 
-    assert found is not None
-    voice = conformed(found, {"properties": {"c": {}}})
+    assert parsed is not None
+    voice = conformed(parsed, {"properties": {"c": {}}})
     assert as_json(voice) == f'{{"c":0.5,"a":[{number}],"b":"x\\ny"}}'.encode()
 
 
@@ -111,7 +111,7 @@ def test_a_fence_inside_the_answer_stays_there():
 
 @pytest.mark.parametrize("around", ["{}", "Sure: {}", "Sure:\n```json\n{}\n```\nGood luck!"])
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "no object is ```{}``` here",
         '```json\n{"a": 1}\n```',
@@ -121,8 +121,8 @@ def test_a_fence_inside_the_answer_stays_there():
         "~~~ ``` `{`",
     ],
 )
-def test_fences_and_braces_in_a_text_are_text(around, said):
-    written = {"code": said, "confidence": 0.9}
+def test_fences_and_braces_in_a_text_are_text(around, text):
+    written = {"code": text, "confidence": 0.9}
 
     assert normalise_json(around.replace("{}", json.dumps(written), 1)) == written
 
@@ -217,9 +217,9 @@ def test_whatever_model_answers_sounds_alike(output, same):
 
 
 def test_a_producers_own_format_is_trimmed_and_nothing_else():
-    said = {"more": "a  b", "due": " 5 May 2026 ", "team": "Billing"}
+    output = {"more": "a  b", "due": " 5 May 2026 ", "team": "Billing"}
 
-    assert conformed(said, FIELDS, ours=False, shorten=True) == {**said, "due": "5 May 2026"}
+    assert conformed(output, FIELDS, ours=False, shorten=True) == {**output, "due": "5 May 2026"}
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ def with_task(**fields: Any) -> Policy:
     return the_policy().model_copy(update={"tasks": tasks})
 
 
-def judged(said: dict[str, Any], policy: Policy | None = None, **request: Any) -> Verdict:
+def judged(output: dict[str, Any], policy: Policy | None = None, **request: Any) -> Verdict:
     asked = a_request(**request)
     contract = output_contract(asked, policy or the_policy(), "support_answer", "answer")
-    reply = Reply(orjson.dumps(said).decode(), "stop", Usage(), {})
+    reply = Reply(orjson.dumps(output).decode(), "stop", Usage(), {})
     checks = named("cut_off", "empty", "refusal", "schema", "confidence")
     return judge(reply, contract, 0.7, checks, Asked(asked))
 
@@ -40,7 +40,7 @@ def test_a_question_back_to_the_user_is_an_answer_however_unsure_the_model_is():
 
 
 @pytest.mark.parametrize(
-    ("said", "policy"),
+    ("output", "policy"),
     [
         pytest.param({**UNSURE, "answer": "It depends."}, None, id="nothing is asked"),
         pytest.param(
@@ -53,8 +53,8 @@ def test_a_question_back_to_the_user_is_an_answer_however_unsure_the_model_is():
         pytest.param(UNSURE, with_task(clarify=False), id="the task asks nobody"),
     ],
 )
-def test_any_other_unsure_answer_climbs(said, policy):
-    failed = judged(said, policy).failed
+def test_any_other_unsure_answer_climbs(output, policy):
+    failed = judged(output, policy).failed
 
     assert failed is not None
     assert failed.reason is Reason.LOW_CONFIDENCE
@@ -75,14 +75,14 @@ def short_answers(**fields: Any) -> Policy:
 
 
 def test_a_rambling_answer_climbs_unless_its_task_has_it_shortened():
-    said = {"answer": "Open Settings. Then go on and on.", "confidence": 1, "next_action": "none"}
+    output = {"answer": "Open Settings. Then go on and on.", "confidence": 1, "next_action": "none"}
 
-    failed = judged(said, short_answers()).failed
-    verdict = judged(said, short_answers(shorten=True))
+    failed = judged(output, short_answers()).failed
+    verdict = judged(output, short_answers(shorten=True))
 
     assert failed is not None
     assert failed.reason is Reason.SCHEMA_FAILED
-    assert (verdict.is_accepted, verdict.output) == (True, {**said, "answer": "Open Settings."})
+    assert (verdict.is_accepted, verdict.output) == (True, {**output, "answer": "Open Settings."})
 
 
 def test_a_choice_is_accepted_in_the_models_own_spelling():

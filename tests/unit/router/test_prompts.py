@@ -81,16 +81,16 @@ class TestVersions:
 
 class TestMessages:
     def test_the_variant_precedes_what_the_producer_says(self):
-        said = [
+        conversation = [
             {"role": "system", "content": "Be kind."},
             {"role": "user", "content": [{"type": "text", "text": "hello"}], "name": "kim"},
         ]
 
-        prompt = rendered(request=a_request(messages=said))
+        prompt = rendered(request=a_request(messages=conversation))
 
         assert prompt.messages[0]["role"] == "system"
         assert prompt.messages[0]["content"].startswith("Task: question\nAnswer the question.\n")
-        assert prompt.messages[1:] == said
+        assert prompt.messages[1:] == conversation
 
     def test_the_schema_is_asked_for_in_words_and_by_field(self):
         prompt = rendered()
@@ -128,8 +128,11 @@ class TestMessages:
         assert prompt.messages[0]["content"] == "before!"
 
     def test_context_passed_through_follows_the_producers_system_messages(self):
-        said = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]
-        request = a_request({"user": "Kim"}, messages=said)
+        conversation = [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "hello"},
+        ]
+        request = a_request({"user": "Kim"}, messages=conversation)
 
         messages = rendered(task="unknown", request=request).messages
 
@@ -159,9 +162,9 @@ class TestBody:
         assert body["model"] == "a-model"
 
     def test_what_no_list_names_is_left_out_and_said(self):
-        said = [{"role": "user", "content": "hello", "name": "kim"}]
+        conversation = [{"role": "user", "content": "hello", "name": "kim"}]
 
-        body, left_out = asked(a_request(messages=said, base_url="x", model="dear", n=1))
+        body, left_out = asked(a_request(messages=conversation, base_url="x", model="dear", n=1))
 
         assert "base_url" not in body
         assert body["messages"][-1] == {"role": "user", "content": "hello"}

@@ -59,14 +59,14 @@ def test_read_again_from_the_start_it_judges_alike(
 ) -> None:
     """A process that takes the partition over at any place goes on as the former one would have."""
     first, model = SeenIds(HOUR, 100), dict[str, bytes]()
-    said = []
+    verdicts = []
     for number, (name, body) in enumerate(records):
-        said.append(first.note(_key(name), body, float(number)))
+        verdicts.append(first.note(_key(name), body, float(number)))
         before = model.setdefault(name, body) if name in model else None
         model.setdefault(name, body)
         expected = Repeat.NEW if before is None else Repeat.SAME
-        assert said[-1] is (expected if before in (None, body) else Repeat.OTHER_BODY)
+        assert verdicts[-1] is (expected if before in (None, body) else Repeat.OTHER_BODY)
 
     second = SeenIds(HOUR, 100)
     again = [second.note(_key(name), body, float(n)) for n, (name, body) in enumerate(records)]
-    assert again[cut:] == said[cut:]
+    assert again[cut:] == verdicts[cut:]

@@ -17,8 +17,8 @@ def _anew():
 
 def asking(*parameters: Any) -> Request:
     tools = [
-        {"type": "function", "function": {"name": f"f{no}", "parameters": one}}
-        for no, one in enumerate(parameters)
+        {"type": "function", "function": {"name": f"f{no}", "parameters": schema}}
+        for no, schema in enumerate(parameters)
     ]
     chat = {"messages": [{"role": "user", "content": "Hello"}], "tools": tools}
     return Request.model_validate({"input": chat})
@@ -33,7 +33,9 @@ def ordinary(no: int) -> dict[str, Any]:
 def wide(no: int) -> dict[str, Any]:
     """Within the bounds of one schema, and as dear as one may be."""
     return {
-        "properties": {f"p{one}": {"pattern": rf"[\p{{L}}\p{{N}}]{{1,4}}{no}"} for one in range(8)}
+        "properties": {
+            f"p{field_no}": {"pattern": rf"[\p{{L}}\p{{N}}]{{1,4}}{no}"} for field_no in range(8)
+        }
     }
 
 
@@ -62,5 +64,5 @@ def test_a_tool_without_a_usable_schema_is_offered_all_the_same() -> None:
 
     check_schemas(request)
 
-    kinds = {name: one is not None for name, one in tool_validators(request).items()}
+    kinds = {name: validator is not None for name, validator in tool_validators(request).items()}
     assert kinds == {"f0": False, "f1": True, "f2": False}

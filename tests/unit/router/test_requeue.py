@@ -72,10 +72,10 @@ def test_a_record_without_a_usable_time_is_requeued_all_the_same(timestamp_ms: i
 
 def test_it_reads_back_from_the_topic_as_it_was_written() -> None:
     escalation, raw = again(a_letter()), b'{ "id":"req-1", "input": "hello" }'
-    found, bytes_found = read_envelope(Escalation, dump_envelope(escalation, raw))
+    read, bytes_found = read_envelope(Escalation, dump_envelope(escalation, raw))
 
     added = {"request", "request_bytes"}
-    assert found.model_dump(exclude=added) == escalation.model_dump(exclude=added)
+    assert read.model_dump(exclude=added) == escalation.model_dump(exclude=added)
     assert bytes_found == raw
 
 

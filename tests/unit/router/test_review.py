@@ -58,7 +58,7 @@ def a_letter(**fields: Any) -> DeadLetter:
     return DeadLetter.model_validate({**given, **fields})
 
 
-def told(events: Sequence[tuple[float, Any]]) -> Decisions:
+def decisions_of(events: Sequence[tuple[float, Any]]) -> Decisions:
     decisions = Decisions()
     for offset, (at, line) in enumerate(events):
         decisions.note(offset, at, line)
@@ -123,7 +123,7 @@ FIRST, SECOND = a_decision("first"), a_decision("second", action="requeue")
 def test_which_decision_stands(
     events: Sequence[tuple[float, Any]], stands: Decision | None
 ) -> None:
-    assert carried_out(told(events), events) == ([stands] if stands else [])
+    assert carried_out(decisions_of(events), events) == ([stands] if stands else [])
 
 
 _EVENTS = st.lists(
@@ -146,12 +146,12 @@ def test_whoever_reads_the_partition_again_finds_the_same_and_at_most_one(
     at, events = 0.0, []
     for wait, line in steps:
         events.append((at := at + wait, line))
-    decisions = told(events)
+    decisions = decisions_of(events)
     for offset, (when, line) in list(enumerate(events))[again_from:]:
         decisions.note(offset, when, line)  # fetched a second time
 
     standing = carried_out(decisions, events)
-    assert standing == carried_out(told(events), events)
+    assert standing == carried_out(decisions_of(events), events)
     assert len(standing) <= 1
 
 
@@ -205,10 +205,10 @@ def test_whoever_reads_the_partition_again_finds_the_same_and_at_most_one(
 def test_what_cannot_be_carried_out(
     decision: Decision, letter: DeadLetter, words: str | None
 ) -> None:
-    found = refusal_of(decision, letter, the_policy())
+    refusal = refusal_of(decision, letter, the_policy())
 
-    assert (found is None) == (words is None)
-    assert words is None or words in (found or "")
+    assert (refusal is None) == (words is None)
+    assert words is None or words in (refusal or "")
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_what_cannot_be_carried_out(
 def test_an_edited_answer_is_held_to_the_tasks_format(
     output: dict[str, Any], paths: list[str]
 ) -> None:
-    found = problems_of(output, a_letter(), a_request(), the_policy())
+    problems = problems_of(output, a_letter(), a_request(), the_policy())
 
-    assert [path for path, _ in found] == paths
+    assert [path for path, _ in problems] == paths
 
 
 def test_an_answer_under_review_keeps_its_history_and_its_cost() -> None:

@@ -132,13 +132,15 @@ def test_a_request_too_long_for_the_small_models_starts_higher() -> None:
 
 
 def test_what_the_producer_says_beats_what_the_classify_step_found() -> None:
-    found = Classification(task="classification", ambiguity=0.9)
-    asked = route(a_request(task=None), the_policy(), NOON, classification=found)
-    told = route(a_request(task=None, ambiguity=0.1), the_policy(), NOON, classification=found)
+    classification = Classification(task="classification", ambiguity=0.9)
+    asked = route(a_request(task=None), the_policy(), NOON, classification=classification)
+    stated = route(
+        a_request(task=None, ambiguity=0.1), the_policy(), NOON, classification=classification
+    )
 
     assert isinstance(asked, Route)
-    assert isinstance(told, Route)
-    assert (asked.rule, told.rule) == ("unclear_input", "clear_small_job")
+    assert isinstance(stated, Route)
+    assert (asked.rule, stated.rule) == ("unclear_input", "clear_small_job")
 
 
 @pytest.mark.parametrize("plan", ["free", "enterprise"])
@@ -156,15 +158,15 @@ def test_a_request_without_a_task_is_measured_before_anything_is_paid(plan: str)
         assert decided.reason is Reason.CONTEXT_TOO_LONG
 
 
-def _guessed(found: str, text: str, **fields: object) -> Route:
+def _guessed(classified: str, text: str, **fields: object) -> Route:
     request = a_request(**{"task": None, "input": text, **fields})
-    decided = route(request, the_policy(), NOON, classification=Classification(task=found))
+    decided = route(request, the_policy(), NOON, classification=Classification(task=classified))
     assert isinstance(decided, Route)
     return decided
 
 
 @pytest.mark.parametrize(
-    ("found", "text", "task", "needs_person"),
+    ("classified", "text", "task", "needs_person"),
     [
         ("rewrite", "Order 991 never came", "rewrite", False),
         ("rewrite", "I was charged twice for order 991", "billing_dispute", False),
@@ -181,9 +183,9 @@ def _guessed(found: str, text: str, **fields: object) -> Route:
     ],
 )
 def test_a_guessed_task_must_be_as_careful_as_the_text_is_delicate(
-    found: str, text: str, task: str, needs_person: bool
+    classified: str, text: str, task: str, needs_person: bool
 ) -> None:
-    decided = _guessed(found, text)
+    decided = _guessed(classified, text)
     assert (decided.task, decided.needs_person) == (task, needs_person)
     assert decided.reason.startswith(f"taken as {task}")
 
@@ -222,8 +224,12 @@ def test_a_conversation_of_which_a_part_would_be_dropped_is_refused(
 
 
 def test_fields_that_nobody_knows_do_not_refuse_a_conversation() -> None:
-    said = {"role": "user", "content": [{**_PARTS[0], "cache_control": {}}] * 10_000, "name": "kim"}
+    message = {
+        "role": "user",
+        "content": [{**_PARTS[0], "cache_control": {}}] * 10_000,
+        "name": "kim",
+    }
     asked = {"role": "assistant", "content": "", "tool_calls": [{**_CALL, "index": 0}] * 1_000}
-    request = a_request(input={"messages": [{**said, "tool_calls": []}, asked]})
+    request = a_request(input={"messages": [{**message, "tool_calls": []}, asked]})
 
     assert isinstance(route(request, the_policy(), NOON), Route)

@@ -82,8 +82,8 @@ def test_an_answer_over_the_budget_fails_in_words():
     ids=lambda part: next(iter(part)),
 )
 def test_errors_that_would_copy_a_value_many_times_are_not_made(schema, value):
-    told = "it breaks the format's schema; it is too large to say which rule"
-    assert compiled(schema).problems(value) == [([], told)]
+    fault = "it breaks the format's schema; it is too large to say which rule"
+    assert compiled(schema).problems(value) == [([], fault)]
 
 
 def test_what_an_ordinary_answer_breaks_is_told_rule_by_rule():

@@ -66,10 +66,10 @@ def test_vague_text_is_more_ambiguous_than_text_with_facts():
 
 
 def test_what_the_producer_sends_wins():
-    found = signals("urgent refund!!", ambiguity=0.0, blast_radius="low", complexity=5)
+    measured = signals("urgent refund!!", ambiguity=0.0, blast_radius="low", complexity=5)
 
-    assert (found.ambiguity, found.blast_radius, found.complexity) == (0.0, "low", 5)
-    assert found.estimated == frozenset()
+    assert (measured.ambiguity, measured.blast_radius, measured.complexity) == (0.0, "low", 5)
+    assert measured.estimated == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_tokens_are_counted_by_component():
         {"role": "user", "content": "u" * 80},
         {"role": "assistant", "content": "a" * 120},
     ]
-    found = signals(messages, context={"user": "x" * 400, "retrieved": "r" * 4000})
+    measured = signals(messages, context={"user": "x" * 400, "retrieved": "r" * 4000})
 
-    assert found.context_tokens == {"system": 10, "user": 120, "history": 30, "retrieved": 1000}
-    assert found.total_tokens == 1160
+    assert measured.context_tokens == {"system": 10, "user": 120, "history": 30, "retrieved": 1000}
+    assert measured.total_tokens == 1160
 
 
 WORDS = "word " * 2_000
@@ -121,8 +121,8 @@ WORDS = "word " * 2_000
 )
 def test_what_is_sent_beside_texts_is_counted(message, body, component):
     """A plan's limit on input holds for all that a provider is sent."""
-    said = {"role": "assistant", "content": "Yes?", **message}
-    asked = {"messages": [{"role": "user", "content": "Go on"}, said], **body}
+    answer = {"role": "assistant", "content": "Yes?", **message}
+    asked = {"messages": [{"role": "user", "content": "Go on"}, answer], **body}
 
     assert signals(asked).context_tokens[component] > 2_000
 
@@ -141,10 +141,10 @@ def test_tokens_are_estimated_for_every_script(text, least, most):
 
 @given(st.text().map("about {}".format))
 def test_any_text_has_signals_within_their_bounds(text):
-    found = signals(text)
+    measured = signals(text)
 
-    assert 0 <= found.ambiguity <= 1
-    assert 1 <= found.complexity <= 5
-    assert found.blast_radius in {"low", "medium", "high"}
-    assert found.text <= set(TEXT_SIGNALS)
-    assert found == signals(text)
+    assert 0 <= measured.ambiguity <= 1
+    assert 1 <= measured.complexity <= 5
+    assert measured.blast_radius in {"low", "medium", "high"}
+    assert measured.text <= set(TEXT_SIGNALS)
+    assert measured == signals(text)

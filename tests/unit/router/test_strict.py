@@ -87,14 +87,16 @@ leaves = st.sampled_from(
 
 def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     fields = st.dictionaries(st.sampled_from("abc"), inner, min_size=1)
-    return fields.map(lambda made: {**CLOSED, "properties": made, "required": sorted(made)})
+    return fields.map(
+        lambda properties: {**CLOSED, "properties": properties, "required": sorted(properties)}
+    )
 
 
 schemas = st.recursive(
     leaves,
     lambda inner: (
         objects(inner)
-        | inner.map(lambda one: {"type": "array", "items": one, "maxItems": 3})
+        | inner.map(lambda item: {"type": "array", "items": item, "maxItems": 3})
         | st.lists(inner, min_size=1, max_size=2).map(lambda many: {"anyOf": many})
     ),
     max_leaves=5,

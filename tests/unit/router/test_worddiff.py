@@ -12,8 +12,8 @@ def sides(before: str, after: str) -> tuple[str, str]:
     """The two texts as the pieces have them."""
     pieces = word_diff(before, after)
     return (
-        "".join(one.text for one in pieces if one.kind != "added"),
-        "".join(one.text for one in pieces if one.kind != "removed"),
+        "".join(piece.text for piece in pieces if piece.kind != "added"),
+        "".join(piece.text for piece in pieces if piece.kind != "removed"),
     )
 
 
@@ -35,7 +35,7 @@ def test_a_word_that_grew_is_another_word():
 def test_a_sentence_put_in_between_is_one_piece():
     before, after = "First this. Then that.", "First this. And now something new. Then that."
 
-    assert [one.kind for one in word_diff(before, after)] == ["same", "added", "same"]
+    assert [piece.kind for piece in word_diff(before, after)] == ["same", "added", "same"]
 
 
 def test_texts_that_are_the_same_have_one_piece():

@@ -42,7 +42,7 @@ def answered(**fields: Any) -> Any:
     return an_attempt(outcome="accepted", reason=None, verdict=verdict, reply=SAID, **fields)
 
 
-def said(output: Any) -> str:
+def dumped(output: Any) -> str:
     return as_json(output).decode()
 
 
@@ -51,7 +51,7 @@ def test_an_answer_keeps_its_digits_on_its_way_up() -> None:
     read, _ = read_envelope(Escalation, dump_envelope(sent, b'{"input":"x"}'))
 
     assert read.attempts == sent.attempts
-    assert said(read.attempts[0].verdict.output) == SAID  # type: ignore[union-attr]
+    assert dumped(read.attempts[0].verdict.output) == SAID  # type: ignore[union-attr]
 
 
 def test_an_answer_keeps_its_digits_in_a_dead_letter_and_for_its_reviewer() -> None:
@@ -67,7 +67,7 @@ def test_an_answer_keeps_its_digits_in_a_dead_letter_and_for_its_reviewer() -> N
     )
     read = read_dead_letter(dead_letter_headers(letter, ()))
 
-    assert said(read.attempts[0].verdict.output) == SAID  # type: ignore[union-attr]
+    assert dumped(read.attempts[0].verdict.output) == SAID  # type: ignore[union-attr]
     assert hash_of_answers(read) == hash_of_answers(letter)
 
 
@@ -78,7 +78,7 @@ def test_an_answer_keeps_its_digits_in_its_result(capsys: pytest.CaptureFixture[
     output = read_model(Result, written).router.output
 
     assert SAID.encode() in written
-    assert said(output) == said(read_ours(written)["router"]["output"]) == SAID
+    assert dumped(output) == dumped(read_ours(written)["router"]["output"]) == SAID
     assert "share: 0.12345678901234567891; list: [1234567890123456.78, -0]" in in_words(output)
     print_json(output)
     assert '"share": 0.12345678901234567891' in capsys.readouterr().out

@@ -138,8 +138,8 @@ def test_a_batch_line_says_the_rest_in_its_body() -> None:
     metadata = {"task": "triage", "plan": "free", "tenant": "acme", "lane": "bulk", "shop": "b2"}
     request = read(**a_line(body={**CHAT, "user": "u-1", "metadata": metadata}))
 
-    said = (request.task, request.plan, request.tenant, request.lane, request.user)
-    assert said == ("triage", "free", "acme", "bulk", "u-1")
+    fields = (request.task, request.plan, request.tenant, request.lane, request.user)
+    assert fields == ("triage", "free", "acme", "bulk", "u-1")
     assert request.metadata == metadata
 
 
@@ -197,12 +197,12 @@ def test_no_other_url_passes_for_it(url: Any) -> None:
 
 @pytest.mark.parametrize("custom_id", ["row 1 (ü)", "行-1", "a\nb", "x" * 201, "x" * 512])
 def test_any_text_may_be_a_custom_id(custom_id: str) -> None:
-    one, again, other = (
+    first, again, other = (
         read(**a_line(custom_id=text)) for text in (custom_id, custom_id, custom_id[1:] + "y")
     )
 
-    assert one.custom_id == custom_id
-    assert one.id == again.id != other.id
+    assert first.custom_id == custom_id
+    assert first.id == again.id != other.id
 
 
 def test_a_custom_id_has_512_characters_at_most() -> None:
@@ -519,8 +519,8 @@ def test_a_cloudevent_may_be_text_or_bytes() -> None:
 
     for data in (b"hello", b'{"input": "hello"}'):
         event = {"specversion": "1.0", "id": "e-1", "data_base64": b64encode(data).decode()}
-        found = read_request(orjson.dumps(event), {}, fallback_id="f")
-        assert (found.id, found.text) == ("e-1", "hello")
+        request = read_request(orjson.dumps(event), {}, fallback_id="f")
+        assert (request.id, request.text) == ("e-1", "hello")
     with pytest.raises(ContractError, match="base64 was expected"):
         read_request(b'{"specversion": "1.0", "id": "e", "data_base64": "?"}', {}, fallback_id="f")
 

@@ -123,13 +123,13 @@ def test_a_message_is_written_and_read_where_the_topic_table_says() -> None:
                 for stage in STAGES
                 if spec.name in (stage.writes if action == "send" else stage.reads)
             }
-            found = {
+            types = {
                 name.removesuffix(f"-{action}-{spec.name}")
                 for name, operation in document["operations"].items()
                 if operation["action"] == action
                 and operation["channel"]["$ref"] == f"#/channels/{spec.name}"
             }
-            assert found == ours
+            assert types == ours
 
 
 def test_the_asyncapi_document_names_every_topic_and_refers_to_nothing_that_is_not_there() -> None:

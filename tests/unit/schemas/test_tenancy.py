@@ -9,13 +9,15 @@ from schemas.base import AttemptId, Identifier
 from schemas.tenancy import RequestKey, is_reserved_id
 
 _IDS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=200)
-_ADMITTED = _IDS.filter(lambda one: not is_reserved_id(one))
+_ADMITTED = _IDS.filter(lambda request_id: not is_reserved_id(request_id))
 _KEYS = st.builds(RequestKey, st.one_of(st.just("default"), _IDS), _ADMITTED)
 
 
 @given(_KEYS, _KEYS)
-def test_two_keys_have_one_text_only_where_they_are_one(one: RequestKey, other: RequestKey) -> None:
-    assert (one.text == other.text) is (one == other)
+def test_two_keys_have_one_text_only_where_they_are_one(
+    first: RequestKey, second: RequestKey
+) -> None:
+    assert (first.text == second.text) is (first == second)
 
 
 @given(_KEYS)

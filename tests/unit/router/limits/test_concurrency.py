@@ -43,9 +43,9 @@ def refusals(limit: Concurrency, first: int, borne: int, now: float) -> None:
 
 def grown(limit: int) -> Concurrency:
     """One that has learnt that the model bears so much."""
-    found = Concurrency(limit)
-    replies(found, 0.1, limit, now=0.0)
-    return found
+    limiter = Concurrency(limit)
+    replies(limiter, 0.1, limit, now=0.0)
+    return limiter
 
 
 @of_every_spread
@@ -154,7 +154,7 @@ def test_later_bursts_lower_it_by_a_third_at_most() -> None:
 def test_who_refuses_although_no_more_was_tried_is_left_alone_for_longer_and_longer() -> None:
     limit = grown(100)
     first = limit.refused(0.05, 100, now=1_000.0)
-    pauses = [limit.refused(0.05, 1, now=1_001.0 + one) for one in range(8)]
+    pauses = [limit.refused(0.05, 1, now=1_001.0 + second) for second in range(8)]
 
     assert first == 0
     assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -162,8 +162,8 @@ def test_who_refuses_although_no_more_was_tried_is_left_alone_for_longer_and_lon
 
 def test_a_reply_makes_pauses_short_again() -> None:
     limit = grown(100)
-    for one in range(5):
-        limit.refused(0.05, 1, now=1_000.0 + one)
+    for second in range(5):
+        limit.refused(0.05, 1, now=1_000.0 + second)
     limit.succeeded(0.1, 1, now=1_010.0)
 
     assert limit.refused(0.05, 1, now=1_011.0) == 0.5

@@ -75,8 +75,8 @@ def test_a_group_whose_offsets_were_reset_counts_from_then_on() -> None:
 
 
 def test_only_the_last_minute_counts() -> None:
-    forecast = heard(*((5.0 * one, 5 * 100 * one, 60) for one in range(20)))
-    slower = [(95 + 5.0 * one, 9_500 + 5 * one, 60) for one in range(1, 14)]
+    forecast = heard(*((5.0 * no, 5 * 100 * no, 60) for no in range(20)))
+    slower = [(95 + 5.0 * no, 9_500 + 5 * no, 60) for no in range(1, 14)]
     for seconds, passed, lag in slower:
         forecast.noted(Tier.LOW, at(seconds), passed, lag)
 

@@ -35,7 +35,7 @@ def test_the_shipped_policy_needs_no_second_look():
 
     assert list(lint(policy, TODAY)) == []
     assert len(policy.examples) >= 12
-    assert [one for one in run_examples(policy, NOW) if not one.passed] == []
+    assert [outcome for outcome in run_examples(policy, NOW) if not outcome.passed] == []
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_probable_mistake_is_told(old, new, words):
 )
 def test_a_rule_that_can_still_match_is_left_alone(when):
     policy = policy_with("when: {ambiguity_from: 0.6}", f"when: {when}")
-    told = " ".join(lint(policy, TODAY))
+    warnings = " ".join(lint(policy, TODAY))
 
-    assert ("unclear_input can never" in told) == (when == "{plans: [free], text: [angry]}")
+    assert ("unclear_input can never" in warnings) == (when == "{plans: [free], text: [angry]}")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_rule_that_can_still_match_is_left_alone(when):
     ],
 )
 def test_an_example_that_fails_says_what_was_found(old, new, words):
-    failed = [one for one in run_examples(policy_with(old, new), NOW) if not one.passed]
+    failed = [outcome for outcome in run_examples(policy_with(old, new), NOW) if not outcome.passed]
 
     assert len(failed) == 1
     assert words in failed[0].detail
@@ -136,23 +136,25 @@ def test_without_its_justification_an_internal_request_does_not_climb_to_premium
     assert "may climb to premium" in explained(**fields, justification="board paper")
 
 
-def leaves(said: Any) -> Iterator[str]:
+def leaves(value: Any) -> Iterator[str]:
     """The values in a policy, and the names under which they stand."""
-    if isinstance(said, dict):
-        yield from said
-        said = list(said.values())
-    if isinstance(said, (list, tuple)):
-        for one in said:
-            yield from leaves(one)
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from leaves(inner)
     else:
-        yield said if isinstance(said, str) else json.dumps(said)
+        yield value if isinstance(value, str) else json.dumps(value)
 
 
 def test_the_policy_is_shown_whole():
     """Every name and value of it, whatever section it stands in."""
     policy = load_policy(SHIPPED, "routing.yaml")
-    shown = " ".join(one for section in sections(policy) for one in leaves(list(section)))
-    meant = [one.replace("failure_limit", "failure limit") for one in leaves(dict(policy.content))]
+    shown = " ".join(leaf for section in sections(policy) for leaf in leaves(list(section)))
+    meant = [
+        leaf.replace("failure_limit", "failure limit") for leaf in leaves(dict(policy.content))
+    ]
     ours = {"name", "version", "owner", "tasks"}  # in a title
 
-    assert [one for one in meant if one not in shown and one not in ours] == []
+    assert [leaf for leaf in meant if leaf not in shown and leaf not in ours] == []

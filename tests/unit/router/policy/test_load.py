@@ -108,7 +108,9 @@ def test_tags_are_refused_and_nothing_is_constructed(tag, tmp_path):
     ],
 )
 def test_a_key_named_twice_is_refused(old, new):
-    assert any("named twice; first on line" in one.message for one in problems_of(edited(old, new)))
+    assert any(
+        "named twice; first on line" in problem.message for problem in problems_of(edited(old, new))
+    )
 
 
 @pytest.mark.parametrize("value", ["no", "YES", "off", "n", "True", "NULL", ".nan", "-.inf", "NaN"])
@@ -329,11 +331,13 @@ ROW = "tasks.classification.checks.0"
 )
 def test_a_wrong_reference_names_its_place_and_the_nearest_name(old, new, path, words):
     text = edited(old, new)
-    found = {problem.path: problem for problem in problems_of(text)}
+    by_path = {problem.path: problem for problem in problems_of(text)}
 
-    assert words in found[path].message
-    assert found[path].line > 1
-    assert found[path].at("routing.yaml").startswith(f"routing.yaml:{found[path].line}: {path}: ")
+    assert words in by_path[path].message
+    assert by_path[path].line > 1
+    assert (
+        by_path[path].at("routing.yaml").startswith(f"routing.yaml:{by_path[path].line}: {path}: ")
+    )
 
 
 def test_a_model_without_a_price_is_refused():
@@ -366,7 +370,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines():
     problems = problems_of(text)
 
     assert len(problems) == 4
-    assert [one.line for one in problems] == sorted(one.line for one in problems)
+    assert [problem.line for problem in problems] == sorted(problem.line for problem in problems)
 
 
 @given(st.sampled_from(Tier), st.lists(st.sampled_from(Tier), max_size=4))
@@ -380,8 +384,8 @@ def test_an_escalation_path_is_accepted_exactly_when_it_climbs(first, path):
     if climbs:
         assert load_policy(text, "routing.yaml").tasks["classification"].escalation == path
     else:
-        found = {problem.path for problem in problems_of(text)}
-        assert any(one.startswith("tasks.classification.escalation") for one in found)
+        paths = {problem.path for problem in problems_of(text)}
+        assert any(path.startswith("tasks.classification.escalation") for path in paths)
 
 
 @given(st.text() | st.text(alphabet="ab:{}[]&*!|>-#\n '\"0123456789.,?%@"))

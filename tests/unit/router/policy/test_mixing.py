@@ -75,7 +75,7 @@ def test_whose_policy_a_route_was_made_under(
     assert is_under(taken, MINE) is expected
 
 
-def _said(process: str, policy: Policy | None, stage: str = "route") -> Status:
+def _status_of(process: str, policy: Policy | None, stage: str = "route") -> Status:
     digest = policy.digest if policy else None
     work = StageStatus(stage=stage, partitions=1, in_flight=0, free=1)
     return Status(process=process, started_at=NOON, at=NOON, policy_digest=digest, stages=[work])
@@ -99,8 +99,8 @@ def test_a_route_is_replaced_once_its_policy_is_applied_no_more(
 ) -> None:
     routers = Routers()
     for process, policy, at in heard:
-        routers.heard(_said(process, policy), NOON + timedelta(seconds=at))
-    routers.heard(_said("worker", OTHER, "work.low"), NOON + timedelta(seconds=seconds))
+        routers.heard(_status_of(process, policy), NOON + timedelta(seconds=at))
+    routers.heard(_status_of("worker", OTHER, "work.low"), NOON + timedelta(seconds=seconds))
     taken = a_route(policy_digest=OTHER.digest, routed_at=NOON)
 
     assert routers.have_replaced(taken, MINE, NOON + timedelta(seconds=seconds)) is expected
@@ -108,7 +108,7 @@ def test_a_route_is_replaced_once_its_policy_is_applied_no_more(
 
 def test_a_router_that_has_ended_applies_nothing() -> None:
     routers = Routers()
-    routers.heard(_said("one", MINE), NOON)
+    routers.heard(_status_of("one", MINE), NOON)
     assert routers.apply(MINE.digest, NOON)
     routers.ended("one", NOON)
     assert not routers.apply(MINE.digest, NOON)
@@ -123,8 +123,8 @@ def test_a_router_that_says_that_it_ends_is_waited_for_no_longer(
     routed: int, expected: bool
 ) -> None:
     routers = Routers()
-    routers.heard(_said("old", OTHER), NOON)
-    routers.heard(_said("new", MINE), NOON)
+    routers.heard(_status_of("old", OTHER), NOON)
+    routers.heard(_status_of("new", MINE), NOON)
     routers.ended("old", NOON + timedelta(seconds=10))
     at = NOON + timedelta(seconds=routed)
     taken = a_route(policy_digest=OTHER.digest, routed_at=at)
@@ -169,9 +169,9 @@ def test_an_escalation_is_made_anew_from_where_it_came() -> None:
 
 
 def test_a_classified_request_keeps_what_was_found() -> None:
-    found = Classification(task="rewrite", ambiguity=0.2)
+    classification = Classification(task="rewrite", ambiguity=0.2)
     routes = [a_route(Tier.LOW, step="classify"), _under(Tier.LOW, code=Reason.CLASSIFIED)]
-    assignment = an_assignment(routes=routes, task="rewrite", classification=found)
+    assignment = an_assignment(routes=routes, task="rewrite", classification=classification)
     decided = _anew(assignment, task=None)
 
     assert isinstance(decided, Route)
