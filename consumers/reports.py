@@ -20,7 +20,7 @@ from schemas.errors import ContractError
 from schemas.escalation import Escalation
 from schemas.feedback import Feedback
 from schemas.intake import read_request
-from schemas.json_text import exact_json
+from schemas.json_numbers import exact_json
 from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine

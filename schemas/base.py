@@ -20,7 +20,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from schemas.json_text import as_json, unmarked
+from schemas.json_numbers import as_json, unmarked
 
 __all__ = [
     "EARLIEST",

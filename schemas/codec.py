@@ -11,7 +11,7 @@ from schemas.attempt import Attempt, Attempts
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
-from schemas.json_text import as_json, marked
+from schemas.json_numbers import as_json, marked
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT
 

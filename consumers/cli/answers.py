@@ -168,7 +168,7 @@ def export_evals(
     async def main() -> int:
         from consumers.reports import read_examples
         from consumers.runtime.clients import Clients
-        from schemas.json_text import as_json
+        from schemas.json_numbers import as_json
 
         settings = read_settings(kafka)
         count, clients = 0, Clients(settings.kafka)

@@ -217,7 +217,7 @@ def reading_bar() -> Iterator[Reading]:
 
 def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidence",)) -> str:
     """An answer in one line: its only text as it stands, else its fields by name."""
-    from schemas.json_text import exact_json
+    from schemas.json_numbers import exact_json
 
     said = {name: value for name, value in output.items() if name not in but}
     if len(said) == 1 and isinstance(only := next(iter(said.values())), str):

@@ -8,7 +8,7 @@ from consumers.cli.common import counted, dollars, in_words, shortened
 from schemas.attempt import Attempt
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
-from schemas.json_text import exact_json
+from schemas.json_numbers import exact_json
 from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine

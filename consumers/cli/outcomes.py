@@ -196,7 +196,7 @@ class Ended(NamedTuple):
         """None for what is no outcome yet: a person has the request."""
         from schemas.codec import read_dead_letter, text_headers
         from schemas.errors import ContractError
-        from schemas.json_text import read_ours
+        from schemas.json_numbers import read_ours
 
         if record.topic == topics.results:
             result = read_ours(record.value or b"null")

@@ -30,7 +30,7 @@ from router.reports.measures import alarms, names_of, values_of
 from router.review.decisions import hash_of_answers
 from schemas.base import Instant, JsonObject, Tier
 from schemas.codec import dump
-from schemas.json_text import loses_digits
+from schemas.json_numbers import loses_digits
 from schemas.review import Action
 
 __all__ = ["api"]

@@ -19,7 +19,8 @@ from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
 from schemas.errors import ContractError
-from schemas.json_text import as_json, loses_digits, parse_json, read_json
+from schemas.json_numbers import as_json, loses_digits
+from schemas.json_text import parse_json, read_json
 from schemas.review import Decision
 
 __all__ = [

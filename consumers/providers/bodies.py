@@ -11,7 +11,8 @@ from consumers.providers.streams import chunks_of, joined
 from consumers.providers.unpacking import as_utf8, read_loosely
 from consumers.providers.wire import UnreadableError
 from schemas.errors import ContractError
-from schemas.json_text import MAX_VALUES, has_more_values, loses_digits, read_exact, refuse_depth
+from schemas.json_numbers import loses_digits, read_exact
+from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
 
 __all__ = ["parsed_body"]
 

@@ -14,7 +14,8 @@ from consumers.providers.parts import NO_ARGUMENTS, arguments_text
 from consumers.providers.usage import Counts, booked
 from router.judge.reply import FinishReason, Reply
 from router.judge.thoughts import without_thoughts
-from schemas.json_text import Digits, has_more_values, loses_digits, read_exact
+from schemas.json_numbers import Digits, loses_digits, read_exact
+from schemas.json_text import has_more_values
 from schemas.usage import Usage
 
 __all__ = [

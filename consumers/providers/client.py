@@ -40,7 +40,7 @@ from consumers.providers.wires import WIRES
 from consumers.runtime.failpoints import failpoint
 from router.judge.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
-from schemas.json_text import exact_json
+from schemas.json_numbers import exact_json
 from schemas.reasons import Reason
 
 __all__ = ["Providers", "may_have_left"]

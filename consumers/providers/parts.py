@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from consumers.providers.wire import UnreadableError
-from schemas.json_text import as_json, exact_json
+from schemas.json_numbers import as_json, exact_json
 
 __all__ = ["NO_ARGUMENTS", "Said", "arguments_text", "json_text", "said_in"]
 

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from consumers.providers.wire import UnreadableError
-from schemas.json_text import MAX_VALUES, has_more_values, loses_digits, read_exact, refuse_depth
+from schemas.json_numbers import loses_digits, read_exact
+from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
 
 __all__ = ["chunks_of", "joined"]
 

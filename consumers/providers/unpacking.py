@@ -6,7 +6,7 @@ import re
 import zlib
 from typing import Any
 
-from schemas.json_text import Digits, exact_decoder
+from schemas.json_numbers import Digits, exact_decoder
 
 __all__ = ["as_utf8", "read_loosely", "unpacked"]
 

@@ -7,7 +7,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from router.checks.judged import Check, Judged, Parameters
 from router.checks.languages import Language, language_of
 from schemas.errors import ContractError
-from schemas.json_text import loses_digits, parse_json, read_json
+from schemas.json_numbers import loses_digits
+from schemas.json_text import parse_json, read_json
 from schemas.reasons import Reason
 
 __all__ = ["LANGUAGE", "LENGTH", "TOOL_CALLS"]

@@ -14,7 +14,8 @@ from router.intake.request_schemas import tool_validators
 from router.json_schemas.validator import Validator
 from router.judge.normalise import MOST_VALUES
 from router.judge.reply import Reply
-from schemas.json_text import has_more_values, read_exact
+from schemas.json_numbers import read_exact
+from schemas.json_text import has_more_values
 from schemas.reasons import Reason
 from schemas.request import Request
 

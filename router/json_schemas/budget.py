@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.json_text import Digits
+from schemas.json_numbers import Digits
 
 __all__ = ["BUDGET", "BYTES", "REPEATED_BYTES", "Costs"]
 

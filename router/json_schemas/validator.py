@@ -16,7 +16,7 @@ import orjson
 
 from router.json_schemas.budget import BUDGET, Costs
 from router.json_schemas.cost import SchemaError, UnusableSchemaError, costs_of
-from schemas.json_text import Digits
+from schemas.json_numbers import Digits
 
 __all__ = [
     "SchemaError",

@@ -7,7 +7,8 @@ from typing import Any
 
 from router.judge.dates import iso_date, iso_moment
 from schemas.errors import ContractError
-from schemas.json_text import Digits, as_json, has_more_values, keeping_decoder, read_json
+from schemas.json_numbers import Digits, as_json
+from schemas.json_text import has_more_values, keeping_decoder, read_json
 
 __all__ = [
     "MOST_VALUES",

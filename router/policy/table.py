@@ -251,7 +251,7 @@ class Policy(Row):
 
     @property
     def content(self) -> Mapping[str, Any]:
-        """The file's content as it was read; of a policy without a file, the fields that were set."""
+        """The file's content as it was read; without a file, the fields that were set."""
         return self._content or self.model_dump(mode="json", exclude_unset=True)
 
     @cached_property

@@ -7,7 +7,7 @@ from router.judge.normalise import comparable
 from router.review.worddiff import shared
 from schemas.attempt import Attempt
 from schemas.base import Tier
-from schemas.json_text import exact_json
+from schemas.json_numbers import exact_json
 from schemas.reasons import Reason
 from schemas.verdict import Change
 

@@ -20,7 +20,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
-from schemas.json_text import as_json
+from schemas.json_numbers import as_json
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.review import AuditLine, Decision

@@ -34,7 +34,7 @@ from router.judge import dates, judging, normalise, thoughts
 from router.judge.reply import Reply
 from router.review import cases, changes, worddiff
 from router.route import signals
-from schemas import intake, json_text
+from schemas import intake, json_numbers, json_text
 from schemas.errors import ContractError
 from schemas.request import Request
 from schemas.usage import Usage
@@ -239,7 +239,12 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader("as_utf8", lambda text: unpacking.as_utf8(b"\xff" + _bytes(text), text), unpacking),
     Reader("arguments_text", parts.arguments_text, parts, True),
-    Reader("loses_digits", lambda text: json_text.loses_digits(_bytes(text)), json_text, True),
+    Reader(
+        "loses_digits",
+        lambda text: json_numbers.loses_digits(_bytes(text)),
+        json_numbers,
+        True,
+    ),
     Reader("without_thoughts", thoughts.without_thoughts, thoughts, True),
     Reader(
         "without_thoughts of a thought",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.judge.normalise import conformed, normalise_json, normalise_text
-from schemas.json_text import as_json
+from schemas.json_numbers import as_json
 
 GOOD = '{"answer": "yes", "confidence": 0.9}'
 MEANT = {"answer": "yes", "confidence": 0.9}

@@ -24,7 +24,8 @@ from schemas.codec import (
 )
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.escalation import Escalation
-from schemas.json_text import Digits, as_json, exact_json, read_json, read_ours
+from schemas.json_numbers import Digits, as_json, exact_json, read_ours
+from schemas.json_text import read_json
 from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.usage import Usage

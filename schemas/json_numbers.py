@@ -1,0 +1,231 @@
+"""The numbers of JSON with every digit, where a double or a 64-bit integer would lose some."""
+
+import hashlib
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import orjson
+
+__all__ = [
+    "MOST_DIGITS",
+    "Digits",
+    "as_json",
+    "exact_decoder",
+    "exact_json",
+    "keeps_digits",
+    "loses_digits",
+    "marked",
+    "read_exact",
+    "read_ours",
+    "unescaped",
+    "unmarked",
+    "without_texts",
+]
+
+#: No integer with fewer characters is too large for 64 bits.
+_SHORTEST_LONG = 19
+#: Digits of any number that a double always gives back.
+_SURE_DIGITS = 15
+MOST_DIGITS = 400
+#: Numbers that may say more than a double or a 64-bit integer, and how many are looked at.
+_LONG_NUMBER = re.compile(
+    rb"[-0-9](?:(?<=-)(?<![eE]-)0(?![0-9.eE])|[0-9.]{15,}+[0-9eE+-]*+"
+    rb"|[0-9.]*+[eE][+-]?+[0-9]{3,}+)"
+)
+_MOST_LONG = 1_000
+_NUMERALS = bytes.maketrans(b"012345678.E", b"9" * 10 + b"e")
+_LONG_NUMERAL, _LONG_EXPONENT = b"9" * 16, b"9e999"
+#: A minus zero, as our own writer puts it between other values.
+_MINUS_ZEROS = (b":-0", b",-0", b"[-0")
+_TEXT_OR_LONG = re.compile(rb'"(?:[^"\\]++|\\.)*+"|' + _LONG_NUMBER.pattern)
+
+
+class Digits(float):
+    """A number that keeps its text, because the value alone would say another one."""
+
+    __slots__ = ("text",)
+
+    def __new__(cls, text: str) -> "Digits":
+        digits = super().__new__(cls, text)
+        digits.text = text
+        return digits
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        """Equal to what says the same number, digit by digit."""
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        try:
+            return Decimal(self.text) == Decimal(str(other))
+        except InvalidOperation:
+            return self.text == str(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = float.__hash__
+
+    @property
+    def number(self) -> int | Decimal:
+        """The number itself, for who can count with it."""
+        is_whole = not set(self.text) & set(".eE")
+        return int(self.text) if is_whole and len(self.text) <= MOST_DIGITS else Decimal(self.text)
+
+
+def as_json(value: Any, option: int = 0) -> bytes:
+    """A value as JSON, each number as it was written. Raises TypeError."""
+    return orjson.dumps(value, default=_as_written, option=option)
+
+
+def read_ours(value: bytes) -> Any:
+    """JSON that one of us has written, with every digit."""
+    return read_exact(value.decode()) if _is_long(value) else orjson.loads(value)
+
+
+def read_exact(text: str) -> Any:
+    """JSON whose numbers keep every digit, those that Python would round as `Digits`.
+
+    Slower than `parse_json`: for what `loses_digits`. Raises ValueError and RecursionError.
+    """
+    return _EXACT.decode(text)
+
+
+def exact_json(value: Any, *, ascii_only: bool = False, gap: str = "") -> str:
+    """A value as JSON, each number as it was written; `gap` follows commas and colons."""
+
+    def written(item: Any) -> str:
+        return exact_json(item, ascii_only=ascii_only, gap=gap)
+
+    match value:
+        case Digits():
+            return value.text
+        case dict():
+            fields = (f"{written(str(name))}:{gap}{written(item)}" for name, item in value.items())
+            return "{" + f",{gap}".join(fields) + "}"
+        case list() | tuple():
+            return "[" + f",{gap}".join(map(written, value)) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def exact_decoder(**how: Any) -> json.JSONDecoder:
+    """A decoder that keeps every digit, with more of Python's own options."""
+    return json.JSONDecoder(parse_float=_number, parse_int=_integer, **how)
+
+
+def marked(value: bytes) -> tuple[bytes, str | None]:
+    """JSON with texts in place of its numbers that a parser would round: `unmarked` undoes it.
+
+    With what these texts begin with; None where there are none. It is made from the whole, so that
+    nothing in it can look like one.
+    """
+    if not _is_long(value):
+        return value, None
+    mark = hashlib.blake2b(value, digest_size=16).hexdigest()
+
+    def put(match: re.Match[bytes]) -> bytes:
+        text = match[0]
+        if text[:1] == b'"' or keeps_digits(text.decode("ascii")):
+            return text
+        return b'"%b%b"' % (mark.encode(), text)
+
+    try:
+        return _TEXT_OR_LONG.sub(put, value), mark
+    except ValueError:  # no JSON, which its parser will say
+        return value, None
+
+
+def unmarked(value: Any, mark: str) -> Any:
+    """A value with its numbers in place again."""
+    match value:
+        case str():
+            return Digits(value[len(mark) :]) if value.startswith(mark) else value
+        case dict():
+            return {name: unmarked(inner, mark) for name, inner in value.items()}
+        case list():
+            return [unmarked(inner, mark) for inner in value]
+        case _:
+            return value
+
+
+def loses_digits(value: bytes) -> bool:
+    """True for JSON with a number that a double or a 64-bit integer does not say as written.
+
+    Also for JSON with more than a thousand numbers that would have to be looked at.
+    """
+    numerals = value.translate(_NUMERALS, b"+-")
+    if _LONG_NUMERAL not in numerals and _LONG_EXPONENT not in numerals and b"-0" not in value:
+        return False
+    for no, match in enumerate(_LONG_NUMBER.finditer(without_texts(value))):
+        if no >= _MOST_LONG or not keeps_digits(match[0].decode("ascii")):
+            return True
+    return False
+
+
+def keeps_digits(number: str) -> bool:
+    """True when the value that JSON's number is read as is written with the same digits again."""
+    mantissa, _, exponent = number.lower().partition("e")
+    if not exponent and "." not in mantissa:
+        # Twenty characters hold every 64-bit integer; converting longer text costs time.
+        return number != "-0" and len(number) <= 20 and -(2**63) <= int(number) < 2**63
+    if len(number) > MOST_DIGITS:
+        return False
+    value = abs(float(number))
+    written = repr(value)
+    if written == number:  # as most programs write it
+        return True
+    digits = mantissa.lstrip("-").replace(".", "").strip("0")
+    if not digits or (len(digits) <= _SURE_DIGITS and 1e-290 < value < 1e300):
+        return True
+    written = written.partition("e")[0]
+    return written.replace(".", "").strip("0") == digits
+
+
+def unescaped(value: bytes) -> bytes:
+    """JSON without escaped quotes: every quote that is left begins or ends a text."""
+    if b"\\" not in value:
+        return value
+    return value.replace(rb"\\", b"").replace(rb"\"", b"")
+
+
+def without_texts(value: bytes) -> bytes:
+    """JSON without its texts."""
+    return b"".join(unescaped(value).split(b'"')[::2])
+
+
+def _is_long(value: bytes) -> bool:
+    """True for compact JSON that may hold a number which a parser rounds; a quick test."""
+    numerals = value.translate(_NUMERALS, b"+-")
+    return (
+        _LONG_NUMERAL in numerals
+        or _LONG_EXPONENT in numerals
+        or any(zero in value for zero in _MINUS_ZEROS)
+    )
+
+
+def _as_written(value: Any) -> orjson.Fragment:
+    if type(value) is Digits:
+        return orjson.Fragment(value.text)
+    raise TypeError
+
+
+def _number(text: str) -> float:
+    return (
+        float(text) if len(text) < len(_LONG_NUMERAL) and "e" not in text.lower() else Digits(text)
+    )
+
+
+def _integer(text: str) -> float:
+    is_short = len(text) < _SHORTEST_LONG and text != "-0"
+    return int(text) if is_short or keeps_digits(text) else Digits(text)
+
+
+_EXACT = exact_decoder()
