@@ -8,11 +8,9 @@ from schemas.base import Tier
 __all__ = ["LARGEST_RECORD", "TOPICS", "TopicSpec", "Topics"]
 
 _DAY_MS = 86_400_000
-_WEEK = str(7 * _DAY_MS)
 _MEBIBYTE = 1 << 20
 #: A dead letter or an escalation carries every reply so far, hence more than a request may have.
 LARGEST_RECORD = 4 * _MEBIBYTE
-_LARGE = str(LARGEST_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,15 @@ class TopicSpec:
 
 
 _KEY = "the producer's key, else conversation id, else request id"
+#: The time of a record is the broker's, not its producer's.
+_STAMPED = {"message.timestamp.type": "LogAppendTime"}
+
+
+def _kept(days: int | None) -> dict[str, str]:
+    """How a topic of ours is kept: for so many days, or for good where None."""
+    retention = -1 if days is None else days * _DAY_MS
+    return {"retention.ms": str(retention), "max.message.bytes": str(LARGEST_RECORD)}
+
 
 TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
@@ -36,10 +43,10 @@ TOPICS: Sequence[TopicSpec] = (
         "Request",
         # Uncompressed, so that the broker measures what a consumer would have to unpack.
         {
-            "retention.ms": _WEEK,
+            **_kept(7),
             "max.message.bytes": str(_MEBIBYTE),
             "compression.type": "uncompressed",
-            "message.timestamp.type": "LogAppendTime",
+            **_STAMPED,
         },
     ),
     *(
@@ -48,11 +55,7 @@ TOPICS: Sequence[TopicSpec] = (
             _KEY,
             f"requests for the {tier} tier",
             "Assignment",
-            {
-                "retention.ms": _WEEK,
-                "max.message.bytes": _LARGE,
-                "message.timestamp.type": "LogAppendTime",
-            },
+            {**_kept(7), **_STAMPED},
         )
         for tier in Tier
     ),
@@ -61,50 +64,38 @@ TOPICS: Sequence[TopicSpec] = (
         _KEY,
         "requests whose answer could not be defended, requeues, and what the console asks",
         "Escalation",
-        {
-            "retention.ms": _WEEK,
-            "max.message.bytes": _LARGE,
-            "message.timestamp.type": "LogAppendTime",
-        },
+        {**_kept(7), **_STAMPED},
     ),
     TopicSpec(
         "llm.results",
         _KEY,
         "answers, in the OpenAI Batch output shape plus `router`",
         "Result",
-        {"retention.ms": _WEEK, "max.message.bytes": _LARGE},
+        _kept(7),
     ),
     TopicSpec(
-        "llm.dead-letters",
-        _KEY,
-        "original bytes, diagnosis in headers",
-        "DeadLetter",
-        {"retention.ms": "-1", "max.message.bytes": _LARGE},
+        "llm.dead-letters", _KEY, "original bytes, diagnosis in headers", "DeadLetter", _kept(None)
     ),
     TopicSpec(
         "llm.attempts",
         "request id",
         "the ledger: one line per call to a model",
         "LedgerEntry",
-        {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
+        _kept(30),
     ),
     TopicSpec(
         "llm.review",
         _KEY,
         "what reviewers decide, and every other act of theirs: the audit trail",
         "AuditLine",
-        {
-            "retention.ms": "-1",
-            "max.message.bytes": _LARGE,
-            "message.timestamp.type": "LogAppendTime",
-        },
+        {**_kept(None), **_STAMPED},
     ),
     TopicSpec(
         "llm.feedback",
         "request id",
         "what became of results: edits, complaints, approvals",
         "Feedback",
-        {"retention.ms": str(30 * _DAY_MS), "max.message.bytes": _LARGE},
+        _kept(30),
     ),
     TopicSpec(
         "llm.status",
@@ -117,7 +108,7 @@ TOPICS: Sequence[TopicSpec] = (
             "retention.ms": "3600000",
             "segment.ms": "600000",
             # So that each process learns what time it is for Kafka.
-            "message.timestamp.type": "LogAppendTime",
+            **_STAMPED,
         },
     ),
 )
