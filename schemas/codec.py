@@ -16,8 +16,6 @@ from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT
 
 __all__ = [
-    "CONTENT_TYPE",
-    "RAW_KEYS",
     "TRACE_HEADERS",
     "Headers",
     "Outgoing",
@@ -34,9 +32,8 @@ __all__ = [
 
 Headers = Sequence[tuple[str, bytes]]
 
-CONTENT_TYPE = "content-type"
 #: Prefixes of the headers that stages set; an incoming one is replaced, never repeated.
-RAW_KEYS = ("tierline-", "__connect.errors.", "kafka_dlt-")
+_OUR_PREFIXES = ("tierline-", "__connect.errors.", "kafka_dlt-")
 #: The trace context of a hop, which is set anew for every record that follows.
 TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _ATTEMPTS_BYTES = 64 * 1024
@@ -81,7 +78,7 @@ def passed_on(headers: Headers, *, has_trace: bool = False) -> list[tuple[str, b
     return [
         (name, value)
         for name, value in headers
-        if not (lower := name.lower()).startswith(RAW_KEYS)
+        if not (lower := name.lower()).startswith(_OUR_PREFIXES)
         and (has_trace or lower not in TRACE_HEADERS)
     ]
 

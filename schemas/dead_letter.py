@@ -6,16 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.attempt import Attempt
-from schemas.base import (
-    Contract,
-    Generation,
-    Instant,
-    Name,
-    Offset,
-    PartitionNo,
-    Timestamp,
-    Words,
-)
+from schemas.base import Contract, Generation, Instant, Name, Offset, PartitionNo, Timestamp, Words
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
 

@@ -89,6 +89,11 @@ class _Envelope(Contract):
     #: What came is no JSON but plain text; `request` is that as a JSON string.
     request_is_text: bool = False
 
+    @property
+    def own_attempts(self) -> list[Attempt]:
+        """The attempts of the present generation."""
+        return [attempt for attempt in self.attempts if attempt.generation == self.generation]
+
 
 class Assignment(_Envelope):
     """A request given to a tier."""

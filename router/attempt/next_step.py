@@ -15,7 +15,7 @@ from router.policy.table import Policy, Task
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
-from schemas.escalation import Assignment
+from schemas.escalation import Assignment, Escalation
 from schemas.reasons import Reason
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "next_step",
     "spent",
     "untried",
+    "used_up",
 ]
 
 #: Longest wait before a retry while others could be asked; anything longer is the backup's turn.
@@ -109,7 +110,7 @@ def next_step(
         if not isinstance(following, str):
             return following
         step = following
-    if (over := _over(assignment, attempts, policy, now)) is not None:
+    if (over := used_up(assignment, attempts, policy, now)) is not None:
         return over
     may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
     # Who may be asked again when nobody else is left.
@@ -172,13 +173,13 @@ def _after_reply(
     return _accepted(assignment, task)
 
 
-def _over(
-    assignment: Assignment, attempts: Sequence[Attempt], policy: Policy, now: datetime
+def used_up(
+    envelope: Assignment | Escalation, attempts: Sequence[Attempt], policy: Policy, now: datetime
 ) -> GiveUp | None:
     """The end, when the request's time or its allowance is used up."""
-    if now >= assignment.deadline:
-        return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {assignment.deadline.isoformat()}")
-    if spent(attempts) >= assignment.attempts_left:
+    if now >= envelope.deadline:
+        return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {envelope.deadline.isoformat()}")
+    if spent(attempts) >= envelope.attempts_left:
         return GiveUp(Reason.ATTEMPTS_EXHAUSTED, f"{policy.limits.attempts} attempts were allowed")
     return None
 
@@ -210,8 +211,7 @@ def _failed_for_good(
         return None
     if last.reason is Reason.OUTCOME_UNKNOWN and policy.tasks[name].unknown_outcome == "park":
         return GiveUp(Reason.OUTCOME_UNKNOWN, f"{last.model}: {last.detail}")
-    mine = [a for a in assignment.attempts if a.generation == assignment.generation]
-    stop = failed_enough([*mine, *attempts], name, policy)
+    stop = failed_enough([*assignment.own_attempts, *attempts], name, policy)
     if stop is None:
         return None
     return GiveUp(Reason.PROVIDER_UNAVAILABLE, f"{last.model}: {last.detail}; {stop}")
@@ -333,9 +333,8 @@ def _candidates(
         if task.agreement.of == "same":
             failed = any(a.model == answer.model and not a.was_judged for a in attempts)
             return [] if failed else [answer.model]
-    current = assignment.route
-    mine = [a for a in assignment.attempts if a.generation == assignment.generation]
-    return untried(current.tier, assignment.task, step, [*mine, *attempts], policy)
+    asked = [*assignment.own_attempts, *attempts]
+    return untried(assignment.route.tier, assignment.task, step, asked, policy)
 
 
 def _backups(last: Attempt, models: Sequence[str], policy: Policy) -> Sequence[str]:

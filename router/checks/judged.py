@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from router.checks import words
 from router.checks.languages import EMPTY_WORDS, language_of, words_of
 from router.intake.request_schemas import tool_validators
 from router.json_schemas.validator import Validator
 from router.judge.normalise import MOST_VALUES
 from router.judge.reply import Reply
+from router.policy.models import Row
 from schemas.json_numbers import read_exact
 from schemas.json_text import has_more_values
 from schemas.reasons import Reason
@@ -22,12 +21,8 @@ from schemas.request import Request
 __all__ = ["Asked", "Check", "Judged", "Parameters"]
 
 
-class Parameters(BaseModel):
-    """What a policy may set of a check. People write these: unknown fields are mistakes."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
+class Parameters(Row):
+    """What a policy may set of a check."""
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,10 @@ _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(
 #: Keywords that cannot be left out without letting other answers through, or forbidding some.
 _SHAPES = frozenset(
     {
-        "additionalItems",
-        "allOf",
-        "dependentSchemas",
-        "else",
-        "if",
-        "not",
-        "oneOf",
-        "patternProperties",
-        "prefixItems",
-        "propertyNames",
-        "then",
-        "unevaluatedProperties",
+        "additionalItems", "allOf", "dependentSchemas", "else", "if", "not", "oneOf",
+        "patternProperties", "prefixItems", "propertyNames", "then", "unevaluatedProperties",
     }
-)
+)  # fmt: skip
 #: Keywords with schemas or fields in them, and the type that each says something of.
 _INNER_OF = {"object": ("properties", "required", "additionalProperties"), "array": ("items",)}
 _INNER = (*_INNER_OF["object"], *_INNER_OF["array"])

@@ -36,8 +36,7 @@ _TIME = re.compile(
 
 def iso_date(text: str) -> str | None:
     """The date as year-month-day; None where the text is no date or could mean two."""
-    folded = " ".join(text[: _LONGEST + 1].lower().split())
-    return None if len(folded) > _LONGEST else _read(folded)
+    return _read(_folded(text))
 
 
 def iso_moment(text: str) -> str | None:
@@ -45,9 +44,7 @@ def iso_moment(text: str) -> str | None:
 
     A time zone is written where one was, and nowhere else.
     """
-    folded = " ".join(text[: _LONGEST + 1].lower().split())
-    if len(folded) > _LONGEST:
-        return None
+    folded = _folded(text)
     match = _TIME.fullmatch(folded)
     if match is None:
         return _read(folded)
@@ -65,6 +62,12 @@ def iso_moment(text: str) -> str | None:
     elif zone:
         zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
     return f"{day}T{hour:02}:{minute:02}:{second:02}{part}{zone}"
+
+
+def _folded(text: str) -> str:
+    """In lower case and with single blanks; empty where it is too long for a date."""
+    folded = " ".join(text[: _LONGEST + 1].lower().split())
+    return folded if len(folded) <= _LONGEST else ""
 
 
 def _read(text: str) -> str | None:

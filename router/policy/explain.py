@@ -12,14 +12,7 @@ from schemas.request import Request
 __all__ = ["COLUMNS", "explain_route", "sections", "table_rows"]
 
 COLUMNS = (
-    "task",
-    "trigger",
-    "model",
-    "backup",
-    "escalation",
-    "format",
-    "failure limit",
-    "reason",
+    *("task", "trigger", "model", "backup", "escalation", "format", "failure limit", "reason"),
     "owner",
 )
 

@@ -1,6 +1,6 @@
 """Reads a policy file: text in, a Policy out, or every mistake in it with its line."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -132,6 +132,13 @@ def _unknown(what: str, name: object, known: Iterable[str]) -> str:
     return f"there is no {what} {_plain(name)!r}{_nearest(str(name), known) or options}"
 
 
+def _if_unknown(
+    path: Path, what: str, name: str, known: Collection[str]
+) -> Iterator[tuple[Path, str]]:
+    if name not in known:
+        yield path, _unknown(what, name, known)
+
+
 def _plain(name: object) -> object:
     return str(name) if isinstance(name, str) else name
 
@@ -158,21 +165,20 @@ def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
     step = policy.classify
     if step is not None and "classify" not in policy.formats:
         yield ("classify",), "needs a format named classify"
-    if step is not None and step.tier not in policy.tiers:
-        yield ("classify", "tier"), _unknown("tier", step.tier, policy.tiers)
-    if step is not None and step.otherwise is not None and step.otherwise not in policy.tasks:
-        yield ("classify", "otherwise"), _unknown("task", step.otherwise, policy.tasks)
-    for subject, row in (step.speaks_of if step else {}).items():
-        if row != "person" and row not in policy.tasks:
-            known = [*policy.tasks, "person"]
-            yield ("classify", "speaks_of", subject), _unknown("task", row, known)
+    if step is not None:
+        yield from _if_unknown(("classify", "tier"), "tier", step.tier, policy.tiers)
+        if step.otherwise is not None:
+            path = ("classify", "otherwise")
+            yield from _if_unknown(path, "task", step.otherwise, policy.tasks)
+        for subject, row in step.speaks_of.items():
+            path = ("classify", "speaks_of", subject)
+            yield from _if_unknown(path, "task", row, [*policy.tasks, "person"])
     yield from _wrong_examples(policy)
 
 
 def _wrong_examples(policy: Policy) -> Iterator[tuple[Path, str]]:
     for index, example in enumerate(policy.examples):
-        if example.tier not in policy.tiers:
-            yield ("examples", index, "tier"), _unknown("tier", example.tier, policy.tiers)
+        yield from _if_unknown(("examples", index, "tier"), "tier", example.tier, policy.tiers)
         # A name that nobody knows may be meant: what happens to such requests is worth a test.
         for what, known in (("task", policy.tasks), ("plan", policy.plans)):
             name = str(example.request.get(what, ""))
@@ -199,13 +205,11 @@ def _wrong_tiers(policy: Policy) -> Iterator[tuple[Path, str]]:
 
 def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, str]]:
     here: Path = ("tasks", name)
-    if task.tier not in policy.tiers:
-        yield (*here, "tier"), _unknown("tier", task.tier, policy.tiers)
+    yield from _if_unknown((*here, "tier"), "tier", task.tier, policy.tiers)
     yield from _wrong_escalation(policy, (*here, "escalation"), task)
     yield from _wrong_opinions(policy, here, task)
     for tier in task.accept:
-        if tier not in policy.tiers:
-            yield (*here, "accept", str(tier)), _unknown("tier", tier, policy.tiers)
+        yield from _if_unknown((*here, "accept", str(tier)), "tier", tier, policy.tiers)
     models = policy.tiers[task.tier].models if task.tier in policy.tiers else []
     if task.backup is not None and task.backup not in models:
         yield (
@@ -216,8 +220,8 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     for index, check in enumerate(checks):
         if check in checks[:index]:
             yield (*here, "checks", index), f"the check {check} is named twice"
-    if task.format not in policy.formats and task.format != "text":
-        yield (*here, "format"), _unknown("format", task.format, [*policy.formats, "text"])
+    formats = [*policy.formats, "text"]
+    yield from _if_unknown((*here, "format"), "format", task.format, formats)
 
 
 def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
@@ -226,16 +230,15 @@ def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Pa
     known = schema.get("properties", {})
     if (agreement := task.agreement) is not None:
         for index, field in enumerate(agreement.fields):
-            if field not in known:
-                path = (*here, "agreement", "fields", index)
-                yield path, _unknown(f"field of {task.format}", field, known)
+            path = (*here, "agreement", "fields", index)
+            yield from _if_unknown(path, f"field of {task.format}", field, known)
         for tier in (task.tier, *task.escalation):
             models = policy.tiers[tier].models if tier in policy.tiers else []
             if agreement.of == "others" and 0 < len(models) < agreement.samples:
                 what = f"{tier} has {len(models)} models; {agreement.samples} answers were expected"
                 yield (*here, "agreement", "samples"), what
-    if task.verify is not None and task.verify.tier not in policy.tiers:
-        yield (*here, "verify", "tier"), _unknown("tier", task.verify.tier, policy.tiers)
+    if task.verify is not None:
+        yield from _if_unknown((*here, "verify", "tier"), "tier", task.verify.tier, policy.tiers)
 
 
 def _wrong_escalation(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
@@ -259,8 +262,8 @@ def _wrong_rules(policy: Policy) -> Iterator[tuple[Path, str]]:
         if rule.name in seen:
             yield (*here, "name"), f"two rules are named {rule.name}"
         seen.add(rule.name)
-        if rule.tier is not None and rule.tier not in policy.tiers:
-            yield (*here, "tier"), _unknown("tier", rule.tier, policy.tiers)
+        if rule.tier is not None:
+            yield from _if_unknown((*here, "tier"), "tier", rule.tier, policy.tiers)
         checks = (
             ("tasks", "task", policy.tasks),
             ("plans", "plan", policy.plans),
@@ -268,18 +271,16 @@ def _wrong_rules(policy: Policy) -> Iterator[tuple[Path, str]]:
         )
         for field, what, known in checks:
             for at, name in enumerate(getattr(rule.when, field) or ()):
-                if name not in known:
-                    yield (*here, "when", field, at), _unknown(what, name, known)
+                yield from _if_unknown((*here, "when", field, at), what, name, known)
 
 
 def _wrong_plans(policy: Policy) -> Iterator[tuple[Path, str]]:
-    if policy.default_plan not in policy.plans:
-        yield ("default_plan",), _unknown("plan", policy.default_plan, policy.plans)
+    yield from _if_unknown(("default_plan",), "plan", policy.default_plan, policy.plans)
     for name, plan in policy.plans.items():
         for field in ("start", "start_at_most", "ceiling", "justify_above"):
             tier = getattr(plan, field)
-            if tier is not None and tier not in policy.tiers:
-                yield ("plans", name, field), _unknown("tier", tier, policy.tiers)
+            if tier is not None:
+                yield from _if_unknown(("plans", name, field), "tier", tier, policy.tiers)
         if plan.start_at_most.rank > plan.ceiling.rank:
             yield ("plans", name, "ceiling"), "lies below start_at_most"
         if plan.start is not None and plan.start.rank > plan.start_at_most.rank:

@@ -7,10 +7,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import (
-    Field,
-    PrivateAttr,
-)
+from pydantic import Field, PrivateAttr
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
 from router.policy.models import Count, Fraction, Model, Name, Price, Row, Sentence, TierName

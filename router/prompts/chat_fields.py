@@ -34,19 +34,11 @@ __all__ = ["ANTHROPIC", "CHAT_FIELDS", "GEMINI", "OPENAI", "OURS", "ChatFields",
 
 #: Set by us in every call; settings cannot let a producer's through.
 OURS = frozenset(
-    (
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "n",
-        "max_tokens",
-        "max_completion_tokens",
-        "tools",
-        "functions",
-        "response_format",
-    )
-)
+    {
+        "model", "messages", "stream", "stream_options", "n", "max_tokens",
+        "max_completion_tokens", "tools", "functions", "response_format",
+    }
+)  # fmt: skip
 #: Not reported when left out: it is replaced, or asks for what is done anyway.
 _UNSAID: Mapping[str, tuple[Any, ...]] = {"stream": (False,), "n": (1,)}
 _LENGTHS = ("max_completion_tokens", "max_tokens")

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from router.attempt.pricing import estimate_tokens
 from router.errors import PromptError
 from router.judge.reply import FinishReason, Reply
 from router.judge.thoughts import without_thoughts
+from router.policy.models import Row
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
-from router.prompts.files import DEFAULT, explained, read_tiers
+from router.prompts.files import DEFAULT, explained, nearest, read_tiers
 from router.prompts.rendering import PASSTHROUGH, Prompts, Rendered
 from schemas.base import Tier
 from schemas.reasons import Reason
@@ -28,16 +28,13 @@ ACCEPTED = "accepted"
 
 def _check_outcome(value: str) -> str:
     if value not in (ACCEPTED, *Reason):
-        near = get_close_matches(value, [ACCEPTED, *Reason], n=1)
-        msg = f"accepted, or a reason code{f'; did you mean {near[0]}?' if near else ''}"
+        msg = f"accepted, or a reason code{nearest(value, [ACCEPTED, *Reason])}"
         raise ValueError(msg)
     return value
 
 
-class PromptExample(BaseModel):
+class PromptExample(Row):
     """One request, one reply that a model might give, and what is expected of both."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     #: What the example shows.
     says: Annotated[str, Field(min_length=3)]
@@ -113,9 +110,7 @@ def _read(folder: str, path: str, text: str) -> Iterator[Placed]:
         try:
             example = PromptExample.model_validate(row)
         except ValidationError as error:
-            mistakes = error.errors(include_input=False, include_url=False)
-            known = list(PromptExample.model_fields)
-            messages += [explained(path, here, mistake, known) for mistake in mistakes]
+            messages += explained(error, PromptExample, path, here)
             continue
         examples.append(Placed(folder, f"{path}:{here[()]}", example))
     if messages:

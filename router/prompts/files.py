@@ -1,15 +1,16 @@
 """Prompt files: contracts and variants as people write them, checked and compiled."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError
+from router.policy.models import Row
 from router.policy.yaml_text import read_yaml
 from router.prompts.templates import BoundedTemplate
 from schemas.base import Tier
@@ -22,6 +23,7 @@ __all__ = [
     "TextKind",
     "Variant",
     "explained",
+    "nearest",
     "read_prompts",
     "read_tiers",
     "written",
@@ -50,10 +52,8 @@ def read_tiers(value: Any) -> Any:
     return {Tier(name) if name in list(Tier) else name: version for name, version in value.items()}
 
 
-class PromptContract(BaseModel):
-    """What every tier is told about a task. People write these."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+class PromptContract(Row):
+    """What every tier is told about a task."""
 
     version: Annotated[int, Field(ge=1)]
     #: The output format the prompt was written for.
@@ -120,6 +120,12 @@ def written(text: str, task: str) -> str:
     return BoundedTemplate(text).render(task=task).strip()
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the name that was probably meant; empty where none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _is_hidden(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.startswith((".", "README")) or name in BESIDE
@@ -130,8 +136,7 @@ def _tier_of(path: str, name: str) -> Tier:
     if ending == "j2" and stem in list(Tier) and path.count("/") == 1:
         return Tier(stem)
 
-    near = get_close_matches(name, ["contract.yaml", *(f"{tier}.j2" for tier in Tier)], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = nearest(name, ["contract.yaml", *(f"{tier}.j2" for tier in Tier)])
     msg = f"{path}:1: expected <task>/contract.yaml or <task>/<tier>.j2{hint}"
     raise PromptError(msg)
 
@@ -143,12 +148,7 @@ def _read_contract(path: str, text: str) -> PromptContract:
     try:
         contract = PromptContract.model_validate(value)
     except ValidationError as error:
-        mistakes = error.errors(include_input=False, include_url=False)
-        messages = [
-            explained(path, lines, mistake, list(PromptContract.model_fields))
-            for mistake in mistakes
-        ]
-        raise PromptError("\n".join(messages)) from None
+        raise PromptError("\n".join(explained(error, PromptContract, path, lines))) from None
     for kind, words in contract.texts.items():
         _check_text(path, lines.get(("texts", kind), 1), words)
     return contract
@@ -171,15 +171,16 @@ def _check_text(path: str, line: int, words: str) -> None:
         raise PromptError(msg) from None
 
 
-def explained(path: str, lines: Mapping[Any, int], problem: Any, known: list[str]) -> str:
-    """A validation's problem as `file:line: field: what`; `known` are the fields there are."""
-    steps = tuple(step for step in problem["loc"] if step != "[key]")
-    line = lines.get(steps) or lines.get(steps[:-1], 1)
-    hint = ""
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(str(steps[-1]), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{path}:{line}: {'.'.join(map(str, steps))}: {problem['msg']}{hint}"
+def explained(
+    error: ValidationError, row: type[Row], path: str, lines: Mapping[Any, int]
+) -> Iterator[str]:
+    """The mistakes in a row of a file, each as `file:line: field: what`."""
+    for problem in error.errors(include_input=False, include_url=False):
+        steps = tuple(step for step in problem["loc"] if step != "[key]")
+        line = lines.get(steps) or lines.get(steps[:-1], 1)
+        is_unknown = problem["type"] == "extra_forbidden"
+        hint = nearest(str(steps[-1]), row.model_fields) if is_unknown else ""
+        yield f"{path}:{line}: {'.'.join(map(str, steps))}: {problem['msg']}{hint}"
 
 
 def _compile(
@@ -196,9 +197,7 @@ def _compile(
         raise PromptError(msg) from None
     for name, line in named.items():
         if name not in VARIABLES:
-            near = get_close_matches(name, VARIABLES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            msg = f"{path}:{line}: no variable is called {name}{hint}"
+            msg = f"{path}:{line}: no variable is called {name}{nearest(name, VARIABLES)}"
             raise PromptError(msg)
     for schema in (None, '{"type": "object"}'):
         try:

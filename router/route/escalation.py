@@ -6,7 +6,7 @@ The decision of route. Like the worker's it reads the limits from the envelope.
 from datetime import datetime
 from itertools import pairwise
 
-from router.attempt.next_step import failed_enough, untried
+from router.attempt.next_step import failed_enough, untried, used_up
 from router.policy.table import Policy
 from router.route.routing import GiveUp, Route, ladder, route, task_of
 from schemas.escalation import Classification, Escalation
@@ -33,10 +33,8 @@ def climb(
 def _climbed(
     escalation: Escalation, request: Request, policy: Policy, now: datetime
 ) -> Route | GiveUp:
-    if now >= escalation.deadline:
-        return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {escalation.deadline.isoformat()}")
-    if escalation.attempts_left == 0:
-        return GiveUp(Reason.ATTEMPTS_EXHAUSTED, f"{policy.limits.attempts} attempts were allowed")
+    if (over := used_up(escalation, (), policy, now)) is not None:
+        return over
 
     last = escalation.routes[-1] if escalation.routes else None
     known = task_of(request, policy, escalation.classification)
@@ -49,13 +47,13 @@ def _climbed(
 
     if (task := known) is None:
         return GiveUp(Reason.UNKNOWN_TASK, "the policy no longer has the request's task")
-    mine = [a for a in escalation.attempts if a.generation == escalation.generation]
-    stop = failed_enough(mine, task, policy) or _climbed_enough(escalation, policy)
+    attempts = escalation.own_attempts
+    stop = failed_enough(attempts, task, policy) or _climbed_enough(escalation, policy)
     if stop is not None:
         return GiveUp(Reason.NO_TIER_LEFT, f"{escalation.reason.meaning}; {stop}")
 
     for tier in ladder(last.tier, task, request, policy):
-        if untried(tier, task, "answer", mine, policy):
+        if untried(tier, task, "answer", attempts, policy):
             return Route(
                 tier=tier,
                 step="answer",
