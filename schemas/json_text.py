@@ -210,11 +210,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def keeping_decoder(**how: Any) -> json.JSONDecoder:
     """A strict decoder that keeps the digits of numbers that would lose some."""
     return json.JSONDecoder(
-        parse_float=_kept,
-        parse_int=_kept,
-        parse_constant=_constant,
-        object_pairs_hook=_once,
-        **how,
+        parse_float=_kept, parse_int=_kept, parse_constant=_constant, object_pairs_hook=_once, **how
     )
 
 

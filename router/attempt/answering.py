@@ -77,11 +77,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         cost, oddities = charged(outcome, model, policy)
     else:
         cost, oddities = cost_micros(outcome.usage, model.price), ()
-    common |= {
-        "usage": outcome.usage,
-        "cost_micros": cost,
-        "http_status": outcome.http_status,
-    }
+    common |= {"usage": outcome.usage, "cost_micros": cost, "http_status": outcome.http_status}
     if isinstance(outcome, CallFailure):
         return Attempt.model_validate(
             {**common, "outcome": "failed", "reason": outcome.reason, "detail": outcome.detail}

@@ -107,8 +107,7 @@ class Forbidden(Parameters):
     """What an answer must not say."""
 
     phrases: list[Phrase] = Field(
-        default_factory=list,
-        description="phrases and names that no answer contains",
+        default_factory=list, description="phrases and names that no answer contains"
     )
     unless: Mapping[Phrase, Phrase] = Field(
         default_factory=dict,

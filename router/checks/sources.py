@@ -70,8 +70,7 @@ class Entities(Parameters):
 
     most: Annotated[NonNegativeInt, Field(description="most names that may be in no source")] = 0
     known: list[str] = Field(
-        default_factory=list,
-        description="names that are always known, such as the product's own",
+        default_factory=list, description="names that are always known, such as the product's own"
     )
 
 

@@ -26,12 +26,7 @@ from schemas.escalation import Assignment, Escalation
 from schemas.intake import claims_of, read_request
 from schemas.reasons import Reason
 from schemas.request import Request
-from schemas.tenancy import (
-    DEFAULT_TENANT,
-    UNKNOWN_TENANT,
-    is_reserved_id,
-    is_reserved_tenant,
-)
+from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT, is_reserved_id, is_reserved_tenant
 
 __all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_tenant"]
 

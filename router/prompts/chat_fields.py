@@ -307,8 +307,4 @@ GEMINI = ChatFields(
 )
 
 #: By the names that a provider's settings use for its format.
-CHAT_FIELDS: Mapping[str, ChatFields] = {
-    "openai": OPENAI,
-    "anthropic": ANTHROPIC,
-    "gemini": GEMINI,
-}
+CHAT_FIELDS: Mapping[str, ChatFields] = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI}
