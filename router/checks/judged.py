@@ -22,7 +22,7 @@ __all__ = ["Asked", "Check", "Judged", "Parameters"]
 
 
 class Parameters(Row):
-    """What a policy may set of a check."""
+    """What a policy may set of a check. People write these: unknown fields are mistakes."""
 
 
 @dataclass(frozen=True)
