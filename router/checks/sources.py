@@ -147,7 +147,7 @@ def _conflicts(judged: Judged, _: Parameters) -> str | None:
     pairs = judged.asked.conflicts
     if not pairs:
         return None
-    stated = words.figures(judged.written)
+    stated = words.numbers_and_dates(judged.written)
     if any((first in stated) != (second in stated) for first, second in pairs):
         return "the sources state two figures for the same thing, and the answer gives one of them"
     return None

@@ -16,13 +16,13 @@ __all__ = [
     "addresses",
     "cited",
     "conflicts",
-    "figures",
     "is_email",
     "is_spaced",
     "is_told",
     "markers",
     "most_looked_up",
     "names",
+    "numbers_and_dates",
     "numbers_of",
     "quotes",
     "readings",
@@ -346,7 +346,7 @@ _MOST_STATED = 60
 _LONGEST_STATEMENT = 400
 
 
-def figures(text: str) -> set[str]:
+def numbers_and_dates(text: str) -> set[str]:
     """The numbers and whole dates of a text, as they are written."""
     return set(_FIGURE.findall(text))
 

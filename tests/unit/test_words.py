@@ -1,0 +1,101 @@
+"""Words that the glossary has replaced do not come back as public names."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: Names that are gone, with what is said instead; see docs/glossary.md.
+GONE = {
+    "Holdings": "AssignedPartitions",
+    "Inline": "SyncExecutor",
+    "Pool": "TaskPool",
+    "holds_up": "one enum for how a record waits",
+    "let_go": "cancel",
+    "late": "book_uncommitted",
+    "Doubt": "CommitOutcome",
+    "after_doubt": "resolve_commit",
+    "is_troubled": "a state of the partition",
+    "moves_at": "revoke_deadline",
+    "Fencings": "FenceLimit",
+    "is_one_too_many": "exceeded",
+    "steady": "until_live",
+    "AppendTimes": "oldest_record",
+    "lies_at": "record_ref",
+    "notices": "interim_results",
+    "Caller": "AttemptRunner",
+    "voice": "fallback",
+    "voiced": "conformed",
+    "Spoken": "CannedReply",
+    "spoken_result": "composed_result",
+    "unspoken": "missing_texts",
+    "fitted": "adapt_body",
+}
+#: The same of modules: elsewhere these words say what they always say.
+GONE_MODULES = {
+    "calling": "attempts",
+    "figures": "metrics, Counters",
+    "fitting": "model_quirks",
+    "holdings": "assigned_partitions",
+    "reading": "verification, topic_reader",
+    "telling": "status",
+    "voice": "fallback",
+}
+#: Names that say nothing of what they hold.
+VAGUE = {"said", "told", "found", "made"}
+
+
+def _names(path: Path) -> Iterator[str]:
+    """Every public name that a module defines, the methods and fields of its classes included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ClassDef(name=name, body=body):
+                yield name
+                for inner in body:
+                    match inner:
+                        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                            yield name
+                        case ast.AnnAssign(target=ast.Name(id=name)):
+                            yield name
+                        case _:
+                            pass
+            case ast.Module(body=body):
+                for inner in body:
+                    match inner:
+                        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                            yield name
+                        case _:
+                            pass
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("package", ["schemas", "router", "consumers"])
+def test_a_word_that_was_replaced_is_no_public_name(package: str) -> None:
+    modules = sorted((ROOT / package).rglob("*.py"))
+    gone = [
+        *((path, path.stem, GONE_MODULES) for path in modules),
+        *((path, name, GONE) for path in modules for name in _names(path)),
+    ]
+
+    assert [
+        f"{path}: {name}; say {words[name]}" for path, name, words in gone if name in words
+    ] == []
+
+
+@pytest.mark.parametrize("package", ["schemas", "router"])
+def test_a_name_says_what_it_holds(package: str) -> None:
+    names = [(path, name) for path in (ROOT / package).rglob("*.py") for name in _names(path)]
+
+    assert [(path, name) for path, name in names if name in VAGUE] == []
+
+
+def test_a_word_of_the_glossary_is_not_among_those_that_are_gone() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\*\*([^*]+)\*\*", glossary))
+
+    assert not words & {*GONE, *GONE_MODULES}
