@@ -117,15 +117,15 @@ def _asides_end(text: str) -> int:
 
 
 def _outside(text: str) -> tuple[str, str]:
-    """What stands outside of the thoughts that are told anywhere, and these."""
-    said = text.strip()
-    if said.startswith("<|think|>"):
+    """The text outside of the thoughts that are marked anywhere in it, and the thoughts."""
+    reply = text.strip()
+    if reply.startswith("<|think|>"):
         text = text.replace(_SOLAR_END, "<|/think|>", 1)
     for opening, answer in _WORDED:
-        if opening.match(said):
-            begins = answer.search(said)
-            cut = begins.end() if begins else len(said)
-            return _unwrapped(said[cut:]), said[:cut]
+        if opening.match(reply):
+            begins = answer.search(reply)
+            cut = begins.end() if begins else len(reply)
+            return _unwrapped(reply[cut:]), reply[:cut]
     low = text.lower()
     is_marked = any(word in low for word in _WORDS)
     tags = list(islice(_TAGS.finditer(text), _MOST_TAGS + 1)) if is_marked else []
@@ -134,17 +134,17 @@ def _outside(text: str) -> tuple[str, str]:
         return text, ""
     if len(tags) > _MOST_TAGS:
         return "", text
-    if said[:1] in ("{", "[") and _is_json(said):
+    if reply[:1] in ("{", "[") and _is_json(reply):
         return text, ""
-    fenced = _FENCED.match(said)
+    fenced = _FENCED.match(reply)
     if (
         fenced
-        and said.count("```") == 2
-        and said.endswith("```")
-        and _TAGS.match(said, fenced.end())
+        and reply.count("```") == 2
+        and reply.endswith("```")
+        and _TAGS.match(reply, fenced.end())
     ):
         # A fence around the whole of a reply quotes nothing.
-        return _outside(said[fenced.end() : -3])
+        return _outside(reply[fenced.end() : -3])
     if harmony is not None and not _Quoted(text).holds(harmony):
         heard = _on_final(text)
         if heard is not None:
@@ -194,7 +194,7 @@ def _cut(  # noqa: C901, PLR0912  one pass over the tags, each of which is one o
         # A tag that was only spoken of within a thought: the last end is the thought's.
         end = last.end() if last else len(text)
         thoughts.append(text[opened.end() : end])
-        again = next((one for one in tags if _kind(one) == "opens" and one.start() >= end), None)
+        again = next((tag for tag in tags if _kind(tag) == "opens" and tag.start() >= end), None)
         if last is None and _is_within_sentence(text, opened):
             return "", text
         kept.append(text[end : again.start() if again else len(text)])
@@ -297,8 +297,8 @@ def _is_json(text: str) -> bool:
 
 def _is_within_sentence(text: str, tag: re.Match[str]) -> bool:
     before = text[max(0, tag.start() - 80) : tag.start()]
-    said = before.rpartition("\n")[2]
-    return said[-1:] == " " and (said.rstrip()[-1:].isalnum() or said.rstrip()[-1:] == ",")
+    line = before.rpartition("\n")[2]
+    return line[-1:] == " " and (line.rstrip()[-1:].isalnum() or line.rstrip()[-1:] == ",")
 
 
 def _is_named(text: str, opened: re.Match[str], inner: str) -> bool:
@@ -318,15 +318,15 @@ def _on_final(text: str) -> str | None:
         return before.strip() if set(marks) <= {"end", "return"} else None
     channel = header if marks[:1] == ["message"] else ""
     has_channels = bool(channel) or "channel" in marks
-    said = []
+    answer = []
     for mark, piece in zip(marks, pieces, strict=True):
         if mark == "channel":
             channel = piece.strip().lower()
         elif mark == "start":
             channel = ""
         elif mark == "message" and (channel.startswith("final") or not has_channels):
-            said.append(piece)
-    return "".join(said).strip()
+            answer.append(piece)
+    return "".join(answer).strip()
 
 
 def _unwrapped(text: str) -> str:

@@ -47,11 +47,11 @@ def parts_of(
 ) -> Parts:
     """All parts as they are now."""
     parts: dict[tuple[str, str], Part] = {}
-    for name, told in contracts.items():
+    for name, contract in contracts.items():
         # Its texts are for customers: no model reads them.
-        content = told.model_dump(mode="json", exclude={"version", "variants", "texts"})
-        parts["prompt", name] = Part(told.version, digest_of(content))
-        for tier, version in told.variants.items():
+        content = contract.model_dump(mode="json", exclude={"version", "variants", "texts"})
+        parts["prompt", name] = Part(contract.version, digest_of(content))
+        for tier, version in contract.variants.items():
             path = f"{name}/{tier}"
             parts["variant", path] = Part(version, digest_of(files[f"{path}.j2"]))
         if (text := files.get(_EXAMPLES.format(name))) is not None:
@@ -66,7 +66,7 @@ def parts_of(
 
 def lock_text(parts: Parts) -> str:
     """The lock file of these parts."""
-    lines = (f"{kind} {name} {one.version} {one.digest}" for (kind, name), one in parts.items())
+    lines = (f"{kind} {name} {part.version} {part.digest}" for (kind, name), part in parts.items())
     return _HEAD + "".join(f"{line}\n" for line in sorted(lines))
 
 
@@ -85,10 +85,10 @@ def read_lock(text: str) -> Parts:
 def unpaired(contracts: Mapping[str, PromptContract], policy: Policy) -> Iterator[str]:
     """Prompts written for another format than their task has, as `file:line: what`."""
     for name, task in policy.tasks.items():
-        told = contracts.get(name)
-        if told is not None and told.format != task.format:
+        contract = contracts.get(name)
+        if contract is not None and contract.format != task.format:
             yield (
-                f"{name}/contract.yaml:1: format: it was written for {told.format}, "
+                f"{name}/contract.yaml:1: format: it was written for {contract.format}, "
                 f"and the task's format is {task.format}"
             )
 
@@ -109,19 +109,20 @@ def changes_since(
         if kind == "examples" and now.get((kind, name)) != part
     ]
     for name in (*policy.tasks, "classify"):
-        told = contracts.get(name)
+        contract = contracts.get(name)
         row = policy.tasks.get(name)
-        if told is None or (row is None and policy.classify is None):
+        if contract is None or (row is None and policy.classify is None):
             continue
         pair = ("format", row.format if row else name)
-        is_raised = ("prompt", name) not in locked or told.version > locked["prompt", name].version
+        key = ("prompt", name)
+        is_raised = key not in locked or contract.version > locked[key].version
         if pair in changed and not is_raised:
             line = _line(files, f"{name}/contract.yaml", "version")
-            what = f"the format {pair[1]} has changed since version {told.version}"
+            what = f"the format {pair[1]} has changed since version {contract.version}"
             errors.append(f"{line}: {what}; raise it: a prompt and its format are a pair")
         tiers = _tiers(policy, name)
         parts = {
-            "prompt": {("prompt", name), *(_variant(told, name, tier) for tier in policy.tiers)},
+            "prompt": {key, *(_variant(contract, name, tier) for tier in policy.tiers)},
             "format": {pair},
             "models": {("models", tier.value) for tier in tiers},
         }
@@ -168,5 +169,5 @@ def _tiers(policy: Policy, name: str) -> Sequence[Tier]:
     return (policy.classify.tier,) if policy.classify else ()
 
 
-def _variant(told: PromptContract, name: str, tier: Tier) -> tuple[str, str]:
-    return "variant", f"{name if tier in told.variants else DEFAULT}/{tier}"
+def _variant(contract: PromptContract, name: str, tier: Tier) -> tuple[str, str]:
+    return "variant", f"{name if tier in contract.variants else DEFAULT}/{tier}"

@@ -79,9 +79,9 @@ def test_what_a_reply_begins_with_is_a_thought_by_weaker_names_too(name, between
     assert without_thoughts(f"{block}{between}<output>{ANSWER}</output>")[0] == ANSWER
     assert without_thoughts(block)[0] == without_thoughts(f"<{name}>{SECRET}")[0] == ""
     # Spoken of behind it, and within it.
-    told = f"Models write <{name}>x</{name}> first."
-    assert without_thoughts(f"{block}{between}{told}")[0] == told
-    assert without_thoughts(told) == (told, "")
+    answer = f"Models write <{name}>x</{name}> first."
+    assert without_thoughts(f"{block}{between}{answer}")[0] == answer
+    assert without_thoughts(answer) == (answer, "")
     assert without_thoughts(f"<{name}>a <{name}> b</{name}>{ANSWER}")[0] == ANSWER
 
 
