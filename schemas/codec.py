@@ -169,7 +169,11 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
         "__connect.errors.exception.class.name": f"tierline.{letter.reason.value}",
         "__connect.errors.exception.message": letter.detail[:1000],
     }
-    written = [(name, _header(field)) for name, field in ours.items() if field is not None]
+    written = [
+        (name, str(field).encode("utf-8", "replace"))
+        for name, field in ours.items()
+        if field is not None
+    ]
     attempts = _dump_attempts(letter.attempts)
     return [*written, ("tierline-attempts", attempts), *passed_on(passed)]
 
@@ -179,8 +183,9 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
     texts = text_headers(headers)
     attempts, mark = marked(texts.get("tierline-attempts", "[]").encode())
     try:
+        request_id = texts["tierline-request-id"]
         fields = {
-            "request_id": _known(texts["tierline-request-id"]),
+            "request_id": request_id if request_id != _NO_ID else None,
             "generation": int(texts.get("tierline-generation", "1")),
             "tenant": _tenant(texts.get("tierline-tenant", DEFAULT_TENANT)),
             "plan": texts.get("tierline-plan"),
@@ -218,14 +223,6 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(str(step)[:100] for step in problem["loc"])
     return f"{where}: {problem['msg']}"
-
-
-def _known(request_id: str) -> str | None:
-    return None if request_id == _NO_ID else request_id
-
-
-def _header(field: object) -> bytes:
-    return str(field).encode("utf-8", "replace")
 
 
 def _dump_attempts(attempts: Iterable[Attempt]) -> bytes:

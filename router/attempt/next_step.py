@@ -300,15 +300,11 @@ def _waits(
         if last is attempts[-1] and retry_after is not None:
             requested = timedelta(seconds=retry_after)
             # Whoever says "in a second" again and again is asked less often all the same.
-            pause = max(requested, pause) if _is_repeated(mine) else requested
+            is_repeated = len(mine) > 1 and mine[-2].reason is Reason.THROTTLED
+            pause = max(requested, pause) if is_repeated else requested
         waits[model] = pause
     shortest = sorted(waits, key=waits.__getitem__)
     return {model: waits[model] for model in shortest if waits[model] < left}
-
-
-def _is_repeated(asked: Sequence[Attempt]) -> bool:
-    """True when the latest two of a model's attempts were turned away."""
-    return all(attempt.reason is Reason.THROTTLED for attempt in asked[-2:]) and len(asked) > 1
 
 
 def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:

@@ -53,7 +53,8 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
         elif problem["type"] == "extra_forbidden":
             message = "is not a field here" + _nearest(str(path[-1]), _fields_at(path[:-1]))
         elif problem["type"] in ("enum", "literal_error"):
-            options = [option.strip("' ") for option in _options(problem)]
+            expected = str(problem.get("ctx", {}).get("expected", "")).replace(" or ", ", ")
+            options = [option.strip("' ") for option in expected.split(",")]
             message = f"{message}; found {given!r}{_nearest(str(given), options)}"
         elif problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Tier":
             message = _unknown("tier", given, Tier)
@@ -71,11 +72,6 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
         elif problem["type"] == "model_type":
             message = "fields with their values are expected here"
         yield Problem(_line(lines, path), _dotted(path), message)
-
-
-def _options(problem: Any) -> list[str]:
-    expected = str(problem.get("ctx", {}).get("expected", ""))
-    return expected.replace(" or ", ", ").split(",")
 
 
 def _fields_at(path: Path) -> list[str]:

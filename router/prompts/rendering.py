@@ -8,7 +8,7 @@ used is written down as a pair: the contract's version and the variant's.
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -46,6 +46,37 @@ class Rendered:
     stable: int = 0
 
 
+class _Prompt(NamedTuple):
+    """A contract, with the variant that one tier has of it."""
+
+    name: str
+    tier: Tier
+    contract: PromptContract
+    variant: Variant
+
+    @property
+    def version(self) -> str:
+        return f"{self.name}@{self.contract.version}+{self.variant.name}@{self.variant.version}"
+
+    def written(self, request: Request, output: OutputContract, triggers: Mapping[str, str]) -> str:
+        """The system message. Raises ContractError where it becomes too long."""
+        try:
+            return self.variant.template.render(
+                task=self.name,
+                tier=self.tier.value,
+                says=self.contract.says,
+                tone=self.contract.tone,
+                rules=self.contract.rules,
+                schema=_schema_text(output),
+                has_confidence=output.has_confidence,
+                context=request.context.model_dump(),
+                tasks=dict(triggers),
+            ).strip()
+        except OverBudgetError as error:
+            detail = f"the prompt of {self.name} for the {self.tier} tier: {error}"
+            raise ContractError(Reason.CONTEXT_TOO_LONG, detail) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """All prompts of a deployment, checked and compiled."""
@@ -73,8 +104,12 @@ class Prompts:
 
     def reads(self, name: str, tier: Tier) -> bool:
         """True when this prompt can verify answers at this tier."""
-        has_variant = (name, tier) in self._variants or (DEFAULT, tier) in self._variants
-        return name in self.contracts and has_variant
+        return self._prompt(name, tier) is not None
+
+    def _prompt(self, name: str, tier: Tier) -> _Prompt | None:
+        contract = self.contracts.get(name)
+        variant = self._variants.get((name, tier)) or self._variants.get((DEFAULT, tier))
+        return _Prompt(name, tier, contract, variant) if contract and variant else None
 
     def render_verification(
         self, name: str, tier: Tier, request: Request, contract: OutputContract, answer: str
@@ -83,22 +118,22 @@ class Prompts:
 
         Raises PromptError when there is no prompt of that name for the tier.
         """
-        prompt = self.contracts.get(name)
-        variant = self._variants.get((name, tier)) or self._variants.get((DEFAULT, tier))
-        if prompt is None or variant is None:
+        if (prompt := self._prompt(name, tier)) is None:
             msg = f"{name}/contract.yaml: tasks have their answers read by it, and it is missing"
             raise PromptError(msg)
-        text = _system_text(variant, prompt, name, tier, request, contract, {})
         asked = "\n\n".join(message.text for message in request.messages)
         material = [("request", asked), ("answer", answer)]
-        parts = [_context_text(request.context)] if not variant.places_context else []
-        parts += [f"<{tag}>\n{_closed(content, tag)}\n</{tag}>" for tag, content in material]
+        parts = [_context_text(request.context)] if not prompt.variant.places_context else []
+        for tag, content in material:
+            # Material cannot end the frame around it.
+            closed = content.replace(f"</{tag}", f"<\\/{tag}")
+            parts.append(f"<{tag}>\n{closed}\n</{tag}>")
         return Rendered(
             messages=[
-                {"role": "system", "content": text},
+                {"role": "system", "content": prompt.written(request, contract, {})},
                 {"role": "user", "content": "\n\n".join(part for part in parts if part)},
             ],
-            version=f"{name}@{prompt.version}+{variant.name}@{variant.version}",
+            version=prompt.version,
             response_format=_response_format(contract),
             is_ours=True,
         )
@@ -118,23 +153,20 @@ class Prompts:
         when a request is of which task, in words.
         """
         conversation = [message.model_dump(exclude_unset=True) for message in request.messages]
-        prompt = self.contracts.get(task)
-        variant = self._variants.get((task, tier)) or self._variants.get((DEFAULT, tier))
         context, stable = _context_text(request.context), 0
-        if prompt is None or variant is None:
+        if (prompt := self._prompt(task, tier)) is None:
             version, messages = PASSTHROUGH, _with_context(conversation, context)
         else:
-            version = f"{task}@{prompt.version}+{variant.name}@{variant.version}"
-            schema = _schema_text(contract)
+            version, places_context = prompt.version, prompt.variant.places_context
             # Without context the text is the same for every request of the task, tier and format.
-            key = (task, tier, schema) if not context and triggers is None else None
+            key = (task, tier, _schema_text(contract)) if not context and triggers is None else None
             text = self._texts.get(key) if key else None
             if text is None:
-                text = _system_text(variant, prompt, task, tier, request, contract, triggers or {})
+                text = prompt.written(request, contract, triggers or {})
                 if key and len(self._texts) < _MOST_TEXTS:
                     self._texts[key] = text
-            stable = 0 if context and variant.places_context else len(text)
-            if context and not variant.places_context:
+            stable = 0 if context and places_context else len(text)
+            if context and not places_context:
                 text = f"{text}\n\n{context}"
             messages = [{"role": "system", "content": text}, *conversation]
         return Rendered(
@@ -165,38 +197,6 @@ def chat_body(
     used = _LENGTHS[0] if limits[0] is not None else _LENGTHS[1]
     body[used] = min([max_tokens, *(limit for limit in limits if limit is not None)])
     return {"model": model_id, **body}, left_out
-
-
-def _system_text(
-    variant: Variant,
-    prompt: PromptContract,
-    task: str,
-    tier: Tier,
-    request: Request,
-    contract: OutputContract,
-    triggers: Mapping[str, str],
-) -> str:
-    given: dict[str, Any] = {
-        "task": task,
-        "tier": tier.value,
-        "says": prompt.says,
-        "tone": prompt.tone,
-        "rules": prompt.rules,
-        "schema": _schema_text(contract),
-        "has_confidence": contract.has_confidence,
-        "context": request.context.model_dump(),
-        "tasks": dict(triggers),
-    }
-    try:
-        return variant.template.render(**given).strip()
-    except OverBudgetError as error:
-        detail = f"the prompt of {task} for the {tier} tier: {error}"
-        raise ContractError(Reason.CONTEXT_TOO_LONG, detail) from None
-
-
-def _closed(text: str, tag: str) -> str:
-    """Material with the closing tag of its own frame escaped, so that it cannot end the frame."""
-    return text.replace(f"</{tag}", f"<\\/{tag}")
 
 
 def _schema_text(contract: OutputContract) -> str | None:

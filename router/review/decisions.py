@@ -1,7 +1,7 @@
 """Review: which of the reviewers' decisions stands, and what follows from it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from router.judge.judging import output_contract
 from router.judge.normalise import normalise_text
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
-from router.route.requeue import origin_of, requeued
+from router.route.requeue import envelope_fields, requeued
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter
@@ -153,7 +153,10 @@ def problems_of(
     if contract.validator is None or "tool_calls" in output:
         is_text = isinstance(output.get("answer"), str) or "tool_calls" in output
         return [] if is_text else [("/answer", "a text was expected")]
-    return [(_pointer(path), words) for path, words in contract.validator.problems(dict(output))]
+    return [
+        ("".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path), words)
+        for path, words in contract.validator.problems(dict(output))
+    ]
 
 
 def outcome_of(
@@ -204,10 +207,6 @@ def outcome_of(
     result["router"] |= {"resolves": str(decision.letter), "review": decision.action}
     correction = output if decision.action == "edit" else None
     return Outcome(result, feedback=_feedback(decision, request.tenant, now, correction))
-
-
-def _pointer(path: Iterable[str | int]) -> str:
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
 
 
 def _kind(kind: str, output: Mapping[str, Any]) -> ComposedKind:
@@ -267,15 +266,9 @@ def _envelope(letter: DeadLetter, policy: Policy, decided_at: datetime) -> Assig
         for tier in tiers
     ]
     return Assignment(
-        id=letter.request_id or "",
-        tenant=letter.tenant,
-        plan=letter.plan,
-        is_unproven=letter.is_unproven,
+        **envelope_fields(letter),
         generation=letter.generation,
-        task=letter.task,
-        origin=origin_of(letter),
         deadline=letter.deadline or decided_at,
         attempts_left=0,
         routes=routes,
-        attempts=list(letter.attempts),
     )

@@ -1,6 +1,7 @@
 """Requeueing: a person sends a dead letter through again, as often as the policy allows."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from router.policy.table import Policy
 from schemas.base import EARLIEST, LATEST, Tier
@@ -8,7 +9,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.escalation import Escalation, Origin
 from schemas.reasons import Reason
 
-__all__ = ["origin_of", "requeued"]
+__all__ = ["envelope_fields", "requeued"]
 
 
 def requeued(
@@ -21,31 +22,33 @@ def requeued(
     `router.review.decisions.refusal_of` to say.
     """
     return Escalation(
-        id=letter.request_id or "",
-        tenant=letter.tenant,
-        plan=letter.plan,
-        is_unproven=letter.is_unproven,
+        **envelope_fields(letter),
         generation=letter.generation + 1,
-        task=letter.task,
-        origin=origin_of(letter),
         deadline=deadline,
         attempts_left=policy.limits.attempts,
         routes=[],
-        attempts=list(letter.attempts),
         reason=Reason.REQUEUED,
         tier=tier,
     )
 
 
-def origin_of(letter: DeadLetter) -> Origin:
-    """Where and when a dead letter's request entered."""
+def envelope_fields(letter: DeadLetter) -> dict[str, Any]:
+    """The fields that an envelope of a dead letter's request takes over from it."""
     source = letter.source
-    return Origin(
-        topic=source.topic,
-        partition=source.partition,
-        offset=source.offset,
-        appended_at=_instant(source.timestamp_ms),
-    )
+    return {
+        "id": letter.request_id or "",
+        "tenant": letter.tenant,
+        "plan": letter.plan,
+        "is_unproven": letter.is_unproven,
+        "task": letter.task,
+        "attempts": list(letter.attempts),
+        "origin": Origin(
+            topic=source.topic,
+            partition=source.partition,
+            offset=source.offset,
+            appended_at=_instant(source.timestamp_ms),
+        ),
+    }
 
 
 def _instant(timestamp_ms: int) -> datetime:
