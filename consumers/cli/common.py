@@ -259,7 +259,7 @@ def print_json(value: object) -> None:
     """One JSON document on standard output."""
     import orjson
 
-    from schemas.json_text import as_json
+    from schemas.json_numbers import as_json
 
     try:
         document = as_json(value, orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()

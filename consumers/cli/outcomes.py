@@ -270,7 +270,7 @@ async def _look_back(
 
     from consumers import clock
     from consumers.runtime.topic_reader import topic_reader
-    from schemas.json_text import as_json, read_ours
+    from schemas.json_numbers import as_json, read_ours
 
     sent, left = progress.sent, -1
     while left != sent.left:

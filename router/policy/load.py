@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from router.checks import CHECKS, NamedCheck
 from router.errors import PolicyError, Problem
 from router.json_schemas.validator import SchemaError, compile_schema
-from router.policy.table import Policy, Task
+from router.policy.table import Classify, Policy, Task
 from router.policy.yaml_text import Path, read_yaml
 from router.route.signals import TEXT_SIGNALS
 from schemas.base import Tier
@@ -158,18 +158,21 @@ def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
             yield ("formats", name), str(error)
         except TypeError as error:
             yield ("formats", name), f"not a usable JSON Schema: {error}"
-    step = policy.classify
-    if step is not None and "classify" not in policy.formats:
-        yield ("classify",), "needs a format named classify"
-    if step is not None:
-        yield from _if_unknown(("classify", "tier"), "tier", step.tier, policy.tiers)
-        if step.otherwise is not None:
-            path = ("classify", "otherwise")
-            yield from _if_unknown(path, "task", step.otherwise, policy.tasks)
-        for subject, row in step.speaks_of.items():
-            path = ("classify", "speaks_of", subject)
-            yield from _if_unknown(path, "task", row, [*policy.tasks, "person"])
+    if policy.classify is not None:
+        yield from _wrong_classify(policy, policy.classify)
     yield from _wrong_examples(policy)
+
+
+def _wrong_classify(policy: Policy, step: Classify) -> Iterator[tuple[Path, str]]:
+    here: Path = ("classify",)
+    if "classify" not in policy.formats:
+        yield here, "needs a format named classify"
+    yield from _if_unknown((*here, "tier"), "tier", step.tier, policy.tiers)
+    if step.otherwise is not None:
+        yield from _if_unknown((*here, "otherwise"), "task", step.otherwise, policy.tasks)
+    for subject, row in step.speaks_of.items():
+        known = [*policy.tasks, "person"]
+        yield from _if_unknown((*here, "speaks_of", subject), "task", row, known)
 
 
 def _wrong_examples(policy: Policy) -> Iterator[tuple[Path, str]]:

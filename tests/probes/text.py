@@ -314,7 +314,7 @@ READERS: tuple[Reader, ...] = (
     Reader("quotes", lambda text: list(words.quotes(text)), words),
     Reader("names", words.names, words),
     Reader("addresses", words.addresses, words),
-    Reader("figures", words.figures, words),
+    Reader("numbers_and_dates", words.numbers_and_dates, words),
     Reader("conflicts", lambda text: words.conflicts([text]), words),
     Reader("words_of", languages.words_of, languages),
     Reader("language_of", languages.language_of, languages),

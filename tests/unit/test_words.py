@@ -31,7 +31,7 @@ GONE = {
     "voice": "fallback",
     "voiced": "conformed",
     "Spoken": "CannedReply",
-    "composed_result": "composed_result",
+    "spoken_result": "composed_result",
     "unspoken": "missing_texts",
     "fitted": "adapt_body",
 }
