@@ -242,7 +242,9 @@ def _tell(
 
     failed = [one for one in tried if one.problems]
     if as_json:
-        rows = [{**asdict(one), "passed": not one.problems} for one in tried]
+        rows = [asdict(example) for example in tried]
+        for row in rows:
+            row |= {"found": row.pop("outcome"), "passed": not row["problems"]}
         told = {"ok": not failed and not missing, "tried": rows, "problems": list(missing)}
         print_json({**told, "cost_micros": cost} if live else told)
         return
