@@ -214,7 +214,7 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
 
 
 def _tenant(name: str) -> str:
-    """What is no name of a tenant is nobody's."""
+    """The tenant's name; `_unknown` for what cannot be one."""
     return name if _TENANT.fullmatch(name) else UNKNOWN_TENANT
 
 

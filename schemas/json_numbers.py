@@ -75,7 +75,7 @@ class Digits(float):
 
     @property
     def number(self) -> int | Decimal:
-        """The number itself, for who can count with it."""
+        """The exact number, an int where it is whole and not too long."""
         is_whole = not set(self.text) & set(".eE")
         return int(self.text) if is_whole and len(self.text) <= MOST_DIGITS else Decimal(self.text)
 

@@ -67,7 +67,7 @@ def parse_json(value: bytes) -> Any:
 
 
 def read_json(value: bytes) -> Any:
-    """The same for who does not ask what is wrong: None for what `parse_json` refuses.
+    """Parse as `parse_json` does, but return None for what it refuses.
 
     A number that would lose a digit keeps them all, as `Digits`; one beyond all doubles is refused.
     """

@@ -35,7 +35,7 @@ def read_span(value: Any) -> timedelta:
 
 
 def span_text(span: timedelta) -> str:
-    """The same, as short as it can be said: `1h30m`."""
+    """A span as text, as short as possible: `1h30m`."""
     left = round(span.total_seconds() * 1000)
     text = ""
     for unit, seconds in _UNITS.items():
@@ -45,7 +45,7 @@ def span_text(span: timedelta) -> str:
 
 
 def read_positive_span(value: Any) -> timedelta:
-    """The same, but longer than nothing. Raises ValueError."""
+    """A span longer than zero. Raises ValueError."""
     if span := read_span(value):
         return span
     msg = "a span longer than 0s was expected, for example 30s"

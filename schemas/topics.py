@@ -149,7 +149,6 @@ class Topics:
         return names
 
     def is_intake(self, topic: str) -> bool:
-        """True for a topic where requests enter."""
         return topic == self.intake or topic.startswith(f"{self.intake}.")
 
     def tier(self, tier: Tier) -> str:

@@ -218,7 +218,7 @@ def _failed_for_good(
 
 
 def spent(attempts: Sequence[Attempt]) -> int:
-    """How much of a request's allowance attempts use up: those that were turned away cost none."""
+    """How much of a request's allowance attempts use up: those that were throttled cost none."""
     return sum(1 for attempt in attempts if attempt.reason is not Reason.THROTTLED)
 
 

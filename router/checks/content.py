@@ -72,12 +72,10 @@ class Required(Parameters):
 
     @cached_property
     def always(self) -> list[str]:
-        """`phrases`, ready to be compared."""
         return [_spaced(phrase) for phrase in self.phrases]
 
     @cached_property
     def if_asked(self) -> list[tuple[str, str]]:
-        """`when`, ready to be compared."""
         return [(_spaced(asked), _spaced(phrase)) for asked, phrase in self.when.items()]
 
 
@@ -125,12 +123,10 @@ class Forbidden(Parameters):
 
     @cached_property
     def never(self) -> list[str]:
-        """`phrases`, ready to be compared."""
         return [_spaced(phrase) for phrase in self.phrases]
 
     @cached_property
     def unasked(self) -> list[tuple[str, str]]:
-        """`unless`, ready to be compared."""
         return [(_spaced(phrase), _spaced(asked)) for phrase, asked in self.unless.items()]
 
 

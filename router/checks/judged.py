@@ -38,7 +38,7 @@ class Asked:
 
     @cached_property
     def length(self) -> int:
-        """Characters of all that an answer may be held against."""
+        """Characters of the messages and the context together."""
         context = self.request.context
         parts = (context.system, context.user, context.retrieved, context.history, context.tools)
         characters = sum(len(message.text) for message in self.request.messages)
@@ -71,7 +71,7 @@ class Asked:
 
     @cached_property
     def known_words(self) -> frozenset[str]:
-        """The words of the sources and the question, and those that say nothing."""
+        """The words of the sources and the question, and the empty words."""
         return EMPTY_WORDS.union(words_of(self.source_text).replace(".", " ").split())
 
     @cached_property
@@ -190,7 +190,6 @@ class Judged:
 
     @cached_property
     def lower(self) -> str:
-        """`answer_text` in lower case."""
         return self.answer_text.lower()
 
 

@@ -191,7 +191,7 @@ def _western(text: str) -> str:
 
 
 def _plain(number: str) -> str:
-    """Without the zeros that say nothing."""
+    """A number without leading zeros, and without trailing zeros behind the point."""
     whole, dot, rest = number.partition(".")
     rest = rest.rstrip("0")
     return (whole.lstrip("0") or "0") + (dot + rest if rest else "")
@@ -276,7 +276,6 @@ def addresses(text: str) -> set[str]:
 
 
 def is_email(word: str) -> bool:
-    """True for somebody@somewhere.org."""
     name, at, host = word.partition("@")
     is_single = "@" not in host and _LISTED.search(word) is None
     return bool(name and at) and "." in host.strip(".") and is_single

@@ -33,7 +33,7 @@ __all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_tenant"]
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 #: A tenant's name in JSON that cannot be parsed. Its beginning is found much sooner by itself.
 _FIELD = b'"tenant"'
-#: Who names a tenant more often only takes time.
+#: Further names of tenants in one record are not looked at.
 _MOST_NAMED = 100
 _TENANT = re.compile(rb'"tenant"\s*:\s*"([^"\\]{0,800})"')
 #: Headers that may name the tenant of a record whose body cannot.
@@ -52,7 +52,7 @@ class Proven(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """A request as it counts."""
+    """A request with the tenant and the plan that count for it."""
 
     request: Request
     is_unproven: bool = False
@@ -60,7 +60,7 @@ class Admitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What tenants and plans are bound to; nothing, unless told."""
+    """What tenants and plans are bound to; by default nothing."""
 
     #: By the topic's name on the broker.
     topics: Mapping[str, Proven] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Admission:
     keys: Mapping[str, Key] = field(default_factory=dict)
     #: A signature may expire so long after its record was appended.
     longest: timedelta = timedelta(hours=1)
-    #: Nothing is admitted that proves nothing.
+    #: Requests that prove no tenant are refused.
     requires_proof: bool = False
     #: Tenants that somebody can prove to be, in lower case.
     _bound: frozenset[str] = field(init=False, default=frozenset())
@@ -251,7 +251,7 @@ def _all_of(name: str, headers: Headers) -> Sequence[bytes]:
 
 
 def _refuse_plan(request: Request, policy: Policy) -> None:
-    """A plan that nobody has proven is the default one. Raises ContractError."""
+    """Refuse an unproven plan other than the default one. Raises ContractError."""
     if request.plan in policy.plans and request.plan != policy.default_plan:
         detail = f"plan: only {policy.default_plan} may be claimed without proof"
         raise ContractError(Reason.NOT_PROVEN, detail)

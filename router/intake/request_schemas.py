@@ -86,7 +86,6 @@ def tool_validators(request: Request) -> Mapping[str, Validator | None]:
 
 
 def _schemas(request: Request) -> tuple[bytes | None, ...]:
-    """The schema of each tool; None where there is none."""
     all_parameters = (parameters for _, parameters in _tools(request))
     return tuple(
         _bytes(parameters) if isinstance(parameters, dict) else None

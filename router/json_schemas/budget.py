@@ -32,7 +32,7 @@ class Costs:
     has_unique: bool = False
     #: Each name in an object may have an error, with a copy of the object.
     has_names: bool = False
-    #: Which part of what one schema may be it is, 0 to 1.
+    #: The largest share of any limit on schemas that it uses, 0 to 1.
     part: float = 0.0
 
     def of(self, value: Any) -> tuple[int, bool]:

@@ -60,7 +60,7 @@ class SchemaError(TierlineError, ValueError):
 class UnusableSchemaError(SchemaError):
     """What is no JSON Schema, or is not whole in itself."""
 
-    #: Which part of what one schema may be it is: that much has been looked at.
+    #: The largest share of any limit on schemas that it uses, 0 to 1.
     part = 0.0
 
 
@@ -81,7 +81,6 @@ class _Node:
     inner: dict[_Key, dict[int, int]] = field(default_factory=dict)
 
     def add(self, key: _Key, node: int, times: int = 1) -> None:
-        """One more evaluation at a field or an item."""
         counts = self.inner.setdefault(key, {})
         counts[node] = counts.get(node, 0) + times
 
@@ -329,7 +328,7 @@ class _Walk:
     def _by_level(
         self, flat: Sequence[_Node], root: int, now: list[int]
     ) -> tuple[tuple[int, ...], bool]:
-        """The most of something at one value of each level, under the root; `now` by node."""
+        """The most that one value weighs or may break, by level below the root; `now` is by node."""
         by_level = [now[root]]
         while len(by_level) <= _MOST_LEVELS:
             last = now

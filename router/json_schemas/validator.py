@@ -45,7 +45,7 @@ class Validator:
 
     @property
     def part(self) -> float:
-        """Which part of what one schema may be it is, 0 to 1."""
+        """The largest share of any limit on schemas that it uses, 0 to 1."""
         return self._costs.part
 
     def is_valid(self, value: Any) -> bool:
@@ -79,7 +79,7 @@ class Validator:
         return f"breaks {whose} rule {rule}" + (f": {missing}" if missing else "")
 
     def problems(self, value: Any) -> list[tuple[list[str | int], str]]:
-        """Where a value breaks which rule, for who wrote it: the first of them."""
+        """The paths in a value that break a rule, with the rule in words: the first 20 of them."""
         _, is_explained = self._costs.of(value)
         with contextlib.suppress(*_UNREADABLE):
             if is_explained:

@@ -208,7 +208,7 @@ def _classify_schema(policy: Policy) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _compiled(name: str, schema: bytes, *, is_ours: bool = True) -> OutputContract:
-    """Compiling costs more than a hundred validations."""
+    """The contract of a format, kept: compiling costs more than a hundred validations."""
     return _contract(name, orjson.loads(schema), compile_schema(schema), is_ours=is_ours)
 
 

@@ -32,7 +32,7 @@ _PROBE = JSONDecoder(strict=False)
 _LINES = re.compile(r"[\x00-\x1f]").search
 #: Commas, colons and brackets between the values of an answer.
 MOST_VALUES = 20_000
-#: What has no text in it to be brought into form.
+#: Types without a text in them: such values stay as they are.
 _AS_IT_IS = frozenset((int, float, bool, type(None), Digits))
 #: More objects or blocks of code than these, and the text is no answer with an object in it.
 _MOST_OBJECTS = 20

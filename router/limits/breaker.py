@@ -41,20 +41,18 @@ class Breaker:
         return max(self._until - now, 0.0) if self._is_open else 0.0
 
     def begin(self, now: float) -> bool:
-        """A call is made. True: it is the probe after a break, and all others wait for it."""
+        """Note that a call starts. True when it is the probe after a break, for which others wait."""
         if self._is_open:
             self._is_probing, self._until = True, now + self._length()
         return self._is_open
 
     def succeeded(self) -> None:
-        """The model has answered."""
         if self._is_open and not self._is_probing:
             return  # asked before it opened: that says nothing against the break
         self._failures = self._breaks = 0
         self._is_open = self._is_probing = False
 
     def failed(self, now: float) -> None:
-        """The model was asked and gave nothing."""
         self._failures += 1
         if self._failures >= _FAILURES or (self._is_probing and self._breaks):
             self._open(now, 0.0)
@@ -63,17 +61,17 @@ class Breaker:
             self._is_open = self._is_probing = False
 
     def refused(self, now: float) -> None:
-        """The provider lets us call no more, which no repetition mends."""
+        """Open for a minute at least: the provider refuses all our calls, and no repetition mends it."""
         self._open(now, _REFUSED_BREAK)
 
     def held(self, seconds: float, now: float) -> None:
-        """The provider has said how long to wait; no break of ours lengthens that."""
+        """Open for as long as the provider asks; no break of ours lengthens that."""
         until = self._until if self._is_open and not self._is_probing else float("-inf")
         self._is_open, self._is_probing = True, False
         self._until = max(until, now + seconds)
 
     def gave_up(self, now: float) -> None:
-        """The probe was given up before it told anything; another may go."""
+        """Note that the probe ended without a result: another call may be the probe."""
         if self._is_probing:
             self._is_probing, self._until = False, now
 

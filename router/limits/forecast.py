@@ -53,7 +53,7 @@ class Forecast:
         self._tiers = {tier: _Progress() for tier in Tier}
 
     def noted(self, tier: Tier, now: datetime, passed: int, lag: int) -> None:
-        """So many offsets of a tier are finished now, and so many are not."""
+        """Note how many offsets of a tier are finished (`passed`) and how many are not (`lag`)."""
         self._tiers[tier].note(now, passed, lag)
 
     def wait(self, tier: Tier, now: datetime) -> timedelta | None:

@@ -24,7 +24,7 @@ def read_lock(text: str) -> Versions:
 
 
 def lock_text(locked: Versions, policy: Policy) -> str:
-    """The lock file with a policy more."""
+    """The lock file with one more policy."""
     now = {**locked, (policy.name, policy.version): policy.digest}
     return _HEAD + "".join(
         f"policy {name} {version} {digest}\n" for (name, version), digest in sorted(now.items())
@@ -32,7 +32,7 @@ def lock_text(locked: Versions, policy: Policy) -> str:
 
 
 def reused(locked: Versions, policy: Policy, line: int) -> Problem | None:
-    """The problem, where a policy's version stands for another content already.
+    """The problem where a policy's version was released with other content; None where it was not.
 
     `line` is where the policy's file says its version.
     """

@@ -270,7 +270,7 @@ class Policy(Row):
 
     @cached_property
     def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:
-        """The rules a task can meet at all: those whose tasks and risk are its own."""
+        """By task, the rules that can apply to it: those that name no other task or risk."""
         return {
             name: [
                 rule
@@ -283,7 +283,7 @@ class Policy(Row):
 
     @cached_property
     def triggers(self) -> Mapping[str, str]:
-        """When a request is of which task, for the classify step."""
+        """What makes a request one of each task, in words for the classify step."""
         return {name: task.trigger for name, task in self.tasks.items()}
 
     @cached_property

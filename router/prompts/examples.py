@@ -119,7 +119,6 @@ def _read(folder: str, path: str, text: str) -> Iterator[Placed]:
 
 
 def reply_of(example: PromptExample) -> Reply:
-    """The reply that the example gives."""
     reply = example.reply
     text = without_thoughts(reply)[0] if isinstance(reply, str) else orjson.dumps(reply).decode()
     finish: FinishReason = example.finish

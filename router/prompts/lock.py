@@ -45,7 +45,6 @@ Parts = Mapping[tuple[str, str], Part]
 def parts_of(
     contracts: Mapping[str, PromptContract], files: Mapping[str, str], policy: Policy
 ) -> Parts:
-    """All parts as they are now."""
     parts: dict[tuple[str, str], Part] = {}
     for name, contract in contracts.items():
         # Its texts are for customers: no model reads them.
@@ -65,7 +64,6 @@ def parts_of(
 
 
 def lock_text(parts: Parts) -> str:
-    """The lock file of these parts."""
     lines = (f"{kind} {name} {part.version} {part.digest}" for (kind, name), part in parts.items())
     return _HEAD + "".join(f"{line}\n" for line in sorted(lines))
 
@@ -140,7 +138,7 @@ def _changed(locked: Parts, now: Parts) -> set[tuple[str, str]]:
 
 
 def not_raised(locked: Parts, now: Parts, files: Mapping[str, str]) -> Iterator[str]:
-    """Prompts that are not what their version was when it was released."""
+    """Prompts that have changed since their version was released, as `file:line: what`."""
     changed = _changed(locked, now)
     for (kind, name), part in now.items():
         if kind not in ("prompt", "variant") or (kind, name) not in locked:

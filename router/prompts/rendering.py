@@ -215,7 +215,7 @@ def _response_format(contract: OutputContract) -> dict[str, Any] | None:
 
 
 def _context_text(context: Context) -> str:
-    """The components that are there. Only the producer's system text may give instructions."""
+    """The context as one text; only the producer's system text may give instructions."""
     material = [
         f"<{name}>\n{text}\n</{name}>"
         for name in ("user", "retrieved", "history", "tools")

@@ -91,7 +91,7 @@ def _first_word(text: str) -> str:
 
 
 def _cut(text: str | None, at: int) -> str | None:
-    """So much of a text as is kept, the place of interest in it."""
+    """At most 200 characters of a text, with the place `at` among them."""
     if text is None or len(text) <= _KEPT:
         return text
     start = max(min(at, len(text)) - _LED_BY, 0) if at + _LED_BY > _KEPT else 0
