@@ -328,7 +328,7 @@ class _Walk:
     def _by_level(
         self, flat: Sequence[_Node], root: int, now: list[int]
     ) -> tuple[tuple[int, ...], bool]:
-        """The most that one value weighs or may break, by level below the root; `now` is by node."""
+        """The most that one value weighs or may break, by level under the root; `now` by node."""
         by_level = [now[root]]
         while len(by_level) <= _MOST_LEVELS:
             last = now

@@ -41,7 +41,7 @@ class Breaker:
         return max(self._until - now, 0.0) if self._is_open else 0.0
 
     def begin(self, now: float) -> bool:
-        """Note that a call starts. True when it is the probe after a break, for which others wait."""
+        """Note that a call starts. True: it is the probe after a break, and others wait for it."""
         if self._is_open:
             self._is_probing, self._until = True, now + self._length()
         return self._is_open
@@ -61,7 +61,7 @@ class Breaker:
             self._is_open = self._is_probing = False
 
     def refused(self, now: float) -> None:
-        """Open for a minute at least: the provider refuses all our calls, and no repetition mends it."""
+        """Open for a minute at least: the provider refuses our calls, and will again."""
         self._open(now, _REFUSED_BREAK)
 
     def held(self, seconds: float, now: float) -> None:

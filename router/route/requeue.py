@@ -52,7 +52,7 @@ def envelope_fields(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _instant(timestamp_ms: int) -> datetime:
-    """When the record was appended; 1970 where its timestamp, perhaps a producer's, is out of range."""
+    """When the record was appended; 1970 where its timestamp is out of range."""
     if not 0 <= timestamp_ms < LATEST.timestamp() * 1000:
         return EARLIEST
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
