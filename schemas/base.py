@@ -169,7 +169,6 @@ Name = Annotated[str, StringConstraints(max_length=10_000)]
 #: What somebody wrote for people, or a reply.
 Words = Annotated[str, StringConstraints(max_length=1 << 18)]
 
-#: A number of things.
 Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 
 #: Millionths of a US dollar, for one call.
@@ -181,10 +180,8 @@ Generation = Annotated[int, Field(ge=1, le=10**6)]
 #: Counts the attempts of a request, from 1.
 AttemptNo = Annotated[int, Field(ge=1, le=10**6)]
 
-#: A duration, at most three centuries.
+#: Durations of at most three centuries.
 Milliseconds = Annotated[float, Field(ge=0, le=1e13)]
-
-#: A duration, at most three centuries.
 Seconds = Annotated[float, Field(ge=0, le=1e10)]
 
 HttpStatus = Annotated[int, Field(ge=0, le=999)]

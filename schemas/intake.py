@@ -80,7 +80,8 @@ def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id
         raise ContractError(Reason.TOO_LARGE, detail)
 
     value = value.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1: it may be ignored
-    kind, charset = _media_type(headers)
+    content_types = [text for name, text in headers.items() if name.lower() == "content-type"]
+    kind, charset = _media_type(content_types[0] if content_types else None)
     if kind.startswith("application/cloudevents"):  # structured: the value says all
         headers = {name: text for name, text in headers.items() if not name.startswith("ce_")}
     elif "ce_specversion" in headers and _is_text(kind):
@@ -134,10 +135,7 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
         if "data" in body:
             attributes, body = body, body["data"]
         elif "data_base64" in body:
-            content_type = body.get("datacontenttype")
-            kind, charset = _media_type(
-                {"content-type": content_type} if isinstance(content_type, str) else {}
-            )
+            kind, charset = _media_type(body.get("datacontenttype"))
             attributes, body = body, _from_base64(body["data_base64"], kind, charset)
     if isinstance(body, str):
         body = {"input": body}
@@ -160,24 +158,18 @@ def _identity(attributes: Mapping[str, Any], body: Mapping[str, Any]) -> dict[st
 
     Source and id together tell events apart (CloudEvents 1.0, "id"). No URI has a ^ in it.
     """
-    event_id, source = (
-        attributes.get("correlationid") or attributes.get("id"),
-        attributes.get("source"),
-    )
+    correlation, source = attributes.get("correlationid"), attributes.get("source")
+    event_id = correlation or attributes.get("id")
     if body.get("id") not in _NO_ID or not isinstance(event_id, str) or not event_id:
         return {"id": event_id}
     named = event_id
-    if isinstance(source, str) and source and not attributes.get("correlationid"):
-        named = (
-            f"{source}^{event_id}" if "^" not in source else f"{len(source)} {source}^{event_id}"
-        )
-    called = id_for(named)
-    # That of a Batch line is its own.
-    return (
-        {"id": called}
-        if called == event_id or "body" in body
-        else {"id": called, "custom_id": event_id}
-    )
+    if isinstance(source, str) and source and not correlation:
+        length = f"{len(source)} " if "^" in source else ""
+        named = f"{length}{source}^{event_id}"
+    identity = {"id": id_for(named)}
+    if identity["id"] != event_id and "body" not in body:  # a Batch line has its own `custom_id`
+        identity["custom_id"] = event_id
+    return identity
 
 
 def _earlier(first: Any, second: Any) -> Any:
@@ -189,12 +181,10 @@ def _earlier(first: Any, second: Any) -> Any:
         return first
 
 
-def _media_type(headers: Mapping[str, str]) -> tuple[str, str]:
-    """What a record's content type says in lower case, and its charset (RFC 9110, 8.3.1)."""
-    content_type = next(
-        (text for name, text in headers.items() if name.lower() == "content-type"), None
-    )
-    kind, _, parameters = (content_type or "").lower().partition(";")
+def _media_type(content_type: Any) -> tuple[str, str]:
+    """A content type in lower case without its parameters, and its charset (RFC 9110, 8.3.1)."""
+    text = content_type.lower() if isinstance(content_type, str) else ""
+    kind, _, parameters = text.partition(";")
     charset = _CHARSET.search(parameters)
     return kind.strip(), charset[1] if charset else ""
 

@@ -204,9 +204,8 @@ def _result(  # noqa: PLR0913  a result has as many parts
     own_ms: float,
 ) -> dict[str, Any]:
     first, current = envelope.routes[0], envelope.routes[-1]
-    usage = (
-        every[0].usage if len(every) == 1 else sum((attempt.usage for attempt in every), Usage())
-    )
+    usages = [attempt.usage for attempt in every]
+    usage = usages[0] if len(usages) == 1 else sum(usages, Usage())
     return {
         "id": envelope.id,
         "custom_id": request.custom_id or envelope.id,

@@ -84,10 +84,8 @@ def charged(reply: Reply, model: Model, policy: Policy) -> tuple[int, tuple[Oddi
     stated = reply.stated_micros or 0
     if stated <= ours:
         return ours, odd
-    return min(stated, max(_MOST_STATED_MICROS, _MOST_STATED_TIMES * ours)), (
-        *odd,
-        Oddity.COST_HIGHER,
-    )
+    most = max(_MOST_STATED_MICROS, _MOST_STATED_TIMES * ours)
+    return min(stated, most), (*odd, Oddity.COST_HIGHER)
 
 
 def _names(served: str, name: str) -> bool:

@@ -135,9 +135,8 @@ def opens_like_a_refusal(text: str) -> bool:
         if lead_in is None:
             break
         opening = opening[len(lead_in) :].lstrip(_BETWEEN)
-    if opening.startswith(_HELPLESS) or (
-        len(opening) < length and opening.startswith(_WE_HELPLESS)
-    ):
+    apologised = len(opening) < length
+    if opening.startswith(_HELPLESS) or (apologised and opening.startswith(_WE_HELPLESS)):
         return not opening.startswith(("i can't help but", "i cannot help but"))
     if opening.startswith(_UNDONE):
         return not _helps(opening)

@@ -82,9 +82,7 @@ def _entities(judged: Judged, limits: Entities) -> str | None:
     mentioned.update(address.lower() for address in words.addresses(text))
     unsure = mentioned - known
     if len(unsure) > words.most_looked_up(given_text):
-        unsure = unsure.difference(
-            given_text.split(), words_of(given_text).replace(".", " ").split()
-        )
+        unsure -= {*given_text.split(), *words_of(given_text).replace(".", " ").split()}
     if len(unsure) > limits.most and language_of(judged.answer_text) == "de":
         unsure = {name for name in unsure if not name.isalpha()}  # there, nouns look like names
     unknown = words.untold(unsure, given_text) if len(unsure) > limits.most else unsure

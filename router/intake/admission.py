@@ -78,9 +78,8 @@ class Admission:
     binds: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        names = {
-            proven.tenant.lower() for proven in (*self.topics.values(), *self.principals.values())
-        }
+        bindings = (*self.topics.values(), *self.principals.values())
+        names = {proven.tenant.lower() for proven in bindings}
         for key in self.keys.values():
             names |= {tenant.lower() for tenant in key.tenants or ()}
         object.__setattr__(self, "_bound", frozenset(names))
@@ -178,10 +177,8 @@ class Admission:
                 detail = "a topic, a principal or a signature was expected that proves the tenant"
                 raise ContractError(Reason.NOT_PROVEN, detail)
             return None
-        tenants, plans = (
-            {proof.tenant for proof in proofs},
-            {proof.plan for proof in proofs if proof.plan},
-        )
+        tenants = {proof.tenant for proof in proofs}
+        plans = {proof.plan for proof in proofs if proof.plan}
         if len(tenants) > 1 or len(plans) > 1:
             detail = "tenant, plan: topic, principal and signature do not say the same"
             raise ContractError(Reason.IDENTITY_MISMATCH, detail)

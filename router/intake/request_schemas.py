@@ -86,11 +86,8 @@ def tool_validators(request: Request) -> Mapping[str, Validator | None]:
 
 
 def _schemas(request: Request) -> tuple[bytes | None, ...]:
-    all_parameters = (parameters for _, parameters in _tools(request))
-    return tuple(
-        _bytes(parameters) if isinstance(parameters, dict) else None
-        for parameters in all_parameters
-    )
+    schemas = (parameters for _, parameters in _tools(request))
+    return tuple(_bytes(schema) if isinstance(schema, dict) else None for schema in schemas)
 
 
 def _tools(request: Request) -> Iterator[tuple[str, Any]]:

@@ -176,19 +176,13 @@ def _token_probability(reply: Reply) -> float | None:
     """The geometric mean of the probabilities of the reply's tokens."""
     match reply.body:
         case {"choices": [{"logprobs": {"content": [_, *_] as tokens}}, *_]}:
-            logprobs = [
-                token.get("logprob") if isinstance(token, dict) else None for token in tokens
-            ]
+            logprobs = [token.get("logprob") for token in tokens if isinstance(token, dict)]
         case _:
             return None
-    known = [
-        logprob
-        for logprob in logprobs
-        if isinstance(logprob, (int, float)) and not isinstance(logprob, bool)
-    ]
-    if len(known) < len(logprobs) or not all(map(isfinite, known)):
+    numbers = [value for value in logprobs if isinstance(value, (int, float))]
+    if len(numbers) < len(tokens) or bool in map(type, numbers):
         return None
-    return exp(min(fsum(known) / len(known), 0.0))
+    return exp(min(fsum(numbers) / len(tokens), 0.0)) if all(map(isfinite, numbers)) else None
 
 
 def _stated(output: Mapping[str, Any] | None) -> float | None:

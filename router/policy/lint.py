@@ -46,12 +46,8 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     shown = {example.request.get("task") for example in policy.examples}
     for name in (task for task in policy.tasks if task not in shown):
         yield f"task {name} has no example"
-    missing = [
-        subject
-        for subject in SUBJECTS
-        if policy.classify and subject not in policy.classify.speaks_of
-    ]
-    if missing:
+    speaks_of = policy.classify.speaks_of if policy.classify else SUBJECTS
+    if missing := [subject for subject in SUBJECTS if subject not in speaks_of]:
         yield (
             f"classify.speaks_of leaves out {', '.join(missing)}: a text about it whose task is "
             "only guessed may be answered unseen"

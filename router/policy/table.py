@@ -257,9 +257,7 @@ class Policy(Row):
 
         Taken over the file's content, not over our fields: newer software may have more fields.
         """
-        return digest_of(
-            {name: section for name, section in self.content.items() if name != "examples"}
-        )
+        return digest_of({name: self.content[name] for name in self.content if name != "examples"})
 
     @classmethod
     def of_file(cls, content: Any) -> "Policy":
@@ -289,12 +287,8 @@ class Policy(Row):
     @cached_property
     def longest_deadline(self) -> timedelta:
         """The most time that any request is given."""
-        given = (task.deadline for task in self.tasks.values())
-        return max(
-            self.limits.deadline,
-            *(deadline for deadline in given if deadline is not None),
-            timedelta(0),
-        )
+        deadlines = [task.deadline for task in self.tasks.values() if task.deadline is not None]
+        return max([self.limits.deadline, *deadlines])
 
     @cached_property
     def room_by_tier(self) -> Mapping[Tier, int]:

@@ -139,14 +139,12 @@ Shape = Plain | Record | Listed | Either
 def fields_of(shape: Shape, path: str = "") -> frozenset[str]:
     """The dotted paths of all fields that a shape names; what is in a list has no step for it."""
     if isinstance(shape, Record):
-        named = {_below(path, name): field_shape for name, field_shape in shape.fields.items()}
-        return frozenset(named).union(
-            *(fields_of(field_shape, where) for where, field_shape in named.items())
-        )
+        named = {_below(path, name): inner for name, inner in shape.fields.items()}
+        return frozenset(named).union(*(fields_of(inner, where) for where, inner in named.items()))
     if isinstance(shape, Listed):
         return fields_of(shape.item, path)
-    inner = shape.shapes.values() if isinstance(shape, Either) else ()
-    return frozenset().union(*(fields_of(option, path) for option in inner))
+    options = shape.shapes.values() if isinstance(shape, Either) else ()
+    return frozenset().union(*(fields_of(option, path) for option in options))
 
 
 def flag() -> Shape:

@@ -199,19 +199,15 @@ def _written(name: str, value: Any, args: tuple[Any, ...], named: Mapping[str, A
     """How many characters a filter adds to what it reads."""
     given = [*args, *named.values()]
     if name == "indent":
-        widths = [
-            argument if isinstance(argument, int) else len(str(argument)) for argument in given
-        ] or [4]
-        return (str(value).count("\n") + 1) * max(widths)
+        widths = [width if isinstance(width, int) else len(str(width)) for width in given]
+        return (str(value).count("\n") + 1) * max(widths, default=4)
     if name == "join":
         return len(value) * max((len(str(argument)) for argument in given), default=0)
     if name == "replace" and len(args) >= 2:
         old, new = str(args[0]), str(args[1])
         return str(value).count(old) * len(new)
     if name == "tojson":
-        return 6 * _size(value) + sum(
-            argument for argument in given if isinstance(argument, int)
-        ) * _size(value)
+        return _size(value) * (6 + sum(width for width in given if isinstance(width, int)))
     return 0
 
 

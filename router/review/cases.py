@@ -62,11 +62,10 @@ def urgency(risk: Risk, opened_at: datetime, due: datetime, now: datetime) -> fl
 
 def error_of(letter: DeadLetter) -> str:
     """What went wrong last, without what differs from case to case, so that like finds like."""
-    last = next(
-        (attempt for attempt in reversed(letter.attempts) if attempt.outcome != "accepted"), None
-    )
-    if last is None:
+    failures = [attempt for attempt in letter.attempts if attempt.outcome != "accepted"]
+    if not failures:
         return _skeleton(letter.detail)
+    last = failures[-1]
     status = f" {last.http_status}" if last.http_status and last.http_status >= 400 else ""
     failed = last.verdict.failed if last.verdict else None
     detail = failed.detail if failed else last.detail

@@ -50,12 +50,8 @@ def weaker_answer(
     """The last answer that a tier below this one gave to the same question, if any."""
     for attempt in reversed(attempts):
         is_earlier = attempt.generation == generation and attempt.tier.rank < tier.rank
-        if (
-            is_earlier
-            and attempt.step == "answer"
-            and attempt.verdict
-            and attempt.reason not in _NO_ANSWER
-        ):
+        has_answer = attempt.step == "answer" and attempt.reason not in _NO_ANSWER
+        if is_earlier and has_answer and attempt.verdict:
             return attempt.verdict.output
     return None
 
