@@ -18,7 +18,7 @@ from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
 from consumers.stages.tier_run import TierRun, question_of
 from router.attempt.answering import composed_result, result_of
-from router.attempt.fallback import CannedReply, canned_output, falls_back
+from router.attempt.fallback import canned_output, falls_back
 from router.attempt.next_step import (
     Answer,
     Escalate,
@@ -29,6 +29,7 @@ from router.attempt.next_step import (
 from router.intake.admission import as_admitted
 from router.intake.request_schemas import check_schemas
 from router.policy.mixing import handed_back, is_under
+from router.prompts.files import CannedReply
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers

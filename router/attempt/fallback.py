@@ -1,16 +1,15 @@
 """Fallbacks: our own texts, for requests of which no model's answer is published."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from router.policy.table import Policy, Task
+from router.prompts.files import CannedReply
 from router.prompts.rendering import Prompts
 from router.route.routing import GiveUp
 from schemas.reasons import Reason
 
-__all__ = ["CannedReply", "canned_output", "falls_back", "missing_texts", "while_in_review"]
-
-CannedReply = Literal["in_review", "refusal", "safe_default"]
+__all__ = ["canned_output", "falls_back", "missing_texts", "while_in_review"]
 
 #: Ends that a safe default may stand in for. Everything else says that a person must look.
 _NOBODY_ANSWERED = (

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from router.attempt.pricing import estimate_tokens
 from router.errors import PromptError
 from router.judge.reply import FinishReason, Reply
 from router.judge.thoughts import without_thoughts
-from router.policy.models import Row
+from router.policy.models import Row, TierName
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
-from router.prompts.files import DEFAULT, explained, nearest, read_tiers
+from router.prompts.files import DEFAULT, explained, nearest
 from router.prompts.rendering import PASSTHROUGH, Prompts, Rendered
 from schemas.base import Tier
 from schemas.reasons import Reason
@@ -41,10 +41,10 @@ class PromptExample(Row):
     #: As a producer would send it, without its task.
     request: Annotated[dict[str, Any], Field(min_length=1)]
     #: The variants it is for; None: every tier of the policy.
-    tiers: Annotated[list[Tier] | None, BeforeValidator(read_tiers)] = None
+    tiers: list[TierName] | None = None
     #: The reply as text, or as the fields of its JSON object.
     reply: str | dict[str, Any]
-    finish: Literal["stop", "length", "content_filter", "tool_calls", "other"] = "stop"
+    finish: FinishReason = "stop"
     #: Only for prompts that read answers: the answer to be read.
     answer: dict[str, Any] | None = None
     #: `accepted`, or the reason of the check that the reply must fail.
@@ -121,10 +121,9 @@ def _read(folder: str, path: str, text: str) -> Iterator[Placed]:
 def reply_of(example: PromptExample) -> Reply:
     reply = example.reply
     text = without_thoughts(reply)[0] if isinstance(reply, str) else orjson.dumps(reply).decode()
-    finish: FinishReason = example.finish
     message = {"role": "assistant", "content": text}
-    body = {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
-    return Reply(text, finish, Usage(), body)
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": example.finish}]}
+    return Reply(text, example.finish, Usage(), body)
 
 
 def compare(placed: Placed, tier: Tier, rendered: Rendered, verdict: Verdict) -> Tried:

@@ -6,11 +6,11 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError
-from router.policy.models import Row
+from router.policy.models import Row, TierName
 from router.policy.yaml_text import read_yaml
 from router.prompts.templates import BoundedTemplate
 from schemas.base import Tier
@@ -19,13 +19,12 @@ from schemas.request import Context
 __all__ = [
     "BESIDE",
     "DEFAULT",
+    "CannedReply",
     "PromptContract",
-    "TextKind",
     "Variant",
     "explained",
     "nearest",
     "read_prompts",
-    "read_tiers",
     "written",
 ]
 
@@ -39,17 +38,7 @@ VARIABLES = frozenset(
 )
 
 #: The kinds of our own texts that may be published in place of a model's answer.
-TextKind = Literal["in_review", "refusal", "safe_default"]
-
-
-def read_tiers(value: Any) -> Any:
-    """Tiers as people name them; anything else as it is, for the model to refuse."""
-    if isinstance(value, list):
-        return [Tier(name) if name in list(Tier) else name for name in value]
-    if not isinstance(value, dict):
-        return value
-
-    return {Tier(name) if name in list(Tier) else name: version for name, version in value.items()}
+CannedReply = Literal["in_review", "refusal", "safe_default"]
 
 
 class PromptContract(Row):
@@ -64,11 +53,9 @@ class PromptContract(Row):
     rules: list[Annotated[str, Field(min_length=3)]] = Field(default_factory=list)
     #: What the customer reads instead of an answer: templates that may name the task. Where a
     #: task has none of its own, those of `_default` serve.
-    texts: Mapping[TextKind, Annotated[str, Field(min_length=3)]] = Field(default_factory=dict)
+    texts: Mapping[CannedReply, Annotated[str, Field(min_length=3)]] = Field(default_factory=dict)
     #: Versions of the variants in this folder. A tier that is not named uses `_default`.
-    variants: Annotated[Mapping[Tier, int], BeforeValidator(read_tiers)] = Field(
-        default_factory=dict
-    )
+    variants: Mapping[TierName, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,14 @@ import orjson
 from router.errors import PromptError
 from router.judge.judging import OutputContract
 from router.prompts.chat_fields import ChatFields
-from router.prompts.files import DEFAULT, PromptContract, TextKind, Variant, read_prompts, written
+from router.prompts.files import (
+    DEFAULT,
+    CannedReply,
+    PromptContract,
+    Variant,
+    read_prompts,
+    written,
+)
 from router.prompts.templates import OverBudgetError
 from schemas.base import Tier
 from schemas.errors import ContractError
@@ -94,7 +101,7 @@ class Prompts:
         """
         return Prompts(*read_prompts(files))
 
-    def text(self, task: str, kind: TextKind) -> str | None:
+    def text(self, task: str, kind: CannedReply) -> str | None:
         """What a customer reads in place of an answer; None where nobody has written it."""
         for folder in (task, DEFAULT):
             prompt = self.contracts.get(folder)

@@ -154,7 +154,7 @@ def _myers(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tupl
             break
         rounds.append(dict(furthest))
         for diagonal in range(-changes, changes + 1, 2):
-            x = _entered(furthest, diagonal, changes)
+            x, _ = _entered(furthest, diagonal, changes)
             y = x - diagonal
             while x < len(old) and y < len(new) and old[x] == new[y]:
                 x, y, steps = x + 1, y + 1, steps + 1
@@ -164,25 +164,20 @@ def _myers(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tupl
     return [], steps
 
 
-def _entered(furthest: dict[int, int], diagonal: int, changes: int) -> int:
-    """Where a diagonal is entered: by one more word of the new text, or one less of the old."""
+def _entered(furthest: dict[int, int], diagonal: int, changes: int) -> tuple[int, bool]:
+    """Where a diagonal is entered; True: by a word of the new text, False: by one of the old."""
     below, above = furthest.get(diagonal + 1, -1), furthest.get(diagonal - 1, -1)
     comes_down = diagonal == -changes or (diagonal != changes and above < below)
-    return below if comes_down else above + 1
+    return below if comes_down else above + 1, comes_down
 
 
 def _way_back(rounds: Sequence[dict[int, int]], x: int, y: int) -> list[tuple[int, int]]:
     same: list[tuple[int, int]] = []
     for changes in range(len(rounds) - 1, -1, -1):
         diagonal = x - y
-        start = _entered(rounds[changes], diagonal, changes)
+        start, comes_down = _entered(rounds[changes], diagonal, changes)
         while x > start and y > start - diagonal:
             x, y = x - 1, y - 1
             same.append((x, y))
-        if not changes:
-            break
-        furthest = rounds[changes]
-        below, above = furthest.get(diagonal + 1, -1), furthest.get(diagonal - 1, -1)
-        came_down = diagonal == -changes or (diagonal != changes and above < below)
-        x, y = (below, below - diagonal - 1) if came_down else (above, above - diagonal + 1)
+        x, y = (x, y - 1) if comes_down else (x - 1, y)
     return same[::-1]
