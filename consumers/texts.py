@@ -3,10 +3,11 @@
 Everything that a command prints and a page shows goes through here.
 """
 
+import sys
 import unicodedata
 from collections.abc import Callable
 
-__all__ = ["escaped", "plain"]
+__all__ = ["escaped", "plain", "say"]
 
 #: These show nothing although they count as printable: joiners, fillers and variation selectors.
 #: The one behind an emoji is left alone.
@@ -26,6 +27,11 @@ def _is_seen(one: str) -> bool:
 def plain(text: str, *, is_line: bool = False) -> str:
     """The text with escapes in place of what cannot be seen; `is_line`: of ends of lines too."""
     return text.translate(_IN_A_LINE if is_line else _IN_LINES)
+
+
+def say(text: str, *, is_error: bool = False) -> None:
+    """Print a line, or several."""
+    _ = (sys.stderr if is_error else sys.stdout).write(f"{plain(text)}\n")
 
 
 def escaped(document: str) -> str:

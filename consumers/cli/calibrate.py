@@ -4,23 +4,16 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from consumers.cli.common import (
-    FAILED,
-    AsJson,
-    UserError,
-    console,
-    print_json,
-    print_table,
-    reading_bar,
-)
-
-if TYPE_CHECKING:
-    from router.reports.calibration import Calibration
-    from schemas.base import Tier
+from consumers.cli.common import FAILED, AsJson, UserError
+from consumers.cli.terminal import console, print_json, print_table, reading_bar
+from router.reports.calibration import Calibration, lowest_threshold
+from schemas.base import Tier
+from schemas.errors import ContractError
+from schemas.json_text import parse_json
 
 __all__ = ["calibrate"]
 
@@ -31,7 +24,7 @@ _FIELDS = 'an object like {"task": "triage", "tier": "low", "confidence": 0.8, "
 
 def calibrate(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.jsonl", help="A file with a judged answer a line.")
+        Path, typer.Argument(metavar="FILE.jsonl", help="A file with one judged answer per line.")
     ],
     wrong: Annotated[
         float,
@@ -41,10 +34,7 @@ def calibrate(
     ] = 0.02,
     as_json: AsJson = False,
 ) -> None:
-    """Say how sure each tier must be per task for few wrong answers, 95 % sure of it."""
-    from router.reports.calibration import lowest_threshold
-    from schemas.base import Tier
-
+    """Find how sure each tier must be for few wrong answers per task, with 95 % certainty."""
     # How sure the model was: where it was right, and where not.
     answers: dict[tuple[str, Tier], dict[bool, array[float]]] = defaultdict(
         lambda: {True: array("d"), False: array("d")}
@@ -52,7 +42,7 @@ def calibrate(
     for task, tier, confidence, is_right in _lines(file):
         answers[task, tier][is_right].append(confidence)
     if not answers:
-        msg = f"{file}: no answers in it; {_FIELDS} is expected on each line"
+        msg = f"{file}: it has no answers; {_FIELDS} is expected on each line"
         raise UserError(msg)
     order = sorted(answers, key=lambda key: (key[0], key[1].rank))
     rows = []
@@ -82,7 +72,7 @@ def calibrate(
     raise typer.Exit(0 if lines else FAILED)
 
 
-def _row(found: "Calibration | None") -> dict[str, float | None]:
+def _row(found: Calibration | None) -> dict[str, float | None]:
     if found is None:
         names = ("threshold", "accepted", "wrong", "at_most_wrong", "coverage")
         return dict.fromkeys(names)
@@ -95,7 +85,7 @@ def _row(found: "Calibration | None") -> dict[str, float | None]:
     }
 
 
-def _lines(file: Path) -> Iterator[tuple[str, "Tier", float, bool]]:
+def _lines(file: Path) -> Iterator[tuple[str, Tier, float, bool]]:
     """The judged answers of a file. Raises OSError."""
     size = file.stat().st_size
     with file.open("rb") as lines, reading_bar() as seen:
@@ -106,11 +96,7 @@ def _lines(file: Path) -> Iterator[tuple[str, "Tier", float, bool]]:
                 yield _answer(line, f"{file}:{number}")
 
 
-def _answer(line: bytes, where: str) -> tuple[str, "Tier", float, bool]:
-    from schemas.base import Tier
-    from schemas.errors import ContractError
-    from schemas.json_text import parse_json
-
+def _answer(line: bytes, where: str) -> tuple[str, Tier, float, bool]:
     try:
         found = parse_json(line)
     except ContractError:

@@ -2,7 +2,7 @@
 
 import base64
 from collections import deque
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,34 +15,36 @@ from consumers.cli.common import (
     OnlyTenant,
     Since,
     UserError,
-    console,
-    counted,
-    print_json,
-    print_table,
+    asynchronous,
     read_settings,
-    run,
     span_of,
+    tier_of,
 )
-from consumers.cli.texts import say
-
-if TYPE_CHECKING:
-    from consumers.runtime.records import Record
-    from schemas.dead_letter import DeadLetter
+from consumers.cli.formats import counted, dollars
+from consumers.cli.letters import decided_on, find_letter, letters_of
+from consumers.cli.requeue import Plan, Wanted, choose, choose_one, send
+from consumers.cli.terminal import console, print_json, print_table
+from consumers.reports import told_reply
+from consumers.rules import load_rules
+from consumers.runtime.records import Record, record_ref
+from consumers.texts import say
+from schemas.dead_letter import DeadLetter
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and requeue what the machine gave up on.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show and requeue dead letters: requests without an answer.", no_args_is_help=True
+)
 
 OnlyReason = Annotated[
-    str | None, typer.Option("--reason", metavar="CODE", help="Take only what has this reason.")
+    str | None, typer.Option("--reason", metavar="CODE", help="Take only those with this reason.")
 ]
-Where = Annotated[
-    str, typer.Argument(metavar="ID", help="A request's id, or its place as it is listed.")
-]
+Where = Annotated[str, typer.Argument(metavar="ID", help="A request's id, or its place as listed.")]
 
 
 @app.command("list")
-def list_letters(
+@asynchronous
+async def list_letters(
     reason: OnlyReason = None,
     task: OnlyTask = None,
     tenant: OnlyTenant = None,
@@ -50,62 +52,51 @@ def list_letters(
     last: Annotated[
         int,
         typer.Option(
-            "--last", metavar="COUNT", min=1, max=MOST_LISTED, help="List so many, the newest."
+            "--last", metavar="COUNT", min=1, max=MOST_LISTED, help="List this many, the newest."
         ),
     ] = 100,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters in the order of time: which request, why, and what a person has decided."""
-
-    async def main() -> int:
-        from consumers.cli.common import dollars
-        from consumers.cli.letters import decided_on, letters_of
-        from consumers.cli.requeue import Wanted
-
-        settings = read_settings(kafka)
-        wanted = Wanted(reason, task, tenant)
-        newest = deque[dict[str, Any]](maxlen=last)
-        count = 0
-        async for record, letter in letters_of(settings, since):
-            if wanted.takes(letter):
-                newest.append(_row(record, letter))
-                count += 1
-        decided = await decided_on(settings, {row["where"] for row in newest})
-        for row in newest:
-            line = decided.get(row["where"])
-            row["decided"] = line.decision.action if line and line.decision else ""
-        rows = list(newest)
-        if as_json:
-            print_json(rows)
-        elif rows:
-            table = [
-                {
-                    **row,
-                    "when": row["failed_at"][5:19].replace("T", " "),
-                    "cost": dollars(row["cost_micros"]),
-                }
-                for row in rows
-            ]
-            columns = ["when", "request", "task", "reason", "cost", "where", "detail"]
-            optional = ["detail", "where", "task"]
-            for name, usual in (("tenant", "default"), ("generation", 1), ("decided", "")):
-                if any(row[name] != usual for row in rows):
-                    columns.append(name)
-            print_table(table, columns, optional=optional)
-        else:
-            console().print("no dead letters")
-        if count > len(rows):
-            say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
-        return 0
-
-    run(main)
+    settings = read_settings(kafka)
+    wanted = Wanted(reason, task, tenant)
+    newest = deque[dict[str, Any]](maxlen=last)
+    count = 0
+    async for record, letter in letters_of(settings, since):
+        if wanted.takes(letter):
+            newest.append(_row(record, letter))
+            count += 1
+    decided = await decided_on(settings, {row["where"] for row in newest})
+    for row in newest:
+        line = decided.get(row["where"])
+        row["decided"] = line.decision.action if line and line.decision else ""
+    rows = list(newest)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        table = [
+            {
+                **row,
+                "when": row["failed_at"][5:19].replace("T", " "),
+                "cost": dollars(row["cost_micros"]),
+            }
+            for row in rows
+        ]
+        columns = ["when", "request", "task", "reason", "cost", "where", "detail"]
+        optional = ["detail", "where", "task"]
+        for name, usual in (("tenant", "default"), ("generation", 1), ("decided", "")):
+            if any(row[name] != usual for row in rows):
+                columns.append(name)
+        print_table(table, columns, optional=optional)
+    else:
+        console().print("no dead letters")
+    if count > len(rows):
+        say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
 
 
-def _row(record: "Record", letter: "DeadLetter") -> dict[str, Any]:
+def _row(record: Record, letter: DeadLetter) -> dict[str, Any]:
     """What is listed of a dead letter. With its replies it may be large, and many are listed."""
-    from consumers.runtime.records import record_ref
-
     return {
         "where": record_ref(record),
         "request": letter.request_id or "no id",
@@ -122,156 +113,142 @@ def _row(record: "Record", letter: "DeadLetter") -> dict[str, Any]:
 
 
 @app.command()
-def show(
+@asynchronous
+async def show(
     where: Where, tenant: OfTenant = None, kafka: KafkaAddress = None, as_json: AsJson = False
 ) -> None:
     """Show one dead letter: the diagnosis, every attempt, and the original bytes."""
-
-    async def main() -> int:
-        from consumers.cli.letters import find_letter
-        from consumers.reports import told_reply
-
-        settings = read_settings(kafka)
-        record, letter = await find_letter(settings, where, tenant)
-        value = record.value or b""
-        if as_json:
-            text = value.decode("utf-8", "replace")
-            raw = base64.b64encode(value).decode()
-            print_json({**letter.model_dump(), "value": text, "value_base64": raw})
-            return 0
-        rows = [
-            {"field": name, "value": field}
-            for name, field in letter.model_dump(mode="json", exclude={"attempts"}).items()
-            if field not in (None, "", [], ())
-        ]
-        print_table(rows, ("field", "value"), title=letter.reason.meaning)
-        attempts = [
-            {
-                "no": attempt.attempt_no,
-                "tier": attempt.tier,
-                "model": attempt.model,
-                "outcome": attempt.outcome,
-                "reason": attempt.reason or "",
-                "detail": attempt.detail,
-                "reply": attempt.reply or told_reply(attempt),
-            }
-            for attempt in letter.attempts
-        ]
-        if attempts:
-            columns = ("no", "tier", "model", "outcome", "reason", "detail", "reply")
-            print_table(attempts, columns, title="attempts")
-        say("original bytes (--json has them untouched):")
-        say(value.decode("utf-8", "backslashreplace"))
-        return 0
-
-    run(main)
+    settings = read_settings(kafka)
+    record, letter = await find_letter(settings, where, tenant)
+    value = record.value or b""
+    if as_json:
+        text = value.decode("utf-8", "replace")
+        raw = base64.b64encode(value).decode()
+        print_json({**letter.model_dump(), "value": text, "value_base64": raw})
+        return
+    rows = [
+        {"field": name, "value": field}
+        for name, field in letter.model_dump(mode="json", exclude={"attempts"}).items()
+        if field not in (None, "", [], ())
+    ]
+    print_table(rows, ("field", "value"), title=letter.reason.meaning)
+    attempts = [
+        {
+            "no": attempt.attempt_no,
+            "tier": attempt.tier,
+            "model": attempt.model,
+            "outcome": attempt.outcome,
+            "reason": attempt.reason or "",
+            "detail": attempt.detail,
+            "reply": attempt.reply or told_reply(attempt),
+        }
+        for attempt in letter.attempts
+    ]
+    if attempts:
+        columns = ("no", "tier", "model", "outcome", "reason", "detail", "reply")
+        print_table(attempts, columns, title="attempts")
+    say("original bytes (--json has them untouched):")
+    say(value.decode("utf-8", "backslashreplace"))
 
 
 @app.command()
-def requeue(  # noqa: PLR0913, PLR0917  an option each
+@asynchronous
+async def requeue(  # noqa: PLR0913, PLR0917  an option each
     where: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID]", help="A request's id, or its place as it is listed; else give a filter."
+            metavar="[ID]", help="A request's id, or its place as listed; else give a filter."
         ),
     ] = None,
     tier: Annotated[
         str | None,
-        typer.Option(metavar="TIER", help="Begin at this tier, not where the policy begins."),
+        typer.Option(metavar="TIER", help="Begin at this tier instead of the policy's."),
     ] = None,
     reason: OnlyReason = None,
     task: OnlyTask = None,
     since: Since = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Send many; without it their count and cost are shown.")
+        bool,
+        typer.Option("--yes", help="Send many; without it, only their count and cost are shown."),
     ] = False,
     most: Annotated[
         int | None,
         typer.Option(
-            metavar="COUNT", min=1, max=MOST_LISTED, help="Take so many at a time; else 1,000."
+            metavar="COUNT",
+            min=1,
+            max=MOST_LISTED,
+            help="Take at most this many; 1,000 by default.",
         ),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(metavar="RATE", min=0.1, max=1000, help="Send so many a second; else 10."),
+        typer.Option(
+            metavar="RATE", min=0.1, max=1000, help="Send this many a second; 10 by default."
+        ),
     ] = None,
     deadline: Annotated[
         str,
         typer.Option(
-            metavar="SPAN", help="Set the deadline so far from now, for example 30s, 15m or 6h."
+            metavar="SPAN", help="Set the deadline this far from now, for example 30s, 15m or 6h."
         ),
     ] = "15m",
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Also take what waits for approval, or was sent through again before."
+            "--force", help="Include those that wait for approval or were requeued before."
         ),
     ] = False,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send requests through again: same ids, next generation, original bytes, a new deadline.
+    """Send requests through again: same ids and bytes, next generation, a new deadline.
 
-    One is named by its id. Many are chosen by --reason, --task or --since: a dry run unless --yes
-    is given. A command that was broken off can be run again: nothing is sent twice.
+    Name one by its id, or choose many by --reason, --task or --since: without --yes they are only
+    counted. A command that was interrupted can be run again: nothing is sent twice.
     """
-    from consumers.cli.requeue import Plan, Wanted
-    from schemas.base import Tier
-
     if (where is None) == (reason is task is since is None):
         msg = "name one dead letter by its id, or choose many with --reason, --task or --since"
         raise UserError(msg)
     if where is not None and (most is not None or rate is not None):
         msg = "--most and --rate are for many, and one is named"
         raise UserError(msg)
-    if tier is not None and tier not in list(Tier):
-        msg = f"--tier {tier}: one of {', '.join(Tier)} was expected"
-        raise UserError(msg)
-    plan = Plan(span_of(deadline, "--deadline"), Tier(tier) if tier else None, force, rate or 10.0)
-
-    async def main() -> int:
-        from consumers.cli.common import dollars
-        from consumers.cli.requeue import choose, choose_one, send
-        from consumers.rules import load_rules
-
-        settings = read_settings(kafka)
-        policy = load_rules(settings).policy
-        if where is not None:
-            chosen = await choose_one(settings, policy, where, tenant, plan)
-        else:
-            wanted = Wanted(reason, task, tenant, since)
-            chosen = await choose(settings, policy, wanted, plan, most or 1000)
-        is_sent = where is not None or yes
-        sent = await send(settings, chosen.found, plan) if is_sent else 0
-        if as_json:
-            print_json(
-                {
-                    "chosen": len(chosen.found),
-                    "sent": sent,
-                    "cost_micros": chosen.cost_micros,
-                    "more": chosen.more,
-                    "left_alone": chosen.left_alone,
-                }
-            )
-            return 0
-        cost = f"about {dollars(chosen.cost_micros)} for a call each"
-        if where is not None:
-            [one] = chosen.found
-            say(
-                f"{one.request_id} goes through again as generation {one.generation + 1}, "
-                f"once the stage review has seen it ({cost})"
-            )
-            return 0
-        count = counted(len(chosen.found), "dead letter")
-        if is_sent:
-            say(f"{count} sent through again; {cost}")
-        else:
-            say(f"{count} would be sent through again; {cost}; --yes sends them")
-        for why, number in chosen.left_alone.items():
-            say(f"{number:,} left alone: {why}")
-        if chosen.more:
-            say(f"{chosen.more:,} more match; run the command again for them")
-        return 0
-
-    run(main)
+    begin = None if tier is None else tier_of(tier)
+    plan = Plan(span_of(deadline, "--deadline"), begin, force, rate or 10.0)
+    settings = read_settings(kafka)
+    policy = load_rules(settings).policy
+    if where is not None:
+        chosen = await choose_one(settings, policy, where, tenant, plan)
+    else:
+        wanted = Wanted(reason, task, tenant, since)
+        chosen = await choose(settings, policy, wanted, plan, most or 1000)
+    is_sent = where is not None or yes
+    sent = await send(settings, chosen.found, plan) if is_sent else 0
+    if as_json:
+        print_json(
+            {
+                "chosen": len(chosen.found),
+                "sent": sent,
+                "cost_micros": chosen.cost_micros,
+                "more": chosen.more,
+                "left_alone": chosen.left_alone,
+            }
+        )
+        return
+    cost = f"about {dollars(chosen.cost_micros)} for one call each"
+    if where is not None:
+        [one] = chosen.found
+        say(
+            f"{one.request_id} is requeued as generation {one.generation + 1} once the review "
+            f"stage has read this ({cost})"
+        )
+        return
+    count = counted(len(chosen.found), "dead letter")
+    if is_sent:
+        say(f"{count} requeued; {cost}")
+    else:
+        say(f"{count} would be requeued; {cost}; --yes sends them")
+    for why, number in chosen.left_alone.items():
+        say(f"{number:,} skipped: {why}")
+    if chosen.more:
+        say(f"{chosen.more:,} more match; run the command again for them")

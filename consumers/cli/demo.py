@@ -1,26 +1,44 @@
 """`tierline demo`: the main job on a real Kafka, in front of your eyes."""
 
+import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
 
-from consumers.cli.common import FAILED, KafkaAddress, console, run
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from consumers.runtime.records import Record
-    from router.policy.table import Policy
-    from schemas.topics import Topics
+from consumers.cli.common import FAILED, KafkaAddress, asynchronous, read_settings
+from consumers.cli.formats import dollars
+from consumers.cli.provided import provided
+from consumers.cli.request_files import Line
+from consumers.cli.terminal import console, print_table
+from consumers.cli.up import kafka_at
+from consumers.rules import released_rules
+from consumers.runtime.clients import Clients
+from consumers.runtime.publisher import publisher
+from consumers.runtime.records import Record
+from consumers.runtime.topic_reader import topic_reader
+from consumers.telemetry.setup import open_telemetry
+from consumers.wiring import running_stages
+from router.attempt.pricing import cost_micros
+from router.policy.table import Policy
+from schemas.attempt import LedgerEntry
+from schemas.base import Tier
+from schemas.codec import read_dead_letter, read_envelope, read_model
+from schemas.escalation import Escalation
+from schemas.result import Result
+from schemas.topics import Topics
 
 __all__ = ["demo"]
 
@@ -55,15 +73,8 @@ class _Tally:
         """True when every request has its terminal record, and every call its ledger line."""
         return self.done >= self.total and self.calls.total() >= self.called
 
-    def take(self, record: "Record", topics: "Topics", policy: "Policy", elapsed: float) -> None:
+    def take(self, record: Record, topics: Topics, policy: Policy, elapsed: float) -> None:
         """Count a record."""
-        from router.attempt.pricing import cost_micros
-        from schemas.attempt import LedgerEntry
-        from schemas.base import Tier
-        from schemas.codec import read_dead_letter, read_envelope, read_model
-        from schemas.escalation import Escalation
-        from schemas.result import Result
-
         if record.topic == topics.attempts:
             attempt = read_model(LedgerEntry, record.value).attempt
             if attempt.outcome == "started":
@@ -93,76 +104,59 @@ class _Tally:
                 self.all_premium += Decimal(cost_micros(last, premium)) / info.attempts
 
 
-def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
+@asynchronous
+async def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep running afterwards, until Ctrl-C.")
+    ] = False,
     kafka: KafkaAddress = None,
-) -> None:
+) -> int:
     """Start Kafka, the stages and a simulated provider, and watch 60 support messages flow."""
-
-    async def main() -> int:
-        from rich.live import Live
-
-        from consumers.cli.common import read_settings
-        from consumers.cli.provided import provided
-        from consumers.cli.request_files import Line
-        from consumers.cli.up import kafka_at
-        from consumers.rules import released_rules
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.publisher import publisher
-        from consumers.runtime.topic_reader import topic_reader
-        from consumers.telemetry.setup import open_telemetry
-        from consumers.wiring import running_stages
-
-        began = time.monotonic()
-        out = console()
-        settings = read_settings(kafka, needs_kafka=False)
-        if kafka is None:
-            # A demo never touches the Kafka of an `up` that happens to run.
-            settings = settings.model_copy(
-                update={"kafka": settings.kafka.model_copy(update={"bootstrap": None})}
-            )
-        rules = released_rules(settings)
-        lines = [Line.of(raw, no) for no, raw in enumerate(MESSAGES.read_bytes().splitlines())]
-        tally = _Tally(len(lines))
-        async with (
-            kafka_at(settings, out, data_dir=None) as settings,
-            provided(settings, rules.policy) as (providers, who),
-        ):
-            topics, clients = settings.kafka.topics, Clients(settings.kafka)
-            out.print(f"Kafka {settings.kafka.bootstrap}; models: {who}")
-            watched = [topics.attempts, topics.escalations, topics.results, topics.dead_letters]
-            async with contextlib.AsyncExitStack() as stack:
-                telemetry = stack.enter_context(open_telemetry(settings.telemetry, topics))
-                enter = stack.enter_async_context
-                reader = await enter(topic_reader(clients, watched, at_end=True))
-                await enter(running_stages(settings, rules, providers, telemetry=telemetry))
-                intake = await enter(publisher(clients, telemetry.tracing))
-                started = time.monotonic()
-                for sent in lines:
-                    _ = await intake.publish(
-                        topics.intake, sent.value, key=sent.key, request_id=sent.id
-                    )
-                with Live(_picture(tally), console=out, refresh_per_second=12) as live:
-                    async for record in reader.follow(_LIMIT_SECONDS):
-                        tally.take(record, topics, rules.policy, time.monotonic() - began)
-                        live.update(_picture(tally))
-                        if tally.is_complete:
-                            break
-                    took = time.monotonic() - started
-                if tally.done >= tally.total and keep:
-                    _summarise(tally, took, is_up=True)
-                    await _until_interrupted()
-            if not keep:
-                _summarise(tally, took, is_up=False)
-        return 0 if tally.done == tally.total else FAILED
-
-    run(main)
+    began = time.monotonic()
+    out = console()
+    settings = read_settings(kafka, needs_kafka=False)
+    if kafka is None:
+        # A demo never touches the Kafka of an `up` that happens to run.
+        settings = settings.model_copy(
+            update={"kafka": settings.kafka.model_copy(update={"bootstrap": None})}
+        )
+    rules = released_rules(settings)
+    lines = [Line.of(raw, no) for no, raw in enumerate(MESSAGES.read_bytes().splitlines())]
+    tally = _Tally(len(lines))
+    async with (
+        kafka_at(settings, out, data_dir=None) as settings,
+        provided(settings, rules.policy) as (providers, who),
+    ):
+        topics, clients = settings.kafka.topics, Clients(settings.kafka)
+        out.print(f"Kafka {settings.kafka.bootstrap}; models: {who}")
+        watched = [topics.attempts, topics.escalations, topics.results, topics.dead_letters]
+        async with contextlib.AsyncExitStack() as stack:
+            telemetry = stack.enter_context(open_telemetry(settings.telemetry, topics))
+            enter = stack.enter_async_context
+            reader = await enter(topic_reader(clients, watched, at_end=True))
+            await enter(running_stages(settings, rules, providers, telemetry=telemetry))
+            intake = await enter(publisher(clients, telemetry.tracing))
+            started = time.monotonic()
+            for sent in lines:
+                _ = await intake.publish(
+                    topics.intake, sent.value, key=sent.key, request_id=sent.id
+                )
+            with Live(_picture(tally), console=out, refresh_per_second=12) as live:
+                async for record in reader.follow(_LIMIT_SECONDS):
+                    tally.take(record, topics, rules.policy, time.monotonic() - began)
+                    live.update(_picture(tally))
+                    if tally.is_complete:
+                        break
+                took = time.monotonic() - started
+            if tally.done >= tally.total and keep:
+                _summarise(tally, took, is_up=True)
+                await _until_interrupted()
+        if not keep:
+            _summarise(tally, took, is_up=False)
+    return 0 if tally.done == tally.total else FAILED
 
 
 async def _until_interrupted() -> None:
-    import asyncio
-    import signal
-
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -170,21 +164,12 @@ async def _until_interrupted() -> None:
     await stop.wait()
 
 
-def _picture(tally: _Tally) -> "Group":
+def _picture(tally: _Tally) -> Group:
     """The flow, tier by tier, as it moves."""
-    from rich.console import Group
-    from rich.table import Table
-
-    from consumers.cli.common import dollars
-    from schemas.base import Tier
-
     table = Table("tier", "calls", "answers", "spend")
     for tier in Tier:
         table.add_row(
-            tier,
-            str(tally.calls[tier]),
-            str(tally.results[tier]),
-            dollars(tally.spent[tier]),
+            tier, str(tally.calls[tier]), str(tally.results[tier]), dollars(tally.spent[tier])
         )
     escalated = sum(n for code, n in tally.escalations.items() if code != "classified")
     table.add_row("escalated", "", str(escalated), "")
@@ -199,8 +184,6 @@ def _bar(tally: _Tally) -> str:
 
 
 def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
-    from consumers.cli.common import dollars, print_table
-
     out = console()
     spent = tally.spent.total()
     results, letters = tally.results.total(), tally.letters.total()
@@ -226,7 +209,7 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         share = 100 * spent / premium
         out.print(
             f"spend {dollars(spent)}; every answer by premium would have cost about "
-            f"{dollars(premium)}: {share:.0f} %",
+            f"{dollars(premium)}: {share:.0f} %"
         )
     if tally.latencies:
         ordered = sorted(tally.latencies)

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from consumers.cli.common import UserError, reading_bar
+from consumers.cli.common import UserError
 from consumers.cli.moments import (
     Moment,
     acted,
@@ -17,12 +16,15 @@ from consumers.cli.moments import (
     still_open,
     tried,
 )
-from consumers.cli.texts import say
+from consumers.cli.records import reading
 from consumers.runtime.records import Record, record_ref, told_at, why_not_taken
+from consumers.settings import Settings
 from consumers.stages.letters import claimed_id
 from consumers.telemetry.context import read_context
+from consumers.texts import say
 from router.intake.admission import as_admitted
 from schemas.attempt import Attempt, LedgerEntry
+from schemas.base import Tier
 from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
@@ -34,9 +36,6 @@ from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
 from schemas.topics import Topics
-
-if TYPE_CHECKING:
-    from consumers.settings import Settings
 
 __all__ = ["Journey", "Stop", "read_journey"]
 
@@ -118,6 +117,11 @@ class Journey:
         )
 
     @property
+    def is_done(self) -> bool:
+        """True when it has come to an end: a result or a dead letter."""
+        return bool(self.results or self.letters)
+
+    @property
     def cost_micros(self) -> int:
         """What all its calls cost, in micro-dollars."""
         return sum(attempt.cost_micros for attempt in self.attempts.values())
@@ -190,7 +194,7 @@ class Journey:
         return ends
 
     @property
-    def published(self) -> "Result | None":
+    def published(self) -> Result | None:
         """The result that counts; None where there is none."""
         return next((one for one in reversed(self.results) if one.router.final), None)
 
@@ -242,12 +246,14 @@ class Journey:
             self.acts.append(line)
             return acted(line).words
         if record.topic == topics.feedback:
-            said = read_model(Feedback, record.value)
-            # Whose it is may be a mistake of who sent it: it names no tenant that has the request.
-            if said.request_id == self.request_id and self.tenant in (None, said.tenant):
-                self.feedback.append(said)
+            feedback = read_model(Feedback, record.value)
+            # Its tenant may be its sender's mistake, so it proves no tenant to have the request.
+            if feedback.request_id == self.request_id and self.tenant in (None, feedback.tenant):
+                self.feedback.append(feedback)
             return None  # says nothing of the way
-        return self._read_hop(record, topics)
+        if record.topic == topics.escalations or record.topic in map(topics.tier, Tier):
+            return self._read_hop(record, topics)
+        return None
 
     def _read_intake(self, record: Record, where: str) -> str | None:
         request = read_request(record.value, text_headers(record.headers), fallback_id=where)
@@ -349,22 +355,20 @@ class Journey:
         return entry.attempt.outcome
 
 
-async def read_journey(request_id: str, settings: "Settings", tenant: str | None = None) -> Journey:
+async def read_journey(request_id: str, settings: Settings, tenant: str | None = None) -> Journey:
     """Everything the topics say of a request, by its id or by the `custom_id` of one request.
 
     Raises UserError when they know nothing, or of several requests and none was named.
     """
-
-    journey = await _told(Journey(request_id, tenant), settings)
+    journey = await _read_all(Journey(request_id, tenant), settings)
     if not journey.is_known and len(journey.named) == 1:
-        [called] = journey.named
-        say(f"{request_id} is the custom_id of the request {called}", is_error=True)
-        request_id, journey = called, Journey(called, tenant, custom_id=request_id)
-        journey = await _told(journey, settings)
+        [named] = journey.named
+        say(f"{request_id} is the custom_id of the request {named}", is_error=True)
+        journey = await _read_all(Journey(named, tenant, custom_id=request_id), settings)
     elif not journey.is_known and journey.named:
-        named = sorted(journey.named)
-        told = ", ".join(named[:_MOST_NAMED]) + (", ..." if len(named) > _MOST_NAMED else "")
-        msg = f"{len(named)} requests have the custom_id {request_id!r}: {told}; name one by its id"
+        ids = sorted(journey.named)
+        listed = ", ".join(ids[:_MOST_NAMED]) + (", ..." if len(ids) > _MOST_NAMED else "")
+        msg = f"{len(ids)} requests have the custom_id {request_id!r}: {listed}; name one by its id"
         raise UserError(msg)
     if not journey.is_known:
         whose = f" of the tenant {tenant!r}" if tenant is not None else ""
@@ -374,25 +378,23 @@ async def read_journey(request_id: str, settings: "Settings", tenant: str | None
         )
         raise UserError(msg)
     if len(journey.tenants) > 1:
-        told = ", ".join(sorted(journey.tenants))
-        msg = f"several tenants have a request {request_id!r}: {told}; name one with --tenant"
+        tenants = ", ".join(sorted(journey.tenants))
+        msg = (
+            f"several tenants have a request {journey.request_id!r}: {tenants}; "
+            "name one with --tenant"
+        )
         raise UserError(msg)
     return journey
 
 
-async def _told(journey: Journey, settings: "Settings") -> Journey:
-    """The same with all that the topics say."""
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.topic_reader import topic_reader
-
+async def _read_all(journey: Journey, settings: Settings) -> Journey:
+    """The journey with everything that the topics hold of it."""
     topics = settings.kafka.topics
-    names = [name for name, _ in topics.all()]
-    async with topic_reader(Clients(settings.kafka), names) as reader:
-        with reading_bar() as seen:
-            async for record in reader.until_end(seen):
-                why = why_not_taken(lambda found: journey.read(found, topics), record)
-                if why is not None:
-                    say(f"tierline: {record_ref(record)} cannot be read: {why}", is_error=True)
+    async with reading(settings, [name for name, _ in topics.all()]) as (reader, seen):
+        async for record in reader.until_end(seen):
+            why = why_not_taken(lambda record: journey.read(record, topics), record)
+            if why is not None:
+                say(f"tierline: {record_ref(record)} cannot be read: {why}", is_error=True)
     return journey
 
 

@@ -5,12 +5,12 @@ import os
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING
 
+import structlog
+from structlog.typing import EventDict, Processor
+
+from consumers.telemetry.hops import current_hop
 from consumers.texts import plain
-
-if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor
 
 __all__ = ["configure_logs"]
 
@@ -37,10 +37,8 @@ class _RateLimit(logging.Filter):
         return True
 
 
-def _with_trace(_: object, __: str, event: "EventDict") -> "EventDict":
+def _with_trace(_: object, __: str, event: EventDict) -> EventDict:
     """Say which request and which span a line is about, where one is being processed."""
-    from consumers.telemetry.hops import current_hop
-
     hop = current_hop()
     if hop is None:
         return event
@@ -51,7 +49,7 @@ def _with_trace(_: object, __: str, event: "EventDict") -> "EventDict":
     return event
 
 
-def _with_places(_: object, __: str, event: "EventDict") -> "EventDict":
+def _with_places(_: object, __: str, event: EventDict) -> EventDict:
     """An exception by its type and where it came from: its words may quote a request."""
     told = event.pop("exc_info", None)
     if told:
@@ -65,7 +63,7 @@ def _with_places(_: object, __: str, event: "EventDict") -> "EventDict":
     return event
 
 
-def _plainly(_: object, __: str, event: "EventDict") -> "EventDict":
+def _plainly(_: object, __: str, event: EventDict) -> EventDict:
     """What others wrote, as a line that steers no terminal."""
     for name, value in event.items():
         if isinstance(value, str):
@@ -75,8 +73,6 @@ def _plainly(_: object, __: str, event: "EventDict") -> "EventDict":
 
 def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
     """Set logging up for this process; a command that ends by itself logs only what breaks it."""
-    import structlog
-
     renderer = (
         structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
         if sys.stderr.isatty()

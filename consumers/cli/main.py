@@ -4,39 +4,150 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import partial
+from importlib.metadata import version as installed
 from typing import Annotated, Any
 
 import typer
 
-from consumers.cli import (
-    answers,
-    console,
-    dead_letters,
-    demo,
-    explain,
-    policy,
-    prompts,
-    provider,
-    quality,
-    replay_call,
-    results,
-    submit,
-    tools,
-    top,
-    trace,
-    trying,
-    up,
-)
-from consumers.cli.common import FAILED
-from consumers.cli.helping import Grouped
-from consumers.cli.texts import say
-from consumers.texts import plain
+from consumers.cli.group import Grouped, Lazy
+from consumers.texts import plain, say
 from schemas.errors import TierlineError
 
 __all__ = ["app", "main"]
 
+#: In the order of the help: its group, where it is, and the first sentence of its docstring.
+_COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "demo": (
+        "Run",
+        "demo:demo",
+        "Start Kafka, the stages and a simulated provider, and watch 60 support messages flow.",
+    ),
+    "try": (
+        "Run",
+        "trying:try_request",
+        "Route, call, judge and escalate one request without a broker, and tell its journey.",
+    ),
+    "up": (
+        "Run",
+        "up:up",
+        "Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP.",
+    ),
+    "simulate": (
+        "Run",
+        "simulate:simulate",
+        "Run a simulated provider: OpenAI, Anthropic and Gemini formats, with its own bill.",
+    ),
+    "submit": (
+        "Send and read",
+        "submit:submit",
+        "Publish requests from a file of JSON Lines or Batch lines, standard input, or a prompt.",
+    ),
+    "results": (
+        "Send and read",
+        "results:results",
+        "Print results in order of time: one per line, or the records themselves as JSON Lines.",
+    ),
+    "feedback": (
+        "Send and read",
+        "answers:feedback",
+        "Say what became of an answer, as a downstream service does on `llm.feedback`.",
+    ),
+    "explain": (
+        "Understand",
+        "explain:explain",
+        "Tell the whole journey of a request in words, from the topics alone.",
+    ),
+    "trace": (
+        "Understand",
+        "explain:trace",
+        "Show where a request's time went: every hop and every call, from the topics alone.",
+    ),
+    "replay-call": (
+        "Understand",
+        "replay_call:replay_call",
+        "Rebuild a recorded call with today's policy and prompts, and show it or make it.",
+    ),
+    "quality": (
+        "Understand",
+        "quality:quality",
+        "Show how often answers had to be fixed, what they cost and how long they took, by route.",
+    ),
+    "sample": (
+        "Understand",
+        "answers:sample",
+        "Draw some answered requests of a week to read side by side: the same ones for everybody.",
+    ),
+    "console": (
+        "People",
+        "console:console_command",
+        "Serve the review console until Ctrl-C: the cases that wait for a person.",
+    ),
+    "dead-letters": (
+        "People",
+        "dead_letters:app",
+        "List, show and requeue dead letters: requests without an answer.",
+    ),
+    "evals": (
+        "People",
+        "answers:evals_app",
+        "Print answers that people have judged, as examples.",
+    ),
+    "top": (
+        "Operate",
+        "top:top",
+        "Watch all processes: their partitions, their work, and the state of their models.",
+    ),
+    "doctor": (
+        "Operate",
+        "doctor:doctor",
+        "Check everything a process needs: client library, policy, prompts, Kafka, topics, Java.",
+    ),
+    "settings": (
+        "Operate",
+        "settings:list_settings",
+        "List every setting: its value, where that comes from, and what it means.",
+    ),
+    "topics": (
+        "Operate",
+        "topics:app",
+        "Show, create and check the topics.",
+    ),
+    "version": (
+        "Operate",
+        "settings:version",
+        "Print the versions of Tierline and of the policy in use.",
+    ),
+    "policy": (
+        "Policy and models",
+        "policy:app",
+        "Check, show and explain the routing policy.",
+    ),
+    "prompts": (
+        "Policy and models",
+        "prompts:app",
+        "Show, test and lock the prompts.",
+    ),
+    "provider": (
+        "Policy and models",
+        "provider:app",
+        "List the providers of this deployment, and test one.",
+    ),
+}
+#: They run until they are stopped; everything else says what it has to say by itself.
+_SERVICES = ("up", "console", "simulate", "demo")
+
+
+class _Tierline(Grouped):
+    """Every command, loaded once it is called."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        for name, (group, target, sentence) in _COMMANDS.items():
+            self.add_command(Lazy(name, f"consumers.cli.{target}", group, sentence))
+
+
 app = typer.Typer(
-    cls=Grouped,
+    cls=_Tierline,
     help="Tierline routes LLM work over Kafka to the cheapest model that can defend its answer.",
     epilog="`tierline --install-completion` has bash, zsh and fish complete all of this.",
     no_args_is_help=True,
@@ -44,61 +155,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-#: In the order of the help; groups of commands go behind the others.
-_COMMANDS: Mapping[str, Mapping[str, Any]] = {
-    "Run": {
-        "demo": demo.demo,
-        "try": trying.try_request,
-        "up": up.up,
-        "simulate": tools.simulate,
-    },
-    "Send and read": {
-        "submit": submit.submit,
-        "results": results.results,
-        "feedback": answers.feedback,
-    },
-    "Understand": {
-        "explain": explain.explain,
-        "trace": trace.trace,
-        "replay-call": replay_call.replay_call,
-        "quality": quality.quality,
-        "sample": answers.sample,
-    },
-    "People": {
-        "console": console.console_command,
-        "dead-letters": dead_letters.app,
-        "evals": answers.evals_app,
-    },
-    "Operate": {
-        "top": top.top,
-        "doctor": tools.doctor,
-        "settings": tools.list_settings,
-        "topics": tools.topics_app,
-        "version": tools.version,
-    },
-    "Policy and models": {
-        "policy": policy.app,
-        "prompts": prompts.app,
-        "provider": provider.app,
-    },
-}
-for _group, _commands in _COMMANDS.items():
-    for _name, _command in _commands.items():
-        if isinstance(_command, typer.Typer):
-            app.add_typer(_command, name=_name, cls=Grouped, rich_help_panel=_group)
-        else:
-            app.command(_name, rich_help_panel=_group)(_command)
 
 
-#: They run until they are stopped; everything else says what it has to say by itself.
-_SERVICES = ("up", "console", "simulate", "demo")
-
-
-def _tell_version(is_wanted: bool) -> None:
+def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from importlib.metadata import version
-
-        say(f"tierline {version('tierline')}")
+        say(f"tierline {installed('tierline')}")
         raise typer.Exit
 
 
@@ -111,25 +172,23 @@ def options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=_tell_version, help="Print the version and exit."
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
     """Options before the command."""
+    # What a command needs and no help does.
+    from consumers.cli.logs import configure_logs
+    from consumers.runtime.failpoints import check_failpoint
+    from consumers.runtime.loopback import stay_on_loopback
+
     del version
     if debug:
         os.environ["TIERLINE_DEBUG"] = "1"
-    from consumers.cli.logs import configure_logs
-
     if "TIERLINE_TEST_LOOPBACK" in os.environ:
-        from consumers.runtime.loopback import stay_on_loopback
-
         stay_on_loopback()
     configure_logs(is_debug=debug, is_service=context.invoked_subcommand in _SERVICES)
-    if "TIERLINE_FAILPOINT" in os.environ:
-        from consumers.runtime.failpoints import check_failpoint
-
-        check_failpoint()
+    check_failpoint()
 
 
 def main() -> None:
@@ -139,7 +198,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except typer.Abort:
         say("Aborted!", is_error=True)
-        sys.exit(FAILED)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -165,14 +224,13 @@ def _report(error: BaseException) -> int:
 
         for problem in settings_problems(error):
             say(f"tierline: a setting cannot be used: {problem}", is_error=True)
-        return FAILED
-    if isinstance(error, OSError):
+    elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         say(f"tierline: {where}{error.strerror or error}", is_error=True)
-        return FAILED
-    say(f"tierline: unexpected {name}: {error}", is_error=True)
-    say("Run again with --debug for details.", is_error=True)
-    return FAILED
+    else:
+        say(f"tierline: unexpected {name}: {error}", is_error=True)
+        say("Run again with --debug for details.", is_error=True)
+    return 1
 
 
 if __name__ == "__main__":

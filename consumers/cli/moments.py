@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from consumers.cli.common import counted, dollars, in_words, shortened
+from consumers.cli.formats import counted, dollars, in_words, shortened
 from schemas.attempt import Attempt
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
@@ -15,6 +15,7 @@ from schemas.review import AuditLine
 from schemas.spans import span_text
 
 __all__ = [
+    "COLUMNS",
     "Moment",
     "acted",
     "brought",
@@ -26,6 +27,7 @@ __all__ = [
     "tried",
 ]
 
+COLUMNS = ("after", "what", "tier", "words")
 #: Characters of an answer that are told.
 _ANSWER = 300
 _FACTS = ("lane", "plan", "user", "workflow", "conversation_id", "justification")
@@ -34,7 +36,7 @@ _SAID = {
     "answer": "{model} answered",
     "tool_calls": "{model} called tools",
     "clarification": "{model} asked back",
-    "refusal": "the refusal was told in our words",
+    "refusal": "the refusal was published in our words",
     "safe_default": "the safe default was published",
     "in_review": "it was told that a person has the request",
 }

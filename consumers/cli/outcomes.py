@@ -1,23 +1,30 @@
 """What becomes of requests that were sent: their outcomes as they come, or as they came before."""
 
+import asyncio
 import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from consumers.cli.common import FAILED, MOST_LISTED, OK, console, counted, dollars, print_json
+from consumers import clock
+from consumers.cli.common import FAILED, MOST_LISTED, OK
+from consumers.cli.formats import counted, dollars
 from consumers.cli.sent import Place, Sent, hash_of
+from consumers.cli.terminal import console, print_json
+from consumers.cli.terminal import progress as bar_of
+from consumers.runtime.clients import Clients
+from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.records import Record, why_not_taken
+from consumers.runtime.topic_reader import TopicReader, topic_reader
+from consumers.settings import Settings
+from schemas.codec import read_dead_letter, text_headers
+from schemas.errors import ContractError
+from schemas.json_text import as_json, read_ours
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
-
-if TYPE_CHECKING:
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.topic_reader import TopicReader
-    from consumers.settings import Settings
-    from schemas.topics import Topics
+from schemas.topics import Topics
 
 __all__ = ["Ended", "Outcomes", "Progress", "await_outcomes"]
 
@@ -70,20 +77,19 @@ class Outcomes:
 
     def in_words(self) -> Sequence[str]:
         """Lines for people: one sum, and what the dead letters are."""
-        parts = [_many(self.results["answer"], "answer", "answers")]
-        kinds = {
-            "tool_calls": ("call for tools", "calls for tools"),
-            "clarification": ("question back", "questions back"),
-            "refusal": ("refusal", "refusals"),
-            "safe_default": ("safe default", "safe defaults"),
-        }
-        parts += [_many(self.results[kind], *words) for kind, words in kinds.items()]
-        parts.append(_many(self.to_approve, "answer to approve", "answers to approve"))
-        parts.append(_many(self.failed, "dead letter", "dead letters"))
-        parts.append(_many(self.missing, "unfinished", "unfinished"))
+        parts = [
+            (self.results["answer"], "answer", "answers"),
+            (self.results["tool_calls"], "call for tools", "calls for tools"),
+            (self.results["clarification"], "question back", "questions back"),
+            (self.results["refusal"], "refusal", "refusals"),
+            (self.results["safe_default"], "safe default", "safe defaults"),
+            (self.to_approve, "answer to approve", "answers to approve"),
+            (self.failed, "dead letter", "dead letters"),
+            (self.missing, "unfinished", "unfinished"),
+        ]
         whole = self.results.total() + self.letters.total() + self.missing
-        told = [one for one in parts if not one.startswith("0 ")]
-        lines = [f"{_many(whole, 'outcome', 'outcomes')}: {', '.join(told)}"]
+        listed = ", ".join(counted(*part) for part in parts if part[0])
+        lines = [f"{counted(whole, 'outcome')}: {listed}"]
         if self.before:
             spent = dollars(self.before_micros)
             lines.append(f"  {self.before:,} of them already done before this run, for {spent}")
@@ -91,10 +97,6 @@ class Outcomes:
             if reason != Reason.APPROVAL_REQUIRED.value and count:
                 lines.append(f"  {count} {reason}: {_meaning(reason)}")
         return lines
-
-
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count:,} {one if count == 1 else more}"
 
 
 def _meaning(reason: str) -> str:
@@ -116,7 +118,7 @@ class Progress:
     is_kafka_away: bool = False
     began: float = field(default_factory=time.monotonic)
     found: Outcomes = field(default_factory=Outcomes)
-    #: What the last result says.
+    #: The output of the last result.
     answer: Any = None
 
     def note(self, ended: "Ended") -> bool:
@@ -133,8 +135,6 @@ class Progress:
 
     def tell(self, *, as_json: bool = False) -> int:
         """Say how it ended; the exit code. Raises KafkaUnreachableError."""
-        from consumers.runtime.connection import KafkaUnreachableError
-
         took = time.monotonic() - self.began
         if not self.is_published:
             msg = (
@@ -192,12 +192,8 @@ class Ended(NamedTuple):
     answer: Any = None
 
     @classmethod
-    def of(cls, record: Record, topics: "Topics", intake: str) -> "Ended | None":
+    def of(cls, record: Record, topics: Topics, intake: str) -> "Ended | None":
         """None for what is no outcome yet: a person has the request."""
-        from schemas.codec import read_dead_letter, text_headers
-        from schemas.errors import ContractError
-        from schemas.json_numbers import read_ours
-
         if record.topic == topics.results:
             result = read_ours(record.value or b"null")
             said, id_ = result.get("router", {}), str(result.get("id"))
@@ -227,17 +223,9 @@ def _place(said: str, intake: str) -> Place | None:
 
 
 async def await_outcomes(
-    outcomes: "TopicReader",
-    clients: "Clients",
-    settings: "Settings",
-    intake: str,
-    progress: Progress,
+    outcomes: TopicReader, clients: Clients, settings: Settings, intake: str, progress: Progress
 ) -> None:
     """Note outcomes until each request has ended."""
-    import asyncio
-
-    from consumers.cli.common import progress as bar_of
-
     topics = settings.kafka.topics
 
     def take(record: Record) -> None:
@@ -258,20 +246,12 @@ async def await_outcomes(
         looking.cancel()
 
 
-async def _look_back(
-    clients: "Clients", settings: "Settings", intake: str, progress: Progress
-) -> None:
+async def _look_back(clients: Clients, settings: Settings, intake: str, progress: Progress) -> None:
     """Find the outcomes of requests that had been sent before: no others will come.
 
     Looked for once, and only when nothing has come for a moment: it reads what is remembered of
     intake, and, where repeats are found, the outcomes of as long a time.
     """
-    import asyncio
-
-    from consumers import clock
-    from consumers.runtime.topic_reader import topic_reader
-    from schemas.json_numbers import as_json, read_ours
-
     sent, left = progress.sent, -1
     while left != sent.left:
         left = sent.left

@@ -1,24 +1,27 @@
 """`tierline policy`: check, show and explain the routing policy."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from consumers import clock
 from consumers.cli.calibrate import calibrate
-from consumers.cli.common import (
-    FAILED,
-    AsJson,
-    UserError,
-    console,
-    print_json,
-    print_table,
-    read_settings,
-)
-from consumers.cli.texts import say
-
-if TYPE_CHECKING:
-    from router.policy.table import Policy
+from consumers.cli.common import FAILED, AsJson, UserError, read_settings
+from consumers.cli.formats import did_you_mean
+from consumers.cli.terminal import console, print_json, print_table
+from consumers.rules import policy_file, reused_version, since_the_lock
+from consumers.texts import say
+from router.checks import check_rows
+from router.errors import PolicyError
+from router.policy.explain import explain_route, sections, table_rows
+from router.policy.lint import lint, run_examples
+from router.policy.load import load_policy
+from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
+from router.policy.table import Policy
+from router.route.routing import GiveUp, route
+from router.route.signals import measure
+from schemas.intake import read_request_object
 
 __all__ = ["app", "warn_of_unknown"]
 
@@ -26,18 +29,14 @@ app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is
 app.command()(calibrate)
 
 PolicyFile = Annotated[
-    Path | None, typer.Argument(metavar="[FILE]", help="The policy's file; else the one in use.")
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="The policy's file; by default, the one in use."),
 ]
 
 
 @app.command()
 def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
-    """Validate a policy, look for likely mistakes, and run its own examples as tests."""
-    from consumers import clock
-    from router.errors import PolicyError
-    from router.policy.lint import lint, run_examples
-    from router.policy.load import load_policy
-
+    """Validate a policy, look for likely mistakes, and run its examples as tests."""
     path = file or _in_use()
     try:
         policy = load_policy(_text(path), str(path))
@@ -88,12 +87,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def lock(file: PolicyFile = None) -> None:
-    """Write down what the policy's version stands for: other content under it is refused then."""
-    from consumers import clock
-    from router.policy.lint import run_examples
-    from router.policy.load import load_policy
-    from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
-
+    """Record what the policy's version stands for, so that other content under it is refused."""
     path = file or _in_use()
     policy, beside = load_policy(_text(path), str(path)), path.with_name(LOCK_FILE)
     locked = read_lock(_text(beside) if beside.is_file() else "")
@@ -109,10 +103,7 @@ def lock(file: PolicyFile = None) -> None:
 
 @app.command()
 def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
-    """Print the policy whole: who handles what, when it climbs, why, and all that the file says."""
-    from router.policy.explain import sections, table_rows
-    from router.policy.load import load_policy
-
+    """Print the whole policy: which tier handles what, when it escalates, and why."""
     path = file or _in_use()
     policy = load_policy(_text(path), str(path))
     if as_json:
@@ -125,9 +116,7 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def checks(as_json: AsJson = False) -> None:
-    """Print the checks a task may name: what each finds, its reason code, and its parameters."""
-    from router.checks import check_rows
-
+    """Print the checks that a task may name, with their reason codes and parameters."""
     rows = check_rows()
     if as_json:
         print_json({"checks": rows})
@@ -148,11 +137,13 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     ] = "A plain request, number 1.",
     ambiguity: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", min=0, max=1, help="Say how unclear it is, from 0 to 1."),
+        typer.Option(metavar="SHARE", min=0, max=1, help="Say how ambiguous it is, from 0 to 1."),
     ] = None,
     blast_radius: Annotated[
         str | None,
-        typer.Option(metavar="WORD", help="Say how much it can harm: low, medium or high."),
+        typer.Option(
+            metavar="WORD", help="Say how much harm a mistake can do: low, medium or high."
+        ),
     ] = None,
     complexity: Annotated[
         int | None,
@@ -162,18 +153,12 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
         str | None, typer.Option(metavar="TEXT", help="Say why premium may be used.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read this policy; else the one in use.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Read this policy; by default, the one in use."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which rule takes a request where, and why, in a sentence."""
-    from consumers import clock
-    from router.policy.explain import explain_route
-    from router.policy.load import load_policy
-    from router.route.routing import GiveUp, route
-    from router.route.signals import measure
-    from schemas.intake import read_request_object
-
+    """Say in a sentence which rule sends a request to which tier, and why."""
     path = file or _in_use()
     policy = load_policy(_text(path), str(path))
     fields = {
@@ -209,10 +194,8 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     )
 
 
-def _since_the_locks(path: Path, policy: "Policy") -> tuple[list[str], list[str]]:
+def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
     """What the lock beside a policy, and the prompts beside the one in use, have against it."""
-    from consumers.rules import policy_file, reused_version, since_the_lock
-
     problem, warnings = reused_version(path, policy), list[str]()
     errors = [] if problem is None else [problem]
     settings = read_settings(needs_kafka=False)
@@ -222,18 +205,14 @@ def _since_the_locks(path: Path, policy: "Policy") -> tuple[list[str], list[str]
     return errors, warnings
 
 
-def warn_of_unknown(policy: "Policy", *, task: str | None, plan: str | None) -> None:
+def warn_of_unknown(policy: Policy, *, task: str | None, plan: str | None) -> None:
     """Say on standard error where a name is not the policy's, and what counts instead."""
-    from difflib import get_close_matches
-
     for kind, name, known, instead in (
-        ("task", task, policy.tasks, "it counts as no task"),
+        ("task", task, policy.tasks, "it counts as untagged"),
         ("plan", plan, policy.plans, f"the plan {policy.default_plan} counts"),
     ):
         if name is not None and name not in known:
-            near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            words = f"the policy has no {kind} {name!r}, {instead}{hint}"
+            words = f"the policy has no {kind} {name!r}, {instead}{did_you_mean(name, known)}"
             say(f"tierline: {words}", is_error=True)
 
 
@@ -246,6 +225,4 @@ def _text(path: Path) -> str:
 
 
 def _in_use() -> Path:
-    from consumers.rules import policy_file
-
     return policy_file(read_settings(needs_kafka=False))

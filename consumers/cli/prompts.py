@@ -3,38 +3,45 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from consumers.cli.common import (
-    FAILED,
-    OK,
-    AsJson,
-    UserError,
-    console,
-    print_json,
-    print_table,
-    read_settings,
-    run,
+from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
+from consumers.cli.formats import did_you_mean, dollars
+from consumers.cli.provided import provided
+from consumers.cli.terminal import console, print_json, print_table
+from consumers.providers import Providers
+from consumers.rules import Rules, load_rules, prompts_folder, read_folder
+from consumers.settings import Settings
+from consumers.stages.tier_run import Question, question_of, verification_of
+from consumers.texts import say
+from router.attempt.model_quirks import charged
+from router.checks import Asked
+from router.judge.reply import CallFailure, Reply
+from router.policy.table import Verify
+from router.prompts.examples import (
+    ACCEPTED,
+    Placed,
+    Tried,
+    compare,
+    read_examples,
+    reply_of,
+    unshown,
 )
-from consumers.cli.texts import say
-
-if TYPE_CHECKING:
-    from consumers.rules import Rules
-    from consumers.settings import Settings
-    from consumers.stages.tier_run import Question
-    from router.judge.reply import CallFailure, Reply
-    from router.prompts.examples import Placed, Tried
-    from schemas.base import Tier
-    from schemas.request import Request
+from router.prompts.lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
+from schemas.base import Tier
+from schemas.errors import ContractError
+from schemas.escalation import RouteStep
+from schemas.intake import read_request_object
+from schemas.request import Request
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Show, test and lock the prompts.", no_args_is_help=True)
 
 TierName = Annotated[
-    str | None, typer.Option("--tier", metavar="TIER", help="Take this tier's variant alone.")
+    str | None, typer.Option("--tier", metavar="TIER", help="Take only this tier's variant.")
 ]
 
 
@@ -46,9 +53,7 @@ def show(
     tier: TierName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a model is told for a task, at each tier, with an empty question."""
-    from consumers.rules import load_rules
-
+    """Print the prompt of a task at each tier, with an empty question."""
     rules = load_rules(read_settings(needs_kafka=False))
     _check_name(task, rules)
     told: list[dict[str, Any]] = []
@@ -68,42 +73,34 @@ def show(
 
 
 @app.command("test")
-def try_prompts(
+@asynchronous
+async def try_prompts(
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="The task to try; else all.")
+        str | None, typer.Argument(metavar="[TASK]", help="The task to test; by default, all.")
     ] = None,
     tier: TierName = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Also ask the tier's first model, which costs money.")
+        bool, typer.Option("--live", help="Also call the tier's first model, which costs money.")
     ] = False,
     as_json: AsJson = False,
-) -> None:
-    """Try every prompt on its own examples: what it says, and what becomes of a model's reply."""
-
-    async def main() -> int:
-        from consumers.rules import load_rules, prompts_folder
-
-        settings = read_settings(needs_kafka=False)
-        rules, folder = load_rules(settings), prompts_folder(settings)
-        if task is not None:
-            _check_name(task, rules)
-        tries, missing = _prepared(rules, folder, task, _tiers(tier, rules))
-        tried, cost = [one.offline() for one in tries], 0
-        if live:
-            asked, cost = await _live(settings, rules, tries)
-            tried += asked
-        _tell(tried, missing, folder, cost, live=live, as_json=as_json)
-        return FAILED if missing or any(one.problems for one in tried) else OK
-
-    run(main)
+) -> int:
+    """Test every prompt on its examples: what it says, and how a model's reply is judged."""
+    settings = read_settings(needs_kafka=False)
+    rules, folder = load_rules(settings), prompts_folder(settings)
+    if task is not None:
+        _check_name(task, rules)
+    tries, missing = _prepared(rules, folder, task, _tiers(tier, rules))
+    tried, cost = [one.offline() for one in tries], 0
+    if live:
+        asked, cost = await _live(settings, rules, tries)
+        tried += asked
+    _tell(tried, missing, folder, cost, live=live, as_json=as_json)
+    return FAILED if missing or any(one.problems for one in tried) else OK
 
 
 @app.command()
 def lock() -> None:
-    """Write down what is released now, so that `policy check` sees what changes after it."""
-    from consumers.rules import load_rules, prompts_folder, read_folder
-    from router.prompts.lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
-
+    """Record what is released now, so that `policy check` reports later changes."""
     settings = read_settings(needs_kafka=False)
     rules, folder = load_rules(settings), prompts_folder(settings)
     files, contracts = read_folder(folder), rules.prompts.contracts
@@ -120,12 +117,9 @@ def lock() -> None:
 
 
 def _prepared(
-    rules: "Rules", folder: Path, task: str | None, tiers: "Sequence[Tier]"
+    rules: Rules, folder: Path, task: str | None, tiers: Sequence[Tier]
 ) -> "tuple[list[_Try], list[str]]":
     """Every example with every variant it is for, and the prompts that have none."""
-    from consumers.rules import read_folder
-    from router.prompts.examples import read_examples, unshown
-
     examples = [one for one in read_examples(read_folder(folder)) if task in (None, one.folder)]
     tries = [
         _Try(placed, tier, *_question_of(rules, placed, tier))
@@ -144,29 +138,22 @@ def _prepared(
 class _Try:
     """An example with one variant."""
 
-    placed: "Placed"
-    tier: "Tier"
-    question: "Question"
-    request: "Request"
+    placed: Placed
+    tier: Tier
+    question: Question
+    request: Request
 
-    def offline(self) -> "Tried":
+    def offline(self) -> Tried:
         """What becomes of the example's own reply."""
-        from router.prompts.examples import reply_of
-
         return self.judged(reply_of(self.placed.example))
 
-    def judged(self, reply: "Reply") -> "Tried":
+    def judged(self, reply: Reply) -> Tried:
         """What becomes of a reply."""
-        from consumers.cli.asking import judged
-        from router.prompts.examples import compare
-
-        verdict = judged(self.question, self.request, reply)
+        verdict = self.question.judged(reply, Asked(self.request))
         return compare(self.placed, self.tier, self.question.rendered, verdict)
 
 
-def _question_of(rules: "Rules", placed: "Placed", tier: "Tier") -> "tuple[Question, Request]":
-    from schemas.errors import ContractError
-
+def _question_of(rules: Rules, placed: Placed, tier: Tier) -> tuple[Question, Request]:
     example = placed.example
     try:
         return _question(rules, placed.folder, tier, example.request, example.answer or {})
@@ -176,34 +163,23 @@ def _question_of(rules: "Rules", placed: "Placed", tier: "Tier") -> "tuple[Quest
 
 
 def _question(
-    rules: "Rules", name: str, tier: "Tier", fields: Mapping[str, Any], answer: Mapping[str, Any]
-) -> "tuple[Question, Request]":
-    from consumers import clock
-    from consumers.cli.asking import question_for, reading_for
-    from schemas.intake import read_request_object
-
+    rules: Rules, name: str, tier: Tier, fields: Mapping[str, Any], answer: Mapping[str, Any]
+) -> tuple[Question, Request]:
     is_task = name in rules.policy.tasks
     named = {**fields, "task": name} if is_task else dict(fields)
     request = read_request_object(named, {}, fallback_id="example")
-    if is_task:
-        return question_for(rules, request, name, "answer", tier, clock.now()), request
-    if name == "classify":
-        return question_for(rules, request, None, "classify", tier, clock.now()), request
+    step: RouteStep = "classify" if name == "classify" else "answer"
+    if is_task or step == "classify":
+        task = name if is_task else None
+        return question_of(step, tier, task, request, rules.policy, rules.prompts), request
     rows = [task.verify for task in rules.policy.tasks.values() if task.verify]
-    accept = next((row.accept for row in rows if row.prompt == name), 0.7)
-    return reading_for(rules, request, name, tier, answer, accept), request
+    accept = next((row.accept for row in rows if row.prompt == name), Verify(tier=tier).accept)
+    verify = Verify(tier=tier, accept=accept, prompt=name)
+    return verification_of(verify, answer, request, rules.prompts), request
 
 
-async def _live(
-    settings: "Settings", rules: "Rules", tries: Sequence[_Try]
-) -> "tuple[list[Tried], int]":
+async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tuple[list[Tried], int]:
     """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
-    from consumers.cli.provided import provided
-    from consumers.providers import Providers
-    from router.attempt.model_quirks import charged
-    from router.judge.reply import Reply
-    from router.prompts.examples import ACCEPTED
-
     tried, cost = [], 0
     async with provided(settings, rules.policy) as (entries, _), Providers(entries) as providers:
         for number, one in enumerate(tries):
@@ -230,7 +206,7 @@ async def _live(
 
 
 def _tell(
-    tried: "Sequence[Tried]",
+    tried: Sequence[Tried],
     missing: Sequence[str],
     folder: Path,
     cost: int,
@@ -238,8 +214,6 @@ def _tell(
     live: bool,
     as_json: bool,
 ) -> None:
-    from consumers.cli.common import dollars
-
     failed = [one for one in tried if one.problems]
     if as_json:
         rows = [asdict(example) for example in tried]
@@ -269,7 +243,7 @@ def _tell(
     say(f"{len(tried) - len(failed)} of {len(tried)} examples pass{paid}")
 
 
-def _tiers(tier: str | None, rules: "Rules") -> "list[Tier]":
+def _tiers(tier: str | None, rules: Rules) -> list[Tier]:
     known = list(rules.policy.tiers)
     if tier is None:
         return known
@@ -279,12 +253,9 @@ def _tiers(tier: str | None, rules: "Rules") -> "list[Tier]":
     return [one for one in known if one == tier]
 
 
-def _check_name(name: str, rules: "Rules") -> None:
+def _check_name(name: str, rules: Rules) -> None:
     if name in rules.prompts.contracts and not name.startswith("_"):
         return
-    from difflib import get_close_matches
 
-    near = get_close_matches(name, list(rules.prompts.contracts), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    msg = f"no prompt is called {name!r}{hint}"
+    msg = f"no prompt is called {name!r}{did_you_mean(name, rules.prompts.contracts)}"
     raise UserError(msg)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from consumers.cli.common import UserError
 from consumers.providers.settings import ProviderSettings, under_names, variable_of
 from consumers.settings import Settings
+from consumers.simulator import SimulatorSettings, simulator
 from router.policy.table import Policy
 
 __all__ = ["SIMULATED", "named_as_in", "provided"]
@@ -56,8 +57,6 @@ async def provided(
             "of yours in TIERLINE_POLICY, or say --simulate if that is what you want"
         )
         raise UserError(msg)
-
-    from consumers.simulator import SimulatorSettings, simulator
 
     async with simulator(SimulatorSettings(seed=seed, latency_scale=latency_scale)) as running:
         own = ProviderSettings(base_url=running.base_url, allow_private=True)

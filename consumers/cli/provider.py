@@ -1,7 +1,9 @@
 """`tierline provider`: which providers are set up, and whether one answers."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import timedelta
+from time import monotonic
+from typing import Annotated, Any
 
 import typer
 
@@ -11,20 +13,21 @@ from consumers.cli.common import (
     UNAVAILABLE,
     AsJson,
     UserError,
-    print_json,
-    print_table,
+    asynchronous,
     read_settings,
-    run,
 )
-
-if TYPE_CHECKING:
-    from consumers.providers.settings import ProviderSettings
-    from router.judge.reply import CallFailure, Reply
-    from router.policy.table import Model, Policy
+from consumers.cli.provided import SIMULATED, named_as_in, provided
+from consumers.cli.terminal import print_json, print_table
+from consumers.providers import Providers, ProviderSettingsError
+from consumers.providers.settings import ProviderSettings
+from consumers.rules import load_rules
+from router.attempt.model_quirks import adapt_body, charged, price_of
+from router.judge.reply import CallFailure, Reply
+from router.policy.table import Model, Policy
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List the providers of this deployment, and try one.", no_args_is_help=True)
+app = typer.Typer(help="List the providers of this deployment, and test one.", no_args_is_help=True)
 
 _QUESTION = "Answer with the one word: ready"
 #: Enough for a model that reasons before it says one word.
@@ -41,10 +44,7 @@ _WORDS = {
 
 @app.command("list")
 def list_providers(as_json: AsJson = False) -> None:
-    """List the providers, whether their keys are there, and the models called at them."""
-    from consumers.cli.provided import SIMULATED, named_as_in
-    from consumers.rules import load_rules
-
+    """List the providers, whether their keys are set, and the models they serve."""
     settings = read_settings(needs_kafka=False)
     policy = load_rules(settings).policy
     settings = named_as_in(policy, settings)
@@ -70,7 +70,8 @@ def list_providers(as_json: AsJson = False) -> None:
 
 
 @app.command("test")
-def try_provider(
+@asynchronous
+async def try_provider(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A provider's name in the settings.")],
     model: Annotated[
         str | None,
@@ -80,62 +81,49 @@ def try_provider(
         ),
     ] = None,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Make one real call, with the configured key, and show what it took and cost."""
-
-    async def main() -> int:
-        from datetime import timedelta
-        from time import monotonic
-
-        from consumers.cli.provided import SIMULATED, named_as_in, provided
-        from consumers.providers import Providers
-        from consumers.rules import load_rules
-        from router.attempt.model_quirks import adapt_body
-        from router.judge.reply import Reply
-
-        settings = read_settings(needs_kafka=False)
-        policy = load_rules(settings).policy
-        settings = named_as_in(policy, settings)
-        if name not in settings.providers and name != SIMULATED:
-            raise UserError(_not_set_up(name, sorted(settings.providers)))
-        row, asked = _model_of(policy, name, model)
-        here = {key: one for key, one in policy.models.items() if one.provider == name}
-        only = policy.model_copy(update={"models": here})
-        async with provided(settings, only, latency_scale=0) as (entries, _):
-            most = min(_MOST_TOKENS, row.max_output_tokens) if row else _MOST_TOKENS
-            body: dict[str, Any] = {
-                "model": asked,
-                "max_tokens": most,
-                "messages": [{"role": "user", "content": _QUESTION}],
-            }
-            async with Providers({name: entries[name]}) as providers:
-                began = monotonic()
-                outcome = await providers.call(
-                    name,
-                    adapt_body(body, row) if row else body,
-                    attempt_id="provider-test.1.1",
-                    request_id="provider-test",
-                    timeout=timedelta(seconds=60),
-                )
-            took_ms = round((monotonic() - began) * 1000, 1)
-            told = {"provider": name, "at": entries[name].base_url, "model": asked, "ms": took_ms}
-            if isinstance(outcome, Reply):
-                told |= _answered(outcome, row, policy)
-            else:
-                told |= _failed(outcome, entries[name])
-        if as_json:
-            print_json(told)
+    settings = read_settings(needs_kafka=False)
+    policy = load_rules(settings).policy
+    settings = named_as_in(policy, settings)
+    if name not in settings.providers and name != SIMULATED:
+        raise UserError(_not_set_up(name, sorted(settings.providers)))
+    row, asked = _model_of(policy, name, model)
+    here = {key: one for key, one in policy.models.items() if one.provider == name}
+    only = policy.model_copy(update={"models": here})
+    async with provided(settings, only, latency_scale=0) as (entries, _):
+        most = min(_MOST_TOKENS, row.max_output_tokens) if row else _MOST_TOKENS
+        body: dict[str, Any] = {
+            "model": asked,
+            "max_tokens": most,
+            "messages": [{"role": "user", "content": _QUESTION}],
+        }
+        async with Providers({name: entries[name]}) as providers:
+            began = monotonic()
+            outcome = await providers.call(
+                name,
+                adapt_body(body, row) if row else body,
+                attempt_id="provider-test.1.1",
+                request_id="provider-test",
+                timeout=timedelta(seconds=60),
+            )
+        took_ms = round((monotonic() - began) * 1000, 1)
+        told = {"provider": name, "at": entries[name].base_url, "model": asked, "ms": took_ms}
+        if isinstance(outcome, Reply):
+            told |= _answered(outcome, row, policy)
         else:
-            rows = [{"field": _WORDS.get(key, key), "said": _shown(key, told[key])} for key in told]
-            print_table(rows, ("field", "said"))
-        if told["ok"]:
-            return OK
-        return UNAVAILABLE if told["reason"] == "not_sent" else FAILED
+            told |= _failed(outcome, entries[name])
+    if as_json:
+        print_json(told)
+    else:
+        rows = [{"field": _WORDS.get(key, key), "said": _shown(key, told[key])} for key in told]
+        print_table(rows, ("field", "said"))
+    if told["ok"]:
+        return OK
+    return UNAVAILABLE if told["reason"] == "not_sent" else FAILED
 
-    run(main)
 
-
-def _model_of(policy: "Policy", name: str, wanted: str | None) -> tuple["Model | None", str]:
+def _model_of(policy: Policy, name: str, wanted: str | None) -> tuple[Model | None, str]:
     """The policy's row, if there is one, and the provider's id of the model to ask."""
     here = {key: one for key, one in policy.models.items() if one.provider == name}
     if wanted is not None:
@@ -156,18 +144,14 @@ def _not_set_up(name: str, known: list[str]) -> str:
     )
 
 
-def _key_state(name: str, entry: "ProviderSettings") -> str:
-    from consumers.providers import ProviderSettingsError
-
+def _key_state(name: str, entry: ProviderSettings) -> str:
     try:
         return "there" if entry.api_key(name) else "none"
     except ProviderSettingsError:
         return f"missing: {entry.api_key_env or entry.api_key_file}"
 
 
-def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str, Any]:
-    from router.attempt.model_quirks import charged, price_of
-
+def _answered(reply: Reply, row: Model | None, policy: Policy) -> dict[str, Any]:
     price = price_of(reply, row, policy) if row else None
     cost, oddities = charged(reply, row, policy) if row else (None, reply.oddities)
     return {
@@ -182,7 +166,7 @@ def _answered(reply: "Reply", row: "Model | None", policy: "Policy") -> dict[str
     }
 
 
-def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]:
+def _failed(failure: CallFailure, entry: ProviderSettings) -> dict[str, Any]:
     return {
         "ok": False,
         "reason": failure.reason.value,
@@ -193,14 +177,14 @@ def _failed(failure: "CallFailure", entry: "ProviderSettings") -> dict[str, Any]
 
 
 _PROXY_ADVICE = (
-    "the proxy {} made no connection: is it up, does it let us through (user and password go "
+    "the proxy {} made no connection: is it up, does it let us through (put user and password "
     "before its host), and does "
     "allow_private_proxy say so where its address is not public?"
 )
 _NO_PROXY = " (through no proxy: HTTPS_PROXY is not read, see the setting proxy)"
 
 
-def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
+def _advice(failure: CallFailure, entry: ProviderSettings) -> str:
     key = entry.api_key_env or entry.api_key_file
     by_status = {
         401: f"the key in {key} is refused: set a valid one"
@@ -209,7 +193,7 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
         402: "the account has no credit left: top it up",
         403: f"the key in {key} may not do this: check its rights and the model",
         404: "check the model's id, base_url and path",
-        307: "the server sends us elsewhere: set base_url to where it points, if that is yours",
+        307: "the server redirects: set base_url to where it points, if that server is yours",
         429: "wait, or ask the provider for a higher limit",
     }
     if failure.refuses == "provider" and failure.http_status == 400:
@@ -222,10 +206,7 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
     by_words = (
         ("Certificate", "check base_url's host; for an authority of your own set ca_file"),
         ("SSL", "the server does not speak TLS 1.2 or newer there: check base_url and its port"),
-        (
-            "DNS",
-            f"the host {entry.host} is not found or private: see base_url and allow_private",
-        ),
+        ("DNS", f"the host {entry.host} is not found or private: see base_url and allow_private"),
     )
     has_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
     beside = _NO_PROXY if has_proxy and not entry.proxy else ""
@@ -235,7 +216,7 @@ def _advice(failure: "CallFailure", entry: "ProviderSettings") -> str:
         if word in failure.detail:
             return advice + beside
     by_reason = {
-        "not_sent": f"nothing answers at {entry.base_url}: is it up, and may we reach it?{beside}",
+        "not_sent": f"nothing answers at {entry.base_url}: is it up and reachable?{beside}",
         "outcome_unknown": "the provider may have run the call: try again, or see its status page",
         "unreadable_reply": f"check that the server speaks the format {entry.wire!r} at base_url",
         "provider_error": "the provider has a problem of its own: try again later",

@@ -104,7 +104,7 @@ def _json_schema(contract: type[Contract]) -> str:
     schema = contract.model_json_schema()
     if contract in (Assignment, Escalation):
         schema["properties"]["request"] = {
-            "description": "The request as it came, byte for byte; always the last field.",
+            "description": "The request as it came, byte for byte; always the last field."
         }
         schema["required"] += ["request_bytes", "request"]
     return _written(f"{_CONTRACTS[contract]}:v{_MAJOR}", schema)

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from time import monotonic
+from typing import Annotated, Any
 
 import typer
 
@@ -15,26 +16,28 @@ from consumers.cli.common import (
     OfTenant,
     RequestId,
     UserError,
-    in_words,
-    print_json,
-    print_table,
+    asynchronous,
     read_settings,
-    run,
 )
-from consumers.cli.texts import say
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from consumers.cli.journey import Journey
-    from consumers.providers import ProviderSettings
-    from consumers.rules import Rules
-    from consumers.settings import Settings
-    from consumers.stages.tier_run import Question
-    from router.policy.table import Model
-    from router.prompts.chat_fields import ChatFields
-    from schemas.attempt import Attempt
-    from schemas.request import Request
+from consumers.cli.formats import did_you_mean, dollars, in_words
+from consumers.cli.journey import Journey, read_journey
+from consumers.cli.provided import named_as_in, provided
+from consumers.cli.terminal import print_json, print_table
+from consumers.providers import Providers, ProviderSettings
+from consumers.providers.settings import sent_fields
+from consumers.providers.usage import reserve
+from consumers.rules import Rules, load_rules
+from consumers.settings import Settings
+from consumers.stages.tier_run import Question, question_of, verification_of
+from consumers.texts import say
+from router.attempt.model_quirks import charged, takes
+from router.attempt.pricing import cost_micros
+from router.checks import Asked
+from router.judge.reply import Reply
+from router.policy.table import Model, Verify
+from router.prompts.chat_fields import ChatFields
+from schemas.attempt import Attempt
+from schemas.request import Request
 
 __all__ = ["Replay", "rebuilt", "replay_call"]
 
@@ -43,14 +46,14 @@ __all__ = ["Replay", "rebuilt", "replay_call"]
 class Replay:
     """A recorded attempt, and the call that would be made for it today."""
 
-    recorded: "Attempt"
-    request: "Request"
-    question: "Question"
+    recorded: Attempt
+    request: Request
+    question: Question
     #: The policy's name of the model to ask, and its row.
     name: str
-    model: "Model"
+    model: Model
     #: What of the producer's chat body its provider is sent.
-    fields: "ChatFields"
+    fields: ChatFields
     #: What the recorded attempt answered, where a topic still has it.
     answered: Mapping[str, Any] | str | None
 
@@ -60,12 +63,16 @@ class Replay:
         return self.question.body(self.request, self.model, self.fields)[0]
 
 
-def replay_call(
+@asynchronous
+async def replay_call(
     request_id: RequestId,
     attempt: Annotated[
         int | None,
         typer.Option(
-            "--attempt", metavar="NUMBER", min=1, help="Take this attempt; else the last one."
+            "--attempt",
+            metavar="NUMBER",
+            min=1,
+            help="Take this attempt; by default, the last one.",
         ),
     ] = None,
     model: Annotated[
@@ -78,51 +85,35 @@ def replay_call(
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Rebuild a recorded call with today's policy and prompts, and show it or make it.
 
-    Nothing is written to any topic: the outcome is shown beside the recorded one, and forgotten.
+    Nothing is written to any topic: the outcome is only shown beside the recorded one.
     """
-
-    async def main() -> int:
-        from consumers import clock
-        from consumers.cli.journey import read_journey
-        from consumers.cli.provided import named_as_in
-        from consumers.rules import load_rules
-
-        settings = read_settings(kafka)
-        rules = load_rules(settings)
-        settings = named_as_in(rules.policy, settings)
-        journey = await read_journey(request_id, settings, tenant)
-        replay = rebuilt(
-            journey, rules, clock.now(), settings.providers, attempt=attempt, model=model
-        )
-        told, code = _told(replay, rules), OK
-        if send:
-            told["sent"], code = await _sent(replay, rules, settings)
-        if as_json:
-            print_json(told)
-        else:
-            _tell(told, replay)
-        return code
-
-    run(main)
+    settings = read_settings(kafka)
+    rules = load_rules(settings)
+    settings = named_as_in(rules.policy, settings)
+    journey = await read_journey(request_id, settings, tenant)
+    replay = rebuilt(journey, rules, settings.providers, attempt=attempt, model=model)
+    told, code = _told(replay, rules), OK
+    if send:
+        told["sent"], code = await _sent(replay, rules, settings)
+    if as_json:
+        print_json(told)
+    else:
+        _tell(told, replay)
+    return code
 
 
 def rebuilt(
-    journey: "Journey",
-    rules: "Rules",
-    now: "datetime",
-    providers: Mapping[str, "ProviderSettings"],
+    journey: Journey,
+    rules: Rules,
+    providers: Mapping[str, ProviderSettings],
     *,
     attempt: int | None,
     model: str | None,
 ) -> Replay:
     """The call of a recorded attempt, as it would be made now. Raises UserError."""
-    from consumers.cli.asking import question_for, reading_for
-    from consumers.providers.settings import sent_fields
-    from router.attempt.model_quirks import takes
-
     recorded = _recorded(journey, attempt)
     request, task = journey.request, journey.task
     if request is None:
@@ -138,20 +129,22 @@ def rebuilt(
     if (row := rules.policy.models.get(name)) is None:
         raise UserError(_no_model(name, rules, is_ours=model is None))
     if recorded.step == "verify":
-        verify = rules.policy.tasks[task or ""].verify
+        today = rules.policy.tasks[task or ""].verify or Verify(tier=recorded.tier)
         prompt = recorded.prompt_version.partition("@")[0]
-        accept, read = verify.accept if verify else 0.7, _read_by(recorded, journey)
-        question = reading_for(rules, request, prompt, recorded.tier, read, accept)
+        verify = Verify(tier=recorded.tier, accept=today.accept, prompt=prompt)
+        question = verification_of(verify, _read_by(recorded, journey), request, rules.prompts)
     else:
         if (lacking := takes(row, request)) is not None:
             raise UserError(lacking)
         task = None if recorded.step == "classify" else task
-        question = question_for(rules, request, task, recorded.step, recorded.tier, now)
+        question = question_of(
+            recorded.step, recorded.tier, task, request, rules.policy, rules.prompts
+        )
     fields = sent_fields(providers, row.provider)
     return Replay(recorded, request, question, name, row, fields, _answered(recorded, journey))
 
 
-def _recorded(journey: "Journey", number: int | None) -> "Attempt":
+def _recorded(journey: Journey, number: int | None) -> Attempt:
     attempts = {one.attempt_no: one for one in journey.attempts.values()}
     if not attempts:
         msg = f"no call is recorded for the request {journey.request_id!r}"
@@ -165,17 +158,13 @@ def _recorded(journey: "Journey", number: int | None) -> "Attempt":
     return attempts[number]
 
 
-def _no_model(name: str, rules: "Rules", *, is_ours: bool) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(rules.policy.models), n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+def _no_model(name: str, rules: Rules, *, is_ours: bool) -> str:
     if is_ours:
         return f"the policy no longer has the model {name}: name another one with --model"
-    return f"the policy has no model {name!r}{hint}"
+    return f"the policy has no model {name!r}{did_you_mean(name, rules.policy.models)}"
 
 
-def _read_by(recorded: "Attempt", journey: "Journey") -> Mapping[str, Any]:
+def _read_by(recorded: Attempt, journey: Journey) -> Mapping[str, Any]:
     """The answer that a verifier has read: the last one accepted before it."""
     earlier = [
         one
@@ -191,18 +180,15 @@ def _read_by(recorded: "Attempt", journey: "Journey") -> Mapping[str, Any]:
     return output
 
 
-def _answered(attempt: "Attempt", journey: "Journey") -> Mapping[str, Any] | str | None:
+def _answered(attempt: Attempt, journey: Journey) -> Mapping[str, Any] | str | None:
     for result in journey.results:
         if result.response is not None and result.response.request_id == attempt.attempt_id:
             return result.router.output
     return attempt.answered
 
 
-def _told(replay: Replay, rules: "Rules") -> dict[str, Any]:
+def _told(replay: Replay, rules: Rules) -> dict[str, Any]:
     """The recorded call and today's, as fields."""
-    from consumers.providers.usage import reserve
-    from router.attempt.pricing import cost_micros
-
     recorded, body = replay.recorded, replay.body
     return {
         "recorded": {
@@ -233,17 +219,8 @@ def _told(replay: Replay, rules: "Rules") -> dict[str, Any]:
     }
 
 
-async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[dict[str, Any], int]:
+async def _sent(replay: Replay, rules: Rules, settings: Settings) -> tuple[dict[str, Any], int]:
     """Makes the call: what came of it, and the command's exit code."""
-    from time import monotonic
-
-    from consumers.cli.asking import judged
-    from consumers.cli.provided import provided
-    from consumers.providers import Providers
-    from router.attempt.model_quirks import charged
-    from router.attempt.pricing import cost_micros
-    from router.judge.reply import Reply
-
     model, policy = replay.model, rules.policy
     only = policy.model_copy(update={"models": {replay.name: model}})
     async with (
@@ -269,7 +246,7 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
             "ms": took_ms,
         }
         return failure, UNAVAILABLE if outcome.reason == "not_sent" else FAILED
-    verdict = judged(replay.question, replay.request, outcome)
+    verdict = replay.question.judged(outcome, Asked(replay.request))
     failed = verdict.failed
     return {
         "outcome": verdict.outcome,
@@ -285,8 +262,6 @@ async def _sent(replay: Replay, rules: "Rules", settings: "Settings") -> tuple[d
 
 
 def _tell(told: Mapping[str, Any], replay: Replay) -> None:
-    from consumers.cli.common import dollars
-
     recorded, today, sent = told["recorded"], told["today"], told["sent"]
     most = f"at most {dollars(today['most_cost_micros'])}"
     now = {**today, "cost_micros": most, **(sent or {})}
@@ -306,8 +281,6 @@ def _tell(told: Mapping[str, Any], replay: Replay) -> None:
 
 
 def _shown(value: Any, name: str) -> str:
-    from consumers.cli.common import dollars
-
     if name == "cost_micros" and isinstance(value, int):
         return dollars(value)
     if isinstance(value, Mapping):

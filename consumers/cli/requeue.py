@@ -13,22 +13,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from consumers import clock
 from consumers.buckets import Buckets
-from consumers.cli.common import UserError, progress
+from consumers.cli.common import UserError
 from consumers.cli.letters import decided_on, find_letter, letters_of, lines_of
+from consumers.cli.terminal import progress
+from consumers.runtime.clients import Clients
+from consumers.runtime.publisher import publisher
 from consumers.runtime.records import Record, record_ref
-from schemas.base import EARLIEST
+from consumers.settings import Settings
+from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
+from router.policy.table import Policy
+from router.review.audit import chained
+from router.review.decisions import Decisions, price_at, refusal_of
+from schemas.base import EARLIEST, Tier
+from schemas.codec import Headers, dump, passed_on
+from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
-
-if TYPE_CHECKING:
-    from consumers.settings import Settings
-    from router.policy.table import Policy
-    from schemas.base import Tier
-    from schemas.codec import Headers
-    from schemas.dead_letter import DeadLetter, Pointer
-    from schemas.review import AuditLine, Decision
+from schemas.review import AuditLine, Decision
 
 __all__ = [
     "Candidate",
@@ -54,7 +58,7 @@ class Wanted:
     tenant: str | None = None
     since: str | None = None
 
-    def takes(self, letter: "DeadLetter") -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """True for one that is meant; `since` is for whoever reads."""
         return (
             self.reason in (None, letter.reason.value)
@@ -69,7 +73,7 @@ class Plan:
 
     #: From the moment at which one is sent.
     deadline: timedelta
-    tier: "Tier | None" = None
+    tier: Tier | None = None
     #: Also where an answer waits to be approved, and where an earlier requeue has failed.
     force: bool = False
     per_second: float = 10.0
@@ -78,10 +82,10 @@ class Plan:
 class Candidate(NamedTuple):
     """What of a dead letter it takes to send its request through again."""
 
-    place: "Pointer"
+    place: Pointer
     appended_at: int
     key: bytes | None
-    headers: "Headers"
+    headers: Headers
     request_id: str | None
     tenant: str
     generation: int
@@ -89,12 +93,8 @@ class Candidate(NamedTuple):
     cost_micros: int
 
     @classmethod
-    def of(cls, record: Record, letter: "DeadLetter", policy: "Policy", plan: Plan) -> "Candidate":
+    def of(cls, record: Record, letter: DeadLetter, policy: Policy, plan: Plan) -> "Candidate":
         """A dead letter without what was sent and answered, which may be large."""
-        from router.review.decisions import price_at
-        from schemas.codec import passed_on
-        from schemas.dead_letter import Pointer
-
         row = policy.tasks.get(letter.task or "")
         first = row.tier if row else next(iter(policy.tiers))
         return cls(
@@ -108,10 +108,8 @@ class Candidate(NamedTuple):
             price_at(letter, plan.tier or first, policy),
         )
 
-    def decision(self, now: datetime, plan: Plan, decision_id: str = "command") -> "Decision":
+    def decision(self, now: datetime, plan: Plan, decision_id: str = "command") -> Decision:
         """What a console would write for it."""
-        from schemas.review import Decision
-
         return Decision(
             decision_id=decision_id,
             request_id=self.request_id or str(self.place),
@@ -146,12 +144,12 @@ class Chosen:
 
 
 async def choose(
-    settings: "Settings", policy: "Policy", wanted: Wanted, plan: Plan, most: int
+    settings: Settings, policy: Policy, wanted: Wanted, plan: Plan, most: int
 ) -> Chosen:
     """The oldest dead letters that may go through again, `most` at most."""
     chosen, count = Chosen(), 0
     # Both topics may have millions of records: a share of them is in memory at a time.
-    with Buckets[Candidate | tuple[int, int, float, "AuditLine"]]() as pieces:
+    with Buckets[Candidate | tuple[int, int, float, AuditLine]]() as pieces:
         async for record, letter in letters_of(settings, wanted.since):
             if not wanted.takes(letter):
                 continue
@@ -178,10 +176,8 @@ async def choose(
     return chosen
 
 
-def _open(bucket: Iterable[Candidate | tuple[int, int, float, "AuditLine"]]) -> list[Candidate]:
+def _open(bucket: Iterable[Candidate | tuple[int, int, float, AuditLine]]) -> list[Candidate]:
     """Those of a bucket on which nobody has decided."""
-    from router.review.decisions import Decisions
-
     candidates, decisions = list[Candidate](), defaultdict[int, Decisions](Decisions)
     for piece in bucket:
         if isinstance(piece, Candidate):
@@ -195,7 +191,7 @@ def _open(bucket: Iterable[Candidate | tuple[int, int, float, "AuditLine"]]) -> 
 
 
 async def choose_one(
-    settings: "Settings", policy: "Policy", where: str, tenant: str | None, plan: Plan
+    settings: Settings, policy: Policy, where: str, tenant: str | None, plan: Plan
 ) -> Chosen:
     """The dead letter that is named. Raises UserError where it may not go through again."""
     record, letter = await find_letter(settings, where, tenant)
@@ -215,10 +211,8 @@ async def choose_one(
     return Chosen([candidate])
 
 
-def why_not(candidate: Candidate, letter: "DeadLetter", policy: "Policy", plan: Plan) -> str | None:
+def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan) -> str | None:
     """Why a request may not go through again, in words; None where it may."""
-    from router.review.decisions import refusal_of
-
     if letter.reason is Reason.APPROVAL_REQUIRED and not plan.force:
         return (
             "it has its answer and waits for a person to approve it; sent through again it would "
@@ -229,14 +223,8 @@ def why_not(candidate: Candidate, letter: "DeadLetter", policy: "Policy", plan: 
     return refusal_of(candidate.decision(EARLIEST, plan), letter, policy)
 
 
-async def send(settings: "Settings", found: Sequence[Candidate], plan: Plan) -> int:
+async def send(settings: Settings, found: Sequence[Candidate], plan: Plan) -> int:
     """Write the decisions, not faster than planned; how many Kafka has acknowledged."""
-    from consumers import clock
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.publisher import publisher
-    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
-    from schemas.codec import dump
-
     topics = settings.kafka.topics
     before: AuditLine | None = None
     with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry, progress() as bar:
@@ -259,13 +247,8 @@ async def send(settings: "Settings", found: Sequence[Candidate], plan: Plan) -> 
     return len(found)
 
 
-def requeue_line(
-    one: Candidate, now: datetime, plan: Plan, before: "AuditLine | None"
-) -> "AuditLine":
+def requeue_line(one: Candidate, now: datetime, plan: Plan, before: AuditLine | None) -> AuditLine:
     """A requeue as the console would write it, in a chain of the command's own."""
-    from router.review.audit import chained
-    from schemas.review import AuditLine
-
     name = f"command-{secrets.token_hex(6)}"
     decision = one.decision(now, plan, name)
     line = AuditLine(

@@ -5,10 +5,10 @@ import re
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from consumers.cli.common import (
     MOST_LISTED,
@@ -16,26 +16,19 @@ from consumers.cli.common import (
     KafkaAddress,
     OnlyTask,
     OnlyTenant,
-    Reading,
     Since,
     UserError,
-    console,
-    in_words,
+    asynchronous,
     read_settings,
-    reading_bar,
-    run,
-    shortened,
-    span_of,
 )
-from consumers.cli.texts import say
-from consumers.texts import escaped, plain
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from consumers.runtime.records import Record
-    from consumers.runtime.topic_reader import TopicReader
-    from schemas.result import Result
+from consumers.cli.formats import dollars, in_words, shortened, style_of
+from consumers.cli.records import readable, reading
+from consumers.cli.terminal import Reading, console
+from consumers.runtime.records import Record, record_ref, told_at
+from consumers.runtime.topic_reader import TopicReader
+from consumers.texts import escaped, plain, say
+from schemas.codec import read_model
+from schemas.result import Result
 
 __all__ = ["results"]
 
@@ -43,13 +36,15 @@ __all__ = ["results"]
 _LEAST, _MOST = 24, 70
 
 
-def results(
+@asynchronous
+async def results(
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as results come, until Ctrl-C.")
+        bool,
+        typer.Option("--follow", "-f", help="Keep printing results as they come, until Ctrl-C."),
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", metavar="COUNT", min=1, help="Stop after so many."),
+        typer.Option("--limit", "-n", metavar="COUNT", min=1, help="Stop after this many."),
     ] = None,
     last: Annotated[
         int | None,
@@ -63,58 +58,57 @@ def results(
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print results in the order of time: a line each, or the records themselves as JSON Lines."""
+    """Print results in order of time: one per line, or the records themselves as JSON Lines."""
     if last is not None and limit is not None:
         msg = "--last takes the newest results and --limit the oldest: give one of them"
         raise UserError(msg)
 
-    async def main() -> int:
-        from consumers import clock
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.records import record_ref
-        from consumers.runtime.topic_reader import topic_reader
+    settings = read_settings(kafka)
+    # For machines the records go on as they are, readable or not.
+    is_all = (task, tenant) == (None, None)
+    is_raw, count = as_json and is_all, 0
 
-        settings = read_settings(kafka)
-        begin = None if since is None else clock.now() - span_of(since, "--since")
-        topics, count = [settings.kafka.topics.results], 0
-        wanted = partial(_is_meant, task=task, tenant=tenant)
-        is_all = (task, tenant) == (None, None)
-        async with topic_reader(Clients(settings.kafka), topics, since=begin) as reader:
-            with reading_bar() as seen:
-                records = _records(reader, last, None if is_all else wanted, seen, follow=follow)
-                async for record in records:
-                    info = None
-                    if not as_json or not is_all:
-                        if (info := _result(record)) is None or not wanted(info):
-                            continue
-                    seen.give_way()
-                    if as_json or info is None:
-                        say_record(record.value or b"", record_ref(record))
-                    else:
-                        console().print(line_of(record, info, console().width), soft_wrap=True)
-                    sys.stdout.flush()
-                    count += 1
-                    if limit is not None and count >= limit:
-                        break
-        return 0
+    def meant(record: Record) -> Result | None:
+        result = readable(record, _read, "result")
+        if result is None or task not in (None, result.router.task):
+            return None
+        return result if tenant in (None, result.router.tenant) else None
 
-    run(main)
+    async with reading(settings, [settings.kafka.topics.results], since) as (reader, seen):
+        wanted = None if is_all else meant
+        async for record in _records(reader, last, wanted, seen, follow=follow):
+            result = None if is_raw else meant(record)
+            if result is None and not is_raw:
+                continue
+            seen.give_way()
+            if as_json or result is None:
+                say_record(record.value or b"", record_ref(record))
+            else:
+                console().print(line_of(record, result, console().width), soft_wrap=True)
+            sys.stdout.flush()
+            count += 1
+            if limit is not None and count >= limit:
+                break
+
+
+def _read(record: Record) -> Result:
+    return read_model(Result, record.value)
 
 
 async def _records(
-    reader: "TopicReader",
+    reader: TopicReader,
     last: int | None,
-    wanted: "Callable[[Result], bool] | None",
-    seen: "Reading",
+    wanted: Callable[[Record], Result | None] | None,
+    seen: Reading,
     *,
     follow: bool,
-) -> "AsyncIterator[Record]":
+) -> AsyncIterator[Record]:
     """What there is, of the newest `last` those that are wanted; then what comes."""
-    newest = deque["Record"](maxlen=last)
+    newest = deque[Record](maxlen=last)
     async for record in reader.in_order(seen):
         if last is None:
             yield record
-        elif wanted is None or ((info := _result(record)) is not None and wanted(info)):
+        elif wanted is None or wanted(record) is not None:
             newest.append(record)
     seen.end()
     for record in newest:
@@ -124,33 +118,10 @@ async def _records(
             yield record
 
 
-def _result(record: "Record") -> "Result | None":
-    """The result; None, and a word about it, where it is none."""
-    from consumers.runtime.records import record_ref, why_not_taken
-    from schemas.codec import read_model
-    from schemas.result import Result
-
-    found = []
-    why = why_not_taken(lambda one: found.append(read_model(Result, one.value)), record)
-    if why is not None:
-        say(f"tierline: {record_ref(record)} is no result: {why}", is_error=True)
-    return found[0] if found else None
-
-
-def _is_meant(info: "Result", *, task: str | None, tenant: str | None) -> bool:
-    return task in (None, info.router.task) and tenant in (None, info.router.tenant)
-
-
-def line_of(record: "Record", info: "Result", width: int) -> "Text":
-    """A result in a line: when, which request, by whom, what it cost, and what it says."""
-    from rich.text import Text
-
-    from consumers.cli.common import dollars
-    from consumers.cli.tables import style_of
-    from consumers.runtime.records import told_at
-
-    router = info.router
-    text = Text(f"{told_at(record):%m-%d %H:%M:%S}  {plain(info.id, is_line=True)}  ")
+def line_of(record: Record, result: Result, width: int) -> Text:
+    """A result in a line: when, which request, which tiers, its cost, and the answer."""
+    router = result.router
+    text = Text(f"{told_at(record):%m-%d %H:%M:%S}  {plain(result.id, is_line=True)}  ")
     text.append(f"{plain(router.task, is_line=True)}  ")
     for no, tier in enumerate(router.path):
         text.append("→" if no else "").append(tier.value, style_of("tier", tier.value))

@@ -3,35 +3,51 @@
 import asyncio
 import contextlib
 import io
+import shutil
 import sys
+import tempfile
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, Annotated, Any
 
+import orjson
 import typer
 
+from consumers import clock
 from consumers.cli.common import (
+    OK,
     AsJson,
     KafkaAddress,
     UserError,
-    console,
-    counted,
-    print_json,
     read_settings,
     refuse_unread,
     run,
 )
-
-if TYPE_CHECKING:
-    from consumers.cli.outcomes import Progress
-    from consumers.cli.request_files import Line
-    from consumers.cli.sent import Sent
-    from consumers.runtime.clients import Clients
-    from consumers.settings import Settings
+from consumers.cli.formats import counted
+from consumers.cli.outcomes import Progress, await_outcomes
+from consumers.cli.request_files import Line, checked, lines_of
+from consumers.cli.sent import Place, Sent, hash_of
+from consumers.cli.terminal import console, print_json, progress
+from consumers.cli.terminal import progress as bar_of
+from consumers.runtime.clients import KAFKA_IS_AWAY, TOPIC_IS_MISSING, Clients
+from consumers.runtime.connection import (
+    CREATE_TOPICS,
+    KafkaUnreachableError,
+    cluster_of,
+    is_refusal,
+)
+from consumers.runtime.limits import at_most
+from consumers.runtime.publisher import publisher
+from consumers.runtime.topic_reader import topic_reader
+from consumers.settings import Settings
+from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
+from router.intake.signatures import SIGNATURE, signature_of
+from schemas.tenancy import RequestKey
 
 __all__ = ["submit"]
 
@@ -54,17 +70,15 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     ],
     task: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="Say what kind of work a prompt given as text is."),
+        typer.Option(metavar="TASK", help="Set the task of a prompt given as text."),
     ] = None,
     plan: Annotated[
         str | None,
-        typer.Option(metavar="PLAN", help="Say what plan a prompt given as text is under."),
+        typer.Option(metavar="PLAN", help="Set the customer's plan of a prompt given as text."),
     ] = None,
     tenant: Annotated[
         str | None,
-        typer.Option(
-            metavar="TENANT", help="Say whose requests these are, where they do not themselves."
-        ),
+        typer.Option(metavar="TENANT", help="Set the tenant of requests that name none."),
     ] = None,
     way: Annotated[
         str | None,
@@ -84,30 +98,27 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Put this name before every custom_id of a Batch file to make the id; "
-            "else the id is the custom_id and a hash of the line.",
+            help="Make each id of a Batch file from this name and the custom_id; "
+            "by default, from the custom_id and a hash of the line.",
         ),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until every request has ended.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="With `--wait`, take so long at most.", min=0.1)
+        float,
+        typer.Option(metavar="SECONDS", help="With `--wait`, wait at most this long.", min=0.1),
     ] = 300,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish requests to intake: a file of JSON Lines or Batch lines, standard input, or a prompt.
+    """Publish requests from a file of JSON Lines or Batch lines, standard input, or a prompt.
 
     Every line is sent as it stands, except that a Batch line gets an id: what is wrong with one
     becomes its dead letter. A file that is not UTF-8 with a request per line is refused as a whole.
     With `--wait` the exit code is 0 when each request ended as its policy plans, an answer that a
     person is to approve included, and 1 when there are dead letters or unfinished requests.
     """
-
-    from consumers.cli.common import progress as bar_of
-    from consumers.cli.request_files import checked
-
     if batch is not None and not batch.strip():
         msg = "--batch: a name was expected"
         raise UserError(msg)
@@ -126,45 +137,43 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
             seen = partial(bar.update, looked)
             count = checked(file, name, batch, lambda done: seen(completed=done))
         _ = file.seek(0)
-        lines = _Lines(file, name, count, tenant, batch, signed, isinstance(file, io.BytesIO))
-        run(lambda: _send(lines, settings, way, timeout if wait else None, as_json=as_json))
+        requests = _Requests(file, name, count, tenant, batch, settings, way, signed)
+        seconds = timeout if wait else None
+        run(lambda: _send(requests, seconds, as_json=as_json))
 
 
-async def _send(
-    lines: "_Lines",
-    settings: "Settings",
-    way: str | None,
-    seconds: float | None,
-    *,
-    as_json: bool,
-) -> int:
-    """Publish, and where seconds are given wait so long for outcomes; the exit code."""
-    from consumers.cli.outcomes import Progress
-    from consumers.cli.sent import Sent
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.connection import KafkaUnreachableError, cluster_of
-    from consumers.runtime.limits import at_most
-
-    clients = Clients(settings.kafka)
-    # A prompt gets an id each time that it is given.
-    sent = Sent(has_passing_ids=lines.is_prompt)
+async def _send(requests: "_Requests", seconds: float | None, *, as_json: bool) -> int:
+    """Publish, and where seconds are given wait that long for outcomes; the exit code."""
+    sent = requests.sent
     if seconds is None:
-        await _publish(lines, sent, clients, settings, way)
+        await requests.publish()
         if as_json:
             print_json({"published": sent.count, "repeats": sent.repeats})
         else:
-            console().print(_published(sent), soft_wrap=True)
-        return 0
-    progress = Progress(lines.count, sent)
-    flow = _publish_and_wait(lines, clients, settings, way, progress, as_json)
+            requests.say_published()
+        return OK
+    progress = Progress(requests.count, sent)
+    flow = _publish_and_wait(requests, progress, as_json)
     with contextlib.suppress(TimeoutError):
         await at_most(seconds, flow)
-    if progress.is_published and progress.sent.left:
+    if progress.is_published and sent.left:
         try:
-            _ = await cluster_of(clients)
+            _ = await cluster_of(requests.clients)
         except KafkaUnreachableError:
             progress.is_kafka_away = True
     return progress.tell(as_json=as_json)
+
+
+async def _publish_and_wait(requests: "_Requests", progress: Progress, as_json: bool) -> None:
+    settings, clients = requests.settings, requests.clients
+    ends = [settings.kafka.topics.results, settings.kafka.topics.dead_letters]
+    # From where these topics end before the first request is sent: older outcomes are not ours.
+    async with topic_reader(clients, ends, at_end=True) as outcomes:
+        await requests.publish()
+        progress.is_published = True
+        if not as_json:
+            requests.say_published()
+        await await_outcomes(outcomes, clients, settings, requests.intake, progress)
 
 
 @contextlib.contextmanager
@@ -172,17 +181,11 @@ def _opened(
     what: str, task: str | None, plan: str | None, tenant: str | None
 ) -> Iterator[tuple[IO[bytes], str]]:
     """What was given, as a file that can be read twice, with its name for people."""
-    import shutil
-    import tempfile
-    import uuid
-
-    import orjson
-
     path = Path(what)
     if what == "-" or _is(path, Path.is_fifo):
         pipe = contextlib.nullcontext(sys.stdin.buffer) if what == "-" else path.open("rb")
-        with pipe as given, tempfile.SpooledTemporaryFile(_SPOOLED_FROM) as file:
-            shutil.copyfileobj(given, file)
+        with pipe as source, tempfile.SpooledTemporaryFile(_SPOOLED_FROM) as file:
+            shutil.copyfileobj(source, file)
             yield file, "standard input" if what == "-" else what
         return
     if _is(path, Path.is_file):
@@ -198,8 +201,8 @@ def _opened(
         raise UserError(msg)
     fields = {"id": f"cli-{uuid.uuid4().hex[:12]}", "input": what, "task": task, "plan": plan}
     fields["tenant"] = tenant
-    said = {name: value for name, value in fields.items() if value is not None}
-    yield io.BytesIO(orjson.dumps(said)), "the prompt"
+    given = {name: value for name, value in fields.items() if value is not None}
+    yield io.BytesIO(orjson.dumps(given)), "the prompt"
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
@@ -209,33 +212,102 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """The requests of a file, as they are sent."""
+@dataclass(slots=True)
+class _Requests:
+    """The requests of a file, and what Kafka has of them."""
 
     file: IO[bytes]
     name: str
     count: int
     tenant: str | None
     batch: str | None
-    signed: "Callable[[Line], bytes] | None"
-    is_prompt: bool
+    settings: Settings
+    way: str | None
+    signed: Callable[[Line], bytes] | None
+    sent: Sent = field(init=False)
+    clients: Clients = field(init=False)
+    intake: str = field(init=False)
 
-    def __iter__(self) -> "Iterator[Line]":
-        from consumers.cli.request_files import Line, lines_of
+    def __post_init__(self) -> None:
+        # A prompt gets an id each time that it is given.
+        self.sent = Sent(has_passing_ids=isinstance(self.file, io.BytesIO))
+        self.clients = Clients(self.settings.kafka)
+        intake = self.settings.kafka.topics.intake
+        self.intake = intake if self.way is None else f"{intake}.{self.way}"
 
-        # A file that grows meanwhile is sent as far as it was looked at.
-        for number, raw in enumerate(islice(lines_of(self.file, self.name), self.count)):
-            yield Line.of(raw, number, tenant=self.tenant, batch=self.batch)
+    def say_published(self) -> None:
+        """Say how many were published."""
+        words = f"{counted(self.sent.count, 'request')} published"
+        if self.sent.count == 1:
+            words += f": {self.sent.explained} tells its journey"
+        elif self.sent.repeats:
+            words += f", {counted(self.sent.repeats, 'repeat')} of them"
+        console().print(words, soft_wrap=True)
+
+    async def publish(self) -> None:
+        """Publish every line, and note what Kafka has acknowledged."""
+        sent, topics = self.sent, self.settings.kafka.topics
+        queued = deque[tuple[str, str | None, bytes, asyncio.Future[Any]]]()
+
+        async def acknowledged() -> None:
+            tenant, id_, body, where = queued.popleft()
+            with self._in_words():
+                written = await where
+            place = Place(written.partition, written.offset)
+            known = RequestKey(tenant, id_ or f"{self.intake}-{place.partition}-{place.offset}")
+            sent.add(known, body, place)
+
+        with (
+            open_telemetry(self.settings.telemetry, topics, TRACES_ONLY) as telemetry,
+            progress() as bar,
+        ):
+            done = bar.add_task("publishing", total=self.count)
+            async with publisher(self.clients, telemetry.tracing) as out:
+                # A file that grows meanwhile is sent as far as it was looked at.
+                for number, raw in enumerate(islice(lines_of(self.file, self.name), self.count)):
+                    line = Line.of(raw, number, tenant=self.tenant, batch=self.batch)
+                    sent.has_passing_ids |= line.id is None
+                    headers = [(SIGNATURE, self.signed(line))] if self.signed else []
+                    with self._in_words():
+                        where = await out.publish(
+                            self.intake,
+                            line.value,
+                            key=line.key,
+                            headers=headers,
+                            request_id=line.id,
+                        )
+                    queued.append((line.tenant, line.id, hash_of(line.value), where))
+                    if len(queued) > _IN_FLIGHT:
+                        await acknowledged()
+                        bar.update(done, completed=sent.count)
+                while queued:
+                    await acknowledged()
+        sent.write()
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Say what Kafka has and has not of a file. Raises UserError and KafkaUnreachableError."""
+        try:
+            yield
+        except KAFKA_IS_AWAY as error:
+            why, again = type(error).__name__, self.sent.send_again
+            has = f"Kafka has acknowledged {self.sent.count:,} of {counted(self.count, 'request')}"
+            if isinstance(error, TOPIC_IS_MISSING):
+                msg = f"{has}: it has no topic {self.intake}"
+                raise KafkaUnreachableError(msg, advice=CREATE_TOPICS) from None
+            if not is_refusal(error):
+                msg = f"{has}, and then does not answer ({why}); others may have been published"
+                raise KafkaUnreachableError(msg, advice=again) from None
+            msg = (
+                f"{self.name}: {has} and refuses one of the next ({why}); correct it, then {again}"
+            )
+            raise UserError(msg) from None
 
 
-def _signing(settings: "Settings", name: str | None) -> "Callable[[Line], bytes] | None":
+def _signing(settings: Settings, name: str | None) -> Callable[[Line], bytes] | None:
     """What signs a line with a key of the settings. Raises UserError."""
     if name is None:
         return None
-    from consumers import clock
-    from router.intake.signatures import signature_of
-
     key = settings.intake.keys.get(name)
     if key is None:
         msg = f"--sign-with {name}: TIERLINE_INTAKE__KEYS has no such key"
@@ -243,7 +315,7 @@ def _signing(settings: "Settings", name: str | None) -> "Callable[[Line], bytes]
     secret = key.secret.get_secret_value().encode()
     lasts = min(settings.intake.longest_signature.total_seconds() / 2, _SIGNED_FOR)
 
-    def sign(line: "Line") -> bytes:
+    def sign(line: Line) -> bytes:
         if line.id is None:
             msg = f"{line.value[:60].decode(errors='replace')}: a request needs an id to be signed"
             raise UserError(msg)
@@ -252,103 +324,3 @@ def _signing(settings: "Settings", name: str | None) -> "Callable[[Line], bytes]
         return signature_of(line.value, secret, {**claims, "expires": expires})
 
     return sign
-
-
-def _topic(settings: "Settings", way: str | None) -> str:
-    intake = settings.kafka.topics.intake
-    return intake if way is None else f"{intake}.{way}"
-
-
-def _published(sent: "Sent") -> str:
-    words = f"{counted(sent.count, 'request')} published"
-    if sent.count == 1:
-        return f"{words}: {sent.explained} tells its journey"
-    return f"{words}, {counted(sent.repeats, 'repeat')} of them" if sent.repeats else words
-
-
-async def _publish(
-    lines: _Lines, sent: "Sent", clients: "Clients", settings: "Settings", way: str | None
-) -> None:
-    """Publish every line, and note what Kafka has acknowledged."""
-    from consumers.cli.common import progress
-    from consumers.cli.sent import Place, hash_of
-    from consumers.runtime.publisher import publisher
-    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
-    from router.intake.signatures import SIGNATURE
-    from schemas.tenancy import RequestKey
-
-    intake = _topic(settings, way)
-    queued = deque[tuple[str, str | None, bytes, asyncio.Future[Any]]]()
-
-    async def acknowledged() -> None:
-        tenant, id_, body, where = queued.popleft()
-        with _in_words(lines, sent, intake):
-            place = Place((found := await where).partition, found.offset)
-        known = RequestKey(tenant, id_ or f"{intake}-{place.partition}-{place.offset}")
-        sent.add(known, body, place)
-
-    async with contextlib.AsyncExitStack() as stack:
-        telemetry = stack.enter_context(
-            open_telemetry(settings.telemetry, settings.kafka.topics, TRACES_ONLY)
-        )
-        out = await stack.enter_async_context(publisher(clients, telemetry.tracing))
-        bar = stack.enter_context(progress())
-        done = bar.add_task("publishing", total=lines.count)
-        for line in lines:
-            sent.has_passing_ids |= line.id is None
-            headers = [(SIGNATURE, lines.signed(line))] if lines.signed else []
-            with _in_words(lines, sent, intake):
-                where = await out.publish(
-                    intake, line.value, key=line.key, headers=headers, request_id=line.id
-                )
-            queued.append((line.tenant, line.id, hash_of(line.value), where))
-            if len(queued) > _IN_FLIGHT:
-                await acknowledged()
-                bar.update(done, completed=sent.count)
-        while queued:
-            await acknowledged()
-    sent.write()
-
-
-@contextlib.contextmanager
-def _in_words(lines: _Lines, sent: "Sent", topic: str) -> Iterator[None]:
-    """Say what Kafka has and has not of a file. Raises UserError and KafkaUnreachableError."""
-    from consumers.runtime.clients import KAFKA_IS_AWAY, TOPIC_IS_MISSING
-    from consumers.runtime.connection import CREATE_TOPICS, KafkaUnreachableError, is_refusal
-
-    try:
-        yield
-    except KAFKA_IS_AWAY as error:
-        why = type(error).__name__
-        has = f"Kafka has acknowledged {sent.count:,} of {counted(lines.count, 'request')}"
-        if isinstance(error, TOPIC_IS_MISSING):
-            msg = f"{has}: it has no topic {topic}"
-            raise KafkaUnreachableError(msg, advice=CREATE_TOPICS) from None
-        if not is_refusal(error):
-            msg = f"{has}, and then does not answer ({why}); others may have been published"
-            raise KafkaUnreachableError(msg, advice=sent.send_again) from None
-        mend = f"mend it, then {sent.send_again}"
-        msg = f"{lines.name}: {has} and refuses one of the next ({why}); {mend}"
-        raise UserError(msg) from None
-
-
-async def _publish_and_wait(
-    lines: _Lines,
-    clients: "Clients",
-    settings: "Settings",
-    way: str | None,
-    progress: "Progress",
-    as_json: bool,
-) -> None:
-    from consumers.cli.outcomes import await_outcomes
-    from consumers.runtime.topic_reader import topic_reader
-
-    topics = settings.kafka.topics
-    ends = [topics.results, topics.dead_letters]
-    # From where these topics end before the first request is sent: older outcomes are not ours.
-    async with topic_reader(clients, ends, at_end=True) as outcomes:
-        await _publish(lines, progress.sent, clients, settings, way)
-        progress.is_published = True
-        if not as_json:
-            console().print(_published(progress.sent), soft_wrap=True)
-        await await_outcomes(outcomes, clients, settings, _topic(settings, way), progress)

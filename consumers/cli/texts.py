@@ -1,12 +1,5 @@
-"""Lines that commands print: `say`, `console` and `print_json` escape what others wrote."""
+"""Lines that commands print."""
 
-import sys
-
-from consumers.texts import plain
+from consumers.texts import say
 
 __all__ = ["say"]
-
-
-def say(text: str, *, is_error: bool = False) -> None:
-    """Print a line, or several."""
-    _ = (sys.stderr if is_error else sys.stdout).write(f"{plain(text)}\n")

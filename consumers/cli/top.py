@@ -2,24 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Group
+from rich.live import Live
 
-from consumers.cli.common import (
-    AsJson,
-    KafkaAddress,
-    console,
-    print_json,
-    read_settings,
-    run,
-)
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from consumers.runtime.records import Record
-    from schemas.status import ModelStatus, Status
+from consumers import clock
+from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings
+from consumers.cli.formats import drawn
+from consumers.cli.terminal import console, print_json
+from consumers.runtime.clients import Clients
+from consumers.runtime.records import Record, record_ref, why_not_taken
+from consumers.runtime.topic_reader import topic_reader
+from schemas.codec import read_model
+from schemas.status import ModelStatus, Status
 
 __all__ = ["models_of", "noted", "processes_of", "top"]
 
@@ -40,59 +37,45 @@ _MODEL_COLUMNS = (
 )  # fmt: skip
 
 
-def top(
+@asynchronous
+async def top(
     once: Annotated[bool, typer.Option("--once", help="Print the tables once and end.")] = False,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Watch all processes: what they hold and work on, and how their models are."""
+    """Watch all processes: their partitions, their work, and the state of their models."""
+    settings = read_settings(kafka)
+    out = console()
+    said: dict[str, Status] = {}
+    unread: set[str] = set()
 
-    async def main() -> int:
-        from rich.live import Live
+    def take(record: Record) -> None:
+        if why_not_taken(lambda found: noted(said, found), record) is not None:
+            unread.add(record_ref(record))
 
-        from consumers import clock
-        from consumers.runtime.clients import Clients
-        from consumers.runtime.records import Record, record_ref, why_not_taken
-        from consumers.runtime.topic_reader import topic_reader
-
-        settings = read_settings(kafka)
-        out = console()
-        said: dict[str, Status] = {}
-        unread: set[str] = set()
-
-        def take(record: Record) -> None:
-            if why_not_taken(lambda found: noted(said, found), record) is not None:
-                unread.add(record_ref(record))
-
-        topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
-        async with topic_reader(Clients(settings.kafka), topics, since=since) as reader:
-            async for record in reader.until_end():
-                take(record)
-            if as_json:
-                shown = _by_name(said.values())
-                print_json([one.model_dump(mode="json", exclude_none=True) for one in shown])
-            elif once or not out.is_terminal:
-                out.print(_screen(said.values(), clock.now(), len(unread)))
-            else:
-                with Live(console=out, screen=True, auto_refresh=False) as live:
-                    while True:
-                        screen = _screen(said.values(), clock.now(), len(unread))
-                        live.update(screen, refresh=True)
-                        async for record in reader.follow(_LOOK_SECONDS):
-                            take(record)
-        return 0
-
-    run(main)
+    topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
+    async with topic_reader(Clients(settings.kafka), topics, since=since) as reader:
+        async for record in reader.until_end():
+            take(record)
+        if as_json:
+            shown = _by_name(said.values())
+            print_json([one.model_dump(mode="json", exclude_none=True) for one in shown])
+        elif once or not out.is_terminal:
+            out.print(_screen(said.values(), clock.now(), len(unread)))
+        else:
+            with Live(console=out, screen=True, auto_refresh=False) as live:
+                while True:
+                    screen = _screen(said.values(), clock.now(), len(unread))
+                    live.update(screen, refresh=True)
+                    async for record in reader.follow(_LOOK_SECONDS):
+                        take(record)
 
 
-def noted(said: "dict[str, Status]", record: "Record") -> None:
+def noted(said: dict[str, Status], record: Record) -> None:
     """Take a record in: what a process says of itself, or that it has ended.
 
     Raises ContractError for anything else.
     """
-    from schemas.codec import read_model
-    from schemas.status import Status
-
     if record.value is None:
         said.pop((record.key or b"").decode(errors="replace"), None)
         return
@@ -100,7 +83,7 @@ def noted(said: "dict[str, Status]", record: "Record") -> None:
     said[status.process] = status
 
 
-def processes_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, object]]:
+def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, object]]:
     """A row per process and stage."""
     rows = []
     for status in _by_name(statuses):
@@ -132,7 +115,7 @@ def processes_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, 
     return rows
 
 
-def models_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, object]]:
+def models_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, object]]:
     """A row per model, over all processes that are not silent."""
     found: dict[tuple[str, str], list[ModelStatus]] = {}
     for status in statuses:
@@ -155,12 +138,12 @@ def models_of(statuses: "Iterable[Status]", now: datetime) -> list[dict[str, obj
     ]
 
 
-def _policy(status: "Status") -> str:
+def _policy(status: Status) -> str:
     digest = f" ({status.policy_digest})" if status.policy_digest else ""
     return f"{status.policy_version or ''}{digest}"
 
 
-def _state(models: "Sequence[ModelStatus]") -> str:
+def _state(models: Sequence[ModelStatus]) -> str:
     out = [one for one in models if one.wait_seconds > 0]
     if not out:
         if not all(one.breaker == "closed" for one in models):
@@ -172,7 +155,7 @@ def _state(models: "Sequence[ModelStatus]") -> str:
     return f"out{where}, tried in {_span(soonest)}"
 
 
-def _by_name(statuses: "Iterable[Status]") -> "list[Status]":
+def _by_name(statuses: Iterable[Status]) -> list[Status]:
     return sorted(statuses, key=lambda one: one.process)
 
 
@@ -184,15 +167,11 @@ def _span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _screen(statuses: "Iterable[Status]", now: datetime, unread: int) -> "Group | str":
-    from rich.console import Group
-
-    from consumers.cli.tables import drawn
-
+def _screen(statuses: Iterable[Status], now: datetime, unread: int) -> Group | str:
     statuses = list(statuses)
     processes: Sequence[Mapping[str, object]] = processes_of(statuses, now)
     if not processes:
-        return "no process has said anything in the last five minutes; `tierline up` starts one"
+        return "no process has reported in the last five minutes; `tierline up` starts one"
     width = console().width
     title = f"{now:%H:%M:%S} UTC"
     tables = [drawn(processes, _PROCESS_COLUMNS, width=width, title=title)[0]]

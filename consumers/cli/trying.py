@@ -1,154 +1,124 @@
-"""`tierline try`: one request, routed, called, judged and escalated, without a broker."""
+"""`tierline try`: one request on its way through the stages, in memory and without a broker."""
 
-from typing import TYPE_CHECKING, Annotated
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated
 
+import orjson
 import typer
 
-from consumers.cli.common import FAILED, AsJson, print_json, print_table, read_settings, run
-from consumers.cli.texts import say
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from consumers.cli.journey import Journey
-    from consumers.providers.settings import ProviderSettings
-    from consumers.rules import Rules
-    from schemas.request import Request
+from consumers import clock
+from consumers.cli.common import FAILED, OK, AsJson, asynchronous, read_settings
+from consumers.cli.journey import Journey
+from consumers.cli.moments import COLUMNS, rows_of
+from consumers.cli.policy import warn_of_unknown
+from consumers.cli.provided import provided
+from consumers.cli.terminal import print_json, print_table
+from consumers.providers import Providers
+from consumers.providers.settings import ProviderSettings
+from consumers.rules import Rules, released_rules
+from consumers.stages.route import Router
+from consumers.stages.work import Worker
+from consumers.texts import say
+from schemas.codec import Headers, Outgoing
+from schemas.intake import read_request_object
+from schemas.topics import Topics
 
 __all__ = ["try_request"]
 
+_ID = "try-1"
 
-def try_request(
+
+@asynchronous
+async def try_request(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What the request says.")],
     task: Annotated[
         str | None,
-        typer.Option(metavar="TASK", help="Say what kind of work it is; else it is classified."),
+        typer.Option(
+            metavar="TASK", help="Say what kind of work it is; by default, a model classifies it."
+        ),
     ] = None,
     plan: Annotated[
         str | None, typer.Option(metavar="PLAN", help="Say what the customer's plan is.")
     ] = None,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Route, call, judge and escalate one request without a broker, and tell its journey.
 
     Without configured providers the simulated one answers, over real HTTP.
     """
+    settings = read_settings(needs_kafka=False)
+    rules = released_rules(settings)
+    given = {"id": _ID, "input": text, "task": task, "plan": plan}
+    fields = {name: value for name, value in given.items() if value is not None}
+    read_request_object(fields, {})
+    warn_of_unknown(rules.policy, task=task, plan=plan)
+    async with provided(settings, rules.policy) as (providers, who):
+        journey = await _travel(orjson.dumps(fields), rules, providers)
+    rows, waiting = rows_of(journey.moments()), journey.unapproved
+    answer = journey.published and journey.published.router.output
+    if as_json:
+        known = {"task": journey.task, "moments": rows, "cost_micros": journey.cost_micros}
+        print_json({**known, "output": answer, "waits_for_approval": waiting})
+    else:
+        print_table(rows, COLUMNS, title=f"{journey.task or 'no task'}, answered by {who}")
+        if waiting is not None:
+            say("This answer is published once a person has approved it:")
+        if (shown := answer if waiting is None else waiting) is not None:
+            print_json(shown)
+    return FAILED if answer is None else OK
 
-    async def main() -> int:
-        from consumers.cli.moments import rows_of
-        from consumers.cli.policy import warn_of_unknown
-        from consumers.cli.provided import provided
-        from consumers.rules import released_rules
-        from schemas.intake import read_request_object
 
-        settings = read_settings(needs_kafka=False)
-        rules = released_rules(settings)
-        given = {"input": text, "task": task, "plan": plan}
-        fields = {name: value for name, value in given.items() if value is not None}
-        request = read_request_object(fields, {}, fallback_id="try-1")
-        warn_of_unknown(rules.policy, task=task, plan=plan)
-        async with provided(settings, rules.policy) as (providers, who):
-            journey, answer = await _travel(request, rules, providers)
-        rows, waiting = rows_of(journey.moments()), journey.unapproved
-        if as_json:
-            told = {"task": journey.task, "moments": rows, "cost_micros": journey.cost_micros}
-            print_json({**told, "output": answer, "waits_for_approval": waiting})
-        else:
-            columns = ("after", "what", "tier", "words")
-            title = f"{journey.task or 'no task'}, answered by {who}"
-            print_table(rows, columns, title=title)
-            if waiting is not None:
-                say("This answer is published once a person has approved it:")
-            if (shown := answer if waiting is None else waiting) is not None:
-                print_json(shown)
-        return FAILED if answer is None else 0
+@dataclass(slots=True)
+class _Record:
+    """A record that lies nowhere but here."""
 
-    run(main)
+    topic: str
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int = 0
 
 
 class _Alone:
-    """A place in no pool."""
+    """A place in a pool that nobody else works in."""
 
     async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
         """Wait."""
-        import asyncio
-
         await asyncio.sleep(seconds)
 
     async def may_call(self, *, paid: bool = False) -> bool:
-        """Nobody else has it."""
+        """The partition is ours for certain."""
         return True
 
 
-async def _travel(
-    request: "Request", rules: "Rules", providers: "Mapping[str, ProviderSettings]"
-) -> "tuple[Journey, Mapping[str, object] | None]":
-    """The flow of the stages with function calls in place of topics."""
-    import time
-
-    import orjson
-
-    from consumers import clock
-    from consumers.cli.journey import Journey
-    from consumers.cli.moments import Moment
-    from consumers.providers import Providers
-    from consumers.stages.work import Worker
-    from router.attempt.next_step import Escalate
-    from router.route.escalation import climb
-    from router.route.routing import GiveUp, Route, route, route_fields
-    from schemas.codec import dump, read_model
-    from schemas.dead_letter import DeadLetter, Pointer
-    from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
-    from schemas.result import Result
-    from schemas.topics import Topics
-
-    journey, began = Journey(request.id, task=request.task), clock.now()
-    journey.accepted = Moment(began, "accepted", "", "from the command line")
-    raw = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
-    decided: Route | GiveUp = route(request, rules.policy, began)
-    escalation: Escalation | None = None
+async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSettings]) -> Journey:
+    """What the stages make of a request, each record of theirs handed on to whoever reads it."""
+    policy, prompts, topics = rules.policy, rules.prompts, Topics()
+    journey, ends = Journey(_ID), Counter[str]()
+    router = Router(policy, topics, clock.now, prompts=prompts)
+    written = deque([Outgoing(topics.intake, None, value)])
     async with Providers(providers) as caller:
-        while isinstance(decided, Route):
-            fields = route_fields(decided, rules.policy, clock.now())
-            journey.routes.append(RouteTaken.model_validate(fields))
-            journey.task = decided.task or journey.task
-            assignment = Assignment(
-                id=request.id,
-                task=decided.task,
-                origin=Origin(topic="try", partition=0, offset=0, appended_at=began),
-                deadline=decided.deadline,
-                attempts_left=escalation.attempts_left
-                if escalation
-                else rules.policy.limits.attempts,
-                classification=escalation.classification if escalation else None,
-                routes=list(journey.routes),
-                attempts=list(journey.attempts.values()),
-            )
-            worker = Worker(decided.tier, rules.policy, rules.prompts, caller, Topics(), clock.now)
-            started = time.monotonic()
-            job = worker.prepare(assignment, request, raw)
-            step = await worker.run(job, _Alone())
-            journey.attempts.update({one.attempt_id: one for one in job.attempts})
-            ended = worker.result(job, step, clock.now(), started)
-            if ended is not None:
-                result = read_model(Result, dump(ended))
-                journey.results.append(result)
-                return journey, result.router.output
-            if isinstance(step, Escalate):
-                escalation = worker.escalation_of(job, step)
-                decided = climb(escalation, request, rules.policy, clock.now())
-            elif isinstance(step, GiveUp):
-                decided = step
-    assert isinstance(decided, GiveUp)  # noqa: S101  the loop ends with nothing else
-    letter = DeadLetter(
-        request_id=request.id,
-        task=journey.task,
-        reason=decided.reason,
-        detail=decided.detail,
-        stage="try",
-        source=Pointer(topic="try", partition=0, offset=0),
-        failed_at=clock.now(),
-        path=tuple(str(taken.tier) for taken in journey.routes),
-    )
-    journey.letters.append(("", letter))
-    return journey, None
+        workers = {
+            topics.tier(tier): Worker(tier, policy, prompts, caller, topics, clock.now)
+            for tier in policy.tiers
+        }
+        while written:
+            topic, key, body, headers = written.popleft()
+            now_ms = int(clock.now().timestamp() * 1000)
+            record = _Record(topic, ends[topic], now_ms, key, body, headers)
+            ends[topic] += 1
+            journey.read(record, topics)
+            if topic in (topics.intake, topics.escalations):
+                written += router.decide(record)
+            elif topic in workers:
+                written += await workers[topic].handle(record, _Alone())
+    # No topic has these places.
+    if journey.accepted is not None:
+        journey.accepted = replace(journey.accepted, words="from the command line")
+    journey.letters = [("", letter) for _, letter in journey.letters]
+    return journey

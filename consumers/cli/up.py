@@ -1,33 +1,46 @@
 """`tierline up`: run the stages, with a broker of our own where none is named."""
 
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from consumers.broker import LocalBroker, has_jars, local_broker
+from consumers.broker.errors import BrokerError
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
     UserError,
     address_file,
-    console,
+    asynchronous,
     data_home,
     read_settings,
     refuse_unread,
-    run,
     running_address,
+    tier_of,
 )
+from consumers.cli.provided import provided
+from consumers.cli.terminal import console
 from consumers.files import own_folder, write_own
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from rich.console import Console
-
-    from consumers.broker import LocalBroker
-    from consumers.settings import Settings
+from consumers.rules import released_rules
+from consumers.runtime.clients import Clients
+from consumers.runtime.connection import KafkaUnreachableError, connected
+from consumers.runtime.process import stop_signals
+from consumers.runtime.topics import check_topics, ensure_topics
+from consumers.settings import Settings
+from consumers.telemetry.setup import open_telemetry
+from consumers.wiring import running_stages
+from schemas.base import Tier
 
 __all__ = ["kafka_at", "up"]
 
@@ -38,7 +51,8 @@ _WAIT_FOR_KAFKA, _WAIT_FOR_TOPICS = 300.0, 5.0
 _TRY_AGAIN_SECONDS = 2.0
 
 
-def up(  # noqa: PLR0913, PLR0917  an option each
+@asynchronous
+async def up(  # noqa: PLR0913, PLR0917  an option each
     context: typer.Context,
     only: Annotated[
         str | None, typer.Option(metavar="route|work|review", help="Run this stage alone.")
@@ -49,109 +63,90 @@ def up(  # noqa: PLR0913, PLR0917  an option each
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(metavar="COUNT", help="Make so many calls at once per tier.", min=1),
+        typer.Option(metavar="COUNT", help="Make up to this many calls at once per tier.", min=1),
     ] = None,
     kafka: KafkaAddress = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Start a Kafka of our own that keeps its data here."),
+        typer.Option(metavar="FOLDER", help="Start a local Kafka that keeps its data here."),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            metavar="PORT", help="Have it listen here; else on a free port.", min=1, max=65535
+            metavar="PORT",
+            help="Have it listen on this port; by default, on a free one.",
+            min=1,
+            max=65535,
         ),
     ] = None,
     simulate: Annotated[
         bool,
         typer.Option(
-            "--simulate", help="Let the simulated provider answer on a Kafka of yours, too."
+            "--simulate", help="Let the simulated provider answer requests on your own Kafka, too."
         ),
     ] = False,
     health_port: Annotated[
         int | None,
         typer.Option(
-            metavar="PORT", help="Answer /live, /ready and /status on this port.", min=1, max=65535
+            metavar="PORT", help="Serve /live, /ready and /status on this port.", min=1, max=65535
         ),
     ] = None,
 ) -> None:
     """Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP."""
-    from schemas.base import Tier
-
     if only not in (None, "route", "work", "review"):
         msg = f"--only {only}: route, work or review was expected"
         raise UserError(msg)
     if only in ("route", "review"):
         refuse_unread(context, f"is for the stage work, not for --only {only}", "tier", "width")
-    unknown = [name for name in tier or () if name not in list(Tier)]
-    if unknown:
-        msg = f"--tier {unknown[0]}: one of {', '.join(Tier)} was expected"
-        raise UserError(msg)
-    tiers = tuple(Tier(name) for name in tier or Tier) if only in (None, "work") else ()
+    tiers = tuple(map(tier_of, tier or Tier)) if only in (None, "work") else ()
 
-    async def main() -> int:
-        import asyncio
-
-        from consumers.cli.provided import provided
-        from consumers.rules import released_rules
-        from consumers.runtime.process import stop_signals
-        from consumers.telemetry.setup import open_telemetry
-        from consumers.wiring import running_stages
-
-        out = console()
-        settings, is_named = _settings(kafka, out, is_own=data_dir is not None or port is not None)
-        if width is not None:
-            worker = settings.worker.model_copy(update={"width": width})
-            settings = settings.model_copy(update={"worker": worker})
-        if health_port is not None:
-            health = settings.health.model_copy(update={"port": health_port})
-            settings = settings.model_copy(update={"health": health})
-        rules = released_rules(settings)
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in stop_signals():
-            loop.add_signal_handler(name, _end, stop, name)
-        with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
-            async with (
-                kafka_at(
-                    settings,
-                    out,
-                    stop=stop,
-                    data_dir=data_dir or data_home() / "kafka",
-                    port=port,
-                    creates_topics=not is_named,
-                ) as settings,
-                provided(
-                    settings, rules.policy, may_simulate=simulate or not is_named or not tiers
-                ) as (providers, who),
-                running_stages(
-                    settings,
-                    rules,
-                    providers,
-                    route=only in (None, "route"),
-                    review=only in (None, "review"),
-                    tiers=tiers,
-                    telemetry=telemetry,
-                    stop=stop,
-                    on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
-                ) as stages,
-            ):
-                names = ", ".join(stage.name for stage in stages)
-                out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}")
-                out.print("Ctrl-C drains and stops.")
-                await stop.wait()
-                out.print("draining")
-        return 0
-
-    run(main)
+    out = console()
+    settings, is_named = _settings(kafka, out, is_own=data_dir is not None or port is not None)
+    if width is not None:
+        worker = settings.worker.model_copy(update={"width": width})
+        settings = settings.model_copy(update={"worker": worker})
+    if health_port is not None:
+        health = settings.health.model_copy(update={"port": health_port})
+        settings = settings.model_copy(update={"health": health})
+    rules = released_rules(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in stop_signals():
+        loop.add_signal_handler(name, _end, stop, name)
+    with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
+        async with (
+            kafka_at(
+                settings,
+                out,
+                stop=stop,
+                data_dir=data_dir or data_home() / "kafka",
+                port=port,
+                creates_topics=not is_named,
+            ) as settings,
+            provided(
+                settings, rules.policy, may_simulate=simulate or not is_named or not tiers
+            ) as (providers, who),
+            running_stages(
+                settings,
+                rules,
+                providers,
+                route=only in (None, "route"),
+                review=only in (None, "review"),
+                tiers=tiers,
+                telemetry=telemetry,
+                stop=stop,
+                on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
+            ) as stages,
+        ):
+            names = ", ".join(stage.name for stage in stages)
+            out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}")
+            out.print("Ctrl-C drains and stops.")
+            await stop.wait()
+            out.print("draining")
 
 
-def _end(stop: "asyncio.Event", told: int) -> None:
+def _end(stop: asyncio.Event, told: int) -> None:
     """Begin the drain. After a hangup there is no terminal any more to write to."""
-    import os
-    import signal
-    import sys
-
     if told == signal.SIGHUP:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
@@ -160,7 +155,7 @@ def _end(stop: "asyncio.Event", told: int) -> None:
     stop.set()
 
 
-def _settings(kafka: str | None, out: "Console", *, is_own: bool) -> tuple["Settings", bool]:
+def _settings(kafka: str | None, out: Console, *, is_own: bool) -> tuple[Settings, bool]:
     """The settings, and whether their Kafka is named: not ours, and not that of another `up`.
 
     Options for a broker of our own say that one is wanted, whatever runs or is set beside.
@@ -185,9 +180,6 @@ def _settings(kafka: str | None, out: "Console", *, is_own: bool) -> tuple["Sett
 
 def _exit_in_any_case(drain_for: float) -> None:
     """What hangs may hang on through the drain: then the process ends without it."""
-    import os
-    import threading
-
     timer = threading.Timer(drain_for + _EXIT_GRACE, os._exit, (FAILED,))
     timer.daemon = True
     timer.start()
@@ -195,14 +187,14 @@ def _exit_in_any_case(drain_for: float) -> None:
 
 @asynccontextmanager
 async def kafka_at(
-    settings: "Settings",
-    out: "Console",
+    settings: Settings,
+    out: Console,
     *,
     data_dir: Path | None,
     port: int | None = None,
-    stop: "asyncio.Event | None" = None,
+    stop: asyncio.Event | None = None,
     creates_topics: bool = True,
-) -> "AsyncIterator[Settings]":
+) -> AsyncIterator[Settings]:
     """Settings with a Kafka that answers and has every topic; started here when none is named.
 
     With `stop` a Kafka that is away is waited for, until then. Topics that are missing on a Kafka
@@ -215,8 +207,6 @@ async def kafka_at(
             await _await_kafka(settings, out, stop, creates_topics=creates_topics)
         yield settings
         return
-
-    from consumers.broker import has_jars, local_broker
 
     if not out.is_terminal:
         first = "" if has_jars() else " (its jars are fetched first, this once: 44 MB)"
@@ -242,15 +232,11 @@ async def kafka_at(
 
 @asynccontextmanager
 async def _watching(
-    started: "LocalBroker", out: "Console", stop: "asyncio.Event | None"
+    started: LocalBroker, out: Console, stop: asyncio.Event | None
 ) -> AsyncIterator[None]:
     """Tell at once when a broker of ours ends by itself, and end what runs on it: by `stop`, which
     lets calls finish and be noted on disk, else by an error. Raises BrokerError.
     """
-    import asyncio
-
-    from consumers.broker.errors import BrokerError
-
     problems: list[str] = []
 
     async def watch() -> None:
@@ -271,15 +257,13 @@ async def _watching(
             for one in watching:
                 one.cancel()
     if problems:
-        msg = f"the Kafka at {started.bootstrap} has ended, as is told above"
+        msg = f"the Kafka at {started.bootstrap} has ended; the reason is above"
         raise BrokerError(msg)
 
 
 @contextmanager
-def _noted(address: str) -> "Iterator[None]":
+def _noted(address: str) -> Iterator[None]:
     """Let other commands find this broker, unless they find another's that still runs."""
-    import os
-
     if running_address() is not None:
         yield
         return
@@ -293,15 +277,9 @@ def _noted(address: str) -> "Iterator[None]":
 
 
 async def _await_kafka(
-    settings: "Settings", out: "Console", stop: "asyncio.Event", *, creates_topics: bool
+    settings: Settings, out: Console, stop: asyncio.Event, *, creates_topics: bool
 ) -> None:
     """Wait for a Kafka that is away, or that does not know its topics yet."""
-    import asyncio
-    import contextlib
-    import time
-
-    from consumers.runtime.connection import KafkaUnreachableError
-
     began = time.monotonic()
     while True:
         try:
@@ -317,11 +295,7 @@ async def _await_kafka(
                 await stop.wait()
 
 
-async def _prepare(settings: "Settings", *, creates_topics: bool) -> None:
-    from consumers.runtime.clients import Clients
-    from consumers.runtime.connection import connected
-    from consumers.runtime.topics import check_topics, ensure_topics
-
+async def _prepare(settings: Settings, *, creates_topics: bool) -> None:
     clients = Clients(settings.kafka)
     async with connected(clients):
         problems = await (ensure_topics if creates_topics else check_topics)(clients)

@@ -28,7 +28,6 @@ from router.attempt.next_step import (
     answer_of,
     next_step,
 )
-from router.judge.judging import judge
 from router.judge.reply import CallFailure, Reply
 from router.policy.table import Policy
 from router.prompts.chat_fields import ChatFields
@@ -142,7 +141,13 @@ class AttemptRunner:
         if step != "verify":
             return tier_run.question
         if tier_run.verification is None:
-            tier_run.verification = verification_of(tier_run, self.policy, self.prompts)
+            verify = self.policy.tasks[tier_run.assignment.task or ""].verify
+            answer = answer_of(tier_run.attempts)
+            assert verify is not None and answer is not None  # noqa: S101, PT018  next_step's promise
+            output = answer.verdict.output if answer.verdict else None
+            tier_run.verification = verification_of(
+                verify, output or {}, tier_run.request, self.prompts
+            )
         return tier_run.verification
 
     def _body(self, tier_run: TierRun, call: CallModel) -> tuple[dict[str, Any], list[str]]:
@@ -311,10 +316,9 @@ class AttemptRunner:
 
     async def _judged(self, reply: Reply, question: Question, tier_run: TierRun) -> Verdict:
         """The verdict. A long text is judged in a thread, so that everything else goes on."""
-        what = (reply, question.contract, question.accept, question.checks, tier_run.asked)
         if len(reply.text) + tier_run.asked.length < _LONG:
-            return judge(*what)
-        return await aside(lambda: judge(*what))
+            return question.judged(reply, tier_run.asked)
+        return await aside(lambda: question.judged(reply, tier_run.asked))
 
     def _noted(
         self,

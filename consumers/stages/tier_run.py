@@ -1,28 +1,29 @@
 """The job: one assignment on its way through a tier, and what its steps ask of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from router.attempt.model_quirks import adapt_body
-from router.attempt.next_step import answer_of
 from router.checks import DEFAULT_CHECKS, Asked, NamedCheck
 from router.judge.judging import (
     VERIFICATION_CHECKS,
     OutputContract,
+    judge,
     output_contract,
     verification_contract,
 )
 from router.judge.reply import Reply
-from router.policy.table import Model, Policy
+from router.policy.table import Model, Policy, Verify
 from router.prompts.chat_fields import ChatFields
 from router.prompts.rendering import Prompts, Rendered, chat_body
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.codec import dump
-from schemas.escalation import Assignment
+from schemas.escalation import Assignment, RouteStep
 from schemas.request import Request
 from schemas.tenancy import RequestKey
+from schemas.verdict import Verdict
 
 __all__ = ["Question", "TierRun", "question_of", "verification_of"]
 
@@ -53,6 +54,10 @@ class Question:
             body["logprobs"] = True
         left_out += [name for name in model.drops if name in body]
         return adapt_body(body, model, stable=self.rendered.stable), left_out
+
+    def judged(self, reply: Reply, asked: Asked) -> Verdict:
+        """The verdict on a reply; `asked` has what the checks need of the request."""
+        return judge(reply, self.contract, self.accept, self.checks, asked)
 
 
 @dataclass(slots=True)
@@ -99,10 +104,14 @@ class TierRun:
 
 
 def question_of(
-    assignment: Assignment, request: Request, policy: Policy, prompts: Prompts
+    step: RouteStep,
+    tier: Tier,
+    task: str | None,
+    request: Request,
+    policy: Policy,
+    prompts: Prompts,
 ) -> Question:
-    """What the assignment's own step asks. Raises ContractError for a format of no use."""
-    step, task, tier = assignment.route.step, assignment.task, assignment.route.tier
+    """What a route's own step asks. Raises ContractError for a format of no use."""
     contract = output_contract(request, policy, task, step)
     triggers = policy.triggers if step == "classify" else None
     name = "classify" if step == "classify" else task or ""
@@ -118,20 +127,16 @@ def question_of(
     )
 
 
-def verification_of(tier_run: TierRun, policy: Policy, prompts: Prompts) -> Question:
-    """What a model is asked that reads the job's answer: may it be published?"""
-    verify = policy.tasks[tier_run.assignment.task or ""].verify
-    answer = answer_of(tier_run.attempts)
-    assert verify is not None and answer is not None  # noqa: S101, PT018  next_step's promise
-    contract = verification_contract()
-    said = answer.verdict.output if answer.verdict else None
+def verification_of(
+    verify: Verify, answer: Mapping[str, Any], request: Request, prompts: Prompts
+) -> Question:
+    """What a model is asked that reads an answer: may it be published?"""
+    contract, text = verification_contract(), dump(dict(answer)).decode()
     return Question(
         step="verify",
         tier=verify.tier,
         contract=contract,
-        rendered=prompts.render_verification(
-            verify.prompt, verify.tier, tier_run.request, contract, dump(said or {}).decode()
-        ),
+        rendered=prompts.render_verification(verify.prompt, verify.tier, request, contract, text),
         accept=verify.accept,
         checks=VERIFICATION_CHECKS,
     )

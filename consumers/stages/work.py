@@ -139,7 +139,8 @@ class Worker(AttemptRunner):
         """Render an assignment's prompt. Raises ContractError."""
         # What cannot be used is found out before anything is paid.
         check_schemas(request)
-        question = question_of(assignment, request, self.policy, self.prompts)
+        route, task = assignment.route, assignment.task
+        question = question_of(route.step, route.tier, task, request, self.policy, self.prompts)
         return TierRun(assignment, request, raw, question)
 
     def _outcome(

@@ -512,7 +512,7 @@ def test_the_death_of_our_own_broker_is_told_and_ends_up(cli: _Cli, tmp_path: Pa
         assert "start `tierline up` again" in said
         out, err = process.communicate(timeout=80)
         assert "was killed" not in out + err  # it is told once
-        assert "has ended, as is told above" in err
+        assert "has ended; the reason is above" in err
         assert process.returncode == 3
     finally:
         process.kill()

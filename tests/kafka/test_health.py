@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 from consumers import clock
 from consumers.broker import local_broker
 from consumers.broker.local import free_ports
-from consumers.cli.checkup import checkup
+from consumers.cli.doctor import checkup
 from consumers.providers import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering

@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 
-from consumers.cli.asking import question_for
 from consumers.providers.client import _with_added
 from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.wires import WIRES
 from consumers.rules import load_rules
 from consumers.settings import Settings
+from consumers.stages.tier_run import question_of
 from router.policy.table import Model
 from schemas.base import Tier
 from schemas.errors import ContractError
@@ -232,7 +232,7 @@ def _sent(body: Mapping[str, Any], wire: str, **settings: Any) -> tuple[dict[str
     """The provider's own form of a request's call, and what was left out of it."""
     raw = orjson.dumps({"id": "r-1", "task": "extraction", "input": body})
     request = read_request(raw, {}, fallback_id="r-1")
-    question = question_for(_RULES, request, "extraction", "answer", Tier.LOW, _NOON)
+    question = question_of("answer", Tier.LOW, "extraction", request, _RULES.policy, _RULES.prompts)
     provider = ProviderSettings(base_url="https://models.example/v1", wire=wire, **settings)
     fields = sent_fields({"p": provider}, "p")
     asked, left_out = question.body(request, _model(wire), fields)

@@ -20,7 +20,7 @@ import orjson
 from consumers.cli.journey import Journey
 from consumers.cli.moments import rows_of
 from consumers.cli.top import models_of, noted, processes_of
-from consumers.cli.trace import waterfall
+from consumers.cli.waterfall import waterfall
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, open_store
 from consumers.rules import load_rules

@@ -20,16 +20,15 @@ from pathlib import Path
 import structlog
 
 from consumers import clock
-from consumers.cli.common import console, print_json, print_table
 from consumers.cli.logs import configure_logs
 from consumers.cli.results import say_record
-from consumers.cli.texts import say
+from consumers.cli.terminal import console, print_json, print_table
 from consumers.console.exports import csv_of
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import Publisher, publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings
-from consumers.texts import plain
+from consumers.texts import plain, say
 from schemas.codec import dead_letter_headers, dump
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+from consumers.cli.group import Lazy
 from consumers.cli.main import app
 
 #: What no help and no command's start needs; each takes longer than the help itself.
@@ -55,7 +56,7 @@ def everything(command: Any, path: str = "tierline") -> Iterator[tuple[str, Any]
     """Every command, with its path."""
     yield path, command
     for name, one in getattr(command, "commands", {}).items():
-        yield from everything(one, f"{path} {name}")
+        yield from everything(one.load() if isinstance(one, Lazy) else one, f"{path} {name}")
 
 
 COMMANDS = list(everything(typer.main.get_command(app)))

@@ -67,7 +67,7 @@ def a_journey(*steps: str, fields: Mapping[str, Any] = BODY, intake: bool = True
 def replayed(
     journey: Journey, rules: Rules = RULES, attempt: int | None = None, model: str | None = None
 ) -> Replay:
-    return rebuilt(journey, rules, NOON, {}, attempt=attempt, model=model)
+    return rebuilt(journey, rules, {}, attempt=attempt, model=model)
 
 
 def test_a_call_is_rebuilt_as_it_would_be_made_today():

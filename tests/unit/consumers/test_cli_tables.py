@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from consumers.cli.common import in_words
-from consumers.cli.tables import drawn, style_of
-from consumers.cli.terminal import Terminal
+from consumers.cli.formats import Terminal, drawn, in_words, style_of
 
 ROWS: list[dict[str, object]] = [
     {"task": "support_answer", "tier": "low", "spend": "$12.345678", "p95": "1,234 ms"},

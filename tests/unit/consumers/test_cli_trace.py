@@ -5,7 +5,7 @@ from datetime import timedelta
 import orjson
 
 from consumers.cli.journey import Journey, Stop
-from consumers.cli.trace import _drawn, _Scale, waterfall
+from consumers.cli.waterfall import _drawn, _Scale, waterfall
 from consumers.stages import letters
 from schemas.base import Tier
 from schemas.reasons import Reason

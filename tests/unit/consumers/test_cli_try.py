@@ -140,6 +140,25 @@ def test_a_weak_answer_climbs(tierline: Run, provider: Provider) -> None:
         assert told["cost_micros"] == bill.total_micros
 
 
+def test_a_task_without_a_person_ends_with_its_safe_default_as_in_the_flow(
+    tierline: Run, provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    policy, row = tmp_path / "routing.yaml", "  support_answer:\n"
+    text = POLICY_FILE.read_text(encoding="utf-8")
+    assert row in text
+    policy.write_text(text.replace(row, f"{row}    last_resort: safe_default\n", 1))
+    monkeypatch.setenv("TIERLINE_POLICY", str(policy))
+    weak = {name: model.model_copy(update=WEAK) for name, model in DEFAULT_MODELS.items()}
+    with provider(models=weak):
+        code, out, _ = tierline("try", QUESTION, "--task", "support_answer", "--json")
+    told = json.loads(out)
+
+    assert code == 0
+    assert happened(told)[-1][0] == "result"
+    assert "the safe default was published" in told["moments"][-1]["words"]
+    assert told["output"]["answer"].startswith("We could not answer this with certainty")
+
+
 def test_the_plan_has_a_say(tierline: Run, provider: Provider) -> None:
     with provider() as bill:
         tierline("try", QUESTION, "--task", "complex_analysis", "--plan", "free", "--json")

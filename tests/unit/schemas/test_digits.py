@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.cli.common import in_words, print_json
+from consumers.cli.formats import in_words
+from consumers.cli.terminal import print_json
 from router.attempt.answering import result_of
 from router.json_schemas.validator import compile_schema
 from router.judge.normalise import normalise_json

@@ -1,35 +1,21 @@
-"""`tierline trace`: where one request's time went, as a waterfall from the topics alone."""
+"""Where one request's time went, as a waterfall: the picture that `tierline trace` draws."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from consumers.cli.common import (
-    FAILED,
-    AsJson,
-    KafkaAddress,
-    OfTenant,
-    RequestId,
-    console,
-    print_json,
-    print_table,
-    read_settings,
-    run,
-)
+from consumers.cli.formats import dollars, duration, least_width
+from consumers.cli.journey import Journey, Stop
+from schemas.attempt import Attempt
+from schemas.topics import Topics
 
-if TYPE_CHECKING:
-    from consumers.cli.journey import Journey, Stop
-    from schemas.attempt import Attempt
-    from schemas.topics import Topics
-
-__all__ = ["Bar", "trace", "waterfall"]
+__all__ = ["COLUMNS", "CUT", "Bar", "picture", "total_ms", "waterfall"]
 
 #: Columns of the drawing: the first of them for which there is room.
 _WIDTHS = (40, 28, 16, 8)
-_COLUMNS = ("hop", "from", "took", "", "what")
-_BAR, _CUT, _POINT = "━", "┅", "╸"
+COLUMNS = ("hop", "from", "took", "", "what")
+_BAR, CUT, _POINT = "━", "┅", "╸"
 #: No hop is drawn longer than so many times all the shorter ones together.
 _MOST_TIMES = 3.0
 #: And shorter ones are drawn as they are.
@@ -48,56 +34,26 @@ class Bar:
     #: A result or a dead letter: the way may end here.
     is_end: bool = False
 
+    @property
+    def end_ms(self) -> float:
+        """When it was over."""
+        return self.start_ms + self.duration_ms
 
-def trace(
-    request_id: RequestId,
-    tenant: OfTenant = None,
-    kafka: KafkaAddress = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show where a request's time went: every hop and every call, from the topics alone."""
 
-    async def main() -> int:
-        from consumers.cli.journey import read_journey
-        from consumers.cli.tables import least_width
-
-        settings = read_settings(kafka)
-        journey = await read_journey(request_id, settings, tenant)
-        bars = waterfall(journey, settings.kafka.topics)
-        is_done = bool(journey.results or journey.letters)
-        if as_json:
-            print_json(
-                {
-                    "request_id": journey.request_id,
-                    "trace_id": journey.trace_id,
-                    "done": is_done,
-                    "bars": [asdict(bar) for bar in bars],
-                }
-            )
-            return 0 if is_done else FAILED
-        ends = [bar.start_ms for bar in bars if bar.is_end] or [
-            bar.start_ms + bar.duration_ms for bar in bars
-        ]
-        total = max(ends, default=0.0)
-        drawings = [(scale, _rows(bars, scale)) for scale in (_Scale(bars, n) for n in _WIDTHS)]
-        room = console().width
-        fits = (one for one in drawings if least_width(one[1], _COLUMNS) <= room)
-        scale, rows = next(fits, drawings[-1])
-        title = f"{journey.request_id}: {_in_words(total)}, trace {journey.trace_id or 'unknown'}"
-        print_table(rows, _COLUMNS, title=title)
-        if any(scale.is_cut(bar) for bar in bars):
-            console().print(f"{_CUT} is longer than drawn")
-        return 0 if is_done else FAILED
-
-    run(main)
+def picture(bars: Sequence[Bar], width: int) -> tuple[list[dict[str, object]], bool]:
+    """The bars as rows of a table that fits, and whether a wait is longer than drawn."""
+    scales = [_Scale(bars, cells) for cells in _WIDTHS]
+    fitting = (scale for scale in scales if least_width(_rows(bars, scale), COLUMNS) <= width)
+    scale = next(fitting, scales[-1])
+    return _rows(bars, scale), any(scale.is_cut(bar) for bar in bars)
 
 
 def _rows(bars: Sequence[Bar], scale: "_Scale") -> list[dict[str, object]]:
     return [
         {
             "hop": "  " * bar.depth + bar.name,
-            "from": _in_words(bar.start_ms),
-            "took": _in_words(bar.duration_ms) if bar.duration_ms else "",
+            "from": duration(bar.start_ms),
+            "took": duration(bar.duration_ms) if bar.duration_ms else "",
             "": _drawn(bar, scale),
             "what": bar.words,
         }
@@ -105,10 +61,14 @@ def _rows(bars: Sequence[Bar], scale: "_Scale") -> list[dict[str, object]]:
     ]
 
 
-def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
-    """A line per hop, from its record's append to the next one's, and below it its calls."""
-    from consumers.cli.common import dollars
+def total_ms(bars: Sequence[Bar]) -> float:
+    """From the request's first record to its last end, or to what is known so far."""
+    ends = [bar.start_ms for bar in bars if bar.is_end] or [bar.end_ms for bar in bars]
+    return max(ends, default=0.0)
 
+
+def waterfall(journey: Journey, topics: Topics) -> list[Bar]:
+    """A line per hop, from its record's append to the next one's, and below it its calls."""
     stops = sorted(journey.stops)
     if not stops:
         return []
@@ -133,7 +93,7 @@ def waterfall(journey: "Journey", topics: "Topics") -> list[Bar]:
     return bars
 
 
-def _hop_of(attempt: "Attempt", stops: Sequence["Stop"], topics: "Topics") -> int | None:
+def _hop_of(attempt: Attempt, stops: Sequence[Stop], topics: Topics) -> int | None:
     """The hop in which a call was made: the last one to its tier that was there when it began.
 
     Broker and workers have clocks of their own; a call that seems to come before its hop is its.
@@ -150,7 +110,7 @@ class _Scale:
     def __init__(self, bars: Sequence[Bar], width: int = _WIDTHS[0]) -> None:
         self.width = width
         hops = [bar for bar in bars if bar.depth == 0]
-        end = max((bar.start_ms + bar.duration_ms for bar in bars), default=0.0)
+        end = max((bar.end_ms for bar in bars), default=0.0)
         edges = sorted({0.0, end, *(bar.start_ms for bar in hops)})
         spans = list(pairwise(edges))
         shown, sum_of_shorter = {}, 0.0
@@ -173,7 +133,7 @@ class _Scale:
 
     def is_cut(self, bar: Bar) -> bool:
         """True for a wait that is longer than drawn."""
-        end = bar.start_ms + bar.duration_ms
+        end = bar.end_ms
         return any(
             length < until - start and start < end and until > bar.start_ms
             for start, until, length in self._parts
@@ -184,17 +144,7 @@ def _ms(later: datetime, earlier: datetime) -> float:
     return max((later - earlier).total_seconds() * 1000, 0.0)
 
 
-def _in_words(milliseconds: float) -> str:
-    if milliseconds < 1_000:
-        return f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1_000
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    hours = seconds / 3_600
-    return f"{seconds / 60:.1f} min" if hours < 2 else f"{hours:.1f} h"
-
-
 def _drawn(bar: Bar, scale: _Scale) -> str:
     start = min(scale.cells(bar.start_ms), scale.width - 1)
-    length = min(scale.cells(bar.start_ms + bar.duration_ms), scale.width) - start
-    return " " * start + ((_CUT if scale.is_cut(bar) else _BAR) * length or _POINT)
+    length = min(scale.cells(bar.end_ms), scale.width) - start
+    return " " * start + ((CUT if scale.is_cut(bar) else _BAR) * length or _POINT)

@@ -1,11 +1,21 @@
-"""What `tierline doctor` looks at, one after the other, each with what to do about it."""
+"""`tierline doctor`: what a process needs, looked at one after the other, with what to do."""
 
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.cli.common import UserError, read_settings
+from consumers.broker.errors import BrokerError
+from consumers.broker.java import find_java
+from consumers.cli.common import (
+    FAILED,
+    AsJson,
+    KafkaAddress,
+    UserError,
+    asynchronous,
+    read_settings,
+)
 from consumers.cli.provided import SIMULATED, named_as_in
+from consumers.cli.terminal import print_json, print_table
 from consumers.providers import ProviderSettingsError
 from consumers.providers.settings import variable_of
 from consumers.rules import policy_file, prompts_folder, released_rules, reused_version
@@ -17,7 +27,7 @@ from consumers.runtime.topics import check_timestamps, check_topics, describe_br
 from consumers.settings import Settings
 from router.errors import RouterError
 
-__all__ = ["Finding", "checkup"]
+__all__ = ["Finding", "checkup", "doctor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,21 @@ class Finding:
     name: str
     ok: bool
     detail: str
+
+
+@asynchronous
+async def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> int:
+    """Check everything a process needs: client library, policy, prompts, Kafka, topics, Java."""
+    found = await checkup(kafka)
+    if as_json:
+        print_json([{"check": one.name, "ok": one.ok, "detail": one.detail} for one in found])
+    else:
+        rows = [
+            {"": "ok" if one.ok else "FAIL", "check": one.name, "detail": one.detail}
+            for one in found
+        ]
+        print_table(rows, ("", "check", "detail"))
+    return 0 if all(one.ok for one in found) else FAILED
 
 
 async def checkup(kafka: str | None) -> Sequence[Finding]:
@@ -56,13 +81,13 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
         detail = str(error)
         if _something_answers(settings.kafka.bootstrap or ""):
             detail = (
-                f"{settings.kafka.bootstrap} answers, but not as Kafka does to "
+                f"{settings.kafka.bootstrap} answers, but not as Kafka with "
                 f"{settings.kafka.security}: check TIERLINE_KAFKA__SECURITY and the keys"
             )
         return [*found, Finding("Kafka", ok=False, detail=detail)]
     found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
     if not is_recent:
-        detail = "older than 4.0; what we promise was tried on 4.0 and later only: upgrade it"
+        detail = "older than 4.0: our guarantees are tested on 4.0 and later only; upgrade it"
         found.append(Finding("Kafka's release", ok=False, detail=detail))
     if not problems:
         found.append(Finding("topics", ok=True, detail="all are there"))
@@ -111,7 +136,7 @@ def _rules(settings: Settings) -> list[Finding]:
             found.append(Finding(f"provider {name}", ok=False, detail=str(error)))
         else:
             is_known = _resolves(*entry.address)
-            detail = f"the name {entry.host} of its base_url is not known here: check it, or DNS"
+            detail = f"the host {entry.host} of its base_url does not resolve: check it, or DNS"
             if is_known:
                 detail = entry.base_url
             found.append(Finding(f"provider {name}", ok=is_known, detail=detail))
@@ -126,9 +151,6 @@ def _resolves(host: str, port: int) -> bool:
 
 
 def _java() -> Finding:
-    from consumers.broker.errors import BrokerError
-    from consumers.broker.java import find_java
-
     try:
         return Finding("Java for a broker of our own", ok=True, detail=str(find_java()))
     except BrokerError as error:

@@ -1,0 +1,247 @@
+"""How figures, spans of time, answers and tables are written for people.
+
+A table breaks no figure and no word, whatever the width; a colour says what a word means. Colours
+are rich's to leave out: where nobody watches, and where `NO_COLOR` is set.
+"""
+
+import io
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from consumers.texts import plain
+from schemas.json_text import exact_json
+
+__all__ = [
+    "Terminal",
+    "age",
+    "counted",
+    "did_you_mean",
+    "dollars",
+    "drawn",
+    "duration",
+    "in_words",
+    "least_width",
+    "shortened",
+    "style_of",
+]
+
+#: Between two columns, and at the edges.
+_BETWEEN, _EDGES = 3, 4
+_FIGURE = re.compile(r"[-+]?\$?[\d,.:]+( ?(%|ms|s|MB|tokens))?|-")
+_STYLES = {
+    "green": ("accepted", "answer", "answered", "result", "ok", "approve", "passed", "ready"),
+    "yellow": (
+        *("approval_required", "escalated", "classify", "review", "waits", "edit", "rejected"),
+        *("safe_default", "refusal", "clarification", "unfinished", "low_confidence"),
+    ),
+    "red": ("failed", "dead letter", "reject", "error", "broken"),
+    "cyan": ("low",),
+    "blue": ("balanced",),
+    "magenta": ("premium",),
+}
+_BY_WORD = {word: style for style, words in _STYLES.items() for word in words}
+#: Wrapping asks for a console, and takes nothing from it.
+_NOWHERE = Console(file=io.StringIO())
+
+
+def dollars(micros: int) -> str:
+    """An amount of micro-dollars: small ones keep the digits that matter."""
+    amount = micros / 1_000_000
+    return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
+
+
+def duration(milliseconds: float) -> str:
+    """How long something took."""
+    seconds, hours = milliseconds / 1_000, milliseconds / 3_600_000
+    if seconds < 1:
+        return f"{milliseconds:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+def age(seconds: float) -> str:
+    """A span of time in its largest unit, as far as there are two of it."""
+    for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def counted(count: int, one: str, more: str | None = None) -> str:
+    """A count with its noun: `1 result`, `2,000 results`."""
+    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest of the names that are known, as the end of a message; nothing without one."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidence",)) -> str:
+    """An answer in one line: its only text as it stands, else its fields by name."""
+    fields = {name: value for name, value in output.items() if name not in but}
+    if len(fields) == 1 and isinstance(only := next(iter(fields.values())), str):
+        return " ".join(only.split())
+    if any(value is not None for value in fields.values()):
+        fields = {name: value for name, value in fields.items() if value is not None}
+    named = (
+        f"{name}: {value if isinstance(value, str) else exact_json(value, gap=chr(32))}"
+        for name, value in fields.items()
+    )
+    return " ".join("; ".join(named).split())
+
+
+def shortened(text: str, room: int) -> str:
+    """As many words of it as fit."""
+    if len(text) <= room:
+        return text
+    cut = text[: room - 1]
+    return (cut.rpartition(" ")[0] or cut) + "…"
+
+
+class Terminal(Console):
+    """A console that takes no text for markup, and shows no control characters."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as it stands."""
+        return super().render_str(plain(text), **{**options, "markup": False, "emoji": False})
+
+
+def style_of(column: str, value: str) -> str:
+    """A colour for an outcome, a tier or a failure; empty for everything else."""
+    if column == "reason" and value:
+        return _BY_WORD.get(value, "red")
+    return "" if column == "field" else _BY_WORD.get(value, "")
+
+
+def drawn(
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str],
+    *,
+    width: int,
+    title: str | None = None,
+    optional: Sequence[str] = (),
+) -> tuple[RenderableType, Sequence[str]]:
+    """Rows as a table where the width allows one, else each row as lines of its own.
+
+    Columns that are `optional` are left out first, the first named first; which ones were is
+    returned too.
+    """
+    shown, left_out = list(columns), list[str]()
+    for name in (*optional, None):
+        if least_width(rows, shown) <= width:
+            return _table(rows, shown, title, width), left_out
+        if name in shown:
+            shown.remove(name)
+            left_out.append(name)
+    return _listed(rows, columns, title, width), ()
+
+
+def least_width(rows: Sequence[Mapping[str, object]], columns: Collection[str]) -> int:
+    """The width below which a word or a figure would break."""
+    least = sum(_least_of(column, _cells(rows, column)) for column in columns)
+    return least + _BETWEEN * (len(columns) - 1) + _EDGES
+
+
+def _table(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str | None, width: int
+) -> Table:
+    """Rows as a table that has room for the longest word of each column."""
+    table = Table(title=None if title is None else Text(plain(title)), title_justify="left")
+    by_column = {column: _cells(rows, column) for column in columns}
+    widths = _widths(by_column, width)
+    for column, cells in by_column.items():
+        is_figures = any(cells) and all(_FIGURE.fullmatch(cell) for cell in cells)
+        table.add_column(
+            Text(plain(column)),
+            overflow="fold",
+            justify="right" if is_figures else "left",
+            width=widths[column],
+        )
+    for row in zip(*by_column.values(), strict=True):
+        named = zip(columns, row, strict=True)
+        table.add_row(*(Text(plain(cell), style_of(name, cell)) for name, cell in named))
+    return table
+
+
+def _widths(by_column: Mapping[str, Sequence[str]], width: int) -> Mapping[str, int]:
+    """For each column its longest word at least, and its widest line as far as there is room."""
+    given = {column: _least_of(column, cells) for column, cells in by_column.items()}
+    wanted = {
+        column: max(_room(line) for cell in (column, *cells) for line in cell.splitlines() or [""])
+        for column, cells in by_column.items()
+    }
+    room = width - _EDGES - _BETWEEN * (len(given) - 1) - sum(given.values())
+    while room > 0 and (narrow := [name for name in given if given[name] < wanted[name]]):
+        for name in narrow:
+            more = min(max(room // len(narrow), 1), wanted[name] - given[name], room)
+            given[name] += more
+            room -= more
+    return given
+
+
+def _listed(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str | None, width: int
+) -> Group:
+    """Each row as a block, a line or more for each field. A word may be longer than a line."""
+    wide = max(len(column) for column in columns) + 2
+    lines = [] if title is None else [Text(plain(title), style="italic")]
+    for no, row in enumerate(rows):
+        if no:
+            lines.append(Text(""))
+        for column in columns:
+            name = plain(column)
+            for part in _wrapped(_text(row.get(column)), max(width - wide, 1)):
+                line = Text(f"{name:<{wide}}", style="bold")
+                lines.append(line.append(part, style_of(column, part) or "not bold"))
+                name = ""
+    for text in lines:
+        text.no_wrap, text.overflow = True, "ignore"
+    return Group(*lines)
+
+
+def _wrapped(text: str, room: int) -> Sequence[str]:
+    """The lines of a text, by the columns that its characters take."""
+    return [
+        part.plain.rstrip()
+        for line in plain(text).splitlines()
+        if line.strip()
+        for part in Text(line.strip(), overflow="ignore").wrap(_NOWHERE, room)
+    ]
+
+
+def _cells(rows: Sequence[Mapping[str, object]], column: str) -> Sequence[str]:
+    return [_text(row.get(column)) for row in rows]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(map(_text, value))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_text(field)}" for name, field in value.items())
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _room(text: str) -> int:
+    return Text(plain(text)).cell_len
+
+
+def _least_of(column: str, cells: Sequence[str]) -> int:
+    """The widest of what stays whole: words, figures with their units, and indented drawings."""
+    return max(
+        _room(part)
+        for cell in (column, *cells)
+        for part in (
+            [cell] if cell.startswith(" ") or _FIGURE.fullmatch(cell) else cell.split() or [""]
+        )
+    )

@@ -1,0 +1,49 @@
+"""Groups of commands: their help, and commands whose modules are loaded once they are called."""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["Grouped", "Lazy"]
+
+
+class Grouped(TyperGroup):
+    """A group of commands whose help has a section for each group of them."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The sections, in the order in which the commands were added."""
+        groups = dict[str, list[tuple[str, str]]]()
+        widest = max(map(len, self.commands))
+        for name, command in self.commands.items():
+            sentence = " ".join((command.help or "").partition("\n\n")[0].split())
+            panel: str | None = getattr(command, "rich_help_panel", None)
+            groups.setdefault(panel or "Commands", []).append((f"{name:<{widest}}", sentence))
+        for group_name, rows in groups.items():
+            with formatter.section(group_name):
+                formatter.write_dl(rows)
+
+
+class Lazy(TyperCommand):
+    """Stands for a command, or a group of them, until it is called or completed."""
+
+    def __init__(self, name: str, target: str, group: str, sentence: str) -> None:
+        super().__init__(name, help=sentence, rich_help_panel=group)
+        #: `module:attribute`.
+        self._target = target
+
+    def load(self) -> Any:
+        """The command itself, from its module."""
+        module, _, attribute = self._target.partition(":")
+        found = getattr(import_module(module), attribute)
+        shell = typer.Typer(rich_markup_mode=None)
+        if isinstance(found, typer.Typer):
+            shell.add_typer(found, name=self.name, cls=Grouped)
+        else:
+            shell.command(self.name)(found)
+        return typer.main.get_group(shell).commands[self.name or ""]
+
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        """A call: the context is that of the command itself."""
+        return self.load().make_context(*given, **named)
