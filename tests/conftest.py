@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from consumers.runtime import loopback
@@ -36,6 +37,13 @@ def _no_leftovers(
         ours = name.startswith("TIERLINE_") and not name.startswith("TIERLINE_TEST_")
         if ours or name.endswith(("_API_KEY", "_API_TOKEN")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command sets up the logs of a process that it has to itself, and this one goes on."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

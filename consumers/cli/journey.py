@@ -1,7 +1,7 @@
 """A request's journey in words, put together from what stands in the topics."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -25,7 +25,7 @@ from consumers.texts import say
 from router.intake.admission import as_admitted
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
-from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
+from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
@@ -140,7 +140,8 @@ class Journey:
         where = record_ref(record)
         # A record without a usable id is called by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
-            if not any(self._names_it(text) for text in (record.value, *_texts(record.headers))):
+            texts = (record.value, *(value for _, value in record.headers))
+            if not any(self._names_it(text) for text in texts):
                 return
         try:
             words = self._read(record, topics, where)
@@ -212,10 +213,10 @@ class Journey:
     def _minded(self) -> list[Feedback]:
         """Feedback on this request; what reviewers said of it their decisions tell already."""
         return [
-            one
-            for one in self.feedback
-            if one.tenant in (self.tenants or {one.tenant})
-            and not (self.acts and one.source == "reviewer")
+            feedback
+            for feedback in self.feedback
+            if feedback.tenant in (self.tenants or {feedback.tenant})
+            and not (self.acts and feedback.source == "reviewer")
         ]
 
     def _names_it(self, text: bytes | None) -> bool:
@@ -396,7 +397,3 @@ async def _read_all(journey: Journey, settings: Settings) -> Journey:
             if why is not None:
                 say(f"tierline: {record_ref(record)} cannot be read: {why}", is_error=True)
     return journey
-
-
-def _texts(headers: Headers) -> Iterator[bytes]:
-    return (value for _, value in headers if value)

@@ -3,11 +3,10 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 
 from consumers.cli.main import main
 
@@ -17,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
+def tierline(monkeypatch, capsys, tmp_path) -> Run:
     """Runs commands where `deploy` is a copy of what is shipped."""
     for name in ("policy", "prompts"):
         shutil.copytree(ROOT / "deploy" / name, tmp_path / "deploy" / name)
@@ -35,8 +34,7 @@ def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
         out, err = capsys.readouterr()
         return code, out, err
 
-    yield run
-    structlog.reset_defaults()
+    return run
 
 
 def edit(file: str, old: str, new: str) -> None:

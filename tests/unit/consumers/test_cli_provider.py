@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-import structlog
 from anyio.from_thread import start_blocking_portal
 
 from consumers.cli.main import main
@@ -16,7 +15,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
+def tierline(monkeypatch, capsys, tmp_path) -> Run:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -29,8 +28,7 @@ def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
         out, err = capsys.readouterr()
         return code, out, err
 
-    yield run
-    structlog.reset_defaults()
+    return run
 
 
 @pytest.fixture

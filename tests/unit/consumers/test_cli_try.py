@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from anyio.from_thread import start_blocking_portal
 
 from consumers.cli.main import main
@@ -40,7 +39,6 @@ def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
 
     yield run
     # A command sets up the collector and the logs of a process that it has to itself.
-    structlog.reset_defaults()
     gc.set_threshold(*thresholds)
     gc.unfreeze()
 
