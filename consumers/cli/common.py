@@ -1,7 +1,9 @@
 """What commands share: their options, where Kafka is, exit codes, and how a command is run."""
 
+import asyncio
 import functools
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +40,7 @@ __all__ = [
     "counted",
     "data_home",
     "in_words",
+    "interrupted",
     "on_kafka",
     "print_json",
     "print_table",
@@ -109,6 +112,14 @@ def asynchronous(command: Callable[_P, Coroutine[Any, Any, int | None]]) -> Call
         run(lambda: command(*given, **named))
 
     return ended
+
+
+def interrupted() -> asyncio.Event:
+    """Set by Ctrl-C and by SIGTERM."""
+    event = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
 
 
 def refuse_unread(context: typer.Context, why: str, *names: str) -> None:

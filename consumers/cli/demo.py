@@ -1,10 +1,8 @@
 """`tierline demo`: the main job on a real Kafka, in front of your eyes."""
 
-import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import time
 from collections import Counter
@@ -18,7 +16,14 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from consumers.cli.common import FAILED, KafkaAddress, asynchronous, read_settings
+from consumers.cli.common import (
+    FAILED,
+    KafkaAddress,
+    asynchronous,
+    interrupted,
+    on_kafka,
+    read_settings,
+)
 from consumers.cli.formats import dollars
 from consumers.cli.provided import provided
 from consumers.cli.request_files import Line
@@ -117,9 +122,7 @@ async def demo(
     settings = read_settings(kafka, needs_kafka=False)
     if kafka is None:
         # A demo never touches the Kafka of an `up` that happens to run.
-        settings = settings.model_copy(
-            update={"kafka": settings.kafka.model_copy(update={"bootstrap": None})}
-        )
+        settings = on_kafka(settings, None)
     rules = released_rules(settings)
     lines = [Line.of(raw, no) for no, raw in enumerate(MESSAGES.read_bytes().splitlines())]
     tally = _Tally(len(lines))
@@ -150,18 +153,12 @@ async def demo(
                 took = time.monotonic() - started
             if tally.done >= tally.total and keep:
                 _summarise(tally, took, is_up=True)
-                await _until_interrupted()
+                stop = interrupted()
+                out.print("Still running; Ctrl-C drains and stops.")
+                await stop.wait()
         if not keep:
             _summarise(tally, took, is_up=False)
     return 0 if tally.done == tally.total else FAILED
-
-
-async def _until_interrupted() -> None:
-    stop = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    console().print("Staying up; Ctrl-C drains and stops.")
-    await stop.wait()
 
 
 def _picture(tally: _Tally) -> Group:

@@ -16,6 +16,7 @@ from consumers.cli.common import (
     asynchronous,
     read_settings,
 )
+from consumers.cli.formats import dollars
 from consumers.cli.provided import SIMULATED, named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
 from consumers.providers import Providers, ProviderSettingsError
@@ -32,7 +33,7 @@ app = typer.Typer(help="List the providers of this deployment, and test one.", n
 _QUESTION = "Answer with the one word: ready"
 #: Enough for a model that reasons before it says one word.
 _MOST_TOKENS = 256
-_WORDS = {
+_NAMES = {
     "ms": "milliseconds",
     "served_model": "served model",
     "finish_reason": "finish reason",
@@ -108,19 +109,22 @@ async def try_provider(
                 timeout=timedelta(seconds=60),
             )
         took_ms = round((monotonic() - began) * 1000, 1)
-        told = {"provider": name, "at": entries[name].base_url, "model": asked, "ms": took_ms}
+        fields = {"provider": name, "at": entries[name].base_url, "model": asked, "ms": took_ms}
         if isinstance(outcome, Reply):
-            told |= _answered(outcome, row, policy)
+            fields |= _answered(outcome, row, policy)
         else:
-            told |= _failed(outcome, entries[name])
+            fields |= _failed(outcome, entries[name])
     if as_json:
-        print_json(told)
+        print_json(fields)
     else:
-        rows = [{"field": _WORDS.get(key, key), "said": _shown(key, told[key])} for key in told]
-        print_table(rows, ("field", "said"))
-    if told["ok"]:
+        rows = [
+            {"field": _NAMES.get(name, name), "value": _shown(name, value)}
+            for name, value in fields.items()
+        ]
+        print_table(rows, ("field", "value"))
+    if fields["ok"]:
         return OK
-    return UNAVAILABLE if told["reason"] == "not_sent" else FAILED
+    return UNAVAILABLE if fields["reason"] == "not_sent" else FAILED
 
 
 def _model_of(policy: Policy, name: str, wanted: str | None) -> tuple[Model | None, str]:
@@ -226,7 +230,7 @@ def _advice(failure: CallFailure, entry: ProviderSettings) -> str:
 
 def _shown(key: str, value: Any) -> Any:
     if key == "cost_micros" and value is not None:
-        return f"${value / 1_000_000:.6f}"
+        return dollars(value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {one}" for name, one in value.items() if one not in (0, False))
     if isinstance(value, list):

@@ -1,13 +1,12 @@
 """`tierline simulate`: the simulated provider as a server of its own."""
 
-import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from consumers.cli.common import UserError, asynchronous
+from consumers.cli.common import UserError, asynchronous, interrupted
+from consumers.cli.formats import counted, dollars
 from consumers.cli.terminal import console
 from consumers.simulator import SimulatorSettings, simulator
 from consumers.simulator.faults import FAULTS
@@ -70,11 +69,9 @@ async def simulate(
     settings = SimulatorSettings(
         seed=seed, latency_scale=latency_scale, recorded=recorded, bill_file=bill, faults=shares
     )
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = interrupted()
     async with simulator(settings, host=host, port=port) as running:
         console().print(f"simulated provider at {running.base_url}; Ctrl-C stops")
         await stop.wait()
-        spent = running.bill.total_micros / 1_000_000
-        console().print(f"{running.bill.count} calls, ${spent:.6f}")
+        spent = dollars(running.bill.total_micros)
+        console().print(f"{counted(running.bill.count, 'call')}, {spent}")

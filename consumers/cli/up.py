@@ -24,6 +24,7 @@ from consumers.cli.common import (
     address_file,
     asynchronous,
     data_home,
+    on_kafka,
     read_settings,
     refuse_unread,
     running_address,
@@ -165,8 +166,7 @@ def _settings(kafka: str | None, out: Console, *, is_own: bool) -> tuple[Setting
             msg = "--kafka names a Kafka; --data-dir and --port are for one of our own: give either"
             raise UserError(msg)
         settings = read_settings(needs_kafka=False)
-        own = settings.kafka.model_copy(update={"bootstrap": None})
-        return settings.model_copy(update={"kafka": own}), False
+        return on_kafka(settings, None), False
     settings = read_settings(kafka, needs_kafka=False)
     joined = running_address() if kafka is None else None
     if joined is None or settings.kafka.bootstrap != joined:
@@ -219,9 +219,7 @@ async def kafka_at(
         broker = local_broker(data_dir=data_dir, port=port, progress=tell)
         started = await broker.__aenter__()
     try:
-        ready = settings.model_copy(
-            update={"kafka": settings.kafka.model_copy(update={"bootstrap": started.bootstrap})}
-        )
+        ready = on_kafka(settings, started.bootstrap)
         await _prepare(ready, creates_topics=True)
         async with _watching(started, out, stop):
             with _noted(started.bootstrap):
