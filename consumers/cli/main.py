@@ -178,9 +178,9 @@ def options(
 ) -> None:
     """Options before the command."""
     # What a command needs and no help does.
-    from consumers.cli.logs import configure_logs
-    from consumers.runtime.failpoints import check_failpoint
-    from consumers.runtime.loopback import stay_on_loopback
+    from consumers.cli.logs import configure_logs  # noqa: PLC0415
+    from consumers.runtime.failpoints import check_failpoint  # noqa: PLC0415
+    from consumers.runtime.loopback import stay_on_loopback  # noqa: PLC0415
 
     del version
     if debug:
@@ -220,7 +220,7 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     name = type(error).__name__
     if name in ("ValidationError", "SettingsError"):
-        from consumers.settings import settings_problems
+        from consumers.settings import settings_problems  # noqa: PLC0415  no help needs it
 
         for problem in settings_problems(error):
             say(f"tierline: a setting cannot be used: {problem}", is_error=True)

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from consumers.cli.common import UserError
 from consumers.providers.settings import ProviderSettings, under_names, variable_of
 from consumers.settings import Settings
-from consumers.simulator import SimulatorSettings, simulator
 from router.policy.table import Policy
 
 __all__ = ["SIMULATED", "named_as_in", "provided"]
@@ -57,6 +56,9 @@ async def provided(
             "of yours in TIERLINE_POLICY, or say --simulate if that is what you want"
         )
         raise UserError(msg)
+
+    # It is a server, which takes longer to load than most commands run.
+    from consumers.simulator import SimulatorSettings, simulator  # noqa: PLC0415
 
     async with simulator(SimulatorSettings(seed=seed, latency_scale=latency_scale)) as running:
         own = ProviderSettings(base_url=running.base_url, allow_private=True)
