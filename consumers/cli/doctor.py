@@ -16,8 +16,7 @@ from consumers.cli.common import (
 )
 from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.cli.terminal import print_json, print_table
-from consumers.providers import ProviderSettingsError
-from consumers.providers.settings import variable_of
+from consumers.providers.settings import ProviderSettingsError, variable_of
 from consumers.rules import policy_file, prompts_folder, released_rules, reused_version
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.connection import KafkaUnreachableError, connected

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from consumers import providers
 from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
 from consumers.cli.formats import did_you_mean, dollars
 from consumers.cli.provided import provided
 from consumers.cli.terminal import console, print_json, print_table
-from consumers.providers import Providers
 from consumers.rules import Rules, load_rules, prompts_folder, read_folder
 from consumers.settings import Settings
 from consumers.stages.tier_run import Question, question_of, verification_of
@@ -181,14 +181,17 @@ def _question(
 async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tuple[list[Tried], int]:
     """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
     tried, cost = [], 0
-    async with provided(settings, rules.policy) as (entries, _), Providers(entries) as providers:
+    async with (
+        provided(settings, rules.policy) as (entries, _),
+        providers.Providers(entries) as caller,
+    ):
         for number, one in enumerate(tries):
             if one.placed.example.expect != ACCEPTED:
                 continue
             name = rules.policy.models_of(one.tier, one.request.task)[0]
             model = rules.policy.models[name]
-            fields = providers.chat_fields(model.provider)
-            outcome: Reply | CallFailure = await providers.call(
+            fields = caller.chat_fields(model.provider)
+            outcome: Reply | CallFailure = await caller.call(
                 model.provider,
                 one.question.body(one.request, model, fields)[0],
                 attempt_id=f"prompts-test.1.{number + 1}",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from consumers import providers
 from consumers.cli.common import (
     FAILED,
     OK,
@@ -19,8 +20,7 @@ from consumers.cli.common import (
 from consumers.cli.formats import dollars
 from consumers.cli.provided import SIMULATED, named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
-from consumers.providers import Providers, ProviderSettingsError
-from consumers.providers.settings import ProviderSettings
+from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from consumers.rules import load_rules
 from router.attempt.model_quirks import adapt_body, charged, price_of
 from router.judge.reply import CallFailure, Reply
@@ -99,9 +99,9 @@ async def try_provider(
             "max_tokens": most,
             "messages": [{"role": "user", "content": _QUESTION}],
         }
-        async with Providers({name: entries[name]}) as providers:
+        async with providers.Providers({name: entries[name]}) as caller:
             began = monotonic()
-            outcome = await providers.call(
+            outcome = await caller.call(
                 name,
                 adapt_body(body, row) if row else body,
                 attempt_id="provider-test.1.1",
