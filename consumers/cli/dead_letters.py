@@ -245,9 +245,9 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
         return
     count = counted(len(chosen.found), "dead letter")
     if is_sent:
-        say(f"{count} requeued; {cost}")
+        say(f"{count} sent through again; {cost}")
     else:
-        say(f"{count} would be requeued; {cost}; --yes sends them")
+        say(f"{count} would be sent through again; {cost}; --yes sends them")
     for why, number in chosen.left_alone.items():
         say(f"{number:,} skipped: {why}")
     if chosen.more:
