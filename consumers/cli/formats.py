@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.texts import plain
-from schemas.json_text import exact_json
+from schemas.json_numbers import exact_json
 
 __all__ = [
     "Terminal",

@@ -21,7 +21,7 @@ from consumers.runtime.topic_reader import TopicReader, topic_reader
 from consumers.settings import Settings
 from schemas.codec import read_dead_letter, text_headers
 from schemas.errors import ContractError
-from schemas.json_text import as_json, read_ours
+from schemas.json_numbers import as_json, read_ours
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT, RequestKey
 from schemas.topics import Topics

@@ -18,7 +18,7 @@ from rich.progress import (
 
 from consumers.cli.formats import Terminal, drawn
 from consumers.texts import escaped, say
-from schemas.json_text import as_json
+from schemas.json_numbers import as_json
 
 __all__ = ["Reading", "console", "print_json", "print_table", "progress", "reading_bar"]
 
