@@ -50,15 +50,15 @@ def calibrate(
     for task, tier in order:
         by_truth = answers[task, tier]
         pairs = ((sure, is_right) for is_right, all_ in by_truth.items() for sure in all_)
-        found = lowest_threshold(pairs, wrong)
-        if found is not None:
-            lines[task][str(tier)] = found.threshold
+        calibration = lowest_threshold(pairs, wrong)
+        if calibration is not None:
+            lines[task][str(tier)] = calibration.threshold
         rows.append(
             {
                 "task": task,
                 "tier": str(tier),
                 "answers": sum(map(len, by_truth.values())),
-                **_row(found),
+                **_row(calibration),
             }
         )
     if as_json:
@@ -67,21 +67,21 @@ def calibrate(
         shown = [{k: "-" if v is None else v for k, v in row.items()} for row in rows]
         print_table(shown, tuple(rows[0]), title=f"at most {wrong:g} wrong, 95 % sure")
         for task, accept in lines.items():
-            said = ", ".join(f"{tier}: {least!r}" for tier, least in accept.items())
-            console().print(f"{task}: accept: {{{said}}}", soft_wrap=True)
+            thresholds = ", ".join(f"{tier}: {least!r}" for tier, least in accept.items())
+            console().print(f"{task}: accept: {{{thresholds}}}", soft_wrap=True)
     raise typer.Exit(0 if lines else FAILED)
 
 
-def _row(found: Calibration | None) -> dict[str, float | None]:
-    if found is None:
+def _row(calibration: Calibration | None) -> dict[str, float | None]:
+    if calibration is None:
         names = ("threshold", "accepted", "wrong", "at_most_wrong", "coverage")
         return dict.fromkeys(names)
     return {
-        "threshold": found.threshold,
-        "accepted": found.accepted,
-        "wrong": found.wrong,
-        "at_most_wrong": round(found.bound, 4),
-        "coverage": round(found.coverage, 4),
+        "threshold": calibration.threshold,
+        "accepted": calibration.accepted,
+        "wrong": calibration.wrong,
+        "at_most_wrong": round(calibration.bound, 4),
+        "coverage": round(calibration.coverage, 4),
     }
 
 
@@ -98,10 +98,10 @@ def _lines(file: Path) -> Iterator[tuple[str, Tier, float, bool]]:
 
 def _answer(line: bytes, where: str) -> tuple[str, Tier, float, bool]:
     try:
-        found = parse_json(line)
+        fields = parse_json(line)
     except ContractError:
-        found = None
-    match found:
+        fields = None
+    match fields:
         case {
             "task": str(task),
             "tier": "low" | "balanced" | "premium" as tier,

@@ -237,10 +237,11 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
         return
     cost = f"about {dollars(chosen.cost_micros)} for one call each"
     if where is not None:
-        [one] = chosen.found
+        [candidate] = chosen.found
+        generation = f"generation {candidate.generation + 1}"
         say(
-            f"{one.request_id} is requeued as generation {one.generation + 1} once the review "
-            f"stage has read this ({cost})"
+            f"{candidate.request_id} goes through again as {generation}, once the review stage has "
+            f"read this ({cost})"
         )
         return
     count = counted(len(chosen.found), "dead letter")

@@ -41,21 +41,26 @@ class Finding:
 @asynchronous
 async def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> int:
     """Check everything a process needs: client library, policy, prompts, Kafka, topics, Java."""
-    found = await checkup(kafka)
+    findings = await checkup(kafka)
     if as_json:
-        print_json([{"check": one.name, "ok": one.ok, "detail": one.detail} for one in found])
+        print_json(
+            [
+                {"check": finding.name, "ok": finding.ok, "detail": finding.detail}
+                for finding in findings
+            ]
+        )
     else:
         rows = [
-            {"": "ok" if one.ok else "FAIL", "check": one.name, "detail": one.detail}
-            for one in found
+            {"": "ok" if finding.ok else "FAIL", "check": finding.name, "detail": finding.detail}
+            for finding in findings
         ]
         print_table(rows, ("", "check", "detail"))
-    return 0 if all(one.ok for one in found) else FAILED
+    return 0 if all(finding.ok for finding in findings) else FAILED
 
 
 async def checkup(kafka: str | None) -> Sequence[Finding]:
     """Look at everything; a later check is left out when an earlier one makes it pointless."""
-    found = [
+    findings = [
         Finding(
             "Kafka client",
             has_fast_records(),
@@ -64,12 +69,12 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
             else "its C extension is missing: reading is 77 times slower; reinstall aiokafka",
         )
     ]
-    found += _rules(read_settings(needs_kafka=False))
-    found.append(_java())
+    findings += _rules(read_settings(needs_kafka=False))
+    findings.append(_java())
     try:
         settings = read_settings(kafka)
     except (UserError, KafkaUnreachableError) as error:
-        return [*found, Finding("Kafka", ok=False, detail=str(error))]
+        return [*findings, Finding("Kafka", ok=False, detail=str(error))]
     clients = Clients(settings.kafka)
     try:
         async with connected(clients):
@@ -83,17 +88,20 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
                 f"{settings.kafka.bootstrap} answers, but not as Kafka with "
                 f"{settings.kafka.security}: check TIERLINE_KAFKA__SECURITY and the keys"
             )
-        return [*found, Finding("Kafka", ok=False, detail=detail)]
-    found.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
+        return [*findings, Finding("Kafka", ok=False, detail=detail)]
+    findings.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
     if not is_recent:
         detail = "older than 4.0: our guarantees are tested on 4.0 and later only; upgrade it"
-        found.append(Finding("Kafka's release", ok=False, detail=detail))
+        findings.append(Finding("Kafka's release", ok=False, detail=detail))
     if not problems:
-        found.append(Finding("topics", ok=True, detail="all are there"))
+        findings.append(Finding("topics", ok=True, detail="all are there"))
         [wrong] = clock_problem(ahead) or [""]
-        told = "as Kafka's" if ahead is not None else "not compared: this user may not write"
-        found.append(Finding("clock", ok=not wrong, detail=wrong or told))
-    return [*found, *(Finding(one.topic, ok=False, detail=one.message) for one in problems)]
+        agrees = "as Kafka's" if ahead is not None else "not compared: this user may not write"
+        findings.append(Finding("clock", ok=not wrong, detail=wrong or agrees))
+    return [
+        *findings,
+        *(Finding(problem.topic, ok=False, detail=problem.message) for problem in problems),
+    ]
 
 
 def _something_answers(bootstrap: str) -> bool:
@@ -113,7 +121,7 @@ def _rules(settings: Settings) -> list[Finding]:
     except (RouterError, OSError) as error:
         return [Finding("policy and prompts", ok=False, detail=str(error))]
     policy = rules.policy
-    found = [
+    findings = [
         Finding(
             "policy",
             ok=reused is None,
@@ -127,19 +135,19 @@ def _rules(settings: Settings) -> list[Finding]:
         if entry is None:
             is_ours = name == SIMULATED
             detail = "started by `up`" if is_ours else f"set {variable_of(name)}__BASE_URL"
-            found.append(Finding(f"provider {name}", ok=is_ours, detail=detail))
+            findings.append(Finding(f"provider {name}", ok=is_ours, detail=detail))
             continue
         try:
             entry.api_key(name)
         except ProviderSettingsError as error:
-            found.append(Finding(f"provider {name}", ok=False, detail=str(error)))
+            findings.append(Finding(f"provider {name}", ok=False, detail=str(error)))
         else:
             is_known = _resolves(*entry.address)
             detail = f"the host {entry.host} of its base_url does not resolve: check it, or DNS"
             if is_known:
                 detail = entry.base_url
-            found.append(Finding(f"provider {name}", ok=is_known, detail=detail))
-    return found
+            findings.append(Finding(f"provider {name}", ok=is_known, detail=detail))
+    return findings
 
 
 def _resolves(host: str, port: int) -> bool:

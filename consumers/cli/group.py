@@ -36,12 +36,12 @@ class Lazy(TyperCommand):
     def load(self) -> Any:
         """The command itself, from its module."""
         module, _, attribute = self._target.partition(":")
-        found = getattr(import_module(module), attribute)
+        command = getattr(import_module(module), attribute)
         shell = typer.Typer(rich_markup_mode=None)
-        if isinstance(found, typer.Typer):
-            shell.add_typer(found, name=self.name, cls=Grouped)
+        if isinstance(command, typer.Typer):
+            shell.add_typer(command, name=self.name, cls=Grouped)
         else:
-            shell.command(self.name)(found)
+            shell.command(self.name)(command)
         return typer.main.get_group(shell).commands[self.name or ""]
 
     def make_context(self, *given: Any, **named: Any) -> Any:

@@ -131,8 +131,8 @@ class Journey:
         """The answer that waits for a person to approve it."""
         if not self.letters or self.letters[-1][1].reason is not Reason.APPROVAL_REQUIRED:
             return None
-        passed = [one for one in self.attempts.values() if one.outcome == "accepted"]
-        verdicts = [one.verdict for one in passed if one.step == "answer"]
+        passed = [attempt for attempt in self.attempts.values() if attempt.outcome == "accepted"]
+        verdicts = [attempt.verdict for attempt in passed if attempt.step == "answer"]
         return verdicts[-1].output if verdicts and verdicts[-1] else None
 
     def read(self, record: Record, topics: Topics) -> None:
@@ -167,7 +167,7 @@ class Journey:
         happened = [routed(taken) for taken in self.routes]
         happened += [tried(attempt) for attempt in self.attempts.values()]
         happened += [acted(line) for line in self.acts]
-        happened += [minded(one) for one in self._minded()]
+        happened += [minded(feedback) for feedback in self._minded()]
         happened += self._ends()
         happened.sort(key=lambda moment: (moment.at is None, moment.at))
         start = [self.accepted] if self.accepted else []
@@ -197,7 +197,7 @@ class Journey:
     @property
     def published(self) -> Result | None:
         """The result that counts; None where there is none."""
-        return next((one for one in reversed(self.results) if one.router.final), None)
+        return next((result for result in reversed(self.results) if result.router.final), None)
 
     def decided_by(self, result: Result) -> str | None:
         """Who decided on the dead letter that a result stands in for."""
@@ -223,8 +223,8 @@ class Journey:
         """True where the request may be named: in text, or as a JSON string with its escapes."""
         # Of a CloudEvent source and id stand apart.
         names = (self.request_id.rpartition("^")[2] or self.request_id, self.custom_id)
-        forms = (one for name in names if name for one in (name, json.dumps(name)[1:-1]))
-        return any(one.encode() in (text or b"") for one in forms)
+        forms = (form for name in names if name for form in (name, json.dumps(name)[1:-1]))
+        return any(form.encode() in (text or b"") for form in forms)
 
     def _ended(self, result: Result) -> datetime | None:
         """When a result was made: its total time after the request's append."""
@@ -304,7 +304,7 @@ class Journey:
         self.letters.append((where, letter))
         self._ended_by(record)
         self.task = letter.task or self.task
-        self.attempts.update({one.attempt_id: one for one in letter.attempts})
+        self.attempts.update({attempt.attempt_id: attempt for attempt in letter.attempts})
         return f"waits for a person: {letter.reason.meaning}"
 
     def _ended_by(self, record: Record) -> None:
@@ -333,12 +333,15 @@ class Journey:
             headers = text_headers(record.headers)
             read = read_request(raw, headers, fallback_id=envelope.id)
             self.request = as_admitted(read, envelope)
-        for one in envelope.attempts:
+        for attempt in envelope.attempts:
             # The ledger's lines do not have what was answered.
-            if one.attempt_id not in self.attempts or self.attempts[one.attempt_id].reply is None:
-                self.attempts[one.attempt_id] = one
+            if (
+                attempt.attempt_id not in self.attempts
+                or self.attempts[attempt.attempt_id].reply is None
+            ):
+                self.attempts[attempt.attempt_id] = attempt
         known = {taken.routed_at for taken in self.routes}
-        fresh = [one for one in envelope.routes if one.routed_at not in known]
+        fresh = [attempt for attempt in envelope.routes if attempt.routed_at not in known]
         self.routes += fresh
         self.task = envelope.task or self.task
         if not words and envelope.routes:

@@ -51,15 +51,17 @@ def _with_trace(_: object, __: str, event: EventDict) -> EventDict:
 
 def _with_places(_: object, __: str, event: EventDict) -> EventDict:
     """An exception by its type and where it came from: its words may quote a request."""
-    told = event.pop("exc_info", None)
-    if told:
-        error = told if isinstance(told, BaseException) else sys.exc_info()[1]
-        if isinstance(told, tuple):
-            error = told[1]
+    info = event.pop("exc_info", None)
+    if info:
+        error = info if isinstance(info, BaseException) else sys.exc_info()[1]
+        if isinstance(info, tuple):
+            error = info[1]
         if error is not None:
             frames = traceback.extract_tb(error.__traceback__)
             event["exception"] = type(error).__name__
-            event["at"] = [f"{one.filename}:{one.lineno} {one.name}" for one in frames[-12:]]
+            event["at"] = [
+                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]
+            ]
     return event
 
 

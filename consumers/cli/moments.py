@@ -32,7 +32,7 @@ COLUMNS = ("after", "what", "tier", "words")
 _ANSWER = 300
 _FACTS = ("lane", "plan", "user", "workflow", "conversation_id", "justification")
 #: Whose words a result has, by its kind.
-_SAID = {
+_PUBLISHED = {
     "answer": "{model} answered",
     "tool_calls": "{model} called tools",
     "clarification": "{model} asked back",
@@ -59,15 +59,14 @@ class Moment:
 
 def published(result: Result, who: str | None) -> str:
     """What a result says, and whose words these are."""
-    info, said = result.router, shortened(in_words(result.router.output), _ANSWER)
+    info, answer = result.router, shortened(in_words(result.router.output), _ANSWER)
     if info.review is not None:
         words = _REVIEWED[info.review].format(model=info.model, who=who or "a reviewer")
-        return f"{words}: {said}"
+        return f"{words}: {answer}"
     total, calls = info.latency.total_ms / 1000, info.latency.model_ms / 1000
-    words = _SAID[info.kind].format(model=info.model)
-    return (
-        f"{words} for {dollars(info.cost_micros)} in {total:.2f} s ({calls:.2f} s in calls): {said}"
-    )
+    words = _PUBLISHED[info.kind].format(model=info.model)
+    cost, took = dollars(info.cost_micros), f"{total:.2f} s ({calls:.2f} s in calls)"
+    return f"{words} for {cost} in {took}: {answer}"
 
 
 def acted(line: AuditLine) -> Moment:
@@ -82,22 +81,24 @@ def acted(line: AuditLine) -> Moment:
     return Moment(line.at, "review", "", words + (f": {note}" if note else ""))
 
 
-def minded(said: Feedback) -> Moment:
+def minded(feedback: Feedback) -> Moment:
     """What somebody thought of an answer."""
-    words = f"{said.kind}, says {'a reviewer' if said.source == 'reviewer' else 'downstream'}"
-    words += f": {said.comment}" if said.comment else ""
-    if said.correction:
-        words += f"; what was used instead: {shortened(in_words(said.correction), _ANSWER)}"
-    return Moment(said.at, "feedback", "", words)
+    words = (
+        f"{feedback.kind}, says {'a reviewer' if feedback.source == 'reviewer' else 'downstream'}"
+    )
+    words += f": {feedback.comment}" if feedback.comment else ""
+    if feedback.correction:
+        words += f"; what was used instead: {shortened(in_words(feedback.correction), _ANSWER)}"
+    return Moment(feedback.at, "feedback", "", words)
 
 
 def brought(request: Request) -> str:
     """What a request says of itself beside its input."""
     facts = {name: getattr(request, name) for name in _FACTS if name in request.model_fields_set}
-    said = [f"{name} {fact}" for name, fact in facts.items() if fact]
+    named = [f"{name} {fact}" for name, fact in facts.items() if fact]
     if request.metadata:
-        said.append(f"metadata {exact_json(request.metadata, gap=chr(32))}")
-    return f", with {shortened(', '.join(said), _ANSWER)}" if said else ""
+        named.append(f"metadata {exact_json(request.metadata, gap=chr(32))}")
+    return f", with {shortened(', '.join(named), _ANSWER)}" if named else ""
 
 
 def routed(taken: RouteTaken) -> Moment:
@@ -133,21 +134,21 @@ def still_open(
     if isinstance(hop, Escalation):
         words = f"handed back to route at {_second(since)}, which has not passed it on yet."
     else:
-        there = [one for one in attempts if one.started_at >= since]
-        running = next((one for one in there if one.outcome == "started"), None)
-        said = "no attempt is written yet"
+        there = [attempt for attempt in attempts if attempt.started_at >= since]
+        running = next((attempt for attempt in there if attempt.outcome == "started"), None)
+        state = "no attempt is written yet"
         if running is not None:
-            said = f"a call to {running.model} has begun at {_second(running.started_at)}"
+            state = f"a call to {running.model} has begun at {_second(running.started_at)}"
         elif there:
-            said = f"since then {counted(len(there), 'attempt')} written"
+            state = f"since then {counted(len(there), 'attempt')} written"
         words = (
-            f"routed to {hop.route.tier} at {_second(since)}, {said}. It waits for a model or a "
+            f"routed to {hop.route.tier} at {_second(since)}, {state}. It waits for a model or a "
             "worker, or a call is running; which of these stands in no topic, `tierline top` shows "
             "which models and tiers are behind."
         )
-    made = [one for one in attempts if one.outcome != "started"]
+    made = [attempt for attempt in attempts if attempt.outcome != "started"]
     if made:
-        cost = dollars(sum(one.cost_micros for one in made))
+        cost = dollars(sum(attempt.cost_micros for attempt in made))
         words += f" So far: {counted(len(made), 'attempt')}, {cost}."
     left, until = hop.deadline - now, _second(hop.deadline)
     if left <= timedelta(0):

@@ -142,36 +142,36 @@ class Progress:
                 f"within {took:.0f} s; others may have been published"
             )
             raise KafkaUnreachableError(msg, advice=self.sent.send_again)
-        found = self.found
-        found.missing = self.sent.left
+        outcomes = self.found
+        outcomes.missing = self.sent.left
         if as_json:
-            sums = {"published": self.sent.count, **found.as_fields()}
+            sums = {"published": self.sent.count, **outcomes.as_fields()}
             answer = {"answer": self.answer} if self.wanted == 1 else {}
             print_json({**sums, "seconds": round(took, 3), **answer})
-            return OK if found.is_well else FAILED
+            return OK if outcomes.is_well else FAILED
         if self.answer is not None and self.wanted == 1:
             print_json(self.answer)
-        spent = f"{dollars(found.cost_micros - found.before_micros)} spent in {took:.1f} s"
-        for line in (*found.in_words(), f"{spent}; next: {self._next()}"):
+        spent = f"{dollars(outcomes.cost_micros - outcomes.before_micros)} spent in {took:.1f} s"
+        for line in (*outcomes.in_words(), f"{spent}; next: {self._next()}"):
             console().print(line, soft_wrap=True)
-        if found.letters["id_reused"]:
+        if outcomes.letters["id_reused"]:
             console().print(
                 "id_reused: the id was used with other content before. Give each request an id of "
                 "its own, and each Batch file a --batch NAME of its own."
             )
-        return OK if found.is_well else FAILED
+        return OK if outcomes.is_well else FAILED
 
     def _next(self) -> str:
         """The command that shows what is most worth seeing now."""
-        found, count = self.found, self.found.results.total()
-        if found.failed:
-            last = min(found.letters.total(), MOST_LISTED)
+        outcomes, count = self.found, self.found.results.total()
+        if outcomes.failed:
+            last = min(outcomes.letters.total(), MOST_LISTED)
             return f"`tierline dead-letters list --last {last}`"
-        if found.missing and self.is_kafka_away:
+        if outcomes.missing and self.is_kafka_away:
             return "Kafka does not answer any more; `tierline doctor` looks why"
-        if found.missing:
+        if outcomes.missing:
             return "`tierline top` shows what is under way"
-        if found.to_approve:
+        if outcomes.to_approve:
             return "`tierline console` has what waits for approval"
         if count > 1:
             return f"`tierline results --last {min(count, MOST_LISTED)}`"
@@ -196,13 +196,13 @@ class Ended(NamedTuple):
         """None for what is no outcome yet: a person has the request."""
         if record.topic == topics.results:
             result = read_ours(record.value or b"null")
-            said, id_ = result.get("router", {}), str(result.get("id"))
-            if said.get("final") is False:
+            info, id_ = result.get("router", {}), str(result.get("id"))
+            if info.get("final") is False:
                 return None
-            key = hash_of(RequestKey(said.get("tenant", DEFAULT_TENANT), id_))
-            kind, cost = said.get("kind", "answer"), said.get("cost_micros", 0)
+            key = hash_of(RequestKey(info.get("tenant", DEFAULT_TENANT), id_))
+            kind, cost = info.get("kind", "answer"), info.get("cost_micros", 0)
             # A request that brings no id is called by its place.
-            return cls(key, _place(id_, intake), None, kind, cost, said.get("output"))
+            return cls(key, _place(id_, intake), None, kind, cost, info.get("output"))
         headers = text_headers(record.headers)
         where = (headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset"))
         whose = headers.get("tierline-tenant", DEFAULT_TENANT)
@@ -214,8 +214,8 @@ class Ended(NamedTuple):
         return cls(key, _place("-".join(map(str, where)), intake), reason, cost_micros=cost)
 
 
-def _place(said: str, intake: str) -> Place | None:
-    match said.rsplit("-", 2):
+def _place(request_id: str, intake: str) -> Place | None:
+    match request_id.rsplit("-", 2):
         case [topic, partition, offset] if topic == intake and (partition + offset).isdecimal():
             return Place(int(partition), int(offset))
         case _:
@@ -259,20 +259,20 @@ async def _look_back(clients: Clients, settings: Settings, intake: str, progress
     if not left:
         return
     sent.look_back()
-    since, topics, found = clock.now() - settings.repeats.window, settings.kafka.topics, False
+    since, topics, has_repeats = clock.now() - settings.repeats.window, settings.kafka.topics, False
 
     def take(record: Record) -> None:
         ended = Ended.of(record, topics, intake)
         # Each time that other content comes under an id, that is a new dead letter.
         if ended is not None and ended.reason != Reason.ID_REUSED.value:
-            told = as_json(ended[2:] if progress.wanted == 1 else ended[2:-1])
-            sent.note_earlier(ended.request, told, is_result=ended.reason is None)
+            outcome = as_json(ended[2:] if progress.wanted == 1 else ended[2:-1])
+            sent.note_earlier(ended.request, outcome, is_result=ended.reason is None)
 
     async with topic_reader(clients, [intake], since=since) as reader:
         async for record in reader.until_end():
             place = Place(record.partition, record.offset)
-            found |= sent.is_repeat(record.value or b"", place)
-    if not found:
+            has_repeats |= sent.is_repeat(record.value or b"", place)
+    if not has_repeats:
         return
     async with topic_reader(clients, [topics.results, topics.dead_letters], since=since) as reader:
         async for record in reader.until_end():

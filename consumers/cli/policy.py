@@ -91,12 +91,12 @@ def lock(file: PolicyFile = None) -> None:
     path = file or _in_use()
     policy, beside = load_policy(_text(path), str(path)), path.with_name(LOCK_FILE)
     locked = read_lock(_text(beside) if beside.is_file() else "")
-    failed = [one for one in run_examples(policy, clock.now()) if not one.passed]
-    told = [f"example failed: {one.says}: {one.detail}" for one in failed]
+    failed = [outcome for outcome in run_examples(policy, clock.now()) if not outcome.passed]
+    problems = [f"example failed: {outcome.says}: {outcome.detail}" for outcome in failed]
     if (problem := reused(locked, policy, 1)) is not None:
-        told.append(f"{problem.path}: {problem.message}")
-    if told:
-        raise UserError("\n".join((f"{path}: not locked:", *told)))
+        problems.append(f"{problem.path}: {problem.message}")
+    if problems:
+        raise UserError("\n".join((f"{path}: not locked:", *problems)))
     beside.write_text(lock_text(locked, policy), encoding="utf-8")
     say(f"{beside}: {policy.name} {policy.version} is {policy.digest}")
 
@@ -200,8 +200,8 @@ def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
     errors = [] if problem is None else [problem]
     settings = read_settings(needs_kafka=False)
     if path.resolve() == policy_file(settings).resolve():
-        found, warned = since_the_lock(settings, policy)
-        errors, warnings = [*errors, *found], [*warned]
+        changes, warned = since_the_lock(settings, policy)
+        errors, warnings = [*errors, *changes], [*warned]
     return errors, warnings
 
 

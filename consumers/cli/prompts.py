@@ -56,19 +56,19 @@ def show(
     """Print the prompt of a task at each tier, with an empty question."""
     rules = load_rules(read_settings(needs_kafka=False))
     _check_name(task, rules)
-    told: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for each in _tiers(tier, rules):
         question, _ = _question(rules, task, each, {"input": "…"}, {})
         rendered = question.rendered
-        told.append(
+        rows.append(
             {"tier": each.value, "version": rendered.version, "messages": rendered.messages}
         )
     if as_json:
-        print_json(told)
+        print_json(rows)
         return
-    for one in told:
-        console().print(f"{one['tier']}: {one['version']}", style="bold")
-        for message in one["messages"]:
+    for row in rows:
+        console().print(f"{row['tier']}: {row['version']}", style="bold")
+        for message in row["messages"]:
             say(f"{message['role']}:\n{message['content']}\n")
 
 
@@ -90,12 +90,12 @@ async def try_prompts(
     if task is not None:
         _check_name(task, rules)
     tries, missing = _prepared(rules, folder, task, _tiers(tier, rules))
-    tried, cost = [one.offline() for one in tries], 0
+    tried, cost = [example.offline() for example in tries], 0
     if live:
         asked, cost = await _live(settings, rules, tries)
         tried += asked
     _tell(tried, missing, folder, cost, live=live, as_json=as_json)
-    return FAILED if missing or any(one.problems for one in tried) else OK
+    return FAILED if missing or any(example.problems for example in tried) else OK
 
 
 @app.command()
@@ -108,10 +108,14 @@ def lock() -> None:
     locked = read_lock(files.get(LOCK_FILE, ""))
     errors, _ = changes_since(locked, now, contracts, files, rules.policy)
     tries, missing = _prepared(rules, folder, None, list(rules.policy.tiers))
-    failed = [one for one in (each.offline() for each in tries) if one.problems]
-    told = [*errors, *missing, *(f"{one.where}: {one.problems[0]}" for one in failed)]
-    if told:
-        raise UserError("\n".join(("not locked:", *told)))
+    failed = [example for example in (each.offline() for each in tries) if example.problems]
+    problems = [
+        *errors,
+        *missing,
+        *(f"{example.where}: {example.problems[0]}" for example in failed),
+    ]
+    if problems:
+        raise UserError("\n".join(("not locked:", *problems)))
     (folder / LOCK_FILE).write_text(lock_text(now), encoding="utf-8")
     say(f"{folder / LOCK_FILE}: {len(now)} parts")
 
@@ -185,26 +189,26 @@ async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tupl
         provided(settings, rules.policy) as (entries, _),
         providers.Providers(entries) as caller,
     ):
-        for number, one in enumerate(tries):
-            if one.placed.example.expect != ACCEPTED:
+        for number, example in enumerate(tries):
+            if example.placed.example.expect != ACCEPTED:
                 continue
-            name = rules.policy.models_of(one.tier, one.request.task)[0]
+            name = rules.policy.models_of(example.tier, example.request.task)[0]
             model = rules.policy.models[name]
             fields = caller.chat_fields(model.provider)
             outcome: Reply | CallFailure = await caller.call(
                 model.provider,
-                one.question.body(one.request, model, fields)[0],
+                example.question.body(example.request, model, fields)[0],
                 attempt_id=f"prompts-test.1.{number + 1}",
                 request_id=f"prompts-test-{number + 1}",
                 timeout=rules.policy.limits.call_timeout,
             )
             if isinstance(outcome, Reply):
-                found = one.judged(outcome)
+                checked = example.judged(outcome)
                 cost += charged(outcome, model, rules.policy)[0]
             else:
-                found = replace(one.offline(), outcome=outcome.reason.value)
-                found.problems.append(f"{name} gave no reply: {outcome.detail}")
-            tried.append(replace(found, says=f"{found.says} ({name})"))
+                checked = replace(example.offline(), outcome=outcome.reason.value)
+                checked.problems.append(f"{name} gave no reply: {outcome.detail}")
+            tried.append(replace(checked, says=f"{checked.says} ({name})"))
     return tried, cost
 
 
@@ -222,8 +226,8 @@ def _tell(
         rows = [asdict(example) for example in tried]
         for row in rows:
             row |= {"found": row.pop("outcome"), "passed": not row["problems"]}
-        told = {"ok": not failed and not missing, "tried": rows, "problems": list(missing)}
-        print_json({**told, "cost_micros": cost} if live else told)
+        document = {"ok": not failed and not missing, "tried": rows, "problems": list(missing)}
+        print_json({**document, "cost_micros": cost} if live else document)
         return
     rows = [
         {
@@ -253,7 +257,7 @@ def _tiers(tier: str | None, rules: Rules) -> list[Tier]:
     if tier not in known:
         msg = f"the policy has no tier {tier!r}; it has {', '.join(known)}"
         raise UserError(msg)
-    return [one for one in known if one == tier]
+    return [name for name in known if name == tier]
 
 
 def _check_name(name: str, rules: Rules) -> None:

@@ -90,7 +90,7 @@ async def try_provider(
     if name not in settings.providers and name != SIMULATED:
         raise UserError(_not_set_up(name, sorted(settings.providers)))
     row, asked = _model_of(policy, name, model)
-    here = {key: one for key, one in policy.models.items() if one.provider == name}
+    here = {key: item for key, item in policy.models.items() if item.provider == name}
     only = policy.model_copy(update={"models": here})
     async with provided(settings, only, latency_scale=0) as (entries, _):
         most = min(_MOST_TOKENS, row.max_output_tokens) if row else _MOST_TOKENS
@@ -129,9 +129,11 @@ async def try_provider(
 
 def _model_of(policy: Policy, name: str, wanted: str | None) -> tuple[Model | None, str]:
     """The policy's row, if there is one, and the provider's id of the model to ask."""
-    here = {key: one for key, one in policy.models.items() if one.provider == name}
+    here = {key: model for key, model in policy.models.items() if model.provider == name}
     if wanted is not None:
-        row = here.get(wanted) or next((one for one in here.values() if one.id == wanted), None)
+        row = here.get(wanted) or next(
+            (model for model in here.values() if model.id == wanted), None
+        )
         return row, row.id if row else wanted
     if not here:
         msg = f"the policy calls no model at {name}: name one with --model"
@@ -232,7 +234,7 @@ def _shown(key: str, value: Any) -> Any:
     if key == "cost_micros" and value is not None:
         return dollars(value)
     if isinstance(value, dict):
-        return ", ".join(f"{name} {one}" for name, one in value.items() if one not in (0, False))
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part not in (0, False))
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "unknown" if value is None else value

@@ -173,13 +173,13 @@ def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
 
 def _message(contract: type[Contract]) -> dict[str, Any]:
     name = contract.__name__
-    said = {"name": name, "summary": (contract.__doc__ or name).strip().splitlines()[0]}
+    described = {"name": name, "summary": (contract.__doc__ or name).strip().splitlines()[0]}
     key = {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}}
     if contract is not DeadLetter:
-        return {**said, "payload": {"$ref": f"./{_file_name(contract)}"}, "bindings": key}
+        return {**described, "payload": {"$ref": f"./{_file_name(contract)}"}, "bindings": key}
 
     return {
-        **said,
+        **described,
         "headers": {
             "type": "object",
             "properties": {header: {"type": "string"} for header in _dead_letter_header_names()},

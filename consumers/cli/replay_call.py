@@ -95,13 +95,13 @@ async def replay_call(
     settings = named_as_in(rules.policy, settings)
     journey = await read_journey(request_id, settings, tenant)
     replay = rebuilt(journey, rules, settings.providers, attempt=attempt, model=model)
-    told, code = _told(replay, rules), OK
+    fields, code = _told(replay, rules), OK
     if send:
-        told["sent"], code = await _sent(replay, rules, settings)
+        fields["sent"], code = await _sent(replay, rules, settings)
     if as_json:
-        print_json(told)
+        print_json(fields)
     else:
-        _tell(told, replay)
+        _tell(fields, replay)
     return code
 
 
@@ -145,7 +145,7 @@ def rebuilt(
 
 
 def _recorded(journey: Journey, number: int | None) -> Attempt:
-    attempts = {one.attempt_no: one for one in journey.attempts.values()}
+    attempts = {attempt.attempt_no: attempt for attempt in journey.attempts.values()}
     if not attempts:
         msg = f"no call is recorded for the request {journey.request_id!r}"
         raise UserError(msg)
@@ -167,12 +167,12 @@ def _no_model(name: str, rules: Rules, *, is_ours: bool) -> str:
 def _read_by(recorded: Attempt, journey: Journey) -> Mapping[str, Any]:
     """The answer that a verifier has read: the last one accepted before it."""
     earlier = [
-        one
-        for one in journey.attempts.values()
-        if one.generation == recorded.generation and one.attempt_no < recorded.attempt_no
-        if one.step == "answer" and one.outcome == "accepted"
+        attempt
+        for attempt in journey.attempts.values()
+        if attempt.generation == recorded.generation and attempt.attempt_no < recorded.attempt_no
+        if attempt.step == "answer" and attempt.outcome == "accepted"
     ]
-    answer = max(earlier, key=lambda one: one.attempt_no, default=None)
+    answer = max(earlier, key=lambda attempt: attempt.attempt_no, default=None)
     output = _answered(answer, journey) if answer else None
     if not isinstance(output, Mapping):
         msg = "the answer that this attempt has read is in no topic: the ledger keeps no answers"
@@ -261,8 +261,8 @@ async def _sent(replay: Replay, rules: Rules, settings: Settings) -> tuple[dict[
     }, OK
 
 
-def _tell(told: Mapping[str, Any], replay: Replay) -> None:
-    recorded, today, sent = told["recorded"], told["today"], told["sent"]
+def _tell(fields: Mapping[str, Any], replay: Replay) -> None:
+    recorded, today, sent = fields["recorded"], fields["today"], fields["sent"]
     most = f"at most {dollars(today['most_cost_micros'])}"
     now = {**today, "cost_micros": most, **(sent or {})}
     table = [

@@ -91,11 +91,11 @@ class Line(NamedTuple):
             claims["id"] = id_for(called)
             # Its other bytes stay as they are: nobody's numbers are written anew.
             value = b'{"id":"' + _quoted(claims["id"]) + b'",' + raw[1:].lstrip()
-        told, plan, found = claims.get("tenant"), claims.get("plan"), claims.get("id")
+        claimed, plan, found = claims.get("tenant"), claims.get("plan"), claims.get("id")
         return cls(
             value,
             str(claims.get("conversation_id") or found or number).encode("utf-8", "replace"),
-            told if isinstance(told, str) else tenant or DEFAULT_TENANT,
+            claimed if isinstance(claimed, str) else tenant or DEFAULT_TENANT,
             plan if isinstance(plan, str) else None,
             found if isinstance(found, str) and is_identifier(found) else None,
         )
@@ -151,7 +151,7 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
             msg = f"{name}, line {number}: more than {MAX_REQUEST_BYTES:,} bytes; {_EXPECTED}"
             raise UserError(msg)
         # A mark also stands where files have been put behind each other.
-        if not (found := line.removeprefix(codecs.BOM_UTF8).strip()):
+        if not (stripped := line.removeprefix(codecs.BOM_UTF8).strip()):
             continue
         if (at := line.find(b"\x00")) >= 0:
             msg = f"{name}, line {number}, byte {at + 1}: a NUL byte; {_EXPECTED}"
@@ -161,7 +161,7 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
         except UnicodeDecodeError as error:
             msg = f"{name}, line {number}, byte {error.start + 1}: not UTF-8; {_EXPECTED}"
             raise UserError(msg) from None
-        text = found
+        text = stripped
         first, count = first or text, count + 1
         yield text
     _refuse_document(first, text, count, name)
@@ -205,15 +205,17 @@ def _opened(line: bytes) -> int:
     """How many brackets more a line that is no JSON by itself opens than it closes."""
     if _read(line) is not None:
         return 0
-    return sum(line.count(one) for one in b"[{") - sum(line.count(one) for one in b"]}")
+    return sum(line.count(bracket) for bracket in b"[{") - sum(
+        line.count(bracket) for bracket in b"]}"
+    )
 
 
 def _twice(group: Iterator[tuple[str, int, str]]) -> Iterator[tuple[int, int, str]]:
     """Where a `custom_id` stands for another line than before: both numbers, the later first."""
     first = dict[str, tuple[int, str]]()
     for custom_id, number, digest in group:
-        known, said = first.setdefault(custom_id, (number, digest))
-        if said != digest:
+        known, known_digest = first.setdefault(custom_id, (number, digest))
+        if known_digest != digest:
             yield number, known, custom_id
 
 
@@ -221,8 +223,8 @@ def _custom_id(fields: Any) -> str | None:
     """The `custom_id` of a Batch line that has no id beside it; None for any other line."""
     if not isinstance(fields, Mapping) or "id" in fields or "body" not in fields:
         return None
-    found = fields.get("custom_id")
-    return found if isinstance(found, str) and found else None
+    custom_id = fields.get("custom_id")
+    return custom_id if isinstance(custom_id, str) and custom_id else None
 
 
 def _digest(line: bytes) -> str:

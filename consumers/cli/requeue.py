@@ -136,7 +136,7 @@ class Chosen:
     @property
     def cost_micros(self) -> int:
         """What a call of each would cost at the tier where it begins, in micro-dollars."""
-        return sum(one.cost_micros for one in self.found)
+        return sum(candidate.cost_micros for candidate in self.found)
 
     def skip(self, why: str, count: int = 1) -> None:
         """Leave some alone."""
@@ -163,8 +163,8 @@ async def choose(
             return chosen
         async for record, line in lines_of(settings):
             if line.letter is not None:
-                told = record.partition, record.offset, record.timestamp / 1000, line
-                pieces.put(str(line.letter), told)
+                act = record.partition, record.offset, record.timestamp / 1000, line
+                pieces.put(str(line.letter), act)
         left = 0
         for bucket in pieces.each():
             open_ = _open(bucket)
@@ -186,7 +186,9 @@ def _open(bucket: Iterable[Candidate | tuple[int, int, float, AuditLine]]) -> li
             partition, offset, at, line = piece
             decisions[partition].note(offset, at, line)
     return [
-        one for one in candidates if decisions[one.place.partition].standing(str(one.place)) is None
+        candidate
+        for candidate in candidates
+        if decisions[candidate.place.partition].standing(str(candidate.place)) is None
     ]
 
 
@@ -223,34 +225,36 @@ def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan
     return refusal_of(candidate.decision(EARLIEST, plan), letter, policy)
 
 
-async def send(settings: Settings, found: Sequence[Candidate], plan: Plan) -> int:
+async def send(settings: Settings, candidates: Sequence[Candidate], plan: Plan) -> int:
     """Write the decisions, not faster than planned; how many Kafka has acknowledged."""
     topics = settings.kafka.topics
     before: AuditLine | None = None
     with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry, progress() as bar:
-        task = bar.add_task("sending", total=len(found))
+        task = bar.add_task("sending", total=len(candidates))
         async with publisher(Clients(settings.kafka), telemetry.tracing) as out:
-            for no, one in enumerate(found):
+            for no, candidate in enumerate(candidates):
                 if no:
                     await asyncio.sleep(1 / plan.per_second)
-                before = requeue_line(one, clock.now(), plan, before)
+                before = requeue_line(candidate, clock.now(), plan, before)
                 acknowledged = await out.publish(
                     topics.review,
                     dump(before.model_dump(mode="json", exclude_none=True)),
-                    key=one.key,
-                    headers=one.headers,
-                    partition=one.place.partition,
-                    request_id=one.request_id,
+                    key=candidate.key,
+                    headers=candidate.headers,
+                    partition=candidate.place.partition,
+                    request_id=candidate.request_id,
                 )
                 _ = await acknowledged
                 bar.update(task, completed=no + 1)
-    return len(found)
+    return len(candidates)
 
 
-def requeue_line(one: Candidate, now: datetime, plan: Plan, before: AuditLine | None) -> AuditLine:
+def requeue_line(
+    candidate: Candidate, now: datetime, plan: Plan, before: AuditLine | None
+) -> AuditLine:
     """A requeue as the console would write it, in a chain of the command's own."""
     name = f"command-{secrets.token_hex(6)}"
-    decision = one.decision(now, plan, name)
+    decision = candidate.decision(now, plan, name)
     line = AuditLine(
         writer=before.writer if before else name,
         no=1,
@@ -259,7 +263,7 @@ def requeue_line(one: Candidate, now: datetime, plan: Plan, before: AuditLine | 
         what="decide",
         request_id=decision.request_id,
         tenant=decision.tenant,
-        letter=one.place,
+        letter=candidate.place,
         decision=decision,
     )
     return chained(line, before)
@@ -270,4 +274,7 @@ def _user() -> str:
         who = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user without a name, as containers have
         who = "unknown"
-    return "".join(one for one in who if one.isalnum() or one in "._-@") or "unknown"
+    return (
+        "".join(character for character in who if character.isalnum() or character in "._-@")
+        or "unknown"
+    )

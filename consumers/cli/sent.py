@@ -41,8 +41,8 @@ class Place(NamedTuple):
 
 def hash_of(what: RequestKey | bytes) -> bytes:
     """What stands for a request or its bytes in the table."""
-    said = what if isinstance(what, bytes) else what.text.encode()
-    return hashlib.blake2b(said, digest_size=16).digest()
+    value = what if isinstance(what, bytes) else what.text.encode()
+    return hashlib.blake2b(value, digest_size=16).digest()
 
 
 class Sent:

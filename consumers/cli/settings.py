@@ -56,5 +56,5 @@ def version(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"tierline": installed("tierline"), "policy": policy.version})
     else:
-        said = f"tierline {installed('tierline')}, policy {policy.name} {policy.version}"
-        console().print(said)
+        words = f"tierline {installed('tierline')}, policy {policy.name} {policy.version}"
+        console().print(words)

@@ -46,11 +46,11 @@ async def top(
     """Watch all processes: their partitions, their work, and the state of their models."""
     settings = read_settings(kafka)
     out = console()
-    said: dict[str, Status] = {}
+    statuses: dict[str, Status] = {}
     unread: set[str] = set()
 
     def take(record: Record) -> None:
-        if why_not_taken(lambda found: noted(said, found), record) is not None:
+        if why_not_taken(lambda found: noted(statuses, found), record) is not None:
             unread.add(record_ref(record))
 
     topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
@@ -58,29 +58,29 @@ async def top(
         async for record in reader.until_end():
             take(record)
         if as_json:
-            shown = _by_name(said.values())
-            print_json([one.model_dump(mode="json", exclude_none=True) for one in shown])
+            shown = _by_name(statuses.values())
+            print_json([status.model_dump(mode="json", exclude_none=True) for status in shown])
         elif once or not out.is_terminal:
-            out.print(_screen(said.values(), clock.now(), len(unread)))
+            out.print(_screen(statuses.values(), clock.now(), len(unread)))
         else:
             with Live(console=out, screen=True, auto_refresh=False) as live:
                 while True:
-                    screen = _screen(said.values(), clock.now(), len(unread))
+                    screen = _screen(statuses.values(), clock.now(), len(unread))
                     live.update(screen, refresh=True)
                     async for record in reader.follow(_LOOK_SECONDS):
                         take(record)
 
 
-def noted(said: dict[str, Status], record: Record) -> None:
+def noted(statuses: dict[str, Status], record: Record) -> None:
     """Take a record in: what a process says of itself, or that it has ended.
 
     Raises ContractError for anything else.
     """
     if record.value is None:
-        said.pop((record.key or b"").decode(errors="replace"), None)
+        statuses.pop((record.key or b"").decode(errors="replace"), None)
         return
     status = read_model(Status, record.value)
-    said[status.process] = status
+    statuses[status.process] = status
 
 
 def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, object]]:
@@ -117,11 +117,11 @@ def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, ob
 
 def models_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, object]]:
     """A row per model, over all processes that are not silent."""
-    found: dict[tuple[str, str], list[ModelStatus]] = {}
+    by_model: dict[tuple[str, str], list[ModelStatus]] = {}
     for status in statuses:
         if now - status.at <= _SILENT_AFTER:
             for model in status.models:
-                found.setdefault((model.provider, model.model), []).append(model)
+                by_model.setdefault((model.provider, model.model), []).append(model)
     return [
         {
             "model": name,
@@ -134,7 +134,7 @@ def models_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, objec
             "failed": sum(one.failures for one in models),
             "throttled": sum(one.throttled for one in models),
         }
-        for (provider, name), models in sorted(found.items())
+        for (provider, name), models in sorted(by_model.items())
     ]
 
 
@@ -144,19 +144,19 @@ def _policy(status: Status) -> str:
 
 
 def _state(models: Sequence[ModelStatus]) -> str:
-    out = [one for one in models if one.wait_seconds > 0]
+    out = [model for model in models if model.wait_seconds > 0]
     if not out:
-        if not all(one.breaker == "closed" for one in models):
+        if not all(model.breaker == "closed" for model in models):
             return "tried next"
-        found = {one.limited_by for one in models}
-        return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in found)])
-    soonest = min(one.wait_seconds for one in out)
+        limits = {model.limited_by for model in models}
+        return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in limits)])
+    soonest = min(model.wait_seconds for model in out)
     where = f" in {len(out)} of {len(models)}" if len(models) > 1 else ""
     return f"out{where}, tried in {_span(soonest)}"
 
 
 def _by_name(statuses: Iterable[Status]) -> list[Status]:
-    return sorted(statuses, key=lambda one: one.process)
+    return sorted(statuses, key=lambda status: status.process)
 
 
 def _span(seconds: float) -> str:

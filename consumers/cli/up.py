@@ -146,9 +146,9 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
             out.print("draining")
 
 
-def _end(stop: asyncio.Event, told: int) -> None:
+def _end(stop: asyncio.Event, number: int) -> None:
     """Begin the drain. After a hangup there is no terminal any more to write to."""
-    if told == signal.SIGHUP:
+    if number == signal.SIGHUP:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             if stream.isatty():
@@ -252,8 +252,8 @@ async def _watching(
         try:
             yield
         finally:
-            for one in watching:
-                one.cancel()
+            for task in watching:
+                task.cancel()
     if problems:
         msg = f"the Kafka at {started.bootstrap} has ended; the reason is above"
         raise BrokerError(msg)

@@ -86,10 +86,10 @@ def waterfall(journey: Journey, topics: Topics) -> list[Bar]:
         bars.append(Bar(stop.topic, 0, _ms(stop.at, first), took, stop.words, is_end))
         for call in calls.get(number, ()):
             why = f", {call.reason.meaning}" if call.reason else ""
-            said = f"{call.outcome}{why}; {call.usage.total_tokens} tokens, "
-            said += dollars(call.cost_micros)
+            words = f"{call.outcome}{why}; {call.usage.total_tokens} tokens, "
+            words += dollars(call.cost_micros)
             start = _ms(call.started_at, first)
-            bars.append(Bar(f"chat {call.model}", 1, start, call.duration_ms, said))
+            bars.append(Bar(f"chat {call.model}", 1, start, call.duration_ms, words))
     return bars
 
 
