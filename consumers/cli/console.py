@@ -92,11 +92,11 @@ async def _serve(
 
     from consumers import clock
     from consumers.console.app import console_app
+    from consumers.console.auth import Authenticator
     from consumers.console.bulk import Bulk
     from consumers.console.dashboard import Figures
-    from consumers.console.deciding import Desk
     from consumers.console.queue import Queue, StoreMismatchError
-    from consumers.console.security import Guard
+    from consumers.console.review_service import ReviewService
     from consumers.console.serving import serve
     from consumers.console.store import StoreUnusableError, open_store
     from consumers.rules import load_rules
@@ -132,7 +132,7 @@ async def _serve(
                     clock.now,
                     poison.Guard(f"{settings.kafka.prefix}console", mark, how.folder),
                 )
-                desk = Desk(
+                desk = ReviewService(
                     store,
                     sending,
                     rules.policy,
@@ -142,7 +142,7 @@ async def _serve(
                     brief_task=brief,
                     trace_url=settings.console.trace_url,
                 )
-                guard = Guard(
+                guard = Authenticator(
                     store.sessions,
                     clock.now,
                     token=settings.console.token,

@@ -12,16 +12,15 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from consumers.console.auth import Role, may, may_see_all, may_see_job, visitor_of
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import Desk, ImpossibleError, decision_of
 from consumers.console.errors import LeaseLostError, UnknownCaseError
 from consumers.console.exports import row_of
-from consumers.console.gatekeeping import may, may_see_all, may_see_job, visitor_of
 from consumers.console.jobs import Job
 from consumers.console.pages import MOST_VERSION, filter_of_all, raw_of
+from consumers.console.review_service import ImpossibleError, ReviewService, decision_of
 from consumers.console.rows import Case, CaseFilter, LetterRecord, readable
-from consumers.console.security import Role
 from consumers.console.showing import TOO_MANY_DIGITS
 from consumers.console.store import Held
 from consumers.console.work_pages import cancelled, export_of
@@ -108,19 +107,19 @@ class JobBody(_Body):
         return self
 
 
-def api(desk: Desk, bulk: Bulk, figures: Figures) -> APIRouter:
+def api(reviews: ReviewService, bulk: Bulk, figures: Figures) -> APIRouter:
     """The routes under `/api`."""
     router = APIRouter(prefix="/api", dependencies=[Depends(may(Role.VIEWER))])
-    _add_reading(router, desk)
-    _add_acts(router, desk)
-    _add_jobs(router, desk, bulk)
-    _add_files(router, desk)
+    _add_reading(router, reviews)
+    _add_acts(router, reviews)
+    _add_jobs(router, reviews, bulk)
+    _add_files(router, reviews)
     _add_figures(router, figures)
     return router
 
 
-def _add_reading(router: APIRouter, desk: Desk) -> None:
-    store = desk.store
+def _add_reading(router: APIRouter, reviews: ReviewService) -> None:
+    store = reviews.store
 
     @router.get("/cases", summary="Cases that fit, the most urgent first")
     async def cases(
@@ -128,7 +127,7 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         after: Annotated[str | None, Query(description="The last place of the page before")] = None,
     ) -> dict[str, Any]:
-        wanted, now = _wanted(request, "limit", "after"), desk.clock()
+        wanted, now = _wanted(request, "limit", "after"), reviews.clock()
         found = await store.cases(wanted, now, limit, after)
         count = await store.count(wanted, now)
         return {"count": count, "cases": [_told(case) for case in found]}
@@ -136,7 +135,7 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
     @router.get("/groups", summary="Cases that are alike")
     async def groups(request: Request) -> list[dict[str, Any]]:
         wanted = _wanted(request)
-        found = await store.groups(wanted, desk.clock())
+        found = await store.groups(wanted, reviews.clock())
         return [
             {
                 "reason": group.reason,
@@ -158,7 +157,7 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
     ) -> dict[str, Any]:
         visitor = visitor_of(request)
         wanted = _wanted(request, "after")
-        found = await store.next_case(visitor.who, wanted, desk.clock(), after)
+        found = await store.next_case(visitor.who, wanted, reviews.clock(), after)
         return {"case": _told(found) if found else None}
 
     @router.get("/cases/{place}/brief", summary="The case in a few lines, once somebody asked")
@@ -172,12 +171,12 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         place: str,
         reveal: Annotated[bool, Query(description="Without masks; takes a reviewer")] = False,
     ) -> Any:
-        found, content = await _found(desk, place)
+        found, content = await _found(reviews, place)
         if reveal:
             await may(Role.REVIEWER)(request)
             who = visitor_of(request).who
             about = {"request_id": found.request_id, "tenant": found.tenant}
-            await desk.note(who, "reveal", **about, letter=found.letter)
+            await reviews.note(who, "reveal", **about, letter=found.letter)
         hide = str if reveal else redact
         plain = (content.value or b"").decode("utf-8", "backslashreplace")
         letter = _hidden(content.letter.model_dump(), hide)
@@ -195,12 +194,12 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         return [line.model_dump(mode="json", exclude_none=True) for line in lines]
 
 
-def _add_acts(router: APIRouter, desk: Desk) -> None:
+def _add_acts(router: APIRouter, reviews: ReviewService) -> None:
     reviewer = Depends(may(Role.REVIEWER))
 
     @router.post("/cases/{place}/claim", dependencies=[reviewer], summary="Claim a case")
     async def claim(request: Request, place: str) -> Any:
-        taken = await desk.claim(place, visitor_of(request).who)
+        taken = await reviews.claim(place, visitor_of(request).who)
         if isinstance(taken, Held):
             words = f"{taken.by} holds the case until {taken.until.isoformat()}"
             return JSONResponse({"error": words}, 409)
@@ -208,12 +207,12 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
 
     @router.post("/cases/{place}/beat", dependencies=[reviewer], summary="Go on holding it")
     async def beat(request: Request, place: str) -> dict[str, Any]:
-        return _told(await desk.beat(place, visitor_of(request).who))
+        return _told(await reviews.renew_lease(place, visitor_of(request).who))
 
     @router.post("/cases/{place}/release", dependencies=[reviewer], summary="Give it back")
     async def release(request: Request, place: str) -> dict[str, Any]:
-        await desk.release(place, visitor_of(request).who)
-        return _told((await _found(desk, place))[0])
+        await reviews.release(place, visitor_of(request).who)
+        return _told((await _found(reviews, place))[0])
 
     @router.post("/cases/{place}/decision", dependencies=[reviewer], summary="Decide on it")
     async def decide(
@@ -224,7 +223,7 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
             int | None, Header(description="The case's version", ge=0, le=MOST_VERSION)
         ] = None,
     ) -> dict[str, Any]:
-        found, content = await _found(desk, place)
+        found, content = await _found(reviews, place)
         if found.state == "open" and found.held_by is None:
             raise LeaseLostError(found)
         if body.action == "approve" and not body.answers:
@@ -242,20 +241,20 @@ def _add_acts(router: APIRouter, desk: Desk) -> None:
         )
         version = found.version if if_match is None else if_match
         who = visitor_of(request).who
-        return _told(await desk.decide(who, version, decision, seen=body.answers))
+        return _told(await reviews.decide(who, version, decision, seen=body.answers))
 
     @router.post("/cases/{place}/brief", dependencies=[reviewer], summary="Ask for a brief")
     async def ask(place: str) -> dict[str, Any]:
-        await desk.ask_for_brief(place)
+        await reviews.ask_for_brief(place)
         return {"asked": True}
 
     @router.post("/cases/{place}/undo", dependencies=[reviewer], summary="Take a decision back")
     async def undo(request: Request, place: str) -> dict[str, Any]:
-        return _told(await desk.undo(place, visitor_of(request).who))
+        return _told(await reviews.undo(place, visitor_of(request).who))
 
 
-def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
-    operator, store = Depends(may(Role.OPERATOR)), desk.store
+def _add_jobs(router: APIRouter, reviews: ReviewService, bulk: Bulk) -> None:
+    operator, store = Depends(may(Role.OPERATOR)), reviews.store
 
     @router.post("/jobs", dependencies=[operator], summary="Decide on many cases, or try it dry")
     async def start(request: Request, body: JobBody) -> dict[str, Any]:
@@ -279,12 +278,12 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
             per_second=body.per_second,
             seen=body.seen,
         )
-        return await _progress(desk, job)
+        return await _progress(reviews, job)
 
     @router.get("/jobs", dependencies=[operator], summary="The newest jobs")
     async def recent(request: Request) -> list[dict[str, Any]]:
         visitor, found = visitor_of(request), await store.jobs.recent()
-        return [await _progress(desk, one) for one in found if may_see_job(visitor, one)]
+        return [await _progress(reviews, one) for one in found if may_see_job(visitor, one)]
 
     @router.get("/jobs/{job_id}", dependencies=[operator], summary="How far a job is")
     async def job(job_id: str) -> dict[str, Any]:
@@ -293,24 +292,24 @@ def _add_jobs(router: APIRouter, desk: Desk, bulk: Bulk) -> None:
             raise UnknownCaseError(job_id)
         outcomes = await store.jobs.outcomes(job_id)
         told = [{"place": o.place, "outcome": o.outcome, "detail": o.detail} for o in outcomes]
-        return {**await _progress(desk, found), "outcomes": told}
+        return {**await _progress(reviews, found), "outcomes": told}
 
     @router.post("/jobs/{job_id}/cancel", dependencies=[operator], summary="Stop a job")
     async def cancel(request: Request, job_id: str) -> dict[str, Any]:
-        await cancelled(desk, request, job_id)
+        await cancelled(reviews, request, job_id)
         return await job(job_id)
 
 
-def _add_files(router: APIRouter, desk: Desk) -> None:
+def _add_files(router: APIRouter, reviews: ReviewService) -> None:
     reviewer, operator = Depends(may(Role.REVIEWER)), Depends(may(Role.OPERATOR))
 
     @router.get("/cases/{place}/raw", dependencies=[reviewer], summary="The producer's bytes")
     async def raw(request: Request, place: str) -> Response:
-        return await raw_of(desk, request, place)
+        return await raw_of(reviews, request, place)
 
     @router.get("/export.{kind}", dependencies=[operator], summary="Cases that fit, as a file")
     async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
-        return await export_of(desk, request, kind)
+        return await export_of(reviews, request, kind)
 
 
 def _add_figures(router: APIRouter, figures: Figures) -> None:
@@ -342,9 +341,12 @@ def _wanted(request: Request, *others: str) -> CaseFilter:
     return filter_of_all(given, visitor_of(request))
 
 
-async def _found(desk: Desk, place: str) -> tuple[Case, LetterRecord]:
+async def _found(reviews: ReviewService, place: str) -> tuple[Case, LetterRecord]:
     """A case with its dead letter. Raises UnknownCaseError."""
-    case, content = await desk.store.case(place, desk.clock()), await desk.store.content(place)
+    case, content = (
+        await reviews.store.case(place, reviews.clock()),
+        await reviews.store.content(place),
+    )
     if case is None or content is None:
         raise UnknownCaseError(place)
     return case, content
@@ -365,12 +367,12 @@ def _told(case: Case) -> dict[str, Any]:
     return {**row, "detail": redact(case.detail)}
 
 
-async def _progress(desk: Desk, job: Job) -> dict[str, Any]:
+async def _progress(reviews: ReviewService, job: Job) -> dict[str, Any]:
     return {
         "job_id": job.job_id,
         "action": job.kind,
         "who": job.who,
         "state": job.state,
         "wanted": {name: value for name, value in job.wanted.items() if name != "seen"},
-        "progress": dict(await desk.store.jobs.progress(job.job_id)),
+        "progress": dict(await reviews.store.jobs.progress(job.job_id)),
     }

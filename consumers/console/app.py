@@ -13,15 +13,22 @@ from starlette.exceptions import HTTPException as AnyHTTPError
 
 from consumers.console.api import api
 from consumers.console.attempts import Attempts
+from consumers.console.auth import (
+    Authenticator,
+    NeedsSignInError,
+    Role,
+    Visitor,
+    may,
+    only_ones_own,
+)
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures, dashboard
-from consumers.console.deciding import Desk, ImpossibleError, NotSentError
 from consumers.console.entrance import Entrance, Say, client_of, too_many
 from consumers.console.errors import CaseError, JobRunningError, StoreAwayError
-from consumers.console.gatekeeping import NeedsSignInError, is_same_origin, may, only_ones_own
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages, problem_status
-from consumers.console.security import Guard, Role, SecureHeaders, Visitor, own_path
+from consumers.console.review_service import ImpossibleError, NotSentError, ReviewService
+from consumers.console.security import SecureHeaders, is_same_origin, own_path
 from consumers.console.work_pages import work_pages
 from consumers.runtime.connection import KafkaUnreachableError
 from consumers.settings import OidcSettings
@@ -38,8 +45,8 @@ class _Console(FastAPI):
 
 
 def console_app(
-    desk: Desk,
-    guard: Guard,
+    reviews: ReviewService,
+    authenticator: Authenticator,
     bulk: Bulk,
     figures: Figures,
     oidc: OidcSettings | None = None,
@@ -53,15 +60,15 @@ def console_app(
         version="1",
         # Such a redirect would go to whatever host the request names.
         redirect_slashes=False,
-        dependencies=[Depends(only_ones_own(desk))],
+        dependencies=[Depends(only_ones_own(reviews))],
     )
-    pages = Pages(desk)
-    attempts = Attempts(desk.clock)
+    pages = Pages(reviews)
+    attempts = Attempts(reviews.clock)
 
     async def note_failure(address: str, note: str) -> None:
         """Somebody has failed to sign in. Who goes on trying is not heard: no flood of lines."""
         more = "; not heard for a minute" if attempts.is_last(address) else ""
-        await desk.note("nobody", "sign_in_failed", note=f"{note} from {address}{more}"[:500])
+        await reviews.note("nobody", "sign_in_failed", note=f"{note} from {address}{more}"[:500])
 
     def say(request: Request, status: int, words: str) -> Response:
         """A page, or JSON for those who ask for it; never with what was sent."""
@@ -78,18 +85,18 @@ def console_app(
         return RedirectResponse(f"/sign-in?{urlencode({'then': own_path(asked)})}", 303)
 
     app.include_router(pages.router)
-    app.include_router(work_pages(desk, bulk, pages))
-    app.include_router(dashboard(desk, figures, pages))
-    app.include_router(api(desk, bulk, figures))
-    app.include_router(_sign_in(desk, guard, pages, attempts, note_failure, say))
+    app.include_router(work_pages(reviews, bulk, pages))
+    app.include_router(dashboard(reviews, figures, pages))
+    app.include_router(api(reviews, bulk, figures))
+    app.include_router(_sign_in(reviews, authenticator, pages, attempts, note_failure, say))
     if oidc is not None:
-        app.include_router(oidc_routes(oidc, desk, guard, pages, note_failure))
+        app.include_router(oidc_routes(oidc, reviews, authenticator, pages, note_failure))
     folder = files("consumers.console") / "static"
     app.mount("/static", StaticFiles(directory=str(folder)), name="static")
     _add_errors(app, say, sign_in_first)
     app.add_middleware(
         Entrance,
-        guard=guard,
+        authenticator=authenticator,
         attempts=attempts,
         note_failure=note_failure,
         say=say,
@@ -99,15 +106,15 @@ def console_app(
 
 
 def _sign_in(
-    desk: Desk,
-    guard: Guard,
+    reviews: ReviewService,
+    authenticator: Authenticator,
     pages: Pages,
     attempts: Attempts,
     note_failure: Callable[[str, str], Awaitable[None]],
     say: Say,
 ) -> APIRouter:
     def page(then: str, error: str | None = None, status: int = 200) -> Response:
-        has = {"has_oidc": guard.has_oidc, "has_token": guard.has_token}
+        has = {"has_oidc": authenticator.has_oidc, "has_token": authenticator.has_token}
         return pages.page("sign_in.html", None, status, error=error, then=then, **has)
 
     async def show(request: Request) -> Response:
@@ -125,25 +132,27 @@ def _sign_in(
         address = client_of(request)
         if not attempts.begin(address):
             return too_many(say, request)
-        visitor = await guard.sign_in(token)
+        visitor = await authenticator.sign_in(token)
         if visitor is None or visitor.cookie is None:
             await note_failure(address, "the token")
             return page(own_path(then), "that is not the token", 401)
         attempts.succeeded(address)
-        await guard.sign_out(request.cookies)  # what the browser had before is of no use now
-        await desk.note(visitor.who, "sign_in", note=f"from {address}")
+        await authenticator.sign_out(
+            request.cookies
+        )  # what the browser had before is of no use now
+        await reviews.note(visitor.who, "sign_in", note=f"from {address}")
         # A page of our own that goes on: a redirect from another site's link would not carry
         # a strict cookie, this one does.
         reply = pages.page("go_on.html", None, then=own_path(then))
-        reply.set_cookie(guard.cookie, visitor.cookie, **guard.cookie_rules)
+        reply.set_cookie(authenticator.cookie, visitor.cookie, **authenticator.cookie_rules)
         return reply
 
     async def sign_out(request: Request) -> Response:
         visitor: Visitor = request.state.visitor
-        await guard.sign_out(request.cookies)
-        await desk.note(visitor.who, "sign_out")
+        await authenticator.sign_out(request.cookies)
+        await reviews.note(visitor.who, "sign_out")
         reply = RedirectResponse("/sign-in", 303)
-        reply.delete_cookie(guard.cookie, **guard.cookie_rules)
+        reply.delete_cookie(authenticator.cookie, **authenticator.cookie_rules)
         return reply
 
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)

@@ -16,9 +16,14 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field
 
-from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
 from consumers.console.errors import CaseError, UnseenError
 from consumers.console.jobs import Job, Outcome
+from consumers.console.review_service import (
+    ImpossibleError,
+    NotSentError,
+    ReviewService,
+    decision_of,
+)
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Held
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
@@ -60,7 +65,7 @@ class DryRun:
 class Bulk:
     """Starts jobs and works on them."""
 
-    desk: Desk
+    reviews: ReviewService
     #: The store lets one process at a time work on a job.
     runner: str = ""
 
@@ -124,9 +129,9 @@ class Bulk:
             },
         }
         job_id = f"job-{secrets.token_hex(6)}"
-        now = self.desk.clock()
-        job = await self.desk.store.jobs.start(job_id, action, who, asked, places, now)
-        await self.desk.note(who, "job", note=f"{job_id}: {action} on {len(places)} cases")
+        now = self.reviews.clock()
+        job = await self.reviews.store.jobs.start(job_id, action, who, asked, places, now)
+        await self.reviews.note(who, "job", note=f"{job_id}: {action} on {len(places)} cases")
         return job
 
     async def run(self) -> None:
@@ -138,15 +143,15 @@ class Bulk:
         due: dict[str, datetime] = {}
         while True:
             with self._going_on():
-                jobs = await self.desk.store.jobs.take(runner, self.desk.clock(), _LEASE)
-                due = {job.job_id: due.get(job.job_id, self.desk.clock()) for job in jobs}
+                jobs = await self.reviews.store.jobs.take(runner, self.reviews.clock(), _LEASE)
+                due = {job.job_id: due.get(job.job_id, self.reviews.clock()) for job in jobs}
                 for job in jobs:
-                    if due[job.job_id] > self.desk.clock():
+                    if due[job.job_id] > self.reviews.clock():
                         continue
                     with self._going_on():
                         await self._one_of(job)
-                    due[job.job_id] = self.desk.clock() + _pause(job)
-            now = self.desk.clock()
+                    due[job.job_id] = self.reviews.clock() + _pause(job)
+            now = self.reviews.clock()
             rest = min((at - now for at in due.values()), default=_LOOK_AGAIN)
             await asyncio.sleep(max(min(rest, _LOOK_AGAIN).total_seconds(), 0))
 
@@ -160,21 +165,21 @@ class Bulk:
 
     async def _one_of(self, job: Job) -> None:
         """Work on a job's next case; end it when nothing is left. None is left of one cancelled."""
-        jobs = self.desk.store.jobs
+        jobs = self.reviews.store.jobs
         for place in await jobs.waiting(job.job_id, limit=1):
             outcome, detail = await self._decide(job, place)
             await jobs.note(job.job_id, place, outcome, detail)
             return
-        if await jobs.end(job.job_id, "done", self.desk.clock()):
-            await self.desk.note(job.who, "job", note=f"{job.job_id}: done")
+        if await jobs.end(job.job_id, "done", self.reviews.clock()):
+            await self.reviews.note(job.who, "job", note=f"{job.job_id}: done")
 
     async def _decide(self, job: Job, place: str) -> tuple[Outcome, str]:
         """One case of a job: what became of it, and why in words."""
-        desk, wanted = self.desk, job.wanted
+        reviews, wanted = self.reviews, job.wanted
         decision_id = f"{job.job_id}.{place}"[-200:]
         try:
-            case = await desk.store.claim(place, job.who, desk.clock(), desk.lease)
-            found = await desk.store.content(place)
+            case = await reviews.store.claim(place, job.who, reviews.clock(), reviews.lease)
+            found = await reviews.store.content(place)
             if isinstance(case, Held):
                 return "skipped", f"{case.by} holds it"
             if found is None:
@@ -192,11 +197,11 @@ class Bulk:
                 undo_seconds=0.0,
             )
             seen = wanted.get("seen", {}).get(place)
-            await desk.decide(job.who, case.version, decision, seen=seen)
+            await reviews.decide(job.who, case.version, decision, seen=seen)
         except NotSentError as error:
             return "done", str(error)
         except (ImpossibleError, UnseenError) as error:
-            await desk.store.release(place, job.who, desk.clock())
+            await reviews.store.release(place, job.who, reviews.clock())
             return "skipped", str(error)
         except CaseError as error:
             # Whoever worked on the job before may have ended between the decision and its note.
@@ -208,8 +213,11 @@ class Bulk:
         self, place: str, action: BulkAction, tier: Tier | None
     ) -> tuple[str | None, Case | None, int, str | None]:
         """Why a case would be left alone; else the case, its price and the answers to approve."""
-        desk = self.desk
-        case, found = await desk.store.case(place, desk.clock()), await desk.store.content(place)
+        reviews = self.reviews
+        case, found = (
+            await reviews.store.case(place, reviews.clock()),
+            await reviews.store.content(place),
+        )
         if case is None or found is None:
             return "it is gone", None, 0, None
         if case.state != "open":
@@ -225,21 +233,21 @@ class Bulk:
             attempt_id=answers[-1].attempt_id if action == "approve" and answers else None,
             tier=tier,
         )
-        why = refusal_of(decision, found.letter, desk.policy)
+        why = refusal_of(decision, found.letter, reviews.policy)
         price = 0
         if why is None and action in ("retry", "requeue"):
-            row = desk.policy.tasks.get(found.letter.task or "")
-            first = row.tier if row else next(iter(desk.policy.tiers))
-            price = price_at(found.letter, tier or first, desk.policy)
+            row = reviews.policy.tasks.get(found.letter.task or "")
+            first = row.tier if row else next(iter(reviews.policy.tiers))
+            price = price_at(found.letter, tier or first, reviews.policy)
         return why, case, price, hash_of_answers(found.letter) if action == "approve" else None
 
     async def _places(self, wanted: CaseFilter, most: int) -> list[str]:
         places: list[str] = []
-        now = self.desk.clock()
+        now = self.reviews.clock()
         while len(places) < most:
             after = places[-1] if places else None
             size = min(_PAGE, most - len(places))
-            found = await self.desk.store.cases(wanted, now, size, after)
+            found = await self.reviews.store.cases(wanted, now, size, after)
             places += [case.place for case in found]
             if len(found) < size:
                 break

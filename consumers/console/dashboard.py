@@ -13,12 +13,11 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from consumers.console.deciding import Desk
+from consumers.console.auth import Role, may, may_see_all, visitor_of
 from consumers.console.exports import csv_of
-from consumers.console.gatekeeping import may, may_see_all, visitor_of
 from consumers.console.pages import Pages
+from consumers.console.review_service import ReviewService
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Role
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
 from router.reports.bill import Step, steps_between
@@ -65,7 +64,7 @@ class Chart(NamedTuple):
 class Figures:
     """The fold of a range, read when somebody asks and kept for a moment."""
 
-    desk: Desk
+    desk: ReviewService
     clients: Clients
     _kept: dict[tuple[str, int], tuple[datetime, Quality]] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -106,7 +105,7 @@ class Figures:
         return spent, list(steps_between(before, after)), since, until
 
 
-def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
+def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
     """The routes."""
     router = APIRouter(
         default_response_class=HTMLResponse,
@@ -210,7 +209,7 @@ def dashboard(desk: Desk, figures: Figures, pages: Pages) -> APIRouter:
     return router
 
 
-def _reasons(quality: Quality, desk: Desk, since: datetime, until: datetime) -> list[Row]:
+def _reasons(quality: Quality, desk: ReviewService, since: datetime, until: datetime) -> list[Row]:
     """Why answers left their tier, the most frequent reason first."""
     rows, _ = quality.table(("reason",), desk.policy, since=since, until=until)
     return sorted((row for row in rows if row.escalated), key=lambda row: -len(row.escalated))

@@ -12,8 +12,9 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from consumers.console.attempts import Attempts
+from consumers.console.auth import Authenticator, Role, Visitor
 from consumers.console.errors import StoreAwayError
-from consumers.console.security import Guard, Receive, Role, Scope, Send, Visitor, is_loopback
+from consumers.console.security import Receive, Scope, Send, is_loopback
 
 __all__ = ["Entrance", "Say", "client_of", "too_many"]
 
@@ -36,7 +37,7 @@ class Entrance:
     def __init__(
         self,
         app: Callable[[Scope, Receive, Send], Awaitable[None]],
-        guard: Guard,
+        authenticator: Authenticator,
         attempts: Attempts,
         note_failure: Callable[[str, str], Awaitable[None]],
         say: Say,
@@ -45,7 +46,7 @@ class Entrance:
         patience: tuple[float, float] = (_PATIENCE, _PATIENCE_WITH_OTHERS),
     ) -> None:
         self._app = app
-        self._guard = guard
+        self._authenticator = authenticator
         self._attempts = attempts
         self._note_failure = note_failure
         self._say = say
@@ -82,7 +83,7 @@ class Entrance:
         host = request.headers.get("host", "")
         if not _HOST.fullmatch(host):
             return self._say(request, 400, "the host name is none")
-        if not self._guard.needs_sign_in and not is_loopback(request.url.hostname or ""):
+        if not self._authenticator.needs_sign_in and not is_loopback(request.url.hostname or ""):
             # Another site's name that points at this machine must not pass for it.
             return self._say(request, 421, "wrong host name")
         return None
@@ -93,9 +94,9 @@ class Entrance:
         if path.startswith("/static/"):
             return None
         told = request.headers.get("authorization") if path.startswith("/api/") else None
-        if told is None or not self._guard.needs_sign_in:
-            request.state.visitor = await self._guard.visitor(request.cookies)
-        elif (visitor := self._guard.by_token(told)) is not None:
+        if told is None or not self._authenticator.needs_sign_in:
+            request.state.visitor = await self._authenticator.visitor(request.cookies)
+        elif (visitor := self._authenticator.by_token(told)) is not None:
             # Nobody guesses a token of its length, and others' failures lock its holder not out.
             request.state.visitor, request.state.is_by_name = visitor, True
         elif not self._attempts.begin(client_of(request)):
@@ -136,7 +137,9 @@ class Entrance:
         if visitor is None or visitor.cookie is None:
             return send
         carrier = Response()
-        carrier.set_cookie(self._guard.cookie, visitor.cookie, **self._guard.cookie_rules)
+        carrier.set_cookie(
+            self._authenticator.cookie, visitor.cookie, **self._authenticator.cookie_rules
+        )
         cookie = (b"set-cookie", carrier.headers["set-cookie"].encode())
 
         async def sent(message: Scope) -> None:

@@ -22,10 +22,11 @@ from joserfc.jwk import KeySet
 
 from consumers.addresses import check_url
 from consumers.console.attempts import Attempts
-from consumers.console.deciding import Desk
+from consumers.console.auth import Authenticator, Role
 from consumers.console.entrance import client_of
 from consumers.console.pages import Pages
-from consumers.console.security import Guard, Role, own_path
+from consumers.console.review_service import ReviewService
+from consumers.console.security import own_path
 from consumers.providers.resolver import guarded_connector
 from consumers.settings import OidcSettings
 from schemas.errors import TierlineError
@@ -51,19 +52,19 @@ class SignInRefusedError(TierlineError):
 
 def oidc_routes(
     settings: OidcSettings,
-    desk: Desk,
-    guard: Guard,
+    reviews: ReviewService,
+    authenticator: Authenticator,
     pages: Pages,
     note_failure: Callable[[str, str], Awaitable[None]],
 ) -> APIRouter:
     """Where a sign-in begins and where it comes back to."""
     limits = {"per_address": _BEGUN, "in_total": _BEGUN_IN_TOTAL}
-    begun, returned = Attempts(desk.clock, **limits), Attempts(desk.clock)
+    begun, returned = Attempts(reviews.clock, **limits), Attempts(reviews.clock)
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
     rules: dict[str, Any] = {
         "httponly": True,
         "samesite": "lax",
-        "secure": guard.is_secure,
+        "secure": authenticator.is_secure,
         "path": "/sign-in",
     }
 
@@ -77,7 +78,7 @@ def oidc_routes(
         except SignInRefusedError as error:
             raise HTTPException(503, str(error)) from None
         nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-        client = _client(settings, _back(request, guard))
+        client = _client(settings, _back(request, authenticator))
         where, state = client.create_authorization_url(
             found["authorization_endpoint"], nonce=nonce, code_verifier=verifier
         )
@@ -94,7 +95,7 @@ def oidc_routes(
             raise HTTPException(429, _TOO_MANY, {"retry-after": "60"})
         try:
             _check(state, code, error, kept.get("state", ""))
-            claims = await _claims(settings, kept, code, _back(request, guard))
+            claims = await _claims(settings, kept, code, _back(request, authenticator))
             name, role = _who(settings, claims)
             tenants = _tenants(settings, claims, role)
         except SignInRefusedError as refused:
@@ -105,12 +106,12 @@ def oidc_routes(
             reply.delete_cookie(_COOKIE, **rules)
             return reply
         returned.succeeded(address)
-        await guard.sign_out(request.cookies)
-        visitor = await guard.begin(name, role, tenants)
-        await desk.note(name, "sign_in", note=f"by {settings.issuer} from {address}")
+        await authenticator.sign_out(request.cookies)
+        visitor = await authenticator.begin(name, role, tenants)
+        await reviews.note(name, "sign_in", note=f"by {settings.issuer} from {address}")
         reply = pages.page("go_on.html", None, then=own_path(kept.get("then", "/")))
         reply.delete_cookie(_COOKIE, **rules)
-        reply.set_cookie(guard.cookie, visitor.cookie or "", **guard.cookie_rules)
+        reply.set_cookie(authenticator.cookie, visitor.cookie or "", **authenticator.cookie_rules)
         return reply
 
     return router
@@ -291,6 +292,6 @@ def _client(settings: OidcSettings, redirect: str) -> AsyncOAuth2Client:
     )
 
 
-def _back(request: Request, guard: Guard) -> str:
-    scheme = "https" if guard.is_secure else request.url.scheme
+def _back(request: Request, authenticator: Authenticator) -> str:
+    scheme = "https" if authenticator.is_secure else request.url.scheme
     return f"{scheme}://{request.headers.get('host', '')}/sign-in/oidc/back"

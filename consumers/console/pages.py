@@ -16,11 +16,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, Field
 
-from consumers.console.deciding import Desk, ImpossibleError, NotSentError, decision_of
+from consumers.console.auth import Role, Visitor, may, visitor_of
 from consumers.console.errors import CaseError, JobRunningError, StaleError, UnknownCaseError
-from consumers.console.gatekeeping import may, visitor_of
+from consumers.console.review_service import (
+    ImpossibleError,
+    NotSentError,
+    ReviewService,
+    decision_of,
+)
 from consumers.console.rows import Case, CaseFilter, stored
-from consumers.console.security import Role, Visitor
 from consumers.console.showing import ago, case_view, dollars, read_output
 from consumers.console.store import Held
 from consumers.telemetry.redaction import redact
@@ -126,9 +130,9 @@ class DecisionForm(BaseModel):
 class Pages:
     """The routes of the pages."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._env = templates(desk.clock)
+    def __init__(self, reviews: ReviewService) -> None:
+        self._reviews = reviews
+        self._env = templates(reviews.clock)
         #: Until when who may see all of what, by session.
         self._revealed: dict[tuple[str, str], datetime] = {}
         self.router = APIRouter(
@@ -149,7 +153,7 @@ class Pages:
         add("/cases/{place}/raw", self._raw, dependencies=[reviewer])
         for act in (self._claim, self._beat, self._release, self._decide, self._undo):
             path = "/cases/{place}/" + act.__name__.lstrip("_")
-            add(path, act, methods=["POST"], dependencies=[reviewer])
+            add(path.replace("renew_lease", "beat"), act, methods=["POST"], dependencies=[reviewer])
 
     def page(
         self, name: str, visitor: Visitor | None, status: int = 200, **shown: Any
@@ -165,7 +169,7 @@ class Pages:
         self, request: Request, after: Annotated[str | None, Query()] = None
     ) -> Response:
         """The cases that fit, the most urgent first."""
-        store, now = self._desk.store, self._desk.clock()
+        store, now = self._reviews.store, self._reviews.clock()
         visitor, given = visitor_of(request), dict(request.query_params)
         wanted = filter_of(given, visitor)
         cases = await store.cases(wanted, now, _PER_PAGE + 1, after)
@@ -191,16 +195,16 @@ class Pages:
 
     async def _groups(self, request: Request) -> Response:
         """Cases that are alike, probably for one cause."""
-        now, given = self._desk.clock(), dict(request.query_params)
+        now, given = self._reviews.clock(), dict(request.query_params)
         visitor = visitor_of(request)
-        groups = await self._desk.store.groups(filter_of(given, visitor), now)
+        groups = await self._reviews.store.groups(filter_of(given, visitor), now)
         return self.page("groups.html", visitor, groups=groups, given=given, now=now)
 
     async def _next(self, request: Request, after: str | None = None) -> Response:
         """Go to the most urgent case that is free, after another one."""
         visitor, given = visitor_of(request), dict(request.query_params)
         decided = given.get("decided")
-        store, now = self._desk.store, self._desk.clock()
+        store, now = self._reviews.store, self._reviews.clock()
         found = await store.next_case(visitor.who, filter_of(given, visitor), now, after)
         kept = {name: text for name, text in given.items() if name in (*FILTERS, "decided")}
         if found is None:
@@ -224,7 +228,7 @@ class Pages:
         problems: list[tuple[str, str]] | None = None,
         said: Mapping[str, str] | None = None,
     ) -> Response:
-        store, now, visitor = self._desk.store, self._desk.clock(), visitor_of(request)
+        store, now, visitor = self._reviews.store, self._reviews.clock(), visitor_of(request)
         case, found = await store.case(place, now), await store.content(place)
         if case is None or found is None:
             raise UnknownCaseError(place)
@@ -236,11 +240,11 @@ class Pages:
             "case.html",
             visitor,
             status,
-            view=case_view(case, found, self._desk.policy, now, hide),
+            view=case_view(case, found, self._reviews.policy, now, hide),
             is_hidden=hide is redact,
             brief=await store.brief(place),
-            can_brief=self._desk.brief_task is not None,
-            trace_url=self._desk.trace_url,
+            can_brief=self._reviews.brief_task is not None,
+            trace_url=self._reviews.trace_url,
             base=str(request.base_url).rstrip("/"),
             is_asked=given.get("brief") == "asked",
             place=place,
@@ -260,23 +264,23 @@ class Pages:
         )
 
     async def _ask_brief(self, request: Request, place: str) -> Response:
-        await self._desk.ask_for_brief(place)
+        await self._reviews.ask_for_brief(place)
         return self._back(request, place, brief="asked")
 
     async def _brief(self, place: str) -> Response:
         """The brief as a part of the case's page, which looks for it until it is there."""
-        found = await self._desk.store.brief(place)
+        found = await self._reviews.store.brief(place)
         return self.page("brief.html", None, brief=found, place=place, is_asked=True)
 
     async def _reveal(self, request: Request, place: str) -> Response:
         """Show what looks like personal data too, for as long as a claim lasts."""
-        visitor, now = visitor_of(request), self._desk.clock()
-        case = await self._desk.store.case(place, now)
+        visitor, now = visitor_of(request), self._reviews.clock()
+        case = await self._reviews.store.case(place, now)
         if case is None:
             raise UnknownCaseError(place)
         about = {"request_id": case.request_id, "tenant": case.tenant}
-        await self._desk.note(visitor.who, "reveal", **about, letter=case.letter)
-        self._revealed[visitor.session.id_hash, place] = now + self._desk.lease
+        await self._reviews.note(visitor.who, "reveal", **about, letter=case.letter)
+        self._revealed[visitor.session.id_hash, place] = now + self._reviews.lease
         return self._back(request, place)
 
     def _is_revealed(self, visitor: Visitor, place: str, now: datetime) -> bool:
@@ -287,10 +291,10 @@ class Pages:
 
     async def _raw(self, request: Request, place: str) -> Response:
         """The producer's bytes, as they came, as a file."""
-        return await raw_of(self._desk, request, place)
+        return await raw_of(self._reviews, request, place)
 
     async def _claim(self, request: Request, place: str) -> Response:
-        taken = await self._desk.claim(place, visitor_of(request).who)
+        taken = await self._reviews.claim(place, visitor_of(request).who)
         if isinstance(taken, Held):
             words = f"{taken.by} holds the case until {taken.until:%H:%M:%S} UTC"
             return await self._shown(request, place, status=409, error=words)
@@ -299,26 +303,26 @@ class Pages:
     async def _beat(self, request: Request, place: str) -> Response:
         """The lease's new end, for the page that keeps it alive, with what it shows."""
         visitor = visitor_of(request)
-        case = await self._desk.beat(place, visitor.who)
+        case = await self._reviews.renew_lease(place, visitor.who)
         if (shown := (visitor.session.id_hash, place)) in self._revealed:
-            self._revealed[shown] = self._desk.clock() + self._desk.lease
+            self._revealed[shown] = self._reviews.clock() + self._reviews.lease
         return self.page("lease.html", None, case=case)
 
     async def _release(self, request: Request, place: str) -> Response:
-        await self._desk.release(place, visitor_of(request).who)
+        await self._reviews.release(place, visitor_of(request).who)
         return self._back(request, place)
 
     async def _undo(self, request: Request, place: str) -> Response:
-        await self._desk.undo(place, visitor_of(request).who)
+        await self._reviews.undo(place, visitor_of(request).who)
         return RedirectResponse(f"/cases/{place}", 303)
 
     async def _decide(
         self, request: Request, place: str, form: Annotated[DecisionForm, Form()]
     ) -> Response:
         """Decide; what was typed is never lost with an error."""
-        desk, visitor, now = self._desk, visitor_of(request), self._desk.clock()
+        reviews, visitor, now = self._reviews, visitor_of(request), self._reviews.clock()
         said = form.model_dump(include={"action", "output", "reason", "attempt_id"})
-        found, case = await desk.store.content(place), await desk.store.case(place, now)
+        found, case = await reviews.store.content(place), await reviews.store.case(place, now)
         if found is None or case is None:
             raise UnknownCaseError(place)
         output, words = read_output(form.output) if form.action == "edit" else (None, "")
@@ -337,7 +341,7 @@ class Pages:
             seconds_spent=_spent(form.opened, now),
         )
         try:
-            await desk.decide(visitor.who, form.version, decision, seen=form.answers)
+            await reviews.decide(visitor.who, form.version, decision, seen=form.answers)
         except ImpossibleError as error:
             return await self._shown(
                 request, place, status=422, error=str(error), problems=error.problems, said=said
@@ -369,12 +373,12 @@ def _spent(opened: int, now: datetime) -> float | None:
     return round(seconds, 1) if 0 <= seconds <= timedelta(days=1).total_seconds() else None
 
 
-async def raw_of(desk: Desk, request: Request, place: str) -> Response:
+async def raw_of(reviews: ReviewService, request: Request, place: str) -> Response:
     """A dead letter's bytes as a file; that somebody took it is noted. Raises UnknownCaseError."""
-    found = await desk.store.content(place)
+    found = await reviews.store.content(place)
     if found is None:
         raise UnknownCaseError(place)
-    await desk.note(visitor_of(request).who, "reveal", note=f"raw bytes of {place}")
+    await reviews.note(visitor_of(request).who, "reveal", note=f"raw bytes of {place}")
     name = "".join(one for one in place if one.isalnum() or one in ".-")
     headers = {"content-disposition": f'attachment; filename="{name}.bin"'}
     return Response(found.value or b"", 200, headers, "application/octet-stream")

@@ -17,12 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.database import is_away
 from consumers.console.errors import StoreAwayError
-from consumers.console.folding import (
+from consumers.console.projection import (
+    apply_audit_lines,
+    apply_dead_letters,
+    apply_results,
     close_discarded,
     discarded,
-    take_letters,
-    take_lines,
-    take_results,
 )
 from consumers.console.rows import instant
 from consumers.console.store import Store
@@ -193,11 +193,11 @@ class Queue:
             async with connection.begin_nested():
                 told = self.guard.each(records)
                 if topic == self.topics.dead_letters:
-                    await take_letters(self.store.database, connection, told, self.policy)
+                    await apply_dead_letters(self.store.database, connection, told, self.policy)
                 elif topic == self.topics.review:
-                    await take_lines(self.store.trail, connection, told)
+                    await apply_audit_lines(self.store.trail, connection, told)
                 else:
-                    await take_results(connection, told)
+                    await apply_results(connection, told)
         except Exception as error:
             if is_away(error):
                 raise

@@ -1,43 +1,28 @@
-"""Who may do what: roles, sessions, and what every reply has to have."""
+"""What keeps other sites out: headers, the origin of acts, and where redirects may lead."""
 
-import hashlib
 import hmac
 import ipaddress
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
-from consumers.console.sessions import Session, Sessions
-from consumers.settings import TokenSettings
-from schemas.tenancy import is_reserved_tenant
+from fastapi import HTTPException, Request
 
 __all__ = [
     "HEADERS",
-    "LOCAL",
-    "TOKEN",
-    "Guard",
     "Receive",
-    "Role",
     "Scope",
     "SecureHeaders",
     "Send",
-    "Visitor",
+    "check_origin",
     "is_loopback",
+    "is_same_origin",
     "own_path",
 ]
 
-_IDLE, _LONGEST = timedelta(minutes=30), timedelta(hours=8)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: Who acts where nobody has to sign in: whoever sits at the machine.
-LOCAL = "local"
-#: Who signs in by the console's one token.
-TOKEN = "token"  # noqa: S105  a name
-#: Before the ids of such sessions, which end when the token is another one.
-_BY_TOKEN = "t."  # noqa: S105  a prefix
+_TOKEN = "csrf"  # noqa: S105  the field's name
+_TOKEN_HEADER = "x-csrf-token"  # noqa: S105  the header's name
 #: A path of ours with its query: no slash behind a slash, which could begin a host, no backslash,
 #: which browsers take for one, and nothing that they leave out.
 _PART = r"[^/\\?\x00-\x20\x7f-\U0010ffff]+"
@@ -59,52 +44,9 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-class Role(StrEnum):
-    """What somebody may do; each may do what those before it may."""
-
-    #: Look.
-    VIEWER = "viewer"
-    #: Claim and decide.
-    REVIEWER = "reviewer"
-    #: Act on many cases at once, and take them out.
-    OPERATOR = "operator"
-    #: Read the audit trail.
-    ADMIN = "admin"
-
-    def covers(self, other: "Role") -> bool:
-        """True when this role may do what the other one may."""
-        ladder = list(Role)
-        return ladder.index(self) >= ladder.index(other)
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody with a session, and the token that forms of that session carry."""
-
-    session: Session
-    csrf: str
-    #: The session's id for the cookie, where it has just begun.
-    cookie: str | None = None
-
-    @property
-    def who(self) -> str:
-        """Their name."""
-        return self.session.who
-
-    @property
-    def role(self) -> Role:
-        """What they may do."""
-        return Role(self.session.role)
-
-    @property
-    def tenants(self) -> frozenset[str] | None:
-        """Whose cases they see; None: all. What is nobody's only those see who see all."""
-        told = self.session.tenants
-        return told and frozenset(one for one in told if not is_reserved_tenant(one))
-
-    def sees(self, tenant: str) -> bool:
-        """True when a tenant's cases are theirs to see."""
-        return self.tenants is None or tenant in self.tenants
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 def is_loopback(host: str) -> bool:
@@ -120,130 +62,31 @@ def own_path(then: str) -> str:
     return then if len(then) <= _MOST_PATH and _OWN_PATH.fullmatch(then) else "/"
 
 
-class Guard:
-    """Sessions by a cookie, their forms by a token of their own.
+def is_same_origin(request: Request) -> bool:
+    """By Origin; where that says nothing, by what the browser says of the site it was sent from.
 
-    A session's id is new at every sign-in and known to the browser alone; the store has its hash.
-    Where nobody has to sign in there are no sessions to keep: the cookie's id is the browser's own.
+    Our pages name no referrer, and then browsers send `Origin: null` with our own forms too.
     """
-
-    def __init__(
-        self,
-        sessions: Sessions,
-        clock: Callable[[], datetime],
-        *,
-        token: TokenSettings | None = None,
-        has_oidc: bool = False,
-        is_secure: bool = False,
-    ) -> None:
-        self.has_oidc = has_oidc
-        self._token = token
-        self._token_hash = _digest(token.secret.get_secret_value()) if token else b""
-        self._sessions = sessions
-        self._clock = clock
-        #: Browsers come by https.
-        self.is_secure = is_secure
-        #: A host's prefix can only be set over TLS, by the host itself, for all of it.
-        self.cookie = "__Host-tierline" if is_secure else "tierline"
-
-    @property
-    def has_token(self) -> bool:
-        """True where one can sign in by the token."""
-        return self._token is not None
-
-    @property
-    def needs_sign_in(self) -> bool:
-        """False on one's own machine alone."""
-        return self.has_token or self.has_oidc
-
-    @property
-    def cookie_rules(self) -> dict[str, Any]:
-        """How the cookie is set."""
-        return {"httponly": True, "samesite": "strict", "secure": self.is_secure, "path": "/"}
-
-    async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:
-        """Who a request comes from; None where they have to sign in first."""
-        id_ = cookies.get(self.cookie, "")
-        if not self.needs_sign_in:
-            is_new = not 20 <= len(id_) <= 100
-            id_ = secrets.token_urlsafe(32) if is_new else id_
-            now = self._clock()
-            session = Session(self._hashed(id_), LOCAL, Role.ADMIN.value, None, now, now)
-            return Visitor(session, self._form_token(id_), id_ if is_new else None)
-        if not id_:
-            return None
-        found = await self._sessions.seen(
-            self._hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
-        )
-        known = self._as_known(found, id_) if found else None
-        return Visitor(known, self._form_token(id_)) if known else None
-
-    def _as_known(self, session: Session, id_: str) -> Session | None:
-        """With what the settings say now; None for who could not sign in so any more.
-
-        Nor does a session go on that began when nobody had to sign in.
-        """
-        if not id_.startswith(_BY_TOKEN):
-            return session if self.has_oidc and session.who != LOCAL else None
-        if self._token is None or session.who != TOKEN:
-            return None
-        return replace(session, role=self._token.role, tenants=self._token.tenants)
-
-    def is_token(self, told: str) -> bool:
-        """True for the console's token; what is wrong takes as long as what is right."""
-        is_same = hmac.compare_digest(_digest(told), self._token_hash)
-        return self._token is not None and is_same
-
-    def by_token(self, authorization: str) -> Visitor | None:
-        """Who sends the token with the call itself, as `Authorization: Bearer` (RFC 6750)."""
-        kind, _, told = authorization.partition(" ")
-        if not self.is_token(told.strip()) or kind.lower() != "bearer" or self._token is None:
-            return None
-        now, token = self._clock(), self._token
-        return Visitor(Session(TOKEN, TOKEN, token.role, token.tenants, now, now), "")
-
-    async def sign_in(self, told: str) -> Visitor | None:
-        """A session for the right token, None for a wrong one."""
-        if not self.is_token(told) or self._token is None:
-            return None
-        return await self._begin(TOKEN, Role(self._token.role), self._token.tenants, _BY_TOKEN)
-
-    async def sign_out(self, cookies: Mapping[str, str]) -> None:
-        """End the session, on our side too."""
-        if id_ := cookies.get(self.cookie):
-            await self._sessions.end(self._hashed(id_))
-
-    async def begin(self, name: str, role: Role, tenants: frozenset[str] | None) -> Visitor:
-        """A session for somebody whom another has identified.
-
-        Who has a name of ours there is somebody else.
-        """
-        return await self._begin(f"{name}@oidc" if name in (LOCAL, TOKEN) else name, role, tenants)
-
-    async def _begin(
-        self, name: str, role: Role, tenants: frozenset[str] | None, prefix: str = "s."
-    ) -> Visitor:
-        now, id_ = self._clock(), prefix + secrets.token_urlsafe(32)
-        await self._sessions.sweep(now, idle=_IDLE, longest=_LONGEST)
-        session = await self._sessions.start(self._hashed(id_), name, role.value, now, tenants)
-        return Visitor(session, self._form_token(id_), id_)
-
-    def _hashed(self, id_: str) -> str:
-        bound = self._token_hash if id_.startswith(_BY_TOKEN) else b""
-        return hashlib.sha256(id_.encode() + bound).hexdigest()
-
-    def _form_token(self, id_: str) -> str:
-        """Only who has the store can make an id's token, and it does not give the id away."""
-        return hmac.new(self._sessions.secret, id_.encode(), hashlib.sha256).hexdigest()
+    origin = request.headers.get("origin")
+    if origin is not None and origin != "null":
+        return origin.partition("://")[2] == request.headers.get("host")
+    otherwise = "cross-site" if origin == "null" else "none"
+    return request.headers.get("sec-fetch-site", otherwise) in ("same-origin", "none")
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+async def check_origin(request: Request, form_token: str) -> None:
+    """An act comes from one of our own pages: the browser says so, the form's token proves it.
 
-
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Raises HTTPException with status 403.
+    """
+    if not is_same_origin(request):
+        raise HTTPException(403, "this was sent from another site")
+    token = request.headers.get(_TOKEN_HEADER)
+    if token is None:
+        found = (await request.form()).get(_TOKEN)
+        token = found if isinstance(found, str) else ""
+    if not hmac.compare_digest(token.encode(), form_token.encode()):
+        raise HTTPException(403, "the form's token is missing or old: load the page again")
 
 
 class SecureHeaders:

@@ -41,8 +41,8 @@ from consumers.console.errors import (
     UndoTooLateError,
     UnknownCaseError,
 )
-from consumers.console.folding import arrived, closes, forget, note_given, set_undone
 from consumers.console.jobs import Jobs
+from consumers.console.projection import arrived, closes, forget, note_given, set_undone
 from consumers.console.rows import (
     Case,
     CaseFilter,
@@ -276,7 +276,7 @@ class Store:
             return await self.claim(place, who, now, lease)
         return Held(case.held_by, case.held_until)
 
-    async def beat(self, place: str, who: str, now: datetime, lease: timedelta) -> Case:
+    async def renew_lease(self, place: str, who: str, now: datetime, lease: timedelta) -> Case:
         """Make a lease longer that has not ended. Raises LeaseLostError."""
         mine = and_(CASES.c.held_by == who, is_held(millis(now)), CASES.c.state == "open")
         longer = update(CASES).where(CASES.c.place == place, mine).returning(CASES)

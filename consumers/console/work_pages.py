@@ -10,12 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, Json, ValidationError
 
+from consumers.console.auth import Role, may, may_see_job, visitor_of
 from consumers.console.bulk import MOST_CASES, Bulk, BulkAction, PerSecond
-from consumers.console.deciding import Desk
 from consumers.console.exports import exported
-from consumers.console.gatekeeping import may, may_see_job, visitor_of
 from consumers.console.pages import FILTERS, Pages, filter_of_all
-from consumers.console.security import Role
+from consumers.console.review_service import ReviewService
 from schemas.base import Tier
 
 __all__ = ["cancelled", "export_of", "work_pages"]
@@ -40,11 +39,11 @@ class JobForm(BaseModel):
         return Tier(self.tier) if self.action == "retry" and self.tier in list(Tier) else None
 
 
-def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
+def work_pages(reviews: ReviewService, bulk: Bulk, pages: Pages) -> APIRouter:
     """The routes."""
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
     operator, admin = [Depends(may(Role.OPERATOR))], [Depends(may(Role.ADMIN))]
-    jobs = desk.store.jobs
+    jobs = reviews.store.jobs
 
     @router.get("/jobs", dependencies=operator)
     async def recent(request: Request) -> Response:
@@ -74,7 +73,7 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
             given=_filters(given),
             query=urlencode(_filters(given)),
             actions=_ACTIONS,
-            tiers=list(desk.policy.tiers),
+            tiers=list(reviews.policy.tiers),
         )
 
     @router.post("/jobs", dependencies=operator)
@@ -112,18 +111,18 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     @router.post("/jobs/{job_id}/cancel", dependencies=operator)
     async def cancel(request: Request, job_id: str) -> Response:
         """Stop: what is done stays done."""
-        await cancelled(desk, request, job_id)
+        await cancelled(reviews, request, job_id)
         return RedirectResponse(f"/jobs/{job_id}", 303)
 
     @router.get("/export.{kind}", dependencies=operator)
     async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
         """The cases that fit, as a file."""
-        return await export_of(desk, request, kind)
+        return await export_of(reviews, request, kind)
 
     @router.get("/audit", dependencies=admin)
     async def audit(request: Request, who: str = "", what: str = "") -> Response:
         """What people did, and whether the trail is whole."""
-        trail = desk.store.trail
+        trail = reviews.store.trail
         lines = await trail.lines(who=who or None, what=what or None, limit=200)
         wrong = await trail.problems()
         given = {"who": who, "what": what}
@@ -132,12 +131,14 @@ def work_pages(desk: Desk, bulk: Bulk, pages: Pages) -> APIRouter:
     return router
 
 
-async def export_of(desk: Desk, request: Request, kind: Literal["jsonl", "csv"]) -> Response:
+async def export_of(
+    reviews: ReviewService, request: Request, kind: Literal["jsonl", "csv"]
+) -> Response:
     """The cases that the URL's filters fit, as a file; that somebody took it is noted."""
     visitor, given = visitor_of(request), _filters(dict(request.query_params))
     wanted = filter_of_all(dict(request.query_params), visitor)
-    await desk.note(visitor.who, "export", note=f"{kind} {urlencode(given)}"[:500])
-    rows = exported(desk.store, wanted, desk.clock(), kind)
+    await reviews.note(visitor.who, "export", note=f"{kind} {urlencode(given)}"[:500])
+    rows = exported(reviews.store, wanted, reviews.clock(), kind)
     media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
     headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
     return StreamingResponse(rows, 200, headers, media)
@@ -147,7 +148,7 @@ def _filters(given: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(text) for name, text in given.items() if name in FILTERS and text}
 
 
-async def cancelled(desk: Desk, request: Request, job_id: str) -> None:
+async def cancelled(reviews: ReviewService, request: Request, job_id: str) -> None:
     """Stop a job, if it was under way, and note who did."""
-    if await desk.store.jobs.end(job_id, "cancelled", desk.clock()):
-        await desk.note(visitor_of(request).who, "job", note=f"{job_id}: cancelled")
+    if await reviews.store.jobs.end(job_id, "cancelled", reviews.clock()):
+        await reviews.note(visitor_of(request).who, "job", note=f"{job_id}: cancelled")

@@ -14,12 +14,12 @@ from pydantic import SecretStr
 
 from consumers import clock
 from consumers.console.app import console_app
+from consumers.console.auth import Authenticator, Role
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import Desk
 from consumers.console.queue import Queue
+from consumers.console.review_service import ReviewService
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Guard, Role
 from consumers.console.store import Store, open_store
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -68,7 +68,7 @@ class Browser:
 
     async def come_in(self, role: str, tenants: Iterable[str] | None = None) -> None:
         """As somebody of this role whom an issuer has identified: they are named like it."""
-        guard: Guard = self._app.state.guard
+        guard: Authenticator = self._app.state.guard
         seen = frozenset(tenants) if tenants is not None else None
         visitor = await guard.begin(role, Role(role), seen)
         self.http.cookies.set(guard.cookie, visitor.cookie or "", domain="localhost.local")
@@ -85,7 +85,9 @@ class Browser:
 class Console:
     """A console over a running flow."""
 
-    def __init__(self, running: Flow, store: Store, desk: Desk, queue: Queue, app: FastAPI) -> None:
+    def __init__(
+        self, running: Flow, store: Store, desk: ReviewService, queue: Queue, app: FastAPI
+    ) -> None:
         self.running, self.store, self.desk, self.queue, self.app = running, store, desk, queue, app
 
     async def cases(self, count: int, **wanted: Any) -> list[str]:
@@ -125,11 +127,11 @@ async def console(
     ):
         rules, topics = running.rules, running.topics
         queue = Queue(store, Clients(settings.kafka), rules.policy, topics, clock.now)
-        desk = Desk(
+        desk = ReviewService(
             store, sending, rules.policy, rules.prompts, topics, clock.now, brief_task="brief"
         )
         bulk = Bulk(desk)
-        guard = Guard(store.sessions, clock.now, token=token, has_oidc=has_sign_in)
+        guard = Authenticator(store.sessions, clock.now, token=token, has_oidc=has_sign_in)
         app = console_app(
             desk,
             guard,

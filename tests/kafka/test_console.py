@@ -11,11 +11,11 @@ import pytest
 
 from consumers import clock
 from consumers.console.app import console_app
+from consumers.console.auth import Authenticator
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import decision_of
+from consumers.console.review_service import decision_of
 from consumers.console.rows import Case, CaseFilter
-from consumers.console.security import Guard
 from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -84,7 +84,7 @@ async def test_a_case_links_to_its_trace_and_says_its_commands(
     async with console(settings, tmp_path) as running:
         [place] = await running.disputes(1)
         desk = replace(running.desk, trace_url="https://traces.example/t/{trace_id}?x=1")
-        guard = Guard(running.store.sessions, clock.now)
+        guard = Authenticator(running.store.sessions, clock.now)
         figures = Figures(desk, Clients(settings.kafka))
         browser = Browser(console_app(desk, guard, Bulk(desk), figures))
         page = (await browser.get(f"/cases/{place}")).text
@@ -217,7 +217,7 @@ async def test_what_is_decided_without_kafka_is_kept_and_carried_out_later(
         async with publisher(Clients(settings.kafka)) as ended:
             pass  # what is sent by it never arrives
         cut_off = replace(running.desk, publisher=ended)
-        guard = Guard(running.store.sessions, clock.now)
+        guard = Authenticator(running.store.sessions, clock.now)
         browser = Browser(
             console_app(cut_off, guard, Bulk(cut_off), Figures(cut_off, Clients(settings.kafka)))
         )

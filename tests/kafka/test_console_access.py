@@ -9,10 +9,11 @@ from pydantic import SecretStr
 
 from consumers import clock
 from consumers.console.app import console_app
+from consumers.console.auth import Authenticator, Role
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.rows import CaseFilter
-from consumers.console.security import Guard, Role, is_loopback
+from consumers.console.security import is_loopback
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings, TokenSettings
 from tests.kafka.console_flow import HERE, SECRET, TEXT, Browser, console
@@ -153,7 +154,7 @@ async def test_a_session_does_not_outlive_what_it_began_with(
         await browser.get("/cases")
 
         def guarded(token: TokenSettings | None, *, has_oidc: bool = False) -> Browser:
-            guard = Guard(sessions, clock.now, token=token, has_oidc=has_oidc)
+            guard = Authenticator(sessions, clock.now, token=token, has_oidc=has_oidc)
             return Browser(console_app(desk, guard, Bulk(desk), figures))
 
         def token(secret: str = SECRET, **fields: Any) -> TokenSettings:

@@ -17,10 +17,10 @@ from joserfc.jwk import RSAKey
 
 from consumers import clock
 from consumers.console.app import console_app
+from consumers.console.auth import Authenticator
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import Desk
-from consumers.console.security import Guard
+from consumers.console.review_service import ReviewService
 from consumers.console.store import open_store
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
@@ -116,8 +116,8 @@ async def signing_in(
             client_id="console",
             roles={"staff": "viewer", "support-leads": "operator"},
         )
-        desk = Desk(store, out, rules.policy, rules.prompts, topics, clock.now)
-        guard = Guard(store.sessions, clock.now, has_oidc=True)
+        desk = ReviewService(store, out, rules.policy, rules.prompts, topics, clock.now)
+        guard = Authenticator(store.sessions, clock.now, has_oidc=True)
         figures = Figures(desk, Clients(settings.kafka))
         app = console_app(desk, guard, Bulk(desk), figures, oidc)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=_HERE) as browser:

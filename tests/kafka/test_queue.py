@@ -15,15 +15,15 @@ from confluent_kafka import Producer
 from sqlalchemy import insert
 
 from consumers import clock
-from consumers.console import deciding
+from consumers.console import review_service
 from consumers.console.app import console_app
 from consumers.console.audit import written
+from consumers.console.auth import Authenticator
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import Desk
 from consumers.console.errors import StoreAwayError
 from consumers.console.queue import Queue, StoreMismatchError
-from consumers.console.security import Guard
+from consumers.console.review_service import ReviewService
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import ORIGINS
 from consumers.rules import load_rules
@@ -236,7 +236,7 @@ async def test_a_database_that_was_away_is_caught_up_with(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the console ends by it, and a page says what is the matter."""
-    monkeypatch.setattr(deciding, "_RESEND_SECONDS", 0.01)
+    monkeypatch.setattr(review_service, "_RESEND_SECONDS", 0.01)
     with postgres() as server:
         if server is None:
             pytest.skip("no PostgreSQL")
@@ -245,9 +245,11 @@ async def test_a_database_that_was_away_is_caught_up_with(
         topics = settings.kafka.topics
         async with open_store(server.database()) as store, publisher(clients) as sending:
             queue = _queue(store, settings)
-            desk = Desk(store, sending, rules.policy, rules.prompts, topics, clock.now)
+            desk = ReviewService(store, sending, rules.policy, rules.prompts, topics, clock.now)
             bulk = Bulk(desk)
-            app = console_app(desk, Guard(store.sessions, clock.now), bulk, Figures(desk, clients))
+            app = console_app(
+                desk, Authenticator(store.sessions, clock.now), bulk, Figures(desk, clients)
+            )
             http = httpx.AsyncClient(
                 transport=httpx.ASGITransport(app), base_url="http://localhost"
             )

@@ -28,13 +28,14 @@ from sqlalchemy import func, select, update
 from consumers import clock
 from consumers.console.app import console_app
 from consumers.console.attempts import Attempts
+from consumers.console.auth import Authenticator, Role
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.deciding import Desk
 from consumers.console.entrance import Entrance
 from consumers.console.exports import csv_of
+from consumers.console.review_service import ReviewService
 from consumers.console.rows import CaseFilter
-from consumers.console.security import HEADERS, Guard, Role
+from consumers.console.security import HEADERS
 from consumers.console.store import Store, open_store
 from consumers.console.tables import LETTERS, SESSIONS
 from consumers.rules import load_rules
@@ -63,9 +64,9 @@ class _World:
     """A console with two tenants' cases, and somebody of each role who has signed in."""
 
     app: FastAPI
-    guard: Guard
+    guard: Authenticator
     store: Store
-    desk: Desk
+    desk: ReviewService
     report: Report
     #: One job of somebody else.
     job_id: str
@@ -502,7 +503,7 @@ async def _jobs(world: _World) -> None:
 
 async def _sessions(world: _World) -> None:
     """Who only looks leaves nothing in the store."""
-    guards = {"signed out": world.guard, "loopback": Guard(world.store.sessions, clock.now)}
+    guards = {"signed out": world.guard, "loopback": Authenticator(world.store.sessions, clock.now)}
     for name, guard in guards.items():
         app = console_app(world.desk, guard, Bulk(world.desk), _figures(world.desk))
         lone = _World(app, guard, world.store, world.desk, world.report, world.job_id)
@@ -593,7 +594,7 @@ async def _statuses(world: _World) -> None:
         world.check(f"status {status}: {where}", reply, is_blocked=reply.status_code == status)
 
 
-def _figures(desk: Desk) -> Figures:
+def _figures(desk: ReviewService) -> Figures:
     return Figures(desk, Clients(KafkaSettings(bootstrap="127.0.0.1:1")))
 
 
@@ -623,9 +624,11 @@ async def _world(report: Report, bootstrap: str) -> AsyncIterator[_World]:
                 ),
                 a_letter_record(2, tenant="acme", failed_at=now - timedelta(2)),
             )
-            desk = Desk(store, sending, rules.policy, rules.prompts, kafka.topics, clock.now)
+            desk = ReviewService(
+                store, sending, rules.policy, rules.prompts, kafka.topics, clock.now
+            )
             token = TokenSettings(secret=SecretStr(_SECRET), role="operator")
-            guard = Guard(store.sessions, clock.now, token=token, has_oidc=True)
+            guard = Authenticator(store.sessions, clock.now, token=token, has_oidc=True)
             bulk = Bulk(desk)
             job = await bulk.start("somebody", CaseFilter(tenant="globex"), "requeue")
             app = console_app(desk, guard, bulk, Figures(desk, Clients(kafka)))

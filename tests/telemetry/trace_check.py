@@ -34,8 +34,8 @@ from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.cli.dead_letters import requeue
 from consumers.cli.logs import configure_logs
-from consumers.console.deciding import Desk, decision_of
 from consumers.console.queue import Queue
+from consumers.console.review_service import ReviewService, decision_of
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import open_store
 from consumers.rules import Rules
@@ -206,7 +206,7 @@ async def _approve(settings: Settings, rules: Rules, telemetry: Telemetry, folde
         publisher(clients, telemetry.tracing) as out,
     ):
         await Queue(store, clients, rules.policy, topics, clock.now).catch_up()
-        desk = Desk(store, out, rules.policy, rules.prompts, topics, clock.now)
+        desk = ReviewService(store, out, rules.policy, rules.prompts, topics, clock.now)
         [case] = await store.cases(CaseFilter(request_id="reviewed"), clock.now())
         claimed, found = await desk.claim(case.place, "ann"), await store.content(case.place)
         assert isinstance(claimed, Case)

@@ -80,14 +80,14 @@ async def test_whoever_holds_a_case_may_claim_it_again(store: Store) -> None:
 async def test_a_beat_makes_a_lease_longer_until_it_has_ended(store: Store) -> None:
     await take(store, a_letter_record())
     case = await _claimed(store, 0)
-    beaten = await store.beat(place(0), "ann", NOON + LEASE / 2, LEASE)
+    beaten = await store.renew_lease(place(0), "ann", NOON + LEASE / 2, LEASE)
     assert (beaten.held_until, beaten.version) == (NOON + LEASE * 1.5, case.version)
 
     with pytest.raises(LeaseLostError, match="ended"):
-        await store.beat(place(0), "ann", NOON + LEASE * 1.5, LEASE)
+        await store.renew_lease(place(0), "ann", NOON + LEASE * 1.5, LEASE)
     await _claimed(store, 0, "bob", NOON + LEASE * 2)
     with pytest.raises(LeaseLostError, match="bob holds"):
-        await store.beat(place(0), "ann", NOON + LEASE * 2, LEASE)
+        await store.renew_lease(place(0), "ann", NOON + LEASE * 2, LEASE)
 
 
 async def test_a_released_case_is_free(store: Store) -> None:

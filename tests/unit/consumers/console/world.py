@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from consumers.console.folding import take_letters, take_lines, take_results
+from consumers.console.projection import apply_audit_lines, apply_dead_letters, apply_results
 from consumers.console.store import Case, Store
 from router.review.audit import chained
 from schemas.codec import dead_letter_headers
@@ -113,11 +113,11 @@ async def take(store: Store, *records: Any) -> None:
     async with store.database.writing() as connection:
         for record in records:
             if record.topic == "llm.dead-letters":
-                await take_letters(store.database, connection, [record], the_policy())
+                await apply_dead_letters(store.database, connection, [record], the_policy())
             elif record.topic == "llm.review":
-                await take_lines(store.trail, connection, [record])
+                await apply_audit_lines(store.trail, connection, [record])
             else:
-                await take_results(connection, [record])
+                await apply_results(connection, [record])
 
 
 async def taken(store: Store, offset: int, now: datetime = NOON) -> Case:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.console.folding import close_discarded, discarded
+from consumers.console.projection import close_discarded, discarded
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from schemas.base import LATEST
 from schemas.dead_letter import Pointer

@@ -30,14 +30,14 @@ from schemas.review import AuditLine, Decision
 from schemas.tenancy import BRIEF_IDS, DEFAULT_TENANT, RequestKey
 
 __all__ = [
+    "apply_audit_lines",
+    "apply_dead_letters",
+    "apply_results",
     "close_discarded",
     "discarded",
     "forget",
     "note_given",
     "set_undone",
-    "take_letters",
-    "take_lines",
-    "take_results",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ _OTHERS_ID = [
 _MARGIN_MS = 2_000
 
 
-async def take_letters(
+async def apply_dead_letters(
     database: Database, connection: AsyncConnection, records: Iterable[Record], policy: Policy
 ) -> None:
     """Open a case for every dead letter, and close those whose request came again since."""
@@ -94,7 +94,9 @@ async def take_letters(
     )
 
 
-async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterable[Record]) -> None:
+async def apply_audit_lines(
+    trail: Trail, connection: AsyncConnection, records: Iterable[Record]
+) -> None:
     """Keep every audit line, and mark the cases that were decided on, or wait again."""
     told: list[tuple[Record, AuditLine]] = []
     for record in records:
@@ -112,7 +114,7 @@ async def take_lines(trail: Trail, connection: AsyncConnection, records: Iterabl
             await _undone(connection, record, line, line.undoes)
 
 
-async def take_results(connection: AsyncConnection, records: Iterable[Record]) -> None:
+async def apply_results(connection: AsyncConnection, records: Iterable[Record]) -> None:
     """Close the cases that results stand in for, and those whose request went on and ended."""
     #: By the case's place: when it was resolved, and by whose result.
     resolved: dict[str, tuple[int, str | None]] = {}

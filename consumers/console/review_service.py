@@ -1,4 +1,4 @@
-"""The desk: what reviewers do with cases, each act noted first and sent to Kafka second."""
+"""The reviews: what reviewers do with cases, each act noted first and sent to Kafka second."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ from schemas.review import Action, AuditLine, Decision
 from schemas.tenancy import BRIEF_IDS, RequestKey
 from schemas.topics import Topics
 
-__all__ = ["Desk", "ImpossibleError", "NotSentError", "decision_of", "request_of"]
+__all__ = ["ImpossibleError", "NotSentError", "ReviewService", "decision_of", "request_of"]
 
 _LEASE = timedelta(minutes=5)
 #: Kafka acknowledges within milliseconds; a person waits no longer for it.
@@ -64,7 +64,7 @@ class NotSentError(TierlineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ReviewService:
     """Claims, decisions and undos of one console."""
 
     store: Store
@@ -90,9 +90,9 @@ class Desk:
             await self._note(taken, "claim", who)
         return taken
 
-    async def beat(self, place: str, who: str) -> Case:
+    async def renew_lease(self, place: str, who: str) -> Case:
         """Go on holding a case. Raises CaseError."""
-        return await self.store.beat(place, who, self.clock(), self.lease)
+        return await self.store.renew_lease(place, who, self.clock(), self.lease)
 
     async def release(self, place: str, who: str) -> None:
         """Give a case back."""

@@ -1,0 +1,270 @@
+"""Who may do what: roles, sessions, and what a route asks of whoever calls it."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from fastapi import HTTPException, Request
+
+from consumers.console.errors import UnknownCaseError
+from consumers.console.jobs import Job
+from consumers.console.review_service import ReviewService
+from consumers.console.security import check_origin
+from consumers.console.sessions import Session, Sessions
+from consumers.settings import TokenSettings
+from schemas.errors import TierlineError
+from schemas.tenancy import is_reserved_tenant
+
+__all__ = [
+    "LOCAL",
+    "TOKEN",
+    "Authenticator",
+    "NeedsSignInError",
+    "Role",
+    "Visitor",
+    "may",
+    "may_see_all",
+    "may_see_job",
+    "only_ones_own",
+    "visitor_of",
+]
+
+_IDLE, _LONGEST = timedelta(minutes=30), timedelta(hours=8)
+#: Who acts where nobody has to sign in: whoever sits at the machine.
+LOCAL = "local"
+#: Who signs in by the console's one token.
+TOKEN = "token"  # noqa: S105  a name
+#: Before the ids of such sessions, which end when the token is another one.
+_BY_TOKEN = "t."  # noqa: S105  a prefix
+_UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class Role(StrEnum):
+    """What somebody may do; each may do what those before it may."""
+
+    #: Look.
+    VIEWER = "viewer"
+    #: Claim and decide.
+    REVIEWER = "reviewer"
+    #: Act on many cases at once, and take them out.
+    OPERATOR = "operator"
+    #: Read the audit trail.
+    ADMIN = "admin"
+
+    def covers(self, other: "Role") -> bool:
+        """True when this role may do what the other one may."""
+        ladder = list(Role)
+        return ladder.index(self) >= ladder.index(other)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody with a session, and the token that forms of that session carry."""
+
+    session: Session
+    csrf: str
+    #: The session's id for the cookie, where it has just begun.
+    cookie: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Their name."""
+        return self.session.who
+
+    @property
+    def role(self) -> Role:
+        """What they may do."""
+        return Role(self.session.role)
+
+    @property
+    def tenants(self) -> frozenset[str] | None:
+        """Whose cases they see; None: all. What is nobody's only those see who see all."""
+        told = self.session.tenants
+        return told and frozenset(one for one in told if not is_reserved_tenant(one))
+
+    def sees(self, tenant: str) -> bool:
+        """True when a tenant's cases are theirs to see."""
+        return self.tenants is None or tenant in self.tenants
+
+
+class Authenticator:
+    """Sessions by a cookie, their forms by a token of their own.
+
+    A session's id is new at every sign-in and known to the browser alone; the store has its hash.
+    Where nobody has to sign in there are no sessions to keep: the cookie's id is the browser's own.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        clock: Callable[[], datetime],
+        *,
+        token: TokenSettings | None = None,
+        has_oidc: bool = False,
+        is_secure: bool = False,
+    ) -> None:
+        self.has_oidc = has_oidc
+        self._token = token
+        self._token_hash = _digest(token.secret.get_secret_value()) if token else b""
+        self._sessions = sessions
+        self._clock = clock
+        #: Browsers come by https.
+        self.is_secure = is_secure
+        #: A host's prefix can only be set over TLS, by the host itself, for all of it.
+        self.cookie = "__Host-tierline" if is_secure else "tierline"
+
+    @property
+    def has_token(self) -> bool:
+        """True where one can sign in by the token."""
+        return self._token is not None
+
+    @property
+    def needs_sign_in(self) -> bool:
+        """False on one's own machine alone."""
+        return self.has_token or self.has_oidc
+
+    @property
+    def cookie_rules(self) -> dict[str, Any]:
+        """How the cookie is set."""
+        return {"httponly": True, "samesite": "strict", "secure": self.is_secure, "path": "/"}
+
+    async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:
+        """Who a request comes from; None where they have to sign in first."""
+        id_ = cookies.get(self.cookie, "")
+        if not self.needs_sign_in:
+            is_new = not 20 <= len(id_) <= 100
+            id_ = secrets.token_urlsafe(32) if is_new else id_
+            now = self._clock()
+            session = Session(self._hashed(id_), LOCAL, Role.ADMIN.value, None, now, now)
+            return Visitor(session, self._form_token(id_), id_ if is_new else None)
+        if not id_:
+            return None
+        found = await self._sessions.seen(
+            self._hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
+        )
+        known = self._as_known(found, id_) if found else None
+        return Visitor(known, self._form_token(id_)) if known else None
+
+    def _as_known(self, session: Session, id_: str) -> Session | None:
+        """With what the settings say now; None for who could not sign in so any more.
+
+        Nor does a session go on that began when nobody had to sign in.
+        """
+        if not id_.startswith(_BY_TOKEN):
+            return session if self.has_oidc and session.who != LOCAL else None
+        if self._token is None or session.who != TOKEN:
+            return None
+        return replace(session, role=self._token.role, tenants=self._token.tenants)
+
+    def is_token(self, told: str) -> bool:
+        """True for the console's token; what is wrong takes as long as what is right."""
+        is_same = hmac.compare_digest(_digest(told), self._token_hash)
+        return self._token is not None and is_same
+
+    def by_token(self, authorization: str) -> Visitor | None:
+        """Who sends the token with the call itself, as `Authorization: Bearer` (RFC 6750)."""
+        kind, _, told = authorization.partition(" ")
+        if not self.is_token(told.strip()) or kind.lower() != "bearer" or self._token is None:
+            return None
+        now, token = self._clock(), self._token
+        return Visitor(Session(TOKEN, TOKEN, token.role, token.tenants, now, now), "")
+
+    async def sign_in(self, told: str) -> Visitor | None:
+        """A session for the right token, None for a wrong one."""
+        if not self.is_token(told) or self._token is None:
+            return None
+        return await self._begin(TOKEN, Role(self._token.role), self._token.tenants, _BY_TOKEN)
+
+    async def sign_out(self, cookies: Mapping[str, str]) -> None:
+        """End the session, on our side too."""
+        if id_ := cookies.get(self.cookie):
+            await self._sessions.end(self._hashed(id_))
+
+    async def begin(self, name: str, role: Role, tenants: frozenset[str] | None) -> Visitor:
+        """A session for somebody whom another has identified.
+
+        Who has a name of ours there is somebody else.
+        """
+        return await self._begin(f"{name}@oidc" if name in (LOCAL, TOKEN) else name, role, tenants)
+
+    async def _begin(
+        self, name: str, role: Role, tenants: frozenset[str] | None, prefix: str = "s."
+    ) -> Visitor:
+        now, id_ = self._clock(), prefix + secrets.token_urlsafe(32)
+        await self._sessions.sweep(now, idle=_IDLE, longest=_LONGEST)
+        session = await self._sessions.start(self._hashed(id_), name, role.value, now, tenants)
+        return Visitor(session, self._form_token(id_), id_)
+
+    def _hashed(self, id_: str) -> str:
+        bound = self._token_hash if id_.startswith(_BY_TOKEN) else b""
+        return hashlib.sha256(id_.encode() + bound).hexdigest()
+
+    def _form_token(self, id_: str) -> str:
+        """Only who has the store can make an id's token, and it does not give the id away."""
+        return hmac.new(self._sessions.secret, id_.encode(), hashlib.sha256).hexdigest()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+class NeedsSignInError(TierlineError):
+    """Nobody knows who it is."""
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Who calls. Raises NeedsSignInError."""
+    visitor: Visitor | None = request.state.visitor
+    if visitor is None:
+        raise NeedsSignInError
+    return visitor
+
+
+def may(role: Role) -> Callable[[Request], Awaitable[None]]:
+    """The dependency of a route that takes this role."""
+
+    async def check(request: Request) -> None:
+        visitor = visitor_of(request)
+        # Who gives the token with the call is no browser that was led astray.
+        is_by_name = getattr(request.state, "is_by_name", False)
+        if request.method in _UNSAFE and not is_by_name:
+            await check_origin(request, visitor.csrf)
+        if not visitor.role.covers(role):
+            raise HTTPException(403, f"this takes a {role}; you are a {visitor.role}")
+
+    return check
+
+
+async def may_see_all(request: Request) -> None:
+    """The dependency of a route that counts the requests of all tenants."""
+    if visitor_of(request).tenants is not None:
+        raise HTTPException(403, "this counts all tenants' requests, and you see only some")
+
+
+def may_see_job(visitor: Visitor, job: Job) -> bool:
+    """Who sees only some tenants' cases sees only what they began themselves."""
+    return visitor.tenants is None or job.who == visitor.who
+
+
+def only_ones_own(reviews: ReviewService) -> Callable[[Request], Awaitable[None]]:
+    """The dependency of every route: other tenants' cases and jobs do not exist."""
+
+    async def check(request: Request) -> None:
+        visitor: Visitor | None = request.state.visitor
+        if visitor is None or visitor.tenants is None:
+            return
+        if place := request.path_params.get("place"):
+            case = await reviews.store.case(place, reviews.clock())
+            if case is None or not visitor.sees(case.tenant):
+                raise UnknownCaseError(place)
+        if job_id := request.path_params.get("job_id"):
+            job = await reviews.store.jobs.job(job_id)
+            if job is None or not may_see_job(visitor, job):
+                raise UnknownCaseError(job_id)
+
+    return check
