@@ -5,7 +5,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-__all__ = ["Attempts"]
+from fastapi import HTTPException
+
+__all__ = ["Attempts", "TooManyAttemptsError"]
 
 _WINDOW = timedelta(minutes=1)
 #: An address that failed so often within the window is not heard for the rest of it.
@@ -13,6 +15,14 @@ _PER_ADDRESS = 5
 #: So many failures of all addresses, and only those are heard that have signed in before.
 _IN_TOTAL = 60
 _MOST_KEPT = 10_000
+
+
+class TooManyAttemptsError(HTTPException):
+    """Sign-ins from there have failed too often."""
+
+    def __init__(self) -> None:
+        words = "too many sign-ins have failed: try again in a minute"
+        super().__init__(429, words, {"retry-after": "60"})
 
 
 class Attempts:

@@ -16,14 +16,9 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import Field
 
-from consumers.console.errors import CaseError, UnseenError
+from consumers.console.errors import CaseError, ImpossibleError, NotSentError, UnseenError
 from consumers.console.jobs import Job, Outcome
-from consumers.console.review_service import (
-    ImpossibleError,
-    NotSentError,
-    ReviewService,
-    decision_of,
-)
+from consumers.console.review_service import ReviewService, decision_of
 from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Held
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of

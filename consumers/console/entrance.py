@@ -8,15 +8,15 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
-from consumers.console.attempts import Attempts
-from consumers.console.auth import Authenticator, Role, Visitor
+from consumers.console.attempts import Attempts, TooManyAttemptsError
+from consumers.console.auth import Authenticator, NeedsSignInError, Role, Visitor
 from consumers.console.errors import StoreAwayError
 from consumers.console.security import Receive, Scope, Send, is_loopback
 
-__all__ = ["Entrance", "Say", "client_of", "too_many"]
+__all__ = ["Entrance", "client_of"]
 
 _SIGN_IN = ("/sign-in", "/sign-in/oidc", "/sign-in/oidc/back")
 _HOST = re.compile(r"([\w.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
@@ -62,75 +62,77 @@ class Entrance:
         request.state.visitor = None
         has_body = _has_body(request)
         try:
-            refusal = self._misfit(request) or await self._unknown(request)
-            if refusal is None and has_body:
-                receive, refusal = await self._received(request, receive)
+            self._check_shape(request)
+            await self._find_visitor(request)
+            if has_body:
+                receive = await self._whole_body(request, receive)
+        except HTTPException as error:
+            refusal = self._say(request, error.status_code, error.detail)
+            refusal.headers.update(error.headers or {})
         except StoreAwayError as error:
             refusal = self._say(request, 503, str(error))
-        if refusal is None:
+        except NeedsSignInError:
+            refusal = self._sign_in_first(request)
+        else:
             await self._app(scope, receive, self._with_cookie(request.state.visitor, send))
             return
         if has_body:  # it was not read, or not to its end
             refusal.headers["connection"] = "close"
         await refusal(scope, receive, send)
 
-    def _misfit(self, request: Request) -> Response | None:
-        """What nobody of ours would ask."""
+    def _check_shape(self, request: Request) -> None:
+        """Raises HTTPException for what nobody of ours would ask."""
         if "\0" in request.scope["path"]:  # no database has a place for it
-            return self._say(request, 404, "there is no such page")
+            raise HTTPException(404, "there is no such page")
         if b"%00" in request.scope["query_string"]:
-            return self._say(request, 400, "no text of ours has a NUL in it")
+            raise HTTPException(400, "no text of ours has a NUL in it")
         host = request.headers.get("host", "")
         if not _HOST.fullmatch(host):
-            return self._say(request, 400, "the host name is none")
+            raise HTTPException(400, "the host name is none")
         if not self._authenticator.needs_sign_in and not is_loopback(request.url.hostname or ""):
             # Another site's name that points at this machine must not pass for it.
-            return self._say(request, 421, "wrong host name")
-        return None
+            raise HTTPException(421, "wrong host name")
 
-    async def _unknown(self, request: Request) -> Response | None:
-        """Find out who it is; what they get who have to sign in first."""
+    async def _find_visitor(self, request: Request) -> None:
+        """Find out who it is. Raises NeedsSignInError, and TooManyAttemptsError."""
         path = request.scope["path"]
         if path.startswith("/static/"):
-            return None
-        told = request.headers.get("authorization") if path.startswith("/api/") else None
-        if told is None or not self._authenticator.needs_sign_in:
+            return
+        given = request.headers.get("authorization") if path.startswith("/api/") else None
+        if given is None or not self._authenticator.needs_sign_in:
             request.state.visitor = await self._authenticator.visitor(request.cookies)
-        elif (visitor := self._authenticator.by_token(told)) is not None:
+        elif (visitor := self._authenticator.by_token(given)) is not None:
             # Nobody guesses a token of its length, and others' failures lock its holder not out.
             request.state.visitor, request.state.is_by_name = visitor, True
         elif not self._attempts.begin(client_of(request)):
-            return too_many(self._say, request)
+            raise TooManyAttemptsError
         else:
             await self._note_failure(client_of(request), "a bearer token")
         if request.state.visitor is None and path not in _SIGN_IN:
-            return self._sign_in_first(request)
-        return None
+            raise NeedsSignInError
 
-    async def _received(
-        self, request: Request, receive: Receive
-    ) -> tuple[Receive, Response | None]:
-        """The body, whole, or why it is not taken."""
+    async def _whole_body(self, request: Request, receive: Receive) -> Receive:
+        """The body, whole. Raises HTTPException where it is too long or too slow."""
         visitor: Visitor | None = request.state.visitor
         is_known = visitor is not None and visitor.role.covers(Role.REVIEWER)
         most = _MOST if is_known else _MOST_OF_OTHERS
+        too_long = HTTPException(413, f"at most {most} bytes were expected")
         declared = request.headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared[:20]) > most:
-            return receive, self._say(request, 413, f"at most {most} bytes were expected")
+            raise too_long
         body = bytearray()
         try:
             async with asyncio.timeout(self._patience if is_known else self._patience_with_others):
-                while True:
+                has_more = True
+                while has_more:
                     message = await receive()
                     body += message.get("body", b"")
                     if len(body) > most:
-                        words = f"at most {most} bytes were expected"
-                        return receive, self._say(request, 413, words)
-                    if not message.get("more_body", False):
-                        break
+                        raise too_long
+                    has_more = message.get("more_body", False)
         except TimeoutError:
-            return receive, self._say(request, 408, "the request took too long to arrive")
-        return _replayed(bytes(body), receive), None
+            raise HTTPException(408, "the request took too long to arrive") from None
+        return _replayed(bytes(body), receive)
 
     def _with_cookie(self, visitor: Visitor | None, send: Send) -> Send:
         """Give whoever has none yet a cookie of their own."""
@@ -153,13 +155,6 @@ class Entrance:
 def client_of(request: Request) -> str:
     """The address a request comes from."""
     return request.client.host if request.client else "unknown"
-
-
-def too_many(say: Say, request: Request) -> Response:
-    """For whom sign-ins have failed too often."""
-    reply = say(request, 429, "too many sign-ins have failed: try again in a minute")
-    reply.headers["retry-after"] = "60"
-    return reply
 
 
 def _has_body(request: Request) -> bool:

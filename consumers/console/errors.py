@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyDecidedError",
     "CaseError",
+    "ImpossibleError",
     "JobRunningError",
     "LeaseLostError",
+    "NotSentError",
     "StaleError",
     "StoreAwayError",
     "UndoTooLateError",
@@ -84,6 +86,18 @@ class UsedIdError(CaseError):
 
     def __init__(self, decision_id: str) -> None:
         super().__init__(f"{decision_id} is the id of another decision; take a new one")
+
+
+class ImpossibleError(TierlineError):
+    """The decision cannot be carried out. `problems` are places in an edited answer, with words."""
+
+    def __init__(self, words: str, problems: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(words)
+        self.problems = problems or []
+
+
+class NotSentError(TierlineError):
+    """Kafka has not acknowledged it in time; the words say what that means."""
 
 
 class JobRunningError(TierlineError):

@@ -4,15 +4,17 @@ By OpenID Connect Core 1.0 and RFC 7636. What the browser carries between leavin
 in a cookie of ten minutes that only we can read; the session begins on a page of our own.
 """
 
+import base64
+import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
 import httpx
-from authlib.integrations.httpx_client import AsyncOAuth2Client
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from httpx_aiohttp import AiohttpTransport
@@ -21,12 +23,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from consumers.addresses import check_url
-from consumers.console.attempts import Attempts
+from consumers.console.attempts import Attempts, TooManyAttemptsError
 from consumers.console.auth import Authenticator, Role
 from consumers.console.entrance import client_of
 from consumers.console.pages import Pages
-from consumers.console.review_service import ReviewService
 from consumers.console.security import own_path
+from consumers.console.sign_in import SignIn
 from consumers.providers.resolver import guarded_connector
 from consumers.settings import OidcSettings
 from schemas.errors import TierlineError
@@ -43,8 +45,6 @@ _LEEWAY = 60
 #: Beginning a sign-in asks the issuer; an address may do so as often in a minute, and all of them.
 _BEGUN, _BEGUN_IN_TOTAL = 20, 300
 
-_TOO_MANY = "too many sign-ins have failed: try again in a minute"
-
 
 class SignInRefusedError(TierlineError):
     """The sign-in did not come to its end; the words are for the person."""
@@ -52,14 +52,14 @@ class SignInRefusedError(TierlineError):
 
 def oidc_routes(
     settings: OidcSettings,
-    reviews: ReviewService,
     authenticator: Authenticator,
     pages: Pages,
-    note_failure: Callable[[str, str], Awaitable[None]],
+    sign_in: SignIn,
+    clock: Callable[[], datetime],
 ) -> APIRouter:
     """Where a sign-in begins and where it comes back to."""
     limits = {"per_address": _BEGUN, "in_total": _BEGUN_IN_TOTAL}
-    begun, returned = Attempts(reviews.clock, **limits), Attempts(reviews.clock)
+    begun, returned = Attempts(clock, **limits), Attempts(clock)
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
     rules: dict[str, Any] = {
         "httponly": True,
@@ -72,18 +72,15 @@ def oidc_routes(
     async def begin(request: Request, then: str = "/") -> Response:
         """Off to the issuer."""
         if not begun.begin(client_of(request)):
-            raise HTTPException(429, _TOO_MANY, {"retry-after": "60"})
+            raise TooManyAttemptsError
         try:
-            found = await _discovered(settings)
+            document = await _discovered(settings)
         except SignInRefusedError as error:
             raise HTTPException(503, str(error)) from None
-        nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-        client = _client(settings, _back(request, authenticator))
-        where, state = client.create_authorization_url(
-            found["authorization_endpoint"], nonce=nonce, code_verifier=verifier
-        )
-        kept = {"state": state, "nonce": nonce, "verifier": verifier, "then": own_path(then)}
-        reply = RedirectResponse(where, 303)
+        names = ("state", "nonce", "verifier")
+        kept = {**{name: secrets.token_urlsafe(48) for name in names}, "then": own_path(then)}
+        endpoint, redirect = document["authorization_endpoint"], _back(request, authenticator)
+        reply = RedirectResponse(_authorization_url(settings, endpoint, redirect, kept), 303)
         reply.set_cookie(_COOKIE, urlencode(kept), max_age=_MINUTES_10, **rules)
         return reply
 
@@ -92,26 +89,22 @@ def oidc_routes(
         """Back from the issuer: the code becomes a token, the token a session."""
         kept, address = dict(parse_qsl(request.cookies.get(_COOKIE, ""))), client_of(request)
         if not returned.begin(address):
-            raise HTTPException(429, _TOO_MANY, {"retry-after": "60"})
+            raise TooManyAttemptsError
         try:
             _check(state, code, error, kept.get("state", ""))
             claims = await _claims(settings, kept, code, _back(request, authenticator))
             name, role = _who(settings, claims)
             tenants = _tenants(settings, claims, role)
         except SignInRefusedError as refused:
-            await note_failure(address, f"by {settings.issuer}: {refused}"[:400])
-            reply: Response = pages.page(
-                "message.html", None, 403, title="Not signed in", words=str(refused)
-            )
-            reply.delete_cookie(_COOKIE, **rules)
-            return reply
-        returned.succeeded(address)
-        await authenticator.sign_out(request.cookies)
-        visitor = await authenticator.begin(name, role, tenants)
-        await reviews.note(name, "sign_in", note=f"by {settings.issuer} from {address}")
-        reply = pages.page("go_on.html", None, then=own_path(kept.get("then", "/")))
+            await sign_in.note_failure(address, f"by {settings.issuer}: {refused}"[:400])
+            words = str(refused)
+            reply = pages.page("message.html", None, 403, title="Not signed in", words=words)
+        else:
+            returned.succeeded(address)
+            visitor = await authenticator.begin(name, role, tenants)
+            note = f"by {settings.issuer} from {address}"
+            reply = await sign_in.welcome(request, visitor, note, kept.get("then", "/"))
         reply.delete_cookie(_COOKIE, **rules)
-        reply.set_cookie(authenticator.cookie, visitor.cookie or "", **authenticator.cookie_rules)
         return reply
 
     return router
@@ -278,18 +271,22 @@ def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
     return [one for one in found if isinstance(one, str)]
 
 
-def _client(settings: OidcSettings, redirect: str) -> AsyncOAuth2Client:
-    secret = settings.client_secret
-    return AsyncOAuth2Client(
-        settings.client_id,
-        secret.get_secret_value() if secret else None,
-        scope=settings.scope,
-        redirect_uri=redirect,
-        code_challenge_method="S256",
-        token_endpoint_auth_method="client_secret_basic" if secret else "none",
-        timeout=_LIMIT_SECONDS,
-        trust_env=False,
-    )
+def _authorization_url(
+    settings: OidcSettings, endpoint: str, redirect: str, begun: Mapping[str, str]
+) -> str:
+    """Where the browser goes to sign in (RFC 6749, section 4.1.1, with RFC 7636)."""
+    digest = hashlib.sha256(begun["verifier"].encode()).digest()
+    query = {
+        "response_type": "code",
+        "client_id": settings.client_id,
+        "redirect_uri": redirect,
+        "scope": settings.scope,
+        "state": begun["state"],
+        "nonce": begun["nonce"],
+        "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+    }
+    return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
 
 def _back(request: Request, authenticator: Authenticator) -> str:

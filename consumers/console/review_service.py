@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from consumers.console.audit import written
 from consumers.console.errors import (
     AlreadyDecidedError,
+    ImpossibleError,
+    NotSentError,
     StoreAwayError,
     UndoTooLateError,
     UnknownCaseError,
@@ -32,7 +35,7 @@ from router.review.cases import why
 from router.review.decisions import hash_of_answers, problems_of, refusal_of
 from schemas.codec import dump_envelope, passed_on, text_headers
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ContractError, TierlineError
+from schemas.errors import ContractError
 from schemas.escalation import Escalation, Origin
 from schemas.intake import read_request
 from schemas.reasons import Reason
@@ -41,7 +44,7 @@ from schemas.review import Action, AuditLine, Decision
 from schemas.tenancy import BRIEF_IDS, RequestKey
 from schemas.topics import Topics
 
-__all__ = ["ImpossibleError", "NotSentError", "ReviewService", "decision_of", "request_of"]
+__all__ = ["ReviewService", "decision_of", "request_of"]
 
 _LEASE = timedelta(minutes=5)
 #: Kafka acknowledges within milliseconds; a person waits no longer for it.
@@ -49,18 +52,6 @@ _SEND_LIMIT = 5.0
 _RESEND_SECONDS = 5.0
 #: Characters of each text that a brief is made of.
 _BRIEF_PART = 4000
-
-
-class ImpossibleError(TierlineError):
-    """The decision cannot be carried out. `problems` are places in an edited answer, with words."""
-
-    def __init__(self, words: str, problems: list[tuple[str, str]] | None = None) -> None:
-        super().__init__(words)
-        self.problems = problems or []
-
-
-class NotSentError(TierlineError):
-    """Kafka has not acknowledged it in time; the words say what that means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +71,13 @@ class ReviewService:
     trace_url: str | None = None
     #: Lines on their way to Kafka: one whose answer takes long is not sent again meanwhile.
     _under_way: dict[tuple[str, int], "asyncio.Future[object]"] = field(default_factory=dict)
+
+    async def case(self, place: str) -> tuple[Case, LetterRecord]:
+        """A case with its dead letter. Raises UnknownCaseError."""
+        case, record = await self.store.case(place, self.clock()), await self.store.content(place)
+        if case is None or record is None:
+            raise UnknownCaseError(place)
+        return case, record
 
     async def claim(self, place: str, who: str) -> Case | Held:
         """Take a case, or learn who has it. Raises CaseError and NotSentError."""
@@ -144,6 +142,24 @@ class ReviewService:
             raise NotSentError(words)
         return case
 
+    async def decide_on(
+        self,
+        place: str,
+        who: str,
+        action: Action,
+        *,
+        version: int | None = None,
+        seen: str | None = None,
+        decision_id: str | None = None,
+        **fields: Any,
+    ) -> Case:
+        """Decide on a case by the decision's fields, at the version that was read. See `decide`."""
+        case, record = await self.case(place)
+        id_ = decision_id or secrets.token_urlsafe(12)
+        decision = decision_of(case, record.letter, action, decision_id=id_, **fields)
+        at = case.version if version is None else version
+        return await self.decide(who, at, decision, seen=seen)
+
     async def undo(self, place: str, who: str) -> Case:
         """Take one's own decision back while there is time. Raises CaseError and NotSentError.
 
@@ -204,6 +220,11 @@ class ReviewService:
         """An act that changes no case: a sign-in, a look at masked text, an export."""
         line = await self.store.trail.append(self.clock(), who=who, what=what, **fields)
         await self._arrives(line, None)
+
+    async def note_reveal(self, who: str, case: Case) -> None:
+        """Somebody looks at what is hidden in a case."""
+        about = {"request_id": case.request_id, "tenant": case.tenant, "letter": case.letter}
+        await self.note(who, "reveal", **about)
 
     async def resend(self) -> None:
         """For ever: send what was noted while Kafka was away, or before a console was killed."""

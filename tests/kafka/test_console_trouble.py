@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from consumers.console.bulk import Bulk
-from consumers.console.errors import AlreadyDecidedError, UndoTooLateError
-from consumers.console.review_service import NotSentError, decision_of
+from consumers.console.errors import AlreadyDecidedError, NotSentError, UndoTooLateError
+from consumers.console.review_service import decision_of
 from consumers.console.rows import Case, CaseFilter
 from schemas.review import Action, Decision
 from tests.kafka.conftest import BreakableKafka, settings_for

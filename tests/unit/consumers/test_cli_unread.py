@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from consumers.cli.common import UserError
 from consumers.cli.main import app
-from consumers.console.api import DecisionBody, JobBody
+from consumers.console.inputs import DecisionBody, JobBody
 
 LINE = '{"id": "r-1", "input": "x"}'
 

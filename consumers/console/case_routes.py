@@ -1,0 +1,333 @@
+"""Cases in a browser and for programs: a queue, groups, one case, and what people do with it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Depends, Form, Header, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from consumers.console.auth import Role, may, visitor_of
+from consumers.console.case_page import CasePage
+from consumers.console.errors import CaseError, ImpossibleError, LeaseLostError, NotSentError
+from consumers.console.exports import row_of
+from consumers.console.filters import FILTERS, filter_of, filter_of_all
+from consumers.console.inputs import MOST_VERSION, DecisionBody, DecisionForm
+from consumers.console.pages import Pages, filters_in, redirect
+from consumers.console.review_service import ReviewService
+from consumers.console.routes import Routes
+from consumers.console.rows import Case, CaseFilter, Group, readable
+from consumers.console.showing import TOO_MANY_DIGITS
+from consumers.console.store import Brief, Held
+from consumers.telemetry.redaction import redact
+from router.review.decisions import hash_of_answers
+from schemas.codec import dump
+from schemas.json_text import loses_digits
+
+__all__ = ["add_case_routes", "case_told"]
+
+_PER_PAGE = 50
+
+
+def add_case_routes(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
+    """All that is about cases."""
+    shown = CasePage(reviews, pages)
+    _add_queue(routes, reviews, pages)
+    _add_case(routes, reviews, pages, shown)
+    _add_claims(routes, reviews, pages, shown)
+    _add_decisions(routes, reviews, shown)
+
+
+def case_told(case: Case) -> dict[str, Any]:
+    """A case as lists have it, masked as the pages mask it."""
+    row = {**row_of(case), "version": case.version, "held_until": case.held_until}
+    return {**row, "detail": redact(case.detail)}
+
+
+def _add_queue(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
+    both, store = routes.both, reviews.store
+
+    @routes.pages.get("/")
+    async def home() -> Response:
+        return redirect("/cases")
+
+    @routes.pages.get("/cases")
+    async def queue(request: Request, after: str | None = None) -> Response:
+        now, visitor, given = reviews.clock(), visitor_of(request), dict(request.query_params)
+        wanted = filter_of(given, visitor)
+        found = await store.cases(wanted, now, _PER_PAGE + 1, after)
+        waiting = CaseFilter(tenants=visitor.tenants)
+        return pages.page(
+            "queue.html",
+            visitor,
+            cases=found[:_PER_PAGE],
+            more=found[_PER_PAGE - 1].place if len(found) > _PER_PAGE else None,
+            count=await store.count(wanted, now),
+            waiting=await store.count(waiting, now),
+            held=await store.count(replace(waiting, held=True), now),
+            oldest=await store.oldest(waiting, now),
+            given=given,
+            options={
+                name: await store.values(name, replace(waiting, state=wanted.state), now)
+                for name in ("task", "reason", "model", "tier", "tenant")
+            },
+            query=urlencode(filters_in(request)),
+            now=now,
+        )
+
+    @routes.api.get("/cases", summary="Cases that fit, the most urgent first")
+    async def cases(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        after: Annotated[str | None, Query(description="The last place of the page before")] = None,
+    ) -> dict[str, Any]:
+        wanted, now = _wanted(request, "limit", "after"), reviews.clock()
+        found = await store.cases(wanted, now, limit, after)
+        count = await store.count(wanted, now)
+        return {"count": count, "cases": [case_told(case) for case in found]}
+
+    def groups_page(request: Request, found: list[Group]) -> Response:
+        return pages.page("groups.html", visitor_of(request), groups=found)
+
+    def groups_told(found: list[Group]) -> list[dict[str, Any]]:
+        return [asdict(group) for group in found]
+
+    @both("GET /groups", Role.VIEWER, "Cases that are alike", groups_page, groups_told)
+    async def groups(request: Request) -> list[Group]:
+        return await store.groups(_wanted(request), reviews.clock())
+
+    def next_page(request: Request, found: Case | None) -> Response:
+        """The case's page; where none is left after another one, from the front again."""
+        given = request.query_params
+        kept = {name: text for name, text in given.items() if name in (*FILTERS, "decided")}
+        if found is not None:
+            return redirect(f"/cases/{found.place}", kept)
+        return redirect("/next" if "after" in given else "/cases", kept)
+
+    def next_told(found: Case | None) -> dict[str, Any]:
+        return {"case": case_told(found) if found else None}
+
+    @both(
+        "GET /next",
+        Role.VIEWER,
+        "The most urgent case that is free, or one's own",
+        next_page,
+        next_told,
+    )
+    async def following(
+        request: Request,
+        after: Annotated[str | None, Query(description="The place of the one before")] = None,
+    ) -> Case | None:
+        who, wanted = visitor_of(request).who, _wanted(request, "after")
+        return await store.next_case(who, wanted, reviews.clock(), after)
+
+
+def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, shown: CasePage) -> None:
+    both = routes.both
+
+    @routes.pages.get("/cases/{place}")
+    async def page(request: Request, place: str) -> Response:
+        return await shown.of(request, place)
+
+    @routes.api.get("/cases/{place}", summary="One case with its dead letter")
+    async def case(
+        request: Request,
+        place: str,
+        reveal: Annotated[bool, Query(description="Without masks; takes a reviewer")] = False,
+    ) -> Any:
+        found, record = await reviews.case(place)
+        if reveal:
+            await may(Role.REVIEWER)(request)
+            await reviews.note_reveal(visitor_of(request).who, found)
+        hide = str if reveal else redact
+        plain = (record.value or b"").decode("utf-8", "backslashreplace")
+        told = {
+            **case_told(found),
+            "letter": _hidden(record.letter.model_dump(), hide),
+            "value": plain if reveal else redact(readable(record.value)),
+            "answers": hash_of_answers(record.letter),
+        }
+        # As it would be published: another writer of JSON rounds numbers.
+        return Response(dump(told), media_type="application/json")
+
+    @both("GET /cases/{place}/raw", Role.REVIEWER, "The producer's bytes")
+    async def raw(request: Request, place: str) -> Response:
+        """The producer's bytes, as they came, as a file; that somebody took it is noted."""
+        _, record = await reviews.case(place)
+        await reviews.note(visitor_of(request).who, "reveal", note=f"raw bytes of {place}")
+        name = "".join(letter for letter in place if letter.isalnum() or letter in ".-")
+        headers = {"content-disposition": f'attachment; filename="{name}.bin"'}
+        return Response(record.value or b"", 200, headers, "application/octet-stream")
+
+    @routes.pages.post("/cases/{place}/reveal", dependencies=[Depends(may(Role.REVIEWER))])
+    async def reveal(request: Request, place: str) -> Response:
+        """Show what looks like personal data too, for as long as a claim lasts."""
+        visitor = visitor_of(request)
+        found, _ = await reviews.case(place)
+        await reviews.note_reveal(visitor.who, found)
+        shown.reveal(visitor, place)
+        return _back(request, found)
+
+    def brief_page(request: Request, found: Brief | None) -> Response:
+        """The brief as a part of the case's page, which looks for it until it is there."""
+        place = request.path_params["place"]
+        return pages.page("brief.html", None, brief=found, place=place, is_asked=True)
+
+    def brief_told(found: Brief | None) -> dict[str, Any]:
+        return {"brief": redact(found.words) if found else None}
+
+    @both(
+        "GET /cases/{place}/brief",
+        Role.VIEWER,
+        "The case in a few lines, once somebody asked",
+        brief_page,
+        brief_told,
+    )
+    async def brief(request: Request, place: str) -> Brief | None:
+        return await reviews.store.brief(place)
+
+    def asked_page(request: Request, _: None) -> Response:
+        query = {**filters_in(request), "brief": "asked"}
+        return redirect(f"/cases/{request.path_params['place']}", query)
+
+    def asked_told(_: None) -> dict[str, Any]:
+        return {"asked": True}
+
+    @both("POST /cases/{place}/brief", Role.REVIEWER, "Ask for a brief", asked_page, asked_told)
+    async def ask(request: Request, place: str) -> None:
+        await reviews.ask_for_brief(place)
+
+
+def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, shown: CasePage) -> None:
+    both = routes.both
+
+    async def claimed_page(request: Request, taken: Case | Held) -> Response:
+        if isinstance(taken, Case):
+            return _back(request, taken)
+        words = f"{taken.by} holds the case until {taken.until:%H:%M:%S} UTC"
+        return await shown.of(request, request.path_params["place"], status=409, error=words)
+
+    def claimed_told(taken: Case | Held) -> Any:
+        if isinstance(taken, Case):
+            return case_told(taken)
+        words = f"{taken.by} holds the case until {taken.until.isoformat()}"
+        return JSONResponse({"error": words}, 409)
+
+    @both("POST /cases/{place}/claim", Role.REVIEWER, "Claim a case", claimed_page, claimed_told)
+    async def claim(request: Request, place: str) -> Case | Held:
+        return await reviews.claim(place, visitor_of(request).who)
+
+    def lease_page(_: Request, case: Case) -> Response:
+        """The lease's new end, for the page that keeps it alive."""
+        return pages.page("lease.html", None, case=case)
+
+    @both(
+        "POST /cases/{place}/beat",
+        Role.REVIEWER,
+        "Go on holding it",
+        lease_page,
+        case_told,
+        name="beat",
+    )
+    async def renew_lease(request: Request, place: str) -> Case:
+        """Go on holding a case, with what its page shows."""
+        visitor = visitor_of(request)
+        case = await reviews.renew_lease(place, visitor.who)
+        shown.go_on_revealing(visitor, place)
+        return case
+
+    @both("POST /cases/{place}/release", Role.REVIEWER, "Give it back", _back, case_told)
+    async def release(request: Request, place: str) -> Case:
+        await reviews.release(place, visitor_of(request).who)
+        return (await reviews.case(place))[0]
+
+
+def _add_decisions(routes: Routes, reviews: ReviewService, shown: CasePage) -> None:
+    both = routes.both
+
+    async def decide(
+        request: Request,
+        place: str,
+        asked: DecisionBody | DecisionForm,
+        version: int | None,
+        **fields: Any,
+    ) -> Case:
+        return await reviews.decide_on(
+            place,
+            visitor_of(request).who,
+            asked.action,
+            decision_id=asked.decision_id,
+            version=version,
+            seen=asked.answers,
+            **fields,
+        )
+
+    @routes.pages.post("/cases/{place}/decide", dependencies=[Depends(may(Role.REVIEWER))])
+    async def by_form(
+        request: Request, place: str, form: Annotated[DecisionForm, Form()]
+    ) -> Response:
+        """Decide, and go on to the next case; what was typed is never lost with an error."""
+        try:
+            fields = form.fields(reviews.clock())
+            await decide(request, place, form, form.version, **fields)
+        except (CaseError, ImpossibleError, NotSentError) as error:
+            typed = form.model_dump(include={"action", "output", "reason", "attempt_id"})
+            return await shown.after(request, place, error, typed)
+        return redirect("/next", {**filters_in(request), "decided": place})
+
+    @routes.api.post(
+        "/cases/{place}/decision",
+        dependencies=[Depends(may(Role.REVIEWER))],
+        summary="Decide on it",
+        name="decide",
+    )
+    async def by_body(
+        request: Request,
+        place: str,
+        body: DecisionBody,
+        if_match: Annotated[
+            int | None, Header(description="The case's version", ge=0, le=MOST_VERSION)
+        ] = None,
+    ) -> dict[str, Any]:
+        case, _ = await reviews.case(place)
+        if case.state == "open" and case.held_by is None:
+            raise LeaseLostError(case)
+        if body.action == "approve" and not body.answers:
+            words = "answers: what was seen was expected, as GET of the case has it"
+            raise ImpossibleError(words)
+        if body.output is not None and loses_digits(await request.body()):
+            raise ImpossibleError(TOO_MANY_DIGITS)
+        fields = body.model_dump(exclude={"action", "decision_id", "answers"})
+        return case_told(await decide(request, place, body, if_match, **fields))
+
+    def undone_page(_: Request, case: Case) -> Response:
+        return redirect(f"/cases/{case.place}")
+
+    @both("POST /cases/{place}/undo", Role.REVIEWER, "Take a decision back", undone_page, case_told)
+    async def undo(request: Request, place: str) -> Case:
+        return await reviews.undo(place, visitor_of(request).who)
+
+
+def _wanted(request: Request, *others: str) -> CaseFilter:
+    """What the URL's query asks for, beside these others.
+
+    For programs a name that nothing reads is a mistake; on a page it is left out.
+    """
+    given = {name: text for name, text in request.query_params.items() if name not in others}
+    read = filter_of_all if request.url.path.startswith("/api/") else filter_of
+    return read(given, visitor_of(request))
+
+
+def _back(request: Request, case: Case) -> Response:
+    """To the case's page."""
+    return redirect(f"/cases/{case.place}", filters_in(request))
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """The texts in a value as others may see them."""
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, Mapping):
+        return {hide(name): _hidden(part, hide) for name, part in value.items()}
+    return [_hidden(part, hide) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,70 @@
+"""The console's routes: pages, and under `/api` the same for programs."""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+
+from consumers.console.auth import Role, may
+
+__all__ = ["Routes"]
+
+Act = TypeVar("Act", bound=Callable[..., Awaitable[Any]])
+
+
+class Routes:
+    """Two tables of routes. What a browser and a program do alike stands once, see `both`."""
+
+    def __init__(self) -> None:
+        viewer = [Depends(may(Role.VIEWER))]
+        self.pages = APIRouter(
+            default_response_class=HTMLResponse, include_in_schema=False, dependencies=viewer
+        )
+        self.api = APIRouter(prefix="/api", dependencies=viewer)
+
+    def both(
+        self,
+        route: str,
+        role: Role,
+        summary: str,
+        page: Callable[[Request, Any], Any] | None = None,
+        told: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> Callable[[Act], Act]:
+        """Decorates an act, a function of the request and of what FastAPI reads for it.
+
+        `route` is a method and a path. `page` answers a browser with the act's value, `told` is
+        the value for programs; without them the act has made the reply itself.
+        """
+        method, path = route.split()
+        routed: dict[str, Any] = {"methods": [method], "dependencies": [Depends(may(role))]}
+
+        def added(act: Act) -> Act:
+            shown = _answering(act, page) if page else act
+            self.pages.add_api_route(path, shown, response_model=None, **routed)
+            if told is None:
+                self.api.add_api_route(path, act, summary=summary, **routed)
+            else:
+                value = _answering(act, lambda _, value: told(value))
+                model = inspect.signature(told).return_annotation
+                documented = {"response_model": model, "summary": summary, "name": name}
+                self.api.add_api_route(path, value, **documented, **routed)
+            return act
+
+        return added
+
+
+def _answering(
+    act: Callable[..., Awaitable[Any]], shown: Callable[[Request, Any], Any]
+) -> Callable[..., Awaitable[Any]]:
+    """The act, and what is shown of its value; with the act's own parameters for FastAPI."""
+
+    @functools.wraps(act)
+    async def endpoint(request: Request, **given: Any) -> Any:
+        answer = shown(request, await act(request=request, **given))
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return endpoint
