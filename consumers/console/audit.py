@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import and_, delete, desc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from consumers.console.columns import instant, millis
 from consumers.console.database import Database
-from consumers.console.rows import millis, place_of, stored
+from consumers.console.rows import place_of
 from consumers.console.tables import AUDIT, HEADS, UNSENT
 from router.review.audit import broken, chained
 from schemas.codec import dump
@@ -146,7 +147,7 @@ class Trail:
         asked = (
             select(AUDIT.c.line)
             .join(UNSENT, which)
-            .where(AUDIT.c.at < millis(before))
+            .where(AUDIT.c.at < before)
             .order_by(AUDIT.c.at, AUDIT.c.writer, AUDIT.c.no)
             .limit(limit)
         )
@@ -168,11 +169,11 @@ class Trail:
         equal = {"who": who, "what": what, "place": place, "request_id": request_id}
         for name, value in equal.items():
             if value is not None:
-                asked = asked.where(AUDIT.c[name] == stored(value))
+                asked = asked.where(AUDIT.c[name] == value)
         if since is not None:
-            asked = asked.where(AUDIT.c.at >= millis(since))
+            asked = asked.where(AUDIT.c.at >= since)
         if before is not None:
-            asked = asked.where(AUDIT.c.at < millis(before))
+            asked = asked.where(AUDIT.c.at < before)
         order = (desc(AUDIT.c.at), AUDIT.c.writer, desc(AUDIT.c.no))
         return await self._lines(asked.order_by(*order).limit(limit))
 
@@ -198,7 +199,7 @@ def _row(line: AuditLine) -> dict[str, Any]:
     return {
         "writer": line.writer,
         "no": line.no,
-        "at": millis(line.at),
+        "at": instant(millis(line.at)),  # as the table has it
         "who": line.who,
         "what": line.what,
         "request_id": line.request_id,

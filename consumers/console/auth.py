@@ -15,7 +15,8 @@ from consumers.console.errors import UnknownCaseError
 from consumers.console.jobs import Job
 from consumers.console.review_service import ReviewService
 from consumers.console.security import check_origin
-from consumers.console.sessions import Session, Sessions
+from consumers.console.sessions import Sessions
+from consumers.console.tables import Session
 from consumers.settings import TokenSettings
 from schemas.errors import TierlineError
 from schemas.tenancy import is_reserved_tenant

@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import HTTPException
 
 from consumers.console.auth import Visitor
-from consumers.console.rows import CaseFilter, stored
+from consumers.console.columns import stored
+from consumers.console.rows import CaseFilter
 
 __all__ = ["FILTERS", "filter_of", "filter_of_all"]
 

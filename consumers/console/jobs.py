@@ -2,38 +2,20 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-import orjson
-from sqlalchemy import RowMapping, and_, desc, func, insert, or_, select, update
+from sqlalchemy import and_, desc, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from consumers.console.database import Database
 from consumers.console.errors import JobRunningError
-from consumers.console.rows import instant, millis, stored
-from consumers.console.tables import JOB_CASES, JOBS
+from consumers.console.tables import JOB_CASES, JOBS, Job
 
 __all__ = ["Job", "JobCase", "Jobs", "Outcome"]
 
-#: A dry run only counts; a job that is `running` may be taken over by another process.
-JobState = Literal["running", "done", "cancelled"]
 Outcome = Literal["waiting", "done", "skipped", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The same decision on many cases."""
-
-    job_id: str
-    kind: str
-    who: str
-    state: JobState
-    created_at: datetime
-    ended_at: datetime | None
-    #: What was asked for: the action, the filter, the cap and the speed limit.
-    wanted: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,53 +45,45 @@ class Jobs:
         now: datetime,
     ) -> Job:
         """Write down a job with its cases. Raises JobRunningError."""
-        job = {
-            "job_id": job_id,
-            "kind": kind,
-            "who": who,
-            "state": "running",
-            "created_at": millis(now),
-            "wanted": orjson.dumps(dict(wanted)),
-        }
+        job = Job(job_id, kind, who, "running", now, None, dict(wanted))
         rows = [
             {"job_id": job_id, "place": place, "no": no, "outcome": "waiting", "detail": ""}
             for no, place in enumerate(places, 1)
         ]
         try:
             async with self._database.writing() as connection:
-                await connection.execute(insert(JOBS).values(job))
+                await connection.execute(insert(JOBS).values(asdict(job)))
                 if rows:
                     await connection.execute(insert(JOB_CASES), rows)
         except IntegrityError:
             msg = "a job of yours runs; wait for its end or cancel it"
             raise JobRunningError(msg) from None
-        return Job(job_id, kind, who, "running", now, None, dict(wanted))
+        return job
 
     async def job(self, job_id: str) -> Job | None:
         """A job; None where there is none."""
         async with self._database.reading() as connection:
             asked = select(JOBS).where(JOBS.c.job_id == job_id)
             row = (await connection.execute(asked)).mappings().first()
-        return _job(row) if row else None
+        return Job(**row) if row else None
 
     async def recent(self, limit: int = 20) -> list[Job]:
         """The newest jobs."""
         asked = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id).limit(limit)
         async with self._database.reading() as connection:
-            return [_job(row) for row in (await connection.execute(asked)).mappings()]
+            return [Job(**row) for row in (await connection.execute(asked)).mappings()]
 
     async def take(self, runner: str, now: datetime, lease: timedelta) -> list[Job]:
         """The running jobs that no other process works on; again and again, as a heartbeat."""
-        at = millis(now)
-        free = or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= at, JOBS.c.run_by == runner)
+        free = or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= now, JOBS.c.run_by == runner)
         take = (
             update(JOBS)
             .where(and_(JOBS.c.state == "running", free))
-            .values(run_by=runner, run_until=millis(now + lease))
+            .values(run_by=runner, run_until=now + lease)
             .returning(JOBS)
         )
         async with self._database.writing() as connection:
-            found = [_job(row) for row in (await connection.execute(take)).mappings()]
+            found = [Job(**row) for row in (await connection.execute(take)).mappings()]
         return sorted(found, key=lambda job: (job.created_at, job.job_id))
 
     async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
@@ -129,13 +103,13 @@ class Jobs:
         """Note what became of a case."""
         done = update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
         async with self._database.writing() as connection:
-            await connection.execute(done.values(outcome=outcome, detail=stored(detail)))
+            await connection.execute(done.values(outcome=outcome, detail=detail))
 
     async def end(self, job_id: str, state: Literal["done", "cancelled"], now: datetime) -> bool:
         """End a job; False where it had ended. What it did stays done."""
         over = update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
         async with self._database.writing() as connection:
-            ended = await connection.execute(over.values(state=state, ended_at=millis(now)))
+            ended = await connection.execute(over.values(state=state, ended_at=now))
         return bool(ended.rowcount)
 
     async def progress(self, job_id: str) -> Counter[str]:
@@ -147,24 +121,12 @@ class Jobs:
 
     async def outcomes(self, job_id: str, *, limit: int = 1000, after: int = 0) -> list[JobCase]:
         """What became of each case, in the order they were taken; `after` a number."""
+        columns = (JOB_CASES.c[name] for name in ("place", "no", "outcome", "detail"))
         asked = (
-            select(JOB_CASES)
+            select(*columns)
             .where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.no > after)
             .order_by(JOB_CASES.c.no)
             .limit(limit)
         )
         async with self._database.reading() as connection:
-            rows = (await connection.execute(asked)).mappings().all()
-        return [JobCase(row["place"], row["no"], row["outcome"], row["detail"]) for row in rows]
-
-
-def _job(row: RowMapping) -> Job:
-    return Job(
-        row["job_id"],
-        row["kind"],
-        row["who"],
-        row["state"],
-        instant(row["created_at"]),
-        instant(row["ended_at"]) if row["ended_at"] is not None else None,
-        orjson.loads(row["wanted"]),
-    )
+            return [JobCase(*row) for row in (await connection.execute(asked)).all()]

@@ -16,13 +16,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.audit import Trail
+from consumers.console.columns import stored
 from consumers.console.database import Database
 from consumers.console.errors import UsedIdError
-from consumers.console.rows import instant, millis, place_of, reopened, rows_of, stored
+from consumers.console.rows import place_of, reopened, rows_of
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.runtime.records import Record, record_ref, told_at
 from router.policy.table import Policy
-from schemas.base import Generation, Micros
+from schemas.base import EARLIEST, Generation, Micros
 from schemas.codec import read_dead_letter, read_model
 from schemas.errors import ContractError
 from schemas.reasons import Reason
@@ -50,8 +51,8 @@ _OTHERS_ID = [
     for reason in Reason
     if reason.is_unreadable or reason.is_refused or reason is Reason.ID_REUSED
 ]
-#: After its window, in milliseconds: for what the broker took in the last moment.
-_MARGIN_MS = 2_000
+#: After its window: for what the broker took in the last moment.
+_MARGIN = timedelta(seconds=2)
 
 
 async def apply_dead_letters(
@@ -117,9 +118,9 @@ async def apply_audit_lines(
 async def apply_results(connection: AsyncConnection, records: Iterable[Record]) -> None:
     """Close the cases that results stand in for, and those whose request went on and ended."""
     #: By the case's place: when it was resolved, and by whose result.
-    resolved: dict[str, tuple[int, str | None]] = {}
+    resolved: dict[str, tuple[datetime, str | None]] = {}
     #: The last generation with a result, and when it had that.
-    ended: dict[RequestKey, tuple[int, int]] = {}
+    ended: dict[RequestKey, tuple[int, datetime]] = {}
     for record in records:
         try:
             fields = orjson.loads(record.value or b"")
@@ -138,11 +139,11 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Before results named their tenant, the place alone said which case it is.
-            resolved[stored(resolves)] = (_told(record), tenant if said else None)
+            resolved[resolves] = (told_at(record), tenant if said else None)
         if generation > 1:
             which = RequestKey(tenant, request_id)
-            before = ended.get(which, (0, 0))
-            ended[which] = max(before, (generation, _told(record)))
+            last = (generation, told_at(record))
+            ended[which] = max(ended.get(which, last), last)
     if not resolved and not ended:
         return
 
@@ -154,7 +155,7 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
     ).where(CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), is_one))
     for place, tenant, request_id, generation, may_end in (await connection.execute(asked)).all():
         at, whose = resolved.get(place, (None, None))
-        last, ended_at = ended.get(RequestKey(tenant, request_id or ""), (0, 0))
+        last, ended_at = ended.get(RequestKey(tenant, request_id or ""), (0, EARLIEST))
         if whose not in (None, tenant):
             at = None
         if at is None and may_end and generation < last:
@@ -178,8 +179,8 @@ def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
     said = output.get("answer", "") if isinstance(output, Mapping) else ""
     return {
         "place": request_id.removeprefix(BRIEF_IDS),
-        "words": stored(str(said)),
-        "model": stored(str(info.get("model", ""))),
+        "words": str(said),
+        "model": str(info.get("model", "")),
         "cost_micros": _COST.validate_python(info.get("cost_micros", 0)),
     }
 
@@ -191,7 +192,7 @@ async def discarded(connection: AsyncConnection, now: datetime) -> Sequence[str]
         .join(DECISIONS, DECISIONS.c.decision_id == CASES.c.decision_id)
         .where(CASES.c.state == "decided", CASES.c.action == "discard")
         .where(DECISIONS.c.offset.is_not(None), DECISIONS.c.undone.is_(False))
-        .where(DECISIONS.c.closes < millis(now) - _MARGIN_MS)
+        .where(DECISIONS.c.closes < now - _MARGIN)
     )
     return (await connection.scalars(asked.limit(500))).all()
 
@@ -212,8 +213,8 @@ async def note_given(
         "offset": None,
         "who": who,
         "action": decision.action,
-        "at": millis(now),
-        "closes": millis(now + timedelta(seconds=decision.undo_seconds)),
+        "at": now,
+        "closes": now + timedelta(seconds=decision.undo_seconds),
         "undone": False,
     }
     used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == decision.decision_id)
@@ -226,16 +227,16 @@ async def arrived(connection: AsyncConnection, decision: Decision, appended: dat
     """The topic has a decision given here: its window is counted from there."""
     which, closes = decision.decision_id, appended + timedelta(seconds=decision.undo_seconds)
     unread = (DECISIONS.c.decision_id == which, DECISIONS.c.offset.is_(None))
-    await connection.execute(update(DECISIONS).where(*unread).values(closes=millis(closes)))
+    await connection.execute(update(DECISIONS).where(*unread).values(closes=closes))
     same = (CASES.c.place == place_of(decision.letter), CASES.c.decision_id == which)
-    await connection.execute(update(CASES).where(*same).values(undo_until=millis(closes)))
+    await connection.execute(update(CASES).where(*same).values(undo_until=closes))
 
 
 async def closes(connection: AsyncConnection, decision_id: str) -> datetime | None:
     """When a decision can no longer be taken back; None for one that nobody has heard of."""
     asked = select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
-    found = await connection.scalar(asked)
-    return None if found is None else instant(found)
+    found: datetime | None = await connection.scalar(asked)
+    return found
 
 
 async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:
@@ -266,8 +267,8 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
         "offset": record.offset,
         "who": line.who,
         "action": decision.action,
-        "at": millis(line.at),
-        "closes": _told(record) + int(decision.undo_seconds * 1000),
+        "at": line.at,
+        "closes": told_at(record) + timedelta(seconds=decision.undo_seconds),
         "undone": False,
     }
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
@@ -293,7 +294,7 @@ async def _undone(
     if found is None:
         return
     place, closes, _ = found
-    undone = line.what == "refused" or _told(record) <= closes
+    undone = line.what == "refused" or told_at(record) <= closes
     await connection.execute(update(DECISIONS).where(which).values(undone=undone))
     if undone:
         given = CASES.c.decision_id == decision_id
@@ -324,11 +325,6 @@ async def _mark(connection: AsyncConnection, place: str) -> None:
     await connection.execute(closed)
     still = update(CASES).where(*which, CASES.c.state != "closed")
     await connection.execute(still.values(state="decided", **fields))
-
-
-def _told(record: Record) -> int:
-    """When a record was written, as the tables hold it: within the times that they can hold."""
-    return millis(told_at(record))
 
 
 def _closed(*which: Any, at: Any, by: str) -> Any:

@@ -24,7 +24,6 @@ from consumers.console.projection import (
     close_discarded,
     discarded,
 )
-from consumers.console.rows import instant
 from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.runtime.clients import Clients, administering
@@ -214,7 +213,7 @@ class Queue:
         async with self.store.database.reading() as connection:
             waits = select(func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
             found = await connection.scalar(waits)
-        oldest = self.clock() if found is None else min(instant(found), self.clock())
+        oldest = self.clock() if found is None else min(found, self.clock())
         return oldest - _CLOCKS
 
 

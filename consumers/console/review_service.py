@@ -22,8 +22,9 @@ from consumers.console.errors import (
     UnknownCaseError,
     UnseenError,
 )
-from consumers.console.rows import Case, LetterRecord, pointer_of
+from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
+from consumers.console.tables import pointer_of
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.connection import is_refusal
 from consumers.runtime.failpoints import failpoint

@@ -1,105 +1,43 @@
 """Cases as the console sees them, and how they lie in the tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, Update, and_, func, not_, select, update
+from sqlalchemy import ColumnElement, RowMapping, Update, and_, not_, select, update
 
-from consumers.console.tables import CASES, LETTERS
+from consumers.console.columns import stored
+from consumers.console.tables import CASES, LETTERS, Case, State
 from consumers.runtime.records import Record, record_ref
 from consumers.telemetry.redaction import redact
 from router.policy.table import Policy
 from router.review.cases import Risk, due_at, error_of, pressure, risk_of
-from schemas.base import LATEST, Tier
+from schemas.base import Tier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
-from schemas.review import Action, Decision
+from schemas.review import Decision
 
 __all__ = [
     "Case",
     "CaseFilter",
     "Group",
     "LetterRecord",
-    "State",
     "case_of",
     "conditions",
     "decided",
     "headers_of",
-    "instant",
     "is_held",
-    "millis",
     "place_of",
-    "pointer_of",
     "readable",
     "reopened",
     "rows_of",
-    "stored",
 ]
 
-#: Waits for a person; decided, its result is on the way; its request has ended or gone on.
-State = Literal["open", "decided", "closed"]
-
-_HOUR_MS = 3_600_000
 #: How much of a request's text a search looks at, in characters.
 _SEARCHED = 16_384
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A dead letter that waits, or waited, for a person."""
-
-    #: Where the dead letter lies, `topic-partition-offset`: the case's id.
-    place: str
-    version: int
-    state: State
-    #: None when the record was too broken to have one.
-    request_id: str | None
-    generation: int
-    tenant: str
-    task: str | None
-    reason: Reason
-    detail: str
-    #: The stage that gave up, for example `work.low`.
-    stage: str
-    #: The last tier and model that were asked; None where none was.
-    tier: Tier | None
-    model: str | None
-    #: What went wrong, without what differs from case to case.
-    error: str
-    risk: Risk
-    #: What the attempts cost.
-    cost_micros: int
-    attempts: int
-    policy_version: str | None
-    opened_at: datetime
-    due_at: datetime
-    #: Who works on it; None once the lease has ended.
-    held_by: str | None
-    held_until: datetime | None
-    decision_id: str | None
-    decided_by: str | None
-    decided_at: datetime | None
-    action: Action | None
-    #: Until when the decision may be taken back.
-    undo_until: datetime | None
-    closed_at: datetime | None
-    #: What closed it: `result`, or the later dead letter's place.
-    closed_by: str | None
-
-    @property
-    def requeues(self) -> int:
-        """How often the request was sent through again."""
-        return self.generation - 1
-
-    @property
-    def letter(self) -> Pointer:
-        """Where its dead letter lies."""
-        return pointer_of(self.place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +67,10 @@ class CaseFilter:
     since: datetime | None = None
 
 
+#: Conditions that a column has just this value.
+_EQUAL = tuple(field.name for field in fields(CaseFilter) if field.name in CASES.c)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Cases that are alike, probably for one cause."""
@@ -154,31 +96,9 @@ class LetterRecord:
     headers: Headers
 
 
-def millis(at: datetime) -> int:
-    """An instant as the tables hold it."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
-
-
-def instant(stored_ms: int) -> datetime:
-    """An instant from the tables. An earlier release may have kept one that cannot be true."""
-    return _EPOCH + timedelta(milliseconds=min(max(stored_ms, 0), millis(LATEST)))
-
-
-def stored(text: str, most: int = 2000) -> str:
-    """Text that any database takes and can index: no NUL, no half of a pair, and not too long."""
-    whole = text[:most].encode("utf-8", "replace").decode()
-    return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
 def place_of(letter: Pointer) -> str:
     """Where a dead letter lies, as its case's id; other people's pointers may be of any length."""
     return stored(str(letter), 480)
-
-
-def pointer_of(place: str) -> Pointer:
-    """A place as a pointer. Raises ValueError where it is none."""
-    topic, partition, offset = place.rsplit("-", 2)
-    return Pointer(topic=topic, partition=int(partition), offset=int(offset))
 
 
 def rows_of(
@@ -196,25 +116,25 @@ def rows_of(
         "place": place,
         "version": 1,
         "state": "open",
-        "request_id": _or_none(letter.request_id, 240),
+        "request_id": letter.request_id,
         "generation": letter.generation,
-        "tenant": stored(letter.tenant, 240),
-        "task": _or_none(letter.task, 240),
-        "reason": letter.reason.value,
-        "detail": stored(letter.detail),
-        "stage": stored(letter.stage, 240),
+        "tenant": letter.tenant,
+        "task": letter.task,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "stage": letter.stage,
         "tier": tier if tier in list(Tier) else None,
-        "model": _or_none(last.model, 240) if last else None,
+        "model": last.model if last else None,
         # Cases are grouped and found by it: as everybody sees it.
-        "error": stored(redact(error_of(letter)), 240),
-        "source": stored(str(letter.source), 480),
+        "error": redact(error_of(letter)),
+        "source": str(letter.source),
         "risk": risk,
         "pressure": pressure(risk, letter.failed_at, due) / 1000,
         "cost_micros": letter.cost_micros,
         "attempts": len(letter.attempts),
-        "policy_version": _or_none(letter.policy_version, 240),
-        "opened_at": millis(letter.failed_at),
-        "due_at": millis(due),
+        "policy_version": letter.policy_version,
+        "opened_at": letter.failed_at,
+        "due_at": due,
     }
     content = {
         "place": place,
@@ -228,45 +148,38 @@ def rows_of(
 
 def case_of(row: RowMapping, now: datetime) -> Case:
     """A row of the cases; a lease that has ended is none."""
-    held = row["held_until"] is not None and row["held_until"] > millis(now)
-    fields: dict[str, Any] = {name: row[name] for name in _PLAIN}
-    fields |= {name: _instant(row[name]) for name in _TIMES}
-    return Case(
-        **fields,
-        reason=Reason(row["reason"]),
-        tier=Tier(row["tier"]) if row["tier"] else None,
-        held_by=row["held_by"] if held else None,
-        held_until=instant(row["held_until"]) if held else None,
-    )
+    case = Case(**row)
+    if case.held_until is None or case.held_until <= now:
+        case.held_by = case.held_until = None
+    return case
 
 
 def conditions(wanted: CaseFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
     """The filter as conditions on the cases."""
-    at = millis(now)
     found: list[ColumnElement[bool]] = []
     for name in _EQUAL:
         value = getattr(wanted, name)
         if value is not None:
-            found.append(CASES.c[name] == stored(value))
+            found.append(CASES.c[name] == value)
     if wanted.tenants is not None:
         found.append(CASES.c.tenant.in_(sorted(wanted.tenants)))
     if wanted.held is not None:
-        found.append(is_held(at) if wanted.held else not_(is_held(at)))
+        found.append(is_held(now) if wanted.held else not_(is_held(now)))
     if wanted.held_by is not None:
-        found.append(and_(is_held(at), CASES.c.held_by == wanted.held_by))
+        found.append(is_held(now))
     if wanted.before is not None:
-        found.append(CASES.c.opened_at < millis(wanted.before))
+        found.append(CASES.c.opened_at < wanted.before)
     if wanted.since is not None:
-        found.append(CASES.c.opened_at >= millis(wanted.since))
+        found.append(CASES.c.opened_at >= wanted.since)
     if wanted.text:
         like = LETTERS.c.words.contains(stored(wanted.text.lower()), autoescape=True)
         found.append(CASES.c.place.in_(select(LETTERS.c.place).where(like)))
     return found
 
 
-def is_held(at: int) -> ColumnElement[bool]:
+def is_held(now: datetime) -> ColumnElement[bool]:
     """True where somebody's lease runs at that time."""
-    return func.coalesce(CASES.c.held_until, 0) > at
+    return and_(CASES.c.held_until.is_not(None), CASES.c.held_until > now)
 
 
 def decided(decision: Decision, who: str, at: datetime) -> dict[str, Any]:
@@ -276,9 +189,9 @@ def decided(decision: Decision, who: str, at: datetime) -> dict[str, Any]:
         "version": CASES.c.version + 1,
         "decision_id": decision.decision_id,
         "decided_by": who,
-        "decided_at": millis(at),
+        "decided_at": at,
         "action": decision.action,
-        "undo_until": millis(at + timedelta(seconds=decision.undo_seconds)),
+        "undo_until": at + timedelta(seconds=decision.undo_seconds),
     }
 
 
@@ -335,48 +248,3 @@ def readable(value: bytes | None) -> str:
         return orjson.dumps(orjson.loads(value or b"")).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return text
-
-
-def _or_none(text: str | None, most: int) -> str | None:
-    return None if text is None else stored(text, most)
-
-
-def _instant(at: int | None) -> datetime | None:
-    return None if at is None else instant(at)
-
-
-_EQUAL = (
-    "state",
-    "task",
-    "reason",
-    "model",
-    "tier",
-    "tenant",
-    "risk",
-    "error",
-    "stage",
-    "request_id",
-    "decided_by",
-)
-_TIMES = ("opened_at", "due_at", "decided_at", "undo_until", "closed_at")
-_PLAIN = (
-    "place",
-    "version",
-    "state",
-    "request_id",
-    "generation",
-    "tenant",
-    "task",
-    "detail",
-    "stage",
-    "model",
-    "error",
-    "risk",
-    "cost_micros",
-    "attempts",
-    "policy_version",
-    "decision_id",
-    "decided_by",
-    "action",
-    "closed_by",
-)

@@ -1,32 +1,17 @@
 """Who is signed in: sessions by the hash of their id, ended on the server."""
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import RowMapping, delete, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from consumers.console.database import Database
-from consumers.console.rows import instant, millis
-from consumers.console.tables import SESSIONS
+from consumers.console.tables import SESSIONS, Session
 
 __all__ = ["Session", "Sessions"]
 
 #: That a session was seen is written no more often.
 _SEEN_AGAIN = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One person's sign-in."""
-
-    #: SHA-256 of the id, in hexadecimal.
-    id_hash: str
-    who: str
-    role: str
-    #: Whose cases they see; None: all.
-    tenants: frozenset[str] | None
-    created_at: datetime
-    seen_at: datetime
 
 
 class Sessions:
@@ -46,18 +31,10 @@ class Sessions:
         tenants: frozenset[str] | None = None,
     ) -> Session:
         """Somebody has signed in."""
-        at = millis(now)
-        fields = {
-            "id_hash": id_hash,
-            "who": who,
-            "role": role,
-            "tenants": None if tenants is None else " ".join(sorted(tenants)),
-            "created_at": at,
-            "seen_at": at,
-        }
+        session = Session(id_hash, who, role, tenants, now, now)
         async with self._database.writing() as connection:
-            await connection.execute(insert(SESSIONS).values(fields))
-        return Session(id_hash, who, role, tenants, now, now)
+            await connection.execute(insert(SESSIONS).values(asdict(session)))
+        return session
 
     async def seen(
         self, id_hash: str, now: datetime, *, idle: timedelta, longest: timedelta
@@ -68,17 +45,17 @@ class Sessions:
         """
         alive = (
             SESSIONS.c.id_hash == id_hash,
-            SESSIONS.c.seen_at > millis(now - idle),
-            SESSIONS.c.created_at > millis(now - longest),
+            SESSIONS.c.seen_at > now - idle,
+            SESSIONS.c.created_at > now - longest,
         )
         async with self._database.reading() as connection:
             row = (await connection.execute(select(SESSIONS).where(*alive))).mappings().first()
-        if row is None or row["seen_at"] > millis(now - _SEEN_AGAIN):
-            return _session(row) if row else None
-        touch = update(SESSIONS).where(*alive).values(seen_at=millis(now)).returning(SESSIONS)
+        if row is None or row["seen_at"] > now - _SEEN_AGAIN:
+            return Session(**row) if row else None
+        touch = update(SESSIONS).where(*alive).values(seen_at=now).returning(SESSIONS)
         async with self._database.writing() as connection:
             row = (await connection.execute(touch)).mappings().first()
-        return _session(row) if row else None
+        return Session(**row) if row else None
 
     async def end(self, id_hash: str) -> None:
         """Somebody has signed out."""
@@ -87,19 +64,6 @@ class Sessions:
 
     async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
         """Forget sessions that have ended."""
-        over = or_(
-            SESSIONS.c.seen_at <= millis(now - idle), SESSIONS.c.created_at <= millis(now - longest)
-        )
+        over = or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
         async with self._database.writing() as connection:
             await connection.execute(delete(SESSIONS).where(over))
-
-
-def _session(row: RowMapping) -> Session:
-    return Session(
-        row["id_hash"],
-        row["who"],
-        row["role"],
-        None if row["tenants"] is None else frozenset(row["tenants"].split()),
-        instant(row["created_at"]),
-        instant(row["seen_at"]),
-    )

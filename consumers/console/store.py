@@ -32,6 +32,7 @@ from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.audit import Trail
+from consumers.console.columns import in_millis, millis
 from consumers.console.database import Database, StoreUnusableError, open_database
 from consumers.console.errors import (
     AlreadyDecidedError,
@@ -52,9 +53,7 @@ from consumers.console.rows import (
     conditions,
     decided,
     headers_of,
-    instant,
     is_held,
-    millis,
     reopened,
 )
 from consumers.console.sessions import Sessions
@@ -62,7 +61,6 @@ from consumers.console.tables import BRIEFS, BRIEFS_ASKED, CASES, LETTERS
 from consumers.runtime.metrics import ReviewFigures
 from router.review.cases import Risk
 from schemas.codec import read_dead_letter
-from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 
 __all__ = [
@@ -127,8 +125,7 @@ class Store:
         self, who: str, wanted: CaseFilter, now: datetime, after: str | None = None
     ) -> Case | None:
         """The most urgent open case that is free or already held by `who`, after another one."""
-        at = millis(now)
-        free = or_(not_(is_held(at)), CASES.c.held_by == who)
+        free = or_(not_(is_held(now)), CASES.c.held_by == who)
         asked = _in_order(select(CASES), replace(wanted, state="open"), now, after)
         async with self.database.reading() as connection:
             row = (await connection.execute(asked.where(free).limit(1))).mappings().first()
@@ -144,12 +141,12 @@ class Store:
         """Since when the case that has waited longest waits."""
         asked = select(func.min(CASES.c.opened_at)).where(*conditions(wanted, now))
         async with self.database.reading() as connection:
-            found = await connection.scalar(asked)
-        return None if found is None else instant(found)
+            found: datetime | None = await connection.scalar(asked)
+        return found
 
     async def standing(self, now: datetime) -> list[ReviewFigures]:
         """How many cases wait, and how many too long already, by risk."""
-        late = func.sum(choose((CASES.c.due_at < millis(now), 1), else_=0))
+        late = func.sum(choose((CASES.c.due_at < now, 1), else_=0))
         oldest = func.min(CASES.c.opened_at)
         asked = select(CASES.c.risk, func.count(), late, oldest).where(CASES.c.state == "open")
         async with self.database.reading() as connection:
@@ -159,7 +156,7 @@ class Store:
                 risk,
                 found[risk][1],
                 int(found[risk][2]),
-                (millis(now) - found[risk][3]) / 1000,
+                (now - found[risk][3]).total_seconds(),
             )
             if risk in found
             else ReviewFigures(risk, 0, 0)
@@ -177,7 +174,7 @@ class Store:
     async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
         """Cases that are alike in reason, task, model and error, the largest group first."""
         present = millis(now) // _HOUR_MS
-        ago = literal(present) - CASES.c.opened_at // _HOUR_MS
+        ago = literal(present) - in_millis(CASES.c.opened_at) // _HOUR_MS
         alike = (CASES.c.reason, CASES.c.task, CASES.c.model, CASES.c.error)
         opened = CASES.c.opened_at
         fits = conditions(wanted, now)
@@ -188,7 +185,7 @@ class Store:
             .order_by(desc(func.count()), desc(func.max(opened)))
             .limit(limit)
         )
-        recent = opened >= (present - _HOURS + 1) * _HOUR_MS
+        recent = in_millis(opened) >= (present - _HOURS + 1) * _HOUR_MS
         hourly = (
             select(*alike, ago.label("ago"), func.count())
             .where(*fits, recent)
@@ -200,19 +197,7 @@ class Store:
             for *key, hours_ago, count in (await connection.execute(hourly)).all():
                 hours = by_hour.setdefault(tuple(key), [0] * _HOURS)
                 hours[max(min(_HOURS - 1 - hours_ago, _HOURS - 1), 0)] += count
-        return [
-            Group(
-                Reason(row[0]),
-                row[1],
-                row[2],
-                row[3],
-                row[4],
-                instant(row[5]),
-                instant(row[6]),
-                tuple(by_hour.get(tuple(row[:4]), [0] * _HOURS)),
-            )
-            for row in found
-        ]
+        return [Group(*row, tuple(by_hour.get(tuple(row[:4]), [0] * _HOURS))) for row in found]
 
     async def content(self, place: str) -> LetterRecord | None:
         """The dead letter itself; None where there is none."""
@@ -229,17 +214,17 @@ class Store:
         asked = select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
         async with self.database.reading() as connection:
             row = (await connection.execute(asked.where(BRIEFS.c.place == place))).first()
-        return Brief(row[0], row[1], row[2]) if row else None
+        return Brief(*row) if row else None
 
     async def ask_brief(self, place: str, now: datetime, again_after: timedelta) -> bool:
         """Note that a case's brief is asked for; False where it was, and may still come."""
         which = BRIEFS_ASKED.c.place == place
-        old = delete(BRIEFS_ASKED).where(which, BRIEFS_ASKED.c.at < millis(now - again_after))
+        old = delete(BRIEFS_ASKED).where(which, BRIEFS_ASKED.c.at < now - again_after)
         async with self.database.writing() as connection:
             await connection.execute(old)
             if await connection.scalar(select(BRIEFS_ASKED.c.at).where(which)) is not None:
                 return False
-            row = {"place": place, "at": millis(now)}
+            row = {"place": place, "at": now}
             await self.database.add_new(connection, BRIEFS_ASKED, [row])
         return True
 
@@ -254,15 +239,14 @@ class Store:
         Taking what one has already makes the lease longer. Raises UnknownCaseError and
         AlreadyDecidedError.
         """
-        at = millis(now)
-        free = or_(not_(is_held(at)), CASES.c.held_by == who)
-        again = and_(is_held(at), CASES.c.held_by == who)
+        again = and_(is_held(now), CASES.c.held_by == who)
+        free = or_(not_(is_held(now)), CASES.c.held_by == who)
         take = (
             update(CASES)
             .where(CASES.c.place == place, CASES.c.state == "open", free)
             .values(
                 held_by=who,
-                held_until=millis(now + lease),
+                held_until=now + lease,
                 version=CASES.c.version + choose((again, 0), else_=1),
             )
             .returning(CASES)
@@ -278,10 +262,10 @@ class Store:
 
     async def renew_lease(self, place: str, who: str, now: datetime, lease: timedelta) -> Case:
         """Make a lease longer that has not ended. Raises LeaseLostError."""
-        mine = and_(CASES.c.held_by == who, is_held(millis(now)), CASES.c.state == "open")
+        mine = and_(CASES.c.held_by == who, is_held(now), CASES.c.state == "open")
         longer = update(CASES).where(CASES.c.place == place, mine).returning(CASES)
         async with self.database.writing() as connection:
-            longer = longer.values(held_until=millis(now + lease))
+            longer = longer.values(held_until=now + lease)
             row = (await connection.execute(longer)).mappings().first()
             if row is None:
                 raise LeaseLostError(await _open(connection, place, now))
@@ -289,7 +273,7 @@ class Store:
 
     async def release(self, place: str, who: str, now: datetime) -> bool:
         """Give a case back; False where it was not theirs any more."""
-        mine = and_(CASES.c.held_by == who, is_held(millis(now)), CASES.c.state == "open")
+        mine = and_(CASES.c.held_by == who, is_held(now), CASES.c.state == "open")
         free = update(CASES).where(CASES.c.place == place, mine)
         free = free.values(held_by=None, held_until=None, version=CASES.c.version + 1)
         async with self.database.writing() as connection:
@@ -313,7 +297,7 @@ class Store:
             taken = (
                 update(CASES)
                 .where(CASES.c.place == place, CASES.c.state == "open")
-                .where(CASES.c.held_by == who, is_held(millis(now)))
+                .where(CASES.c.held_by == who, is_held(now))
                 .where(CASES.c.version == if_version)
                 .values(decided(decision, who, now))
                 .returning(CASES)
@@ -348,7 +332,7 @@ class Store:
             before = await _case(connection, place, now)
             if before is None:
                 raise UnknownCaseError(place)
-            back = reopened(CASES.c.place == place, mine, CASES.c.undo_until >= millis(now))
+            back = reopened(CASES.c.place == place, mine, CASES.c.undo_until >= now)
             row = (await connection.execute(back.returning(CASES))).mappings().first()
             if row is None:
                 raise UndoTooLateError(before)
@@ -459,8 +443,8 @@ def _in_order(
 
     def rank(table: FromClause) -> ColumnElement[Any]:
         if wanted.state == "open":
-            return (literal(at, BigInteger) - table.c.opened_at) * table.c.pressure
-        return cast(table.c.opened_at, Double)
+            return (literal(at, BigInteger) - in_millis(table.c.opened_at)) * table.c.pressure
+        return cast(in_millis(table.c.opened_at), Double)
 
     asked = asked.where(*conditions(wanted, now))
     if after is not None:

@@ -1,8 +1,11 @@
-"""The tables of the store: one schema for SQLite and PostgreSQL.
+"""The tables of the store: one schema for SQLite and PostgreSQL, and the only list of its columns.
 
-Times are milliseconds since 1970, because both databases count and compare those alike. Audit
-lines can only be added, which triggers see to.
+Audit lines can only be added, which triggers see to.
 """
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -18,6 +21,14 @@ from sqlalchemy import (
     Text,
     event,
 )
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from consumers.console.columns import Document, Instant, Known, Names, Short
+from router.review.cases import Risk
+from schemas.base import Tier
+from schemas.dead_letter import Pointer
+from schemas.reasons import Reason
+from schemas.review import Action
 
 __all__ = [
     "AUDIT",
@@ -36,6 +47,12 @@ __all__ = [
     "SESSIONS",
     "UNSENT",
     "VERSION",
+    "Case",
+    "Job",
+    "JobState",
+    "Session",
+    "State",
+    "pointer_of",
 ]
 
 SCHEMA = MetaData()
@@ -51,52 +68,148 @@ FACTS = Table(
     Column("value", Text, nullable=False),
 )
 
-CASES = Table(
-    "cases",
-    SCHEMA,
-    Column("place", Text, primary_key=True),
+#: Waits for a person; decided, its result is on the way; its request has ended or gone on.
+State = Literal["open", "decided", "closed"]
+#: A job that is `running` may be taken over by another process.
+JobState = Literal["running", "done", "cancelled"]
+_Place = Annotated[str, mapped_column(Short(480))]
+_Name = Annotated[str, mapped_column(Short(240))]
+
+
+class _Row(MappedAsDataclass, DeclarativeBase):
+    """A row as an object, whose fields are the table's columns."""
+
+    metadata = SCHEMA
+    type_annotation_map = {  # noqa: RUF012  so the library wants it
+        str: Text,
+        datetime: Instant,
+        Reason: Known(Reason),
+        Tier: Known(Tier),
+        Risk: Text,
+        State: Text,
+        Action: Text,
+        JobState: Text,
+    }
+
+
+class Case(_Row):
+    """A dead letter that waits, or waited, for a person."""
+
+    __tablename__ = "cases"
+
+    #: Where the dead letter lies, `topic-partition-offset`: the case's id.
+    place: Mapped[_Place] = mapped_column(primary_key=True)
     #: Counts what changes a case: who holds it, and what is decided.
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("request_id", Text),
-    Column("generation", BigInteger, nullable=False),
-    Column("tenant", Text, nullable=False),
-    Column("task", Text),
-    Column("reason", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("stage", Text, nullable=False),
-    Column("tier", Text),
-    Column("model", Text),
-    Column("error", Text, nullable=False),
+    version: Mapped[int]
+    state: Mapped[State]
+    #: None when the record was too broken to have one.
+    request_id: Mapped[_Name | None]
+    generation: Mapped[int] = mapped_column(BigInteger)
+    tenant: Mapped[_Name]
+    task: Mapped[_Name | None]
+    reason: Mapped[Reason]
+    detail: Mapped[str] = mapped_column(Short(2000))
+    #: The stage that gave up, for example `work.low`.
+    stage: Mapped[_Name]
+    #: The last tier and model that were asked; None where none was.
+    tier: Mapped[Tier | None]
+    model: Mapped[_Name | None]
+    #: What went wrong, without what differs from case to case.
+    error: Mapped[_Name]
     #: The intake record, which all generations of a request share.
-    Column("source", Text, nullable=False),
-    Column("risk", Text, nullable=False),
+    source: Mapped[_Place]
+    risk: Mapped[Risk]
     #: `router.review.cases.pressure`, per millisecond.
-    Column("pressure", Double, nullable=False),
-    Column("cost_micros", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("policy_version", Text),
-    Column("opened_at", BigInteger, nullable=False),
-    Column("due_at", BigInteger, nullable=False),
-    Column("held_by", Text),
-    Column("held_until", BigInteger),
-    Column("decision_id", Text),
-    Column("decided_by", Text),
-    Column("decided_at", BigInteger),
-    Column("action", Text),
-    Column("undo_until", BigInteger),
-    Column("closed_at", BigInteger),
-    #: What closed it: the result's id, or the dead letter that came after.
-    Column("closed_by", Text),
-    Index("cases_by_state", "state", "opened_at"),
-    Index("cases_by_request", "request_id"),
-    Index("cases_by_source", "source"),
+    pressure: Mapped[float] = mapped_column(Double)
+    #: What the attempts cost.
+    cost_micros: Mapped[int] = mapped_column(BigInteger)
+    attempts: Mapped[int]
+    policy_version: Mapped[_Name | None]
+    opened_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    #: Who works on it, until then; None once the lease has ended.
+    held_by: Mapped[str | None]
+    held_until: Mapped[datetime | None]
+    decision_id: Mapped[str | None]
+    decided_by: Mapped[str | None]
+    decided_at: Mapped[datetime | None]
+    action: Mapped[Action | None]
+    #: Until when the decision may be taken back.
+    undo_until: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    #: What closed it: `result`, or the later dead letter's place.
+    closed_by: Mapped[str | None]
+
+    __table_args__ = (
+        Index("cases_by_state", "state", "opened_at"),
+        Index("cases_by_request", "request_id"),
+        Index("cases_by_source", "source"),
+    )
+
+    @property
+    def requeues(self) -> int:
+        """How often the request was sent through again."""
+        return self.generation - 1
+
+    @property
+    def letter(self) -> Pointer:
+        """Where its dead letter lies."""
+        return pointer_of(self.place)
+
+
+class Session(_Row):
+    """One person's sign-in."""
+
+    __tablename__ = "sessions"
+
+    #: SHA-256 of the id in hexadecimal, so that nobody signs in with a copy of the database.
+    id_hash: Mapped[str] = mapped_column(primary_key=True)
+    who: Mapped[str]
+    role: Mapped[str]
+    #: Whose cases they see; None: all.
+    tenants: Mapped[frozenset[str] | None] = mapped_column(Names)
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class Job(_Row):
+    """The same decision on many cases."""
+
+    __tablename__ = "jobs"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    who: Mapped[str]
+    state: Mapped[JobState]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    #: What was asked for: the action, the filter, the cap and the speed limit.
+    wanted: Mapped[Mapping[str, Any]] = mapped_column(Document)
+    #: The process that works on it, while it says so.
+    run_by: Mapped[str | None] = mapped_column(default=None)
+    run_until: Mapped[datetime | None] = mapped_column(default=None)
+
+
+def _table(kind: type[_Row]) -> Table:
+    made = kind.__table__
+    assert isinstance(made, Table)  # noqa: S101  a class of ours is no view
+    return made
+
+
+CASES, SESSIONS, JOBS = _table(Case), _table(Session), _table(Job)
+#: Of each person one job runs at a time.
+Index(
+    "jobs_one_each",
+    JOBS.c.who,
+    unique=True,
+    sqlite_where=JOBS.c.state == "running",
+    postgresql_where=JOBS.c.state == "running",
 )
 
 LETTERS = Table(
     "letters",
     SCHEMA,
-    Column("place", Text, primary_key=True),
+    Column("place", Short(480), primary_key=True),
     Column("key", LargeBinary),
     Column("value", LargeBinary),
     #: JSON: a list of names and values, a byte of a value as a character.
@@ -110,13 +223,13 @@ DECISIONS = Table(
     "decisions",
     SCHEMA,
     Column("decision_id", Text, primary_key=True),
-    Column("place", Text, nullable=False, index=True),
+    Column("place", Short(480), nullable=False, index=True),
     #: On the review topic; none as long as it was not seen there.
     Column("offset", BigInteger),
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
-    Column("closes", BigInteger, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("closes", Instant, nullable=False),
     Column("undone", Boolean, nullable=False),
 )
 
@@ -141,11 +254,11 @@ AUDIT = Table(
     SCHEMA,
     Column("writer", Text, primary_key=True),
     Column("no", BigInteger, primary_key=True),
-    Column("at", BigInteger, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("what", Text, nullable=False),
-    Column("request_id", Text),
-    Column("place", Text),
+    Column("at", Instant, nullable=False),
+    Column("who", Short(2000), nullable=False),
+    Column("what", Short(2000), nullable=False),
+    Column("request_id", Short(2000)),
+    Column("place", Short(480)),
     #: The whole line as JSON, as its hash covers it.
     Column("line", LargeBinary, nullable=False),
     Index("audit_by_time", "at"),
@@ -177,8 +290,8 @@ BRIEFS = Table(
     "briefs",
     SCHEMA,
     Column("place", Text, primary_key=True),
-    Column("words", Text, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("words", Short(2000), nullable=False),
+    Column("model", Short(2000), nullable=False),
     Column("cost_micros", BigInteger, nullable=False),
 )
 
@@ -187,44 +300,7 @@ BRIEFS_ASKED = Table(
     "briefs_asked",
     SCHEMA,
     Column("place", Text, primary_key=True),
-    Column("at", BigInteger, nullable=False),
-)
-
-SESSIONS = Table(
-    "sessions",
-    SCHEMA,
-    #: SHA-256 of the id, so that nobody signs in with a copy of the database.
-    Column("id_hash", Text, primary_key=True),
-    Column("who", Text, nullable=False),
-    Column("role", Text, nullable=False),
-    #: With blanks between them; none: they see all.
-    Column("tenants", Text),
-    Column("created_at", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
-)
-
-JOBS = Table(
-    "jobs",
-    SCHEMA,
-    Column("job_id", Text, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("ended_at", BigInteger),
-    #: The process that works on it, while it says so.
-    Column("run_by", Text),
-    Column("run_until", BigInteger),
-    #: JSON: what was asked for.
-    Column("wanted", LargeBinary, nullable=False),
-)
-#: Of each person one job runs at a time.
-Index(
-    "jobs_one_each",
-    JOBS.c.who,
-    unique=True,
-    sqlite_where=JOBS.c.state == "running",
-    postgresql_where=JOBS.c.state == "running",
+    Column("at", Instant, nullable=False),
 )
 
 JOB_CASES = Table(
@@ -235,8 +311,15 @@ JOB_CASES = Table(
     Column("no", Integer, nullable=False),
     #: `waiting`, `done`, `skipped` or `failed`.
     Column("outcome", Text, nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("detail", Short(2000), nullable=False),
 )
+
+
+def pointer_of(place: str) -> Pointer:
+    """A place as a pointer. Raises ValueError where it is none."""
+    topic, partition, offset = place.rsplit("-", 2)
+    return Pointer(topic=topic, partition=int(partition), offset=int(offset))
+
 
 _REFUSE = "audit lines are only added"
 _ONLY_GROWS = {
