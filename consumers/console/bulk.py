@@ -18,9 +18,10 @@ from pydantic import Field
 
 from consumers.console.errors import CaseError, ImpossibleError, NotSentError, UnseenError
 from consumers.console.jobs import Job, Outcome
+from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService, decision_of
-from consumers.console.rows import Case, CaseFilter
 from consumers.console.store import Held
+from consumers.console.tables import Case
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
 from schemas.base import Tier
 from schemas.review import Action

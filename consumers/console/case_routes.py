@@ -15,11 +15,13 @@ from consumers.console.exports import row_of
 from consumers.console.filters import FILTERS, filter_of, filter_of_all
 from consumers.console.inputs import MOST_VERSION, DecisionBody, DecisionForm
 from consumers.console.pages import Pages, filters_in, redirect
+from consumers.console.queries import CaseFilter, Group
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
-from consumers.console.rows import Case, CaseFilter, Group, readable
+from consumers.console.rows import readable
 from consumers.console.showing import TOO_MANY_DIGITS
 from consumers.console.store import Brief, Held
+from consumers.console.tables import Case
 from consumers.telemetry.redaction import redact
 from router.review.decisions import hash_of_answers
 from schemas.codec import dump

@@ -16,8 +16,8 @@ from fastapi.responses import HTMLResponse, Response
 from consumers.console.auth import Role, may, may_see_all, visitor_of
 from consumers.console.exports import csv_of
 from consumers.console.pages import Pages
+from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService
-from consumers.console.rows import CaseFilter
 from consumers.reports import read_quality
 from consumers.runtime.clients import Clients
 from router.reports.bill import Step, steps_between

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from schemas.errors import TierlineError
 
 if TYPE_CHECKING:
-    from consumers.console.rows import Case
+    from consumers.console.tables import Case
 
 __all__ = [
     "AlreadyDecidedError",

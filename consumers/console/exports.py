@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import orjson
 
-from consumers.console.rows import Case, CaseFilter
+from consumers.console.queries import CaseFilter
 from consumers.console.store import Store
+from consumers.console.tables import Case
 from consumers.texts import escaped, plain
 
 __all__ = ["COLUMNS", "csv_of", "exported", "row_of", "safe_cell"]

@@ -7,7 +7,7 @@ from fastapi import HTTPException
 
 from consumers.console.auth import Visitor
 from consumers.console.columns import stored
-from consumers.console.rows import CaseFilter
+from consumers.console.queries import CaseFilter
 
 __all__ = ["FILTERS", "filter_of", "filter_of_all"]
 

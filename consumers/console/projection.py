@@ -11,7 +11,18 @@ from typing import Any
 import orjson
 import structlog
 from pydantic import ConfigDict, TypeAdapter
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Update,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +30,7 @@ from consumers.console.audit import Trail
 from consumers.console.columns import stored
 from consumers.console.database import Database
 from consumers.console.errors import UsedIdError
-from consumers.console.rows import place_of, reopened, rows_of
+from consumers.console.rows import place_of, rows_of
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.runtime.records import Record, record_ref, told_at
 from router.policy.table import Policy
@@ -35,9 +46,11 @@ __all__ = [
     "apply_dead_letters",
     "apply_results",
     "close_discarded",
+    "decided",
     "discarded",
     "forget",
     "note_given",
+    "reopened",
     "set_undone",
 ]
 
@@ -325,6 +338,36 @@ async def _mark(connection: AsyncConnection, place: str) -> None:
     await connection.execute(closed)
     still = update(CASES).where(*which, CASES.c.state != "closed")
     await connection.execute(still.values(state="decided", **fields))
+
+
+def decided(decision: Decision, who: str, at: datetime) -> dict[str, Any]:
+    """What a decision changes in its case."""
+    return {
+        "state": "decided",
+        "version": CASES.c.version + 1,
+        "decision_id": decision.decision_id,
+        "decided_by": who,
+        "decided_at": at,
+        "action": decision.action,
+        "undo_until": at + timedelta(seconds=decision.undo_seconds),
+    }
+
+
+def reopened(*which: ColumnElement[bool]) -> Update:
+    """The cases wait for a person again."""
+    return (
+        update(CASES)
+        .where(*which)
+        .values(
+            state="open",
+            version=CASES.c.version + 1,
+            decision_id=None,
+            decided_by=None,
+            decided_at=None,
+            action=None,
+            undo_until=None,
+        )
+    )
 
 
 def _closed(*which: Any, at: Any, by: str) -> Any:

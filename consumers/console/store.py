@@ -11,28 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Double,
-    FromClause,
-    Select,
-    and_,
-    cast,
-    delete,
-    desc,
-    func,
-    literal,
-    not_,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, and_, delete, desc, func, not_, or_, select, update
 from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from consumers.console.audit import Trail
-from consumers.console.columns import in_millis, millis
 from consumers.console.database import Database, StoreUnusableError, open_database
 from consumers.console.errors import (
     AlreadyDecidedError,
@@ -43,19 +27,26 @@ from consumers.console.errors import (
     UnknownCaseError,
 )
 from consumers.console.jobs import Jobs
-from consumers.console.projection import arrived, closes, forget, note_given, set_undone
-from consumers.console.rows import (
-    Case,
+from consumers.console.projection import (
+    arrived,
+    closes,
+    decided,
+    forget,
+    note_given,
+    reopened,
+    set_undone,
+)
+from consumers.console.queries import (
+    HOURS,
     CaseFilter,
     Group,
-    LetterRecord,
-    case_of,
+    by_hour,
     conditions,
-    decided,
-    headers_of,
+    in_order,
     is_held,
-    reopened,
+    totals,
 )
+from consumers.console.rows import Case, LetterRecord, case_of, headers_of
 from consumers.console.sessions import Sessions
 from consumers.console.tables import BRIEFS, BRIEFS_ASKED, CASES, LETTERS
 from consumers.runtime.metrics import ReviewFigures
@@ -63,20 +54,8 @@ from router.review.cases import Risk
 from schemas.codec import read_dead_letter
 from schemas.review import AuditLine, Decision
 
-__all__ = [
-    "Brief",
-    "Case",
-    "CaseFilter",
-    "Group",
-    "Held",
-    "LetterRecord",
-    "Store",
-    "StoreUnusableError",
-]
+__all__ = ["Brief", "Case", "CaseFilter", "Held", "LetterRecord", "Store", "StoreUnusableError"]
 __all__ += ["open_store"]
-
-_HOUR_MS = 3_600_000
-_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +95,7 @@ class Store:
 
         `after` is the place of the last case of the page before; give it the same `now`.
         """
-        asked = _in_order(select(CASES), wanted, now, after).limit(limit)
+        asked = in_order(select(CASES), wanted, now, after).limit(limit)
         async with self.database.reading() as connection:
             found = (await connection.execute(asked)).mappings().all()
         return [case_of(row, now) for row in found]
@@ -126,7 +105,7 @@ class Store:
     ) -> Case | None:
         """The most urgent open case that is free or already held by `who`, after another one."""
         free = or_(not_(is_held(now)), CASES.c.held_by == who)
-        asked = _in_order(select(CASES), replace(wanted, state="open"), now, after)
+        asked = in_order(select(CASES), replace(wanted, state="open"), now, after)
         async with self.database.reading() as connection:
             row = (await connection.execute(asked.where(free).limit(1))).mappings().first()
         return case_of(row, now) if row else None
@@ -173,31 +152,15 @@ class Store:
 
     async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
         """Cases that are alike in reason, task, model and error, the largest group first."""
-        present = millis(now) // _HOUR_MS
-        ago = literal(present) - in_millis(CASES.c.opened_at) // _HOUR_MS
-        alike = (CASES.c.reason, CASES.c.task, CASES.c.model, CASES.c.error)
-        opened = CASES.c.opened_at
-        fits = conditions(wanted, now)
-        totals = (
-            select(*alike, func.count(), func.min(opened), func.max(opened))
-            .where(*fits)
-            .group_by(*alike)
-            .order_by(desc(func.count()), desc(func.max(opened)))
-            .limit(limit)
-        )
-        recent = in_millis(opened) >= (present - _HOURS + 1) * _HOUR_MS
-        hourly = (
-            select(*alike, ago.label("ago"), func.count())
-            .where(*fits, recent)
-            .group_by(*alike, ago)
-        )
         async with self.database.reading() as connection:
-            found = (await connection.execute(totals)).all()
-            by_hour: dict[tuple[Any, ...], list[int]] = {}
-            for *key, hours_ago, count in (await connection.execute(hourly)).all():
-                hours = by_hour.setdefault(tuple(key), [0] * _HOURS)
-                hours[max(min(_HOURS - 1 - hours_ago, _HOURS - 1), 0)] += count
-        return [Group(*row, tuple(by_hour.get(tuple(row[:4]), [0] * _HOURS))) for row in found]
+            found = (await connection.execute(totals(wanted, now, limit))).all()
+            hours: dict[tuple[Any, ...], list[int]] = {}
+            for *alike, ago, count in (await connection.execute(by_hour(wanted, now))).all():
+                counts = hours.setdefault(tuple(alike), [0] * HOURS)
+                counts[max(min(HOURS - 1 - ago, HOURS - 1), 0)] += count
+        return [
+            Group(*group, tuple(hours.get(group[:4], [0] * HOURS))) for group in map(tuple, found)
+        ]
 
     async def content(self, place: str) -> LetterRecord | None:
         """The dead letter itself; None where there is none."""
@@ -239,18 +202,9 @@ class Store:
         Taking what one has already makes the lease longer. Raises UnknownCaseError and
         AlreadyDecidedError.
         """
-        again = and_(is_held(now), CASES.c.held_by == who)
         free = or_(not_(is_held(now)), CASES.c.held_by == who)
-        take = (
-            update(CASES)
-            .where(CASES.c.place == place, CASES.c.state == "open", free)
-            .values(
-                held_by=who,
-                held_until=now + lease,
-                version=CASES.c.version + choose((again, 0), else_=1),
-            )
-            .returning(CASES)
-        )
+        version = CASES.c.version + choose((_is_theirs(who, now), 0), else_=1)
+        take = _changed(place, free, held_by=who, held_until=now + lease, version=version)
         async with self.database.writing() as connection:
             row = (await connection.execute(take)).mappings().first()
             if row is not None:
@@ -262,10 +216,8 @@ class Store:
 
     async def renew_lease(self, place: str, who: str, now: datetime, lease: timedelta) -> Case:
         """Make a lease longer that has not ended. Raises LeaseLostError."""
-        mine = and_(CASES.c.held_by == who, is_held(now), CASES.c.state == "open")
-        longer = update(CASES).where(CASES.c.place == place, mine).returning(CASES)
+        longer = _changed(place, _is_theirs(who, now), held_until=now + lease)
         async with self.database.writing() as connection:
-            longer = longer.values(held_until=now + lease)
             row = (await connection.execute(longer)).mappings().first()
             if row is None:
                 raise LeaseLostError(await _open(connection, place, now))
@@ -273,11 +225,10 @@ class Store:
 
     async def release(self, place: str, who: str, now: datetime) -> bool:
         """Give a case back; False where it was not theirs any more."""
-        mine = and_(CASES.c.held_by == who, is_held(now), CASES.c.state == "open")
-        free = update(CASES).where(CASES.c.place == place, mine)
-        free = free.values(held_by=None, held_until=None, version=CASES.c.version + 1)
+        version = CASES.c.version + 1
+        free = _changed(place, _is_theirs(who, now), held_by=None, held_until=None, version=version)
         async with self.database.writing() as connection:
-            return bool((await connection.execute(free)).rowcount)
+            return (await connection.execute(free)).first() is not None
 
     async def decide(
         self,
@@ -294,14 +245,8 @@ class Store:
         UnknownCaseError, AlreadyDecidedError, LeaseLostError, StaleError and UsedIdError.
         """
         async with self.trail.turn(), self.database.writing() as connection:
-            taken = (
-                update(CASES)
-                .where(CASES.c.place == place, CASES.c.state == "open")
-                .where(CASES.c.held_by == who, is_held(now))
-                .where(CASES.c.version == if_version)
-                .values(decided(decision, who, now))
-                .returning(CASES)
-            )
+            which = and_(_is_theirs(who, now), CASES.c.version == if_version)
+            taken = _changed(place, which, **decided(decision, who, now))
             row = (await connection.execute(taken)).mappings().first()
             if row is None:
                 raise await _refusal(connection, place, who, now)
@@ -410,6 +355,16 @@ async def open_store(url: str, *, writer: str | None = None) -> AsyncIterator[St
         yield Store(database, writer or f"console-{secrets.token_hex(6)}")
 
 
+def _is_theirs(who: str, now: datetime) -> ColumnElement[bool]:
+    return and_(CASES.c.held_by == who, is_held(now))
+
+
+def _changed(place: str, which: ColumnElement[bool], **fields: Any) -> ReturningUpdate[Any]:
+    """A change of a case that waits, if it is such a one."""
+    waits = (CASES.c.place == place, CASES.c.state == "open", which)
+    return update(CASES).where(*waits).values(**fields).returning(CASES)
+
+
 async def _case(connection: AsyncConnection, place: str, now: datetime) -> Case | None:
     asked = select(CASES).where(CASES.c.place == place)
     row = (await connection.execute(asked)).mappings().first()
@@ -433,26 +388,3 @@ async def _refusal(connection: AsyncConnection, place: str, who: str, now: datet
     except CaseError as error:
         return error
     return LeaseLostError(case) if case.held_by != who else StaleError(case)
-
-
-def _in_order(
-    asked: Select[Any], wanted: CaseFilter, now: datetime, after: str | None
-) -> Select[Any]:
-    """The cases that fit: open ones by urgency, others by age; equal ones by their place."""
-    at = millis(now)
-
-    def rank(table: FromClause) -> ColumnElement[Any]:
-        if wanted.state == "open":
-            return (literal(at, BigInteger) - in_millis(table.c.opened_at)) * table.c.pressure
-        return cast(in_millis(table.c.opened_at), Double)
-
-    asked = asked.where(*conditions(wanted, now))
-    if after is not None:
-        last = CASES.alias("last")
-        known = select(rank(last)).where(last.c.place == after)
-        if wanted.tenants is not None:  # where others' cases lie in the order is theirs
-            known = known.where(last.c.tenant.in_(sorted(wanted.tenants)))
-        bound = known.scalar_subquery()
-        behind = and_(rank(CASES) == bound, CASES.c.place > after)
-        asked = asked.where(or_(rank(CASES) < bound, behind))
-    return asked.order_by(desc(rank(CASES)), CASES.c.place)

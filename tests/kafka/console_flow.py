@@ -19,8 +19,7 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService
-from consumers.console.rows import CaseFilter
-from consumers.console.store import Store, open_store
+from consumers.console.store import CaseFilter, Store, open_store
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.settings import Settings, TokenSettings

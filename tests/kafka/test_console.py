@@ -15,7 +15,7 @@ from consumers.console.auth import Authenticator
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.review_service import decision_of
-from consumers.console.rows import Case, CaseFilter
+from consumers.console.store import Case, CaseFilter
 from consumers.reports import read_examples, read_quality
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher

@@ -12,8 +12,8 @@ from consumers.console.app import console_app
 from consumers.console.auth import Authenticator, Role
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.rows import CaseFilter
 from consumers.console.security import is_loopback
+from consumers.console.store import CaseFilter
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings, TokenSettings
 from tests.kafka.console_flow import HERE, SECRET, TEXT, Browser, console

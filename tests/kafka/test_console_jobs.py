@@ -9,7 +9,7 @@ import pytest
 from consumers import clock
 from consumers.console.bulk import Bulk
 from consumers.console.exports import safe_cell
-from consumers.console.rows import CaseFilter
+from consumers.console.store import CaseFilter
 from consumers.settings import Settings
 from tests.kafka.console_flow import TEXT, Bearer, Browser, console, looks, until
 from tests.kafka.flow import request

@@ -8,7 +8,7 @@ import pytest
 from consumers.console.bulk import Bulk
 from consumers.console.errors import AlreadyDecidedError, NotSentError, UndoTooLateError
 from consumers.console.review_service import decision_of
-from consumers.console.rows import Case, CaseFilter
+from consumers.console.store import Case, CaseFilter
 from schemas.review import Action, Decision
 from tests.kafka.conftest import BreakableKafka, settings_for
 from tests.kafka.console_flow import Console, console, until

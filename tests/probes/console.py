@@ -34,9 +34,8 @@ from consumers.console.dashboard import Figures
 from consumers.console.entrance import Entrance
 from consumers.console.exports import csv_of
 from consumers.console.review_service import ReviewService
-from consumers.console.rows import CaseFilter
 from consumers.console.security import HEADERS
-from consumers.console.store import Store, open_store
+from consumers.console.store import CaseFilter, Store, open_store
 from consumers.console.tables import LETTERS, SESSIONS
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients

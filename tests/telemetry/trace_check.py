@@ -36,8 +36,7 @@ from consumers.cli.dead_letters import requeue
 from consumers.cli.logs import configure_logs
 from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService, decision_of
-from consumers.console.rows import Case, CaseFilter
-from consumers.console.store import open_store
+from consumers.console.store import Case, CaseFilter, open_store
 from consumers.rules import Rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
