@@ -12,8 +12,14 @@ from consumers.console.auth import Role, may, visitor_of
 from consumers.console.case_page import CasePage
 from consumers.console.errors import CaseError, ImpossibleError, LeaseLostError, NotSentError
 from consumers.console.exports import row_of
-from consumers.console.filters import FILTERS, filter_of, filter_of_all
-from consumers.console.inputs import MOST_VERSION, DecisionBody, DecisionForm
+from consumers.console.inputs import (
+    FILTERS,
+    MOST_VERSION,
+    DecisionBody,
+    DecisionForm,
+    filter_of,
+    filter_of_all,
+)
 from consumers.console.pages import Pages, filters_in, redirect
 from consumers.console.queries import CaseFilter, Group
 from consumers.console.review_service import ReviewService
@@ -248,31 +254,14 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, shown: Cas
 def _add_decisions(routes: Routes, reviews: ReviewService, shown: CasePage) -> None:
     both = routes.both
 
-    async def decide(
-        request: Request,
-        place: str,
-        asked: DecisionBody | DecisionForm,
-        version: int | None,
-        **fields: Any,
-    ) -> Case:
-        return await reviews.decide_on(
-            place,
-            visitor_of(request).who,
-            asked.action,
-            decision_id=asked.decision_id,
-            version=version,
-            seen=asked.answers,
-            **fields,
-        )
-
     @routes.pages.post("/cases/{place}/decide", dependencies=[Depends(may(Role.REVIEWER))])
     async def by_form(
         request: Request, place: str, form: Annotated[DecisionForm, Form()]
     ) -> Response:
         """Decide, and go on to the next case; what was typed is never lost with an error."""
         try:
-            fields = form.fields(reviews.clock())
-            await decide(request, place, form, form.version, **fields)
+            fields, who = form.fields(reviews.clock()), visitor_of(request).who
+            await reviews.decide_on(place, who, form.version, seen=form.answers, **fields)
         except (CaseError, ImpossibleError, NotSentError) as error:
             typed = form.model_dump(include={"action", "output", "reason", "attempt_id"})
             return await shown.after(request, place, error, typed)
@@ -300,8 +289,9 @@ def _add_decisions(routes: Routes, reviews: ReviewService, shown: CasePage) -> N
             raise ImpossibleError(words)
         if body.output is not None and loses_digits(await request.body()):
             raise ImpossibleError(TOO_MANY_DIGITS)
-        fields = body.model_dump(exclude={"action", "decision_id", "answers"})
-        return case_told(await decide(request, place, body, if_match, **fields))
+        fields, who = body.model_dump(exclude={"answers"}), visitor_of(request).who
+        decided = await reviews.decide_on(place, who, if_match, seen=body.answers, **fields)
+        return case_told(decided)
 
     def undone_page(_: Request, case: Case) -> Response:
         return redirect(f"/cases/{case.place}")

@@ -11,7 +11,7 @@ import orjson
 
 from consumers.console.queries import CaseFilter
 from consumers.console.store import Store
-from consumers.console.tables import Case
+from consumers.console.tables import CASES, Case
 from consumers.texts import escaped, plain
 
 __all__ = ["COLUMNS", "csv_of", "exported", "row_of", "safe_cell"]
@@ -25,31 +25,9 @@ _FORMULA = rf"{_BLANKS}(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
 _BEGINS = re.compile(rf"{_FORMULA}|(?=[\t\r\n])")
 _BEGINS_LATER = re.compile(rf"[;\t\r\n|]{_FORMULA}")
 
-COLUMNS = (
-    "place",
-    "state",
-    "request_id",
-    "generation",
-    "tenant",
-    "task",
-    "reason",
-    "detail",
-    "stage",
-    "tier",
-    "model",
-    "error",
-    "risk",
-    "cost_micros",
-    "attempts",
-    "policy_version",
-    "opened_at",
-    "due_at",
-    "held_by",
-    "decided_by",
-    "decided_at",
-    "action",
-    "closed_at",
-)
+#: What only the console itself needs.
+_OURS = ("version", "source", "pressure", "held_until", "decision_id", "undo_until", "closed_by")
+COLUMNS = tuple(column.name for column in CASES.c if column.name not in _OURS)
 
 
 def row_of(case: Case) -> dict[str, Any]:

@@ -1,19 +1,40 @@
-"""What people's forms and programs' bodies may say, and what a decision is made of by it."""
+"""What URLs, people's forms and programs' bodies may say."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
+from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
 
+from consumers.console.auth import Visitor
 from consumers.console.bulk import MOST_CASES, BulkAction, PerSecond
+from consumers.console.columns import stored
 from consumers.console.errors import ImpossibleError
+from consumers.console.queries import CaseFilter
 from consumers.console.showing import read_output
 from schemas.base import Instant, JsonObject, Tier
 from schemas.review import Action
 
-__all__ = ["MOST_VERSION", "DecisionBody", "DecisionForm", "JobBody", "JobForm"]
+__all__ = [
+    "FILTERS",
+    "MOST_VERSION",
+    "DecisionBody",
+    "DecisionForm",
+    "JobBody",
+    "JobForm",
+    "filter_of",
+    "filter_of_all",
+]
 
+#: What a queue can be narrowed by, all of it in the URL.
+FILTERS = ("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held")
+#: Filters that have few values.
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "state": ("open", "decided", "closed", "all"),
+    "risk": ("low", "medium", "high"),
+    "held": ("yes", "no"),
+}
 #: As many changes of a case as its column counts.
 MOST_VERSION = (1 << 31) - 1
 _Reason = Annotated[str, Field(max_length=2000)]
@@ -27,6 +48,41 @@ _ONLY_WITH: Mapping[str, Sequence[Action]] = {
     "deadline": ("retry", "requeue"),
     "is_example": ("approve", "edit"),
 }
+
+
+def filter_of(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
+    """The filter that a URL's query says, within what one may see.
+
+    What it does not know is left out.
+    """
+    fields: dict[str, Any] = {
+        name: stored(given[name].strip()) for name in FILTERS if given.get(name, "").strip()
+    }
+    for name, choices in _CHOICES.items():
+        if fields.get(name) not in (None, *choices):
+            del fields[name]
+    state = fields.pop("state", "open")
+    held = fields.pop("held", None)
+    return CaseFilter(
+        state=None if state == "all" else state,
+        held=None if held is None else held == "yes",
+        tenants=visitor.tenants,
+        **fields,
+    )
+
+
+def filter_of_all(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
+    """The same, for acts on all cases that fit: none of it may go unheeded.
+
+    Raises HTTPException with status 422.
+    """
+    for name, value in given.items():
+        if name not in FILTERS:
+            raise HTTPException(422, f"{name}: one of {', '.join(FILTERS)} was expected")
+        choices = _CHOICES.get(name, ())
+        if choices and value not in ("", *choices):
+            raise HTTPException(422, f"{name}={value}: one of {', '.join(choices)} was expected")
+    return filter_of(given, visitor)
 
 
 class _Body(BaseModel):
@@ -85,11 +141,13 @@ class DecisionForm(BaseModel):
     keep: Literal["", "yes"] = ""
 
     def fields(self, now: datetime) -> dict[str, Any]:
-        """The decision's fields that its action heeds. Raises ImpossibleError."""
+        """The decision's fields, as its action heeds them. Raises ImpossibleError."""
         output, words = read_output(self.output) if self.action == "edit" else (None, "")
         if words:
             raise ImpossibleError(words)
         return {
+            "action": self.action,
+            "decision_id": self.decision_id,
             "attempt_id": self.attempt_id or None if self.action == "approve" else None,
             "output": output,
             "tier": _tier(self.tier) if self.action == "retry" else None,

@@ -15,8 +15,7 @@ from consumers.console.auth import Role, may, may_see_job, visitor_of
 from consumers.console.bulk import Bulk, BulkAction, DryRun
 from consumers.console.case_routes import case_told
 from consumers.console.exports import exported
-from consumers.console.filters import FILTERS, filter_of_all
-from consumers.console.inputs import JobBody, JobForm
+from consumers.console.inputs import FILTERS, JobBody, JobForm, filter_of_all
 from consumers.console.jobs import Job, JobCase
 from consumers.console.pages import Pages, filters_in, redirect
 from consumers.console.review_service import ReviewService

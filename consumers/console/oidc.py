@@ -98,7 +98,9 @@ def oidc_routes(
         except SignInRefusedError as refused:
             await sign_in.note_failure(address, f"by {settings.issuer}: {refused}"[:400])
             words = str(refused)
-            reply = pages.page("message.html", None, 403, title="Not signed in", words=words)
+            reply: Response = pages.page(
+                "message.html", None, 403, title="Not signed in", words=words
+            )
         else:
             returned.succeeded(address)
             visitor = await authenticator.begin(name, role, tenants)

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consumers.console.auth import Role, Visitor
-from consumers.console.filters import FILTERS
+from consumers.console.inputs import FILTERS
 from consumers.console.showing import ago, dollars
 from consumers.telemetry.redaction import redact
 from consumers.texts import escaped, plain

@@ -155,8 +155,8 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
             resolved[resolves] = (told_at(record), tenant if said else None)
         if generation > 1:
             which = RequestKey(tenant, request_id)
-            last = (generation, told_at(record))
-            ended[which] = max(ended.get(which, last), last)
+            end = (generation, told_at(record))
+            ended[which] = max(ended.get(which, end), end)
     if not resolved and not ended:
         return
 
@@ -220,20 +220,10 @@ async def note_given(
     connection: AsyncConnection, decision: Decision, who: str, now: datetime
 ) -> None:
     """A decision given here, before the topic has it. Raises UsedIdError."""
-    row = {
-        "decision_id": decision.decision_id,
-        "place": place_of(decision.letter),
-        "offset": None,
-        "who": who,
-        "action": decision.action,
-        "at": now,
-        "closes": now + timedelta(seconds=decision.undo_seconds),
-        "undone": False,
-    }
     used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == decision.decision_id)
     if await connection.scalar(used) is not None:
         raise UsedIdError(decision.decision_id)
-    await connection.execute(insert(DECISIONS).values(row))
+    await connection.execute(insert(DECISIONS).values(_row(decision, who, now, now)))
 
 
 async def arrived(connection: AsyncConnection, decision: Decision, appended: datetime) -> None:
@@ -274,16 +264,7 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     if decision.tenant is not None and whose not in (None, stored(decision.tenant, 240)):
         _log.error("decision of another tenant", place=record_ref(record))
         return
-    row = {
-        "decision_id": decision.decision_id,
-        "place": place,
-        "offset": record.offset,
-        "who": line.who,
-        "action": decision.action,
-        "at": line.at,
-        "closes": told_at(record) + timedelta(seconds=decision.undo_seconds),
-        "undone": False,
-    }
+    row = _row(decision, line.who, line.at, told_at(record)) | {"offset": record.offset}
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     # One that was given here may have been taken back here since, which the topic says later.
     known = {"offset": row["offset"], "closes": row["closes"]}
@@ -295,6 +276,18 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     )
     await connection.execute(told)
     await _mark(connection, place)
+
+
+def _row(decision: Decision, who: str, at: datetime, begins: datetime) -> dict[str, Any]:
+    return {
+        "decision_id": decision.decision_id,
+        "place": place_of(decision.letter),
+        "who": who,
+        "action": decision.action,
+        "at": at,
+        "closes": begins + timedelta(seconds=decision.undo_seconds),
+        "undone": False,
+    }
 
 
 async def _undone(

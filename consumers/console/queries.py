@@ -137,7 +137,12 @@ def totals(wanted: CaseFilter, now: datetime, limit: int) -> Select[Any]:
     """Cases that are alike, how many and since when, the largest group first."""
     opened = CASES.c.opened_at
     return (
-        select(*_ALIKE, func.count(), func.min(opened), func.max(opened))
+        select(
+            *_ALIKE,
+            func.count().label("count"),
+            func.min(opened).label("first"),
+            func.max(opened).label("last"),
+        )
         .where(*conditions(wanted, now))
         .group_by(*_ALIKE)
         .order_by(desc(func.count()), desc(func.max(opened)))

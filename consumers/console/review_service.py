@@ -13,6 +13,7 @@ import orjson
 from pydantic import ValidationError
 
 from consumers.console.audit import written
+from consumers.console.briefs import brief_request, request_of
 from consumers.console.errors import (
     AlreadyDecidedError,
     ImpossibleError,
@@ -29,30 +30,21 @@ from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.connection import is_refusal
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.publisher import Publisher
-from router.intake.admission import as_admitted
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
-from router.review.cases import why
 from router.review.decisions import hash_of_answers, problems_of, refusal_of
-from schemas.codec import dump_envelope, passed_on, text_headers
+from schemas.codec import passed_on
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ContractError
-from schemas.escalation import Escalation, Origin
-from schemas.intake import read_request
-from schemas.reasons import Reason
-from schemas.request import Request
 from schemas.review import Action, AuditLine, Decision
 from schemas.tenancy import BRIEF_IDS, RequestKey
 from schemas.topics import Topics
 
-__all__ = ["ReviewService", "decision_of", "request_of"]
+__all__ = ["ReviewService", "decision_of"]
 
 _LEASE = timedelta(minutes=5)
 #: Kafka acknowledges within milliseconds; a person waits no longer for it.
 _SEND_LIMIT = 5.0
 _RESEND_SECONDS = 5.0
-#: Characters of each text that a brief is made of.
-_BRIEF_PART = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,19 +139,22 @@ class ReviewService:
         self,
         place: str,
         who: str,
-        action: Action,
+        version: int | None,
         *,
-        version: int | None = None,
-        seen: str | None = None,
-        decision_id: str | None = None,
+        seen: str,
+        decision_id: str | None,
         **fields: Any,
     ) -> Case:
-        """Decide on a case by the decision's fields, at the version that was read. See `decide`."""
+        """Decide by a decision's fields, at the version that was read or the present one.
+
+        See `decide`.
+        """
         case, record = await self.case(place)
         id_ = decision_id or secrets.token_urlsafe(12)
-        decision = decision_of(case, record.letter, action, decision_id=id_, **fields)
-        at = case.version if version is None else version
-        return await self.decide(who, at, decision, seen=seen)
+        decision = decision_of(case, record.letter, decision_id=id_, **fields)
+        return await self.decide(
+            who, case.version if version is None else version, decision, seen=seen
+        )
 
     async def undo(self, place: str, who: str) -> Case:
         """Take one's own decision back while there is time. Raises CaseError and NotSentError.
@@ -349,67 +344,6 @@ def decision_of(
         wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
         words = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
         raise ImpossibleError(words) from None
-
-
-def request_of(found: LetterRecord) -> Request | None:
-    """The request of a dead letter; None where nobody can read it."""
-    fallback = found.letter.request_id or str(found.letter.source)
-    try:
-        read = read_request(found.value, text_headers(found.headers), fallback_id=fallback)
-        return as_admitted(read, found.letter)
-    except ContractError:
-        return None
-
-
-def brief_request(
-    place: str, found: LetterRecord, policy: Policy, task: str, deadline: datetime, now: datetime
-) -> bytes:
-    """The request for a case's brief, as the case's tenant's own and as route takes it over."""
-    tenant, id_ = found.letter.tenant, f"{BRIEF_IDS}{place}"
-    body = {
-        "id": id_,
-        "task": task,
-        "input": brief_of(found, policy),
-        # Whatever the case is about, this is a small and harmless job.
-        "blast_radius": "low",
-        "ambiguity": 0.0,
-        "complexity": 1,
-    }
-    where = pointer_of(place)
-    origin = Origin(
-        topic=where.topic, partition=where.partition, offset=where.offset, appended_at=now
-    )
-    asked = Escalation(
-        id=id_,
-        tenant=tenant,
-        task=task,
-        origin=origin,
-        deadline=deadline,
-        attempts_left=policy.limits.attempts,
-        routes=[],
-        reason=Reason.ASKED_BY_CONSOLE,
-    )
-    return dump_envelope(asked, orjson.dumps(body))
-
-
-def brief_of(found: LetterRecord, policy: Policy) -> str:
-    """A case as a model reads it: why it is here, what was asked, what was answered."""
-    request = request_of(found)
-    asked = request.text if request else (found.value or b"").decode("utf-8", "replace")
-    said = [
-        f"{attempt.model} answered: {(attempt.reply or '')[:_BRIEF_PART]}"
-        for attempt in found.letter.attempts
-        if attempt.step == "answer" and attempt.reply
-    ]
-    reasons = why(found.letter, policy, found.letter.failed_at)
-    return "\n\n".join(
-        (
-            "A person has to decide on this request. Put the case into three lines.",
-            "Why it is here: " + " ".join(reasons)[:_BRIEF_PART],
-            f"The request: {asked[:_BRIEF_PART]}",
-            *said,
-        )
-    )
 
 
 def _hash_of(value: bytes | None) -> str | None:

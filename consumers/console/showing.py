@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from consumers.console.review_service import request_of
+from consumers.console.briefs import request_of
 from consumers.console.rows import Case, LetterRecord, readable
 from consumers.texts import escaped
 from router.judge.judging import output_contract

@@ -153,13 +153,15 @@ class Store:
     async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
         """Cases that are alike in reason, task, model and error, the largest group first."""
         async with self.database.reading() as connection:
-            found = (await connection.execute(totals(wanted, now, limit))).all()
+            found = (await connection.execute(totals(wanted, now, limit))).mappings().all()
             hours: dict[tuple[Any, ...], list[int]] = {}
             for *alike, ago, count in (await connection.execute(by_hour(wanted, now))).all():
                 counts = hours.setdefault(tuple(alike), [0] * HOURS)
                 counts[max(min(HOURS - 1 - ago, HOURS - 1), 0)] += count
+        none = [0] * HOURS
         return [
-            Group(*group, tuple(hours.get(group[:4], [0] * HOURS))) for group in map(tuple, found)
+            Group(**group, hours=tuple(hours.get(tuple(group.values())[:4], none)))
+            for group in found
         ]
 
     async def content(self, place: str) -> LetterRecord | None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from consumers.console.auth import Role, Visitor
-from consumers.console.filters import filter_of
+from consumers.console.inputs import filter_of
 from consumers.console.sessions import Session
 from consumers.console.store import Store
 from schemas.dead_letter import Pointer

@@ -1,0 +1,84 @@
+"""A case in a few lines: the request that a cheap model is sent for it."""
+
+from datetime import datetime
+
+import orjson
+
+from consumers.console.rows import LetterRecord
+from consumers.console.tables import pointer_of
+from router.intake.admission import as_admitted
+from router.policy.table import Policy
+from router.review.cases import why
+from schemas.codec import dump_envelope, text_headers
+from schemas.errors import ContractError
+from schemas.escalation import Escalation, Origin
+from schemas.intake import read_request
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.tenancy import BRIEF_IDS
+
+__all__ = ["brief_request", "request_of"]
+
+#: Characters of each text that a brief is made of.
+_BRIEF_PART = 4000
+
+
+def request_of(found: LetterRecord) -> Request | None:
+    """The request of a dead letter; None where nobody can read it."""
+    fallback = found.letter.request_id or str(found.letter.source)
+    try:
+        read = read_request(found.value, text_headers(found.headers), fallback_id=fallback)
+        return as_admitted(read, found.letter)
+    except ContractError:
+        return None
+
+
+def brief_request(
+    place: str, found: LetterRecord, policy: Policy, task: str, deadline: datetime, now: datetime
+) -> bytes:
+    """The request for a case's brief, as the case's tenant's own and as route takes it over."""
+    tenant, id_ = found.letter.tenant, f"{BRIEF_IDS}{place}"
+    body = {
+        "id": id_,
+        "task": task,
+        "input": brief_of(found, policy),
+        # Whatever the case is about, this is a small and harmless job.
+        "blast_radius": "low",
+        "ambiguity": 0.0,
+        "complexity": 1,
+    }
+    where = pointer_of(place)
+    origin = Origin(
+        topic=where.topic, partition=where.partition, offset=where.offset, appended_at=now
+    )
+    asked = Escalation(
+        id=id_,
+        tenant=tenant,
+        task=task,
+        origin=origin,
+        deadline=deadline,
+        attempts_left=policy.limits.attempts,
+        routes=[],
+        reason=Reason.ASKED_BY_CONSOLE,
+    )
+    return dump_envelope(asked, orjson.dumps(body))
+
+
+def brief_of(found: LetterRecord, policy: Policy) -> str:
+    """A case as a model reads it: why it is here, what was asked, what was answered."""
+    request = request_of(found)
+    asked = request.text if request else (found.value or b"").decode("utf-8", "replace")
+    said = [
+        f"{attempt.model} answered: {(attempt.reply or '')[:_BRIEF_PART]}"
+        for attempt in found.letter.attempts
+        if attempt.step == "answer" and attempt.reply
+    ]
+    reasons = why(found.letter, policy, found.letter.failed_at)
+    return "\n\n".join(
+        (
+            "A person has to decide on this request. Put the case into three lines.",
+            "Why it is here: " + " ".join(reasons)[:_BRIEF_PART],
+            f"The request: {asked[:_BRIEF_PART]}",
+            *said,
+        )
+    )
