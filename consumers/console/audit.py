@@ -129,14 +129,11 @@ class Trail:
 
     async def is_unsent(self, line: AuditLine) -> bool:
         """True until Kafka is known to have a line."""
-        async with self._database.reading() as connection:
-            found = await connection.execute(select(UNSENT.c.no).where(_is(UNSENT, line)))
-            return found.first() is not None
+        return bool(await self._database.read(select(UNSENT.c.no).where(_is(UNSENT, line))))
 
     async def sent(self, line: AuditLine) -> None:
         """Note that Kafka has acknowledged a line."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
+        await self._database.write(delete(UNSENT).where(_is(UNSENT, line)))
 
     async def unsent(self, before: datetime, limit: int = 100) -> list[AuditLine]:
         """Lines from before an instant that Kafka has not acknowledged, the oldest first.
@@ -184,14 +181,12 @@ class Trail:
 
     async def writers(self) -> list[str]:
         """Everybody who has a chain."""
-        async with self._database.reading() as connection:
-            asked = select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
-            return list((await connection.scalars(asked)).all())
+        asked = select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
+        return [row["writer"] for row in await self._database.read(asked)]
 
     async def _lines(self, asked: Any) -> list[AuditLine]:
-        async with self._database.reading() as connection:
-            found = (await connection.scalars(asked)).all()
-        return [AuditLine.model_validate_json(line) for line in found]
+        rows = await self._database.read(asked)
+        return [AuditLine.model_validate_json(row["line"]) for row in rows]
 
 
 def _row(line: AuditLine) -> dict[str, Any]:

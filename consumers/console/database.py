@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, event, insert, inspect, select
+from sqlalchemy import Connection, Executable, Table, event, insert, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
@@ -80,6 +80,24 @@ class Database:
             if self.is_sqlite:
                 await stack.enter_async_context(self._turn)
             yield await stack.enter_async_context(self._writing.begin())
+
+    async def read(self, asked: Executable) -> list[dict[str, Any]]:
+        """The rows that are asked for. Raises StoreAwayError."""
+        async with self.reading() as connection:
+            return [row._asdict() for row in await connection.execute(asked)]
+
+    async def value(self, asked: Executable) -> Any:
+        """The first value that is asked for; None where there is none. Raises StoreAwayError."""
+        return next((value for row in await self.read(asked) for value in row.values()), None)
+
+    async def write(self, change: Executable) -> list[dict[str, Any]]:
+        """Change rows in a transaction of its own; what it returns of them.
+
+        Raises StoreAwayError.
+        """
+        async with self.writing() as connection:
+            done = await connection.execute(change)
+            return [row._asdict() for row in done] if done.returns_rows else []
 
     async def add_new(
         self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]

@@ -62,16 +62,13 @@ class Jobs:
 
     async def job(self, job_id: str) -> Job | None:
         """A job; None where there is none."""
-        async with self._database.reading() as connection:
-            asked = select(JOBS).where(JOBS.c.job_id == job_id)
-            row = (await connection.execute(asked)).mappings().first()
-        return Job(**row) if row else None
+        rows = await self._database.read(select(JOBS).where(JOBS.c.job_id == job_id))
+        return Job(**rows[0]) if rows else None
 
     async def recent(self, limit: int = 20) -> list[Job]:
         """The newest jobs."""
         asked = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id).limit(limit)
-        async with self._database.reading() as connection:
-            return [Job(**row) for row in (await connection.execute(asked)).mappings()]
+        return [Job(**row) for row in await self._database.read(asked)]
 
     async def take(self, runner: str, now: datetime, lease: timedelta) -> list[Job]:
         """The running jobs that no other process works on; again and again, as a heartbeat."""
@@ -82,8 +79,7 @@ class Jobs:
             .values(run_by=runner, run_until=now + lease)
             .returning(JOBS)
         )
-        async with self._database.writing() as connection:
-            found = [Job(**row) for row in (await connection.execute(take)).mappings()]
+        found = [Job(**row) for row in await self._database.write(take)]
         return sorted(found, key=lambda job: (job.created_at, job.job_id))
 
     async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
@@ -96,28 +92,24 @@ class Jobs:
             .order_by(JOB_CASES.c.no)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
-            return list((await connection.scalars(asked)).all())
+        return [row["place"] for row in await self._database.read(asked)]
 
     async def note(self, job_id: str, place: str, outcome: Outcome, detail: str = "") -> None:
         """Note what became of a case."""
         done = update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
-        async with self._database.writing() as connection:
-            await connection.execute(done.values(outcome=outcome, detail=detail))
+        await self._database.write(done.values(outcome=outcome, detail=detail))
 
     async def end(self, job_id: str, state: Literal["done", "cancelled"], now: datetime) -> bool:
         """End a job; False where it had ended. What it did stays done."""
         over = update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
-        async with self._database.writing() as connection:
-            ended = await connection.execute(over.values(state=state, ended_at=now))
-        return bool(ended.rowcount)
+        ended = over.values(state=state, ended_at=now).returning(JOBS.c.job_id)
+        return bool(await self._database.write(ended))
 
     async def progress(self, job_id: str) -> Counter[str]:
         """How many cases there are by outcome."""
         asked = select(JOB_CASES.c.outcome, func.count()).where(JOB_CASES.c.job_id == job_id)
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(asked.group_by(JOB_CASES.c.outcome))).all()
-        return Counter({str(row[0]): int(row[1]) for row in rows})
+        rows = await self._database.read(asked.group_by(JOB_CASES.c.outcome))
+        return Counter(dict(tuple(row.values()) for row in rows))
 
     async def outcomes(self, job_id: str, *, limit: int = 1000, after: int = 0) -> list[JobCase]:
         """What became of each case, in the order they were taken; `after` a number."""
@@ -128,5 +120,4 @@ class Jobs:
             .order_by(JOB_CASES.c.no)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
-            return [JobCase(*row) for row in (await connection.execute(asked)).all()]
+        return [JobCase(**row) for row in await self._database.read(asked)]

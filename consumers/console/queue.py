@@ -210,9 +210,8 @@ class Queue:
 
     async def _oldest(self) -> datetime:
         """Since when results may say something about a case that has not ended."""
-        async with self.store.database.reading() as connection:
-            waits = select(func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
-            found = await connection.scalar(waits)
+        waits = select(func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
+        found = await self.store.database.value(waits)
         oldest = self.clock() if found is None else min(found, self.clock())
         return oldest - _CLOCKS
 

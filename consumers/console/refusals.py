@@ -1,6 +1,5 @@
 """What is refused, and what fails: as a page, or as JSON under `/api`; never with what was sent."""
 
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI, Request
@@ -65,39 +64,29 @@ class Refusals:
 
     def add_to(self, app: FastAPI) -> None:
         """Answer whatever the application's routes raise."""
+        unfit = (UnicodeError, OverflowError)
+        others = (NeedsSignInError, AnyHTTPError, RequestValidationError, *unfit, Exception)
+        for kind in (*_STATUS, *others):
+            app.add_exception_handler(kind, self._answer)
 
-        async def unknown_visitor(request: Request, _: Exception) -> Response:
-            return self.sign_in_first(request)
-
-        async def http(request: Request, error: Any) -> Response:
-            reply = self.say(request, error.status_code, str(error.detail))
-            reply.headers.update(error.headers or {})
-            return reply
-
-        async def refused(request: Request, error: Any) -> Response:
-            problems = [
-                {"at": where, "words": words} for where, words in getattr(error, "problems", ())
-            ]
-            if problems and request.url.path.startswith("/api/"):
+    async def _answer(self, request: Request, error: Exception) -> Response:
+        match error:
+            case NeedsSignInError():
+                return self.sign_in_first(request)
+            case AnyHTTPError():
+                reply = self.say(request, error.status_code, str(error.detail))
+                reply.headers.update(error.headers or {})
+                return reply
+            case RequestValidationError():
+                where = ", ".join(str(problem["loc"][-1]) for problem in error.errors())
+                return self.say(request, 422, f"these fields are missing or wrong: {where}")
+            case ImpossibleError() if error.problems and request.url.path.startswith("/api/"):
+                problems = [{"at": where, "words": words} for where, words in error.problems]
                 return JSONResponse({"error": str(error), "problems": problems}, 422)
-            return self.say(request, status_of(error), str(error))
-
-        async def unfit(request: Request, _: Exception) -> Response:
-            words = "there is a character or a number in it that has no place here"
-            return self.say(request, 400, words)
-
-        async def invalid(request: Request, error: Any) -> Response:
-            where = ", ".join(str(problem["loc"][-1]) for problem in error.errors())
-            return self.say(request, 422, f"these fields are missing or wrong: {where}")
-
-        async def unexpected(request: Request, _: Exception) -> Response:
-            return self.say(request, 500, "a fault of ours; the log of the console says more")
-
-        for kind in _STATUS:
-            app.add_exception_handler(kind, refused)
-        app.add_exception_handler(NeedsSignInError, unknown_visitor)
-        app.add_exception_handler(AnyHTTPError, http)
-        app.add_exception_handler(RequestValidationError, invalid)
-        app.add_exception_handler(UnicodeError, unfit)
-        app.add_exception_handler(OverflowError, unfit)
-        app.add_exception_handler(Exception, unexpected)
+            case UnicodeError() | OverflowError():
+                words = "there is a character or a number in it that has no place here"
+                return self.say(request, 400, words)
+            case _ if isinstance(error, tuple(_STATUS)):
+                return self.say(request, status_of(error), str(error))
+            case _:
+                return self.say(request, 500, "a fault of ours; the log of the console says more")

@@ -1,11 +1,11 @@
 """Cases as the console sees them, and how they lie in the tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import RowMapping
 
 from consumers.console.columns import stored
 from consumers.console.tables import Case
@@ -91,7 +91,7 @@ def rows_of(
     return case, content
 
 
-def case_of(row: RowMapping, now: datetime) -> Case:
+def case_of(row: Mapping[Any, Any], now: datetime) -> Case:
     """A row of the cases; a lease that has ended is none."""
     case = Case(**row)
     if case.held_until is None or case.held_until <= now:

@@ -32,8 +32,7 @@ class Sessions:
     ) -> Session:
         """Somebody has signed in."""
         session = Session(id_hash, who, role, tenants, now, now)
-        async with self._database.writing() as connection:
-            await connection.execute(insert(SESSIONS).values(asdict(session)))
+        await self._database.write(insert(SESSIONS).values(asdict(session)))
         return session
 
     async def seen(
@@ -48,22 +47,18 @@ class Sessions:
             SESSIONS.c.seen_at > now - idle,
             SESSIONS.c.created_at > now - longest,
         )
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(SESSIONS).where(*alive))).mappings().first()
-        if row is None or row["seen_at"] > now - _SEEN_AGAIN:
-            return Session(**row) if row else None
+        rows = await self._database.read(select(SESSIONS).where(*alive))
+        if not rows or rows[0]["seen_at"] > now - _SEEN_AGAIN:
+            return Session(**rows[0]) if rows else None
         touch = update(SESSIONS).where(*alive).values(seen_at=now).returning(SESSIONS)
-        async with self._database.writing() as connection:
-            row = (await connection.execute(touch)).mappings().first()
-        return Session(**row) if row else None
+        rows = await self._database.write(touch)
+        return Session(**rows[0]) if rows else None
 
     async def end(self, id_hash: str) -> None:
         """Somebody has signed out."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
+        await self._database.write(delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
 
     async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
         """Forget sessions that have ended."""
         over = or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
-        async with self._database.writing() as connection:
-            await connection.execute(delete(SESSIONS).where(over))
+        await self._database.write(delete(SESSIONS).where(over))

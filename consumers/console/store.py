@@ -96,9 +96,7 @@ class Store:
         `after` is the place of the last case of the page before; give it the same `now`.
         """
         asked = in_order(select(CASES), wanted, now, after).limit(limit)
-        async with self.database.reading() as connection:
-            found = (await connection.execute(asked)).mappings().all()
-        return [case_of(row, now) for row in found]
+        return [case_of(row, now) for row in await self.database.read(asked)]
 
     async def next_case(
         self, who: str, wanted: CaseFilter, now: datetime, after: str | None = None
@@ -106,21 +104,18 @@ class Store:
         """The most urgent open case that is free or already held by `who`, after another one."""
         free = or_(not_(is_held(now)), CASES.c.held_by == who)
         asked = in_order(select(CASES), replace(wanted, state="open"), now, after)
-        async with self.database.reading() as connection:
-            row = (await connection.execute(asked.where(free).limit(1))).mappings().first()
-        return case_of(row, now) if row else None
+        rows = await self.database.read(asked.where(free).limit(1))
+        return case_of(rows[0], now) if rows else None
 
     async def count(self, wanted: CaseFilter, now: datetime) -> int:
         """How many cases fit."""
         asked = select(func.count()).select_from(CASES).where(*conditions(wanted, now))
-        async with self.database.reading() as connection:
-            return int(await connection.scalar(asked) or 0)
+        return int(await self.database.value(asked) or 0)
 
     async def oldest(self, wanted: CaseFilter, now: datetime) -> datetime | None:
         """Since when the case that has waited longest waits."""
         asked = select(func.min(CASES.c.opened_at)).where(*conditions(wanted, now))
-        async with self.database.reading() as connection:
-            found: datetime | None = await connection.scalar(asked)
+        found: datetime | None = await self.database.value(asked)
         return found
 
     async def standing(self, now: datetime) -> list[ReviewFigures]:
@@ -128,36 +123,29 @@ class Store:
         late = func.sum(choose((CASES.c.due_at < now, 1), else_=0))
         oldest = func.min(CASES.c.opened_at)
         asked = select(CASES.c.risk, func.count(), late, oldest).where(CASES.c.state == "open")
-        async with self.database.reading() as connection:
-            found = {row[0]: row for row in await connection.execute(asked.group_by(CASES.c.risk))}
-        return [
-            ReviewFigures(
-                risk,
-                found[risk][1],
-                int(found[risk][2]),
-                (now - found[risk][3]).total_seconds(),
-            )
-            if risk in found
-            else ReviewFigures(risk, 0, 0)
-            for risk in get_args(Risk)
-        ]
+        standing = {risk: ReviewFigures(risk, 0, 0) for risk in get_args(Risk)}
+        for row in await self.database.read(asked.group_by(CASES.c.risk)):
+            risk, waiting, past_due, since = row.values()
+            waited = (now - since).total_seconds()
+            standing[risk] = ReviewFigures(risk, waiting, int(past_due), waited)
+        return list(standing.values())
 
     async def values(self, name: str, wanted: CaseFilter, now: datetime) -> list[tuple[str, int]]:
         """What a column of the cases holds, with counts, the most frequent first: for filters."""
         column, count = CASES.c[name], func.count()
         asked = select(column, count).where(*conditions(wanted, now), column.is_not(None))
         asked = asked.group_by(column).order_by(desc(count), column).limit(200)
-        async with self.database.reading() as connection:
-            return [(str(row[0]), row[1]) for row in (await connection.execute(asked)).all()]
+        found = (row.values() for row in await self.database.read(asked))
+        return [(str(value), many) for value, many in found]
 
     async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
         """Cases that are alike in reason, task, model and error, the largest group first."""
-        async with self.database.reading() as connection:
-            found = (await connection.execute(totals(wanted, now, limit))).mappings().all()
-            hours: dict[tuple[Any, ...], list[int]] = {}
-            for *alike, ago, count in (await connection.execute(by_hour(wanted, now))).all():
-                counts = hours.setdefault(tuple(alike), [0] * HOURS)
-                counts[max(min(HOURS - 1 - ago, HOURS - 1), 0)] += count
+        hours: dict[tuple[Any, ...], list[int]] = {}
+        for row in await self.database.read(by_hour(wanted, now)):
+            *alike, ago, count = row.values()
+            counts = hours.setdefault(tuple(alike), [0] * HOURS)
+            counts[max(min(HOURS - 1 - ago, HOURS - 1), 0)] += count
+        found = await self.database.read(totals(wanted, now, limit))
         none = [0] * HOURS
         return [
             Group(**group, hours=tuple(hours.get(tuple(group.values())[:4], none)))
@@ -167,19 +155,18 @@ class Store:
     async def content(self, place: str) -> LetterRecord | None:
         """The dead letter itself; None where there is none."""
         asked = select(LETTERS).where(LETTERS.c.place == place)
-        async with self.database.reading() as connection:
-            row = (await connection.execute(asked)).mappings().first()
-        if row is None:
+        rows = await self.database.read(asked)
+        if not rows:
             return None
+        [row] = rows
         headers = headers_of(row["headers"])
         return LetterRecord(read_dead_letter(headers), row["key"], row["value"], headers)
 
     async def brief(self, place: str) -> Brief | None:
         """What a model made of the case; None where nobody has asked, or it is not there yet."""
         asked = select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
-        async with self.database.reading() as connection:
-            row = (await connection.execute(asked.where(BRIEFS.c.place == place))).first()
-        return Brief(*row) if row else None
+        rows = await self.database.read(asked.where(BRIEFS.c.place == place))
+        return Brief(**rows[0]) if rows else None
 
     async def ask_brief(self, place: str, now: datetime, again_after: timedelta) -> bool:
         """Note that a case's brief is asked for; False where it was, and may still come."""
@@ -195,8 +182,7 @@ class Store:
 
     async def forget_asked(self, place: str) -> None:
         """The question for a brief did not reach Kafka."""
-        async with self.database.writing() as connection:
-            await connection.execute(delete(BRIEFS_ASKED).where(BRIEFS_ASKED.c.place == place))
+        await self.database.write(delete(BRIEFS_ASKED).where(BRIEFS_ASKED.c.place == place))
 
     async def claim(self, place: str, who: str, now: datetime, lease: timedelta) -> Case | Held:
         """Take a case for as long as the lease, or find out who has it.
@@ -229,8 +215,7 @@ class Store:
         """Give a case back; False where it was not theirs any more."""
         version = CASES.c.version + 1
         free = _changed(place, _is_theirs(who, now), held_by=None, held_until=None, version=version)
-        async with self.database.writing() as connection:
-            return (await connection.execute(free)).first() is not None
+        return bool(await self.database.write(free))
 
     async def decide(
         self,
