@@ -11,12 +11,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import structlog
 from pydantic import Field
 
-from consumers.console.errors import CaseError, ImpossibleError, NotSentError, UnseenError
+from consumers.console.errors import (
+    CaseError,
+    ImpossibleError,
+    NotSentError,
+    UnknownCaseError,
+    UnseenError,
+)
 from consumers.console.jobs import Job, Outcome
 from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService, decision_of
@@ -24,7 +30,8 @@ from consumers.console.store import Held
 from consumers.console.tables import Case
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
 from schemas.base import Tier
-from schemas.review import Action
+from schemas.dead_letter import DeadLetter
+from schemas.review import Action, Decision
 
 __all__ = ["MOST_CASES", "Bulk", "BulkAction", "DryRun", "PerSecond"]
 
@@ -74,14 +81,19 @@ class Bulk:
         seen: dict[str, str] = {}
         fit = cost = 0
         for place in await self._places(wanted, min(most, MOST_CASES)):
-            why, case, price, answers = await self._prospect(place, action, tier)
-            if why is not None:
+            try:
+                case, letter = await self._free(place)
+                decision = _decision(case, letter, action, "dry-run", tier)
+            except ImpossibleError as error:
+                skipped[str(error)] += 1
+                continue
+            if (why := refusal_of(decision, letter, self.reviews.policy)) is not None:
                 skipped[why] += 1
                 continue
-            fit, cost = fit + 1, cost + price
-            if answers is not None:
-                seen[place] = answers
-            if case is not None and len(sample) < _SAMPLE:
+            fit, cost = fit + 1, cost + self._price(letter, action, tier)
+            if action == "approve":
+                seen[place] = hash_of_answers(letter)
+            if len(sample) < _SAMPLE:
                 sample.append(case)
         return DryRun(fit, skipped, cost, sample, seen)
 
@@ -180,18 +192,9 @@ class Bulk:
                 return "skipped", f"{case.by} holds it"
             if found is None:
                 return "skipped", "it is gone"
-            action: Action = wanted["action"]
-            answers = answers_of(found.letter)
-            decision = decision_of(
-                case,
-                found.letter,
-                action,
-                decision_id=decision_id,
-                attempt_id=answers[-1].attempt_id if action == "approve" and answers else None,
-                tier=Tier(wanted["tier"]) if wanted.get("tier") else None,
-                reason=wanted.get("reason", ""),
-                undo_seconds=0.0,
-            )
+            tier = Tier(wanted["tier"]) if wanted.get("tier") else None
+            rest = {"reason": wanted.get("reason", ""), "undo_seconds": 0.0}
+            decision = _decision(case, found.letter, wanted["action"], decision_id, tier, **rest)
             seen = wanted.get("seen", {}).get(place)
             await reviews.decide(job.who, case.version, decision, seen=seen)
         except NotSentError as error:
@@ -205,37 +208,28 @@ class Bulk:
                 return "skipped", str(error)
         return "done", ""
 
-    async def _prospect(
-        self, place: str, action: BulkAction, tier: Tier | None
-    ) -> tuple[str | None, Case | None, int, str | None]:
-        """Why a case would be left alone; else the case, its price and the answers to approve."""
-        reviews = self.reviews
-        case, found = (
-            await reviews.store.case(place, reviews.clock()),
-            await reviews.store.content(place),
-        )
-        if case is None or found is None:
-            return "it is gone", None, 0, None
+    async def _free(self, place: str) -> tuple[Case, DeadLetter]:
+        """A case that nobody works on. Raises ImpossibleError, which says why it is none."""
+        try:
+            case, record = await self.reviews.case(place)
+        except UnknownCaseError:
+            words = "it is gone"
+            raise ImpossibleError(words) from None
         if case.state != "open":
-            return f"it is {case.state}", case, 0, None
+            words = f"it is {case.state}"
+            raise ImpossibleError(words)
         if case.held_by is not None:
-            return f"{case.held_by} holds it", case, 0, None
-        answers = answers_of(found.letter)
-        decision = decision_of(
-            case,
-            found.letter,
-            action,
-            decision_id="dry-run",
-            attempt_id=answers[-1].attempt_id if action == "approve" and answers else None,
-            tier=tier,
-        )
-        why = refusal_of(decision, found.letter, reviews.policy)
-        price = 0
-        if why is None and action in ("retry", "requeue"):
-            row = reviews.policy.tasks.get(found.letter.task or "")
-            first = row.tier if row else next(iter(reviews.policy.tiers))
-            price = price_at(found.letter, tier or first, reviews.policy)
-        return why, case, price, hash_of_answers(found.letter) if action == "approve" else None
+            words = f"{case.held_by} holds it"
+            raise ImpossibleError(words)
+        return case, record.letter
+
+    def _price(self, letter: DeadLetter, action: BulkAction, tier: Tier | None) -> int:
+        if action not in ("retry", "requeue"):
+            return 0
+        policy = self.reviews.policy
+        row = policy.tasks.get(letter.task or "")
+        first = row.tier if row else next(iter(policy.tiers))
+        return price_at(letter, tier or first, policy)
 
     async def _places(self, wanted: CaseFilter, most: int) -> list[str]:
         places: list[str] = []
@@ -248,6 +242,22 @@ class Bulk:
             if len(found) < size:
                 break
         return places
+
+
+def _decision(
+    case: Case,
+    letter: DeadLetter,
+    action: Action,
+    decision_id: str,
+    tier: Tier | None,
+    **fields: Any,
+) -> Decision:
+    """One of a job's decisions: the last answer is what an approval is about."""
+    answers = answers_of(letter) if action == "approve" else []
+    chosen = answers[-1].attempt_id if answers else None
+    return decision_of(
+        case, letter, action, decision_id=decision_id, attempt_id=chosen, tier=tier, **fields
+    )
 
 
 def _pause(job: Job) -> timedelta:
