@@ -32,5 +32,5 @@ def add_figures(routes: Routes, figures: Figures) -> None:
     async def bill(span: str = "24h") -> dict[str, Any]:
         (before, now), steps, since, until = await figures.bill(span)
         moved = {step.name: step.micros for step in steps}
-        told = {"before_micros": before, "moved_micros": moved, "now_micros": now}
-        return {"since": since, "until": until, **told}
+        moves = {"before_micros": before, "moved_micros": moved, "now_micros": now}
+        return {"since": since, "until": until, **moves}

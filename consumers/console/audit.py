@@ -96,7 +96,7 @@ class Trail:
         for row in sorted(rows, key=lambda row: (row["writer"], row["no"])):
             line = AuditLine.model_validate_json(row["line"])
             chains.setdefault(row["writer"], []).append(line)
-            if any(row[name] != said for name, said in _row(line).items() if name != "line"):
+            if any(row[name] != value for name, value in _row(line).items() if name != "line"):
                 found.append(f"{row['writer']} line {row['no']}: its columns say something else")
         for writer, lines in chains.items():
             # What another console wrote is taken from the topic, which lacks what was never sent.

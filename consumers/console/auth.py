@@ -85,8 +85,8 @@ class Visitor:
     @property
     def tenants(self) -> frozenset[str] | None:
         """Whose cases they see; None: all. What is nobody's only those see who see all."""
-        told = self.session.tenants
-        return told and frozenset(one for one in told if not is_reserved_tenant(one))
+        tenants = self.session.tenants
+        return tenants and frozenset(name for name in tenants if not is_reserved_tenant(name))
 
     def sees(self, tenant: str) -> bool:
         """True when a tenant's cases are theirs to see."""
@@ -162,22 +162,22 @@ class Authenticator:
             return None
         return replace(session, role=self._token.role, tenants=self._token.tenants)
 
-    def is_token(self, told: str) -> bool:
+    def is_token(self, token: str) -> bool:
         """True for the console's token; what is wrong takes as long as what is right."""
-        is_same = hmac.compare_digest(_digest(told), self._token_hash)
+        is_same = hmac.compare_digest(_digest(token), self._token_hash)
         return self._token is not None and is_same
 
     def by_token(self, authorization: str) -> Visitor | None:
         """Who sends the token with the call itself, as `Authorization: Bearer` (RFC 6750)."""
-        kind, _, told = authorization.partition(" ")
-        if not self.is_token(told.strip()) or kind.lower() != "bearer" or self._token is None:
+        kind, _, token = authorization.partition(" ")
+        if not self.is_token(token.strip()) or kind.lower() != "bearer" or self._token is None:
             return None
-        now, token = self._clock(), self._token
-        return Visitor(Session(TOKEN, TOKEN, token.role, token.tenants, now, now), "")
+        now, own = self._clock(), self._token
+        return Visitor(Session(TOKEN, TOKEN, own.role, own.tenants, now, now), "")
 
-    async def sign_in(self, told: str) -> Visitor | None:
+    async def sign_in(self, token: str) -> Visitor | None:
         """A session for the right token, None for a wrong one."""
-        if not self.is_token(told) or self._token is None:
+        if not self.is_token(token) or self._token is None:
             return None
         return await self._begin(TOKEN, Role(self._token.role), self._token.tenants, _BY_TOKEN)
 

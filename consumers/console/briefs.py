@@ -23,25 +23,25 @@ __all__ = ["brief_request", "request_of"]
 _BRIEF_PART = 4000
 
 
-def request_of(found: LetterRecord) -> Request | None:
+def request_of(record: LetterRecord) -> Request | None:
     """The request of a dead letter; None where nobody can read it."""
-    fallback = found.letter.request_id or str(found.letter.source)
+    fallback = record.letter.request_id or str(record.letter.source)
     try:
-        read = read_request(found.value, text_headers(found.headers), fallback_id=fallback)
-        return as_admitted(read, found.letter)
+        read = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
+        return as_admitted(read, record.letter)
     except ContractError:
         return None
 
 
 def brief_request(
-    place: str, found: LetterRecord, policy: Policy, task: str, deadline: datetime, now: datetime
+    place: str, record: LetterRecord, policy: Policy, task: str, deadline: datetime, now: datetime
 ) -> bytes:
     """The request for a case's brief, as the case's tenant's own and as route takes it over."""
-    tenant, id_ = found.letter.tenant, f"{BRIEF_IDS}{place}"
+    tenant, id_ = record.letter.tenant, f"{BRIEF_IDS}{place}"
     body = {
         "id": id_,
         "task": task,
-        "input": brief_of(found, policy),
+        "input": brief_of(record, policy),
         # Whatever the case is about, this is a small and harmless job.
         "blast_radius": "low",
         "ambiguity": 0.0,
@@ -64,21 +64,21 @@ def brief_request(
     return dump_envelope(asked, orjson.dumps(body))
 
 
-def brief_of(found: LetterRecord, policy: Policy) -> str:
+def brief_of(record: LetterRecord, policy: Policy) -> str:
     """A case as a model reads it: why it is here, what was asked, what was answered."""
-    request = request_of(found)
-    asked = request.text if request else (found.value or b"").decode("utf-8", "replace")
-    said = [
+    request = request_of(record)
+    asked = request.text if request else (record.value or b"").decode("utf-8", "replace")
+    answers = [
         f"{attempt.model} answered: {(attempt.reply or '')[:_BRIEF_PART]}"
-        for attempt in found.letter.attempts
+        for attempt in record.letter.attempts
         if attempt.step == "answer" and attempt.reply
     ]
-    reasons = why(found.letter, policy, found.letter.failed_at)
+    reasons = why(record.letter, policy, record.letter.failed_at)
     return "\n\n".join(
         (
             "A person has to decide on this request. Put the case into three lines.",
             "Why it is here: " + " ".join(reasons)[:_BRIEF_PART],
             f"The request: {asked[:_BRIEF_PART]}",
-            *said,
+            *answers,
         )
     )

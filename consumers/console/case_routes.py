@@ -33,7 +33,7 @@ from router.review.decisions import hash_of_answers
 from schemas.codec import dump
 from schemas.json_text import loses_digits
 
-__all__ = ["add_case_routes", "case_told"]
+__all__ = ["add_case_routes", "case_json"]
 
 _PER_PAGE = 50
 
@@ -47,7 +47,7 @@ def add_case_routes(routes: Routes, reviews: ReviewService, pages: Pages) -> Non
     _add_decisions(routes, reviews, shown)
 
 
-def case_told(case: Case) -> dict[str, Any]:
+def case_json(case: Case) -> dict[str, Any]:
     """A case as lists have it, masked as the pages mask it."""
     row = {**row_of(case), "version": case.version, "held_until": case.held_until}
     return {**row, "detail": redact(case.detail)}
@@ -93,15 +93,15 @@ def _add_queue(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
         wanted, now = _wanted(request, "limit", "after"), reviews.clock()
         found = await store.cases(wanted, now, limit, after)
         count = await store.count(wanted, now)
-        return {"count": count, "cases": [case_told(case) for case in found]}
+        return {"count": count, "cases": [case_json(case) for case in found]}
 
     def groups_page(request: Request, found: list[Group]) -> Response:
         return pages.page("groups.html", visitor_of(request), groups=found)
 
-    def groups_told(found: list[Group]) -> list[dict[str, Any]]:
+    def groups_json(found: list[Group]) -> list[dict[str, Any]]:
         return [asdict(group) for group in found]
 
-    @both("GET /groups", Role.VIEWER, "Cases that are alike", groups_page, groups_told)
+    @both("GET /groups", Role.VIEWER, "Cases that are alike", groups_page, groups_json)
     async def groups(request: Request) -> list[Group]:
         return await store.groups(_wanted(request), reviews.clock())
 
@@ -113,15 +113,15 @@ def _add_queue(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
             return redirect(f"/cases/{found.place}", kept)
         return redirect("/next" if "after" in given else "/cases", kept)
 
-    def next_told(found: Case | None) -> dict[str, Any]:
-        return {"case": case_told(found) if found else None}
+    def next_json(found: Case | None) -> dict[str, Any]:
+        return {"case": case_json(found) if found else None}
 
     @both(
         "GET /next",
         Role.VIEWER,
         "The most urgent case that is free, or one's own",
         next_page,
-        next_told,
+        next_json,
     )
     async def following(
         request: Request,
@@ -150,14 +150,14 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, shown: CaseP
             await reviews.note_reveal(visitor_of(request).who, found)
         hide = str if reveal else redact
         plain = (record.value or b"").decode("utf-8", "backslashreplace")
-        told = {
-            **case_told(found),
+        fields = {
+            **case_json(found),
             "letter": _hidden(record.letter.model_dump(), hide),
             "value": plain if reveal else redact(readable(record.value)),
             "answers": hash_of_answers(record.letter),
         }
         # As it would be published: another writer of JSON rounds numbers.
-        return Response(dump(told), media_type="application/json")
+        return Response(dump(fields), media_type="application/json")
 
     @both("GET /cases/{place}/raw", Role.REVIEWER, "The producer's bytes")
     async def raw(request: Request, place: str) -> Response:
@@ -182,7 +182,7 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, shown: CaseP
         place = request.path_params["place"]
         return pages.page("brief.html", None, brief=found, place=place, is_asked=True)
 
-    def brief_told(found: Brief | None) -> dict[str, Any]:
+    def brief_json(found: Brief | None) -> dict[str, Any]:
         return {"brief": redact(found.words) if found else None}
 
     @both(
@@ -190,7 +190,7 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, shown: CaseP
         Role.VIEWER,
         "The case in a few lines, once somebody asked",
         brief_page,
-        brief_told,
+        brief_json,
     )
     async def brief(request: Request, place: str) -> Brief | None:
         return await reviews.store.brief(place)
@@ -199,10 +199,10 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, shown: CaseP
         query = {**filters_in(request), "brief": "asked"}
         return redirect(f"/cases/{request.path_params['place']}", query)
 
-    def asked_told(_: None) -> dict[str, Any]:
+    def asked_json(_: None) -> dict[str, Any]:
         return {"asked": True}
 
-    @both("POST /cases/{place}/brief", Role.REVIEWER, "Ask for a brief", asked_page, asked_told)
+    @both("POST /cases/{place}/brief", Role.REVIEWER, "Ask for a brief", asked_page, asked_json)
     async def ask(request: Request, place: str) -> None:
         await reviews.ask_for_brief(place)
 
@@ -216,13 +216,13 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, shown: Cas
         words = f"{taken.by} holds the case until {taken.until:%H:%M:%S} UTC"
         return await shown.of(request, request.path_params["place"], status=409, error=words)
 
-    def claimed_told(taken: Case | Held) -> Any:
+    def claimed_json(taken: Case | Held) -> Any:
         if isinstance(taken, Case):
-            return case_told(taken)
+            return case_json(taken)
         words = f"{taken.by} holds the case until {taken.until.isoformat()}"
         return JSONResponse({"error": words}, 409)
 
-    @both("POST /cases/{place}/claim", Role.REVIEWER, "Claim a case", claimed_page, claimed_told)
+    @both("POST /cases/{place}/claim", Role.REVIEWER, "Claim a case", claimed_page, claimed_json)
     async def claim(request: Request, place: str) -> Case | Held:
         return await reviews.claim(place, visitor_of(request).who)
 
@@ -235,7 +235,7 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, shown: Cas
         Role.REVIEWER,
         "Go on holding it",
         lease_page,
-        case_told,
+        case_json,
         name="beat",
     )
     async def renew_lease(request: Request, place: str) -> Case:
@@ -245,7 +245,7 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, shown: Cas
         shown.go_on_revealing(visitor, place)
         return case
 
-    @both("POST /cases/{place}/release", Role.REVIEWER, "Give it back", _back, case_told)
+    @both("POST /cases/{place}/release", Role.REVIEWER, "Give it back", _back, case_json)
     async def release(request: Request, place: str) -> Case:
         await reviews.release(place, visitor_of(request).who)
         return (await reviews.case(place))[0]
@@ -291,12 +291,12 @@ def _add_decisions(routes: Routes, reviews: ReviewService, shown: CasePage) -> N
             raise ImpossibleError(TOO_MANY_DIGITS)
         fields, who = body.model_dump(exclude={"answers"}), visitor_of(request).who
         decided = await reviews.decide_on(place, who, if_match, seen=body.answers, **fields)
-        return case_told(decided)
+        return case_json(decided)
 
     def undone_page(_: Request, case: Case) -> Response:
         return redirect(f"/cases/{case.place}")
 
-    @both("POST /cases/{place}/undo", Role.REVIEWER, "Take a decision back", undone_page, case_told)
+    @both("POST /cases/{place}/undo", Role.REVIEWER, "Take a decision back", undone_page, case_json)
     async def undo(request: Request, place: str) -> Case:
         return await reviews.undo(place, visitor_of(request).who)
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from consumers.console.auth import Role, may, may_see_job, visitor_of
 from consumers.console.bulk import Bulk, BulkAction, DryRun
-from consumers.console.case_routes import case_told
+from consumers.console.case_routes import case_json
 from consumers.console.exports import exported
 from consumers.console.inputs import FILTERS, JobBody, JobForm, filter_of_all
 from consumers.console.jobs import Job, JobCase
@@ -89,13 +89,13 @@ def _add_starts(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages
     )
     async def start_by_body(request: Request, body: JobBody) -> dict[str, Any]:
         if not body.dry_run:
-            return _told(await start(request, body))
+            return _job_json(await start(request, body))
         found = await dry_run(request, body)
         return {
             "cases": found.cases,
             "skipped": dict(found.skipped),
             "cost_micros": found.cost_micros,
-            "sample": [case_told(case) for case in found.sample],
+            "sample": [case_json(case) for case in found.sample],
             "seen": dict(found.seen),
         }
 
@@ -107,10 +107,10 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
         """The newest jobs, and the way to another one."""
         return pages.page("jobs.html", visitor_of(request), jobs=found)
 
-    def jobs_told(found: list[_Progress]) -> list[dict[str, Any]]:
-        return [_told(progress) for progress in found]
+    def jobs_json(found: list[_Progress]) -> list[dict[str, Any]]:
+        return [_job_json(progress) for progress in found]
 
-    @both("GET /jobs", Role.OPERATOR, "The newest jobs", jobs_page, jobs_told)
+    @both("GET /jobs", Role.OPERATOR, "The newest jobs", jobs_page, jobs_json)
     async def recent(request: Request) -> list[_Progress]:
         visitor, found = visitor_of(request), await jobs.recent()
         seen = [job for job in found if may_see_job(visitor, job)]
@@ -127,7 +127,7 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
             outcomes=[case for case in found.outcomes if case.outcome != "waiting"],
         )
 
-    @both("GET /jobs/{job_id}", Role.OPERATOR, "How far a job is", job_page, _told_by_case)
+    @both("GET /jobs/{job_id}", Role.OPERATOR, "How far a job is", job_page, _outcomes_json)
     async def job(request: Request, job_id: str) -> _Progress:
         """How far a job is, and what became of each case."""
         found = await jobs.job(job_id)
@@ -135,7 +135,7 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
             raise HTTPException(404, f"there is no job {job_id!r}")
         return _Progress(found, await jobs.progress(job_id), await jobs.outcomes(job_id))
 
-    @both("POST /jobs/{job_id}/cancel", Role.OPERATOR, "Stop a job", _to_job, _told_by_case)
+    @both("POST /jobs/{job_id}/cancel", Role.OPERATOR, "Stop a job", _to_job, _outcomes_json)
     async def cancel(request: Request, job_id: str) -> _Progress:
         """Stop a job, if it is under way: what is done stays done."""
         if await jobs.end(job_id, "cancelled", reviews.clock()):
@@ -177,7 +177,7 @@ def _to_job(_: Request, found: _Progress) -> Response:
     return redirect(f"/jobs/{found.job.job_id}")
 
 
-def _told(found: _Progress) -> dict[str, Any]:
+def _job_json(found: _Progress) -> dict[str, Any]:
     """A job as lists have it."""
     job = found.job
     return {
@@ -190,10 +190,10 @@ def _told(found: _Progress) -> dict[str, Any]:
     }
 
 
-def _told_by_case(found: _Progress) -> dict[str, Any]:
+def _outcomes_json(found: _Progress) -> dict[str, Any]:
     """A job, and what became of each case."""
     outcomes = [
         {"place": case.place, "outcome": case.outcome, "detail": case.detail}
         for case in found.outcomes
     ]
-    return {**_told(found), "outcomes": outcomes}
+    return {**_job_json(found), "outcomes": outcomes}

@@ -187,7 +187,7 @@ async def _claims(
     settings: OidcSettings, kept: Mapping[str, str], code: str, redirect: str
 ) -> dict[str, Any]:
     """What the identity token says, once its signature and everything about it is right."""
-    found = await _discovered(settings)
+    document = await _discovered(settings)
     try:
         # RFC 6749, section 4.1.3, with the proof of RFC 7636.
         form = {
@@ -198,13 +198,13 @@ async def _claims(
         }
         if settings.client_secret is None:  # else it is named beside its secret
             form["client_id"] = settings.client_id
-        token = await _asked(settings, found["token_endpoint"], form)
-        published: Any = await _asked(settings, found["jwks_uri"])
+        token = await _asked(settings, document["token_endpoint"], form)
+        published: Any = await _asked(settings, document["jwks_uri"])
         keys = KeySet.import_key_set(published)
         decoded = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS)
         checked = jwt.JWTClaimsRegistry(
             leeway=_LEEWAY,
-            iss={"essential": True, "value": found["issuer"]},
+            iss={"essential": True, "value": document["issuer"]},
             aud={"essential": True, "value": settings.client_id},
             exp={"essential": True},
             nonce={"essential": True, "value": kept["nonce"]},
@@ -246,7 +246,7 @@ def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
         words = f"{name} is not verified"
         raise SignInRefusedError(words)
     given = _texts(claims, settings.role_claim)
-    roles = [Role(settings.roles[one]) for one in given if one in settings.roles]
+    roles = [Role(settings.roles[group]) for group in given if group in settings.roles]
     if not roles:
         words = f"{name} has no role here; ask for one of: {', '.join(settings.roles)}"
         raise SignInRefusedError(words)
@@ -259,18 +259,18 @@ def _tenants(
     """Whose cases they see. Raises SignInRefusedError."""
     if settings.tenant_claim is None or role is Role.ADMIN:
         return None
-    found = frozenset(_texts(claims, settings.tenant_claim))
-    if not found or any(len(one.split()) != 1 for one in found):
+    tenants = frozenset(_texts(claims, settings.tenant_claim))
+    if not tenants or any(len(name.split()) != 1 for name in tenants):
         words = f"the claim {settings.tenant_claim} names no tenant"
         raise SignInRefusedError(words)
-    return found
+    return tenants
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
     """What a claim says, alone or as a list."""
-    said = claims.get(name)
-    found = [said] if isinstance(said, str) else said if isinstance(said, list) else []
-    return [one for one in found if isinstance(one, str)]
+    claim = claims.get(name)
+    values = claim if isinstance(claim, list) else [claim]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _authorization_url(

@@ -1,6 +1,6 @@
 """What the topics say of cases: each function takes records into the store, within a transaction.
 
-Told twice, a record changes nothing the second time. Dead letters have to be told before what
+Read twice, a record changes nothing the second time. Dead letters have to be read before what
 follows from them; the order of everything else does not matter.
 """
 
@@ -112,16 +112,16 @@ async def apply_audit_lines(
     trail: Trail, connection: AsyncConnection, records: Iterable[Record]
 ) -> None:
     """Keep every audit line, and mark the cases that were decided on, or wait again."""
-    told: list[tuple[Record, AuditLine]] = []
+    read: list[tuple[Record, AuditLine]] = []
     for record in records:
         try:
             line = read_model(AuditLine, record.value)
         except ContractError as error:
             _log.error("no audit line", place=record_ref(record), detail=error.detail)
             continue
-        told.append((record, line))
-    await trail.received(connection, [line for _, line in told])
-    for record, line in told:
+        read.append((record, line))
+    await trail.received(connection, [line for _, line in read])
+    for record, line in read:
         if line.decision is not None:
             await _given(connection, record, line)
         if line.undoes is not None:
@@ -139,8 +139,8 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
             fields = orjson.loads(record.value or b"")
             info, request_id = fields["router"], stored(fields["id"])
             generation = _GENERATION.validate_python(info.get("generation", 1))
-            said = info.get("tenant")
-            tenant = stored(str(said or DEFAULT_TENANT), 240)
+            named = info.get("tenant")
+            tenant = stored(str(named or DEFAULT_TENANT), 240)
             if not info.get("final", True):
                 continue
             brief = _brief(request_id, info) if request_id.startswith(BRIEF_IDS) else None
@@ -152,7 +152,7 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Before results named their tenant, the place alone said which case it is.
-            resolved[resolves] = (told_at(record), tenant if said else None)
+            resolved[resolves] = (told_at(record), tenant if named else None)
         if generation > 1:
             which = RequestKey(tenant, request_id)
             end = (generation, told_at(record))
@@ -189,10 +189,10 @@ async def _take_brief(connection: AsyncConnection, tenant: str, row: Mapping[str
 
 def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
     output = info.get("output")
-    said = output.get("answer", "") if isinstance(output, Mapping) else ""
+    answer = output.get("answer", "") if isinstance(output, Mapping) else ""
     return {
         "place": request_id.removeprefix(BRIEF_IDS),
-        "words": str(said),
+        "words": str(answer),
         "model": str(info.get("model", "")),
         "cost_micros": _COST.validate_python(info.get("cost_micros", 0)),
     }
@@ -269,12 +269,12 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     # One that was given here may have been taken back here since, which the topic says later.
     known = {"offset": row["offset"], "closes": row["closes"]}
     is_new = DECISIONS.c.offset.is_(None)
-    told = (
+    put = (
         dialect.insert(DECISIONS)
         .values(row)
         .on_conflict_do_update(index_elements=[DECISIONS.c.decision_id], set_=known, where=is_new)
     )
-    await connection.execute(told)
+    await connection.execute(put)
     await _mark(connection, place)
 
 

@@ -190,13 +190,13 @@ class Queue:
         topic = records[0].topic
         try:
             async with connection.begin_nested():
-                told = self.guard.each(records)
+                safe = self.guard.each(records)
                 if topic == self.topics.dead_letters:
-                    await apply_dead_letters(self.store.database, connection, told, self.policy)
+                    await apply_dead_letters(self.store.database, connection, safe, self.policy)
                 elif topic == self.topics.review:
-                    await apply_audit_lines(self.store.trail, connection, told)
+                    await apply_audit_lines(self.store.trail, connection, safe)
                 else:
-                    await apply_results(connection, told)
+                    await apply_results(connection, safe)
         except Exception as error:
             if is_away(error):
                 raise

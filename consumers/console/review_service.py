@@ -102,12 +102,12 @@ class ReviewService:
         given again changes nothing.
         """
         place, now = str(decision.letter), self.clock()
-        found = await self.store.content(place)
-        if found is None:
+        record = await self.store.content(place)
+        if record is None:
             raise UnknownCaseError(place)
-        if decision.action == "approve" and seen != hash_of_answers(found.letter):
+        if decision.action == "approve" and seen != hash_of_answers(record.letter):
             raise UnseenError
-        self._check(decision, found)
+        self._check(decision, record)
         try:
             case, line = await self.store.decide(
                 place,
@@ -115,7 +115,7 @@ class ReviewService:
                 version,
                 now,
                 decision,
-                before=_hash_of(found.value),
+                before=_hash_of(record.value),
                 after=_hash_of(orjson.dumps(decision.output) if decision.output else None),
                 policy_version=self.policy.version,
             )
@@ -127,7 +127,7 @@ class ReviewService:
             if not await self.store.trail.is_unsent(line):
                 return case
         failpoint("console.noted")
-        if not await self._arrives(line, found):
+        if not await self._arrives(line, record):
             words = (
                 "Kafka has not acknowledged the decision yet. It is kept, and sent as soon as "
                 "Kafka answers; to send it again changes nothing"
@@ -161,16 +161,16 @@ class ReviewService:
 
         An undo counts from when Kafka has it. It must not get there before its decision.
         """
-        before, found = await self.store.case(place, self.clock()), await self.store.content(place)
+        before, record = await self.store.case(place, self.clock()), await self.store.content(place)
         given = None
         if before is not None and before.decision_id is not None:
             given = await self.store.trail.decision(place, before.decision_id)
         if given is not None and await self.store.trail.is_unsent(given):
-            if not await self._arrives(given, found):
+            if not await self._arrives(given, record):
                 words = "Kafka does not answer, so nothing was taken back: try again in a moment"
                 raise NotSentError(words)
         case, line = await self.store.undo(place, who, self.clock())
-        arrived = await self._arrives(line, found)
+        arrived = await self._arrives(line, record)
         if arrived:
             return case
         if arrived is None:
@@ -188,15 +188,15 @@ class ReviewService:
         It is written where only stages and consoles may write: no producer can ask in our name.
         Asked again before its deadline nothing is sent. Raises UnknownCaseError and NotSentError.
         """
-        found = await self.store.content(place)
-        if found is None or self.brief_task is None:
+        record = await self.store.content(place)
+        if record is None or self.brief_task is None:
             raise UnknownCaseError(place)
         now, row = self.clock(), self.policy.tasks.get(self.brief_task)
         allowed = (row.deadline if row else None) or self.policy.limits.deadline
         if not await self.store.ask_brief(place, now, allowed):
             return
-        value = brief_request(place, found, self.policy, self.brief_task, now + allowed, now)
-        key = RequestKey(found.letter.tenant, f"{BRIEF_IDS}{place}")
+        value = brief_request(place, record, self.policy, self.brief_task, now + allowed, now)
+        key = RequestKey(record.letter.tenant, f"{BRIEF_IDS}{place}")
         try:
             async with asyncio.timeout(_SEND_LIMIT):
                 sent = await self.publisher.publish(
@@ -232,15 +232,15 @@ class ReviewService:
     async def _send_unsent(self) -> None:
         before = self.clock() - timedelta(seconds=2 * _SEND_LIMIT)
         for line in await self.store.trail.unsent(before):
-            found = await self.store.content(str(line.letter)) if line.letter else None
+            record = await self.store.content(str(line.letter)) if line.letter else None
             with contextlib.suppress(ImpossibleError):
-                await self._arrives(line, found)
+                await self._arrives(line, record)
         # Those that were read on the topic before their answer came.
-        for which in [one for one, sent in self._under_way.items() if sent.done()]:
+        for which in [line for line, sent in self._under_way.items() if sent.done()]:
             del self._under_way[which]
 
-    def _check(self, decision: Decision, found: LetterRecord) -> None:
-        if (words := refusal_of(decision, found.letter, self.policy)) is not None:
+    def _check(self, decision: Decision, record: LetterRecord) -> None:
+        if (words := refusal_of(decision, record.letter, self.policy)) is not None:
             raise ImpossibleError(words)
         if decision.action == "discard" and not decision.reason.strip():
             words = "say why it is discarded"
@@ -250,7 +250,7 @@ class ReviewService:
             raise ImpossibleError(words)
         if decision.action != "edit":
             return
-        request = request_of(found)
+        request = request_of(record)
         if request is None:
             words = "the request cannot be read"
             raise ImpossibleError(words)
@@ -259,7 +259,7 @@ class ReviewService:
         except TypeError as error:  # half of a surrogate pair, which is no character
             words = f"the answer cannot be written as JSON: {error}"
             raise ImpossibleError(words) from None
-        problems = problems_of(decision.output or {}, found.letter, request, self.policy)
+        problems = problems_of(decision.output or {}, record.letter, request, self.policy)
         if problems:
             words = "the answer misses the task's format"
             raise ImpossibleError(words, problems)
@@ -276,7 +276,7 @@ class ReviewService:
         # It is seen in the request's trace.
         await self._arrives(line, await self.store.content(case.place))
 
-    async def _arrives(self, line: AuditLine, found: LetterRecord | None) -> bool | None:
+    async def _arrives(self, line: AuditLine, record: LetterRecord | None) -> bool | None:
         """True once Kafka has the line, False for an undo that it had too late.
 
         None where it does not answer: the line stays in the store, to be sent later, or is under
@@ -286,7 +286,7 @@ class ReviewService:
         try:
             async with asyncio.timeout(_SEND_LIMIT):
                 if which not in self._under_way:
-                    self._under_way[which] = await self._publish(line, found)
+                    self._under_way[which] = await self._publish(line, record)
                 sent = await asyncio.shield(self._under_way[which])
                 if line.decision is not None:
                     failpoint("console.sent")
@@ -304,13 +304,13 @@ class ReviewService:
         return await self.store.arrived(line, appended)
 
     async def _publish(
-        self, line: AuditLine, found: LetterRecord | None
+        self, line: AuditLine, record: LetterRecord | None
     ) -> "asyncio.Future[object]":
         return await self.publisher.publish(
             self.topics.review,
             written(line),
-            key=found.key if found else (line.request_id or line.writer).encode(),
-            headers=passed_on(found.headers, has_trace=True) if found else (),
+            key=record.key if record else (line.request_id or line.writer).encode(),
+            headers=passed_on(record.headers, has_trace=True) if record else (),
             partition=line.letter.partition if line.letter else None,
             request_id=line.request_id,
         )

@@ -31,12 +31,12 @@ class Routes:
         role: Role,
         summary: str,
         page: Callable[[Request, Any], Any] | None = None,
-        told: Callable[[Any], Any] | None = None,
+        as_json: Callable[[Any], Any] | None = None,
         name: str | None = None,
     ) -> Callable[[Act], Act]:
         """Decorates an act, a function of the request and of what FastAPI reads for it.
 
-        `route` is a method and a path. `page` answers a browser with the act's value, `told` is
+        `route` is a method and a path. `page` answers a browser with the act's value, `as_json` is
         the value for programs; without them the act has made the reply itself.
         """
         method, path = route.split()
@@ -45,11 +45,11 @@ class Routes:
         def added(act: Act) -> Act:
             shown = _answering(act, page) if page else act
             self.pages.add_api_route(path, shown, response_model=None, **routed)
-            if told is None:
+            if as_json is None:
                 self.api.add_api_route(path, act, summary=summary, **routed)
             else:
-                value = _answering(act, lambda _, value: told(value))
-                model = inspect.signature(told).return_annotation
+                value = _answering(act, lambda _, value: as_json(value))
+                model = inspect.signature(as_json).return_annotation
                 documented = {"response_model": model, "summary": summary, "name": name}
                 self.api.add_api_route(path, value, **documented, **routed)
             return act

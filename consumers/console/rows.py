@@ -111,14 +111,14 @@ def _dump_headers(headers: Headers) -> bytes:
 
 def _words(record: Record, letter: DeadLetter) -> str:
     """What a search looks at: masked as pages mask it, so that it finds nothing that they hide."""
-    said = text_headers(record.headers)
+    texts = text_headers(record.headers)
     value = readable(record.value)
     parts = [
         letter.request_id or "",
         (record.key or b"").decode("utf-8", "replace"),
         letter.reason.value,
         letter.reason.meaning,
-        *(value for name, value in said.items() if name != "tierline-attempts"),
+        *(value for name, value in texts.items() if name != "tierline-attempts"),
     ]
     # Each by itself, as they are shown; what a cut would leave of a number is cut off after it.
     masked = [redact(part[:_SEARCHED]) for part in parts]

@@ -119,11 +119,11 @@ def case_view(
             schema = _pretty(contract.schema) if contract.schema else ""
         except ContractError:
             schema = ""
-        messages = [(one.role, shown(one.text)) for one in request.messages]
-        said = request.context.model_dump(exclude_none=True)
-        context = [(name, shown(_text(part))) for name, part in said.items() if part]
+        messages = [(message.role, shown(message.text)) for message in request.messages]
+        parts = request.context.model_dump(exclude_none=True)
+        context = [(name, shown(_text(part))) for name, part in parts.items() if part]
         names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
-        facts = {one: hide(str(said)) for one in names if (said := getattr(request, one))}
+        facts = {name: hide(str(value)) for name in names if (value := getattr(request, name))}
     outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
     draft = _pretty(outputs[-1] if outputs else {"answer": ""})
     requeue = Decision(
@@ -199,12 +199,12 @@ def _attempts(
         if text and before is not None and attempt.step == "answer":
             diff = word_diff(before, text)
         results = attempt.verdict.checks if attempt.verdict else ()
-        failed = [(one.check, hide(one.detail)) for one in results if not one.passed]
+        failed = [(check.check, hide(check.detail)) for check in results if not check.passed]
         if not failed and attempt.outcome == "failed":
             failed = [(attempt.reason.value if attempt.reason else "failed", hide(attempt.detail))]
         number = choice if has_choice else None
-        said = attempt.reply if has_choice and _says_more(attempt) else None
-        reply = _shown(hide(said[:_MOST_SHOWN]), len(said)) if said else None
+        whole_reply = attempt.reply if has_choice and _says_more(attempt) else None
+        reply = _shown(hide(whole_reply[:_MOST_SHOWN]), len(whole_reply)) if whole_reply else None
         views.append(AttemptView(attempt, number, _shown(text, len(whole)), reply, diff, failed))
         before = text if text and attempt.step == "answer" else before
     return views

@@ -311,10 +311,10 @@ class Store:
                 await connection.execute(back)
                 await forget(connection, decision.decision_id)
             elif line.undoes is not None:
-                told = await self.trail.decision_line(connection, place, line.undoes)
-                if told is not None and told.decision is not None:
+                before = await self.trail.decision_line(connection, place, line.undoes)
+                if before is not None and before.decision is not None:
                     still = update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
-                    again = decided(told.decision, told.who, told.at)
+                    again = decided(before.decision, before.who, before.at)
                     await connection.execute(still.values(again))
                     await set_undone(connection, line.undoes, is_undone=False)
             await self.trail.give_up(connection, line)
