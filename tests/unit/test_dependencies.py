@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def test_a_lock_holds_every_direct_dependency(lock):
     names = _names(_PROJECT["dependencies"] + extras)
 
     assert [one for one in names if not re.search(rf"(?m)^{one}==", packages)] == []
+
+
+def test_the_console_is_imported_without_a_warning():
+    command = [sys.executable, "-W", "error", "-c", "import consumers.console.app"]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nothing_is_installed_without_hashes():
