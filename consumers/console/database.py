@@ -26,7 +26,7 @@ from consumers.console.tables import CASES, FACTS, SCHEMA, VERSION
 from consumers.files import own_file
 from schemas.errors import TierlineError
 
-__all__ = ["Database", "StoreUnusableError", "is_away", "open_database"]
+__all__ = ["Database", "StoreUnusableError", "inserting", "is_away", "open_database"]
 
 _DRIVERS: Mapping[str, str] = {
     "sqlite": "sqlite+aiosqlite",
@@ -105,8 +105,12 @@ class Database:
         """Insert rows; those whose key is there already are left as they are."""
         if not rows:
             return
-        insert = sqlite.insert if self.is_sqlite else postgresql.insert
-        await connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+        await connection.execute(inserting(connection, table).on_conflict_do_nothing(), list(rows))
+
+
+def inserting(connection: AsyncConnection, table: Table) -> Any:
+    """An insert that may say what becomes of a row whose key is there already."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 @contextlib.asynccontextmanager

@@ -23,12 +23,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.audit import Trail
 from consumers.console.columns import stored
-from consumers.console.database import Database
+from consumers.console.database import Database, inserting
 from consumers.console.errors import UsedIdError
 from consumers.console.rows import place_of, rows_of
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
@@ -265,12 +264,11 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
         _log.error("decision of another tenant", place=record_ref(record))
         return
     row = _row(decision, line.who, line.at, told_at(record)) | {"offset": record.offset}
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     # One that was given here may have been taken back here since, which the topic says later.
     known = {"offset": row["offset"], "closes": row["closes"]}
     is_new = DECISIONS.c.offset.is_(None)
     put = (
-        dialect.insert(DECISIONS)
+        inserting(connection, DECISIONS)
         .values(row)
         .on_conflict_do_update(index_elements=[DECISIONS.c.decision_id], set_=known, where=is_new)
     )

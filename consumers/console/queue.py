@@ -12,10 +12,9 @@ from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.console.database import is_away
+from consumers.console.database import inserting, is_away
 from consumers.console.errors import StoreAwayError
 from consumers.console.projection import (
     apply_audit_lines,
@@ -241,10 +240,9 @@ async def _positions(connection: AsyncConnection, topic: str) -> dict[Source, in
 
 
 async def _note(connection: AsyncConnection, source: Source, position: int) -> None:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     row = {"topic": source.topic, "partition": source.partition, "position": position}
     key = [OFFSETS.c.topic, OFFSETS.c.partition]
-    put = dialect.insert(OFFSETS).values(row)
+    put = inserting(connection, OFFSETS).values(row)
     await connection.execute(
         put.on_conflict_do_update(index_elements=key, set_={"position": position})
     )
