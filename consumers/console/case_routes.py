@@ -31,7 +31,7 @@ from consumers.console.tables import Case
 from consumers.telemetry.redaction import redact
 from router.review.decisions import hash_of_answers
 from schemas.codec import dump
-from schemas.json_text import loses_digits
+from schemas.json_numbers import loses_digits
 
 __all__ = ["add_case_routes", "case_json"]
 
