@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from fastapi import HTTPException
 
-__all__ = ["Attempts", "TooManyAttemptsError"]
+__all__ = ["Attempts", "too_many_attempts"]
 
 _WINDOW = timedelta(minutes=1)
 #: An address that failed so often within the window is not heard for the rest of it.
@@ -17,12 +17,10 @@ _IN_TOTAL = 60
 _MOST_KEPT = 10_000
 
 
-class TooManyAttemptsError(HTTPException):
-    """Sign-ins from there have failed too often."""
-
-    def __init__(self) -> None:
-        words = "too many sign-ins have failed: try again in a minute"
-        super().__init__(429, words, {"retry-after": "60"})
+def too_many_attempts() -> HTTPException:
+    """What is raised where sign-ins have failed too often."""
+    words = "too many sign-ins have failed: try again in a minute"
+    return HTTPException(429, words, {"retry-after": "60"})
 
 
 class Attempts:

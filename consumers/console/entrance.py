@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
-from consumers.console.attempts import Attempts, TooManyAttemptsError
+from consumers.console.attempts import Attempts, too_many_attempts
 from consumers.console.auth import Authenticator, NeedsSignInError, Role, Visitor
 from consumers.console.errors import StoreAwayError
 from consumers.console.security import Receive, Scope, Send, is_loopback
@@ -94,7 +94,7 @@ class Entrance:
             raise HTTPException(421, "wrong host name")
 
     async def _find_visitor(self, request: Request) -> None:
-        """Find out who it is. Raises NeedsSignInError, and TooManyAttemptsError."""
+        """Find out who it is. Raises NeedsSignInError, and HTTPException for too many attempts."""
         path = request.scope["path"]
         if path.startswith("/static/"):
             return
@@ -105,7 +105,7 @@ class Entrance:
             # Nobody guesses a token of its length, and others' failures lock its holder not out.
             request.state.visitor, request.state.is_by_name = visitor, True
         elif not self._attempts.begin(client_of(request)):
-            raise TooManyAttemptsError
+            raise too_many_attempts()
         else:
             await self._note_failure(client_of(request), "a bearer token")
         if request.state.visitor is None and path not in _SIGN_IN:

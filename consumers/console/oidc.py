@@ -23,7 +23,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from consumers.addresses import check_url
-from consumers.console.attempts import Attempts, TooManyAttemptsError
+from consumers.console.attempts import Attempts, too_many_attempts
 from consumers.console.auth import Authenticator, Role
 from consumers.console.entrance import client_of
 from consumers.console.pages import Pages
@@ -72,7 +72,7 @@ def oidc_routes(
     async def begin(request: Request, then: str = "/") -> Response:
         """Off to the issuer."""
         if not begun.begin(client_of(request)):
-            raise TooManyAttemptsError
+            raise too_many_attempts()
         try:
             document = await _discovered(settings)
         except SignInRefusedError as error:
@@ -89,7 +89,7 @@ def oidc_routes(
         """Back from the issuer: the code becomes a token, the token a session."""
         kept, address = dict(parse_qsl(request.cookies.get(_COOKIE, ""))), client_of(request)
         if not returned.begin(address):
-            raise TooManyAttemptsError
+            raise too_many_attempts()
         try:
             _check(state, code, error, kept.get("state", ""))
             claims = await _claims(settings, kept, code, _back(request, authenticator))

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from consumers.console.attempts import Attempts, TooManyAttemptsError
+from consumers.console.attempts import Attempts, too_many_attempts
 from consumers.console.auth import Authenticator, Role, Visitor, may
 from consumers.console.entrance import client_of
 from consumers.console.pages import Pages
@@ -80,7 +80,7 @@ class SignIn:
             raise HTTPException(403, "this was sent from another site")
         address = client_of(request)
         if not self._attempts.begin(address):
-            raise TooManyAttemptsError
+            raise too_many_attempts()
         visitor = await self._authenticator.sign_in(token)
         if visitor is None:
             await self.note_failure(address, "the token")
