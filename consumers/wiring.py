@@ -16,13 +16,15 @@ from consumers.rules import Rules
 from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import KafkaUnreachableError, cluster_of
+from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.health import Health
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import usable_folder
 from consumers.runtime.offset_lookup import Source
 from consumers.runtime.poison import Guard, settings_to_hand
-from consumers.runtime.stage import Stage, SyncExecutor
+from consumers.runtime.shell import Shell
+from consumers.runtime.stage import Stage
 from consumers.runtime.status import following_status, reporting_status
 from consumers.runtime.task_pool import TaskPool
 from consumers.runtime.topics import TopicWatch
@@ -129,17 +131,11 @@ async def running_stages(  # noqa: PLR0913  a process has as many parts
                     gate,
                     refusals,
                 )
-                pool = TaskPool(
-                    worker.handle,
-                    width=settings.worker.width,
-                    book=ledger.book,
-                    last_grace=_LAST_GRACE,
-                    group=settings.kafka.prefix + worker.stage,
-                    telemetry=seen,
-                )
-                await stack.enter_async_context(pool.open())
+                marks = guard(worker.stage)
                 stages.append(
-                    _work_stage(worker, pool, clients, settings, ledger, guard(worker.stage))
+                    await stack.enter_async_context(
+                        _working(worker, gate, ledger, clients, settings, seen, marks)
+                    )
                 )
                 health.watch(stages[-1], calls.moves)
         if review:
@@ -290,81 +286,94 @@ def _route_stage(
         forecast,
         admission,
     )
+    shell = Shell(router.dead_letters)
     return Stage(
         ROUTE,
         clients,
-        SyncExecutor(router.decide, telemetry.tracing, guard.group),
-        lambda tp, *why: router.pointer(tp.topic, tp.partition, *why),
-        poisonous=router.poisonous,
-        guard=guard,
+        SyncExecutor(router.decide, shell, guard, telemetry.tracing),
+        shell,
+        guard,
         prepare=repeats.prepare,
         drain_for=settings.worker.drain_for.total_seconds(),
     )
 
 
-def _work_stage(
+@contextlib.asynccontextmanager
+async def _working(
     worker: Worker,
-    pool: TaskPool,
+    gate: Gate,
+    ledger: Ledger,
     clients: Clients,
     settings: Settings,
-    ledger: Ledger,
+    telemetry: Telemetry,
     guard: Guard,
-) -> Stage:
+) -> AsyncIterator[Stage]:
+    tier, models = worker.tier, worker.policy.models_of(worker.tier)
+    shell = Shell(worker.dead_letters)
+    pool = TaskPool(
+        worker.handle,
+        shell,
+        guard,
+        width=settings.worker.width,
+        # What no model could take yet is better left in Kafka.
+        most=lambda: gate.most_calls(models),
+        on_lost=lambda tp: gate.forget((tier, tp.partition)),
+        book=ledger.book,
+        last_grace=_LAST_GRACE,
+        telemetry=telemetry,
+    )
     is_parking = any(row.unknown_outcome == "park" for row in worker.policy.tasks.values())
 
     async def learn_started(tp: Source, position: int) -> None:
         await ledger.prepare(tp, position, guard)
 
     prepare = learn_started if is_parking else None
-    stage = Stage(
-        spec_of(worker.tier),
-        clients,
-        pool,
-        lambda tp, *why: worker.pointer(tp.topic, tp.partition, *why),
-        poisonous=worker.poisonous,
-        guard=guard,
-        prepare=prepare,
-        returned=prepare,
-        revoke_grace=settings.worker.revoke_grace.total_seconds(),
-        drain_for=settings.worker.drain_for.total_seconds(),
-    )
-    gate, tier = worker.gate, worker.tier
-    if gate is not None:
-        models = worker.policy.models_of(tier)
-        # What no model could take yet is better left in Kafka.
-        pool.most = lambda: gate.most_calls(models)
-        pool.on_lost = lambda tp: gate.forget((tier, tp.partition))
-    return stage
+    async with pool.open():
+        yield Stage(
+            spec_of(tier),
+            clients,
+            pool,
+            shell,
+            guard,
+            prepare=prepare,
+            returned=prepare,
+            revoke_grace=settings.worker.revoke_grace.total_seconds(),
+            drain_for=settings.worker.drain_for.total_seconds(),
+        )
 
 
 @contextlib.asynccontextmanager
 async def _reviewing(
     rules: Rules, clients: Clients, settings: Settings, telemetry: Telemetry, guard: Guard
 ) -> AsyncIterator[Stage]:
-    policy, prompts = rules.policy, rules.prompts
     reviewing = Reviewing(
-        clients.named(REVIEW.name), policy, prompts, clock.now, telemetry.observer, guard
+        clients.named(REVIEW.name),
+        rules.policy,
+        rules.prompts,
+        clock.now,
+        telemetry.observer,
+        guard,
     )
+    shell = Shell(reviewing)
     pool = TaskPool(
         reviewing.handle,
+        shell,
+        guard,
         width=_DECISIONS,
         book=lambda *_: None,  # another owner carries it out
         last_grace=0.0,
-        group=guard.group,
         telemetry=telemetry,
     )
-    stage = Stage(
-        REVIEW,
-        clients,
-        pool,
-        lambda tp, *why: reviewing.pointer(tp.topic, tp.partition, *why),
-        poisonous=reviewing.poisonous,
-        guard=guard,
-        prepare=reviewing.prepare,
-        drain_for=settings.worker.drain_for.total_seconds(),
-    )
     async with pool.open():
-        yield stage
+        yield Stage(
+            REVIEW,
+            clients,
+            pool,
+            shell,
+            guard,
+            prepare=reviewing.prepare,
+            drain_for=settings.worker.drain_for.total_seconds(),
+        )
 
 
 @contextlib.asynccontextmanager

@@ -46,7 +46,7 @@ _NO_ID = "no id"
 _TENANT = re.compile(r"[\x21-\x7e]{1,200}")
 
 _M = TypeVar("_M", bound=BaseModel)
-_E = TypeVar("_E", Assignment, Escalation)
+_E = TypeVar("_E", bound=Assignment | Escalation)
 _ATTEMPTS: TypeAdapter[Attempts] = TypeAdapter(Attempts)
 
 

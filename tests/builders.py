@@ -1,15 +1,23 @@
 """Data for tests: everything has a default, a test names only what it is about."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
+from aiokafka import TopicPartition
+
+from consumers.runtime.records import Record
+from consumers.runtime.shell import LastResort, Shell
+from consumers.stages.attempts import Slot
+from consumers.stages.work import Worker
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from schemas.attempt import Attempt
 from schemas.base import Tier
+from schemas.codec import Outgoing
 from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
 from schemas.intake import read_request_object
 from schemas.reasons import Reason
@@ -103,6 +111,40 @@ def a_record(value: bytes | None, **fields: Any) -> Any:
         "headers": (),
     }
     return SimpleNamespace(**{**plain, **fields})
+
+
+class Pointers:
+    """A last resort that writes one record for each that it stands for: its reason is its key."""
+
+    def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
+        return [Outgoing("llm.dead-letters", reason.encode(), detail.encode())]
+
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        return self.failed(record, Reason.POISONOUS_RECORD, str(deaths))
+
+    def pointer(
+        self, source: TopicPartition, offset: int, reason: Reason, detail: str
+    ) -> Sequence[Outgoing]:
+        return [Outgoing("llm.dead-letters", reason.encode(), detail.encode())]
+
+
+class Routes(Protocol):
+    """A route stage, or what wraps one."""
+
+    @property
+    def dead_letters(self) -> LastResort: ...
+
+    def decide(self, record: Record) -> Sequence[Outgoing]: ...
+
+
+def decided(router: Routes, record: Record) -> Sequence[Outgoing]:
+    """What route makes of a record, as the runtime asks it."""
+    return Shell(router.dead_letters).decide(router.decide, record)
+
+
+async def handled(worker: Worker, record: Record, slot: Slot) -> Sequence[Outgoing]:
+    """What a worker makes of a record, as the runtime asks it."""
+    return await Shell(worker.dead_letters).handle(worker.handle(record, slot), record)
 
 
 class Restless:

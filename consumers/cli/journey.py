@@ -19,7 +19,7 @@ from consumers.cli.moments import (
 from consumers.cli.records import reading
 from consumers.runtime.records import Record, record_ref, told_at, why_not_taken
 from consumers.settings import Settings
-from consumers.stages.letters import claimed_id
+from consumers.stages.dead_letters import claimed_id
 from consumers.telemetry.context import read_context
 from consumers.texts import say
 from router.intake.admission import as_admitted
@@ -314,10 +314,10 @@ class Journey:
         envelope: Assignment | Escalation
         words = ""
         if record.topic == topics.escalations:
-            envelope, raw = read_envelope(Escalation, record.value)
-            why = envelope.reason.meaning
-            words = why if envelope.reason.is_hop else f"handed back to route: {why}"
-            if envelope.replaced_policy is not None:
+            escalation, raw = read_envelope(Escalation, record.value)
+            envelope, why = escalation, escalation.reason.meaning
+            words = why if escalation.reason.is_hop else f"handed back to route: {why}"
+            if escalation.replaced_policy is not None:
                 words = Reason.POLICY_REPLACED.meaning
         else:
             envelope, raw = read_envelope(Assignment, record.value)

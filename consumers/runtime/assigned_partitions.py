@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,7 +23,7 @@ from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing
 from schemas.errors import TierlineError
 
-__all__ = ["AssignedPartitions", "Prepare", "RetentionError", "Work"]
+__all__ = ["AssignedPartitions", "Member", "Prepare", "RetentionError", "Work"]
 
 _log = structlog.get_logger(__name__)
 
@@ -52,52 +52,49 @@ class Work(Protocol):
         """Book what came of work that no commit took with it."""
 
 
+class Member(NamedTuple):
+    """A process as a member of a group, and what it asks Kafka with."""
+
+    clients: Clients
+    group: str
+    consumer: AIOKafkaConsumer
+    membership: Membership
+    admin: AIOKafkaAdminClient
+
+
 class AssignedPartitions:
     """Makes partitions ours, one transactional producer each, and gives them up again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all that a stage and its group have to do with partitions
         self,
-        clients: Clients,
-        group: str,
+        member: Member,
         work: Work,
         *,
         guard: Guard,
         prepare: Prepare | None,
         returned: Prepare | None,
         on_progress: Callable[[], None],
+        on_commit: Callable[[Commit], None],
         on_failure: Callable[[Exception], None],
+        tasks: asyncio.TaskGroup,
     ) -> None:
-        #: Called after each commit.
-        self.on_commit: Callable[[Commit], None] = lambda _: None
         #: Monotonic time at which the stage has ended; None until its end begins.
         self._ends_at: float | None = None
-        self._clients = clients
-        self._group = group
+        self._clients, self._group = member.clients, member.group
+        self._consumer, self._membership = member.consumer, member.membership
+        self._admin = member.admin
         self._work = work
         self._guard = guard
         self._prepare = prepare
         self._returned = returned
         self._on_progress = on_progress
+        self._on_commit = on_commit
         self._on_failure = on_failure
+        self._tasks = tasks
         self._held: dict[TopicPartition, Partition] = {}
         self._fence_limit: defaultdict[TopicPartition, FenceLimit] = defaultdict(FenceLimit)
         #: Two that take one partition at once would fence each other.
         self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._consumer: AIOKafkaConsumer
-        self._membership: Membership
-        self._admin: AIOKafkaAdminClient
-        self._tasks: asyncio.TaskGroup
-
-    def begin(
-        self,
-        consumer: AIOKafkaConsumer,
-        membership: Membership,
-        admin: AIOKafkaAdminClient,
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        """Name the clients and the tasks' owner, before the first assignment."""
-        self._consumer, self._membership = consumer, membership
-        self._admin, self._tasks = admin, tasks
 
     @property
     def held(self) -> Mapping[TopicPartition, Partition]:
@@ -202,11 +199,12 @@ class AssignedPartitions:
             tp,
             PartitionWriter(self._clients, tp, self._group),
             self._read_completion,
+            membership=self._membership,
             is_ours=lambda: self._is_ours(tp),
             on_progress=self._on_progress,
+            on_commit=self._on_commit,
             fence_limit=self._fence_limit[tp],
         )
-        partition.on_commit = self.on_commit
         try:
             position = await self._prepared(partition)
         except BaseException:

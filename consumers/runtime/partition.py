@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum, auto
+from typing import Protocol
 
 import structlog
 from aiokafka import TopicPartition
@@ -23,7 +24,7 @@ from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
 from schemas.errors import TierlineError
 
-__all__ = ["FencedError", "Finished", "Partition", "PartitionLostError", "PartitionState"]
+__all__ = ["FencedError", "Finished", "Live", "Partition", "PartitionLostError", "PartitionState"]
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +53,16 @@ class FencedError(TierlineError):
 
 class PartitionLostError(TierlineError):
     """Somebody else owns the partition now."""
+
+
+class Live(Protocol):
+    """A member of a group, as far as it knows whether the group still counts it in."""
+
+    def is_live(self) -> bool:
+        """False while the process may have been given up by its group."""
+
+    async def until_live(self) -> None:
+        """Wait until it is."""
 
 
 class PartitionState(Enum):
@@ -88,11 +99,16 @@ class Partition:
         writer: PartitionWriter,
         read: ReadCompletion,
         *,
+        membership: Live,
         is_ours: Callable[[], Awaitable[bool]],
         on_progress: Callable[[], None],
+        on_commit: Callable[[Commit], None] = lambda _: None,
         fence_limit: FenceLimit | None = None,
     ) -> None:
-        """`fencings` outlives the partition, where it is taken again after a loss."""
+        """`fence_limit` outlives the partition, where it is taken again after a loss.
+
+        `on_commit` is called after each commit.
+        """
         self.source = source
         self.tracker = OffsetTracker(0)
         self._state = PartitionState.TAKING
@@ -103,7 +119,10 @@ class Partition:
         self._writer = writer
         self._read = read
         self._is_ours = is_ours
-        self._on_progress = on_progress
+        self.membership = membership
+        #: Called when there is room for further records.
+        self.on_progress = on_progress
+        self._on_commit = on_commit
         self._finished: list[Finished] = []
         #: What the commit under way takes with it.
         self._group: list[Finished] = []
@@ -123,8 +142,6 @@ class Partition:
         self.appended = OldestRecord()
         #: Traced records by offset, until their outcome is committed.
         self.traced: dict[int, Hop] = {}
-        #: Called after each commit with its records and its seconds, retries included.
-        self.on_commit: Callable[[Commit], None] = lambda _: None
         self.last_commit_seconds: float | None = None
 
     @property
@@ -278,7 +295,7 @@ class Partition:
             self._note_commit(Commit(self.source.topic, committed, took, sent))
             if not self._finished:
                 self._idle.set()
-            self._on_progress()
+            self.on_progress()
 
     async def _gather_until(self, when: float) -> None:
         if (early := when - time.monotonic()) <= 0 or len(self._finished) >= _LARGE_GROUP:
@@ -370,7 +387,7 @@ class Partition:
         watermark = self.committed.watermark if self.committed else 0
         self.appended.commit(watermark, self.unfinished)
         self.last_commit_seconds = commit.seconds
-        self.on_commit(commit)
+        self._on_commit(commit)
 
     def _note(self, error: Exception) -> None:
         self._is_in_doubt = True

@@ -1,16 +1,18 @@
 """The shell around a stage's own work: whatever a record holds or leads to, the stage goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
+from aiokafka import TopicPartition
 
 from consumers.runtime.records import Record
 from schemas.codec import Outgoing
+from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.topics import LARGEST_RECORD
 
-__all__ = ["Pointing", "failed", "fits", "fitting"]
+__all__ = ["LastResort", "Shell", "fits"]
 
 _log = structlog.get_logger(__name__)
 
@@ -18,15 +20,82 @@ _log = structlog.get_logger(__name__)
 _MARGIN = 16 * 1024
 
 
-class Pointing(Protocol):
-    """A stage, as far as it can put a pointer in a record's place."""
+class LastResort(Protocol):
+    """What a stage writes for records that it cannot work on."""
 
-    def pointer(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
-        """What stands in for a record: where it lies, and why it could not be worked on."""
+    def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
+        """What a record leads to that could not be worked on."""
+
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        """What stands in for a record at which so many processes have ended."""
+
+    def pointer(
+        self, source: TopicPartition, offset: int, reason: Reason, detail: str
+    ) -> Sequence[Outgoing]:
+        """What stands in for a record of which nothing is read: where it lies, and why."""
 
 
-def failed(stage: Pointing, record: Record, error: Exception) -> Sequence[Outgoing]:
-    """What a record leads to whose work has failed in a way that its stage did not foresee."""
+class Shell:
+    """Turns what goes wrong with a record into what its stage writes instead."""
+
+    def __init__(self, last_resort: LastResort) -> None:
+        self._last_resort = last_resort
+
+    def decide(
+        self, decide: Callable[[Record], Sequence[Outgoing]], record: Record
+    ) -> Sequence[Outgoing]:
+        """What a record leads to, whatever it holds."""
+        try:
+            return self._fitting(record, decide(record))
+        except Exception as error:  # noqa: BLE001  one record must not stop the others
+            return self._failed(record, error)
+
+    async def handle(
+        self, handling: Awaitable[Sequence[Outgoing]], record: Record
+    ) -> Sequence[Outgoing]:
+        """What a record leads to whose work takes time, whatever it holds."""
+        try:
+            return self._fitting(record, await handling)
+        except Exception as error:  # noqa: BLE001  one record must not stop the others
+            return self._failed(record, error)
+
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        """What stands in for a record at which so many processes have ended."""
+        return self._last_resort.poisonous(record, deaths)
+
+    def unreadable(self, source: TopicPartition, offset: int, why: str) -> Sequence[Outgoing]:
+        """What stands in for a record that nobody can parse."""
+        return self._last_resort.pointer(source, offset, Reason.UNREADABLE_RECORD, why)
+
+    def _failed(self, record: Record, error: Exception) -> Sequence[Outgoing]:
+        if isinstance(error, ContractError):
+            reason, detail = error.reason, error.detail
+        else:
+            reason, detail = Reason.INTERNAL_ERROR, type(error).__name__
+            _log_failure(record, error)
+        try:
+            return self._fitting(record, self._last_resort.failed(record, reason, detail))
+        except Exception as again:  # noqa: BLE001  what says why it failed has failed too
+            _log_failure(record, again)
+            return self._pointer(record, reason, detail)
+
+    def _fitting(self, record: Record, made: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """What a record leads to; a pointer instead of what no topic takes.
+
+        Nobody could commit that, and the partition would try for ever.
+        """
+        kept = [one for one in made if fits(one)]
+        if len(kept) == len(made):
+            return made
+        detail = f"what followed from it has more than the {LARGEST_RECORD} bytes that Kafka takes"
+        return [*kept, *self._pointer(record, Reason.RESULT_TOO_LARGE, detail)]
+
+    def _pointer(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
+        source = TopicPartition(record.topic, record.partition)
+        return self._last_resort.pointer(source, record.offset, reason, detail)
+
+
+def _log_failure(record: Record, error: Exception) -> None:
     _log.error(
         "record failed",
         topic=record.topic,
@@ -34,22 +103,6 @@ def failed(stage: Pointing, record: Record, error: Exception) -> Sequence[Outgoi
         offset=record.offset,
         exc_info=error,
     )
-    return stage.pointer(record, Reason.INTERNAL_ERROR, type(error).__name__)
-
-
-def fitting(stage: Pointing, record: Record, made: Sequence[Outgoing]) -> Sequence[Outgoing]:
-    """What a record leads to; a pointer instead of what no topic takes.
-
-    Nobody could commit that, and the partition would try for ever.
-    """
-    for one in made:
-        if not fits(one):
-            break
-    else:
-        return made
-    kept = [one for one in made if fits(one)]
-    detail = f"what followed from it has more than the {LARGEST_RECORD} bytes that Kafka takes"
-    return [*kept, *stage.pointer(record, Reason.RESULT_TOO_LARGE, detail)]
 
 
 def fits(one: Outgoing) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -11,9 +11,9 @@ from aiokafka import TopicPartition
 from consumers.runtime.failpoints import failpoint, failpoint_of
 from consumers.runtime.marks import stepwise
 from consumers.runtime.partition import Partition
+from consumers.runtime.poison import Guard
 from consumers.runtime.records import Record
-from consumers.runtime.shell import failed, fitting
-from consumers.runtime.stage import Host
+from consumers.runtime.shell import Shell
 from consumers.telemetry import names
 from consumers.telemetry.hops import NOT_COMMITTED, Hop, set_current
 from consumers.telemetry.setup import Telemetry
@@ -36,16 +36,18 @@ class Slot:
 
         A request that has `paid` for a call is waited for when its partition is to move.
         """
-        await self._pool.wait(seconds, keeps_place=keeps_place, paid=paid)
+        with self._pool.waiting(self._partition, keeps_place=keeps_place, paid=paid):
+            await asyncio.sleep(seconds)
+            await self._partition.membership.until_live()
 
     async def may_call(self, *, paid: bool = False) -> bool:
         """True while the partition is ours for certain and commits; asked before every call.
 
         A request that has `paid` may go on while the partition is about to move.
         """
-        if not self._pool.host.is_live():
+        if not self._partition.membership.is_live():
             # Whoever must wait for the group waits, and a move need not wait for what has not paid.
-            await self._pool.wait(0, keeps_place=True, paid=paid)
+            await self.wait(0, keeps_place=True, paid=paid)
         return self._partition.may_call(paid=paid)
 
 
@@ -56,26 +58,30 @@ class TaskPool:
     slows the fetch, and Kafka keeps the backlog.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  how a stage processes, and what bounds it
         self,
         handle: Callable[[Record, Slot], Awaitable[Sequence[Outgoing]]],
+        shell: Shell,
+        guard: Guard,
         *,
         width: int,
         book: Callable[[TopicPartition, Sequence[Outgoing], bool], None],
         last_grace: float,
-        group: str = "",
+        most: Callable[[], int] | None = None,
+        on_lost: Callable[[TopicPartition], None] = lambda _: None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        #: The stage that this pool works for; it sets that itself.
-        self.host: Host
-        #: How many records can be worked on at once as things are now, whatever the width.
-        self.most: Callable[[], int] = lambda: width
-        #: Told the partitions that another process has now.
-        self.on_lost: Callable[[TopicPartition], None] = lambda _: None
+        """`most`: how many records can be worked on at once as things are now, whatever the width.
+
+        `on_lost` is told the partitions that another process has now.
+        """
+        self._most = most or (lambda: width)
+        self._on_lost = on_lost
         self._handle = handle
+        self._shell = shell
+        self._guard = guard
         self._book = book
         self._last_grace = last_grace
-        self._group = group
         self._telemetry = telemetry or Telemetry()
         self._width = width
         #: By what was held when they began: a partition that is lost and taken again begins anew.
@@ -107,7 +113,7 @@ class TaskPool:
         a thousand replies back in one turn later.
         """
         taken = self._count - len(self._at_rest) + self._waiting
-        return max(min(min(self._width, self.most()) - taken, _BURST), 0)
+        return max(min(min(self._width, self._most()) - taken, _BURST), 0)
 
     @property
     def in_flight(self) -> int:
@@ -123,7 +129,7 @@ class TaskPool:
             self._idle.clear()
             self._quiet.clear()
             running.add(task)
-            task.add_done_callback(lambda done: self._ended(running, done))
+            task.add_done_callback(lambda done: self._ended(partition, done))
 
     async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
         """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
@@ -137,7 +143,7 @@ class TaskPool:
         What comes back until then is no result any more, but it was paid for and is booked. What
         waits has nothing to come back: it is booked at once, the next kill may be near.
         """
-        self.on_lost(partition.source)
+        self._on_lost(partition.source)
         running = self._running.pop(partition, set())
         for task in running:
             grace = 0.0 if task in self._at_rest else self._last_grace
@@ -152,19 +158,17 @@ class TaskPool:
             self._book(source, outgoing, in_doubt)
 
     async def _marked(self, partition: Partition, record: Record) -> None:
-        guard = self.host.guard
-        await stepwise(guard.mark, guard.place(record), self._process(partition, record))
+        place = self._guard.place(record)
+        await stepwise(self._guard.mark, place, self._process(partition, record))
 
     async def _process(self, partition: Partition, record: Record) -> None:
         failpoint_of(record)
-        began, hop = time.monotonic(), self._telemetry.tracing.receive(record, self._group)
-        self._telemetry.tracing.count(self._group, (record,))
+        began, hop = time.monotonic(), self._telemetry.tracing.receive(record, self._guard.group)
+        self._telemetry.tracing.count(self._guard.group, (record,))
         set_current(hop)
         try:
-            made = await self._handle(record, Slot(self, partition))
-            made = fitting(self.host, record, made)
-        except Exception as error:  # noqa: BLE001  one record must not stop the others
-            made = failed(self.host, record, error)
+            handling = self._handle(record, Slot(self, partition))
+            made = await self._shell.handle(handling, record)
         except BaseException:
             hop.lost()
             self._measure(record, began, hop, lost=True)
@@ -182,13 +186,14 @@ class TaskPool:
     def _measure(self, record: Record, began: float, hop: Hop, *, lost: bool) -> None:
         if not (counters := self._telemetry.counters).is_recording:
             return
-        by = {names.GROUP: self._group, names.DESTINATION: record.topic}
+        by = {names.GROUP: self._guard.group, names.DESTINATION: record.topic}
         if lost:
             by[names.ERROR_TYPE] = NOT_COMMITTED
         counters.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
 
-    async def wait(self, seconds: float, *, keeps_place: bool, paid: bool) -> None:
-        """Wait without working, and unless the place is kept without counting as one of the width.
+    @contextlib.contextmanager
+    def waiting(self, partition: Partition, *, keeps_place: bool, paid: bool) -> Iterator[None]:
+        """Count this task as waiting, and unless it keeps its place not as one of the width.
 
         A rebalance waits only for those that have `paid`.
         """
@@ -198,23 +203,22 @@ class TaskPool:
         self._paid += paid
         self._note_rest()
         if not keeps_place:
-            self.host.wake()
+            partition.on_progress()
         try:
-            await asyncio.sleep(seconds)
-            await self.host.until_live()
+            yield
         finally:
             self._at_rest.discard(task)
             self._waiting -= keeps_place
             self._paid -= paid
             self._note_rest()
 
-    def _ended(self, running: set[asyncio.Task[None]], done: asyncio.Task[None]) -> None:
-        running.discard(done)
+    def _ended(self, partition: Partition, done: asyncio.Task[None]) -> None:
+        self._running.get(partition, set()).discard(done)
         self._count -= 1
         if not self._count:
             self._idle.set()
         self._note_rest()
-        self.host.wake()
+        partition.on_progress()
 
     def _note_rest(self) -> None:
         if self._count == len(self._at_rest) - self._paid:

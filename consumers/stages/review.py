@@ -15,7 +15,7 @@ from consumers.runtime.shell import fits
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.runtime.task_pool import Slot
-from consumers.stages import letters
+from consumers.stages.dead_letters import DeadLetters
 from consumers.telemetry.observer import Observer
 from router.intake.admission import as_admitted
 from router.policy.table import Policy
@@ -85,12 +85,7 @@ class Reviewing:
 
     async def handle(self, record: Record, slot: Slot) -> Sequence[Outgoing]:
         """What a record leads to: a result or an escalation with feedback, or nothing."""
-        try:
-            line = read_model(AuditLine, record.value)
-        except ContractError as error:
-            place = record_ref(record)
-            _log.error("no audit line", place=place, detail=error.detail)
-            return ()
+        line = read_model(AuditLine, record.value)
         if line.request_id is not None:
             generation = line.decision.generation if line.decision else 1
             self.observer.received(line.request_id, generation, None)
@@ -122,19 +117,23 @@ class Reviewing:
         self.observer.reviewed(decision.action, None, "refused", error=code)
         return [self._refused(decision, record, why)]
 
+    def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
+        """Nothing stands in for an audit line that cannot be read."""
+        _log.error("no audit line", place=record_ref(record), why=reason.value, detail=detail)
+        return ()
+
     def pointer(
-        self, topic: str, partition: int, offset: int, reason: Reason, detail: str
+        self, source: Source, offset: int, reason: Reason, detail: str
     ) -> Sequence[Outgoing]:
         """Nothing stands in for an audit line that cannot be fetched or carried out."""
-        place, why = f"{topic}-{partition}-{offset}", reason.value
-        _log.error("no audit line", place=place, why=why, detail=detail)
+        place = f"{source.topic}-{source.partition}-{offset}"
+        _log.error("no audit line", place=place, why=reason.value, detail=detail)
         return ()
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
         """A pointer stands in for an audit line that ends its process each time."""
-        self.observer.gave_up(STAGE, Reason.POISONOUS_RECORD, None)
-        now, most = self.clock(), max(deaths, MOST_TRIES + 1)
-        return [letters.of_poisonous(None, record, self.topics, most, stage=STAGE, now=now)]
+        letters = DeadLetters(STAGE, self.topics, self.clock, self.observer)
+        return letters.poisonous(record, max(deaths, MOST_TRIES + 1))
 
     async def _catch_up(self, source: Source) -> None:
         """Take into account everything that the partition holds now."""

@@ -9,7 +9,7 @@ import structlog
 
 from consumers.runtime.records import Record, appended_at, record_ref
 from consumers.runtime.spec import StageSpec
-from consumers.stages import letters
+from consumers.stages.dead_letters import DeadLetters, key_of
 from consumers.stages.interim_results import interim_results
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
@@ -32,12 +32,10 @@ from schemas.codec import (
     read_envelope,
     text_headers,
 )
-from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
-from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
 
 __all__ = ["SPEC", "JudgeRepeats", "Router"]
@@ -76,63 +74,27 @@ class Router:
     admission: Admission = field(default_factory=Admission)
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
-        """What a record leads to: one assignment or one dead letter, whatever the record holds.
+        """What a record leads to: one assignment or one dead letter.
 
         A repeat of an earlier record leads to nothing: the first one has its end, or will have it.
+        Raises ContractError where the record is no request.
         """
         now = self.clock()
-        try:
-            if record.topic == self.topics.escalations:
-                return self._escalated(record, now)
-            return self._accepted(record, now)
-        except ContractError as error:
-            why, detail = error.reason, error.detail
-        except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
-            _log.exception("route failed", partition=record.partition, offset=record.offset)
-            why, detail = Reason.INTERNAL_ERROR, type(error).__name__
-        if record.topic != self.topics.escalations:
-            # Under its dead letter's id, or its place, the request's trace is found all the same.
-            place = record_ref(record)
-            self.observer.unread(letters.claimed_id(record.value) or place)
-        self.observer.gave_up(STAGE, why, None)
         if record.topic == self.topics.escalations:
-            return [
-                letters.of_hop(Escalation, record, self.topics, why, detail, stage=STAGE, now=now)
-            ]
-        at = appended_at(record, now)
-        tenant = self.admission.tenant_of(
-            record.topic, record.value, record.headers, at, is_parsed=not why.is_unreadable
+            return self._escalated(record, now)
+        return self._accepted(record, now)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """How the stage gives up on a record."""
+        return DeadLetters(
+            STAGE,
+            self.topics,
+            self.clock,
+            self.observer,
+            envelopes={self.topics.escalations: Escalation},
+            admission=self.admission,
         )
-        return [
-            letters.of_record(record, self.topics, why, detail, stage=STAGE, now=now, tenant=tenant)
-        ]
-
-    def pointer(
-        self, topic: str, partition: int, offset: int, reason: Reason, detail: str
-    ) -> Sequence[Outgoing]:
-        """What stands in for a record that cannot be fetched, worked on or carried on."""
-        at, now, bound = (topic, partition, offset), self.clock(), self.admission.topics.get(topic)
-        tenant = bound.tenant if bound else UNKNOWN_TENANT
-        self.observer.gave_up(STAGE, reason, None)
-        return [
-            letters.of_place(*at, self.topics, reason, detail, stage=STAGE, now=now, tenant=tenant)
-        ]
-
-    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
-        """What stands in for a record that ends its process each time."""
-        self.observer.gave_up(STAGE, Reason.POISONOUS_RECORD, None)
-        model = Escalation if record.topic == self.topics.escalations else None
-        now = self.clock()
-
-        def tenant() -> str:
-            at = appended_at(record, now)
-            return self.admission.tenant_of(record.topic, record.value, record.headers, at)
-
-        return [
-            letters.of_poisonous(
-                model, record, self.topics, deaths, stage=STAGE, now=now, tenant_of=tenant
-            )
-        ]
 
     def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         accepted_at = appended_at(record, now)
@@ -152,10 +114,10 @@ class Router:
             return ()
         if repeat is Repeat.OTHER_BODY:
             reused = GiveUp(Reason.ID_REUSED, "the body differs from the first one under this id")
-            return [self._gave_up(record, request, reused, now, is_unproven=is_unproven)]
+            return [self._gave_up(record, request, reused, is_unproven=is_unproven)]
         decided = self._in_time(route(request, self.policy, now, accepted_at=accepted_at), now)
         if isinstance(decided, GiveUp):
-            return [self._gave_up(record, request, decided, now, is_unproven=is_unproven)]
+            return [self._gave_up(record, request, decided, is_unproven=is_unproven)]
         self.observer.routed(decided)
 
         # The fields of an Assignment, written by hand: this line runs for every request, and
@@ -181,7 +143,7 @@ class Router:
         if is_unproven:
             fields["is_unproven"] = True
         value = close_envelope(dump(fields), record.value or b"")
-        key = record.key or letters.key_of(request)
+        key = record.key or key_of(request)
         return [Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))]
 
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
@@ -196,16 +158,8 @@ class Router:
             if self.prompts is not None and escalation.routes and falls_back(row, decided):
                 return [self._spoken(self.prompts, escalation, request, record, now)]
             self.observer.gave_up(STAGE, decided.reason, escalation.task)
-            letter = letters.of_envelope(
-                escalation,
-                raw,
-                record,
-                self.topics,
-                decided.reason,
-                decided.detail,
-                stage=STAGE,
-                now=now,
-                tenant=request.tenant,
+            letter = self.dead_letters.of_envelope(
+                escalation, raw, record, decided.reason, decided.detail, tenant=request.tenant
             )
             if self.prompts is None:
                 return [letter]
@@ -260,24 +214,15 @@ class Router:
         return Outgoing(self.topics.results, record.key, dump(fields), passed_on(record.headers))
 
     def _gave_up(
-        self,
-        record: Record,
-        request: Request,
-        decided: GiveUp,
-        now: datetime,
-        *,
-        is_unproven: bool,
+        self, record: Record, request: Request, decided: GiveUp, *, is_unproven: bool
     ) -> Outgoing:
         # A task that the policy does not know would be a series of its own.
         task = request.task if request.task in self.policy.tasks else None
         self.observer.gave_up(STAGE, decided.reason, task)
-        return letters.of_record(
+        return self.dead_letters.of_record(
             record,
-            self.topics,
             decided.reason,
             decided.detail,
-            stage=STAGE,
-            now=now,
             request=request,
             is_unproven=is_unproven,
             policy_version=self.policy.version,

@@ -1,7 +1,6 @@
 """WORK: reads one tier's topic, calls models, judges their replies, and answers or hands back."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ import structlog
 
 from consumers.runtime.records import Record
 from consumers.runtime.spec import StageSpec
-from consumers.stages import letters
 from consumers.stages.attempts import AttemptRunner, Slot
+from consumers.stages.dead_letters import DeadLetters
 from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
 from consumers.stages.tier_run import TierRun, question_of
@@ -70,17 +69,18 @@ class Worker(AttemptRunner):
     async def handle(self, record: Record, slot: Slot) -> Sequence[Outgoing]:
         """Bring one assignment to its end in this tier: a result, an escalation or a dead letter.
 
-        Beside it stands one ledger line per call.
+        Beside it stands one ledger line per call. Raises ContractError where the record is no
+        assignment that can be worked on.
         """
-        began, tier_run = time.monotonic(), None
+        began = time.monotonic()
+        assignment, raw = read_envelope(Assignment, record.value)
+        if self.refusals is not None and not is_under(assignment.route, self.policy):
+            await self.refusals.wait(assignment, slot)
+            value = dump_envelope(handed_back(assignment), raw)
+            passed = passed_on(record.headers)
+            return [Outgoing(self.topics.escalations, record.key, value, passed)]
+        tier_run = self.open(record, assignment, raw)
         try:
-            assignment, raw = read_envelope(Assignment, record.value)
-            if self.refusals is not None and not is_under(assignment.route, self.policy):
-                await self.refusals.wait(assignment, slot)
-                value = dump_envelope(handed_back(assignment), raw)
-                passed = passed_on(record.headers)
-                return [Outgoing(self.topics.escalations, record.key, value, passed)]
-            tier_run = self.open(record, assignment, raw)
             step = await self.run(tier_run, slot)
             return [
                 *self.lines(tier_run, tier_run.attempts),
@@ -88,43 +88,31 @@ class Worker(AttemptRunner):
             ]
         except asyncio.CancelledError:
             # The partition is lost and the last grace over; the call may have run all the same.
-            if tier_run is not None and self.ledger is not None:
+            if self.ledger is not None:
                 self.ledger.book(tier_run.source, self.lines(tier_run, tier_run.attempts))
             raise
         except ContractError as error:
-            why, detail = error.reason, error.detail
-        except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
+            gave_up = GiveUp(error.reason, error.detail)
+        except Exception as error:  # noqa: BLE001  what was paid for is booked all the same
             _log.exception("work failed", partition=record.partition, offset=record.offset)
-            why, detail = Reason.INTERNAL_ERROR, type(error).__name__
-        now = self.clock()
-        self.observer.gave_up(
-            self.stage, why, tier_run.assignment.task if tier_run else None, self.tier
-        )
-        if tier_run is not None:
-            # What was paid for is booked, unless that is what cannot be written.
-            with contextlib.suppress(Exception):
-                return [
-                    *self.lines(tier_run, tier_run.attempts),
-                    self._letter(tier_run, record, GiveUp(why, detail), now),
-                ]
+            gave_up = GiveUp(Reason.INTERNAL_ERROR, type(error).__name__)
+        self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
         return [
-            letters.of_hop(Assignment, record, self.topics, why, detail, stage=self.stage, now=now)
+            *self.lines(tier_run, tier_run.attempts),
+            self._letter(tier_run, record, gave_up),
         ]
 
-    def pointer(
-        self, topic: str, partition: int, offset: int, reason: Reason, detail: str
-    ) -> Sequence[Outgoing]:
-        """What stands in for a record that cannot be fetched, worked on or carried on."""
-        at, now, stage = (topic, partition, offset), self.clock(), self.stage
-        self.observer.gave_up(stage, reason, None, self.tier)
-        return [letters.of_place(*at, self.topics, reason, detail, stage=stage, now=now)]
-
-    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
-        """What stands in for a record that ends its process each time."""
-        now, stage = self.clock(), self.stage
-        self.observer.gave_up(stage, Reason.POISONOUS_RECORD, None, self.tier)
-        made = letters.of_poisonous(Assignment, record, self.topics, deaths, stage=stage, now=now)
-        return [made]
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """How the stage gives up on a record."""
+        return DeadLetters(
+            self.stage,
+            self.topics,
+            self.clock,
+            self.observer,
+            self.tier,
+            {self.topics.tier(self.tier): Assignment},
+        )
 
     def open(self, record: Record, assignment: Assignment, raw: bytes) -> TierRun:
         """Read an assignment's request and render its prompt. Raises ContractError."""
@@ -173,7 +161,7 @@ class Worker(AttemptRunner):
             self.topics,
             now,
         )
-        return [self._letter(tier_run, record, gave_up, now), *told]
+        return [self._letter(tier_run, record, gave_up), *told]
 
     def result(
         self, tier_run: TierRun, step: NextStep, now: datetime, began: float
@@ -217,18 +205,13 @@ class Worker(AttemptRunner):
             own_ms=own_ms,
         )
 
-    def _letter(
-        self, tier_run: TierRun, record: Record, gave_up: GiveUp, now: datetime
-    ) -> Outgoing:
-        return letters.of_envelope(
+    def _letter(self, tier_run: TierRun, record: Record, gave_up: GiveUp) -> Outgoing:
+        return self.dead_letters.of_envelope(
             tier_run.assignment,
             tier_run.raw,
             record,
-            self.topics,
             gave_up.reason,
             gave_up.detail,
-            stage=self.stage,
-            now=now,
             tenant=tier_run.request.tenant,
             attempts=[*tier_run.assignment.attempts, *tier_run.attempts],
         )

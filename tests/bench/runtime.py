@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 
 from consumers.runtime.clients import Clients
+from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
 from consumers.runtime.records import Record
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
 from consumers.runtime.task_pool import Slot, TaskPool
@@ -20,6 +22,7 @@ from consumers.settings import KafkaSettings, Settings
 from schemas.base import Tier
 from schemas.codec import Outgoing
 from tests.bench.harness import a_request, sized
+from tests.builders import Pointers
 
 COUNT = sized(10_000, 400)
 IN_FLIGHT = 100
@@ -59,9 +62,10 @@ async def runtime_once(settings: Settings) -> float:
         await asyncio.sleep(int(record.key or b"0") / 1000)
         return [Outgoing(target, record.key, record.value)]
 
-    pool = TaskPool(handle, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
+    shell, guard = Shell(Pointers()), Guard("bench")
+    pool = TaskPool(handle, shell, guard, width=IN_FLIGHT, book=lambda *_: None, last_grace=0)
     stage = Stage(
-        StageSpec("bench", ("llm.tier.low",), ()), Clients(settings.kafka), pool, lambda *_: ()
+        StageSpec("bench", ("llm.tier.low",), ()), Clients(settings.kafka), pool, shell, guard
     )
     is_done, stop = asyncio.Event(), asyncio.Event()
 

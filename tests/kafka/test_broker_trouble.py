@@ -12,14 +12,18 @@ import structlog
 from consumers.broker import LocalBroker
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import KafkaUnreachableError
+from consumers.runtime.executor import SyncExecutor
+from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
-from consumers.runtime.stage import Stage, SyncExecutor
+from consumers.runtime.stage import Stage
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
+from tests.builders import Pointers
 from tests.kafka.conftest import BreakableKafka, settings_for
 from tests.kafka.flow import Flow, Sent, flow, request
 from tests.nemesis.world import refuse_results
@@ -27,6 +31,8 @@ from tests.nemesis.world import refuse_results
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
 _REQUESTS = 60
+_SHELL = Shell(Pointers())
+_ROUTE = Guard("route")
 _LIMIT_SECONDS = 60
 _BACK_SECONDS = 15
 #: Larger than the files of an idle broker, small enough to be filled in a moment.
@@ -96,8 +102,8 @@ async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: Breaka
     short = settings.kafka.model_copy(update={"session_timeout": timedelta(seconds=6)})
     clients, stop = Clients(short), asyncio.Event()
     assert await ensure_topics(clients) == []
-    inline = SyncExecutor(lambda _: (), Telemetry().tracing, "route")
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, lambda *_: ())
+    inline = SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing)
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, _SHELL, _ROUTE)
     async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
         await stage.ready.wait()

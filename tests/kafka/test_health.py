@@ -31,18 +31,26 @@ from consumers.runtime.health import Health
 from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import Mark
 from consumers.runtime.partition import Partition
+from consumers.runtime.poison import Guard
 from consumers.runtime.records import Record
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
-from consumers.runtime.stage import Host, Stage, StageError
+from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.topics import TopicWatch, ensure_topics
 from consumers.settings import HealthSettings, Settings
 from consumers.simulator import SimulatorSettings, simulator
 from consumers.wiring import running_stages
 from schemas.codec import Outgoing
+from tests.builders import Pointers
 from tests.kafka.conftest import settings_for
 from tests.kafka.flow import flow, read_topics, request
 
 pytestmark = pytest.mark.kafka
+
+_SPEC = StageSpec("route", ("llm.intake",), ())
+_SHELL = Shell(Pointers())
+_ROUTE = Guard("route")
+_WORK = Guard("work")
 
 _TIERLINE = str(Path(sys.executable).with_name("tierline"))
 _NO_PATIENCE = timedelta(minutes=10)
@@ -50,8 +58,6 @@ _NO_PATIENCE = timedelta(minutes=10)
 
 class _Held:
     """Takes a few records and finishes none before it is told."""
-
-    host: Host
 
     def __init__(self, width: int) -> None:
         self.free = width
@@ -133,10 +139,6 @@ async def _asking(port: int) -> AsyncIterator[_Asked]:
         yield _Asked(port, http)
 
 
-def _unreadable(_: TopicPartition, offset: int, *__: object) -> Sequence[Outgoing]:
-    raise AssertionError(offset)
-
-
 def _publish(settings: Settings, count: int) -> None:
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap, "log_level": 2})
     for number in range(count):
@@ -160,7 +162,7 @@ async def test_figures_reconcile_with_what_was_published(
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, port, stop = _Held(4), free_ports()[0], asyncio.Event()
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, held, _unreadable)
+    stage = Stage(_SPEC, clients, held, _SHELL, _ROUTE)
     health = Health(_NO_PATIENCE)
     health.watch(stage)
     async with (
@@ -212,7 +214,7 @@ async def test_a_stage_whose_handler_never_returns_is_stuck(settings: Settings) 
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, told, stop = _Held(1), asyncio.Event(), asyncio.Event()
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, held, _unreadable)
+    stage = Stage(_SPEC, clients, held, _SHELL, _ROUTE)
     health = Health(timedelta(seconds=1), on_stuck=told.set)
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -233,7 +235,7 @@ async def test_a_consumer_that_hangs_without_a_word_is_stuck(settings: Settings)
     """Its coordinator task ends, and the client library tells nobody."""
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, _Held(100), _unreadable)
+    stage = Stage(_SPEC, clients, _Held(100), _SHELL, _ROUTE)
     health, stop = Health(timedelta(seconds=1)), asyncio.Event()
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -257,8 +259,7 @@ async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings:
     assert await ensure_topics(clients) == []
     held, stop = _Held(3), asyncio.Event()
     stage, other = (
-        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _unreadable)
-        for executor in (held, _Held(100))
+        Stage(_SPEC, clients, executor, _SHELL, _ROUTE) for executor in (held, _Held(100))
     )
     health = Health(timedelta(seconds=2))
     health.watch(stage)

@@ -26,7 +26,15 @@ from router.attempt.answering import ledger_lines
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, read_model
-from tests.builders import Restless, a_record, a_request, an_assignment, an_attempt
+from tests.builders import (
+    Restless,
+    a_record,
+    a_request,
+    an_assignment,
+    an_attempt,
+    decided,
+    handled,
+)
 
 pytestmark = pytest.mark.kafka
 
@@ -99,7 +107,7 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
     now_ms = int(clock.now().timestamp() * 1000)
     router = Router(rules.policy, topics, clock.now)
     asked = a_record(orjson.dumps(body), topic=topics.intake, timestamp=now_ms)
-    [assigned] = router.decide(asked)
+    [assigned] = decided(router, asked)
     models = rules.policy.models_of(Tier.BALANCED)
     async with publisher(clients) as out, Ledger(clients).open() as ledger:
         _ = await (await out.publish(assigned.topic, assigned.value, key=b"r-1", partition=0))
@@ -121,7 +129,7 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
             )
             place = {"topic": assigned.topic, "partition": 0, "timestamp": now_ms}
             record = a_record(assigned.value, **place)
-            *lines, end = await worker.handle(record, Restless())
+            *lines, end = await handled(worker, record, Restless())
 
     booked = [read_model(LedgerEntry, line.value).attempt for line in lines]
     assert [(one.attempt_id, one.model) for one in booked] == [

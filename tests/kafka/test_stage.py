@@ -8,24 +8,32 @@ import pytest
 from aiokafka import TopicPartition
 
 from consumers.runtime.clients import Clients
+from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.partition import Partition
+from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
 from consumers.runtime.records import Record
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
-from consumers.runtime.stage import Host, Stage, StageError, SyncExecutor
+from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
 from schemas.codec import Outgoing
+from tests.builders import Pointers
 
 pytestmark = pytest.mark.kafka
+
+_SPEC = StageSpec("route", ("llm.intake",), ())
+_SHELL = Shell(Pointers())
+_ROUTE = Guard("route")
+_WORK = Guard("work")
 
 
 class _HeldUp:
     """Takes no records, and holds up the first rebalance until its stage lets partitions go."""
 
-    host: Host
     free = 0
     in_flight = 0
 
@@ -51,10 +59,6 @@ class _HeldUp:
         pass
 
 
-def _nothing(tp: TopicPartition, offset: int, *_why: object) -> Sequence[Outgoing]:
-    raise AssertionError
-
-
 async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> None:
     """The library ends a rebalance while it stops, and gives partitions to one who has left."""
     clients = Clients(settings.kafka)
@@ -62,8 +66,11 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
 
     held = _HeldUp()
     first, second = (
-        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
-        for executor in (held, SyncExecutor(lambda _: (), Telemetry().tracing, ""))
+        Stage(_SPEC, clients, executor, _SHELL, _ROUTE)
+        for executor in (
+            held,
+            SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing),
+        )
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -83,10 +90,11 @@ async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> No
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
     stage = Stage(
-        StageSpec("route", ("llm.intake",), ()),
+        _SPEC,
         clients,
-        SyncExecutor(lambda _: (), Telemetry().tracing, ""),
-        _nothing,
+        SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing),
+        _SHELL,
+        _ROUTE,
     )
     committed = asyncio.Event()
     stage.on_commit(lambda *_: committed.set())
@@ -135,8 +143,8 @@ async def test_others_have_their_turns_between_records_that_take_long(settings: 
             turns += 1
             await asyncio.sleep(0)
 
-    inline = SyncExecutor(decide, Telemetry().tracing, "")
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, _nothing)
+    inline = SyncExecutor(decide, _SHELL, _ROUTE, Telemetry().tracing)
+    stage = Stage(_SPEC, clients, inline, _SHELL, _ROUTE)
     stop = asyncio.Event()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.run(stop))
@@ -149,7 +157,6 @@ async def test_others_have_their_turns_between_records_that_take_long(settings: 
 class _Busy:
     """Holds every record it is given until it is told, and counts who waits for it."""
 
-    host: Host
     free = 10
     in_flight = 0
 
@@ -184,7 +191,7 @@ async def test_who_was_given_up_by_its_group_joins_at_once_and_goes_on(settings:
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
     busy, committed, stop = _Busy(), asyncio.Event(), asyncio.Event()
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, busy, _nothing)
+    stage = Stage(_SPEC, clients, busy, _SHELL, _ROUTE)
     stage.on_commit(lambda *_: committed.set())
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
@@ -228,8 +235,11 @@ async def test_a_call_goes_on_while_its_partition_waits_for_it(settings: Setting
     assert await ensure_topics(clients) == []
     call = _LongCall()
     first, second = (
-        Stage(StageSpec("route", ("llm.intake",), ()), clients, executor, _nothing)
-        for executor in (call, SyncExecutor(lambda _: (), Telemetry().tracing, ""))
+        Stage(_SPEC, clients, executor, _SHELL, _ROUTE)
+        for executor in (
+            call,
+            SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing),
+        )
     )
     call.stage = first
     stop, stop_second = asyncio.Event(), asyncio.Event()
@@ -271,10 +281,15 @@ async def test_the_end_begins_no_call_and_lets_a_request_that_has_paid_end(
     async def run_until(came: asyncio.Event) -> float:
         booked: list[Outgoing] = []
         pool = TaskPool(
-            handle, width=10, book=lambda _, lines, __: booked.extend(lines), last_grace=1
+            handle,
+            _SHELL,
+            _WORK,
+            width=10,
+            book=lambda _, lines, __: booked.extend(lines),
+            last_grace=1,
         )
         stage, stop = (
-            Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _nothing),
+            Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _SHELL, _ROUTE),
             asyncio.Event(),
         )
         stage.on_commit(lambda *_: committed.set())
@@ -316,8 +331,10 @@ async def test_what_could_not_be_committed_is_booked_before_connections_are_clos
         for one in lines:
             booked.put_nowait((one._replace(headers=()), in_doubt))
 
-    pool = TaskPool(handle, width=10, book=book, last_grace=1)
-    stage = Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _nothing, drain_for=0.5)
+    pool = TaskPool(handle, _SHELL, _WORK, width=10, book=book, last_grace=1)
+    stage = Stage(
+        StageSpec("work", ("llm.intake",), ()), clients, pool, _SHELL, _WORK, drain_for=0.5
+    )
     stop = asyncio.Event()
     async with asyncio.timeout(60), pool.open(), asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.run(stop))

@@ -55,10 +55,10 @@ BUGS = (
         (
             (
                 "consumers/runtime/task_pool.py",
-                "            made = await self._handle(record, Slot(self, partition))\n",
+                "            handling = self._handle(record, Slot(self, partition))\n",
                 (
                     "            partition.finish([(record.offset, ())])\n"
-                    "            made = await self._handle(record, Slot(self, partition))\n"
+                    "            handling = self._handle(record, Slot(self, partition))\n"
                 ),
             ),
             (
@@ -164,20 +164,16 @@ BUGS = (
         ("bytes changed",),
         (
             (
-                "consumers/stages/letters.py",
-                (
-                    "    return Outgoing(topics.dead_letters, key, value, "
-                    "dead_letter_headers(letter, record.headers))\n"
-                ),
-                (
-                    "    try:\n"
-                    '        value = __import__("orjson").dumps('
-                    '__import__("orjson").loads(value or b""))\n'
-                    "    except ValueError:\n"
-                    "        pass\n"
-                    "    return Outgoing(topics.dead_letters, key, value, "
-                    "dead_letter_headers(letter, record.headers))\n"
-                ),
+                "consumers/stages/dead_letters.py",
+                "        headers = dead_letter_headers(letter, record.headers)\n"
+                "        return Outgoing(self.topics.dead_letters, key, value, headers)\n",
+                "        headers = dead_letter_headers(letter, record.headers)\n"
+                "        try:\n"
+                '            value = __import__("orjson").dumps('
+                '__import__("orjson").loads(value or b""))\n'
+                "        except ValueError:\n"
+                "            pass\n"
+                "        return Outgoing(self.topics.dead_letters, key, value, headers)\n",
             ),
         ),
     ),

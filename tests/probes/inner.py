@@ -57,6 +57,8 @@ from tests.builders import (
     an_assignment,
     an_attempt,
     an_escalation,
+    decided,
+    handled,
 )
 from tests.probes.report import ProbeClass, Report
 from tests.unit.consumers.console.world import a_decision, a_letter_record, a_line_record, place
@@ -368,7 +370,7 @@ def _led_to(made: Sequence[Outgoing]) -> str | None:
 async def _through_work(record: Any) -> str | None:
     calls = _Calls()
     worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, calls, TOPICS, lambda: NOON)
-    wrong = _led_to(list(await worker.handle(record, _Patient())))
+    wrong = _led_to(list(await handled(worker, record, _Patient())))
     if calls.count > RULES.policy.limits.attempts:
         return f"{calls.count} calls"
     if calls.longest > RULES.policy.limits.call_timeout:
@@ -463,7 +465,7 @@ async def _try(forged: Forged, queue: Queue) -> str | None:
     try:
         wrong = _through_reader(record)
         if wrong is None and forged.topic == TOPICS.escalations:
-            wrong = _led_to(router.decide(record))
+            wrong = _led_to(decided(router, record))
         elif wrong is None and forged.topic == TOPICS.tier(Tier.LOW):
             wrong = await _through_work(record)
         elif wrong is None and forged.topic == TOPICS.review:

@@ -35,7 +35,7 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, POLICY_FILE, a_record
+from tests.builders import NOON, POLICY_FILE, a_record, decided
 from tests.probes.report import ProbeClass, Report
 
 __all__ = ["CLASS", "hostile_bodies"]
@@ -379,7 +379,7 @@ def hostile_bodies() -> Iterator[dict[str, Any]]:
 def _tried(value: bytes, answers: tuple[Any, ...], clock: _Clock) -> str | None:
     """What is wrong with a request's way; None when it ended as refused or judged."""
     router = Router(_RULES.policy, _TOPICS, lambda: NOON)
-    [out] = clock.run("route", lambda: router.decide(a_record(value)))
+    [out] = clock.run("route", lambda: decided(router, a_record(value)))
     if out.topic == _TOPICS.dead_letters:
         letter = read_dead_letter(out.headers)
         known = letter.reason in _REFUSED and bool(letter.detail)

@@ -18,7 +18,7 @@ from schemas.escalation import Assignment
 from schemas.reasons import Reason
 from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, the_policy
+from tests.builders import NOON, a_record, decided, the_policy
 from tests.probes.report import Report
 
 __all__ = ["SECRET", "body", "end_of", "router_of", "try_signatures"]
@@ -142,7 +142,7 @@ def try_signatures(report: Report) -> None:
     value = body(id="r-1")
     admission = _signed_admission(requires_proof=True)
     good = _signature(value)
-    [made] = router_of(admission).decide(a_record(value, headers=[(SIGNATURE, good)]))
+    [made] = decided(router_of(admission), a_record(value, headers=[(SIGNATURE, good)]))
     envelope = end_of([made])
     report.check(
         "what is signed rightly goes its way, with its tenant and plan",
@@ -152,7 +152,7 @@ def try_signatures(report: Report) -> None:
     )
     for name, signatures, sent in _bad_signatures(value, good):
         headers = [(SIGNATURE, one) for one in signatures]
-        end = end_of(router_of(admission).decide(a_record(sent, headers=headers)))
+        end = end_of(decided(router_of(admission), a_record(sent, headers=headers)))
         is_dead = isinstance(end, DeadLetter) and (
             end.reason.is_refused or end.reason is Reason.INVALID_FIELD
         )
@@ -163,17 +163,17 @@ def try_signatures(report: Report) -> None:
             )
     for header in ("Tierline-Signature", "TIERLINE-SIGNATURE"):
         both = [(SIGNATURE, good), (header, _signature(value, plan="starter"))]
-        end = end_of(router_of(admission).decide(a_record(value, headers=both)))
+        end = end_of(decided(router_of(admission), a_record(value, headers=both)))
         report.check(f"signature twice, as {header}", is_blocked=isinstance(end, DeadLetter))
     events = [("ce_specversion", b"1.0"), ("ce_id", b"r-1"), (SIGNATURE, good)]
     for more in ([], [("content-type", b"text/plain")]):
-        end = end_of(router_of(admission).decide(a_record(value, headers=[*events, *more])))
+        end = end_of(decided(router_of(admission), a_record(value, headers=[*events, *more])))
         report.check(f"signed, then made an event {more}", is_blocked=isinstance(end, DeadLetter))
     for tenant in (UNKNOWN_TENANT, "_x"):
         forged = signature_of(
             value, b"g" * 40, {**_CLAIMS, "key": "gw", "tenant": tenant, "plan": None}
         )
-        end = end_of(router_of(admission).decide(a_record(value, headers=[(SIGNATURE, forged)])))
+        end = end_of(decided(router_of(admission), a_record(value, headers=[(SIGNATURE, forged)])))
         is_dead = isinstance(end, DeadLetter) and end.reason is Reason.RESERVED_NAME
         report.check(f"a gateway that signs for {tenant}", is_blocked=is_dead)
     late = a_record(value, headers=[(SIGNATURE, good)])

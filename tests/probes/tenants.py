@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from aiokafka import TopicPartition
 
 from consumers.cli.journey import Journey
 from consumers.console.store import open_store
@@ -27,7 +28,7 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.tenancy import UNKNOWN_TENANT, RequestKey
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt, the_policy
+from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt, decided, the_policy
 from tests.probes.report import ProbeClass, Report
 from tests.probes.signatures import SECRET, TEXT, body, end_of, router_of, try_signatures
 from tests.probes.tenant_cases import try_cases
@@ -84,7 +85,7 @@ async def _same_ids(report: Report) -> None:
             text = TEXT if is_same else f"{TEXT} Please!"
             second = list(_shapes(other, request_id, text))[no]
             ends = [
-                end_of(router.decide(a_record(value, headers=headers, offset=offset)))
+                end_of(decided(router, a_record(value, headers=headers, offset=offset)))
                 for offset, (_, value, headers) in enumerate((first, second))
             ]
             report.check(
@@ -110,12 +111,12 @@ def _reserved_names(report: Report) -> None:
     ]
     for name in ids:
         for shape, value, headers in _shapes("beta", name, TEXT):
-            end = end_of(router_of().decide(a_record(value, headers=headers)))
+            end = end_of(decided(router_of(), a_record(value, headers=headers)))
             is_refused = isinstance(end, DeadLetter) and end.reason is Reason.RESERVED_NAME
             report.check(f"id {name} as {shape}", is_blocked=is_refused)
     for tenant in (UNKNOWN_TENANT, "_", "_UNKNOWN", "_default", "__proto__"):
         for shape, value, headers in _shapes(tenant, "req-1", TEXT):
-            end = end_of(router_of().decide(a_record(value, headers=headers)))
+            end = end_of(decided(router_of(), a_record(value, headers=headers)))
             is_refused = isinstance(end, DeadLetter) and end.reason is Reason.RESERVED_NAME
             is_refused = is_refused and end is not None and end.tenant == UNKNOWN_TENANT
             report.check(f"tenant {tenant} as {shape}", is_blocked=is_refused)
@@ -133,7 +134,7 @@ def _reserved_names(report: Report) -> None:
     )
     others: Sequence[Any] = (None, 7, ["acme"], {"acme": 1}, True, "x" * 201)
     for name in (*odd, *others):
-        end = end_of(router_of().decide(a_record(body(id="r", tenant=name))))
+        end = end_of(decided(router_of(), a_record(body(id="r", tenant=name))))
         is_refused = isinstance(end, DeadLetter) and end.tenant == UNKNOWN_TENANT
         report.check(f"tenant {name!r:.20}", is_blocked=is_refused)
 
@@ -160,7 +161,7 @@ def _broken_records(report: Report) -> None:
         ("a list", b'[{"tenant":"beta"}]', (), "beta"),
         ("bad number", b'{"tenant":"beta","input":"x","ambiguity":NaN}', (), "beta"),
     ):
-        end = end_of(router_of().decide(a_record(value, headers=headers)))
+        end = end_of(decided(router_of(), a_record(value, headers=headers)))
         is_kept = isinstance(end, DeadLetter) and end.tenant == expected
         report.check(f"broken: {name}", is_blocked=is_kept)
     for topic, value in (
@@ -168,13 +169,14 @@ def _broken_records(report: Report) -> None:
         ("llm.escalations", b'{"id":"x","request":{"tenant":"beta"}}'),
         ("llm.escalations", b'{"id":"x","tenant":"acme","request":{"tenant":"beta"}}'),
     ):
-        end = end_of(router_of().decide(a_record(value, topic=topic)))
+        end = end_of(decided(router_of(), a_record(value, topic=topic)))
         expected = UNKNOWN_TENANT if b"acme" in value else "beta"
         report.check(
             f"broken hop {value[:30]!r}",
             is_blocked=isinstance(end, DeadLetter) and end.tenant == expected,
         )
-    [pointer] = router_of().pointer("llm.intake", 1, 7, Reason.UNREADABLE_RECORD, "why")
+    last_resort, source = router_of().dead_letters, TopicPartition("llm.intake", 1)
+    [pointer] = last_resort.pointer(source, 7, Reason.UNREADABLE_RECORD, "why")
     found = read_dead_letter(pointer.headers)
     report.check("a record that nobody can fetch", is_blocked=found.tenant == UNKNOWN_TENANT)
 
@@ -209,7 +211,7 @@ def _ways(report: Report) -> None:
         ("two principals by case", "llm.intake", [*principal, ("X-Principal", b"CN=x")], {}),
     ):
         record = a_record(body(id="r", **fields), topic=topic_name, headers=headers)
-        end = end_of(router_of(bound).decide(record))
+        end = end_of(decided(router_of(bound), record))
         is_dead = isinstance(end, DeadLetter) and end.reason.is_refused
         report.check(f"way: {name}", is_blocked=is_dead)
         claimed = fields.get("tenant", "")
@@ -222,7 +224,7 @@ def _ways(report: Report) -> None:
     )
     for name, lowers in careless:
         record = a_record(body(id="r", **lowers))
-        end, value = end_of(router_of(bound).decide(record)), record.value
+        end, value = end_of(decided(router_of(bound), record)), record.value
         if not isinstance(end, Assignment):
             report.note(f"way: unproven {name}", through="it was not routed")
             continue
@@ -232,7 +234,7 @@ def _ways(report: Report) -> None:
             f"way: {name} that makes us careless", is_blocked=getattr(counted, claim) is None
         )
     raised = a_record(body(id="r", blast_radius="high"))
-    end = end_of(router_of(bound).decide(raised))
+    end = end_of(decided(router_of(bound), raised))
     counted = as_admitted(read_request(raised.value, {}, fallback_id="r"), end)  # type: ignore[arg-type]
     report.check("caution may be raised", is_blocked=counted.blast_radius == "high")
     proof = Admission(requires_proof=True)
@@ -242,21 +244,22 @@ def _ways(report: Report) -> None:
         {"tenant": "default", "plan": "enterprise"},
     )
     for said in claims:
-        end = end_of(router_of(proof).decide(a_record(body(id="r", **said))))
+        end = end_of(decided(router_of(proof), a_record(body(id="r", **said))))
         is_dead = isinstance(end, DeadLetter) and end.reason is Reason.NOT_PROVEN
         report.check(f"no proof: {said}", is_blocked=is_dead)
     gateway = Admission(keys={"gw": Key(SECRET)})
     for tenant in ("acme", "Default", "DEFAULT", "x"):
-        end = end_of(router_of(gateway).decide(a_record(body(id="r", tenant=tenant))))
+        end = end_of(decided(router_of(gateway), a_record(body(id="r", tenant=tenant))))
         is_dead = isinstance(end, DeadLetter) and end.reason is Reason.NOT_PROVEN
         report.check(f"past a gateway that speaks for all: {tenant}", is_blocked=is_dead)
     broken = a_record(b'{"tenant":"beta","input":', topic=topic)
-    end = end_of(router_of(bound).decide(broken))
+    end = end_of(decided(router_of(bound), broken))
     report.check(
         "a broken record is its topic's, whatever it says",
         is_blocked=isinstance(end, DeadLetter) and end.tenant == "acme",
     )
-    [pointer] = router_of(bound).pointer(topic, 1, 7, Reason.UNREADABLE_RECORD, "why")
+    last_resort, source = router_of(bound).dead_letters, TopicPartition(topic, 1)
+    [pointer] = last_resort.pointer(source, 7, Reason.UNREADABLE_RECORD, "why")
     report.check(
         "an unreadable one too", is_blocked=read_dead_letter(pointer.headers).tenant == "acme"
     )

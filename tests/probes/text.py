@@ -26,7 +26,7 @@ from consumers.providers import (
 )
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
-from consumers.stages import letters
+from consumers.stages import dead_letters
 from consumers.telemetry import content, context, redaction
 from router.attempt import agreement, pricing
 from router.checks import CHECKS, Asked, Judged, languages, named, refusals, words
@@ -361,7 +361,7 @@ READERS: tuple[Reader, ...] = (
         context,
     ),
     Reader("cases.skeleton", cases._skeleton, cases),
-    Reader("claimed_id", lambda text: letters.claimed_id(_bytes(text)), letters),
+    Reader("claimed_id", lambda text: dead_letters.claimed_id(_bytes(text)), dead_letters),
     Reader("safe_cell", exports.safe_cell, exports),
     Reader("read_output", showing.read_output, showing, True),
 )

@@ -6,7 +6,7 @@ import orjson
 
 from consumers.cli.journey import Journey, Stop
 from consumers.cli.waterfall import _drawn, _Scale, waterfall
-from consumers.stages import letters
+from consumers.stages.dead_letters import DeadLetters
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.topics import Topics
@@ -109,13 +109,8 @@ def test_a_short_way_is_drawn_as_it_was() -> None:
 
 
 def test_a_dead_letter_is_found_by_the_place_it_names() -> None:
-    letter = letters.of_record(
-        a_record(b"no JSON", topic=TOPICS.intake, partition=3, offset=17),
-        TOPICS,
-        Reason.NOT_JSON,
-        "at 1",
-        stage="route",
-        now=NOON,
+    letter = DeadLetters("route", TOPICS, lambda: NOON).of_record(
+        a_record(b"no JSON", topic=TOPICS.intake, partition=3, offset=17), Reason.NOT_JSON, "at 1"
     )
     journey = Journey("llm.intake-3-17")
     journey.read(a_record(letter.value, topic=letter.topic, headers=tuple(letter.headers)), TOPICS)

@@ -26,7 +26,7 @@ from router.limits.shares import shares
 from router.prompts.chat_fields import ChatFields
 from schemas.base import Tier
 from schemas.status import ModelStatus
-from tests.builders import a_record
+from tests.builders import a_record, decided, handled
 from tests.unit.consumers.servers import Respond, Server, a_response, sending, serving
 from tests.unit.consumers.test_hostile_providers import (
     GOOD,
@@ -174,9 +174,9 @@ async def a_crowd(
         for number in left:
             fields = {"id": f"r-{number}", "task": "classification", "input": f"Printer {number}"}
             record = a_record(orjson.dumps(fields), timestamp=int(clock.now().timestamp() * 1000))
-            [assigned] = router.decide(record)
+            [assigned] = decided(router, record)
             assert assigned.topic == TOPICS.tier(Tier.LOW)
-            made = await worker.handle(a_record(assigned.value, topic=assigned.topic), _Place())
+            made = await handled(worker, a_record(assigned.value, topic=assigned.topic), _Place())
             crowd.ends[made[-1].topic.removeprefix("llm.")] += 1
             crowd.seen.append(next(one for one in gate.states() if one.model == A))
 

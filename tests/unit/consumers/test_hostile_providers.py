@@ -30,7 +30,7 @@ from schemas.escalation import Escalation
 from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
-from tests.builders import a_record
+from tests.builders import a_record, decided, handled
 from tests.unit.consumers.servers import (
     Respond,
     Server,
@@ -128,12 +128,12 @@ async def ended(
         url = base_url or server.url
         router = Router(policy, TOPICS, clock.now)
         body = {"id": "r-1", "task": task, "plan": "enterprise", "input": "Printer 7 is out of ink"}
-        [assigned] = router.decide(a_record(orjson.dumps(body), timestamp=_now_ms()))
+        [assigned] = decided(router, a_record(orjson.dumps(body), timestamp=_now_ms()))
         assert assigned.topic == TOPICS.tier(Tier.LOW)
         async with Providers({"simulated": settings(url)}) as providers:
             worker = Worker(Tier.LOW, policy, RULES.prompts, providers, TOPICS, clock.now)
             began = time.monotonic()
-            made = await worker.handle(a_record(assigned.value, topic=assigned.topic), _Place())
+            made = await handled(worker, a_record(assigned.value, topic=assigned.topic), _Place())
             took = time.monotonic() - began
         bodies = [orjson.loads(one) for one in server.bodies]
     return _read(made, bodies, took)
@@ -341,13 +341,13 @@ async def test_when_every_model_drifts_requests_climb_to_their_plans_ceiling_and
             record = a_record(orjson.dumps(body), timestamp=_now_ms())
             last: Outgoing | None = None
             while last is None or last.topic == TOPICS.escalations:
-                [last] = router.decide(record)
+                [last] = decided(router, record)
                 if last.topic == TOPICS.dead_letters:
                     break
                 tier = next(one for one in Tier if TOPICS.tier(one) == last.topic)
                 worker = Worker(tier, policy, RULES.prompts, providers, TOPICS, clock.now)
                 record = a_record(last.value, topic=last.topic)
-                *_, last = await worker.handle(record, _Place())
+                *_, last = await handled(worker, record, _Place())
                 record = a_record(last.value, topic=last.topic, timestamp=_now_ms())
         made = [orjson.loads(one)["model"] for one in server.bodies]
 

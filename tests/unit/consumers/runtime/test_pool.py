@@ -12,26 +12,18 @@ from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
 from consumers.runtime.records import Record
+from consumers.runtime.shell import Shell
 from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.writer import PartitionWriter
 from consumers.settings import KafkaSettings
 from schemas.codec import Outgoing
-from schemas.reasons import Reason
+from tests.builders import Pointers
 
 _SOURCE = TopicPartition("llm.tier.low", 0)
 
 
-class _Host:
-    """A stage that is steady."""
-
-    def __init__(self) -> None:
-        self.guard = Guard()
-
-    def pointer(self, record: Record, reason: Reason, detail: str) -> list[Outgoing]:
-        return [Outgoing("llm.dead-letters", reason.encode(), detail.encode())]
-
-    def wake(self) -> None:
-        pass
+class _Live:
+    """A member that its group counts in."""
 
     def is_live(self) -> bool:
         return True
@@ -43,9 +35,14 @@ class _Host:
 def _pool(
     handle: Callable[[Record, Slot], Awaitable[list[Outgoing]]], last_grace: float
 ) -> TaskPool:
-    pool = TaskPool(handle, width=10, book=lambda *_: None, last_grace=last_grace)
-    pool.host = _Host()
-    return pool
+    return TaskPool(
+        handle,
+        Shell(Pointers()),
+        Guard(),
+        width=10,
+        book=lambda *_: None,
+        last_grace=last_grace,
+    )
 
 
 async def _certainly() -> bool:
@@ -60,7 +57,12 @@ def _held(*offsets: int, is_ours: Callable[[], Awaitable[bool]] = _certainly) ->
 
     writer = PartitionWriter(Clients(KafkaSettings()), _SOURCE, "work.low")
     partition = Partition(
-        _SOURCE, writer, nothing_committed, is_ours=is_ours, on_progress=lambda: None
+        _SOURCE,
+        writer,
+        nothing_committed,
+        membership=_Live(),
+        is_ours=is_ours,
+        on_progress=lambda: None,
     )
     for offset in offsets:
         partition.tracker.receive(offset)

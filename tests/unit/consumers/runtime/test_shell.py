@@ -1,28 +1,23 @@
 """Whatever a record holds or leads to, its stage goes on."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
-from consumers.runtime.shell import failed, fits, fitting
+from consumers.runtime.shell import Shell, fits
 from schemas.codec import Outgoing
+from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.topics import LARGEST_RECORD
-from tests.builders import a_record
+from tests.builders import Pointers, a_record
 
-
-class _Stage:
-    def pointer(self, record: Any, reason: Reason, detail: str) -> Sequence[Outgoing]:
-        return [Outgoing("llm.dead-letters", reason.encode(), None)]
+_SHELL = Shell(Pointers())
 
 
 def test_what_no_topic_takes_becomes_a_pointer_and_the_rest_is_kept() -> None:
     small, large = Outgoing("a", None, b"1"), Outgoing("b", None, b"x" * LARGEST_RECORD)
-    pointer = Outgoing("llm.dead-letters", b"result_too_large", None)
 
-    assert fitting(_Stage(), a_record(b""), [small]) == [small]
-    assert fitting(_Stage(), a_record(b""), [small, large]) == [small, pointer]
+    assert _SHELL.decide(lambda _: [small], a_record(b"")) == [small]
+    kept, pointer = _SHELL.decide(lambda _: [small, large], a_record(b""))
+    assert (kept, pointer.key) == (small, b"result_too_large")
 
 
 def test_headers_and_key_count() -> None:
@@ -33,6 +28,33 @@ def test_headers_and_key_count() -> None:
 
 
 @pytest.mark.parametrize("error", [RecursionError(), MemoryError(), OverflowError(), KeyError("x")])
-def test_an_unforeseen_failure_is_a_pointer(error: Exception) -> None:
-    [made] = failed(_Stage(), a_record(b""), error)
-    assert made.key == b"internal_error"
+async def test_an_unforeseen_failure_is_told_as_ours(error: Exception) -> None:
+    def decide(_: object) -> list[Outgoing]:
+        raise error
+
+    async def handle() -> list[Outgoing]:
+        raise error
+
+    [at_once] = _SHELL.decide(decide, a_record(b""))
+    [later] = await _SHELL.handle(handle(), a_record(b""))
+    assert at_once.key == later.key == b"internal_error"
+
+
+def test_what_is_wrong_with_a_record_is_told_as_it_was_found() -> None:
+    def decide(_: object) -> list[Outgoing]:
+        raise ContractError(Reason.NOT_JSON, "at 1")
+
+    [made] = _SHELL.decide(decide, a_record(b""))
+    assert (made.key, made.value) == (b"not_json", b"at 1")
+
+
+def test_a_last_resort_that_fails_itself_leaves_a_pointer() -> None:
+    class Broken(Pointers):
+        def failed(self, record: object, reason: Reason, detail: str) -> list[Outgoing]:
+            raise RuntimeError
+
+    def decide(_: object) -> list[Outgoing]:
+        raise ContractError(Reason.NOT_JSON, "at 1")
+
+    [made] = Shell(Broken()).decide(decide, a_record(b""))
+    assert (made.key, made.value) == (b"not_json", b"at 1")

@@ -16,7 +16,7 @@ from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.reasons import Reason
 from schemas.status import StageStatus, Status
 from schemas.topics import Topics
-from tests.builders import NOON, Restless, a_record, a_route, an_assignment
+from tests.builders import NOON, Restless, a_record, a_route, an_assignment, handled
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ class _Place(Restless):
             refusals=self.refusals,
         )
         value = dump_envelope(assignment, b'{"input": "Order 7"}')
-        [back] = await worker.handle(a_record(value, topic=topics.tier(Tier.BALANCED)), self)
+        [back] = await handled(worker, a_record(value, topic=topics.tier(Tier.BALANCED)), self)
         assert back.topic == topics.escalations
         escalation, raw = read_envelope(Escalation, back.value)
         assert raw == b'{"input": "Order 7"}'

@@ -11,7 +11,7 @@ from schemas.escalation import Assignment
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, an_escalation, the_policy
+from tests.builders import NOON, a_record, an_escalation, decided, the_policy
 
 ROUTER = Router(the_policy(), Topics(), lambda: NOON)
 RAW = (
@@ -20,7 +20,7 @@ RAW = (
 
 
 def decide(value: bytes | None, **fields: object) -> Outgoing:
-    (out,) = ROUTER.decide(a_record(value, **fields))
+    (out,) = decided(ROUTER, a_record(value, **fields))
     return out
 
 
@@ -94,7 +94,7 @@ def test_a_request_that_route_gives_up_on_keeps_what_is_known_of_it() -> None:
     value = orjson.dumps({**fields, "input": "hello there"})
     record = a_record(value, key=None)
 
-    [letter] = ROUTER.decide(record)
+    [letter] = decided(ROUTER, record)
 
     found = read_dead_letter(letter.headers)
     assert (found.request_id, found.tenant, found.task) == ("r-1", "acme", "triage")

@@ -26,7 +26,7 @@ from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, Restless, a_record
+from tests.builders import NOON, Restless, a_record, decided, handled
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,7 @@ async def _work(
 ) -> list[Outgoing]:
     request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": asked}
     router = Router(RULES.policy, TOPICS, lambda: NOON)
-    [assigned] = router.decide(a_record(orjson.dumps(request)))
+    [assigned] = decided(router, a_record(orjson.dumps(request)))
     worker = Worker(
         Tier.LOW,
         RULES.policy,
@@ -79,7 +79,7 @@ async def _work(
     )
 
     record = a_record(assigned.value, topic=assigned.topic)
-    return list(await worker.handle(record, place or Restless()))
+    return list(await handled(worker, record, place or Restless()))
 
 
 async def test_the_longest_id_has_room_for_its_attempts() -> None:

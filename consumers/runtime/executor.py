@@ -1,0 +1,88 @@
+"""How a stage processes records: at once, or many at a time."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from aiokafka import TopicPartition
+
+from consumers.runtime.assigned_partitions import Work
+from consumers.runtime.failpoints import failpoint, failpoint_of
+from consumers.runtime.partition import Partition
+from consumers.runtime.poison import Guard
+from consumers.runtime.records import Record
+from consumers.runtime.shell import Shell
+from consumers.telemetry.hops import set_current
+from consumers.telemetry.tracing import Tracing
+from schemas.codec import Outgoing
+
+__all__ = ["Executor", "SyncExecutor"]
+
+
+class Executor(Work, Protocol):
+    """How a stage processes records: at once, or many at a time."""
+
+    @property
+    def free(self) -> int:
+        """How many more records may be started in this turn of the event loop."""
+
+    def start(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Process records; their outcomes go to `partition.finish`."""
+
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
+        """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
+
+    @property
+    def in_flight(self) -> int:
+        """Records being processed now."""
+
+
+class SyncExecutor:
+    """Decides at once, in the order of the partition. For stages that only think."""
+
+    free = 16_000
+    in_flight = 0
+
+    def __init__(
+        self,
+        decide: Callable[[Record], Sequence[Outgoing]],
+        shell: Shell,
+        guard: Guard,
+        tracing: Tracing,
+    ) -> None:
+        self._decide = decide
+        self._shell = shell
+        self._guard = guard
+        self._tracing = tracing
+
+    def start(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Decide and hand over."""
+        decided = []
+        receive, decide, shell = self._tracing.receive, self._decide, self._shell
+        mark, group = self._guard.mark, self._guard.group
+        number = self._guard.number(partition.source.topic)
+        for record in records:
+            mark.set(number, record.partition, record.offset)
+            failpoint_of(record)
+            hop = receive(record, group)
+            set_current(hop)
+            made = shell.decide(decide, record)
+            decided.append((record.offset, hop.stamp(made, record.partition)))
+            if hop.is_recording:
+                partition.traced[record.offset] = hop
+        mark.clear()
+        set_current(None)
+        self._tracing.count(group, records)
+        failpoint("decided")
+        partition.finish(decided)
+
+    async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
+        """Nothing ever runs."""
+
+    def cancel_all(self, partition: Partition) -> int:
+        """Nothing ever runs."""
+        return 0
+
+    def book_uncommitted(
+        self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
+    ) -> None:
+        """Nothing was paid for."""

@@ -1,0 +1,207 @@
+"""Dead letters: the one way in which a stage gives up on a record."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from aiokafka import TopicPartition
+
+from consumers.runtime.records import Record, appended_at, record_ref
+from consumers.runtime.strikes import MOST_TRIES
+from consumers.telemetry.observer import Observer
+from router.intake.admission import Admission, claimed_tenant
+from schemas.attempt import Attempt
+from schemas.codec import Outgoing, dead_letter_headers, read_envelope
+from schemas.dead_letter import DeadLetter, Pointer
+from schemas.errors import ContractError
+from schemas.escalation import Assignment, Escalation
+from schemas.reasons import Reason
+from schemas.request import Request
+from schemas.tenancy import UNKNOWN_TENANT
+from schemas.topics import Topics
+
+__all__ = ["DeadLetters", "claimed_id", "key_of"]
+
+_ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
+_LOOKED_AT = 64 * 1024
+#: A larger one may not fit into a dead letter with its diagnosis, and would be tried for ever.
+_LARGEST_VALUE = 3 << 20
+_STILL_THERE = "the record is still at its place in the topic"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """How one stage gives up on records: the last resort of its shell."""
+
+    stage: str
+    topics: Topics
+    clock: Callable[[], datetime]
+    observer: Observer = field(default_factory=Observer)
+    tier: str = ""
+    #: The envelope of each topic between stages. Records of other topics are their producers'.
+    envelopes: Mapping[str, type[Assignment | Escalation]] = field(default_factory=dict)
+    admission: Admission = field(default_factory=Admission)
+
+    def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
+        """A dead letter for a record that could not be worked on.
+
+        One from between stages holds the producer's bytes; its own only where its envelope is
+        broken.
+        """
+        model = self.envelopes.get(record.topic)
+        if model is not None:
+            self.observer.gave_up(self.stage, reason, None, self.tier)
+            return [self._from_envelope(model, record, reason, detail)]
+        # Under its dead letter's id, or its place, the request's trace is found all the same.
+        self.observer.unread(claimed_id(record.value) or record_ref(record))
+        self.observer.gave_up(self.stage, reason, None, self.tier)
+        tenant = self._tenant(record, is_parsed=not reason.is_unreadable)
+        return [self.of_record(record, reason, detail, tenant=tenant)]
+
+    def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
+        """A dead letter for a record that ends its process each time.
+
+        Where even that has ended one, nothing of it is looked at any more: then it is a pointer.
+        """
+        reason, detail = Reason.POISONOUS_RECORD, f"{deaths} processes have ended or hung at it"
+        if deaths > MOST_TRIES:
+            source = TopicPartition(record.topic, record.partition)
+            return self.pointer(source, record.offset, reason, detail)
+        self.observer.gave_up(self.stage, reason, None, self.tier)
+        model = self.envelopes.get(record.topic)
+        if model is not None:
+            return [self._from_envelope(model, record, reason, detail)]
+        return [
+            self.of_record(record, reason, detail, tenant=self._tenant(record, is_parsed=False))
+        ]
+
+    def pointer(
+        self, source: TopicPartition, offset: int, reason: Reason, detail: str
+    ) -> Sequence[Outgoing]:
+        """A pointer to a record that cannot be fetched, worked on or carried on."""
+        self.observer.gave_up(self.stage, reason, None, self.tier)
+        bound = self.admission.topics.get(source.topic)
+        letter = DeadLetter(
+            request_id=None,
+            tenant=bound.tenant if bound else UNKNOWN_TENANT,
+            reason=reason,
+            detail=f"{detail}; {_STILL_THERE}",
+            stage=self.stage,
+            source=Pointer(topic=source.topic, partition=source.partition, offset=offset),
+            failed_at=self.clock(),
+        )
+        # Kafka takes no record without key and value from us, so the pointer is also the key.
+        key = str(letter.source).encode()
+        headers = dead_letter_headers(letter, ())
+        return [Outgoing(self.topics.dead_letters, key, None, headers)]
+
+    def of_record(
+        self,
+        record: Record,
+        reason: Reason,
+        detail: str,
+        *,
+        tenant: str = UNKNOWN_TENANT,
+        request: Request | None = None,
+        is_unproven: bool = False,
+        policy_version: str | None = None,
+    ) -> Outgoing:
+        """A dead letter for a record that was not routed: its own bytes, its own place.
+
+        Of a record that is larger than dead letters may be, only the place. `request` is what the
+        record says, where it can be read; else `tenant` is who is believed to have sent it.
+        """
+        source = Pointer(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+        )
+        key, value = record.key, record.value
+        if value is not None and len(value) > _LARGEST_VALUE:
+            key, value, detail = key or str(source).encode(), None, f"{detail}; {_STILL_THERE}"
+        if request is not None:
+            key = key or key_of(request)
+        letter = DeadLetter(
+            request_id=request.id if request else claimed_id(record.value),
+            tenant=request.tenant if request else tenant,
+            plan=request.plan if request else None,
+            is_unproven=is_unproven,
+            task=request.task if request else None,
+            deadline=request.deadline if request else None,
+            policy_version=policy_version,
+            reason=reason,
+            detail=detail,
+            stage=self.stage,
+            source=source,
+            failed_at=self.clock(),
+        )
+        headers = dead_letter_headers(letter, record.headers)
+        return Outgoing(self.topics.dead_letters, key, value, headers)
+
+    def of_envelope(
+        self,
+        envelope: Assignment | Escalation,
+        raw: bytes,
+        record: Record,
+        reason: Reason,
+        detail: str,
+        *,
+        tenant: str | None = None,
+        attempts: Sequence[Attempt] | None = None,
+    ) -> Outgoing:
+        """A dead letter for a request that was routed: its producer's bytes, its whole history."""
+        origin = envelope.origin
+        letter = DeadLetter(
+            request_id=envelope.id,
+            generation=envelope.generation,
+            tenant=tenant or envelope.tenant or claimed_tenant(raw, record.headers, is_parsed=True),
+            plan=envelope.plan,
+            is_unproven=envelope.is_unproven,
+            task=envelope.task,
+            reason=reason,
+            detail=detail,
+            stage=self.stage,
+            source=Pointer(
+                topic=origin.topic,
+                partition=origin.partition,
+                offset=origin.offset,
+                timestamp_ms=int(origin.appended_at.timestamp() * 1000),
+            ),
+            failed_at=self.clock(),
+            deadline=envelope.deadline,
+            policy_version=envelope.routes[-1].policy_version if envelope.routes else None,
+            path=tuple(str(taken.tier) for taken in envelope.routes),
+            attempts=tuple(envelope.attempts if attempts is None else attempts),
+        )
+        headers = dead_letter_headers(letter, record.headers)
+        return Outgoing(self.topics.dead_letters, record.key, raw, headers)
+
+    def _from_envelope(
+        self, model: type[Assignment | Escalation], record: Record, reason: Reason, detail: str
+    ) -> Outgoing:
+        try:
+            envelope, raw = read_envelope(model, record.value)
+        except ContractError:
+            tenant = claimed_tenant(record.value, record.headers, is_parsed=False)
+            return self.of_record(record, reason, detail, tenant=tenant)
+        return self.of_envelope(envelope, raw, record, reason, detail)
+
+    def _tenant(self, record: Record, *, is_parsed: bool) -> str:
+        at = appended_at(record, self.clock())
+        return self.admission.tenant_of(
+            record.topic, record.value, record.headers, at, is_parsed=is_parsed
+        )
+
+
+def key_of(request: Request) -> bytes:
+    """The key of a request's records where its producer gave none."""
+    key = request.key
+    return key._replace(id=request.conversation_id or key.id).text.encode()
+
+
+def claimed_id(value: bytes | None) -> str | None:
+    """The id that a record we could not read seems to bring, so that people can find it by that."""
+    found = _ID.search(value or b"", 0, _LOOKED_AT)
+    return found[1].decode("ascii") if found else None
