@@ -3,18 +3,18 @@
 A party's name is also in those of its clients, `tierline.NAME`, by which Kafka counts and logs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from consumers.runtime.spec import StageSpec
 from consumers.stages import review, route, work
+from consumers.stages.contract import StageKind
 from schemas.base import Tier
 from schemas.topics import TOPICS
 
-__all__ = ["PARTIES", "STAGES", "Party", "readers_of", "writers_of"]
+__all__ = ["PARTIES", "STAGES", "Party", "readers_of", "stages_of", "writers_of"]
 
 #: Every stage. A new one is its file and a name here.
-STAGES: Sequence[StageSpec] = (route.SPEC, *map(work.spec_of, Tier), review.SPEC)
+STAGES: Sequence[StageKind] = (route.KIND, *work.KINDS, review.KIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,23 @@ PARTIES: Sequence[Party] = (
 )
 
 
+def stages_of(role: str | None = None, tiers: Collection[Tier] = tuple(Tier)) -> list[StageKind]:
+    """The stages of a role, or of all; of those that serve a tier the ones of these tiers."""
+    return [
+        kind
+        for kind in STAGES
+        if role in (None, kind.role) and (kind.tier is None or kind.tier in tiers)
+    ]
+
+
 def writers_of(topic: str) -> list[str]:
     """The names of all who write to a topic, given without our prefix."""
-    stages = [one.name for one in STAGES if topic in one.writes]
+    stages = [kind.spec.name for kind in STAGES if topic in kind.spec.writes]
     return [*stages, *(one.name for one in PARTIES if topic in one.writes)]
 
 
 def readers_of(topic: str) -> list[str]:
     """The names of all who read a topic, given without our prefix."""
-    stages = [one.name for one in STAGES if topic in (*one.reads, *one.consults)]
+    specs = [kind.spec for kind in STAGES]
+    stages = [spec.name for spec in specs if topic in (*spec.reads, *spec.consults)]
     return [*stages, *(one.name for one in PARTIES if topic in one.reads)]

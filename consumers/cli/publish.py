@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from consumers.parties import STAGES, readers_of, writers_of
+from consumers import parties
+from consumers.parties import readers_of, writers_of
 from consumers.setting_list import setting_rows
 from router.policy.table import Policy
 from schemas.attempt import Attempt, LedgerEntry
@@ -164,7 +165,7 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
 
 def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
     """What our own stages do; producers, reviewers and downstream are on the other side."""
-    for stage in STAGES:
+    for stage in (kind.spec for kind in parties.STAGES):
         for action, topics in (("send", stage.writes), ("receive", stage.reads)):
             for topic in topics:
                 channel = {"$ref": f"#/channels/{topic}"}

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from consumers.broker import LocalBroker, has_jars, local_broker
 from consumers.broker.errors import BrokerError
+from consumers import parties
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
@@ -94,12 +95,14 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
     ] = None,
 ) -> None:
     """Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP."""
-    if only not in (None, "route", "work", "review"):
-        msg = f"--only {only}: route, work or review was expected"
+    roles = dict.fromkeys(kind.role for kind in parties.STAGES)
+    if only is not None and only not in roles:
+        msg = f"--only {only}: one of {', '.join(roles)} was expected"
         raise UserError(msg)
-    if only in ("route", "review"):
+    if only not in (None, "work"):
         refuse_unread(context, f"is for the stage work, not for --only {only}", "tier", "width")
-    tiers = tuple(map(tier_of, tier or Tier)) if only in (None, "work") else ()
+    kinds = parties.stages_of(only, [*map(tier_of, tier or Tier)])
+    is_calling = any(kind.tier is not None for kind in kinds)
 
     out = console()
     settings, is_named = _settings(kafka, out, is_own=data_dir is not None or port is not None)
@@ -125,15 +128,15 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
                 creates_topics=not is_named,
             ) as settings,
             provided(
-                settings, rules.policy, may_simulate=simulate or not is_named or not tiers
+                settings,
+                rules.policy,
+                may_simulate=simulate or not is_named or not is_calling,
             ) as (providers, who),
             running_stages(
                 settings,
                 rules,
                 providers,
-                route=only in (None, "route"),
-                review=only in (None, "review"),
-                tiers=tiers,
+                kinds=kinds,
                 telemetry=telemetry,
                 stop=stop,
                 on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),

@@ -28,9 +28,8 @@ from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.connection import CREATE_TOPICS, KafkaUnreachableError, cluster_of, connected
 from consumers.runtime.metrics import ReviewFigures
-from consumers.runtime.offset_lookup import Source
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record, partition_of, record_ref
+from consumers.runtime.records import Record, Source, partition_of, record_ref
 from consumers.runtime.topic_reader import TopicReader, topic_reader
 from router.policy.table import Policy
 from schemas.errors import TierlineError

@@ -37,7 +37,6 @@ class _Watched:
 
     stage: Stage
     #: Counts what moves beside commits.
-    moves: Callable[[], int]
     committed: int = 0
     #: Offsets that are done, and where each partition was at the last look.
     passed: int = 0
@@ -58,7 +57,7 @@ class _Watched:
             now=time.monotonic(),
             lag=unread + sum(partition.unfinished for partition in partitions),
             in_flight=sum(partition.in_flight for partition in partitions),
-            moved=self.committed + self.moves(),
+            moved=self.committed + self.stage.moves(),
             is_kafka_away=is_waiting,
         )
         self.watch = self.watch.next(glance, patience) if self.watch else Watch.begin(glance)
@@ -186,9 +185,9 @@ class Health:
         #: How late the event loop was of late.
         self.loop = LoopLag(self._instruments.loop_was_late)
 
-    def watch(self, stage: Stage, moves: Callable[[], int] = lambda: 0) -> None:
-        """Watch one stage more; `moves` grows with whatever moves in it beside commits."""
-        watched = _Watched(stage, moves)
+    def watch(self, stage: Stage) -> None:
+        """Watch one stage more."""
+        watched = _Watched(stage)
 
         def committed(commit: Commit) -> None:
             watched.committed += commit.records

@@ -11,15 +11,11 @@ from consumers.runtime.records import Record, told_at
 from consumers.runtime.topic_reader import fetch
 
 __all__ = [
-    "Source",
     "end_of",
     "first_at",
     "records_since",
     "start_of",
 ]
-
-#: A topic and a partition of it.
-Source = TopicPartition
 
 
 async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:

@@ -9,7 +9,19 @@ from aiokafka import TopicPartition
 from schemas.base import EARLIEST, LATEST
 from schemas.errors import ContractError
 
-__all__ = ["Record", "appended_at", "partition_of", "record_ref", "told_at", "why_not_taken"]
+__all__ = [
+    "Record",
+    "Source",
+    "appended_at",
+    "partition_of",
+    "record_ref",
+    "told_at",
+    "why_not_taken",
+]
+
+
+#: A topic and a partition of it.
+Source = TopicPartition
 
 
 class Record(Protocol):

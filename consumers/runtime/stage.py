@@ -50,10 +50,13 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         prepare: Prepare | None = None,
         returned: Prepare | None = None,
+        moves: Callable[[], int] = lambda: 0,
         revoke_grace: float = 15.0,
         drain_for: float = 25.0,
     ) -> None:
+        """`moves` counts what tells that work goes on although nothing can be committed yet."""
         self.name = spec.name
+        self.moves = moves
         self.group = f"{clients.settings.prefix}{spec.name}"
         #: Set once the group has given us our first partitions.
         self.ready = asyncio.Event()

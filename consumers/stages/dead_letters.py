@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiokafka import TopicPartition
-
-from consumers.runtime.records import Record, appended_at, record_ref
+from consumers.runtime.records import Record, Source, appended_at, record_ref
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.telemetry.observer import Observer
 from router.intake.admission import Admission, claimed_tenant
@@ -66,7 +64,7 @@ class DeadLetters:
         """
         reason, detail = Reason.POISONOUS_RECORD, f"{deaths} processes have ended or hung at it"
         if deaths > MOST_TRIES:
-            source = TopicPartition(record.topic, record.partition)
+            source = Source(record.topic, record.partition)
             return self.pointer(source, record.offset, reason, detail)
         self.observer.gave_up(self.stage, reason, None, self.tier)
         model = self.envelopes.get(record.topic)
@@ -77,7 +75,7 @@ class DeadLetters:
         ]
 
     def pointer(
-        self, source: TopicPartition, offset: int, reason: Reason, detail: str
+        self, source: Source, offset: int, reason: Reason, detail: str
     ) -> Sequence[Outgoing]:
         """A pointer to a record that cannot be fetched, worked on or carried on."""
         self.observer.gave_up(self.stage, reason, None, self.tier)

@@ -7,9 +7,16 @@ import structlog
 
 from consumers import clock
 from consumers.runtime.clients import Clients
-from consumers.runtime.offset_lookup import Source, records_since, start_of
+from consumers.runtime.offset_lookup import records_since, start_of
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record, appended_at, partition_of, record_ref, why_not_taken
+from consumers.runtime.records import (
+    Record,
+    Source,
+    appended_at,
+    partition_of,
+    record_ref,
+    why_not_taken,
+)
 from consumers.settings import RepeatSettings
 from router.intake.admission import Admission
 from router.intake.repeats import Repeat, SeenIds

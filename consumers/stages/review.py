@@ -1,20 +1,31 @@
 """REVIEW: reads what reviewers decide and, once it can no longer be undone, carries it out."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 import structlog
 
+from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
-from consumers.runtime.offset_lookup import Source, records_since
+from consumers.runtime.offset_lookup import records_since
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record, partition_of, record_ref, told_at, why_not_taken
-from consumers.runtime.shell import fits
+from consumers.runtime.records import (
+    Record,
+    Source,
+    partition_of,
+    record_ref,
+    told_at,
+    why_not_taken,
+)
+from consumers.runtime.shell import Shell, fits
 from consumers.runtime.spec import StageSpec
+from consumers.runtime.stage import Stage
 from consumers.runtime.strikes import MOST_TRIES
-from consumers.runtime.task_pool import Slot
+from consumers.runtime.task_pool import Slot, TaskPool
+from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters
 from consumers.telemetry.observer import Observer
 from router.intake.admission import as_admitted
@@ -38,7 +49,7 @@ from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 from schemas.topics import Topics
 
-__all__ = ["SPEC", "Reviewing"]
+__all__ = ["KIND", "Reviewing"]
 
 _T = TypeVar("_T")
 
@@ -54,6 +65,8 @@ STAGE = SPEC.name
 #: After its window, for an undo that the broker took in the last moment, by another clock.
 _MARGIN_SECONDS = 0.3
 _LOOK_AGAIN_SECONDS = 1.0
+#: Decisions that are carried out at a time; those in their window do not count.
+_DECISIONS = 32
 
 
 @dataclass(slots=True)
@@ -225,3 +238,39 @@ async def _at_last(read: Callable[[], Awaitable[_T]], slot: Slot) -> _T:
         except KAFKA_IS_AWAY as error:
             _log.warning("topic not read", error=type(error).__name__)
             await slot.wait(_LOOK_AGAIN_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _open(process: Process) -> AsyncIterator[Stage]:
+    guard, telemetry = process.guard(STAGE), process.telemetry
+    reviewing = Reviewing(
+        process.clients.named(STAGE),
+        process.rules.policy,
+        process.rules.prompts,
+        clock.now,
+        telemetry.observer,
+        guard,
+    )
+    shell = Shell(reviewing)
+    pool = TaskPool(
+        reviewing.handle,
+        shell,
+        guard,
+        width=_DECISIONS,
+        book=lambda *_: None,  # another owner carries it out
+        last_grace=0.0,
+        telemetry=telemetry,
+    )
+    async with pool.open():
+        yield Stage(
+            SPEC,
+            process.clients,
+            pool,
+            shell,
+            guard,
+            prepare=reviewing.prepare,
+            drain_for=process.drain_for,
+        )
+
+
+KIND = StageKind(SPEC, _open, role="review")

@@ -1,21 +1,30 @@
 """ROUTE: reads intake and escalations, decides, and writes assignments or dead letters."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 import structlog
 
+from consumers import clock
+from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.records import Record, appended_at, record_ref
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
+from consumers.runtime.stage import Stage
+from consumers.settings import BoundSettings, Settings
+from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters, key_of
 from consumers.stages.interim_results import interim_results
+from consumers.stages.repeats import Repeats
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
 from router.attempt.fallback import canned_output, falls_back
-from router.intake.admission import Admission, as_admitted
+from router.intake.admission import Admission, Proven, as_admitted
 from router.intake.repeats import Repeat
+from router.intake.signatures import Key
 from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
@@ -38,7 +47,7 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["SPEC", "JudgeRepeats", "Router"]
+__all__ = ["KIND", "JudgeRepeats", "Router", "admission_of"]
 
 SPEC = StageSpec(
     "route",
@@ -227,3 +236,54 @@ class Router:
             is_unproven=is_unproven,
             policy_version=self.policy.version,
         )
+
+
+@contextlib.asynccontextmanager
+async def _open(process: Process) -> AsyncIterator[Stage]:
+    settings, policy, clients = process.settings, process.rules.policy, process.clients
+    guard, admission = process.guard(STAGE), admission_of(settings)
+    repeats = Repeats(clients.named(STAGE), settings.repeats, policy, admission, guard)
+    router = Router(
+        policy,
+        settings.kafka.topics,
+        clock.now,
+        repeats,
+        process.telemetry.observer,
+        process.rules.prompts,
+        await process.forecast(),
+        admission,
+    )
+    shell = Shell(router.dead_letters)
+    executor = SyncExecutor(router.decide, shell, guard, process.telemetry.tracing)
+    yield Stage(
+        SPEC,
+        clients,
+        executor,
+        shell,
+        guard,
+        prepare=repeats.prepare,
+        drain_for=process.drain_for,
+    )
+
+
+KIND = StageKind(SPEC, _open, role="route")
+
+
+def admission_of(settings: Settings) -> Admission:
+    """What tenants and plans are bound to."""
+    intake, topics = settings.intake, settings.kafka.topics
+
+    def proven(bound: BoundSettings) -> Proven:
+        return Proven(bound.tenant, bound.plan)
+
+    return Admission(
+        {f"{topics.intake}.{name}": proven(one) for name, one in settings.kafka.intakes.items()},
+        intake.principal_header or "",
+        {name: proven(one) for name, one in intake.principals.items()},
+        {
+            name: Key(key.secret.get_secret_value().encode(), key.tenants, key.plans)
+            for name, key in intake.keys.items()
+        },
+        intake.longest_signature,
+        requires_proof=intake.requires_proof,
+    )

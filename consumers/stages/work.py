@@ -1,17 +1,25 @@
 """WORK: reads one tier's topic, calls models, judges their replies, and answers or hands back."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
-from consumers.runtime.records import Record
+from consumers import clock
+from consumers.providers.gate import Gate
+from consumers.runtime.records import Record, Source
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
-from consumers.stages.attempts import AttemptRunner, Slot
+from consumers.runtime.stage import Stage
+from consumers.runtime.task_pool import TaskPool
+from consumers.stages.attempts import AttemptRunner, CallModels, Slot
+from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters
 from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
@@ -27,8 +35,10 @@ from router.attempt.next_step import (
 )
 from router.intake.admission import as_admitted
 from router.intake.request_schemas import check_schemas
+from router.judge.reply import CallFailure, Reply
 from router.policy.mixing import handed_back, is_under
 from router.prompts.files import CannedReply
+from router.prompts.chat_fields import ChatFields
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
@@ -38,11 +48,13 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
 
-__all__ = ["Worker", "spec_of"]
+__all__ = ["KINDS", "Worker", "spec_of"]
 
 _log = structlog.get_logger(__name__)
 #: What fits into the topic with room for the headers.
 _LARGEST_VALUE = (4 << 20) - (64 << 10)
+#: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
+_LAST_GRACE = 3.0
 
 
 def spec_of(tier: Tier) -> StageSpec:
@@ -242,3 +254,100 @@ class Worker(AttemptRunner):
             reason=step.reason,
             detail=step.detail,
         )
+
+
+class _CountedCalls:
+    """Calls of one stage, counted as they begin and end.
+
+    A request may take several slow calls before it can be committed: that is no standstill.
+    """
+
+    def __init__(self, calls: CallModels, gate: Gate, refusals: Refusals) -> None:
+        self._calls = calls
+        self._gate = gate
+        self._refusals = refusals
+        self._moves = 0
+
+    def moves(self) -> int:
+        """How many calls have begun and have ended, and how often one was told to wait."""
+        return self._moves + self._gate.waits + self._refusals.looks
+
+    def chat_fields(self, provider: str) -> ChatFields:
+        """What of a producer's chat body a provider is sent."""
+        return self._calls.chat_fields(provider)
+
+    async def call(
+        self,
+        provider: str,
+        body: dict[str, Any],
+        *,
+        attempt_id: str,
+        request_id: str,
+        timeout: timedelta,  # noqa: ASYNC109  the whole call's, passed on
+    ) -> Reply | CallFailure:
+        """Call a model."""
+        self._moves += 1
+        try:
+            return await self._calls.call(
+                provider, body, attempt_id=attempt_id, request_id=request_id, timeout=timeout
+            )
+        finally:
+            self._moves += 1
+
+
+@contextlib.asynccontextmanager
+async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
+    settings, rules, spec = process.settings, process.rules, spec_of(tier)
+    calling, guard = await process.calling(), process.guard(spec.name)
+    gate, ledger, models = calling.gate, calling.ledger, rules.policy.models_of(tier)
+    calls = _CountedCalls(calling.providers, gate, calling.refusals)
+    worker = Worker(
+        tier,
+        rules.policy,
+        rules.prompts,
+        calls,
+        settings.kafka.topics,
+        clock.now,
+        ledger,
+        calling.observer,
+        gate,
+        calling.refusals,
+    )
+    shell = Shell(worker.dead_letters)
+    pool = TaskPool(
+        worker.handle,
+        shell,
+        guard,
+        width=settings.worker.width,
+        # What no model could take yet is better left in Kafka.
+        most=lambda: gate.most_calls(models),
+        on_lost=lambda source: gate.forget((tier, source.partition)),
+        book=ledger.book,
+        last_grace=_LAST_GRACE,
+        telemetry=process.telemetry,
+    )
+    is_parking = any(row.unknown_outcome == "park" for row in rules.policy.tasks.values())
+
+    async def learn_started(source: Source, position: int) -> None:
+        await ledger.prepare(source, position, guard)
+
+    prepare = learn_started if is_parking else None
+    async with pool.open():
+        yield Stage(
+            spec,
+            process.clients,
+            pool,
+            shell,
+            guard,
+            prepare=prepare,
+            returned=prepare,
+            moves=calls.moves,
+            revoke_grace=settings.worker.revoke_grace.total_seconds(),
+            drain_for=process.drain_for,
+        )
+
+
+#: One stage for each tier: a process may serve some and leave others to others.
+KINDS = tuple(
+    StageKind(spec_of(tier), partial(_open, tier=tier), role="work", tier=tier) for tier in Tier
+)

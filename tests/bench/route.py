@@ -6,6 +6,7 @@ import time
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from consumers.parties import stages_of
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
@@ -37,7 +38,7 @@ async def route_once(settings: Settings) -> float:
     """Records per second of the route stage over a filled intake topic."""
     rules = load_rules(settings)
     began = time.perf_counter()
-    async with running_stages(settings, rules, {}, tiers=(), review=False) as (stage,):
+    async with running_stages(settings, rules, {}, kinds=stages_of("route")) as (stage,):
         intake = settings.kafka.topics.intake
         began, already = time.perf_counter(), stage.committed(intake)
         await until(lambda: stage.committed(intake) >= COUNT)

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 
+from consumers.parties import stages_of
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -28,6 +29,8 @@ _SPANS = 3
 _RATE, _SECONDS = sized(1_000, 100), sized(10, 1)
 _CALM_RATE = 100.0
 _NOBODY = "http://127.0.0.1:9"
+
+_ROUTE = stages_of("route")
 
 
 async def measure_tracing(bootstrap: str) -> list[Measured]:
@@ -86,9 +89,7 @@ async def _route(settings: Settings, url: str, share: str) -> tuple[float, float
     """Records per second and the process's CPU seconds, those of the exporter included."""
     rules, intake = load_rules(settings), settings.kafka.topics.intake
     with _exporting(url, share), open_telemetry(settings.telemetry, settings.kafka.topics) as seen:
-        async with running_stages(settings, rules, {}, tiers=(), review=False, telemetry=seen) as (
-            stage,
-        ):
+        async with running_stages(settings, rules, {}, kinds=_ROUTE, telemetry=seen) as (stage,):
             began, already, cpu = time.perf_counter(), stage.committed(intake), time.process_time()
             await until(lambda: stage.committed(intake) >= COUNT)
             took = time.perf_counter() - began
@@ -103,7 +104,7 @@ async def _paced(bootstrap: str, url: str) -> int:
     before = await _received(url)
     with _exporting(url, "1.0"), open_telemetry(settings.telemetry, settings.kafka.topics) as seen:
         async with (
-            running_stages(settings, rules, {}, tiers=(), review=False, telemetry=seen) as (stage,),
+            running_stages(settings, rules, {}, kinds=_ROUTE, telemetry=seen) as (stage,),
             publisher(Clients(settings.kafka)) as topic,
         ):
             began = time.perf_counter()

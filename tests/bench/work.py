@@ -11,6 +11,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from consumers.parties import stages_of
 from consumers.providers import ProviderSettings
 from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
@@ -57,7 +58,7 @@ async def measure_work(bootstrap: str) -> list[Measured]:
 async def route_all(settings: Settings, rules: Rules) -> None:
     """Fill the low tier's topic with as many assignments as a run takes."""
     await fill(settings, settings.kafka.topics.intake, COUNT, task=_TASK)
-    async with running_stages(settings, rules, {}, tiers=(), review=False) as (stage,):
+    async with running_stages(settings, rules, {}, kinds=stages_of("route")) as (stage,):
         await until(lambda: stage.committed(settings.kafka.topics.intake) >= COUNT)
 
 
@@ -66,9 +67,9 @@ async def run_worker(settings: Settings, rules: Rules, base_url: str) -> tuple[f
     topic = settings.kafka.topics.tier(Tier.LOW)
     providers = {"simulated": ProviderSettings(base_url=base_url, allow_private=True)}
     most = 0
-    async with running_stages(
-        settings, rules, providers, route=False, review=False, tiers=(Tier.LOW,)
-    ) as (stage,):
+    async with running_stages(settings, rules, providers, kinds=stages_of("work", [Tier.LOW])) as (
+        stage,
+    ):
         began, already, cpu = time.perf_counter(), stage.settled(topic), time.process_time()
 
         def is_done() -> bool:

@@ -17,6 +17,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from consumers.parties import stages_of
 from consumers.providers import ProviderSettings
 from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
@@ -149,7 +150,11 @@ class Flow:
     async def start(self) -> None:
         """Start the stages and wait until they have their partitions."""
         stages = running_stages(
-            self.settings, self.rules, self.providers, tiers=self.tiers, telemetry=self.telemetry
+            self.settings,
+            self.rules,
+            self.providers,
+            kinds=stages_of(tiers=self.tiers),
+            telemetry=self.telemetry,
         )
         await self._stages.enter_async_context(stages)
 

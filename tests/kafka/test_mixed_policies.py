@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from consumers import clock
+from consumers.parties import stages_of
 from consumers.rules import Rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader
@@ -47,10 +48,8 @@ async def _only(
     running: Flow, policy: Policy, *, route: bool = False, work: bool = False
 ) -> AsyncIterator[None]:
     rules = Rules(policy, running.rules.prompts)
-    tiers = tuple(Tier) if work else ()
-    async with running_stages(
-        running.settings, rules, running.providers, route=route, tiers=tiers, review=False
-    ):
+    kinds = (stages_of("route") if route else []) + (stages_of("work") if work else [])
+    async with running_stages(running.settings, rules, running.providers, kinds=kinds):
         yield
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from consumers.parties import stages_of
 from consumers.settings import Settings
 from consumers.wiring import running_stages
 from schemas.attempt import LedgerEntry
@@ -46,7 +47,7 @@ async def test_a_call_that_a_dead_process_started_is_not_made_again(settings: Se
         calls = running.bill.count
         await running.stop()
         dispute = request("dispute-1", _TEXT, task="billing_dispute")
-        async with running_stages(settings, running.rules, {}, tiers=()):
+        async with running_stages(settings, running.rules, {}, kinds=stages_of(tiers=())):
             [(partition, _)] = await running.publish(dispute)
             await running.read([running.topics.tier(Tier.BALANCED)], 2)
         noted = line.model_copy(

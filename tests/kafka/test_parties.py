@@ -79,7 +79,7 @@ async def test_a_stage_writes_and_reads_what_it_says(
         }
         said = {
             (_kind(one.name), _kinds(topic))
-            for one in STAGES
+            for one in (kind.spec for kind in STAGES)
             for topic in (one.writes if kind == "writes" else (*one.reads, *one.consults))
         }
         said |= {
@@ -113,6 +113,6 @@ def _notifying(settings: Settings) -> Any:
 
 
 def test_no_party_has_two_names() -> None:
-    names = [*(one.name for one in STAGES), *(one.name for one in PARTIES)]
+    names = [*(one.name for one in (kind.spec for kind in STAGES)), *(one.name for one in PARTIES)]
 
     assert len(set(names)) == len(names)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
-from consumers.runtime.offset_lookup import Source, records_since
-from consumers.runtime.records import Record
+from consumers.runtime.offset_lookup import records_since
+from consumers.runtime.records import Record, Source
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from schemas.attempt import LedgerEntry

@@ -165,15 +165,19 @@ BUGS = (
         (
             (
                 "consumers/stages/dead_letters.py",
-                "        headers = dead_letter_headers(letter, record.headers)\n"
-                "        return Outgoing(self.topics.dead_letters, key, value, headers)\n",
-                "        headers = dead_letter_headers(letter, record.headers)\n"
-                "        try:\n"
-                '            value = __import__("orjson").dumps('
-                '__import__("orjson").loads(value or b""))\n'
-                "        except ValueError:\n"
-                "            pass\n"
-                "        return Outgoing(self.topics.dead_letters, key, value, headers)\n",
+                (
+                    "        headers = dead_letter_headers(letter, record.headers)\n"
+                    "        return Outgoing(self.topics.dead_letters, key, value, headers)\n"
+                ),
+                (
+                    "        headers = dead_letter_headers(letter, record.headers)\n"
+                    "        try:\n"
+                    '            value = __import__("orjson").dumps('
+                    '__import__("orjson").loads(value or b""))\n'
+                    "        except ValueError:\n"
+                    "            pass\n"
+                    "        return Outgoing(self.topics.dead_letters, key, value, headers)\n"
+                ),
             ),
         ),
     ),

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from consumers.cli.journey import Journey
 from consumers.console.store import open_store
 from consumers.runtime.clients import Clients
-from consumers.runtime.offset_lookup import Source
+from consumers.runtime.records import Source
 from consumers.settings import KafkaSettings, RepeatSettings
 from consumers.stages.repeats import Repeats
 from router.intake.admission import Admission, Proven, as_admitted

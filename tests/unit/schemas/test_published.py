@@ -120,7 +120,7 @@ def test_a_message_is_written_and_read_where_the_topic_table_says() -> None:
         for action in ("send", "receive"):
             ours = {
                 stage.name
-                for stage in STAGES
+                for stage in (kind.spec for kind in STAGES)
                 if spec.name in (stage.writes if action == "send" else stage.reads)
             }
             types = {
