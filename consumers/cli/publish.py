@@ -1,13 +1,13 @@
 """Writes what others need to speak with us: JSON Schemas of contracts and policy, and AsyncAPI 3.
 
-And the page on settings, which is made of the settings themselves.
+And two pages of the documentation: on settings, made of the settings themselves, and on topics.
 
 Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ from schemas.topics import TOPICS, TopicSpec
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["PUBLISHED", "SETTINGS_PAGE", "documents", "main", "settings_page"]
+__all__ = ["PAGES", "PUBLISHED", "documents", "main"]
 
 #: Where the documents lie in the repository, and in the wheel.
 PUBLISHED = Path(__file__).parents[2] / "schemas" / "published"
-SETTINGS_PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+_DOCS = Path(__file__).parents[2] / "docs"
 
 _CONTRACTS: Mapping[type[Contract], str] = {
     Request: "request",
@@ -71,7 +71,8 @@ def main() -> None:
     """Write the documents into the folder given, or all where they lie in the repository."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PUBLISHED
     if folder == PUBLISHED:
-        _ = SETTINGS_PAGE.write_text(settings_page(), encoding="utf-8")
+        for page, text in PAGES.items():
+            _ = page.write_text(text(), encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in documents().items():
         _ = (folder / name).write_text(text, encoding="utf-8")
@@ -89,12 +90,70 @@ Every setting is an environment variable; beside them the standard `OTEL_*` vari
 """
 
 
-def settings_page() -> str:
+_TOPICS_HEAD = """# Topics
+
+Who writes and reads what, as every stage declares it (`consumers/stages/`) and as the list of outside parties says
+(`consumers/parties.py`). All topics have the same number of partitions. `tierline topics create` creates what is missing;
+`TIERLINE_KAFKA__PREFIX` stands before every name. Contracts: `schemas/published/asyncapi.yaml`. This page is made by `make generate`.
+
+| Topic | Holds | Key | Kept | Written by | Read by |
+|---|---|---|---|---|---|
+"""
+_PARTIES_HEAD = """
+A party's Kafka clients are called `tierline.NAME`. Rights that it needs: to write and read these topics; a stage also to read the
+groups of its name and of its name with `.strikes`, and to use transactional ids that begin with `tierline.` and its name; `route` to
+describe the groups of the workers.
+
+| Party | Writes | Reads |
+|---|---|---|
+"""
+
+
+def _topics_page() -> str:
+    """Every topic, and every party that writes or reads one, as tables in Markdown."""
+    topics = "".join(
+        f"| `{spec.name}` | {spec.holds} | {spec.key} | {_kept(spec)} "
+        f"| {', '.join(writers_of(spec.name))} | {', '.join(readers_of(spec.name))} |\n"
+        for spec in TOPICS
+    )
+    rows = [
+        (kind.spec.name, kind.spec.writes, (*kind.spec.reads, *kind.spec.consults))
+        for kind in parties.STAGES
+    ]
+    rows += [(party.name, party.writes, party.reads) for party in parties.PARTIES]
+    table = "".join(
+        f"| {name} | {_listed(writes)} | {_listed(reads)} |\n" for name, writes, reads in rows
+    )
+    return f"{_TOPICS_HEAD}{topics}{_PARTIES_HEAD}{table}"
+
+
+def _listed(topics: Sequence[str]) -> str:
+    return ", ".join(f"`{topic}`" for topic in topics) or "nothing"
+
+
+def _kept(spec: TopicSpec) -> str:
+    if spec.config.get("cleanup.policy") == "compact":
+        return "the latest of each key"
+    kept = int(spec.config.get("retention.ms", "-1"))
+    if kept < 0:
+        return "for ever"
+    hours = kept // 3_600_000
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
+
+
+def _settings_page() -> str:
     """Every setting as a row of a table in Markdown."""
     return _SETTINGS_HEAD + "".join(
         f"| `{row.variable}` | {row.type} | {row.default} | {row.meaning} |\n"
         for row in setting_rows()
     )
+
+
+#: Pages of the documentation, and what makes them.
+PAGES: Mapping[Path, Callable[[], str]] = {
+    _DOCS / "settings.md": _settings_page,
+    _DOCS / "topics.md": _topics_page,
+}
 
 
 def _file_name(contract: type[Contract]) -> str:
