@@ -71,8 +71,8 @@ def main() -> None:
     """Write the documents into the folder given, or all where they lie in the repository."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PUBLISHED
     if folder == PUBLISHED:
-        for page, text in PAGES.items():
-            _ = page.write_text(text(), encoding="utf-8")
+        for page, written in PAGES.items():
+            _ = page.write_text(written(), encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in documents().items():
         _ = (folder / name).write_text(text, encoding="utf-8")
@@ -92,17 +92,19 @@ Every setting is an environment variable; beside them the standard `OTEL_*` vari
 
 _TOPICS_HEAD = """# Topics
 
-Who writes and reads what, as every stage declares it (`consumers/stages/`) and as the list of outside parties says
-(`consumers/parties.py`). All topics have the same number of partitions. `tierline topics create` creates what is missing;
-`TIERLINE_KAFKA__PREFIX` stands before every name. Contracts: `schemas/published/asyncapi.yaml`. This page is made by `make generate`.
+Who writes and reads what, as every stage declares it (`consumers/stages/`) and as the list of
+outside parties says (`consumers/parties.py`). All topics have the same number of partitions.
+`tierline topics create` creates what is missing; `TIERLINE_KAFKA__PREFIX` stands before every name.
+Contracts: `schemas/published/asyncapi.yaml`. This page is made by `make generate`.
 
 | Topic | Holds | Key | Kept | Written by | Read by |
 |---|---|---|---|---|---|
 """
 _PARTIES_HEAD = """
-A party's Kafka clients are called `tierline.NAME`. Rights that it needs: to write and read these topics; a stage also to read the
-groups of its name and of its name with `.strikes`, and to use transactional ids that begin with `tierline.` and its name; `route` to
-describe the groups of the workers.
+A party's Kafka clients are called `tierline.NAME`. Rights that it needs: to write and read these
+topics; a stage also to read the groups of its name and of its name with `.strikes`, and to use
+transactional ids that begin with `tierline.` and its name; `route` to describe the groups of the
+workers.
 
 | Party | Writes | Reads |
 |---|---|---|
@@ -116,7 +118,7 @@ def _topics_page() -> str:
         f"| {', '.join(writers_of(spec.name))} | {', '.join(readers_of(spec.name))} |\n"
         for spec in TOPICS
     )
-    rows = [
+    rows: list[tuple[str, Sequence[str], Sequence[str]]] = [
         (kind.spec.name, kind.spec.writes, (*kind.spec.reads, *kind.spec.consults))
         for kind in parties.STAGES
     ]
