@@ -188,7 +188,7 @@ class _Shared:
         node = await sender._find_coordinator(0, self.group)
         topics: dict[str, list[Any]] = {}
         for source, _, completion, _ in group:
-            row = (source.partition, completion.watermark, -1, completion.encode(), {})
+            row: Any = (source.partition, completion.watermark, -1, completion.encode(), {})
             topics.setdefault(source.topic, []).append(row)
         answer = await client.send(
             node,
