@@ -52,7 +52,7 @@ class Counting:
 async def main(bootstrap: str, prefix: str) -> None:
     """Count until SIGTERM."""
     settings = settings_for(bootstrap, prefix)
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop, stop, one_reader = asyncio.get_running_loop(), asyncio.Event(), asyncio.Lock()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     clients = Clients(settings.kafka)
     state, shell, guard = KeyedState(clients, SPEC.name), Shell(Pointers()), Guard(SPEC.name)
@@ -61,7 +61,8 @@ async def main(bootstrap: str, prefix: str) -> None:
         await state.prepare(source, position)
         say(f"read {source.partition}")
         if WAITS:
-            await loop.run_in_executor(None, sys.stdin.readline)
+            async with one_reader:
+                await loop.run_in_executor(None, sys.stdin.readline)
 
     decide = state.remembering(Counting(settings.kafka.topics.results).decide)
     if BUG == "outside":
