@@ -32,7 +32,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
 _REQUESTS = 60
 _SHELL = Shell(Pointers())
-_ROUTE = Guard("route")
 _LIMIT_SECONDS = 60
 _BACK_SECONDS = 15
 #: Larger than the files of an idle broker, small enough to be filled in a moment.
@@ -102,8 +101,8 @@ async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: Breaka
     short = settings.kafka.model_copy(update={"session_timeout": timedelta(seconds=6)})
     clients, stop = Clients(short), asyncio.Event()
     assert await ensure_topics(clients) == []
-    inline = SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing)
-    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, _SHELL, _ROUTE)
+    inline = SyncExecutor(lambda _: (), _SHELL, Guard("route"), Telemetry().tracing)
+    stage = Stage(StageSpec("route", ("llm.intake",), ()), clients, inline, _SHELL, Guard("route"))
     async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
         await stage.ready.wait()

@@ -49,8 +49,6 @@ pytestmark = pytest.mark.kafka
 
 _SPEC = StageSpec("route", ("llm.intake",), ())
 _SHELL = Shell(Pointers())
-_ROUTE = Guard("route")
-_WORK = Guard("work")
 
 _TIERLINE = str(Path(sys.executable).with_name("tierline"))
 _NO_PATIENCE = timedelta(minutes=10)
@@ -162,7 +160,7 @@ async def test_figures_reconcile_with_what_was_published(
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, port, stop = _Held(4), free_ports()[0], asyncio.Event()
-    stage = Stage(_SPEC, clients, held, _SHELL, _ROUTE)
+    stage = Stage(_SPEC, clients, held, _SHELL, Guard("route"))
     health = Health(_NO_PATIENCE)
     health.watch(stage)
     async with (
@@ -214,7 +212,7 @@ async def test_a_stage_whose_handler_never_returns_is_stuck(settings: Settings) 
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     held, told, stop = _Held(1), asyncio.Event(), asyncio.Event()
-    stage = Stage(_SPEC, clients, held, _SHELL, _ROUTE)
+    stage = Stage(_SPEC, clients, held, _SHELL, Guard("route"))
     health = Health(timedelta(seconds=1), on_stuck=told.set)
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
@@ -235,15 +233,15 @@ async def test_a_consumer_that_hangs_without_a_word_is_stuck(settings: Settings)
     """Its coordinator task ends, and the client library tells nobody."""
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
-    stage = Stage(_SPEC, clients, _Held(100), _SHELL, _ROUTE)
+    stage = Stage(_SPEC, clients, _Held(100), _SHELL, Guard("route"))
     health, stop = Health(timedelta(seconds=1)), asyncio.Event()
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
         await stage.ready.wait()
-        stage._consumer._coordinator._coordination_task.cancel()
+        stage._member.consumer._coordinator._coordination_task.cancel()
         # What the poll had asked for before that is still delivered.
-        await asyncio.wait(stage._tasks._tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(stage._assigned._tasks._tasks, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.to_thread(_publish, settings, 3)
 
         with pytest.raises(StageError, match=r"with 0 in flight and a lag of 3"):
@@ -259,7 +257,7 @@ async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings:
     assert await ensure_topics(clients) == []
     held, stop = _Held(3), asyncio.Event()
     stage, other = (
-        Stage(_SPEC, clients, executor, _SHELL, _ROUTE) for executor in (held, _Held(100))
+        Stage(_SPEC, clients, executor, _SHELL, Guard("route")) for executor in (held, _Held(100))
     )
     health = Health(timedelta(seconds=2))
     health.watch(stage)
@@ -268,8 +266,8 @@ async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings:
         await stage.ready.wait()
         await asyncio.to_thread(_publish, settings, 3)
         await held.is_full.wait()
-        stage._consumer._coordinator._coordination_task.cancel()
-        stage._consumer._coordinator._heartbeat_task.cancel()
+        stage._member.consumer._coordinator._coordination_task.cancel()
+        stage._member.consumer._coordinator._heartbeat_task.cancel()
         running.append(tasks.create_task(other.run(stop)))
         await other.ready.wait()
         held.release()

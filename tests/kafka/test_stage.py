@@ -27,8 +27,6 @@ pytestmark = pytest.mark.kafka
 
 _SPEC = StageSpec("route", ("llm.intake",), ())
 _SHELL = Shell(Pointers())
-_ROUTE = Guard("route")
-_WORK = Guard("work")
 
 
 class _HeldUp:
@@ -66,10 +64,10 @@ async def test_a_stop_in_the_middle_of_a_rebalance_ends(settings: Settings) -> N
 
     held = _HeldUp()
     first, second = (
-        Stage(_SPEC, clients, executor, _SHELL, _ROUTE)
+        Stage(_SPEC, clients, executor, _SHELL, Guard("route"))
         for executor in (
             held,
-            SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing),
+            SyncExecutor(lambda _: (), _SHELL, Guard("route"), Telemetry().tracing),
         )
     )
     stop, stop_second = asyncio.Event(), asyncio.Event()
@@ -92,9 +90,9 @@ async def test_who_is_fenced_again_and_again_gives_way(settings: Settings) -> No
     stage = Stage(
         _SPEC,
         clients,
-        SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing),
+        SyncExecutor(lambda _: (), _SHELL, Guard("route"), Telemetry().tracing),
         _SHELL,
-        _ROUTE,
+        Guard("route"),
     )
     committed = asyncio.Event()
     stage.on_commit(lambda *_: committed.set())
@@ -143,8 +141,8 @@ async def test_others_have_their_turns_between_records_that_take_long(settings: 
             turns += 1
             await asyncio.sleep(0)
 
-    inline = SyncExecutor(decide, _SHELL, _ROUTE, Telemetry().tracing)
-    stage = Stage(_SPEC, clients, inline, _SHELL, _ROUTE)
+    inline = SyncExecutor(decide, _SHELL, Guard("route"), Telemetry().tracing)
+    stage = Stage(_SPEC, clients, inline, _SHELL, Guard("route"))
     stop = asyncio.Event()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(stage.run(stop))
@@ -191,7 +189,7 @@ async def test_who_was_given_up_by_its_group_joins_at_once_and_goes_on(settings:
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     assert await ensure_topics(clients) == []
     busy, committed, stop = _Busy(), asyncio.Event(), asyncio.Event()
-    stage = Stage(_SPEC, clients, busy, _SHELL, _ROUTE)
+    stage = Stage(_SPEC, clients, busy, _SHELL, Guard("route"))
     stage.on_commit(lambda *_: committed.set())
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
@@ -201,7 +199,7 @@ async def test_who_was_given_up_by_its_group_joins_at_once_and_goes_on(settings:
         await busy.has_some.wait()
         stage.ready.clear()
         # What the library does when the coordinator does not know the member any more.
-        stage._consumer._coordinator.reset_generation()
+        stage._member.consumer._coordinator.reset_generation()
         await stage.ready.wait()
 
         assert busy.waits == 0
@@ -235,10 +233,10 @@ async def test_a_call_goes_on_while_its_partition_waits_for_it(settings: Setting
     assert await ensure_topics(clients) == []
     call = _LongCall()
     first, second = (
-        Stage(_SPEC, clients, executor, _SHELL, _ROUTE)
+        Stage(_SPEC, clients, executor, _SHELL, Guard("route"))
         for executor in (
             call,
-            SyncExecutor(lambda _: (), _SHELL, _ROUTE, Telemetry().tracing),
+            SyncExecutor(lambda _: (), _SHELL, Guard("route"), Telemetry().tracing),
         )
     )
     call.stage = first
@@ -283,13 +281,13 @@ async def test_the_end_begins_no_call_and_lets_a_request_that_has_paid_end(
         pool = TaskPool(
             handle,
             _SHELL,
-            _WORK,
+            Guard("work"),
             width=10,
             book=lambda _, lines, __: booked.extend(lines),
             last_grace=1,
         )
         stage, stop = (
-            Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _SHELL, _ROUTE),
+            Stage(StageSpec("work", ("llm.intake",), ()), clients, pool, _SHELL, Guard("route")),
             asyncio.Event(),
         )
         stage.on_commit(lambda *_: committed.set())
@@ -331,9 +329,9 @@ async def test_what_could_not_be_committed_is_booked_before_connections_are_clos
         for one in lines:
             booked.put_nowait((one._replace(headers=()), in_doubt))
 
-    pool = TaskPool(handle, _SHELL, _WORK, width=10, book=book, last_grace=1)
+    pool = TaskPool(handle, _SHELL, Guard("work"), width=10, book=book, last_grace=1)
     stage = Stage(
-        StageSpec("work", ("llm.intake",), ()), clients, pool, _SHELL, _WORK, drain_for=0.5
+        StageSpec("work", ("llm.intake",), ()), clients, pool, _SHELL, Guard("work"), drain_for=0.5
     )
     stop = asyncio.Event()
     async with asyncio.timeout(60), pool.open(), asyncio.TaskGroup() as tasks:
