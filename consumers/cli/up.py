@@ -15,9 +15,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from consumers import parties
 from consumers.broker import LocalBroker, has_jars, local_broker
 from consumers.broker.errors import BrokerError
-from consumers import parties
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,

@@ -37,8 +37,8 @@ from router.intake.admission import as_admitted
 from router.intake.request_schemas import check_schemas
 from router.judge.reply import CallFailure, Reply
 from router.policy.mixing import handed_back, is_under
-from router.prompts.files import CannedReply
 from router.prompts.chat_fields import ChatFields
+from router.prompts.files import CannedReply
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
