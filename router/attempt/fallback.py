@@ -72,6 +72,6 @@ def missing_texts(policy: Policy, prompts: Prompts) -> list[str]:
             for kind in wanted
             if prompts.text(name, kind) is None
         ]
-        if task.verify is not None and not prompts.reads(task.verify.prompt, task.verify.tier):
+        if task.verify is not None and not prompts.can_verify(task.verify.prompt, task.verify.tier):
             missing.append(f"task {name}: no prompt {task.verify.prompt} to read its answers by")
     return missing

@@ -321,7 +321,7 @@ def _candidates(
     task = policy.tasks.get(assignment.task or "")
     answer = answer_of(attempts)
     if step == "verify" and task is not None and task.verify is not None:
-        # Who reads a new answer reads it for the first time, so only this tier's readings count.
+        # Each tier's answer is another one, so only this tier's verifications count.
         used = {attempt.model for attempt in attempts if attempt.step == "verify"}
         used |= {answer.model} if answer else set()
         return [name for name in policy.models_of(task.verify.tier) if name not in used]

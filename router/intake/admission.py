@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import orjson
@@ -58,7 +59,7 @@ class Admitted(NamedTuple):
     is_unproven: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Admission:
     """What tenants and plans are bound to; by default nothing."""
 
@@ -72,19 +73,18 @@ class Admission:
     longest: timedelta = timedelta(hours=1)
     #: Requests that prove no tenant are refused.
     requires_proof: bool = False
-    #: Tenants that somebody can prove to be, in lower case.
-    _bound: frozenset[str] = field(init=False, default=frozenset())
-    #: True where somebody can prove who they are, or has to.
-    binds: bool = field(init=False, default=False)
 
-    def __post_init__(self) -> None:
-        bindings = (*self.topics.values(), *self.principals.values())
-        names = {proven.tenant.lower() for proven in bindings}
-        for key in self.keys.values():
-            names |= {tenant.lower() for tenant in key.tenants or ()}
-        object.__setattr__(self, "_bound", frozenset(names))
-        binds = bool(self.topics or self.principals or self.keys or self.requires_proof)
-        object.__setattr__(self, "binds", binds)
+    @cached_property
+    def binds(self) -> bool:
+        """True where somebody can prove who they are, or has to."""
+        return bool(self.topics or self.principals or self.keys or self.requires_proof)
+
+    @cached_property
+    def _bound(self) -> frozenset[str]:
+        """Tenants that somebody can prove to be, in lower case."""
+        proven = (*self.topics.values(), *self.principals.values())
+        named = [tenant for key in self.keys.values() for tenant in key.tenants or ()]
+        return frozenset(tenant.lower() for tenant in (*named, *(bound.tenant for bound in proven)))
 
     def admit(
         self,

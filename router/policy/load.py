@@ -224,7 +224,7 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
 
 
 def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
-    """Further answers and readings that the tiers cannot give."""
+    """Agreements and verifications that the tiers cannot give."""
     schema = policy.formats.get(task.format, {})
     known = schema.get("properties", {})
     if (agreement := task.agreement) is not None:

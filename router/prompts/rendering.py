@@ -109,7 +109,7 @@ class Prompts:
                 return written(prompt.texts[kind], task)
         return None
 
-    def reads(self, name: str, tier: Tier) -> bool:
+    def can_verify(self, name: str, tier: Tier) -> bool:
         """True when this prompt can verify answers at this tier."""
         return self._prompt(name, tier) is not None
 
