@@ -8,7 +8,7 @@ minutes over a line of dashes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["LEAD_INS", "OPENINGS", "opens_like_a_refusal"]
+__all__ = ["LEAD_INS", "opens_like_a_refusal"]
 
 _I_AM = ("i'm", "i am", "we're", "we are")
 
@@ -54,9 +54,6 @@ _HELPLESS = (
 _UNDONE = tuple(f"{cannot} {do}" for cannot in (*_CANNOT, *_UNABLE) for do in _DO)
 
 _WE_HELPLESS = tuple(f"{cannot} {do}" for cannot in _WE for do in _HELP)
-
-#: An answer that opens so is a refusal.
-OPENINGS = (*_HELPLESS, *_UNDONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,10 @@ from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter
 from schemas.reasons import Reason
 
-__all__ = ["RISKS", "Risk", "due_at", "error_of", "pressure", "risk_of", "urgency", "why"]
+__all__ = ["Risk", "due_at", "error_of", "pressure", "risk_of", "urgency", "why"]
 
 #: How bad it is when nobody looks, or looks too briefly.
 Risk = Literal["low", "medium", "high"]
-
-RISKS: tuple[Risk, ...] = ("low", "medium", "high")
 
 _WEIGHT: Mapping[Risk, float] = {"low": 1.0, "medium": 2.0, "high": 4.0}
 #: A case that was late when it came is no more urgent than one that was due a minute later.

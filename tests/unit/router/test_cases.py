@@ -1,13 +1,13 @@
 """How urgent a dead letter is to a person, what it belongs with, and why it is here."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.review.cases import RISKS, due_at, error_of, pressure, risk_of, urgency, why
+from router.review.cases import Risk, due_at, error_of, pressure, risk_of, urgency, why
 from schemas.base import LATEST, Tier
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
@@ -73,13 +73,15 @@ def test_the_last_time_that_a_record_may_tell_is_no_trouble() -> None:
 
 def test_urgency_is_the_share_of_the_time_that_has_passed_times_the_risk() -> None:
     due, now = NOON + timedelta(hours=4), NOON + timedelta(hours=2)
-    assert [urgency(risk, NOON, due, now) for risk in RISKS] == pytest.approx([0.5, 1.0, 2.0])
+    assert [urgency(risk, NOON, due, now) for risk in get_args(Risk)] == pytest.approx(
+        [0.5, 1.0, 2.0]
+    )
 
 
 ages = st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds))
 
 
-@given(age=ages, more=ages, risk=st.sampled_from(RISKS), within=st.integers(0, 10**6))
+@given(age=ages, more=ages, risk=st.sampled_from(get_args(Risk)), within=st.integers(0, 10**6))
 def test_who_waits_longer_is_never_less_urgent(
     age: timedelta, more: timedelta, risk: Any, within: int
 ) -> None:

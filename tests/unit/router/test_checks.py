@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from router.checks import CHECKS, Asked, Judged, named
-from router.checks.refusals import OPENINGS
+from router.checks.refusals import _HELPLESS, _UNDONE
 from router.json_schemas.validator import compile_schema
 from router.judge.reply import Reply
 from schemas.usage import Usage
@@ -115,7 +115,8 @@ def test_what_a_check_leaves_alone(name, case):
 @pytest.mark.parametrize(
     "text",
     [
-        *OPENINGS,
+        *_HELPLESS,
+        *_UNDONE,
         "I'm sorry, but I can't help with that.",
         "I\u2019m sorry, but I can\u2019t help with that.",
         "Sorry -- I cannot assist with this request.",
