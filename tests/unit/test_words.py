@@ -17,6 +17,7 @@ GONE = {
     "holds_up": "one enum for how a record waits",
     "let_go": "cancel",
     "late": "book_uncommitted",
+    "Desk": "ReviewService",
     "Doubt": "CommitOutcome",
     "after_doubt": "resolve_commit",
     "is_troubled": "a state of the partition",
@@ -25,6 +26,8 @@ GONE = {
     "is_one_too_many": "exceeded",
     "steady": "until_live",
     "AppendTimes": "oldest_record",
+    "Tally": "Counters",
+    "take_letters": "apply_dead_letters",
     "lies_at": "record_ref",
     "notices": "interim_results",
     "Caller": "AttemptRunner",
@@ -38,8 +41,11 @@ GONE = {
 #: The same of modules: elsewhere these words say what they always say.
 GONE_MODULES = {
     "calling": "attempts",
+    "deciding": "review_service",
     "figures": "metrics, Counters",
     "fitting": "model_quirks",
+    "folding": "projection",
+    "gatekeeping": "auth",
     "holdings": "assigned_partitions",
     "reading": "verification, topic_reader",
     "telling": "status",
