@@ -83,9 +83,11 @@ class Journey:
     feedback: list[Feedback] = field(default_factory=list)
     #: Every record of the request but the ledger's, in no order.
     stops: list[Stop] = field(default_factory=list)
-    #: The last record that passed it on, by when that was and how far it had come.
-    hop: tuple[tuple[datetime, int, int, bool], Assignment | Escalation] | None = None
-    ended_at: datetime | None = None
+    #: The last record that passed it on, with its generation and time. Brokers' clocks differ, so
+    #: whether it has ended since its generation says.
+    hop: tuple[tuple[int, datetime, bool], Assignment | Escalation] | None = None
+    #: The last generation that has ended; 0: none.
+    ended: int = 0
     #: The trace of the earliest record that has one; with linked traces each hop has its own.
     trace: tuple[datetime, str] | None = None
 
@@ -109,12 +111,12 @@ class Journey:
 
     def open_state(self, now: datetime) -> str | None:
         """What is known of a request that has not ended, or was sent through again; else None."""
-        since = self.hop[0][0] if self.hop else self.accepted.at if self.accepted else None
-        if since is None or (self.ended_at is not None and self.ended_at >= since):
+        since = self.hop[0][1] if self.hop else self.accepted.at if self.accepted else None
+        generation = self.hop[0][0] if self.hop else 1
+        if since is None or self.ended >= generation:
             return None
-        return still_open(
-            since, self.hop[1] if self.hop else None, list(self.attempts.values()), now
-        )
+        hop = self.hop[1] if self.hop else None
+        return still_open(since, hop, list(self.attempts.values()), now)
 
     @property
     def is_done(self) -> bool:
@@ -292,7 +294,7 @@ class Journey:
                 return None
             self.results.append(result)
             if result.router.final:
-                self._ended_by(record)
+                self.ended = max(self.ended, result.router.generation)
             self.task = result.router.task
             review = result.router.review
             return f"answered after review: {review}" if review else "answered"
@@ -302,13 +304,10 @@ class Journey:
         if not self.is_ours(self.request_id, letter.tenant):
             return None
         self.letters.append((where, letter))
-        self._ended_by(record)
+        self.ended = max(self.ended, letter.generation)
         self.task = letter.task or self.task
         self.attempts.update({attempt.attempt_id: attempt for attempt in letter.attempts})
         return f"waits for a person: {letter.reason.meaning}"
-
-    def _ended_by(self, record: Record) -> None:
-        self.ended_at = max(self.ended_at or told_at(record), told_at(record))
 
     def _read_hop(self, record: Record, topics: Topics) -> str | None:
         envelope: Assignment | Escalation
@@ -324,7 +323,7 @@ class Journey:
         if not self.is_ours(envelope.id, envelope.tenant):
             return None
         is_back = isinstance(envelope, Escalation)
-        order = told_at(record), envelope.generation, len(envelope.routes), is_back
+        order = envelope.generation, told_at(record), is_back
         if self.hop is None or self.hop[0] <= order:
             self.hop = order, envelope
         origin = envelope.origin

@@ -208,6 +208,8 @@ def test_what_has_ended_is_not_open() -> None:
     assert state(on_intake(), assigned(), later(a_result(), 1)) is None
     assert state(on_intake(), assigned(), later(a_result(final=False), 1)) is not None
     assert state(dead(0)) is None
+    # By another broker's clock.
+    assert state(later(on_intake(), 2), assigned(3), dead(1)) is None
 
 
 def feedback(**fields: Any) -> Any:
