@@ -104,8 +104,7 @@ def quality(  # noqa: PLR0913, PLR0917  an option each
         settings = read_settings(kafka)
         now, span = clock.now(), span_of(since, "--since")
         policy, begin = load_rules(settings).policy, now - span
-        clients = Clients(settings.kafka)
-        measure = None if ids is None else _measure(ids)
+        clients, measure = Clients(settings.kafka), None if ids is None else _measure(ids)
         rows: dict[tuple[str, ...], Row] = {}
         by_tier: dict[tuple[str, ...], Row] = {}
         spent = Spent(), Spent()
@@ -127,6 +126,7 @@ def quality(  # noqa: PLR0913, PLR0917  an option each
                 else:
                     _merge(rows, part.table(groups, policy, since=begin)[0])
                     _merge(by_tier, part.table(("task", "tier"), policy, since=begin)[0])
+                del part  # the next one is made while this one would still be held
         if bill:
             _print_bill(*spent, as_json)
         elif failures:

@@ -1,6 +1,6 @@
 """Measures: the figures of a group of answers, how people read them, and which are alarming."""
 
-from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -106,7 +106,8 @@ class Row:
     own_micros: int = 0
     #: What the same calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
-    latencies_ms: "array[float]" = field(default_factory=lambda: array("d"))
+    #: How many took how long, to three digits: so many requests as there are need no more room.
+    latencies_ms: Counter[float] = field(default_factory=Counter)
 
     @property
     def corrections(self) -> Ids:
@@ -140,7 +141,11 @@ class Row:
         self.cost_micros += other.cost_micros
         self.own_micros += other.own_micros
         self.strongest_micros += other.strongest_micros
-        self.latencies_ms.extend(other.latencies_ms)
+        self.latencies_ms.update(other.latencies_ms)
+
+    def took(self, milliseconds: float) -> None:
+        """Take in how long a request took."""
+        self.latencies_ms[float(f"{milliseconds:.3g}")] += 1
 
     def forget_ids(self) -> "Row":
         """The row with its figures alone."""
@@ -250,12 +255,14 @@ def format_value(measure: Measure, row: Row) -> str:
     return f"{value:,.0f} ms" if measure.unit == "ms" else f"{value:,.0f}"
 
 
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """The nearest-rank percentile; None of nothing."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    return ordered[max(int(-(-len(ordered) * share // 100)) - 1, 0)]
+def percentile(values: Counter[float], share: float) -> float | None:
+    """The nearest-rank percentile of values that were seen so often; None of nothing."""
+    rank = -(-values.total() * share // 100)
+    for value in sorted(values):
+        rank -= values[value]
+        if rank <= 0:
+            return value
+    return None
 
 
 def values_of(row: Row) -> Mapping[str, float | None]:

@@ -363,4 +363,4 @@ def _count(row: Row, call: _Call) -> None:
     if call.is_completed:
         row.completed.append(id_)
         if call.latency_ms is not None:
-            row.latencies_ms.append(call.latency_ms)
+            row.took(call.latency_ms)

@@ -1,7 +1,7 @@
 """Quality figures: what counts as corrected, and sums that are sums in whatever order."""
 
 import tracemalloc
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -269,7 +269,27 @@ def test_a_range_ends_where_the_next_begins_in_whatever_zone() -> None:
 def test_percentiles_are_values_that_were_seen(
     values: list[float], share: float, expected: float | None
 ) -> None:
-    assert percentile(values, share) == expected
+    assert percentile(Counter(values), share) == expected
+
+
+@given(st.lists(st.floats(0.01, 1e9), min_size=1, max_size=50), st.integers(1, 100))
+def test_a_rows_percentile_is_a_latency_to_three_digits(latencies, share):
+    row, parts = Row(("x",)), [Row(("x",)), Row(("x",))]
+    for no, latency in enumerate(latencies):
+        parts[no % 2].took(latency)
+    for part in parts:
+        row.add(part)
+
+    exact = sorted(latencies)[-(-len(latencies) * share // 100) - 1]
+    assert percentile(row.latencies_ms, share) == pytest.approx(exact, rel=0.0051)
+
+
+def test_many_latencies_take_no_more_room_than_there_are_different_ones() -> None:
+    row = Row(("x",))
+    for no in range(100_000):
+        row.took(1000 + no / 100)
+
+    assert len(row.latencies_ms) < 1000
 
 
 def test_no_figure_is_written_in_powers_of_ten() -> None:
