@@ -209,6 +209,7 @@ def check_messages(messages: Sequence[Message]) -> None:
 
 
 _COMMON: Mapping[str, Shape] = {
+    **_tools(),
     "messages": Listed(Either(_MESSAGES, tag="role"), 1_000_000),
     # How long an answer may be is bounded by the policy afterwards; a producer may ask for less.
     **dict.fromkeys(_LENGTHS, whole(1, 2**31 - 1)),
@@ -253,7 +254,6 @@ OPENAI = ChatFields(
     Record(
         {
             **_COMMON,
-            **_tools(),
             "parallel_tool_calls": flag(),
             "functions": Listed(_function(), 128),
             "function_call": Either(
@@ -280,7 +280,6 @@ ANTHROPIC = ChatFields(
     Record(
         {
             **_COMMON,
-            **_tools(),
             "parallel_tool_calls": flag(),
             "stop": Either({"str": text(512), "list": Listed(text(512), 16)}),
             "reasoning_effort": word("low", "medium", "high", "xhigh", "max"),
@@ -293,7 +292,6 @@ GEMINI = ChatFields(
     Record(
         {
             **_COMMON,
-            **_tools(),
             "temperature": number(0, 2),
             "top_p": number(0, 1),
             "presence_penalty": number(-2, 2),
