@@ -31,11 +31,11 @@ class Lazy(TyperCommand):
     def __init__(self, name: str, target: str, group: str, sentence: str) -> None:
         super().__init__(name, help=sentence, rich_help_panel=group)
         #: `module:attribute`.
-        self._target = target
+        self.target = target
 
     def load(self) -> Any:
         """The command itself, from its module."""
-        module, _, attribute = self._target.partition(":")
+        module, _, attribute = self.target.partition(":")
         command = getattr(import_module(module), attribute)
         shell = typer.Typer(rich_markup_mode=None)
         if isinstance(command, typer.Typer):

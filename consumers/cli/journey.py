@@ -279,12 +279,6 @@ class Journey:
         if custom_id == self.request_id != request_id and self.tenant in (None, tenant):
             self.named.add(request_id)
 
-    def _began_at(self, where: str) -> None:
-        """The request entered there."""
-        self.origin = where
-        if where in self.claims:
-            self.accepted, self.request = self.claims[where]
-
     def _read_end(self, record: Record, topics: Topics, where: str) -> str | None:
         if record.topic == topics.results:
             result = read_model(Result, record.value)
@@ -327,7 +321,9 @@ class Journey:
         if self.hop is None or self.hop[0] <= order:
             self.hop = order, envelope
         origin = envelope.origin
-        self._began_at(f"{origin.topic}-{origin.partition}-{origin.offset}")
+        self.origin = f"{origin.topic}-{origin.partition}-{origin.offset}"
+        if self.origin in self.claims:
+            self.accepted, self.request = self.claims[self.origin]
         if self.request is None or envelope.tenant is not None:
             headers = text_headers(record.headers)
             read = read_request(raw, headers, fallback_id=envelope.id)

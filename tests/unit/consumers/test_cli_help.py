@@ -91,6 +91,23 @@ def test_the_help_loads_nothing_heavy() -> None:
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
+def test_a_command_is_loaded_without_the_others() -> None:
+    modules = {command.target.partition(":")[0] for command in _lazy_commands()}
+    code = (
+        "import sys\nfrom consumers.cli.main import main\nsys.argv = ['tierline', 'version']\n"
+        f"try:\n    main()\nfinally:\n    print(sorted({modules!r} & set(sys.modules)))"
+    )
+    run = [sys.executable, "-c", code]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert len(modules) > 10
+    assert said.splitlines()[-1] == "['consumers.cli.settings']"
+
+
+def _lazy_commands() -> Iterator[Lazy]:
+    root: Any = typer.main.get_command(app)
+    return (command for command in root.commands.values() if isinstance(command, Lazy))
+
+
 @pytest.mark.parametrize("words", ["results", "quality", "policy show", "version"])
 def test_what_reads_loads_no_stage_and_no_provider(words: str) -> None:
     code = (
