@@ -34,7 +34,7 @@ def calibrate(
     ] = 0.02,
     as_json: AsJson = False,
 ) -> None:
-    """Find how sure each tier must be for few wrong answers per task, with 95 % certainty."""
+    """Find how confident each tier must be per task to keep wrong answers rare, 95 % sure."""
     # How sure the model was: where it was right, and where not.
     answers: dict[tuple[str, Tier], dict[bool, array[float]]] = defaultdict(
         lambda: {True: array("d"), False: array("d")}

@@ -64,7 +64,7 @@ KafkaAddress = Annotated[
     typer.Option(
         "--kafka",
         metavar="HOST:PORT",
-        help="Use this Kafka, secured as TIERLINE_KAFKA__… says; by default, the one `up` runs.",
+        help="Use this Kafka, with the security set in TIERLINE_KAFKA__…; else the one `up` runs.",
     ),
 ]
 OfTenant = Annotated[
@@ -76,10 +76,10 @@ OfTenant = Annotated[
     ),
 ]
 OnlyTenant = Annotated[
-    str | None, typer.Option("--tenant", metavar="TENANT", help="Take only this tenant's.")
+    str | None, typer.Option("--tenant", metavar="TENANT", help="Take only those of this tenant.")
 ]
 OnlyTask = Annotated[
-    str | None, typer.Option("--task", metavar="TASK", help="Take only this task's.")
+    str | None, typer.Option("--task", metavar="TASK", help="Take only those of this task.")
 ]
 Since = Annotated[
     str | None,

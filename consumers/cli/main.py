@@ -25,7 +25,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "try": (
         "Run",
         "trying:try_request",
-        "Route, call, judge and escalate one request without a broker, and tell its journey.",
+        "Route, call, judge and escalate one request without a broker, and show its journey.",
     ),
     "up": (
         "Run",

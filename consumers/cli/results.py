@@ -49,7 +49,11 @@ async def results(
     last: Annotated[
         int | None,
         typer.Option(
-            "--last", metavar="COUNT", min=1, max=MOST_LISTED, help="Print only the newest ones."
+            "--last",
+            metavar="COUNT",
+            min=1,
+            max=MOST_LISTED,
+            help="Print only this many, the newest.",
         ),
     ] = None,
     since: Since = None,

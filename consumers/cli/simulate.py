@@ -28,7 +28,7 @@ async def simulate(
     seed: Annotated[
         int,
         typer.Option(
-            metavar="NUMBER", help="Choose the answers by this seed: the same ones every time."
+            metavar="NUMBER", help="Seed the answers: the same seed gives the same ones every time."
         ),
     ] = 1,
     latency_scale: Annotated[

@@ -45,7 +45,7 @@ async def try_request(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Route, call, judge and escalate one request without a broker, and tell its journey.
+    """Route, call, judge and escalate one request without a broker, and show its journey.
 
     Without configured providers the simulated one answers, over real HTTP.
     """
