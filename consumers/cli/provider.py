@@ -78,7 +78,7 @@ async def try_provider(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Ask this model of the policy, or any id of the provider's; by default, the first one.",
+            help="Ask this model of the policy, or any id of the provider's; else the first one.",
         ),
     ] = None,
     as_json: AsJson = False,
