@@ -8,6 +8,7 @@ from consumers.broker.errors import BrokerError
 from consumers.broker.java import find_java
 from consumers.cli.common import (
     FAILED,
+    OK,
     AsJson,
     KafkaAddress,
     UserError,
@@ -42,20 +43,15 @@ class Finding:
 async def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> int:
     """Check everything a process needs: client library, policy, prompts, Kafka, topics, Java."""
     findings = await checkup(kafka)
+    rows = [
+        {"check": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings
+    ]
     if as_json:
-        print_json(
-            [
-                {"check": finding.name, "ok": finding.ok, "detail": finding.detail}
-                for finding in findings
-            ]
-        )
+        print_json(rows)
     else:
-        rows = [
-            {"": "ok" if finding.ok else "FAIL", "check": finding.name, "detail": finding.detail}
-            for finding in findings
-        ]
-        print_table(rows, ("", "check", "detail"))
-    return 0 if all(finding.ok for finding in findings) else FAILED
+        table = [{**row, "": "ok" if row["ok"] else "FAIL"} for row in rows]
+        print_table(table, ("", "check", "detail"))
+    return OK if all(finding.ok for finding in findings) else FAILED
 
 
 async def checkup(kafka: str | None) -> Sequence[Finding]:
@@ -98,10 +94,8 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
         [wrong] = clock_problem(ahead) or [""]
         agrees = "as Kafka's" if ahead is not None else "not compared: this user may not write"
         findings.append(Finding("clock", ok=not wrong, detail=wrong or agrees))
-    return [
-        *findings,
-        *(Finding(problem.topic, ok=False, detail=problem.message) for problem in problems),
-    ]
+    findings += [Finding(problem.topic, ok=False, detail=problem.message) for problem in problems]
+    return findings
 
 
 def _something_answers(bootstrap: str) -> bool:

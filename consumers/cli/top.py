@@ -10,7 +10,7 @@ from rich.live import Live
 
 from consumers import clock
 from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings
-from consumers.cli.formats import drawn
+from consumers.cli.formats import age, drawn
 from consumers.cli.terminal import console, print_json
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import Record, record_ref, why_not_taken
@@ -50,7 +50,7 @@ async def top(
     unread: set[str] = set()
 
     def take(record: Record) -> None:
-        if why_not_taken(lambda found: noted(statuses, found), record) is not None:
+        if why_not_taken(lambda record: noted(statuses, record), record) is not None:
             unread.add(record_ref(record))
 
     topics, since = [settings.kafka.topics.status], clock.now() - _GONE_AFTER
@@ -92,10 +92,10 @@ def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, ob
             continue
         state = "; ".join(status.reasons) or "works"
         if silent > _SILENT_AFTER:
-            state = f"silent for {_span(silent.total_seconds())}"
+            state = f"silent for {age(silent.total_seconds())}"
         process: dict[str, object] = {
             "process": status.process,
-            "up": _span((now - status.started_at).total_seconds()),
+            "up": age((now - status.started_at).total_seconds()),
             "state": state,
             "policy": _policy(status),
             "loop lag": "" if (lag := status.loop_lag_ms) is None else f"{lag:.0f} ms",
@@ -106,7 +106,7 @@ def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, ob
                 "stage": stage.stage,
                 "partitions": stage.partitions,
                 "lag": "?" if stage.lag is None else stage.lag,
-                "oldest": "" if (age := stage.oldest_age_seconds) is None else _span(age),
+                "oldest": "" if (oldest := stage.oldest_age_seconds) is None else age(oldest),
                 "in flight": stage.in_flight,
                 "free": stage.free,
             }
@@ -152,19 +152,11 @@ def _state(models: Sequence[ModelStatus]) -> str:
         return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in limits)])
     soonest = min(model.wait_seconds for model in out)
     where = f" in {len(out)} of {len(models)}" if len(models) > 1 else ""
-    return f"out{where}, tried in {_span(soonest)}"
+    return f"out{where}, tried in {age(soonest)}"
 
 
 def _by_name(statuses: Iterable[Status]) -> list[Status]:
     return sorted(statuses, key=lambda status: status.process)
-
-
-def _span(seconds: float) -> str:
-    """A duration in its largest unit."""
-    for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def _screen(statuses: Iterable[Status], now: datetime, unread: int) -> Group | str:
