@@ -19,6 +19,7 @@ from consumers.cli.terminal import print_json, print_table
 from consumers.providers import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import Rules, released_rules
+from consumers.runtime.shell import Shell
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.texts import say
@@ -101,6 +102,7 @@ async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSe
     policy, prompts, topics = rules.policy, rules.prompts, Topics()
     journey, ends = Journey(_ID), Counter[str]()
     router = Router(policy, topics, clock.now, prompts=prompts)
+    routing = Shell(router.dead_letters)
     written = deque([Outgoing(topics.intake, None, value)])
     async with Providers(providers) as caller:
         workers = {
@@ -114,9 +116,10 @@ async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSe
             ends[topic] += 1
             journey.read(record, topics)
             if topic in (topics.intake, topics.escalations):
-                written += router.decide(record)
-            elif topic in workers:
-                written += await workers[topic].handle(record, _Alone())
+                written += routing.decide(router.decide, record)
+            elif (worker := workers.get(topic)) is not None:
+                working = Shell(worker.dead_letters)
+                written += await working.handle(worker.handle(record, _Alone()), record)
     # No topic has these places.
     if journey.accepted is not None:
         journey.accepted = replace(journey.accepted, words="from the command line")
