@@ -3,88 +3,32 @@
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from consumers.buckets import Buckets
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Record, record_ref, why_not_taken
+from consumers.runtime.records import Record, record_ref
 from consumers.runtime.topic_reader import Seen, topic_reader
-from router.reports.quality import Event, Quality, event_of
-from schemas.attempt import Attempt, LedgerEntry
-from schemas.codec import Headers, read_dead_letter, read_envelope, read_model, text_headers
+from schemas.attempt import Attempt
+from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
 from schemas.errors import ContractError
 from schemas.escalation import Escalation
-from schemas.feedback import Feedback
 from schemas.intake import read_request
 from schemas.json_numbers import exact_json
 from schemas.request import Request
 from schemas.result import Result
-from schemas.review import AuditLine
 from schemas.tenancy import RequestKey
 
+if TYPE_CHECKING:
+    from consumers.readmodel.queries import KeptAnswer
+
 __all__ = [
-    "quality_parts",
     "read_examples",
-    "read_quality",
     "read_requests",
     "read_said",
     "told_reply",
 ]
-
-_log = structlog.get_logger(__name__)
-
-
-async def read_quality(clients: Clients, since: datetime | None = None) -> Quality:
-    """The fold of everything written since an instant. Raises KafkaUnreachableError."""
-    quality = Quality()
-    async for event in _events(clients, since):
-        quality.tell(event)
-    return quality
-
-
-async def quality_parts(
-    clients: Clients, since: datetime | None = None, *, seen: Seen | None = None
-) -> AsyncIterator[Quality]:
-    """The same fold in parts, each of which has all there is of its requests.
-
-    One part is in memory at a time. Raises KafkaUnreachableError.
-    """
-    with Buckets[Event]() as buckets:
-        async for event in _events(clients, since, seen=seen):
-            buckets.put(event.request, event)
-        for events in buckets.each():
-            part = Quality()
-            for event in events:
-                part.tell(event)
-            yield part
-
-
-async def _events(
-    clients: Clients, since: datetime | None, *, seen: Seen | None = None
-) -> AsyncIterator[Event]:
-    topics = clients.settings.topics
-    read: dict[str, Callable[[Record], Event | None]] = {
-        topics.attempts: lambda r: event_of(read_model(LedgerEntry, r.value)),
-        topics.results: lambda r: event_of(read_model(Result, r.value)),
-        topics.feedback: lambda r: event_of(read_model(Feedback, r.value)),
-        topics.dead_letters: lambda r: event_of(read_dead_letter(r.headers)),
-    }
-    found: list[Event] = []
-
-    def take(record: Record) -> None:
-        if (event := read[record.topic](record)) is not None:
-            found.append(event)
-
-    async with topic_reader(clients, list(read), since=since) as reader:
-        async for record in reader.until_end(seen):
-            if (why := why_not_taken(take, record)) is not None:
-                _log.warning("not read", place=record_ref(record), detail=why)
-            while found:
-                yield found.pop()
 
 
 async def read_requests(
@@ -194,83 +138,27 @@ def _meant(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None:
 
 
 async def read_examples(
-    clients: Clients, *, every: bool, seen: Seen | None = None
+    clients: Clients, answers: "Mapping[str, KeptAnswer]", seen: Seen | None = None
 ) -> AsyncIterator[dict[str, Any]]:
-    """Answers that a person stands for: approved or edited ones, kept as examples or `every` one.
+    """Answers that a person stands for, by their dead letters, with what was asked.
 
-    Of a request that was decided on more than once, the last decision that is a result counts.
+    Those whose request cannot be read are left out.
     """
-    with Buckets[_Piece]() as buckets:
-        async for place, piece in _pieces(clients, every=every, seen=seen):
-            buckets.put(place, (place, *piece))
-        for pieces in buckets.each():
-            kept: set[str] = set()
-            answers: dict[str, _Answered] = {}
-            letters: dict[str, tuple[bytes | None, Headers]] = {}
-            for place, what, value in pieces:
-                if what == "kept":
-                    kept.add(place)
-                elif what == "answer":
-                    answers[place] = value
-                else:
-                    letters[place] = value
-            for place, answer in answers.items():
-                if place in kept and place in letters:
-                    example = _example(answer, *letters[place])
-                    if example is not None:
-                        yield example
-
-
-class _Answered(NamedTuple):
-    """What an example takes from a result."""
-
-    request: RequestKey
-    task: str
-    review: str
-    output: dict[str, Any]
-
-
-#: A dead letter's place; whether it was kept, answered, or is the letter itself; and what it holds.
-_Piece: TypeAlias = tuple[str, Literal["kept", "answer", "letter"], Any]
-
-
-async def _pieces(
-    clients: Clients, *, every: bool, seen: Seen | None
-) -> AsyncIterator[tuple[str, tuple[Literal["kept", "answer", "letter"], Any]]]:
-    topics = clients.settings.topics
-    wanted = [topics.review, topics.results, topics.dead_letters]
-    async with topic_reader(clients, wanted) as reader:
+    if not answers:
+        return
+    async with topic_reader(clients, [clients.settings.topics.dead_letters]) as reader:
         async for record in reader.until_end(seen):
-            try:
-                if record.topic == topics.review:
-                    line = read_model(AuditLine, record.value)
-                    if line.decision is not None and (every or line.decision.is_example):
-                        yield str(line.decision.letter), ("kept", None)
-                elif record.topic == topics.results:
-                    result = read_model(Result, record.value)
-                    info = result.router
-                    if info.review in ("approve", "edit"):
-                        answer = _Answered(result.key, info.task, info.review, info.output)
-                        yield str(info.resolves), ("answer", answer)
-                else:
-                    headers = tuple(record.headers)
-                    yield record_ref(record), ("letter", (record.value, headers))
-            except ContractError:
+            if (answer := answers.get(record_ref(record))) is None:
                 continue
-
-
-def _example(answer: _Answered, value: bytes | None, headers: Headers) -> dict[str, Any] | None:
-    """An example; None where its request cannot be read."""
-    try:
-        request = read_request(value, text_headers(headers), fallback_id=answer.request.id)
-    except ContractError:
-        return None
-    return {
-        "request_id": answer.request.id,
-        "tenant": answer.request.tenant,
-        "task": answer.task,
-        "input": request.input.model_dump(mode="json", exclude_none=True),
-        "context": request.context.model_dump(mode="json", exclude_none=True),
-        "expected": answer.output,
-        "source": f"review: {answer.review}",
-    }
+            with contextlib.suppress(ContractError):
+                headers, name = text_headers(record.headers), answer.request.id
+                request = read_request(record.value, headers, fallback_id=name)
+                yield {
+                    "request_id": name,
+                    "tenant": answer.request.tenant,
+                    "task": answer.task,
+                    "input": request.input.model_dump(mode="json", exclude_none=True),
+                    "context": request.context.model_dump(mode="json", exclude_none=True),
+                    "expected": answer.output,
+                    "source": f"review: {answer.review}",
+                }

@@ -311,6 +311,16 @@ class ConsoleSettings(_Slice):
     proxies: frozenset[str] = frozenset()
 
 
+class StoreSettings(_Slice):
+    """Where what the topics say is kept in tables: the console's cases, and figures."""
+
+    #: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`. None: the console uses a file of
+    #: ours, and commands that tell figures read the topics each time.
+    url: SecretStr | None = None
+    #: How long single requests are kept. Sums by hour and by day stay.
+    keep: PositiveSpan = timedelta(days=90)
+
+
 class Settings(BaseSettings):
     """Everything a process needs to know about where it runs."""
 
@@ -325,6 +335,7 @@ class Settings(BaseSettings):
     repeats: RepeatSettings = RepeatSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     console: ConsoleSettings = ConsoleSettings()
+    store: StoreSettings = StoreSettings()
     #: The routing policy; None: `deploy/policy/routing.yaml` here or as shipped.
     policy: Path | None = None
     #: The prompt contracts; None: `deploy/prompts` here or as shipped.

@@ -35,6 +35,7 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── NotSentError               Kafka has not acknowledged a decision in time
 ├── StoreAwayError             the console's database does not answer now
 ├── StoreMismatchError         the console's store was made from other topics
+├── OtherTopicsError           the read model was made from other topics
 ├── StoreUnusableError         the console's database cannot be opened, or is none of ours
 ├── NeedsSignInError           nobody knows who calls the console
 └── SignInRefusedError         a sign-in did not come to its end

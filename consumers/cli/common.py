@@ -11,8 +11,6 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 
-from consumers.cli.formats import counted, in_words
-from consumers.cli.terminal import Reading, console, print_json, print_table, reading_bar
 from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.process import run_process
 from consumers.settings import Settings, read_address
@@ -30,22 +28,15 @@ __all__ = [
     "OfTenant",
     "OnlyTask",
     "OnlyTenant",
-    "Reading",
     "RequestId",
     "Since",
     "UserError",
     "address_file",
     "asynchronous",
-    "console",
-    "counted",
     "data_home",
-    "in_words",
     "interrupted",
     "on_kafka",
-    "print_json",
-    "print_table",
     "read_settings",
-    "reading_bar",
     "refuse_unread",
     "run",
     "running_address",

@@ -9,11 +9,11 @@ import typer
 from consumers.cli.common import (
     KafkaAddress,
     UserError,
-    console,
     data_home,
     read_settings,
     run,
 )
+from consumers.cli.terminal import console
 from consumers.files import own_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def console_command(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Keep the cases in sqlite:///FILE or postgresql://…; else in a file of ours.",
+            help="Keep cases and figures in sqlite:///FILE or postgresql://…; else in our file.",
         ),
     ] = None,
     secure: Annotated[
@@ -71,9 +71,11 @@ def console_command(
         raise UserError(msg)
 
     async def main() -> int:
-        url = store or f"sqlite:///{data_home() / 'console.db'}"
-        if store is None:
+        kept = settings.store.url
+        url = store or (kept.get_secret_value() if kept else None)
+        if url is None:
             own_folder(data_home())
+            url = f"sqlite:///{data_home() / 'console.db'}"
         with contextlib.closing(_listening(host, port)) as listening:
             await _serve(settings, url, listening, is_secure=secure)
         return 0
@@ -150,13 +152,14 @@ async def _serve(
                     is_secure=is_secure,
                 )
                 await queue.check_origin()
-                bulk, figures = Bulk(desk), Figures(desk, clients)
+                bulk, figures = Bulk(desk), Figures(desk, clients, settings.store.keep)
                 tell_review(telemetry.meter, lambda: queue.standing)
                 running = [
                     tasks.create_task(one)
                     for one in (
                         queue.run(),
                         queue.look(),
+                        figures.model.run(),
                         desk.resend(),
                         bulk.run(),
                         _tell(out, queue.caught_up),

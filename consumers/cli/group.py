@@ -6,6 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from schemas.errors import TierlineError
+
 __all__ = ["Grouped", "Lazy"]
 
 
@@ -34,9 +36,16 @@ class Lazy(TyperCommand):
         self.target = target
 
     def load(self) -> Any:
-        """The command itself, from its module."""
+        """The command itself, from its module. Raises TierlineError where a package is missing."""
         module, _, attribute = self.target.partition(":")
-        command = getattr(import_module(module), attribute)
+        try:
+            command = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            msg = (
+                f"{self.name} keeps figures in a database, for which {error.name} is missing: "
+                "pip install 'tierline[console]'"
+            )
+            raise TierlineError(msg) from None
         shell = typer.Typer(rich_markup_mode=None)
         if isinstance(command, typer.Typer):
             shell.add_typer(command, name=self.name, cls=Grouped)

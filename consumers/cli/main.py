@@ -49,7 +49,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     ),
     "feedback": (
         "Send and read",
-        "answers:feedback",
+        "feedback:feedback",
         "Say what became of an answer, as a downstream service does on `llm.feedback`.",
     ),
     "explain": (

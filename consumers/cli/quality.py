@@ -1,39 +1,49 @@
 """`tierline quality`: how often answers had to be fixed, and what they cost."""
 
-import heapq
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
+from consumers import clock
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
-    Reading,
     UserError,
-    console,
-    print_json,
-    print_table,
+    asynchronous,
     read_settings,
-    reading_bar,
     refuse_unread,
-    run,
     span_of,
 )
-from consumers.cli.texts import say
-from consumers.texts import plain
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from consumers.runtime.clients import Clients
-    from router.reports.bill import Spent
-    from router.reports.measures import By, Fixed, Measure, Row
-    from router.reports.quality import Tried
-    from schemas.tenancy import RequestKey
-
-    #: Whose, the call, who fixed it, and what came next.
-    Failure = tuple[RequestKey, Tried, Fixed, str]
+from consumers.cli.read_model import StoreUrl, read_model
+from consumers.cli.terminal import console, print_json, print_table, reading_bar
+from consumers.readmodel.keeping import ReadModel
+from consumers.readmodel.queries import (
+    Behind,
+    Failure,
+    figures_by,
+    requests_behind,
+)
+from consumers.readmodel.queries import failures as failures_of
+from consumers.reports import read_requests, read_said
+from consumers.rules import load_rules
+from consumers.runtime.clients import Clients
+from consumers.settings import Settings
+from consumers.texts import plain, say
+from router.reports.bill import steps_between
+from router.reports.measures import (
+    MEASURES,
+    By,
+    Measure,
+    Row,
+    alarms,
+    format_value,
+    names_of,
+    values_of,
+)
+from schemas.base import Tier
+from schemas.tenancy import RequestKey
 
 __all__ = ["quality"]
 
@@ -55,7 +65,8 @@ _LESS_TELLING = (
 )
 
 
-def quality(  # noqa: PLR0913, PLR0917  an option each
+@asynchronous
+async def quality(  # noqa: PLR0913, PLR0917  an option each
     context: typer.Context,
     since: Annotated[
         str, typer.Option(metavar="SPAN", help="Go back so far, for example 90m, 24h or 7d.")
@@ -64,7 +75,8 @@ def quality(  # noqa: PLR0913, PLR0917  an option each
         str,
         typer.Option(
             metavar="GROUPS",
-            help="Have a row for each task, tier, model, prompt or reason, or several with commas.",
+            help="Have a row for each task, tier, model, prompt, reason or policy, or several "
+            "with commas.",
         ),
     ] = "task,tier",
     ids: Annotated[
@@ -85,59 +97,43 @@ def quality(  # noqa: PLR0913, PLR0917  an option each
     bill: Annotated[
         bool, typer.Option("--bill", help="Say why the bill changed, against the time before.")
     ] = False,
+    store: StoreUrl = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how often answers had to be fixed, what they cost and how long they took, by route."""
     groups = _groups(by)
     _refuse_others(context, ids is not None, failures, bill)
+    settings = read_settings(kafka)
+    topics = settings.kafka.topics
+    now, span = clock.now(), span_of(since, "--since")
+    policy = load_rules(settings).policy
+    measure = None if ids is None else _measure(ids)
+    first = now - (2 * span if bill else span)
+    read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]
+    async with read_model(settings, store, read, first) as model:
+        begin = model.begin(now - span, now)
 
-    async def main() -> int:
-        from consumers import clock
-        from consumers.reports import quality_parts
-        from consumers.rules import load_rules
-        from consumers.runtime.clients import Clients
-        from router.reports.bill import Spent
-        from router.reports.measures import alarms
-        from schemas.base import Tier
+        async def figures(of: Sequence[By], *when: datetime) -> tuple[list[Row], Row]:
+            return await model.ask(lambda tables: figures_by(tables, of, policy, *when))
 
-        settings = read_settings(kafka)
-        now, span = clock.now(), span_of(since, "--since")
-        policy, begin = load_rules(settings).policy, now - span
-        clients, measure = Clients(settings.kafka), None if ids is None else _measure(ids)
-        rows: dict[tuple[str, ...], Row] = {}
-        by_tier: dict[tuple[str, ...], Row] = {}
-        spent = Spent(), Spent()
-        failed: list[Failure] = []
-        count = 0
-        with reading_bar() as seen:
-            first = begin - span if bill else begin
-            async for part in quality_parts(clients, first, seen=seen):
-                if bill:
-                    spent[0].add(part.bill(begin - span, begin))
-                    spent[1].add(part.bill(begin, now))
-                elif failures:
-                    found = part.failures([Tier.LOW])
-                    count += len(found)
-                    newest = heapq.nlargest(last, [*failed, *found], key=_began)
-                    failed = sorted(newest, key=_began)
-                elif measure is not None:
-                    _print_ids(part.table(groups, policy, since=begin)[0], measure, seen)
-                else:
-                    _merge(rows, part.table(groups, policy, since=begin)[0])
-                    _merge(by_tier, part.table(("task", "tier"), policy, since=begin)[0])
-                del part  # the next one is made while this one would still be held
         if bill:
-            _print_bill(*spent, as_json)
+            kinds: Sequence[By] = ("task", "tier", "model")
+            before, _ = await figures(kinds, begin - span, begin)
+            after, _ = await figures(kinds, begin)
+            _print_bill(before, after, as_json)
         elif failures:
-            await _print_failures(failed, count, clients, begin, as_json=as_json)
-        elif measure is None:
-            wrong = [one.words for one in alarms(by_tier.values())]
-            ordered = sorted(rows.values(), key=lambda row: (-row.cost_micros, row.name))
-            _print_quality(ordered, groups, begin, wrong, as_json=as_json)
-        return 0
-
-    run(main)
+            failed, count = await model.ask(
+                lambda tables: failures_of(tables, Tier.LOW, begin, last)
+            )
+            await _print_failures(failed, count, settings, begin, as_json=as_json)
+        elif measure is not None:
+            await _print_ids(model, measure, begin)
+        else:
+            by_tier, _ = await figures(("task", "tier"), begin)
+            rows, total = await figures(groups, begin)
+            wrong = [one.words for one in alarms(by_tier)]
+            _print_quality(rows, total, groups, begin, wrong, as_json=as_json)
 
 
 def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool) -> None:
@@ -150,37 +146,22 @@ def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool
         refuse_unread(context, "is for the table and for --ids", "by")
 
 
-def _print_ids(rows: "Sequence[Row]", measure: "Measure", seen: Reading) -> None:
-    for id_ in sorted({id_ for row in rows for id_ in measure.ids(row)}):
-        seen.give_way()
-        say(plain(id_, is_line=True))
+async def _print_ids(model: ReadModel, measure: Measure, begin: datetime) -> None:
 
-
-def _merge(rows: "dict[tuple[str, ...], Row]", parts: "Sequence[Row]") -> None:
-    """Add the figures of a part; whose they are is let go."""
-    from router.reports.measures import Row
-
-    for row in parts:
-        rows.setdefault(row.name, Row(row.name)).add(row.forget_ids())
-
-
-def _began(failure: "Failure") -> datetime:
-    return failure[1].started_at
+    async for row in model.each(requests_behind(Behind(measure, (), None, begin))):
+        say(plain(str(RequestKey(*row)), is_line=True))
 
 
 def _print_quality(
-    rows: "Sequence[Row]",
-    groups: "Sequence[By]",
+    rows: Sequence[Row],
+    total: Row,
+    groups: Sequence[By],
     begin: datetime,
-    wrong: "Sequence[str]",
+    wrong: Sequence[str],
     *,
     as_json: bool,
 ) -> None:
-    from router.reports.measures import MEASURES, Row, names_of, values_of
 
-    total = Row(("total",))
-    for row in rows:
-        total.add(row)
     if as_json:
         print_json(
             {
@@ -208,10 +189,10 @@ def _print_quality(
         )
 
 
-def _print_bill(before: "Spent", after: "Spent", as_json: bool) -> None:
-    from router.reports.bill import steps_between
+def _print_bill(before: Sequence[Row], after: Sequence[Row], as_json: bool) -> None:
 
-    spent, steps = [before.cost_micros, after.cost_micros], steps_between(before, after)
+    spent = [sum(row.own_micros for row in rows) for rows in (before, after)]
+    steps = steps_between(before, after)
     if as_json:
         told = {one.name: one.micros for one in steps}
         print_json({"before_micros": spent[0], "moved_micros": told, "now_micros": spent[1]})
@@ -232,28 +213,33 @@ def _print_bill(before: "Spent", after: "Spent", as_json: bool) -> None:
 
 
 async def _print_failures(
-    failed: "Sequence[Failure]", count: int, clients: "Clients", begin: datetime, *, as_json: bool
+    failed: Sequence[Failure],
+    count: int,
+    settings: Settings,
+    begin: datetime,
+    *,
+    as_json: bool,
 ) -> None:
     """The cheap-route failure record: what was asked and said, and what came of it."""
-    from consumers.reports import read_requests, read_said
 
+    clients = Clients(settings.kafka)
     earlier = begin - timedelta(days=1)
     with reading_bar() as seen:
-        asked = await read_requests(clients, {one[0] for one in failed}, earlier, seen)
+        asked = await read_requests(clients, {one.request for one in failed}, earlier, seen)
     with reading_bar() as seen:
-        said = await read_said(clients, {one[1].attempt_id for one in failed}, earlier, seen)
+        answers = await read_said(clients, {one.attempt_id for one in failed}, earlier, seen)
     rows = [
         {
-            "request": str(key),
-            "model": attempt.model,
-            "prompt": attempt.prompt_version,
-            "asked": asked[key].text if key in asked else "no longer on intake",
-            "answered": said.get(attempt.attempt_id, "in no topic any more"),
-            "fixed by": fixed,
-            "why": _why(attempt),
-            "then": then,
+            "request": str(one.request),
+            "model": one.model,
+            "prompt": one.prompt,
+            "asked": asked[one.request].text if one.request in asked else "no longer on intake",
+            "answered": answers.get(one.attempt_id, "in no topic any more"),
+            "fixed by": one.fixed,
+            "why": _why(one),
+            "then": one.then,
         }
-        for key, attempt, fixed, then in failed
+        for one in failed
     ]
     if as_json:
         print_json(rows)
@@ -265,14 +251,13 @@ async def _print_failures(
         say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
 
 
-def _why(attempt: Any) -> str:
-    if attempt.reason is None:
+def _why(failure: Failure) -> str:
+    if failure.reason is None:
         return "it passed every check"
-    return f"{attempt.reason.meaning}{': ' if attempt.detail else ''}{attempt.detail}"
+    return f"{failure.reason.meaning}{': ' if failure.detail else ''}{failure.detail}"
 
 
-def _groups(by: str) -> "list[By]":
-    from router.reports.measures import By
+def _groups(by: str) -> list[By]:
 
     known: tuple[By, ...] = get_args(By)
     found = [one for part in by.split(",") for one in known if one == part.strip()]
@@ -282,8 +267,7 @@ def _groups(by: str) -> "list[By]":
     return found
 
 
-def _measure(name: str) -> "Measure":
-    from router.reports.measures import MEASURES
+def _measure(name: str) -> Measure:
 
     for one in MEASURES:
         if one.name == name:
@@ -292,7 +276,6 @@ def _measure(name: str) -> "Measure":
     raise UserError(msg)
 
 
-def _texts(row: "Row") -> dict[str, str]:
-    from router.reports.measures import MEASURES, format_value
+def _texts(row: Row) -> dict[str, str]:
 
     return {one.name: format_value(one, row) for one in MEASURES}

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Depends
 
 from consumers.console.auth import may_see_all
-from consumers.console.dashboard import Figures
+from consumers.console.dashboard import Figures, groups_of
 from consumers.console.routes import Routes
 from router.reports.measures import alarms, names_of, values_of
 
@@ -18,8 +18,9 @@ def add_figures(routes: Routes, figures: Figures) -> None:
 
     @routes.api.get("/dashboard", dependencies=all_of_it, summary="Spend, latency and quality")
     async def dashboard(span: str = "24h", by: str = "task,tier") -> dict[str, Any]:
-        quality, groups, rows, total, since, until = await figures.table(span, by)
-        by_tier, _ = quality.table(("task", "tier"), figures.desk.policy, since=since, until=until)
+        groups, (since, until) = groups_of(by), figures.span(span)
+        rows, total = await figures.rows(groups, since)
+        by_tier, _ = await figures.rows(("task", "tier"), since)
         return {
             "since": since,
             "until": until,

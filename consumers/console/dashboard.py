@@ -1,31 +1,37 @@
-"""The dashboard: spend, latency and quality side by side, by the fold of the command line.
+"""The dashboard: spend, latency and quality side by side.
 
-A page and `tierline quality` over the same time say the same, because both ask the same rows.
+A page and `tierline quality` over the same time say the same, because both ask the read model.
 """
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, NamedTuple, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Connection
 
 from consumers.console.auth import Role, may, may_see_all, visitor_of
 from consumers.console.exports import csv_of
 from consumers.console.pages import Pages
 from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService
-from consumers.reports import read_quality
+from consumers.readmodel.keeping import ReadModel
+from consumers.readmodel.queries import (
+    Behind,
+    figures_by,
+    figures_over_time,
+    newest_behind,
+    releases,
+)
 from consumers.runtime.clients import Clients
 from router.reports.bill import Step, steps_between
-from router.reports.measures import MEASURES, By, Measure, Row, alarms, format_value
-from router.reports.quality import Quality
+from router.reports.measures import MEASURES, By, Measure, Row, alarms, format_value, regrouped
+from schemas.base import EARLIEST, LATEST
 from schemas.reasons import Reason
 
-__all__ = ["Figures", "dashboard"]
+__all__ = ["Figures", "dashboard", "groups_of"]
 
 #: A range's name, its length, and how many bars its charts have.
 _RANGES = {
@@ -35,8 +41,8 @@ _RANGES = {
     "30d": (timedelta(days=30), 30),
 }
 _BYS: Sequence[By] = get_args(By)
-#: A page is looked at again and again; the topics are read anew after so long.
-_FRESH = timedelta(seconds=15)
+_TABLE: Sequence[By] = ("task", "tier")
+_REASON: By = "reason"
 _CHARTS = ("spend", "p95", "corrected")
 _MOST_IDS = 1000
 [_PER_COMPLETED] = [one for one in MEASURES if one.name == "per completed"]
@@ -60,49 +66,43 @@ class Chart(NamedTuple):
     marks: Sequence[tuple[int, str]]
 
 
-@dataclass(slots=True)
 class Figures:
-    """The fold of a range, read when somebody asks and kept for a moment."""
+    """What the read model says of a range, as of now."""
 
-    desk: ReviewService
-    clients: Clients
-    _kept: dict[tuple[str, int], tuple[datetime, Quality]] = field(default_factory=dict)
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(
+        self, desk: ReviewService, clients: Clients, keep: timedelta | None = None
+    ) -> None:
+        self.desk = desk
+        self.model = ReadModel(desk.store.database, clients, keep)
 
-    async def of(self, span: str, times: int = 1) -> tuple[datetime, Quality]:
-        """When it was read, and the fold of so many ranges up to then."""
-        async with self._reading:
-            now = self.desk.clock()
-            kept = self._kept.get((span, times))
-            if kept is None or now - kept[0] > _FRESH:
-                # What was begun before the range may have ended in it.
-                since = now - times * _RANGES[span][0] - timedelta(hours=1)
-                kept = now, await read_quality(self.clients, since)
-                self._kept[span, times] = kept
-            return kept
-
-    async def table(
-        self, span: str, by: str
-    ) -> tuple[Quality, list[By], list[Row], Row, datetime, datetime]:
-        """The fold, its groups, their rows, the total, and the range. Raises HTTPException."""
-        groups: list[By] = [one for one in _BYS if one in by.split(",")] or ["task", "tier"]
-        if span not in _RANGES:
+    def span(self, name: str) -> tuple[datetime, datetime]:
+        """When a range begins and ends. Raises HTTPException."""
+        if name not in _RANGES:
             raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
-        until, quality = await self.of(span)
-        since = until - _RANGES[span][0]
-        rows, total = quality.table(groups, self.desk.policy, since=since, until=until)
-        return quality, groups, rows, total, since, until
+        now = self.desk.clock()
+        return self.model.begin(now - _RANGES[name][0], now), now
+
+    async def rows(
+        self, by: Sequence[By], since: datetime, until: datetime = LATEST
+    ) -> tuple[list[Row], Row]:
+        """The rows of these groups, and the total."""
+        await self.model.refresh()
+        policy = self.desk.policy
+        return await self.model.ask(lambda tables: figures_by(tables, by, policy, since, until))
 
     async def bill(self, span: str) -> tuple[list[int], list[Step], datetime, datetime]:
         """What was spent before and in a range, what moved it, and the range."""
-        if span not in _RANGES:
-            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
-        until, quality = await self.of(span, 2)
-        since = until - _RANGES[span][0]
-        before = quality.bill(since - _RANGES[span][0], since)
-        after = quality.bill(since, until)
-        spent = [before.cost_micros, after.cost_micros]
-        return spent, list(steps_between(before, after)), since, until
+        since, until = self.span(span)
+        kinds: Sequence[By] = ("task", "tier", "model")
+        before, former = await self.rows(kinds, since - _RANGES[span][0], since)
+        after, latter = await self.rows(kinds, since)
+        spent = [former.own_micros, latter.own_micros]
+        return spent, steps_between(before, after), since, until
+
+
+def groups_of(by: str) -> list[By]:
+    """The groups that a text names; those of the table where it names none."""
+    return [one for one in _BYS if one in by.split(",")] or [*_TABLE]
 
 
 def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
@@ -116,24 +116,27 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
     @router.get("/dashboard")
     async def page(request: Request, span: str = "24h", by: str = "task,tier") -> Response:
         """The figures of a range, one row per group, and their course."""
-        quality, groups, rows, total, since, until = await figures.table(span, by)
-        now = desk.clock()
+        groups, (since, now) = groups_of(by), figures.span(span)
+        # The page has several tables; the database is asked once.
+        finest = list(dict.fromkeys([*groups, *_TABLE, _REASON]))
+        found, total = await figures.rows(finest, since)
+        by_reason = regrouped(found, finest, [_REASON])
         return pages.page(
             "dashboard.html",
             visitor_of(request),
-            rows=rows,
+            rows=regrouped(found, finest, groups),
             total=total,
             headline=format_value(_PER_COMPLETED, total),
             groups=groups,
             measures=MEASURES,
             format_value=format_value,
             since=since,
-            until=until,
+            until=now,
             span=span,
             spans=list(_RANGES),
             by=",".join(groups),
             bys=("task,tier", *_BYS, "task,tier,model,prompt"),
-            charts=_charts(quality, since, until, _RANGES[span][1]),
+            charts=await figures.model.ask(lambda tables: _charts(tables, now, *_RANGES[span])),
             waiting=await desk.store.count(CaseFilter(), now),
             oldest=await desk.store.oldest(CaseFilter(), now),
             link=lambda row, what, by=None: urlencode(
@@ -144,18 +147,17 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
                     "what": what,
                 }
             ),
-            alarms=alarms(
-                quality.table(("task", "tier"), desk.policy, since=since, until=until)[0]
-            ),
+            alarms=alarms(regrouped(found, finest, _TABLE)),
             past_due=sum(one.past_due for one in await desk.store.standing(now)),
-            reasons=_reasons(quality, desk, since, until),
+            reasons=sorted((row for row in by_reason if row.escalated), key=_most_escalated),
             meanings={one.value: one.meaning for one in Reason},
         )
 
     @router.get("/dashboard.csv")
     async def as_csv(span: str = "24h", by: str = "task,tier") -> Response:
         """The table, for a spreadsheet."""
-        _, groups, rows, total, _, _ = await figures.table(span, by)
+        groups = groups_of(by)
+        rows, total = await figures.rows(groups, figures.span(span)[0])
         names = [*(row.name for row in rows), ["total", *[""] * (len(groups) - 1)]]
         figures_of = [[one.value(row) for one in MEASURES] for row in (*rows, total)]
         lines = [(*name, *said) for name, said in zip(names, figures_of, strict=True)]
@@ -189,42 +191,42 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
         by: str = "task,tier",
     ) -> Response:
         """The requests behind a number."""
-        _, _, rows, total, _, _ = await figures.table(span, by)
+        groups, (since, _) = groups_of(by), figures.span(span)
+        rows, total = await figures.rows(groups, since)
         measure = next((one for one in MEASURES if one.name == what), None)
         chosen = next((one for one in [*rows, total] if "\x1f".join(one.name) == row), None)
         if measure is None or chosen is None:
             raise HTTPException(404, "there is no such number")
-        ids = list(dict.fromkeys(measure.ids(chosen)))
+        figure = Behind(measure, groups, None if chosen is total else chosen.name, since)
+        found = await figures.model.ask(lambda asked: newest_behind(asked, figure, _MOST_IDS + 1))
         return pages.page(
             "behind.html",
             visitor_of(request),
             group=" · ".join(chosen.name),
             measure=measure,
             value=format_value(measure, chosen),
-            ids=ids[:_MOST_IDS],
-            count=len(ids),
+            ids=found[:_MOST_IDS],
+            has_more=len(found) > _MOST_IDS,
             back=urlencode({"span": span, "by": by}),
         )
 
     return router
 
 
-def _reasons(quality: Quality, desk: ReviewService, since: datetime, until: datetime) -> list[Row]:
-    """Why answers left their tier, the most frequent reason first."""
-    rows, _ = quality.table(("reason",), desk.policy, since=since, until=until)
-    return sorted((row for row in rows if row.escalated), key=lambda row: -len(row.escalated))
+def _most_escalated(row: Row) -> int:
+    return -row.escalated
 
 
-def _charts(quality: Quality, since: datetime, until: datetime, count: int) -> list[Chart]:
-    """The course of some figures, with the policy's changes on each of them."""
-    step = (until - since) / count
-    edges = [since + step * number for number in range(count + 1)]
-    rows = quality.over_time(edges)
-    marks = [
-        (int((at - since) / step * 10), version)
-        for version, at in sorted(quality.policies.items(), key=lambda one: one[1])
-        if since <= at < until
-    ]
+def _charts(tables: Connection, now: datetime, span: timedelta, count: int) -> list[Chart]:
+    """The course of some figures, with the policy's changes on each of them.
+
+    The last bar is of the hour, the day or whatever a bar is of that is not over yet.
+    """
+    step = span / count
+    begin = now - (now - EARLIEST) % step - (count - 1) * step
+    edges = [begin + step * number for number in range(count)]
+    rows = figures_over_time(tables, begin, step, count)
+    marks = [(no * 10, version) for version, no in releases(tables, begin, step, count)]
     charts = []
     for measure in (one for one in MEASURES if one.name in _CHARTS):
         values = [measure.value(row) or 0.0 for row in rows]

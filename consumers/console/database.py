@@ -108,7 +108,7 @@ class Database:
         await connection.execute(inserting(connection, table).on_conflict_do_nothing(), list(rows))
 
 
-def inserting(connection: AsyncConnection, table: Table) -> Any:
+def inserting(connection: AsyncConnection | Connection, table: Table) -> Any:
     """An insert that may say what becomes of a row whose key is there already."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 

@@ -1,27 +1,30 @@
 """Measures: the figures of a group of answers, how people read them, and which are alarming."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 __all__ = [
+    "FIGURES",
     "MEASURES",
     "Alarm",
     "By",
     "Fixed",
-    "Ids",
     "Measure",
     "Row",
     "alarms",
+    "bucket_of",
+    "dearest_first",
     "format_value",
     "names_of",
     "percentile",
+    "regrouped",
     "values_of",
 ]
 
-By = Literal["task", "tier", "model", "prompt", "reason"]
+By = Literal["task", "tier", "model", "prompt", "reason", "policy"]
 #: Who fixed an answer.
 Fixed = Literal["check", "model", "person"]
 
@@ -33,178 +36,154 @@ _ENOUGH = 20
 _MOST_ESCALATED, _MOST_BY_PERSON = 0.4, 0.2
 
 
-class Ids:
-    """How many, and the ids of the requests behind that; without the ids once they are let go."""
-
-    __slots__ = ("_count", "kept")
-
-    def __init__(self, kept: Iterable[str] = ()) -> None:
-        #: None once they are let go.
-        self.kept: list[str] | None = list(kept)
-        self._count = len(self.kept)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.kept or ())
-
-    def append(self, id_: str) -> None:
-        """One more."""
-        self._count += 1
-        if self.kept is not None:
-            self.kept.append(id_)
-
-    def extend(self, other: "Ids") -> None:
-        """Take others in; their ids too, where both have them."""
-        self._count += len(other)
-        if self.kept is not None and other.kept is not None:
-            self.kept.extend(other.kept)
-        else:
-            self.kept = None
-
-    def forget(self) -> None:
-        """Let the ids go, and keep their number."""
-        self.kept = None
+#: Neighbouring buckets of latencies are so far apart.
+_BASE = math.log(1.005)
 
 
-#: The fields of a row that count requests.
-_COUNTS = (
-    "calls",
-    "answers",
-    "escalated",
-    "schema_failures",
-    "refusals",
-    "abandoned",
-    "completed",
-    "paid",
-)
+def bucket_of(latency_us: int) -> int:
+    """The bucket that a latency is counted in: its values lie within 0.5 % of each other."""
+    return int(math.log(max(latency_us, 1)) / _BASE)
 
 
 @dataclass(slots=True)
 class Row:
-    """The figures of one group. Every count holds the ids of the requests behind it."""
+    """The figures of one group."""
 
     name: tuple[str, ...]
-    calls: Ids = field(default_factory=Ids)
+    calls: int = 0
     #: Judged answers: what could be right or wrong.
-    answers: Ids = field(default_factory=Ids)
-    corrected: dict[Fixed, Ids] = field(
-        default_factory=lambda: {who: Ids() for who in get_args(Fixed)}
-    )
-    escalated: Ids = field(default_factory=Ids)
-    schema_failures: Ids = field(default_factory=Ids)
-    refusals: Ids = field(default_factory=Ids)
+    answers: int = 0
+    #: Corrected answers, by who was first.
+    by_check: int = 0
+    by_model: int = 0
+    by_person: int = 0
+    escalated: int = 0
+    schema_failures: int = 0
+    refusals: int = 0
     #: Answers that somebody downstream had no more use for.
-    abandoned: Ids = field(default_factory=Ids)
-    completed: Ids = field(default_factory=Ids)
-    #: Requests that ended here, one for each of their calls, whatever group that belongs to.
-    paid: Ids = field(default_factory=Ids)
-    #: What these calls cost together.
-    cost_micros: int = 0
+    abandoned: int = 0
+    completed: int = 0
+    #: Requests whose first call is one of these.
+    requests: int = 0
     #: What the group's own calls cost, wherever their requests ended.
     own_micros: int = 0
-    #: What the same calls would have cost on the strongest tier's first model.
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    #: Output, reasoning included.
+    output_tokens: int = 0
+    #: Calls of requests that ended here, whatever group they belong to, and their cost.
+    paid: int = 0
+    cost_micros: int = 0
+    #: Of a total: what its calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
-    #: How many took how long, to three digits: so many requests as there are need no more room.
-    latencies_ms: Counter[float] = field(default_factory=Counter)
+    #: By bucket: how many, and the sum in microseconds.
+    latencies: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
-    def corrections(self) -> Ids:
+    def corrected(self) -> int:
         """Every correction, whoever made it."""
-        found = Ids()
-        for ids in self.corrected.values():
-            found.extend(ids)
-        return found
+        return self.by_check + self.by_model + self.by_person
 
     @property
     def correction_rate(self) -> float | None:
         """Corrected answers of all answers; None where there is none."""
-        return len(self.corrections) / len(self.answers) if self.answers else None
+        return self.corrected / self.answers if self.answers else None
 
     @property
     def cost_per_completed(self) -> float | None:
         """Micro-dollars per completed action, every call of its request included."""
-        return self.cost_micros / len(self.completed) if self.completed else None
+        return self.cost_micros / self.completed if self.completed else None
 
-    def spend(self, request: str, micros: int) -> None:
-        """Take in what a call of a request cost that ended here."""
-        self.paid.append(request)
-        self.cost_micros += micros
+    @property
+    def tokens(self) -> int:
+        """Every token of every kind."""
+        return (
+            self.input_tokens
+            + self.cache_read_tokens
+            + self.cache_write_tokens
+            + self.output_tokens
+        )
+
+    def take(self, figures: Iterable[int]) -> None:
+        """Add figures, in the order of `FIGURES`."""
+        for name, figure in zip(FIGURES, figures, strict=True):
+            setattr(self, name, getattr(self, name) + figure)
+
+    def take_latency(self, bucket: int, count: int, sum_us: int) -> None:
+        """Add latencies of a bucket."""
+        known = self.latencies.get(bucket, (0, 0))
+        self.latencies[bucket] = known[0] + count, known[1] + sum_us
 
     def add(self, other: "Row") -> None:
-        """Take another group's figures in."""
-        for name in _COUNTS:
-            getattr(self, name).extend(getattr(other, name))
-        for who, ids in other.corrected.items():
-            self.corrected[who].extend(ids)
-        self.cost_micros += other.cost_micros
-        self.own_micros += other.own_micros
-        self.strongest_micros += other.strongest_micros
-        self.latencies_ms.update(other.latencies_ms)
+        """Add another group's figures."""
+        self.take(getattr(other, name) for name in FIGURES)
+        for bucket, (count, sum_us) in other.latencies.items():
+            self.take_latency(bucket, count, sum_us)
 
-    def took(self, milliseconds: float) -> None:
-        """Take in how long a request took."""
-        self.latencies_ms[float(f"{milliseconds:.3g}")] += 1
 
-    def forget_ids(self) -> "Row":
-        """The row with its figures alone."""
-        for name in _COUNTS:
-            getattr(self, name).forget()
-        for ids in self.corrected.values():
-            ids.forget()
-        return self
+#: The counts of a row, which are sums over its calls.
+FIGURES = tuple(
+    one.name for one in fields(Row) if one.type is int and one.name != "strongest_micros"
+)
+
+
+def dearest_first(rows: Iterable[Row]) -> list[Row]:
+    """In the order of a table."""
+    return sorted(rows, key=lambda row: (-row.cost_micros, row.name))
+
+
+def regrouped(rows: Iterable[Row], groups: Sequence[By], by: Sequence[By]) -> list[Row]:
+    """The figures of `groups` as those of some of them."""
+    found: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        name = tuple(row.name[groups.index(one)] for one in by)
+        found.setdefault(name, Row(name)).add(row)
+    return dearest_first(found.values())
 
 
 class Measure(NamedTuple):
-    """One column of the table: what it says, and the requests behind it."""
+    """One column of the table: what it says, and which calls stand behind it."""
 
     name: str
     value: Callable[[Row], float | None]
     unit: Literal["count", "share", "micros", "ms"]
-    ids: Callable[[Row], Ids]
+    #: The counts whose calls these are.
+    of: Sequence[str]
+
+    def count(self, row: Row) -> int:
+        """How many calls stand behind the figure of a row."""
+        return sum(getattr(row, name) for name in self.of)
 
 
-def _share(part: Callable[[Row], Ids]) -> Callable[[Row], float | None]:
-    return lambda row: len(part(row)) / len(row.answers) if row.answers else None
+def _share(name: str, *of: str) -> Measure:
+    def value(row: Row) -> float | None:
+        return sum(getattr(row, one) for one in of) / row.answers if row.answers else None
+
+    return Measure(name, value, "share", of)
+
+
+def _latency(name: str, share: float) -> Measure:
+    return Measure(name, lambda row: percentile(row.latencies, share), "ms", ("completed",))
 
 
 #: The columns, for the command line and the page alike.
 MEASURES: Sequence[Measure] = (
-    Measure("calls", lambda row: len(row.calls), "count", lambda row: row.calls),
-    Measure("spend", lambda row: row.cost_micros, "micros", lambda row: row.paid),
-    Measure("own calls", lambda row: row.own_micros, "micros", lambda row: row.calls),
-    Measure("completed", lambda row: len(row.completed), "count", lambda row: row.completed),
-    Measure(
-        "per completed", lambda row: row.cost_per_completed, "micros", lambda row: row.completed
-    ),
-    Measure("p50", lambda row: percentile(row.latencies_ms, 50), "ms", lambda row: row.completed),
-    Measure("p95", lambda row: percentile(row.latencies_ms, 95), "ms", lambda row: row.completed),
-    Measure("corrected", lambda row: row.correction_rate, "share", lambda row: row.corrections),
-    Measure(
-        "by check",
-        _share(lambda row: row.corrected["check"]),
-        "share",
-        lambda row: row.corrected["check"],
-    ),
-    Measure(
-        "by model",
-        _share(lambda row: row.corrected["model"]),
-        "share",
-        lambda row: row.corrected["model"],
-    ),
-    Measure(
-        "by person",
-        _share(lambda row: row.corrected["person"]),
-        "share",
-        lambda row: row.corrected["person"],
-    ),
-    Measure("escalated", _share(lambda row: row.escalated), "share", lambda row: row.escalated),
-    Measure("refused", _share(lambda row: row.refusals), "share", lambda row: row.refusals),
-    Measure("abandoned", _share(lambda row: row.abandoned), "share", lambda row: row.abandoned),
-    Measure(
-        "schema", _share(lambda row: row.schema_failures), "share", lambda row: row.schema_failures
-    ),
+    Measure("calls", lambda row: row.calls, "count", ("calls",)),
+    Measure("spend", lambda row: row.cost_micros, "micros", ("paid",)),
+    Measure("own calls", lambda row: row.own_micros, "micros", ("calls",)),
+    Measure("completed", lambda row: row.completed, "count", ("completed",)),
+    Measure("per completed", lambda row: row.cost_per_completed, "micros", ("completed",)),
+    _latency("p50", 50),
+    _latency("p95", 95),
+    _share("corrected", "by_check", "by_model", "by_person"),
+    _share("by check", "by_check"),
+    _share("by model", "by_model"),
+    _share("by person", "by_person"),
+    _share("escalated", "escalated"),
+    _share("refused", "refusals"),
+    _share("abandoned", "abandoned"),
+    _share("schema", "schema_failures"),
 )
 
 
@@ -221,11 +200,11 @@ def alarms(rows: Iterable[Row]) -> list[Alarm]:
     """What is wrong with these groups, and what to do about it."""
     found = []
     for row in rows:
-        if len(row.answers) < _ENOUGH:
+        if row.answers < _ENOUGH:
             continue
         name = " at ".join(row.name)
-        escalated = len(row.escalated) / len(row.answers)
-        by_person = len(row.corrected["person"]) / len(row.answers)
+        escalated = row.escalated / row.answers
+        by_person = row.by_person / row.answers
         if escalated >= _MOST_ESCALATED:
             words = (
                 f"{escalated:.0%} of the answers of {name} were paid for and not used: mend the "
@@ -255,13 +234,13 @@ def format_value(measure: Measure, row: Row) -> str:
     return f"{value:,.0f} ms" if measure.unit == "ms" else f"{value:,.0f}"
 
 
-def percentile(values: Counter[float], share: float) -> float | None:
-    """The nearest-rank percentile of values that were seen so often; None of nothing."""
-    rank = -(-values.total() * share // 100)
-    for value in sorted(values):
-        rank -= values[value]
+def percentile(latencies: Mapping[int, tuple[int, int]], share: float) -> float | None:
+    """The nearest-rank percentile in milliseconds: the mean of its bucket; None of nothing."""
+    rank = -(-sum(count for count, _ in latencies.values()) * share // 100)
+    for _, (count, sum_us) in sorted(latencies.items()):
+        rank -= count
         if rank <= 0:
-            return value
+            return sum_us / count / 1000
     return None
 
 

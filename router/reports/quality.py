@@ -1,366 +1,224 @@
-"""Quality: how often an answer had to be fixed, what it cost and how long it took, by route.
+"""Quality: what became of every answer, and where the cost of a call is spent.
 
 An answer was corrected when a check turned it down, when a later model changed it, or when a person
 did: an edit, another try, a complaint. So a cheap model that is always escalated has no good rate.
 """
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
-from router.attempt.pricing import cost_micros
-from router.policy.table import Policy
-from router.reports.bill import Line, Spent
-from router.reports.measures import By, Fixed, Row
-from schemas.attempt import LedgerEntry, Step
-from schemas.base import Tier
-from schemas.codec import dump
-from schemas.dead_letter import DeadLetter
-from schemas.feedback import Feedback
+from router.reports.measures import bucket_of
+from schemas.attempt import LedgerEntry
+from schemas.base import EARLIEST
 from schemas.reasons import Reason
 from schemas.result import Result
-from schemas.tenancy import RequestKey
-from schemas.usage import Usage
 
-__all__ = ["Event", "Quality", "Tried", "event_of"]
+__all__ = [
+    "NOT_GOOD",
+    "Call",
+    "End",
+    "Group",
+    "call_of",
+    "end_of",
+    "group_id",
+    "group_of",
+    "judge",
+    "route_of",
+]
 
 #: What a downstream service or a reviewer says when an answer was not good as it was.
-_NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
+NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
 _UNKNOWN = "unknown"
-#: Characters of what people say that are kept.
-_MOST_WORDS = 500
+#: Longest that is counted: three years, in microseconds.
+_LONGEST_US = 10**14
 
 
-class _Key(NamedTuple):
-    """Where a call belongs."""
+class Group(NamedTuple):
+    """Where a call belongs: the finest group that figures are kept for."""
 
     task: str
     tier: str
     model: str
     prompt: str
-    #: Why the answer was not taken, or the call failed.
+    #: Why the answer was not taken, or the call failed; else `accepted`.
     reason: str
+    policy: str
+    tenant: str
+    plan: str
 
 
-class Tried(NamedTuple):
-    """What the figures take from a line of the ledger."""
-
-    request: RequestKey
-    generation: int
-    task: str
-    attempt_id: str
-    attempt_no: int
-    step: Step
-    tier: Tier
-    model: str
-    prompt_version: str
-    policy_version: str
-    started_at: datetime
-    outcome: str
-    reason: Reason | None
-    detail: str
-    usage: Usage
-    cost_micros: int
-    #: True where an accepted answer changed that of a weaker model.
-    has_changed: bool
-
-    @property
-    def was_judged(self) -> bool:
-        """True when the model gave a reply that was judged."""
-        return self.outcome in ("accepted", "rejected")
-
-
-class Ended(NamedTuple):
-    """What the figures take from a final result."""
-
-    request: RequestKey
-    generation: int
-    #: The attempt whose answer it is; None where it is our own words.
-    published: str | None
-    kind: str
-    total_ms: float
-
-
-class Lettered(NamedTuple):
-    """What the figures take from a dead letter."""
-
-    request: RequestKey
-    generation: int
-
-
-class Minded(NamedTuple):
-    """What the figures take from feedback."""
-
-    request: RequestKey
-    generation: int
-    kind: str
-    #: Why, and what was used instead, in words.
-    words: str
-
-
-#: What `Quality` folds. All of a request's make its figures, in whatever order they come.
-Event = Tried | Ended | Lettered | Minded
-
-
-def event_of(what: LedgerEntry | Result | DeadLetter | Feedback) -> Event | None:
-    """What a record says of quality; None where it says nothing.
-
-    A line that announces a call, a result that is not final and a dead letter without an id say
-    nothing.
-    """
-    if isinstance(what, LedgerEntry):
-        return _tried(what)
-    if isinstance(what, Result):
-        info, response = what.router, what.response
-        published = response.request_id if response else None
-        ended = Ended(what.key, info.generation, published, info.kind, info.latency.total_ms)
-        return ended if info.final else None
-    if isinstance(what, DeadLetter):
-        return None if what.key is None else Lettered(what.key, what.generation)
-    instead = dump(what.correction).decode() if what.correction else ""
-    words = "; instead: ".join(one for one in (what.comment, instead) if one)
-    return Minded(what.key, what.generation, what.kind, words[:_MOST_WORDS])
-
-
-def _tried(entry: LedgerEntry) -> Tried | None:
-    one = entry.attempt
-    if one.outcome == "started":
-        return None
-    return Tried(
-        request=entry.key,
-        generation=entry.generation,
-        task=entry.task or _UNKNOWN,
-        attempt_id=one.attempt_id,
-        attempt_no=one.attempt_no,
-        step=one.step,
-        tier=one.tier,
-        model=one.model,
-        prompt_version=one.prompt_version,
-        policy_version=one.policy_version,
-        started_at=one.started_at,
-        outcome=one.outcome,
-        reason=one.reason,
-        detail=one.detail,
-        usage=one.usage,
-        cost_micros=one.cost_micros,
-        has_changed=bool(one.changes),
-    )
+@lru_cache(maxsize=1 << 16)
+def group_id(group: Group) -> int:
+    """A number of 64 bits for a group: the same one for whoever asks, whatever came before."""
+    digest = hashlib.blake2b(repr(tuple(group)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass(slots=True)
-class _Call:
-    """One call, as the ledger has it."""
+class Call:
+    """One call and what became of its answer. Counts are 0 or 1, so that groups are sums."""
 
-    request: RequestKey
+    tenant: str
+    request_id: str
+    attempt_id: str
     generation: int
-    key: _Key
-    at: datetime
-    attempt: Tried
-    #: In the order in which it is found out: the first one counts.
-    fixed: Fixed | None = None
-    #: Milliseconds from intake to the result, where this call's answer is the result.
-    latency_ms: float | None = None
-    is_completed: bool = False
-    was_escalated: bool = False
-    was_abandoned: bool = False
+    attempt_no: int
+    step: str
+    tier: str
+    #: Milliseconds since 1970.
+    started_at: int
+    outcome: str
+    detail: str
+    #: True where an accepted answer changed that of a weaker model.
+    has_changed: bool
+    group_id: int
+    #: Its group whatever the tenant and the plan: latencies are counted there.
+    route_id: int
+    own_micros: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    #: A judged answer: what could be right or wrong.
+    answers: int
+    by_check: int
+    schema_failures: int
+    refusals: int
+    #: The group in which the request ended: there its cost is spent.
+    spent_in: int
+    by_model: int = 0
+    by_person: int = 0
+    #: Another tier was asked afterwards.
+    escalated: int = 0
+    abandoned: int = 0
+    completed: int = 0
+    #: The first call of its request: so many requests there are.
+    requests: int = 0
+    #: From intake to the result, where this call completed its request.
+    latency_us: int | None = None
+    #: Where it is counted in a table of latencies.
+    bucket: int | None = None
 
 
-class Quality:
-    """The fold. Records may come in any order, and twice; ask once all are told."""
+class End(NamedTuple):
+    """A final result, as far as figures go."""
 
-    def __init__(self) -> None:
-        self._calls: dict[tuple[RequestKey, str], _Call] = {}
-        #: Kinds of feedback with their words, in the order in which they came.
-        self._feedback: dict[tuple[RequestKey, int], dict[str, str]] = defaultdict(dict)
-        self._results: dict[tuple[RequestKey, int], Ended] = {}
-        self._letters: set[tuple[RequestKey, int]] = set()
-        #: When each policy version was first used.
-        self.policies: dict[str, datetime] = {}
-
-    def tell(self, what: Event | LedgerEntry | Result | DeadLetter | Feedback | None) -> None:
-        """Take a record in, or what `event_of` has taken from it."""
-        if isinstance(what, (LedgerEntry, Result, DeadLetter, Feedback)):
-            what = event_of(what)
-        if what is None:
-            return
-        which = what.request, what.generation
-        if isinstance(what, Tried):
-            self._call(what)
-        elif isinstance(what, Ended):
-            self._results[which] = what
-        elif isinstance(what, Lettered):
-            self._letters.add(which)
-        else:
-            said = self._feedback[which]
-            said[what.kind] = what.words or said.get(what.kind, "")
-
-    def _call(self, one: Tried) -> None:
-        reason = one.reason.value if one.reason else one.outcome
-        key = _Key(one.task, one.tier, one.model, one.prompt_version, reason)
-        call = _Call(one.request, one.generation, key, one.started_at, one)
-        self._calls[one.request, one.attempt_id] = call
-        first = self.policies.get(one.policy_version)
-        if first is None or one.started_at < first:
-            self.policies[one.policy_version] = one.started_at
-
-    def table(
-        self,
-        by: Sequence[By],
-        policy: Policy,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> tuple[list[Row], Row]:
-        """The groups' figures, the dearest first, and their sum.
-
-        Calls count that began at or after `since` and before `until`. What they cost is spent where
-        their request ended: an answer costs all that was tried before it, in whatever group.
-        """
-        strongest = policy.models[policy.models_of(list(policy.tiers)[-1])[0]].price
-        rows: dict[tuple[str, ...], Row] = {}
-
-        def row_of(call: _Call) -> Row:
-            name = tuple(getattr(call.key, one) for one in by)
-            return rows.setdefault(name, Row(name))
-
-        calls = self._judged()
-        ends = _ends(calls)
-        for call in calls:
-            if (since and call.at < since) or (until and call.at >= until):
-                continue
-            _count(row_of(call), call)
-            end = row_of(ends.get(call.request, call))
-            end.spend(str(call.request), call.attempt.cost_micros)
-            end.strongest_micros += cost_micros(call.attempt.usage, strongest)
-        total = Row(("total",))
-        for row in rows.values():
-            total.add(row)
-        return sorted(rows.values(), key=lambda row: (-row.cost_micros, row.name)), total
-
-    def bill(self, since: datetime, until: datetime) -> Spent:
-        """Every call that began then, for `router.reports.bill`."""
-        return Spent.of(
-            Line(
-                call.request.text,
-                (call.key.task, call.key.tier, call.key.model),
-                call.attempt.usage.total_tokens,
-                call.attempt.cost_micros,
-            )
-            for call in self._calls.values()
-            if since <= call.at < until
-        )
-
-    def over_time(self, edges: Sequence[datetime]) -> list[Row]:
-        """The sum's figures between each two edges."""
-        rows = [Row((edge.isoformat(),)) for edge in edges[:-1]]
-        for call in self._judged():
-            for row, begin, end in zip(rows, edges, edges[1:], strict=False):
-                if begin <= call.at < end:
-                    _count(row, call)
-                    row.spend(str(call.request), call.attempt.cost_micros)
-        return rows
-
-    def failures(self, tiers: Iterable[str]) -> list[tuple[RequestKey, Tried, Fixed, str]]:
-        """Answers of these tiers that had to be fixed: whose, by whom, and what came next.
-
-        The record of where a cheap route was the wrong one.
-        """
-        wanted = set(tiers)
-        found = [
-            (call.request, call.attempt, call.fixed, self._next(call))
-            for call in self._judged()
-            if call.fixed is not None and call.key.tier in wanted
-        ]
-        return sorted(found, key=lambda one: one[1].started_at)
-
-    def _next(self, call: _Call) -> str:
-        """What happened after an answer that was fixed."""
-        which = (call.request, call.generation)
-        if call.fixed == "person":
-            said = self._feedback.get(which, {})
-            return " and ".join(
-                f"{one}: {words}" if words else one
-                for one, words in said.items()
-                if one in _NOT_GOOD
-            )
-        if call.was_escalated:
-            return "another model was asked"
-        return "a person was asked" if which in self._letters else "nothing"
-
-    def _judged(self) -> list[_Call]:
-        """Every call with what became of its answer."""
-        requests: dict[tuple[RequestKey, int], list[_Call]] = defaultdict(list)
-        for call in self._calls.values():
-            requests[call.request, call.generation].append(call)
-        for which, calls in requests.items():
-            calls.sort(key=lambda one: one.attempt.attempt_no)
-            self._judge(which, [one for one in calls if one.attempt.step == "answer"])
-        return list(self._calls.values())
-
-    def _judge(self, which: tuple[RequestKey, int], answers: Sequence[_Call]) -> None:
-        result = self._results.get(which)
-        published = result.published if result else None
-        for no, call in enumerate(answers):
-            call.fixed, call.latency_ms, call.is_completed = None, None, False
-            call.was_abandoned = False
-            call.was_escalated = any(later.key.tier != call.key.tier for later in answers[no + 1 :])
-            attempt = call.attempt
-            if not attempt.was_judged:
-                continue
-            if attempt.outcome == "rejected":
-                call.fixed = "check"
-            elif any(later.attempt.has_changed for later in answers[no + 1 :]):
-                call.fixed = "model"
-            if result is not None and attempt.attempt_id == published:
-                call.is_completed = True
-                call.latency_ms = result.total_ms
-        good = [one for one in answers if one.attempt.outcome == "accepted" and one.fixed is None]
-        said = self._feedback.get(which, {})
-        if good and not _NOT_GOOD.isdisjoint(said):
-            good[-1].fixed = "person"  # it was this one that people saw
-        if good and "abandoned" in said:
-            good[-1].was_abandoned = True
-        if result is not None and not any(one.is_completed for one in answers):
-            for call in answers[-1:]:  # our own words, or a person's
-                call.is_completed = result.kind not in ("refusal", "safe_default")
-                call.latency_ms = result.total_ms
+    #: The attempt whose answer it is; None where it is our own words.
+    published: str | None
+    kind: str
+    total_us: int
 
 
-def _ends(calls: Iterable[_Call]) -> dict[RequestKey, _Call]:
-    """Where each request ended, over all its generations: at its answer, else at the last try."""
-    ends: dict[RequestKey, _Call] = {}
-    for call in calls:
-        last = ends.get(call.request)
-        if call.attempt.step == "answer" and (last is None or _rank(call) > _rank(last)):
-            ends[call.request] = call
-    return ends
+def call_of(entry: LedgerEntry, group: Group) -> Call:
+    """A line of the ledger that says what came of a call."""
+    attempt, usage = entry.attempt, entry.attempt.usage
+    is_answer = attempt.step == "answer" and attempt.was_judged
+    number = group_id(group)
+    return Call(
+        tenant=group.tenant,
+        request_id=entry.request_id,
+        attempt_id=attempt.attempt_id,
+        generation=entry.generation,
+        attempt_no=attempt.attempt_no,
+        step=attempt.step,
+        tier=attempt.tier.value,
+        started_at=(attempt.started_at - EARLIEST) // timedelta(milliseconds=1),
+        outcome=attempt.outcome,
+        detail=attempt.detail,
+        has_changed=bool(attempt.changes),
+        group_id=number,
+        route_id=group_id(route_of(group)),
+        own_micros=attempt.cost_micros,
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.output_side,
+        answers=int(is_answer),
+        by_check=int(is_answer and attempt.outcome == "rejected"),
+        schema_failures=int(is_answer and attempt.reason is Reason.SCHEMA_FAILED),
+        refusals=int(is_answer and attempt.reason is Reason.REFUSED),
+        spent_in=number,
+    )
 
 
-def _rank(call: _Call) -> tuple[bool, int, int]:
-    return call.is_completed, call.generation, call.attempt.attempt_no
+def route_of(group: Group) -> Group:
+    """The group of all tenants and plans that a group is a part of."""
+    return group._replace(tenant="", plan="")
 
 
-def _count(row: Row, call: _Call) -> None:
-    id_, attempt = str(call.request), call.attempt
-    row.calls.append(id_)
-    row.own_micros += attempt.cost_micros
-    if attempt.step != "answer":
-        return
-    if attempt.was_judged:
-        row.answers.append(id_)
-        if call.fixed is not None:
-            row.corrected[call.fixed].append(id_)
-        if call.was_escalated:
-            row.escalated.append(id_)
-        if call.was_abandoned:
-            row.abandoned.append(id_)
-        if attempt.reason is Reason.SCHEMA_FAILED:
-            row.schema_failures.append(id_)
-        if attempt.reason is Reason.REFUSED:
-            row.refusals.append(id_)
-    if call.is_completed:
-        row.completed.append(id_)
-        if call.latency_ms is not None:
-            row.took(call.latency_ms)
+def group_of(entry: LedgerEntry) -> Group:
+    """Where a line of the ledger belongs."""
+    attempt = entry.attempt
+    return Group(
+        task=entry.task or _UNKNOWN,
+        tier=attempt.tier.value,
+        model=attempt.model,
+        prompt=attempt.prompt_version,
+        reason=attempt.reason.value if attempt.reason else attempt.outcome,
+        policy=attempt.policy_version,
+        tenant=entry.tenant,
+        plan=entry.plan or _UNKNOWN,
+    )
+
+
+def end_of(result: Result) -> End:
+    """What the figures take from a final result."""
+    info, response = result.router, result.response
+    total_us = min(round(info.latency.total_ms * 1000), _LONGEST_US)
+    return End(response.request_id if response else None, info.kind, total_us)
+
+
+def judge(
+    calls: Sequence[Call], ends: Mapping[int, End], feedback: Mapping[int, Collection[str]]
+) -> None:
+    """Say of all calls of one request what became of them, by its results and feedback.
+
+    Those are given by generation. What was said of the calls before does not matter.
+    """
+    generations: dict[int, list[Call]] = defaultdict(list)
+    ordered = sorted(calls, key=lambda call: (call.attempt_no, call.attempt_id))
+    for call in ordered:
+        if call.step == "answer":
+            generations[call.generation].append(call)
+    for generation, answers in generations.items():
+        _judge_answers(answers, ends.get(generation), feedback.get(generation, ()))
+    last = max((call for some in generations.values() for call in some), key=_rank, default=None)
+    for call in ordered:
+        call.spent_in = (last or call).group_id
+        call.requests = int(call is ordered[0])
+
+
+def _rank(call: Call) -> tuple[int, int, int, str]:
+    """A request ended at its answer, else at the last try of its last generation."""
+    return call.completed, call.generation, call.attempt_no, call.attempt_id
+
+
+def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str]) -> None:
+    good = None
+    for no, call in enumerate(answers):
+        later = answers[no + 1 :]
+        is_changed = any(other.has_changed for other in later)
+        call.by_model = int(call.answers and not call.by_check and is_changed)
+        call.escalated = int(call.answers and any(other.tier != call.tier for other in later))
+        call.by_person = call.abandoned = call.completed = 0
+        call.latency_us = call.bucket = None
+        if call.answers and end is not None and call.attempt_id == end.published:
+            _complete(call, end)
+        if call.outcome == "accepted" and not call.by_model:
+            good = call  # the last one is what people saw
+    if good is not None:
+        good.by_person = int(not NOT_GOOD.isdisjoint(kinds))
+        good.abandoned = int("abandoned" in kinds)
+    if end is not None and not any(call.completed for call in answers):
+        if end.kind not in ("refusal", "safe_default"):
+            _complete(answers[-1], end)  # our own words, or a person's
+
+
+def _complete(call: Call, end: End) -> None:
+    call.completed = 1
+    call.latency_us, call.bucket = end.total_us, bucket_of(end.total_us)

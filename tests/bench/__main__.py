@@ -15,6 +15,7 @@ from tests.bench.hostile import measure_hostile
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_litellm, measure_quix
+from tests.bench.readmodel import measure_readmodel
 from tests.bench.recovery import measure_recovery
 from tests.bench.repeats import measure_repeats
 from tests.bench.route import measure_route
@@ -36,6 +37,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "backlog": measure_backlog,
     "recovery": measure_recovery,
     "console": measure_console,
+    "readmodel": measure_readmodel,
     "hostile": measure_hostile,
     "commands": measure_commands,
     "submit": measure_submit,

@@ -6,11 +6,13 @@ from collections import Counter
 import orjson
 import pytest
 
-from consumers.reports import read_quality
+from consumers.readmodel.keeping import opened
+from consumers.readmodel.queries import figures_by
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.simulator import DEFAULT_MODELS, ModelBehaviour
 from schemas.attempt import LedgerEntry
+from schemas.base import EARLIEST
 from schemas.codec import read_dead_letter, read_envelope, read_model
 from schemas.dead_letter import DeadLetter
 from schemas.escalation import Escalation
@@ -117,8 +119,11 @@ async def test_every_request_ends_once_where_it_began(settings: Settings) -> Non
             answers = [attempt for attempt in one.attempts if attempt.step == "answer"]
             if answers:
                 receipts[one.task or "unknown", answers[-1].tier] += one.cost_micros
-        quality = await read_quality(Clients(settings.kafka))
-        rows, total = quality.table(("task", "tier"), running.rules.policy)
+        async with opened(Clients(settings.kafka)) as model:
+            await model.catch_up()
+            rows, total = await model.ask(
+                lambda asked: figures_by(asked, ("task", "tier"), running.rules.policy, EARLIEST)
+            )
         assert {row.name: row.cost_micros for row in rows if row.cost_micros} == receipts
         assert total.cost_micros == running.bill.total_micros
 

@@ -7,7 +7,7 @@ when what follows from it cannot be read or written.
 
 import copy
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,8 @@ from consumers.cli.top import models_of, noted, processes_of
 from consumers.cli.waterfall import waterfall
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, open_store
+from consumers.readmodel.projection import fold
+from consumers.readmodel.queries import failures, figures_by, figures_over_time
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import why_not_taken
@@ -34,7 +36,6 @@ from consumers.stages.work import Worker
 from router.attempt.answering import ledger_lines
 from router.judge.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
-from router.reports.quality import Quality
 from router.review.decisions import Decisions
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
@@ -61,6 +62,7 @@ from tests.builders import (
     handled,
 )
 from tests.probes.report import ProbeClass, Report
+from tests.tables import tables
 from tests.unit.consumers.console.world import a_decision, a_letter_record, a_line_record, place
 
 __all__ = ["CLASS", "Forged", "forged_records"]
@@ -397,23 +399,25 @@ def _through_review(record: Any) -> str | None:
     return _led_to([one for one in made if one.topic != TOPICS.feedback]) if made else None
 
 
+#: What the read model is made from.
+_KEPT = (TOPICS.attempts, TOPICS.results, TOPICS.feedback, TOPICS.dead_letters, TOPICS.review)
+
+
 def _through_reader(record: Any) -> str | None:
     """As commands read it: whatever the record, they say why and go on."""
-    journey, quality, said = Journey("req-1"), Quality(), dict[str, Status]()
-    take: dict[str, Callable[[Any], object]] = {
-        TOPICS.attempts: lambda r: quality.tell(read_model(LedgerEntry, r.value)),
-        TOPICS.results: lambda r: quality.tell(read_model(Result, r.value)),
-        TOPICS.feedback: lambda r: quality.tell(read_model(Feedback, r.value)),
-        TOPICS.dead_letters: lambda r: quality.tell(read_dead_letter(r.headers)),
-        TOPICS.status: lambda r: noted(said, r),
-    }
+    journey, said = Journey("req-1"), dict[str, Status]()
     why_not_taken(lambda found: journey.read(found, TOPICS), record)
-    why_not_taken(take.get(record.topic, lambda _: None), record)
+    if record.topic == TOPICS.status:
+        why_not_taken(lambda found: noted(said, found), record)
+    elif record.topic in _KEPT:
+        with tables() as kept:
+            fold(kept, [record], TOPICS)
+            figures_by(kept, ["task", "tier"], RULES.policy, NOON - timedelta(days=1))
+            figures_over_time(kept, NOON - timedelta(days=1), timedelta(hours=1), 24)
+            failures(kept, "low", NOON - timedelta(days=2), 10)
     rows_of(journey.moments())
     waterfall(journey, TOPICS)
     str(journey.cost_micros)
-    quality.table(["task", "tier"], RULES.policy, since=NOON - timedelta(days=1))
-    quality.bill(NOON - timedelta(days=2), NOON)
     processes_of(said.values(), NOON)
     models_of(said.values(), NOON)
     return None

@@ -17,7 +17,6 @@ from consumers.settings import KafkaSettings, RepeatSettings
 from consumers.stages.repeats import Repeats
 from router.intake.admission import Admission, Proven, as_admitted
 from router.intake.signatures import Key
-from router.reports.quality import Quality
 from router.review.decisions import refusal_of
 from schemas.attempt import LedgerEntry
 from schemas.codec import read_dead_letter
@@ -32,6 +31,7 @@ from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt,
 from tests.probes.report import ProbeClass, Report
 from tests.probes.signatures import SECRET, TEXT, body, end_of, router_of, try_signatures
 from tests.probes.tenant_cases import try_cases
+from tests.tables import behind, tables, take
 from tests.unit.consumers.console.world import (
     a_decision,
     a_letter_record,
@@ -332,25 +332,23 @@ def _a_letter(**fields: Any) -> DeadLetter:
 
 def _folds(report: Report) -> None:
     """A tenant's feedback and dead letters say nothing of another's answers."""
-    quality = Quality()
+    told: list[Any] = []
     for tenant in ("acme", "beta"):
         attempt = an_attempt(outcome="accepted", reason=None)
-        entry = LedgerEntry(request_id="req-1", generation=1, tenant=tenant, attempt=attempt)
-        quality.tell(entry)
-    _, total = quality.table(("task",), the_policy())
-    report.check("two tenants' calls are two", is_blocked=len(set(total.calls)) == 2)
-    quality.tell(Feedback(request_id="req-1", tenant="beta", kind="complaint", at=NOON))
-    _, total = quality.table(("task",), the_policy())
-    report.check(
-        "a complaint is about the tenant's own answer",
-        is_blocked=list(total.corrected["person"]) == [str(RequestKey("beta", "req-1"))],
-    )
-    quality.tell(Feedback(request_id="req-1", kind="complaint", at=NOON))
-    _, total = quality.table(("task",), the_policy())
-    report.check(
-        "feedback without a tenant is the default one's",
-        is_blocked=len(total.corrected["person"]) == 1,
-    )
+        told.append(LedgerEntry(request_id="req-1", generation=1, tenant=tenant, attempt=attempt))
+    with tables(told) as kept:
+        calls = behind(kept, "calls")
+        report.check("two tenants' calls are two", is_blocked=len(set(calls)) == 2)
+        take(kept, [Feedback(request_id="req-1", tenant="beta", kind="complaint", at=NOON)])
+        report.check(
+            "a complaint is about the tenant's own answer",
+            is_blocked=behind(kept, "by person") == [str(RequestKey("beta", "req-1"))],
+        )
+        take(kept, [Feedback(request_id="req-1", kind="complaint", at=NOON)])
+        report.check(
+            "feedback without a tenant is the default one's",
+            is_blocked=len(behind(kept, "by person")) == 1,
+        )
 
 
 def _journeys(report: Report) -> None:

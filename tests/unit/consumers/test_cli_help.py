@@ -123,6 +123,17 @@ def test_what_reads_loads_no_stage_and_no_provider(words: str) -> None:
     assert run.stdout.endswith("set()\n"), run.stderr
 
 
+def test_a_command_whose_packages_are_not_installed_names_the_extra() -> None:
+    code = (
+        "import sys\nsys.modules['sqlalchemy'] = None\n"
+        "from consumers.cli.main import main\nsys.argv = ['tierline', 'quality']\nmain()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    [line] = run.stderr.splitlines()
+    assert line.endswith("sqlalchemy is missing: pip install 'tierline[console]'")
+
+
 def test_the_version_is_told() -> None:
     assert tierline("--version") == f"tierline {version('tierline')}\n"
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.reports.bill import Line, Spent, steps_between
+from router.reports.bill import steps_between
+from router.reports.measures import Row
 
 LOW, PREMIUM = ("extraction", "low", "small"), ("extraction", "premium", "large")
 
@@ -18,8 +19,17 @@ def lines(
     kind: tuple[str, str, str] = LOW,
     tokens: int = 100,
     cost: int = 1000,
-) -> list[Line]:
-    return [Line(f"r{no}", kind, tokens, cost) for no in range(requests) for _ in range(calls)]
+) -> list[Row]:
+    count = requests * calls
+    return [
+        Row(
+            kind,
+            requests=requests,
+            calls=count,
+            input_tokens=tokens * count,
+            own_micros=cost * count,
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -43,32 +53,31 @@ def lines(
     ],
 )
 def test_each_cause_is_told_apart(
-    before: Sequence[Line], after: Sequence[Line], moved: dict[str, int]
+    before: Sequence[Row], after: Sequence[Row], moved: dict[str, int]
 ) -> None:
-    assert {
-        one.name: one.micros
-        for one in steps_between(Spent.of(before), Spent.of(after))
-        if one.micros
-    } == moved
+    assert {one.name: one.micros for one in steps_between(before, after) if one.micros} == moved
 
 
-_LINES = st.lists(
+_ROWS = st.lists(
     st.builds(
-        Line,
-        st.sampled_from(["r1", "r2", "r3"]),
+        Row,
         st.sampled_from([LOW, PREMIUM]),
-        st.integers(0, 10_000),
-        st.integers(0, 10**6),
+        requests=st.integers(0, 20),
+        calls=st.integers(1, 20),
+        input_tokens=st.integers(0, 10_000),
+        output_tokens=st.integers(0, 10_000),
+        own_micros=st.integers(0, 10**6),
     ),
-    max_size=20,
+    max_size=2,
+    unique_by=lambda row: row.name,
 )
 
 
-@given(_LINES, _LINES)
-def test_the_steps_add_up_to_the_difference(before: list[Line], after: list[Line]) -> None:
-    spent = [sum(line.cost_micros for line in some) for some in (before, after)]
+@given(_ROWS, _ROWS)
+def test_the_steps_add_up_to_the_difference(before: list[Row], after: list[Row]) -> None:
+    spent = [sum(row.own_micros for row in some) for some in (before, after)]
 
-    steps = steps_between(Spent.of(before), Spent.of(after))
+    steps = steps_between(before, after)
 
     assert sum(one.micros for one in steps) == spent[1] - spent[0]
     assert [one.name for one in steps] == ["traffic", "retries", "mix", "length", "price"]

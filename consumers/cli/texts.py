@@ -1,5 +1,0 @@
-"""Lines that commands print."""
-
-from consumers.texts import say
-
-__all__ = ["say"]

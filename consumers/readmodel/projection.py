@@ -1,0 +1,371 @@
+"""The projection: takes records into the tables, within a transaction.
+
+A record adds what it says to the rows of its request; then all calls of that request are judged
+anew, and the sums move by the difference. So the order of the topics does not matter, and a record
+that is taken in twice changes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Table, and_, delete, select, tuple_
+
+from consumers.console.columns import millis, stored
+from consumers.console.database import inserting, is_away
+from consumers.readmodel.tables import (
+    CALLS,
+    FEEDBACK,
+    GROUPS,
+    LATENCIES,
+    OUTCOMES,
+    OWN,
+    POSITIONS,
+    REVIEWS,
+    SUMS,
+)
+from consumers.runtime.records import (
+    Record,
+    Source,
+    partition_of,
+    record_ref,
+    told_at,
+    why_not_taken,
+)
+from router.reports.measures import FIGURES
+from router.reports.quality import Call, End, Group, call_of, end_of, group_of, judge, route_of
+from schemas.attempt import LedgerEntry
+from schemas.codec import dump, read_dead_letter, read_model
+from schemas.feedback import Feedback
+from schemas.json_numbers import as_json
+from schemas.result import Result
+from schemas.review import AuditLine
+from schemas.topics import Topics
+
+__all__ = ["DAY", "GRAINS", "HOUR", "fold", "positions"]
+
+_log = structlog.get_logger(__name__)
+
+HOUR, DAY = 3_600_000, 86_400_000
+#: The spans of time that calls are summed up for, in milliseconds.
+GRAINS = (HOUR, DAY)
+#: The same spans for all groups together, which a course over time is read from.
+TOTALS = (-HOUR, -DAY)
+#: But for those by hour and group, so many buckets of latencies are one: within 2 %.
+_WIDER = 4
+#: Characters of what people say that are kept.
+_MOST_WORDS = 500
+_COLUMNS = tuple(Call.__slots__)
+_own, _values = attrgetter(*OWN), attrgetter(*_COLUMNS)
+
+_Key = tuple[str, str]
+_Row = Mapping[str, Any]
+
+
+def fold(connection: Connection, records: Sequence[Record], topics: Topics) -> None:
+    """Take in the records of whole partitions, each in its order, and note how far they go.
+
+    Those that are in the tables already are stepped over.
+    """
+    known = positions(connection)
+    new = [one for one in records if one.offset >= known.get(partition_of(one), 0)]
+    _take(connection, new, topics)
+    ends = {partition_of(one): one.offset + 1 for one in new}
+    rows = [
+        {"topic": source.topic, "partition": source.partition, "position": end}
+        for source, end in ends.items()
+    ]
+    _put(connection, POSITIONS, rows)
+
+
+def positions(connection: Connection) -> dict[Source, int]:
+    """Where each partition is read on."""
+    return {Source(*row[:2]): row[2] for row in connection.execute(select(POSITIONS)).all()}
+
+
+def _take(connection: Connection, records: Sequence[Record], topics: Topics) -> None:
+    """Take records in, all but those that cannot be: anybody may have written one."""
+    news = _News()
+    readers = news.readers(topics)
+    for record in records:
+        if (why := why_not_taken(readers[record.topic], record)) is not None:
+            _log.warning("not read", place=record_ref(record), detail=why)
+    try:
+        with connection.begin_nested():
+            _write(connection, news)
+    except Exception as error:
+        if is_away(error):
+            raise
+        if len(records) == 1:
+            place, why = record_ref(records[0]), type(error).__name__
+            _log.error("record not taken in", place=place, why=why)
+            return
+        half = len(records) // 2
+        _take(connection, records[:half], topics)
+        _take(connection, records[half:], topics)
+
+
+@dataclass(slots=True)
+class _News:
+    """What some records say, by the key of the row that it belongs to: the last one counts."""
+
+    calls: dict[tuple[str, str, str], Call] = field(default_factory=dict)
+    groups: dict[int, Group] = field(default_factory=dict)
+    outcomes: dict[tuple[Any, ...], _Row] = field(default_factory=dict)
+    feedback: dict[tuple[Any, ...], _Row] = field(default_factory=dict)
+    reviews: dict[str, _Row] = field(default_factory=dict)
+
+    def readers(self, topics: Topics) -> Mapping[str, Callable[[Record], None]]:
+        """How a record of each topic is taken in. They raise for what is none of ours."""
+        return {
+            topics.attempts: self._call,
+            topics.results: self._result,
+            topics.dead_letters: self._letter,
+            topics.feedback: self._feedback,
+            topics.review: self._review,
+        }
+
+    def _call(self, record: Record) -> None:
+        entry = read_model(LedgerEntry, record.value)
+        if entry.attempt.outcome == "started":
+            return
+        group = Group._make(map(stored, group_of(entry)))
+        call = call_of(entry, group)
+        call.detail = stored(call.detail)
+        self.groups |= {call.group_id: group, call.route_id: route_of(group)}
+        self.calls[call.tenant, call.request_id, call.attempt_id] = call
+
+    def _result(self, record: Record) -> None:
+        result = read_model(Result, record.value)
+        info = result.router
+        if not info.final:
+            return
+        end = end_of(result)
+        self._end(
+            {
+                "tenant": stored(info.tenant),
+                "request_id": result.id,
+                "generation": info.generation,
+                "is_result": True,
+                "ended_at": millis(told_at(record)),
+                "letter": info.resolves and stored(info.resolves, 480),
+                "published": end.published and stored(end.published),
+                "kind": info.kind,
+                "total_us": end.total_us,
+                "task": stored(info.task),
+                "model": stored(info.model),
+                "review": info.review,
+                "output": as_json(info.output).decode(),
+            }
+        )
+
+    def _letter(self, record: Record) -> None:
+        letter = read_dead_letter(record.headers)
+        if letter.request_id is None:
+            return
+        self._end(
+            {
+                **dict.fromkeys(("published", "kind", "total_us", "model", "review", "output")),
+                "tenant": stored(letter.tenant),
+                "request_id": stored(letter.request_id),
+                "generation": letter.generation,
+                "is_result": False,
+                "ended_at": millis(told_at(record)),
+                "letter": stored(record_ref(record), 480),
+                "task": letter.task and stored(letter.task),
+            }
+        )
+
+    def _end(self, row: _Row) -> None:
+        self.outcomes[_key_of(OUTCOMES, row)] = row
+
+    def _feedback(self, record: Record) -> None:
+        said = read_model(Feedback, record.value)
+        instead = dump(said.correction).decode() if said.correction else ""
+        words = "; instead: ".join(text for text in (said.comment, instead) if text)
+        row = {
+            "tenant": said.tenant,
+            "request_id": said.request_id,
+            "generation": said.generation,
+            "kind": said.kind,
+            "at": millis(said.at),
+            "words": stored(words, _MOST_WORDS),
+        }
+        key = _key_of(FEEDBACK, row)
+        self.feedback[key] = _both(self.feedback.get(key), row)
+
+    def _review(self, record: Record) -> None:
+        line = read_model(AuditLine, record.value)
+        if (decision := line.decision) is None:
+            return
+        self.reviews[decision.decision_id] = {
+            "decision_id": decision.decision_id,
+            "letter": stored(str(decision.letter), 480),
+            "action": decision.action,
+            "who": line.who,
+            "at": millis(line.at),
+            "is_example": decision.is_example,
+        }
+
+    def requests(self) -> set[_Key]:
+        """Those that anything was said of."""
+        return {key[:2] for rows in (self.calls, self.outcomes, self.feedback) for key in rows}
+
+
+def _both(former: _Row | None, row: _Row) -> _Row:
+    """Feedback of one kind, given twice: the first time and the last words of it."""
+    if former is None:
+        return row
+    at = min(former["at"], row["at"])
+    return {**row, "at": at, "words": row["words"] or former["words"]}
+
+
+def _write(connection: Connection, news: _News) -> None:
+    keys = sorted(news.requests())
+    feedback = {_key_of(FEEDBACK, row): row for row in _rows(connection, FEEDBACK, keys)}
+    said = {key: _both(feedback.get(key), row) for key, row in news.feedback.items()}
+    feedback |= said
+    outcomes = {_key_of(OUTCOMES, row): row for row in _rows(connection, OUTCOMES, keys)}
+    outcomes |= news.outcomes
+    calls: dict[_Key, dict[str, Call]] = defaultdict(dict)
+    before: dict[tuple[_Key, str], Call] = {}
+    for row in _rows(connection, CALLS, keys):
+        key = row["tenant"], row["request_id"]
+        calls[key][row["attempt_id"]] = Call(**row)
+        before[key, row["attempt_id"]] = Call(**row)
+    for (tenant, request_id, attempt_id), call in news.calls.items():
+        calls[tenant, request_id][attempt_id] = call
+
+    ends: dict[_Key, dict[int, End]] = defaultdict(dict)
+    for row in outcomes.values():
+        if row["is_result"]:
+            end = End(row["published"], row["kind"], row["total_us"])
+            ends[row["tenant"], row["request_id"]][row["generation"]] = end
+    kinds: dict[_Key, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in feedback.values():
+        kinds[row["tenant"], row["request_id"]][row["generation"]].append(row["kind"])
+    for request, some in calls.items():
+        judge(list(some.values()), ends[request], kinds[request])
+
+    moved, changed = _Moved(), []
+    for call_key, call in _each(calls):
+        former = before.get(call_key)
+        if former == call:
+            continue
+        if former is not None:
+            moved.count(former, -1)
+        moved.count(call, 1)
+        changed.append(dict(zip(_COLUMNS, _values(call), strict=True)))
+    _put(connection, CALLS, changed)
+    _put(connection, OUTCOMES, list(news.outcomes.values()))
+    _put(connection, FEEDBACK, list(said.values()))
+    _put(connection, REVIEWS, list(news.reviews.values()))
+    _note_groups(connection, news.groups)
+    moved.write(connection)
+
+
+def _each(calls: Mapping[_Key, Mapping[str, Call]]) -> Iterator[tuple[tuple[_Key, str], Call]]:
+    for key, some in calls.items():
+        for attempt_id, call in some.items():
+            yield (key, attempt_id), call
+
+
+@dataclass(slots=True)
+class _Moved:
+    """By how much the sums of each hour change."""
+
+    sums: dict[tuple[int, ...], list[int]] = field(
+        default_factory=lambda: defaultdict(lambda: [0] * len(FIGURES))
+    )
+    latencies: dict[tuple[int, ...], list[int]] = field(
+        default_factory=lambda: defaultdict(lambda: [0, 0])
+    )
+
+    def count(self, call: Call, sign: int) -> None:
+        """Add a call, or take it away."""
+        hour = call.started_at // HOUR * HOUR
+        sums = self.sums[hour, call.group_id]
+        sums[0] += sign
+        for no, figure in enumerate(_own(call), 1):
+            if figure:
+                sums[no] += sign * figure
+        spent = self.sums[hour, call.spent_in]
+        spent[-2] += sign
+        spent[-1] += sign * call.own_micros
+        if call.latency_us is not None and call.bucket is not None:
+            latency = self.latencies[hour, call.route_id, call.bucket]
+            latency[0] += sign
+            latency[1] += sign * call.latency_us
+
+    def write(self, connection: Connection) -> None:
+        """Add the changes to the sums."""
+        sums = (SUMS, self.sums, FIGURES, and_(SUMS.c.calls == 0, SUMS.c.paid == 0))
+        counts = ("count", "sum_us")
+        latencies = (LATENCIES, self.latencies, counts, LATENCIES.c.count == 0)
+        for table, moved, names, is_empty in (sums, latencies):
+            columns, key = table.c.keys(), list(table.primary_key)
+            rows = [
+                dict(zip(columns, (grain, *place, *changes), strict=True))
+                for grain in (*GRAINS, *TOTALS)
+                for place, changes in _coarser(moved, grain)
+            ]
+            _put(connection, table, rows, adds=names)
+            less = [_key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
+            if less:
+                connection.execute(delete(table).where(tuple_(*key).in_(less), is_empty))
+
+
+def _coarser(
+    sums: Mapping[tuple[int, ...], list[int]], grain: int
+) -> Iterable[tuple[tuple[int, ...], list[int]]]:
+    """Sums by hour as sums by a coarser grain; those that do not change are left out."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    span, width = abs(grain), 1 if grain == HOUR else _WIDER
+    for (hour, group, *bucket), changes in sums.items():
+        wider = (one // width * width for one in bucket)
+        key = (hour // span * span, group if grain > 0 else 0, *wider)
+        if (known := found.get(key)) is None:
+            found[key] = changes
+        else:
+            found[key] = [a + b for a, b in zip(known, changes, strict=True)]
+    return ((key, changes) for key, changes in found.items() if any(changes))
+
+
+def _rows(connection: Connection, table: Table, keys: Sequence[_Key]) -> Iterable[_Row]:
+    """The rows of these requests."""
+    if not keys:
+        return []
+    which = tuple_(table.c.tenant, table.c.request_id).in_(keys)
+    return [row._asdict() for row in connection.execute(select(table).where(which))]
+
+
+def _key_of(table: Table, row: _Row) -> tuple[Any, ...]:
+    return tuple(row[column.name] for column in table.primary_key)
+
+
+def _put(
+    connection: Connection, table: Table, rows: Sequence[_Row], adds: Sequence[str] = ()
+) -> None:
+    """Insert rows; those whose key is there get the new values, or have them added."""
+    if not rows:
+        return
+    fresh = inserting(connection, table)
+    key = [column.name for column in table.primary_key]
+    changes = {
+        column.name: column + fresh.excluded[column.name]
+        if column.name in adds
+        else fresh.excluded[column.name]
+        for column in table.columns
+        if column.name not in key
+    }
+    put = fresh.on_conflict_do_update(index_elements=key, set_=changes)
+    connection.execute(put, rows)
+
+
+def _note_groups(connection: Connection, groups: Mapping[int, Group]) -> None:
+    known = connection.scalars(select(GROUPS.c.group_id).where(GROUPS.c.group_id.in_(groups)))
+    rows = [{"group_id": one, **groups[one]._asdict()} for one in groups.keys() - set(known)]
+    _put(connection, GROUPS, rows)

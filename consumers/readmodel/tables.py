@@ -1,0 +1,170 @@
+"""The tables of the read model: one schema for SQLite and PostgreSQL.
+
+Single calls, their ends and what was said of them are kept for as long as the settings say; the
+sums by hour and by day for ever. Times are milliseconds since 1970. None is written by hand: all
+are made again from the topics.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    select,
+)
+
+from router.reports.measures import FIGURES
+from router.reports.quality import Call, Group
+
+__all__ = [
+    "CALLS",
+    "FACTS",
+    "FEEDBACK",
+    "GROUPS",
+    "LATENCIES",
+    "OUTCOMES",
+    "OWN",
+    "POSITIONS",
+    "REVIEWS",
+    "SUMS",
+    "make_tables",
+]
+
+SCHEMA = MetaData()
+#: Raised whenever the tables change: they are made again from the topics.
+_VERSION = "1"
+
+#: What the tables know of themselves: their version, and the cluster they were made from.
+FACTS = Table(
+    "read_facts",
+    SCHEMA,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+#: The offset that each partition is read from next.
+POSITIONS = Table(
+    "read_positions",
+    SCHEMA,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+)
+
+GROUPS = Table(
+    "call_groups",
+    SCHEMA,
+    Column("group_id", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Text, nullable=False) for name in Group._fields),
+)
+
+#: What a call counts for in its own group; `paid` and `cost_micros` count where its request ended.
+OWN = tuple(name for name in FIGURES if name not in ("calls", "paid", "cost_micros"))
+_TEXTS = ("step", "tier", "outcome", "detail")
+_KEY = ("tenant", "request_id", "attempt_id")
+_OTHER = [
+    name
+    for name in Call.__slots__
+    if name not in (*_KEY, *_TEXTS, "has_changed", "latency_us", "bucket")
+]
+
+CALLS = Table(
+    "calls",
+    SCHEMA,
+    *(Column(name, Text, primary_key=True) for name in _KEY),
+    *(Column(name, Text, nullable=False) for name in _TEXTS),
+    Column("has_changed", Boolean, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in _OTHER),
+    Column("latency_us", BigInteger),
+    Column("bucket", Integer),
+    Index("calls_by_time", "started_at"),
+)
+
+#: How a generation of a request ended: in a result, in a dead letter, or in one after the other.
+OUTCOMES = Table(
+    "outcomes",
+    SCHEMA,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("is_result", Boolean, primary_key=True),
+    Column("ended_at", BigInteger, nullable=False, index=True),
+    #: Of a dead letter, where it lies; of a result, the dead letter that it stands in for.
+    Column("letter", Text, index=True),
+    #: The rest is a result's.
+    Column("published", Text),
+    Column("kind", Text),
+    Column("total_us", BigInteger),
+    Column("task", Text),
+    Column("model", Text),
+    Column("review", Text),
+    #: JSON: the answer in the task's format.
+    Column("output", Text),
+)
+
+FEEDBACK = Table(
+    "feedback",
+    SCHEMA,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    #: Why, and what was used instead.
+    Column("words", Text, nullable=False),
+)
+
+#: What reviewers decided, whether or not it came to stand.
+REVIEWS = Table(
+    "reviews",
+    SCHEMA,
+    Column("decision_id", Text, primary_key=True),
+    Column("letter", Text, nullable=False, index=True),
+    Column("action", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    #: Kept to test prompts and models by.
+    Column("is_example", Boolean, nullable=False),
+)
+
+#: Sums of calls by group, for spans of `grain` milliseconds that begin at `at`. Where `grain` is
+#: negative, those of all groups together, as group 0.
+SUMS = Table(
+    "call_sums",
+    SCHEMA,
+    Column("grain", Integer, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("group_id", BigInteger, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in FIGURES),
+    sqlite_with_rowid=False,
+)
+
+#: The same for latencies by bucket, where a group is of all tenants and plans: else they were many.
+LATENCIES = Table(
+    "latency_sums",
+    SCHEMA,
+    Column("grain", Integer, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("group_id", BigInteger, primary_key=True),
+    Column("bucket", Integer, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("sum_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the tables where there are none, and make those of another version anew."""
+    if inspect(connection).has_table(FACTS.name):
+        asked = select(FACTS.c.value).where(FACTS.c.name == "version")
+        if connection.scalar(asked) == _VERSION:
+            return
+        SCHEMA.drop_all(connection)
+    SCHEMA.create_all(connection)
+    connection.execute(FACTS.insert().values(name="version", value=_VERSION))
