@@ -1,11 +1,12 @@
 """The audit trail: lines are added to this writer's chain, and wait here until Kafka has them."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, desc, insert, select, update
+from sqlalchemy import Delete, and_, delete, desc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.columns import instant, millis
@@ -16,7 +17,7 @@ from router.review.audit import broken, chained
 from schemas.codec import dump
 from schemas.review import AuditLine
 
-__all__ = ["Trail", "written"]
+__all__ = ["Trail", "settled", "written"]
 
 
 def written(line: AuditLine) -> bytes:
@@ -30,17 +31,19 @@ class Trail:
     def __init__(self, database: Database, writer: str) -> None:
         self.writer = writer
         self._database = database
-        #: Two lines must not follow the same one.
+        # Two lines must not follow the same one.
         self._turn = asyncio.Lock()
 
     async def append(self, now: datetime, **fields: Any) -> AuditLine:
         """Add a line of its own. `fields` are those of an AuditLine, `who` and `what` at least."""
-        async with self.turn(), self._database.writing() as connection:
+        async with self.adding() as connection:
             return await self.added(connection, now, **fields)
 
-    def turn(self) -> asyncio.Lock:
-        """To hold around a transaction in which a line is added, until it is committed."""
-        return self._turn
+    @contextlib.asynccontextmanager
+    async def adding(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which lines are added: nobody else adds one before it is committed."""
+        async with self._turn, self._database.writing() as connection:
+            yield connection
 
     async def added(self, connection: AsyncConnection, now: datetime, **fields: Any) -> AuditLine:
         """Add a line within a transaction."""
@@ -63,7 +66,7 @@ class Trail:
         await self._database.add_new(connection, AUDIT, [_row(line) for line in new.values()])
         await self._reached(connection, new.values())
         for line in lines:
-            await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
+            await connection.execute(settled(line))
 
     async def _reached(self, connection: AsyncConnection, lines: Iterable[AuditLine]) -> None:
         """Note how far the chains of these new lines go now."""
@@ -107,10 +110,6 @@ class Trail:
                 found.append(f"{writer}: lines are gone or were added: it went up to line {upto}")
         return found
 
-    async def give_up(self, connection: AsyncConnection, line: AuditLine) -> None:
-        """Never send a line, within a transaction."""
-        await connection.execute(delete(UNSENT).where(_is(UNSENT, line)))
-
     async def decision_line(
         self, connection: AsyncConnection, place: str, decision_id: str
     ) -> AuditLine | None:
@@ -133,7 +132,7 @@ class Trail:
 
     async def sent(self, line: AuditLine) -> None:
         """Note that Kafka has acknowledged a line."""
-        await self._database.write(delete(UNSENT).where(_is(UNSENT, line)))
+        await self._database.write(settled(line))
 
     async def unsent(self, before: datetime, limit: int = 100) -> list[AuditLine]:
         """Lines from before an instant that Kafka has not acknowledged, the oldest first.
@@ -187,6 +186,11 @@ class Trail:
     async def _lines(self, asked: Any) -> list[AuditLine]:
         rows = await self._database.read(asked)
         return [AuditLine.model_validate_json(row["line"]) for row in rows]
+
+
+def settled(line: AuditLine) -> Delete:
+    """A line that waits for Kafka no longer: it was sent, or never will be."""
+    return delete(UNSENT).where(_is(UNSENT, line))
 
 
 def _row(line: AuditLine) -> dict[str, Any]:

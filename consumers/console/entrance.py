@@ -7,6 +7,7 @@ route's own conditions, so this is in front of it.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
@@ -22,8 +23,6 @@ _SIGN_IN = ("/sign-in", "/sign-in/oidc", "/sign-in/oidc/back")
 _HOST = re.compile(r"([\w.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
 #: Bytes that a form of a decision may take: an answer as long as a record may be, as a URL has it.
 _MOST, _MOST_OF_OTHERS = 12 * 1024 * 1024, 64 * 1024
-#: Seconds that a body may take.
-_PATIENCE, _PATIENCE_WITH_OTHERS = 60.0, 10.0
 
 #: A page or a line of JSON for a status and its words, as the path wants it.
 Say = Callable[[Request, int, str], Response]
@@ -31,32 +30,23 @@ Say = Callable[[Request, int, str], Response]
 SignInFirst = Callable[[Request], Response]
 
 
+@dataclass(frozen=True, slots=True)
 class Entrance:
     """ASGI middleware: lets those in who may come in, with what they may bring."""
 
-    def __init__(
-        self,
-        app: Callable[[Scope, Receive, Send], Awaitable[None]],
-        authenticator: Authenticator,
-        attempts: Attempts,
-        note_failure: Callable[[str, str], Awaitable[None]],
-        say: Say,
-        sign_in_first: SignInFirst,
-        *,
-        patience: tuple[float, float] = (_PATIENCE, _PATIENCE_WITH_OTHERS),
-    ) -> None:
-        self._app = app
-        self._authenticator = authenticator
-        self._attempts = attempts
-        self._note_failure = note_failure
-        self._say = say
-        self._sign_in_first = sign_in_first
-        self._patience, self._patience_with_others = patience
+    app: Callable[[Scope, Receive, Send], Awaitable[None]]
+    authenticator: Authenticator
+    attempts: Attempts
+    note_failure: Callable[[str, str], Awaitable[None]]
+    say: Say
+    sign_in_first: SignInFirst
+    #: Seconds that a body may take: a reviewer's, and others'.
+    patience: tuple[float, float] = (60.0, 10.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer at once, or pass the request on with its body."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
         request.state.visitor = None
@@ -67,14 +57,14 @@ class Entrance:
             if has_body:
                 receive = await self._whole_body(request, receive)
         except HTTPException as error:
-            refusal = self._say(request, error.status_code, error.detail)
+            refusal = self.say(request, error.status_code, error.detail)
             refusal.headers.update(error.headers or {})
         except StoreAwayError as error:
-            refusal = self._say(request, 503, str(error))
+            refusal = self.say(request, 503, str(error))
         except NeedsSignInError:
-            refusal = self._sign_in_first(request)
+            refusal = self.sign_in_first(request)
         else:
-            await self._app(scope, receive, self._with_cookie(request.state.visitor, send))
+            await self.app(scope, receive, self._with_cookie(request.state.visitor, send))
             return
         if has_body:  # it was not read, or not to its end
             refusal.headers["connection"] = "close"
@@ -89,7 +79,7 @@ class Entrance:
         host = request.headers.get("host", "")
         if not _HOST.fullmatch(host):
             raise HTTPException(400, "the host name is none")
-        if not self._authenticator.needs_sign_in and not is_loopback(request.url.hostname or ""):
+        if not self.authenticator.needs_sign_in and not is_loopback(request.url.hostname or ""):
             # Another site's name that points at this machine must not pass for it.
             raise HTTPException(421, "wrong host name")
 
@@ -99,15 +89,15 @@ class Entrance:
         if path.startswith("/static/"):
             return
         given = request.headers.get("authorization") if path.startswith("/api/") else None
-        if given is None or not self._authenticator.needs_sign_in:
-            request.state.visitor = await self._authenticator.visitor(request.cookies)
-        elif (visitor := self._authenticator.by_token(given)) is not None:
+        if given is None or not self.authenticator.needs_sign_in:
+            request.state.visitor = await self.authenticator.visitor(request.cookies)
+        elif (visitor := self.authenticator.by_token(given)) is not None:
             # Nobody guesses a token of its length, and others' failures lock its holder not out.
             request.state.visitor, request.state.is_by_name = visitor, True
-        elif not self._attempts.begin(client_of(request)):
+        elif not self.attempts.begin(client_of(request)):
             raise too_many_attempts()
         else:
-            await self._note_failure(client_of(request), "a bearer token")
+            await self.note_failure(client_of(request), "a bearer token")
         if request.state.visitor is None and path not in _SIGN_IN:
             raise NeedsSignInError
 
@@ -116,13 +106,14 @@ class Entrance:
         visitor: Visitor | None = request.state.visitor
         is_known = visitor is not None and visitor.role.covers(Role.REVIEWER)
         most = _MOST if is_known else _MOST_OF_OTHERS
+        patience = self.patience[0] if is_known else self.patience[1]
         too_long = HTTPException(413, f"at most {most} bytes were expected")
         declared = request.headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared[:20]) > most:
             raise too_long
         body = bytearray()
         try:
-            async with asyncio.timeout(self._patience if is_known else self._patience_with_others):
+            async with asyncio.timeout(patience):
                 has_more = True
                 while has_more:
                     message = await receive()
@@ -140,7 +131,7 @@ class Entrance:
             return send
         carrier = Response()
         carrier.set_cookie(
-            self._authenticator.cookie, visitor.cookie, **self._authenticator.cookie_rules
+            self.authenticator.cookie, visitor.cookie, **self.authenticator.cookie_rules
         )
         cookie = (b"set-cookie", carrier.headers["set-cookie"].encode())
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.audit import Trail
@@ -46,6 +47,7 @@ __all__ = [
     "apply_results",
     "close_discarded",
     "decided",
+    "decision_row",
     "discarded",
     "forget",
     "note_given",
@@ -63,6 +65,14 @@ _OTHERS_ID = [
     for reason in Reason
     if reason.is_unreadable or reason.is_refused or reason is Reason.ID_REUSED
 ]
+#: A case's columns about the decision that stands, with that decision's own.
+_OF_DECISION = {
+    "decision_id": "decision_id",
+    "decided_by": "who",
+    "decided_at": "at",
+    "action": "action",
+    "undo_until": "closes",
+}
 #: After its window: for what the broker took in the last moment.
 _MARGIN = timedelta(seconds=2)
 
@@ -215,14 +225,12 @@ async def close_discarded(connection: AsyncConnection, places: Sequence[str]) ->
     await connection.execute(_closed(*still, at=CASES.c.undo_until, by="discard"))
 
 
-async def note_given(
-    connection: AsyncConnection, decision: Decision, who: str, now: datetime
-) -> None:
+async def note_given(connection: AsyncConnection, row: Mapping[str, Any]) -> None:
     """A decision given here, before the topic has it. Raises UsedIdError."""
-    used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == decision.decision_id)
+    used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == row["decision_id"])
     if await connection.scalar(used) is not None:
-        raise UsedIdError(decision.decision_id)
-    await connection.execute(insert(DECISIONS).values(_row(decision, who, now, now)))
+        raise UsedIdError(row["decision_id"])
+    await connection.execute(insert(DECISIONS).values(row))
 
 
 async def arrived(connection: AsyncConnection, decision: Decision, appended: datetime) -> None:
@@ -263,7 +271,7 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     if decision.tenant is not None and whose not in (None, stored(decision.tenant, 240)):
         _log.error("decision of another tenant", place=record_ref(record))
         return
-    row = _row(decision, line.who, line.at, told_at(record)) | {"offset": record.offset}
+    row = decision_row(decision, line.who, line.at, told_at(record)) | {"offset": record.offset}
     # One that was given here may have been taken back here since, which the topic says later.
     known = {"offset": row["offset"], "closes": row["closes"]}
     is_new = DECISIONS.c.offset.is_(None)
@@ -274,18 +282,6 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
     )
     await connection.execute(put)
     await _mark(connection, place)
-
-
-def _row(decision: Decision, who: str, at: datetime, begins: datetime) -> dict[str, Any]:
-    return {
-        "decision_id": decision.decision_id,
-        "place": place_of(decision.letter),
-        "who": who,
-        "action": decision.action,
-        "at": at,
-        "closes": begins + timedelta(seconds=decision.undo_seconds),
-        "undone": False,
-    }
 
 
 async def _undone(
@@ -317,48 +313,34 @@ async def _mark(connection: AsyncConnection, place: str) -> None:
     if row is None:
         return
     which = (CASES.c.place == place, func.coalesce(CASES.c.decision_id, "") != row["decision_id"])
-    fields = {
-        "decision_id": row["decision_id"],
-        "decided_by": row["who"],
-        "decided_at": row["at"],
-        "action": row["action"],
-        "undo_until": row["closes"],
-        "version": CASES.c.version + 1,
-    }
-    closed = update(CASES).where(*which, CASES.c.state == "closed").values(fields)
-    await connection.execute(closed)
-    still = update(CASES).where(*which, CASES.c.state != "closed")
-    await connection.execute(still.values(state="decided", **fields))
+    state = choose((CASES.c.state == "closed", "closed"), else_="decided")
+    await connection.execute(update(CASES).where(*which).values(state=state, **decided(row)))
 
 
-def decided(decision: Decision, who: str, at: datetime) -> dict[str, Any]:
-    """What a decision changes in its case."""
+def decision_row(decision: Decision, who: str, at: datetime, begins: datetime) -> dict[str, Any]:
+    """A decision as it lies in the tables; its time for an undo runs from `begins`."""
     return {
-        "state": "decided",
-        "version": CASES.c.version + 1,
         "decision_id": decision.decision_id,
-        "decided_by": who,
-        "decided_at": at,
+        "place": place_of(decision.letter),
+        "who": who,
         "action": decision.action,
-        "undo_until": at + timedelta(seconds=decision.undo_seconds),
+        "at": at,
+        "closes": begins + timedelta(seconds=decision.undo_seconds),
+        "undone": False,
     }
+
+
+def decided(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a decision changes in its case, besides the state."""
+    fields = {column: row[name] for column, name in _OF_DECISION.items()}
+    return {**fields, "version": CASES.c.version + 1}
 
 
 def reopened(*which: ColumnElement[bool]) -> Update:
     """The cases wait for a person again."""
-    return (
-        update(CASES)
-        .where(*which)
-        .values(
-            state="open",
-            version=CASES.c.version + 1,
-            decision_id=None,
-            decided_by=None,
-            decided_at=None,
-            action=None,
-            undo_until=None,
-        )
-    )
+    fields = dict.fromkeys(_OF_DECISION)
+    change = update(CASES).where(*which)
+    return change.values(state="open", version=CASES.c.version + 1, **fields)
 
 
 def _closed(*which: Any, at: Any, by: str) -> Any:

@@ -16,7 +16,7 @@ from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from consumers.console.audit import Trail
+from consumers.console.audit import Trail, settled
 from consumers.console.database import Database, StoreUnusableError, open_database
 from consumers.console.errors import (
     AlreadyDecidedError,
@@ -31,6 +31,7 @@ from consumers.console.projection import (
     arrived,
     closes,
     decided,
+    decision_row,
     forget,
     note_given,
     reopened,
@@ -231,14 +232,15 @@ class Store:
         `fields` are the line's others: before, after, policy_version, note. Raises
         UnknownCaseError, AlreadyDecidedError, LeaseLostError, StaleError and UsedIdError.
         """
-        async with self.trail.turn(), self.database.writing() as connection:
+        async with self.trail.adding() as connection:
             which = and_(_is_theirs(who, now), CASES.c.version == if_version)
-            taken = _changed(place, which, **decided(decision, who, now))
+            given = decision_row(decision, who, now, now)
+            taken = _changed(place, which, state="decided", **decided(given))
             row = (await connection.execute(taken)).mappings().first()
             if row is None:
                 raise await _refusal(connection, place, who, now)
             case = case_of(row, now)
-            await note_given(connection, decision, who, now)
+            await note_given(connection, given)
             line = await self.trail.added(
                 connection,
                 now,
@@ -259,7 +261,7 @@ class Store:
 
         Raises UnknownCaseError and UndoTooLateError.
         """
-        async with self.trail.turn(), self.database.writing() as connection:
+        async with self.trail.adding() as connection:
             mine = and_(CASES.c.state == "decided", CASES.c.decided_by == who)
             before = await _case(connection, place, now)
             if before is None:
@@ -304,7 +306,7 @@ class Store:
         of it.
         """
         decision, place = line.decision, str(line.letter)
-        async with self.trail.turn(), self.database.writing() as connection:
+        async with self.trail.adding() as connection:
             if decision is not None:
                 given = CASES.c.decision_id == decision.decision_id
                 back = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
@@ -314,10 +316,10 @@ class Store:
                 before = await self.trail.decision_line(connection, place, line.undoes)
                 if before is not None and before.decision is not None:
                     still = update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
-                    again = decided(before.decision, before.who, before.at)
-                    await connection.execute(still.values(again))
+                    again = decision_row(before.decision, before.who, before.at, before.at)
+                    await connection.execute(still.values(state="decided", **decided(again)))
                     await set_undone(connection, line.undoes, is_undone=False)
-            await self.trail.give_up(connection, line)
+            await connection.execute(settled(line))
             return await self.trail.added(
                 connection,
                 now,
