@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumers.console.columns import instant, millis
 from consumers.console.database import Database
 from consumers.console.rows import place_of
-from consumers.console.tables import AUDIT, HEADS, UNSENT
+from consumers.console.tables import AUDIT, HEADS, UNSENT, Case
 from router.review.audit import broken, chained
 from schemas.codec import dump
-from schemas.review import AuditLine
+from schemas.review import AuditLine, Decision
 
-__all__ = ["Trail", "settled", "written"]
+__all__ = ["Trail", "about", "settled", "written"]
 
 
 def written(line: AuditLine) -> bytes:
@@ -186,6 +186,11 @@ class Trail:
     async def _lines(self, asked: Any) -> list[AuditLine]:
         rows = await self._database.read(asked)
         return [AuditLine.model_validate_json(row["line"]) for row in rows]
+
+
+def about(subject: Case | Decision | AuditLine) -> dict[str, Any]:
+    """The fields of a line that say which dead letter it is about."""
+    return {name: getattr(subject, name) for name in ("request_id", "tenant", "letter")}
 
 
 def settled(line: AuditLine) -> Delete:

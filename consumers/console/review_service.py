@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from consumers.console.audit import written
+from consumers.console.audit import about, written
 from consumers.console.briefs import brief_request, request_of
 from consumers.console.errors import (
     AlreadyDecidedError,
@@ -219,8 +219,7 @@ class ReviewService:
 
     async def note_reveal(self, who: str, case: Case) -> None:
         """Somebody looks at what is hidden in a case."""
-        about = {"request_id": case.request_id, "tenant": case.tenant, "letter": case.letter}
-        await self.note(who, "reveal", **about)
+        await self.note(who, "reveal", **about(case))
 
     async def resend(self) -> None:
         """For ever: send what was noted while Kafka was away, or before a console was killed."""
@@ -269,9 +268,7 @@ class ReviewService:
             self.clock(),
             who=who,
             what=what,
-            request_id=case.request_id,
-            tenant=case.tenant,
-            letter=case.letter,
+            **about(case),
         )
         # It is seen in the request's trace.
         await self._arrives(line, await self.store.content(case.place))

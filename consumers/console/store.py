@@ -16,7 +16,7 @@ from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from consumers.console.audit import Trail, settled
+from consumers.console.audit import Trail, about, settled
 from consumers.console.database import Database, StoreUnusableError, open_database
 from consumers.console.errors import (
     AlreadyDecidedError,
@@ -246,9 +246,7 @@ class Store:
                 now,
                 who=who,
                 what="decide",
-                request_id=decision.request_id,
-                tenant=decision.tenant,
-                letter=decision.letter,
+                **about(decision),
                 decision=decision,
                 **fields,
             )
@@ -276,9 +274,7 @@ class Store:
                 now,
                 who=who,
                 what="undo",
-                request_id=before.request_id,
-                tenant=before.tenant,
-                letter=before.letter,
+                **about(before),
                 undoes=before.decision_id,
                 **fields,
             )
@@ -325,9 +321,7 @@ class Store:
                 now,
                 who=line.who,
                 what="not_sent",
-                request_id=line.request_id,
-                tenant=line.tenant,
-                letter=line.letter,
+                **about(line),
                 undoes=decision.decision_id if decision else None,
                 note=note,
             )
