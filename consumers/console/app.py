@@ -1,4 +1,4 @@
-"""The console's application: every part of it, joined."""
+"""The console's application: joins routes, sign-in, refusals and middleware."""
 
 from importlib.resources import files
 from typing import Any
@@ -30,7 +30,7 @@ class _Console(FastAPI):
     """The application with our headers outside of everything, its own last errors included."""
 
     def build_middleware_stack(self) -> Any:
-        """As it is, in our headers."""
+        """FastAPI's own middleware, with our headers around it."""
         return SecureHeaders(super().build_middleware_stack())
 
 

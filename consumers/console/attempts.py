@@ -57,7 +57,7 @@ class Attempts:
         return True
 
     def succeeded(self, address: str) -> None:
-        """The attempt that was begun last from there was none of those that count."""
+        """Count the last attempt from this address as no failure."""
         who = _network(address)
         for times in (self._failed.get(who), self._all):
             if times:

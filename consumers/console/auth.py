@@ -74,12 +74,10 @@ class Visitor:
 
     @property
     def who(self) -> str:
-        """Their name."""
         return self.session.who
 
     @property
     def role(self) -> Role:
-        """What they may do."""
         return Role(self.session.role)
 
     @property
@@ -131,7 +129,6 @@ class Authenticator:
 
     @property
     def cookie_rules(self) -> dict[str, Any]:
-        """How the cookie is set."""
         return {"httponly": True, "samesite": "strict", "secure": self.is_secure, "path": "/"}
 
     async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:

@@ -143,7 +143,7 @@ class Bulk:
         return job
 
     async def run(self) -> None:
-        """Work on whatever jobs there are, for ever: each at its own speed, a case of each in turn.
+        """Until cancelled, work on all jobs: a case of each in turn, each at its own speed.
 
         So no job waits for another, however slow that one is.
         """
@@ -165,7 +165,7 @@ class Bulk:
 
     @contextlib.contextmanager
     def _going_on(self) -> Iterator[None]:
-        """Whatever it is that fails, the console goes on, and so does every other job."""
+        """Log whatever fails: the console goes on, and so does every other job."""
         try:
             yield
         except Exception:  # noqa: BLE001  whatever it is, it is logged

@@ -44,7 +44,7 @@ class Entrance:
     patience: tuple[float, float] = (60.0, 10.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at once, or pass the request on with its body."""
+        """Refuse a request, or pass it on with its whole body."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -144,7 +144,6 @@ class Entrance:
 
 
 def client_of(request: Request) -> str:
-    """The address a request comes from."""
     return request.client.host if request.client else "unknown"
 
 

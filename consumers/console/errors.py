@@ -1,4 +1,4 @@
-"""Why the store refuses an act."""
+"""Why an act of somebody in the console is refused."""
 
 from typing import TYPE_CHECKING
 

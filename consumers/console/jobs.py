@@ -66,7 +66,6 @@ class Jobs:
         return Job(**rows[0]) if rows else None
 
     async def recent(self, limit: int = 20) -> list[Job]:
-        """The newest jobs."""
         asked = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id).limit(limit)
         return [Job(**row) for row in await self._database.read(asked)]
 
@@ -95,7 +94,6 @@ class Jobs:
         return [row["place"] for row in await self._database.read(asked)]
 
     async def note(self, job_id: str, place: str, outcome: Outcome, detail: str = "") -> None:
-        """Note what became of a case."""
         done = update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
         await self._database.write(done.values(outcome=outcome, detail=detail))
 

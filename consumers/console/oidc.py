@@ -70,7 +70,7 @@ def oidc_routes(
 
     @router.get("/sign-in/oidc")
     async def begin(request: Request, then: str = "/") -> Response:
-        """Off to the issuer."""
+        """Redirect the browser to the issuer; what it has to bring back is in a cookie."""
         if not begun.begin(client_of(request)):
             raise too_many_attempts()
         try:
@@ -86,7 +86,7 @@ def oidc_routes(
 
     @router.get("/sign-in/oidc/back")
     async def back(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
-        """Back from the issuer: the code becomes a token, the token a session."""
+        """Exchange the issuer's code for a token, and begin a session by what that says."""
         kept, address = dict(parse_qsl(request.cookies.get(_COOKIE, ""))), client_of(request)
         if not returned.begin(address):
             raise too_many_attempts()

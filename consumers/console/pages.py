@@ -56,7 +56,6 @@ class Pages:
     def page(
         self, name: str, visitor: Visitor | None, status: int = 200, **shown: Any
     ) -> HTMLResponse:
-        """A page by its template."""
         text = self._env.get_template(name).render(visitor=visitor, **shown)
         return HTMLResponse(text, status)
 

@@ -73,7 +73,7 @@ class Queue:
     standing: Sequence[ReviewFigures] = ()
 
     async def run(self) -> None:
-        """Keep up for ever; while Kafka or the database is away, try again.
+        """Keep up until cancelled; while Kafka or the database is away, try again.
 
         Raises StoreMismatchError.
         """
@@ -96,7 +96,7 @@ class Queue:
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def look(self) -> None:
-        """For ever: count what waits."""
+        """Count what waits, again and again until cancelled."""
         while True:
             with contextlib.suppress(StoreAwayError):
                 self.standing = await self.store.standing(self.clock())

@@ -37,7 +37,6 @@ _STATUS: dict[type[Exception], int] = {
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status of an act that is refused."""
     return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
 
 

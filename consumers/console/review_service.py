@@ -86,7 +86,6 @@ class ReviewService:
         return await self.store.renew_lease(place, who, self.clock(), self.lease)
 
     async def release(self, place: str, who: str) -> None:
-        """Give a case back."""
         if await self.store.release(place, who, self.clock()):
             case = await self.store.case(place, self.clock())
             if case is not None:
@@ -222,7 +221,7 @@ class ReviewService:
         await self.note(who, "reveal", **about(case))
 
     async def resend(self) -> None:
-        """For ever: send what was noted while Kafka was away, or before a console was killed."""
+        """Until cancelled, send what Kafka does not have: it was away, or a console was killed."""
         while True:
             await asyncio.sleep(_RESEND_SECONDS)
             with contextlib.suppress(StoreAwayError):

@@ -84,7 +84,7 @@ class _Patient(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """As it is, with our headers: no request has come so far as to get them elsewhere."""
+        """Answer with our headers: no middleware sees a request that cannot be read."""
         ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
         kind = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
         with contextlib.suppress(h11.LocalProtocolError):  # a reply is under way
@@ -97,7 +97,7 @@ class _Patient(H11Protocol):
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are ours."""
+        """Leave the signals to `serve`."""
         yield
 
 
