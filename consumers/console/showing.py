@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 
 from consumers.console.briefs import request_of
+from consumers.console.errors import ImpossibleError
+from consumers.console.review_service import decision_of
 from consumers.console.rows import Case, LetterRecord, readable
 from consumers.texts import escaped
 from router.judge.judging import output_contract
@@ -18,10 +20,10 @@ from router.review.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
+from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.json_numbers import as_json, loses_digits
 from schemas.json_text import parse_json, read_json
-from schemas.review import Decision
 
 __all__ = [
     "TOO_MANY_DIGITS",
@@ -47,6 +49,13 @@ class Shown:
     text: str
     #: Characters of the whole, where not all of them are shown.
     cut_from: int | None = None
+
+    @classmethod
+    def of(cls, text: str, hide: Callable[[str], str]) -> "Shown":
+        """A text, cut after it is masked: a number that is cut would not look like one."""
+        length = len(text)
+        masked = hide(text[: 2 * _MOST_SHOWN])[:_MOST_SHOWN]
+        return cls(masked, length if length > _MOST_SHOWN else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +105,15 @@ class CaseView:
 
 def case_view(
     case: Case,
-    found: LetterRecord,
+    record: LetterRecord,
     policy: Policy,
     now: datetime,
     hide: Callable[[str], str] = str,
 ) -> CaseView:
     """Everything that a reviewer has to see; `hide` is what every text of others goes through."""
-    letter, request = found.letter, request_of(found)
+    letter, request = record.letter, request_of(record)
     choices = {attempt.attempt_id for attempt in answers_of(letter)}
     attempts = _attempts(letter.attempts, choices, hide)
-
-    def shown(text: str) -> Shown:
-        return _shown(_cut(text, hide), len(text))
 
     schema = ""
     messages: list[tuple[str, Shown]] = []
@@ -119,20 +125,13 @@ def case_view(
             schema = _pretty(contract.schema) if contract.schema else ""
         except ContractError:
             schema = ""
-        messages = [(message.role, shown(message.text)) for message in request.messages]
+        messages = [(message.role, Shown.of(message.text, hide)) for message in request.messages]
         parts = request.context.model_dump(exclude_none=True)
-        context = [(name, shown(_text(part))) for name, part in parts.items() if part]
+        context = [(name, Shown.of(_text(part), hide)) for name, part in parts.items() if part]
         names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
         facts = {name: hide(str(value)) for name in names if (value := getattr(request, name))}
     outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
     draft = _pretty(outputs[-1] if outputs else {"answer": ""})
-    requeue = Decision(
-        decision_id="-",
-        request_id=letter.request_id or "-",
-        generation=letter.generation,
-        letter=case.letter,
-        action="requeue",
-    )
     return CaseView(
         case=case,
         why=[hide(words) for words in why(letter, policy, now)],
@@ -145,11 +144,11 @@ def case_view(
         hides_draft=hide(draft) != draft,
         schema=schema,
         tiers=[(tier, price_at(letter, tier, policy)) for tier in policy.tiers],
-        no_requeue=refusal_of(requeue, letter, policy),
+        no_requeue=_no_requeue(case, letter, policy),
         is_readable=request is not None,
-        trace_id=_trace_id(found),
-        raw=shown(_raw(found.value, hide)),
-        headers=[(name, _header(name, value, hide)) for name, value in found.headers],
+        trace_id=_trace_id(record),
+        raw=Shown.of(_raw(record.value, hide), hide),
+        headers=[(name, _header(name, value, hide)) for name, value in record.headers],
     )
 
 
@@ -191,8 +190,8 @@ def _attempts(
     before: str | None = None
     choice = 0
     for attempt in attempts:
-        whole = _answer(attempt)
-        text = _cut(whole, hide)
+        answer = Shown.of(_answer(attempt), hide)
+        text = answer.text
         has_choice = attempt.attempt_id in with_answer
         choice += has_choice
         diff = None
@@ -203,9 +202,9 @@ def _attempts(
         if not failed and attempt.outcome == "failed":
             failed = [(attempt.reason.value if attempt.reason else "failed", hide(attempt.detail))]
         number = choice if has_choice else None
-        whole_reply = attempt.reply if has_choice and _says_more(attempt) else None
-        reply = _shown(hide(whole_reply[:_MOST_SHOWN]), len(whole_reply)) if whole_reply else None
-        views.append(AttemptView(attempt, number, _shown(text, len(whole)), reply, diff, failed))
+        said_more = attempt.reply if has_choice and _says_more(attempt) else None
+        reply = Shown.of(said_more, hide) if said_more else None
+        views.append(AttemptView(attempt, number, answer, reply, diff, failed))
         before = text if text and attempt.step == "answer" else before
     return views
 
@@ -225,6 +224,15 @@ def _says_more(attempt: Attempt) -> bool:
     return bool(read_json(reply.encode("utf-8", "replace")) != output)
 
 
+def _no_requeue(case: Case, letter: DeadLetter, policy: Policy) -> str | None:
+    """Why a case cannot be sent through again; None when it can."""
+    try:
+        requeue = decision_of(case, letter, "requeue", decision_id="-")
+    except ImpossibleError as error:  # a forged id, for example
+        return str(error)
+    return refusal_of(requeue, letter, policy)
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else _pretty(value)
 
@@ -237,15 +245,6 @@ def _raw(value: bytes | None, hide: Callable[[str], str]) -> str:
     """The bytes as text; where something is hidden, as what they mean."""
     plain = (value or b"").decode("utf-8", "backslashreplace")
     return plain if hide is str else readable(value)
-
-
-def _cut(text: str, hide: Callable[[str], str]) -> str:
-    """What is shown of a text: cut after it is masked, or a cut number would not look like one."""
-    return hide(text[: 2 * _MOST_SHOWN])[:_MOST_SHOWN]
-
-
-def _shown(text: str, length: int) -> Shown:
-    return Shown(text, length if length > _MOST_SHOWN else None)
 
 
 def _header(name: str, value: bytes, hide: Callable[[str], str]) -> str:
