@@ -7,13 +7,7 @@ from typing import Annotated
 import typer
 
 from consumers import clock
-from consumers.cli.common import (
-    AsJson,
-    KafkaAddress,
-    UserError,
-    asynchronous,
-    read_settings,
-)
+from consumers.cli.common import AsJson, KafkaAddress, UserError, asynchronous, read_settings
 from consumers.cli.formats import counted, in_words
 from consumers.cli.read_model import StoreUrl, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
@@ -50,7 +44,6 @@ async def sample(
     as_json: AsJson = False,
 ) -> None:
     """Draw some answered requests of a week to read side by side: the same ones for everybody."""
-
     settings = read_settings(kafka)
     wanted = week or week_of(clock.now() - timedelta(days=7))
     begin = _begin_of(wanted)
@@ -92,7 +85,6 @@ async def export_evals(
     kafka: KafkaAddress = None,
 ) -> None:
     """Print reviewed cases as JSON Lines: task, input, the answer a person stands for."""
-
     settings = read_settings(kafka)
     topics, count = settings.kafka.topics, 0
     async with read_model(settings, store, [topics.review, topics.results]) as model:
@@ -106,7 +98,6 @@ async def export_evals(
 
 
 def _begin_of(week: str) -> datetime:
-
     try:
         return datetime.strptime(f"{week}-1", "%G-W%V-%u").replace(tzinfo=UTC)
     except ValueError:

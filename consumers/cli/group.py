@@ -41,10 +41,8 @@ class Lazy(TyperCommand):
         try:
             command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
-            msg = (
-                f"{self.name} keeps figures in a database, for which {error.name} is missing: "
-                "pip install 'tierline[console]'"
-            )
+            needs = f"{self.name} needs a package that is not installed: {error.name} is missing"
+            msg = f"{needs}: pip install 'tierline[console]'"
             raise TierlineError(msg) from None
         shell = typer.Typer(rich_markup_mode=None)
         if isinstance(command, typer.Typer):

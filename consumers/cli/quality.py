@@ -147,7 +147,6 @@ def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool
 
 
 async def _print_ids(model: ReadModel, measure: Measure, begin: datetime) -> None:
-
     async for row in model.each(requests_behind(Behind(measure, (), None, begin))):
         say(plain(str(RequestKey(*row)), is_line=True))
 
@@ -161,7 +160,6 @@ def _print_quality(
     *,
     as_json: bool,
 ) -> None:
-
     if as_json:
         print_json(
             {
@@ -190,7 +188,6 @@ def _print_quality(
 
 
 def _print_bill(before: Sequence[Row], after: Sequence[Row], as_json: bool) -> None:
-
     spent = [sum(row.own_micros for row in rows) for rows in (before, after)]
     steps = steps_between(before, after)
     if as_json:
@@ -221,7 +218,6 @@ async def _print_failures(
     as_json: bool,
 ) -> None:
     """The cheap-route failure record: what was asked and said, and what came of it."""
-
     clients = Clients(settings.kafka)
     earlier = begin - timedelta(days=1)
     with reading_bar() as seen:
@@ -258,7 +254,6 @@ def _why(failure: Failure) -> str:
 
 
 def _groups(by: str) -> list[By]:
-
     known: tuple[By, ...] = get_args(By)
     found = [one for part in by.split(",") for one in known if one == part.strip()]
     if not found or len(found) < len(by.split(",")):
@@ -268,7 +263,6 @@ def _groups(by: str) -> list[By]:
 
 
 def _measure(name: str) -> Measure:
-
     for one in MEASURES:
         if one.name == name:
             return one
@@ -277,5 +271,4 @@ def _measure(name: str) -> Measure:
 
 
 def _texts(row: Row) -> dict[str, str]:
-
     return {one.name: format_value(one, row) for one in MEASURES}
