@@ -30,13 +30,13 @@ async def sample(
     week: Annotated[
         str | None,
         typer.Option(
-            metavar="WEEK", help="Take this week, such as 2026-W48; else the last whole one."
+            metavar="WEEK", help="Take this week, such as 2026-W48; by default, the last whole one."
         ),
     ] = None,
     count: Annotated[
         int,
         typer.Option(
-            "-n", "--count", metavar="COUNT", min=1, max=1000, help="Draw so many requests."
+            "-n", "--count", metavar="COUNT", min=1, max=1000, help="Draw this many requests."
         ),
     ] = 12,
     store: StoreUrl = None,

@@ -29,7 +29,8 @@ async def feedback(
     ],
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Say why, in words.")] = None,
     generation: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Say which of its generations is meant.", min=1)
+        int,
+        typer.Option(metavar="NUMBER", help="Say which of its generations this is about.", min=1),
     ] = 1,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,

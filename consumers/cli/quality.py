@@ -69,7 +69,7 @@ _LESS_TELLING = (
 async def quality(  # noqa: PLR0913, PLR0917  an option each
     context: typer.Context,
     since: Annotated[
-        str, typer.Option(metavar="SPAN", help="Go back so far, for example 90m, 24h or 7d.")
+        str, typer.Option(metavar="SPAN", help="Look back this far, for example 90m, 24h or 7d.")
     ] = "7d",
     by: Annotated[
         str,
@@ -91,11 +91,11 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
     last: Annotated[
         int,
         typer.Option(
-            "--last", metavar="COUNT", min=1, max=1000, help="List so many failures, the newest."
+            "--last", metavar="COUNT", min=1, max=1000, help="List this many failures, the newest."
         ),
     ] = 100,
     bill: Annotated[
-        bool, typer.Option("--bill", help="Say why the bill changed, against the time before.")
+        bool, typer.Option("--bill", help="Say why the bill changed from the period before.")
     ] = False,
     store: StoreUrl = None,
     kafka: KafkaAddress = None,
