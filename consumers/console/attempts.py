@@ -74,10 +74,10 @@ class Attempts:
 def _network(address: str) -> str:
     """Whom an address stands for: of version 6 everybody has a whole network of them."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        numbers = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address[:100]
-    if isinstance(found, ipaddress.IPv6Address):
-        mapped = found.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((found, 64), strict=False))
-    return str(found)
+    if isinstance(numbers, ipaddress.IPv6Address):
+        mapped = numbers.ipv4_mapped
+        return str(mapped or ipaddress.ip_network((numbers, 64), strict=False))
+    return str(numbers)

@@ -49,8 +49,8 @@ class Trail:
         """Add a line within a transaction."""
         mine = AUDIT.c.writer == self.writer
         last = select(AUDIT.c.line).where(mine).order_by(desc(AUDIT.c.no)).limit(1)
-        found = await connection.scalar(last)
-        after = AuditLine.model_validate_json(found) if found else None
+        newest = await connection.scalar(last)
+        after = AuditLine.model_validate_json(newest) if newest else None
         line = chained(AuditLine(writer=self.writer, no=1, at=now, **fields), after)
         await connection.execute(insert(AUDIT).values(_row(line)))
         await self._reached(connection, [line])
@@ -88,7 +88,7 @@ class Trail:
         Lines follow from each other, their columns say what they say, and none is gone: how far
         each chain goes is noted apart.
         """
-        found: list[str] = []
+        problems: list[str] = []
         async with self._database.reading() as connection:
             if not self._database.is_sqlite:  # where all that is read is of one moment
                 _ = await connection.execution_options(isolation_level="REPEATABLE READ")
@@ -100,23 +100,25 @@ class Trail:
             line = AuditLine.model_validate_json(row["line"])
             chains.setdefault(row["writer"], []).append(line)
             if any(row[name] != value for name, value in _row(line).items() if name != "line"):
-                found.append(f"{row['writer']} line {row['no']}: its columns say something else")
+                problems.append(f"{row['writer']} line {row['no']}: its columns say something else")
         for writer, lines in chains.items():
             # What another console wrote is taken from the topic, which lacks what was never sent.
-            found += broken(lines, has_gaps=writer != self.writer)
+            problems += broken(lines, has_gaps=writer != self.writer)
             last = (lines[-1].no, lines[-1].hash, len(lines)) if lines else (0, "", 0)
             if last != noted.get(writer):
                 upto = noted[writer][0] if writer in noted else "none"
-                found.append(f"{writer}: lines are gone or were added: it went up to line {upto}")
-        return found
+                problems.append(
+                    f"{writer}: lines are gone or were added: it went up to line {upto}"
+                )
+        return problems
 
     async def decision_line(
         self, connection: AsyncConnection, place: str, decision_id: str
     ) -> AuditLine | None:
         """The line by which a decision was given."""
         asked = select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
-        for found in (await connection.scalars(asked)).all():
-            line = AuditLine.model_validate_json(found)
+        for written_line in (await connection.scalars(asked)).all():
+            line = AuditLine.model_validate_json(written_line)
             if line.decision is not None and line.decision.decision_id == decision_id:
                 return line
         return None

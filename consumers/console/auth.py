@@ -142,10 +142,10 @@ class Authenticator:
             return Visitor(session, self._form_token(id_), id_ if is_new else None)
         if not id_:
             return None
-        found = await self._sessions.seen(
+        seen = await self._sessions.seen(
             self._hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
         )
-        known = self._as_known(found, id_) if found else None
+        known = self._as_known(seen, id_) if seen else None
         return Visitor(known, self._form_token(id_)) if known else None
 
     def _as_known(self, session: Session, id_: str) -> Session | None:

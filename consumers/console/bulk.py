@@ -187,14 +187,14 @@ class Bulk:
         decision_id = f"{job.job_id}.{place}"[-200:]
         try:
             case = await reviews.store.claim(place, job.who, reviews.clock(), reviews.lease)
-            found = await reviews.store.content(place)
+            record = await reviews.store.content(place)
             if isinstance(case, Held):
                 return "skipped", f"{case.by} holds it"
-            if found is None:
+            if record is None:
                 return "skipped", "it is gone"
             tier = Tier(wanted["tier"]) if wanted.get("tier") else None
             rest = {"reason": wanted.get("reason", ""), "undo_seconds": 0.0}
-            decision = _decision(case, found.letter, wanted["action"], decision_id, tier, **rest)
+            decision = _decision(case, record.letter, wanted["action"], decision_id, tier, **rest)
             seen = wanted.get("seen", {}).get(place)
             await reviews.decide(job.who, case.version, decision, seen=seen)
         except NotSentError as error:
@@ -237,9 +237,9 @@ class Bulk:
         while len(places) < most:
             after = places[-1] if places else None
             size = min(_PAGE, most - len(places))
-            found = await self.reviews.store.cases(wanted, now, size, after)
-            places += [case.place for case in found]
-            if len(found) < size:
+            page = await self.reviews.store.cases(wanted, now, size, after)
+            places += [case.place for case in page]
+            if len(page) < size:
                 break
         return places
 

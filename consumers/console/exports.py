@@ -38,7 +38,7 @@ def row_of(case: Case) -> dict[str, Any]:
 def safe_cell(value: Any) -> str:
     """A CSV cell that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
-    text = _BEGINS_LATER.sub(lambda found: f"{found[0]}'", text)
+    text = _BEGINS_LATER.sub(lambda sign: f"{sign[0]}'", text)
     first = _BEGINS.match(text)
     return f"{first[0]}'{text[first.end() :]}" if first else text
 

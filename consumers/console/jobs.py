@@ -78,8 +78,8 @@ class Jobs:
             .values(run_by=runner, run_until=now + lease)
             .returning(JOBS)
         )
-        found = [Job(**row) for row in await self._database.write(take)]
-        return sorted(found, key=lambda job: (job.created_at, job.job_id))
+        taken = [Job(**row) for row in await self._database.write(take)]
+        return sorted(taken, key=lambda job: (job.created_at, job.job_id))
 
     async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
         """The next cases to work on; none where the job was cancelled."""

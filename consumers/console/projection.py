@@ -245,8 +245,8 @@ async def arrived(connection: AsyncConnection, decision: Decision, appended: dat
 async def closes(connection: AsyncConnection, decision_id: str) -> datetime | None:
     """When a decision can no longer be taken back; None for one that nobody has heard of."""
     asked = select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
-    found: datetime | None = await connection.scalar(asked)
-    return found
+    until: datetime | None = await connection.scalar(asked)
+    return until
 
 
 async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:
@@ -290,10 +290,10 @@ async def _undone(
     """A decision was taken back, if its window was open, or could not be carried out."""
     which = DECISIONS.c.decision_id == decision_id
     asked = select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(which)
-    found = (await connection.execute(asked)).first()
-    if found is None:
+    decision = (await connection.execute(asked)).first()
+    if decision is None:
         return
-    place, closes, _ = found
+    place, closes, _ = decision
     undone = line.what == "refused" or told_at(record) <= closes
     await connection.execute(update(DECISIONS).where(which).values(undone=undone))
     if undone:

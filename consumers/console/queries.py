@@ -84,25 +84,25 @@ class Group:
 
 def conditions(wanted: CaseFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
     """The filter as conditions on the cases."""
-    found: list[ColumnElement[bool]] = []
+    holds: list[ColumnElement[bool]] = []
     for name in _EQUAL:
         value = getattr(wanted, name)
         if value is not None:
-            found.append(CASES.c[name] == value)
+            holds.append(CASES.c[name] == value)
     if wanted.tenants is not None:
-        found.append(CASES.c.tenant.in_(sorted(wanted.tenants)))
+        holds.append(CASES.c.tenant.in_(sorted(wanted.tenants)))
     if wanted.held is not None:
-        found.append(is_held(now) if wanted.held else not_(is_held(now)))
+        holds.append(is_held(now) if wanted.held else not_(is_held(now)))
     if wanted.held_by is not None:
-        found.append(is_held(now))
+        holds.append(is_held(now))
     if wanted.before is not None:
-        found.append(CASES.c.opened_at < wanted.before)
+        holds.append(CASES.c.opened_at < wanted.before)
     if wanted.since is not None:
-        found.append(CASES.c.opened_at >= wanted.since)
+        holds.append(CASES.c.opened_at >= wanted.since)
     if wanted.text:
         like = LETTERS.c.words.contains(stored(wanted.text.lower()), autoescape=True)
-        found.append(CASES.c.place.in_(select(LETTERS.c.place).where(like)))
-    return found
+        holds.append(CASES.c.place.in_(select(LETTERS.c.place).where(like)))
+    return holds
 
 
 def is_held(now: datetime) -> ColumnElement[bool]:

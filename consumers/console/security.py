@@ -83,8 +83,8 @@ async def check_origin(request: Request, form_token: str) -> None:
         raise HTTPException(403, "this was sent from another site")
     token = request.headers.get(_TOKEN_HEADER)
     if token is None:
-        found = (await request.form()).get(_TOKEN)
-        token = found if isinstance(found, str) else ""
+        field = (await request.form()).get(_TOKEN)
+        token = field if isinstance(field, str) else ""
     if not hmac.compare_digest(token.encode(), form_token.encode()):
         raise HTTPException(403, "the form's token is missing or old: load the page again")
 

@@ -116,8 +116,8 @@ class Store:
     async def oldest(self, wanted: CaseFilter, now: datetime) -> datetime | None:
         """Since when the case that has waited longest waits."""
         asked = select(func.min(CASES.c.opened_at)).where(*conditions(wanted, now))
-        found: datetime | None = await self.database.value(asked)
-        return found
+        since: datetime | None = await self.database.value(asked)
+        return since
 
     async def standing(self, now: datetime) -> list[ReviewFigures]:
         """How many cases wait, and how many too long already, by risk."""
@@ -136,8 +136,8 @@ class Store:
         column, count = CASES.c[name], func.count()
         asked = select(column, count).where(*conditions(wanted, now), column.is_not(None))
         asked = asked.group_by(column).order_by(desc(count), column).limit(200)
-        found = (row.values() for row in await self.database.read(asked))
-        return [(str(value), many) for value, many in found]
+        counts = (row.values() for row in await self.database.read(asked))
+        return [(str(value), many) for value, many in counts]
 
     async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
         """Cases that are alike in reason, task, model and error, the largest group first."""
@@ -146,11 +146,11 @@ class Store:
             *alike, ago, count = row.values()
             counts = hours.setdefault(tuple(alike), [0] * HOURS)
             counts[max(min(HOURS - 1 - ago, HOURS - 1), 0)] += count
-        found = await self.database.read(totals(wanted, now, limit))
+        groups = await self.database.read(totals(wanted, now, limit))
         none = [0] * HOURS
         return [
             Group(**group, hours=tuple(hours.get(tuple(group.values())[:4], none)))
-            for group in found
+            for group in groups
         ]
 
     async def content(self, place: str) -> LetterRecord | None:
