@@ -16,8 +16,8 @@ from consumers.runtime.limits import at_most
 from consumers.runtime.membership import Membership
 from consumers.runtime.metrics import Commit
 from consumers.runtime.offsets import Completion
-from consumers.runtime.ownership import FenceLimit
-from consumers.runtime.partition import FencedError, Partition, PartitionLostError
+from consumers.runtime.ownership import FencedError, FenceLimit, PartitionLostError
+from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
 from consumers.runtime.writer import PartitionWriter
 from schemas.codec import Outgoing

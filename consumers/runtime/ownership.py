@@ -11,11 +11,27 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from consumers.runtime.offsets import Completion
+from schemas.errors import TierlineError
 
-__all__ = ["CommitOutcome", "FenceLimit", "may_adopt", "resolve_commit"]
+__all__ = [
+    "CommitOutcome",
+    "FenceLimit",
+    "FencedError",
+    "PartitionLostError",
+    "may_adopt",
+    "resolve_commit",
+]
 
 #: Two owners that both believe in themselves could fence each other for ever.
 _MOST, _WITHIN = 3, 60.0
+
+
+class FencedError(TierlineError):
+    """Another process takes the partition again and again, as we do: one of us must give way."""
+
+
+class PartitionLostError(TierlineError):
+    """Somebody else owns the partition now."""
 
 
 class CommitOutcome(Enum):

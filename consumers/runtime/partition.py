@@ -18,13 +18,19 @@ from consumers.runtime.failpoints import failpoint
 from consumers.runtime.metrics import Commit
 from consumers.runtime.offsets import OWNER_BITS, CommitId, Completion, OffsetTracker
 from consumers.runtime.oldest_record import OldestRecord
-from consumers.runtime.ownership import CommitOutcome, FenceLimit, may_adopt, resolve_commit
+from consumers.runtime.ownership import (
+    CommitOutcome,
+    FencedError,
+    FenceLimit,
+    PartitionLostError,
+    may_adopt,
+    resolve_commit,
+)
 from consumers.runtime.writer import PartitionWriter
 from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
-from schemas.errors import TierlineError
 
-__all__ = ["FencedError", "Finished", "Live", "Partition", "PartitionLostError", "PartitionState"]
+__all__ = ["Finished", "Live", "Partition", "PartitionState"]
 
 _log = structlog.get_logger(__name__)
 
@@ -45,14 +51,6 @@ _LONGEST_REST = 0.2
 _LARGE_GROUP = 128
 
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
-
-
-class FencedError(TierlineError):
-    """Another process takes the partition again and again, as we do: one of us must give way."""
-
-
-class PartitionLostError(TierlineError):
-    """Somebody else owns the partition now."""
 
 
 class Live(Protocol):

@@ -19,6 +19,7 @@ from tests.bench.readmodel import measure_readmodel
 from tests.bench.recovery import measure_recovery
 from tests.bench.repeats import measure_repeats
 from tests.bench.route import measure_route
+from tests.bench.state import measure_state
 from tests.bench.submit import measure_submit
 from tests.bench.tracing import measure_tracing
 from tests.bench.transactions import measure_transactions
@@ -34,6 +35,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "latency": measure_latency,
     "tracing": measure_tracing,
     "repeats": measure_repeats,
+    "state": measure_state,
     "backlog": measure_backlog,
     "recovery": measure_recovery,
     "console": measure_console,
