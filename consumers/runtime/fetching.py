@@ -15,7 +15,8 @@ from consumers.runtime.batches import Broken, fetch_apart
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.executor import Executor
 from consumers.runtime.failpoints import failpoint
-from consumers.runtime.partition import Live, Partition
+from consumers.runtime.membership import Live
+from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
 from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell

@@ -7,7 +7,7 @@ for that is here.
 import asyncio
 import contextlib
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -16,13 +16,23 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from consumers.runtime.limits import at_most
 
-__all__ = ["Membership"]
+__all__ = ["Live", "Membership"]
 
 _log = structlog.get_logger(__name__)
 
 _ANSWER_LIMIT = 8.0
 _LOOK_SECONDS = 0.1
 _NO_GENERATION = -1
+
+
+class Live(Protocol):
+    """A member of a group, as far as it knows whether the group still counts it in."""
+
+    def is_live(self) -> bool:
+        """False while the process may have been given up by its group."""
+
+    async def until_live(self) -> None:
+        """Wait until it is."""
 
 
 class Membership:

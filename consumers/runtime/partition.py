@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from enum import Enum, auto
-from typing import Protocol
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
 from consumers.runtime.failpoints import failpoint
+from consumers.runtime.membership import Live
 from consumers.runtime.metrics import Commit
 from consumers.runtime.offsets import OWNER_BITS, CommitId, Completion, OffsetTracker
 from consumers.runtime.oldest_record import OldestRecord
@@ -30,7 +30,7 @@ from consumers.runtime.writer import PartitionWriter
 from consumers.telemetry.hops import Hop
 from schemas.codec import Outgoing
 
-__all__ = ["Finished", "Live", "Partition", "PartitionState"]
+__all__ = ["Finished", "Partition", "PartitionState"]
 
 _log = structlog.get_logger(__name__)
 
@@ -51,16 +51,6 @@ _LONGEST_REST = 0.2
 _LARGE_GROUP = 128
 
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
-
-
-class Live(Protocol):
-    """A member of a group, as far as it knows whether the group still counts it in."""
-
-    def is_live(self) -> bool:
-        """False while the process may have been given up by its group."""
-
-    async def until_live(self) -> None:
-        """Wait until it is."""
 
 
 class PartitionState(Enum):
