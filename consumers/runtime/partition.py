@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import secrets
 import time
 from collections import Counter
@@ -47,6 +48,8 @@ _SHORT_CALL = 2.0
 _LEAST_REST = 0.01
 #: And at most: a commit that took long was in trouble, and what came since has waited enough.
 _LONGEST_REST = 0.2
+#: A commit that takes longer holds up further calls: it may well end in doubt.
+_LONG_COMMIT = 3.0
 #: So many records go at once.
 _LARGE_GROUP = 128
 
@@ -125,6 +128,8 @@ class Partition:
         #: Runs the commits.
         self._runner: asyncio.Task[None] | None = None
         self._is_in_doubt = False
+        #: Monotonic time from which on the commit under way has taken too long.
+        self._hangs_from = math.inf
         self._fence_limit = fence_limit or FenceLimit()
         #: When unfinished records were appended.
         self.appended = OldestRecord()
@@ -147,13 +152,18 @@ class Partition:
         """True from a commit in doubt to the next good one: nothing new is started meanwhile."""
         return self._is_in_doubt
 
+    @property
+    def _is_held_up(self) -> bool:
+        """What came back now could not be committed soon: a death would cost all of it."""
+        return self._is_in_doubt or time.monotonic() > self._hangs_from
+
     def may_call(self, *, paid: bool) -> bool:
         """True when a call may be begun for a record in hand.
 
         While it is about to move only for a request that has `paid` for a call already, all of
         which the next owner would pay again, and only as long as a short call would end in time.
         """
-        if self._is_in_doubt:
+        if self._is_held_up:
             return False
         if self._state is PartitionState.REVOKING:
             return paid and time.monotonic() + _SHORT_CALL < self._revoke_deadline
@@ -188,7 +198,7 @@ class Partition:
     @property
     def room(self) -> int:
         """How many records may be fetched now."""
-        return self.tracker.room if self.is_open and not self._is_in_doubt else 0
+        return self.tracker.room if self.is_open and not self._is_held_up else 0
 
     async def take(self, log_start: Callable[[], Awaitable[int]]) -> int:
         """Fence the former owner, read what it committed, and return where to fetch from."""
@@ -271,7 +281,9 @@ class Partition:
             self.tracker.settle(offset for offset, _ in self._group)
             outgoing = [record for _, led_to in self._group for record in led_to]
             identity = CommitId(self._owner, next(self._commits))
+            self._hangs_from = began + _LONG_COMMIT
             await self._commit(outgoing, self.tracker.completion(identity))
+            self._hangs_from = math.inf
             if self.traced:
                 for offset, _ in self._group:
                     if (hop := self.traced.pop(offset, None)) is not None:

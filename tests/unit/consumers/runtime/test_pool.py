@@ -1,7 +1,7 @@
 """The pool's tasks belong to what was held when they began."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from aiokafka import TopicPartition
@@ -186,3 +186,31 @@ async def test_a_commit_in_doubt_holds_up_calls_and_a_move_waits_for_who_has_pai
 
         await partition.close()
         pool.cancel_all(partition)
+
+
+async def test_while_a_commit_hangs_no_call_is_begun() -> None:
+    """What comes back meanwhile is in memory alone: a death would cost all of it."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    class Hanging(PartitionWriter):
+        async def commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
+            begun.set()
+            await may_end.wait()
+
+    partition = _held(0, 1)
+    partition._writer = Hanging(Clients(KafkaSettings()), _SOURCE, "work.low")
+    partition._writer.is_doubtful = False
+    partition.open()
+    async with asyncio.TaskGroup() as tasks:
+        committing = tasks.create_task(partition.run_commits())
+        partition.finish([(0, ())])
+        await begun.wait()
+        assert partition.may_call(paid=False)
+        assert partition.room
+        while partition.may_call(paid=True):  # noqa: ASYNC110  it turns with time
+            await asyncio.sleep(0.1)
+        assert not partition.room
+        may_end.set()
+        while not partition.may_call(paid=False):  # noqa: ASYNC110  it turns with the commit
+            await asyncio.sleep(0.01)
+        committing.cancel()
