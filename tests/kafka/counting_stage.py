@@ -66,7 +66,7 @@ async def main(bootstrap: str, prefix: str) -> None:
 
     decide = state.remembering(Counting(settings.kafka.topics.results).decide)
     if BUG == "outside":
-        decide = await _writing_apart(clients, state, decide)
+        decide = await _writing_apart(clients, decide)
     if BUG == "early":
         _read_before_the_fence(prepare)
     if FREEZES_AT:
@@ -83,20 +83,25 @@ def say(words: str) -> None:
     sys.stdout.flush()
 
 
-async def _writing_apart(clients: Clients, state: KeyedState, decide: Any) -> Any:
-    producer = clients.producer()
+async def _writing_apart(clients: Clients, decide: Any) -> Any:
+    producer, topic = clients.producer(), clients.settings.topics.name("llm.state.counting")
     await producer.start()
-    topic = clients.settings.topics.name("llm.state.counting")
+    commit, changes = PartitionWriter.commit, asyncio.Queue[tuple[int, Outgoing]]()
 
     def decided(record: Record) -> Sequence[Outgoing]:
         made = decide(record)
-        for change in made:
-            if change.topic == topic:
-                asyncio.ensure_future(  # noqa: RUF006  the bug is to be in a hurry
-                    producer.send(topic, change.value, key=change.key, partition=record.partition)
-                )
-        return [one for one in made if one.topic != topic]
+        for outgoing in made:
+            if outgoing.topic == topic:
+                changes.put_nowait((record.partition, outgoing))
+        return [outgoing for outgoing in made if outgoing.topic != topic]
 
+    async def written_first(self: Any, outgoing: Any, completion: Any) -> None:
+        while not changes.empty():
+            partition, change = changes.get_nowait()
+            await producer.send_and_wait(topic, change.value, key=change.key, partition=partition)
+        await commit(self, outgoing, completion)
+
+    PartitionWriter.commit = written_first  # type: ignore[method-assign]
     return decided
 
 
