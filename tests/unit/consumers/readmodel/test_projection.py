@@ -156,7 +156,9 @@ def _records(told: Sequence[Any]) -> list[Any]:
 @st.composite
 def _tellings(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
     """What is told, and its records as one reader may get them: each partition in its order."""
-    told = draw(st.lists(st.one_of(_LINES, _LINES, _RESULTS, _SAID, _LETTERS), max_size=14))
+    told = draw(
+        st.lists(st.one_of(_LINES, _LINES, _RESULTS, _SAID, _LETTERS), min_size=4, max_size=14)
+    )
     records = _records(told)
     order = draw(st.permutations(range(len(records))))
     lines: dict[tuple[str, int], Iterator[Any]] = {}
@@ -169,7 +171,7 @@ def _tellings(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
     return told, shuffled
 
 
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(_tellings(), st.data())
 def test_any_interleaving_and_any_crash_give_the_same_tables(
     telling: tuple[list[Any], list[Any]], data: st.DataObject
