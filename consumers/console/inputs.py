@@ -183,11 +183,14 @@ class JobBody(_Body):
 
 
 class JobForm(BaseModel):
-    """The same, as the form of a job sends it; the filter is in the URL."""
+    """The same, as the form of a job sends it; the filter is in the URL.
+
+    Filters have names such as `tier` and `reason` too: the form's own fields are called otherwise.
+    """
 
     action: BulkAction = "requeue"
-    tier: Annotated[str, Field(max_length=20)] = ""
-    reason: _Reason = ""
+    retry_tier: Annotated[str, Field(max_length=20)] = ""
+    because: _Reason = ""
     most: _Most = 1000
     per_second: PerSecond = 10.0
     #: The answers of the dry run, as JSON: a hash by case.
@@ -195,9 +198,9 @@ class JobForm(BaseModel):
 
     def body(self, wanted: Mapping[str, str]) -> JobBody:
         """What is asked for on the cases that fit."""
-        fields = self.model_dump(exclude={"tier"})
-        tier = _tier(self.tier) if self.action == "retry" else None
-        return JobBody(filter=dict(wanted), tier=tier, **fields)
+        fields = self.model_dump(exclude={"retry_tier", "because"})
+        tier = _tier(self.retry_tier) if self.action == "retry" else None
+        return JobBody(filter=dict(wanted), tier=tier, reason=self.because, **fields)
 
 
 def _tier(name: str) -> Tier | None:

@@ -29,6 +29,8 @@ async def test_a_job_decides_on_many_cases_and_what_it_leaves_alone_is_told(
         await running.desk.claim(held, "somebody")
         browser = Browser(running.app)
         await browser.come_in("operator")
+        for others in ("reason=schema_failed", "tier=low"):
+            assert "requeue on 0 cases" in (await browser.get(f"/jobs/new?{others}")).text
         dry = await browser.get("/jobs/new?task=billing_dispute&action=approve&per_second=100")
         assert "approve on 11 cases" in dry.text
         assert "somebody holds it" in dry.text
