@@ -36,6 +36,7 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── StoreAwayError             the console's database does not answer now
 ├── StoreMismatchError         the console's store was made from other topics
 ├── OtherTopicsError           the read model was made from other topics
+├── IncompleteError            the figures are not complete now
 ├── StoreUnusableError         the console's database cannot be opened, or is none of ours
 ├── NeedsSignInError           nobody knows who calls the console
 └── SignInRefusedError         a sign-in did not come to its end

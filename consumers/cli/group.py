@@ -41,6 +41,8 @@ class Lazy(TyperCommand):
         try:
             command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("consumers", "router", "schemas"):
+                raise
             needs = f"{self.name} needs a package that is not installed: {error.name} is missing"
             msg = f"{needs}: pip install 'tierline[console]'"
             raise TierlineError(msg) from None

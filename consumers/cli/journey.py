@@ -298,7 +298,9 @@ class Journey:
         if not self.is_ours(self.request_id, letter.tenant):
             return None
         self.letters.append((where, letter))
-        self.ended = max(self.ended, letter.generation)
+        if letter.reason is not Reason.ID_REUSED or self.request_id == str(letter.source):
+            # Another record under the same id: what became of the first one is no matter of it.
+            self.ended = max(self.ended, letter.generation)
         self.task = letter.task or self.task
         self.attempts.update({attempt.attempt_id: attempt for attempt in letter.attempts})
         return f"waits for a person: {letter.reason.meaning}"

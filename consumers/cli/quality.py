@@ -119,7 +119,7 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
 
         if bill:
             kinds: Sequence[By] = ("task", "tier", "model")
-            before, _ = await figures(kinds, begin - span, begin)
+            before, _ = await figures(kinds, model.begin(begin - span, now), begin)
             after, _ = await figures(kinds, begin)
             _print_bill(before, after, as_json)
         elif failures:

@@ -94,7 +94,8 @@ class Figures:
         """What was spent before and in a range, what moved it, and the range."""
         since, until = self.span(span)
         kinds: Sequence[By] = ("task", "tier", "model")
-        before, former = await self.rows(kinds, since - _RANGES[span][0], since)
+        begin = self.model.begin(since - _RANGES[span][0], until)
+        before, former = await self.rows(kinds, begin, since)
         after, latter = await self.rows(kinds, since)
         spent = [former.own_micros, latter.own_micros]
         return spent, steps_between(before, after), since, until

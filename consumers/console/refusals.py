@@ -19,6 +19,8 @@ from consumers.console.errors import (
 )
 from consumers.console.pages import Pages
 from consumers.console.security import own_path
+from consumers.readmodel.keeping import OtherTopicsError
+from consumers.readmodel.projection import IncompleteError
 from consumers.runtime.connection import KafkaUnreachableError
 
 __all__ = ["Refusals", "status_of"]
@@ -33,6 +35,8 @@ _STATUS: dict[type[Exception], int] = {
     KafkaUnreachableError: 503,
     NotSentError: 503,
     StoreAwayError: 503,
+    IncompleteError: 503,
+    OtherTopicsError: 503,
 }
 
 

@@ -19,11 +19,11 @@ from sqlalchemy import Connection, Select, delete, select
 from consumers import clock
 from consumers.console.columns import millis
 from consumers.console.database import Database, open_database
-from consumers.readmodel.projection import fold, positions
+from consumers.readmodel.projection import IncompleteError, fold, positions
 from consumers.readmodel.tables import CALLS, FACTS, FEEDBACK, OUTCOMES, make_tables
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import cluster_of
-from consumers.runtime.records import Record
+from consumers.runtime.records import Record, Source
 from consumers.runtime.topic_reader import Seen, TopicReader, topic_reader
 from schemas.base import EARLIEST
 from schemas.errors import TierlineError
@@ -37,6 +37,10 @@ _T = TypeVar("_T")
 _MOST = 1_000
 _LOOK_AGAIN_SECONDS = 0.5
 _TRY_AGAIN_SECONDS = 1.0
+#: So long a view waits for figures that are being made.
+_FIRST_LIMIT = 5.0
+#: So often the topics are looked at anew: for partitions and topics that are new, or made anew.
+_LOOK_ANEW_SECONDS = 15.0
 _FORGET_EACH = timedelta(hours=1)
 #: Any number that nothing else uses: whoever makes tables or takes records in holds this lock.
 _LOCK = 7_202_613
@@ -45,7 +49,9 @@ _LOCK = 7_202_613
 class OtherTopicsError(TierlineError):
     """The store was made from other topics than these."""
 
-    advice = "name another store, or delete this one: it is made again from the topics"
+    advice = (
+        "name another store, or delete this one: it is made again from what the topics still hold"
+    )
 
 
 @dataclass(slots=True)
@@ -59,8 +65,12 @@ class ReadModel:
     _is_ready: bool = False
     #: True while `run` keeps up.
     _is_kept: bool = False
-    #: Why that does not get on.
+    #: Why that does not get on, or has not got to the ends of the topics yet.
     _trouble: TierlineError | None = None
+    #: Where each partition is read on, as this process has committed it.
+    _at: dict[Source, int] = field(default_factory=dict)
+    #: Set while it does.
+    _is_complete: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _forgot_at: datetime = EARLIEST
 
@@ -87,7 +97,11 @@ class ReadModel:
         """Have the tables as of now, or of a moment ago. Raises what keeps them from that."""
         if not self._is_kept:
             await self.catch_up()
-        elif self._trouble is not None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LIMIT):
+                await self._is_complete.wait()
+        if self._trouble is not None:
             raise self._trouble
 
     async def catch_up(
@@ -108,23 +122,35 @@ class ReadModel:
     async def run(self) -> None:
         """Keep up for ever; while Kafka or the database is away, try again."""
         self._is_kept = True
+        self._stand_still(IncompleteError("the figures are being made; look again soon"))
         try:
             while True:
                 try:
                     await self._keep_up()
+                    continue
                 except TierlineError as error:
-                    if self._trouble is None:
-                        _log.warning("the figures stand still", why=str(error))
-                    self._trouble = error
+                    self._stand_still(error)
+                except Exception as error:  # noqa: BLE001  the console goes on, and says why
+                    what = f"the figures do not get on: {type(error).__name__}"
+                    self._stand_still(IncompleteError(what))
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
         finally:
             self._is_kept = False
 
+    def _stand_still(self, error: TierlineError) -> None:
+        if type(error) is not type(self._trouble):
+            _log.warning("the figures stand still", why=str(error))
+        self._trouble = error
+        self._is_complete.clear()
+
     async def _keep_up(self) -> None:
+        """Keep up for a while, with the topics as they are now."""
+        anew_at = asyncio.get_running_loop().time() + _LOOK_ANEW_SECONDS
         async with self._turn, self._reader() as reader:
-            while True:
+            while asyncio.get_running_loop().time() < anew_at:
                 await self._take_all(reader)
                 self._trouble = None
+                self._is_complete.set()
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     @contextlib.asynccontextmanager
@@ -135,7 +161,7 @@ class ReadModel:
         names = self.clients.settings.topics
         every = names.attempts, names.results, names.dead_letters, names.feedback, names.review
         await self._prepare()
-        at = await self.ask(positions)
+        at = self._at = await self.ask(positions)
         wanted = topics or every
         async with topic_reader(self.clients, wanted, positions=at, since=since) as reader:
             for source, end in (await reader.ends()).items():
@@ -172,7 +198,8 @@ class ReadModel:
 
     async def _take(self, records: Sequence[Record]) -> None:
         topics = self.clients.settings.topics
-        await self._write(partial(fold, records=records, topics=topics))
+        taken = partial(fold, records=records, topics=topics, at=self._at)
+        self._at |= await self._write(taken)
 
     async def _write(
         self,

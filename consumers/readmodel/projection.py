@@ -39,6 +39,7 @@ from router.reports.measures import FIGURES
 from router.reports.quality import Call, End, Group, call_of, end_of, group_of, judge, route_of
 from schemas.attempt import LedgerEntry
 from schemas.codec import dump, read_dead_letter, read_model
+from schemas.errors import TierlineError
 from schemas.feedback import Feedback
 from schemas.json_numbers import as_json
 from schemas.result import Result
@@ -56,6 +57,8 @@ GRAINS = (HOUR, DAY)
 TOTALS = (-HOUR, -DAY)
 #: But for those by hour and group, so many buckets of latencies are one: within 2 %.
 _WIDER = 4
+#: A database takes only so many values with one statement.
+_KEYS_AT_ONCE = 1_000
 #: Characters of what people say that are kept.
 _MOST_WORDS = 500
 _COLUMNS = tuple(Call.__slots__)
@@ -65,12 +68,27 @@ _Key = tuple[str, str]
 _Row = Mapping[str, Any]
 
 
-def fold(connection: Connection, records: Sequence[Record], topics: Topics) -> None:
-    """Take in the records of whole partitions, each in its order, and note how far they go.
+class IncompleteError(TierlineError):
+    """The figures are not complete now."""
 
-    Those that are in the tables already are stepped over.
+
+def fold(
+    connection: Connection,
+    records: Sequence[Record],
+    topics: Topics,
+    at: Mapping[Source, int] | None = None,
+) -> dict[Source, int]:
+    """Take in the records of whole partitions, each in its order; how far they go, by partition.
+
+    Those that are in the tables already are stepped over. `at` is where whoever reads believes them
+    to be. Raises IncompleteError where they are behind that: somebody has made them anew, and what
+    lies in between would be missing for ever.
     """
     known = positions(connection)
+    for source, position in (at or {}).items():
+        if known.get(source, 0) < position:
+            msg = f"the figures of {source.topic}-{source.partition} were made anew meanwhile"
+            raise IncompleteError(msg)
     new = [one for one in records if one.offset >= known.get(partition_of(one), 0)]
     _take(connection, new, topics)
     ends = {partition_of(one): one.offset + 1 for one in new}
@@ -79,6 +97,7 @@ def fold(connection: Connection, records: Sequence[Record], topics: Topics) -> N
         for source, end in ends.items()
     ]
     _put(connection, POSITIONS, rows)
+    return ends
 
 
 def positions(connection: Connection) -> dict[Source, int]:
@@ -314,8 +333,9 @@ class _Moved:
             ]
             _put(connection, table, rows, adds=names)
             less = [_key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
-            if less:
-                connection.execute(delete(table).where(tuple_(*key).in_(less), is_empty))
+            for first in range(0, len(less), _KEYS_AT_ONCE):
+                among = tuple_(*key).in_(less[first : first + _KEYS_AT_ONCE])
+                connection.execute(delete(table).where(among, is_empty))
 
 
 def _coarser(

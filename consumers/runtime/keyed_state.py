@@ -66,18 +66,20 @@ class StatePart:
         """All that is remembered."""
         return self._values
 
-    def take_changes(self) -> Mapping[bytes, bytes | None]:
-        """What has changed since this was asked last, by key; None: forgotten."""
-        changed = {
+    def changes(self) -> Mapping[bytes, bytes | None]:
+        """What has changed since it was kept last, by key; None: forgotten."""
+        return {
             key: self._values.get(key)
             for key, before in self._before.items()
             if self._values.get(key) != before
         }
+
+    def keep(self) -> None:
+        """The changes are written: what comes now is another record's."""
         self._before.clear()
-        return changed
 
     def undo(self) -> None:
-        """As if nothing had changed since the changes were taken last."""
+        """As if nothing had changed since the changes were kept last."""
         for key, before in self._before.items():
             if before is None:
                 self._values.pop(key, None)
@@ -129,21 +131,22 @@ class KeyedState:
         def decided(record: Record) -> Sequence[Outgoing]:
             part = self.part(partition_of(record))
             try:
-                outgoing = _fitting(decide(record, part))
+                outgoing = decide(record, part)
+                changes = (
+                    Outgoing(self._topic, key, value) for key, value in part.changes().items()
+                )
+                made = _fitting([*outgoing, *changes])
             except BaseException:
                 part.undo()
                 raise
-            changes = part.take_changes()
-            return [
-                *outgoing,
-                *(Outgoing(self._topic, key, value) for key, value in changes.items()),
-            ]
+            part.keep()
+            return made
 
         return decided
 
 
 def _fitting(outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
-    """A change whose output no topic takes would tell of something that never was."""
+    """Outputs and changes go together: one that no topic takes keeps back the others."""
     if not all(map(fits, outgoing)):
         detail = "what follows from it is larger than what Kafka takes"
         raise ContractError(Reason.RESULT_TOO_LARGE, detail)

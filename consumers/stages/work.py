@@ -108,11 +108,14 @@ class Worker(AttemptRunner):
         except Exception as error:  # noqa: BLE001  what was paid for is booked all the same
             _log.exception("work failed", partition=record.partition, offset=record.offset)
             gave_up = GiveUp(Reason.INTERNAL_ERROR, type(error).__name__)
+        try:
+            letter = self._letter(tier_run, record, gave_up)
+            booked = self.lines(tier_run, tier_run.attempts)
+        except Exception as error:
+            # What was to be booked cannot be written: the reason is that of before.
+            raise ContractError(gave_up.reason, gave_up.detail) from error
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
-        return [
-            *self.lines(tier_run, tier_run.attempts),
-            self._letter(tier_run, record, gave_up),
-        ]
+        return [*booked, letter]
 
     @property
     def dead_letters(self) -> DeadLetters:
