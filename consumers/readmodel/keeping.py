@@ -122,7 +122,8 @@ class ReadModel:
     async def run(self) -> None:
         """Keep up for ever; while Kafka or the database is away, try again."""
         self._is_kept = True
-        self._stand_still(IncompleteError("the figures are being made; look again soon"))
+        self._trouble = IncompleteError("the figures are being made; look again soon")
+        self._is_complete.clear()
         try:
             while True:
                 try:

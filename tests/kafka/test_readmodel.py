@@ -15,15 +15,19 @@ from sqlalchemy import Connection, func, select
 
 from consumers.console.database import open_database
 from consumers.readmodel.keeping import OtherTopicsError, ReadModel, opened
-from consumers.readmodel.projection import fold
+from consumers.readmodel.projection import IncompleteError, fold
 from consumers.readmodel.tables import CALLS, FACTS
 from consumers.runtime.clients import Clients
+from consumers.runtime.records import Source
 from consumers.runtime.topic_reader import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from schemas.base import Tier
+from schemas.errors import TierlineError
 from schemas.reasons import Reason
+from schemas.topics import Topics
 from tests.builders import NOON
+from tests.kafka.conftest import BreakableKafka, settings_for
 from tests.postgres import postgres
 from tests.tables import everything_in, record_of, tables
 from tests.unit.consumers.readmodel.test_projection import a_letter, a_line, a_result, said
@@ -212,3 +216,35 @@ async def _run(settings: Settings, *words: str, **variables: str) -> tuple[str, 
         out, said = await process.communicate()
     assert process.returncode == 0, said.decode()
     return out.decode(), said.decode()
+
+
+async def test_figures_go_on_after_kafka_was_away(kafka: BreakableKafka, tmp_path: Path) -> None:
+    """Longer than any request waits: the console that shows them must not end with it."""
+    settings = settings_for(await kafka.start(), "away.")
+    await _fill(settings, range(30))
+    url, clients = f"sqlite:///{tmp_path}/figures.db", Clients(settings.kafka)
+    async with opened(clients, url) as model, asyncio.timeout(90), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(model.run())
+        await asyncio.sleep(0)
+        await model.refresh()
+        before = await _count(model)
+
+        async def look() -> None:
+            while True:
+                await model.refresh()
+                await asyncio.sleep(0.1)
+
+        with kafka.asleep(), pytest.raises(TierlineError):
+            await look()
+        await _fill(settings, range(30, 60))
+        while await _count(model) == before:  # noqa: ASYNC110  the database has no event for it
+            await asyncio.sleep(0.1)
+        running.cancel()
+
+
+def test_what_others_made_anew_meanwhile_is_read_from_its_beginning() -> None:
+    """Else all that lies before what is at hand would be missing for ever."""
+    records = [record_of(what, 0, no) for no, what in enumerate(_told(0))]
+    source = Source(records[0].topic, 0)
+    with tables() as connection, pytest.raises(IncompleteError, match="made anew"):
+        fold(connection, records[2:], Topics(), {source: 2})
