@@ -15,7 +15,10 @@ demo: .venv/run.stamp  ## Watch requests flow through a real Kafka, started here
 	@$(BIN)/tierline demo
 
 test: .venv/dev.stamp  ## Run every test, those on the real broker included
-	@$(BIN)/pytest -m "not bench and not browser"
+	@failed=0; \
+	$(BIN)/pytest -n auto -m "not kafka and not bench and not slow and not browser" || failed=1; \
+	$(BIN)/pytest -m "(kafka or slow) and not bench and not browser" || failed=1; \
+	exit $$failed
 
 test-browser: .venv/dev.stamp  ## Walk through the console in Chromium as a person does (pictures in build/screenshots)
 	@$(BIN)/pytest -m browser
