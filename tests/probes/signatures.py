@@ -178,7 +178,6 @@ def try_signatures(report: Report) -> None:
         report.check(f"a gateway that signs for {tenant}", is_blocked=is_dead)
     late = a_record(value, headers=[(SIGNATURE, good)])
     late.timestamp += 3_600_000
-    end = end_of(
-        Router(the_policy(), Topics(), lambda: NOON + 2 * _HOUR, admission=admission).decide(late)
-    )
+    router = Router(the_policy(), Topics(), lambda: NOON + 2 * _HOUR, admission=admission)
+    end = end_of(decided(router, late))
     report.check("replayed after its end", is_blocked=isinstance(end, DeadLetter))
