@@ -8,7 +8,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -26,6 +25,7 @@ from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import KafkaUnreachableError, cluster_of
 from consumers.runtime.health import Health
 from consumers.runtime.ledger import Ledger
+from consumers.runtime.limits import ended_tasks
 from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import usable_folder
 from consumers.runtime.poison import Guard, settings_to_hand
@@ -109,7 +109,7 @@ async def running_stages(
             return opened
 
         async def forecast() -> Forecast:
-            return stack.enter_context(_forecasting(clients, tasks))
+            return await enter(_forecasting(clients, tasks))
 
         process = Process(
             settings, rules, clients, telemetry, guard, _once(calling), _once(forecast)
@@ -123,13 +123,16 @@ async def running_stages(
         topics = TopicWatch(clients)
         health.ask_topics = lambda: topics.problems
         watching = [tasks.create_task(health.run()), tasks.create_task(topics.run())]
-        async with run_together(stages, tasks, stop or asyncio.Event()):
-            try:
-                yield stages
-            finally:
-                health.is_draining = True
-                for task in watching:
-                    task.cancel()
+        try:
+            async with run_together(stages, tasks, stop or asyncio.Event()):
+                try:
+                    yield stages
+                finally:
+                    health.is_draining = True
+                    for task in watching:
+                        task.cancel()
+        finally:
+            await ended_tasks(*watching)
 
 
 def _once(opening: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
@@ -144,8 +147,8 @@ def _once(opening: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
     return ask
 
 
-@contextlib.contextmanager
-def _forecasting(clients: Clients, tasks: asyncio.TaskGroup) -> Iterator[Forecast]:
+@contextlib.asynccontextmanager
+async def _forecasting(clients: Clients, tasks: asyncio.TaskGroup) -> AsyncIterator[Forecast]:
     """A forecast that is told what Kafka holds."""
     forecast = Forecast()
     groups = {f"{clients.settings.prefix}work.{tier}": tier for tier in Tier}
@@ -153,7 +156,7 @@ def _forecasting(clients: Clients, tasks: asyncio.TaskGroup) -> Iterator[Forecas
     try:
         yield forecast
     finally:
-        watching.cancel()
+        await ended_tasks(watching)
 
 
 async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:

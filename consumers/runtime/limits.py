@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["at_most"]
+__all__ = ["at_most", "ended_tasks"]
 
 _T = TypeVar("_T")
+_CANCEL_AGAIN_SECONDS = 0.5
 
 
 async def at_most(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
@@ -30,3 +31,11 @@ async def at_most(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
 def _see(task: "asyncio.Future[Any]") -> None:
     if not task.cancelled():
         task.exception()
+
+
+async def ended_tasks(*tasks: "asyncio.Future[Any]") -> None:
+    """Cancel tasks until they have ended: the Kafka client may swallow a cancellation."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_CANCEL_AGAIN_SECONDS)

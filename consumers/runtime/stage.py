@@ -11,7 +11,7 @@ from consumers.runtime.assigned_partitions import AssignedPartitions, Member, Pr
 from consumers.runtime.clients import KAFKA_IS_AWAY, KAFKA_REFUSES, Clients, ended
 from consumers.runtime.executor import Executor
 from consumers.runtime.fetching import Fetching
-from consumers.runtime.limits import at_most
+from consumers.runtime.limits import at_most, ended_tasks
 from consumers.runtime.membership import Membership
 from consumers.runtime.metrics import Commit
 from consumers.runtime.partition import Partition
@@ -158,7 +158,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             finally:
                 fetching.cancel()
                 await self._drain()
-                heartbeat.cancel()
+                await ended_tasks(fetching, heartbeat)
         if self._failure is not None:
             failure = self._failure
             advice = failure.advice if isinstance(failure, TierlineError) else ""

@@ -16,7 +16,7 @@ from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.health import Health
-from consumers.runtime.limits import at_most
+from consumers.runtime.limits import at_most, ended_tasks
 from consumers.runtime.publisher import Publisher, publisher
 from consumers.runtime.records import Record, why_not_taken
 from consumers.runtime.topic_reader import topic_reader
@@ -59,10 +59,9 @@ async def reporting_status(clients: Clients, health: Health, policy: Policy) -> 
         yield
     finally:
         told.is_over = True
-        writing.cancel()
-        # The Kafka client may swallow the cancellation, or not end while Kafka is away.
+        # The Kafka client may not end while Kafka is away.
         with contextlib.suppress(TimeoutError):
-            await at_most(_END_SECONDS, _ended(writing))
+            await at_most(_END_SECONDS, ended_tasks(writing))
 
 
 @contextlib.asynccontextmanager
@@ -75,9 +74,8 @@ async def following_status(clients: Clients, listener: Listener) -> AsyncIterato
     try:
         yield
     finally:
-        reading.cancel()
         with contextlib.suppress(TimeoutError):
-            await at_most(_END_SECONDS, _ended(reading))
+            await at_most(_END_SECONDS, ended_tasks(reading))
 
 
 async def _read(clients: Clients, listener: Listener) -> None:
@@ -97,10 +95,6 @@ async def _read(clients: Clients, listener: Listener) -> None:
         except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
             _log.debug("status not read", error=type(error).__name__)
         await asyncio.sleep(EVERY_SECONDS)
-
-
-async def _ended(writing: "asyncio.Future[None]") -> None:
-    await asyncio.wait({writing})
 
 
 class StatusReporter:
