@@ -14,9 +14,12 @@ help:  ## List what can be done
 demo: .venv/run.stamp  ## Watch requests flow through a real Kafka, started here (no Docker, no keys)
 	@$(BIN)/tierline demo
 
+#: Tests that need no broker, no browser and little time.
+FAST = not kafka and not bench and not slow and not browser
+
 test: .venv/dev.stamp  ## Run every test, those on the real broker included
 	@failed=0; \
-	$(BIN)/pytest -n auto -m "not kafka and not bench and not slow and not browser" || failed=1; \
+	$(BIN)/pytest -n auto -m "$(FAST)" || failed=1; \
 	$(BIN)/pytest -m "(kafka or slow) and not bench and not browser" || failed=1; \
 	exit $$failed
 
@@ -28,7 +31,7 @@ check: .venv/dev.stamp  ## Format, lint, types, import contracts and the fast te
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -n auto -m "not kafka and not bench and not slow and not browser"
+	@$(BIN)/pytest -q -n auto -m "$(FAST)"
 
 format: .venv/dev.stamp  ## Format the code and mend what the linter can
 	@$(BIN)/ruff format .

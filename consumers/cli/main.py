@@ -177,10 +177,9 @@ def options(
     ] = False,
 ) -> None:
     """Options before the command."""
-    # What a command needs and no help does.
-    from consumers.cli.logs import configure_logs  # noqa: PLC0415
-    from consumers.runtime.failpoints import check_failpoint  # noqa: PLC0415
-    from consumers.runtime.loopback import stay_on_loopback  # noqa: PLC0415
+    from consumers.cli.logs import configure_logs  # noqa: PLC0415  no help needs it
+    from consumers.runtime.failpoints import check_failpoint  # noqa: PLC0415  no help needs it
+    from consumers.runtime.loopback import stay_on_loopback  # noqa: PLC0415  for tests
 
     del version
     if debug:

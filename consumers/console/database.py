@@ -74,12 +74,18 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at the end unless something is raised. Raises StoreAwayError."""
+    async def writing(self, lock: int | None = None) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end unless something is raised. Raises StoreAwayError.
+
+        Of those that name the same `lock` one runs at a time, in all processes; in SQLite of all.
+        """
         async with _answering(), contextlib.AsyncExitStack() as stack:
             if self.is_sqlite:
                 await stack.enter_async_context(self._turn)
-            yield await stack.enter_async_context(self._writing.begin())
+            connection = await stack.enter_async_context(self._writing.begin())
+            if lock is not None:
+                await _alone(connection, lock)
+            yield connection
 
     async def read(self, asked: Executable) -> list[dict[str, Any]]:
         """The rows that are asked for. Raises StoreAwayError."""
@@ -113,6 +119,12 @@ def inserting(connection: AsyncConnection | Connection, table: Table) -> Any:
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
+async def _alone(connection: AsyncConnection, lock: int) -> None:
+    """Wait until no other transaction has the lock; SQLite has one that writes at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
+
+
 @contextlib.asynccontextmanager
 async def _answering() -> AsyncIterator[None]:
     """Tell a database that does not answer from a fault of ours."""
@@ -143,10 +155,8 @@ async def open_database(url: str) -> AsyncIterator[Database]:
             if engine.dialect.name == "sqlite":
                 _try_file(engine.url.database or "")
             async with engine.execution_options(tierline_writes=True).begin() as connection:
-                if engine.dialect.name == "postgresql":
-                    # Two consoles that start at once would both make the tables.
-                    lock = f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"
-                    await connection.exec_driver_sql(lock)
+                # Two consoles that start at once would both make the tables.
+                await _alone(connection, _SCHEMA_LOCK)
                 facts = await connection.run_sync(_made)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             why = str(getattr(error, "orig", None) or error).splitlines()[0]

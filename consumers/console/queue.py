@@ -170,9 +170,7 @@ class Queue:
     async def _take(self, records: Sequence[Record]) -> None:
         """Take in records of one partition, and note how far it was read."""
         source = partition_of(records[0])
-        async with self.store.database.writing() as connection:
-            if not self.store.database.is_sqlite:
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        async with self.store.database.writing(_LOCK) as connection:
             position = (await _positions(connection, source.topic)).get(source, 0)
             new = [record for record in records if record.offset >= position]
             if not new:

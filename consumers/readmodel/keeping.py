@@ -67,17 +67,14 @@ class ReadModel:
     _is_kept: bool = False
     #: Why that does not get on, or has not got to the ends of the topics yet.
     _trouble: TierlineError | None = None
+    #: Set while it has.
+    _is_complete: asyncio.Event = field(default_factory=asyncio.Event)
     #: Where each partition is read on, as this process has committed it.
     _at: dict[Source, int] = field(default_factory=dict)
-    #: Set while it does.
-    _is_complete: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _forgot_at: datetime = EARLIEST
 
-    async def ask(
-        self,
-        question: Callable[[Connection], _T],
-    ) -> _T:
+    async def ask(self, question: Callable[[Connection], _T]) -> _T:
         """What a function of `queries` finds, all of it at one moment. Raises StoreAwayError."""
         async with self.database.reading() as connection:
             return await connection.run_sync(question)
@@ -202,13 +199,8 @@ class ReadModel:
         taken = partial(fold, records=records, topics=topics, at=self._at)
         self._at |= await self._write(taken)
 
-    async def _write(
-        self,
-        act: Callable[[Connection], _T],
-    ) -> _T:
-        async with self.database.writing() as connection:
-            if not self.database.is_sqlite:
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    async def _write(self, act: Callable[[Connection], _T]) -> _T:
+        async with self.database.writing(_LOCK) as connection:
             return await connection.run_sync(act)
 
 

@@ -138,11 +138,6 @@ class Partition:
         self.last_commit_seconds: float | None = None
 
     @property
-    def state(self) -> PartitionState:
-        """Where it stands."""
-        return self._state
-
-    @property
     def is_open(self) -> bool:
         """True while records may be started."""
         return self._state is PartitionState.OPEN

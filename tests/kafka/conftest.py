@@ -23,6 +23,7 @@ from consumers.broker import LocalBroker, local_broker
 from consumers.broker.jars import fetch_jars
 from consumers.broker.local import free_ports
 from consumers.settings import KafkaSettings, Settings
+from tests.postgres import Postgres, postgres
 
 _IMAGE = "apache/kafka:4.2.0"
 _PORT = 9092
@@ -120,6 +121,23 @@ async def kafka() -> AsyncIterator[BreakableKafka]:
             yield broker
         finally:
             await broker.lose()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres() as found:
+        if found is None:
+            pytest.skip("no PostgreSQL")
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """Addresses of two new databases of each kind."""
+    if request.param == "sqlite":
+        return [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two")]
+    server = request.getfixturevalue("server")
+    return [server.database(), server.database()]
 
 
 @contextlib.contextmanager

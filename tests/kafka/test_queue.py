@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +62,6 @@ async def main(url, bootstrap, prefix):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    with postgres() as found:
-        if found is None:
-            pytest.skip("no PostgreSQL")
-        yield found
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Sequence[str]:
-    """Addresses of two new databases of each kind."""
-    if request.param == "sqlite":
-        return [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two")]
-    server = request.getfixturevalue("server")
-    return [server.database(), server.database()]
 
 
 def _queue(store: Store, settings: Settings) -> Queue:

@@ -28,7 +28,6 @@ from schemas.reasons import Reason
 from schemas.topics import Topics
 from tests.builders import NOON
 from tests.kafka.conftest import BreakableKafka, settings_for
-from tests.postgres import postgres
 from tests.tables import everything_in, record_of, tables
 from tests.unit.consumers.readmodel.test_projection import a_letter, a_line, a_result, said
 
@@ -50,23 +49,6 @@ async def main(url, bootstrap, prefix):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    with postgres() as found:
-        if found is None:
-            pytest.skip("no PostgreSQL")
-        yield found
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def urls(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """Addresses of two new databases of each kind."""
-    if request.param == "sqlite":
-        return [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "two")]
-    server = request.getfixturevalue("server")
-    return [server.database(), server.database()]
 
 
 def _told(number: int) -> Iterator[Any]:
