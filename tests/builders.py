@@ -157,3 +157,7 @@ class Restless:
     async def may_call(self, *, paid: bool = False) -> bool:
         """It is."""
         return True
+
+    def is_ours(self) -> bool:
+        """It stays so."""
+        return True

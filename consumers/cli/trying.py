@@ -96,6 +96,10 @@ class _Alone:
         """The partition is ours for certain."""
         return True
 
+    def is_ours(self) -> bool:
+        """So is it later on."""
+        return True
+
 
 async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSettings]) -> Journey:
     """What the stages make of a request, each record of theirs handed on to whoever reads it."""

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import ssl
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -54,14 +53,14 @@ _ERROR_SECONDS = 2.0
 #: What a wrong address answers.
 _NOT_HERE = (404, 405)
 _ATTEMPT = "x-tierline-attempt"
-#: Between having a connection and writing to it, in seconds: shorter than any session of a group.
-_LONGEST_PAUSE = 1.0
 
 
 @dataclass(slots=True)
 class _Progress:
     """How far a call has come."""
 
+    #: False once nothing of it may leave any more.
+    may_leave: Callable[[], bool]
     #: True from the first byte on that may have left.
     is_written: bool = False
 
@@ -76,30 +75,24 @@ def may_have_left() -> bool:
     return progress is None or progress.is_written
 
 
-class _PromptRequest(aiohttp.ClientRequest):
-    """A request that is written as soon as it has a connection, or not at all.
+class _OwnRequest(aiohttp.ClientRequest):
+    """A request that is written only if it may still leave by the time it has a connection.
 
-    The library may write it a turn of the event loop later. A process that was frozen between the
-    two is no owner of its partitions any more when it wakes, and nobody else can call it back.
+    A process that was frozen in between is no owner of its partitions any more when it wakes, and
+    nobody can take the call back.
     """
-
-    _ready_at = 0.0
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Begin to write."""
-        self._ready_at = time.monotonic()
-        return await super().send(conn)
 
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
         """Write, unless too late."""
-        if time.monotonic() - self._ready_at < _LONGEST_PAUSE:
-            if (progress := _progress.get()) is not None:
+        progress = _progress.get()
+        if progress is None or progress.may_leave():
+            if progress is not None:
                 progress.is_written = True
             await super().write_bytes(writer, conn, content_length)
         elif conn.protocol is not None:
-            what = "the process stood still before anything was written"
+            what = "the partition may be another process's by now"
             conn.protocol.set_exception(aiohttp.ConnectionTimeoutError(what))
 
 
@@ -171,11 +164,13 @@ class Providers:
         attempt_id: str,
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109  the whole call, which the transport cannot limit
+        may_leave: Callable[[], bool] = lambda: True,
     ) -> Reply | CallFailure:
         """Call a model and read its reply.
 
         Whatever the provider does comes back as a value; `timeout` is for everything, from
-        connecting to the last byte. Only a cancellation is raised.
+        connecting to the last byte. `may_leave` is asked right before the first byte is written:
+        if it says no, nothing is sent. Only a cancellation is raised.
         """
         known = self._providers.get(provider)
         if known is None:
@@ -189,7 +184,7 @@ class Providers:
             request = self._request(known, ids, body)
         except Exception as error:  # noqa: BLE001  httpx.InvalidURL and others are of no one kind
             return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
-        progress = _Progress()
+        progress = _Progress(may_leave)
         _progress.set(progress)  # every call is a task's own, or the one after the other
         try:
             async with asyncio.timeout(timeout.total_seconds()) as whole:
@@ -328,7 +323,7 @@ def _pool(
                 trusted, allow_private=allow_private, keep_idle=_KEEP_IDLE_SECONDS
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=_PromptRequest,
+            request_class=_OwnRequest,
             proxy=proxy.get_secret_value() if proxy else None,
             trust_env=False,
         )

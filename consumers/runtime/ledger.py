@@ -1,9 +1,10 @@
 """The ledger beside the transactions: lines that cannot wait for one, and lines that missed theirs.
 
-A call is booked by the transaction that commits its outcome. Two kinds of lines are not: that a
-call is about to start, where nobody may pay for it twice, and what a call cost whose partition was
-lost while it ran. The latter are written to this machine's disk first: where Kafka is away to the
-end of the process, the next start books them.
+A call is booked by the transaction that commits its outcome. Three kinds of lines are not: that a
+call is about to start, where nobody may pay for it twice; what calls have cost whose request waits
+before it goes on; and what a call cost whose partition was lost while it ran. The latter two are
+written to this machine's disk first: where Kafka is away to the end of the process, the next start
+books them.
 """
 
 import asyncio
@@ -115,7 +116,7 @@ class Ledger:
     def book(
         self, source: tuple[str, int], outgoing: Sequence[Outgoing], in_doubt: bool = False
     ) -> None:
-        """Write the ledger lines among what came of work whose partition is lost.
+        """Write the ledger lines among what came of work whose partition is lost, or that waits.
 
         Those `in_doubt` may stand in a transaction that was committed after all.
         """

@@ -50,6 +50,10 @@ class Slot:
             await self.wait(0, keeps_place=True, paid=paid)
         return self._partition.may_call(paid=paid)
 
+    def is_ours(self) -> bool:
+        """False once the partition may be another process's; asked right before a call leaves."""
+        return self._partition.membership.is_live()
+
 
 class TaskPool:
     """Processes up to `width` records at a time, each in a task of its own.

@@ -67,6 +67,9 @@ class Slot(Protocol):
         A request that has `paid` for a call may go on while the partition is about to move.
         """
 
+    def is_ours(self) -> bool:
+        """False once the partition may be another process's."""
+
 
 class CallModels(Protocol):
     """Calls a model once, and never raises for what the provider does."""
@@ -82,8 +85,9 @@ class CallModels(Protocol):
         attempt_id: str,
         request_id: str,
         timeout: timedelta,
+        may_leave: Callable[[], bool],
     ) -> Awaitable[Reply | CallFailure]:
-        """The reply, or why there is none."""
+        """The reply, or why there is none; nothing is sent once `may_leave` says no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class AttemptRunner:
             if isinstance(step, Wait):
                 # The place is kept: whoever waits for a model that is out holds up the fetch.
                 wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
-                await _rest(tier_run, slot, wait, keeps_place=True)
+                await self._rest(tier_run, slot, wait, keeps_place=True)
                 if tier_run.retry_after is not None:
                     tier_run.retry_after = max(tier_run.retry_after - wait, 0.0)
                 continue
@@ -171,9 +175,9 @@ class AttemptRunner:
         if self._was_started(ledger, tier_run, call, now, began):
             return False
         started = self._noted(tier_run, call, None, now, began)
-        [line] = self.lines(tier_run, [started])
+        [line] = self._lines(tier_run, [started])
         if not await ledger.note(tier_run.source[1], line):
-            await _rest(tier_run, slot, 1)
+            await self._rest(tier_run, slot, 1)
             return False
         # While the line was written the partition may have gone, and its next owner may have read
         # the lines before this one: a call now could be the second. Who loses it is cancelled. One
@@ -223,15 +227,34 @@ class AttemptRunner:
         began = time.monotonic()
         paid = paid or tier_run.has_paid
         while not await slot.may_call(paid=paid):
+            self._book_first(tier_run)
             await slot.wait(_LOOK_AGAIN_SECONDS, paid=paid)
         tier_run.waited += time.monotonic() - began
 
     async def _wait(self, tier_run: TierRun, slot: Slot, seconds: float) -> None:
         """Wait before a call is made again. Who waits for a provider does not stand still."""
         for left in range(math.ceil(seconds), 0, -1):
-            await _rest(tier_run, slot, min(seconds - left + 1, 1.0))
+            await self._rest(tier_run, slot, min(seconds - left + 1, 1.0))
             if self.gate is not None:
                 self.gate.waits += 1
+
+    async def _rest(
+        self, tier_run: TierRun, slot: Slot, seconds: float, *, keeps_place: bool = False
+    ) -> None:
+        began = time.monotonic()
+        self._book_first(tier_run)
+        await slot.wait(seconds, keeps_place=keeps_place, paid=tier_run.has_paid)
+        tier_run.waited += time.monotonic() - began
+
+    def _book_first(self, tier_run: TierRun) -> None:
+        """Book what was paid before the request waits: whoever is killed then books nothing more.
+
+        Not where a call must not be made twice: its line says more to the next owner than its cost.
+        """
+        is_paid = any(attempt.cost_micros for attempt in tier_run.attempts[tier_run.booked :])
+        if is_paid and self.ledger is not None and not self._is_parking(tier_run):
+            self.ledger.book(tier_run.source, self.unbooked_lines(tier_run))
+            tier_run.booked = len(tier_run.attempts)
 
     async def _call(self, tier_run: TierRun, call: CallModel, slot: Slot) -> None:
         """Call a model as soon as its limits allow it; without a call when things have changed."""
@@ -239,12 +262,12 @@ class AttemptRunner:
         admission = self._admission(tier_run, call, body)
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
-            await _rest(tier_run, slot, wait, keeps_place=True)
+            await self._rest(tier_run, slot, wait, keeps_place=True)
             return
         outcome: Reply | CallFailure | None = None
         try:
             if not self._is_parking(tier_run) or await self._may_start(tier_run, call, slot):
-                outcome = await self._attempt(tier_run, call, body, left_out)
+                outcome = await self._attempt(tier_run, call, body, left_out, slot)
         finally:
             if admission is not None and self.gate is not None:
                 self.gate.settle(admission, outcome)
@@ -259,7 +282,12 @@ class AttemptRunner:
         return self.gate.admit(call.model, (self.tier, tier_run.source[1]), tokens)
 
     async def _attempt(
-        self, tier_run: TierRun, call: CallModel, body: dict[str, Any], left_out: Sequence[str]
+        self,
+        tier_run: TierRun,
+        call: CallModel,
+        body: dict[str, Any],
+        left_out: Sequence[str],
+        slot: Slot,
     ) -> Reply | CallFailure:
         """Call one model once, judge the reply, and note the attempt."""
         model, question = self.policy.models[call.model], self._question(tier_run, call.step)
@@ -275,6 +303,7 @@ class AttemptRunner:
                 timeout=min(
                     self.policy.limits.call_timeout, tier_run.assignment.deadline - started_at
                 ),
+                may_leave=slot.is_ours,
             )
             failpoint("call.read")
             read_at, verdict, reply = self.clock(), None, None
@@ -347,8 +376,11 @@ class AttemptRunner:
             duration_ms=(time.monotonic() - began) * 1000,
         )
 
-    def lines(self, tier_run: TierRun, attempts: Sequence[Attempt]) -> list[Outgoing]:
-        """The ledger lines of these attempts."""
+    def unbooked_lines(self, tier_run: TierRun) -> list[Outgoing]:
+        """The ledger lines of the attempts that are not in the ledger yet."""
+        return self._lines(tier_run, tier_run.attempts[tier_run.booked :])
+
+    def _lines(self, tier_run: TierRun, attempts: Sequence[Attempt]) -> list[Outgoing]:
         key = tier_run.name.encode()
         lines = ledger_lines(tier_run.assignment, tier_run.request, attempts)
         return [Outgoing(self.topics.attempts, key, dump(line)) for line in lines]
@@ -362,11 +394,3 @@ def _jitter(tier_run: TierRun, call: CallModel) -> float:
     # A pause that grew because calls were turned away must not come out shorter than before.
     least = 0.75 if last.reason is Reason.THROTTLED else 0.0
     return least + (1.0 - least) * random.random()  # noqa: S311
-
-
-async def _rest(
-    tier_run: TierRun, slot: Slot, seconds: float, *, keeps_place: bool = False
-) -> None:
-    began = time.monotonic()
-    await slot.wait(seconds, keeps_place=keeps_place, paid=tier_run.has_paid)
-    tier_run.waited += time.monotonic() - began

@@ -73,6 +73,8 @@ class TierRun:
     #: Topic and partition where the assignment was read.
     source: tuple[str, int] = ("", 0)
     attempts: list[Attempt] = field(default_factory=list)
+    #: How many of these are in the ledger already.
+    booked: int = 0
     #: The reply of the answer, once there is one.
     reply: Reply | None = None
     #: What of the producer's chat body was left out of the answer's call, by path.
@@ -88,7 +90,7 @@ class TierRun:
 
     @property
     def has_paid(self) -> bool:
-        """True when a call was paid whose attempt is written down nowhere yet."""
+        """True when a call was paid that whoever takes the request over would pay again."""
         return any(attempt.cost_micros for attempt in self.attempts)
 
     @property

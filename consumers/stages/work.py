@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -95,13 +95,13 @@ class Worker(AttemptRunner):
         try:
             step = await self.run(tier_run, slot)
             return [
-                *self.lines(tier_run, tier_run.attempts),
+                *self.unbooked_lines(tier_run),
                 *self._outcome(tier_run, step, record, began),
             ]
         except asyncio.CancelledError:
             # The partition is lost and the last grace over; the call may have run all the same.
             if self.ledger is not None:
-                self.ledger.book(tier_run.source, self.lines(tier_run, tier_run.attempts))
+                self.ledger.book(tier_run.source, self.unbooked_lines(tier_run))
             raise
         except ContractError as error:
             gave_up = GiveUp(error.reason, error.detail)
@@ -110,7 +110,7 @@ class Worker(AttemptRunner):
             gave_up = GiveUp(Reason.INTERNAL_ERROR, type(error).__name__)
         try:
             letter = self._letter(tier_run, record, gave_up)
-            booked = self.lines(tier_run, tier_run.attempts)
+            booked = self.unbooked_lines(tier_run)
         except Exception as error:
             # What was to be booked cannot be written: the reason is that of before.
             raise ContractError(gave_up.reason, gave_up.detail) from error
@@ -287,12 +287,18 @@ class _CountedCalls:
         attempt_id: str,
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109  the whole call's, passed on
+        may_leave: Callable[[], bool],
     ) -> Reply | CallFailure:
         """Call a model."""
         self._moves += 1
         try:
             return await self._calls.call(
-                provider, body, attempt_id=attempt_id, request_id=request_id, timeout=timeout
+                provider,
+                body,
+                attempt_id=attempt_id,
+                request_id=request_id,
+                timeout=timeout,
+                may_leave=may_leave,
             )
         finally:
             self._moves += 1

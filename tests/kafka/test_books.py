@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from consumers.settings import Settings
@@ -16,6 +17,8 @@ from schemas.attempt import LedgerEntry
 from schemas.codec import read_model
 from tests.kafka.conftest import BreakableKafka, settings_for
 from tests.kafka.flow import Flow, flow, request
+from tests.unit.consumers.servers import a_response, serving
+from tests.unit.consumers.test_providers import a_completion
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio, pytest.mark.timeout(240)]
 
@@ -104,6 +107,33 @@ async def test_an_owner_that_comes_back_to_an_equal_state_books_what_it_had_paid
             assert await frozen.wait() == 0
         assert await _booked(running) == _billed(running)
         assert max(_billed(running).values()) == 2
+
+
+async def test_what_was_paid_is_booked_before_a_request_waits(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A kill while it waits would leave nobody to book it."""
+    calls = 0
+
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        answer = a_response(b"{}", "429 Slow", retry_after="20")
+        if calls == 1:
+            answer = a_response(orjson.dumps({**a_completion("no JSON"), "model": "sim-small"}))
+        writer.write(answer)
+        await writer.drain()
+
+    async with serving(respond) as server, flow(settings, tiers=()) as running:
+        url = {"TIERLINE_PROVIDERS__SIMULATED__BASE_URL": server.url}
+        async with _worker(running, tmp_path, **url) as worker:
+            await running.publish(request("paid-0"))
+            [line] = await running.read([running.topics.attempts], 1)
+            assert await running.terminal(0) == []
+            worker.kill()
+            await worker.wait()
+        attempt = read_model(LedgerEntry, line.value).attempt
+        assert (attempt.outcome, attempt.cost_micros > 0) == ("rejected", True)
 
 
 async def test_an_end_without_kafka_says_so_and_the_next_start_books_what_was_paid(

@@ -56,6 +56,9 @@ class _Place:
     async def may_call(self, *, paid: bool = False) -> bool:
         return True
 
+    def is_ours(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Call:
@@ -117,6 +120,7 @@ class _Watched:
         attempt_id: str,
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109
+        may_leave: Callable[[], bool],
     ) -> Reply | CallFailure:
         began = fast_clock()
         outcome = await self.providers.call(

@@ -1,7 +1,7 @@
 """One assignment through a worker, without a broker: what is written whatever goes wrong."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +51,7 @@ class _Answers:
         attempt_id: str,
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109
+        may_leave: Callable[[], bool] = lambda: True,
     ) -> Reply | CallFailure:
         return Reply(self.text, "stop", Usage(input_tokens=10, output_tokens=10), self.body)
 
@@ -209,6 +210,9 @@ class _OnTheMove:
     async def may_call(self, *, paid: bool = False) -> bool:
         """It is not, and only calls that were paid could go on."""
         return paid
+
+    def is_ours(self) -> bool:
+        return False
 
 
 async def test_no_call_is_made_for_a_record_whose_partition_moved_since_it_was_fetched() -> None:
