@@ -34,8 +34,7 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── ImpossibleError            a decision cannot be carried out
 ├── NotSentError               Kafka has not acknowledged a decision in time
 ├── StoreAwayError             the console's database does not answer now
-├── StoreMismatchError         the console's store was made from other topics
-├── OtherTopicsError           the read model was made from other topics
+├── OtherTopicsError           the store was made from other topics
 ├── IncompleteError            the figures are not complete now
 ├── StoreUnusableError         the console's database cannot be opened, or is none of ours
 ├── NeedsSignInError           nobody knows who calls the console

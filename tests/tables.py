@@ -1,18 +1,23 @@
 """The read model's tables in memory, and records to take into them."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from consumers.console.database import _begin_sqlite, _set_up_sqlite
-from consumers.readmodel.projection import fold, positions
+from consumers.readmodel.database import Database, _begin_sqlite, _set_up_sqlite
+from consumers.readmodel.following import positions_in
+from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import Behind, figures_by, requests_behind
-from consumers.readmodel.tables import SCHEMA, make_tables
+from consumers.readmodel.tables import POSITIONS, SCHEMA, make_tables
+from consumers.runtime.clients import Clients
+from consumers.runtime.records import Source
+from consumers.settings import KafkaSettings
 from router.reports.measures import MEASURES, By, Row
 from schemas.attempt import LedgerEntry
 from schemas.base import EARLIEST
@@ -25,7 +30,8 @@ from schemas.tenancy import RequestKey
 from schemas.topics import Topics
 from tests.builders import a_record, the_policy
 
-__all__ = ["TOPICS", "behind", "everything_in", "record_of", "rows_of", "tables", "take"]
+__all__ = ["TOPICS", "behind", "everything_in", "positions", "record_of", "rows_of", "tables"]
+__all__ += ["take", "take_in"]
 
 TOPICS = Topics()
 _TOPIC_OF: dict[type[BaseModel], str] = {
@@ -64,10 +70,27 @@ def tables(told: Iterable[BaseModel] = ()) -> Iterator[Connection]:
         transaction.rollback()
 
 
+def take_in(
+    connection: Connection,
+    records: Sequence[Any],
+    at: Mapping[Source, int] | None = None,
+    prefix: str = "",
+) -> None:
+    """Take in records as whoever reads them does; `prefix` is that of their topics."""
+    database = Database(create_async_engine("sqlite+aiosqlite://"), "these tables")
+    clients = Clients(KafkaSettings(prefix=prefix))
+    ReadModel(database, clients).take_in(connection, records, at or {})
+
+
+def positions(connection: Connection) -> dict[Source, int]:
+    """Where each partition is read on."""
+    return positions_in(connection, POSITIONS)
+
+
 def take(connection: Connection, told: Iterable[BaseModel]) -> None:
     """Take in what somebody says: each a record of a partition that nothing was read of yet."""
     first = len(positions(connection))
-    fold(connection, [record_of(what, 0, no) for no, what in enumerate(told, first)], TOPICS)
+    take_in(connection, [record_of(what, 0, no) for no, what in enumerate(told, first)])
 
 
 def rows_of(

@@ -28,10 +28,10 @@ from consumers.console.serving import serve
 from consumers.console.store import open_store
 from consumers.files import own_folder
 from consumers.rules import load_rules
-from consumers.runtime import poison
 from consumers.runtime.clients import Clients
 from consumers.runtime.liveness import LoopLag, watched
 from consumers.runtime.metrics import tell_review
+from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
@@ -101,14 +101,8 @@ async def _serve(
             publisher(clients, telemetry.tracing) as sending,
             asyncio.TaskGroup() as tasks,
         ):
-            queue = Queue(
-                store,
-                clients,
-                rules.policy,
-                topics,
-                clock.now,
-                poison.Guard(f"{settings.kafka.prefix}console", mark, how.folder),
-            )
+            poisonous = Guard(f"{settings.kafka.prefix}console", mark, how.folder)
+            queue = Queue(store, clients, rules.policy, topics, clock.now, poisonous)
             desk = ReviewService(
                 store,
                 sending,
@@ -126,8 +120,9 @@ async def _serve(
                 has_oidc=settings.console.oidc is not None,
                 is_secure=is_secure,
             )
-            await queue.check_origin()
-            bulk, figures = Bulk(desk), Figures(desk, clients, settings.store.keep)
+            bulk, figures = Bulk(desk), Figures(desk, clients, settings.store.keep, poisonous)
+            for tables in (queue, figures.model):
+                await tables.check()
             tell_review(telemetry.meter, lambda: queue.standing)
             works = (
                 *(queue.run(), queue.look(), figures.model.run(), desk.resend(), bulk.run()),

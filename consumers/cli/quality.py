@@ -18,7 +18,7 @@ from consumers.cli.common import (
 )
 from consumers.cli.read_model import StoreUrl, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
-from consumers.readmodel.keeping import ReadModel
+from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import (
     Behind,
     Failure,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from consumers.cli.terminal import reading_bar
-from consumers.readmodel.keeping import ReadModel, opened
+from consumers.readmodel.model import ReadModel, opened
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.texts import say

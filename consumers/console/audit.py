@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Delete, and_, delete, desc, insert, select, update
+from sqlalchemy import Connection, Delete, and_, delete, desc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.console.columns import instant, millis
-from consumers.console.database import Database
 from consumers.console.rows import place_of
 from consumers.console.tables import AUDIT, HEADS, UNSENT, Case
+from consumers.readmodel.columns import instant, millis
+from consumers.readmodel.database import Database, insert_new
 from router.review.audit import broken, chained
 from schemas.codec import dump
 from schemas.review import AuditLine, Decision
 
-__all__ = ["Trail", "about", "settled", "written"]
+__all__ = ["Trail", "about", "received", "settled", "written"]
 
 
 def written(line: AuditLine) -> bytes:
@@ -53,34 +53,9 @@ class Trail:
         after = AuditLine.model_validate_json(newest) if newest else None
         line = chained(AuditLine(writer=self.writer, no=1, at=now, **fields), after)
         await connection.execute(insert(AUDIT).values(_row(line)))
-        await self._reached(connection, [line])
+        await connection.run_sync(_note_heads, [line])
         await connection.execute(insert(UNSENT).values(writer=line.writer, no=line.no))
         return line
-
-    async def received(self, connection: AsyncConnection, lines: Sequence[AuditLine]) -> None:
-        """Take over lines that stand on the topic: they are sent, whoever wrote them."""
-        new: dict[tuple[str, int], AuditLine] = {}
-        for line in lines:
-            if await connection.scalar(select(AUDIT.c.no).where(_is(AUDIT, line))) is None:
-                new.setdefault((line.writer, line.no), line)
-        await self._database.add_new(connection, AUDIT, [_row(line) for line in new.values()])
-        await self._reached(connection, new.values())
-        for line in lines:
-            await connection.execute(settled(line))
-
-    async def _reached(self, connection: AsyncConnection, lines: Iterable[AuditLine]) -> None:
-        """Note how far the chains of these new lines go now."""
-        for line in lines:
-            which = HEADS.c.writer == line.writer
-            head = (await connection.execute(select(HEADS).where(which))).mappings().first()
-            if head is None:
-                row = {"writer": line.writer, "no": line.no, "hash": line.hash, "lines": 1}
-                await connection.execute(insert(HEADS).values(row))
-                continue
-            further = {"no": line.no, "hash": line.hash} if line.no > head["no"] else {}
-            await connection.execute(
-                update(HEADS).where(which).values(lines=head["lines"] + 1, **further)
-            )
 
     async def problems(self) -> list[str]:
         """What was changed in the trail, in words; nothing where it is whole.
@@ -190,6 +165,18 @@ class Trail:
         return [AuditLine.model_validate_json(row["line"]) for row in rows]
 
 
+def received(connection: Connection, lines: Sequence[AuditLine]) -> None:
+    """Take over lines that stand on the topic: they are sent, whoever wrote them."""
+    new: dict[tuple[str, int], AuditLine] = {}
+    for line in lines:
+        if connection.scalar(select(AUDIT.c.no).where(_is(AUDIT, line))) is None:
+            new.setdefault((line.writer, line.no), line)
+    insert_new(connection, AUDIT, [_row(line) for line in new.values()])
+    _note_heads(connection, new.values())
+    for line in lines:
+        connection.execute(settled(line))
+
+
 def about(subject: Case | Decision | AuditLine) -> dict[str, Any]:
     """The fields of a line that say which dead letter it is about."""
     return {name: getattr(subject, name) for name in ("request_id", "tenant", "letter")}
@@ -198,6 +185,19 @@ def about(subject: Case | Decision | AuditLine) -> dict[str, Any]:
 def settled(line: AuditLine) -> Delete:
     """A line that waits for Kafka no longer: it was sent, or never will be."""
     return delete(UNSENT).where(_is(UNSENT, line))
+
+
+def _note_heads(connection: Connection, lines: Iterable[AuditLine]) -> None:
+    """Note how far the chains of these new lines go now."""
+    for line in lines:
+        which = HEADS.c.writer == line.writer
+        head = connection.execute(select(HEADS).where(which)).mappings().first()
+        if head is None:
+            row = {"writer": line.writer, "no": line.no, "hash": line.hash, "lines": 1}
+            connection.execute(insert(HEADS).values(row))
+            continue
+        further = {"no": line.no, "hash": line.hash} if line.no > head["no"] else {}
+        connection.execute(update(HEADS).where(which).values(lines=head["lines"] + 1, **further))
 
 
 def _row(line: AuditLine) -> dict[str, Any]:

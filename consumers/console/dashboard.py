@@ -17,7 +17,7 @@ from consumers.console.exports import csv_of
 from consumers.console.pages import Pages
 from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService
-from consumers.readmodel.keeping import ReadModel
+from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import (
     Behind,
     figures_by,
@@ -26,6 +26,7 @@ from consumers.readmodel.queries import (
     releases,
 )
 from consumers.runtime.clients import Clients
+from consumers.runtime.poison import Guard
 from router.reports.bill import Step, steps_between
 from router.reports.measures import MEASURES, By, Measure, Row, alarms, format_value, regrouped
 from schemas.base import EARLIEST, LATEST
@@ -70,10 +71,14 @@ class Figures:
     """What the read model says of a range, as of now."""
 
     def __init__(
-        self, desk: ReviewService, clients: Clients, keep: timedelta | None = None
+        self,
+        desk: ReviewService,
+        clients: Clients,
+        keep: timedelta | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.desk = desk
-        self.model = ReadModel(desk.store.database, clients, keep)
+        self.model = ReadModel(desk.store.database, clients, keep, guard)
 
     def span(self, name: str) -> tuple[datetime, datetime]:
         """When a range begins and ends. Raises HTTPException."""

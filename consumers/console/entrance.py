@@ -14,8 +14,8 @@ from fastapi.responses import Response
 
 from consumers.console.attempts import Attempts, too_many_attempts
 from consumers.console.auth import Authenticator, NeedsSignInError, Role, Visitor
-from consumers.console.errors import StoreAwayError
 from consumers.console.security import Receive, Scope, Send, is_loopback
+from consumers.readmodel.database import StoreAwayError
 
 __all__ = ["Entrance", "client_of"]
 

@@ -15,7 +15,6 @@ __all__ = [
     "LeaseLostError",
     "NotSentError",
     "StaleError",
-    "StoreAwayError",
     "UndoTooLateError",
     "UnknownCaseError",
     "UnseenError",
@@ -102,10 +101,3 @@ class NotSentError(TierlineError):
 
 class JobRunningError(TierlineError):
     """Of each person one job runs at a time."""
-
-
-class StoreAwayError(TierlineError, OSError):
-    """The database does not answer now. What was not committed is undone."""
-
-    def __init__(self) -> None:
-        super().__init__("the console's store does not answer; try again in a moment")

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
 
 from consumers.console.auth import Visitor
 from consumers.console.bulk import MOST_CASES, BulkAction, PerSecond
-from consumers.console.columns import stored
 from consumers.console.errors import ImpossibleError
 from consumers.console.queries import CaseFilter
 from consumers.console.showing import read_output
+from consumers.readmodel.columns import stored
 from schemas.base import Instant, JsonObject, Tier
 from schemas.review import Action
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from sqlalchemy import and_, desc, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from consumers.console.database import Database
 from consumers.console.errors import JobRunningError
 from consumers.console.tables import JOB_CASES, JOBS, Job
+from consumers.readmodel.database import Database
 
 __all__ = ["Job", "JobCase", "Jobs", "Outcome"]
 

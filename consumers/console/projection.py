@@ -13,6 +13,7 @@ import structlog
 from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Update,
     and_,
     delete,
@@ -26,12 +27,12 @@ from sqlalchemy import (
 from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consumers.console.audit import Trail
-from consumers.console.columns import stored
-from consumers.console.database import Database, inserting
+from consumers.console.audit import received
 from consumers.console.errors import UsedIdError
 from consumers.console.rows import place_of, rows_of
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
+from consumers.readmodel.columns import stored
+from consumers.readmodel.database import insert_new, inserting
 from consumers.runtime.records import Record, record_ref, told_at
 from router.policy.table import Policy
 from schemas.base import EARLIEST, Generation, Micros
@@ -77,9 +78,7 @@ _OF_DECISION = {
 _MARGIN = timedelta(seconds=2)
 
 
-async def apply_dead_letters(
-    database: Database, connection: AsyncConnection, records: Iterable[Record], policy: Policy
-) -> None:
+def apply_dead_letters(connection: Connection, records: Iterable[Record], policy: Policy) -> None:
     """Open a case for every dead letter, and close those whose request came again since."""
     cases, contents = [], []
     for record in records:
@@ -91,8 +90,8 @@ async def apply_dead_letters(
             continue
         cases.append(case)
         contents.append(content)
-    await database.add_new(connection, CASES, cases)
-    await database.add_new(connection, LETTERS, contents)
+    insert_new(connection, CASES, cases)
+    insert_new(connection, LETTERS, contents)
     if not cases:
         return
 
@@ -104,7 +103,7 @@ async def apply_dead_letters(
         later.c.generation > CASES.c.generation,
     )
     sources = sorted({case["source"] for case in cases})
-    await connection.execute(
+    connection.execute(
         update(CASES)
         .where(CASES.c.state != "closed", CASES.c.source.in_(sources))
         .where(exists(select(later.c.place).where(follows)))
@@ -117,9 +116,7 @@ async def apply_dead_letters(
     )
 
 
-async def apply_audit_lines(
-    trail: Trail, connection: AsyncConnection, records: Iterable[Record]
-) -> None:
+def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None:
     """Keep every audit line, and mark the cases that were decided on, or wait again."""
     read: list[tuple[Record, AuditLine]] = []
     for record in records:
@@ -129,15 +126,15 @@ async def apply_audit_lines(
             _log.error("no audit line", place=record_ref(record), detail=error.detail)
             continue
         read.append((record, line))
-    await trail.received(connection, [line for _, line in read])
+    received(connection, [line for _, line in read])
     for record, line in read:
         if line.decision is not None:
-            await _given(connection, record, line)
+            _given(connection, record, line)
         if line.undoes is not None:
-            await _undone(connection, record, line, line.undoes)
+            _undone(connection, record, line, line.undoes)
 
 
-async def apply_results(connection: AsyncConnection, records: Iterable[Record]) -> None:
+def apply_results(connection: Connection, records: Iterable[Record]) -> None:
     """Close the cases that results stand in for, and those whose request went on and ended."""
     #: By the case's place: when it was resolved, and by whose result.
     resolved: dict[str, tuple[datetime, str | None]] = {}
@@ -157,7 +154,7 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
             _log.error("no result", place=record_ref(record))
             continue
         if brief is not None:
-            await _take_brief(connection, tenant, brief)
+            _take_brief(connection, tenant, brief)
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Before results named their tenant, the place alone said which case it is.
@@ -175,7 +172,7 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
     asked = select(
         CASES.c.place, CASES.c.tenant, CASES.c.request_id, CASES.c.generation, is_one
     ).where(CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), is_one))
-    for place, tenant, request_id, generation, may_end in (await connection.execute(asked)).all():
+    for place, tenant, request_id, generation, may_end in (connection.execute(asked)).all():
         at, whose = resolved.get(place, (None, None))
         last, ended_at = ended.get(RequestKey(tenant, request_id or ""), (0, EARLIEST))
         if whose not in (None, tenant):
@@ -183,17 +180,17 @@ async def apply_results(connection: AsyncConnection, records: Iterable[Record]) 
         if at is None and may_end and generation < last:
             at = ended_at
         if at is not None:
-            await connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
+            connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
 
 
-async def _take_brief(connection: AsyncConnection, tenant: str, row: Mapping[str, Any]) -> None:
+def _take_brief(connection: Connection, tenant: str, row: Mapping[str, Any]) -> None:
     """Keep a brief beside its case, which has to be of the brief's own tenant."""
     is_its_own = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
-    if await connection.scalar(select(CASES.c.place).where(is_its_own)) is None:
+    if connection.scalar(select(CASES.c.place).where(is_its_own)) is None:
         _log.error("brief of no case of its tenant", place=row["place"])
         return
-    await connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
-    await connection.execute(insert(BRIEFS).values(row))
+    connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
+    connection.execute(insert(BRIEFS).values(row))
 
 
 def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,13 +258,13 @@ async def forget(connection: AsyncConnection, decision_id: str) -> None:
     await connection.execute(delete(DECISIONS).where(*never))
 
 
-async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -> None:
+def _given(connection: Connection, record: Record, line: AuditLine) -> None:
     """A decision, if it lies in its dead letter's partition, as the review stage wants it."""
     decision = line.decision
     if decision is None or decision.letter.partition != record.partition:
         return
     place = place_of(decision.letter)
-    whose = await connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
+    whose = connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
     if decision.tenant is not None and whose not in (None, stored(decision.tenant, 240)):
         _log.error("decision of another tenant", place=record_ref(record))
         return
@@ -280,41 +277,39 @@ async def _given(connection: AsyncConnection, record: Record, line: AuditLine) -
         .values(row)
         .on_conflict_do_update(index_elements=[DECISIONS.c.decision_id], set_=known, where=is_new)
     )
-    await connection.execute(put)
-    await _mark(connection, place)
+    connection.execute(put)
+    _mark(connection, place)
 
 
-async def _undone(
-    connection: AsyncConnection, record: Record, line: AuditLine, decision_id: str
-) -> None:
+def _undone(connection: Connection, record: Record, line: AuditLine, decision_id: str) -> None:
     """A decision was taken back, if its window was open, or could not be carried out."""
     which = DECISIONS.c.decision_id == decision_id
     asked = select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(which)
-    decision = (await connection.execute(asked)).first()
+    decision = (connection.execute(asked)).first()
     if decision is None:
         return
     place, closes, _ = decision
     undone = line.what == "refused" or told_at(record) <= closes
-    await connection.execute(update(DECISIONS).where(which).values(undone=undone))
+    connection.execute(update(DECISIONS).where(which).values(undone=undone))
     if undone:
         given = CASES.c.decision_id == decision_id
         waits = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
-        await connection.execute(waits)
-    await _mark(connection, place)
+        connection.execute(waits)
+    _mark(connection, place)
 
 
-async def _mark(connection: AsyncConnection, place: str) -> None:
+def _mark(connection: Connection, place: str) -> None:
     """Mark a case with the decision that stands: the first on the topic that was not undone."""
     stands = and_(
         DECISIONS.c.place == place, DECISIONS.c.undone.is_(False), DECISIONS.c.offset.is_not(None)
     )
     asked = select(DECISIONS).where(stands).order_by(DECISIONS.c.offset).limit(1)
-    row = (await connection.execute(asked)).mappings().first()
+    row = (connection.execute(asked)).mappings().first()
     if row is None:
         return
     which = (CASES.c.place == place, func.coalesce(CASES.c.decision_id, "") != row["decision_id"])
     state = choose((CASES.c.state == "closed", "closed"), else_="decided")
-    await connection.execute(update(CASES).where(*which).values(state=state, **decided(row)))
+    connection.execute(update(CASES).where(*which).values(state=state, **decided(row)))
 
 
 def decision_row(decision: Decision, who: str, at: datetime, begins: datetime) -> dict[str, Any]:

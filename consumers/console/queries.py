@@ -21,8 +21,8 @@ from sqlalchemy import (
     select,
 )
 
-from consumers.console.columns import in_millis, millis, stored
 from consumers.console.tables import CASES, LETTERS, State
+from consumers.readmodel.columns import in_millis, millis, stored
 from router.review.cases import Risk
 from schemas.reasons import Reason
 

@@ -14,13 +14,12 @@ from consumers.console.errors import (
     JobRunningError,
     NotSentError,
     StaleError,
-    StoreAwayError,
     UnknownCaseError,
 )
 from consumers.console.pages import Pages
 from consumers.console.security import own_path
-from consumers.readmodel.keeping import OtherTopicsError
-from consumers.readmodel.projection import IncompleteError
+from consumers.readmodel.database import StoreAwayError
+from consumers.readmodel.following import IncompleteError, OtherTopicsError
 from consumers.runtime.connection import KafkaUnreachableError
 
 __all__ = ["Refusals", "status_of"]

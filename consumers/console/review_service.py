@@ -18,7 +18,6 @@ from consumers.console.errors import (
     AlreadyDecidedError,
     ImpossibleError,
     NotSentError,
-    StoreAwayError,
     UndoTooLateError,
     UnknownCaseError,
     UnseenError,
@@ -26,6 +25,7 @@ from consumers.console.errors import (
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
 from consumers.console.tables import pointer_of
+from consumers.readmodel.database import StoreAwayError
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.connection import is_refusal
 from consumers.runtime.failpoints import failpoint

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from consumers.console.columns import stored
 from consumers.console.tables import Case
+from consumers.readmodel.columns import stored
 from consumers.runtime.records import Record, record_ref
 from consumers.telemetry.redaction import redact
 from router.policy.table import Policy

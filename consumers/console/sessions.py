@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, insert, or_, select, update
 
-from consumers.console.database import Database
 from consumers.console.tables import SESSIONS, Session
+from consumers.readmodel.database import Database
 
 __all__ = ["Session", "Sessions"]
 
@@ -17,10 +17,10 @@ _SEEN_AGAIN = timedelta(minutes=1)
 class Sessions:
     """The sessions of all consoles that use the store."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secret: bytes) -> None:
         self._database = database
         #: What the tokens of forms are made with; the same for all consoles of the store.
-        self.secret = database.secret
+        self.secret = secret
 
     async def start(
         self,

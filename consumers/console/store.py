@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from consumers.console.audit import Trail, about, settled
-from consumers.console.database import Database, StoreUnusableError, open_database
 from consumers.console.errors import (
     AlreadyDecidedError,
     CaseError,
@@ -49,7 +48,16 @@ from consumers.console.queries import (
 )
 from consumers.console.rows import Case, LetterRecord, case_of, headers_of
 from consumers.console.sessions import Sessions
-from consumers.console.tables import BRIEFS, BRIEFS_ASKED, CASES, LETTERS
+from consumers.console.tables import (
+    BRIEFS,
+    BRIEFS_ASKED,
+    CASES,
+    FACTS,
+    LETTERS,
+    VERSION,
+    make_tables,
+)
+from consumers.readmodel.database import Database, StoreUnusableError, insert_new, open_database
 from consumers.runtime.metrics import ReviewFigures
 from router.review.cases import Risk
 from schemas.codec import read_dead_letter
@@ -57,6 +65,8 @@ from schemas.review import AuditLine, Decision
 
 __all__ = ["Brief", "Case", "CaseFilter", "Held", "LetterRecord", "Store", "StoreUnusableError"]
 __all__ += ["open_store"]
+
+_MAKE_AGAIN = "delete it or name another: it is made again from the topics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +88,10 @@ class Brief(NamedTuple):
 class Store:
     """Cases and what people do with them. Instants are given, never asked for."""
 
-    def __init__(self, database: Database, writer: str) -> None:
+    def __init__(self, database: Database, writer: str, secret: bytes) -> None:
         self.database = database
         self.trail = Trail(database, writer)
-        self.sessions = Sessions(database)
+        self.sessions = Sessions(database, secret)
         self.jobs = Jobs(database)
 
     async def case(self, place: str, now: datetime) -> Case | None:
@@ -178,7 +188,7 @@ class Store:
             if await connection.scalar(select(BRIEFS_ASKED.c.at).where(which)) is not None:
                 return False
             row = {"place": place, "at": now}
-            await self.database.add_new(connection, BRIEFS_ASKED, [row])
+            await connection.run_sync(insert_new, BRIEFS_ASKED, [row])
         return True
 
     async def forget_asked(self, place: str) -> None:
@@ -334,8 +344,13 @@ async def open_store(url: str, *, writer: str | None = None) -> AsyncIterator[St
     `writer` names this process in the audit trail; two processes must not share one, nor may one
     go on with a chain whose end was lost with a store, so by default it is new each time.
     """
-    async with open_database(url) as database:
-        yield Store(database, writer or f"console-{secrets.token_hex(6)}")
+    async with open_database(url, make_tables) as database:
+        facts = {row["name"]: row["value"] for row in await database.read(select(FACTS))}
+        if facts.get("version") != VERSION:
+            msg = f"{database.name}: another version of Tierline made this store; {_MAKE_AGAIN}"
+            raise StoreUnusableError(msg)
+        secret = bytes.fromhex(facts["secret"])
+        yield Store(database, writer or f"console-{secrets.token_hex(6)}", secret)
 
 
 def _is_theirs(who: str, now: datetime) -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 Audit lines can only be added, which triggers see to.
 """
 
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -20,10 +21,11 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    inspect,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from consumers.console.columns import Document, Instant, Known, Names, Short
+from consumers.readmodel.columns import Document, Instant, Known, Names, Short
 from router.review.cases import Risk
 from schemas.base import Tier
 from schemas.dead_letter import Pointer
@@ -52,6 +54,7 @@ __all__ = [
     "JobState",
     "Session",
     "State",
+    "make_tables",
     "pointer_of",
 ]
 
@@ -307,6 +310,17 @@ JOB_CASES = Table(
     Column("outcome", Text, nullable=False),
     Column("detail", Short(2000), nullable=False),
 )
+
+
+def make_tables(connection: Connection) -> None:
+    """Make the tables where there are none."""
+    if not inspect(connection).has_table(CASES.name):
+        SCHEMA.create_all(connection)
+        facts = {"version": VERSION, "secret": secrets.token_hex(32)}
+        rows = [{"name": name, "value": value} for name, value in facts.items()]
+        connection.execute(FACTS.insert(), rows)
+    elif not inspect(connection).has_table(FACTS.name):
+        FACTS.create(connection)  # of a release that kept none: its version is missed
 
 
 def pointer_of(place: str) -> Pointer:

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Table, and_, delete, select, tuple_
 
-from consumers.console.columns import millis, stored
-from consumers.console.database import inserting, is_away
+from consumers.readmodel.columns import millis, stored
+from consumers.readmodel.database import inserting
 from consumers.readmodel.tables import (
     CALLS,
     FEEDBACK,
@@ -23,30 +23,21 @@ from consumers.readmodel.tables import (
     LATENCIES,
     OUTCOMES,
     OWN,
-    POSITIONS,
     REVIEWS,
     SUMS,
 )
-from consumers.runtime.records import (
-    Record,
-    Source,
-    partition_of,
-    record_ref,
-    told_at,
-    why_not_taken,
-)
+from consumers.runtime.records import Record, record_ref, told_at, why_not_taken
 from router.reports.measures import FIGURES
 from router.reports.quality import Call, End, Group, call_of, end_of, group_of, judge, route_of
 from schemas.attempt import LedgerEntry
 from schemas.codec import dump, read_dead_letter, read_model
-from schemas.errors import TierlineError
 from schemas.feedback import Feedback
 from schemas.json_numbers import as_json
 from schemas.result import Result
 from schemas.review import AuditLine
 from schemas.topics import Topics
 
-__all__ = ["DAY", "GRAINS", "HOUR", "fold", "positions"]
+__all__ = ["DAY", "GRAINS", "HOUR", "take"]
 
 _log = structlog.get_logger(__name__)
 
@@ -68,63 +59,14 @@ _Key = tuple[str, str]
 _Row = Mapping[str, Any]
 
 
-class IncompleteError(TierlineError):
-    """The figures are not complete now."""
-
-
-def fold(
-    connection: Connection,
-    records: Sequence[Record],
-    topics: Topics,
-    at: Mapping[Source, int] | None = None,
-) -> dict[Source, int]:
-    """Take in the records of whole partitions, each in its order; how far they go, by partition.
-
-    Those that are in the tables already are stepped over. `at` is where whoever reads believes them
-    to be. Raises IncompleteError where they are behind that: somebody has made them anew, and what
-    lies in between would be missing for ever.
-    """
-    known = positions(connection)
-    for source, position in (at or {}).items():
-        if known.get(source, 0) < position:
-            msg = f"the figures of {source.topic}-{source.partition} were made anew meanwhile"
-            raise IncompleteError(msg)
-    new = [one for one in records if one.offset >= known.get(partition_of(one), 0)]
-    _take(connection, new, topics)
-    ends = {partition_of(one): one.offset + 1 for one in new}
-    rows = [
-        {"topic": source.topic, "partition": source.partition, "position": end}
-        for source, end in ends.items()
-    ]
-    _put(connection, POSITIONS, rows)
-    return ends
-
-
-def positions(connection: Connection) -> dict[Source, int]:
-    """Where each partition is read on."""
-    return {Source(*row[:2]): row[2] for row in connection.execute(select(POSITIONS)).all()}
-
-
-def _take(connection: Connection, records: Sequence[Record], topics: Topics) -> None:
-    """Take records in, all but those that cannot be: anybody may have written one."""
+def take(connection: Connection, records: Iterable[Record], topics: Topics) -> None:
+    """Take in records, each partition's in its order; what cannot be read is told, and left out."""
     news = _News()
     readers = news.readers(topics)
     for record in records:
         if (why := why_not_taken(readers[record.topic], record)) is not None:
             _log.warning("not read", place=record_ref(record), detail=why)
-    try:
-        with connection.begin_nested():
-            _write(connection, news)
-    except Exception as error:
-        if is_away(error):
-            raise
-        if len(records) == 1:
-            place, why = record_ref(records[0]), type(error).__name__
-            _log.error("record not taken in", place=place, why=why)
-            return
-        half = len(records) // 2
-        _take(connection, records[:half], topics)
-        _take(connection, records[half:], topics)
+    _write(connection, news)
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from consumers.console.columns import millis
+from consumers.readmodel.columns import millis
 from consumers.readmodel.projection import GRAINS
 from consumers.readmodel.tables import (
     CALLS,

@@ -73,12 +73,9 @@ class TopicReader:
 
     async def until_end(self, seen: "Seen | None" = None) -> AsyncIterator[Record]:
         """Every record up to where the topics end now; `seen` hears how many of how many."""
-        ends = await self.ends()
-        done = _Done(seen, ends, {tp: await self._consumer.position(tp) for tp in ends})
-        async for records in self.batches(ends):
+        async for records in self.batches(await self.ends(), seen=seen):
             for record in records:
                 yield record
-            done.upto(records[-1])
 
     async def in_order(self, seen: "Seen | None" = None) -> AsyncIterator[Record]:
         """As `until_end`, by the time of the records: the oldest of all partitions first.
@@ -114,9 +111,13 @@ class TopicReader:
         return dict(await self._consumer.end_offsets(list(self._partitions)))
 
     async def batches(
-        self, ends: Mapping[TopicPartition, int], most: int | None = None
+        self,
+        ends: Mapping[TopicPartition, int],
+        most: int | None = None,
+        seen: "Seen | None" = None,
     ) -> AsyncIterator[Sequence[Record]]:
         """Records up to those ends and no further, as they are fetched: of one partition each."""
+        done = _Done(seen, ends, {tp: await self._consumer.position(tp) for tp in ends})
         while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
             fetched = await fetch(self._consumer, left, most)
             for tp, records in fetched.items():
@@ -125,6 +126,7 @@ class TopicReader:
                     self._consumer.seek(tp, records[len(inside)].offset)
                 if inside:
                     yield inside
+                    done.upto(inside[-1])
 
     async def follow(self, limit: float | None = None) -> AsyncIterator[Record]:
         """Every record as it comes, for ever or for `limit` seconds."""

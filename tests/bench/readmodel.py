@@ -21,8 +21,8 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.review_service import ReviewService
 from consumers.console.store import Store, open_store
-from consumers.readmodel.keeping import opened
-from consumers.readmodel.projection import DAY, fold
+from consumers.readmodel.model import opened
+from consumers.readmodel.projection import DAY
 from consumers.readmodel.tables import CALLS, LATENCIES, SUMS
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
@@ -33,7 +33,7 @@ from schemas.reasons import Reason
 from schemas.usage import Usage
 from tests.bench.harness import PARTITIONS, Measured, settings_for, sized
 from tests.postgres import postgres
-from tests.tables import TOPICS, record_of
+from tests.tables import record_of
 from tests.unit.consumers.readmodel.test_projection import a_line, a_result, said
 
 __all__ = ["measure_readmodel"]
@@ -84,15 +84,16 @@ async def _views(kind: str, store: Store, settings: Settings) -> AsyncIterator[M
         records = list(_records(CALLS_A_DAY, today - timedelta(days=1), timedelta(days=1)))
         for first in range(0, len(records), 2_000):
             part = records[first : first + 2_000]
-            await figures.model._write(partial(fold, records=part, topics=TOPICS))
+            await figures.model._take(part)
         app = console_app(desk, Authenticator(store.sessions, clock.now), Bulk(desk), figures)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             done = 1
             for days in (DAYS, HISTORY):
                 for day in range(done, days):
-                    copy = partial(_copy_day, day=day, with_calls=day < DAYS)
-                    await figures.model._write(copy)
+                    async with figures.model.database.writing() as connection:
+                        copy = partial(_copy_day, day=day, with_calls=day < DAYS)
+                        await connection.run_sync(copy)
                 done = days
                 for span in ("24h", "30d"):
                     times = []

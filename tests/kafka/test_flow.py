@@ -6,7 +6,7 @@ from collections import Counter
 import orjson
 import pytest
 
-from consumers.readmodel.keeping import opened
+from consumers.readmodel.model import opened
 from consumers.readmodel.queries import figures_by
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings

@@ -21,11 +21,12 @@ from consumers.console.audit import written
 from consumers.console.auth import Authenticator
 from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
-from consumers.console.errors import StoreAwayError
-from consumers.console.queue import Queue, StoreMismatchError
+from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import ORIGINS
+from consumers.readmodel.database import StoreAwayError
+from consumers.readmodel.following import OtherTopicsError
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.publisher import publisher
@@ -278,7 +279,7 @@ async def test_a_store_of_other_topics_is_refused(
             return await ensure_topics(Clients(settings.kafka)) == []
 
         await _come(is_made_again)
-        with pytest.raises(StoreMismatchError, match="made from other topics"):
+        with pytest.raises(OtherTopicsError, match="made from other topics"):
             await _queue(store, settings).catch_up()
 
 
@@ -290,7 +291,7 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
         async with store.database.writing() as connection:
             await connection.execute(insert(ORIGINS).values(topic=topic, cluster="elsewhere"))
         with pytest.raises(
-            StoreMismatchError,
+            OtherTopicsError,
             match=r"cases.db was made from .* of another cluster; name another one with --store",
         ):
             await _queue(store, settings).catch_up()

@@ -13,10 +13,10 @@ import pytest
 from confluent_kafka import Producer
 from sqlalchemy import Connection, func, select
 
-from consumers.console.database import open_database
-from consumers.readmodel.keeping import OtherTopicsError, ReadModel, opened
-from consumers.readmodel.projection import IncompleteError, fold
-from consumers.readmodel.tables import CALLS, FACTS
+from consumers.readmodel.database import open_database
+from consumers.readmodel.following import IncompleteError, OtherTopicsError
+from consumers.readmodel.model import ReadModel, opened
+from consumers.readmodel.tables import CALLS, FACTS, make_tables
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import Source
 from consumers.runtime.topic_reader import topic_reader
@@ -25,10 +25,9 @@ from consumers.settings import Settings
 from schemas.base import Tier
 from schemas.errors import TierlineError
 from schemas.reasons import Reason
-from schemas.topics import Topics
 from tests.builders import NOON
 from tests.kafka.conftest import BreakableKafka, settings_for
-from tests.tables import everything_in, record_of, tables
+from tests.tables import everything_in, record_of, tables, take_in
 from tests.unit.consumers.readmodel.test_projection import a_letter, a_line, a_result, said
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
@@ -39,7 +38,7 @@ _REQUESTS = 1_500
 #: What a console does, as far as figures go.
 _KEEPER = """
 import asyncio, sys
-from consumers.readmodel.keeping import opened
+from consumers.readmodel.model import opened
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings
 
@@ -91,7 +90,7 @@ async def _expected(settings: Settings) -> dict[str, list[Any]]:
     async with topic_reader(Clients(settings.kafka), every) as reader:
         records = [record async for record in reader.until_end()]
     with tables() as connection:
-        fold(connection, records, names)
+        take_in(connection, records, prefix=settings.kafka.prefix)
         return _facts(connection)
 
 
@@ -149,7 +148,7 @@ async def test_several_that_share_a_store_take_turns(settings: Settings, urls: l
 async def test_a_store_of_other_topics_is_refused(settings: Settings, tmp_path: Path) -> None:
     await _fill(settings, range(3))
     url = f"sqlite:///{tmp_path}/figures.db"
-    async with open_database(url) as database:
+    async with open_database(url, make_tables) as database:
         model = ReadModel(database, Clients(settings.kafka))
         await model.catch_up()
         async with database.writing() as connection:
@@ -228,5 +227,5 @@ def test_what_others_made_anew_meanwhile_is_read_from_its_beginning() -> None:
     """Else all that lies before what is at hand would be missing for ever."""
     records = [record_of(what, 0, no) for no, what in enumerate(_told(0))]
     source = Source(records[0].topic, 0)
-    with tables() as connection, pytest.raises(IncompleteError, match="made anew"):
-        fold(connection, records[2:], Topics(), {source: 2})
+    with tables() as connection, pytest.raises(IncompleteError, match="made again"):
+        take_in(connection, records[2:], {source: 2})

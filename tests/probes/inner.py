@@ -7,7 +7,7 @@ when what follows from it cannot be read or written.
 
 import copy
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,6 @@ from consumers.cli.top import models_of, noted, processes_of
 from consumers.cli.waterfall import waterfall
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, open_store
-from consumers.readmodel.projection import fold
 from consumers.readmodel.queries import failures, figures_by, figures_over_time
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
@@ -62,7 +61,7 @@ from tests.builders import (
     handled,
 )
 from tests.probes.report import ProbeClass, Report
-from tests.tables import tables
+from tests.tables import tables, take_in
 from tests.unit.consumers.console.world import a_decision, a_letter_record, a_line_record, place
 
 __all__ = ["CLASS", "Forged", "forged_records"]
@@ -333,6 +332,7 @@ class _Calls:
         attempt_id: str,
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109
+        may_leave: Callable[[], bool],
     ) -> Reply | CallFailure:
         self.count += 1
         self.longest = max(self.longest, timeout)
@@ -411,7 +411,7 @@ def _through_reader(record: Any) -> str | None:
         why_not_taken(lambda found: noted(said, found), record)
     elif record.topic in _KEPT:
         with tables() as kept:
-            fold(kept, [record], TOPICS)
+            take_in(kept, [record])
             figures_by(kept, ["task", "tier"], RULES.policy, NOON - timedelta(days=1))
             figures_over_time(kept, NOON - timedelta(days=1), timedelta(hours=1), 24)
             failures(kept, "low", NOON - timedelta(days=2), 10)
@@ -433,8 +433,8 @@ async def _a_queue() -> AsyncIterator[Queue]:
 
 async def _fold(queue: Queue, records: Sequence[Any]) -> str | None:
     try:
-        async with queue.store.database.writing() as connection:
-            await queue._fold(connection, records)
+        async with queue.database.writing() as connection:
+            await connection.run_sync(queue._take_what_goes, records)
         await queue.store.cases(CaseFilter(state=None), NOON)
     except Exception as error:  # noqa: BLE001  whatever it is, it got out
         return f"the console: {error!r:.200}"

@@ -113,11 +113,11 @@ async def take(store: Store, *records: Any) -> None:
     async with store.database.writing() as connection:
         for record in records:
             if record.topic == "llm.dead-letters":
-                await apply_dead_letters(store.database, connection, [record], the_policy())
+                await connection.run_sync(apply_dead_letters, [record], the_policy())
             elif record.topic == "llm.review":
-                await apply_audit_lines(store.trail, connection, [record])
+                await connection.run_sync(apply_audit_lines, [record])
             else:
-                await apply_results(connection, [record])
+                await connection.run_sync(apply_results, [record])
 
 
 async def taken(store: Store, offset: int, now: datetime = NOON) -> Case:

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from consumers.console.database import open_database
-from consumers.readmodel.keeping import ReadModel, _forget
-from consumers.readmodel.projection import fold, positions
+from consumers.readmodel.database import open_database
+from consumers.readmodel.model import ReadModel, _forget
 from consumers.readmodel.queries import (
     Behind,
     answered,
@@ -41,7 +40,16 @@ from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Change
 from tests.builders import NOON, a_record, a_request, a_route, an_assignment, an_attempt, the_policy
-from tests.tables import TOPICS, behind, everything_in, record_of, rows_of, tables
+from tests.tables import (
+    TOPICS,
+    behind,
+    everything_in,
+    positions,
+    record_of,
+    rows_of,
+    tables,
+    take_in,
+)
 from tests.unit.consumers.readmodel.model import Plain
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -178,7 +186,7 @@ def test_any_interleaving_and_any_crash_give_the_same_tables(
 ) -> None:
     told, records = telling
     with tables() as connection:
-        fold(connection, _records(told), TOPICS)
+        take_in(connection, _records(told))
         expected = everything_in(connection)
     with tables() as connection:
         read = 0
@@ -189,7 +197,7 @@ def test_any_interleaving_and_any_crash_give_the_same_tables(
             again = data.draw(st.integers(0, read), label="begins anew at")
             batch = records[again : read + count]
             transaction = connection.begin_nested()
-            fold(connection, batch, TOPICS)
+            take_in(connection, batch)
             if data.draw(st.integers(0, 3), label="how it ends") == 3:  # it dies
                 transaction.rollback()
                 assert positions(connection) == known
@@ -241,7 +249,7 @@ def test_sums_outlast_the_requests_that_are_forgotten(
     telling: tuple[list[Any], list[Any]], before: datetime
 ) -> None:
     with tables() as connection:
-        fold(connection, telling[1], TOPICS)
+        take_in(connection, telling[1])
         whole = before.replace(minute=0)
         expected = rows_of(connection, BY, whole), rows_of(connection, BY)
         _forget(connection, before + HOUR)
@@ -258,7 +266,7 @@ def test_what_cannot_be_read_stops_nothing_else() -> None:
         record_of(a_line(2, own := "r-2"), 2),
     ]
     with tables() as connection:
-        fold(connection, odd, TOPICS)
+        take_in(connection, odd)
         assert behind(connection, "calls") == ["r-1", own]
         assert {row.name for row in rows_of(connection, ("model",))[0]} >= {
             ("m\N{REPLACEMENT CHARACTER}x",)
@@ -277,7 +285,7 @@ def test_a_record_that_the_tables_cannot_hold_is_left_out_alone() -> None:
             "CREATE TEMP TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.request_id = 'r-3' "
             "BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
-        fold(connection, many, TOPICS)
+        take_in(connection, many)
         assert behind(connection, "calls") == ["r-1", "r-2", "r-4", "r-5"]
         connection.exec_driver_sql("DROP TRIGGER refuse")
 
@@ -313,7 +321,7 @@ def test_answers_are_drawn_from_their_week_alone() -> None:
             )
             for day in range(14)
         ]
-        fold(connection, records, TOPICS)
+        take_in(connection, records)
         monday = NOON + DAY
         found, count = answered(connection, "w", 3, monday, monday + 7 * DAY)
     assert (len(found), count) == (3, 7)
@@ -397,21 +405,21 @@ async def test_both_databases_say_the_same(url: str) -> None:
     ]
     records = _records(told)
     with tables() as connection:
-        fold(connection, records, TOPICS)
+        take_in(connection, records)
         expected = everything_in(connection)
         figures = [rows_of(connection, BY, since) for since in (NOON, MOMENTS[0], MOMENTS[1])]
-    async with open_database(url) as database:
+    async with open_database(url, make_tables) as database:
         model = ReadModel(database, Clients(KafkaSettings()))
-        await model._write(make_tables)
         for part, batch in groupby(records, key=lambda record: record.topic):
             assert part
-            await model._write(partial(fold, records=list(batch), topics=TOPICS))
-        await model._write(partial(fold, records=records, topics=TOPICS))
+            await model._take(list(batch))
+        await model._take(records)
         assert await model.ask(everything_in) == expected
         for since, found in zip((NOON, MOMENTS[0], MOMENTS[1]), figures, strict=True):
             assert await model.ask(partial(rows_of, by=BY, since=since)) == found
         bars = await model.ask(lambda asked: figures_over_time(asked, NOON, 6 * HOUR, 40))
         assert sum(bar.calls for bar in bars) == 3
         assert await model.ask(partial(behind, measure="spend", tier="balanced")) == ["r-1"]
-        await model._write(partial(_forget, before=LATEST))
+        async with database.writing() as connection:
+            await connection.run_sync(_forget, LATEST)
         assert (await model.ask(rows_of))[1].calls == 3

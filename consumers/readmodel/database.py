@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table, event, insert, inspect, select
+from sqlalchemy import Connection, Executable, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
@@ -21,12 +20,11 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from consumers.console.errors import StoreAwayError
-from consumers.console.tables import CASES, FACTS, SCHEMA, VERSION
 from consumers.files import own_file
 from schemas.errors import TierlineError
 
-__all__ = ["Database", "StoreUnusableError", "inserting", "is_away", "open_database"]
+__all__ = ["Database", "StoreAwayError", "StoreUnusableError", "insert_new", "inserting"]
+__all__ += ["is_away", "open_database"]
 
 _DRIVERS: Mapping[str, str] = {
     "sqlite": "sqlite+aiosqlite",
@@ -35,7 +33,6 @@ _DRIVERS: Mapping[str, str] = {
 }
 #: Any number that other programs do not use: whoever makes the tables holds this lock.
 _SCHEMA_LOCK = 7_202_611
-_MAKE_AGAIN = "delete it or name another: it is made again from the topics"
 #: SQL states of a server that is lost, starts, stops or is full.
 _AWAY = ("08", "53", "57P")
 #: What people wrote stays out of errors, which end in logs.
@@ -46,14 +43,19 @@ class StoreUnusableError(TierlineError):
     """The database cannot be opened, or is none of ours."""
 
 
+class StoreAwayError(TierlineError, OSError):
+    """The database does not answer now. What was not committed is undone."""
+
+    def __init__(self) -> None:
+        super().__init__("the console's store does not answer; try again in a moment")
+
+
 class Database:
     """A pool of connections. Reads run beside each other, writes are transactions."""
 
-    def __init__(self, engine: AsyncEngine, secret: bytes, name: str) -> None:
+    def __init__(self, engine: AsyncEngine, name: str) -> None:
         #: Where it lies, for people: without a password.
         self.name = name
-        #: Made with the store, and known to whoever can read it.
-        self.secret = secret
         self._engine = engine
         self._writing = engine.execution_options(tierline_writes=True)
         # SQLite has one writer at a time; waiting here is fair, polling its file is not.
@@ -105,18 +107,16 @@ class Database:
             done = await connection.execute(change)
             return [row._asdict() for row in done] if done.returns_rows else []
 
-    async def add_new(
-        self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Insert rows; those whose key is there already are left as they are."""
-        if not rows:
-            return
-        await connection.execute(inserting(connection, table).on_conflict_do_nothing(), list(rows))
 
-
-def inserting(connection: AsyncConnection | Connection, table: Table) -> Any:
+def inserting(connection: Connection, table: Table) -> Any:
     """An insert that may say what becomes of a row whose key is there already."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; those whose key is there already are left as they are."""
+    if rows:
+        connection.execute(inserting(connection, table).on_conflict_do_nothing(), list(rows))
 
 
 async def _alone(connection: AsyncConnection, lock: int) -> None:
@@ -147,43 +147,26 @@ def is_away(error: Exception) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """A database by its URL, with our tables. Raises StoreUnusableError."""
+async def open_database(url: str, make: Callable[[Connection], None]) -> AsyncIterator[Database]:
+    """A database by its URL; `make` sees to its tables. Raises StoreUnusableError."""
     engine = _engine(url)
     try:
         try:
             if engine.dialect.name == "sqlite":
                 _try_file(engine.url.database or "")
             async with engine.execution_options(tierline_writes=True).begin() as connection:
-                # Two consoles that start at once would both make the tables.
+                # Two processes that start at once would both make the tables.
                 await _alone(connection, _SCHEMA_LOCK)
-                facts = await connection.run_sync(_made)
+                await connection.run_sync(make)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             why = str(getattr(error, "orig", None) or error).splitlines()[0]
             if isinstance(error, OSError):
                 why = f"unable to open it: {error.strerror}"
             msg = f"the console's store cannot be used ({why}): {_shown(url)}"
             raise StoreUnusableError(msg) from error
-        if facts.get("version") != VERSION:
-            msg = f"{_shown(url)}: another version of Tierline made this store; {_MAKE_AGAIN}"
-            raise StoreUnusableError(msg)
-        yield Database(engine, bytes.fromhex(facts["secret"]), _shown(url))
+        yield Database(engine, _shown(url))
     finally:
         await engine.dispose()
-
-
-def _made(connection: Connection) -> dict[str, str]:
-    """Make our tables where there are none; what the store knows of itself."""
-    known = inspect(connection)
-    if not known.has_table(CASES.name):
-        SCHEMA.create_all(connection)
-        facts = {"version": VERSION, "secret": secrets.token_hex(32)}
-        rows = [{"name": name, "value": value} for name, value in facts.items()]
-        connection.execute(insert(FACTS), rows)
-        return facts
-    if not known.has_table(FACTS.name):
-        return {}
-    return {row.name: row.value for row in connection.execute(select(FACTS))}
 
 
 def _engine(url: str) -> AsyncEngine:

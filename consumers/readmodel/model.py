@@ -1,0 +1,123 @@
+"""The figures: calls, their outcomes and what was said of them, asked for in SQL."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select, delete, select
+
+from consumers import clock
+from consumers.readmodel.columns import millis
+from consumers.readmodel.database import Database, open_database
+from consumers.readmodel.following import IncompleteError, Projection
+from consumers.readmodel.projection import take
+from consumers.readmodel.tables import CALLS, FACTS, FEEDBACK, OUTCOMES, POSITIONS, make_tables
+from consumers.runtime.clients import Clients
+from consumers.runtime.poison import Guard
+from consumers.runtime.records import Record
+from schemas.base import EARLIEST
+
+__all__ = ["ReadModel", "opened"]
+
+_T = TypeVar("_T")
+#: Seconds that a view waits for figures that are being made.
+_FIRST_LIMIT = 5.0
+_FORGET_EACH = timedelta(hours=1)
+
+
+class ReadModel(Projection):
+    """The tables of calls, outcomes, feedback and reviews, with their sums."""
+
+    pause = 0.5
+    lock = 7_202_613
+    positions = POSITIONS
+
+    def __init__(
+        self,
+        database: Database,
+        clients: Clients,
+        keep: timedelta | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        """`keep` is how long single requests are kept; None: for ever."""
+        super().__init__(database, clients, guard)
+        self.keep = keep
+        self._forgot_at = EARLIEST
+
+    def topics(self) -> Sequence[Sequence[str]]:
+        names = self.clients.settings.topics
+        return [(names.attempts, names.results, names.dead_letters, names.feedback, names.review)]
+
+    def origin(self, connection: Connection, cluster: str) -> str:
+        make_tables(connection)
+        asked = select(FACTS.c.value).where(FACTS.c.name == "cluster")
+        if (known := connection.scalar(asked)) is None:
+            connection.execute(FACTS.insert().values(name="cluster", value=cluster))
+        return known or cluster
+
+    def take(self, connection: Connection, records: Iterable[Record]) -> None:
+        take(connection, records, self.clients.settings.topics)
+
+    async def settle(self) -> None:
+        """Let single requests go whose figures are in the sums."""
+        now = clock.now()
+        if self.keep is not None and now - self._forgot_at > _FORGET_EACH:
+            async with self.database.writing(self.lock) as connection:
+                await connection.run_sync(partial(_forget, before=now - self.keep))
+            self._forgot_at = now
+
+    async def ask(self, question: Callable[[Connection], _T]) -> _T:
+        """What a function of `queries` finds, all of it at one moment. Raises StoreAwayError."""
+        async with self.database.reading() as connection:
+            return await connection.run_sync(question)
+
+    async def each(self, question: Select[Any]) -> AsyncIterator[tuple[Any, ...]]:
+        """The rows of an answer that may be longer than memory. Raises StoreAwayError."""
+        async with self.database.reading() as connection:
+            async for row in await connection.stream(question):
+                yield tuple(row)
+
+    def begin(self, since: datetime, now: datetime) -> datetime:
+        """The instant, or the hour that it lies in where single calls are not kept any more."""
+        is_kept = self.keep is None or now - self.keep <= since
+        return since if is_kept else since.replace(minute=0, second=0, microsecond=0)
+
+    async def refresh(self) -> None:
+        """Have the tables as of now, or of a moment ago. Raises what keeps them from that."""
+        if not self.is_running:
+            await self.catch_up()
+            return
+        if self.trouble is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_LIMIT):
+                    await self.caught_up.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        if not self.caught_up.is_set():
+            msg = "the figures are being made; look again soon"
+            raise IncompleteError(msg)
+
+
+def _forget(connection: Connection, before: datetime) -> None:
+    for at in (CALLS.c.started_at, OUTCOMES.c.ended_at, FEEDBACK.c.at):
+        connection.execute(delete(at.table).where(at < millis(before)))
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    clients: Clients, url: str | None = None, keep: timedelta | None = None
+) -> AsyncIterator[ReadModel]:
+    """The read model in a store by its URL; without one, in a file that is gone afterwards.
+
+    Raises StoreUnusableError.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if url is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tierline-"))
+            url, keep = f"sqlite:///{folder}/figures.db", None
+        database = await stack.enter_async_context(open_database(url, make_tables))
+        yield ReadModel(database, clients, keep)
