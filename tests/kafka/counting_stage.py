@@ -1,7 +1,8 @@
 """A stage that counts the records of each key, as a process of its own, with bugs to be planted.
 
-`python -m tests.kafka.counting_stage BOOTSTRAP PREFIX`. It says on its output what it does, and
-waits on its input where the test wants to do something first.
+`python -m tests.kafka.counting_stage BOOTSTRAP PREFIX [TOPIC]` counts intake, and writes to the
+topic, or to that of results. It says on its output what it does, and waits on its input where the
+test wants to do something first.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ SPEC = StageSpec("counting", reads=("llm.intake",), writes=("llm.results", "llm.
 BUG = os.environ.get("COUNTING_BUG", "")
 #: The commit in which the process freezes, once it has sent all but the end.
 FREEZES_AT = int(os.environ.get("COUNTING_FREEZES_AT", "0"))
+#: Between reading and the fence, where the one comes before the other.
+_PAUSE_SECONDS = 0.0
 WAITS = bool(os.environ.get("COUNTING_WAITS"))
 
 
@@ -40,16 +43,21 @@ WAITS = bool(os.environ.get("COUNTING_WAITS"))
 class Counting:
     """Tells of each record how many of its key came up to it."""
 
-    results: str
+    counts: str
+    #: Say where a record lies, instead of what it says.
+    names_offsets: bool = False
 
     def decide(self, record: Record, state: StatePart) -> Sequence[Outgoing]:
         key = record.key or b""
         number = int(state.get(key) or 0) + 1
         state.put(key, str(number).encode())
-        return [Outgoing(self.results, key, b"%d %s" % (number, record.value or b""))]
+        said = record.value or b""
+        if self.names_offsets:
+            said = b"%d" % record.offset
+        return [Outgoing(self.counts, key, b"%d %s" % (number, said))]
 
 
-async def main(bootstrap: str, prefix: str) -> None:
+async def main(bootstrap: str, prefix: str, topic: str = "") -> None:
     """Count until SIGTERM."""
     settings = settings_for(bootstrap, prefix)
     loop, stop, one_reader = asyncio.get_running_loop(), asyncio.Event(), asyncio.Lock()
@@ -64,7 +72,8 @@ async def main(bootstrap: str, prefix: str) -> None:
             async with one_reader:
                 await loop.run_in_executor(None, sys.stdin.readline)
 
-    decide = state.remembering(Counting(settings.kafka.topics.results).decide)
+    counting = Counting(topic or settings.kafka.topics.results, names_offsets=bool(topic))
+    decide = state.remembering(counting.decide)
     if BUG == "outside":
         decide = await _writing_apart(clients, decide)
     if BUG == "early":
@@ -110,6 +119,7 @@ def _read_before_the_fence(prepare: Any) -> None:
 
     async def early(self: Any, partition: Any) -> int:
         await prepare(partition.source, 0)
+        await asyncio.sleep(_PAUSE_SECONDS)
         return await take(self, partition)
 
     assigned_partitions.AssignedPartitions._prepared = early  # type: ignore[method-assign]

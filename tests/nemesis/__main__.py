@@ -19,7 +19,7 @@ from consumers.runtime.failpoints import FAILPOINTS
 from tests.nemesis.checker import Report, check
 from tests.nemesis.facts import find
 from tests.nemesis.faults import Nemesis
-from tests.nemesis.further import further, kept_waiting, out_of_order
+from tests.nemesis.further import further, kept_waiting, miscounted, out_of_order
 from tests.nemesis.openness import Openness
 from tests.nemesis.plan import KINDS, plan
 from tests.nemesis.traces import span_problems, trace_problems
@@ -77,7 +77,7 @@ async def run_seed(
             tell("calm; waiting for the rest")
             found = await find(world.beside, traffic, world.bill_file, nemesis.cuts)
             orchestrating.cancel()
-        for role in ("route", "work"):
+        for role in ("route", "work", "counting"):
             for member in world.living(role):
                 await nemesis.end(member)
         producers = [context_of(one.id)[1] for one in traffic.published]
@@ -103,6 +103,7 @@ async def run_seed(
             *report.problems,
             *others,
             *out_of_order(found.arrivals),
+            *miscounted(found.counted),
             *kept_waiting(traffic.sent_at, found.bill, nemesis.troubles),
             *traces,
             *nemesis.problems,

@@ -24,10 +24,10 @@ from schemas.result import Result
 from schemas.topics import Topics
 from tests.nemesis.checker import ID_REUSED, RESULT, BillCall, Facts, LedgerLine, Terminal
 from tests.nemesis.faults import Cut
-from tests.nemesis.further import Arrival
+from tests.nemesis.further import Arrival, Counted
 from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
-from tests.nemesis.world import member_header
+from tests.nemesis.world import COUNTS, member_header
 
 __all__ = ["Found", "cut_off", "died_with", "find", "standing"]
 
@@ -43,6 +43,7 @@ class Found(NamedTuple):
     bill: Sequence[dict[str, Any]]
     carried: Sequence[Carried]
     arrivals: Sequence[Arrival]
+    counted: Sequence[Counted]
 
 
 async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[Cut]) -> Found:
@@ -78,7 +79,8 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
         died_with=died_with(lines, cuts),
         standing=places,
     )
-    return Found(facts, results, letters, lines, carried, await _arrivals(settings))
+    arrivals, counted = await _arrivals(settings), await _counted(settings)
+    return Found(facts, results, letters, lines, carried, arrivals, counted)
 
 
 async def _arrivals(settings: Settings) -> list[Arrival]:
@@ -93,6 +95,22 @@ async def _arrivals(settings: Settings) -> list[Arrival]:
                 origin = assignment.origin.offset
                 found.append(Arrival(record.key or b"", place, record.offset, origin))
     return found
+
+
+async def _counted(settings: Settings) -> list[Counted]:
+    """What intake holds by key, and what the stage that counts has made of it."""
+    intake = settings.kafka.topics.intake
+    found: dict[tuple[int, bytes], Counted] = {}
+    async with topic_reader(Clients(settings.kafka), [intake, COUNTS]) as reader:
+        async for record in reader.until_end():
+            key = record.key or b""
+            one = found.setdefault((record.partition, key), Counted(key, [], []))
+            if record.topic == intake:
+                one.offsets.append(record.offset)
+            else:
+                number, _, offset = (record.value or b"").partition(b" ")
+                one.counts.append((int(number), int(offset)))
+    return list(found.values())
 
 
 async def standing(settings: Settings, limit: float = 120.0) -> dict[str, int]:
@@ -122,6 +140,7 @@ def _groups(topics: Topics) -> dict[str, list[str]]:
     return {
         "route": [topics.intake, topics.escalations],
         **{f"work.{tier}": [topics.tier(tier)] for tier in Tier},
+        "counting": [topics.intake],
     }
 
 

@@ -22,6 +22,7 @@ _HARMLESS_SECONDS = 4.0
 _SUCCESSION_SECONDS = 15.0
 #: A reply that was read and not yet committed when its process was cut off.
 _UNCOMMITTED_SECONDS = 2.0
+_COUNTING = "counting"
 #: By then a broker that is back has taken what was read while it was away: the limit of the
 #: transaction that it was away for, and the time to build a new producer.
 _RECOVERY_SECONDS = TRANSACTION_LIMIT.total_seconds() + 5.0
@@ -56,13 +57,16 @@ class Nemesis:
     #: Every fault so far, from when until when.
     troubles: list[tuple[float, float]] = field(default_factory=list)
     _at_work: int = 0
+    #: When a process was hit last.
+    _hit_at: float = -float("inf")
     #: When Kafka was out of reach last.
     _away: tuple[float, float] = (0.0, 0.0)
 
     @property
     def is_calm(self) -> bool:
         """True when nothing is wrong, and no owner that died has left anything behind."""
-        long_ago = not self.cuts or time.monotonic() - self.cuts[-1].at > _SUCCESSION_SECONDS
+        last = max(self._hit_at, self.cuts[-1].at if self.cuts else self._hit_at)
+        long_ago = time.monotonic() - last > _SUCCESSION_SECONDS
         return self._at_work == 0 and long_ago
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -81,15 +85,15 @@ class Nemesis:
             began += max(time.monotonic() - due - fault.seconds - _USUAL_OVERRUN_SECONDS, 0)
 
     async def _happen(self, fault: Fault) -> None:
-        what, _, whom = fault.kind.partition(" ")
+        what, _, whom = fault.kind.rpartition(" ")
         if fault.kind == "die at point":
             await self._die_at_point(fault)
         elif fault.kind == "overtake work":
             await self._overtake(fault)
         elif fault.kind == "end work without Kafka":
             await self._end_without_kafka(fault)
-        elif fault.kind == "one more work":
-            member = await self.world.start("work")
+        elif what == "one more":
+            member = await self.world.start(whom)
             await asyncio.sleep(fault.seconds)
             await self.end(member)
         elif fault.kind == "refuse results":
@@ -101,7 +105,7 @@ class Nemesis:
             await refuse_results(self.world.beside.kafka, refuses=False)
             self._note_away(began)
             self._cut()
-        elif whom in ("work", "route"):
+        elif whom in ("work", "route", _COUNTING):
             await self._hit(what, self.world.living(whom)[0], fault)
         else:
             began = time.monotonic()
@@ -114,6 +118,7 @@ class Nemesis:
                 self._cut()
 
     async def _hit(self, what: str, member: Member, fault: Fault) -> None:
+        self._hit_at = time.monotonic() + fault.seconds
         if what == "freeze":
             await self._freeze(member, fault.seconds)
             member.send(signal.SIGCONT)
@@ -227,7 +232,8 @@ class Nemesis:
         """Stop a process for so long; whoever asked for it lets it go on."""
         began = time.monotonic()
         member.send(signal.SIGSTOP)
-        self._cut()
+        if member.role != _COUNTING:
+            self._cut()
         await asyncio.sleep(seconds)
         member.frozen = began, time.monotonic()
 
@@ -241,7 +247,12 @@ class Nemesis:
         self._away = since, time.monotonic()
 
     def _died(self, member: Member, since: float = float("inf")) -> None:
-        """A process has died, not long after `since` at the earliest."""
+        """A process has died, not long after `since` at the earliest.
+
+        Who only counts has cut off no call.
+        """
+        if member.role == _COUNTING:
+            return
         began, ended = member.frozen
         since = min(since, began if time.monotonic() - ended < _RECOVERY_SECONDS else since)
         self._cut(since, died=member.name)

@@ -10,7 +10,7 @@ from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter
 from schemas.result import Result
 
-__all__ = ["Arrival", "further", "kept_waiting", "out_of_order"]
+__all__ = ["Arrival", "Counted", "further", "kept_waiting", "miscounted", "out_of_order"]
 
 #: Faults of the provider after which nobody knows whether the call ran.
 _UNKNOWN = ("reset", "cut")
@@ -51,6 +51,30 @@ def further(
             problems.append(f"too many attempts: {result.id} made {result.router.attempts}")
     for letter in letters:
         problems += _of_attempts(letter, policy)
+    return problems
+
+
+class Counted(NamedTuple):
+    """A key of intake: where its records lie, and the count at each as a stage has told it."""
+
+    key: bytes
+    offsets: list[int]
+    counts: list[tuple[int, int]]
+
+
+def miscounted(counted: Iterable[Counted]) -> list[str]:
+    """Keys whose records were not counted once each, in their order."""
+    problems: list[str] = []
+    for one in counted:
+        right = list(enumerate(one.offsets, 1))
+        if one.counts == right:
+            continue
+        pairs = zip(one.counts, right, strict=False)
+        at = next((no for no, (found, meant) in enumerate(pairs) if found != meant), None)
+        where = min(len(one.counts), len(right)) if at is None else at
+        told = f"{len(one.counts)} counts of {len(right)} records; from {where + 1} on: "
+        told += ", ".join(f"{number} at {offset}" for number, offset in one.counts[where:][:4])
+        problems.append(f"miscounted: {one.key.decode()} has {told}")
     return problems
 
 

@@ -236,6 +236,46 @@ BUGS = (
         seconds=75.0,
     ),
     Bug(
+        "state is written apart from its outputs",
+        ("miscounted",),
+        (
+            (
+                "tests/kafka/counting_stage.py",
+                'BUG = os.environ.get("COUNTING_BUG", "")',
+                'BUG = "outside"',
+            ),
+        ),
+        ("kill counting",),
+    ),
+    Bug(
+        "state is read before the former owner is fenced",
+        ("miscounted",),
+        (
+            (
+                "tests/kafka/counting_stage.py",
+                'BUG = os.environ.get("COUNTING_BUG", "")',
+                'BUG = "early"',
+            ),
+            ("tests/kafka/counting_stage.py", "_PAUSE_SECONDS = 0.0", "_PAUSE_SECONDS = 3.0"),
+        ),
+        ("freeze counting",),
+    ),
+    Bug(
+        "state of an earlier ownership is kept",
+        ("miscounted",),
+        (
+            (
+                "consumers/runtime/keyed_state.py",
+                "        values: dict[bytes, bytes] = {}\n        changelog",
+                (
+                    "        if source in self._parts:\n            return\n"
+                    "        values: dict[bytes, bytes] = {}\n        changelog"
+                ),
+            ),
+        ),
+        ("freeze counting", "one more counting"),
+    ),
+    Bug(
         "a limit does not recover",
         ("kept waiting",),
         (

@@ -12,21 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumers.broker import LocalBroker, local_broker
 from consumers.broker.local import free_ports
 from consumers.runtime.clients import Clients, administering
+from consumers.runtime.keyed_state import state_topic
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from tests.nemesis.proxy import Proxy
 
-__all__ = ["Member", "World", "member_header", "refuse_results"]
+__all__ = ["COUNTS", "Member", "World", "member_header", "refuse_results"]
 
 _TIERLINE = str(Path(sys.executable).with_name("tierline"))
 #: A copy of the checkout runs its own code, whatever is installed.
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _PARTITIONS = 6
+#: Where a stage that counts intake by key tells what it has counted.
+COUNTS = "llm.counts"
 _END_SECONDS = 40
 _LOOK_SECONDS = 2.0
 #: So much of the bill's end holds all calls that still run.
@@ -109,12 +113,14 @@ class World:
             world = cls(folder, latency_scale, proxy, port, traces_url=traces_url)
             try:
                 await world.start_broker()
-                assert await ensure_topics(Clients(world.beside.kafka)) == []
+                await _create_topics(world.beside.kafka)
                 await world._start_provider()
                 for _ in range(routes):
                     await world.start("route")
                 for _ in range(workers):
                     await world.start("work")
+                for _ in range(2):
+                    await world.start("counting")
                 yield world
             finally:
                 await world._end()
@@ -196,9 +202,13 @@ class World:
             **{name: said for name, said in os.environ.items() if "_WORKER__" in name},
             **({"TIERLINE_FAILPOINT": failpoint} if failpoint else {}),
         }
+        command = [_TIERLINE, "up", "--only", role]
+        if role == "counting":
+            module = ("-m", "tests.kafka.counting_stage")
+            command = [sys.executable, *module, self.proxy.address, "", COUNTS]
         with log.open("wb") as said:
             process = await asyncio.create_subprocess_exec(
-                *(_TIERLINE, "up", "--only", role), env=environment, stdout=said, stderr=said
+                *command, env=environment, stdout=said, stderr=said
             )
         member = Member(role, process, log, failpoint=failpoint)
         self.members.append(member)
@@ -264,6 +274,18 @@ class World:
                 member.send(signal.SIGKILL)
                 await member.process.wait()
         await self._broker.aclose()
+
+
+async def _create_topics(kafka: KafkaSettings) -> None:
+    """All of ours, and those of the stage that counts."""
+    clients, state = Clients(kafka), state_topic("counting")
+    assert await ensure_topics(clients) == []
+    new = [
+        NewTopic(state.name, kafka.partitions, 1, topic_configs=dict(state.config)),
+        NewTopic(COUNTS, kafka.partitions, 1),
+    ]
+    async with administering(clients) as admin:
+        await admin.create_topics(new)
 
 
 async def refuse_results(kafka: KafkaSettings, *, refuses: bool) -> None:

@@ -9,7 +9,14 @@ from schemas.attempt import Attempt
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason
 from tests.builders import an_attempt, the_policy
-from tests.nemesis.further import Arrival, further, kept_waiting, out_of_order
+from tests.nemesis.further import (
+    Arrival,
+    Counted,
+    further,
+    kept_waiting,
+    miscounted,
+    out_of_order,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -104,3 +111,27 @@ def test_requests_may_wait_in_the_beginning_and_for_a_minute_after_a_fault() -> 
     assert kept_waiting({"slow": 14.0}, bill, []) == []
     assert kept_waiting({"slow": 100.0}, bill, [(41.0, 50.0)]) == []
     assert kept_waiting({"slow": 100.0}, bill, [(30.0, 39.0)]) != []
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([(1, 3), (2, 5), (3, 9)], []),
+        (
+            [(1, 3), (2, 5)],
+            ["miscounted: k has 2 counts of 3 records; from 3 on: "],
+        ),
+        (
+            [(1, 3), (2, 5), (2, 9)],
+            ["miscounted: k has 3 counts of 3 records; from 3 on: 2 at 9"],
+        ),
+        (
+            [(1, 3), (2, 3), (3, 5), (4, 9)],
+            ["miscounted: k has 4 counts of 3 records; from 2 on: 2 at 3, 3 at 5, 4 at 9"],
+        ),
+    ],
+)
+def test_every_record_is_counted_once_and_in_its_order(
+    counts: list[tuple[int, int]], said: list[str]
+) -> None:
+    assert miscounted([Counted(b"k", [3, 5, 9], counts)]) == said
