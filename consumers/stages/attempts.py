@@ -20,7 +20,7 @@ from consumers.runtime.marks import aside
 from consumers.stages.tier_run import Question, TierRun, verification_of
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import attempt_of, ledger_lines
-from router.attempt.model_quirks import takes
+from router.attempt.model_quirks import lacking
 from router.attempt.next_step import (
     CallModel,
     NextStep,
@@ -108,6 +108,7 @@ class AttemptRunner:
 
     async def run(self, tier_run: TierRun, slot: Slot) -> NextStep:
         """Call models until nothing is left to call in this tier."""
+        lacks = lacking(self.policy.models, tier_run.request)
         while True:
             step = next_step(
                 tier_run.assignment,
@@ -115,7 +116,7 @@ class AttemptRunner:
                 self.policy,
                 self.clock(),
                 retry_after=tier_run.retry_after,
-                lacks=lambda name: takes(self.policy.models[name], tier_run.request),
+                lacks=lacks,
                 is_out=self.gate.is_out if self.gate else lambda _: False,
             )
             if isinstance(step, Wait):

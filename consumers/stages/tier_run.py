@@ -70,6 +70,8 @@ class TierRun:
     question: Question
     #: What the checks need of the request, worked out once and only where one asks.
     asked: Asked = field(init=False)
+    #: What the request is called where only one text fits, as towards a provider.
+    name: str = field(init=False)
     #: Topic and partition where the assignment was read.
     source: tuple[str, int] = ("", 0)
     attempts: list[Attempt] = field(default_factory=list)
@@ -87,16 +89,12 @@ class TierRun:
 
     def __post_init__(self) -> None:
         self.asked = Asked(self.request)
+        self.name = RequestKey(self.request.tenant, self.assignment.id).text
 
     @property
     def has_paid(self) -> bool:
         """True when a call was paid that whoever takes the request over would pay again."""
         return any(attempt.cost_micros for attempt in self.attempts)
-
-    @property
-    def name(self) -> str:
-        """What the request is called where only one text fits, as towards a provider."""
-        return RequestKey(self.request.tenant, self.assignment.id).text
 
     @property
     def next_attempt(self) -> tuple[int, str]:

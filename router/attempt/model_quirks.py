@@ -11,7 +11,7 @@ from router.judge.reply import Oddity, Reply
 from router.policy.table import Model, Policy, Price
 from schemas.request import Request
 
-__all__ = ["adapt_body", "charged", "oddities_of", "price_of", "takes"]
+__all__ = ["adapt_body", "charged", "lacking", "oddities_of", "price_of", "takes"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
@@ -19,6 +19,11 @@ _LEAST_CACHED_CHARS = 4096
 _MOST_STATED_MICROS, _MOST_STATED_TIMES = 10_000_000, 10
 #: What follows a model's name in the name of one of its versions: a date or a number.
 _VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[0-9]{2}){0,3})")
+
+
+def lacking(models: Mapping[str, Model], request: Request) -> dict[str, str]:
+    """What of a request models cannot take, in words, by the models that cannot take all of it."""
+    return {name: words for name, model in models.items() if (words := takes(model, request))}
 
 
 def takes(model: Model, request: Request) -> str | None:

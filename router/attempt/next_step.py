@@ -5,7 +5,7 @@ hand back, or give up. It reads the limits from the envelope, so that no memory 
 decides how often a request is tried.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -79,6 +79,7 @@ class Wait:
 
 
 NextStep = CallModel | Answer | Refuse | Escalate | GiveUp | Wait
+_NOTHING: Mapping[str, str] = {}
 
 
 def next_step(
@@ -88,7 +89,7 @@ def next_step(
     now: datetime,
     *,
     retry_after: float | None = None,
-    lacks: Callable[[str], str | None] = lambda _: None,
+    lacks: Mapping[str, str] = _NOTHING,
     is_out: Callable[[str], bool] = lambda _: False,
 ) -> NextStep:
     """Decide what follows the attempts made under this assignment so far.
@@ -99,7 +100,7 @@ def next_step(
     model. Who turned a call away is asked again and again, after pauses that grow, for as long as
     the deadline allows. Deadline beats budget, budget beats quality. `retry_after`: seconds that
     are left of what the provider asked us to wait after the last attempt. `lacks`: what of the
-    request a model cannot take, if any. `is_out`: whether a model is not to be called just now;
+    request a model cannot take, by model. `is_out`: whether a model is not to be called just now;
     that uses up no attempt.
     """
     last = attempts[-1] if attempts else None
@@ -131,7 +132,7 @@ def next_step(
         models = _backups(last, models, policy)
     able = _able(step, models, lacks)
     if models and not able and last is None:
-        return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks(models[0])}")
+        return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks[models[0]]}")
     able += [name for name in waits if name not in able]
     if not able:
         return _nobody_left(step, assignment, last, task)
@@ -245,11 +246,12 @@ def untried(
 
 
 def _accepted(assignment: Assignment, task: Task | None) -> NextStep:
-    if assignment.route.step == "classify":
+    route = assignment.route
+    if route.step == "classify":
         return Escalate(Reason.CLASSIFIED, "")
-    if assignment.route.needs_person or (task is not None and task.approval == "person"):
+    if route.needs_person or (task is not None and task.approval == "person"):
         words = f"the policy wants a person to approve answers to {assignment.task}"
-        if assignment.route.needs_person:
+        if route.needs_person:
             words = "the task was guessed and the text is delicate, so a person approves the answer"
         return GiveUp(Reason.APPROVAL_REQUIRED, words)
 
@@ -269,9 +271,9 @@ def _may_repeat(last: Attempt, attempts: Sequence[Attempt]) -> bool:
     return failures == 1 and last.reason not in _DETERMINISTIC
 
 
-def _able(step: Step, models: Sequence[str], lacks: Callable[[str], str | None]) -> list[str]:
+def _able(step: Step, models: Sequence[str], lacks: Mapping[str, str]) -> list[str]:
     """Those that take the request. What we ask for ourselves any model can take."""
-    return [name for name in models if step != "answer" or lacks(name) is None]
+    return [name for name in models if step != "answer" or name not in lacks]
 
 
 def _waits(

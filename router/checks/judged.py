@@ -37,11 +37,16 @@ class Asked:
         return self.request.text
 
     @cached_property
+    def _messages(self) -> Sequence[tuple[str, str]]:
+        """Role and text of each message."""
+        return [(message.role, message.text) for message in self.request.messages]
+
+    @cached_property
     def length(self) -> int:
         """Characters of the messages and the context together."""
         context = self.request.context
         parts = (context.system, context.user, context.retrieved, context.history, context.tools)
-        characters = sum(len(message.text) for message in self.request.messages)
+        characters = sum(len(text) for _, text in self._messages)
         return characters + sum(map(len, parts))
 
     @cached_property
@@ -49,14 +54,14 @@ class Asked:
         """What an answer may lean on, in blocks: the context, else what the user says."""
         context = self.request.context
         given = [context.retrieved, context.user, context.tools, context.history]
-        given += [message.text for message in self.request.messages if message.role == "tool"]
+        given += [text for role, text in self._messages if role == "tool"]
         texts = [text for text in given if text] or [self.question]
         return [block for text in texts for block in text.split("\n\n") if block.strip()]
 
     @cached_property
     def given_text(self) -> str:
         """All that the model was told, instructions included, in lower case."""
-        texts = [message.text for message in self.request.messages]
+        texts = [text for _, text in self._messages]
         return "\n".join((*texts, *self.sources, self.request.context.system)).lower()
 
     @cached_property

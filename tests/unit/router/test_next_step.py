@@ -228,7 +228,7 @@ def test_a_model_that_cannot_take_the_request_is_not_asked(able: Sequence[str]) 
         [],
         the_policy(),
         NOON,
-        lacks=lambda name: None if name in able else "tools",
+        lacks={name: "tools" for name in the_policy().models if name not in able},
     )
 
     expected = Escalate(Reason.NO_MODEL_TAKES_IT, "sim-medium does not take tools")

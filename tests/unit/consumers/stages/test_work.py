@@ -34,7 +34,7 @@ TOPICS = Topics()
 RULES = load_rules(Settings())
 
 
-class _Answers:
+class Answers:
     """A provider that always gives the same text."""
 
     def __init__(self, text: str, body: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ async def _work(
         Tier.LOW,
         RULES.policy,
         RULES.prompts,
-        answers or _Answers(text, body or {}),
+        answers or Answers(text, body or {}),
         TOPICS,
         lambda: NOON,
         observer=observer or Observer(),
@@ -129,7 +129,7 @@ async def test_all_else_goes_on_while_a_long_reply_is_judged() -> None:
 
 
 async def test_a_reply_that_is_judged_when_its_record_goes_has_its_cost_booked() -> None:
-    class _Leaving(_Answers):
+    class _Leaving(Answers):
         async def call(self, *args: Any, **named: Any) -> Reply | CallFailure:
             task = asyncio.current_task()
             assert task is not None
