@@ -15,6 +15,7 @@ from consumers.runtime.offset_lookup import records_since
 from consumers.runtime.records import Record, Source
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
+from router.attempt.next_step import LONGEST_WAIT
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import read_dead_letter, read_envelope, read_model
@@ -32,6 +33,8 @@ from tests.nemesis.world import COUNTS, member_header
 __all__ = ["Found", "cut_off", "died_with", "find", "standing"]
 
 _POLL_SECONDS = 0.5
+#: Seconds that a request waits at most before it is called for again.
+_LONGEST_WAIT = LONGEST_WAIT.total_seconds()
 
 
 class Found(NamedTuple):
@@ -160,11 +163,18 @@ def cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[s
     """For every instant the calls whose outcome it may have cost, by request.
 
     Those open then or answered a moment before (longer, where Kafka had been away), and all earlier
-    ones of the same request that were waiting with it for its end.
+    ones of the same request that were waiting with it for its end. So does a request whose last
+    call has failed, until it is called for again.
     """
-    by_request = _paid_calls(lines)
+    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        by_request[line["request_id"]].append(line)
     return [
-        {id_: len(lost) for id_, calls in by_request.items() if (lost := _lost_at(cut, calls))}
+        {
+            id_: len(lost)
+            for id_, calls in by_request.items()
+            if (lost := _paid(_lost_at(cut, calls, _LONGEST_WAIT)))
+        }
         for cut in cuts
     ]
 
@@ -174,7 +184,9 @@ def died_with(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> dict[str,
 
     Every process sends a header of its own name with its calls.
     """
-    by_request = _paid_calls(lines)
+    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in _paid(lines):
+        by_request[line["request_id"]].append(line)
     died = [
         line["attempt_id"]
         for cut in cuts
@@ -189,15 +201,21 @@ def _made_by(member: str, calls: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return [line for line in calls if member_header(member) in line["header_names"]]
 
 
-def _paid_calls(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in lines:
-        if line["cost_micros"]:
-            by_request[line["request_id"]].append(line)
-    return by_request
+def _paid(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["cost_micros"]]
 
 
-def _lost_at(cut: Cut, calls: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+def _lost_at(
+    cut: Cut, calls: Sequence[dict[str, Any]], wait: float = 0.0
+) -> Sequence[dict[str, Any]]:
+    """The calls of a request that the cut may have cost; one that failed may wait so long before."""
     begun = [line for line in calls if line["received"] <= cut.at]
-    last = max((line["first_byte"] or line["received"] for line in begun), default=0.0)
-    return begun if last >= cut.since else ()
+    if not begun:
+        return ()
+    last = max(begun, key=_answered_at)
+    since = cut.since - wait if last["fault"] else cut.since
+    return begun if _answered_at(last) >= since else ()
+
+
+def _answered_at(line: dict[str, Any]) -> float:
+    return float(line["first_byte"] or line["received"])

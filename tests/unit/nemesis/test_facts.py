@@ -14,6 +14,7 @@ def _call(id_: str, received: float, first_byte: float, who: str = "work-1", no:
         "received": received,
         "first_byte": first_byte,
         "cost_micros": 10,
+        "fault": None,
         "header_names": ["host", member_header(who)],
     }
 
@@ -46,3 +47,13 @@ def test_what_was_repeated_elsewhere_is_not_excused_with_it() -> None:
 
     assert died_with(calls, [Cut(at=10.0, since=8.0, died="work-1")]) == {"r.1.1": 1}
     assert died_with([{**calls[0], "cost_micros": 0}], [Cut(10.0, 8.0, "work-1")]) == {}
+
+
+def test_a_request_whose_call_has_failed_is_cut_off_while_it_waits_and_is_booked_by_then() -> None:
+    failed = {**_call("waits", 3.0, 4.0), "fault": "cut"}
+    turned_away = {**_call("waits", 5.0, 5.1, no=2), "fault": "http_503", "cost_micros": 0}
+    long_ago = {**_call("over", -40.0, -39.0), "fault": "cut"}
+    death = Cut(at=10.0, since=8.0, died="work-1")
+
+    assert cut_off([failed, turned_away, long_ago], [death]) == [{"waits": 1}]
+    assert died_with([failed, turned_away], [death]) == {}
