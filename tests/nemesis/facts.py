@@ -208,7 +208,7 @@ def _paid(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _lost_at(
     cut: Cut, calls: Sequence[dict[str, Any]], wait: float = 0.0
 ) -> Sequence[dict[str, Any]]:
-    """The calls of a request that the cut may have cost; one that failed may wait so long before."""
+    """The calls of a request that a cut may have cost; who has failed may `wait` before it."""
     begun = [line for line in calls if line["received"] <= cut.at]
     if not begun:
         return ()
