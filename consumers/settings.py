@@ -1,16 +1,14 @@
-"""Settings of a process: read once at the start, frozen, handed on in slices.
+"""Settings of a process: read once at the start, frozen, and handed on in parts.
 
 Every setting is also an environment variable, `TIERLINE_` and its name in capitals, with `__`
 between the parts: `TIERLINE_KAFKA__BOOTSTRAP=kafka:9092`.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -27,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumers.addresses import check_url, is_this_machine
 from consumers.providers.settings import ProviderSettings
+from consumers.variables import PREFIX, unknown_variables
 from schemas.base import Identifier
 from schemas.spans import PositiveSpan, Span
 from schemas.tenancy import is_reserved_tenant
@@ -46,19 +44,7 @@ __all__ = [
     "TokenSettings",
     "WorkerSettings",
     "read_address",
-    "settings_problems",
-    "unknown_variables",
 ]
-
-
-_PREFIX = "TIERLINE_"
-#: Variables with our prefix that are no settings: of the command line and of tests; and those that
-#: Kubernetes sets in every container for a service named `tierline...`.
-_NOT_SETTINGS = re.compile(
-    r"DEBUG|FAILPOINT|DATA|(TEST|BENCH)_.*|"
-    r"([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)"
-)
-_ADDRESS = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 class _Slice(BaseModel):
@@ -67,8 +53,8 @@ class _Slice(BaseModel):
 
 def read_address(text: str) -> str:
     """`HOST:PORT`, several with commas. Raises ValueError."""
-    for one in text.split(","):
-        host, _, port = one.strip().rpartition(":")
+    for address in text.split(","):
+        host, _, port = address.strip().rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
             msg = f"{text}: HOST:PORT was expected, for example kafka:9092"
             raise ValueError(msg)
@@ -86,7 +72,7 @@ Tenant = Annotated[Identifier, AfterValidator(_own_name)]
 
 
 class BoundSettings(_Slice):
-    """Whose requests come by a way that others cannot take."""
+    """The tenant to whom an intake topic or a principal is bound, and the plan."""
 
     #: The tenant.
     tenant: Tenant
@@ -95,7 +81,7 @@ class BoundSettings(_Slice):
 
 
 class SigningKey(_Slice):
-    """A secret with which requests are signed, and for whom it speaks."""
+    """A secret with which requests are signed, and whom it may sign for."""
 
     #: 32 bytes at least, as text; both sides have it.
     secret: Annotated[SecretStr, Field(min_length=32)]
@@ -115,7 +101,7 @@ class IntakeSettings(_Slice):
     keys: dict[Identifier, SigningKey] = Field(default_factory=dict)
     #: A signature may expire so long after its record was appended.
     longest_signature: PositiveSpan = timedelta(hours=1)
-    #: Nothing is admitted whose tenant is not proven in one of these ways.
+    #: Requests whose tenant is not proven in one of these ways are refused.
     requires_proof: bool = False
 
 
@@ -146,7 +132,7 @@ class KafkaSettings(_Slice):
     replication: Annotated[int, Field(ge=1)] = 1
     #: A member that is silent for so long loses its partitions.
     session_timeout: Span = timedelta(seconds=30)
-    #: Also the longest a rebalance without a crash takes to be noticed.
+    #: It is also how long a rebalance without a crash may go unnoticed.
     heartbeat_interval: Span = timedelta(seconds=3)
     #: Unique per process and stable over restarts (an ordinal); None: not a static member.
     instance: str | None = None
@@ -195,7 +181,7 @@ class RepeatSettings(_Slice):
 
 
 class HealthSettings(_Slice):
-    """How others learn how a process is, and when it gives itself up."""
+    """Where the health of a process is told, and when it ends itself."""
 
     #: Where `/live`, `/ready` and `/status` are answered. None: nowhere.
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
@@ -302,20 +288,20 @@ class ConsoleSettings(_Slice):
     oidc: OidcSettings | None = None
     #: One token for everybody, with one role. Neither this nor OIDC: loopback alone, no sign-in.
     token: TokenSettings | None = None
-    #: A task of the policy that puts a case into a few lines for its reviewer. None: no such thing.
+    #: A task of the policy that sums a case up for its reviewer in a few lines. None: no brief.
     brief_task: str | None = None
-    #: Where a trace is looked at, with `{trace_id}` in it. None: its id alone is shown.
+    #: The address of a trace's page, with `{trace_id}` in it. None: only the id is shown.
     trace_url: Annotated[str, Field(pattern=r"^https?://.*\{trace_id\}")] | None = None
     #: Addresses or networks of the proxies in front, which say by `X-Forwarded-For` who comes.
-    #: Without it nobody is believed, and all who come through a proxy count as one address.
+    #: Without it the header is ignored, and all who come through a proxy count as one address.
     proxies: frozenset[str] = frozenset()
 
 
 class StoreSettings(_Slice):
-    """Where what the topics say is kept in tables: the console's cases, and figures."""
+    """The database for what is read from the topics: the console's cases, and figures."""
 
     #: `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`. None: the console uses a file of
-    #: ours, and commands that tell figures read the topics each time.
+    #: ours, and commands that show figures read the topics each time.
     url: SecretStr | None = None
     #: How long single requests are kept. Sums by hour and by day stay.
     keep: PositiveSpan = timedelta(days=90)
@@ -325,7 +311,7 @@ class Settings(BaseSettings):
     """Everything a process needs to know about where it runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TIERLINE_", env_nested_delimiter="__", frozen=True, extra="ignore"
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore"
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -350,10 +336,10 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, given: Any) -> Any:
-        """Raises ValueError: a variable that sets nothing is a mistake, never a wish granted."""
+        """Refuse variables that set nothing: they are misspelt. Raises ValueError."""
         if problems := [
             f"{name}: there is no such setting" + (f"; {nearest} is the nearest" if nearest else "")
-            for name, nearest in unknown_variables(os.environ)
+            for name, nearest in unknown_variables(os.environ, cls)
         ]:
             raise ValueError("\n".join(problems))
         return given
@@ -368,57 +354,3 @@ class Settings(BaseSettings):
             )
             raise ValueError(msg)
         return self
-
-
-def unknown_variables(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Variables with our prefix that nothing reads, each with the known one that is nearest."""
-    for name, value in sorted(variables.items()):
-        path = name.upper().removeprefix(_PREFIX)
-        if path == name.upper() or _NOT_SETTINGS.fullmatch(path) or _ADDRESS.match(value):
-            continue
-        known: list[str] = []
-        if not _leads_to_setting(path.split("__"), Settings, [], known):
-            near = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
-            yield name, _PREFIX + near[0] if near else ""
-
-
-def _leads_to_setting(path: Sequence[str], kind: Any, parents: list[str], known: list[str]) -> bool:
-    """Whether the parts of a name lead to a setting; notes all settings beside and below them."""
-    if not path:
-        return True
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        leads = False
-        for field, info in kind.model_fields.items():
-            here = [*parents, field.upper()]
-            known.append("__".join(here))
-            is_meant = field.upper() == path[0]
-            rest = path[1:] or ([] if is_meant else [""])
-            leads |= _leads_to_setting(rest, info.annotation, here, known) and is_meant
-        return leads
-    if get_origin(kind) is dict:
-        kind, parents, path = get_args(kind)[1], [*parents, path[0]], path[1:]
-        return _leads_to_setting(path, kind, parents, known)
-    found = [_leads_to_setting(path, part, parents, known) for part in get_args(kind)]
-    return any(found)
-
-
-def settings_problems(error: BaseException) -> Iterator[str]:
-    """What is wrong with the settings, each under the variable that holds it; values stay out."""
-    if not isinstance(error, ValidationError):  # the settings' reader, which names the field
-        field = re.search(r'field "(\w+)"', str(error))
-        yield f"{_variable(field[1] if field else '')}: JSON was expected"
-        return
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        # Pydantic's own words say what was expected after "Value error".
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "there is no such setting"
-        elif problem["type"] == "missing":
-            message = "is required and missing"
-        message = message.replace("Input should be", "expected")
-        # What is wrong between two settings names them itself.
-        yield f"{_variable(*problem['loc'])}: {message}" if problem["loc"] else message
-
-
-def _variable(*path: str | int) -> str:
-    return "TIERLINE_" + "__".join(map(str, path)).upper()

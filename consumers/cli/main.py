@@ -219,7 +219,7 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     name = type(error).__name__
     if name in ("ValidationError", "SettingsError"):
-        from consumers.settings import settings_problems  # noqa: PLC0415  no help needs it
+        from consumers.variables import settings_problems  # noqa: PLC0415  no help needs it
 
         for problem in settings_problems(error):
             say(f"tierline: a setting cannot be used: {problem}", is_error=True)

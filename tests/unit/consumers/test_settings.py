@@ -8,9 +8,8 @@ from consumers.settings import (
     KafkaSettings,
     OidcSettings,
     Settings,
-    settings_problems,
-    unknown_variables,
 )
+from consumers.variables import settings_problems, unknown_variables
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
@@ -109,7 +108,7 @@ def test_a_variable_that_sets_nothing_is_refused_with_the_nearest_that_does(
     ],
 )
 def test_what_is_known_or_set_by_others_is_no_mistake(name, value):
-    assert list(unknown_variables({name: value, "PATH": "/bin"})) == []
+    assert list(unknown_variables({name: value, "PATH": "/bin"}, Settings)) == []
 
 
 @pytest.mark.parametrize("called", ["OpenAI", "openai", "Azure-EU", "azure.eu"])
