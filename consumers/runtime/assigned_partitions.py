@@ -1,4 +1,4 @@
-"""The partitions a member of a group holds: taken, adopted when they come back, let go."""
+"""The partitions that a member of a group holds: taken, adopted when they come back, released."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ __all__ = ["AssignedPartitions", "Member", "Prepare", "RetentionError", "Work"]
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds for last commits where another owner may have begun: its fence ends our transactions.
+#: Seconds for last commits where another owner may have started: its fence ends our transactions.
 _FLUSH_LIMIT = 1.0
 _RETRY_SECONDS = 1.0
 _ANSWER_LIMIT = 15.0
@@ -41,19 +41,19 @@ class RetentionError(TierlineError):
 
 
 class Work(Protocol):
-    """What runs for the records of partitions, as far as partitions care."""
+    """What processes the records of partitions, as partitions see it."""
 
     def cancel_all(self, partition: Partition) -> int:
-        """Give what runs for a lost partition a last grace; how many calls that are."""
+        """Give what runs for a lost partition a last grace; returns how many calls run."""
 
     def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
-        """Book what came of work that no commit took with it."""
+        """Book what records led to that was not committed with them."""
 
 
 class Member(NamedTuple):
-    """A process as a member of a group, and what it asks Kafka with."""
+    """A process as a member of a group, and the clients it asks Kafka with."""
 
     clients: Clients
     group: str
@@ -63,7 +63,7 @@ class Member(NamedTuple):
 
 
 class AssignedPartitions:
-    """Makes partitions ours, one transactional producer each, and gives them up again."""
+    """Takes partitions, with a transactional producer for each, and releases them."""
 
     def __init__(  # noqa: PLR0913  all that a stage and its group have to do with partitions
         self,
@@ -93,7 +93,7 @@ class AssignedPartitions:
         self._tasks = tasks
         self._held: dict[TopicPartition, Partition] = {}
         self._fence_limit: defaultdict[TopicPartition, FenceLimit] = defaultdict(FenceLimit)
-        #: Two that take one partition at once would fence each other.
+        #: Two tasks that took one partition at once would fence each other.
         self._taking: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -107,34 +107,34 @@ class AssignedPartitions:
         return self._ends_at is not None
 
     def drain(self, ends_at: float) -> None:
-        """Begin the end, which comes at that monotonic time."""
+        """Begin to drain; the stage ends at that monotonic time."""
         self._ends_at = ends_at
         self.revoke(ends_at)
 
     def revoke(self, deadline: float) -> None:
         """Start nothing more from any partition; what runs goes on, and is committed.
 
-        Partitions may move from that monotonic time on, so no call is begun for records in hand
-        either: one that outlasts it would be made again by the next owner. Only a request that has
-        paid for a call already goes on while there is time: all of it would be paid again.
+        Partitions may move at that monotonic time, so no call is begun for records in hand either:
+        the next owner would make one that outlasts it again. Only a request that has paid for a
+        call goes on while there is time: all of it would be paid again.
         """
         for partition in self._held.values():
             partition.revoke(deadline)
 
     async def flush(self, limit: float) -> None:
-        """Commit what is finished, before partitions may move: what is left out is paid again."""
+        """Commit what is finished, before partitions move: what is not committed is paid again."""
         async with asyncio.TaskGroup() as tasks:
             for partition in self._held.values():
                 tasks.create_task(partition.flush(limit))
 
     async def assign(self, assigned: Collection[TopicPartition], *, was_out: bool) -> None:
-        """Adopt what came back unchanged, take what is new, let go of what is lost.
+        """Adopt what came back unchanged, take what is new, release what is lost.
 
-        After a time out of the group an owner in between may have begun something and committed
-        nothing: `returned` learns of it before anything goes on.
+        `was_out`: the process was out of the group. Another owner may have begun calls then and
+        committed nothing, so `returned` is called before anything goes on.
         """
         for tp in set(self._fence_limit) - set(assigned):
-            # Another owner that the group knows: nobody is confused.
+            # The group has given it to another process: no fencing of it was a dispute.
             del self._fence_limit[tp]
         await self.release(set(self._held) - set(assigned))
         async with asyncio.TaskGroup() as tasks:
@@ -144,7 +144,7 @@ class AssignedPartitions:
     async def keep(self, assigned: Collection[TopicPartition]) -> None:
         """While draining: partitions that nobody else has had stay ours until the end.
 
-        Others are let go of at once: nobody waits for commits that will not come.
+        Others are released at once: nobody waits for commits that will not come.
         """
         await self.release(set(self._held) - set(assigned))
         for tp in assigned:
@@ -158,16 +158,16 @@ class AssignedPartitions:
             held.keep_until(self._ends_at or 0.0)
 
     async def release(self, given_up: Collection[TopicPartition]) -> None:
-        """Let partitions go, all at once: a last commit, a last grace for calls."""
+        """Release partitions, all at once: a last commit, a last grace for calls."""
         async with asyncio.TaskGroup() as tasks:
             for tp in given_up:
                 tasks.create_task(self._release(tp))
 
     async def _own(self, tp: TopicPartition, *, was_out: bool = False) -> None:
-        """Make a partition ours, however long Kafka takes, while the group says that it is.
+        """Take a partition, however long Kafka needs, as long as the group assigns it to us.
 
-        It does not ask the group by a heartbeat: while the library hands partitions out it looks
-        for no coordinator, and would never hear of one that is back.
+        It sends no heartbeat to ask the group: while the library hands partitions out it does not
+        look for the coordinator, and would never find one that is back.
         """
         async with self._taking[tp]:
             while tp in self._consumer.assignment() and not self.is_draining:
@@ -188,7 +188,7 @@ class AssignedPartitions:
                 await self._returned(tp, held.tracker.completion().watermark)
             if self.is_draining:
                 self._keep(held)
-            elif self._held.get(tp) is held:  # else lost meanwhile, and taken again by who saw it
+            elif self._held.get(tp) is held:  # else it was lost meanwhile, and is taken again
                 self._consumer.seek(tp, held.tracker.next_fetch)
                 held.open()
             return
@@ -223,7 +223,7 @@ class AssignedPartitions:
         self._tasks.create_task(self._commits_of(partition))
 
     async def _prepared(self, partition: Partition) -> int:
-        """Fence, read what is committed, and make ready; where to fetch from."""
+        """Fence, read what is committed, and prepare the stage; returns where to fetch from."""
         tp = partition.source
         position = await partition.take(lambda: self._log_start(tp))
         if position < (start := await self._log_start(tp)):
@@ -247,20 +247,20 @@ class AssignedPartitions:
             self._on_failure(error)
             return
         finally:
-            # Before anything that takes time: the next kill may be near.
+            # At once, before anything that takes time: the process may be killed soon.
             doubtful, unsent = partition.unrecorded()
             self._work.book_uncommitted(partition.source, unsent)
             self._work.book_uncommitted(partition.source, doubtful, in_doubt=True)
             partition.lose_traces()
         if self._held.get(partition.source) is partition:
             await self._release(partition.source)
-            # If the group still says it is ours: begin again from what is committed now.
+            # If the group still assigns it to us, begin again from what is committed now.
             await self._own(partition.source)
 
     async def _release(self, tp: TopicPartition) -> None:
         partition = self._held.pop(tp, None)
         if partition is None:
-            return  # a rebalance and the end let go of it at once
+            return  # a rebalance and the end of the stage release it at the same time
         partition.revoke(0.0)
         await partition.flush(_FLUSH_LIMIT)
         if abandoned := self._work.cancel_all(partition):
@@ -268,11 +268,11 @@ class AssignedPartitions:
         await partition.close()
 
     async def _read_completion(self, tp: TopicPartition) -> Completion | None:
-        asked = self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
-        found = await at_most(_ANSWER_LIMIT, asked)
-        if tp not in found:
+        reading = self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
+        offsets = await at_most(_ANSWER_LIMIT, reading)
+        if tp not in offsets:
             raise KafkaError
-        committed = found[tp]
+        committed = offsets[tp]
         if committed.offset < 0:
             return None
         return Completion.decode(committed.offset, committed.metadata or "")

@@ -1,11 +1,9 @@
-"""How much of its topics each group has behind it, by what Kafka holds, asked every few seconds."""
+"""How much of its topics each group has finished, asked of Kafka every few seconds."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TypeVar
-
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -14,21 +12,22 @@ from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended
 from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
+from schemas.base import Tier
 
 __all__ = ["watch_backlogs"]
 
 _log = structlog.get_logger(__name__)
 _EVERY_SECONDS = 5.0
 _ANSWER_LIMIT = 10.0
-_T = TypeVar("_T")
 
 
 async def watch_backlogs(
-    clients: Clients, groups: Mapping[str, _T], tell: Callable[[_T, datetime, int, int], None]
+    clients: Clients, tiers: Mapping[str, Tier], tell: Callable[[Tier, datetime, int, int], None]
 ) -> None:
-    """Tell how many offsets each group has finished by now, and how many not, until cancelled.
+    """Tell how many offsets each group has finished and how many are left, until cancelled.
 
-    Nothing that a process says of itself is believed here: only owners of the group commit.
+    It goes by the groups' commits alone, not by what processes say of themselves. `tiers` holds
+    the tier that each group works on.
     """
     while True:
         admin, reader = clients.admin(), clients.reader()
@@ -36,9 +35,9 @@ async def watch_backlogs(
             await at_most(_ANSWER_LIMIT, admin.start())
             await at_most(_ANSWER_LIMIT, reader.start())
             while True:
-                for group, which in groups.items():
-                    found = await at_most(_ANSWER_LIMIT, _backlog(admin, reader, group))
-                    tell(which, clock.now(), *found)
+                for group, tier in tiers.items():
+                    passed, lag = await at_most(_ANSWER_LIMIT, _backlog(admin, reader, group))
+                    tell(tier, clock.now(), passed, lag)
                 await asyncio.sleep(_EVERY_SECONDS)
         except KAFKA_IS_AWAY as error:
             _log.debug("backlog not read", error=type(error).__name__)
@@ -52,13 +51,14 @@ async def watch_backlogs(
 async def _backlog(
     admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str
 ) -> tuple[int, int]:
-    """Offsets that are finished, and that are not, where the group has committed."""
-    found = await admin.list_consumer_group_offsets(group)
+    """How many offsets are finished and how many are not, in partitions with a commit."""
+    commits = await admin.list_consumer_group_offsets(group)
     passed = 0
-    for committed in found.values():
-        with contextlib.suppress(ValueError):  # of another release: its watermark counts
-            done = Completion.decode(committed.offset, committed.metadata or "")
-            passed += max(done.through - done.watermark, 0) - len(done.unfinished)
+    for committed in commits.values():
+        with contextlib.suppress(ValueError):  # another release's: its watermark counts alone
+            completion = Completion.decode(committed.offset, committed.metadata or "")
+            above = max(completion.through - completion.watermark, 0)
+            passed += above - len(completion.unfinished)
         passed += committed.offset
-    ends = await reader.end_offsets(list(found)) if found else {}
+    ends = await reader.end_offsets(list(commits)) if commits else {}
     return passed, max(sum(ends.values()) - passed, 0)

@@ -1,12 +1,13 @@
-"""Record batches, taken apart by ourselves: the client library stops at a record it cannot parse.
+"""Record batches, parsed by ourselves: the client library stops at a record that it cannot parse.
 
-A header whose name is not UTF-8 is enough for that, and all records behind it in its batch would
+A header whose name is not UTF-8 is enough for that, and all records after it in its batch would
 never be read. The format is documented: https://kafka.apache.org/documentation/#recordbatch (v2).
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,8 +23,7 @@ __all__ = ["Broken", "TakenApart", "fetch_apart", "take_apart"]
 
 _ANSWER_LIMIT = 8.0
 _WAIT_MS, _MOST_BYTES = 100, 1 << 20
-#: Offset, length, epoch, magic, sum, attributes, last delta, two times, producer, its epoch and
-#: sequence, count. The length counts from behind itself, the sum from behind itself.
+#: The fields of `_Head`. The length covers what follows it, and so does the checksum.
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 _BEHIND_LENGTH, _BEHIND_SUM, _MAGIC = 12, 21, 2
 _COMPRESSION, _APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
@@ -41,7 +41,7 @@ class Broken:
 
 
 class TakenApart(NamedTuple):
-    """What lies in a partition from a position on, in the order of its offsets."""
+    """What a partition holds from a position on, in the order of its offsets."""
 
     parts: Sequence[ConsumerRecord | Broken]
     #: From where to read on.
@@ -71,20 +71,20 @@ async def fetch_apart(
 
     The consumer's own fetches are left alone. Raises KafkaError and TimeoutError.
     """
-    # The library hands out no bytes; what is asked for is its own request.
+    # The library does not hand out a batch's bytes, so its own fetch request is sent here.
     client = consumer._client  # noqa: SLF001
     leader = client.cluster.leader_for_partition(source)
     if leader in (None, -1):
         raise LeaderNotAvailableError
     is_committed = consumer._isolation_level == "read_committed"  # noqa: SLF001
-    asked = [(source.topic, [(source.partition, position, _MOST_BYTES)])]
-    request = FetchRequest(_WAIT_MS, 1, _MOST_BYTES, int(is_committed), asked)
+    partitions = [(source.topic, [(source.partition, position, _MOST_BYTES)])]
+    request = FetchRequest(_WAIT_MS, 1, _MOST_BYTES, int(is_committed), partitions)
     answer = await at_most(_ANSWER_LIMIT, client.send(leader, request))
-    [(_, [found])] = answer.topics
-    if found[1]:
-        raise for_code(found[1])
-    aborted = found[4 if answer.API_VERSION == 4 else 5] if is_committed else ()
-    return take_apart(bytes(found[-1] or b""), source, position, aborted or ())
+    [(_, [fetched])] = answer.topics
+    if fetched[1]:
+        raise for_code(fetched[1])
+    aborted = fetched[4 if answer.API_VERSION == 4 else 5] if is_committed else ()
+    return take_apart(bytes(fetched[-1] or b""), source, position, aborted or ())
 
 
 def take_apart(
@@ -94,7 +94,7 @@ def take_apart(
 
     `aborted` are the producers and first offsets of transactions that are not to be read.
     """
-    waiting, dropped, at = sorted(aborted, key=lambda one: one[1]), set[int](), 0
+    waiting, dropped, at = sorted(aborted, key=itemgetter(1)), set[int](), 0
     parts: list[ConsumerRecord | Broken] = []
     while at + _HEAD.size <= len(raw):
         head = _Head(*_HEAD.unpack_from(raw, at))
@@ -103,7 +103,7 @@ def take_apart(
             break  # the end of what was fetched
         batch, at = raw[at : at + size], at + size
         if head.magic != _MAGIC or calc_crc32c(batch[_BEHIND_SUM:]) != head.sum:
-            # Nothing that it says can be believed, not even how many records it has.
+            # Nothing in it can be trusted, not even how many records it has.
             parts.append(Broken(position, "its batch is damaged"))
             return TakenApart(parts, position + 1)
         while waiting and waiting[0][1] <= head.base:
@@ -113,9 +113,9 @@ def take_apart(
             if _is_abort(batch):
                 dropped.discard(head.producer)
         elif not (head.attributes & _TRANSACTIONAL and head.producer in dropped):
-            found = [part for part in _parts(head, batch, source) if position <= part.offset < end]
-            parts += found
-            if any(isinstance(part, Broken) for part in found):
+            inside = [part for part in _parts(head, batch, source) if position <= part.offset < end]
+            parts += inside
+            if any(isinstance(part, Broken) for part in inside):
                 return TakenApart(parts, max(end, position))
         position = max(end, position)
     return TakenApart(parts, position)
@@ -130,7 +130,7 @@ def _is_abort(batch: bytes) -> bool:
 
 
 def _parts(head: _Head, batch: bytes, source: TopicPartition) -> Iterator[ConsumerRecord | Broken]:
-    """The records of a batch. From where it cannot be followed any more, all are broken."""
+    """The records of a batch; from where it cannot be parsed any further, all are broken."""
     next_offset, end = head.base, head.base + min(head.last_delta + 1, len(batch))
     is_whole = head.records == head.last_delta + 1  # compaction takes records out
     try:
@@ -140,10 +140,10 @@ def _parts(head: _Head, batch: bytes, source: TopicPartition) -> Iterator[Consum
             offset = head.base + _offset_delta(raw)
             if not next_offset <= offset < (next_offset + 1 if is_whole else end):
                 msg = "its offsets are not in order"
-                raise ValueError(msg)  # noqa: TRY301  as what reads the record raises it
+                raise ValueError(msg)  # noqa: TRY301  as the functions that read a record do
             next_offset = offset + 1
             yield _read(head, raw, source, offset)
-    except Exception as error:  # noqa: BLE001  whatever an unpacking raises
+    except Exception as error:  # noqa: BLE001  whatever a decompression raises
         why = f"its batch cannot be followed ({type(error).__name__})"
         for offset in range(next_offset, end):
             yield Broken(offset, why)
@@ -206,11 +206,11 @@ def _fields(raw: bytes) -> _Fields:
     headers = []
     for _ in range(count):
         name, at = _bytes(raw, at)
-        held, at = _bytes(raw, at)
+        content, at = _bytes(raw, at)
         if name is None:
             msg = "a header has no name"
             raise ValueError(msg)
-        headers.append((name.decode("utf-8"), held))
+        headers.append((name.decode("utf-8"), content))
     if at != len(raw) or count < 0:
         msg = "a record does not end where it should"
         raise ValueError(msg)

@@ -34,11 +34,11 @@ __all__ = [
 
 #: Longest a transaction of ours may take before it is given up and its producer rebuilt.
 TRANSACTION_LIMIT = timedelta(seconds=10)
-#: What clients raise while Kafka is away. The library asserts that it knows a broker, which it does
-#: not after the answer of one that was just starting.
+#: What clients raise while Kafka is away. The library asserts that it knows a broker; after an
+#: answer of a broker that is just starting it knows none.
 KAFKA_IS_AWAY = (KafkaError, TimeoutError, OSError, AssertionError)
-#: What no waiting mends: rights, settings, versions. Everything else may come of a Kafka that is
-#: away or that wakes up, whatever the library calls it.
+#: What waiting does not help: rights, settings, versions. Every other error may come from a Kafka
+#: that is away or just starting, whatever the library calls it.
 KAFKA_REFUSES = (
     errors.AuthenticationFailedError,
     errors.AuthenticationMethodNotSupported,
@@ -61,11 +61,11 @@ KAFKA_REFUSES = (
 #: What sending raises where Kafka does not know the topic.
 TOPIC_IS_MISSING = errors.UnknownTopicOrPartitionError
 _REQUEST_TIMEOUT_MS = 8_000
-#: Beside the calls: for the last commits, and to join again.
+#: Added to the longest call: for the last commits, and to join again.
 _REJOIN = timedelta(seconds=30)
 _STOP_LIMIT = 3.0
 _BATCH_BYTES = 1 << 20
-#: Of a partition at a time, for who reads topics from outside the flow.
+#: Of a partition at a time, for readers from outside the flow.
 _READ_BYTES = 128 << 10
 
 
@@ -76,7 +76,7 @@ class Clients:
     settings: KafkaSettings
     #: The longest a call may take. A rebalance waits for members that still work on theirs.
     longest_call: timedelta = timedelta(seconds=60)
-    #: Who asks: brokers count and log by it.
+    #: The client id, by which brokers count and log.
     name: str = "tierline"
 
     def named(self, party: str) -> "Clients":
@@ -84,7 +84,7 @@ class Clients:
         return replace(self, name=f"tierline.{party}")
 
     def group_consumer(self, group: str, *, member: str | None = None) -> AIOKafkaConsumer:
-        """A member of a stage's group. Offsets are sought and committed by us alone."""
+        """A member of a stage's group. Only our own code seeks and commits offsets."""
 
         # The library keeps the assignor's memory on its class; two members in one process need two.
         class Assignor(StickyPartitionAssignor):  # type: ignore[misc]
@@ -97,18 +97,19 @@ class Clients:
             session_timeout_ms=_ms(self.settings.session_timeout),
             heartbeat_interval_ms=_ms(self.settings.heartbeat_interval),
             rebalance_timeout_ms=_ms(self.longest_call + _REJOIN),
-            # Slots may be full for minutes; a watchdog of our own sees to progress.
+            # Slots may be full for minutes; our own watchdog watches the progress.
             max_poll_interval_ms=100_000_000,
             **self._reading(),
         )
 
     def reader(self, *, committed: bool = True) -> AIOKafkaConsumer:
-        """A consumer without a group, for commands that read topics from a place they choose."""
+        """A consumer without a group, for readers that choose where they begin."""
         level = "read_committed" if committed else "read_uncommitted"
-        # Of every topic at once a reader would hold a batch for each partition: small ones, then.
-        fetched = {"max_partition_fetch_bytes": _READ_BYTES, "fetch_max_bytes": 16 * _READ_BYTES}
-        given = {**self._reading(), **fetched, "isolation_level": level}
-        return AIOKafkaConsumer(group_id=None, **given)
+        # A reader of every topic holds a batch of each partition: small ones, then.
+        sizes = {"max_partition_fetch_bytes": _READ_BYTES, "fetch_max_bytes": 16 * _READ_BYTES}
+        return AIOKafkaConsumer(
+            group_id=None, **{**self._reading(), **sizes, "isolation_level": level}
+        )
 
     def lone_committer(self, group: str) -> AIOKafkaConsumer:
         """A consumer that commits offsets for a group that has no members."""
@@ -123,11 +124,10 @@ class Clients:
         )
 
     def producer(self) -> AIOKafkaProducer:
-        """An idempotent producer, for those who publish and leave."""
+        """An idempotent producer without transactions."""
         return AIOKafkaProducer(enable_idempotence=True, linger_ms=5, **self._writing())
 
     def admin(self) -> AIOKafkaAdminClient:
-        """An admin client."""
         return AIOKafkaAdminClient(request_timeout_ms=_REQUEST_TIMEOUT_MS, **self._connection())
 
     def _reading(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Clients:
             "max_batch_size": _BATCH_BYTES,
             "max_request_size": LARGEST_RECORD,
             "request_timeout_ms": _REQUEST_TIMEOUT_MS,
-            # 20 and neither more nor less: the wait for the last transaction's markers, measured.
+            # Measured: the wait for the last transaction's markers. More and less are both slower.
             "retry_backoff_ms": 20,
             **self._connection(),
         }
@@ -162,8 +162,8 @@ class Clients:
 
         connection: dict[str, Any] = {
             "bootstrap_servers": kafka.bootstrap,
-            # Topics may grow: with the library's five minutes nobody would read, or could write to,
-            # new partitions for so long.
+            # Topics may gain partitions: with the library's five minutes those would be neither
+            # read nor written for so long.
             "metadata_max_age_ms": 15_000,
             "security_protocol": kafka.security,
             "client_id": self.name,
@@ -196,7 +196,7 @@ async def ended(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Stop a client, whatever Kafka does. Raises nothing.
 
     A stop that fails or hangs half-way leaves connections open, and a task that keeps them alive;
-    without Kafka a producer would wait for ever to send what it holds.
+    without Kafka a producer would try for ever to send what it holds.
     """
     is_reader = isinstance(client, AIOKafkaConsumer)
     # Only producers name their connections.

@@ -1,9 +1,10 @@
-"""Connecting to Kafka from outside the flow: its troubles in one clear line."""
+"""Connecting to Kafka from outside the flow, with one clear error when that fails."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     MessageSizeTooLargeError,
@@ -11,7 +12,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering, ended
 from schemas.errors import TierlineError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "cluster_of",
     "connected",
     "is_refusal",
+    "started",
 ]
 
 #: Seconds that a client may take to connect.
@@ -38,7 +40,7 @@ class KafkaUnreachableError(TierlineError):
 
 @contextlib.asynccontextmanager
 async def connected(clients: Clients) -> AsyncIterator[None]:
-    """Turn the client library's connection troubles into one clear line."""
+    """Raise KafkaUnreachableError for whatever the client library raises when it cannot connect."""
     try:
         yield
     except KAFKA_IS_AWAY as error:
@@ -46,8 +48,21 @@ async def connected(clients: Clients) -> AsyncIterator[None]:
         raise KafkaUnreachableError(msg) from error
 
 
+@contextlib.asynccontextmanager
+async def started(
+    clients: Clients, client: AIOKafkaConsumer | AIOKafkaProducer
+) -> AsyncIterator[None]:
+    """Start a client, and stop it when the context closes. Raises KafkaUnreachableError."""
+    try:
+        async with connected(clients), asyncio.timeout(CONNECT_LIMIT):
+            await client.start()
+        yield
+    finally:
+        await ended(client)
+
+
 async def cluster_of(clients: Clients) -> str:
-    """The id of the cluster, new for each that is set up; empty where a broker tells none.
+    """The id of the cluster, which every new cluster draws; empty where a broker gives none.
 
     Raises KafkaUnreachableError.
     """
@@ -56,7 +71,7 @@ async def cluster_of(clients: Clients) -> str:
 
 
 def is_refusal(error: Exception) -> bool:
-    """True when Kafka has not written a record for certain, and will not when it is sent again."""
+    """True when Kafka has certainly not written a record, and would refuse it again."""
     return isinstance(
         error,
         (

@@ -1,4 +1,4 @@
-"""How a stage processes records: at once, or many at a time."""
+"""Executors: how a stage processes records, one at a time or many at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -19,7 +19,7 @@ __all__ = ["Executor", "SyncExecutor"]
 
 
 class Executor(Work, Protocol):
-    """How a stage processes records: at once, or many at a time."""
+    """Processes the records of a stage."""
 
     @property
     def free(self) -> int:
@@ -29,7 +29,7 @@ class Executor(Work, Protocol):
         """Process records; their outcomes go to `partition.finish`."""
 
     async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
-        """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
+        """Wait until nothing runs (but what waits, with `may_rest`), at most `limit` seconds."""
 
     @property
     def in_flight(self) -> int:
@@ -37,7 +37,7 @@ class Executor(Work, Protocol):
 
 
 class SyncExecutor:
-    """Decides at once, in the order of the partition. For stages that only think."""
+    """Decides about records one at a time, in the partition's order. For stages without calls."""
 
     free = 16_000
     in_flight = 0
@@ -55,7 +55,7 @@ class SyncExecutor:
         self._tracing = tracing
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
-        """Decide and hand over."""
+        """Decide about each record, and hand the outcomes to the partition."""
         decided = []
         receive, decide, shell = self._tracing.receive, self._decide, self._shell
         mark, group = self._guard.mark, self._guard.group
@@ -65,8 +65,8 @@ class SyncExecutor:
             failpoint_of(record)
             hop = receive(record, group)
             set_current(hop)
-            made = shell.decide(decide, record)
-            decided.append((record.offset, hop.stamp(made, record.partition)))
+            led_to = shell.decide(decide, record)
+            decided.append((record.offset, hop.stamp(led_to, record.partition)))
             if hop.is_recording:
                 partition.traced[record.offset] = hop
         mark.clear()
@@ -76,13 +76,13 @@ class SyncExecutor:
         partition.finish(decided)
 
     async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
-        """Nothing ever runs."""
+        """Return at once: nothing outlives `start`."""
 
     def cancel_all(self, partition: Partition) -> int:
-        """Nothing ever runs."""
+        """Return at once: nothing outlives `start`."""
         return 0
 
     def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
-        """Nothing was paid for."""
+        """Do nothing: deciding costs nothing."""

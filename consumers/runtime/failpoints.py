@@ -1,4 +1,4 @@
-"""Points at which a test build can be made to die, so that every gap between two steps is tried.
+"""Points at which tests can have a process die, so that every gap between two steps is tried.
 
 `TIERLINE_FAILPOINT=work.sent:3` kills the process with SIGKILL when it comes to `work.sent` for the
 third time. Only a checkout obeys; an installed build refuses to start with the variable set.
@@ -40,9 +40,9 @@ FAILPOINTS = (
     "work.committed",
     "work.settled",
 )
-#: Of the console: its act is noted and not sent, and sent without anybody having heard of it.
+#: In the console: its act is noted and not sent; sent, and nobody has been told.
 CONSOLE_FAILPOINTS = ("console.noted", "console.sent")
-#: At a record that holds the hostile text: spin in Python, hold the interpreter's lock in C, abort.
+#: At a record with the hostile text: loop in Python, hold the interpreter's lock in C, abort.
 RECORD_FAILPOINTS = ("record.spins", "record.holds", "record.aborts")
 HOSTILE_TEXT = b"tierline-failpoint"
 _VARIABLE = "TIERLINE_FAILPOINT"
@@ -50,29 +50,26 @@ _IS_CHECKOUT = (Path(__file__).resolve().parents[2] / "tests").is_dir()
 
 
 class FailpointError(TierlineError):
-    """The failpoint that was asked for cannot be had."""
+    """The failpoint that is set cannot be used."""
 
 
 def check_failpoint() -> None:
-    """Refuse a failpoint in an installed build, and one that does not exist.
-
-    Raises FailpointError.
-    """
-    wanted = os.environ.get(_VARIABLE)
-    if wanted is None:
+    """Raises FailpointError for a failpoint in an installed build, or one that does not exist."""
+    setting = os.environ.get(_VARIABLE)
+    if setting is None:
         return
     if not _IS_CHECKOUT:
         msg = f"{_VARIABLE} is set: failpoints kill the process and work in a checkout only"
         raise FailpointError(msg)
-    name, _, count = wanted.partition(":")
-    known = (*FAILPOINTS, *CONSOLE_FAILPOINTS, *RECORD_FAILPOINTS)
-    if name not in known or not (count or "1").isdigit():
-        msg = f"{_VARIABLE}={wanted}: NAME or NAME:COUNT was expected, of {', '.join(known)}"
+    name, _, count = setting.partition(":")
+    names = (*FAILPOINTS, *CONSOLE_FAILPOINTS, *RECORD_FAILPOINTS)
+    if name not in names or not (count or "1").isdigit():
+        msg = f"{_VARIABLE}={setting}: NAME or NAME:COUNT was expected, of {', '.join(names)}"
         raise FailpointError(msg)
 
 
 def failpoint(name: str) -> None:
-    """Die here if this is the point, and the time, that was asked for."""
+    """Die here if this is the failpoint that is set, and the time that it names."""
     if name == _name:
         _pass()
 
@@ -82,9 +79,9 @@ class _Valued(Protocol):
 
 
 def failpoint_of(record: _Valued) -> None:
-    """Come to grief over a record, if it is hostile and this was asked for."""
-    if _hurt is not None and HOSTILE_TEXT in (record.value or b""):
-        _hurt()
+    """Hang or abort at a record with the hostile text, if that failpoint is set."""
+    if _fail is not None and HOSTILE_TEXT in (record.value or b""):
+        _fail()
 
 
 def _spin() -> None:
@@ -100,14 +97,14 @@ def _pass() -> None:
     global _left  # noqa: PLW0603  a process has one failpoint
     _left -= 1
     if _left == 0:
-        for told in before_death:
-            told()
+        for callback in before_death:
+            callback()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-#: Called before a failpoint kills. It stands for a death from outside: no record is to blame.
+#: Called before a failpoint kills. It stands for a kill from outside: no record is to blame.
 before_death: list[Callable[[], None]] = []
 
 _name, _, _count = os.environ.get(_VARIABLE, "").partition(":") if _IS_CHECKOUT else ("", "", "")
 _left = int(_count) if _count.isdigit() else 1
-_hurt = {"record.spins": _spin, "record.holds": _hold, "record.aborts": os.abort}.get(_name)
+_fail = {"record.spins": _spin, "record.holds": _hold, "record.aborts": os.abort}.get(_name)

@@ -1,4 +1,4 @@
-"""Fetching: only partitions with room are read, never more than there are free places.
+"""Fetching: only from partitions with room, and never more records than there are free places.
 
 Polling is separate from processing, so the backlog stays in Kafka.
 """
@@ -27,7 +27,7 @@ __all__ = ["Fetching"]
 _log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
-#: Records between two looks at the clock, and how long they may take before others have a turn.
+#: Records between two looks at the clock, and how long they may take before others get a turn.
 _AT_ONCE, _LONGEST_TURN = 8, 0.02
 
 
@@ -92,7 +92,7 @@ class Fetching:
             most = min(free, *room.values())
             fetched = await self._consumer.getmany(*room, timeout_ms=_POLL_MS, max_records=most)
         except Exception as error:  # noqa: BLE001  the next round finds out which partition it was
-            # What the failed call had taken from other partitions is gone: go back to where we are.
+            # The failed call has dropped what it had taken from other partitions: read that again.
             _log.debug("fetch failed", error=type(error).__name__)
             for partition in self._held.values():
                 if partition.is_open:
@@ -104,7 +104,7 @@ class Fetching:
             await self._start_in_turns(tp, held.get(tp), records)
 
     def _in_turn(self, room: dict[TopicPartition, int]) -> Sequence[TopicPartition]:
-        """The partitions, beginning with another one each time, so that none is always last."""
+        """The partitions, starting with a different one each time, so that none is always last."""
         self._turn += 1
         order = list(room)
         first = self._turn % len(order)
@@ -113,10 +113,10 @@ class Fetching:
     async def _start_in_turns(
         self, tp: TopicPartition, partition: Partition | None, records: Sequence[Record]
     ) -> None:
-        """Start what was fetched for a partition, with turns of the loop for others in between.
+        """Start what was fetched for a partition, letting other tasks run in between.
 
-        It ends with the first that cannot be started: all from there on is read again, for nothing
-        behind a record that was left out may be begun.
+        It ends at the first record that cannot be started: from there on all is read again, because
+        no record may overtake one that was left out.
         """
         began = time.monotonic()
         for at in range(0, len(records), _AT_ONCE):
@@ -148,7 +148,7 @@ class Fetching:
         return True
 
     def _spared(self, partition: Partition, records: Sequence[Record]) -> list[Record]:
-        """Those that may be handled. What ends its process each time becomes a dead letter."""
+        """The records that may be handled; those that end their process become dead letters."""
         spared = []
         for record in records:
             if not self._guard.is_poisonous(record):
@@ -158,16 +158,16 @@ class Fetching:
             where = {"topic": tp.topic, "partition": tp.partition, "offset": record.offset}
             _log.error("poisonous record", **where, deaths=deaths)
             with self._guard.on(record):
-                made = self._shell.poisonous(record, deaths)
-            partition.finish([(record.offset, made)])
+                led_to = self._shell.poisonous(record, deaths)
+            partition.finish([(record.offset, led_to)])
         return spared
 
     async def _step_over(self, tp: TopicPartition, error: Exception) -> None:
-        """Read on by ourselves where the client library stops at a record that it cannot parse.
+        """Read on without the client library where it stops at a record that it cannot parse.
 
         The failed fetch dropped the good records before it. A pointer stands in for each record
-        that nobody can parse; those behind it in its batch are read. An error that comes from the
-        broker is no fault of a record: it is waited out.
+        that cannot be parsed; those after it in its batch are read. An error of the broker's is no
+        fault of a record: it is waited out.
         """
         partition = self._held.get(tp)
         if partition is None or not partition.is_open:
@@ -178,12 +178,12 @@ class Fetching:
             await asyncio.sleep(1)
             return
         try:
-            found = await fetch_apart(self._consumer, tp, partition.tracker.next_fetch)
+            taken_apart = await fetch_apart(self._consumer, tp, partition.tracker.next_fetch)
         except KAFKA_IS_AWAY as cause:
             _log.warning("fetch failed", topic=tp.topic, error=type(cause).__name__)
             await asyncio.sleep(1)
             return
-        for part in found.parts:
+        for part in taken_apart.parts:
             if not partition.room or not self._executor.free:
                 break
             if isinstance(part, Broken):
@@ -191,10 +191,10 @@ class Fetching:
             else:
                 self._start(tp, [part])
             if partition.tracker.next_fetch <= part.offset:
-                break  # it could not be begun now
+                break  # it could not be started now
         else:
             if tp in self._consumer.assignment():
-                self._consumer.seek(tp, max(found.end, partition.tracker.next_fetch))
+                self._consumer.seek(tp, max(taken_apart.end, partition.tracker.next_fetch))
             return
         self._go_back(partition)
 
@@ -203,10 +203,10 @@ class Fetching:
             return
         tp, offset = partition.source, broken.offset
         _log.error("record cannot be read", place=f"{tp.topic}-{tp.partition}-{offset}")
-        made = self._shell.unreadable(tp, offset, broken.why)
-        partition.finish([(offset, made)])
+        led_to = self._shell.unreadable(tp, offset, broken.why)
+        partition.finish([(offset, led_to)])
 
     def _go_back(self, partition: Partition) -> None:
-        """Fetch on from what was received last; nothing where the group has taken it away."""
+        """Fetch on from what was received last, unless the group has taken the partition away."""
         if partition.source in self._consumer.assignment():
             self._consumer.seek(partition.source, partition.tracker.next_fetch)

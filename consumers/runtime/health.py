@@ -1,4 +1,4 @@
-"""How a process is: looked at again and again, told to who asks, ended when it stands still."""
+"""The health of a process: measured at intervals, answered on a port; a stuck process is ended."""
 
 import asyncio
 import json
@@ -27,18 +27,18 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_EVERY = 2.0
 _ANSWER_LIMIT = 3.0
-#: Seconds. Deadlines are minutes, and an acknowledgement takes its time.
+#: Seconds. Deadlines are minutes, and the measurement includes the time of an acknowledgement.
 _CLOCKS_MAY_DIFFER = 5.0
 
 
 @dataclass(slots=True)
 class _Watched:
-    """One stage, and what is known of it since the last look."""
+    """One stage, and what the last look at it showed."""
 
     stage: Stage
-    #: Counts what moves beside commits.
+    #: Records committed.
     committed: int = 0
-    #: Offsets that are done, and where each partition was at the last look.
+    #: Offsets finished, and the watermark of each partition at the last look.
     passed: int = 0
     watermarks: Mapping[TopicPartition, int] = field(default_factory=dict)
     watch: Watch | None = None
@@ -80,10 +80,10 @@ class _Watched:
             return None
 
     async def _is_waiting_for_commits(self) -> bool:
-        """True while commits fail and the group counts us in.
+        """True while commits fail and the group still counts us in.
 
-        A client whose group membership has died says nothing. It would wait for its commits for
-        ever, although others have taken its partitions.
+        Otherwise nothing would come of waiting: a client that has lost its membership does not say
+        so, and others have taken its partitions.
         """
         if not any(partition.is_in_doubt for partition in self.stage.partitions):
             return False
@@ -95,13 +95,13 @@ class _Watched:
 
     def _figures(self, partition: Partition, now_ms: float) -> PartitionFigures:
         unread = None if self.unread is None else self.unread.get(partition.source)
-        oldest, took = partition.appended.oldest_ms, partition.last_commit_seconds
+        oldest_ms, took = partition.appended.oldest_ms, partition.last_commit_seconds
         return PartitionFigures(
             stage=self.stage.name,
             topic=partition.source.topic,
             partition=partition.source.partition,
             lag=None if unread is None else unread + partition.unfinished,
-            oldest_age_seconds=None if oldest is None else max((now_ms - oldest) / 1000, 0.0),
+            oldest_age_seconds=None if oldest_ms is None else max((now_ms - oldest_ms) / 1000, 0.0),
             in_flight=partition.in_flight,
             unfinished=partition.unfinished,
             last_commit_ms=None if took is None else took * 1000,
@@ -109,14 +109,14 @@ class _Watched:
         )
 
     def status(self) -> StageStatus:
-        """The stage's figures in sum."""
-        lags = [one.lag for one in self.figures]
-        ages = [age for one in self.figures if (age := one.oldest_age_seconds) is not None]
+        """The stage's figures, over all of its partitions."""
+        lags = [figures.lag for figures in self.figures]
+        ages = [figures.oldest_age_seconds for figures in self.figures]
         return StageStatus(
             stage=self.stage.name,
             partitions=len(self.stage.partitions),
             lag=None if None in lags else sum(lag or 0 for lag in lags),
-            oldest_age_seconds=max(ages, default=None),
+            oldest_age_seconds=max((age for age in ages if age is not None), default=None),
             passed=self.passed,
             in_flight=self.stage.running,
             free=self.stage.free,
@@ -130,25 +130,25 @@ class _Watched:
         reasons = [] if self.stage.has_partitions else [f"{name}: the group moves partitions"]
         if self.unread is None:
             reasons.append(f"{name}: Kafka does not answer")
-        troubled = [held.source for held in self.stage.partitions if held.is_in_doubt]
-        return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in troubled)]
+        failing = [held.source for held in self.stage.partitions if held.is_in_doubt]
+        return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in failing)]
 
 
 class Refused(Protocol):
-    """Requests that wait, for they were routed under another policy."""
+    """Requests that wait because they were routed under another policy."""
 
     def waiting(self) -> Sequence[RefusedStatus]:
-        """How many, by tier and policy."""
+        """How many wait, by tier and policy."""
 
     def words(self) -> Sequence[str]:
-        """How many, and for what."""
+        """How many wait, and for what, in words."""
 
     def is_outdated(self) -> bool:
         """True when no router applies the policy of this process."""
 
 
 class Health:
-    """Looks at the stages of a process."""
+    """Watches the stages of a process."""
 
     def __init__(
         self,
@@ -157,15 +157,15 @@ class Health:
         on_stuck: Callable[[], None] = lambda: None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        #: Set when the process has been told to stop.
+        #: True once the process has been told to stop.
         self.is_draining = False
-        #: Says how the models are that this process calls.
+        #: Returns the state of the models that this process calls.
         self.ask_models: Callable[[], Sequence[ModelStatus]] = tuple
-        #: Says what is wrong with the topics.
+        #: Returns what is wrong with the topics.
         self.ask_topics: Callable[[], Sequence[str]] = tuple
-        #: Knows what waits for a worker of another policy.
+        #: What waits for a worker of another policy.
         self.refusals: Refused | None = None
-        #: How many seconds our clock is ahead of Kafka's; None while that is not known.
+        #: Seconds that our clock is ahead of Kafka's; None while that is not known.
         self.clock_ahead: float | None = None
         self._patience = patience
         self._on_stuck = on_stuck
@@ -174,36 +174,36 @@ class Health:
         self._latest: Sequence[PartitionFigures] = ()
         self._models: Sequence[ModelStatus] = ()
         self._refused: Sequence[RefusedStatus] = ()
-        seen = telemetry or Telemetry()
+        telemetry = telemetry or Telemetry()
         self._instruments = Instruments(
-            seen.meter,
-            seen.counters,
+            telemetry.meter,
+            telemetry.counters,
             lambda: self._latest,
             lambda: self._models,
             lambda: self._refused,
         )
-        #: How late the event loop was of late.
+        #: How late the event loop was recently.
         self.loop = LoopLag(self._instruments.loop_was_late)
 
     def watch(self, stage: Stage) -> None:
-        """Watch one stage more."""
+        """Watch one more stage."""
         watched = _Watched(stage)
 
-        def committed(commit: Commit) -> None:
+        def note(commit: Commit) -> None:
             watched.committed += commit.records
             self._instruments.committed(stage.name, stage.group, commit)
 
-        stage.on_commit(committed)
+        stage.on_commit(note)
         self._watched.append(watched)
 
     async def run(self) -> None:
-        """Look every two seconds, or oftener where patience is short. Raises StageError."""
+        """Look every two seconds, or more often where patience is short. Raises StageError."""
         pause = min(_LOOK_EVERY, self._patience.total_seconds() / 5)
         while True:
             async with asyncio.TaskGroup() as tasks:
                 for watched in self._watched:
                     tasks.create_task(watched.look(self._patience))
-            self._latest = [one for watched in self._watched for one in watched.figures]
+            self._latest = [figures for watched in self._watched for figures in watched.figures]
             self._models, self._refused = self.ask_models(), self.refused()
             self._looked_at = time.monotonic()
             if stuck := self.not_live():
@@ -214,7 +214,7 @@ class Health:
             await asyncio.sleep(pause)
 
     def not_live(self) -> list[str]:
-        """Why the process should be started anew; empty while it lives."""
+        """Why the process should be started again; empty while it is live."""
         return [
             f"{watched.stage.name}: {watched.pulse.reason}"
             for watched in self._watched
@@ -233,15 +233,15 @@ class Health:
     def notes(self) -> Sequence[str]:
         """What waits although this process does its work.
 
-        A new process beside old ones says so and is ready: what waits is for those, and whoever
-        replaces them one by one goes on only once the new one is ready.
+        A new process beside old ones is ready in spite of it: what waits is for the old ones, and a
+        rolling update goes on only once the new process is ready.
         """
         if self.refusals is None or self.refusals.is_outdated():
             return ()
         return self.refusals.words()
 
     def refused(self) -> Sequence[RefusedStatus]:
-        """What waits for a worker of another policy."""
+        """What waits for a worker of another policy, by tier and policy."""
         return self.refusals.waiting() if self.refusals is not None else ()
 
     def status(self) -> dict[str, object]:
@@ -254,12 +254,12 @@ class Health:
             "notes": list(self.notes()),
             "seconds_ago": ago,
             "loop_lag_ms": self.loop_lag_ms(),
-            "partitions": [asdict(one) for one in self._latest],
-            "models": [one.model_dump() for one in self._models],
+            "partitions": [asdict(figures) for figures in self._latest],
+            "models": [model.model_dump() for model in self._models],
         }
 
     def answers(self) -> Answers:
-        """What is answered on the health port now."""
+        """The answers of the health port, by path."""
         return {
             "/live": _answer("live", self.not_live()),
             "/ready": _answer("ready", self.not_ready(), self.notes()),
@@ -272,18 +272,18 @@ class Health:
         return None if worst is None else round(worst * 1000, 1)
 
     def stages(self) -> list[StageStatus]:
-        """How each stage is."""
+        """The status of each stage."""
         return [watched.status() for watched in self._watched]
 
 
 def _answer(what: str, reasons: Sequence[str], notes: Sequence[str] = ()) -> tuple[int, str]:
-    said = {what: not reasons, "reasons": reasons, **({"notes": list(notes)} if notes else {})}
-    return (503 if reasons else 200), json.dumps(said)
+    body = {what: not reasons, "reasons": reasons, **({"notes": list(notes)} if notes else {})}
+    return (503 if reasons else 200), json.dumps(body)
 
 
 def clock_problem(ahead: float | None) -> list[str]:
-    """What is wrong with a clock that is so many seconds ahead of Kafka's, in a sentence."""
+    """What is wrong with a clock that is this many seconds ahead of Kafka's, in a sentence."""
     if ahead is None or abs(ahead) <= _CLOCKS_MAY_DIFFER:
         return []
     differs = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Kafka's"
-    return [f"this machine's clock is {differs}, from which deadlines count: set it right"]
+    return [f"this machine's clock is {differs}, by which deadlines count: correct it"]

@@ -1,4 +1,4 @@
-"""A limit that holds whatever the work does with its cancellation."""
+"""Time limits and cancellations that hold even where the Kafka client swallows them."""
 
 import asyncio
 from collections.abc import Coroutine

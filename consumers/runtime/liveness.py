@@ -1,4 +1,4 @@
-"""The sentinel's other end: starts it, tells it how this process is, and starts it anew."""
+"""Starts the sentinel of this process, answers its questions, and replaces it when it is lost."""
 
 import asyncio
 import contextlib
@@ -28,9 +28,9 @@ _log = structlog.get_logger(__name__)
 
 _PROGRAM = Path(__file__).with_name("sentinel.py")
 _BEAT_SECONDS = 0.1
-#: A beat that came later counts no more than this: then it was us who stood still.
+#: A later beat counts no more than this: then this process stood still, not the sentinel.
 _MOST_COUNTED = 0.5
-#: It asks every two seconds.
+#: The sentinel asks every two seconds; silent for longer than this, it is replaced.
 _SILENT_SECONDS = 15.0
 #: Between two starts; longer where each ends soon.
 _START_AGAIN_SECONDS, _LONGEST_PAUSE = 0.5, 30.0
@@ -44,15 +44,15 @@ Answers = Mapping[str, tuple[int, str]]
 
 @dataclass(slots=True)
 class LoopLag:
-    """How late the event loop was of late."""
+    """How late the event loop was recently."""
 
-    #: Told each lag, in seconds.
+    #: Called with each lag, in seconds.
     tell: Callable[[float], None] = lambda _: None
     #: The worst of each five seconds of the last minute.
     _worst: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=12))
 
     def note(self, now: float, seconds: float) -> None:
-        """Note one turn, at a monotonic time."""
+        """Note how late a turn was, at a monotonic time."""
         self.tell(seconds)
         slot = int(now / 5)
         if self._worst and self._worst[-1][0] == slot:
@@ -60,7 +60,7 @@ class LoopLag:
         self._worst.append((slot, seconds))
 
     def worst(self, now: float) -> float | None:
-        """The worst of the last minute, in seconds; None: nothing is known yet."""
+        """The worst of the last minute, in seconds; None: nothing was measured yet."""
         recent = [lag for slot, lag in self._worst if slot > now / 5 - 12]
         return max(recent, default=None)
 
@@ -71,10 +71,11 @@ class Watched:
 
     #: Seconds for which its event loop may stand still.
     patience: float
-    #: Where it notes what it does; None: where the next start does not find it.
+    #: The folder of its mark; None: nowhere that the next start would look.
     folder: Path | None
-    #: Which Kafka cluster its records lie in, and how the sentinel reaches it; None: not at all.
+    #: The Kafka cluster that its records are in.
     kafka: str = ""
+    #: The settings by which the sentinel reaches it; None: it writes no strikes.
     handed: Mapping[str, Any] | None = None
     #: Where health is answered; None: nowhere.
     listens: tuple[str, int] | None = None
@@ -85,7 +86,7 @@ async def watched(
     how: Watched, answers: Callable[[], Answers], lag: LoopLag
 ) -> AsyncIterator[Mark]:
     """Have this process watched until the context closes. Raises OSError for a port in use."""
-    # Called in C, so that it also says where code in C hangs; files and lines only.
+    # The handler runs in C, so it also shows where C code hangs; files and lines only.
     faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(_listening(*how.listens)) if how.listens else None
@@ -105,7 +106,7 @@ async def watched(
 
 
 async def _beat(end: "_End", lag: LoopLag) -> None:
-    """Show that the loop turns, and how late it is."""
+    """Count the turns of the event loop, and note how late each is."""
     due = time.monotonic()
     while True:
         now = time.monotonic()
@@ -128,7 +129,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 class _End:
-    """Our end of the link."""
+    """This process's end of the link to its sentinel."""
 
     def __init__(
         self,
@@ -147,59 +148,59 @@ class _End:
         self._port = port
 
     async def keep(self) -> None:
-        """Have a sentinel, for ever: one that ends or says nothing is replaced."""
+        """Keep a sentinel running, for ever: one that ends or falls silent is replaced."""
         pause = _START_AGAIN_SECONDS
         while True:
             began = time.monotonic()
             try:
-                await self._one()
-            except Exception:  # noqa: BLE001  the process goes on without, and tries again
+                await self._run_one()
+            except Exception:  # noqa: BLE001  the process goes on without one, and tries again
                 _log.exception("sentinel not started")
             await asyncio.sleep(pause)
             lived = time.monotonic() - began > _LONGEST_PAUSE
             pause = _START_AGAIN_SECONDS if lived else min(pause * 2, _LONGEST_PAUSE)
 
-    async def _one(self) -> None:
+    async def _run_one(self) -> None:
         ours, theirs = socket.socketpair()
         try:
             process = await self._start(theirs)
         finally:
             theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        why, self.silent = "it has ended", 0.0
+        reason, self.silent = "it has ended", 0.0
         self._hand_over(writer)
         answering = asyncio.ensure_future(self._answer(reader, writer))
         try:
             while not (await asyncio.wait({answering}, timeout=_LOOK_SECONDS))[0]:
                 if self.silent > _SILENT_SECONDS:
-                    why = "it does not answer"
+                    reason = "it does not answer"
                     break
         finally:
             answering.cancel()
             writer.close()
-            await self._gone(process)
-        _log.error("sentinel lost, another is started", reason=why, exit=process.returncode)
+            await self._end(process)
+        _log.error("sentinel lost, another is started", reason=reason, exit=process.returncode)
 
     async def _start(self, theirs: socket.socket) -> Process:
         port = -1 if self._port is None else self._port.fileno()
-        kept = (self._descriptor, theirs.fileno(), port)
+        descriptors = (self._descriptor, theirs.fileno(), port)
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-I", "-S", str(_PROGRAM), *map(str, kept), str(self._how.patience)),
+            *("-I", "-S", str(_PROGRAM), *map(str, descriptors), str(self._how.patience)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
-            pass_fds=[one for one in kept if one >= 0],
+            pass_fds=[descriptor for descriptor in descriptors if descriptor >= 0],
         )
 
     def _hand_over(self, writer: asyncio.StreamWriter) -> None:
-        """What a strike needs: how to reach Kafka, who we are, and where our code lies."""
+        """Send what a strike needs: how to reach Kafka, who we are, and where our code is."""
         if self._how.handed is not None:
-            path = [one for one in sys.path if one]
-            handed = {"kafka": self._how.handed, "death": self.mark.death, "path": ":".join(path)}
+            path = ":".join(filter(None, sys.path))
+            handed = {"kafka": self._how.handed, "death": self.mark.death, "path": path}
             writer.write(_framed({"handed": handed}))
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer each question; one that was asked while we answered is answered with it."""
+        """Answer the questions: all that have come by now with one answer."""
         asked = 0
         with contextlib.suppress(OSError):
             while questions := await reader.read(1 << 12):
@@ -208,8 +209,8 @@ class _End:
                 writer.write(_framed({"asked": asked, "answers": self._answers()}))
                 await writer.drain()
 
-    async def _gone(self, process: Process) -> None:
-        """With its link closed it ends by itself, unless it is frozen."""
+    async def _end(self, process: Process) -> None:
+        """Wait until a sentinel has ended, as it does with its link closed, unless it is frozen."""
         try:
             async with asyncio.timeout(_END_SECONDS if self.silent < _SILENT_SECONDS else 0):
                 await process.wait()
@@ -219,6 +220,6 @@ class _End:
             await process.wait()
 
 
-def _framed(said: Mapping[str, Any]) -> bytes:
-    text = json.dumps(said).encode()
+def _framed(message: Mapping[str, Any]) -> bytes:
+    text = json.dumps(message).encode()
     return _FRAME.pack(len(text)) + text

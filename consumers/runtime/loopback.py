@@ -1,8 +1,8 @@
-"""A process of the tests that reaches nothing beyond this machine, whatever it was told to call.
+"""Keeps a process of the tests from reaching another machine, whatever it was told to call.
 
 `TIERLINE_TEST_LOOPBACK=1` refuses connections to other machines and the look-up of their names. The
-tests set it for every process they start. It is an audit hook, so it sees whatever a library does
-through Python's sockets; uvloop has sockets of its own, and a loop that asks before it uses them.
+tests set it for every process they start. An audit hook sees whatever a library does through
+Python's sockets; uvloop has sockets of its own, so its loops check each address themselves.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ guarding = threading.Event()
 
 
 class OutsideError(TierlineError, PermissionError):
-    """Something wanted to reach another machine."""
+    """Something tried to reach another machine."""
 
 
 def is_wanted() -> bool:
@@ -48,18 +48,18 @@ def stay_on_loopback() -> None:
     guarding.set()
 
 
-def loop_factory(made: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
+def loop_factory(factory: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
     """An event loop of this kind that looks up and connects to this machine alone."""
-    loop = made()
+    loop = factory()
     look_up, connect = loop.getaddrinfo, loop.create_connection
 
     async def getaddrinfo(host: Any, *words: Any, **more: Any) -> Any:
         _check(host)
         return await look_up(host, *words, **more)
 
-    async def create_connection(factory: Any, host: Any = None, *words: Any, **more: Any) -> Any:
+    async def create_connection(protocol: Any, host: Any = None, *words: Any, **more: Any) -> Any:
         _check(host)
-        return await connect(factory, host, *words, **more)
+        return await connect(protocol, host, *words, **more)
 
     loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign]
     loop.create_connection = create_connection  # type: ignore[method-assign,assignment]
@@ -79,7 +79,7 @@ def _check(host: Any) -> None:
         return
     text = host.decode("latin-1") if isinstance(host, (bytes, bytearray)) else host
     if text and not _is_here(text):
-        msg = f"a test wanted to reach {text}"
+        msg = f"a test tried to reach {text}"
         raise OutsideError(msg)
 
 

@@ -1,7 +1,7 @@
 """The mark: which record is being handled this moment, where another process can read it.
 
-A process that dies leaves it behind, and one that hangs shows it. Setting it costs well under a
-microsecond, so it is set for each step of each record, and is exact: what waits is not marked.
+A process that dies leaves it behind, and one that hangs shows it. Setting it takes well under a
+microsecond, so it is set for each step of each record: a record that waits is not marked.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ __all__ = ["Left", "Mark", "aside", "left_behind", "marking", "stepwise", "usabl
 _log = structlog.get_logger(__name__)
 
 _SUFFIX = ".mark"
-#: Marks that nobody has turned into strikes for so long are about records that are gone.
+#: Marks that were not turned into strikes for this long are about records that are gone.
 _OLD_SECONDS = 7 * 86_400.0
 _T = TypeVar("_T")
 _Record = tuple[int, int, int]
@@ -48,7 +48,7 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 
 
 class _Steps(Protocol):
-    """A coroutine, as far as its steps care."""
+    """A coroutine, by what is needed to run its steps."""
 
     def send(self, value: Any) -> Any: ...
     def throw(self, error: BaseException) -> Any: ...
@@ -58,16 +58,16 @@ class Mark:
     """The mark of one process, in memory that its sentinel sees too."""
 
     def __init__(self, memory: mmap.mmap | None = None, kafka: str = "") -> None:
-        """Without `memory` nobody else sees it; `kafka` says where the marked records lie."""
+        """Without `memory` no other process sees it; `kafka` is the cluster of its records."""
         self.kafka = kafka
         self._memory = memory or mmap.mmap(-1, SIZE)
         self._sources: dict[tuple[str, str], int] = {}
         self._beats = 0
-        #: What tells this process from all others, also from those before it with its pid.
+        #: Tells this process from all others, and from earlier ones with the same pid.
         self.death = secrets.token_hex(4)
         self._about: dict[str, Any] = {"death": self.death, "kafka": kafka, "sources": []}
         write_about(self._memory, self._about)
-        #: One at a time, as there is one place to mark its record.
+        #: One at a time, as the file has one place for the record of a thread.
         self.thread = ThreadPoolExecutor(1, "aside")
 
     def source(self, group: str, topic: str) -> int:
@@ -79,20 +79,20 @@ class Mark:
         return number
 
     def beat(self) -> None:
-        """The event loop turns."""
+        """Count a turn of the event loop."""
         self._beats += 1
         BEAT.pack_into(self._memory, BEAT_AT, self._beats)
 
     def set(self, source: int, partition: int, offset: int) -> None:
-        """From now on this record is handled."""
+        """Mark a record as being handled from now on."""
         RECORD.pack_into(self._memory, LOOP_AT, source, partition, offset)
 
     def clear(self) -> None:
-        """No record is handled."""
+        """Mark no record."""
         RECORD.pack_into(self._memory, LOOP_AT, 0, 0, 0)
 
     def work_aside(self, record: _Record, work: Callable[[], _T]) -> _T:
-        """Work in a thread, with its record marked beside the one that the loop handles."""
+        """Do work of a thread, with its record marked beside the one that the loop handles."""
         RECORD.pack_into(self._memory, ASIDE_AT, *record)
         try:
             return work()
@@ -106,12 +106,12 @@ class Mark:
         return source, partition, offset
 
     def on(self, source: int, partition: int, offset: int) -> "_Marked":
-        """Mark a record within a block, and what was marked before it after that."""
+        """Mark a record within a block; after it the earlier mark is back."""
         return _Marked(self, (source, partition, offset))
 
 
-#: For work of no stage.
-_NOBODYS = Mark()
+#: The mark of work that belongs to no stage.
+_UNWATCHED = Mark()
 
 
 class _Marked:
@@ -138,8 +138,8 @@ _in_hand: ContextVar[tuple[Mark, _Record]] = ContextVar("in_hand")
 
 
 async def aside(work: Callable[[], _T]) -> _T:
-    """Work that takes long, in a thread; the record in hand is marked while it does."""
-    mark, record = _in_hand.get((_NOBODYS, (0, 0, 0)))
+    """Do long work in a thread, with the record in hand marked meanwhile."""
+    mark, record = _in_hand.get((_UNWATCHED, (0, 0, 0)))
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(mark.thread, mark.work_aside, record, work)
 
@@ -161,16 +161,13 @@ def stepwise(mark: Mark, record: _Record, work: "_Steps") -> Generator[Any, Any,
             clear()
         try:
             value, error = (yield waits_for), None
-        except BaseException as thrown:  # noqa: BLE001  it is the coroutine's to handle
+        except BaseException as thrown:  # noqa: BLE001  for the coroutine to handle
             error = thrown
-
-
-# ----- files
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a process that is gone, and its sentinel with it, left marked."""
+    """A record that a process left marked, which is gone together with its sentinel."""
 
     group: str
     topic: str
@@ -179,19 +176,19 @@ class Left:
     death: str
 
 
-def usable_folder(wanted: Path) -> Path | None:
-    """That folder, made where it is missing; else a temporary one. None: neither can be had."""
-    for folder in (wanted, *_spare()):
+def usable_folder(preferred: Path) -> Path | None:
+    """That folder, made where it is missing; else a temporary one; None: neither can be used."""
+    for folder in (preferred, *_spare()):
         with contextlib.suppress(OSError):
             own_folder(folder)
             if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
                 return folder
-    _log.warning("no state folder", wanted=str(wanted), set="TIERLINE_STATE_DIR")
+    _log.warning("no state folder", wanted=str(preferred), set="TIERLINE_STATE_DIR")
     return None
 
 
 def _spare() -> Iterator[Path]:
-    with contextlib.suppress(OSError):  # there may be no temporary folder either
+    with contextlib.suppress(OSError):  # there may be no temporary folder
         yield Path(tempfile.gettempdir()) / f"tierline-{os.getuid()}"
 
 
@@ -210,14 +207,14 @@ def marking(folder: Path | None, kafka: str) -> Iterator[tuple[Mark, int]]:
         yield mark, descriptor
         mark.clear()
     finally:
-        # Whoever gets here has not died in the middle of a record.
+        # A process that gets here has not died in the middle of a record.
         if file is not None:
             file.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _nameless() -> int:
-    """A file that nobody finds, where no folder can be written to."""
+    """A file without a name, where no folder can be written to."""
     if (make := getattr(os, "memfd_create", None)) is not None:
         return int(make("tierline"))
     with tempfile.TemporaryFile() as file:
@@ -225,15 +222,16 @@ def _nameless() -> int:
 
 
 def left_behind(folder: Path, kafka: str) -> Iterator[Left | None]:
-    """What processes at that Kafka left marked which are gone; None: wait, a strike is written.
+    """The records at that Kafka which dead processes left marked.
 
-    Each file is removed once the next is asked for, or the iteration ends.
+    None in between: a sentinel is writing a strike, so look again later. Each file is removed when
+    the next record is asked for, or the iteration ends.
     """
     for file in sorted(folder.glob(f"*{_SUFFIX}")):
         with contextlib.suppress(OSError), file.open("r+b") as opened:
             memory = opened.read()
             if len(memory) != SIZE:
-                continue  # it is just being made
+                continue  # it is just being created
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -241,7 +239,7 @@ def left_behind(folder: Path, kafka: str) -> Iterator[Left | None]:
                     yield None
                 continue
             marked = [slot for slot in (LOOP_AT, ASIDE_AT) if RECORD.unpack_from(memory, slot)[0]]
-            left = [found for slot in marked if (found := _left_in(memory, slot, kafka))]
+            left = [record for slot in marked if (record := _left_in(memory, slot, kafka))]
             yield from left
             if marked and not left and not _is_old(file):
                 continue  # of another Kafka

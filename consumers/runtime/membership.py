@@ -1,7 +1,7 @@
-"""Whether the group still counts this process in: asked anew, and remembered.
+"""Whether the group still counts this process in: asked at intervals, and remembered.
 
-The client library heartbeats in the background and tells nobody, so everything that looks inside it
-for that is here.
+The client library sends its heartbeats in the background and has no way to ask about them, so
+everything that looks inside it for that is here.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ _NO_GENERATION = -1
 
 
 class Live(Protocol):
-    """A member of a group, as far as it knows whether the group still counts it in."""
+    """Knows whether the group still counts this process in."""
 
     def is_live(self) -> bool:
         """False while the process may have been given up by its group."""
 
     async def until_live(self) -> None:
-        """Wait until it is."""
+        """Wait while it may have been."""
 
 
 class Membership:
     """A consumer's place in its group.
 
-    It is steady while the group has heard of this process within half a session. Who slept past
-    its session, or was cut off from Kafka for so long, starts nothing: its partitions may be
-    another's.
+    It is live while the group has heard of this process within half a session. A process that
+    slept for longer than its session, or was cut off from Kafka for so long, starts nothing: its
+    partitions may be another's.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, session_seconds: float) -> None:
@@ -52,7 +52,7 @@ class Membership:
         self._live.set()
         #: Set to have the group asked at once.
         self._unheard = asyncio.Event()
-        #: As which member the group last gave us partitions.
+        #: The member id under which the group last gave us partitions.
         self._member: str | None = None
 
     @property
@@ -64,28 +64,28 @@ class Membership:
         """True when the group's coordinator answers a heartbeat of this member.
 
         This heartbeat changes nothing in the library: an answer that comes while it joins again
-        must not undo that. It does not go by the library's own connection to the coordinator, where
-        it would wait behind a join for as long as other members take to come. Where the library
-        has stopped taking part nothing is sent: it would hold a place that nobody fills.
+        must not undo that. It does not use the library's own connection to the coordinator, where
+        it would wait behind a join until all other members have joined. Where the library has
+        stopped taking part nothing is sent: a heartbeat would keep a place that does no work.
         """
         group = self._group
         if group is None or group.coordinator_id is None or self.is_given_up:
             return False
-        if group._coordination_task.done():  # noqa: SLF001  it tells nobody that it ended
+        if group._coordination_task.done():  # noqa: SLF001  the only sign that it has ended
             return False
         heartbeat = HeartbeatRequest(group.group_id, group.generation, group.member_id)
         try:
-            client = self._consumer._client  # noqa: SLF001  it has no other door for requests
-            sent = client.send(group.coordinator_id, heartbeat)
-            answer = await at_most(_ANSWER_LIMIT, sent)
+            client = self._consumer._client  # noqa: SLF001  it has no public way to send a request
+            sending = client.send(group.coordinator_id, heartbeat)
+            answer = await at_most(_ANSWER_LIMIT, sending)
         except Exception:  # noqa: BLE001  no answer, in whichever way
             return False
         return answer.error_code in (NoError.errno, RebalanceInProgressError.errno)
 
     def was_out(self) -> bool:
-        """True when the group took us in anew since this was asked last: at each assignment.
+        """True when the group has taken us in as a new member since the last call.
 
-        Others may have had our partitions meanwhile.
+        Called at each assignment: others may have had our partitions meanwhile.
         """
         member, self._member = self._member, str(self._group.member_id)
         return member not in (None, self._member)
@@ -96,34 +96,34 @@ class Membership:
         return self._live.is_set()
 
     async def until_live(self) -> None:
-        """Wait until it is steady."""
+        """Wait until the group has heard of us within half a session."""
         self._note_turn()
         await self._live.wait()
 
     async def run(self) -> None:
-        """See to it that all this is known, until cancelled.
+        """Keep asking, until cancelled.
 
-        Beside the poll, which itself waits while the group moves partitions, and to the end: calls
-        go on in both.
+        Also while the group moves partitions, when the poll waits, and while the stage ends: calls
+        go on at both times.
         """
         self._last_turn = self._heard_at = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._mind_turns())
-            tasks.create_task(self._be_heard())
+            tasks.create_task(self._watch_turns())
+            tasks.create_task(self._ask_group())
 
     @property
     def _group(self) -> Any:
         """What the library knows of the group; None before it has reached Kafka."""
-        return self._consumer._coordinator  # noqa: SLF001  it tells nobody else
+        return self._consumer._coordinator  # noqa: SLF001  the library does not publish it
 
-    async def _mind_turns(self) -> None:
-        """Notice when the event loop stood still, or when the group has not heard of us."""
+    async def _watch_turns(self) -> None:
+        """Notice when the event loop stood still, or the group has not heard of us."""
         while True:
             self._note_turn()
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _be_heard(self) -> None:
-        """Ask the group now and then whether it counts us in, the sooner the more it matters."""
+    async def _ask_group(self) -> None:
+        """Ask the group at intervals whether it counts us in; more often while that is unknown."""
         while True:
             asked = time.monotonic()
             if await self.is_known():
@@ -140,9 +140,9 @@ class Membership:
         now = time.monotonic()
         is_still = now - self._last_turn > self._stall
         if is_still or (self._live.is_set() and now - self._heard_at > self._stall):
-            what = "process stood still" if is_still else "group not heard"
+            event = "process stood still" if is_still else "group not heard"
             since = self._last_turn if is_still else self._heard_at
-            _log.warning(what, seconds=round(now - since, 1))
+            _log.warning(event, seconds=round(now - since, 1))
             self._live.clear()
             self._unheard.set()
             self._stalled_at = now

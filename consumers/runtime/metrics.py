@@ -1,4 +1,4 @@
-"""What a process can say about its partitions in numbers, and these numbers as metrics."""
+"""The figures that a process has of its partitions, and the metrics made of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class PartitionFigures:
 
 @dataclass(frozen=True, slots=True)
 class ReviewFigures:
-    """What waits for people, by risk."""
+    """The cases of one risk that wait for a person."""
 
     risk: str
     waiting: int
@@ -49,17 +49,18 @@ class ReviewFigures:
 class Commit:
     """One transaction of one partition."""
 
-    #: Where the records came from, how many they were, and how many they led to by topic.
+    #: The topic that the records were read from.
     topic: str
     records: int
     seconds: float
+    #: How many records were written, by topic.
     sent: Mapping[str, int]
 
 
 class Instruments:
     """The metrics of a process.
 
-    Exporters ask from threads of their own, so what they are given does not change any more.
+    Exporters ask from their own threads, so they are handed values that never change.
     """
 
     def __init__(
@@ -72,43 +73,45 @@ class Instruments:
     ) -> None:
         self._counters = counters
         of_partition: Mapping[str, Callable[[PartitionFigures], float | None]] = {
-            names.LAG: lambda one: one.lag,
-            names.OLDEST_AGE: lambda one: one.oldest_age_seconds,
-            names.IN_FLIGHT: lambda one: one.in_flight,
-            names.UNFINISHED: lambda one: one.unfinished,
-            names.COMMITTED_OFFSET: lambda one: one.committed_offset,
+            names.LAG: lambda partition: partition.lag,
+            names.OLDEST_AGE: lambda partition: partition.oldest_age_seconds,
+            names.IN_FLIGHT: lambda partition: partition.in_flight,
+            names.UNFINISHED: lambda partition: partition.unfinished,
+            names.COMMITTED_OFFSET: lambda partition: partition.committed_offset,
         }
         of_model: Mapping[str, Callable[[ModelStatus], float | None]] = {
-            names.MODEL_OUT: lambda one: int(one.wait_seconds > 0),
-            names.MODEL_RUNNING: lambda one: one.running,
+            names.MODEL_OUT: lambda model: int(model.wait_seconds > 0),
+            names.MODEL_RUNNING: lambda model: model.running,
         }
-        for name, value in of_partition.items():
-            _gauge(meter, name, partitions, value, _where)
-        for name, asked in of_model.items():
-            _gauge(meter, name, models, asked, _which)
+        for name, of_one_partition in of_partition.items():
+            _gauge(meter, name, partitions, of_one_partition, _partition_attributes)
+        for name, of_one_model in of_model.items():
+            _gauge(meter, name, models, of_one_model, _model_attributes)
         _gauge(
             meter,
             names.MODEL_MOST,
             models,
-            lambda one: one.most_running,
-            lambda one: {**_which(one), names.WHY: one.limited_by},
+            lambda model: model.most_running,
+            lambda model: {**_model_attributes(model), names.WHY: model.limited_by},
         )
-
         _gauge(
             meter,
             names.POLICY_REFUSED,
             refused,
-            lambda one: one.waiting,
-            lambda one: {names.TIER: one.tier.value, names.POLICY_VERSION: one.policy_version},
+            lambda group: group.waiting,
+            lambda group: {
+                names.TIER: group.tier.value,
+                names.POLICY_VERSION: group.policy_version,
+            },
         )
 
     def committed(self, stage: str, group: str, commit: Commit) -> None:
         """Note one group commit, and what was written by it."""
-        for topic, count in commit.sent.items():
-            self._counters.add(names.SENT, count, topic)
-        by = {names.DESTINATION: commit.topic}
-        self._counters.record(names.COMMIT_DURATION, commit.seconds, {**by, names.STAGE: stage})
-        self._counters.record(names.CLIENT_DURATION, commit.seconds, {**by, names.GROUP: group})
+        for sent_to, count in commit.sent.items():
+            self._counters.add(names.SENT, count, sent_to)
+        source = {names.DESTINATION: commit.topic}
+        self._counters.record(names.COMMIT_DURATION, commit.seconds, {**source, names.STAGE: stage})
+        self._counters.record(names.CLIENT_DURATION, commit.seconds, {**source, names.GROUP: group})
 
     def loop_was_late(self, seconds: float) -> None:
         """Note how late one turn of the event loop was."""
@@ -116,39 +119,39 @@ class Instruments:
 
 
 def tell_review(meter: Meter, latest: Callable[[], Sequence[ReviewFigures]]) -> None:
-    """Have a console say what waits."""
+    """Make the console's figures metrics: the cases that wait, by risk."""
 
-    def by(one: ReviewFigures) -> Mapping[str, str]:
-        return {names.RISK: one.risk}
+    def risk(figures: ReviewFigures) -> Mapping[str, str]:
+        return {names.RISK: figures.risk}
 
-    _gauge(meter, names.REVIEW_WAITING, latest, lambda one: one.waiting, by)
-    _gauge(meter, names.REVIEW_PAST_DUE, latest, lambda one: one.past_due, by)
-    _gauge(meter, names.REVIEW_OLDEST_AGE, latest, lambda one: one.oldest_age_seconds, by)
+    _gauge(meter, names.REVIEW_WAITING, latest, lambda figures: figures.waiting, risk)
+    _gauge(meter, names.REVIEW_PAST_DUE, latest, lambda figures: figures.past_due, risk)
+    _gauge(meter, names.REVIEW_OLDEST_AGE, latest, lambda figures: figures.oldest_age_seconds, risk)
 
 
-def _where(one: PartitionFigures) -> Mapping[str, str]:
+def _partition_attributes(figures: PartitionFigures) -> Mapping[str, str]:
     return {
-        names.STAGE: one.stage,
-        names.DESTINATION: one.topic,
-        names.PARTITION: str(one.partition),
+        names.STAGE: figures.stage,
+        names.DESTINATION: figures.topic,
+        names.PARTITION: str(figures.partition),
     }
 
 
-def _which(one: ModelStatus) -> Mapping[str, str]:
-    return {names.MODEL: one.model, names.GEN_AI_PROVIDER: one.provider}
+def _model_attributes(model: ModelStatus) -> Mapping[str, str]:
+    return {names.MODEL: model.model, names.GEN_AI_PROVIDER: model.provider}
 
 
 def _gauge(
     meter: Meter,
     name: str,
     latest: Callable[[], Sequence[_T]],
-    value: Callable[[_T], float | None],
-    by: Callable[[_T], Mapping[str, str]],
+    value_of: Callable[[_T], float | None],
+    attributes_of: Callable[[_T], Mapping[str, str]],
 ) -> None:
     def observe(_: CallbackOptions) -> Iterable[Observation]:
-        for one in latest():
-            if (found := value(one)) is not None:
-                yield Observation(found, by(one))
+        for item in latest():
+            if (value := value_of(item)) is not None:
+                yield Observation(value, attributes_of(item))
 
     metric = names.METRICS[name]
     meter.create_observable_gauge(name, [observe], unit=metric.unit, description=metric.question)

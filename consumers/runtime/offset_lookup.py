@@ -1,4 +1,4 @@
-"""Looking into one partition: from when or where on, and how far."""
+"""Reading in one partition: from a time or an offset on, and up to where."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -8,21 +8,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumers.runtime.clients import Clients, ended
 from consumers.runtime.records import Record, told_at
-from consumers.runtime.topic_reader import fetch
+from consumers.runtime.topic_reader import fetch, offsets_since
 
-__all__ = [
-    "end_of",
-    "first_at",
-    "records_since",
-    "start_of",
-]
+__all__ = ["end_of", "first_at", "records_since", "start_of"]
 
 
 async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:
     """The first offset of a partition appended at or after `since`, in seconds; else its end."""
     async with _assigned(clients, tp, committed=True) as consumer:
-        found = (await consumer.offsets_for_times({tp: int(since * 1000)}))[tp]
-        return int(found.offset if found else (await consumer.end_offsets([tp]))[tp])
+        return (await offsets_since(consumer, [tp], since))[tp]
 
 
 async def end_of(clients: Clients, tp: TopicPartition) -> int:
@@ -48,18 +42,18 @@ async def records_since(
 ) -> AsyncIterator[Record]:
     """The records of one partition from an instant or offset on, up to an offset or its end now.
 
-    From an instant on, records of open and aborted transactions are among them: who looks for what
-    was written outside of transactions must not be held up by one.
+    From an instant on, records of open and aborted transactions are included: a reader of what was
+    written outside of transactions must not have to wait for one.
     """
     async with _assigned(clients, tp, committed=isinstance(since, int)) as consumer:
         end = (await consumer.end_offsets([tp]))[tp]
         if until is not None:
-            end = min(end, until)  # a forged place may lie where nothing will ever be
+            end = min(end, until)  # a forged offset may be one that no record will ever have
         if isinstance(since, datetime):
-            found = (await consumer.offsets_for_times({tp: int(since.timestamp() * 1000)}))[tp]
-            consumer.seek(tp, found.offset if found else end)
+            first = (await offsets_since(consumer, [tp], since.timestamp()))[tp]
         else:
-            consumer.seek(tp, since)
+            first = since
+        consumer.seek(tp, first)
         while await consumer.position(tp) < end:
             for records in (await fetch(consumer, [tp])).values():
                 for record in records:

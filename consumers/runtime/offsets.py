@@ -25,7 +25,7 @@ MAX_WINDOW = 16_000
 _VERSION = "1"
 #: An identity is written in groups of seven bits: ten for the owner, five for its commits.
 _OWNER_GROUPS, _NO_GROUPS = 10, 5
-#: How large the number is that tells owners apart: drawn at random, it is never drawn twice.
+#: Bits of the random number that tells owners apart: enough that none is drawn twice.
 OWNER_BITS = 7 * _OWNER_GROUPS
 
 
@@ -48,7 +48,7 @@ class Completion:
     watermark: int
     through: int = 0
     unfinished: tuple[int, ...] = ()
-    #: None where a release has committed that wrote none.
+    #: None in a commit of a release that wrote none.
     identity: CommitId | None = None
 
     def is_finished(self, offset: int) -> bool:
@@ -63,8 +63,8 @@ class Completion:
     def encode(self) -> str:
         """The commit metadata: empty where the watermark alone says it all.
 
-        The identity comes last, in bytes that all say that the number goes on: releases that know
-        none wait for the number's end, and read the rest as they always have.
+        The identity comes last, in bytes that all have the continuation bit: releases that know no
+        identity take them for a number without an end, and read the rest as before.
         """
         if self.through <= self.watermark and self.identity is None:
             return ""
@@ -102,7 +102,7 @@ class Completion:
 
 @dataclass(slots=True)
 class OffsetTracker:
-    """Remembers the offsets of one partition that are received but not settled.
+    """Remembers the offsets of a partition that are received but not settled.
 
     Offsets that were restored as unfinished and not received again yet stay on the list: a second
     crash must not forget them.
@@ -160,7 +160,7 @@ class OffsetTracker:
             self._through = max(self._through, offset + 1)
 
     def completion(self, identity: CommitId | None = None) -> Completion:
-        """What to commit now, under that identity."""
+        """What to commit now, under this identity."""
         low = self._low()
         # Received offsets are below the carried ones, so their order is the order of offsets.
         open_offsets = (*self._unsettled, *self._carried)
@@ -186,7 +186,7 @@ def _varint(number: int) -> bytes:
 
 
 def _endless(number: int, groups: int) -> bytes:
-    """A number in so many groups of seven bits, lowest first, of which none says that it ends."""
+    """A number in groups of seven bits, lowest first, all with the continuation bit set."""
     return bytes(number >> 7 * group & 0x7F | 0x80 for group in range(groups))
 
 

@@ -1,4 +1,4 @@
-"""How old the oldest unfinished record of a partition is, at next to no cost. No I/O."""
+"""How old the oldest unfinished record of a partition is. No I/O."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class OldestRecord:
         """Note records in the order of their offsets."""
         marks = self._marks
         if marks and abs(records[-1].timestamp - marks[-1][1]) < _STEP_MS:
-            return  # append times grow, so that those between are as near
+            return  # append times only grow, so those between are within the second too
         for record in records:
             if not marks or abs(record.timestamp - marks[-1][1]) >= _STEP_MS:
                 marks.append((record.offset, record.timestamp))

@@ -22,7 +22,7 @@ __all__ = [
     "resolve_commit",
 ]
 
-#: Two owners that both believe in themselves could fence each other for ever.
+#: Two processes that both take themselves for the owner could fence each other for ever.
 _MOST, _WITHIN = 3, 60.0
 
 
@@ -31,7 +31,7 @@ class FencedError(TierlineError):
 
 
 class PartitionLostError(TierlineError):
-    """Somebody else owns the partition now."""
+    """Another process owns the partition now."""
 
 
 class CommitOutcome(Enum):
@@ -39,34 +39,34 @@ class CommitOutcome(Enum):
 
     COMMITTED = auto()
     NOT_COMMITTED = auto()
-    #: Somebody else has committed since: the partition is not ours any more.
+    #: Another process has committed since: the partition is not ours any more.
     LOST = auto()
 
 
 def resolve_commit(
-    found: Completion | None, *, doubtful: Completion, before: Completion | None
+    stored: Completion | None, *, doubtful: Completion, before: Completion | None
 ) -> CommitOutcome:
-    """Judge a commit by what was found after a fence: itself, what was before it, or neither."""
-    if found == doubtful:
+    """Judge a commit by what is stored after a fence: itself, what was before it, or neither."""
+    if stored == doubtful:
         return CommitOutcome.COMMITTED
-    return CommitOutcome.NOT_COMMITTED if found == before else CommitOutcome.LOST
+    return CommitOutcome.NOT_COMMITTED if stored == before else CommitOutcome.LOST
 
 
 def may_adopt(
-    found: Completion | None, *, committed: Completion | None, committing: Completion | None
+    stored: Completion | None, *, committed: Completion | None, committing: Completion | None
 ) -> bool:
     """True when a partition that comes back to us is as we left it, its running calls included."""
-    return found == committed or (committing is not None and found == committing)
+    return stored == committed or (committing is not None and stored == committing)
 
 
 @dataclass(slots=True)
 class FenceLimit:
-    """How often we were fenced of late."""
+    """How often we were fenced recently."""
 
     _at: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST))
 
     def exceeded(self, now: float) -> bool:
-        """Note a fencing at `now`, in seconds. True: another owner insists, give way."""
+        """Note a fencing at `now`, in seconds. True: another owner insists, so give way."""
         is_too_many = len(self._at) == _MOST and now - self._at[0] < _WITHIN
         self._at.append(now)
         return is_too_many

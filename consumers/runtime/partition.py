@@ -1,4 +1,4 @@
-"""One input partition in our hands: what is received, what is finished, what is committed."""
+"""An input partition that this process holds: what is received, finished and committed."""
 
 import asyncio
 import contextlib
@@ -36,40 +36,40 @@ __all__ = ["Finished", "Partition", "PartitionState"]
 _log = structlog.get_logger(__name__)
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.2, 5.0
-#: A commit in doubt is looked at again so soon: until then a kill costs all that it holds.
+#: A commit in doubt is looked up again this soon: a kill before that loses all that it holds.
 _LONGEST_DOUBT = 1.0
-#: So many failures in a row, with an answer each time, will not pass of themselves.
+#: This many failed commits in a row will not pass by themselves.
 _MANY_FAILURES = 6
-#: Seconds that a call may well take, at the end of a grace.
+#: Seconds to allow for a call at the end of a grace.
 _SHORT_CALL = 2.0
-#: Seconds from the end of one commit to the next, at least; longer after a commit that took longer.
-#: A transaction costs five round trips however few records it holds: without a rest, a machine at
-#: half load is full of them. Kafka writes the markers of the last one meanwhile.
+#: Seconds from the end of one commit to the next, at least; a commit that took longer is followed
+#: by a longer rest. A transaction costs five round trips however few records it holds: without a
+#: rest a machine at half load would do little else. Kafka writes the last one's markers meanwhile.
 _LEAST_REST = 0.01
-#: And at most: a commit that took long was in trouble, and what came since has waited enough.
+#: And at most: a very long commit was in trouble, and what finished since has waited enough.
 _LONGEST_REST = 0.2
-#: A commit that takes longer holds up further calls: it may well end in doubt.
+#: While a commit takes longer than this no call is begun: it may well end in doubt.
 _LONG_COMMIT = 3.0
-#: So many records go at once.
+#: A group of this many records is committed without waiting for more.
 _LARGE_GROUP = 128
 
 ReadCompletion = Callable[[TopicPartition], Awaitable[Completion | None]]
 
 
 class PartitionState(Enum):
-    """Where a partition stands: taken, open, about to move, open again or closed.
+    """Where a partition stands. From REVOKING it may go back to OPEN, from CLOSED nowhere.
 
-    Beside it a commit may be in doubt: then nothing is fetched and no call begun until the next
-    good commit, whatever the state.
+    A commit may be in doubt in any state: then nothing is fetched and no call is begun until the
+    next commit that succeeds.
     """
 
-    #: Being fenced and read; nothing of it is fetched yet.
+    #: The former owner is being fenced; nothing is fetched yet.
     TAKING = auto()
     #: Records are fetched, and calls are made for them.
     OPEN = auto()
-    #: It may move at `revoke_deadline`. Nothing is fetched; what runs goes on and is committed.
+    #: It may move at the revoke deadline. Nothing is fetched; what runs goes on and is committed.
     REVOKING = auto()
-    #: Another owner may work on it: no commit is made any more.
+    #: Another owner may work on it: nothing is committed any more.
     CLOSED = auto()
 
 
@@ -78,7 +78,7 @@ Finished = tuple[int, Sequence[Outgoing]]
 
 
 class Partition:
-    """Gathers finished records and commits them in groups, one transaction after the other.
+    """Gathers finished records and commits them in groups, one transaction after another.
 
     While one transaction runs the next group gathers: an idle stage commits at once, a busy one in
     large batches.
@@ -96,39 +96,40 @@ class Partition:
         on_commit: Callable[[Commit], None] = lambda _: None,
         fence_limit: FenceLimit | None = None,
     ) -> None:
-        """`fence_limit` outlives the partition, where it is taken again after a loss.
+        """`fence_limit` is the caller's, so that it counts over several takings of a partition.
 
-        `on_commit` is called after each commit.
+        `on_progress` is called when there is room for further records, `on_commit` after commits.
         """
         self.source = source
         self.tracker = OffsetTracker(0)
         self._state = PartitionState.TAKING
-        #: Monotonic time at which it may move, or its process ends, while it is REVOKING.
+        #: While it is REVOKING: the monotonic time at which it may move, or its process ends.
         self._revoke_deadline = 0.0
         #: The last state we know to be committed; None before the first commit.
         self.committed: Completion | None = None
+        self._log = _log.bind(topic=source.topic, partition=source.partition)
         self._writer = writer
         self._read = read
         self._is_ours = is_ours
         self.membership = membership
-        #: Called when there is room for further records.
         self.on_progress = on_progress
         self._on_commit = on_commit
         self._finished: list[Finished] = []
-        #: What the commit under way takes with it.
+        #: What the present commit covers.
         self._group: list[Finished] = []
         self._wake = asyncio.Event()
         self._is_large = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._committing: Completion | None = None
-        #: What tells our commits from those of other owners, ourselves before and after included.
+        #: Tells our commits from those of other owners, and of ourselves after the next taking.
         self._owner = secrets.randbits(OWNER_BITS)
         self._commits = itertools.count(1)
-        #: Runs the commits.
+        #: The task that runs the commits.
         self._runner: asyncio.Task[None] | None = None
-        self._is_in_doubt = False
-        #: Monotonic time from which on the commit under way has taken too long.
+        #: True from a failed commit to the next one that succeeds: nothing new is begun meanwhile.
+        self.is_in_doubt = False
+        #: Monotonic time from which on the present commit has taken too long.
         self._hangs_from = math.inf
         self._fence_limit = fence_limit or FenceLimit()
         #: When unfinished records were appended.
@@ -143,20 +144,15 @@ class Partition:
         return self._state is PartitionState.OPEN
 
     @property
-    def is_in_doubt(self) -> bool:
-        """True from a commit in doubt to the next good one: nothing new is started meanwhile."""
-        return self._is_in_doubt
-
-    @property
     def _is_held_up(self) -> bool:
-        """What came back now could not be committed soon: a death would cost all of it."""
-        return self._is_in_doubt or time.monotonic() > self._hangs_from
+        """True while a reply could not be committed soon: a kill would lose what was paid."""
+        return self.is_in_doubt or time.monotonic() > self._hangs_from
 
     def may_call(self, *, paid: bool) -> bool:
         """True when a call may be begun for a record in hand.
 
-        While it is about to move only for a request that has `paid` for a call already, all of
-        which the next owner would pay again, and only as long as a short call would end in time.
+        While the partition is about to move, only for a request that has `paid` for a call, which
+        the next owner would pay again, and only if a short call would end in time.
         """
         if self._is_held_up:
             return False
@@ -165,18 +161,18 @@ class Partition:
         return self.is_open
 
     def open(self) -> None:
-        """It is ours, and what its records lead to can be recorded. A closed one stays closed."""
+        """Let records be fetched and started. A closed partition stays closed."""
         if self._state is not PartitionState.CLOSED:
             self._state = PartitionState.OPEN
 
     def revoke(self, deadline: float) -> None:
-        """It may move at that monotonic time, or at an earlier one that was told before."""
+        """Note that it may move at a monotonic time; an earlier one that was noted stays."""
         if self._state is PartitionState.REVOKING:
             deadline = min(self._revoke_deadline, deadline)
         self.keep_until(deadline)
 
     def keep_until(self, deadline: float) -> None:
-        """It moves at that monotonic time, and not at one that was told before."""
+        """Note that it moves at a monotonic time, whatever was noted before."""
         if self._state is not PartitionState.CLOSED:
             self._state, self._revoke_deadline = PartitionState.REVOKING, deadline
 
@@ -206,13 +202,13 @@ class Partition:
     async def is_unchanged(self) -> bool:
         """True when nobody has committed since we did, so that running calls can be adopted.
 
-        A commit becomes readable a moment after its answer, so a difference is looked at for up to
-        a second before it is believed.
+        A commit becomes readable a moment after its answer, so a difference counts only once it
+        has lasted for a second.
         """
         give_up = time.monotonic() + 1.0
         while True:
-            found = await self._read(self.source)
-            if may_adopt(found, committed=self.committed, committing=self._committing):
+            stored = await self._read(self.source)
+            if may_adopt(stored, committed=self.committed, committing=self._committing):
                 return True
             if time.monotonic() > give_up:
                 return False
@@ -221,7 +217,7 @@ class Partition:
     def finish(self, finished: Iterable[Finished]) -> bool:
         """Hand over what records led to. It is committed with their offsets, or not at all.
 
-        False when the partition is not ours any more: another owner works on these records.
+        False when the partition is not ours any more: another owner processes these records.
         """
         if self._state is PartitionState.CLOSED:
             return False
@@ -233,21 +229,20 @@ class Partition:
         return True
 
     def lose_traces(self) -> None:
-        """End the traces of what no commit took with it, once the commits have ended."""
+        """End the traces of what was not committed, once the commits have ended."""
         while self.traced:
             self.traced.popitem()[1].lost()
 
     def unrecorded(self) -> tuple[list[Outgoing], list[Outgoing]]:
-        """What finished records led to and no commit took with it, once the commits have ended.
+        """What finished records led to and was not committed, once the commits have ended.
 
-        First what may stand in a transaction of which nobody knows how it ended, then what was
-        never sent.
+        First what may be in a transaction whose end is unknown, then what was never sent.
         """
         doubtful = [record for _, led_to in self._group for record in led_to]
         return doubtful, [record for _, led_to in self._finished for record in led_to]
 
     async def run_commits(self) -> None:
-        """Commit what finishes until the partition is closed, which cancels it wherever it is.
+        """Commit what finishes, until closing the partition cancels this.
 
         Raises PartitionLostError and FencedError.
         """
@@ -257,7 +252,7 @@ class Partition:
         try:
             await self._run_commits()
         finally:
-            # Whoever finishes from now on is told, and nobody waits for a commit.
+            # What finishes from now on is refused, and nobody waits for a commit.
             self._runner, self._state = None, PartitionState.CLOSED
             self._idle.set()
 
@@ -300,7 +295,7 @@ class Partition:
                 await self._is_large.wait()
 
     async def flush(self, limit: float) -> bool:
-        """Wait until everything finished is committed, or no commit will be made any more.
+        """Wait until all that is finished is committed, or nothing can be committed any more.
 
         False when the limit came first.
         """
@@ -310,9 +305,9 @@ class Partition:
         return self._idle.is_set()
 
     async def close(self) -> None:
-        """End the commits and the producer.
+        """End the commits at once, then the producer.
 
-        The commits end at once: what they leave is booked before anybody waits for Kafka.
+        What the commits leave is booked before anybody waits for Kafka.
         """
         self._state = PartitionState.CLOSED
         if (runner := self._runner) is not None:
@@ -323,12 +318,12 @@ class Partition:
     async def _commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
         """Try until it is committed or the partition is lost, however long that takes.
 
-        What is finished was paid for: it is kept, and nothing new is started. A process that ended
-        instead would be started again, and would pay again for what it cannot write down.
+        What is finished was paid for, so it is kept, and nothing new is started. If the process
+        ended instead, its successor would pay for all of it again.
         """
         self._committing = completion
         failures = 0
-        while not (self._writer.is_doubtful and await self._recover(completion)):
+        while not (self._writer.needs_start and await self._recover(completion)):
             try:
                 await self._writer.commit(outgoing, completion)
                 break
@@ -336,27 +331,24 @@ class Partition:
                 self._note(error)
                 failures += 1
                 if failures == _MANY_FAILURES:
-                    _log.error(
+                    self._log.error(
                         "commits in a row failed",
-                        topic=self.source.topic,
-                        partition=self.source.partition,
                         error=type(error).__name__,
-                        to=sorted({one.topic for one in outgoing}),
+                        to=sorted({record.topic for record in outgoing}),
                         next="check that these topics are there, their rights and size limits",
                     )
                 await asyncio.sleep(min(_FIRST_BACKOFF * 2**failures, _LONGEST_BACKOFF))
-        self.committed, self._committing, self._is_in_doubt = completion, None, False
+        self.committed, self._committing, self.is_in_doubt = completion, None, False
         failpoint("work.settled")
 
     async def _recover(self, completion: Completion) -> bool:
-        """Rebuild the producer, then learn whether the unknown commit happened.
+        """Rebuild the producer, then find out whether the commit in doubt happened.
 
-        Tries until Kafka is back: what is finished was paid for and is kept in memory meanwhile,
-        and nothing new is started. A process that the group may have given up does not fence: the
-        group first says that the partition is ours, or takes it away. It is asked again behind the
-        fence: who is given the partition after that fences after us, and sees what we commit.
+        Tries until Kafka is back. A process that its group may have given up does not fence: first
+        the group has to confirm that the partition is ours. It is asked again after the fence:
+        whoever is given the partition later fences after us, and sees what we commit.
         """
-        self._is_in_doubt = True
+        self.is_in_doubt = True
         backoff = _FIRST_BACKOFF
         while True:
             try:
@@ -366,15 +358,15 @@ class Partition:
                 await self._writer.start()
                 if not await self._is_ours():
                     continue
-                found = await self._read(self.source)
+                stored = await self._read(self.source)
             except Exception as error:  # noqa: BLE001  Kafka is away, in whichever way
                 self._note(error)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_DOUBT)
                 continue
-            doubt = resolve_commit(found, doubtful=completion, before=self.committed)
-            if doubt is not CommitOutcome.LOST:
-                return doubt is CommitOutcome.COMMITTED
+            outcome = resolve_commit(stored, doubtful=completion, before=self.committed)
+            if outcome is not CommitOutcome.LOST:
+                return outcome is CommitOutcome.COMMITTED
             msg = f"{self.source.topic}-{self.source.partition}: another process committed"
             raise PartitionLostError(msg)
 
@@ -385,17 +377,12 @@ class Partition:
         self._on_commit(commit)
 
     def _note(self, error: Exception) -> None:
-        self._is_in_doubt = True
-        _log.warning(
-            "commit failed",
-            topic=self.source.topic,
-            partition=self.source.partition,
-            error=type(error).__name__,
-        )
+        self.is_in_doubt = True
+        self._log.warning("commit failed", error=type(error).__name__)
         if isinstance(error, ProducerFenced) and self._fence_limit.exceeded(time.monotonic()):
             msg = (
                 f"{self.source.topic}-{self.source.partition}: fenced again and again, so another "
                 f"process takes this partition too"
             )
-            next_look = "look for one with the same settings that this group does not know"
-            raise FencedError(msg, advice=next_look) from error
+            advice = "look for a process with the same settings that is not in this group"
+            raise FencedError(msg, advice=advice) from error

@@ -1,7 +1,7 @@
-"""Records that end the process that handles them: seen after the second time, and set aside.
+"""Records that end the process that handles them: known after the second time, and set aside.
 
-`python -m consumers.runtime.poison` writes one strike, given as JSON on standard input, for a
-sentinel whose process cannot do so any more, and says how many there are by then.
+`python -m consumers.runtime.poison` writes one strike, given as JSON on standard input, and prints
+how many there are now: for a sentinel, whose process cannot do so any more.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ _log = structlog.get_logger(__name__)
 _ANSWER_LIMIT = 15.0
 _WRITE_LIMIT = 12.0
 _LOOK_AGAIN_SECONDS = 0.2
-#: Partitions are taken several at a time.
+#: Strikes are not read again so soon: partitions are taken several at a time.
 _FRESH_SECONDS = 1.0
 
 
 class Guard:
-    """Marks the records of one group while they are handled, and knows what must not be."""
+    """Marks the records of one group while they are handled, and knows which must not be."""
 
     def __init__(
         self, group: str = "", mark: Mark | None = None, folder: Path | None = None
     ) -> None:
-        """Without `mark` nobody else sees what is marked; other marks are left in `folder`."""
+        """Without `mark` no other process sees the marks; dead ones left theirs in `folder`."""
         self.mark = mark or Mark()
         self.group = group
         self._folder = folder
@@ -55,14 +55,14 @@ class Guard:
 
     def on(self, record: Record) -> AbstractContextManager[None]:
         """Mark a record within a block."""
-        return self.mark.on(*self.place(record))
+        return self.mark.on(*self.mark_of(record))
 
-    def place(self, record: Record) -> tuple[int, int, int]:
-        """What the mark says of a record."""
+    def mark_of(self, record: Record) -> tuple[int, int, int]:
+        """A record as it is marked: its source's number, partition and offset."""
         return self.number(record.topic), record.partition, record.offset
 
     def number(self, topic: str) -> int:
-        """What the mark says of a topic."""
+        """The number under which records of a topic are marked."""
         if (number := self._numbers.get(topic)) is None:
             number = self._numbers[topic] = self.mark.source(self.group, topic)
         return number
@@ -89,13 +89,13 @@ class Guard:
             self._learned_at = began
 
     def each(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Those that may be handled, each marked until the next is taken."""
+        """The records that may be handled, each marked until the next is asked for."""
         try:
             for record in records:
                 if self.is_poisonous(record):
                     _log.error("poisonous record", place=record_ref(record))
                     continue
-                self.mark.set(*self.place(record))
+                self.mark.set(*self.mark_of(record))
                 failpoint_of(record)
                 yield record
         finally:
@@ -115,10 +115,10 @@ class Guard:
 
 async def read_strikes(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Strikes]:
     """All strikes against a group's records."""
-    asked = admin.list_consumer_group_offsets(group_of_strikes(group))
-    found = await at_most(_ANSWER_LIMIT, asked)
+    reading = admin.list_consumer_group_offsets(group_of_strikes(group))
+    commits = await at_most(_ANSWER_LIMIT, reading)
     strikes: dict[TopicPartition, Strikes] = {}
-    for tp, committed in found.items():
+    for tp, committed in commits.items():
         try:
             strikes[tp] = Strikes.decode(committed.metadata or "")
         except ValueError as error:
@@ -127,14 +127,14 @@ async def read_strikes(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPart
 
 
 async def write_strike(clients: Clients, left: Left) -> int:
-    """Note that a process has ended at a record; how many have by now. Raises KafkaError."""
+    """Note that a process has ended at a record; returns how many have. Raises KafkaError."""
     tp = TopicPartition(left.topic, left.partition)
     consumer = clients.lone_committer(group_of_strikes(left.group))
     admin = clients.admin()
     try:
         await admin.start()
-        known = (await read_strikes(admin, left.group)).get(tp, Strikes())
-        strikes = known.after(left.offset, left.death)
+        before = (await read_strikes(admin, left.group)).get(tp, Strikes())
+        strikes = before.after(left.offset, left.death)
         await consumer.start()
         consumer.assign([tp])
         await consumer.commit({tp: OffsetAndMetadata(left.offset, strikes.encode())})
@@ -145,10 +145,10 @@ async def write_strike(clients: Clients, left: Left) -> int:
 
 
 async def adopt(clients: Clients, folder: Path, kafka: str) -> None:
-    """Turn what processes of this machine left marked into strikes, before anything is read.
+    """Turn the marks of dead processes of this machine into strikes, before anything is read.
 
-    For those that were lost together with their sentinel. Waits for a sentinel that is writing.
-    Raises KafkaError.
+    They are left by processes that died together with their sentinel. Waits for a sentinel that is
+    writing a strike. Raises KafkaError.
     """
     for _ in range(round(_WRITE_LIMIT / _LOOK_AGAIN_SECONDS)):
         is_waiting = False
@@ -164,7 +164,7 @@ async def adopt(clients: Clients, folder: Path, kafka: str) -> None:
 
 
 def settings_to_hand(settings: KafkaSettings) -> dict[str, Any]:
-    """How to reach Kafka, for the sentinel to hand on: secrets in clear, through pipes alone."""
+    """How to reach Kafka, for the sentinel: secrets in clear text, and only through pipes."""
     handed: dict[str, Any] = settings.model_dump(mode="json")
     if settings.password is not None:
         handed["password"] = settings.password.get_secret_value()
@@ -190,7 +190,7 @@ async def _main(strike: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    # The count goes to standard output, and nothing but the count.
+    # Standard output is for the count alone.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         sys.stdout.write(f"{asyncio.run(_main(json.load(sys.stdin)))}\n")

@@ -1,4 +1,4 @@
-"""How a stage's process treats its memory and its event loop."""
+"""The event loop, garbage collector and signals of a process that runs for long."""
 
 import asyncio
 import contextlib
@@ -38,6 +38,7 @@ def run_process(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """What tells a service to end in order. A hangup does not where it is ignored, as by nohup."""
-    asked = [signal.SIGINT, signal.SIGTERM]
-    return asked if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*asked, signal.SIGHUP]
+    """The signals that end a service in order; not SIGHUP where it is ignored, as by nohup."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return signals if is_ignored else [*signals, signal.SIGHUP]

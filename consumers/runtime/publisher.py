@@ -1,20 +1,17 @@
-"""Publishing: records that are written outside of a stage's transactions."""
+"""Publishing: writing records outside of a stage's transactions."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from consumers.runtime.clients import Clients, ended
-from consumers.runtime.connection import CONNECT_LIMIT, connected
+from consumers.runtime.clients import Clients
+from consumers.runtime.connection import started
 from consumers.telemetry.context import with_context
 from consumers.telemetry.hops import Hop
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Headers
 
-__all__ = [
-    "Publisher",
-    "publisher",
-]
+__all__ = ["Publisher", "publisher"]
 
 
 class Publisher:
@@ -36,7 +33,7 @@ class Publisher:
     ) -> "asyncio.Future[object]":
         """Queue a record. The future is done once the broker has acknowledged it, or has failed.
 
-        `request_id` is what its trace calls it.
+        `request_id` names the request in the record's trace.
         """
         hop = None
         if self._tracing is not None:
@@ -60,16 +57,8 @@ class Publisher:
 async def publisher(clients: Clients, tracing: Tracing | None = None) -> AsyncIterator[Publisher]:
     """A producer for as long as the context is open; with `tracing` its records are traced."""
     producer = clients.producer()
-    async with connected(clients), asyncio.timeout(CONNECT_LIMIT):
-        try:
-            await producer.start()
-        except BaseException:
-            await ended(producer)
-            raise
-    try:
+    async with started(clients, producer):
         yield Publisher(producer, tracing)
-    finally:
-        await ended(producer)
 
 
 def _end(hop: Hop, done: "asyncio.Future[object]") -> None:

@@ -25,7 +25,7 @@ Source = TopicPartition
 
 
 class Record(Protocol):
-    """One fetched record, in bytes: decoding is the stage's work, failing at it its decision."""
+    """One fetched record, as bytes: the stage decodes it, and decides what follows if it cannot."""
 
     topic: str
     partition: int
@@ -46,20 +46,21 @@ def appended_at(record: Record, now: datetime) -> datetime:
 
 
 def told_at(record: Record) -> datetime:
-    """When a record was written, as it says itself; what cannot be true is the nearest that can."""
+    """The record's own timestamp, moved into the range of times that we take for possible."""
     first, last = EARLIEST.timestamp() * 1000, LATEST.timestamp() * 1000
     return datetime.fromtimestamp(min(max(record.timestamp, first), last) / 1000, UTC)
 
 
 def record_ref(record: Record) -> str:
-    """Where a record lies, as people and other records name it: `topic-partition-offset`."""
+    """Where a record is, as people and other records name it: `topic-partition-offset`."""
     return f"{record.topic}-{record.partition}-{record.offset}"
 
 
 def why_not_taken(take: Callable[[Record], object], record: Record) -> str | None:
-    """Have a reader take a record in; why it cannot, in words, or None where it has.
+    """Have a reader take a record; why it cannot, in words, or None where it has.
 
-    For readers outside of the stages: anybody may have written the record, and it stops nobody.
+    For readers outside of the stages: anybody may have written the record, and it must not stop
+    them.
     """
     try:
         take(record)
@@ -78,5 +79,5 @@ class _Placed(Protocol):
 
 
 def partition_of(record: _Placed) -> TopicPartition:
-    """The partition in which something lies."""
+    """The partition that a record or a pointer is in."""
     return TopicPartition(record.topic, record.partition)

@@ -1,12 +1,12 @@
-"""The sentinel: a small process beside one of ours, which says and does what that one cannot.
+"""The sentinel: a small process that watches one of ours, and acts for it when that one hangs.
 
 The process that it watches writes into a file that both have mapped: a beat of its event loop, and
 a mark while it handles a record. When the loop has stood still for too long, or the process has
-died in the middle of a record, the sentinel has a strike against that record written, and ends what
-still hangs. It answers the health port, so an answer comes however the loop is.
+died in the middle of a record, the sentinel has a strike against that record written, and kills a
+process that still hangs. It also answers the health port, so that an answer comes in any case.
 
-A thread would not do: code in C may hold the interpreter's lock. Only the standard library is
-imported: this must start at once and stay small.
+A thread could not do this: C code may hold the interpreter's lock. Only the standard library is
+imported, so that it starts at once and stays small.
 """
 
 import contextlib
@@ -38,24 +38,24 @@ __all__ = [
 
 #: Where the beat's count lies in the file.
 BEAT, BEAT_AT = struct.Struct("<Q"), 8
-#: And the records that are being handled, one in the loop and one in a thread: the number of the
-#: source from 1 on (0: none), partition, offset.
+#: Where the records are that are being handled, one in the loop and one in a thread: the number of
+#: the source from 1 on (0: none), partition, offset.
 RECORD, LOOP_AT, ASIDE_AT = struct.Struct("<iiq"), 16, 40
 #: One byte, set while a strike is written.
 STRIKING_AT = 32
 _LENGTH, _LENGTH_AT, _ABOUT_AT = struct.Struct("<I"), 64, 68
 SIZE = 1 << 16
 
-#: Asked for by one byte each: a sign of life alone, or the answers too.
+#: One byte is one question.
 _ASK = b"?"
 _FRAME = struct.Struct("<I")
 _LOOK_SECONDS = 0.25
-#: A look after a longer pause counts no more than this: then it was us who stood still.
+#: A look after a longer pause counts no more than this: then the sentinel itself stood still.
 _MOST_COUNTED = 0.5
 _ASK_SECONDS = 2.0
 #: How long a health answer waits for the loop; orchestrators wait a second by default.
 _ANSWER_SECONDS = 0.7
-#: From this share of the patience on a loop that stands still is not live.
+#: A loop that has stood still for this share of the patience is reported as not live.
 _NOT_LIVE = 0.25
 _STRIKE_SECONDS = 15.0
 _READ_SECONDS = 5.0
@@ -65,7 +65,7 @@ _WORDS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service 
 
 
 def write_about(memory: mmap.mmap, about: dict[str, Any]) -> None:
-    """Write down what the process is. Raises ValueError when it does not fit."""
+    """Write the process's description into the file. Raises ValueError when it does not fit."""
     text = json.dumps(about).encode()
     if len(text) > SIZE - _ABOUT_AT:
         msg = f"{len(text)} bytes do not fit into {SIZE - _ABOUT_AT}"
@@ -88,7 +88,7 @@ class Sentinel:
         self._link = link
         self._patience = patience
         self._parent = os.getppid()
-        #: What the process has said of itself, by path: a status and a JSON text.
+        #: The process's last answers, by path: an HTTP status and a JSON text.
         self._answers: dict[str, tuple[int, str]] = {}
         self._asked = self._answered = 0
         self._news = threading.Condition()
@@ -104,7 +104,7 @@ class Sentinel:
 
     def watch(self) -> None:
         """Look until the process has ended, or has to."""
-        beat, received = -1, bytearray()
+        last_beat, received = -1, bytearray()
         looked = asked = time.monotonic()
         link = select.poll()  # not `select`: the descriptor's number may be large
         link.register(self._link, select.POLLIN)
@@ -121,12 +121,12 @@ class Sentinel:
             if (passed := now - looked) < _LOOK_SECONDS:
                 continue
             looked = now
-            (found,) = BEAT.unpack_from(self._memory, BEAT_AT)
-            if found != beat:
-                beat, self._still = found, 0.0
+            (beat,) = BEAT.unpack_from(self._memory, BEAT_AT)
+            if beat != last_beat:
+                last_beat, self._still = beat, 0.0
             elif not _is_stopped(self._parent):
                 self._still += min(passed, _MOST_COUNTED)
-            if self._still >= self._patience and self._end(beat):
+            if self._still >= self._patience and self._end(last_beat):
                 return
             if now - asked >= _ASK_SECONDS:
                 asked = now
@@ -139,18 +139,18 @@ class Sentinel:
             return b""
 
     def _take(self, received: bytearray) -> None:
-        """Take in whole frames, and leave the rest."""
+        """Handle the whole frames, and leave the rest."""
         while len(received) >= _FRAME.size:
             (length,) = _FRAME.unpack_from(received)
             if len(received) < _FRAME.size + length:
                 return
-            said = json.loads(received[_FRAME.size : _FRAME.size + length])
+            message = json.loads(received[_FRAME.size : _FRAME.size + length])
             del received[: _FRAME.size + length]
-            if "handed" in said:
-                self._handed = said["handed"]
+            if "handed" in message:
+                self._handed = message["handed"]
                 continue
             with self._news:
-                self._answers, self._answered = said["answers"], said["asked"]
+                self._answers, self._answered = message["answers"], message["asked"]
                 self._news.notify_all()
 
     def _ask(self) -> int:
@@ -160,29 +160,27 @@ class Sentinel:
             self._asked += 1
         return self._asked
 
-    # ----- what is done
-
-    def _end(self, beat: int) -> bool:
-        """Note a strike and end the process. False when it has gone on meanwhile."""
+    def _end(self, last_beat: int) -> bool:
+        """Have a strike written and kill the process. False when it has gone on meanwhile."""
         still = self._still
         self._strike()
-        (found,) = BEAT.unpack_from(self._memory, BEAT_AT)
-        if found != beat or os.getppid() != self._parent or _is_stopped(self._parent):
+        (beat,) = BEAT.unpack_from(self._memory, BEAT_AT)
+        if beat != last_beat or os.getppid() != self._parent or _is_stopped(self._parent):
             self._memory[STRIKING_AT] = 0
             return False
         self._say("event loop stands still, process ended", seconds=round(still))
         self._close_port()
         with contextlib.suppress(ProcessLookupError):
-            # Where it stands, by file and line; then there is nothing left to wait for.
+            # It prints its stacks, by file and line, and is then killed.
             os.kill(self._parent, signal.SIGUSR2)
             time.sleep(_LOOK_SECONDS)
             os.kill(self._parent, signal.SIGKILL)
         return True
 
     def _strike(self) -> None:
-        """Have a strike written against each record in hand; whatever comes of it, we go on.
+        """Have a strike written against each record in hand, as far as that is possible.
 
-        A process that hangs is ended even where no strike can be written against its record.
+        A process that hangs is killed even where no strike can be written against its record.
         """
         for slot in (LOOP_AT, ASIDE_AT):
             try:
@@ -216,11 +214,11 @@ class Sentinel:
             )
         except (OSError, subprocess.SubprocessError) as error:
             # The mark stays in its file, and the next start in this folder writes the strike.
-            said = getattr(error, "stderr", b"") or b""
-            last = said.decode(errors="replace").strip().rpartition("\n")[2][:200]
-            self._say("strike not written", **place, error=last or type(error).__name__)
+            output = getattr(error, "stderr", b"") or b""
+            last_line = output.decode(errors="replace").strip().rpartition("\n")[2][:200]
+            self._say("strike not written", **place, error=last_line or type(error).__name__)
             return
-        # The count stands last, whatever a library has said before.
+        # The count comes last; libraries may have printed something before it.
         times = int(done.stdout.split()[-1])
         self._say("process ended at a record", **place, times=times)
         RECORD.pack_into(self._memory, slot, 0, 0, 0)
@@ -232,10 +230,8 @@ class Sentinel:
             sys.stderr.write(json.dumps(line) + "\n")
             sys.stderr.flush()
 
-    # ----- the health port
-
     def _close_port(self) -> None:
-        """Free the port for who comes after; a thread that waits for connections ends."""
+        """Free the port for the next process; the thread that waits for connections ends."""
         if self._port is not None:
             with contextlib.suppress(OSError):
                 self._port.shutdown(socket.SHUT_RDWR)
@@ -276,22 +272,22 @@ class Sentinel:
         number = self._ask()
         with self._news:
             is_fresh = self._news.wait_for(lambda: self._answered >= number, _ANSWER_SECONDS)
-            known = self._answers.get(path)
-        if is_fresh and known is not None:
-            return known[0], known[1]
-        return self._in_its_place(path, known)
+            answer = self._answers.get(path)
+        if is_fresh and answer is not None:
+            return answer[0], answer[1]
+        return self._in_its_place(path, answer)
 
-    def _in_its_place(self, path: str, known: tuple[int, str] | None) -> tuple[int, str]:
-        """What is known of a process whose loop does not answer."""
+    def _in_its_place(self, path: str, last: tuple[int, str] | None) -> tuple[int, str]:
+        """The answer for a process whose loop does not answer; `last` is the one before."""
         still = self._still
         reasons = [f"event loop: has not turned for {still:.0f} s"]
         is_live = still < self._patience * _NOT_LIVE
         if path == "/live":
-            said = {"live": is_live, "reasons": [] if is_live else reasons}
-            return (200 if is_live else 503), json.dumps(said)
+            body = {"live": is_live, "reasons": [] if is_live else reasons}
+            return (200 if is_live else 503), json.dumps(body)
         if path == "/ready":
             return 503, json.dumps({"ready": False, "reasons": reasons})
-        figures = json.loads(known[1]) if known else {}
+        figures = json.loads(last[1]) if last else {}
         return 200, json.dumps({**figures, "live": is_live, "ready": False, "reasons": reasons})
 
 
@@ -313,18 +309,18 @@ def _is_stopped(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
         return stat.rpartition(")")[2].split()[0] in ("T", "t")
     except OSError:  # no such file system: ask another way
-        asked = ("/bin/ps", "-o", "state=", "-p", str(pid))
+        command = ("/bin/ps", "-o", "state=", "-p", str(pid))
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            found = subprocess.run(asked, capture_output=True, timeout=1, check=False)  # noqa: S603  a number
-            return found.stdout.strip()[:1] == b"T"
+            ps = subprocess.run(command, capture_output=True, timeout=1, check=False)  # noqa: S603  a number
+            return ps.stdout.strip()[:1] == b"T"
         return False
 
 
 def main() -> None:
     """`sentinel.py MEMORY LINK PORT PATIENCE`: inherited descriptors (no port: -1), and seconds."""
     memory_fd, link_fd, port_fd = map(int, sys.argv[1:4])
-    # A group of our own: the terminal's signals are not for us, and where our parent dies while
-    # we are stopped the kernel lets us go on.
+    # A process group of our own: the terminal's signals are not for us, and the kernel lets us go
+    # on where our parent dies while we are stopped.
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     for quiet in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):

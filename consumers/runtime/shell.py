@@ -1,4 +1,4 @@
-"""The shell around a stage's own work: whatever a record holds or leads to, the stage goes on."""
+"""The shell around a stage's work: whatever a record holds or leads to, the stage goes on."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -16,15 +16,15 @@ __all__ = ["LastResort", "Shell", "fits"]
 
 _log = structlog.get_logger(__name__)
 
-#: For the trace context, which is added later, and for what Kafka writes around a record.
+#: Bytes for the trace context, which is added later, and for what Kafka writes around a record.
 _MARGIN = 16 * 1024
 
 
 class LastResort(Protocol):
-    """What a stage writes for records that it cannot work on."""
+    """What a stage writes for records that it cannot process."""
 
     def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
-        """What a record leads to that could not be worked on."""
+        """What a record leads to that could not be processed."""
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
         """What stands in for a record at which so many processes have ended."""
@@ -32,11 +32,11 @@ class LastResort(Protocol):
     def pointer(
         self, source: TopicPartition, offset: int, reason: Reason, detail: str
     ) -> Sequence[Outgoing]:
-        """What stands in for a record of which nothing is read: where it lies, and why."""
+        """What stands in for a record whose content is not used: its place, and why."""
 
 
 class Shell:
-    """Turns what goes wrong with a record into what its stage writes instead."""
+    """Turns an error over a record into what its stage writes instead."""
 
     def __init__(self, last_resort: LastResort) -> None:
         self._last_resort = last_resort
@@ -75,18 +75,18 @@ class Shell:
             _log_failure(record, error)
         try:
             return self._fitting(record, self._last_resort.failed(record, reason, detail))
-        except Exception as again:  # noqa: BLE001  what says why it failed has failed too
-            _log_failure(record, again)
+        except Exception as second:  # noqa: BLE001  writing the dead letter has failed too
+            _log_failure(record, second)
             return self._pointer(record, reason, detail)
 
-    def _fitting(self, record: Record, made: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """What a record leads to; a pointer instead of what no topic takes.
+    def _fitting(self, record: Record, led_to: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """What a record leads to, with a pointer in place of records that no topic takes.
 
-        Nobody could commit that, and the partition would try for ever.
+        They could never be committed, and the partition would try for ever.
         """
-        kept = [one for one in made if fits(one)]
-        if len(kept) == len(made):
-            return made
+        kept = [outgoing for outgoing in led_to if fits(outgoing)]
+        if len(kept) == len(led_to):
+            return led_to
         detail = f"what followed from it has more than the {LARGEST_RECORD} bytes that Kafka takes"
         return [*kept, *self._pointer(record, Reason.RESULT_TOO_LARGE, detail)]
 
@@ -105,9 +105,9 @@ def _log_failure(record: Record, error: Exception) -> None:
     )
 
 
-def fits(one: Outgoing) -> bool:
-    """True for a record that its topic takes."""
-    size = len(one.value or b"") + len(one.key or b"")
-    for name, value in one.headers:
+def fits(outgoing: Outgoing) -> bool:
+    """True for a record that is small enough for its topic."""
+    size = len(outgoing.value or b"") + len(outgoing.key or b"")
+    for name, value in outgoing.headers:
         size += len(name) + len(value or b"")
     return size <= LARGEST_RECORD - _MARGIN

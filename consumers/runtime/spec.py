@@ -1,4 +1,4 @@
-"""What a stage says of itself, once: everything that tells who reads and writes what follows."""
+"""What a stage declares: from it follows who reads and writes which topic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class StageSpec:
     """A stage's name, which is also its group's, and its topics, without our prefix."""
 
     name: str
-    #: Whose records it processes, each exactly once.
+    #: The topics whose records it processes, each exactly once.
     reads: Sequence[str]
-    #: Where what follows from them goes.
+    #: The topics that it writes to.
     writes: Sequence[str]
-    #: What it reads beside them, to remember or to look something up.
+    #: The topics that it also reads, to remember or to look something up.
     consults: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""Ledger lines on this machine's disk, for as long as Kafka has not taken them.
+"""Ledger lines on this machine's disk, until Kafka has taken them.
 
 A process that ends while Kafka is away cannot book what it has paid. Its lines stay in a file that
 the next start on this machine takes over. A file belongs to the process that holds its lock, so the
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
 
 
 class Spool:
-    """The file of one process, made when it is first needed and gone when it is empty.
+    """The file of one process, made when it is first needed and removed when it is empty.
 
     Its methods raise OSError.
     """
@@ -57,7 +57,7 @@ class Spool:
             return
         if self._file is None:
             self._file = self._new_file()
-        size, left = os.fstat(self._file).st_size, b"".join(_written(one) for one in lines)
+        size, left = os.fstat(self._file).st_size, b"".join(map(_written, lines))
         try:
             while left:
                 left = left[os.write(self._file, left) :]
@@ -73,7 +73,7 @@ class Spool:
             os.ftruncate(self._file, 0)
 
     def close(self, *, is_done: bool) -> None:
-        """Let go of the file; it goes with its lines when all of them are booked."""
+        """Close the file; it is removed when all of its lines are booked."""
         if self._file is None:
             return
         if is_done:
@@ -84,8 +84,8 @@ class Spool:
     def take_over(self) -> Sequence[Kept]:
         """The lines that dead processes have left, kept in our own file from now on.
 
-        Who dies in here leaves a line in two files. That books nothing twice: whoever takes lines
-        over first looks whether they stand in the ledger.
+        A process that dies in here leaves lines in two files. They are not booked twice: whoever
+        takes lines over first looks for them in the ledger.
         """
         taken: list[Kept] = []
         for path in sorted(self._folder.glob(self._pattern)):
@@ -94,10 +94,10 @@ class Spool:
             with _locked(path) as file:
                 if file is None:
                     continue
-                found = list(_lines_of(path))
-                self.keep(found)
+                lines = list(_lines_of(path))
+                self.keep(lines)
                 path.unlink()
-                taken += found
+                taken += lines
         return taken
 
     def _new_file(self) -> int:
@@ -140,11 +140,11 @@ def _locked(path: Path) -> Iterator[int | None]:
         os.close(file)
 
 
-def _written(one: Kept) -> bytes:
-    line = one.line
+def _written(kept: Kept) -> bytes:
+    line = kept.line
     fields = {
         "topic": line.topic,
-        "partition": one.partition,
+        "partition": kept.partition,
         "key": (line.key or b"").decode("latin-1"),
         "value": (line.value or b"").decode(),
         "headers": [[name, value.decode("latin-1")] for name, value in line.headers],
@@ -157,13 +157,13 @@ def _lines_of(path: Path) -> Iterator[Kept]:
         try:
             yield _read(orjson.loads(raw))
         except (ValueError, KeyError, TypeError, AttributeError):
-            # Only a last line can be cut off, by a machine that stopped while it was written.
-            told = raw.decode("utf-8", "replace")
-            _log.error("spooled line cannot be read", file=str(path), no=no, line=told)
+            # A machine that stopped while the last line was written has cut it off.
+            text = raw.decode("utf-8", "replace")
+            _log.error("spooled line cannot be read", file=str(path), no=no, line=text)
 
 
 def _read(fields: Mapping[str, Any]) -> Kept:
-    key, headers = fields["key"].encode("latin-1"), fields["headers"]
-    bytes_of = [(name, value.encode("latin-1")) for name, value in headers]
-    line = Outgoing(fields["topic"], key, fields["value"].encode(), bytes_of)
+    key = fields["key"].encode("latin-1")
+    headers = [(name, value.encode("latin-1")) for name, value in fields["headers"]]
+    line = Outgoing(fields["topic"], key, fields["value"].encode(), headers)
     return Kept(int(fields["partition"]), line)

@@ -1,4 +1,4 @@
-"""A stage: reads its topics as a member of a group and hands every record on, exactly once."""
+"""A stage: reads its topics as a member of a group, and has each record processed exactly once."""
 
 import asyncio
 import time
@@ -26,10 +26,10 @@ _log = structlog.get_logger(__name__)
 
 _STOP_LIMIT = 3.0
 _JOIN_AGAIN_SECONDS = 1.0
-#: For the last commits of partitions that are ours for certain. Kafka may be slow, and nobody else
-#: can begin meanwhile: longer than a transaction may take.
+#: Seconds for the last commits of partitions that are certainly ours. Kafka may be slow, and no
+#: other owner can start meanwhile: longer than a transaction may take.
 _LAST_COMMITS = 12.0
-#: And at the end, where calls have taken all the time.
+#: The least at the end of the stage, even where calls have taken all the time.
 _LEAST_FLUSH = 1.0
 
 
@@ -54,7 +54,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         revoke_grace: float = 15.0,
         drain_for: float = 25.0,
     ) -> None:
-        """`moves` counts what tells that work goes on although nothing can be committed yet."""
+        """`moves` counts progress that no commit shows yet, such as calls begun and ended."""
         self.name = spec.name
         self.moves = moves
         self.group = f"{clients.settings.prefix}{spec.name}"
@@ -69,18 +69,18 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         self._returned = returned
         self._revoke_grace = revoke_grace
         self._drain_for = drain_for
-        self._tell_commit: Callable[[Commit], None] = lambda _: None
+        self._on_commit: Callable[[Commit], None] = lambda _: None
         self._progress = asyncio.Event()
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
-        #: From the first try to join on.
+        #: Both are set from the first try to join on.
         self._member: Member
         self._assigned: AssignedPartitions
         self._held: Mapping[TopicPartition, Partition] = {}
 
-    def on_commit(self, tell: Callable[[Commit], None]) -> None:
-        """Have each commit told."""
-        self._tell_commit = tell
+    def on_commit(self, listener: Callable[[Commit], None]) -> None:
+        """Call a listener with each commit from the next joining of the group on."""
+        self._on_commit = listener
 
     @property
     def running(self) -> int:
@@ -116,34 +116,14 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
         return await self._member.membership.is_known()
 
     async def unread(self) -> dict[TopicPartition, int]:
-        """Offsets of our partitions that are not fetched yet. Raises KafkaError when none answers.
+        """Offsets of our partitions that are not fetched yet. Raises KafkaError.
 
-        Asked anew: what earlier fetches have said grows old when the fetches hang.
+        Kafka is asked each time: what earlier fetches said is out of date when fetches hang.
         """
-        asked = list(self._held) or [TopicPartition(self._sources[0], 0)]
-        ends = await self._member.consumer.end_offsets(asked)
+        partitions = list(self._held) or [TopicPartition(self._sources[0], 0)]
+        ends = await self._member.consumer.end_offsets(partitions)
         ours = ends.keys() & self._held.keys() & self._member.consumer.assignment()
         return {tp: max(ends[tp] - await self._member.consumer.position(tp), 0) for tp in ours}
-
-    def committed(self, topic: str) -> int:
-        """The sum of the committed watermarks of our partitions of a topic."""
-        return sum(
-            held.committed.watermark
-            for tp, held in self._held.items()
-            if held.committed is not None and tp.topic == topic
-        )
-
-    def settled(self, topic: str) -> int:
-        """How many records of our partitions of a topic are behind us, in whatever order."""
-        return sum(
-            held.tracker.next_fetch - held.tracker.unsettled_count
-            for tp, held in self._held.items()
-            if tp.topic == topic
-        )
-
-    async def until_live(self) -> None:
-        """Wait while the process may have been given up by its group."""
-        await self._member.membership.until_live()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Process until `stop` is set, then drain: finish what runs, commit it, leave the group."""
@@ -179,7 +159,7 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             prepare=self._prepare,
             returned=self._returned,
             on_progress=self._progress.set,
-            on_commit=self._tell_commit,
+            on_commit=self._on_commit,
             on_failure=self._fail,
             tasks=tasks,
         )
@@ -211,23 +191,23 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Start nothing more, cancel nothing, and commit all that is finished.
 
-        A commit after the rejoin would race the next owner's fence, so it happens here. Who was
-        given up by the group commits nothing any more, and every second in which it is not back
-        is one in which others take its partitions: it joins at once, and adopts what it still had.
+        A commit after the rejoin would race the next owner's fence, so it happens here. A process
+        that the group has given up can commit nothing any more, and others take its partitions
+        while it is away: it joins again at once, and adopts what it still has.
         """
         is_lost = self._member.membership.is_given_up
         grace = 0.0 if is_lost else self._revoke_grace
         self._assigned.revoke(time.monotonic() + grace)
         if revoked and not is_lost:
-            # What rests begins nothing before the partition has come back, unless it has paid.
+            # A request that waits begins no call before the partition is back, unless it has paid.
             await self._executor.wait_idle(self._revoke_grace, may_rest=True)
             await self._assigned.flush(_LAST_COMMITS)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Adopt what came back unchanged, take what is new, let go of what is lost."""
+        """Adopt what came back unchanged, take what is new, release what is lost."""
         try:
             if self._assigned.is_draining:
-                # Nothing is taken any more; what is still ours may be brought to its end.
+                # Nothing is taken any more; what is still ours may be finished.
                 await self._assigned.keep(assigned)
                 return
             await self._assigned.assign(assigned, was_out=self._member.membership.was_out())
@@ -237,9 +217,9 @@ class Stage(ConsumerRebalanceListener):  # type: ignore[misc]
             self._fail(error)
 
     async def _drain(self) -> None:
-        """End what runs, hand back what has cost nothing yet, and commit as long as there is time.
+        """Finish what runs, leave what has cost nothing yet, and commit while there is time.
 
-        A call that was begun for a record in hand would be one more that the end may cut off.
+        No further call is begun: the end might cut it off.
         """
         ends_at = time.monotonic() + self._drain_for
         self._assigned.drain(ends_at)
@@ -264,5 +244,5 @@ async def _first_of(*events: asyncio.Event) -> None:
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in waiting:
-            one.cancel()
+        for task in waiting:
+            task.cancel()

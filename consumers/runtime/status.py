@@ -1,4 +1,4 @@
-"""Says every few seconds how this process is, in a topic that everybody can read."""
+"""The status of this process: published every few seconds, and read from all processes."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ __all__ = ["EVERY_SECONDS", "ahead_of_kafka", "clock_ahead", "following_status",
 _log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
-#: So far back a process that begins listens to what others said.
+#: How far back a process that starts reads the status of others.
 _HEARD_SINCE = timedelta(seconds=60)
 _LAST_WORD_SECONDS = 2.0
 _END_SECONDS = 4.0
@@ -38,27 +38,27 @@ _NOBODY = b"doctor"
 
 
 class Listener(Protocol):
-    """Whoever wants to know how the processes are."""
+    """Follows the status of all processes."""
 
     def heard(self, status: Status) -> None:
-        """A process has said how it is."""
+        """Take the status of a process."""
 
     def ended(self, process: str) -> None:
-        """A process has said that it ends."""
+        """Note that a process has announced its end."""
 
 
 @contextlib.asynccontextmanager
 async def reporting_status(clients: Clients, health: Health, policy: Policy) -> AsyncIterator[None]:
     """Write the process's status until the context closes, and then that it has ended.
 
-    A Kafka that does not take it changes nothing: the next status follows in its time.
+    Where Kafka does not take a status nothing else happens: the next one follows in its time.
     """
-    told = StatusReporter(clients, health, policy)
-    writing = asyncio.ensure_future(told.write())
+    reporter = StatusReporter(clients, health, policy)
+    writing = asyncio.ensure_future(reporter.write())
     try:
         yield
     finally:
-        told.is_over = True
+        reporter.is_over = True
         # The Kafka client may not end while Kafka is away.
         with contextlib.suppress(TimeoutError):
             await at_most(_END_SECONDS, ended_tasks(writing))
@@ -66,9 +66,9 @@ async def reporting_status(clients: Clients, health: Health, policy: Policy) -> 
 
 @contextlib.asynccontextmanager
 async def following_status(clients: Clients, listener: Listener) -> AsyncIterator[None]:
-    """Pass on what every process says of itself until the context closes, and who has ended.
+    """Pass on the status and the end of every process until the context closes.
 
-    While Kafka is away nothing is heard; a status that cannot be read is left out.
+    Nothing comes while Kafka is away; a status that cannot be read is left out.
     """
     reading = asyncio.ensure_future(_read(clients, listener))
     try:
@@ -79,8 +79,8 @@ async def following_status(clients: Clients, listener: Listener) -> AsyncIterato
 
 
 async def _read(clients: Clients, listener: Listener) -> None:
-    def heard(found: Record) -> None:
-        listener.heard(read_model(Status, found.value))
+    def take(record: Record) -> None:
+        listener.heard(read_model(Status, record.value))
 
     topics = [clients.settings.topics.status]
     while True:
@@ -91,14 +91,14 @@ async def _read(clients: Clients, listener: Listener) -> None:
                     if record.value is None:
                         listener.ended((record.key or b"").decode(errors="replace"))
                         continue
-                    why_not_taken(heard, record)
+                    why_not_taken(take, record)
         except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
             _log.debug("status not read", error=type(error).__name__)
         await asyncio.sleep(EVERY_SECONDS)
 
 
 class StatusReporter:
-    """What is said of a process, and what was said last."""
+    """Writes the status of a process; the end of one is a record without a value."""
 
     def __init__(self, clients: Clients, health: Health, policy: Policy) -> None:
         self._clients = clients
@@ -126,8 +126,8 @@ class StatusReporter:
             while not self.is_over:
                 value = dump(self._status(clock.now()).model_dump(mode="json", exclude_none=True))
                 sent = clock.now().timestamp()
-                taken = await (await out.publish(self._topic, value, key=key))
-                self._health.clock_ahead = ahead_of_kafka(sent, clock.now().timestamp(), taken)
+                written = await (await out.publish(self._topic, value, key=key))
+                self._health.clock_ahead = ahead_of_kafka(sent, clock.now().timestamp(), written)
                 await asyncio.sleep(EVERY_SECONDS)
         finally:
             if self.is_over:
@@ -137,8 +137,8 @@ class StatusReporter:
 
     def _status(self, now: datetime) -> Status:
         minutes = (now - self._at).total_seconds() / 60
-        models = [self._with_rate(one, minutes) for one in self._health.ask_models()]
-        self._at, self._calls = now, {one.model: one.calls for one in models}
+        models = [self._with_rate(model, minutes) for model in self._health.ask_models()]
+        self._at, self._calls = now, {model.model: model.calls for model in models}
         return Status(
             process=self._process,
             started_at=self._started_at,
@@ -159,32 +159,33 @@ class StatusReporter:
 
 
 async def clock_ahead(clients: Clients) -> float | None:
-    """Seconds that our clock is ahead of Kafka's; None where this user cannot find out.
+    """Seconds that our clock is ahead of Kafka's; None where this user may not write a status.
 
-    That of the broker that takes a record: the end of a process that there is not.
+    Asked by writing a record that does no harm: the end of a process that does not exist.
     """
     try:
         async with publisher(clients) as out:
             sent = clock.now().timestamp()
-            taken = await (await out.publish(clients.settings.topics.status, None, key=_NOBODY))
-            return ahead_of_kafka(sent, clock.now().timestamp(), taken)
+            written = await (await out.publish(clients.settings.topics.status, None, key=_NOBODY))
+            return ahead_of_kafka(sent, clock.now().timestamp(), written)
     except KafkaError:
         return None
 
 
-def ahead_of_kafka(sent: float, acknowledged: float, taken: object) -> float | None:
+def ahead_of_kafka(sent: float, acknowledged: float, written: object) -> float | None:
     """Seconds that our clock is ahead of Kafka's, at least; 0 where it may be the same.
 
-    Kafka stamped the record at some time between the two of ours. None where it stamps none.
+    `written` is Kafka's answer for a record: its broker stamped it between our two times. None
+    where the broker stamps no records.
     """
-    if getattr(taken, "timestamp_type", 0) != _LOG_APPEND_TIME:
+    if getattr(written, "timestamp_type", 0) != _LOG_APPEND_TIME:
         return None
-    # Whatever has that type of timestamp has one.
-    stamped: float = taken.timestamp / 1000  # type: ignore[attr-defined]
+    # An answer with that type of timestamp has one.
+    stamped: float = written.timestamp / 1000  # type: ignore[attr-defined]
     return max(sent - stamped, 0.0) - max(stamped - acknowledged, 0.0)
 
 
 def _process_name() -> str:
-    """Tells machine and process; the rest keeps apart what containers call alike."""
-    host = "".join(one for one in socket.gethostname() if "!" <= one <= "~")[:100]
+    """Host and process id, and a random part: containers may have the same of both."""
+    host = "".join(sign for sign in socket.gethostname() if "!" <= sign <= "~")[:100]
     return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"

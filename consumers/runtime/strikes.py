@@ -1,7 +1,7 @@
 """Which records have ended their process, and how often. No I/O.
 
-Written as the metadata of an offset commit of a group of its own, one for each group of ours. So
-whoever takes a partition learns it from Kafka.
+Strikes are the metadata of offset commits, under a group of their own beside each group of ours:
+whoever takes a partition reads them from Kafka.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ MOST_TRIES = 2
 _VERSION = "1"
 #: A broker takes 4,096 characters; 70 entries of at most 48 are 3,430.
 _MOST_OFFSETS = 70
-#: More are not told apart: with two the record is set aside, with three its letter is a pointer.
+#: More make no difference: after two the record is set aside, after three as a pointer alone.
 _MOST_DEATHS = 3
 
 
@@ -25,7 +25,7 @@ def group_of_strikes(group: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Strikes:
-    """The strikes of one partition, by offset: the deaths, each named once. The newest is last."""
+    """The strikes of one partition: by offset, the names of the deaths. The newest is last."""
 
     by_offset: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -34,7 +34,7 @@ class Strikes:
         return len(self.by_offset.get(offset, ()))
 
     def after(self, offset: int, death: str) -> "Strikes":
-        """With one strike more. A death that was noted already changes nothing."""
+        """With one more strike. A death that was noted before changes nothing."""
         kept = dict(self.by_offset)
         deaths = kept.pop(offset, ())
         if death not in deaths and len(deaths) < _MOST_DEATHS:
@@ -43,7 +43,7 @@ class Strikes:
         return Strikes(dict(list(kept.items())[-_MOST_OFFSETS:]))
 
     def encode(self) -> str:
-        """As commit metadata."""
+        """The strikes as commit metadata."""
         entries = (f"{offset}={'.'.join(deaths)}" for offset, deaths in self.by_offset.items())
         return f"{_VERSION};{','.join(entries)}"
 
@@ -56,8 +56,8 @@ class Strikes:
         if version != _VERSION:
             msg = f"strikes of version {version!r}; this release reads {_VERSION!r}"
             raise ValueError(msg)
-        found: dict[int, tuple[str, ...]] = {}
+        by_offset: dict[int, tuple[str, ...]] = {}
         for entry in filter(None, text.split(",")):
             offset, _, deaths = entry.partition("=")
-            found[int(offset)] = tuple(deaths.split("."))
-        return cls(found)
+            by_offset[int(offset)] = tuple(deaths.split("."))
+        return cls(by_offset)

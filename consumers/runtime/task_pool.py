@@ -1,4 +1,4 @@
-"""A pool: many records at once, finishing in any order."""
+"""A pool of tasks: many records at once, which finish in any order."""
 
 import asyncio
 import contextlib
@@ -32,21 +32,21 @@ class Slot:
         self._partition = partition
 
     async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
-        """Wait without working; unless the place is kept, another record may have it meanwhile.
+        """Wait without working; unless it keeps its place, another record may have it meanwhile.
 
-        A request that has `paid` for a call is waited for when its partition is to move.
+        A rebalance waits for a request that has `paid` for a call.
         """
         with self._pool.waiting(self._partition, keeps_place=keeps_place, paid=paid):
             await asyncio.sleep(seconds)
             await self._partition.membership.until_live()
 
     async def may_call(self, *, paid: bool = False) -> bool:
-        """True while the partition is ours for certain and commits; asked before every call.
+        """True while the partition is certainly ours and commits; asked before every call.
 
         A request that has `paid` may go on while the partition is about to move.
         """
         if not self._partition.membership.is_live():
-            # Whoever must wait for the group waits, and a move need not wait for what has not paid.
+            # Wait for the group, as a wait: a rebalance need not wait for what has not paid.
             await self.wait(0, keeps_place=True, paid=paid)
         return self._partition.may_call(paid=paid)
 
@@ -58,8 +58,8 @@ class Slot:
 class TaskPool:
     """Processes up to `width` records at a time, each in a task of its own.
 
-    Taking a record only when a slot is free is the whole of our back-pressure: a slow provider
-    slows the fetch, and Kafka keeps the backlog.
+    Back-pressure is no more than this: a record is fetched only when a slot is free, so a slow
+    provider slows the fetch, and Kafka keeps the backlog.
     """
 
     def __init__(  # noqa: PLR0913  how a stage processes, and what bounds it
@@ -75,9 +75,9 @@ class TaskPool:
         on_lost: Callable[[TopicPartition], None] = lambda _: None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`most`: how many records can be worked on at once as things are now, whatever the width.
+        """`most`: how many records can be processed at once now, whatever the width.
 
-        `on_lost` is told the partitions that another process has now.
+        `on_lost` is called with each partition that is released.
         """
         self._most = most or (lambda: width)
         self._on_lost = on_lost
@@ -88,17 +88,18 @@ class TaskPool:
         self._last_grace = last_grace
         self._telemetry = telemetry or Telemetry()
         self._width = width
-        #: By what was held when they began: a partition that is lost and taken again begins anew.
+        #: By `Partition`, not by topic partition: one that is lost and taken again is another.
         self._running: dict[Partition, set[asyncio.Task[None]]] = {}
         self._count = 0
+        #: Tasks that wait.
         self._at_rest: set[asyncio.Task[Any] | None] = set()
-        #: Of those that rest, the ones that keep their place.
-        self._waiting = 0
-        #: And those that have paid for a call, for which a rebalance waits.
+        #: How many of the waiting tasks keep their place.
+        self._keeping_place = 0
+        #: How many of them have paid for a call: a rebalance waits for those.
         self._paid = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        #: Set while nothing runs that does not rest.
+        #: Set while all tasks wait, and none that has paid.
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._tasks: asyncio.TaskGroup
@@ -111,12 +112,12 @@ class TaskPool:
 
     @property
     def free(self) -> int:
-        """Slots nobody holds, a few at a time; a request that waits for a retry holds none.
+        """Free slots, but only a few at a time; a request that waits for a retry holds none.
 
-        Starting a thousand calls in one turn of the event loop would hold up the commits, and bring
-        a thousand replies back in one turn later.
+        A thousand calls started in one turn of the event loop would hold up the commits, and their
+        replies would come back in one turn.
         """
-        taken = self._count - len(self._at_rest) + self._waiting
+        taken = self._count - len(self._at_rest) + self._keeping_place
         return max(min(min(self._width, self._most()) - taken, _BURST), 0)
 
     @property
@@ -136,16 +137,16 @@ class TaskPool:
             task.add_done_callback(lambda done: self._ended(partition, done))
 
     async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
-        """Wait until nothing runs, at most `limit` seconds; what rests may be left resting."""
+        """Wait until nothing runs (but what waits, with `may_rest`), at most `limit` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await (self._quiet if may_rest else self._idle).wait()
 
     def cancel_all(self, partition: Partition) -> int:
-        """Cancel what runs for a lost partition after a last grace; how many calls that are.
+        """Cancel what runs for a lost partition after a last grace; returns how many tasks run.
 
-        What comes back until then is no result any more, but it was paid for and is booked. What
-        waits has nothing to come back: it is booked at once, the next kill may be near.
+        A reply that comes back until then is no result any more, but it was paid for and is booked.
+        A task that waits has no reply to come: it is cancelled and booked at once.
         """
         self._on_lost(partition.source)
         running = self._running.pop(partition, set())
@@ -157,13 +158,13 @@ class TaskPool:
     def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False
     ) -> None:
-        """Book what came of work that no commit took with it, or that one in doubt may have."""
+        """Book what records led to that was not committed, or only by a commit in doubt."""
         if outgoing:
             self._book(source, outgoing, in_doubt)
 
     async def _marked(self, partition: Partition, record: Record) -> None:
-        place = self._guard.place(record)
-        await stepwise(self._guard.mark, place, self._process(partition, record))
+        work = self._process(partition, record)
+        await stepwise(self._guard.mark, self._guard.mark_of(record), work)
 
     async def _process(self, partition: Partition, record: Record) -> None:
         failpoint_of(record)
@@ -172,12 +173,12 @@ class TaskPool:
         set_current(hop)
         try:
             handling = self._handle(record, Slot(self, partition))
-            made = await self._shell.handle(handling, record)
+            led_to = await self._shell.handle(handling, record)
         except BaseException:
             hop.lost()
             self._measure(record, began, hop, lost=True)
             raise
-        outgoing = hop.stamp(made, record.partition)
+        outgoing = hop.stamp(led_to, record.partition)
         is_lost = not partition.finish([(record.offset, outgoing)])
         if is_lost:
             self.book_uncommitted(partition.source, outgoing)
@@ -190,20 +191,21 @@ class TaskPool:
     def _measure(self, record: Record, began: float, hop: Hop, *, lost: bool) -> None:
         if not (counters := self._telemetry.counters).is_recording:
             return
-        by = {names.GROUP: self._guard.group, names.DESTINATION: record.topic}
+        attributes = {names.GROUP: self._guard.group, names.DESTINATION: record.topic}
         if lost:
-            by[names.ERROR_TYPE] = NOT_COMMITTED
-        counters.record(names.PROCESS_DURATION, time.monotonic() - began, by, hop.span)
+            attributes[names.ERROR_TYPE] = NOT_COMMITTED
+        duration = time.monotonic() - began
+        counters.record(names.PROCESS_DURATION, duration, attributes, hop.span)
 
     @contextlib.contextmanager
     def waiting(self, partition: Partition, *, keeps_place: bool, paid: bool) -> Iterator[None]:
-        """Count this task as waiting, and unless it keeps its place not as one of the width.
+        """Count this task as waiting; unless it keeps its place, it takes none of the width.
 
-        A rebalance waits only for those that have `paid`.
+        A rebalance waits only for tasks that have `paid`.
         """
         task = asyncio.current_task()
         self._at_rest.add(task)
-        self._waiting += keeps_place
+        self._keeping_place += keeps_place
         self._paid += paid
         self._note_rest()
         if not keeps_place:
@@ -212,7 +214,7 @@ class TaskPool:
             yield
         finally:
             self._at_rest.discard(task)
-            self._waiting -= keeps_place
+            self._keeping_place -= keeps_place
             self._paid -= paid
             self._note_rest()
 

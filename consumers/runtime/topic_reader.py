@@ -1,6 +1,5 @@
 """Reading whole topics, or what is added to them, without a group."""
 
-import asyncio
 import contextlib
 import time
 from collections import deque
@@ -10,32 +9,24 @@ from typing import Protocol, cast
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import (
-    CorruptRecordException,
-)
+from aiokafka.errors import CorruptRecordException
 
 from consumers.runtime.batches import Broken, fetch_apart
-from consumers.runtime.clients import Clients, administering, ended
-from consumers.runtime.connection import CONNECT_LIMIT, connected
+from consumers.runtime.clients import Clients, administering
+from consumers.runtime.connection import started
 from consumers.runtime.records import Record, partition_of
 
-__all__ = [
-    "Seen",
-    "TopicReader",
-    "fetch",
-    "is_broken_record",
-    "topic_reader",
-]
+__all__ = ["Seen", "TopicReader", "fetch", "is_broken_record", "offsets_since", "topic_reader"]
 
 _log = structlog.get_logger(__name__)
 
 _POLL_MS = 100
-#: Records of a partition that are held while another one's time is not known.
+#: Records of a partition that are held while the next record of another one is not known.
 _AHEAD = 200
 
 
 class Seen(Protocol):
-    """Hears how far a reader has got."""
+    """Called with how far a reader has got, in offsets."""
 
     def __call__(self, done: int, total: int) -> None: ...
 
@@ -55,7 +46,7 @@ class _Done:
         self._total = sum(max(end - positions[tp], 0) for tp, end in ends.items())
 
     def upto(self, record: Record) -> None:
-        """A record has been read, and all before it in its partition."""
+        """Note that a record has been read, and all before it in its partition."""
         if self._seen is None:
             return
         tp = partition_of(record)
@@ -65,23 +56,26 @@ class _Done:
 
 
 class TopicReader:
-    """Reads whole topics, or what is added to them, without a group and without traces."""
+    """Reads whole topics, or what is added to them, without a group and without traces.
+
+    `seen` is called as the reading goes on.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
         self._consumer = consumer
         self._partitions = partitions
 
-    async def until_end(self, seen: "Seen | None" = None) -> AsyncIterator[Record]:
-        """Every record up to where the topics end now; `seen` hears how many of how many."""
+    async def until_end(self, seen: Seen | None = None) -> AsyncIterator[Record]:
+        """Every record up to where the topics end now."""
         async for records in self.batches(await self.ends(), seen=seen):
             for record in records:
                 yield record
 
-    async def in_order(self, seen: "Seen | None" = None) -> AsyncIterator[Record]:
-        """As `until_end`, by the time of the records: the oldest of all partitions first.
+    async def in_order(self, seen: Seen | None = None) -> AsyncIterator[Record]:
+        """As `until_end`, but in order of time: the oldest record of all partitions comes first.
 
-        Holds some hundred records of each partition. Where a partition is not in order of time
-        itself, as with times that producers set, its records keep its own order.
+        Holds a few hundred records of each partition. Records of one partition keep their order
+        where their times do not follow it, as with times that producers set.
         """
         ends = await self.ends()
         done = _Done(seen, ends, {tp: await self._consumer.position(tp) for tp in ends})
@@ -91,10 +85,7 @@ class TopicReader:
             left = [tp for tp in behind if await self._consumer.position(tp) < ends[tp]]
             if left:
                 for tp, records in (await fetch(self._consumer, left, _AHEAD)).items():
-                    inside = [one for one in records if one.offset < ends[tp]]
-                    if len(inside) < len(records):  # came since; for whoever reads on
-                        self._consumer.seek(tp, records[len(inside)].offset)
-                    ahead[tp] = deque(inside)
+                    ahead[tp] = deque(self._before(ends[tp], tp, records))
                 continue
             if not (ready := [tp for tp in ends if ahead.get(tp)]):
                 return
@@ -114,19 +105,25 @@ class TopicReader:
         self,
         ends: Mapping[TopicPartition, int],
         most: int | None = None,
-        seen: "Seen | None" = None,
+        seen: Seen | None = None,
     ) -> AsyncIterator[Sequence[Record]]:
         """Records up to those ends and no further, as they are fetched: of one partition each."""
         done = _Done(seen, ends, {tp: await self._consumer.position(tp) for tp in ends})
         while left := [tp for tp in ends if await self._consumer.position(tp) < ends[tp]]:
             fetched = await fetch(self._consumer, left, most)
             for tp, records in fetched.items():
-                inside = [record for record in records if record.offset < ends[tp]]
-                if len(inside) < len(records):  # came since; for whoever reads on
-                    self._consumer.seek(tp, records[len(inside)].offset)
-                if inside:
+                if inside := self._before(ends[tp], tp, records):
                     yield inside
                     done.upto(inside[-1])
+
+    def _before(
+        self, end: int, tp: TopicPartition, records: Sequence[Record]
+    ) -> Sequence[Record]:
+        """The records before an offset; those from it on are left for whoever reads on."""
+        inside = [record for record in records if record.offset < end]
+        if len(inside) < len(records):
+            self._consumer.seek(tp, records[len(inside)].offset)
+        return inside
 
     async def follow(self, limit: float | None = None) -> AsyncIterator[Record]:
         """Every record as it comes, for ever or for `limit` seconds."""
@@ -138,7 +135,7 @@ class TopicReader:
                     yield record
 
     async def follow_batches(self) -> AsyncIterator[Sequence[Record]]:
-        """What came, every tenth of a second at least and for ever; empty where nothing did."""
+        """The new records, every tenth of a second at least and for ever; empty where none came."""
         while True:
             fetched = await fetch(self._consumer, self._partitions)
             yield [record for records in fetched.values() for record in records]
@@ -147,11 +144,11 @@ class TopicReader:
         """Partitions and records (markers included) by topic."""
         ends = await self._consumer.end_offsets(list(self._partitions))
         starts = await self._consumer.beginning_offsets(list(self._partitions))
-        found: dict[str, tuple[int, int]] = {}
+        counts: dict[str, tuple[int, int]] = {}
         for tp, end in ends.items():
-            partitions, records = found.get(tp.topic, (0, 0))
-            found[tp.topic] = (partitions + 1, records + end - starts[tp])
-        return found
+            partitions, records = counts.get(tp.topic, (0, 0))
+            counts[tp.topic] = (partitions + 1, records + end - starts[tp])
+        return counts
 
 
 async def _partitions(clients: Clients, topics: Sequence[str]) -> list[TopicPartition]:
@@ -175,17 +172,11 @@ async def topic_reader(
 ) -> AsyncIterator[TopicReader]:
     """A reader of these topics from their start, an instant, or their end.
 
-    `positions` are where to begin in the partitions that they name, whatever holds for others.
-    Raises KafkaUnreachableError; a topic that does not exist is left out.
+    `positions`: where to begin in the partitions that are named there. Raises
+    KafkaUnreachableError; a topic that does not exist is left out.
     """
     consumer = clients.reader()
-    async with connected(clients), asyncio.timeout(CONNECT_LIMIT):
-        try:
-            await consumer.start()
-        except BaseException:
-            await ended(consumer)
-            raise
-    try:
+    async with started(clients, consumer):
         partitions = await _partitions(clients, topics)
         consumer.assign(partitions)
         if at_end and partitions:
@@ -193,36 +184,43 @@ async def topic_reader(
             for tp in partitions:
                 await consumer.position(tp)
         elif since is not None and partitions:
-            instant = int(since.timestamp() * 1000)
-            found = await consumer.offsets_for_times(dict.fromkeys(partitions, instant))
-            ends = await consumer.end_offsets(partitions)
-            for tp in partitions:
-                consumer.seek(tp, found[tp].offset if found[tp] else ends[tp])
+            offsets = await offsets_since(consumer, partitions, since.timestamp())
+            for tp, offset in offsets.items():
+                consumer.seek(tp, offset)
         elif partitions:
             await consumer.seek_to_beginning(*partitions)
         for tp, position in (positions or {}).items():
             if tp in partitions:
                 consumer.seek(tp, position)
         yield TopicReader(consumer, partitions)
-    finally:
-        await ended(consumer)
+
+
+async def offsets_since(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], since: float
+) -> dict[TopicPartition, int]:
+    """By partition the first offset appended at or after `since`, in seconds; else its end."""
+    milliseconds = int(since * 1000)
+    first = await consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
+    ends = await consumer.end_offsets(list(partitions))
+    return {tp: int(first[tp].offset if first[tp] else ends[tp]) for tp in partitions}
 
 
 async def fetch(
     consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], most: int | None = None
 ) -> Mapping[TopicPartition, Sequence[Record]]:
-    """What there is now. Records that the client library cannot parse are stepped over.
+    """What there is now, without the records that the client library cannot parse.
 
-    Whoever processes the topic has set them aside; a reader that stopped at one would never get on.
+    The stage that reads the topic has set those aside; a reader that stopped at one would never get
+    past it.
     """
     at = {tp: await consumer.position(tp) for tp in partitions}
     try:
-        found = await consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=most)
-        return cast("Mapping[TopicPartition, Sequence[Record]]", found)
+        fetched = await consumer.getmany(*partitions, timeout_ms=_POLL_MS, max_records=most)
+        return cast("Mapping[TopicPartition, Sequence[Record]]", fetched)
     except Exception as error:  # whatever the parser raises
         if not is_broken_record(error):
             raise
-    # The failed call has dropped what it had taken from any of them.
+    # The failed call has dropped what it had taken from all of them: read each again.
     good: dict[TopicPartition, Sequence[Record]] = {}
     for tp, offset in at.items():
         consumer.seek(tp, offset)
@@ -243,7 +241,7 @@ async def fetch(
 def is_broken_record(error: Exception) -> bool:
     """True for what the client library raises where it cannot parse a record.
 
-    An error that comes from the broker is no fault of a record.
+    An error of the broker's is no fault of a record.
     """
     if isinstance(error, CorruptRecordException):
         return True

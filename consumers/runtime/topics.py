@@ -37,7 +37,7 @@ _STAMPED, _CREATED = "message.timestamp.type", "CreateTime"
 #: Seconds between two looks at the topics.
 _LOOK_EVERY = 15.0
 
-#: Seconds that Kafka may take to tell all its brokers of a topic just created.
+#: Seconds that a new topic may take to reach every broker.
 _KNOWN_WITHIN = 10.0
 _FETCH = 1
 
@@ -56,37 +56,37 @@ class TopicProblem:
 async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
     """Create the topics that are missing, then check them all."""
     async with administering(clients) as admin:
-        there = set(await admin.list_topics())
+        existing = set(await admin.list_topics())
         kafka = clients.settings
-        wanted = [
+        missing = [
             NewTopic(name, kafka.partitions, kafka.replication, topic_configs=dict(spec.config))
             for name, spec in kafka.topics.all()
-            if name not in there
+            if name not in existing
         ]
-        problems = await _create(admin, wanted) if wanted else []
-    if problems or not wanted:
-        return problems or await check_topics(clients)
-    # A topic just created is not known to every broker at once: only what stays wrong is wrong.
+        not_created = await _create(admin, missing) if missing else []
+    if not_created or not missing:
+        return not_created or await check_topics(clients)
+    # A new topic takes a moment to reach every broker: only a problem that stays is reported.
     loop = asyncio.get_running_loop()
     limit = loop.time() + _KNOWN_WITHIN
-    while (found := await check_topics(clients)) and loop.time() < limit:  # noqa: ASYNC110
+    while (problems := await check_topics(clients)) and loop.time() < limit:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
-    return found
+    return problems
 
 
 async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
-    """What is missing or different: a line each, empty when all is well."""
+    """The topics that are missing, or that differ from the table; empty when all is well."""
     async with administering(clients) as admin:
         names = [name for name, _ in clients.settings.topics.all()]
-        found = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
+        described = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
     counts = {
-        name: len(found[name]["partitions"])
+        name: len(described[name]["partitions"])
         for name in names
-        if name in found and found[name]["error_code"] == 0
+        if name in described and described[name]["error_code"] == 0
     }
     problems = []
     for name in names:
-        code = found.get(name, {}).get("error_code", 3)
+        code = described.get(name, {}).get("error_code", 3)
         if code:
             what = "missing; create it, or run `tierline topics create`" if code == 3 else ""
             problems.append(TopicProblem(name, what or _in_words(for_code(code))))
@@ -94,7 +94,7 @@ async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
 
 
 def uneven(counts: Mapping[str, int]) -> list[TopicProblem]:
-    """One problem for all topics with a number of partitions that is not that of most."""
+    """One problem for all topics whose number of partitions differs from that of most."""
     (usual, others), *odd = Counter(counts.values()).most_common() or [(0, 0)]
     return [
         TopicProblem(
@@ -107,37 +107,39 @@ def uneven(counts: Mapping[str, int]) -> list[TopicProblem]:
 
 
 async def check_timestamps(clients: Clients) -> Sequence[TopicProblem]:
-    """Topics whose records do not carry the time at which Kafka took them, and should.
+    """Topics whose records should carry the time at which Kafka appended them, and do not.
 
-    A user who may not see the settings of topics is told nothing.
+    Empty for a user who may not read the configuration of topics.
     """
-    wanted = [
+    names = [
         name
         for name, spec in clients.settings.topics.all()
         if spec.config.get(_STAMPED) and name != clients.settings.topics.status
     ]
     async with administering(clients) as admin:
-        told = await admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, name, {_STAMPED: ""}) for name in wanted]
+        answers = await admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, {_STAMPED: ""}) for name in names]
         )
-    found: dict[str, str] = {}
-    for answer in told:
+    stamped_by: dict[str, str] = {}
+    for answer in answers:
         for code, _, _, name, entries, *_ in answer.resources:
             values = {entry[0]: entry[1] for entry in entries}
             if not code and _STAMPED in values:
-                found[name] = values[_STAMPED]
+                stamped_by[name] = values[_STAMPED]
     message = (
         f"its {_STAMPED} is CreateTime, so producers' clocks decide when deadlines pass; "
         f"LogAppendTime was expected: kafka-configs --alter --topic {{}} "
         f"--add-config {_STAMPED}=LogAppendTime"
     )
     return [
-        TopicProblem(name, message.format(name)) for name in wanted if found.get(name) == _CREATED
+        TopicProblem(name, message.format(name))
+        for name in names
+        if stamped_by.get(name) == _CREATED
     ]
 
 
 class TopicWatch:
-    """Looks at the topics again and again while a process runs: others may change them."""
+    """Checks the topics from time to time while a process runs: others may change them."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -145,16 +147,16 @@ class TopicWatch:
         self.problems: Sequence[str] = ()
 
     async def run(self) -> None:
-        """Look, until cancelled."""
+        """Check at intervals, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             with contextlib.suppress(*KAFKA_IS_AWAY):
                 await self.look()
 
     async def look(self) -> None:
-        """Look once; what is new is logged. Raises KafkaError."""
-        found = [*await check_topics(self._clients), *await check_timestamps(self._clients)]
-        problems = [str(one) for one in found]
+        """Check once, and log what has changed. Raises KafkaError."""
+        checks = [*await check_topics(self._clients), *await check_timestamps(self._clients)]
+        problems = [str(problem) for problem in checks]
         if problems != list(self.problems):
             if problems:
                 _log.error("topics are not as they must be", problems=problems)
@@ -163,16 +165,16 @@ class TopicWatch:
         self.problems = problems
 
 
-async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[NewTopic]) -> list[TopicProblem]:
+async def _create(admin: AIOKafkaAdminClient, topics: Sequence[NewTopic]) -> list[TopicProblem]:
     try:
-        answer = await admin.create_topics(list(wanted))
-    except KafkaError as error:
-        return [TopicProblem(topic.name, _in_words(type(error))) for topic in wanted]
+        answer = await admin.create_topics(list(topics))
+    except KafkaError as failure:
+        return [TopicProblem(topic.name, _in_words(type(failure))) for topic in topics]
     problems = []
     for name, code, *_ in answer.topic_errors:
-        refused = for_code(code)
-        if code and refused is not TopicAlreadyExistsError:
-            problems.append(TopicProblem(name, f"could not be created: {_in_words(refused)}"))
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            problems.append(TopicProblem(name, f"could not be created: {_in_words(error)}"))
     return problems
 
 
@@ -183,20 +185,20 @@ def _in_words(error: type[Exception]) -> str:
 
 
 async def describe_brokers(clients: Clients) -> tuple[str, bool]:
-    """How many brokers answer, and whether they are recent enough for us."""
+    """How many brokers there are, in words, and whether they are recent enough for us."""
     async with administering(clients) as admin:
         cluster = await admin.describe_cluster()
-        connections = admin._client  # noqa: SLF001  the library tells nobody else
-        told = await connections.send(connections.get_random_node(), ApiVersionRequest())
+        connections = admin._client  # noqa: SLF001  the library has no public way to ask
+        answer = await connections.send(connections.get_random_node(), ApiVersionRequest())
     count = len(cluster["brokers"])
-    versions = {key: (oldest, newest) for key, oldest, newest in told.api_versions}
+    versions = {key: (oldest, newest) for key, oldest, newest in answer.api_versions}
     return f"{count} broker{'s' if count != 1 else ''}", not is_before_4(versions)
 
 
 def is_before_4(versions: Mapping[int, tuple[int, int]]) -> bool:
-    """True for what a Kafka before 4.0 says of the versions it speaks, by the number of the API.
+    """True for a Kafka before 4.0, by the oldest and newest version of each API that it speaks.
 
-    The protocol does not tell the release; but 4.0 took out the first four versions of Fetch
+    The protocol does not name the release, but 4.0 removed the first four versions of Fetch
     (KIP-896).
     """
     oldest, _ = versions.get(_FETCH, (0, 0))

@@ -10,8 +10,8 @@ from datetime import timedelta
 __all__ = ["Alive", "Glance", "Pulse", "Stuck", "Watch", "default_patience"]
 
 _LEAST_PATIENCE = timedelta(seconds=60)
-#: A process that was stopped did not stand still of itself: one look counts no more than this
-#: share of the patience, however long ago the last one was.
+#: A stopped process (SIGSTOP) is not stuck: one look counts for no more than this share of the
+#: patience, however long ago the last look was.
 _LARGEST_SHARE = 0.2
 
 
@@ -34,7 +34,7 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Something moves, or nothing has to."""
+    """Something moves, or there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ Pulse = Alive | Stuck
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is remembered of one stage between two glances."""
+    """What is remembered of one stage between two looks at it."""
 
     seen_at: float
     moved: int
@@ -58,11 +58,11 @@ class Watch:
 
     @classmethod
     def begin(cls, glance: Glance) -> "Watch":
-        """The first glance: nothing has stood still yet."""
+        """What the first look gives: nothing has stood still yet."""
         return cls(glance.now, glance.moved)
 
     def next(self, glance: Glance, patience: timedelta) -> "Watch":
-        """Remember one glance more. Any movement, and any time without work, begins anew."""
+        """What a further look gives. Movement, or a time without work, starts the count again."""
         seen = replace(self, seen_at=glance.now, moved=glance.moved)
         has_work = glance.lag > 0 or glance.in_flight > 0
         if glance.moved != self.moved or not has_work or glance.is_kafka_away:
@@ -72,7 +72,7 @@ class Watch:
         return replace(seen, still=self.still + min(passed, most))
 
     def pulse(self, glance: Glance, patience: timedelta) -> Pulse:
-        """Judge the stage after this glance was remembered."""
+        """Judge the stage by what is remembered, this look included."""
         if self.still < patience.total_seconds():
             return Alive()
         return Stuck(
@@ -82,5 +82,5 @@ class Watch:
 
 
 def default_patience(call_timeout: timedelta) -> timedelta:
-    """How long a stage may stand still: a call, and the wait before it, must fit."""
+    """How long a stage may stand still: longer than a call and the wait before it take."""
     return max(_LEAST_PATIENCE, call_timeout * 1.5)

@@ -29,7 +29,7 @@ _SLOW_COMMIT = 8.0
 
 
 class PartitionWriter:
-    """Writes what follows from one input partition."""
+    """Writes what the records of one input partition lead to."""
 
     def __init__(self, clients: Clients, source: TopicPartition, group: str) -> None:
         self._clients = clients
@@ -37,11 +37,11 @@ class PartitionWriter:
         self._group = group
         self._kind = "work" if ".tier." in source.topic else "route"
         self._producer: AIOKafkaProducer | None = None
-        #: Former producers that are still to be stopped, and the stops under way.
+        #: Former producers that have yet to be stopped, and the tasks that stop others.
         self._former: list[AIOKafkaProducer] = []
         self._stops: set[asyncio.Task[None]] = set()
-        #: True when the producer must be rebuilt before it is used again.
-        self.is_doubtful = True
+        #: True when a new producer has to be started before the next commit.
+        self.needs_start = True
 
     @property
     def transactional_id(self) -> str:
@@ -51,7 +51,7 @@ class PartitionWriter:
     async def start(self) -> None:
         """Fence the former owner. When this returns its transaction is committed or aborted.
 
-        A former producer of our own is stopped behind the fence, and nobody waits for it: that can
+        A former producer of our own is stopped after the fence, without waiting for it: that can
         take ten seconds, and what it still sends comes before the fence or is refused.
         """
         self._retire()
@@ -61,33 +61,33 @@ class PartitionWriter:
         except BaseException:
             self._stop(producer)
             raise
-        self._producer, self.is_doubtful = producer, False
+        self._producer, self.needs_start = producer, False
         self._stop_former()
 
     async def commit(self, outgoing: Sequence[Outgoing], completion: Completion) -> None:
         """Commit records and the partition's completion state in one transaction.
 
-        After any exception nothing is known: start anew and read what was committed.
+        After an exception its outcome is unknown: start again and read what was committed.
         """
         producer = self._producer
-        if producer is None or self.is_doubtful:
+        if producer is None or self.needs_start:
             msg = "the producer is not usable; start it first"
             raise RuntimeError(msg)
 
-        self.is_doubtful = True
+        self.needs_start = True
         began = time.monotonic()
         limit = TRANSACTION_LIMIT.total_seconds()
         await at_most(limit, self._transact(producer, outgoing, completion))
-        self.is_doubtful = time.monotonic() - began > _SLOW_COMMIT
+        self.needs_start = time.monotonic() - began > _SLOW_COMMIT
 
     async def _transact(
         self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing], completion: Completion
     ) -> None:
         await producer.begin_transaction()
         _heed_end(producer)
-        # This order and no other: sends, their acknowledgements, offsets, commit. In parallel
-        # they collide in the broker's own checks, and an acknowledgement that nobody awaits
-        # hides a lost record behind a commit that succeeds.
+        # In this order: sends, their acknowledgements, offsets, commit. In parallel they collide
+        # in the broker's own checks, and an acknowledgement that nobody awaits hides a lost
+        # record behind a commit that succeeds.
         answers = await asyncio.gather(
             *await self._queue(producer, outgoing), return_exceptions=True
         )
@@ -101,14 +101,14 @@ class PartitionWriter:
         failpoint(f"{self._kind}.committed")
 
     async def close(self) -> None:
-        """Stop the producer. A transaction it has open is left to the next owner's fence."""
+        """Stop the producer. The next owner's fence ends the transaction that it has open."""
         self._retire()
         self._stop_former()
         if self._stops:
             await asyncio.wait(self._stops)
 
     def _retire(self) -> None:
-        producer, self._producer, self.is_doubtful = self._producer, None, True
+        producer, self._producer, self.needs_start = self._producer, None, True
         if producer is not None:
             self._former.append(producer)
 
@@ -117,7 +117,7 @@ class PartitionWriter:
             self._stop(self._former.pop())
 
     def _stop(self, producer: AIOKafkaProducer) -> None:
-        # In nobody's group: it raises nothing, and `close` waits for it.
+        # Outside of any task group: it raises nothing, and `close` waits for it.
         stopping = asyncio.get_running_loop().create_task(_stop(producer))
         self._stops.add(stopping)
         stopping.add_done_callback(self._stops.discard)
@@ -144,13 +144,13 @@ _BY_TOPIC = attrgetter("topic")
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    # However that goes: the next fence ends what this producer had open.
+    # Whatever comes of it: the next fence ends what this producer had open.
     await ended(producer)
     _heed_end(producer)
 
 
 def _heed_end(producer: AIOKafkaProducer) -> None:
-    """Ask how the transaction ended: the library keeps a failure in a future that nobody asks."""
+    """Retrieve how the transaction ends: the library leaves a failure in a future unretrieved."""
     ended = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001
     if ended is not None:
         ended.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -13,6 +13,7 @@ from aiokafka.admin import NewTopic
 
 from consumers.broker import local_broker
 from consumers.runtime.clients import Clients, administering
+from consumers.runtime.stage import Stage
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings, WorkerSettings
 
@@ -97,6 +98,24 @@ async def fill(settings: Settings, topic: str, count: int, *, task: str = "suppo
             await (await producer.send_batch(batch, topic, partition=partition))
     finally:
         await producer.stop()
+
+
+def committed(stage: Stage, topic: str) -> int:
+    """The sum of the committed watermarks of a stage's partitions of a topic."""
+    return sum(
+        held.committed.watermark
+        for held in stage.partitions
+        if held.committed is not None and held.source.topic == topic
+    )
+
+
+def settled(stage: Stage, topic: str) -> int:
+    """How many offsets of a stage's partitions of a topic are settled, in whatever order."""
+    return sum(
+        held.tracker.next_fetch - held.tracker.unsettled_count
+        for held in stage.partitions
+        if held.source.topic == topic
+    )
 
 
 async def until(condition: Callable[[], bool], limit: float = 120.0) -> None:

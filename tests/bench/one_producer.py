@@ -221,7 +221,7 @@ class _Writer:
     coordinators: dict[str, Any]
 
     def __init__(self, clients: Clients, source: TopicPartition, group: str) -> None:
-        self.is_doubtful = False
+        self.needs_start = False
         self._source = source
         if group not in self.shared:
             self.shared[group] = _Shared(clients, group)

@@ -11,7 +11,16 @@ from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.wiring import running_stages
-from tests.bench.harness import PARTITIONS, Measured, create_topic, fill, settings_for, sized, until
+from tests.bench.harness import (
+    PARTITIONS,
+    Measured,
+    committed,
+    create_topic,
+    fill,
+    settings_for,
+    sized,
+    until,
+)
 
 COUNT = sized(80_000, 1_600)
 RUNS = sized(3, 1)
@@ -40,8 +49,8 @@ async def route_once(settings: Settings) -> float:
     began = time.perf_counter()
     async with running_stages(settings, rules, {}, kinds=stages_of("route")) as (stage,):
         intake = settings.kafka.topics.intake
-        began, already = time.perf_counter(), stage.committed(intake)
-        await until(lambda: stage.committed(intake) >= COUNT)
+        began, already = time.perf_counter(), committed(stage, intake)
+        await until(lambda: committed(stage, intake) >= COUNT)
         return (COUNT - already) / (time.perf_counter() - began)
 
 

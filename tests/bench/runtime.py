@@ -21,7 +21,7 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from schemas.base import Tier
 from schemas.codec import Outgoing
-from tests.bench.harness import a_request, sized
+from tests.bench.harness import a_request, committed, sized
 from tests.builders import Pointers
 
 COUNT = sized(10_000, 400)
@@ -70,7 +70,7 @@ async def runtime_once(settings: Settings) -> float:
     is_done, stop = asyncio.Event(), asyncio.Event()
 
     def note_commit(*_: object) -> None:
-        if stage.committed(source) >= COUNT:
+        if committed(stage, source) >= COUNT:
             is_done.set()
 
     stage.on_commit(note_commit)

@@ -16,7 +16,16 @@ from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import running_stages
-from tests.bench.harness import Measured, a_request, fill, settings_for, sized, until
+from tests.bench.harness import (
+    Measured,
+    a_request,
+    committed,
+    fill,
+    settings_for,
+    settled,
+    sized,
+    until,
+)
 from tests.bench.latency import run_stream
 from tests.bench.route import COUNT
 from tests.bench.work import simulator_process
@@ -90,8 +99,8 @@ async def _route(settings: Settings, url: str, share: str) -> tuple[float, float
     rules, intake = load_rules(settings), settings.kafka.topics.intake
     with _exporting(url, share), open_telemetry(settings.telemetry, settings.kafka.topics) as seen:
         async with running_stages(settings, rules, {}, kinds=_ROUTE, telemetry=seen) as (stage,):
-            began, already, cpu = time.perf_counter(), stage.committed(intake), time.process_time()
-            await until(lambda: stage.committed(intake) >= COUNT)
+            began, cpu, already = time.perf_counter(), time.process_time(), committed(stage, intake)
+            await until(lambda: committed(stage, intake) >= COUNT)
             took = time.perf_counter() - began
     return (COUNT - already) / took, time.process_time() - cpu
 
@@ -113,7 +122,7 @@ async def _paced(bootstrap: str, url: str) -> int:
                 _ = await topic.publish(intake, value, key=b"k%d" % number)
                 ahead = began + (number + 1) / _RATE - time.perf_counter()
                 await asyncio.sleep(max(ahead, 0))
-            await until(lambda: stage.settled(intake) >= count)
+            await until(lambda: settled(stage, intake) >= count)
     return count * _SPANS - (await _received(url) - before)
 
 

@@ -56,7 +56,7 @@ class _PlainWriter:
     """Writes what follows from one partition, then commits its offset: a crash between repeats."""
 
     def __init__(self, clients: Clients, source: TopicPartition, group: str) -> None:
-        self.is_doubtful = False
+        self.needs_start = False
         self._source = source
         self._producer: AIOKafkaProducer = clients.producer()
         # A group of its own: the stage's does not take commits from outside.

@@ -19,7 +19,15 @@ from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import running_stages
 from schemas.base import Tier
-from tests.bench.harness import Measured, fill, settings_for, sized, until
+from tests.bench.harness import (
+    Measured,
+    committed,
+    fill,
+    settings_for,
+    settled,
+    sized,
+    until,
+)
 
 COUNT = sized(16_000, 400)
 IN_FLIGHT = sized(1_000, 50)
@@ -59,7 +67,7 @@ async def route_all(settings: Settings, rules: Rules) -> None:
     """Fill the low tier's topic with as many assignments as a run takes."""
     await fill(settings, settings.kafka.topics.intake, COUNT, task=_TASK)
     async with running_stages(settings, rules, {}, kinds=stages_of("route")) as (stage,):
-        await until(lambda: stage.committed(settings.kafka.topics.intake) >= COUNT)
+        await until(lambda: committed(stage, settings.kafka.topics.intake) >= COUNT)
 
 
 async def run_worker(settings: Settings, rules: Rules, base_url: str) -> tuple[float, float, float]:
@@ -70,16 +78,16 @@ async def run_worker(settings: Settings, rules: Rules, base_url: str) -> tuple[f
     async with running_stages(settings, rules, providers, kinds=stages_of("work", [Tier.LOW])) as (
         stage,
     ):
-        began, already, cpu = time.perf_counter(), stage.settled(topic), time.process_time()
+        began, already, cpu = time.perf_counter(), settled(stage, topic), time.process_time()
 
         def is_done() -> bool:
             nonlocal most
             most = max(most, stage.running)
-            return stage.settled(topic) >= COUNT * 0.95
+            return settled(stage, topic) >= COUNT * 0.95
 
         await until(is_done)
         # The last records run out of company; the rate is that of the full pool.
-        calls = stage.settled(topic) - already
+        calls = settled(stage, topic) - already
         rate, used = calls / (time.perf_counter() - began), time.process_time() - cpu
     return rate, most, calls / used
 

@@ -106,12 +106,12 @@ async def test_who_the_group_has_not_heard_for_long_starts_nothing(kafka: Breaka
     async with asyncio.timeout(_LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
         await stage.ready.wait()
-        await stage.until_live()
+        await stage._member.membership.until_live()
         with structlog.testing.capture_logs() as lines:
             with kafka.asleep():
                 while not any(one["event"] == "group not heard" for one in lines):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-                waiting = tasks.create_task(stage.until_live())
+                waiting = tasks.create_task(stage._member.membership.until_live())
                 await asyncio.sleep(0.5)
                 assert not waiting.done()
             await waiting

@@ -19,6 +19,7 @@ GONE = {
     "Desk": "ReviewService",
     "Doubt": "CommitOutcome",
     "after_doubt": "resolve_commit",
+    "is_doubtful": "needs_start",
     "is_troubled": "a state of the partition",
     "moves_at": "revoke_deadline",
     "Fencings": "FenceLimit",

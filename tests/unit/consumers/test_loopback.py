@@ -34,7 +34,7 @@ _ROOT = Path(__file__).parents[3]
 def test_a_test_reaches_nothing_outside(reach):
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-        pytest.raises(OutsideError, match="a test wanted to reach"),
+        pytest.raises(OutsideError, match="a test tried to reach"),
     ):
         reach(datagrams)
 
@@ -73,7 +73,7 @@ def test_a_process_that_a_test_starts_reaches_nothing_outside(url, monkeypatch):
         command, capture_output=True, text=True, timeout=60, check=False, cwd=_ROOT
     )
 
-    assert "a test wanted to reach" in ended.stdout, ended.stderr
+    assert "a test tried to reach" in ended.stdout, ended.stderr
 
 
 _CHILD = """
