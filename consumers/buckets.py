@@ -1,4 +1,4 @@
-"""Buckets: a join of more than memory holds, on disk, a bucket of it in memory at a time."""
+"""Buckets: items grouped by key on disk, so that only one bucket is in memory at a time."""
 
 import contextlib
 import pickle
@@ -31,7 +31,7 @@ class Buckets(Generic[T]):
         self._stack.close()
 
     def put(self, key: object, item: T) -> None:
-        """Lay an item aside."""
+        """Put an item into the bucket of its key."""
         no = hash(key) % _COUNT
         if no not in self._files:
             file = tempfile.TemporaryFile()  # noqa: SIM115  the stack closes it
@@ -39,7 +39,7 @@ class Buckets(Generic[T]):
         pickle.dump(item, self._files[no], protocol=pickle.HIGHEST_PROTOCOL)
 
     def each(self) -> Iterator[Iterator[T]]:
-        """Every bucket's items; read one bucket before asking for the next."""
+        """The items of each bucket; read one bucket before asking for the next."""
         for no in sorted(self._files):
             yield self._items(self._files[no])
 

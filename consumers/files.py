@@ -1,4 +1,4 @@
-"""Files and folders of ours: what they hold is for nobody else on the machine to read."""
+"""Files and folders of ours, which nobody else on the machine can read."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ __all__ = ["own_file", "own_folder", "read_text", "write_own"]
 def own_folder(path: Path) -> Path:
     """A folder that only its owner can enter, made with the parents that are missing.
 
-    The mode is set whatever the umask says. Folders above that are there stay as they are; the
-    folder itself is closed to others where it is ours. Raises OSError.
+    The mode is set whatever the umask says. Existing parents stay as they are; the folder itself is
+    closed to others where it is ours. Raises OSError.
     """
     if path.is_dir():
         if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
@@ -26,13 +26,13 @@ def own_folder(path: Path) -> Path:
 
 def own_file(path: Path) -> Path:
     """A file that only its owner can read, made where it is missing. Raises OSError."""
-    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        found = os.fstat(made)
-        if found.st_uid == os.getuid() and found.st_mode & 0o777 != 0o600:
-            os.fchmod(made, 0o600)
+        status = os.fstat(file)
+        if status.st_uid == os.getuid() and status.st_mode & 0o777 != 0o600:
+            os.fchmod(file, 0o600)
     finally:
-        os.close(made)
+        os.close(file)
     return path
 
 

@@ -1,6 +1,6 @@
-"""Who reads and writes which topic: our stages, as each declares itself, and everybody else.
+"""Who reads and writes which topic: our stages, as each declares, and all other parties.
 
-A party's name is also in those of its clients, `tierline.NAME`, by which Kafka counts and logs.
+A party's name is part of its client id, `tierline.NAME`, by which Kafka counts and logs.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ STAGES: Sequence[StageKind] = (route.KIND, *work.KINDS, review.KIND)
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Somebody who is no stage: a tool of ours, or somebody outside."""
+    """A reader or writer that is no stage: a tool of ours, or a system outside."""
 
     name: str
     reads: Sequence[str] = ()
@@ -47,7 +47,8 @@ PARTIES: Sequence[Party] = (
         reads=tuple(spec.name for spec in TOPICS),
         writes=("llm.intake", "llm.review", "llm.feedback"),
     ),
-    # In every process of stages: what calls it pays for (since when, its input says); how it is.
+    # In every process of stages: the calls it pays for, and its status. The ledger also reads the
+    # tier topics, to know from when on its lines are to be read.
     Party(
         "ledger",
         reads=("llm.attempts", *(f"llm.tier.{tier}" for tier in Tier)),
@@ -58,7 +59,7 @@ PARTIES: Sequence[Party] = (
 
 
 def stages_of(role: str | None = None, tiers: Collection[Tier] = tuple(Tier)) -> list[StageKind]:
-    """The stages of a role, or of all; of those that serve a tier the ones of these tiers."""
+    """The stages of a role, or of all roles; where stages serve a tier, those of these tiers."""
     return [
         kind
         for kind in STAGES
@@ -67,13 +68,13 @@ def stages_of(role: str | None = None, tiers: Collection[Tier] = tuple(Tier)) ->
 
 
 def writers_of(topic: str) -> list[str]:
-    """The names of all who write to a topic, given without our prefix."""
+    """The names of all that write to a topic, given without our prefix."""
     stages = [kind.spec.name for kind in STAGES if topic in kind.spec.writes]
-    return [*stages, *(one.name for one in PARTIES if topic in one.writes)]
+    return [*stages, *(party.name for party in PARTIES if topic in party.writes)]
 
 
 def readers_of(topic: str) -> list[str]:
-    """The names of all who read a topic, given without our prefix."""
+    """The names of all that read a topic, given without our prefix."""
     specs = [kind.spec for kind in STAGES]
     stages = [spec.name for spec in specs if topic in (*spec.reads, *spec.consults)]
-    return [*stages, *(one.name for one in PARTIES if topic in one.reads)]
+    return [*stages, *(party.name for party in PARTIES if topic in party.reads)]

@@ -1,4 +1,4 @@
-"""The policy and the prompts in use: where they lie, and what they say."""
+"""The policy and the prompts in use: where they are, and their content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _SHIPPED = Path(__file__).resolve().parent / "_deploy"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What people wrote: the policy and the prompts."""
+    """The policy and the prompts."""
 
     policy: Policy
     prompts: Prompts
@@ -61,10 +61,10 @@ def load_rules(settings: Settings) -> Rules:
 
 
 def released_rules(settings: Settings) -> Rules:
-    """The policy and prompts for whoever answers by them.
+    """The policy and prompts for processes that answer requests.
 
-    Raises as `load_rules` does, and PromptError where a prompt is not what was released under its
-    version: attempts carry that.
+    Raises as `load_rules` does, and PromptError where a prompt differs from what was released under
+    its version, which attempts carry.
     """
     rules, folder = load_rules(settings), prompts_folder(settings)
     files = read_folder(folder)
@@ -77,7 +77,7 @@ def released_rules(settings: Settings) -> Rules:
 
 
 def reused_version(file: Path, policy: Policy) -> str | None:
-    """What a lock beside the policy's file has against its version. Raises OSError."""
+    """The problem of a policy's version by the lock beside its file, if any. Raises OSError."""
     lock = file.with_name(VERSIONS_FILE)
     if not lock.is_file():
         return None
@@ -88,10 +88,7 @@ def reused_version(file: Path, policy: Policy) -> str | None:
 
 
 def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], Sequence[str]]:
-    """What the prompts in use have against a policy, and their lock against both.
-
-    Errors, and warnings.
-    """
+    """Errors and warnings about the prompts in use, by a policy and by their lock."""
     folder = prompts_folder(settings)
     files = read_folder(folder)
     contracts = Prompts.load(files).contracts

@@ -13,21 +13,23 @@ __all__ = ["run_together"]
 async def run_together(
     stages: Sequence[Stage], tasks: asyncio.TaskGroup, no_wait: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Run stages from when all are ready until the context closes, and drain them."""
+    """Run stages until the context closes, then drain them.
+
+    It opens when all are ready, when one has failed, or when `no_wait` is set.
+    """
     stop, ends = asyncio.Event(), [asyncio.Event() for _ in stages]
     running = [
         tasks.create_task(_run(stage, stop, end, ends))
         for stage, end in zip(stages, ends, strict=True)
     ]
     ready = tasks.create_task(_all_ready(stages))
-    told = tasks.create_task(no_wait.wait())
-    # A stage that fails before it is ready must not leave us waiting for it.
-    await asyncio.wait([ready, told, *running], return_when=asyncio.FIRST_COMPLETED)
+    stopped = tasks.create_task(no_wait.wait())
+    await asyncio.wait([ready, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
     try:
         yield
     finally:
         ready.cancel()
-        told.cancel()
+        stopped.cancel()
         stop.set()
         await asyncio.wait(running)
 
@@ -35,10 +37,10 @@ async def run_together(
 async def _run(
     stage: Stage, stop: asyncio.Event, end: asyncio.Event, ends: Sequence[asyncio.Event]
 ) -> None:
-    """Run a stage. Whose failure ends the others lets them drain first, and is told afterwards."""
+    """Run a stage. If it fails, the others are drained before its error is raised."""
     try:
         await stage.run(stop)
-    except Exception:  # told afterwards
+    except Exception:
         stop.set()
         end.set()
         for other in ends:

@@ -1,4 +1,4 @@
-"""How everything is joined: plain construction, top to bottom."""
+"""How a process is put together: plain construction, from top to bottom."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 
 def state_folder(settings: Settings) -> Path:
-    """Where a process keeps what has to outlast it: as set, else where the user's state belongs."""
+    """Where a process keeps what has to outlast it: as set, else the user's state folder."""
     base = os.environ.get("XDG_STATE_HOME")
     home = Path(base) if base else Path("~/.local/state").expanduser()
     return settings.state_dir or home / "tierline"
@@ -72,10 +72,10 @@ async def running_stages(
 ) -> AsyncIterator[Sequence[Stage]]:
     """Run stages in this process until the context closes, then drain them.
 
-    The context opens when every stage has its partitions, or when `stop` is set: a process that is
-    told to end while Kafka is away would wait for partitions that nobody gives it. A stage that
-    stands still ends it: `on_stuck` is called, then all are drained and StageError comes out of a
-    group; so does UnbookedError, when Kafka has not taken what was paid.
+    The context opens when every stage has its partitions, or when `stop` is set: without Kafka a
+    process that is told to end would wait for its partitions for ever. A stage that stands still
+    ends it: `on_stuck` is called, all stages are drained, and StageError is raised in a group; so
+    is UnbookedError where Kafka has not taken all ledger lines.
     """
     clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
     stages: list[Stage] = []
@@ -102,7 +102,7 @@ async def running_stages(
                 await enter(ledger.open()),
                 gate,
                 refusals,
-                telemetry.calling({name: one.address for name, one in providers.items()}),
+                telemetry.calling({name: provider.address for name, provider in providers.items()}),
             )
             await enter(following_status(reporting, refusals))
             health.ask_models, health.refusals = gate.states, refusals
@@ -136,7 +136,7 @@ async def running_stages(
 
 
 def _once(opening: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
-    """What is opened the first time that it is asked for, and is the same afterwards."""
+    """Open something the first time that it is asked for, and return the same from then on."""
     opened: list[_T] = []
 
     async def ask() -> _T:
@@ -149,10 +149,10 @@ def _once(opening: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
 
 @contextlib.asynccontextmanager
 async def _forecasting(clients: Clients, tasks: asyncio.TaskGroup) -> AsyncIterator[Forecast]:
-    """A forecast that is told what Kafka holds."""
+    """A forecast that follows the backlog of each tier."""
     forecast = Forecast()
-    groups = {f"{clients.settings.prefix}work.{tier}": tier for tier in Tier}
-    watching = tasks.create_task(watch_backlogs(clients, groups, forecast.noted))
+    tiers = {f"{clients.settings.prefix}work.{tier}": tier for tier in Tier}
+    watching = tasks.create_task(watch_backlogs(clients, tiers, forecast.noted))
     try:
         yield forecast
     finally:
@@ -163,7 +163,7 @@ async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:
     """How this process is watched. Raises OSError."""
     health, kafka = settings.health, str(settings.kafka.bootstrap)
     with contextlib.suppress(KafkaUnreachableError, *KAFKA_IS_AWAY):
-        # The address of a broker of our own is another one at each start.
+        # A broker of our own has another address at each start.
         kafka = await cluster_of(Clients(settings.kafka)) or kafka
     return Watched(
         patience=health.loop_patience.total_seconds(),
@@ -177,7 +177,7 @@ async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:
 def _gate(
     policy: Policy, providers: Mapping[str, ProviderSettings], stages: Sequence[Stage]
 ) -> Gate:
-    """What stands in front of every call of this process. Raises ProviderSettingsError."""
+    """The gate in front of every call of this process. Raises ProviderSettingsError."""
 
     def limits(model: Model) -> ModelLimits:
         settings = providers.get(model.provider)
@@ -189,4 +189,6 @@ def _gate(
         if not part:
             msg = f"limits of {name}: share leaves {tier} out, and the policy lets {tier} call it"
             raise ProviderSettingsError(msg)
-    return Gate(policy.models, limits, parts, lambda: max(one.partition_count() for one in stages))
+    return Gate(
+        policy.models, limits, parts, lambda: max(stage.partition_count() for stage in stages)
+    )

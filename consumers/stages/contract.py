@@ -1,4 +1,4 @@
-"""What every stage declares of itself, and what a process gives it to be made of."""
+"""What every stage declares, and what a process gives it to be built from."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,7 +24,7 @@ __all__ = ["Calling", "Process", "StageKind"]
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """What all stages of a process that call models share."""
+    """What the stages of a process share that call models."""
 
     providers: CallModels
     ledger: Ledger
@@ -35,7 +35,7 @@ class Calling:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, as far as its stages are made of it."""
+    """What a process has for its stages."""
 
     settings: Settings
     rules: Rules
@@ -55,12 +55,12 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class StageKind:
-    """A stage as its file declares it: what it reads and writes, and how it is made."""
+    """A stage as its file declares it: what it reads and writes, and how it is opened."""
 
     spec: StageSpec
-    #: What it is open in owns the stage's tasks.
+    #: The context owns the stage's tasks.
     open: Callable[[Process], AbstractAsyncContextManager[Stage]]
-    #: By which `up --only` asks for it.
+    #: The name for it in `up --only`.
     role: str
     #: The tier that it serves, where it serves one.
     tier: Tier | None = None

@@ -23,14 +23,14 @@ __all__ = ["DeadLetters", "claimed_id", "key_of"]
 
 _ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
 _LOOKED_AT = 64 * 1024
-#: A larger one may not fit into a dead letter with its diagnosis, and would be tried for ever.
+#: A larger one may not fit into a dead letter beside its diagnosis, and would be tried for ever.
 _LARGEST_VALUE = 3 << 20
 _STILL_THERE = "the record is still at its place in the topic"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """How one stage gives up on records: the last resort of its shell."""
+    """Writes the dead letters of one stage; the last resort of its shell."""
 
     stage: str
     topics: Topics
@@ -42,42 +42,31 @@ class DeadLetters:
     admission: Admission = field(default_factory=Admission)
 
     def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
-        """A dead letter for a record that could not be worked on.
+        """A dead letter for a record that could not be processed.
 
-        One from between stages holds the producer's bytes; its own only where its envelope is
-        broken.
+        Of a record between stages it holds the producer's bytes, or the record's own where its
+        envelope is broken.
         """
-        model = self.envelopes.get(record.topic)
-        if model is not None:
-            self.observer.gave_up(self.stage, reason, None, self.tier)
-            return [self._from_envelope(model, record, reason, detail)]
-        # Under its dead letter's id, or its place, the request's trace is found all the same.
-        self.observer.unread(claimed_id(record.value) or record_ref(record))
-        self.observer.gave_up(self.stage, reason, None, self.tier)
-        tenant = self._tenant(record, is_parsed=not reason.is_unreadable)
-        return [self.of_record(record, reason, detail, tenant=tenant)]
+        if record.topic not in self.envelopes:
+            # So the request's trace is found by its dead letter's id, or by its place.
+            self.observer.unread(claimed_id(record.value) or record_ref(record))
+        return self._given_up(record, reason, detail, is_parsed=not reason.is_unreadable)
 
     def poisonous(self, record: Record, deaths: int) -> Sequence[Outgoing]:
         """A dead letter for a record that ends its process each time.
 
-        Where even that has ended one, nothing of it is looked at any more: then it is a pointer.
+        Where writing that has ended a process too, the record is not read: it becomes a pointer.
         """
         reason, detail = Reason.POISONOUS_RECORD, f"{deaths} processes have ended or hung at it"
         if deaths > MOST_TRIES:
             source = Source(record.topic, record.partition)
             return self.pointer(source, record.offset, reason, detail)
-        self.observer.gave_up(self.stage, reason, None, self.tier)
-        model = self.envelopes.get(record.topic)
-        if model is not None:
-            return [self._from_envelope(model, record, reason, detail)]
-        return [
-            self.of_record(record, reason, detail, tenant=self._tenant(record, is_parsed=False))
-        ]
+        return self._given_up(record, reason, detail, is_parsed=False)
 
     def pointer(
         self, source: Source, offset: int, reason: Reason, detail: str
     ) -> Sequence[Outgoing]:
-        """A pointer to a record that cannot be fetched, worked on or carried on."""
+        """A pointer to a record that cannot be fetched, processed or copied."""
         self.observer.gave_up(self.stage, reason, None, self.tier)
         bound = self.admission.topics.get(source.topic)
         letter = DeadLetter(
@@ -105,10 +94,10 @@ class DeadLetters:
         is_unproven: bool = False,
         policy_version: str | None = None,
     ) -> Outgoing:
-        """A dead letter for a record that was not routed: its own bytes, its own place.
+        """A dead letter for a record that was not routed: its own bytes and place.
 
-        Of a record that is larger than dead letters may be, only the place. `request` is what the
-        record says, where it can be read; else `tenant` is who is believed to have sent it.
+        A record that is too large for one leaves only its place. `request` is the record's request
+        where it can be read; else `tenant` is who is believed to have sent it.
         """
         source = Pointer(
             topic=record.topic,
@@ -149,7 +138,7 @@ class DeadLetters:
         tenant: str | None = None,
         attempts: Sequence[Attempt] | None = None,
     ) -> Outgoing:
-        """A dead letter for a request that was routed: its producer's bytes, its whole history."""
+        """A dead letter for a request that was routed: its producer's bytes and its history."""
         origin = envelope.origin
         letter = DeadLetter(
             request_id=envelope.id,
@@ -176,21 +165,23 @@ class DeadLetters:
         headers = dead_letter_headers(letter, record.headers)
         return Outgoing(self.topics.dead_letters, record.key, raw, headers)
 
-    def _from_envelope(
-        self, model: type[Assignment | Escalation], record: Record, reason: Reason, detail: str
-    ) -> Outgoing:
+    def _given_up(
+        self, record: Record, reason: Reason, detail: str, *, is_parsed: bool
+    ) -> Sequence[Outgoing]:
+        self.observer.gave_up(self.stage, reason, None, self.tier)
+        value, headers = record.value, record.headers
+        if (model := self.envelopes.get(record.topic)) is None:
+            at = appended_at(record, self.clock())
+            tenant = self.admission.tenant_of(
+                record.topic, value, headers, at, is_parsed=is_parsed
+            )
+            return [self.of_record(record, reason, detail, tenant=tenant)]
         try:
-            envelope, raw = read_envelope(model, record.value)
+            envelope, raw = read_envelope(model, value)
         except ContractError:
-            tenant = claimed_tenant(record.value, record.headers, is_parsed=False)
-            return self.of_record(record, reason, detail, tenant=tenant)
-        return self.of_envelope(envelope, raw, record, reason, detail)
-
-    def _tenant(self, record: Record, *, is_parsed: bool) -> str:
-        at = appended_at(record, self.clock())
-        return self.admission.tenant_of(
-            record.topic, record.value, record.headers, at, is_parsed=is_parsed
-        )
+            tenant = claimed_tenant(value, headers, is_parsed=False)
+            return [self.of_record(record, reason, detail, tenant=tenant)]
+        return [self.of_envelope(envelope, raw, record, reason, detail)]
 
 
 def key_of(request: Request) -> bytes:
@@ -200,6 +191,6 @@ def key_of(request: Request) -> bytes:
 
 
 def claimed_id(value: bytes | None) -> str | None:
-    """The id that a record we could not read seems to bring, so that people can find it by that."""
-    found = _ID.search(value or b"", 0, _LOOKED_AT)
-    return found[1].decode("ascii") if found else None
+    """The id that an unreadable record seems to have, so that people can find it."""
+    match = _ID.search(value or b"", 0, _LOOKED_AT)
+    return match[1].decode("ascii") if match else None

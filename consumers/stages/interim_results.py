@@ -1,4 +1,4 @@
-"""Notices: what a consumer reads while a person has the request, where the task says so."""
+"""Interim results: what is published while a person has the request, where the task says so."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -28,7 +28,7 @@ def interim_results(
     topics: Topics,
     now: datetime,
 ) -> list[Outgoing]:
-    """The result that is not final beside a routed request's dead letter; none as a rule."""
+    """The interim result beside a routed request's dead letter, where its task has one."""
     kind = while_in_review(policy.tasks.get(envelope.task or ""))
     if kind is None or not envelope.routes:
         return []

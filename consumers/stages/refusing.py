@@ -1,4 +1,4 @@
-"""Refusing: what was routed under another policy waits, and no model is called for it."""
+"""Refusals: requests routed under another policy wait, and no model is called for them."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from schemas.status import RefusedStatus, Status
 __all__ = ["Refusals"]
 
 _log = structlog.get_logger(__name__)
-#: Seconds between two looks of a request at the routers, and for each thousand that wait.
+#: Seconds between two looks of a request at the routers; so much more for each thousand that wait.
 _LOOK_SECONDS = 1.0
 
 
@@ -28,27 +28,28 @@ class Refusals:
     policy: Policy
     clock: Callable[[], datetime]
     routers: Routers = field(default_factory=Routers)
-    #: How often requests have looked: who waits does not stand still.
+    #: How often requests have looked: a stage whose requests wait is not stuck.
     looks: int = 0
     _waiting: Counter[tuple[Tier, str, str]] = field(default_factory=Counter)
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _logged: set[tuple[str, str]] = field(default_factory=set)
 
     def heard(self, status: Status) -> None:
-        """A process has said how it is."""
+        """Take the status of a process."""
         self.routers.heard(status, self.clock())
 
     def ended(self, process: str) -> None:
-        """A process has said that it ends."""
+        """Note that a process has announced its end."""
         self.routers.ended(process, self.clock())
 
     async def wait(self, assignment: Assignment, slot: Slot) -> None:
-        """Return when a request is to be routed anew: no router applies its policy any more.
+        """Return when a request is to be routed again: no router applies its policy any more.
 
-        So it is at its deadline, which route tells. It rests meanwhile: others have its place.
+        It also returns at the deadline, which route then sees. Other requests have its place
+        meanwhile.
         """
         taken = assignment.route
         policy = taken.policy_version, taken.policy_digest or ""
-        self._tell(policy)
+        self._log_once(policy)
         self._waiting[(taken.tier, *policy)] += 1
         try:
             while (now := self.clock()) < assignment.deadline:
@@ -68,22 +69,22 @@ class Refusals:
         ]
 
     def words(self) -> Sequence[str]:
-        """What waits, and for what."""
+        """How many wait, and for what, in words."""
         mine = f"{self.policy.version} ({self.policy.digest})"
         return [
-            f"{one.waiting} in {one.tier} wait for a worker with policy {one.policy_version} "
-            f"({one.policy_digest}), this one has {mine}"
-            for one in self.waiting()
+            f"{group.waiting} in {group.tier} wait for a worker with policy {group.policy_version} "
+            f"({group.policy_digest}), this one has {mine}"
+            for group in self.waiting()
         ]
 
     def is_outdated(self) -> bool:
-        """True when something waits and no router applies our policy: we are to be replaced."""
+        """True when requests wait and no router applies our policy: this process is out of date."""
         return bool(self.waiting()) and not self.routers.apply(self.policy.digest, self.clock())
 
-    def _tell(self, policy: tuple[str, str]) -> None:
-        if policy in self._told:
+    def _log_once(self, policy: tuple[str, str]) -> None:
+        if policy in self._logged:
             return
-        self._told.add(policy)
+        self._logged.add(policy)
         _log.error(
             "another policy",
             routed_under=f"{policy[0]} ({policy[1]})",

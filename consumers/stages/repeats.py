@@ -1,4 +1,4 @@
-"""The repeats of the intake partitions this process reads, remembered and rebuilt."""
+"""The request ids of the intake partitions that this process reads, remembered and rebuilt."""
 
 import time
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Repeats:
-    """Judges request ids by partition."""
+    """Sees by partition whether a request id is a repeat."""
 
     clients: Clients
     settings: RepeatSettings
@@ -75,12 +75,12 @@ class Repeats:
         seen = self._seen.get(partition_of(record))
         if seen is None or request is None or request.id == record_ref(record):
             return Repeat.NEW
-        # A time to come would make all that is remembered too old.
+        # A time in the future would make all that is remembered too old.
         at = appended_at(record, clock.now()).timestamp()
         return seen.note(request.key, record.value or b"", at)
 
     def _read(self, record: Record) -> Request | None:
-        """The request as route has admitted it; None where it has not."""
+        """The request as route admitted it; None where it did not."""
         at, fallback = appended_at(record, clock.now()), record_ref(record)
         try:
             return self.admission.admit(

@@ -1,9 +1,10 @@
-"""REVIEW: reads what reviewers decide and, once it can no longer be undone, carries it out."""
+"""REVIEW: reads what reviewers decide, and carries it out once it can no longer be undone."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -62,19 +63,19 @@ SPEC = StageSpec(
     consults=("llm.dead-letters",),
 )
 STAGE = SPEC.name
-#: After its window, for an undo that the broker took in the last moment, by another clock.
+#: Added to the window: the broker's clock may have taken an undo in its last moment.
 _MARGIN_SECONDS = 0.3
 _LOOK_AGAIN_SECONDS = 1.0
-#: Decisions that are carried out at a time; those in their window do not count.
+#: Decisions that are carried out at a time, without those whose window is still open.
 _DECISIONS = 32
 
 
 @dataclass(slots=True)
 class Reviewing:
-    """Carries decisions out: one result or one requeue each, and what it says about the answer.
+    """Carries decisions out: one result or one requeue each, with feedback on the answer.
 
-    Everything it goes by is on the topics: whichever process does it, and however often it is
-    begun anew, comes to the same.
+    Everything it needs is on the topics, so every process comes to the same, however often it
+    starts again.
     """
 
     clients: Clients
@@ -87,11 +88,11 @@ class Reviewing:
 
     @property
     def topics(self) -> Topics:
-        """The names of the topics."""
+        """The names of the topics on the broker."""
         return self.clients.settings.topics
 
     async def prepare(self, source: Source, position: int) -> None:
-        """Read the partition's earlier decisions again: the first one of a request stands."""
+        """Read the partition's earlier decisions again: the first on a dead letter stands."""
         del position  # decisions above it may be finished already
         self._decisions[source.partition] = Decisions()
         await self._catch_up(source)
@@ -125,7 +126,7 @@ class Reviewing:
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
             _log.exception("review failed", partition=record.partition, offset=record.offset)
             code = why = type(error).__name__
-        # The words may quote the answer: they are for the console, and for no log.
+        # The detail may quote the answer: it is for the console, not for the log.
         _log.error("decision refused", decision=decision.decision_id, reason=code)
         self.observer.reviewed(decision.action, None, "refused", error=code)
         return [self._refused(decision, record, why)]
@@ -149,42 +150,43 @@ class Reviewing:
         return letters.poisonous(record, max(deaths, MOST_TRIES + 1))
 
     async def _catch_up(self, source: Source) -> None:
-        """Take into account everything that the partition holds now."""
+        """Note everything that the partition holds now."""
         decisions = self._decisions[source.partition]
         async for record in records_since(self.clients, source, decisions.upto):
             if not self.guard.is_poisonous(record):
                 with self.guard.on(record):
-                    why = why_not_taken(lambda found: _note(decisions, found), record)
+                    why = why_not_taken(partial(_note, decisions), record)
                 if why is not None:
                     _log.warning("no audit line", place=record_ref(record), why=why)
-            # Whatever it says, or does not: the partition is read up to here.
+            # Whatever the record holds, the partition is read up to here.
             decisions.note(record.offset, record.timestamp / 1000, None)
 
-    def _carry_out(self, decision: Decision, record: Record, found: Record) -> Sequence[Outgoing]:
-        now, letter = self.clock(), read_dead_letter(found.headers)
+    def _carry_out(self, decision: Decision, record: Record, dead: Record) -> Sequence[Outgoing]:
+        """What the decision in `record` on the dead letter in `dead` leads to."""
+        now, letter = self.clock(), read_dead_letter(dead.headers)
         self.observer.received(decision.request_id, decision.generation, letter.task)
-        headers = text_headers(passed_on(found.headers))
+        headers = text_headers(passed_on(dead.headers))
         request = None
         is_request = not (letter.reason.is_unreadable or letter.reason.is_refused)
         if is_request and decision.action != "discard":
             fallback = letter.request_id or str(letter.source)
-            read = read_request(found.value, headers, fallback_id=fallback)
+            read = read_request(dead.value, headers, fallback_id=fallback)
             request = as_admitted(read, letter)
         decided_at = told_at(record)
         outcome = outcome_of(
             decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
         )
-        made = list(self._records(outcome, decision, found))
-        if not all(fits(one) for one in made):
+        led_to = list(self._records(outcome, dead))
+        if not all(map(fits, led_to)):
             detail = "what follows from it is larger than what Kafka takes"
             raise ContractError(Reason.RESULT_TOO_LARGE, detail)
         end = "discarded" if outcome.escalation is None else "escalation"
         end = end if outcome.result is None else "result"
         self.observer.reviewed(decision.action, letter.task, end)
-        return made
+        return led_to
 
     def _refused(self, decision: Decision, record: Record, why: str) -> Outgoing:
-        """Words to the console: the dead letter stays the request's end, and may be decided on."""
+        """Tells the console why. The dead letter stays the request's end, and may be decided on."""
         line = AuditLine(
             writer=f"{STAGE}.{decision.decision_id}"[:200],
             no=1,
@@ -200,14 +202,14 @@ class Reviewing:
         fields = chained(line, None).model_dump(mode="json", exclude_none=True)
         return Outgoing(self.topics.review, record.key, dump(fields), passed_on(record.headers))
 
-    def _records(self, outcome: Outcome, decision: Decision, found: Record) -> Iterable[Outgoing]:
-        """Under the request's key, with the producer's headers."""
-        headers = passed_on(found.headers)
+    def _records(self, outcome: Outcome, dead: Record) -> Iterable[Outgoing]:
+        """What an outcome leads to, under the request's key and with the producer's headers."""
+        headers = passed_on(dead.headers)
         if outcome.result is not None:
-            yield Outgoing(self.topics.results, found.key, dump(outcome.result), headers)
+            yield Outgoing(self.topics.results, dead.key, dump(outcome.result), headers)
         if outcome.escalation is not None:
-            envelope = dump_envelope(outcome.escalation, found.value or b"")
-            yield Outgoing(self.topics.escalations, found.key, envelope, headers)
+            envelope = dump_envelope(outcome.escalation, dead.value or b"")
+            yield Outgoing(self.topics.escalations, dead.key, envelope, headers)
         if outcome.feedback is not None:
             fields = outcome.feedback.model_dump(mode="json", exclude_none=True)
             key = outcome.feedback.key.text.encode()
@@ -219,8 +221,8 @@ class Reviewing:
         if where.topic == self.topics.dead_letters and where.partition == record.partition:
             until = where.offset + 1
             source = partition_of(where)
-            async for found in records_since(self.clients, source, where.offset, until=until):
-                return found
+            async for dead in records_since(self.clients, source, where.offset, until=until):
+                return dead
         detail = f"{where}: a dead letter was expected there, in the decision's own partition"
         raise ContractError(Reason.INVALID_FIELD, detail)
 
@@ -231,7 +233,7 @@ def _note(decisions: Decisions, record: Record) -> None:
 
 
 async def _at_last(read: Callable[[], Awaitable[_T]], slot: Slot) -> _T:
-    """What Kafka says, however long it takes to answer."""
+    """What is read from Kafka, however long it takes to answer."""
     while True:
         try:
             return await read()

@@ -73,20 +73,20 @@ class Router:
     policy: Policy
     topics: Topics
     clock: Callable[[], datetime]
-    #: None where nothing is remembered: then every record is a request of its own.
+    #: None where no ids are remembered: then every record is a request of its own.
     repeats: JudgeRepeats | None = None
     observer: Observer = field(default_factory=Observer)
-    #: None where nobody has written what stands in for an answer.
+    #: None where there are no canned replies.
     prompts: Prompts | None = None
-    #: None where nobody says how the tiers are: then every deadline counts as one to be met.
+    #: None where the tiers' backlogs are not known: then every deadline counts as reachable.
     forecast: Forecast | None = None
     admission: Admission = field(default_factory=Admission)
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter.
 
-        A repeat of an earlier record leads to nothing: the first one has its end, or will have it.
-        Raises ContractError where the record is no request.
+        A repeat leads to nothing: the earlier record of the request has ended, or will. Raises
+        ContractError where the record is no request.
         """
         now = self.clock()
         if record.topic == self.topics.escalations:
@@ -95,7 +95,7 @@ class Router:
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """How the stage gives up on a record."""
+        """How the stage gives up on records."""
         return DeadLetters(
             STAGE,
             self.topics,
@@ -129,8 +129,8 @@ class Router:
             return [self._gave_up(record, request, decided, is_unproven=is_unproven)]
         self.observer.routed(decided)
 
-        # The fields of an Assignment, written by hand: this line runs for every request, and
-        # building and dumping the models costs more than routing does. A test reads it back.
+        # The fields of an Assignment, written by hand: this runs for every request, and building
+        # and dumping the models takes longer than routing. A test reads them back.
         fields = {
             "id": request.id,
             "tenant": request.tenant,
@@ -165,17 +165,17 @@ class Router:
         if isinstance(decided, GiveUp):
             row = self.policy.tasks.get(escalation.task or "")
             if self.prompts is not None and escalation.routes and falls_back(row, decided):
-                return [self._spoken(self.prompts, escalation, request, record, now)]
+                return [self._safe_default(self.prompts, escalation, request, record, now)]
             self.observer.gave_up(STAGE, decided.reason, escalation.task)
             letter = self.dead_letters.of_envelope(
                 escalation, raw, record, decided.reason, decided.detail, tenant=request.tenant
             )
             if self.prompts is None:
                 return [letter]
-            said = interim_results(
+            interim = interim_results(
                 escalation, request, (), record, self.policy, self.prompts, self.topics, now
             )
-            return [letter, *said]
+            return [letter, *interim]
 
         self.observer.routed(decided)
         assignment = Assignment(
@@ -205,7 +205,7 @@ class Router:
             return decided
         return self.forecast.judged(decided, now)
 
-    def _spoken(
+    def _safe_default(
         self,
         prompts: Prompts,
         escalation: Escalation,
@@ -225,7 +225,7 @@ class Router:
     def _gave_up(
         self, record: Record, request: Request, decided: GiveUp, *, is_unproven: bool
     ) -> Outgoing:
-        # A task that the policy does not know would be a series of its own.
+        # A task that the policy does not know would become a time series of its own.
         task = request.task if request.task in self.policy.tasks else None
         self.observer.gave_up(STAGE, decided.reason, task)
         return self.dead_letters.of_record(
@@ -270,16 +270,19 @@ KIND = StageKind(SPEC, _open, role="route")
 
 
 def admission_of(settings: Settings) -> Admission:
-    """What tenants and plans are bound to."""
+    """What the settings bind tenants and plans to."""
     intake, topics = settings.intake, settings.kafka.topics
 
     def proven(bound: BoundSettings) -> Proven:
         return Proven(bound.tenant, bound.plan)
 
     return Admission(
-        {f"{topics.intake}.{name}": proven(one) for name, one in settings.kafka.intakes.items()},
+        {
+            f"{topics.intake}.{name}": proven(bound)
+            for name, bound in settings.kafka.intakes.items()
+        },
         intake.principal_header or "",
-        {name: proven(one) for name, one in intake.principals.items()},
+        {name: proven(bound) for name, bound in intake.principals.items()},
         {
             name: Key(key.secret.get_secret_value().encode(), key.tenants, key.plans)
             for name, key in intake.keys.items()

@@ -1,4 +1,4 @@
-"""WORK: reads one tier's topic, calls models, judges their replies, and answers or hands back."""
+"""WORK: reads a tier's topic, calls models, judges their replies, and answers or escalates."""
 
 import asyncio
 import contextlib
@@ -51,14 +51,14 @@ from schemas.request import Request
 __all__ = ["KINDS", "Worker", "spec_of"]
 
 _log = structlog.get_logger(__name__)
-#: What fits into the topic with room for the headers.
+#: Bytes of a value that fit into a topic beside the headers.
 _LARGEST_VALUE = (4 << 20) - (64 << 10)
-#: Seconds for which calls of a lost partition may still end, so that their true cost is booked.
+#: Seconds in which calls of a lost partition may still end, so that their true cost is booked.
 _LAST_GRACE = 3.0
 
 
 def spec_of(tier: Tier) -> StageSpec:
-    """What the stage of a tier says of itself."""
+    """What the stage of a tier declares."""
     return StageSpec(
         f"work.{tier}",
         reads=(f"llm.tier.{tier}",),
@@ -70,7 +70,7 @@ def spec_of(tier: Tier) -> StageSpec:
 class Worker(AttemptRunner):
     """The work of one tier's pool."""
 
-    #: What is done with requests routed under another policy. None: all are taken for our own.
+    #: Keeps requests waiting that were routed under another policy. None: all are worked on.
     refusals: Refusals | None = None
 
     @property
@@ -81,8 +81,8 @@ class Worker(AttemptRunner):
     async def handle(self, record: Record, slot: Slot) -> Sequence[Outgoing]:
         """Bring one assignment to its end in this tier: a result, an escalation or a dead letter.
 
-        Beside it stands one ledger line per call. Raises ContractError where the record is no
-        assignment that can be worked on.
+        One ledger line per call goes with it. Raises ContractError where the record is no
+        assignment that can be processed.
         """
         began = time.monotonic()
         assignment, raw = read_envelope(Assignment, record.value)
@@ -99,7 +99,7 @@ class Worker(AttemptRunner):
                 *self._outcome(tier_run, step, record, began),
             ]
         except asyncio.CancelledError:
-            # The partition is lost and the last grace over; the call may have run all the same.
+            # The partition is lost and the last grace is over; the call may have run all the same.
             if self.ledger is not None:
                 self.ledger.book(tier_run.source, self.unbooked_lines(tier_run))
             raise
@@ -112,14 +112,14 @@ class Worker(AttemptRunner):
             letter = self._letter(tier_run, record, gave_up)
             booked = self.unbooked_lines(tier_run)
         except Exception as error:
-            # What was to be booked cannot be written: the reason is that of before.
+            # The ledger lines cannot be written: the first failure is the reason all the same.
             raise ContractError(gave_up.reason, gave_up.detail) from error
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
         return [*booked, letter]
 
     @property
     def dead_letters(self) -> DeadLetters:
-        """How the stage gives up on a record."""
+        """How the stage gives up on records."""
         return DeadLetters(
             self.stage,
             self.topics,
@@ -140,7 +140,7 @@ class Worker(AttemptRunner):
 
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> TierRun:
         """Render an assignment's prompt. Raises ContractError."""
-        # What cannot be used is found out before anything is paid.
+        # Schemas that cannot be used are found before anything is paid.
         check_schemas(request)
         route, task = assignment.route, assignment.task
         question = question_of(route.step, route.tier, task, request, self.policy, self.prompts)
@@ -166,7 +166,7 @@ class Worker(AttemptRunner):
 
         gave_up = step if isinstance(step, GiveUp) else GiveUp(Reason.INTERNAL_ERROR, "no reply")
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
-        told = interim_results(
+        interim = interim_results(
             assignment,
             tier_run.request,
             tier_run.attempts,
@@ -176,14 +176,14 @@ class Worker(AttemptRunner):
             self.topics,
             now,
         )
-        return [self._letter(tier_run, record, gave_up), *told]
+        return [self._letter(tier_run, record, gave_up), *interim]
 
     def result(
         self, tier_run: TierRun, step: NextStep, now: datetime, began: float
     ) -> dict[str, Any] | None:
-        """The fields of the result that a step ends in: a model's answer, or our own words.
+        """The fields of the result that a step ends in: a model's answer, or a canned reply.
 
-        None where it ends in none. `began`: the monotonic time at which the job was begun.
+        None where it ends in none. `began`: the monotonic time at which the run began.
         """
         own_ms = (time.monotonic() - began - tier_run.waited) * 1000
         own_ms -= sum(attempt.duration_ms for attempt in tier_run.attempts)
@@ -232,14 +232,14 @@ class Worker(AttemptRunner):
         )
 
     def escalation_of(self, tier_run: TierRun, step: Escalate) -> Escalation:
-        """The escalation that hands a job back to route."""
+        """The escalation that hands the request back to route."""
         assignment = tier_run.assignment
         classification = assignment.classification
         if step.reason is Reason.CLASSIFIED:
             verdict = tier_run.attempts[-1].verdict
-            found = dict(verdict.output or {}) if verdict else {}
+            output = dict(verdict.output or {}) if verdict else {}
             classification = Classification.model_validate(
-                {name: found.get(name) for name in ("task", "ambiguity", "complexity")}
+                {name: output.get(name) for name in ("task", "ambiguity", "complexity")}
             )
         return Escalation(
             id=assignment.id,
@@ -260,9 +260,9 @@ class Worker(AttemptRunner):
 
 
 class _CountedCalls:
-    """Calls of one stage, counted as they begin and end.
+    """The calls of one stage, counted as they begin and end.
 
-    A request may take several slow calls before it can be committed: that is no standstill.
+    A request may need several slow calls before it can be committed: the stage is not stuck then.
     """
 
     def __init__(self, calls: CallModels, gate: Gate, refusals: Refusals) -> None:
@@ -272,11 +272,11 @@ class _CountedCalls:
         self._moves = 0
 
     def moves(self) -> int:
-        """How many calls have begun and have ended, and how often one was told to wait."""
+        """How many calls have begun and ended, and how often a request looked or waited."""
         return self._moves + self._gate.waits + self._refusals.looks
 
     def chat_fields(self, provider: str) -> ChatFields:
-        """What of a producer's chat body a provider is sent."""
+        """The fields of a producer's chat body that a provider is sent."""
         return self._calls.chat_fields(provider)
 
     async def call(
@@ -328,7 +328,7 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
         shell,
         guard,
         width=settings.worker.width,
-        # What no model could take yet is better left in Kafka.
+        # Records that no model could take yet are better left in Kafka.
         most=lambda: gate.most_calls(models),
         on_lost=lambda source: gate.forget((tier, source.partition)),
         book=ledger.book,
@@ -356,7 +356,7 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
         )
 
 
-#: One stage for each tier: a process may serve some and leave others to others.
+#: One stage for each tier: a process may serve some tiers and leave the others to other processes.
 KINDS = tuple(
     StageKind(spec_of(tier), partial(_open, tier=tier), role="work", tier=tier) for tier in Tier
 )
