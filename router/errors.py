@@ -1,15 +1,16 @@
-"""What can be wrong with what people write."""
+"""Errors in policies and prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from schemas.errors import TierlineError
 
-__all__ = ["PolicyError", "Problem", "PromptError", "RouterError"]
+__all__ = ["PolicyError", "Problem", "PromptError", "RouterError", "did_you_mean"]
 
 
 class RouterError(TierlineError):
-    """Something people wrote cannot be used."""
+    """A policy or a prompt cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,3 +37,9 @@ class PolicyError(RouterError):
 
 class PromptError(RouterError):
     """A prompt contract or variant cannot be used."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """The option nearest to a name, as the end of a message; empty where none is near."""
+    near = get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""

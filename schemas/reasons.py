@@ -5,13 +5,13 @@ from typing import Literal
 
 __all__ = ["Reason"]
 
-#: `hop`: passes a request on. `unreadable`: the record could not be parsed. `refused`: intake did
-#: not believe who the producer said it was.
+#: `hop`: only passes a request on. `unreadable`: the record could not be parsed. `refused`: intake
+#: did not accept the identity that the producer claims.
 _Group = Literal["hop", "unreadable", "refused"]
 
 
 class Reason(StrEnum):
-    """A reason code. It stands wherever an escalation, a hop or a dead letter is shown."""
+    """A reason code, shown with every escalation, hop and dead letter."""
 
     #: One sentence for people: what happened.
     meaning: str
@@ -54,7 +54,11 @@ class Reason(StrEnum):
     CLASSIFIED = "classified", "the low tier said what kind of request this is", "hop"
     REQUEUED = "requeued", "a person sent the request through again", "hop"
     ASKED_BY_CONSOLE = "asked_by_console", "the console asked for a brief of a case", "hop"
-    POLICY_REPLACED = "policy_replaced", "the policy it was routed under is applied no more", "hop"
+    POLICY_REPLACED = (
+        "policy_replaced",
+        "the policy it was routed under is no longer applied",
+        "hop",
+    )
 
     # A call that gave no usable reply: the same tier goes on.
     NOT_SENT = "not_sent", "the call never reached the provider"
@@ -147,15 +151,15 @@ class Reason(StrEnum):
 
     @property
     def is_hop(self) -> bool:
-        """True for a reason that only passes a request on and says nothing against an answer."""
+        """True for a reason that only passes a request on: no answer was rejected."""
         return self.group == "hop"
 
     @property
     def is_unreadable(self) -> bool:
-        """True when the record could not even be parsed, so that no other try can help it."""
+        """True when the record could not be parsed, so that no retry can help."""
         return self.group == "unreadable"
 
     @property
     def is_refused(self) -> bool:
-        """True when intake did not believe who the producer said it was: no request of its own."""
+        """True when intake did not accept the identity that the producer claims."""
         return self.group == "refused"

@@ -14,10 +14,10 @@ Standing = Literal["agreed", "open", "disagreed"]
 
 
 def standing(answers: Sequence[Attempt], rule: Agreement) -> Standing:
-    """Whether enough answers say what the first one says; open while further ones can decide it.
+    """Whether enough answers agree with the first one; open while further answers can decide it.
 
-    Self-consistency by a vote (Wang et al. 2022, arXiv:2203.11171), ended as soon as the answers
-    still to come can change nothing: those are not paid for.
+    Self-consistency by a vote (Wang et al. 2022, arXiv:2203.11171), which ends as soon as further
+    answers could change nothing: those are not paid for.
     """
     needed = math.ceil(rule.share * rule.samples - 1e-9)
     count = agreeing(answers, rule)
@@ -27,26 +27,26 @@ def standing(answers: Sequence[Attempt], rule: Agreement) -> Standing:
 
 
 def agreeing(answers: Sequence[Attempt], rule: Agreement) -> int:
-    """How many judged answers say what the first one says, the first one included."""
+    """How many judged answers agree with the first one, that one included."""
     values = [_compared(answer, rule.fields) for answer in answers]
     return sum(1 for value in values if value is not None and value == values[0])
 
 
 def _compared(answer: Attempt, fields: Sequence[str]) -> Sequence[Any] | None:
-    """The fields that count, as they are compared; None for an answer that failed its checks."""
+    """The fields that are compared, normalised; None for an answer that failed its checks."""
     output = answer.verdict.output if answer.verdict else None
     if answer.outcome != "accepted" or output is None:
         return None
     if isinstance(calls := output.get("tool_calls"), list):
         return [_called(call) for call in calls]
     if not any(field in output for field in fields):
-        # Nothing to agree on by these fields: all of it has to be the same, but how sure it is.
+        # Without any of these fields all of the answer has to agree, but for its confidence.
         return [comparable({**output, "confidence": None})]
     return [comparable(output.get(field)) for field in fields]
 
 
 def _called(call: Any) -> Any:
-    """A tool call's name and parsed arguments; its id differs every time and is left out."""
+    """A tool call's name and parsed arguments, without its id, which differs every time."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return call

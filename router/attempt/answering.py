@@ -1,8 +1,8 @@
-"""From calls to records: attempts out of calls, a result and ledger lines out of attempts.
+"""From calls to records: attempts from calls, results and ledger lines from attempts.
 
 Results and ledger lines are fields written by hand, as `schemas.result.Result` and
 `schemas.attempt.LedgerEntry` have them: they are written for every call, and building and dumping
-the models costs more than judging the reply does. Tests read every one of them back.
+the models takes longer than judging the reply. Tests read every one of them back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ __all__ = ["ComposedKind", "attempt_of", "composed_result", "ledger_lines", "res
 #: The kinds of results we compose: one of our own texts, or an answer that a person chose.
 ComposedKind = CannedReply | Literal["answer", "tool_calls"]
 
-#: What of a reply is kept for the person who may have to read it.
+#: Characters of a reply that are kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024
 
 
@@ -89,7 +89,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         before = weaker_answer(assignment.attempts, tier, assignment.generation)
         changes = changes_between(before, (verdict.output if verdict else None) or {})
     if verdict is not None and failed is not None and len(outcome.text) > _KEPT_REPLY:
-        # As much of the reply is kept as is worth carrying on; its parsed form would be all of it.
+        # The reply is shortened; its parsed form would keep all of it.
         verdict = verdict.model_copy(update={"output": None})
     return Attempt.model_validate(
         {
@@ -120,8 +120,8 @@ def result_of(
 ) -> dict[str, Any]:
     """The fields of the result of an assignment with an accepted attempt, the answer.
 
-    `reply` is the answer's own. `may_ask`: a question back to the user is a result of its task.
-    `left_out`: what of the producer's chat body its model was not sent.
+    `reply` is that of the answer. `may_ask`: the task allows a question back to the user as its
+    result. `left_out`: fields of the producer's chat body that the model was not sent.
     """
     every = [*assignment.attempts, *attempts]
     answer = answer_of(attempts) or every[-1]
@@ -133,14 +133,14 @@ def result_of(
         "body": reply.body,
     }
     details = {
-        **_known(confidence=verdict.confidence),
+        **_given(confidence=verdict.confidence),
         "checks": [*_checks(verdict), *_further_checks(attempts)],
         "output": output,
     }
     if left_out:
         details["left_out"] = list(left_out)
     if answer.changes is not None:
-        details["changes"] = [_known(**change.__dict__) for change in answer.changes]
+        details["changes"] = [_given(**change.__dict__) for change in answer.changes]
     kind = _kind(reply, output, may_ask)
     return _result(
         assignment, request, every, answer, response, kind, details, now=now, own_ms=own_ms
@@ -161,7 +161,7 @@ def composed_result(  # noqa: PLR0913  a result has as many parts
 ) -> dict[str, Any]:
     """The fields of a result without a call of its own: our own text, or a person's choice.
 
-    `answer`: the attempt that the person chose. All that was tried stands beside it.
+    `answer`: the attempt that the person chose. The result lists all attempts.
     """
     every = [*envelope.attempts, *attempts]
     last = answer or (every[-1] if every else None)
@@ -187,7 +187,7 @@ def composed_result(  # noqa: PLR0913  a result has as many parts
     verdict = last.verdict if last else None
     details = {"checks": _checks(verdict) if verdict else [], "output": output}
     if answer is not None and verdict is not None:
-        details |= _known(confidence=verdict.confidence)
+        details |= _given(confidence=verdict.confidence)
     return _result(envelope, request, every, last, response, kind, details, now=now, own_ms=own_ms)
 
 
@@ -234,7 +234,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
 
 
 def _kind(reply: Reply, output: Mapping[str, Any], may_ask: bool) -> str:
-    """The result's kind; a question back to the user is one where the task allows it."""
+    """The result's kind: a question back to the user counts where the task allows one."""
     if "tool_calls" in output and reply.tool_calls:
         return "tool_calls"
     return "clarification" if may_ask and asks_back(output) else "answer"
@@ -251,7 +251,7 @@ def ledger_lines(
         "request_id": assignment.id,
         "generation": assignment.generation,
         "tenant": request.tenant,
-        **_known(
+        **_given(
             task=assignment.task, plan=request.plan, user=request.user, workflow=request.workflow
         ),
     }
@@ -259,7 +259,7 @@ def ledger_lines(
 
 
 def _counted(attempt: Attempt) -> dict[str, Any]:
-    fields = _known(**attempt.__dict__)
+    fields = _given(**attempt.__dict__)
     fields.pop("reply", None)
     fields["usage"] = attempt.usage.__dict__
     if attempt.changes is not None:
@@ -268,7 +268,7 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
         fields["verdict"] = {
             "outcome": verdict.outcome,
             "checks": _checks(verdict),
-            **_known(confidence=verdict.confidence),
+            **_given(confidence=verdict.confidence),
         }
     return fields
 
@@ -286,12 +286,12 @@ def _further_checks(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
 
 def _checks(verdict: Verdict) -> list[dict[str, Any]]:
     return [
-        {"check": check.check, "passed": True} if check.passed else _known(**check.__dict__)
+        {"check": check.check, "passed": True} if check.passed else _given(**check.__dict__)
         for check in verdict.checks
     ]
 
 
-def _known(**fields: Any) -> dict[str, Any]:
+def _given(**fields: Any) -> dict[str, Any]:
     return {name: field for name, field in fields.items() if field is not None}
 
 
@@ -305,7 +305,7 @@ def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Map
                 "tier": taken.tier,
                 "what": taken.rule,
                 "why": taken.reason,
-                **_known(code=taken.code),
+                **_given(code=taken.code),
             },
         )
         for taken in routes
@@ -318,7 +318,7 @@ def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Map
                 "tier": attempt.tier,
                 "what": attempt.outcome,
                 "why": _why(attempt),
-                **_known(code=attempt.reason),
+                **_given(code=attempt.reason),
                 "model": attempt.model,
                 "cost_micros": attempt.cost_micros,
                 "duration_ms": attempt.duration_ms,

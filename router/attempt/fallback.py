@@ -1,4 +1,4 @@
-"""Fallbacks: our own texts, for requests of which no model's answer is published."""
+"""Fallbacks: our own texts, published in place of a model's answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from schemas.reasons import Reason
 
 __all__ = ["canned_output", "falls_back", "missing_texts", "while_in_review"]
 
-#: Ends that a safe default may stand in for. Everything else says that a person must look.
+#: Reasons for which a safe default may stand in. With any other, a person has to look.
 _NOBODY_ANSWERED = (
     Reason.NO_TIER_LEFT,
     Reason.NO_MODEL_TAKES_IT,
@@ -37,10 +37,10 @@ def while_in_review(task: Task | None) -> CannedReply | None:
 
 
 def canned_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Our text as an answer in the task's format, as far as the format has room for one.
+    """A text of ours as an answer in the task's format, if that has a field `answer`.
 
-    A format with a field `answer` is filled in its own order: no confidence, and the first choice
-    of every other field that offers choices. Any other format gets the text alone.
+    Its other fields are filled as far as they have choices, with the first one; the confidence is
+    0. In any other format the text stands alone.
     """
     properties = (schema or {}).get("properties", {})
     if "answer" not in properties:
@@ -57,19 +57,19 @@ def canned_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def missing_texts(policy: Policy, prompts: Prompts) -> list[str]:
-    """Texts and verification prompts that the policy needs and nobody has written, as sentences."""
+    """The texts and verification prompts that the policy needs and are missing, as sentences."""
     missing = []
     for name, task in policy.tasks.items():
-        wanted: list[CannedReply] = []
+        needed: list[CannedReply] = []
         if task.on_refusal == "deliver":
-            wanted.append("refusal")
+            needed.append("refusal")
         if "safe_default" in (task.last_resort, task.while_in_review):
-            wanted.append("safe_default")
+            needed.append("safe_default")
         if task.while_in_review == "notify":
-            wanted.append("in_review")
+            needed.append("in_review")
         missing += [
             f"task {name}: no text {kind} is in {name}/contract.yaml or _default/contract.yaml"
-            for kind in wanted
+            for kind in needed
             if prompts.text(name, kind) is None
         ]
         if task.verify is not None and not prompts.can_verify(task.verify.prompt, task.verify.tier):

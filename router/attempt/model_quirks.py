@@ -1,4 +1,4 @@
-"""What a model can take: chat bodies made to fit it, and whether it is the one that answered."""
+"""The quirks of models: chat bodies adapted to them, and which model has answered."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ __all__ = ["adapt_body", "charged", "lacking", "oddities_of", "price_of", "takes
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
-#: What a provider states is booked up to here, or up to so many times our own figure.
+#: A cost that a provider states is booked up to here, or up to so many times our own figure.
 _MOST_STATED_MICROS, _MOST_STATED_TIMES = 10_000_000, 10
 #: What follows a model's name in the name of one of its versions: a date or a number.
 _VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[0-9]{2}){0,3})")
@@ -27,7 +27,7 @@ def lacking(models: Mapping[str, Model], request: Request) -> dict[str, str]:
 
 
 def takes(model: Model, request: Request) -> str | None:
-    """What the model cannot take of a request, in words; None when it takes all of it."""
+    """What the model cannot take of a request, in words; None when it takes everything."""
     if not model.refuses:
         return None
 
@@ -41,7 +41,7 @@ def takes(model: Model, request: Request) -> str | None:
 
 
 def adapt_body(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[str, Any]:
-    """A chat body as the model's row in the policy wants it.
+    """A chat body as the model's row in the policy demands it.
 
     `stable` is how many characters at the beginning of the first message never change.
     """
@@ -50,9 +50,9 @@ def adapt_body(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[s
     for name in ("max_tokens", "max_completion_tokens"):
         if model.limit and name in body and name != model.limit:
             body[model.limit] = body.pop(name)
-    wanted = body.get("response_format")
-    if model.structured != "json_schema" and isinstance(wanted, dict):
-        body = _in_words(body, wanted, keeps_json=model.structured == "json_object")
+    response_format = body.get("response_format")
+    if model.structured != "json_schema" and isinstance(response_format, dict):
+        body = _in_words(body, response_format, keeps_json=model.structured == "json_object")
     if model.cache_prompt and stable >= _LEAST_CACHED_CHARS:
         body["messages"] = _cached(body["messages"], stable)
     return body
@@ -82,8 +82,8 @@ def price_of(reply: Reply, model: Model, policy: Policy) -> Price:
 def charged(reply: Reply, model: Model, policy: Policy) -> tuple[int, tuple[Oddity, ...]]:
     """What a reply is booked at in micro-dollars, and all that is odd about it.
 
-    By our prices, or at what the provider says that it charges where that is more: fees for each
-    call or for a search, a price that has risen. That counts up to ten dollars, or ten times ours.
+    The cost is by our prices, or what the provider states where that is more: it may charge fees,
+    or have raised its prices. A stated cost counts up to ten dollars, or ten times ours.
     """
     ours, odd = cost_micros(reply.usage, price_of(reply, model, policy)), oddities_of(reply, model)
     stated = reply.stated_micros or 0
@@ -103,28 +103,29 @@ def _names(served: str, name: str) -> bool:
 
 
 def _in_words(
-    body: dict[str, Any], wanted: Mapping[str, Any], *, keeps_json: bool
+    body: dict[str, Any], response_format: Mapping[str, Any], *, keeps_json: bool
 ) -> dict[str, Any]:
-    """Asks in words for what the model has no field for, unless the prompt does so already."""
+    """Asks for the format in words, unless the prompt does so already."""
     body = {name: value for name, value in body.items() if name != "response_format"}
-    if wanted.get("type") not in ("json_schema", "json_object"):
+    if response_format.get("type") not in ("json_schema", "json_object"):
         return body
 
     if keeps_json:
         body["response_format"] = {"type": "json_object"}
-    schema = (wanted.get("json_schema") or {}).get("schema")
+    schema = (response_format.get("json_schema") or {}).get("schema")
     text = orjson.dumps(schema).decode() if schema else ""
     first, *others = body["messages"]
     instructions = first.get("content") if first.get("role") in ("system", "developer") else None
     if isinstance(instructions, str) and text and text in instructions:
         return body
 
-    asked = "Answer with one JSON object and nothing else."
-    asked = f"{asked} It must be valid under this JSON Schema: {text}" if text else asked
+    instruction = "Answer with one JSON object and nothing else."
+    if text:
+        instruction = f"{instruction} It must be valid under this JSON Schema: {text}"
     if isinstance(instructions, str):
-        body["messages"] = [{**first, "content": f"{instructions}\n\n{asked}"}, *others]
+        body["messages"] = [{**first, "content": f"{instructions}\n\n{instruction}"}, *others]
     else:
-        body["messages"] = [{"role": "system", "content": asked}, first, *others]
+        body["messages"] = [{"role": "system", "content": instruction}, first, *others]
     return body
 
 

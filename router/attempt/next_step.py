@@ -1,8 +1,8 @@
 """The next step: what follows an attempt inside a tier.
 
-The worker's one decision, and the only place where retries are decided: call (again), answer,
-hand back, or give up. It reads the limits from the envelope, so that no memory of a process
-decides how often a request is tried.
+The worker's only decision, and the only place where retries are decided: call (again), answer,
+escalate, or give up. The limits come from the envelope, so how often a request is tried depends on
+nothing that a process remembers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,14 +33,14 @@ __all__ = [
     "used_up",
 ]
 
-#: Longest wait before a retry while others could be asked; anything longer is the backup's turn.
+#: The longest wait before a retry; with a longer one it is the backup's turn.
 LONGEST_WAIT = timedelta(seconds=30)
 _FIRST_WAIT = timedelta(milliseconds=500)
-#: After a model has turned a call away without a time: doubled each time, up to `LONGEST_WAIT` or
-#: a quarter of the time waited so far, so that a day of trouble makes some forty attempts.
+#: The first pause after a model has throttled a call and named no time. It doubles each time, up to
+#: `LONGEST_WAIT` or a quarter of the time waited so far: some 40 attempts in a day of throttling.
 _FIRST_PAUSE = timedelta(seconds=2)
 
-#: The model cannot do this call, however often it is asked.
+#: The model would fail this call each time.
 _DETERMINISTIC = (Reason.PROVIDER_REJECTED, Reason.CONTEXT_OVERFLOW, Reason.UNREADABLE_REPLY)
 
 
@@ -60,7 +60,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The model's refusal is delivered, in the task's own words."""
+    """The model has refused, and the task's canned refusal is the result."""
 
     detail: str
 
@@ -75,7 +75,7 @@ class Escalate:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Every model that could be called is out; ask again in a moment."""
+    """Every model that could be called is out; decide again in a moment."""
 
 
 NextStep = CallModel | Answer | Refuse | Escalate | GiveUp | Wait
@@ -94,14 +94,13 @@ def next_step(
 ) -> NextStep:
     """Decide what follows the attempts made under this assignment so far.
 
-    A judged reply ends the tier's work: accepted is an answer, rejected climbs. Where the task
-    wants more than one answer, or another model to read it, those calls come first. Availability
-    failures stay in the tier: one repetition where the task's rule allows it, then the tier's next
-    model. Who turned a call away is asked again and again, after pauses that grow, for as long as
-    the deadline allows. Deadline beats budget, budget beats quality. `retry_after`: seconds that
-    are left of what the provider asked us to wait after the last attempt. `lacks`: what of the
-    request a model cannot take, by model. `is_out`: whether a model is not to be called just now;
-    that uses up no attempt.
+    A judged reply ends the tier's work: an accepted one is the answer, a rejected one escalates.
+    Where the task wants several answers, or another model to verify one, those calls come first.
+    Availability failures stay in the tier: one retry where that is allowed, then the tier's next
+    model. A model that throttles is called again after growing pauses, as long as the deadline
+    allows. Deadline beats budget, budget beats quality. `retry_after`: seconds left of the wait
+    that the provider asked for at the last attempt. `lacks`: what a model cannot take of the
+    request, by model. `is_out`: whether a model must not be called now; that costs no attempt.
     """
     last = attempts[-1] if attempts else None
     task = policy.tasks.get(assignment.task or "")
@@ -114,7 +113,7 @@ def next_step(
     if (over := used_up(assignment, attempts, policy, now)) is not None:
         return over
     may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
-    # Who may be asked again when nobody else is left.
+    # The models that may be called again when no other is left.
     waits = {} if may_climb else _waits(step, assignment, attempts, now, retry_after)
     if last is not None and not last.was_judged:
         if (stop := _failed_for_good(assignment, attempts, last, policy)) is not None:
@@ -151,7 +150,7 @@ def answer_of(attempts: Sequence[Attempt]) -> Attempt | None:
 def _after_reply(
     assignment: Assignment, attempts: Sequence[Attempt], last: Attempt, task: Task | None
 ) -> NextStep | Step:
-    """What a judged reply leads to: an end of the tier's work, or the step of a further call."""
+    """What a judged reply leads to: the end of the tier's work, or the step of a further call."""
     answer = answer_of(attempts)
     if answer is None:
         return _rejected(last, task)
@@ -177,7 +176,7 @@ def _after_reply(
 def used_up(
     envelope: Assignment | Escalation, attempts: Sequence[Attempt], policy: Policy, now: datetime
 ) -> GiveUp | None:
-    """The end, when the request's time or its allowance is used up."""
+    """Gives up when the request's time or its allowance is used up."""
     if now >= envelope.deadline:
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {envelope.deadline.isoformat()}")
     if spent(attempts) >= envelope.attempts_left:
@@ -199,14 +198,14 @@ def _verified(assignment: Assignment, last: Attempt, task: Task | None) -> NextS
     if last.outcome == "accepted":
         return _accepted(assignment, task)
     if last.reason is not Reason.VERIFIER_REJECTED:
-        return "verify"  # a verdict that nobody can use is none: the next verifier reads
+        return "verify"  # no usable verdict: it is the next verifier's turn
     return Escalate(Reason.VERIFIER_REJECTED, last.detail)
 
 
 def _failed_for_good(
     assignment: Assignment, attempts: Sequence[Attempt], last: Attempt, policy: Policy
 ) -> GiveUp | None:
-    """The end, when a failed call must not be followed by another one."""
+    """Gives up when a failed call must not be followed by another one."""
     name = assignment.task
     if name is None or name not in policy.tasks:
         return None
@@ -219,7 +218,7 @@ def _failed_for_good(
 
 
 def spent(attempts: Sequence[Attempt]) -> int:
-    """How much of a request's allowance attempts use up: those that were throttled cost none."""
+    """How much of a request's allowance attempts use up: throttled ones use none."""
     return sum(1 for attempt in attempts if attempt.reason is not Reason.THROTTLED)
 
 
@@ -228,7 +227,7 @@ def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str
     failures = sum(
         1
         for attempt in attempts
-        # Who was told to come again later has not failed.
+        # A throttled call has not failed.
         if attempt.step != "classify"
         and attempt.outcome != "accepted"
         and attempt.reason is not Reason.THROTTLED
@@ -240,7 +239,7 @@ def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str
 def untried(
     tier: Tier, task: str | None, step: Step, attempts: Sequence[Attempt], policy: Policy
 ) -> list[str]:
-    """The tier's models that have not been asked in this step."""
+    """The tier's models that have not been called in this step."""
     tried = {attempt.model for attempt in attempts if attempt.step == step}
     return [name for name in policy.models_of(tier, task) if name not in tried]
 
@@ -261,7 +260,7 @@ def _accepted(assignment: Assignment, task: Task | None) -> NextStep:
 def _may_repeat(last: Attempt, attempts: Sequence[Attempt]) -> bool:
     """Once per model and step: where the call did not run, failed on the way, or may be recalled.
 
-    Answers that count in a vote are no repetitions.
+    Answers that count in a vote are no retries.
     """
     failures = sum(
         1
@@ -272,7 +271,7 @@ def _may_repeat(last: Attempt, attempts: Sequence[Attempt]) -> bool:
 
 
 def _able(step: Step, models: Sequence[str], lacks: Mapping[str, str]) -> list[str]:
-    """Those that take the request. What we ask for ourselves any model can take."""
+    """The models that take the request. What we ask ourselves every model can take."""
     return [name for name in models if step != "answer" or name not in lacks]
 
 
@@ -283,9 +282,9 @@ def _waits(
     now: datetime,
     retry_after: float | None,
 ) -> dict[str, timedelta]:
-    """The models that turned their last call of this step away, with the wait before the next.
+    """The models that throttled their last call of this step, with the wait before the next.
 
-    The shortest wait first; without those whose time would come too late.
+    The shortest wait comes first; waits beyond the deadline are left out.
     """
     asked = [attempt for attempt in attempts if attempt.step == step]
     latest = {attempt.model: attempt for attempt in asked}
@@ -297,11 +296,11 @@ def _waits(
         ended = last.started_at + timedelta(milliseconds=last.duration_ms)
         mine = [again for again in asked if again.model == model]
         pause = _pause(mine, ended) - (now - ended)
-        # Near the deadline it is asked more often, not given up.
+        # Near the deadline it is called more often instead of being given up.
         pause = max(min(pause, max(left / 2, _FIRST_PAUSE)), timedelta(0))
         if last is attempts[-1] and retry_after is not None:
             requested = timedelta(seconds=retry_after)
-            # Whoever says "in a second" again and again is asked less often all the same.
+            # A provider that asks for a short wait each time is still called less often.
             is_repeated = len(mine) > 1 and mine[-2].reason is Reason.THROTTLED
             pause = max(requested, pause) if is_repeated else requested
         waits[model] = pause
@@ -310,10 +309,10 @@ def _waits(
 
 
 def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:
-    """The pause that follows a model's latest attempts, all of which it turned away."""
-    turned = list(takewhile(lambda attempt: attempt.reason is Reason.THROTTLED, reversed(asked)))
-    most = max(LONGEST_WAIT, (ended - turned[-1].started_at) / 4)
-    return min(_FIRST_PAUSE * 2.0 ** min(len(turned) - 1, 30), most)
+    """The pause that follows a model's latest attempts in a row that it throttled."""
+    throttled = list(takewhile(lambda attempt: attempt.reason is Reason.THROTTLED, reversed(asked)))
+    most = max(LONGEST_WAIT, (ended - throttled[-1].started_at) / 4)
+    return min(_FIRST_PAUSE * 2.0 ** min(len(throttled) - 1, 30), most)
 
 
 def _candidates(
@@ -338,8 +337,8 @@ def _candidates(
 def _backups(last: Attempt, models: Sequence[str], policy: Policy) -> Sequence[str]:
     """The models in the order in which they stand in for one that failed.
 
-    Another provider's come first: what ails one model of a provider often ails them all. Where the
-    input was too long, only models that read more.
+    Another provider's come first: one that fails often fails with all of its models. Where the
+    input was too long, only models with a larger context remain.
     """
     if last.reason is Reason.CONTEXT_OVERFLOW and last.model in policy.models:
         room = policy.models[last.model].context_tokens

@@ -1,4 +1,4 @@
-"""Money: what a call costs, and how many tokens a text may have before anybody has counted."""
+"""What a call costs, and an estimate of how many tokens a text has."""
 
 from decimal import ROUND_CEILING, Decimal
 
@@ -27,9 +27,9 @@ def cost_micros(usage: Usage, price: Price) -> int:
 def estimate_tokens(text: str) -> int:
     """About how many tokens a text has, without a tokenizer.
 
-    Latin text has about four characters per token; scripts that take three or four bytes a
-    character have one or two tokens per character. Bytes by four meets both within a factor of
-    two. Text beyond ASCII counts by three, on the high side: an error would overflow a context.
+    Latin text has about four characters per token; scripts with three or four bytes per character
+    have one or two tokens per character. Bytes divided by four fit both within a factor of two.
+    Text beyond ASCII is divided by three, on the high side: an error would overflow a context.
     """
     if text.isascii():
         return -(-len(text) // 4)

@@ -1,6 +1,6 @@
-"""The checks every task starts with: whole, not empty, not a refusal, in format, sure enough.
+"""The default checks but one: cut off, empty, refusal, schema and confidence.
 
-One more, of tool calls, is with the checks of form.
+The other default check, of tool calls, is in `form.py`.
 """
 
 from router.checks.judged import Check, Judged, Parameters
@@ -16,13 +16,13 @@ def _cut_off(judged: Judged, _: Parameters) -> str | None:
             return "the model stopped at its output limit"
         case "other":
             return "the provider does not say that the model came to its end"
-        case _:  # what a content filter stopped is a refusal, which tells more
+        case _:  # a reply that a content filter stopped fails as a refusal, which says more
             return None
 
 
 def _empty(judged: Judged, _: Parameters) -> str | None:
     reply = judged.reply
-    # A refusal without text is a refusal, which tells more.
+    # A refusal without text fails as a refusal, which says more.
     if judged.calls_tools or reply.refusal or reply.finish_reason == "content_filter":
         return None
     if not reply.text.strip():
@@ -48,7 +48,7 @@ def _schema(judged: Judged, _: Parameters) -> str | None:
     if judged.validator is None or judged.calls_tools:
         return None
     if judged.output is None:
-        return "no JSON object that reads one way only, with every digit, was found in the reply"
+        return "the reply holds no JSON object that can be read in one way only, with every digit"
     fault = judged.validator.fault(judged.output, "the format's")
     return None if fault is None else f"the object {fault}"
 
@@ -58,7 +58,7 @@ def _confidence(judged: Judged, _: Parameters) -> str | None:
         return None
     if judged.confidence is None:
         return f"no usable confidence; at least {judged.accept:g} was expected"
-    # Written so that a number that compares with nothing fails.
+    # Written so that NaN fails: it compares as false with every number.
     if not (judged.confidence >= judged.accept):
         return f"confidence {judged.confidence:g}; at least {judged.accept:g} was expected"
     return None

@@ -15,10 +15,10 @@ from schemas.reasons import Reason
 __all__ = ["FORBIDDEN", "REQUIRED"]
 
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"\w")]
-#: A number is told from a date by its nine digits, and from an id by its separators.
+#: A telephone number has nine digits or more, unlike a date, and separators, unlike an id.
 _PHONE = re.compile(r"[0-9](?<![0-9]{2})[0-9 ()./-]{7,22}[0-9](?![0-9])")
 _LEAST_DIGITS = 9
-#: Of more that look like one, nobody would look at each.
+#: A text with more that look like one fails without a look at each.
 _MOST_LIKE_PHONES = 1_000
 _DATE = re.compile(
     r"(?<![0-9])(?:(?:19|20)[0-9]{2}([./-])[0-9]{1,2}\1[0-9]{1,2}"
@@ -79,14 +79,14 @@ class Required(Parameters):
         return [(_spaced(asked), _spaced(phrase)) for asked, phrase in self.when.items()]
 
 
-def _required(judged: Judged, wanted: Required) -> str | None:
+def _required(judged: Judged, required: Required) -> str | None:
     if judged.calls_tools and not judged.answer_text:
         return None
     text = _spaced(judged.answer_text)
-    needed = wanted.always
-    if wanted.if_asked:
+    needed = required.always
+    if required.if_asked:
         question = _spaced(judged.asked.question)
-        needed = [*needed, *(need for asked, need in wanted.if_asked if _holds(question, asked))]
+        needed = [*needed, *(need for asked, need in required.if_asked if _holds(question, asked))]
     missing = next((phrase for phrase in needed if not _holds(text, phrase)), None)
     return None if missing is None else f"the answer does not say: {missing}"
 

@@ -80,12 +80,12 @@ class InLanguage(Parameters):
     ] = None
 
 
-def _language(judged: Judged, wanted: InLanguage) -> str | None:
-    expected = wanted.must_be or judged.asked.language
+def _language(judged: Judged, required: InLanguage) -> str | None:
+    expected = required.must_be or judged.asked.language
     if expected is None:
         return None
     language = language_of(judged.answer_text)
-    # Unsure on either side says nothing: names, code and very short answers have no language.
+    # It passes where either language is unsure: names, code and very short answers have none.
     return None if language in (None, expected) else f"{language}; {expected} was expected"
 
 
@@ -116,7 +116,7 @@ def _tool_calls(judged: Judged, _: Parameters) -> str | None:
             return f"tool call {no} names a tool that was not offered for this"
         try:
             raw = text.encode("utf-8", "replace") or b"{}"
-            # A number with more digits than a double has goes to the tool as it is written.
+            # A number with more digits than a double reaches the tool as it is written.
             arguments = read_json(raw) if loses_digits(raw) else parse_json(raw)
         except ContractError:
             return f"the arguments of tool call {no} are not JSON"

@@ -1,4 +1,4 @@
-"""What a check looks at: the reply, and what the request says that an answer may lean on."""
+"""What checks look at: the reply, and the facts of the request."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -22,12 +22,12 @@ __all__ = ["Asked", "Check", "Judged", "Parameters"]
 
 
 class Parameters(Row):
-    """What a policy may set of a check. People write these: unknown fields are mistakes."""
+    """What a policy may set of a check."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the request says. Each fact is worked out when a check first asks for it, and kept."""
+    """The facts of a request, each computed when a check first asks for it, and kept."""
 
     request: Request
 
@@ -51,7 +51,7 @@ class Asked:
 
     @cached_property
     def sources(self) -> Sequence[str]:
-        """What an answer may lean on, in blocks: the context, else what the user says."""
+        """What an answer may be based on, in blocks: the context, else what the user says."""
         context = self.request.context
         given = [context.retrieved, context.user, context.tools, context.history]
         given += [text for role, text in self._messages if role == "tool"]
@@ -71,7 +71,7 @@ class Asked:
 
     @cached_property
     def source_markers(self) -> AbstractSet[int]:
-        """Every number that the sources and the question have as [1]."""
+        """The numbers that the sources and the question write as markers such as [1]."""
         return frozenset(words.markers(self.source_text))
 
     @cached_property
@@ -106,7 +106,7 @@ class Asked:
 
     @cached_property
     def conflicts(self) -> Sequence[tuple[str, str]]:
-        """Pairs of numbers or dates that the sources state for what reads like the same thing."""
+        """Pairs of numbers or dates that the sources state for what seems to be the same thing."""
         return words.conflicts(self.sources)
 
     @cached_property
@@ -165,7 +165,7 @@ class Judged:
     #: The least confidence to accept; None where nothing says how sure the model is.
     accept: float | None
     asked: Asked
-    #: The reply calls tools that the producer offered, instead of saying something.
+    #: True when the reply is a call of tools that the producer offered.
     calls_tools: bool = False
 
     @cached_property
@@ -202,13 +202,13 @@ class Judged:
 class Check:
     """One test of a reply. `run` returns None when it passes, else what is wrong, in words.
 
-    The words never repeat the reply: they stand in the ledger, which does not quote.
+    The words never repeat the reply: they are written to the ledger, which does not quote.
     """
 
     name: str
     reason: Reason
     meaning: str
-    #: A reply that fails.
+    #: What fails it, for example.
     example: str
     run: Callable[[Judged, Any], str | None]
     #: What a policy may set, handed to `run`.
@@ -223,7 +223,7 @@ def _arguments(call: Mapping[str, Any]) -> Any:
     match call:
         case {"function": {"arguments": str(text)}}:
             try:
-                # So many that looking at each would take long; read as one text.
+                # Arguments with very many values would take long to walk: they count as one text.
                 is_long = has_more_values(text.encode("utf-8", "replace"), MOST_VALUES)
                 return text if is_long else read_exact(text)
             except (RecursionError, ValueError):
@@ -233,7 +233,7 @@ def _arguments(call: Mapping[str, Any]) -> Any:
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers in a JSON value, in order; a stack, so that depth costs nothing."""
+    """The texts and numbers in a JSON value, in order; without recursion, whatever its depth."""
     stack = [value]
     while stack:
         item = stack.pop()

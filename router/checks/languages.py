@@ -1,4 +1,4 @@
-"""Which language a text is in: by its script, else by its small words. Unsure is an answer."""
+"""The language of a text, by its script or by its small words; None where that is not sure."""
 
 from bisect import bisect
 from collections import Counter
@@ -36,7 +36,7 @@ SMALL_WORDS = {
 }
 
 _TOO_SHORT = "a i in its as at by he she us me my our an am so if no or about also could would"
-#: Words that say nothing about what a sentence says.
+#: Words that do not tell what a sentence is about.
 EMPTY_WORDS = frozenset(_TOO_SHORT.split()).union(*SMALL_WORDS.values())
 
 #: Where a script begins, and whose it is. Scripts that several languages share count as one.
@@ -48,7 +48,7 @@ _SCRIPTS = (
     (0xFE00, ""), (0xFF66, "ja"), (0xFFA0, ""), (0x20000, "zh"),
 )  # fmt: skip
 _STARTS = [start for start, _ in _SCRIPTS]
-#: Read of a text: enough to be sure, and no more.
+#: Characters of a text that are read: enough to be sure.
 _READ = 1500
 _LETTERS = 100
 _ENDS = ".!?\n"

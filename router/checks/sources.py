@@ -1,6 +1,6 @@
-"""Checks of an answer against what the request brought along. Lexical: they err, and only escalate.
+"""Checks of an answer against the sources in its request, by words: errors only escalate.
 
-What an answer leans on is the context, else what the user says; see docs/checks.md.
+The sources are the context, else what the user says; see docs/checks.md.
 """
 
 from typing import Annotated
@@ -37,7 +37,7 @@ def _grounding(judged: Judged, limits: Grounding) -> str | None:
         not 1 <= number <= asked.most_citation and number not in asked.source_markers
         for number in words.markers(text)
     ):
-        return f"a source is cited that is not there; {asked.most_citation} are"
+        return f"a source is cited that does not exist; there are {asked.most_citation}"
     quotes, most = list(dict.fromkeys(words.quotes(text))), words.most_looked_up(asked.source_text)
     if len(quotes) > most or any(quote not in asked.source_text for quote in quotes):
         return "a quotation is not in the sources word for word"
@@ -76,19 +76,19 @@ class Entities(Parameters):
 
 def _entities(judged: Judged, limits: Entities) -> str | None:
     text, given_text = judged.written, judged.asked.given_text
-    known = {name.lower() for name in limits.known}
-    # A name with a sign of an address in it is a part of one, which is looked up whole.
+    always_known = {name.lower() for name in limits.known}
+    # A name with an @ is a part of an address, which is looked up as a whole.
     mentioned = {name.lower() for name in words.names(text) if "@" not in name}
     mentioned.update(address.lower() for address in words.addresses(text))
-    unsure = mentioned - known
+    unsure = mentioned - always_known
     if len(unsure) > words.most_looked_up(given_text):
         unsure -= {*given_text.split(), *words_of(given_text).replace(".", " ").split()}
     if len(unsure) > limits.most and language_of(judged.answer_text) == "de":
-        unsure = {name for name in unsure if not name.isalpha()}  # there, nouns look like names
-    unknown = words.untold(unsure, given_text) if len(unsure) > limits.most else unsure
+        unsure = {name for name in unsure if not name.isalpha()}  # German nouns look like names
+    unknown = words.unmentioned(unsure, given_text) if len(unsure) > limits.most else unsure
     if len(unknown) > limits.most:
-        many = len(unknown)
-        return f"{many} names are in neither the question nor the sources; {limits.most} may be"
+        where = "in neither the question nor the sources"
+        return f"{len(unknown)} names are {where}; {limits.most} are allowed"
     return None
 
 
@@ -108,7 +108,7 @@ class Numbers(Parameters):
     most: Annotated[NonNegativeInt, Field(description="most numbers that may be in no source")] = 0
 
 
-#: More than list markers and spelled numbers can be.
+#: More unknown numbers than list markers and spelled numbers can explain.
 _MOST_EXCUSED = 2_500
 
 
@@ -119,7 +119,7 @@ def _numbers(judged: Judged, limits: Numbers) -> str | None:
         return None
     if len(unknown) > limits.most + _MOST_EXCUSED:
         return _unknown_numbers(len(unknown), limits.most)
-    # Looked at again with all that excuses a number, which most answers do not need.
+    # Only now with the slower look at what explains a number, which most answers do not need.
     cleaned = words.without_list_markers(text)
     if len(cleaned) < len(text):
         unknown &= words.written_numbers(cleaned)
@@ -128,7 +128,7 @@ def _numbers(judged: Judged, limits: Numbers) -> str | None:
 
 
 def _unknown_numbers(many: int, most: int) -> str:
-    return f"{many} numbers are in neither the question nor the sources; {most} may be"
+    return f"{many} numbers are in neither the question nor the sources; {most} are allowed"
 
 
 NUMBERS = Check(

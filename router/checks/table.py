@@ -33,7 +33,7 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-#: The loader of policies says which names there are.
+#: The loader of policies adds the known names to the message.
 _UNKNOWN: LiteralString = "unknown_check"
 
 
@@ -46,7 +46,7 @@ class NamedCheck:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Read as a row with one field, so that a mistake is found at its own place."""
+        """Validate it as a row with one field, so that a mistake is reported at its place."""
         fields = {
             name: core_schema.typed_dict_field(
                 handler.generate_schema(check.parameters), required=False
@@ -93,7 +93,7 @@ def _as_written(given: NamedCheck) -> Any:
 
 
 def check_rows() -> list[dict[str, str]]:
-    """The table of checks, for people: what each finds, and what a policy may set of it."""
+    """The table of checks, for people: what each tests, and what a policy may set."""
     return [
         {
             "check": check.name,
@@ -111,5 +111,5 @@ def check_rows() -> list[dict[str, str]]:
 
 
 _MANY = TypeAdapter(list[NamedCheck])
-#: What every task is checked for when it says nothing else.
+#: The checks of a task that names none.
 DEFAULT_CHECKS = tuple(named("cut_off", "empty", "refusal", "tool_calls", "schema", "confidence"))

@@ -1,4 +1,4 @@
-"""The check of a verification: the verdict of a model that read another model's answer."""
+"""The check of a verification: the verdict of a model on another model's answer."""
 
 from router.checks.judged import Check, Judged, Parameters
 from schemas.reasons import Reason
@@ -22,12 +22,12 @@ def _found_right(judged: Judged, _: Parameters) -> str | None:
     output = judged.output or {}
     verdict, problems = output.get("verdict"), output.get("problems")
     if verdict not in ("right", "wrong", "unsure"):
-        return None  # no verdict at all, which the schema check says
+        return None  # no verdict at all: the schema check fails
     count = len(problems) if isinstance(problems, list) else 0
     if verdict != "right":
         return f"the verdict is {verdict}, with {count} problems"
     if count:
-        return f"the verdict is right, and yet it lists {count} problems"
+        return f"the verdict is right, but it lists {count} problems"
     accept = judged.accept or 0.0
     if judged.confidence is None or not (judged.confidence >= accept):
         sure = "no usable confidence" if judged.confidence is None else f"{judged.confidence:g}"

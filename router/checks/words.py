@@ -1,7 +1,7 @@
-"""Reading texts without understanding them: words, claims, numbers, names, contradictions.
+"""What texts contain, by their words: claims, numbers, citations, names, contradictions.
 
-Everything here is lexical and takes linear time. It errs, and a check that errs only escalates.
-Texts are cut by the string's own methods where they can be: a pattern costs ten times as much.
+Everything here goes by words alone and takes linear time. It makes errors, and those of a check
+only escalate. Where they can, string methods split the texts: a pattern takes ten times as long.
 """
 
 import re
@@ -17,8 +17,8 @@ __all__ = [
     "cited",
     "conflicts",
     "is_email",
+    "is_mentioned",
     "is_spaced",
-    "is_told",
     "markers",
     "most_looked_up",
     "names",
@@ -30,20 +30,20 @@ __all__ = [
     "spelled_numbers",
     "stems",
     "unknown_numbers",
+    "unmentioned",
     "unsupported",
-    "untold",
     "without_list_markers",
     "written_numbers",
 ]
 
 _WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u9fff\uac00-\ud7af]")
 _SHORTEST_CLAIM = 5
-#: Of a long text so many characters, evenly spread, tell the script.
+#: Characters of a long text, evenly spread, by which its script is found.
 _SAMPLED = 10_000
 
 
 def is_spaced(text: str) -> bool:
-    """False for scripts that write no spaces between words, of which words say nothing."""
+    """False for scripts without spaces between words, which cannot be split into words."""
     if text.isascii():
         return True
     sample = text[:: len(text) // _SAMPLED + 1]
@@ -51,17 +51,17 @@ def is_spaced(text: str) -> bool:
 
 
 def stems(words: AbstractSet[str]) -> frozenset[str]:
-    """A word's first letters stand for all its forms: refund, refunds, refunded."""
+    """The first letters of longer words, which their forms share: refund, refunds, refunded."""
     return frozenset([word[:6] for word in words if len(word) >= 5])
 
 
 def unsupported(
-    text: str, known: frozenset[str], known_stems: AbstractSet[str], overlap: float
+    text: str, known_words: frozenset[str], known_stems: AbstractSet[str], overlap: float
 ) -> tuple[int, int]:
     """How many sentences of a lower-case text are not supported, and how many there are.
 
-    Sentences of fewer than five words claim nothing. One is supported when the share
-    that is known of its words, small ones left aside, reaches `overlap`.
+    Sentences of fewer than five words make no claim. A sentence is supported when the share of its
+    words that are known, without small words, reaches `overlap`.
     """
     claimed = failed = 0
     for sentence in words_of(text).split("."):
@@ -70,7 +70,7 @@ def unsupported(
             continue
         claimed += 1
         distinct = set(words)
-        if missing := distinct - known:
+        if missing := distinct - known_words:
             most = (1 - overlap) * len(distinct - EMPTY_WORDS)
             if len(missing) > most and len(missing) - len(stems(missing) & known_stems) > most:
                 failed += 1
@@ -115,7 +115,7 @@ _ANY_MARKER = re.compile(r"\[(\d{1,9})\]")
 def numbers_of(text: str) -> frozenset[str]:
     """Every number of a text in each way it can be read.
 
-    Of more than 200 with a separator in them, the rest only as they are written.
+    Where more than 200 have separators, the others only as they are written.
     """
     written = written_numbers(text)
     others = [number for number in written if not number.isdecimal()]
@@ -133,23 +133,24 @@ def written_numbers(text: str) -> set[str]:
     return set(_NUMBER.findall(_western(text)))
 
 
-def unknown_numbers(numbers: AbstractSet[str], known: AbstractSet[str]) -> set[str]:
-    """Those of some written numbers that are not known in any way they can be read.
+def unknown_numbers(numbers: AbstractSet[str], known_numbers: AbstractSet[str]) -> set[str]:
+    """The written numbers that are not among the known ones in any way they can be read.
 
-    Of more than 200 with a separator in them, the rest is known only as it is written.
+    Where more than 200 have separators, the others are looked up only as they are written.
     """
-    unknown = set(numbers - known)
+    unknown = set(numbers - known_numbers)
     others = [number for number in unknown if not number.isdecimal()]
     if len(others) > _MOST_READ:
         others.sort()
-    unknown -= {n for n in unknown if n[0] == "0" and n.isdecimal() and _plain(n) in known}
-    unknown.difference_update(n for n in others[:_MOST_READ] if not known.isdisjoint(readings(n)))
-    unknown.difference_update(n for n in others[_MOST_READ:] if n.rstrip(_SEPARATED) in known)
+    unknown -= {n for n in unknown if n[0] == "0" and n.isdecimal() and _plain(n) in known_numbers}
+    read, unread = others[:_MOST_READ], others[_MOST_READ:]
+    unknown.difference_update(n for n in read if not known_numbers.isdisjoint(readings(n)))
+    unknown.difference_update(n for n in unread if n.rstrip(_SEPARATED) in known_numbers)
     return unknown
 
 
 def readings(number: str) -> tuple[str, ...]:
-    """What a written number may mean: 1,200 is twelve hundred, or one and a fifth in Europe."""
+    """What a written number may mean: 1,200 is twelve hundred, or 1.2 in much of Europe."""
     number = number[:_LONGEST_READ]
     if number.isdecimal():
         return (_plain(number),)
@@ -165,10 +166,10 @@ def readings(number: str) -> tuple[str, ...]:
         values.append("".join(parts))
     if len(parts) == 2 or (len(parts) > 2 and all(len(part) == 3 for part in parts[1:-1])):
         values.append(f"{''.join(parts[:-1])}.{parts[-1]}")
-    if not values:  # a date or a version: its parts, each on its own
+    if not values:  # a date or a version: each of its parts
         return tuple(_plain(part) for part in parts)
     plain = tuple(_plain(value) for value in values)
-    # 5m may be five million or five metres.
+    # 5m may be five million, or five metres.
     return (*plain, *(_plain(_shifted(value, scale)) for value in values)) if scale else plain
 
 
@@ -179,7 +180,7 @@ def spelled_numbers(text: str) -> frozenset[str]:
 
 
 def without_list_markers(text: str) -> str:
-    """The text without the numbers that only count its lines and its sources."""
+    """The text without the numbers of its lists and its citations."""
     return _MARKER.sub(" ", _LIST_MARKER.sub("\n", f"\n{text}")[1:])
 
 
@@ -221,7 +222,7 @@ def source_markers(text: str) -> set[int]:
 
 
 def quotes(text: str) -> Iterator[str]:
-    """What a text quotes, of three words or more; shorter ones are names of things."""
+    """The quotations of three words or more in a text; shorter ones are mostly names."""
     for opening, closing in _QUOTES:
         if opening not in text:
             continue
@@ -237,7 +238,7 @@ def quotes(text: str) -> Iterator[str]:
 
 # Names.
 
-#: A capital that follows no end of a sentence and begins no quotation or line; or an id, anywhere.
+#: A capitalised word, unless a sentence, quotation or line begins with it; or an id, anywhere.
 _NAME = re.compile(
     r" (?:(?<![.!?:(\"\u201c\u201d*#>\n-] )[^\W\d_a-z]|[A-Z]{1,6}-?\d)"
     r"[^\s.,;:!?()\[\]\"'\u2019\u201c\u201d*]+"
@@ -247,7 +248,7 @@ _REACH = 64
 _LISTED = re.compile(r"[,;|]")
 _JOINS_BEFORE = ".-_+"
 _JOINS_AFTER = "-_."
-#: Looked at no further, so that no text takes long; the name is not found then.
+#: Places of a name that are looked at, so that no text takes long; after them it is not found.
 _MOST_PLACES = 50
 _MOST_LOOKED_THROUGH = 5_000_000
 _LEAST_LOOKED_UP = 20
@@ -267,7 +268,7 @@ def addresses(text: str) -> set[str]:
         while at >= 0:
             before, after = text[max(at - _REACH, 0) : at], text[at : at + 4 * _REACH]
             pieces.update((before.rpartition(" ")[2] + after.partition(" ")[0]).split())
-            # Stepped over, so that no text is looked at more than a few times.
+            # Skip ahead, so that no part of a text is read more than a few times.
             at = text.find(sign, at + _REACH)
     words = {word.strip(_AROUND) for word in pieces}
     for several in [word for word in words if "@" in word and not is_email(word)]:
@@ -281,11 +282,11 @@ def is_email(word: str) -> bool:
     return bool(name and at) and "." in host.strip(".") and is_single
 
 
-def is_told(name: str, text: str) -> bool:
+def is_mentioned(name: str, text: str) -> bool:
     """True when a text holds a name, id or address as a whole, both in lower case.
 
-    A name of five letters or more may have up to three more around it, as Indian has those of
-    India; one of two is too short to tell, and may be anywhere. Of an id, hyphens are a part.
+    A name of five letters or more may have up to three more around it, as India has in Indian. A
+    name of two letters may be anywhere: it is too short to tell. Hyphens are part of an id.
     """
     is_whole = _is_form if name.isalpha() else _is_apart
     at = text.find(name)
@@ -298,13 +299,13 @@ def is_told(name: str, text: str) -> bool:
     return False
 
 
-def untold(names: AbstractSet[str], text: str) -> set[str]:
+def unmentioned(names: AbstractSet[str], text: str) -> set[str]:
     """The names that a text in lower case does not hold.
 
-    Those beyond `most_looked_up` count as untold.
+    Those beyond `most_looked_up` count as unmentioned.
     """
     in_order, most = sorted(names), most_looked_up(text)
-    return {*(name for name in in_order[:most] if not is_told(name, text)), *in_order[most:]}
+    return {*(name for name in in_order[:most] if not is_mentioned(name, text)), *in_order[most:]}
 
 
 def most_looked_up(text: str) -> int:
@@ -327,7 +328,7 @@ def _is_form(name: str, text: str, start: int, end: int) -> bool:
 
 
 def _is_apart(name: str, text: str, start: int, end: int) -> bool:
-    """True when neither a letter nor what joins letters stands next to the name."""
+    """True when neither a letter nor a joining sign is next to the name."""
     before, after = (_JOINS_BEFORE, _JOINS_AFTER) if "@" in name else ("-_", "-_")
     left, right = text[max(start - 1, 0) : start], text[end : end + 2]
     if left.isalnum() or right[:1].isalnum() or (left and left in before):
@@ -351,10 +352,10 @@ def numbers_and_dates(text: str) -> set[str]:
 
 
 def conflicts(sources: Sequence[str]) -> Sequence[tuple[str, str]]:
-    """Pairs of numbers or dates that two sentences state for what reads like the same thing.
+    """Pairs of numbers or dates that two sentences state for what seems to be the same thing.
 
     The same thing: at least half of the longer words are shared, the same word follows, and no
-    name, year or other number tells the two apart. Only the first 40 sentences with a number are
+    name, year or other number distinguishes the two. Only the first 40 sentences with a number are
     compared, and the first 60 numbers, so that the time stays bounded.
     """
     left = _MOST_STATED

@@ -1,9 +1,9 @@
 """Admission: whose a request is, and what of its producer's word counts.
 
-A producer writes what it likes into a record. Which topic the record lies in, which principal a
-gateway has seen and what was signed it cannot choose: where the settings bind tenants and plans to
-those, they are proven, and what the record claims has to agree. Without such settings everybody who
-may write to intake is believed.
+A producer can write anything into a record, but it cannot choose the topic that it may write to,
+the principal that a gateway has authenticated, or a signature. Where the settings bind tenants and
+plans to those, they are proven, and what the record claims has to agree. Without such settings
+every producer that may write to intake is believed.
 """
 
 import re
@@ -32,9 +32,9 @@ from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT, is_reserved_id, is_r
 __all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_tenant"]
 
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
-#: A tenant's name in JSON that cannot be parsed. Its beginning is found much sooner by itself.
+#: A tenant's name in JSON that cannot be parsed: a plain search for its beginning is much faster.
 _FIELD = b'"tenant"'
-#: Further names of tenants in one record are not looked at.
+#: Names of tenants in one record that are looked at.
 _MOST_NAMED = 100
 _TENANT = re.compile(rb'"tenant"\s*:\s*"([^"\\]{0,800})"')
 #: Headers that may name the tenant of a record whose body cannot.
@@ -43,10 +43,10 @@ _RADII = ("low", "medium", "high")
 
 
 class Proven(NamedTuple):
-    """Who a producer is, by something that it cannot choose."""
+    """Whose a request is, by something that its producer cannot choose."""
 
     tenant: str
-    #: None: nothing is proven of its plan.
+    #: None: no plan is proven.
     plan: str | None = None
     #: The id that was signed.
     request_id: str | None = None
@@ -61,27 +61,27 @@ class Admitted(NamedTuple):
 
 @dataclass(frozen=True)
 class Admission:
-    """What tenants and plans are bound to; by default nothing."""
+    """What tenants and plans are bound to; by default to nothing."""
 
     #: By the topic's name on the broker.
     topics: Mapping[str, Proven] = field(default_factory=dict)
-    #: The header in which a gateway names the principal it has seen; "" for none.
+    #: The header in which a gateway names the principal that it has authenticated; "" for none.
     principal_header: str = ""
     principals: Mapping[str, Proven] = field(default_factory=dict)
     keys: Mapping[str, Key] = field(default_factory=dict)
-    #: A signature may expire so long after its record was appended.
+    #: How long after its record was appended a signature may expire.
     longest: timedelta = timedelta(hours=1)
     #: Requests that prove no tenant are refused.
     requires_proof: bool = False
 
     @cached_property
     def binds(self) -> bool:
-        """True where somebody can prove who they are, or has to."""
+        """True where a tenant can be proven, or has to be."""
         return bool(self.topics or self.principals or self.keys or self.requires_proof)
 
     @cached_property
     def _bound(self) -> frozenset[str]:
-        """Tenants that somebody can prove to be, in lower case."""
+        """The tenants that can be proven, in lower case."""
         proven = (*self.topics.values(), *self.principals.values())
         named = [tenant for key in self.keys.values() for tenant in key.tenants or ()]
         return frozenset(tenant.lower() for tenant in (*named, *(bound.tenant for bound in proven)))
@@ -117,16 +117,16 @@ class Admission:
             _refuse_plan(request, policy)
             return Admitted(_cautious(request), is_unproven=True)
         if "tenant" in request.model_fields_set and request.tenant != proven.tenant:
-            raise ContractError(Reason.IDENTITY_MISMATCH, "tenant: another one was proven")
+            raise ContractError(Reason.IDENTITY_MISMATCH, "tenant: another tenant was proven")
         if proven.request_id not in (None, request.id):
-            raise ContractError(Reason.IDENTITY_MISMATCH, "id: another one was signed")
+            raise ContractError(Reason.IDENTITY_MISMATCH, "id: another id was signed")
         plan = request.plan
         if proven.plan is None:
             _refuse_plan(request, policy)
         elif plan not in (None, proven.plan):
-            raise ContractError(Reason.IDENTITY_MISMATCH, "plan: another one was proven")
-        known = {"tenant": proven.tenant, "plan": proven.plan or plan}
-        return Admitted(request.model_copy(update=known))
+            raise ContractError(Reason.IDENTITY_MISMATCH, "plan: another plan was proven")
+        counting = {"tenant": proven.tenant, "plan": proven.plan or plan}
+        return Admitted(request.model_copy(update=counting))
 
     def tenant_of(
         self,
@@ -149,15 +149,15 @@ class Admission:
         return UNKNOWN_TENANT if self._is_bound(claimed) else claimed
 
     def _is_bound(self, tenant: str) -> bool:
-        """True for a tenant that somebody can prove to be, or a name that only looks like it."""
+        """True for a tenant that can be proven, or a name that differs from it by case alone."""
         if tenant != DEFAULT_TENANT and any(key.tenants is None for key in self.keys.values()):
-            return True  # a gateway speaks for everybody
+            return True  # that key may sign for every tenant
         return tenant.lower() in self._bound
 
     def _proven(
         self, topic: str, value: bytes | None, headers: Headers, at: datetime
     ) -> Proven | None:
-        """Who the producer is, as far as it is proven. Raises ContractError."""
+        """What is proven of a record's tenant and plan. Raises ContractError."""
         proofs = [self.topics[topic]] if topic in self.topics else []
         if self.principal_header and (values := _all_of(self.principal_header, headers)):
             principal = values[0].decode("utf-8", "replace")
@@ -180,7 +180,7 @@ class Admission:
         tenants = {proof.tenant for proof in proofs}
         plans = {proof.plan for proof in proofs if proof.plan}
         if len(tenants) > 1 or len(plans) > 1:
-            detail = "tenant, plan: topic, principal and signature do not say the same"
+            detail = "tenant, plan: topic, principal and signature do not agree"
             raise ContractError(Reason.IDENTITY_MISMATCH, detail)
         tenant = tenants.pop()
         if is_reserved_tenant(tenant):
@@ -190,21 +190,21 @@ class Admission:
 
 
 def as_admitted(request: Request, record: Assignment | Escalation | DeadLetter) -> Request:
-    """A request read again from its bytes, as intake admitted it.
+    """A request that was read again from its bytes, as intake admitted it.
 
-    What travels with the bytes says whose it is; records from before that say nothing.
+    The record that carries the bytes names its tenant and plan; old records name none.
     """
-    known = {"tenant": record.tenant or request.tenant, "plan": record.plan or request.plan}
-    if (request.tenant, request.plan) != tuple(known.values()):
-        request = request.model_copy(update=known)
+    admitted = {"tenant": record.tenant or request.tenant, "plan": record.plan or request.plan}
+    if (request.tenant, request.plan) != tuple(admitted.values()):
+        request = request.model_copy(update=admitted)
     return _cautious(request) if record.is_unproven else request
 
 
 def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) -> str:
-    """Whose a record says it is that could not be read as a request.
+    """The tenant that a record claims which could not be read as a request.
 
-    `is_parsed`: it is JSON, if no request. Where it says so more than once, it has to say the
-    same; a name that no producer may use, or none where nothing can be parsed, is nobody's.
+    `is_parsed`: it is JSON, though no request. All claims in it have to agree. The tenant is
+    unknown where they do not, where no producer may use the name, or where nothing can be parsed.
     """
     claimed: list[Any] = [
         header.decode("utf-8", "replace")
@@ -212,7 +212,7 @@ def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) ->
         for header in _all_of(name, headers)
     ]
     try:
-        # Read strictly it was already; once is enough for what may be slow to read.
+        # It has been read strictly before, which may be slow: once is enough.
         body = orjson.loads(value or b"") if is_parsed else None
         claims = claims_of(body, text_headers(headers)) if is_parsed else None
     except (ContractError, orjson.JSONDecodeError):
@@ -237,7 +237,7 @@ def _named(text: bytes) -> Iterator[bytes]:
         if at < 0:
             return
         match = _TENANT.match(text, at)
-        # Quotes inside a text have a backslash.
+        # A quote inside a text is escaped with a backslash.
         if match is not None and text[at - 1 : at] != b"\\":
             yield match[1]
         at = text.find(_FIELD, at + len(_FIELD))
@@ -255,7 +255,7 @@ def _refuse_plan(request: Request, policy: Policy) -> None:
 
 
 def _cautious(request: Request) -> Request:
-    """The request with only those claims that make us more careful than its text does."""
+    """The request with only those claims that are more careful than our own estimates."""
     names = ("ambiguity", "blast_radius", "complexity")
     kept: dict[str, object] = dict.fromkeys(("justification", *names))
     own = measure(request.model_copy(update=kept))

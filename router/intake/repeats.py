@@ -1,8 +1,8 @@
 """Repeats: a request id that comes again from the same tenant within one intake partition.
 
-A producer that is not sure of its first send sends again. Whoever pays for calls must see that it
-is the same request: a fold over the partition's records, in their order, remembers ids and bodies
-for a stated window. It is rebuilt by reading the partition again: nothing has to be stored.
+A producer that is not sure of its first send sends again, and the request must not be paid for
+twice. So the ids and bodies of a partition's records are remembered, in their order, for a window.
+Reading the partition again restores them: nothing has to be stored.
 """
 
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ class Repeat(Enum):
     """What a tenant's request id says about its record."""
 
     NEW = auto()
-    #: The same id and the same bytes: the first one is on its way, or has ended.
+    #: The same id and the same bytes: the first request is on its way, or has ended.
     SAME = auto()
-    #: The same id with other bytes: which of the two is meant is a guess.
+    #: The same id with other bytes: nobody can say which of the two is meant.
     OTHER_BODY = auto()
 
 
 @dataclass(slots=True)
 class SeenIds:
-    """The ids of one intake partition, for `window` seconds or the last `most` requests.
+    """The ids of one intake partition, of the last `most` requests within `window` seconds.
 
-    Whichever of the two is shorter. A repeat does not lengthen the time.
+    A repeat does not prolong the time.
     """
 
     window: float
@@ -43,15 +43,15 @@ class SeenIds:
     def note(self, request: RequestKey, body: bytes, at: float) -> Repeat:
         """Judge the next record of the partition, appended at `at` seconds, and remember it."""
         self._forget(at)
-        # Python's own keyed hash: it differs between processes, and so does this memory.
+        # Python's own keyed hash differs between processes; so does what they remember.
         digest = hash(body) & ((1 << _DIGEST_BITS) - 1)
-        which = request.text
-        known = self._seen.get(which)
-        if known is not None:
-            same = known & ((1 << _DIGEST_BITS) - 1) == digest
-            return Repeat.SAME if same else Repeat.OTHER_BODY
+        request_id = request.text
+        earlier = self._seen.get(request_id)
+        if earlier is not None:
+            is_same = earlier & ((1 << _DIGEST_BITS) - 1) == digest
+            return Repeat.SAME if is_same else Repeat.OTHER_BODY
 
-        self._seen[which] = int(at) << _DIGEST_BITS | digest
+        self._seen[request_id] = int(at) << _DIGEST_BITS | digest
         if len(self._seen) > self.most:
             del self._seen[next(iter(self._seen))]
         return Repeat.NEW

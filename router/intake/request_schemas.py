@@ -25,13 +25,13 @@ _MOST_TOOLS = 128
 
 
 def check_schemas(request: Request) -> None:
-    """Refuse a request whose schemas cost more than one may. Raises ContractError."""
+    """Refuse a request whose schemas cost more than they may. Raises ContractError."""
     extra = request.input.model_extra
     if request.output_format is None and not extra:
         return
 
-    wanted = format_of(request)
-    size = len(compiled(wanted)[0]) if isinstance(wanted, dict) else 0
+    output_format = format_of(request)
+    size = len(compiled(output_format)[0]) if isinstance(output_format, dict) else 0
     schemas = _schemas(request)
     size += sum(len(schema) for schema in schemas if schema is not None)
     if len(schemas) > _MOST_TOOLS:
@@ -67,7 +67,7 @@ def compiled(schema: Mapping[str, Any]) -> tuple[bytes, Validator]:
     try:
         return written, compile_schema(written, is_ours=False)
     except UnusableSchemaError:
-        detail = "output_format: a JSON Schema that is whole in itself was expected"
+        detail = "output_format: a self-contained JSON Schema was expected"
         raise ContractError(Reason.INVALID_FIELD, detail) from None
     except SchemaError as error:
         raise ContractError(Reason.UNSUPPORTED_SCHEMA, f"output_format: {error}") from None

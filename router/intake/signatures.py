@@ -1,4 +1,4 @@
-"""Signatures of requests: who a producer is, said in a way that others on the topic cannot forge.
+"""Signatures of requests: proof of their tenant that other writers of the topic cannot forge.
 
 The header `tierline-signature` holds `v1.PAYLOAD.MAC`, both in base64url without padding. The
 payload is JSON: `key, tenant, plan, id, body` (SHA-256 of the record's value in hexadecimal) and
@@ -27,7 +27,7 @@ __all__ = ["SIGNATURE", "Claims", "Key", "signature_of", "verified"]
 
 SIGNATURE = "tierline-signature"
 _VERSION = b"v1"
-#: No signature of another kind is taken for one of these, whoever has used the key elsewhere.
+#: So that a signature made with the same key for another purpose is not valid here.
 _DOMAIN = b"tierline-signature-v1\n"
 _LONGEST = 4096
 _BAD = Reason.BAD_SIGNATURE
@@ -68,9 +68,9 @@ def signature_of(value: bytes, secret: bytes, claims: Mapping[str, object]) -> b
 def verified(
     header: bytes, value: bytes, keys: Mapping[str, Key], at: datetime, longest: timedelta
 ) -> Claims:
-    """What a signature proves of a record that was appended at an instant.
+    """What a signature proves of a record that was appended at `at`.
 
-    One that expires later than `longest` from then proves nothing. Raises ContractError.
+    It may not expire later than `longest` after that. Raises ContractError.
     """
     parts = header.split(b".")
     if len(header) > _LONGEST or len(parts) != 3 or parts[0] != _VERSION:
@@ -107,7 +107,7 @@ def _encoded(raw: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    """Raises ContractError for what is not written as we write it."""
+    """Raises ContractError for base64url that is not written as we write it."""
     try:
         raw = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:

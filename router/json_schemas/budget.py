@@ -1,4 +1,4 @@
-"""What a value costs under a schema: its validation, and all of its errors in words."""
+"""The cost of a value under a schema: of its validation, and of its errors in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ __all__ = ["BUDGET", "BYTES", "REPEATED_BYTES", "Costs"]
 
 #: Units that one validation may cost; a unit is at most a tenth of a microsecond, as measured.
 BUDGET = 120_000
-#: In strings, so many bytes cost what one more value does.
+#: Bytes of a string that cost as much as one more value.
 BYTES = 32
-#: The library makes all errors at once, each with a copy of the value that it is about: per error
-#: and copied value three units, and as much as for so many values for the error itself.
+#: The library makes all errors at once, each with a copy of the value that it is about: three units
+#: for each copied value, and for the error itself as much as for 20 values.
 _COPY, _ERROR = 3, 20
-#: So many bytes of the schema that an error repeats cost what another error does.
+#: Bytes of the schema repeated in an error that cost as much as one more error.
 REPEATED_BYTES = _ERROR * BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What validations under one schema cost."""
+    """The costs of validations under one schema."""
 
-    #: The most units that one value costs, by its level; the last holds for all further levels.
+    #: The most units that one value costs, by its level; the last is for all deeper levels.
     weights: tuple[int, ...]
     #: The most errors that one value may have, in the same way.
     errors: tuple[int, ...]
-    #: False where the weights may go on growing.
+    #: False where the weights may grow further with each level.
     is_live: bool
     has_unique: bool = False
     #: Each name in an object may have an error, with a copy of the object.
@@ -43,7 +43,7 @@ class Costs:
         work, depth, odd = 0, 0, 0
         level: list[Any] = [value]
         heaviest = max(self.weights)
-        #: By level: how many values, and how large.
+        #: By level: how many values there are, and their size.
         levels: list[tuple[int, int]] = []
         while level:
             if depth < len(self.weights):
@@ -67,7 +67,7 @@ class Costs:
                     kind in (float, Digits) or (kind is int and not -(1 << 53) < item < 1 << 53)
                 ):
                     odd += 1
-            # Beside the evaluations, each value is looked at once, here and by the library.
+            # Each value is also visited once, here and by the library.
             work += size * weight + size
             if work > BUDGET:
                 return work, False
@@ -78,7 +78,7 @@ class Costs:
         return work, work <= BUDGET and self._errors(levels) <= BUDGET
 
     def _errors(self, levels: Sequence[tuple[int, int]]) -> int:
-        """Units of all errors that there may be: at each value, with copies of what is in it."""
+        """Units of all errors that are possible: at each value, with copies of what is in it."""
         units = below = 0
         for depth in reversed(range(len(levels))):
             count, size = levels[depth]

@@ -1,12 +1,12 @@
 """What a JSON Schema costs: bounds on what may be compiled, and on what a validation may take.
 
-The library that validates holds the interpreter while it works, so that no thread and no timeout
-can end what was begun. What a validation costs is therefore worked out first, from the schema's
-structure and the value's size, and nothing is begun that could take long.
+The library holds the interpreter's lock while it validates, so no thread and no timeout can end a
+validation. Its cost is therefore computed first, from the schema's structure and the value's size,
+and nothing is started that could take long.
 
 A schema is evaluated at a value, and through `properties`, `items` and the like at the values in
-it. Branches (`allOf`, `anyOf`, `$ref`, ...) are evaluated at the same value once more, so that
-references which multiply, and recursion, are seen here as weights that grow from level to level.
+it. Branches (`allOf`, `anyOf`, `$ref`, ...) are evaluated at the same value once more, so
+references that multiply, and recursion, show as weights that grow from level to level.
 """
 
 import re
@@ -28,9 +28,9 @@ _MOST_LEVELS = 32
 _MOST_SUBSCHEMAS = 1_500
 _MOST_CHOICES = 5_000
 _MOST_POSITIONS = 2_000
-#: Of patterns with classes beyond ASCII, which make the engine large.
+#: Patterns with classes beyond ASCII, which make the compiled engine large.
 _MOST_WIDE = 8
-#: Steps of the walk here, a few tenths of a microsecond each.
+#: Steps of this module's walk, a few tenths of a microsecond each.
 _MOST_STEPS = 15_000
 #: What one value of up to eight levels may cost. A tenth of the budget, so that answers have room.
 _MOST_WEIGHT = 12_000
@@ -54,11 +54,11 @@ _ANY_FIELD, _ANY_ITEM = "", -1
 
 
 class SchemaError(TierlineError, ValueError):
-    """A schema that is not used; the text says why, for people."""
+    """A schema that is refused; the message says why, for people."""
 
 
 class UnusableSchemaError(SchemaError):
-    """What is no JSON Schema, or is not whole in itself."""
+    """A schema that is not valid JSON Schema, or refers to another document."""
 
     #: The largest share of any limit on schemas that it uses, 0 to 1.
     part = 0.0
@@ -70,14 +70,14 @@ def _refuse(why: str) -> NoReturn:
 
 @dataclass(slots=True)
 class _Node:
-    """One subschema: what it costs at one value, and what follows at the values inside."""
+    """One subschema: its cost at one value, and the subschemas for the values inside."""
 
     weight: int = 1
-    #: How many errors it may have there, those of its branches apart.
+    #: How many errors it may have there, without those of its branches.
     errors: int = 0
-    #: Evaluated at the same value, how often.
+    #: The nodes evaluated at the same value, and how often.
     same: Counter[int] = field(default_factory=Counter)
-    #: Evaluated at fields (text) and items (number).
+    #: The nodes evaluated at fields (text) and items (number).
     inner: dict[_Key, dict[int, int]] = field(default_factory=dict)
 
     def add(self, key: _Key, node: int, times: int = 1) -> None:
@@ -97,7 +97,7 @@ def costs_of(schema: Any, size: int) -> Costs:
 
 
 def _check_document(schema: Mapping[str, Any]) -> None:
-    """What holds everywhere in a schema, whether or not it is evaluated."""
+    """Check the rules for every part of a schema, evaluated or not. Raises SchemaError."""
     is_oldest = "draft-04" in str(schema.get("$schema", ""))
     level: list[Any] = [schema]
     depth = 0
@@ -120,7 +120,7 @@ def _check_document(schema: Mapping[str, Any]) -> None:
 
 
 class _Walk:
-    """Reads a schema once into nodes, and works out their weights."""
+    """Reads a schema into nodes, each once, and computes their weights."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._root = schema
@@ -261,7 +261,7 @@ class _Walk:
         if reference in self._targets:
             return self._targets[reference]
         if reference != "#" and not reference.startswith("#/"):
-            msg = "a $ref that points elsewhere; a schema must be whole in itself"
+            msg = "a $ref that points elsewhere; a schema must be self-contained"
             raise UnusableSchemaError(msg)
         target: Any = self._root
         for step in _ESCAPED.sub(_unescaped, reference[2:]).split("/") if reference != "#" else ():
@@ -269,13 +269,13 @@ class _Walk:
             try:
                 target = target[int(name) if isinstance(target, list) else name]
             except (KeyError, IndexError, ValueError, TypeError):
-                msg = "a $ref that points at nothing"
+                msg = "a $ref that points to nothing"
                 raise UnusableSchemaError(msg) from None
         self._targets[reference] = target
         return target
 
     def _flattened(self) -> list[_Node]:
-        """Every node with what its branches cost and lead to, at the same value, added to it."""
+        """Every node with the costs and inner nodes of its branches added to it."""
         flat: dict[int, _Node] = {}
         for number in self._branches_first():
             node = self._nodes[number]
@@ -306,7 +306,7 @@ class _Walk:
         return [flat[number] for number in range(len(self._nodes))]
 
     def _branches_first(self) -> Iterator[int]:
-        """All nodes, each behind those that are evaluated at the same value."""
+        """All nodes, each after those that are evaluated at the same value."""
         done: set[int] = set()
         for start in range(len(self._nodes)):
             path: dict[int, Iterator[int]] = {}
@@ -328,7 +328,7 @@ class _Walk:
     def _by_level(
         self, flat: Sequence[_Node], root: int, now: list[int]
     ) -> tuple[tuple[int, ...], bool]:
-        """The most that one value weighs or may break, by level under the root; `now` by node."""
+        """The most units or errors of one value, by level below the root; `now` is by node."""
         by_level = [now[root]]
         while len(by_level) <= _MOST_LEVELS:
             last = now

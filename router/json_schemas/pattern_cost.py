@@ -1,7 +1,7 @@
 """What a regular expression costs on an engine that is linear in the text.
 
-Such an engine keeps every place of the pattern that the text may have come to, and looks at all of
-them for each character. How many there can be is therefore what a character costs.
+Such an engine keeps every position of the pattern that the text may have reached, and looks at all
+of them for each character. So a character costs as much as there can be positions.
 """
 
 import re
@@ -10,7 +10,7 @@ __all__ = ["is_wide", "positions"]
 
 _MOST = 1 << 20
 _REPEATED = re.compile(r"\{(\d*)(?:,(\d*))?\}")
-#: A character of a pattern that is none of its structure, as the engine may read it in two ways.
+#: Characters that the engine may not read as structure: the pattern can be read in two ways.
 _UNCERTAIN = re.compile(r"\[[^\]]*[()\[]|\[\^?\]|&&|--|\(\?[a-zA-Z-]*x")
 _WIDE = re.compile(r"\.|\[\^|\\[pPSWDu]|\(\?[a-z]*i|[^\x00-\x7f]")
 
@@ -21,9 +21,9 @@ def is_wide(pattern: str) -> bool:
 
 
 def positions(pattern: str) -> int:
-    """At most how many places of a pattern a search can be in at once: its length, repeats out.
+    """The most positions of a pattern that a search can be in: its length with repeats written out.
 
-    Exact for groups and counts. Where brackets may be read in two ways, all counts multiply.
+    Exact for groups and counts. Where brackets can be read in two ways, all counts are multiplied.
     """
     counts = [_count(match) for match in _REPEATED.finditer(pattern)]
     if _UNCERTAIN.search(pattern) or ("\\" in pattern and re.search(r"\\[()\[\]{}]", pattern)):

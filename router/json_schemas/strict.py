@@ -1,4 +1,4 @@
-"""JSON Schemas as models can be held to them while they write."""
+"""Strict forms of JSON Schemas: what providers can enforce while a model writes."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -8,17 +8,17 @@ import orjson
 
 __all__ = ["strict_form"]
 
-#: What decoding under a schema knows everywhere. All else is checked after the answer came.
+#: Keywords that every provider enforces. All others are checked once the answer is there.
 _PLAIN = frozenset({"type", "title", "description", "$ref"})
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
-#: Keywords that cannot be left out without letting other answers through, or forbidding some.
+#: Keywords that cannot be left out without allowing other answers, or forbidding some.
 _SHAPES = frozenset(
     {
         "additionalItems", "allOf", "dependentSchemas", "else", "if", "not", "oneOf",
         "patternProperties", "prefixItems", "propertyNames", "then", "unevaluatedProperties",
     }
 )  # fmt: skip
-#: Keywords with schemas or fields in them, and the type that each says something of.
+#: Keywords with schemas or fields in them, by the type that they apply to.
 _INNER_OF = {"object": ("properties", "required", "additionalProperties"), "array": ("items",)}
 _INNER = (*_INNER_OF["object"], *_INNER_OF["array"])
 
@@ -30,7 +30,7 @@ def strict_form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
     than the schema does: open objects, for example, and with `all_required` fields that may be
     absent.
 
-    Formats come again with every call, so what was worked out is kept and shared: do not change it.
+    Every call brings its format again, so forms are kept and shared: do not change one.
     """
     try:
         return _kept(orjson.dumps(schema), all_required=all_required)
@@ -69,8 +69,8 @@ def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
         if not _is_closed(schema, all_required=all_required):
             return None
         form |= {"required": schema.get("required", []), "additionalProperties": False}
-    known = _PLAIN | {"properties", "$defs", "items", "anyOf", "required", "additionalProperties"}
-    rest = {name: value for name, value in schema.items() if name not in known}
+    kept = _PLAIN | {"properties", "$defs", "items", "anyOf", "required", "additionalProperties"}
+    rest = {name: value for name, value in schema.items() if name not in kept}
     if rest:
         rules = ", ".join(f"{name}: {value}" for name, value in rest.items())
         form["description"] = f"{form.get('description', '')} ({rules})".strip()
@@ -78,9 +78,9 @@ def _form(schema: Any, *, all_required: bool) -> dict[str, Any] | None:
 
 
 def _by_kind(schema: Mapping[str, Any], kinds: Sequence[Any]) -> dict[str, Any]:
-    """One option for each type, with what says something of it: inner schemas are in one alone.
+    """One option for each type, with the keywords for that type: inner schemas come in one alone.
 
-    A copy of them in every option would double what a level holds, at every level.
+    Copies of them in every option would double the size at every level.
     """
     rest = {name: value for name, value in schema.items() if name not in ("type", "$defs")}
     options = []
@@ -91,7 +91,7 @@ def _by_kind(schema: Mapping[str, Any], kinds: Sequence[Any]) -> dict[str, Any]:
 
 
 def _is_closed(schema: Mapping[str, Any], *, all_required: bool) -> bool:
-    """True for an object that has its own fields and no others."""
+    """True for an object that allows no fields beside its own."""
     required, fields = schema.get("required", []), schema.get("properties", {})
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         return False
@@ -100,7 +100,7 @@ def _is_closed(schema: Mapping[str, Any], *, all_required: bool) -> bool:
 
 
 def _choice(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One of some values, each under its type, because a value without a type is refused."""
+    """A choice of values, grouped by type, because providers refuse a value without a type."""
     options = [schema["const"]] if "const" in schema else schema["enum"]
     by_type: dict[str, list[Any]] = {}
     for option in options if isinstance(options, list) else ():

@@ -1,8 +1,8 @@
 """JSON Schemas that others wrote: compiled within bounds, and validated within a budget.
 
-Every such schema, a producer's and a policy's, is compiled here and nowhere else. No connection is
-opened, patterns run on an engine that is linear in the text, and what a validation costs is worked
-out before it is begun (`router/json_schemas/cost.py` says why).
+Every such schema, a producer's or a policy's, is compiled here and nowhere else. No connection is
+opened, patterns run on an engine that is linear in the text, and the cost of a validation is
+computed before it starts (`router/json_schemas/cost.py` says why).
 """
 
 import contextlib
@@ -27,12 +27,12 @@ __all__ = [
     "forget_schemas",
 ]
 
-#: The engine without backtracking; what it makes of one pattern is bounded too.
+#: The engine without backtracking; the size of a compiled pattern is bounded too.
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=256 << 10, dfa_size_limit=64 << 10)
 _MOST_PROBLEMS = 20
-#: Nested too deeply, for the library or for us, or half a character.
+#: Raised for values nested too deeply, for the library or for us, or with half a character.
 _UNREADABLE = (ValueError, RecursionError)
-#: How many times as much as one schema may be, those of a request's tools may be together.
+#: How many times the bounds of one schema those of a request's tools may use together.
 _MOST_TOGETHER = 2.0
 
 
@@ -90,7 +90,7 @@ class Validator:
 
 
 def _countable(value: Any) -> Any:
-    """A value with numbers that the library knows, digit by digit."""
+    """A value with numbers of types that the library knows, digit by digit the same."""
     try:
         orjson.dumps(value)
     except TypeError:
@@ -113,9 +113,9 @@ def _with_numbers(value: Any) -> Any:
 def compile_schema(schema: bytes, *, is_ours: bool = True) -> Validator:
     """The validator of a schema, kept: compiling costs more than a hundred validations.
 
-    `is_ours` is False for a producer's: those are kept apart, so that however many come, the
-    policy's stay. Raises SchemaError for a schema that is out of bounds, and its subclass
-    UnusableSchemaError for one that is no JSON Schema.
+    `is_ours` is False for a producer's schema: those have a cache of their own, so that many of
+    them do not push out the policy's. Raises SchemaError for a schema that is out of bounds, and
+    its subclass UnusableSchemaError for one that is no JSON Schema.
     """
     return _ours(schema) if is_ours else _theirs(schema)
 
@@ -124,8 +124,8 @@ def compile_schema(schema: bytes, *, is_ours: bool = True) -> Validator:
 def compile_together(schemas: tuple[bytes | None, ...]) -> tuple[Validator | None, ...]:
     """The validators of a request's tools, kept; None for one whose schema cannot be used.
 
-    Together they may be as much as two schemas may: each is compiled before the next request has
-    its turn. Raises SchemaError, which counts the schemas from 1.
+    Together they may use twice the bounds of one schema: all are compiled before the next request
+    has its turn. Raises SchemaError, which counts the schemas from 1.
     """
     validators: list[Validator | None] = []
     parts = 0.0
@@ -136,7 +136,7 @@ def compile_together(schemas: tuple[bytes | None, ...]) -> tuple[Validator | Non
                 validator = _compile(schema)
                 parts += validator.part
             except UnusableSchemaError as error:
-                parts += error.part  # the provider may know what it means
+                parts += error.part  # the provider may understand it
             except SchemaError as error:
                 msg = f"tool {no}: {error}"
                 raise SchemaError(msg) from None
@@ -148,13 +148,13 @@ def compile_together(schemas: tuple[bytes | None, ...]) -> tuple[Validator | Non
 
 
 def forget_schemas() -> None:
-    """Compile everything anew when it is next asked for."""
+    """Empty the caches: every schema is compiled again when it is next needed."""
     for kept in (_ours, _theirs, compile_together):
         kept.cache_clear()
 
 
 def _compile(schema: bytes) -> Validator:
-    # The size goes first: nothing is parsed that is out of bounds.
+    # The size is checked first: nothing out of bounds is parsed.
     costs_of(None, len(schema))
     parsed = orjson.loads(schema)
     costs = costs_of(parsed, len(schema))
@@ -175,7 +175,7 @@ def _compile(schema: bytes) -> Validator:
 
 
 def _refuse_remote(uri: str) -> Any:
-    msg = f"it refers to {uri[:100]}; a schema must be whole in itself"
+    msg = f"it refers to {uri[:100]}; a schema must be self-contained"
     raise ValueError(msg)
 
 

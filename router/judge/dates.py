@@ -1,4 +1,4 @@
-"""Dates as people write them, read only where they can be read one way."""
+"""Dates as people write them, read only where they can be read in one way."""
 
 import re
 from datetime import date
@@ -10,7 +10,7 @@ _MONTHS = (
     *("october", "november", "december"),
 )
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-#: Names in full and as their first three letters; September has a fourth one as often as not.
+#: Names in full and as their first three letters; September is often shortened to four.
 _MONTH_NO = {
     **{name: no for no, name in enumerate(_MONTHS, 1)},
     **{name[:3]: no for no, name in enumerate(_MONTHS, 1)},
@@ -20,7 +20,7 @@ _DAY_NO = {
     **{name: no for no, name in enumerate(_DAYS)},
     **{name[:3]: no for no, name in enumerate(_DAYS)},
 }
-#: The longest way to write a date and a time; longer text is text.
+#: The longest date with a time; longer text is no date.
 _LONGEST = 60
 
 _YEAR_FIRST = re.compile(r"([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})")
@@ -42,7 +42,7 @@ def iso_date(text: str) -> str | None:
 def iso_moment(text: str) -> str | None:
     """A date with its time in ISO 8601, or a date alone; None where that would be a guess.
 
-    A time zone is written where one was, and nowhere else.
+    The time zone is that of the text, if it has one.
     """
     folded = _folded(text)
     match = _TIME.fullmatch(folded)
@@ -74,7 +74,7 @@ def _read(text: str) -> str | None:
     weekday = _WEEKDAY.fullmatch(text)
     if weekday is not None and weekday[1] in _DAY_NO:
         day = _date(weekday[2])
-        # A weekday that is another day's makes the date doubtful.
+        # The wrong weekday makes a date doubtful.
         return str(day) if day and day.weekday() == _DAY_NO[weekday[1]] else None
     day = _date(text)
     return str(day) if day else None
@@ -86,7 +86,7 @@ def _date(text: str) -> date | None:
     if match := _YEAR_LAST.fullmatch(text):
         first, second = int(match[1]), int(match[3])
         if first != second and first <= 12 and second <= 12:
-            return None  # the day or the month: who wrote it knows
+            return None  # day or month first: only its writer knows
         return _date_or_none(match[4], min(first, second), max(first, second))
     if match := _DAY_MONTH.fullmatch(text):
         return _date_or_none(match[3], _MONTH_NO.get(match[2], 0), match[1])

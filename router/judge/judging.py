@@ -28,7 +28,7 @@ __all__ = [
     "verification_contract",
 ]
 
-#: What a verifier's reply goes through. Its own check is not for tasks to name.
+#: The checks of a verifier's reply. Tasks cannot name its own one.
 VERIFICATION_CHECKS = (
     *named("cut_off", "empty", "refusal", "schema"),
     NamedCheck(VERIFICATION, Parameters()),
@@ -46,13 +46,13 @@ class OutputContract:
     #: None for plain text.
     schema: Mapping[str, Any] | None
     validator: Validator | None
-    #: True when the format asks the model how sure it is: a number named `confidence`.
+    #: True when the format has a number named `confidence`, by which the model says how sure it is.
     has_confidence: bool = False
-    #: True when the producer offered tools, so that calling one is an answer.
+    #: True when the producer offered tools: calling one is an answer.
     has_tools: bool = False
     #: Where the confidence comes from. `token_probability` needs `logprobs: true` in the call.
     confidence_from: Literal["stated", "token_probability"] = "stated"
-    #: False for a schema that the producer brought: its answers are not rewritten.
+    #: False for a schema from the producer: its answers are not rewritten.
     is_ours: bool = True
     #: True when a model may ask the user back: the format has `next_action: ask_user`.
     may_ask: bool = False
@@ -71,17 +71,17 @@ def output_contract(
         return _compiled("classify", orjson.dumps(_classify_schema(policy)))
     extra = request.input.model_extra or {}
     has_tools = bool(extra.get("tools") or extra.get("functions"))
-    wanted = format_of(request)
-    if isinstance(wanted, dict):
-        written, validator = compiled(wanted)
+    asked_for = format_of(request)
+    if isinstance(asked_for, dict):
+        written, validator = compiled(asked_for)
         contract = _contract("own", orjson.loads(written), validator, is_ours=False)
     else:
-        name = wanted or (policy.tasks[task].format if task in policy.tasks else "answer")
-        schema = {"type": "object"} if wanted == "json" else policy.formats.get(name)
-        if wanted == "text" or schema is None:
+        name = asked_for or (policy.tasks[task].format if task in policy.tasks else "answer")
+        schema = {"type": "object"} if asked_for == "json" else policy.formats.get(name)
+        if asked_for == "text" or schema is None:
             contract = OutputContract("text", None, None)
         else:
-            contract = _compiled(name, orjson.dumps(schema), is_ours=wanted != "json")
+            contract = _compiled(name, orjson.dumps(schema), is_ours=asked_for != "json")
     row = policy.tasks.get(task or "")
     if row is None:
         return replace(contract, has_tools=True) if has_tools else contract
@@ -117,9 +117,9 @@ def judge(
     by_tokens = contract.confidence_from == "token_probability"
     confidence = _token_probability(reply) if by_tokens else _stated(output)
     says_how_sure = by_tokens or contract.has_confidence
-    if calls_tools:  # states nothing, and providers give its tokens no probabilities as a rule
+    if calls_tools:  # it states no confidence, and mostly its tokens have no probabilities
         says_how_sure = by_tokens and confidence is not None
-    elif contract.may_ask and asks_back(output):  # what is unclear is no reason to guess
+    elif contract.may_ask and asks_back(output):  # being unsure is a good reason to ask
         says_how_sure = False
     judged = Judged(
         reply=reply,
@@ -134,7 +134,7 @@ def judge(
     if calls_tools:
         checks = _for_tool_calls(checks)
     elif asked.must_call and _TOOL_CALLS not in checks:
-        checks = [_TOOL_CALLS, *checks]  # the producer demands it, whatever the task names
+        checks = [_TOOL_CALLS, *checks]  # the producer demands a call, whatever the task checks
     for each in checks:
         check = each.check
         detail = check.run(judged, each.parameters)
@@ -165,7 +165,7 @@ def _normalised(reply: Reply, contract: OutputContract) -> dict[str, Any] | None
 
 
 def _for_tool_calls(checks: Sequence[NamedCheck]) -> Sequence[NamedCheck]:
-    """A tool call's format is the tool's own, so its check takes the place of `schema`."""
+    """The checks with `tool_calls` in place of `schema`: a tool call has its tool's own schema."""
     names = [each.check.name for each in checks]
     if "schema" not in names or "tool_calls" in names:
         return checks
@@ -186,7 +186,7 @@ def _token_probability(reply: Reply) -> float | None:
 
 
 def _stated(output: Mapping[str, Any] | None) -> float | None:
-    """A number from 0 to 1, not a boolean and not text that looks like one."""
+    """The stated confidence, if it is a number from 0 to 1; a boolean or a text is none."""
     stated = (output or {}).get("confidence")
     if isinstance(stated, bool) or not isinstance(stated, (int, float)):
         return None
@@ -194,7 +194,7 @@ def _stated(output: Mapping[str, Any] | None) -> float | None:
 
 
 def _classify_schema(policy: Policy) -> dict[str, Any]:
-    """The classify format with the policy's own tasks as the only ones to choose from."""
+    """The classify format, with the policy's tasks as its choices."""
     schema = policy.formats["classify"]
     properties = {**schema.get("properties", {}), "task": {"enum": list(policy.tasks)}}
     return {**schema, "properties": properties}

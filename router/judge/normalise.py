@@ -1,4 +1,4 @@
-"""Normalising: the object in a model's reply, its values written as the format has them."""
+"""Normalising: the object in a model's reply, with its values as the format writes them."""
 
 import re
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ _PROBE = JSONDecoder(strict=False)
 _LINES = re.compile(r"[\x00-\x1f]").search
 #: Commas, colons and brackets between the values of an answer.
 MOST_VALUES = 20_000
-#: Types without a text in them: such values stay as they are.
+#: Types that hold no text: their values stay as they are.
 _AS_IT_IS = frozenset((int, float, bool, type(None), Digits))
-#: More objects or blocks of code than these, and the text is no answer with an object in it.
+#: A text with more objects or blocks of code is no answer with an object in it.
 _MOST_OBJECTS = 20
 _MOST_BLOCKS = 200
 #: A quote or a backquote; not an apostrophe.
@@ -48,13 +48,12 @@ _WHOLE_SENTENCES = re.compile(r"(?s).*[.!?\u3002\uff01\uff1f][\"')\]]*+(?=\s)")
 def normalise_json(text: str) -> dict[str, Any] | None:
     """The JSON object of a reply, out of fences and surrounding prose.
 
-    Found by reading: what stands in a text of an object is neither a fence nor another object. Line
-    breaks within texts are forgiven, and numbers keep every digit. Strict where it matters: an
-    object with a key twice, NaN, infinity or a number beyond all doubles counts as none, and so do
-    several objects that differ, because which one was meant would be a guess, and one inside of a
-    broken one. Text with
-    more than 200 blocks of code holds no object, and one with more than 20,000 commas, colons and
-    brackets between its values counts as none.
+    It is found by parsing, so fences and braces within the texts of an object do not count. Line
+    breaks within texts are allowed, and numbers keep every digit. An object counts as none if it
+    names a key twice, holds NaN, infinity or a number beyond all doubles, is inside of a broken
+    one, or has more than 20,000 commas, colons and brackets between its values. Several objects
+    that differ count as none too: nobody can say which one is meant. Text with more than 200 blocks
+    of code holds no object.
     """
     text = text.strip().lstrip("\ufeff").lstrip()
     if text.startswith("{") and text.endswith("}"):
@@ -70,7 +69,7 @@ def normalise_json(text: str) -> dict[str, Any] | None:
     objects = fenced or bare
     if objects is None:
         return None
-    # Beside an answer an empty object is only spoken of.
+    # An empty object beside others is only mentioned.
     objects = [item for item in objects if item] or objects
     return objects[0] if objects and all(item == objects[0] for item in objects) else None
 
@@ -95,11 +94,11 @@ def conformed(
 ) -> dict[str, Any]:
     """An answer in its format, whatever model gave it. Doing it twice changes nothing more.
 
-    Fields in the format's order and texts trimmed. In a format of ours also: choices in the
-    format's own spelling, dates and times in ISO 8601 where they can be read one way only, and
-    what the format has one value for (`const`, `default`) where the model left it out. With
-    `shorten`, texts over `maxLength` end at the last sentence or word that fits. A producer's own
-    format is the producer's: nothing is rewritten there.
+    Fields come in the format's order, and texts are trimmed. In a format of ours also: choices get
+    the format's spelling, dates and times are written in ISO 8601 where they can be read in one way
+    only, and fields with a `const` or `default` are added where the model left them out. With
+    `shorten`, texts over `maxLength` end at the last sentence or word that fits. Nothing else is
+    rewritten in a producer's own format.
     """
     fields = schema.get("properties")
     if not isinstance(fields, Mapping):
@@ -122,7 +121,7 @@ def conformed(
 def trimmed(text: str) -> str:
     """Text without blanks around it, and with single ones in it.
 
-    Text of several lines keeps its layout, and so does what holds quotes, where blanks may count.
+    Text of several lines keeps its layout, and so does text with quotes, where blanks may matter.
     """
     text = _edged(text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text)
     may_collapse = ("  " in text or "\t" in text) and "\n" not in text
@@ -130,9 +129,9 @@ def trimmed(text: str) -> str:
 
 
 def comparable(value: Any) -> Any:
-    """What is left of a value to compare: case, spacing and a final full stop say nothing.
+    """A value for comparison: case, spacing and a final full stop do not count.
 
-    In blocks of code between fences, case and spacing count.
+    In blocks of code between fences, case and spacing do count.
     """
     if isinstance(value, str):
         if _FENCE in value:
@@ -202,14 +201,14 @@ def _conformed_text(text: str, field: Any, shorten: bool) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """The beginning of a text, up to its last whole sentence, or word, in so many characters."""
+    """The beginning of a text, up to the last whole sentence or word within `most` characters."""
     whole = _WHOLE_SENTENCES.match(text[: most + 1])
     if whole and whole.end() * 2 >= most:
         return whole[0]
     room = text[: most - 1]
     if " " not in text[most - 2 : most]:
         room, _, cut = room.rpartition(" ")
-        room = room or cut  # one word alone is cut through
+        room = room or cut  # a single word is cut
     return room.rstrip(" ,;:-") + "\u2026"
 
 
@@ -228,7 +227,7 @@ def _strict(text: str) -> dict[str, Any] | None:
 
 
 def _value(text: str) -> Any:
-    """JSON with line breaks in its texts; None for what is none."""
+    """JSON with line breaks in its texts; None for what is not JSON."""
     try:
         return _LOOSE.decode(text)
     except (ContractError, RecursionError, ValueError):
@@ -238,10 +237,10 @@ def _value(text: str) -> Any:
 def _objects(
     text: str, *, skips_code: bool = True
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
-    """The whole objects of a text, outermost ones: those that fill a fence, and those in prose.
+    """The outermost objects of a text: those that fill a fence, and those in prose.
 
-    None for those in prose where one of them is broken or cut off: what is inside of it is a part
-    of the answer, not the answer.
+    None for those in prose where one is broken or cut off: objects inside of it are only parts of
+    the answer.
     """
     fenced: list[dict[str, Any]] = []
     bare: list[dict[str, Any]] | None = []
@@ -287,7 +286,7 @@ _LOOSE = keeping_decoder(strict=False)
 
 
 def asks_back(output: Mapping[str, Any] | None) -> bool:
-    """True for a question to the user; the action alone would let a poor answer pass."""
+    """True for a question to the user; `next_action` alone would let a poor answer pass."""
     answer = (output or {}).get("answer")
     is_question = isinstance(answer, str) and answer.rstrip(_AFTER_QUESTION).endswith(_QUESTIONS)
     return is_question and (output or {}).get("next_action") == "ask_user"

@@ -13,11 +13,11 @@ FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"
 
 
 class Oddity(StrEnum):
-    """What about a reply cannot be true, although the reply itself can be read."""
+    """What cannot be true about a reply that can be read."""
 
     #: No usage, or not all of it.
     USAGE_MISSING = "usage_missing"
-    #: A count that is no count: negative, broken, text.
+    #: A count that is negative, a fraction, or a text.
     USAGE_INVALID = "usage_invalid"
     #: Nothing read, or nothing written although there is an answer.
     USAGE_ZERO = "usage_zero"
@@ -25,11 +25,11 @@ class Oddity(StrEnum):
     USAGE_SMALL = "usage_small"
     #: More read than was sent.
     USAGE_HUGE = "usage_huge"
-    #: Parts that are more than their whole.
+    #: Parts that add up to more than their total.
     USAGE_CONTRADICTS = "usage_contradicts"
     #: More written than the call allowed.
     OVER_LIMIT = "over_limit"
-    #: The provider says that it charges more than the policy's price.
+    #: The provider states a higher cost than the policy's price gives.
     COST_HIGHER = "cost_higher"
     #: Another model answered than was asked.
     OTHER_MODEL = "other_model"
@@ -41,7 +41,7 @@ class Reply:
 
     text: str
     finish_reason: FinishReason
-    #: What is booked: never less than our own estimate where the provider's count is odd.
+    #: What is booked: at least our own estimate where the provider's count cannot be true.
     usage: Usage
     #: As an OpenAI chat completion, whatever the provider's own format is.
     body: dict[str, Any]
@@ -50,7 +50,7 @@ class Reply:
     served_model: str | None = None
     http_status: int = 200
     oddities: tuple[Oddity, ...] = ()
-    #: What the provider says that it charges, in micro-dollars, where it says so.
+    #: The cost that the provider states, in micro-dollars, where it states one.
     stated_micros: int | None = None
 
     @property
@@ -65,18 +65,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """A call that gave nothing to judge. `reason` says whether it may be repeated."""
+    """A call without a reply to judge. `reason` says whether it may be retried."""
 
     reason: Reason
     detail: str
     http_status: int | None = None
-    #: The provider's own words, which may quote the call: for the one who made it, never for a log.
+    #: The provider's own words, which may quote the call: for its caller, never for a log.
     provider_words: str = field(default="", repr=False, compare=False)
-    #: Who takes no call of ours any more, whatever it is: this model, or the provider altogether.
+    #: What refuses every call of ours by now: this model, or the whole provider.
     refuses: Literal["model", "provider"] | None = None
     #: Seconds the provider asked us to wait.
     retry_after: float | None = None
-    #: What the provider may have billed all the same.
+    #: What the provider may have billed in spite of the failure.
     usage: Usage = field(default_factory=Usage)
 
     @property

@@ -1,4 +1,4 @@
-"""Thoughts: what a model writes for itself before it answers, told apart from the answer."""
+"""Thoughts: what a model writes for itself before it answers, separated from the answer."""
 
 import re
 from collections.abc import Iterator
@@ -27,20 +27,20 @@ _TAGS = re.compile(
     r"|\u25c1(?P<triangle>/?+)think\u25b7",
     re.IGNORECASE,
 )
-#: Every tag has one of them.
+#: Every tag contains one of these.
 _WORDS = ("think", "thought", "reason", "scratch", "monolog", "cot", "channel", "unused9", "inner_")
 _ENDS = ("slash", "end", "ended", "channels_end", "unused_end", "inner_end")
-#: Words that name other things too: a thought only where a reply begins with it. Reflection, Hermes
-#: and other models write them, and Open WebUI knows `reason`. The last ones may head an answer:
-#: they are thoughts before one that is marked.
+#: Words with other meanings too: thoughts only where a reply begins with them. Reflection, Hermes
+#: and other models write them, and Open WebUI knows `reason`. The last ones may also be part of an
+#: answer: they are thoughts only before an answer that is marked.
 _ASIDE = re.compile(
     r"<[ \t]{0,8}+(?P<slash>/?+)[ \t]{0,8}+(?P<name>(?:self[_-]?)?reflect(?:ions?|ing)?|reason"
     r"|deliberation|introspection|(?P<unsure>analysis|plan(?:ning)?|execution|critique|internal))"
     r"(?:[ \t\n][^<>]{0,200}+)?+>",
     re.IGNORECASE,
 )
-#: Said in words, at the very beginning, up to where the answer is announced: Ollama, Granite,
-#: Apriel, harmony without its special tokens; and in a block of code that is called so.
+#: Thoughts in words, from the very beginning to where the answer is announced: Ollama, Granite,
+#: Apriel, harmony without its special tokens; and blocks of code with such a name.
 _WORDED = tuple(
     (re.compile(opening), re.compile(answer))
     for opening, answer in (
@@ -51,12 +51,12 @@ _WORDED = tuple(
         (r"```(?:think(?:ing)?|thoughts?|reasoning)[ \t]*\n", r"\n```[ \t]*(?=\n|\Z)"),
     )
 )
-#: Harmony's messages: a header with the channel, and what is said on it.
+#: Harmony's messages: a header with the channel, and the message.
 _HARMONY = re.compile(r"<\|(start|channel|message|end|return|call|constrain)\|>")
-#: Solar's end of a thought, all but the beginning of which is harmony's.
+#: Solar's end of a thought, which is harmony's but for its beginning.
 _SOLAR_END = "<|end|><|begin|>assistant<|content|>"
 _CHANNELS = ("", "assistant", "analysis", "commentary", "final")
-#: What may stand around an answer that follows a thought.
+#: What may surround an answer that follows a thought.
 _SPECIAL = re.compile(rf"<{_BAR}[a-zA-Z_\u2581]{{1,40}}{_BAR}>|\[END FINAL RESPONSE\]")
 _SPECIALS = re.compile(rf"(?:{_SPECIAL.pattern}\s*+)*+")
 _WRAPPED = re.compile(
@@ -68,9 +68,9 @@ _FENCED = re.compile(r"```[a-zA-Z]*+\s++")
 _OBJECT = re.compile(r'\{\s*+"')
 _PROBE = JSONDecoder(strict=False)
 _OPENING_QUOTES, _CLOSING_QUOTES = "\"'`\u201c\u2018\u00ab\u201e", "\"'`\u201d\u2019\u00bb\u201c"
-#: Between two tags that are named in a sentence: "put it between <think> and </think>".
+#: Between two tags that a sentence only mentions: "put it between <think> and </think>".
 _NAMED_BETWEEN = frozenset(("", "and", "or", "to", "with", "your reasoning", "your reasoning here"))
-#: More than these, and nobody can say what is thought and what is answer.
+#: With more tags nobody can tell thought from answer.
 _MOST_TAGS = 300
 _MOST_FENCES = 1_000
 _MOST_TRIES = 50
@@ -79,11 +79,10 @@ _MOST_TRIES = 50
 def without_thoughts(text: str) -> tuple[str, str]:
     """The answer in what a model wrote, and its thoughts.
 
-    Thoughts are cut out in every form that models write them: with an end and no beginning
-    everything before the end is one, with a beginning and no end everything after it. Tags in
-    blocks of code, in quotes and in the texts of JSON are a part of the answer. Where nobody can
-    say which of it is the answer, there is none: an empty answer is rejected, a thought published
-    would not be.
+    Thoughts are cut out in every form in which models write them. An end without a beginning makes
+    everything before it a thought, a beginning without an end everything after it. Tags in blocks
+    of code, in quotes and in the texts of JSON are part of the answer. Where the answer cannot be
+    told from the thoughts it is empty: an empty answer is rejected, a thought might be published.
     """
     begins = _asides_end(text)
     answer, thoughts = _outside(text[begins:])
@@ -111,7 +110,7 @@ def _asides_end(text: str) -> int:
             closed = tag.end() if tag["slash"] else closed
             if not depth:
                 end, sure = closed, closed if is_sure else sure
-    if depth and (closed or is_sure):  # without its end, or a tag was only spoken of in it
+    if depth and (closed or is_sure):  # without an end, or with a tag that it only mentions
         end = closed or len(text)
     return end if is_sure or _WRAPPED.match(text, end) else sure
 
@@ -143,20 +142,20 @@ def _outside(text: str) -> tuple[str, str]:
         and reply.endswith("```")
         and _TAGS.match(reply, fenced.end())
     ):
-        # A fence around the whole of a reply quotes nothing.
+        # A fence around the whole reply quotes nothing.
         return _outside(reply[fenced.end() : -3])
     if harmony is not None and not _Quoted(text).holds(harmony):
-        heard = _on_final(text)
-        if heard is not None:
-            within = list(islice(_TAGS.finditer(heard), _MOST_TAGS))
-            return _cut(heard, within)[0] if within else heard, text
+        final = _on_final(text)
+        if final is not None:
+            within = list(islice(_TAGS.finditer(final), _MOST_TAGS))
+            return _cut(final, within)[0] if within else final, text
     return _cut(text, tags) if tags else (text, "")
 
 
 def _cut(  # noqa: C901, PLR0912  one pass over the tags, each of which is one of a few
     text: str, tags: list[re.Match[str]]
 ) -> tuple[str, str]:
-    """What stands outside of pairs of tags, and what inside."""
+    """The text outside of pairs of tags, and the text inside."""
     quoted = _Quoted(text)
     kept: list[str] = []
     thoughts: list[str] = []
@@ -191,7 +190,7 @@ def _cut(  # noqa: C901, PLR0912  one pass over the tags, each of which is one o
             at = quoted.read_to = tag.end()
     if depth and opened is not None:
         kept.append(text[at : opened.start()])
-        # A tag that was only spoken of within a thought: the last end is the thought's.
+        # The thought only mentions a tag: the last end is the thought's.
         end = last.end() if last else len(text)
         thoughts.append(text[opened.end() : end])
         again = next((tag for tag in tags if _kind(tag) == "opens" and tag.start() >= end), None)
@@ -274,7 +273,7 @@ class _Quoted:
 
 
 def _code_blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Where blocks of code begin and end; none where a fence has no other."""
+    """Where blocks of code begin and end; none where a fence has no counterpart."""
     fences = list(islice(_FENCES.finditer(text), _MOST_FENCES))
     if len(fences) % 2 or len(fences) == _MOST_FENCES:
         return
@@ -302,14 +301,14 @@ def _is_within_sentence(text: str, tag: re.Match[str]) -> bool:
 
 
 def _is_named(text: str, opened: re.Match[str], inner: str) -> bool:
-    """True for tags that a sentence speaks of: nothing is thought between them."""
+    """True for tags that a sentence only mentions: no thought is between them."""
     if len(inner) > 40 or not inner or not _is_within_sentence(text, opened):
         return False
     return bool(inner.strip()) and inner.strip(" .\u2026/,&+*-\"'`").lower() in _NAMED_BETWEEN
 
 
 def _on_final(text: str) -> str | None:
-    """What harmony's messages say on the channel `final`; None where there are no messages."""
+    """Harmony's messages on the channel `final`; None where there are no messages."""
     before, *rest = _HARMONY.split(text)
     marks, pieces = rest[::2], rest[1::2]
     header = before.strip().lower()
@@ -330,7 +329,7 @@ def _on_final(text: str) -> str | None:
 
 
 def _unwrapped(text: str) -> str:
-    """An answer without the marks around it."""
+    """An answer without the markers around it."""
     text = text.strip()
     if begins := _SPECIALS.match(text):
         text = text[begins.end() :]

@@ -1,4 +1,4 @@
-"""A circuit breaker: after enough failures in a row nobody calls, but for one probe at a time."""
+"""A circuit breaker: after enough failures in a row there are no calls but one probe at a time."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ __all__ = ["Breaker"]
 
 _FAILURES = 5
 _MOST_BREAKS = 10
-#: A model that its provider refuses us altogether (no credit, no such key) is asked so rarely.
+#: Seconds between probes of a model whose provider refuses us altogether (no credit, a bad key).
 _REFUSED_BREAK = 60.0
 
 
@@ -16,9 +16,9 @@ _REFUSED_BREAK = 60.0
 class Breaker:
     """The health of one model at one provider. `now` is in seconds of a monotonic clock.
 
-    Opens after five failures in a row, for `first` seconds, then twice, three times as long, at
-    most ten times; or for as long as the provider asks. Then one probe decides. A probe that nobody
-    reports on is forgotten after as long as the break was.
+    It opens after five failures in a row, for `first` seconds, the next time for twice as long,
+    then three times, at most ten times; or for as long as the provider asks. Then one probe
+    decides. A probe without an outcome is given up after the length of the break.
     """
 
     first: float = 30.0
@@ -26,7 +26,7 @@ class Breaker:
     _breaks: int = 0
     #: No call before this time.
     _until: float = float("-inf")
-    #: Closed for everybody until somebody has succeeded.
+    #: True until a call has succeeded.
     _is_open: bool = False
     _is_probing: bool = False
 
@@ -41,14 +41,14 @@ class Breaker:
         return max(self._until - now, 0.0) if self._is_open else 0.0
 
     def begin(self, now: float) -> bool:
-        """Note that a call starts. True: it is the probe after a break, and others wait for it."""
+        """Note that a call starts. True: it is the probe after a break, for which others wait."""
         if self._is_open:
             self._is_probing, self._until = True, now + self._length()
         return self._is_open
 
     def succeeded(self) -> None:
         if self._is_open and not self._is_probing:
-            return  # asked before it opened: that says nothing against the break
+            return  # the call began before the breaker opened, so it tells nothing of now
         self._failures = self._breaks = 0
         self._is_open = self._is_probing = False
 
@@ -57,15 +57,15 @@ class Breaker:
         if self._failures >= _FAILURES or (self._is_probing and self._breaks):
             self._open(now, 0.0)
         elif self._is_probing:
-            # The provider had asked for a wait, and that is over: one failure is bad luck.
+            # The provider had asked for the break, which is over: one failure is bad luck.
             self._is_open = self._is_probing = False
 
     def refused(self, now: float) -> None:
-        """Open for a minute at least: the provider refuses our calls, and will again."""
+        """Open for a minute at least: the provider refuses our calls, and will refuse the next."""
         self._open(now, _REFUSED_BREAK)
 
     def held(self, seconds: float, now: float) -> None:
-        """Open for as long as the provider asks; no break of ours lengthens that."""
+        """Open for as long as the provider asks, without a break of ours on top."""
         until = self._until if self._is_open and not self._is_probing else float("-inf")
         self._is_open, self._is_probing = True, False
         self._until = max(until, now + seconds)
@@ -77,7 +77,7 @@ class Breaker:
 
     def _open(self, now: float, least: float) -> None:
         if self._is_open and not self._is_probing and now < self._until:
-            return  # calls that were under way when it opened tell nothing new
+            return  # calls that had begun before it opened tell nothing new
         self._breaks, self._is_open, self._is_probing = self._breaks + 1, True, False
         self._until = now + max(self._length(), least)
 

@@ -1,10 +1,10 @@
-"""A rate limit: so much per minute, reserved before a call and settled after it."""
+"""A rate limit per minute: an amount is reserved before a call and settled after it."""
 
 from dataclasses import dataclass, field
 
 __all__ = ["Bucket"]
 
-#: Seconds' worth that may be used at once.
+#: The burst: as much as the limit gives in this many seconds may be used at once.
 _BURST_SECONDS = 5.0
 _MINUTE = 60.0
 
@@ -13,9 +13,9 @@ _MINUTE = 60.0
 class Bucket:
     """Requests or tokens per minute.
 
-    A bucket begins empty: whoever takes a partition over may follow somebody who has just used up
-    what it holds. In no minute is more let through than the limit and one reservation; the burst
-    is taken off the steady rate for that. `now` is in seconds of a monotonic clock.
+    A bucket begins empty: a partition's former owner may just have used up the limit. No minute
+    lets more through than the limit and one reservation, so the burst is subtracted from the
+    steady rate. `now` is in seconds of a monotonic clock.
     """
 
     per_minute: float
@@ -40,7 +40,7 @@ class Bucket:
     def wait(self, amount: float, now: float) -> float:
         """Seconds until `amount` can be reserved; 0: now.
 
-        What is larger than the burst is let through from a full bucket and paid back after.
+        An amount larger than the burst is let through from a full bucket, and paid back after it.
         """
         self._fill(now)
         missing = min(amount, self.capacity) - self._level

@@ -1,4 +1,4 @@
-"""Adaptive concurrency: how many calls a model bears at once, found out by trying."""
+"""Adaptive concurrency: how many calls a model takes at once, found by trying."""
 
 import math
 import statistics
@@ -10,15 +10,15 @@ from schemas.status import LimitedBy
 
 __all__ = ["Concurrency"]
 
-#: So many calls at once to a model that we know nothing of.
+#: Calls at once to a model that we know nothing about.
 _FIRST = 4.0
-#: So few at once are not what makes a model slow.
+#: This few calls at once are not what makes a model slow.
 _FEW = 8.0
-#: How many more for each reply in the beginning: a process that starts is soon at its full width.
+#: How many more for each reply at first, so that a new process is soon at its full width.
 _MORE_AT_FIRST = 3.0
-#: And afterwards: half as many more with every round of replies.
+#: And later: half as many more with every round of replies.
 _MORE = 0.5
-#: What is left of a limit that was too high.
+#: The part of a limit that is left after it was too high.
 _AFTER_REFUSAL, _AFTER_SLOWING = 0.9, 0.7
 #: A later burst of refusals lowers it to this part at least, the first burst with each of its
 #: refusals.
@@ -37,7 +37,7 @@ _HELPED = math.log(_AFTER_SLOWING) / 2
 #: And the part of the throughput that must remain: a model that has a line of waiting calls loses
 #: none, any other loses what was cut.
 _KEPT = (1 + _AFTER_SLOWING) / 2
-#: Nobody is overloaded who answers within so many seconds: a busy process of ours delays that much.
+#: A model that answers within so many seconds is not overloaded: a busy process adds as much.
 _QUICK = 0.5
 #: Windows of replies that are remembered.
 _WINDOWS = 64
@@ -80,7 +80,7 @@ class _Window:
         return cls(median, deviation, low, high, statistics.fmean(seconds), count)
 
     def is_like(self, usual: "_Window") -> bool:
-        """True when these are what is usual: a line that grows slowly must not become usual."""
+        """True when these latencies are as usual: a slowly growing queue must not become usual."""
         return self.median - usual.median < math.log(_LIKE) or math.exp(self.median) <= _QUICK
 
     def is_slower(self, usual: "_Window") -> bool:
@@ -93,15 +93,15 @@ class _Window:
 class Concurrency:
     """A limit on calls at once that refusals and a slowing model lower and replies raise.
 
-    Begins low and grows fourfold with every round of replies, so that a model which fails
-    altogether costs few calls. A refusal lowers it to what ran besides, one beside fewer calls than
-    were borne since the last by a tenth, made good within a round; more is tried only when
-    replies have earned it, in steps that double. Latency counts by its distribution, as gradients
-    of latency do in Netflix's concurrency-limits (Gradient2), but over medians and their standard
-    errors: a window of replies whose median is twice the usual, beyond what the spread of replies
-    explains, lowers the limit, though never below what the present throughput needs at usual
-    latency (Little's law). If the next window shows that fewer calls did not make the model
-    faster, its latency is not of our making: the limit is restored and the new latency is usual.
+    It begins low and grows fourfold with every round of replies, so that a model that always fails
+    costs few calls. A refusal lowers it to the calls that ran beside the refused one; if more calls
+    than those were served since the last refusal, only by a tenth, which a round makes good. More
+    is tried only when replies have earned it, in steps that double. Latency is compared as in
+    Netflix's concurrency-limits (Gradient2), but by medians and their standard errors: a window of
+    replies whose median is twice the usual, beyond what their spread explains, lowers the limit,
+    though never below what the present throughput needs at usual latency (Little's law). If the
+    next window shows that fewer calls did not make the model faster, our calls are not the cause:
+    the limit is restored, and the new latency counts as usual.
 
     `now` is in seconds of a monotonic clock, `running` how many calls are under way, the one that
     has just ended included.
@@ -113,19 +113,19 @@ class Concurrency:
     _limit: float = 0.0
     #: True until the model has first been too slow or too busy.
     _is_beginning: bool = True
-    #: What was not too much when more was; None: nothing was too much yet, or it was long ago.
+    #: The most that was not refused when more was; None: no refusal yet, or long ago.
     _ceiling: float | None = None
     #: How much more than the ceiling may be tried.
     _step: float = 0.0
-    #: Refusals that replies have earned.
+    #: The refusals that may be risked, as replies have earned them.
     _earned: float = 0.0
-    #: Most calls under way at a good reply to a call that was begun after the last refusal.
+    #: The most calls under way at a reply to a call that began after the last refusal.
     _borne: int = 0
     #: When it was last lowered, and what the refusals of one burst may lower it to.
     _cut_at: float = float("-inf")
     _floor: float = 1.0
     _is_first_burst: bool = False
-    #: Refusals since the last reply that fewer calls at once would not have spared.
+    #: Refusals since the last reply that fewer calls at once would not have avoided.
     _in_a_row: int = 0
     _heard_at: float = 0.0
     #: The latest windows; what is usual is in their first quartile.
@@ -157,7 +157,7 @@ class Concurrency:
         return max(int(self._limit), 1)
 
     def succeeded(self, seconds: float, running: int, now: float) -> None:
-        """A reply came after so many seconds."""
+        """Note a reply that came after so many seconds."""
         self._in_a_row = 0
         waited, self._heard_at = (now - self._heard_at) / _SECONDS_PER_REFUSAL, now
         self._earned = min(self._earned + max(1 / _REPLIES_PER_REFUSAL, waited), 1.0)
@@ -177,30 +177,30 @@ class Concurrency:
             self._seconds.clear()
 
     def refused(self, seconds: float, running: int, now: float) -> float:
-        """The provider refused a call, after so many seconds, because there are too many.
+        """Note that the provider refused a call after so many seconds because there are too many.
 
-        Returns for how many seconds to leave the model alone; 0 where fewer at once are enough.
+        Returns for how many seconds not to call the model; 0 where fewer calls at once are enough.
         """
         ran, pause = max(running - 1.0, 1.0), 0.0
         if now - seconds < self._cut_at and (self._is_first_burst or self._ceiling is not None):
-            # One burst: its last refusal tells best what ran.
+            # Part of the same burst, whose last refusal tells best how many calls ran.
             ran = min(ran, self._ceiling or ran)
             if self._is_first_burst:
                 self._floor *= _LARGEST_CUT
         else:
             self._is_first_burst = self._is_beginning
             if running == 1 or (self._ceiling is not None and self._limit <= self._ceiling):
-                # Nothing more was tried: too many in a time rather than too many at once.
+                # No more than before was tried: there are too many calls in a time, not at once.
                 pause = min(_FIRST_PAUSE * 2.0 ** min(self._in_a_row, 10), _LONGEST_PAUSE)
                 self._in_a_row += 1
-            # As many were borne since the last refusal: too many at once is not why.
+            # As many calls were served since the last refusal: their number is not the reason.
             is_at_random = running <= self._borne
             self._floor = self._limit * (1.0 if is_at_random else _LARGEST_CUT)
             self._borne = 0
             self._earned = max(self._earned - 1.0, 0.0)
             self._cut_at = self._heard_at = now
             if self._is_first_burst:
-                # One alone, by a model that nobody knows yet, does not end the beginning.
+                # A single refusal of a model that is not known yet does not end the fast growth.
                 self._limit = max(self._limit * _AFTER_REFUSAL, 1.0)
                 self.limited_by = "throttled"
                 return pause
@@ -248,7 +248,7 @@ class Concurrency:
         if usual is None or not window.is_slower(usual) or ran <= _FEW:
             return
 
-        # By Little's law, what those under way now will take: replies tell of calls begun earlier.
+        # By Little's law, how long the calls under way now will take: replies tell of earlier ones.
         mean = max(ran / throughput, window.mean)
         median = window.median + math.log(mean / window.mean)
         self._before_cut, self._cut_at = (self._limit, median, throughput), now
@@ -257,13 +257,13 @@ class Concurrency:
         self._cut(max(ran * _AFTER_SLOWING, throughput * usual.mean, _FEW), "slow")
 
     def _usual(self) -> _Window | None:
-        """The first quartile of the windows: a median of few replies is low by chance, too."""
+        """The first quartile of the windows: the lowest median of a few replies may be chance."""
         by_median = sorted(self._windows, key=lambda window: window.median)
         return by_median[len(by_median) // 4] if len(by_median) >= _FIRST_WINDOWS else None
 
     def _window_size(self) -> int:
         deviation = self._windows[-1].deviation if self._windows else 0.0
-        wanted = int(100 * deviation**2)
+        by_deviation = int(100 * deviation**2)
         if self._before_cut is not None:
-            return min(max(_JUDGED_BY[0], wanted), _JUDGED_BY[1])
-        return min(max(_SMALLEST_WINDOW, wanted), _LARGEST_WINDOW)
+            return min(max(_JUDGED_BY[0], by_deviation), _JUDGED_BY[1])
+        return min(max(_SMALLEST_WINDOW, by_deviation), _LARGEST_WINDOW)

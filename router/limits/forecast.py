@@ -1,4 +1,4 @@
-"""Forecast: when a request's turn comes in a tier, by what its group has committed."""
+"""Forecast: how long a request waits in a tier, by what the tier's group has committed."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ __all__ = ["Forecast"]
 
 #: A rate is measured over this time, over a quarter of it at least.
 _WINDOW = timedelta(seconds=60)
-#: Fewer offsets in that time tell nothing of a rate: a tier that stands still may go on soon.
+#: Fewer offsets in that time give no rate: a tier that stands still may go on soon.
 _FEWEST = 20
 #: Longer than any deadline, and short enough to be added to any time.
 _LONGEST = timedelta(days=365)
-#: So many counts are remembered at most.
+#: The most counts that are remembered.
 _MOST_COUNTS = 256
 
 
@@ -27,7 +27,7 @@ class _Progress:
     #: When, and how many offsets were finished.
     counts: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_MOST_COUNTS))
     lag: int = 0
-    #: Requests sent there since.
+    #: Requests sent to it since the last count.
     sent: int = 0
 
     def note(self, at: datetime, passed: int, lag: int) -> None:
@@ -47,7 +47,7 @@ class _Progress:
 
 
 class Forecast:
-    """What is known of the backlog of every tier and of how quickly it is worked off."""
+    """The backlog of every tier, and how quickly it is worked off."""
 
     def __init__(self) -> None:
         self._tiers = {tier: _Progress() for tier in Tier}
@@ -57,19 +57,19 @@ class Forecast:
         self._tiers[tier].note(now, passed, lag)
 
     def wait(self, tier: Tier, now: datetime) -> timedelta | None:
-        """For how long a request sent to the tier now waits; None where that is not known."""
-        known = self._tiers[tier]
-        if not known.counts or now - known.counts[-1][0] >= _WINDOW / 4:
+        """How long a request that is sent to the tier now will wait; None where it is not known."""
+        progress = self._tiers[tier]
+        if not progress.counts or now - progress.counts[-1][0] >= _WINDOW / 4:
             return None
-        if not (rate := known.rate()):
+        if not (rate := progress.rate()):
             return None
-        seconds = (known.lag + known.sent) / rate
+        seconds = (progress.lag + progress.sent) / rate
         return timedelta(seconds=min(seconds, _LONGEST.total_seconds()))
 
     def judged(self, decided: Route, now: datetime) -> Route | GiveUp:
         """The route, or that its deadline cannot be met.
 
-        A request that is told so now need not wait for its turn to be told that it is too late.
+        So the request gets its answer now, instead of waiting until it is too late.
         """
         wait = self.wait(decided.tier, now)
         if wait is None or now + wait <= decided.deadline:

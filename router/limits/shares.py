@@ -1,4 +1,4 @@
-"""Shares: which part of a model's limit each tier may use, so that they add up to one."""
+"""Shares: the part of a model's limit that each tier may use; together they are one."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ def shares(
 ) -> Mapping[tuple[str, Tier], float]:
     """The share of each tier in each model it calls, by model name and tier.
 
-    A tier calls its own models, and those of the tiers that read its answers. `given`: shares that
-    somebody has set, by model name; a tier that is left out there may not call the model at all.
+    A tier calls its own models, and those of the tiers that verify its answers. `given`: the shares
+    that the settings give, by model name; a tier that is left out there may not call the model.
     """
     callers: dict[str, set[Tier]] = {name: set() for name in policy.models}
     for tier in policy.tiers:

@@ -41,7 +41,7 @@ def table_rows(policy: Policy) -> list[dict[str, str]]:
 
 
 def sections(policy: Policy) -> Iterator[tuple[str, Sequence[str], Sequence[Mapping[str, Any]]]]:
-    """All that the policy says, as tables: a title, columns and rows for each."""
+    """The whole policy as tables: for each a title, columns and rows."""
     title = f"{policy.name} {policy.version} ({policy.digest}), decided by {policy.owner}"
     yield title, COLUMNS, table_rows(policy)
     shown = {column.replace(" ", "_") for column in COLUMNS} | {"tier"}
@@ -74,7 +74,7 @@ def _cells(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a cell; what lies deeper than a list or some fields is JSON."""
+    """A value as a cell; nested deeper than a list or an object of plain values, as JSON."""
     if isinstance(value, dict):
         is_deep = any(map(_is_deep, value.values()))
         return json.dumps(value, ensure_ascii=False) if is_deep else value

@@ -1,4 +1,4 @@
-"""What is legal in a policy and yet probably a mistake, and the policy's own examples as tests."""
+"""What is valid in a policy but probably a mistake, and the policy's own examples as tests."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class ExampleOutcome:
 
 
 def lint(policy: Policy, today: date) -> Iterator[str]:
-    """Sentences about rows worth a second look."""
+    """Warnings about rows that are worth a second look, as sentences."""
     for at, rule in enumerate(policy.rules):
         for earlier in policy.rules[:at]:
             if _catches_all(earlier.when, rule.when):
@@ -75,7 +75,7 @@ def _lint_tasks(policy: Policy) -> Iterator[str]:
 
 
 def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:
-    """Route every example of the policy and compare."""
+    """Route every example of the policy, and compare with what it expects."""
     outcomes = []
     for example in policy.examples:
         try:
@@ -88,14 +88,14 @@ def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:
         else:
             outcome, rule = str(decided.tier), decided.rule
         passed = outcome == example.tier and example.rule in (None, rule)
-        wanted = f"{example.tier} by {example.rule or 'any rule'}"
-        detail = "" if passed else f"expected {wanted}, got {outcome} by {rule}"
+        expected = f"{example.tier} by {example.rule or 'any rule'}"
+        detail = "" if passed else f"expected {expected}, got {outcome} by {rule}"
         outcomes.append(ExampleOutcome(example.says, passed=passed, detail=detail))
     return outcomes
 
 
 def _catches_all(earlier: When, later: When) -> bool:
-    """True when every condition of the earlier rule is also one of the later, as wide or wider."""
+    """True when the earlier rule matches whatever the later one does: it asks the same or less."""
     for field in type(earlier).model_fields:
         wide, narrow = getattr(earlier, field), getattr(later, field)
         if wide is None:

@@ -1,14 +1,13 @@
-"""Reads a policy file: text in, a Policy out, or every mistake in it with its line."""
+"""Reads a policy file: into a Policy, or every mistake in it with its line."""
 
 from collections.abc import Collection, Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from router.checks import CHECKS, NamedCheck
-from router.errors import PolicyError, Problem
+from router.errors import PolicyError, Problem, did_you_mean
 from router.json_schemas.validator import SchemaError, compile_schema
 from router.policy.table import Classify, Policy, Task
 from router.policy.yaml_text import Path, read_yaml
@@ -18,7 +17,7 @@ from schemas.base import Tier
 __all__ = ["load_policy"]
 
 
-#: What was expected, by pydantic's name for a number out of bounds.
+#: Words for the bound, and its name in pydantic's context, by pydantic's name for the mistake.
 _BOUNDS = {
     "less_than_equal": ("at most", "le"),
     "less_than": ("less than", "lt"),
@@ -51,11 +50,11 @@ def _explained(error: ValidationError, value: Any, lines: dict[Path, int]) -> It
         if problem["type"] == "missing":
             message = "is required and missing"
         elif problem["type"] == "extra_forbidden":
-            message = "is not a field here" + _nearest(str(path[-1]), _fields_at(path[:-1]))
+            message = "is not a field here" + did_you_mean(str(path[-1]), _fields_at(path[:-1]))
         elif problem["type"] in ("enum", "literal_error"):
             expected = str(problem.get("ctx", {}).get("expected", "")).replace(" or ", ", ")
             options = [option.strip("' ") for option in expected.split(",")]
-            message = f"{message}; found {given!r}{_nearest(str(given), options)}"
+            message = f"{message}; found {given!r}{did_you_mean(str(given), options)}"
         elif problem["type"] == "is_instance_of" and problem["ctx"]["class"] == "Tier":
             message = _unknown("tier", given, Tier)
         elif problem["type"] == "unknown_check":
@@ -117,26 +116,18 @@ def _dotted(path: Path) -> str:
     return ".".join(str(step) for step in path)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def _unknown(what: str, name: object, known: Iterable[str]) -> str:
-    known = [str(option) for option in known]
-    options = f"; known are {', '.join(known)}" if len(known) <= 12 else ""
-    return f"there is no {what} {_plain(name)!r}{_nearest(str(name), known) or options}"
+def _unknown(what: str, name: object, options: Iterable[str]) -> str:
+    names = [str(option) for option in options]
+    all_names = f"; known are {', '.join(names)}" if len(names) <= 12 else ""
+    shown = str(name) if isinstance(name, str) else name  # of an enum, its value
+    return f"there is no {what} {shown!r}{did_you_mean(str(name), names) or all_names}"
 
 
 def _if_unknown(
-    path: Path, what: str, name: str, known: Collection[str]
+    path: Path, what: str, name: str, options: Collection[str]
 ) -> Iterator[tuple[Path, str]]:
-    if name not in known:
-        yield path, _unknown(what, name, known)
-
-
-def _plain(name: object) -> object:
-    return str(name) if isinstance(name, str) else name
+    if name not in options:
+        yield path, _unknown(what, name, options)
 
 
 def _wrong(policy: Policy) -> Iterator[tuple[Path, str]]:
@@ -171,18 +162,18 @@ def _wrong_classify(policy: Policy, step: Classify) -> Iterator[tuple[Path, str]
     if step.otherwise is not None:
         yield from _if_unknown((*here, "otherwise"), "task", step.otherwise, policy.tasks)
     for subject, row in step.speaks_of.items():
-        known = [*policy.tasks, "person"]
-        yield from _if_unknown((*here, "speaks_of", subject), "task", row, known)
+        rows = [*policy.tasks, "person"]
+        yield from _if_unknown((*here, "speaks_of", subject), "task", row, rows)
 
 
 def _wrong_examples(policy: Policy) -> Iterator[tuple[Path, str]]:
     for index, example in enumerate(policy.examples):
         yield from _if_unknown(("examples", index, "tier"), "tier", example.tier, policy.tiers)
-        # A name that nobody knows may be meant: what happens to such requests is worth a test.
-        for what, known in (("task", policy.tasks), ("plan", policy.plans)):
+        # An unknown name may be meant, to test what becomes of such requests: unless one is near.
+        for what, options in (("task", policy.tasks), ("plan", policy.plans)):
             name = str(example.request.get(what, ""))
-            if name and name not in known and _nearest(name, known):
-                yield ("examples", index, "request", what), _unknown(what, name, known)
+            if name and name not in options and did_you_mean(name, options):
+                yield ("examples", index, "request", what), _unknown(what, name, options)
 
 
 def _wrong_tiers(policy: Policy) -> Iterator[tuple[Path, str]]:
@@ -213,7 +204,7 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     if task.backup is not None and task.backup not in models:
         yield (
             (*here, "backup"),
-            f"must be a model of the {task.tier} tier{_nearest(task.backup, models)}",
+            f"must be a model of the {task.tier} tier{did_you_mean(task.backup, models)}",
         )
     checks = [each.check.name for each in task.checks]
     for index, check in enumerate(checks):
@@ -224,13 +215,13 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
 
 
 def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
-    """Agreements and verifications that the tiers cannot give."""
+    """Agreements and verifications that the tiers cannot provide."""
     schema = policy.formats.get(task.format, {})
-    known = schema.get("properties", {})
+    properties = schema.get("properties", {})
     if (agreement := task.agreement) is not None:
         for index, field in enumerate(agreement.fields):
             path = (*here, "agreement", "fields", index)
-            yield from _if_unknown(path, f"field of {task.format}", field, known)
+            yield from _if_unknown(path, f"field of {task.format}", field, properties)
         for tier in (task.tier, *task.escalation):
             models = policy.tiers[tier].models if tier in policy.tiers else []
             if agreement.of == "others" and 0 < len(models) < agreement.samples:
@@ -246,7 +237,7 @@ def _wrong_escalation(policy: Policy, here: Path, task: Task) -> Iterator[tuple[
         if tier not in policy.tiers:
             yield (*here, index), _unknown("tier", tier, policy.tiers)
         elif tier.rank <= last.rank:
-            message = f"{tier} does not lie above {last}; an escalation only climbs"
+            message = f"{tier} is not above {last}; an escalation only climbs"
             yield (*here, index), message
         last = tier
     climbs, most = len(task.escalation), policy.limits.escalations
@@ -268,9 +259,9 @@ def _wrong_rules(policy: Policy) -> Iterator[tuple[Path, str]]:
             ("plans", "plan", policy.plans),
             ("text", "text signal", TEXT_SIGNALS),
         )
-        for field, what, known in checks:
+        for field, what, options in checks:
             for at, name in enumerate(getattr(rule.when, field) or ()):
-                yield from _if_unknown((*here, "when", field, at), what, name, known)
+                yield from _if_unknown((*here, "when", field, at), what, name, options)
 
 
 def _wrong_plans(policy: Policy) -> Iterator[tuple[Path, str]]:
@@ -281,6 +272,6 @@ def _wrong_plans(policy: Policy) -> Iterator[tuple[Path, str]]:
             if tier is not None:
                 yield from _if_unknown(("plans", name, field), "tier", tier, policy.tiers)
         if plan.start_at_most.rank > plan.ceiling.rank:
-            yield ("plans", name, "ceiling"), "lies below start_at_most"
+            yield ("plans", name, "ceiling"), "is below start_at_most"
         if plan.start is not None and plan.start.rank > plan.start_at_most.rank:
-            yield ("plans", name, "start"), "lies above start_at_most"
+            yield ("plans", name, "start"), "is above start_at_most"

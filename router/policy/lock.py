@@ -1,6 +1,6 @@
-"""The lock of a policy: which content each version stands for, once it was released.
+"""The lock of a policy: the content of each version that was released.
 
-Records carry a version for good. One that stood for two contents would say nothing of either.
+Records carry the version for ever, so it must never stand for two contents.
 """
 
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ def lock_text(locked: Versions, policy: Policy) -> str:
 
 
 def reused(locked: Versions, policy: Policy, line: int) -> Problem | None:
-    """The problem where a policy's version was released with other content; None where it was not.
+    """The problem where a policy's version was released with other content; else None.
 
-    `line` is where the policy's file says its version.
+    `line` is where the policy's file gives its version.
     """
     was = locked.get((policy.name, policy.version), policy.digest)
     if was == policy.digest:

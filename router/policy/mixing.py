@@ -1,7 +1,7 @@
-"""When processes differ in their policy: whose requests wait, and when they are routed anew.
+"""Processes with different policies: which requests wait, and when they are routed again.
 
-A worker applies its own policy and no other. What was routed under another one waits for a worker
-of that policy while any router applies it; afterwards nobody would come for it, and its route is
+A worker applies only its own policy. A request that was routed under another one waits for a worker
+of that policy while any router applies it. After that no such worker is expected, and the route is
 taken back.
 """
 
@@ -30,11 +30,11 @@ class Routers:
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[datetime, str | None]] = {}
-        #: When a router last said that it ends, by its policy.
+        #: When a router last announced its end, by its policy.
         self._ended: dict[str | None, datetime] = {}
 
     def heard(self, status: Status, now: datetime) -> None:
-        """Note a process's status. `now` is our own clock's: theirs may differ."""
+        """Note a process's status. `now` is by our own clock: theirs may differ."""
         if any(stage.stage == "route" for stage in status.stages):
             self._heard[status.process] = now, status.policy_digest
         self._heard = {who: last for who, last in self._heard.items() if now - last[0] < _SILENT}
@@ -50,10 +50,10 @@ class Routers:
         return any(applied == digest and now - at < _SILENT for at, applied in self._heard.values())
 
     def have_replaced(self, route: RouteTaken, policy: Policy, now: datetime) -> bool:
-        """True once routers apply `policy`, and none the one that a route was made under.
+        """True once routers apply `policy`, and none the one under which a route was made.
 
-        A router that made a route within the last 30 s counts as present unless it has ended since:
-        a router that has not sent its first status would get the same request again and again.
+        A router that made a route within the last 30 s counts as running unless it has ended since:
+        it may not have sent its first status, and would be given the same request again and again.
         """
         of, digest = route.routed_at, route.policy_digest
         is_gone = now - of >= _SILENT or of <= self._ended.get(digest, of - _SILENT)
@@ -61,10 +61,10 @@ class Routers:
 
 
 def handed_back(assignment: Assignment) -> Escalation:
-    """The escalation that takes an assignment's route back, and leaves all before it as it was."""
+    """The escalation that takes an assignment's last route back, and keeps all before it."""
     taken, before = assignment.route, assignment.routes[:-1]
     fields = {name: getattr(assignment, name) for name in type(assignment).model_fields}
-    # Whoever routes anew finds the task out again, unless an answer was tried for it.
+    # The task is found again with the new route, unless an answer was tried for it.
     has_task = bool(before) and before[-1].step == "answer"
     digest = f" ({taken.policy_digest})" if taken.policy_digest else ""
     return Escalation(

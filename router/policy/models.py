@@ -1,4 +1,4 @@
-"""Models and their prices, and the kinds of fields that a policy's rows are made of."""
+"""Models and their prices, and the types of fields in a policy's rows."""
 
 import re
 from datetime import date
@@ -13,7 +13,7 @@ __all__ = ["Count", "Fraction", "Model", "Name", "Price", "Row", "Sentence", "Ti
 
 
 class Row(BaseModel):
-    """People write these: unknown fields are mistakes."""
+    """A row that people write: an unknown field is a mistake."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
@@ -28,7 +28,7 @@ def _read_tier(value: Any) -> Any:
 
 
 def _read_decimal(value: Any) -> Any:
-    # A YAML float has lost its last digit by now, so prices may be quoted; whole numbers are exact.
+    # A YAML float may have lost its last digit, so prices may be quoted; whole numbers are exact.
     is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
     if is_number or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
         return Decimal(str(value))

@@ -1,6 +1,6 @@
 """YAML read strictly: no duplicate keys, no aliases, no tags, no surprising scalars.
 
-The library's own loader takes the last of two equal keys in silence, reads `no` as false and
+The library's own loader silently takes the last of two equal keys, reads `no` as false and
 `12:30:00` as a number. So only its parser is used here; what a node means is decided below.
 """
 
@@ -27,7 +27,7 @@ _AMBIGUOUS = re.compile(
 
 
 def _meant(text: str) -> str:
-    """How to write what was probably meant."""
+    """How to write what was probably meant, as advice."""
     lower = text.lower().lstrip("+-.")
     if lower.startswith(("nan", "inf")):
         return "a finite number was expected, for example 0.75"
@@ -63,14 +63,14 @@ _MAX_DEPTH = 24
 
 
 def _refused(text: str) -> Problem | None:
-    """The first thing that must not even be composed: an alias grows, deep nesting recurses."""
+    """The first thing that must not be composed: aliases expand, and deep nesting recurses."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader if _HAS_C else yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            return Problem(line, "", "anchors and aliases are not used here; write the value out")
+            return Problem(line, "", "anchors and aliases are not supported; write the value out")
         if tag := getattr(event, "tag", None):
-            return Problem(line, "", f"the tag {tag} is not used here; write the plain value")
+            return Problem(line, "", f"the tag {tag} is not supported; write the plain value")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:

@@ -1,9 +1,9 @@
 """Which fields of a producer's chat body a provider is sent, for each wire format.
 
-A chat body is in the OpenAI form whatever the format; each list names the fields that its format
-has a place for, with the types and sizes that its publisher gives them. What no list names stays
-here: fields of gateways that choose another model, address or key, tools that run at the
-provider's, options that change the price, and what tells who the user is.
+A chat body has the OpenAI form whatever the format. Each list names the fields that its format has,
+with the types and sizes in its publisher's documentation. Fields in no list are not sent: those by
+which gateways choose another model, address or key, tools that run at the provider, options that
+change the price, and what identifies the user.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -32,23 +32,23 @@ from schemas.request import Message
 
 __all__ = ["ANTHROPIC", "CHAT_FIELDS", "GEMINI", "OPENAI", "OURS", "ChatFields", "check_messages"]
 
-#: Set by us in every call; settings cannot let a producer's through.
+#: Set by us in every call: settings cannot add them to what a producer may set.
 OURS = frozenset(
     {
         "model", "messages", "stream", "stream_options", "n", "max_tokens",
         "max_completion_tokens", "tools", "functions", "response_format",
     }
 )  # fmt: skip
-#: Not reported when left out: it is replaced, or asks for what is done anyway.
-_UNSAID: Mapping[str, tuple[Any, ...]] = {"stream": (False,), "n": (1,)}
+#: Values that are left out without a report: they ask for what is done anyway.
+_UNREPORTED: Mapping[str, tuple[Any, ...]] = {"stream": (False,), "n": (1,)}
 _LENGTHS = ("max_completion_tokens", "max_tokens")
-#: As many paths are named as a person reads.
+#: The most paths that are reported.
 _MOST_NAMED = 20
-#: Of a field that a provider's settings add.
+#: Bytes of a field that a provider's settings add.
 _ADDED_BYTES = 16 * 1024
 _SIGNATURE = 64 * 1024
 _DESCRIPTION = 16 * 1024
-#: Of a tool: what a format does not take it is told in other words (`conversations.py`).
+#: Characters of a tool's name: for formats with other rules `conversations.py` changes names.
 _NAME = 256
 
 
@@ -61,7 +61,7 @@ class ChatFields:
     added: frozenset[str] = frozenset()
 
     def extended(self, paths: Collection[str]) -> "ChatFields":
-        """The same with fields that a provider's settings name, by their dotted paths."""
+        """These fields, and those that a provider's settings name by their dotted paths."""
         body: Shape = self.body
         for path in sorted(paths):
             body = body.extended(path, json_value(_ADDED_BYTES))
@@ -70,12 +70,12 @@ class ChatFields:
         return ChatFields(body, frozenset(names - self.body.fields.keys()))
 
     def kept(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """What of a chat body is sent, and the paths of what is left out, sorted."""
+        """The part of a chat body that is sent, and the sorted paths of what is left out."""
         left_out: set[str] = set()
         sent = self.body.kept(dict(body), "", left_out)
         sent = {} if sent is LEFT_OUT else sent
         _join_tools(sent, left_out)
-        for name, harmless in _UNSAID.items():
+        for name, harmless in _UNREPORTED.items():
             if body.get(name) in harmless:
                 left_out.discard(name)
         left_out -= {"", "model"}
@@ -87,7 +87,7 @@ class ChatFields:
 
 
 def _above(path: str) -> list[str]:
-    """The paths above a path: of a value that is left out its parts need no word."""
+    """The paths above a path: the parts of a value that is left out are not reported."""
     steps = path.split(".")
     return [".".join(steps[:number]) for number in range(1, len(steps))]
 
@@ -127,7 +127,7 @@ def _function() -> Record:
 
 
 def _tools() -> Mapping[str, Shape]:
-    """Functions alone: tools of other types run at the provider's, or call out from there."""
+    """Functions alone: tools of other types run at the provider, or call out from there."""
     chosen = Record(
         {"type": word("function"), "function": Record({"name": text(_NAME)}, _NAMED)}, _CHOSEN
     )
@@ -166,7 +166,7 @@ _CALL = Record(
         "id": text(256),
         "type": word("function"),
         "function": Record({"name": text(_NAME), "arguments": _ANY_TEXT}, _NAMED),
-        # What Gemini wants to see again when its call comes back to it.
+        # Gemini wants its signature back together with its call.
         "extra_content": Record({"google": Record({"thought_signature": text(_SIGNATURE)})}),
     },
     frozenset(("id", "function")),
@@ -182,7 +182,7 @@ _MESSAGES = {
     **_messages("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
     **_messages("tool", tool_call_id=text(256)),
 }
-#: The content of a message is sent whole or refused; only unknown fields are left out.
+#: A message is sent with all of these fields or refused; only unknown fields are left out.
 _NEEDED = {role: fields_of(message) for role, message in _MESSAGES.items()}
 _EXPECTED: Mapping[str, str] = {
     "content": "text or at most 10,000 text parts were expected",
@@ -196,7 +196,7 @@ _EXPECTED: Mapping[str, str] = {
 
 
 def check_messages(messages: Sequence[Message]) -> None:
-    """Refuse a conversation that no provider would be sent whole. Raises ContractError."""
+    """Refuse a conversation that could not be sent whole. Raises ContractError."""
     for no, message in enumerate(messages):
         if isinstance(message.content, str) and not message.model_extra:
             continue
@@ -211,7 +211,7 @@ def check_messages(messages: Sequence[Message]) -> None:
 _COMMON: Mapping[str, Shape] = {
     **_tools(),
     "messages": Listed(Either(_MESSAGES, tag="role"), 1_000_000),
-    # How long an answer may be is bounded by the policy afterwards; a producer may ask for less.
+    # The policy limits an answer's length afterwards; a producer may ask for less.
     **dict.fromkeys(_LENGTHS, whole(1, 2**31 - 1)),
     "response_format": Either(
         {

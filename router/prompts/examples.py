@@ -1,4 +1,4 @@
-"""The examples of prompts, which are their tests: a possible reply and the expected verdict."""
+"""The examples of prompts, which test them: a possible reply and the expected verdict."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ import orjson
 from pydantic import AfterValidator, Field, ValidationError
 
 from router.attempt.pricing import estimate_tokens
-from router.errors import PromptError
+from router.errors import PromptError, did_you_mean
 from router.judge.reply import FinishReason, Reply
 from router.judge.thoughts import without_thoughts
 from router.policy.models import Row, TierName
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
-from router.prompts.files import DEFAULT, explained, nearest
+from router.prompts.files import DEFAULT, explained
 from router.prompts.rendering import PASSTHROUGH, Prompts, Rendered
 from schemas.base import Tier
 from schemas.reasons import Reason
@@ -28,7 +28,7 @@ ACCEPTED = "accepted"
 
 def _check_outcome(value: str) -> str:
     if value not in (ACCEPTED, *Reason):
-        msg = f"accepted, or a reason code{nearest(value, [ACCEPTED, *Reason])}"
+        msg = f"accepted, or a reason code{did_you_mean(value, [ACCEPTED, *Reason])}"
         raise ValueError(msg)
     return value
 
@@ -40,7 +40,7 @@ class PromptExample(Row):
     says: Annotated[str, Field(min_length=3)]
     #: As a producer would send it, without its task.
     request: Annotated[dict[str, Any], Field(min_length=1)]
-    #: The variants it is for; None: every tier of the policy.
+    #: The tiers whose variants it is for; None: every tier of the policy.
     tiers: list[TierName] | None = None
     #: The reply as text, or as the fields of its JSON object.
     reply: str | dict[str, Any]
@@ -60,7 +60,7 @@ class PromptExample(Row):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An example and where it stands."""
+    """An example and its place."""
 
     folder: str
     #: `file:line`.

@@ -1,15 +1,14 @@
 """Prompt files: contracts and variants as people write them, checked and compiled."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from jinja2 import TemplateError, TemplateSyntaxError, nodes
 from pydantic import Field, ValidationError
 
 from router.checks.refusals import opens_like_a_refusal
-from router.errors import PromptError
+from router.errors import PromptError, did_you_mean
 from router.policy.models import Row, TierName
 from router.policy.yaml_text import read_yaml
 from router.prompts.templates import BoundedTemplate
@@ -23,16 +22,15 @@ __all__ = [
     "PromptContract",
     "Variant",
     "explained",
-    "nearest",
     "read_prompts",
     "written",
 ]
 
 #: The folder whose variants serve every task that has none of its own.
 DEFAULT = "_default"
-#: What may stand beside prompts: their tests, and what was last released.
+#: Files that may be beside prompts: their examples, and the lock of what was released.
 BESIDE = ("examples.yaml", "versions.lock")
-#: All that a variant may name.
+#: The variables that a variant may use.
 VARIABLES = frozenset(
     {"context", "has_confidence", "rules", "says", "schema", "task", "tasks", "tier", "tone"}
 )
@@ -65,7 +63,7 @@ class Variant:
     name: str
     version: int
     template: BoundedTemplate
-    #: The text places the context itself; otherwise it follows at the end.
+    #: True when the text places the context itself; otherwise it follows at the end.
     places_context: bool
 
 
@@ -107,12 +105,6 @@ def written(text: str, task: str) -> str:
     return BoundedTemplate(text).render(task=task).strip()
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the name that was probably meant; empty where none is near."""
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def _is_hidden(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.startswith((".", "README")) or name in BESIDE
@@ -123,7 +115,7 @@ def _tier_of(path: str, name: str) -> Tier:
     if ending == "j2" and stem in list(Tier) and path.count("/") == 1:
         return Tier(stem)
 
-    hint = nearest(name, ["contract.yaml", *(f"{tier}.j2" for tier in Tier)])
+    hint = did_you_mean(name, ["contract.yaml", *(f"{tier}.j2" for tier in Tier)])
     msg = f"{path}:1: expected <task>/contract.yaml or <task>/<tier>.j2{hint}"
     raise PromptError(msg)
 
@@ -142,7 +134,7 @@ def _read_contract(path: str, text: str) -> PromptContract:
 
 
 def _check_text(path: str, line: int, words: str) -> None:
-    """Raises PromptError for a text that cannot be written out."""
+    """Raises PromptError for a text that cannot be rendered."""
     try:
         template = BoundedTemplate(words)
         named = _names(template.parsed)
@@ -166,7 +158,7 @@ def explained(
         steps = tuple(step for step in problem["loc"] if step != "[key]")
         line = lines.get(steps) or lines.get(steps[:-1], 1)
         is_unknown = problem["type"] == "extra_forbidden"
-        hint = nearest(str(steps[-1]), row.model_fields) if is_unknown else ""
+        hint = did_you_mean(str(steps[-1]), row.model_fields) if is_unknown else ""
         yield f"{path}:{line}: {'.'.join(map(str, steps))}: {problem['msg']}{hint}"
 
 
@@ -184,7 +176,7 @@ def _compile(
         raise PromptError(msg) from None
     for name, line in named.items():
         if name not in VARIABLES:
-            msg = f"{path}:{line}: no variable is called {name}{nearest(name, VARIABLES)}"
+            msg = f"{path}:{line}: no variable is called {name}{did_you_mean(name, VARIABLES)}"
             raise PromptError(msg)
     for schema in (None, '{"type": "object"}'):
         try:

@@ -1,8 +1,8 @@
 """The lock of prompts: what was released, and what has changed since then.
 
-One line per part: its kind, name, version and a digest of its content; examples too, for a release
-stands on what it was tried on. A prompt and its output format are a pair with one version; prompt,
-model and format are changed one at a time, or nobody can say afterwards which of them did it.
+One line per part: its kind, name, version and a digest of its content; also for the examples, by
+which a release was tested. A prompt and its output format are a pair with one version. Prompt,
+model and format should change one at a time, so that an effect can be traced to its cause.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of what was released. Examples, formats and models have no version of their own: 0."""
+    """A part of a release. Examples, formats and models have no version of their own: 0."""
 
     version: int
     digest: str
@@ -47,7 +47,7 @@ def parts_of(
 ) -> Parts:
     parts: dict[tuple[str, str], Part] = {}
     for name, contract in contracts.items():
-        # Its texts are for customers: no model reads them.
+        # Its texts are for customers, not for models.
         content = contract.model_dump(mode="json", exclude={"version", "variants", "texts"})
         parts["prompt", name] = Part(contract.version, digest_of(content))
         for tier, version in contract.variants.items():

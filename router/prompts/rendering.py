@@ -1,8 +1,8 @@
 """Prompts: what a model is told, per task and tier, and the body of the call.
 
 A task has one contract (what it is for, tone, rules) and a variant per tier. A task without
-variants of its own uses those of `_default`; a task without a contract is passed through. What was
-used is written down as a pair: the contract's version and the variant's.
+variants of its own uses those of `_default`; the requests of a task without a contract are passed
+through. The prompt version is a pair: the contract's version and the variant's.
 """
 
 import string
@@ -47,14 +47,14 @@ class Rendered:
     version: str
     #: In the OpenAI form; None where any text will do.
     response_format: dict[str, Any] | None = None
-    #: The question is ours (classify, verify), so nothing else of the producer's body goes along.
+    #: True where the question is ours (classify, verify): no field of the producer's body is sent.
     is_ours: bool = False
-    #: So many characters at the beginning of the first message are the same for every request.
+    #: Characters at the beginning of the first message that are the same for every request.
     stable: int = 0
 
 
 class _Prompt(NamedTuple):
-    """A contract, with the variant that one tier has of it."""
+    """A contract, with its variant for one tier."""
 
     name: str
     tier: Tier
@@ -90,7 +90,8 @@ class Prompts:
 
     contracts: Mapping[str, PromptContract]
     _variants: Mapping[tuple[str, Tier], Variant]
-    #: Texts that no request can change. Producers may bring many formats, so they are bounded.
+    #: Rendered texts that do not depend on the request. Producers may bring many formats, so their
+    #: number is bounded.
     _texts: dict[tuple[str, Tier, str | None], str] = field(default_factory=dict)
 
     @staticmethod
@@ -102,7 +103,7 @@ class Prompts:
         return Prompts(*read_prompts(files))
 
     def text(self, task: str, kind: CannedReply) -> str | None:
-        """What a customer reads in place of an answer; None where nobody has written it."""
+        """What a customer reads in place of an answer; None where there is no such text."""
         for folder in (task, DEFAULT):
             prompt = self.contracts.get(folder)
             if prompt is not None and kind in prompt.texts:
@@ -132,7 +133,7 @@ class Prompts:
         material = [("request", asked), ("answer", answer)]
         parts = [_context_text(request.context)] if not prompt.variant.places_context else []
         for tag, content in material:
-            # Material cannot end the frame around it.
+            # So that the material cannot close the tag around it.
             closed = content.replace(f"</{tag}", f"<\\/{tag}")
             parts.append(f"<{tag}>\n{closed}\n</{tag}>")
         return Rendered(
@@ -188,7 +189,7 @@ class Prompts:
 def chat_body(
     rendered: Rendered, request: Request, model_id: str, max_tokens: int, fields: ChatFields
 ) -> tuple[dict[str, Any], list[str]]:
-    """The chat body of one call, and what of the producer's own is left out of it, by path.
+    """The chat body of one call, and the paths of the producer's fields that it leaves out.
 
     `fields` are those that the model's provider is sent. The producer's output limit may only lower
     `max_tokens`.
@@ -235,7 +236,7 @@ def _context_text(context: Context) -> str:
 
 
 def _with_context(conversation: Sequence[dict[str, Any]], context: str) -> list[dict[str, Any]]:
-    """The context as one more system message, behind the producer's own ones."""
+    """The conversation with the context as one more system message, after the producer's own."""
     if not context:
         return list(conversation)
 

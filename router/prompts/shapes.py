@@ -1,7 +1,7 @@
-"""Shapes: which parts of a JSON value that somebody else wrote are kept, and which left out.
+"""Shapes: which parts of somebody else's JSON value are kept, and which are left out.
 
-A shape keeps what it names and leaves out all else. A value of another type or size than the shape
-allows is left out whole.
+A shape keeps what it names and leaves out everything else. A value of another type or size than the
+shape allows is left out as a whole.
 """
 
 import re
@@ -46,14 +46,14 @@ class Plain:
         return LEFT_OUT
 
     def extended(self, path: str, shape: "Shape") -> "Shape":
-        """The same: a plain value has no fields."""
+        """This shape, unchanged: a plain value has no fields."""
         del path, shape
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An object of named fields. One of which a required field or all is missing is left out."""
+    """An object of named fields. It is left out if a required field, or every field, is missing."""
 
     fields: Mapping[str, "Shape"]
     required: frozenset[str] = field(default=frozenset())
@@ -64,7 +64,7 @@ class Record:
             return LEFT_OUT
         result = {}
         for name, inner in value.items():
-            if inner is None:  # says no more than a field that is not there
+            if inner is None:  # null means the same as a missing field
                 continue
             where = _below(path, name)
             shape = self.fields.get(name)
@@ -78,19 +78,19 @@ class Record:
         return result
 
     def extended(self, path: str, shape: "Shape") -> "Shape":
-        """The same with one more field, by its dotted path."""
+        """This shape with one more field, by its dotted path."""
         name, _, rest = path.partition(".")
-        known = self.fields.get(name)
+        present = self.fields.get(name)
         if rest:
-            shape = (known or Record({})).extended(rest, shape)
-        elif known is not None:
+            shape = (present or Record({})).extended(rest, shape)
+        elif present is not None:
             return self
         return replace(self, fields={**self.fields, name: shape})
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A list of at most so many values of one shape; one that is longer is left out."""
+    """A list of at most `most` values of one shape; a longer one is left out."""
 
     item: "Shape"
     most: int
@@ -103,7 +103,7 @@ class Listed:
         return [item for item in items if item is not LEFT_OUT] or LEFT_OUT
 
     def extended(self, path: str, shape: "Shape") -> "Shape":
-        """The same, with the field in each of its values."""
+        """This shape with the field in each value of the list."""
         return replace(self, item=self.item.extended(path, shape))
 
 
@@ -127,7 +127,7 @@ class Either:
         return shape.kept(value, path, left_out)
 
     def extended(self, path: str, shape: "Shape") -> "Shape":
-        """The same, with the field wherever there are fields."""
+        """This shape with the field in each of its alternatives."""
         return replace(
             self, shapes={name: inner.extended(path, shape) for name, inner in self.shapes.items()}
         )
@@ -137,7 +137,7 @@ Shape = Plain | Record | Listed | Either
 
 
 def fields_of(shape: Shape, path: str = "") -> frozenset[str]:
-    """The dotted paths of all fields that a shape names; what is in a list has no step for it."""
+    """The dotted paths of all fields of a shape; a list adds no step to them."""
     if isinstance(shape, Record):
         named = {_below(path, name): inner for name, inner in shape.fields.items()}
         return frozenset(named).union(*(fields_of(inner, where) for where, inner in named.items()))
@@ -164,7 +164,7 @@ def word(*words: str) -> Shape:
 
 
 def text(most: int, pattern: str | None = None) -> Shape:
-    """Text of 1 to so many characters, all of it as the pattern says."""
+    """Text of 1 to `most` characters that matches the whole pattern."""
     rule = re.compile(pattern) if pattern else None
     return Plain(
         lambda value: (
@@ -176,7 +176,7 @@ def text(most: int, pattern: str | None = None) -> Shape:
 
 
 def json_value(most_bytes: int) -> Shape:
-    """Any JSON value of at most so many bytes."""
+    """Any JSON value of at most `most_bytes`."""
 
     def fits(value: Any) -> bool:
         try:

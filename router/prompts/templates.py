@@ -1,8 +1,8 @@
 """The templates of prompts: a small part of Jinja2, with a budget of steps and of output.
 
-What could run long or grow without bound is refused when a template is read, before Jinja2
-compiles it, because it works out constants then: `"x" * 10**9` would be made at once. What is left
-is loops over the prompt's own lists, which are counted, and texts that are put one after another.
+Whatever could run long or grow without bound is refused when a template is read. That is before
+Jinja2 compiles it, because the compiler evaluates constants such as `"x" * 10**9`. What remains are
+loops over the prompt's own lists, which are counted, and texts one after another.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -48,25 +48,25 @@ _FILTERS = frozenset(
         "tojson", "trim", "unique", "upper", "wordcount",
     }
 )  # fmt: skip
-#: What an author may have meant, by the node that is refused.
+#: What to write instead, by the node that is refused.
 _INSTEAD: Mapping[type[nodes.Node], str] = {
-    nodes.Mul: "`*` is not used in templates; write the text out",
-    nodes.Pow: "`**` is not used in templates; write the number out",
-    nodes.Mod: "`%` is not used in templates",
-    nodes.Add: "`+` is not used in templates; put texts one after another",
-    nodes.Concat: "`~` is not used in templates; put texts one after another",
+    nodes.Mul: "`*` is not supported in templates; write the text out",
+    nodes.Pow: "`**` is not supported in templates; write the number out",
+    nodes.Mod: "`%` is not supported in templates",
+    nodes.Add: "`+` is not supported in templates; put texts one after another",
+    nodes.Concat: "`~` is not supported in templates; put texts one after another",
 }
-#: What one part of a list costs, in characters.
+#: Characters that each item of a value counts as.
 _PART = 32
 _COUNTED, _BUDGET = "_counted", "_budget"
 
 
 class OverBudgetError(TierlineError, TemplateRuntimeError):
-    """A rendering that takes too many steps, or becomes too long."""
+    """A rendering takes too many steps, or becomes too long."""
 
 
 class _Budget:
-    """What is left of one rendering's steps and characters."""
+    """The steps and characters that one rendering has used."""
 
     def __init__(self) -> None:
         self._steps, self._filtered = 0, 0
@@ -85,7 +85,7 @@ class _Budget:
 
 
 class BoundedTemplate:
-    """A template that is within bounds, compiled; `parsed` is what it was read into."""
+    """A compiled template that is within bounds; `parsed` is its syntax tree."""
 
     def __init__(self, text: str) -> None:
         """Raises TemplateSyntaxError, with its line, for a template that is not supported."""
@@ -147,22 +147,22 @@ def _refusal(node: nodes.Node, *, in_loop: bool) -> str | None:
         case nodes.Name(name="context") if in_loop:
             wrong = "a loop may not read the context; place it outside of loops"
         case nodes.Assign() if any(inner.name == "context" for inner in node.find_all(nodes.Name)):
-            wrong = "what the context says gets no other name; write it where it is meant"
+            wrong = "the context may not be assigned to a variable; write it where it belongs"
         case nodes.List(items=items) | nodes.Tuple(items=items, ctx="load"):
             # A list of lists of itself is small until it is written out.
             if not all(isinstance(item, nodes.Const) for item in items):
-                wrong = "a list in a template holds texts and numbers alone"
+                wrong = "a list in a template may hold only texts and numbers"
         case nodes.For(recursive=True):
-            wrong = "loops do not call themselves in templates"
+            wrong = "recursive loops are not supported in templates"
         case nodes.Filter(name=str(name)) if name not in _FILTERS:
-            known = ", ".join(sorted(_FILTERS))
-            wrong = f"the filter {name} is not used in templates; known are {known}"
+            options = ", ".join(sorted(_FILTERS))
+            wrong = f"the filter {name} is not supported in templates; known are {options}"
         case nodes.Call(node=nodes.Getattr(attr=str(name)), args=[], kwargs=[]) if name in _METHODS:
             pass
         case nodes.Call():
-            wrong = "functions are not called in templates, but items(), keys() and values()"
+            wrong = "the only functions in templates are items(), keys() and values()"
         case _ if not isinstance(node, (*_STATEMENTS, *_VALUES)):
-            named = f"{type(node).__name__.lower()} is not used in templates"
+            named = f"{type(node).__name__.lower()} is not supported in templates"
             wrong = _INSTEAD.get(type(node), named)
         case _:
             pass
@@ -178,7 +178,7 @@ def _counted(context: Context, values: Any) -> Iterator[Any]:
 
 
 def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that counts what it reads and, before it is begun, what it will write."""
+    """A filter that counts what it reads and, before it runs, what it will write."""
     passes = getattr(filter_, "jinja_pass_arg", None)
 
     @pass_context

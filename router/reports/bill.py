@@ -1,4 +1,4 @@
-"""Why the bill changed: the difference between two spans of time in steps that add up."""
+"""Why the bill changed: the difference between two spans of time as steps that add up to it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,24 +28,24 @@ _WORDS = {
 def steps_between(before: Sequence[Row], after: Sequence[Row]) -> list[Step]:
     """What moved the bill from `before` to `after`, one cause at a time in a fixed order.
 
-    Both have a row for each task, tier and model: calls of one such kind can be compared. Each step
-    changes one factor of requests x calls per request x mix x tokens per call x price per token and
-    leaves those behind it as they were, so the steps add up to the difference. A kind of call that
-    is new has no former length and price: all of it is mix.
+    Both have a row for each task, tier and model, so that like calls are compared. The bill is
+    requests x calls per request x mix x tokens per call x price per token. Each step changes one
+    factor and leaves the later ones as they were, so the steps add up to the difference. A new kind
+    of call has no former length and price: all of it counts as mix.
     """
     old, new = _sum(before), _sum(after)
     if not old.calls:
         bills = [0.0, *[float(new.own_micros)] * len(_WORDS)]
     else:
-        known = {row.name: row for row in before}
+        earlier = {row.name: row for row in before}
         mixed = lengthened = 0.0
         for row in after:
-            former = known.get(row.name, row)
+            former = earlier.get(row.name, row)
             mixed += row.calls * former.own_micros / former.calls
             lengthened += (
                 row.tokens * former.own_micros / former.tokens if former.tokens else row.own_micros
             )
-        # Requests whose earlier calls were before both spans are in none of them.
+        # A request whose first call was before both spans counts in neither.
         requests = new.requests / old.requests if old.requests else 1.0
         bills = [
             float(old.own_micros),

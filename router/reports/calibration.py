@@ -1,4 +1,4 @@
-"""Calibration: how sure a model must be for its answers to be wrong rarely enough."""
+"""Calibration: how sure a model must be so that few enough of its answers are wrong."""
 
 from array import array
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ _FIRST = itemgetter(0)
 class Calibration:
     """What a threshold would have done to answers whose truth is known."""
 
-    #: An answer at least this sure is accepted; 0 to 1.
+    #: Answers with this confidence or more are accepted; 0 to 1.
     threshold: float
     answers: int
     accepted: int
-    #: Of those accepted.
+    #: How many of the accepted are wrong.
     wrong: int
     #: The highest share of wrong answers among the accepted that the data allow, 95 % sure.
     bound: float
@@ -39,17 +39,17 @@ def lowest_threshold(
 ) -> Calibration | None:
     """The lowest threshold whose share of wrong answers is at most this, with 95 % confidence.
 
-    Takes pairs of how sure the model was and whether it was right, of one task and tier. None when
-    no threshold can be shown to be good enough, for the answers are too few or too often wrong.
+    `answers` are pairs of how sure the model was and whether it was right, of one task and tier.
+    None when no threshold is shown to be good enough: the answers are too few or too often wrong.
     """
-    # There may be a million: as plain numbers they take a tenth of what pairs take.
+    # There may be a million: plain numbers take a tenth of the memory of pairs.
     sure = {True: array("d"), False: array("d")}
     for confidence, is_right in answers:
         sure[is_right].append(confidence)
     count = sum(map(len, sure.values()))
     sides = [zip(sorted(all_, reverse=True), repeat(is_right)) for is_right, all_ in sure.items()]
     accepted = wrong = 0
-    found = None
+    lowest = None
     # Answers that are equally sure are accepted together or not at all.
     by_confidence = merge(*sides, key=_FIRST, reverse=True)
     for threshold, alike in groupby(by_confidence, key=_FIRST):
@@ -58,8 +58,8 @@ def lowest_threshold(
         wrong += rights.count(False)
         bound = wilson_upper(wrong, accepted)
         if bound <= most_wrong:
-            found = Calibration(threshold, count, accepted, wrong, bound)
-    return found
+            lowest = Calibration(threshold, count, accepted, wrong, bound)
+    return lowest
 
 
 def wilson_upper(hits: int, trials: int) -> float:

@@ -1,4 +1,4 @@
-"""Measures: the figures of a group of answers, how people read them, and which are alarming."""
+"""Measures: the figures of a group of calls, how they are shown, and which are alarming."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,15 +28,15 @@ By = Literal["task", "tier", "model", "prompt", "reason", "policy"]
 #: Who fixed an answer.
 Fixed = Literal["check", "model", "person"]
 
-#: From here on milliseconds are no longer read as such: a person has answered.
+#: From here on a time is shown in hours and minutes: a person has answered.
 _LONG_MS = 60_000
-#: Fewer answers say nothing.
+#: Fewer answers are too few to judge by.
 _ENOUGH = 20
-#: From here on a rule is probably wrong: so many leave their tier, or are fixed by a person.
+#: Shares from which on a rule is probably wrong: of answers escalated, or fixed by a person.
 _MOST_ESCALATED, _MOST_BY_PERSON = 0.4, 0.2
 
 
-#: Neighbouring buckets of latencies are so far apart.
+#: The distance of neighbouring buckets of latencies.
 _BASE = math.log(1.005)
 
 
@@ -51,19 +51,19 @@ class Row:
 
     name: tuple[str, ...]
     calls: int = 0
-    #: Judged answers: what could be right or wrong.
+    #: Judged answers, which could be right or wrong.
     answers: int = 0
-    #: Corrected answers, by who was first.
+    #: Corrected answers, by what corrected them first.
     by_check: int = 0
     by_model: int = 0
     by_person: int = 0
     escalated: int = 0
     schema_failures: int = 0
     refusals: int = 0
-    #: Answers that somebody downstream had no more use for.
+    #: Answers that nobody downstream had a use for any more.
     abandoned: int = 0
     completed: int = 0
-    #: Requests whose first call is one of these.
+    #: Requests whose first call is in the group.
     requests: int = 0
     #: What the group's own calls cost, wherever their requests ended.
     own_micros: int = 0
@@ -75,20 +75,10 @@ class Row:
     #: Calls of requests that ended here, whatever group they belong to, and their cost.
     paid: int = 0
     cost_micros: int = 0
-    #: Of a total: what its calls would have cost on the strongest tier's first model.
+    #: Only of a total: what its calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
     #: By bucket: how many, and the sum in microseconds.
     latencies: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def corrected(self) -> int:
-        """Every correction, whoever made it."""
-        return self.by_check + self.by_model + self.by_person
-
-    @property
-    def correction_rate(self) -> float | None:
-        """Corrected answers of all answers; None where there is none."""
-        return self.corrected / self.answers if self.answers else None
 
     @property
     def cost_per_completed(self) -> float | None:
@@ -112,8 +102,8 @@ class Row:
 
     def take_latency(self, bucket: int, count: int, sum_us: int) -> None:
         """Add latencies of a bucket."""
-        known = self.latencies.get(bucket, (0, 0))
-        self.latencies[bucket] = known[0] + count, known[1] + sum_us
+        before = self.latencies.get(bucket, (0, 0))
+        self.latencies[bucket] = before[0] + count, before[1] + sum_us
 
     def add(self, other: "Row") -> None:
         """Add another group's figures."""
@@ -124,22 +114,24 @@ class Row:
 
 #: The counts of a row, which are sums over its calls.
 FIGURES = tuple(
-    one.name for one in fields(Row) if one.type is int and one.name != "strongest_micros"
+    column.name
+    for column in fields(Row)
+    if column.type is int and column.name != "strongest_micros"
 )
 
 
 def dearest_first(rows: Iterable[Row]) -> list[Row]:
-    """In the order of a table."""
+    """Rows in the order of a table: the most expensive first."""
     return sorted(rows, key=lambda row: (-row.cost_micros, row.name))
 
 
 def regrouped(rows: Iterable[Row], groups: Sequence[By], by: Sequence[By]) -> list[Row]:
-    """The figures of `groups` as those of some of them."""
-    found: dict[tuple[str, ...], Row] = {}
+    """Rows by `groups`, summed to rows by some of those groups, `by`."""
+    by_name: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        name = tuple(row.name[groups.index(one)] for one in by)
-        found.setdefault(name, Row(name)).add(row)
-    return dearest_first(found.values())
+        name = tuple(row.name[groups.index(group)] for group in by)
+        by_name.setdefault(name, Row(name)).add(row)
+    return dearest_first(by_name.values())
 
 
 class Measure(NamedTuple):
@@ -148,7 +140,7 @@ class Measure(NamedTuple):
     name: str
     value: Callable[[Row], float | None]
     unit: Literal["count", "share", "micros", "ms"]
-    #: The counts whose calls these are.
+    #: The counts of the calls behind it.
     of: Sequence[str]
 
     def count(self, row: Row) -> int:
@@ -158,7 +150,7 @@ class Measure(NamedTuple):
 
 def _share(name: str, *of: str) -> Measure:
     def value(row: Row) -> float | None:
-        return sum(getattr(row, one) for one in of) / row.answers if row.answers else None
+        return sum(getattr(row, count) for count in of) / row.answers if row.answers else None
 
     return Measure(name, value, "share", of)
 
@@ -188,7 +180,7 @@ MEASURES: Sequence[Measure] = (
 
 
 class Alarm(NamedTuple):
-    """A figure that somebody should look into."""
+    """A figure that needs somebody's attention."""
 
     row: Row
     #: The name of the measure.
@@ -198,7 +190,7 @@ class Alarm(NamedTuple):
 
 def alarms(rows: Iterable[Row]) -> list[Alarm]:
     """What is wrong with these groups, and what to do about it."""
-    found = []
+    raised = []
     for row in rows:
         if row.answers < _ENOUGH:
             continue
@@ -207,17 +199,17 @@ def alarms(rows: Iterable[Row]) -> list[Alarm]:
         by_person = row.by_person / row.answers
         if escalated >= _MOST_ESCALATED:
             words = (
-                f"{escalated:.0%} of the answers of {name} were paid for and not used: mend the "
-                f"prompt, or begin a tier higher"
+                f"{escalated:.0%} of the answers of {name} were paid for and not used: fix the "
+                f"prompt, or start a tier higher"
             )
-            found.append(Alarm(row, "escalated", words))
+            raised.append(Alarm(row, "escalated", words))
         if by_person >= _MOST_BY_PERSON:
             words = (
                 f"people fixed {by_person:.0%} of the answers of {name}: tighten its checks or "
                 f"raise its threshold"
             )
-            found.append(Alarm(row, "by person", words))
-    return found
+            raised.append(Alarm(row, "by person", words))
+    return raised
 
 
 def format_value(measure: Measure, row: Row) -> str:
@@ -235,7 +227,7 @@ def format_value(measure: Measure, row: Row) -> str:
 
 
 def percentile(latencies: Mapping[int, tuple[int, int]], share: float) -> float | None:
-    """The nearest-rank percentile in milliseconds: the mean of its bucket; None of nothing."""
+    """The nearest-rank percentile in milliseconds, as its bucket's mean; None without latencies."""
     rank = -(-sum(count for count, _ in latencies.values()) * share // 100)
     for _, (count, sum_us) in sorted(latencies.items()):
         rank -= count
@@ -246,7 +238,7 @@ def percentile(latencies: Mapping[int, tuple[int, int]], share: float) -> float 
 
 def values_of(row: Row) -> Mapping[str, float | None]:
     """A group's figures by their names."""
-    return {one.name: one.value(row) for one in MEASURES}
+    return {measure.name: measure.value(row) for measure in MEASURES}
 
 
 def names_of(row: Row, by: Sequence[By]) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
-"""Quality: what became of every answer, and where the cost of a call is spent.
+"""Quality: what became of every answer, and which group the cost of a call counts for.
 
-An answer was corrected when a check turned it down, when a later model changed it, or when a person
-did: an edit, another try, a complaint. So a cheap model that is always escalated has no good rate.
+An answer counts as corrected when a check rejected it, when a later model changed it, or when a
+person did (an edit, another try, a complaint). So a cheap model that always escalates rates badly.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Group(NamedTuple):
     tier: str
     model: str
     prompt: str
-    #: Why the answer was not taken, or the call failed; else `accepted`.
+    #: Why the answer was rejected or the call failed; else `accepted`.
     reason: str
     policy: str
     tenant: str
@@ -54,14 +54,14 @@ class Group(NamedTuple):
 
 @lru_cache(maxsize=1 << 16)
 def group_id(group: Group) -> int:
-    """A number of 64 bits for a group: the same one for whoever asks, whatever came before."""
+    """A number of 64 bits for a group, the same in every process."""
     digest = hashlib.blake2b(repr(tuple(group)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass(slots=True)
 class Call:
-    """One call and what became of its answer. Counts are 0 or 1, so that groups are sums."""
+    """One call, and what became of its answer. Counts are 0 or 1, so that a group is a sum."""
 
     tenant: str
     request_id: str
@@ -77,45 +77,45 @@ class Call:
     #: True where an accepted answer changed that of a weaker model.
     has_changed: bool
     group_id: int
-    #: Its group whatever the tenant and the plan: latencies are counted there.
+    #: Its group without tenant and plan, for which latencies are counted.
     route_id: int
     own_micros: int
     input_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
     output_tokens: int
-    #: A judged answer: what could be right or wrong.
+    #: 1 for a judged answer, which could be right or wrong.
     answers: int
     by_check: int
     schema_failures: int
     refusals: int
-    #: The group in which the request ended: there its cost is spent.
+    #: The group in which the request ended, for which the cost counts.
     spent_in: int
     by_model: int = 0
     by_person: int = 0
-    #: Another tier was asked afterwards.
+    #: 1 where another tier was called afterwards.
     escalated: int = 0
     abandoned: int = 0
     completed: int = 0
-    #: The first call of its request: so many requests there are.
+    #: 1 for the first call of its request: their sum is the number of requests.
     requests: int = 0
     #: From intake to the result, where this call completed its request.
     latency_us: int | None = None
-    #: Where it is counted in a table of latencies.
+    #: The bucket in which that latency is counted.
     bucket: int | None = None
 
 
 class End(NamedTuple):
-    """A final result, as far as figures go."""
+    """What figures need of a final result."""
 
-    #: The attempt whose answer it is; None where it is our own words.
+    #: The attempt whose answer it is; None for a canned reply.
     published: str | None
     kind: str
     total_us: int
 
 
 def call_of(entry: LedgerEntry, group: Group) -> Call:
-    """A line of the ledger that says what came of a call."""
+    """The call of a ledger line that has its outcome."""
     attempt, usage = entry.attempt, entry.attempt.usage
     is_answer = attempt.step == "answer" and attempt.was_judged
     number = group_id(group)
@@ -147,12 +147,12 @@ def call_of(entry: LedgerEntry, group: Group) -> Call:
 
 
 def route_of(group: Group) -> Group:
-    """The group of all tenants and plans that a group is a part of."""
+    """A group without its tenant and plan."""
     return group._replace(tenant="", plan="")
 
 
 def group_of(entry: LedgerEntry) -> Group:
-    """Where a line of the ledger belongs."""
+    """The group of a ledger line."""
     attempt = entry.attempt
     return Group(
         task=entry.task or _UNKNOWN,
@@ -167,7 +167,7 @@ def group_of(entry: LedgerEntry) -> Group:
 
 
 def end_of(result: Result) -> End:
-    """What the figures take from a final result."""
+    """What figures need of a final result."""
     info, response = result.router, result.response
     total_us = min(round(info.latency.total_ms * 1000), _LONGEST_US)
     return End(response.request_id if response else None, info.kind, total_us)
@@ -176,9 +176,9 @@ def end_of(result: Result) -> End:
 def judge(
     calls: Sequence[Call], ends: Mapping[int, End], feedback: Mapping[int, Collection[str]]
 ) -> None:
-    """Say of all calls of one request what became of them, by its results and feedback.
+    """Set what became of all calls of one request, by its results and feedback.
 
-    Those are given by generation. What was said of the calls before does not matter.
+    Both are given by generation. What was set before is overwritten.
     """
     generations: dict[int, list[Call]] = defaultdict(list)
     ordered = sorted(calls, key=lambda call: (call.attempt_no, call.attempt_id))
@@ -187,14 +187,15 @@ def judge(
             generations[call.generation].append(call)
     for generation, answers in generations.items():
         _judge_answers(answers, ends.get(generation), feedback.get(generation, ()))
-    last = max((call for some in generations.values() for call in some), key=_rank, default=None)
+    answered = (call for answers in generations.values() for call in answers)
+    last = max(answered, key=_rank, default=None)
     for call in ordered:
         call.spent_in = (last or call).group_id
         call.requests = int(call is ordered[0])
 
 
 def _rank(call: Call) -> tuple[int, int, int, str]:
-    """A request ended at its answer, else at the last try of its last generation."""
+    """Ranks highest the call at which a request ended: its answer, else its very last attempt."""
     return call.completed, call.generation, call.attempt_no, call.attempt_id
 
 
@@ -210,13 +211,13 @@ def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str
         if call.answers and end is not None and call.attempt_id == end.published:
             _complete(call, end)
         if call.outcome == "accepted" and not call.by_model:
-            good = call  # the last one is what people saw
+            good = call  # the last one is the answer that people saw
     if good is not None:
         good.by_person = int(not NOT_GOOD.isdisjoint(kinds))
         good.abandoned = int("abandoned" in kinds)
     if end is not None and not any(call.completed for call in answers):
         if end.kind not in ("refusal", "safe_default"):
-            _complete(answers[-1], end)  # our own words, or a person's
+            _complete(answers[-1], end)  # a text of ours, or a person's
 
 
 def _complete(call: Call, end: End) -> None:

@@ -1,4 +1,4 @@
-"""The audit chain: each line holds the hash of the one before, so that none can be changed."""
+"""The audit chain: each line holds the hash of the one before, so that no change goes unseen."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ __all__ = ["broken", "chained", "hash_of"]
 
 
 def hash_of(line: AuditLine) -> str:
-    """SHA-256 over everything in the line but its hash."""
+    """SHA-256 of the whole line without its hash."""
     fields = line.model_dump(mode="json", exclude={"hash"}, exclude_none=True)
     written = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     return hashlib.sha256(written).hexdigest()
@@ -25,10 +25,10 @@ def chained(line: AuditLine, after: AuditLine | None) -> AuditLine:
 
 
 def broken(lines: Iterable[AuditLine], *, has_gaps: bool = False) -> list[str]:
-    """What is wrong with a writer's chain, in the order of its lines; nothing where it is whole.
+    """What is wrong with a writer's chain, in the order of its lines; empty where it is intact.
 
-    `has_gaps`: lines may be absent, as on the topic, which holds no line that Kafka did not
-    acknowledge. A line that is there must still be as it was written.
+    `has_gaps`: lines may be missing, as on the topic, which has only those that Kafka acknowledged.
+    Lines that are there must still be unchanged.
     """
     problems: list[str] = []
     before: AuditLine | None = None

@@ -1,4 +1,4 @@
-"""Cases: how urgent a dead letter is to a person, what it belongs with, and why it is here."""
+"""Cases: how urgent a dead letter is, which ones it resembles, and why a person has to look."""
 
 import re
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ __all__ = ["Risk", "due_at", "error_of", "pressure", "risk_of", "urgency", "why"
 Risk = Literal["low", "medium", "high"]
 
 _WEIGHT: Mapping[Risk, float] = {"low": 1.0, "medium": 2.0, "high": 4.0}
-#: A case that was late when it came is no more urgent than one that was due a minute later.
+#: The least time that a case counts as having; one that is late at once is not infinitely urgent.
 _SHORTEST = timedelta(minutes=1)
 _ERROR_LENGTH = 120
-#: Of what went wrong so much is read to find that.
+#: Characters of an error that are read for that.
 _ERROR_READ = 2_000
-#: Something may have happened, or gone wrong with us: a person has to find out.
+#: A call may have run, or an error is ours: a person has to find out.
 _UNSETTLED = frozenset((Reason.OUTCOME_UNKNOWN, Reason.ID_REUSED, Reason.INTERNAL_ERROR))
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 _NUMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+(?:[.,:][0-9]+)*")
 
 
 def risk_of(letter: DeadLetter, policy: Policy) -> Risk:
-    """How much depends on the case: as the policy calls its task, and as the reason demands."""
+    """The risk of a case, by its task in the policy and by its reason."""
     row = policy.tasks.get(letter.task or "")
     wants_person = row is not None and (row.risk == "risky" or row.approval == "person")
     if wants_person or letter.reason is Reason.APPROVAL_REQUIRED:
@@ -39,7 +39,7 @@ def risk_of(letter: DeadLetter, policy: Policy) -> Risk:
 
 
 def due_at(letter: DeadLetter, policy: Policy) -> datetime:
-    """Until when somebody should have decided: while the client waits, or as the policy gives."""
+    """When somebody should have decided: before the deadline, else within the policy's time."""
     row = policy.tasks.get(letter.task or "")
     within = (row.review_within if row else None) or policy.limits.review_within
     due = letter.failed_at + within
@@ -49,7 +49,7 @@ def due_at(letter: DeadLetter, policy: Policy) -> datetime:
 
 
 def pressure(risk: Risk, opened_at: datetime, due: datetime) -> float:
-    """How fast a case grows urgent, per second of its age."""
+    """How much the urgency of a case grows per second."""
     return _WEIGHT[risk] / max(due - opened_at, _SHORTEST).total_seconds()
 
 
@@ -59,7 +59,7 @@ def urgency(risk: Risk, opened_at: datetime, due: datetime, now: datetime) -> fl
 
 
 def error_of(letter: DeadLetter) -> str:
-    """What went wrong last, without what differs from case to case, so that like finds like."""
+    """The last error, without what differs from case to case, so that like cases can be found."""
     failures = [attempt for attempt in letter.attempts if attempt.outcome != "accepted"]
     if not failures:
         return _skeleton(letter.detail)
@@ -72,7 +72,7 @@ def error_of(letter: DeadLetter) -> str:
 
 
 def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
-    """Why a person has to look at it, in sentences, the most important one first."""
+    """Why a person has to look at a case: sentences, the most important one first."""
     meaning = letter.reason.meaning
     sentences = [_sentence(f"{meaning[:1].upper()}{meaning[1:]}", letter.detail)]
     row = policy.tasks.get(letter.task or "")
@@ -84,10 +84,10 @@ def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
         left = max(policy.limits.requeues - letter.generation + 1, 0)
         sentences.append(f"It was sent through again {times}; {left} more can follow.")
     if letter.deadline is not None:
-        late = letter.deadline <= now
+        is_late = letter.deadline <= now
         sentences.append(
             "Its deadline has passed: the client may have stopped waiting."
-            if late
+            if is_late
             else f"The client waits until {letter.deadline.isoformat(timespec='seconds')}."
         )
     return sentences

@@ -1,4 +1,4 @@
-"""Changes: what a stronger model's answer says otherwise than a weaker one's."""
+"""Changes: where a stronger model's answer differs from a weaker one's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from schemas.verdict import Change
 
 __all__ = ["changes_between", "weaker_answer"]
 
-#: What is kept: so many fields, and so many characters of each side.
+#: How many fields are kept, and how many characters of each side.
 _MOST_FIELDS = 20
 _KEPT = 200
 _COMPARED = 50_000
-#: So many characters before the first difference, where a text is cut.
+#: Characters before the first difference, where a text is cut.
 _LED_BY = 60
-#: Replies that answered nothing: no later answer can differ from them.
+#: Reasons of replies without an answer that a later one could differ from.
 _NO_ANSWER = (Reason.REFUSED, Reason.EMPTY, Reason.CUT_OFF)
 
 
@@ -28,8 +28,8 @@ def changes_between(
 ) -> list[Change] | None:
     """The fields in which two answers differ; None where nothing was answered before.
 
-    Case, spacing and a final full stop are no difference, and neither is how sure a model was. Of
-    a text the first 50,000 characters are compared.
+    Case, spacing, a final full stop and the confidence do not count. Of a text the first 50,000
+    characters are compared.
     """
     if before is None:
         return None
@@ -87,7 +87,7 @@ def _first_word(text: str) -> str:
 
 
 def _cut(text: str | None, at: int) -> str | None:
-    """At most 200 characters of a text, with the place `at` among them."""
+    """At most 200 characters of a text, the one at `at` among them."""
     if text is None or len(text) <= _KEPT:
         return text
     start = max(min(at, len(text)) - _LED_BY, 0) if at + _LED_BY > _KEPT else 0

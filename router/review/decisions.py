@@ -1,4 +1,4 @@
-"""Review: which of the reviewers' decisions stands, and what follows from it."""
+"""Decisions: which of the reviewers' decisions stands, and what follows from it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -42,11 +42,10 @@ __all__ = [
 class Decisions:
     """The decisions of one partition of the review topic, noted in the order of its offsets.
 
-    The first decision on a dead letter stands, unless it was taken back while its window was open,
-    or could not be carried out. It may be there more than once, sent again by somebody who did not
-    hear that it had arrived: its first record counts. A request has one dead letter per generation,
-    and one more for each other body under its id. Times are the broker's, so whoever reads the
-    partition finds the same.
+    The first decision on a dead letter stands, unless it was undone while its window was open, or
+    could not be carried out. A console that saw no acknowledgement sends its decision again: then
+    the first record counts. A request has one dead letter per generation, and one more for each
+    other body under its id. Times are the broker's, so every reader comes to the same.
     """
 
     #: Every record below this offset has been noted.
@@ -57,7 +56,7 @@ class Decisions:
     _undone: set[str] = field(default_factory=set)
 
     def note(self, offset: int, appended_at: float, line: AuditLine | None) -> None:
-        """Take a record into account, once; `appended_at` in seconds, None for what is no line."""
+        """Note a record, once. `appended_at` is in seconds, `line` None where it is unreadable."""
         if offset < self.upto:
             return
         self.upto = offset + 1
@@ -73,20 +72,20 @@ class Decisions:
                 self._undone.add(line.undoes)
 
     def stands(self, decision: Decision, offset: int) -> bool:
-        """True when the record there is the one that counts, once its window has closed."""
+        """True when the decision in the record at `offset` counts, once its window has closed."""
         letter = str(decision.letter)
         is_first = self._given.get(letter, {}).get(decision.decision_id) == offset
         return is_first and self.standing(letter) == decision.decision_id
 
     def standing(self, letter: str) -> str | None:
-        """The id of the decision that counts for a dead letter; None where there is none yet."""
+        """The id of the decision that counts for a dead letter; None while there is none."""
         given = self._given.get(letter, ())
         return next((decision_id for decision_id in given if decision_id not in self._undone), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a decision leads to. A discarded request keeps its dead letter as its end."""
+    """What a decision leads to; nothing where it discards: the dead letter stays the end."""
 
     #: The fields of a result.
     result: Mapping[str, Any] | None = None
@@ -100,15 +99,15 @@ def refusal_of(decision: Decision, letter: DeadLetter, policy: Policy) -> str | 
         if decision.action == "discard":
             return None
         what = "admitted" if letter.reason.is_refused else "readable"
-        return f"the request was never {what}; mend it and publish it to intake"
+        return f"the request was never {what}; fix it and publish it to intake"
     expected, named = (letter.tenant, letter.request_id, letter.generation), decision.tenant
-    # An old decision names no tenant: the place of the dead letter says whose it is.
+    # An old decision names no tenant: then the tenant of its dead letter counts.
     whose = letter.tenant if named is None else named
     if (whose, decision.request_id, decision.generation) != expected:
         return "the dead letter is of another request"
     if decision.action in ("retry", "requeue"):
         if letter.generation > policy.limits.requeues:
-            return f"{policy.limits.requeues} requeues are allowed, and it has had them"
+            return f"{policy.limits.requeues} requeues are allowed, and all have been used"
         if decision.action == "retry" and decision.tier not in policy.tiers:
             return "a tier of the policy was expected"
     if decision.action == "approve":
@@ -130,7 +129,7 @@ def answers_of(letter: DeadLetter) -> list[Attempt]:
 
 
 def hash_of_answers(letter: DeadLetter) -> str:
-    """SHA-256 of the answers that a reviewer may approve: another hash means other answers."""
+    """SHA-256 of the answers that a reviewer may approve, by which a change is seen."""
     answers = [
         (attempt.attempt_id, attempt.verdict.output if attempt.verdict else None, attempt.reply)
         for attempt in answers_of(letter)
@@ -139,7 +138,7 @@ def hash_of_answers(letter: DeadLetter) -> str:
 
 
 def price_at(letter: DeadLetter, tier: Tier, policy: Policy) -> int:
-    """What one call of the tier's first model costs, in micro-dollars, going by the last call."""
+    """What one call of a tier's first model costs, in micro-dollars, by the last call's usage."""
     counted = [attempt.usage for attempt in letter.attempts if attempt.usage.total_tokens]
     usage = counted[-1] if counted else Usage(input_tokens=500, output_tokens=500, estimated=True)
     return cost_micros(usage, policy.models[policy.models_of(tier, letter.task)[0]].price)
@@ -148,7 +147,7 @@ def price_at(letter: DeadLetter, tier: Tier, policy: Policy) -> int:
 def problems_of(
     output: Mapping[str, Any], letter: DeadLetter, request: Request, policy: Policy
 ) -> list[tuple[str, str]]:
-    """Where and how an edited answer misses its task's format: JSON pointers with words."""
+    """Where and how an edited answer breaks its task's format: JSON pointers with words."""
     contract = output_contract(request, policy, letter.task, "answer")
     if contract.validator is None or "tool_calls" in output:
         is_text = isinstance(output.get("answer"), str) or "tool_calls" in output
@@ -189,7 +188,8 @@ def outcome_of(
         where, words = problems[0]
         raise ContractError(Reason.INVALID_FIELD, f"output{where}: {words}")
     envelope = _envelope(letter, policy, decided_at)
-    answer, kind = None, "answer"
+    answer: Attempt | None = None
+    kind: ComposedKind | None = None
     if decision.action == "reject":
         contract = output_contract(request, policy, letter.task, "answer")
         text, kind = prompts.text(letter.task or "", "safe_default") or "", "safe_default"
@@ -201,22 +201,15 @@ def outcome_of(
         answer = next(a for a in letter.attempts if a.attempt_id == decision.attempt_id)
         output = dict(answer.verdict.output or {}) if answer.verdict else {}
         output, text = output or normalise_text(answer.reply or ""), answer.reply or ""
-    result = composed_result(
-        envelope, request, (), _kind(kind, output), text, output, answer=answer, now=now
-    )
+    kind = kind or ("tool_calls" if output.get("tool_calls") else "answer")
+    result = composed_result(envelope, request, (), kind, text, output, answer=answer, now=now)
     result["router"] |= {"resolves": str(decision.letter), "review": decision.action}
     correction = output if decision.action == "edit" else None
     return Outcome(result, feedback=_feedback(decision, request.tenant, now, correction))
 
 
-def _kind(kind: str, output: Mapping[str, Any]) -> ComposedKind:
-    if kind == "safe_default":
-        return "safe_default"
-    return "tool_calls" if output.get("tool_calls") else "answer"
-
-
 def _text_of(output: Mapping[str, Any]) -> str:
-    """An edited answer as the text a model would have given: a lone answer in plain words."""
+    """An edited answer as the text that a model would have written: an `answer` alone as it is."""
     if output.keys() == {"answer"} and isinstance(output["answer"], str):
         return output["answer"]
     return as_json(output).decode()
@@ -247,10 +240,10 @@ def _feedback(
 
 
 def _envelope(letter: DeadLetter, policy: Policy, decided_at: datetime) -> Assignment:
-    """The request's last assignment, as far as its dead letter tells.
+    """The request's last assignment, as far as its dead letter holds it.
 
-    Of its routes the dead letter holds the tiers. One that was never routed is given the tier it
-    would have begun in, for the result has to name one.
+    The dead letter holds only the tiers of its routes. A request that was never routed gets the
+    tier in which it would have begun, because a result has to name one.
     """
     row = policy.tasks.get(letter.task or "")
     tiers = [Tier(tier) for tier in letter.path] or [row.tier if row else next(iter(policy.tiers))]

@@ -13,10 +13,10 @@ __all__ = ["Piece", "shared", "word_diff"]
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _LINES = re.compile(r"[^\n]*+\n|[^\n]++")
 _BLANK = re.compile(r"\s")
-#: Where more differs than so many characters, lines are compared; than so many lines, nothing.
+#: Where more characters than this differ, lines are compared; where more lines, nothing is.
 _MOST_CHARACTERS = 10_000
 _MOST_LINES = 2_000
-#: Steps of comparing between two words that are sure to be the same. What takes more is replaced.
+#: Steps of comparing between two anchors. Text that takes more is shown as replaced.
 _MOST_STEPS = 4_000
 _MOST_STEPS_IN_ALL = 10_000
 
@@ -24,7 +24,7 @@ Kind = Literal["same", "removed", "added"]
 
 
 class Piece(NamedTuple):
-    """A part of the two texts that is the same in both, or stands in one alone."""
+    """A part of the two texts that is the same in both, or is in one alone."""
 
     kind: Kind
     text: str
@@ -33,9 +33,9 @@ class Piece(NamedTuple):
 def word_diff(before: str, after: str) -> list[Piece]:
     """The pieces in order: those that are not `added` make up `before`, not `removed`, `after`.
 
-    Words that both texts have once are matched first (Cohen's patience diff), the rest between
-    them by the fewest changes (Myers 1986, doi:10.1007/BF01840446). Time is bounded: places that
-    differ in very much are shown as replaced, and long texts are compared by lines.
+    Words that both texts have once are matched first (Cohen's patience diff), what is between them
+    with the fewest changes (Myers 1986, doi:10.1007/BF01840446). Time is bounded: parts that differ
+    a lot are shown as replaced, and long texts are compared by lines.
     """
     start = _start(before, after)
     end = _end(before[start:], after[start:])
@@ -50,19 +50,19 @@ def word_diff(before: str, after: str) -> list[Piece]:
 
 
 def _start(before: str, after: str) -> int:
-    """How much both begin with, in whole words."""
+    """The length of the beginning that both share, in whole words."""
     at = shared(before, after)
     return at if before == after else max(before.rfind(blank, 0, at) for blank in " \n\t") + 1
 
 
 def _end(before: str, after: str) -> int:
-    """How much both end with, in whole words."""
+    """The length of the end that both share, in whole words."""
     blank = _BLANK.search(before, len(before) - shared(before[::-1], after[::-1]))
     return len(before) - blank.start() if blank else 0
 
 
 def shared(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """How many characters two texts, or items two lists begin with alike; by halves, for speed."""
+    """How many first characters or items two texts or lists share; by bisection, for speed."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
@@ -99,7 +99,7 @@ def _pieces(old: Sequence[str], new: Sequence[str]) -> Iterator[Piece]:
 
 
 def _anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
-    """Where words stand that each text has once, as many of them as come in the same order."""
+    """The places of words that each text has once: as many as come in the same order in both."""
     many, against = Counter(old), Counter(new)
     places = {word: no for no, word in enumerate(new) if against[word] == 1 and not word.isspace()}
     pairs = [
@@ -123,9 +123,9 @@ def _anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _fewest(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tuple[int, int]], int]:
-    """The places of what stays with the fewest changes, and the steps it took.
+    """The places of the words that stay with the fewest changes, and the steps it took.
 
-    After `most` steps what is alike at both ends is all that stays.
+    After `most` steps only the words that are the same at both ends stay.
     """
     head = 0
     shorter = min(len(old), len(new))
@@ -144,7 +144,7 @@ def _fewest(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tup
 
 
 def _myers(old: Sequence[str], new: Sequence[str], most: int) -> tuple[list[tuple[int, int]], int]:
-    """The places of what stays; none where that takes more steps than `most`."""
+    """The places of the words that stay; none where that takes more than `most` steps."""
     furthest = {1: 0}  # by diagonal
     rounds: list[dict[int, int]] = []
     steps = 0

@@ -1,6 +1,6 @@
-"""Escalation: where a request goes that a tier has handed back.
+"""Escalation: where a request goes that was handed back to route.
 
-The decision of route. Like the worker's it reads the limits from the envelope.
+Like the worker's decision it takes the limits from the envelope.
 """
 
 from datetime import datetime
@@ -26,7 +26,7 @@ def climb(
     if isinstance(decided, GiveUp):
         words = f"it waited for a worker with policy {escalation.replaced_policy}"
         return GiveUp(decided.reason, f"{decided.detail}; {words}")
-    words = f"routed anew, policy {escalation.replaced_policy} is applied no more"
+    words = f"routed again: policy {escalation.replaced_policy} is no longer applied"
     return decided._replace(reason=f"{decided.reason}; {words}")
 
 
@@ -37,15 +37,15 @@ def _climbed(
         return over
 
     last = escalation.routes[-1] if escalation.routes else None
-    known = task_of(request, policy, escalation.classification)
-    if known is None and escalation.task in policy.tasks:
-        known = escalation.task  # what the policy takes when the classify step fails
-    if last is not None and last.step == "classify" and known is None:
+    task = task_of(request, policy, escalation.classification)
+    if task is None and escalation.task in policy.tasks:
+        task = escalation.task  # the policy's `otherwise`, as the classify step has failed
+    if last is not None and last.step == "classify" and task is None:
         return _unclassified(escalation, request, policy, now)
     if escalation.reason.is_hop or last is None:
         return _first_route(escalation, request, policy, now, escalation.classification)
 
-    if (task := known) is None:
+    if task is None:
         return GiveUp(Reason.UNKNOWN_TASK, "the policy no longer has the request's task")
     attempts = escalation.own_attempts
     stop = failed_enough(attempts, task, policy) or _climbed_enough(escalation, policy)
@@ -73,7 +73,7 @@ def _climbed(
 
 
 def _climbed_enough(escalation: Escalation, policy: Policy) -> str | None:
-    """The limit in words, once the request has climbed as often as the policy allows; else None."""
+    """The limit in words, once the request has escalated as often as the policy allows; or None."""
     climbed = sum(
         1
         for before, taken in pairwise(escalation.routes)
@@ -89,7 +89,7 @@ def _first_route(
     now: datetime,
     classification: Classification | None,
 ) -> Route | GiveUp:
-    """A route by the rules, with the deadline the request already has."""
+    """A route by the rules, with the request's deadline."""
     decided = route(
         request,
         policy,
@@ -117,7 +117,7 @@ def _first_route(
 def _unclassified(
     escalation: Escalation, request: Request, policy: Policy, now: datetime
 ) -> Route | GiveUp:
-    """The classify step gave nothing usable: the policy's own guess, or a person."""
+    """Where a request goes whose classify step failed: the policy's `otherwise`, or a person."""
     otherwise = policy.classify.otherwise if policy.classify else None
     if otherwise is None:
         words = f"the classify step found no task: {escalation.reason.meaning}"

@@ -17,9 +17,9 @@ def requeued(
 ) -> Escalation:
     """The escalation that starts the request's next generation, with the history it has.
 
-    It gets a fresh allowance of attempts: a person asked for them, in `tier` where one is named,
-    else wherever the policy sends it. Whether it may be is for
-    `router.review.decisions.refusal_of` to say.
+    A person asked for it, so it gets a fresh allowance of attempts, in `tier` where one is given,
+    else where the policy sends it. `router.review.decisions.refusal_of` checks whether it may be
+    requeued.
     """
     return Escalation(
         **envelope_fields(letter),
@@ -33,7 +33,7 @@ def requeued(
 
 
 def envelope_fields(letter: DeadLetter) -> dict[str, Any]:
-    """The fields that an envelope of a dead letter's request takes over from it."""
+    """The fields of an envelope that come from the request's dead letter."""
     source = letter.source
     return {
         "id": letter.request_id or "",

@@ -1,8 +1,8 @@
 """Routing: which tier a request goes to, by which rule, and why.
 
-Task type decides first, then the rules (context, ambiguity, blast radius, text, deadline), then the
-plan, which caps what a customer may use. Everything is an argument, so that the same request, the
-same policy and the same instant always give the same route.
+The task decides first, then the rules (context, ambiguity, blast radius, text, deadline), then the
+plan, which caps what a customer may use. Everything is an argument, so the same request, policy and
+instant always give the same route.
 """
 
 from collections.abc import Callable, Mapping
@@ -123,7 +123,7 @@ def route(
 def task_of(
     request: Request, policy: Policy, classification: Classification | None = None
 ) -> str | None:
-    """The request's task if the policy knows it, else the one whose row counts for it."""
+    """The request's task if the policy has it, else the task that was guessed for it."""
     if request.task in policy.tasks:
         return request.task
     guess = _guess(request, policy, classification)
@@ -131,7 +131,7 @@ def task_of(
 
 
 class _Guess(NamedTuple):
-    """The task that counts where the producer named none that the policy knows."""
+    """The task of a request whose producer named none that the policy has."""
 
     task: str
     words: str
@@ -141,9 +141,9 @@ class _Guess(NamedTuple):
 def _guess(
     request: Request, policy: Policy, classification: Classification | None
 ) -> _Guess | None:
-    """What counts for a request whose task was found out; None where that was not so.
+    """The guess for a request that was classified; None where it was not.
 
-    A cheap model's word for it is not enough where the text itself speaks of something delicate.
+    A cheap model's classification is not enough where the text speaks of something delicate.
     """
     classified = classification.task if classification else None
     if request.task in policy.tasks or classified not in policy.tasks:
@@ -162,9 +162,9 @@ def _guess(
 
 
 def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
-    """The delicate subject that the text speaks of, and whose row is careful enough for it.
+    """The delicate subject that the text speaks of, and the row that is careful enough for it.
 
-    Of several the one that asks for most: a row whose answers a person approves, else a person,
+    Of several, the subject that demands most: a row whose answers a person approves, else a person,
     else a risky row.
     """
     rows = policy.classify.speaks_of if policy.classify else {}
@@ -217,7 +217,7 @@ def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tie
 def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
     """The envelope with no more attempts and no more time than the policy gives any request.
 
-    Whoever can write between the stages could give itself as many as it likes.
+    A writer to the topics between stages could give itself any number.
     """
     attempts, latest = policy.limits.attempts, now + policy.longest_deadline
     if envelope.attempts_left <= attempts and envelope.deadline <= latest:
@@ -260,7 +260,7 @@ def _deadline(
 def _with_classification(
     signals: Signals, request: Request, classification: Classification | None
 ) -> Signals:
-    """What the producer sent beats what a model said, which beats what we estimated."""
+    """The producer's signals come first, then the classification's, then our estimates."""
     if classification is None:
         return signals
 
@@ -303,22 +303,22 @@ def _moved(tier: Tier, rule: Rule) -> Tier:
     return pick(tier, target, key=lambda candidate: candidate.rank)
 
 
-#: What each condition of a rule asks. Tasks and risk are settled before, once per policy.
+#: The test of each condition of a rule. Tasks and risk are tested before, once per policy.
 _CONDITIONS: Mapping[str, Callable[[Any, _Facts], bool]] = {
-    "plans": lambda wanted, facts: facts.plan in wanted,
-    "blast_radius": lambda wanted, facts: facts.signals.blast_radius in wanted,
+    "plans": lambda plans, facts: facts.plan in plans,
+    "blast_radius": lambda radii, facts: facts.signals.blast_radius in radii,
     "ambiguity_below": lambda bound, facts: facts.signals.ambiguity < bound,
     "ambiguity_from": lambda bound, facts: facts.signals.ambiguity >= bound,
     "complexity_at_most": lambda bound, facts: facts.signals.complexity <= bound,
     "complexity_from": lambda bound, facts: facts.signals.complexity >= bound,
     "context_tokens_from": lambda bound, facts: facts.signals.total_tokens >= bound,
-    "text": lambda wanted, facts: not facts.signals.text.isdisjoint(wanted),
+    "text": lambda names, facts: not facts.signals.text.isdisjoint(names),
     "deadline_within": lambda bound, facts: facts.left <= bound,
 }
 
 
 def _by_plan(tier: Tier, reason: str, request: Request, plan: Plan) -> tuple[Tier, str]:
-    """Lift to where the plan starts, then cap: a cheap plan never uses dear tiers in silence."""
+    """Raise the tier to where the plan starts, then cap it; the reason says so."""
     if plan.start is not None and tier.rank < plan.start.rank:
         tier, reason = plan.start, f"{reason}; the plan starts at {plan.start}"
     if tier.rank > plan.start_at_most.rank:
@@ -345,7 +345,7 @@ def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
 
 
 def _ceiling(request: Request, plan: Plan) -> Tier:
-    """The highest tier the plan gives this request, with or without its justification."""
+    """The highest tier that the plan allows this request, which may need a justification."""
     if plan.justify_above is None or request.justification:
         return plan.ceiling
     return min(plan.ceiling, plan.justify_above, key=lambda tier: tier.rank)
@@ -356,7 +356,7 @@ def _fits(signals: Signals, tier: Tier, policy: Policy) -> bool:
 
 
 def _fitting(tier: Tier, policy: Policy, signals: Signals, ceiling: Tier) -> Tier | None:
-    """The lowest tier from `tier` to `ceiling` with a model the request fits into."""
+    """The lowest tier from `tier` to `ceiling` with a model that the request fits."""
     for candidate, room in policy.room_by_tier.items():
         if tier.rank <= candidate.rank <= ceiling.rank and signals.total_tokens <= room:
             return candidate

@@ -1,7 +1,7 @@
 """Signals: measurable facts about a request. What the producer sends wins; the rest is estimated.
 
-The estimates are word tables, so that anybody can read why a request counts as ambiguous or risky.
-They only ever choose where a request starts: a poor estimate costs a call, never an answer.
+The estimates come from word tables, so that anybody can read why a request counts as ambiguous or
+risky. They only decide where a request starts: a poor estimate costs a call, never an answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from schemas.request import Request
 
 __all__ = ["TEXT_SIGNALS", "TEXT_WORDS", "Signals", "measure"]
 
-#: Text signals by the words that give them away. English; other languages get none, and start
+#: The words of each text signal, in English. Texts in other languages get no signals, and start
 #: where their task starts.
 TEXT_WORDS: Mapping[str, tuple[str, ...]] = {
     "angry": (
@@ -69,11 +69,11 @@ _FIRST = frozenset(_BY_FIRST)
 _ANY = jsonschema_rs.validator_for(
     {"pattern": "|".join(sum(TEXT_WORDS.values(), start=())).replace(" ", "[ \n]")}
 )
-#: A number, an id or a date: something that pins a request down.
+#: A number, an id or a date makes a request specific.
 _DIGIT = jsonschema_rs.validator_for({"pattern": "[0-9]"})
 
 _NO_TEXT: frozenset[str] = frozenset()
-#: Of a message and of a chat body, what a provider is sent beside texts; the body's by component.
+#: What a provider is sent beside texts: fields of a message, and of a chat body by component.
 _SENT_BESIDE_TEXT = ("tool_calls", "function_call", "refusal")
 _SENT_BESIDE_MESSAGES = {"tools": ("tools", "functions"), "system": ("response_format",)}
 _ESTIMATES = ("ambiguity", "blast_radius", "complexity")
@@ -102,7 +102,7 @@ class Signals(NamedTuple):
 
 
 def measure(request: Request) -> Signals:
-    """Measure a request. Pure, and cheap enough for every request of the route stage."""
+    """Measure a request. It is cheap enough for every request of the route stage."""
     text = request.text
     signals = _text_signals(text)
     tokens = _context_tokens(request, text)
@@ -132,7 +132,7 @@ def _text_signals(text: str) -> set[str]:
     lower = text.lower()
     if not lower.isascii():
         lower = lower.replace("\u2019", "'")
-    # One character is found much sooner than two.
+    # Searching for one character is much faster than for two.
     is_loud = "!" in text and "!!" in text
     if not is_loud and not _matches(_ANY, lower):
         return set()
@@ -153,7 +153,7 @@ def _text_signals(text: str) -> set[str]:
 def _matches(pattern: jsonschema_rs.Validator, text: str) -> bool:
     try:
         return pattern.is_valid(text)
-    except ValueError:  # half a character, which only the slow way can read
+    except ValueError:  # half a character: only the slower search can read that
         return True
 
 
@@ -179,8 +179,9 @@ def _context_tokens(request: Request, text: str) -> dict[str, int]:
     for name, fields in _SENT_BESIDE_MESSAGES.items():
         if beside := _json_tokens(request.input.model_extra, fields):
             tokens[name] = tokens.get(name, 0) + beside
-    if isinstance(wanted := request.output_format, dict):
-        tokens["system"] = tokens.get("system", 0) + _json_tokens({"format": wanted}, ("format",))
+    if isinstance(output_format := request.output_format, dict):
+        format_tokens = _json_tokens({"format": output_format}, ("format",))
+        tokens["system"] = tokens.get("system", 0) + format_tokens
     return tokens
 
 
@@ -191,7 +192,7 @@ def _json_tokens(fields: Mapping[str, Any] | None, names: Sequence[str]) -> int:
 
 
 def _ambiguity(text: str, signals: set[str], questions: int) -> float:
-    """How under-specified a request is: short, vague, without a fact, with mixed goals."""
+    """How underspecified a request is: short, vague, without facts, with mixed goals."""
     hundredths = 10
     if len(text) < _SHORT:
         hundredths += 10
@@ -217,7 +218,7 @@ def _blast_radius(signals: set[str]) -> str:
 
 
 def _complexity(signals: set[str], questions: int, tokens: int) -> int:
-    """1 to 5: length, number of questions, and whether the goals are mixed or open."""
+    """From 1 to 5: by length, number of questions, and whether goals are mixed or open."""
     score = 1 + (tokens > 200) + (tokens > 2_000) + (questions > 1)
     score += bool(signals & {"conflicting", "open_ended"})
     return min(score, 5)

@@ -1,8 +1,8 @@
 """Which delicate subject a text speaks of: money, law, health or security, by its words.
 
-Word tables that anybody can read, in the eight languages whose small words we know too; texts in
-others speak of nothing here. Accents and case do not count. The tables err on the careful side: a
-word too many costs a person's look, one too few an answer that nobody has seen.
+The word tables are in the eight languages whose small words `languages.py` has; texts in others
+have no subject. Accents and case do not count. The tables err on the careful side: a word too many
+costs a person's time, a word too few publishes an answer that nobody has seen.
 """
 
 import re
@@ -149,9 +149,9 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
 
 #: The languages that have words here.
 LANGUAGES: Sequence[str] = tuple(_WORDS["money"])
-#: So many words apart are the words of one thing at most.
+#: The most words apart that the parts of an entry may be.
 _APART = 12
-#: Longer words are known by this beginning first.
+#: Letters of a word by which its entries are looked up.
 _BEGINNING = 4
 #: Part `no` of `count` parts, all of which make the entry `entry` of a subject.
 _Part = tuple[str, bool, int, int, int, Subject]
@@ -179,11 +179,11 @@ def _by_beginning() -> Mapping[str, Sequence[_Part]]:
 
 
 _BY_BEGINNING = _by_beginning()
-#: What stands apart from its letter once a text is taken apart.
+#: Accents, which NFKD separates from their letters.
 _ACCENTS = re.compile("[\u0300-\u036f]+")
-#: What nobody sees, within a word or between two.
+#: Invisible characters, within a word or between two.
 _HIDDEN = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
-#: Cyrillic letters that look like others.
+#: Cyrillic letters that look like Latin ones.
 _ALIKE = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455", "aeopcyxis")
 
 
@@ -198,20 +198,21 @@ def subjects_of(text: str) -> Sequence[Subject]:
 
 def _spoken_of(folded: str) -> set[Subject]:
     subjects: set[Subject] = set()
-    #: Where each part of an entry was seen last.
+    #: Where each part of an entry was last seen.
     seen: dict[tuple[int, int], int] = {}
     for at, word in enumerate(words_of(folded).replace(".", " ").split()):
-        for wanted, is_whole, entry, no, count, subject in _BY_BEGINNING.get(word[:_BEGINNING], ()):
-            if subject in subjects or not (word == wanted if is_whole else word.startswith(wanted)):
+        for part in _BY_BEGINNING.get(word[:_BEGINNING], ()):
+            text, is_whole, entry, no, count, subject = part
+            if subject in subjects or not (word == text if is_whole else word.startswith(text)):
                 continue
             seen[entry, no] = at
-            if all(at - seen.get((entry, part), -_APART - 1) <= _APART for part in range(count)):
+            if all(at - seen.get((entry, other), -_APART - 1) <= _APART for other in range(count)):
                 subjects.add(subject)
     return subjects
 
 
 def _folded(text: str) -> str:
-    """Without case and accents."""
+    """A text without case and accents."""
     if text.isascii():
         return text.lower()
     apart = unicodedata.normalize("NFKD", text.casefold()).replace("\u0142", "l")

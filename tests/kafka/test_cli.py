@@ -370,7 +370,7 @@ def test_many_are_requeued_after_a_dry_run_and_none_twice(flowing: _Cli) -> None
 def test_what_was_never_readable_is_not_requeued(flowing: _Cli) -> None:
     (row,) = flowing.json("dead-letters", "list", "--reason", "not_json")
     said = flowing.refuse("dead-letters", "requeue", row["where"])
-    assert "never readable; mend it and publish it to intake" in said
+    assert "never readable; fix it and publish it to intake" in said
     assert "30 minutes" in flowing.refuse(
         "dead-letters", "requeue", "cli-refund", "--deadline", "30 minutes"
     )

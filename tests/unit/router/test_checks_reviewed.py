@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from router.checks import DEFAULT_CHECKS, Asked, Judged, named
 from router.checks.refusals import opens_like_a_refusal
-from router.checks.words import is_told
+from router.checks.words import is_mentioned
 from router.judge.normalise import comparable
 from router.judge.reply import Reply
 from router.review.changes import changes_between
@@ -151,7 +151,7 @@ def test_only_a_known_end_is_whole(finish, passes):
     ],
 )
 def test_a_name_is_found_as_a_whole(name, text, is_there):
-    assert is_told(name, text) is is_there
+    assert is_mentioned(name, text) is is_there
 
 
 @pytest.mark.parametrize(("text", "passes"), [("So [1].", True), ("So [12345].", False)])

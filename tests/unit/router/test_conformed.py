@@ -35,7 +35,7 @@ def judged(output: dict[str, Any], policy: Policy | None = None, **request: Any)
 def test_a_question_back_to_the_user_is_an_answer_however_unsure_the_model_is():
     verdict = judged(UNSURE)
 
-    assert verdict.is_accepted
+    assert verdict.outcome == "accepted"
     assert verdict.confidence == 0.2
 
 
@@ -82,13 +82,13 @@ def test_a_rambling_answer_climbs_unless_its_task_has_it_shortened():
 
     assert failed is not None
     assert failed.reason is Reason.SCHEMA_FAILED
-    assert (verdict.is_accepted, verdict.output) == (True, {**output, "answer": "Open Settings."})
+    assert (verdict.outcome, verdict.output) == ("accepted", {**output, "answer": "Open Settings."})
 
 
 def test_a_choice_is_accepted_in_the_models_own_spelling():
     verdict = judged({"next_action": "Open_Ticket", "answer": " Yes.", "confidence": 0.9})
 
-    assert verdict.is_accepted
+    assert verdict.outcome == "accepted"
     assert verdict.output == {"answer": "Yes.", "confidence": 0.9, "next_action": "open_ticket"}
     assert list(verdict.output) == ["answer", "confidence", "next_action"]
 

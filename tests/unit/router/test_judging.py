@@ -84,7 +84,7 @@ def judged(policy, text, *, request=None, finish="stop", calls=(), checks=ALL) -
 def test_a_sure_and_well_formed_answer_is_accepted(policy):
     verdict = judged(policy, '```json\n{"confidence": 0.9, "answer": "yes"}\n```')
 
-    assert verdict.is_accepted
+    assert verdict.outcome == "accepted"
     assert verdict.confidence == 0.9
     assert list(verdict.output or {}) == ["answer", "confidence"]
     assert [check.check for check in verdict.checks] == ALL
@@ -132,7 +132,7 @@ def test_a_missing_confidence_is_no_confidence(policy):
 def test_formats_without_a_confidence_need_none(policy, task, text):
     verdict = judged(policy, text, request=a_request(task))
 
-    assert verdict.is_accepted
+    assert verdict.outcome == "accepted"
     assert verdict.confidence is None
 
 
@@ -163,7 +163,7 @@ class TestToolCalls:
 
         verdict = judged(policy, "", request=request, finish="tool_calls", calls=CALLS)
 
-        assert verdict.is_accepted
+        assert verdict.outcome == "accepted"
         assert verdict.output == {"tool_calls": CALLS}
 
     @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_policy_may_forbid_requeues() -> None:
 
 @pytest.mark.parametrize("reason", NEVER)
 def test_what_was_never_readable_stays(reason: Reason) -> None:
-    assert "mend it and publish it to intake" in str(refused(a_letter(reason=reason)))
+    assert "fix it and publish it to intake" in str(refused(a_letter(reason=reason)))
 
 
 def test_what_has_no_id_stays() -> None:

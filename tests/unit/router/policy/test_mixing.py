@@ -150,7 +150,7 @@ def test_a_first_route_is_made_anew_as_at_first() -> None:
     first = route(a_request(), MINE, NOON)
     assert isinstance(first, Route)
     assert (decided.tier, decided.rule, decided.task) == (first.tier, first.rule, first.task)
-    assert decided.reason.endswith(f"policy {GONE} is applied no more")
+    assert decided.reason.endswith(f"policy {GONE} is no longer applied")
 
 
 def test_an_escalation_is_made_anew_from_where_it_came() -> None:
