@@ -1,4 +1,4 @@
-"""The attempt: one call to one model, what it cost and what came of it."""
+"""The attempt: one call to one model, its cost and its outcome."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ from schemas.verdict import Change, Verdict
 
 __all__ = ["Attempt", "Attempts", "LedgerEntry", "Step"]
 
-#: What a call is for. No model is asked twice within one step.
+#: What a call is for. No model is called twice within one step.
 Step = Literal["classify", "answer", "verify"]
 
 
@@ -42,18 +42,18 @@ class Attempt(Contract):
     tier: Tier
     model: Name
     provider: Name
-    #: The model the provider says has answered.
+    #: The model that answered, as the provider names it.
     served_model: Name | None = None
     #: `task contract @ prompt variant`, fixed as a pair.
     prompt_version: Name
     #: The policy that was applied.
     policy_version: Name
-    #: Stands for its content. None: an attempt of earlier software.
+    #: The digest of its content. None: an attempt of earlier software.
     policy_digest: Name | None = None
     started_at: Instant
     #: Milliseconds from sending the call to having read the reply.
     duration_ms: Milliseconds
-    #: `started` is written before a call that nobody may pay for twice; another line follows it.
+    #: `started` is written before a call that must not be paid twice; another line follows it.
     outcome: Literal["started", "accepted", "rejected", "failed"]
     #: Why it was rejected or failed; None when accepted.
     reason: Reason | None = None
@@ -61,7 +61,7 @@ class Attempt(Contract):
     http_status: HttpStatus | None = None
     finish_reason: Name | None = None
     usage: Usage = Usage()
-    #: What about the provider's counts and the model it named cannot be true; None: nothing.
+    #: What cannot be true about the provider's counts and the model it named; None: nothing.
     oddities: Many[Name] | None = None
     cost_micros: Micros = 0
     verdict: Verdict | None = None
@@ -77,7 +77,7 @@ class Attempt(Contract):
 
     @property
     def answered(self) -> JsonObject | str | None:
-        """What the model replied: the normalised object where there is one, else its words."""
+        """The model's answer: the normalised object where there is one, else its text."""
         output = self.verdict.output if self.verdict is not None else None
         return self.reply if output is None else output
 

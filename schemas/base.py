@@ -1,8 +1,8 @@
 """What all contracts share: frozen, strict about types, no NaN, unknown fields kept.
 
-And bounded: anybody who may write to a topic can forge a record, so every number, time, text and
-list has a limit that our arithmetic, JSON writers and 64-bit database columns can hold. The limits
-lie far above what the product itself writes.
+They are also bounded: whoever may write to a topic can forge a record, so every number, time, text
+and list has a limit that our arithmetic, JSON writers and 64-bit database columns can handle. The
+limits are far above what the product itself writes.
 """
 
 import re
@@ -54,15 +54,15 @@ _IDENTIFIER = r"^[\x21-\x7e]{1,200}$"
 #: The last second of a minute with a leap second.
 _LEAP = re.compile(r"(?<=:[0-5][0-9]):60(?=[.,Z+-]|$)")
 
-#: Times before and after are no times of ours; `LATEST` plus any duration of ours is still a time.
+#: The range of our times; `LATEST` plus any duration of ours is still a time.
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-#: The sum of as many such counts as a record has places for fits into 64 bits.
+#: The sum of as many counts as a record can hold still fits into 64 bits.
 MOST_COUNT = 10**12
 _INT64 = (1 << 63) - 1
 
 
 def _writable(value: Any, info: ValidationInfo) -> Any:
-    """Refuse what could be read and not be written again; numbers are as they were written."""
+    """Refuse a value that could not be written again; put numbers with many digits back in."""
     try:
         written = as_json(value)
     except TypeError:
@@ -77,13 +77,13 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_writable)]
 
 
 class Contract(BaseModel):
-    """A record somebody else may have written: fields we do not know are kept and passed on."""
+    """A record that others may have written: unknown fields are kept and passed on."""
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True
     )
 
-    #: What such fields may hold.
+    #: What unknown fields may hold.
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_writable)]]
 
 
@@ -150,7 +150,7 @@ def _read_deadline(value: Any) -> Any:
 #: An instant with its offset, written as ISO 8601. Numbers are refused: their unit is a guess.
 Instant = Annotated[datetime, BeforeValidator(_read_instant, json_schema_input_type=datetime)]
 
-#: An instant that a producer may write as 9999-12-31 and means never: it counts as `LATEST`.
+#: An instant; producers write 9999-12-31 for "never", which counts as `LATEST`.
 Deadline = Annotated[datetime, BeforeValidator(_read_deadline, json_schema_input_type=datetime)]
 
 #: Printable ASCII without spaces, so that an id looks the same in a log, a URL and a header.
@@ -166,7 +166,7 @@ Many = Annotated[list[_T], Field(fail_fast=True, max_length=1_000)]
 #: A name in the policy, of a model, a stage or a topic.
 Name = Annotated[str, StringConstraints(max_length=10_000)]
 
-#: What somebody wrote for people, or a reply.
+#: A text for people, or a reply.
 Words = Annotated[str, StringConstraints(max_length=1 << 18)]
 
 Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]

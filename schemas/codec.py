@@ -1,4 +1,4 @@
-"""Records and models: what a Kafka record's value and headers say, and how ours are written."""
+"""Between records and models: reading a Kafka record's value and headers, and writing them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,16 +32,16 @@ __all__ = [
 
 Headers = Sequence[tuple[str, bytes]]
 
-#: Prefixes of the headers that stages set; an incoming one is replaced, never repeated.
+#: Prefixes of the headers that stages set. Incoming ones are never passed on.
 _OUR_PREFIXES = ("tierline-", "__connect.errors.", "kafka_dlt-")
-#: The trace context of a hop, which is set anew for every record that follows.
+#: The trace context of a hop, which is set for every outgoing record.
 TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _ATTEMPTS_BYTES = 64 * 1024
-#: What an envelope says of the request in it; written together with that.
+#: The envelope's fields about the request's bytes, which are written together with them.
 _ABOUT_REQUEST = {"request_bytes", "request_is_text"}
-#: More objects and lists take seconds to read. No text of a request's size has as many brackets.
+#: More objects and lists take seconds to read. No request's text has as many brackets.
 _MOST_OPENED = 400_000
-#: Stands where a record brings no id. No request can have it: ids hold no blanks.
+#: Written in place of a missing id. No request can have it: ids hold no blanks.
 _NO_ID = "no id"
 _TENANT = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -71,9 +71,9 @@ def text_headers(headers: Headers) -> dict[str, str]:
 
 
 def passed_on(headers: Headers, *, has_trace: bool = False) -> list[tuple[str, bytes]]:
-    """The producer's headers as the next hop carries them: all but ours, and the trace context.
+    """The producer's headers for the next hop: without ours, and without the trace context.
 
-    That is set anew for each record; `has_trace` keeps it for whoever does that later.
+    That is set for each outgoing record; `has_trace` keeps the incoming one until then.
     """
     return [
         (name, value)
@@ -89,7 +89,7 @@ def dump(fields: Mapping[str, Any]) -> bytes:
 
 
 def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
-    """An envelope that ends with the request's own bytes, untouched."""
+    """An envelope that ends with the request's own bytes, unchanged."""
     fields = envelope.model_dump(exclude_none=True, exclude=_ABOUT_REQUEST)
     return close_envelope(dump(fields), raw)
 
@@ -97,7 +97,7 @@ def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
 def close_envelope(fields: bytes, raw: bytes) -> bytes:
     """Append the request's bytes and their length to an envelope's other fields.
 
-    A request that is plain text becomes a JSON string: as it is it could say more of the envelope.
+    A request that is plain text becomes a JSON string: otherwise it could add to the envelope.
     """
     text_field = b""
     try:
@@ -179,7 +179,7 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
 
 
 def read_dead_letter(headers: Headers) -> DeadLetter:
-    """The diagnosis back from a dead letter's headers. Raises ContractError."""
+    """The diagnosis in a dead letter's headers. Raises ContractError."""
     texts = text_headers(headers)
     attempts, mark = marked(texts.get("tierline-attempts", "[]").encode())
     try:
@@ -219,7 +219,7 @@ def _tenant(name: str) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Where and what, in words that repeat nothing of the value but names of its fields."""
+    """The first mistake and its place, in words that repeat only field names of the value."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(str(step)[:100] for step in problem["loc"])
     return f"{where}: {problem['msg']}"
@@ -230,7 +230,7 @@ def _dump_attempts(attempts: Iterable[Attempt]) -> bytes:
     written = as_json(fields, orjson.OPT_UTC_Z)
     if len(written) <= 8 * _ATTEMPTS_BYTES:
         return written
-    # Many long replies: the judgement and the cost matter more than the text.
+    # Where replies are many and long, verdicts and costs matter more than texts.
     return as_json([_without_text(attempt) for attempt in fields], orjson.OPT_UTC_Z)
 
 

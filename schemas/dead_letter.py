@@ -14,7 +14,7 @@ __all__ = ["DeadLetter", "Pointer"]
 
 
 class Pointer(Contract):
-    """A record, by where it lies."""
+    """The place of a record."""
 
     topic: Name
     partition: PartitionNo
@@ -26,20 +26,20 @@ class Pointer(Contract):
 
 
 class DeadLetter(Contract):
-    """A request the machine gave up on.
+    """A request that the machine gave up on.
 
     The Kafka value is what the producer sent, byte for byte; these fields travel in headers. When
     the record itself could not be read, the value is empty and `source` is the only trace of it.
     """
 
-    #: None when the record was too broken to have an id.
+    #: None when no id could be read.
     request_id: Name | None
     generation: Generation = 1
-    #: `_unknown` when the record says of no tenant in a way that can be read or believed.
+    #: `_unknown` when the record names no tenant that can be read or believed.
     tenant: Name = DEFAULT_TENANT
-    #: The plan that counted, where intake had found one.
+    #: The plan that counted, where intake found one.
     plan: Name | None = None
-    #: See the envelope's.
+    #: As in the envelope.
     is_unproven: bool = False
     task: Name | None = None
     reason: Reason
@@ -56,7 +56,7 @@ class DeadLetter(Contract):
 
     @property
     def key(self) -> RequestKey | None:
-        """The request among those of all tenants; None where it has no id."""
+        """The request's key, with its tenant; None where it has no id."""
         return None if self.request_id is None else RequestKey(self.tenant, self.request_id)
 
     @property

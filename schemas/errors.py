@@ -6,7 +6,7 @@ TierlineError                  its message says what is wrong and where, its adv
 │   ├── PolicyError            the policy; every problem is listed with its line
 │   └── PromptError            a prompt contract or variant
 ├── SchemaError                a JSON Schema that is not used
-│   └── UnusableSchemaError    it is no JSON Schema, or not whole in itself
+│   └── UnusableSchemaError    it is no JSON Schema, or not self-contained
 ├── OverBudgetError            a template of a prompt runs too long or writes too much
 ├── UserError                  something about the command that its user can change
 ├── BrokerError                our own broker cannot be started, or has ended

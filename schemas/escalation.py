@@ -27,7 +27,7 @@ from schemas.reasons import Reason
 
 __all__ = ["Assignment", "Classification", "Escalation", "Origin", "RouteStep", "RouteTaken"]
 
-#: What a request is routed for. A model that reads an answer is called under the answer's route.
+#: What a request is routed for. A verifier is called under the route of the answer.
 RouteStep = Literal["classify", "answer"]
 
 
@@ -42,24 +42,24 @@ class Origin(Contract):
 
 
 class RouteTaken(Contract):
-    """A route, as written down: where to, by which rule, and why in words."""
+    """A route as it is recorded: the tier, the rule, and the reason in words."""
 
     tier: Tier
     step: RouteStep = "answer"
     rule: Name
     reason: Words
-    #: A person approves what is answered, whatever the task's row says.
+    #: True where a person approves the answer, whatever the task's row says.
     needs_person: bool = False
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
     policy_version: Name
-    #: Stands for the policy's content. None: a route of earlier software.
+    #: The digest of the policy's content. None: a route of earlier software.
     policy_digest: Name | None = None
     routed_at: Instant
 
 
 class Classification(Contract):
-    """What the classify step found out about a request that came without a known task."""
+    """What the classify step found about a request without a known task."""
 
     task: Name
     ambiguity: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -68,11 +68,11 @@ class Classification(Contract):
 
 class _Envelope(Contract):
     id: Identifier
-    #: Whose request it is, as intake found it. None: an old record, whose request says it itself.
+    #: Whose request it is, as intake found. None: an old record; then its request counts.
     tenant: Identifier | None = None
     #: The plan that counts.
     plan: Name | None = None
-    #: The producer could not prove who it is, and what it claims may only make us more careful.
+    #: True where nothing proves the tenant: then claims can only make us more careful.
     is_unproven: bool = False
     generation: Generation = 1
     task: Name | None = None
@@ -84,9 +84,9 @@ class _Envelope(Contract):
     #: The routes so far, the last one is current.
     routes: Many[RouteTaken]
     attempts: Many[Attempt] = Field(default_factory=list)
-    #: The length of `request` as it stands here.
+    #: The length of `request` in this envelope.
     request_bytes: Count = 0
-    #: What came is no JSON but plain text; `request` is that as a JSON string.
+    #: True where the request came as plain text; `request` is that text as a JSON string.
     request_is_text: bool = False
 
     @property
@@ -110,8 +110,8 @@ class Escalation(_Envelope):
 
     reason: Reason
     detail: Words = ""
-    #: Where a person wants it tried. None: where the policy sends it.
+    #: The tier that a person wants. None: where the policy sends it.
     tier: Tier | None = None
-    #: The policy of a route that is taken back, for no router applies it any more. The last of
-    #: `routes` is the one before, and `reason` is what the route taken back had followed.
+    #: The policy of a route that is taken back because no router applies it any more. That route is
+    #: no longer in `routes`, and `reason` is the one for which it was made.
     replaced_policy: Name | None = None

@@ -29,22 +29,22 @@ MAX_REQUEST_BYTES = 1 << 20
 #: Characters of a `custom_id`; OpenAI states no limit.
 MAX_CUSTOM_ID = 512
 
-#: What nobody sees: white space, and characters without width.
+#: Invisible characters: white space, and those without width.
 _BLANK = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u3000\ufeff"
 _BATCH_URL = "/v1/chat/completions"
 _LONGEST_URL = 2_000
 _CHARSET = re.compile(r"(?:^|;)\s*charset\s*=\s*\"?([a-z0-9_.:-]+)")
 #: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
 _BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
-#: What stands for no id. Another value that is none is wrong, and is said to be.
+#: Values that mean no id. Any other value that is no id is a mistake.
 _NO_ID = (None, "")
-#: Fields that only stages may set. A producer that sends them is not believed.
+#: Fields that only stages may set: a producer's are dropped.
 _OURS = frozenset(
     ("generation", "attempt", "attempts", "tier", "model", "confidence", "budget", "route")
 )
 
 
-#: What was expected, by pydantic's name for the mistake, where its own words are for programmers.
+#: What was expected, by pydantic's name for a mistake whose own message is for programmers.
 _EXPECTED: Mapping[str, str] = {
     "missing": "is required and missing",
     "model_type": "an object with the fields of the contract was expected",
@@ -59,7 +59,7 @@ _EXPECTED: Mapping[str, str] = {
 
 _AN_INPUT = "a prompt, messages or a chat body was expected"
 _AN_ID = "1 to 200 printable ASCII characters without blanks were expected"
-#: The same by field, which goes first.
+#: The same for single fields; these come first.
 _EXPECTED_IN: Mapping[tuple[str, str], str] = {
     ("input", "model_type"): _AN_INPUT,
     ("task", "string_pattern_mismatch"): "a name of a-z, 0-9 and _ was expected",
@@ -70,7 +70,7 @@ _EXPECTED_IN: Mapping[tuple[str, str], str] = {
 def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id: str) -> Request:
     """Read an intake record: a request, one OpenAI Batch line, or a CloudEvent in either mode.
 
-    `headers` are those with readable text, `fallback_id` names a request that brings no id.
+    `headers` are those with readable text; `fallback_id` is the id of a request without one.
     CloudEvents follow the Kafka protocol binding 1.0.2. Raises ContractError.
     """
     if value is None:
@@ -82,7 +82,7 @@ def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id
     value = value.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1: it may be ignored
     content_types = [text for name, text in headers.items() if name.lower() == "content-type"]
     kind, charset = _media_type(content_types[0] if content_types else None)
-    if kind.startswith("application/cloudevents"):  # structured: the value says all
+    if kind.startswith("application/cloudevents"):  # structured mode: everything is in the value
         headers = {name: text for name, text in headers.items() if not name.startswith("ce_")}
     elif "ce_specversion" in headers and _is_text(kind):
         return read_request_object(_text(value, charset), headers, fallback_id=fallback_id)
@@ -90,7 +90,7 @@ def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id
 
 
 def id_for(text: str) -> str:
-    """The id of a request that its producer names by any text: the text, or one made from it."""
+    """The id of a request that its producer names by any text: that text, or a hash of it."""
     if is_identifier(text):
         return text
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
@@ -118,7 +118,7 @@ def read_request_object(
 
 
 def claims_of(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a request that is parsed JSON already, as they stand: any may be wrong.
+    """The fields of a request that is parsed JSON already, unchecked.
 
     Raises ContractError where it has none of the three shapes.
     """
@@ -127,7 +127,7 @@ def claims_of(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The request's fields, with what a CloudEvent says about them."""
+    """The request's fields, with those of its CloudEvent."""
     attributes: Mapping[str, Any] = {}
     if "ce_specversion" in headers:
         attributes = {name[3:]: text for name, text in headers.items() if name.startswith("ce_")}
@@ -154,7 +154,7 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _identity(attributes: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The request's id in a CloudEvent whose data brings none: `SOURCE^ID`, or its correlation's.
+    """The request's id from a CloudEvent whose data has none: `SOURCE^ID`, or its correlation id.
 
     Source and id together tell events apart (CloudEvents 1.0, "id"). No URI has a ^ in it.
     """
@@ -173,7 +173,7 @@ def _identity(attributes: Mapping[str, Any], body: Mapping[str, Any]) -> dict[st
 
 
 def _earlier(first: Any, second: Any) -> Any:
-    """The earlier of two instants; what cannot be compared is left to the request's own check."""
+    """The earlier of two instants; the first where they cannot be compared: its check follows."""
     try:
         instants = {text: read_instant(text) for text in (first, second)}
         return min(instants, key=lambda text: instants[text])
@@ -194,7 +194,7 @@ def _is_text(kind: str) -> bool:
 
 
 def _from_base64(data: Any, kind: str, charset: str) -> Any:
-    """What a structured CloudEvent carries as bytes: JSON, else text. Raises ContractError."""
+    """The bytes in a structured CloudEvent, as JSON or else text. Raises ContractError."""
     try:
         raw = base64.b64decode(data, validate=True)
     except (TypeError, ValueError):
@@ -252,10 +252,9 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_chat_url(url: str) -> bool:
-    """True for that url as others write it, too.
+    """True for the url of chat completions, in any of its forms.
 
-    Azure's without a version or with a deployment, a gateway's prefix, a whole address, a query
-    behind it.
+    Azure's has no version, or a deployment; others have a gateway's prefix, a host or a query.
     """
     text = url.strip()
     if len(url) > _LONGEST_URL or any(map(str.isspace, text)):
@@ -289,12 +288,12 @@ def _refuse_unsupported(fields: dict[str, Any]) -> None:
 
 
 def _explained(error: ValidationError, fields: dict[str, Any]) -> ContractError:
-    """The first thing that is wrong, named by its field, never by its value."""
+    """The first mistake, named by its field and never by its value."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    # Beside our fields pydantic names the member of a union that it tried.
+    # pydantic's path also names the member of a union that it tried.
     steps = (str(step) for step in problem["loc"])
     where = ".".join(step for step in steps if step.isidentifier() or step.isdigit()) or "request"
-    # pydantic names keys of the value where a mapping is wrong; only our own field is repeated.
+    # For a mapping pydantic's path names keys of the value: only our own fields are repeated.
     where = where if problem["loc"][:1] and problem["loc"][0] in Request.model_fields else "request"
     missing = problem["type"] == "missing" and "input" not in fields
     reason = Reason.MISSING_FIELD if problem["type"] == "missing" else Reason.INVALID_FIELD

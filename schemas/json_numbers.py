@@ -26,10 +26,10 @@ __all__ = [
 
 #: No integer with fewer characters is too large for 64 bits.
 _SHORTEST_LONG = 19
-#: Digits of any number that a double always gives back.
+#: Digits that a double always keeps.
 _SURE_DIGITS = 15
 MOST_DIGITS = 400
-#: Numbers that may say more than a double or a 64-bit integer, and how many are looked at.
+#: Numbers that may have more digits than a double or a 64-bit integer, and how many are tested.
 _LONG_NUMBER = re.compile(
     rb"[-0-9](?:(?<=-)(?<![eE]-)0(?![0-9.eE])|[0-9.]{15,}+[0-9eE+-]*+"
     rb"|[0-9.]*+[eE][+-]?+[0-9]{3,}+)"
@@ -43,7 +43,7 @@ _TEXT_OR_LONG = re.compile(rb'"(?:[^"\\]++|\\.)*+"|' + _LONG_NUMBER.pattern)
 
 
 class Digits(float):
-    """A number that keeps its text, because the value alone would say another one."""
+    """A number that keeps its text, because the float alone would be another number."""
 
     __slots__ = ("text",)
 
@@ -60,7 +60,7 @@ class Digits(float):
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        """Equal to what says the same number, digit by digit."""
+        """Equal to any number with the same digits."""
         if not isinstance(other, (int, float)):
             return NotImplemented
         try:
@@ -86,7 +86,7 @@ def as_json(value: Any, option: int = 0) -> bytes:
 
 
 def read_ours(value: bytes) -> Any:
-    """JSON that one of us has written, with every digit."""
+    """JSON that Tierline has written, with every digit."""
     return read_exact(value.decode()) if _is_long(value) else orjson.loads(value)
 
 
@@ -122,10 +122,10 @@ def exact_decoder(**how: Any) -> json.JSONDecoder:
 
 
 def marked(value: bytes) -> tuple[bytes, str | None]:
-    """JSON with texts in place of its numbers that a parser would round: `unmarked` undoes it.
+    """JSON with texts in place of the numbers that a parser would round: `unmarked` undoes it.
 
-    With what these texts begin with; None where there are none. It is made from the whole, so that
-    nothing in it can look like one.
+    Also returns the mark with which these texts begin, or None where there are none. It is a hash
+    of the whole value, so nothing else in it can begin like that.
     """
     if not _is_long(value):
         return value, None
@@ -139,12 +139,12 @@ def marked(value: bytes) -> tuple[bytes, str | None]:
 
     try:
         return _TEXT_OR_LONG.sub(put, value), mark
-    except ValueError:  # no JSON, which its parser will say
+    except ValueError:  # not JSON: its parser will refuse it
         return value, None
 
 
 def unmarked(value: Any, mark: str) -> Any:
-    """A value with its numbers in place again."""
+    """A value with the numbers back in place of their texts."""
     match value:
         case str():
             return Digits(value[len(mark) :]) if value.startswith(mark) else value
@@ -157,9 +157,9 @@ def unmarked(value: Any, mark: str) -> Any:
 
 
 def loses_digits(value: bytes) -> bool:
-    """True for JSON with a number that a double or a 64-bit integer does not say as written.
+    """True for JSON with a number that a double or a 64-bit integer would change.
 
-    Also for JSON with more than a thousand numbers that would have to be looked at.
+    Also for JSON with more than a thousand numbers that would have to be tested.
     """
     numerals = value.translate(_NUMERALS, b"+-")
     if _LONG_NUMERAL not in numerals and _LONG_EXPONENT not in numerals and b"-0" not in value:
@@ -171,7 +171,7 @@ def loses_digits(value: bytes) -> bool:
 
 
 def keeps_digits(number: str) -> bool:
-    """True when the value that JSON's number is read as is written with the same digits again."""
+    """True when a JSON number has the same digits after it was parsed and written again."""
     mantissa, _, exponent = number.lower().partition("e")
     if not exponent and "." not in mantissa:
         # Twenty characters hold every 64-bit integer; converting longer text costs time.
@@ -180,7 +180,7 @@ def keeps_digits(number: str) -> bool:
         return False
     value = abs(float(number))
     written = repr(value)
-    if written == number:  # as most programs write it
+    if written == number:  # as most programs write numbers
         return True
     digits = mantissa.lstrip("-").replace(".", "").strip("0")
     if not digits or (len(digits) <= _SURE_DIGITS and 1e-290 < value < 1e300):
@@ -190,7 +190,7 @@ def keeps_digits(number: str) -> bool:
 
 
 def unescaped(value: bytes) -> bytes:
-    """JSON without escaped quotes: every quote that is left begins or ends a text."""
+    """JSON without escaped quotes: each remaining quote begins or ends a text."""
     if b"\\" not in value:
         return value
     return value.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -202,7 +202,7 @@ def without_texts(value: bytes) -> bytes:
 
 
 def _is_long(value: bytes) -> bool:
-    """True for compact JSON that may hold a number which a parser rounds; a quick test."""
+    """A quick test: True for compact JSON that may hold a number which a parser would round."""
     numerals = value.translate(_NUMERALS, b"+-")
     return (
         _LONG_NUMERAL in numerals

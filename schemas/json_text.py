@@ -1,4 +1,4 @@
-"""JSON read strictly: what other parsers let pass in silence becomes a reason code."""
+"""Strict reading of JSON: what other parsers silently accept is refused with a reason."""
 
 import json
 import re
@@ -30,28 +30,28 @@ __all__ = [
 ]
 
 MAX_DEPTH = 32
-#: Commas, colons and brackets of one record. Each value takes longer than its characters.
+#: Commas, colons and brackets of one record: a value takes more time than its characters do.
 MAX_VALUES = 40_000
 _BYTES_EACH = 5
 
-#: Every bracket as a square one, and all that is none.
+#: Turns every bracket into a square one; and all bytes that are no brackets.
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _RUNS, _OPENS = re.compile(rb"\[++|\]++"), ord("[")
-#: Levels that are taken off as a whole, before the others are counted one by one.
+#: Innermost levels that are removed at once before the others are counted.
 _FLAT = 4
-#: No integer of less digits is too large.
+#: No integer with fewer digits is too large.
 _LONG = b"9" * 19
 _NINES = bytes.maketrans(b"012345678", b"9" * 9)
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![0-9.eE])")
 
 
 def parse_json(value: bytes) -> Any:
-    """Parse UTF-8 JSON, in time that grows with its length alone.
+    """Parse UTF-8 JSON, in time that depends only on its length.
 
-    Raises ContractError for text that is not UTF-8, not JSON, nested deeper than 32 levels, that
-    names a key twice, that holds NaN, infinities or integers beyond 64 bits, half a character, or
-    more than 40,000 commas, colons and brackets between its values where these are also more than
+    Raises ContractError for text that is not UTF-8 or not JSON, that is nested deeper than 32
+    levels, names a key twice, or holds NaN, infinities, integers beyond 64 bits, half a character,
+    or more than 40,000 commas, colons and brackets between its values, if they are also more than
     one in five bytes.
     """
     if _has_too_many(value):
@@ -109,11 +109,11 @@ def refuse_depth(value: bytes) -> None:
 
 
 def _refuse_what_passed(value: bytes, parsed: Any) -> None:
-    """Refuse what the parser lets pass. Nothing here walks through the values one by one."""
+    """Refuse what the parser accepts, without a walk through the values. Raises ContractError."""
     refuse_depth(value)
-    # A key and a text have two quotes each, and of a key named twice only one is left.
+    # Keys and texts have two quotes each, and the parser keeps a key that is named twice once.
     if _quotes(value) != _quotes(orjson.dumps(parsed)):
-        detail = "an object names a key twice; which value is meant is a guess"
+        detail = "an object names a key twice; it is not clear which value is meant"
         raise ContractError(Reason.DUPLICATE_KEY, detail)
     if _LONG in value.translate(_NINES):
         for match in _LONG_INTEGER.finditer(without_texts(value)):
@@ -156,7 +156,7 @@ def _mistake(value: bytes) -> ContractError:
     except ValueError as error:  # an integer with more digits than Python converts
         return ContractError(Reason.BAD_NUMBER, str(error).split(":", maxsplit=1)[0])
     try:
-        # Other parsers refuse a lone surrogate, those of our own later stages among them.
+        # Other parsers refuse a lone surrogate, also those of our own later stages.
         json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         return ContractError(Reason.NOT_TEXT, "half of a surrogate pair stands alone")
@@ -166,11 +166,11 @@ def _mistake(value: bytes) -> ContractError:
 
 
 def _is_plain(value: bytes, parsed: Any) -> bool:
-    """True for one object of texts, which most requests are and which needs no closer look.
+    """True for a flat object of texts, as most requests are: it needs no further tests.
 
-    Each key and each text has two quotes, so that their number shows a key named twice.
+    Keys and texts have two quotes each, so the number of quotes shows a key that is named twice.
     """
-    # One byte is found much sooner than two, and most requests have no backslash.
+    # Searching for one byte is much faster than for two, and most requests have no backslash.
     is_escaped = b"\\" in value
     if type(parsed) is not dict or (is_escaped and b"\\\\" in value):
         return False
@@ -194,7 +194,7 @@ def _kept(text: str) -> float:
         return float(text) if set(text) & set(".eE") else int(text)
     value = float(text) if len(text) <= MOST_DIGITS else 0.0
     if not isfinite(value) or (value == 0 and text != "-0"):
-        msg = "a number that no double comes near"
+        msg = "a number out of the range of doubles"
         raise ValueError(msg)
     return Digits(text)
 
@@ -202,7 +202,7 @@ def _kept(text: str) -> float:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        msg = "a key twice"
+        msg = "a key is named twice"
         raise ValueError(msg)
     return fields
 

@@ -38,7 +38,7 @@ class Message(Contract):
 
 
 class ChatBody(Contract):
-    """An OpenAI chat body. Of what we do not read, a provider is sent what its format knows."""
+    """An OpenAI chat body. Fields that we do not read are sent if a provider's format has them."""
 
     messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
 
@@ -61,7 +61,7 @@ Text = Annotated[str, BeforeValidator(_join, json_schema_input_type=str | list[s
 
 
 class Context(Contract):
-    """What the model should know beside the input, by component, as text."""
+    """What the model should know beside the input: texts by component."""
 
     system: Text = ""
     user: Text = ""
@@ -88,7 +88,7 @@ class Request(Contract):
     workflow: Annotated[str, Field(max_length=256)] | None = None
     conversation_id: Identifier | None = None
     lane: Literal["interactive", "standard", "bulk"] = "standard"
-    #: 0 is clear, 1 is anybody's guess. Estimated from the text when absent.
+    #: From 0 (clear) to 1 (ambiguous). Estimated from the text when absent.
     ambiguity: Fraction | None = None
     #: How bad a wrong answer would be. Estimated from the text when absent.
     blast_radius: Literal["low", "medium", "high"] | None = None

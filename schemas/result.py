@@ -37,7 +37,7 @@ class Response(Contract):
 
 
 class Hop(Contract):
-    """One step of the request's way."""
+    """One step on the way of a request."""
 
     kind: Literal["route", "attempt"]
     tier: Tier
@@ -66,13 +66,13 @@ class Latency(Contract):
 
 
 class RouterInfo(Contract):
-    """How the result came about."""
+    """How a result came about."""
 
     #: False for notices and interim answers, which another result follows.
     final: bool = True
-    #: What the consumer has in its hands: an answer, tools to call, a question back to the user,
-    #: the model's refusal in our words, the safe default because nothing could be defended, or a
-    #: notice that a person has the request.
+    #: What the consumer gets: an answer, tools to call, a question back to the user, our text for
+    #: the model's refusal, the safe default because no answer could be defended, or a notice that
+    #: a person has the request.
     kind: Literal[
         "answer", "tool_calls", "clarification", "refusal", "safe_default", "in_review"
     ] = "answer"
@@ -85,7 +85,7 @@ class RouterInfo(Contract):
     tenant: Identifier = DEFAULT_TENANT
     task: Name
     tier: Tier
-    #: Empty where no model was asked.
+    #: Empty where no model was called.
     model: Name
     path: Many[Tier]
     hops: Annotated[list[Hop], Field(fail_fast=True, max_length=2_000)]

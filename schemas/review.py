@@ -21,8 +21,8 @@ from schemas.dead_letter import Pointer
 
 __all__ = ["Action", "AuditLine", "Decision"]
 
-#: What a reviewer may decide. The first, second and fifth end in a result, the third and fourth
-#: in another generation of the request, the last in nothing: the dead letter stays its end.
+#: What a reviewer may decide. `approve`, `edit` and `reject` end in a result, `retry` and `requeue`
+#: in another generation of the request; with `discard` the dead letter stays its end.
 Action = Literal["approve", "edit", "retry", "requeue", "reject", "discard"]
 
 
@@ -32,7 +32,7 @@ class Decision(Contract):
     #: Unique, and the same when the same decision is sent again.
     decision_id: Identifier
     request_id: Identifier
-    #: Whose request it is. None: an old record, which goes by its dead letter's place alone.
+    #: Whose request it is. None: an old record; then only the dead letter's place counts.
     tenant: Identifier | None = None
     generation: Generation
     #: The dead letter that it answers.
@@ -42,15 +42,15 @@ class Decision(Contract):
     attempt_id: AttemptId | None = None
     #: `edit`: the answer as the reviewer wrote it.
     output: JsonObject | None = None
-    #: `retry`: where to.
+    #: `retry`: the tier to try.
     tier: Tier | None = None
     #: `retry`, `requeue`: until when. None: as long from the decision as the policy gives.
     deadline: Instant | None = None
     #: Why, in the reviewer's words.
     reason: Words = ""
-    #: The answer is worth keeping as an example to test prompts and models by.
+    #: True for an answer worth keeping as an example to test prompts and models.
     is_example: bool = False
-    #: Seconds from the decision's append within which it may be taken back.
+    #: Seconds after its append in which the decision may be undone.
     undo_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
     #: Seconds the reviewer spent on the case.
     seconds_spent: Seconds | None = None
@@ -85,9 +85,9 @@ class AuditLine(Contract):
     #: The dead letter it is about.
     letter: Pointer | None = None
     decision: Decision | None = None
-    #: The decision that is taken back by who gave it, or refused by the review stage.
+    #: The decision that its reviewer undoes, or that the review stage refuses.
     undoes: Identifier | None = None
-    #: SHA-256 in hexadecimal of what was there, and of what is there now.
+    #: SHA-256 in hexadecimal of the content before and after the act.
     before: Name | None = None
     after: Name | None = None
     policy_version: Name | None = None

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 __all__ = ["LONGEST_SPAN", "PositiveSpan", "Span", "read_positive_span", "read_span", "span_text"]
 
-#: Longer ones are a slip of the finger, and would leave the calendar.
+#: A longer span is a typing error, and would exceed the calendar.
 LONGEST_SPAN = timedelta(days=10_000)
 _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PARTS = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[smhd]))+")
@@ -17,7 +17,7 @@ _ISO = TypeAdapter(timedelta)
 
 
 def read_span(value: Any) -> timedelta:
-    """A span with its unit, so that nobody has to guess one. Raises ValueError."""
+    """Read a span with its unit. Raises ValueError."""
     span = value if isinstance(value, timedelta) else None
     if isinstance(value, str):
         if _PARTS.fullmatch(value):

@@ -1,4 +1,4 @@
-"""The status: what a process says of itself every few seconds, for those who watch all of them."""
+"""The status: how a process is, published every few seconds."""
 
 from typing import Annotated, Literal
 
@@ -19,9 +19,9 @@ from schemas.base import (
 
 __all__ = ["BreakerState", "LimitedBy", "ModelStatus", "RefusedStatus", "StageStatus", "Status"]
 
-#: Closed: anybody calls. Open: nobody. Half open: one call finds out.
+#: Closed: calls are made. Open: none. Half open: one call probes.
 BreakerState = Literal["closed", "open", "half_open"]
-#: Why no more calls run at once: the most that is configured; no more was needed or tried yet; the
+#: Why no more calls run at once: the configured maximum; no more were needed or tried yet; the
 #: provider refused more; its replies became slower than their spread explains.
 LimitedBy = Literal["most", "demand", "throttled", "slow"]
 
@@ -36,41 +36,41 @@ class StageStatus(Contract):
     lag: Offset | None = None
     #: None: nothing is unfinished.
     oldest_age_seconds: Seconds | None = None
-    #: Offsets of its input that are done, since the process has begun: what lag counts, too.
+    #: Offsets of its input that were finished since the process began, counted as in `lag`.
     passed: Offset = 0
-    #: Records worked on, those included that wait for their provider.
+    #: Records being processed, including those that wait for a provider.
     in_flight: Count
     #: Places for further records; 0: nothing is fetched now.
     free: Count
 
 
 class ModelStatus(Contract):
-    """One model as one process knows it. Counts begin with the process."""
+    """One model as one process sees it. Counts begin with the process."""
 
     model: Name
     provider: Name
     breaker: BreakerState
-    #: Until it may be called again; 0: now.
+    #: Seconds until it may be called again; 0: now.
     wait_seconds: Seconds = 0
     #: Calls under way.
     running: Count = 0
-    #: How many calls may run at once; it grows as it is made use of.
+    #: How many calls may run at once; it grows with use.
     most_running: Count = 0
-    #: Why no more may.
+    #: Why no more may run.
     limited_by: LimitedBy = "demand"
     calls: Count = 0
     failures: Count = 0
     throttled: Count = 0
-    #: Since the status before.
+    #: Since the last status.
     calls_per_minute: Annotated[float, Field(ge=0, le=1e12)] = 0
 
 
 class RefusedStatus(Contract):
-    """Requests that wait in a tier, for they were routed under another policy."""
+    """Requests that wait in a tier because they were routed under another policy."""
 
     tier: Tier
     policy_version: Name
-    #: Empty where earlier software has routed them.
+    #: Empty where earlier software routed them.
     policy_digest: Name = ""
     waiting: Count
 

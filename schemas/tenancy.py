@@ -1,7 +1,7 @@
-"""Tenants: whose a request is, and how its id stands for it where only one text fits.
+"""Tenants: whose a request is, and how tenant and id are written as one text.
 
-Producers choose ids, so two tenants may choose the same one. An id means something only together
-with its tenant: a `RequestKey` wherever two requests are told apart.
+Producers choose ids, so two tenants may choose the same one. An id is unique only together with its
+tenant: requests are told apart by their `RequestKey`.
 """
 
 import base64
@@ -21,35 +21,35 @@ __all__ = [
     "is_reserved_tenant",
 ]
 
-#: Whose a request is that names no tenant, and a record from before records named theirs.
+#: The tenant of requests that name none, and of old records, which named none.
 DEFAULT_TENANT = "default"
-#: Whose a record is that says of no tenant in a way that can be read or believed. No producer may
-#: use the name; who sees only some tenants' cases never sees these.
+#: The tenant of records that name none that can be read or believed. No producer may use the name,
+#: and reviewers who see only some tenants' cases never see these.
 UNKNOWN_TENANT = "_unknown"
-#: The request that asks for a case's brief is named so, with the case's place behind it.
+#: The beginning of the ids of requests for a case's brief; the case's place follows.
 BRIEF_IDS = "brief."
 
-#: What stands before an id whose tenant is not the default one.
+#: Comes before a tenant's hash and before its id, unless it is the default tenant.
 _MARK = "~"
-#: Ids that only we give out: they begin so, or name a record's place.
+#: Beginnings of ids that only we give out, as are those that name a record's place.
 _RESERVED_IDS = (BRIEF_IDS, "replay.", _MARK)
 _TOPIC_NAMES = "|".join(re.escape(spec.name) for spec in TOPICS)
 _PLACE = re.compile(rf".*(?:{_TOPIC_NAMES})(?:\.[A-Za-z0-9._-]+)?-[0-9]+-[0-9]+")
 
 
 class RequestKey(NamedTuple):
-    """A request, among those of all tenants."""
+    """Identifies a request among those of all tenants."""
 
     tenant: str
     id: str
 
     @property
     def text(self) -> str:
-        """The key as one text of printable ASCII, a different one for every two keys.
+        """The key as one text of printable ASCII, unique for each key.
 
-        The default tenant's ids stand as they are. Before another tenant's stands the hash of its
-        name, which has always the same length, and which tells no provider who our tenants are;
-        no producer's id may begin with its mark.
+        Ids of the default tenant are unchanged. Others are preceded by a hash of the tenant's name,
+        which has a fixed length and does not tell providers who our tenants are. No producer's id
+        may begin with the mark before it.
         """
         if self.tenant == DEFAULT_TENANT:
             return self.id
@@ -73,7 +73,7 @@ def is_reserved_tenant(tenant: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _digest(tenant: str) -> str:
-    """128 bits in 22 letters: short enough to stand in an attempt's id beside the longest id."""
+    """128 bits in 22 letters: they fit into an attempt's id together with the longest id."""
     name = tenant.encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(name, digest_size=16).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

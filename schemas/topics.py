@@ -1,4 +1,4 @@
-"""The topic table: every topic, its key, what it holds and how it is kept."""
+"""The topic table: every topic with its key, content and configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ class TopicSpec:
 
 
 _KEY = "the producer's key, else conversation id, else request id"
-#: The time of a record is the broker's, not its producer's.
+#: Records carry the broker's time, not their producer's.
 _STAMPED = {"message.timestamp.type": "LogAppendTime"}
 
 
 def _kept(days: int | None) -> dict[str, str]:
-    """How a topic of ours is kept: for so many days, or for good where None."""
+    """The configuration of a topic that is kept for so many days, or for ever where None."""
     retention = -1 if days is None else days * _DAY_MS
     return {"retention.ms": str(retention), "max.message.bytes": str(LARGEST_RECORD)}
 
@@ -41,7 +41,7 @@ TOPICS: Sequence[TopicSpec] = (
         _KEY,
         "requests: ours, one OpenAI Batch line, or a CloudEvent",
         "Request",
-        # Uncompressed, so that the broker measures what a consumer would have to unpack.
+        # Uncompressed, so that the broker's limit is on what a consumer would have to unpack.
         {
             **_kept(7),
             "max.message.bytes": str(_MEBIBYTE),
@@ -102,12 +102,12 @@ TOPICS: Sequence[TopicSpec] = (
         "process",
         "how each process is, every five seconds; nothing once it has ended",
         "Status",
-        # A process that is killed leaves its last status behind, which the hour takes away.
+        # A killed process leaves its last status behind, which is removed after an hour.
         {
             "cleanup.policy": "compact,delete",
             "retention.ms": "3600000",
             "segment.ms": "600000",
-            # So that each process learns what time it is for Kafka.
+            # From it each process learns what time it is for Kafka.
             **_STAMPED,
         },
     ),

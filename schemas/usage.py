@@ -1,4 +1,4 @@
-"""Tokens one or more calls consumed, in buckets that never overlap."""
+"""The tokens of one or more calls, in buckets that never overlap."""
 
 from schemas.base import MOST_COUNT, Contract, Count
 
@@ -15,7 +15,7 @@ class Usage(Contract):
     #: Output without reasoning.
     output_tokens: Count = 0
     reasoning_tokens: Count = 0
-    #: True when the provider told no usable numbers and these are ours.
+    #: True when the provider gave no usable numbers and these are our estimates.
     estimated: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":

@@ -9,17 +9,17 @@ __all__ = ["Change", "CheckResult", "Verdict"]
 
 
 class CheckResult(Contract):
-    """What one check said of a reply."""
+    """The outcome of one check of a reply."""
 
     check: Name
     passed: bool
     reason: Reason | None = None
-    #: What was found and where, in words, without repeating the reply.
+    #: What is wrong and where, in words that do not repeat the reply.
     detail: Words = ""
 
 
 class Change(Contract):
-    """A field in which the accepted answer differs from the answer of a weaker model before it."""
+    """A field in which an accepted answer differs from the answer of a weaker model before it."""
 
     #: The field's name in the task's format.
     field: Name
@@ -38,11 +38,6 @@ class Verdict(Contract):
     confidence: float | None = None
     #: The normalised reply: an object for tasks with a format, else `{"answer": text}`.
     output: JsonObject | None = None
-
-    @property
-    def is_accepted(self) -> bool:
-        """True when the answer may be published."""
-        return self.outcome == "accepted"
 
     @property
     def failed(self) -> CheckResult | None:
