@@ -199,7 +199,7 @@ async def test_while_a_commit_hangs_no_call_is_begun() -> None:
 
     partition = _held(0, 1)
     partition._writer = Hanging(Clients(KafkaSettings()), _SOURCE, "work.low")
-    partition._writer.is_doubtful = False
+    partition._writer.needs_start = False
     partition.open()
     async with asyncio.TaskGroup() as tasks:
         committing = tasks.create_task(partition.run_commits())
