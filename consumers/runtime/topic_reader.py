@@ -116,9 +116,7 @@ class TopicReader:
                     yield inside
                     done.upto(inside[-1])
 
-    def _before(
-        self, end: int, tp: TopicPartition, records: Sequence[Record]
-    ) -> Sequence[Record]:
+    def _before(self, end: int, tp: TopicPartition, records: Sequence[Record]) -> Sequence[Record]:
         """The records before an offset; those from it on are left for whoever reads on."""
         inside = [record for record in records if record.offset < end]
         if len(inside) < len(records):

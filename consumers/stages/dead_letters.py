@@ -172,9 +172,7 @@ class DeadLetters:
         value, headers = record.value, record.headers
         if (model := self.envelopes.get(record.topic)) is None:
             at = appended_at(record, self.clock())
-            tenant = self.admission.tenant_of(
-                record.topic, value, headers, at, is_parsed=is_parsed
-            )
+            tenant = self.admission.tenant_of(record.topic, value, headers, at, is_parsed=is_parsed)
             return [self.of_record(record, reason, detail, tenant=tenant)]
         try:
             envelope, raw = read_envelope(model, value)

@@ -111,7 +111,7 @@ def test_a_confidence_that_is_no_fraction_is_none(policy, stated, checks):
     """A comparison with NaN is false, which must not read as sure enough."""
     verdict = judged(policy, f'{{"answer": "yes", "confidence": {stated}}}', checks=checks)
 
-    assert not verdict.is_accepted
+    assert verdict.outcome == "rejected"
     assert verdict.confidence is None
 
 
@@ -215,11 +215,12 @@ class TestTokenProbability:
         verdict = self.judged(policy, '{"answer": "yes", "confidence": 0.99}', tokens)
 
         assert verdict.confidence == (confidence and pytest.approx(confidence, abs=1e-4))
-        assert verdict.is_accepted is ((confidence or 0) >= 0.7)
+        assert (verdict.outcome == "accepted") is ((confidence or 0) >= 0.7)
 
     def test_a_tool_call_without_probabilities_is_not_held_against_them(self, policy):
-        assert self.judged(policy, "", None, calls=CALLS).is_accepted
-        assert not self.judged(policy, "", [{"logprob": -1}], calls=CALLS).is_accepted
+        assert self.judged(policy, "", None, calls=CALLS).outcome == "accepted"
+        unsure = self.judged(policy, "", [{"logprob": -1}], calls=CALLS)
+        assert unsure.outcome == "rejected"
 
     def judged(self, policy, text, tokens, calls=()) -> Verdict:
         row = policy.tasks["question"].model_copy(update={"confidence": "token_probability"})
@@ -249,7 +250,7 @@ def test_an_accepted_answer_always_has_an_output(policy):
 def test_every_verdict_can_be_written_down(policy):
     verdict = judged(policy, '{"answer": "\\ud800", "confidence": 0.9}')
 
-    assert not verdict.is_accepted
+    assert verdict.outcome == "rejected"
     assert verdict.model_dump_json()
 
 
@@ -319,7 +320,7 @@ class TestContract:
         verdict = judge(reply, contract, 0.7, named(*ALL), Asked(a_request()))
 
         assert time.perf_counter() - began < 0.5
-        assert not verdict.is_accepted
+        assert verdict.outcome == "rejected"
 
     @pytest.mark.parametrize("pattern", ["^(?=a)", r"(a)\1", "(", "a{9999}", r"\p{L}{1,500}"])
     def test_a_pattern_that_no_linear_engine_takes_is_refused(self, policy, pattern):
@@ -333,7 +334,8 @@ class TestContract:
         schema = a_format(confidence={"enum": ["high", "low"]})
         request = a_request(output_format=schema)
 
-        assert judged(policy, '{"confidence": "high"}', request=request).is_accepted
+        verdict = judged(policy, '{"confidence": "high"}', request=request)
+        assert verdict.outcome == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -345,5 +347,5 @@ def test_a_tools_integer_may_have_any_number_of_digits(policy, number, passes):
     call = {"function": {"name": "look_up", "arguments": f'{{"no": {number}}}'}}
     verdict = judged(policy, "", request=a_request(tools=tools), calls=[{**CALLS[0], **call}])
 
-    assert verdict.is_accepted is passes
+    assert (verdict.outcome == "accepted") is passes
     assert verdict.output == {"tool_calls": [{**CALLS[0], **call}]}
