@@ -1,7 +1,7 @@
-"""Trace contexts in record headers, as W3C Trace Context and W3C Baggage write them. No I/O.
+"""Trace contexts in record headers, as W3C Trace Context and W3C Baggage define them. No I/O.
 
-Unsampled requests are by far the most: their context is read and written here as text, without any
-object of the tracing library.
+Most requests are not sampled: their context is read and written here as text, without any object of
+the tracing library.
 """
 
 import random
@@ -17,7 +17,7 @@ _LOWER_HEX = frozenset("0123456789abcdef")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 #: Limits of the specifications: members of `tracestate`, and bytes that must be carried on.
 _MOST_MEMBERS, _MOST_STATE, _MOST_BAGGAGE = 32, 512, 8192
-#: A member of `tracestate` by the specification. The tracing library writes any other to the log.
+#: A member of `tracestate` by the specification. The tracing library would log any other.
 _KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
 _MEMBER = re.compile(
     rf"({_KEY})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
@@ -32,13 +32,13 @@ class TraceContext(NamedTuple):
     trace_id: str
     span_id: str
     is_sampled: bool
-    #: `tracestate` and `baggage` as they travel on; empty: none.
+    #: `tracestate` and `baggage` to pass on; empty: none.
     state: str = ""
     baggage: str = ""
 
     @property
     def traceparent(self) -> str:
-        """The header's text."""
+        """The value of the header `traceparent`."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
 
     def is_within(self, share: float) -> bool:
@@ -47,7 +47,7 @@ class TraceContext(NamedTuple):
 
 
 def new_context() -> TraceContext:
-    """The context of a trace that begins here, not sampled yet."""
+    """The context of a new trace, not sampled yet."""
     bits = _random.getrandbits(192) | 1 << 191 | 1
     text = f"{bits:048x}"
     return TraceContext(text[:32], text[32:], is_sampled=False)
@@ -56,11 +56,11 @@ def new_context() -> TraceContext:
 def read_context(
     headers: Headers, *, baggage_names: Collection[str] | None = None
 ) -> tuple[TraceContext | None, str | None]:
-    """The context that a record brings, and why it was refused when it brings one that is no use.
+    """The context in a record's headers, and why it was rejected if it cannot be used.
 
-    Follows https://www.w3.org/TR/trace-context/: what is malformed starts a new trace, and never
-    fails. Two parents are no parent. `baggage_names`: the members of the baggage that are kept;
-    None keeps all, between our own stages.
+    Follows https://www.w3.org/TR/trace-context/: a malformed context starts a new trace and never
+    fails, and so do two parents. `baggage_names`: the members of the baggage to keep; None keeps
+    all, as between our own stages.
     """
     parents: list[bytes] = []
     states: list[bytes] = []
@@ -85,14 +85,14 @@ def read_context(
 
 
 def with_context(headers: Headers, context: TraceContext) -> Sequence[tuple[str, bytes]]:
-    """The headers with this context, and with no other."""
-    kept = [one for one in headers if one[0].lower() not in TRACE_HEADERS] if headers else []
-    kept.append(("traceparent", context.traceparent.encode()))
+    """The headers with this trace context in place of any other."""
+    stamped = [(name, value) for name, value in headers if name.lower() not in TRACE_HEADERS]
+    stamped.append(("traceparent", context.traceparent.encode()))
     if context.state:
-        kept.append(("tracestate", context.state.encode()))
+        stamped.append(("tracestate", context.state.encode()))
     if context.baggage:
-        kept.append(("baggage", context.baggage.encode()))
-    return kept
+        stamped.append(("baggage", context.baggage.encode()))
+    return stamped
 
 
 def _parsed(value: bytes) -> tuple[str, str, bool] | None:
@@ -117,7 +117,7 @@ def _parsed(value: bytes) -> tuple[str, str, bool] | None:
 
 
 def _state(values: Sequence[bytes]) -> str:
-    """`tracestate`, whole or not at all: more than 32 members, and any that is none, drop it."""
+    """`tracestate`, whole or not at all: too many, malformed or repeated members make it empty."""
     try:
         text = ",".join(value.decode("ascii") for value in values)
     except (UnicodeDecodeError, AttributeError):
@@ -126,8 +126,8 @@ def _state(values: Sequence[bytes]) -> str:
     joined = ",".join(members)
     if len(members) > _MOST_MEMBERS or len(joined) > _MOST_STATE:
         return ""
-    read = [_MEMBER.fullmatch(member) for member in members]
-    keys = {found[1] for found in read if found is not None}
+    matches = [_MEMBER.fullmatch(member) for member in members]
+    keys = {match[1] for match in matches if match is not None}
     return joined if len(keys) == len(members) else ""
 
 
@@ -139,5 +139,6 @@ def _baggage(values: Sequence[bytes], names: Collection[str] | None) -> str:
     if len(text) > _MOST_BAGGAGE or not text.isprintable():
         return ""
     members = (member.strip() for member in text.split(","))
-    kept = [one for one in members if names is None or one.partition("=")[0].strip() in names]
-    return ",".join(kept)
+    return ",".join(
+        member for member in members if names is None or member.partition("=")[0].strip() in names
+    )

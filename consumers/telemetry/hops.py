@@ -1,7 +1,7 @@
-"""One record's way through one stage as spans: processed, sent on, and what happened in between.
+"""One record's way through one stage as spans: its processing, and each record sent on.
 
-Spans end when their transaction is committed. What nobody saw committed ends with an error: its
-records may have been read all the same, and then their spans need a parent.
+Spans end when their transaction is committed. Without a confirmed commit they end with an error and
+are not dropped: their records may have been read all the same, and spans of those need a parent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["NOT_COMMITTED", "Fields", "Hop", "context_of", "current_hop", "remote", "set_current"]
 
 Fields = Mapping[str, Any]
-#: The error of what was done for a record and that nobody saw committed.
+#: The error of spans whose transaction was not seen to commit.
 NOT_COMMITTED = "not_committed"
 
 
 class Hop:
-    """A record on its way through a stage. Without a span it only carries the context on."""
+    """A record on its way through a stage. Without a span it only passes the context on."""
 
     __slots__ = (
         "_is_over",
@@ -47,13 +47,13 @@ class Hop:
         span: Span | None = None,
         began_ns: int = 0,
     ) -> None:
-        #: What records that follow carry, unless they have a `send` span of their own.
+        #: The context of outgoing records that have no `send` span of their own.
         self.context = context
         self.span = span
         self.began_ns = began_ns
-        #: Which request this is, once that is known.
+        #: The record's request, once it is known.
         self.request_id: str | None = None
-        #: The same for spans, and what else each of them says.
+        #: Fields that every span of this hop has.
         self.where: Fields = {}
         self._tracing = tracing
         self._sends: list[Span] = []
@@ -65,12 +65,12 @@ class Hop:
         return self.span is not None
 
     def note(self, fields: Fields) -> None:
-        """Say more of the record's processing."""
+        """Add fields to the span of the record's processing."""
         if self.span is not None:
             self.span.set_attributes(fields)
 
-    def tell(self, event: str, fields: Fields) -> None:
-        """Write down what happened now."""
+    def add_event(self, event: str, fields: Fields) -> None:
+        """Add an event that happens now."""
         if self.span is not None:
             self.span.add_event(event, fields, clock.now_ns())
 
@@ -85,19 +85,19 @@ class Hop:
         events: Sequence[tuple[str, Fields]] = (),
         error: str | None = None,
     ) -> None:
-        """Write down something that is over: a decision, a call, a judgement."""
+        """Add a span of something that is over: a decision, a call, a judgement."""
         if self.span is None:
             return
         span = self._tracing.child(self.span, name, kind, fields, start_ns)
-        for event, said in events:
-            span.add_event(event, said, end_ns)
+        for event, event_fields in events:
+            span.add_event(event, event_fields, end_ns)
         if error is not None:
             span.set_attribute(names.ERROR_TYPE, error)
             span.set_status(StatusCode.ERROR)
         span.end(max(end_ns, start_ns))
 
     def stamp(self, outgoing: Sequence[Outgoing], partition: int) -> list[Outgoing]:
-        """The records that follow, each with one trace context."""
+        """The outgoing records, each with the trace context of its `send` span or of this hop."""
         stamped = []
         for record in outgoing:
             context = self.context
@@ -110,15 +110,15 @@ class Hop:
         return stamped
 
     def carried_by(self, record: Outgoing) -> Outgoing:
-        """The record with this hop's context, outside of what the hop leads to."""
+        """A record with this hop's context that is not part of the hop's outcome."""
         return record._replace(headers=with_context(record.headers, self.context))
 
     def settled(self) -> None:
-        """What followed is committed: everything is over."""
+        """End the spans: the outgoing records are committed."""
         self._end(None)
 
     def lost(self) -> None:
-        """Another process works on the record, or nothing was committed."""
+        """End the spans with an error: another process has the record, or nothing was committed."""
         self._end(NOT_COMMITTED)
 
     def _end(self, error: str | None) -> None:
@@ -137,17 +137,17 @@ _CURRENT: ContextVar[Hop | None] = ContextVar("hop", default=None)
 
 
 def current_hop() -> Hop | None:
-    """The hop of the record that is being processed here."""
+    """The hop of the record that this task processes."""
     return _CURRENT.get()
 
 
 def set_current(hop: Hop | None) -> None:
-    """From here on this task works on that record."""
+    """Make this the hop of the record that this task processes."""
     _CURRENT.set(hop)
 
 
 def remote(context: TraceContext) -> SpanContext:
-    """The library's form of a context that came with a record."""
+    """A record's context in the tracing library's form."""
     return SpanContext(
         int(context.trace_id, 16),
         int(context.span_id, 16),
@@ -158,12 +158,12 @@ def remote(context: TraceContext) -> SpanContext:
 
 
 def context_of(span: Span, before: TraceContext) -> TraceContext:
-    """The context below a span of ours. What other tracers noted stays with their own trace."""
-    made = span.get_span_context()
-    trace_id = f"{made.trace_id:032x}"
+    """The context below a span of ours; `tracestate` is kept only within the same trace."""
+    context = span.get_span_context()
+    trace_id = f"{context.trace_id:032x}"
     return before._replace(
         trace_id=trace_id,
-        span_id=f"{made.span_id:016x}",
+        span_id=f"{context.span_id:016x}",
         is_sampled=True,
         state=before.state if trace_id == before.trace_id else "",
     )

@@ -1,8 +1,8 @@
 """Every name that leaves this process in a span or a metric, and the question each metric answers.
 
-Messaging names follow the OpenTelemetry semantic conventions 1.44, GenAI names 1.41, the last
-release that has numbers; their successors are used where `OTEL_SEMCONV_STABILITY_OPT_IN` lists
-`gen_ai_latest_experimental`. Both are in development, so they stand here and nowhere else. The cost
+Messaging names follow the OpenTelemetry semantic conventions 1.44, GenAI names 1.41, their last
+numbered release; newer GenAI names are used where `OTEL_SEMCONV_STABILITY_OPT_IN` lists
+`gen_ai_latest_experimental`. Both are in development, so they are here and nowhere else. The cost
 attributes follow an open proposal and are experimental.
 """
 
@@ -21,7 +21,7 @@ DESTINATION = "messaging.destination.name"
 PARTITION = "messaging.destination.partition.id"
 OFFSET = "messaging.kafka.offset"
 GROUP = "messaging.consumer.group.name"
-#: The request id: what a search finds even where a trace is split.
+#: The request id, by which a search finds all of a request even where its trace is split.
 CONVERSATION = "messaging.message.conversation_id"
 ERROR_TYPE = "error.type"
 
@@ -39,9 +39,9 @@ ATTEMPT_ID = "tierline.attempt.id"
 OUTCOME = "tierline.outcome"
 REASON = "tierline.reason"
 MODEL = "tierline.model"
-#: Seconds of a record between its append and the beginning of its processing.
+#: Seconds from a record's append to the start of its processing.
 QUEUE_SECONDS = "tierline.queue.seconds"
-#: Seconds of a whole request up to its result: intake, queue, model and own make the total.
+#: Seconds of a whole request up to its result: intake, queue, model and own add up to the total.
 INTAKE_TIME, QUEUE_TIME, MODEL_TIME, OWN_TIME, TOTAL_TIME = (
     f"tierline.time.{part}" for part in ("intake", "queue", "model", "own", "total")
 )
@@ -81,7 +81,7 @@ HTTP_STATUS = "http.response.status_code"
 
 @dataclass(frozen=True, slots=True)
 class GenAiNames:
-    """The GenAI names that differ between the two states of the conventions."""
+    """The GenAI names that differ between the two versions of the conventions."""
 
     duration: str
     #: A histogram by token type, or counters, one per type.
@@ -123,12 +123,12 @@ TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: what it is called, counts and answers."""
+    """One metric and the question that it answers."""
 
     name: str
     kind: Literal["counter", "histogram", "gauge"]
     unit: str
-    #: The attributes it has.
+    #: Its attributes.
     by: Sequence[str]
     question: str
     buckets: Sequence[float] = ()
@@ -289,15 +289,15 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         ),
         Metric(
             REVIEW_DECISIONS, "counter", "{decision}", (ACTION, TASK, OUTCOME),
-            "What do reviewers decide? The edited of all that are published are the corrections.",
+            "What do reviewers decide? Edits among the published answers are corrections.",
         ),
     )  # fmt: skip
 
 
 #: The metrics under the numbered conventions; `metrics_of` has those under the newer ones.
-METRICS: Mapping[str, Metric] = {one.name: one for one in _metrics(gen_ai_names(""))}
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _metrics(gen_ai_names(""))}
 
 
 def metrics_of(names: GenAiNames) -> Mapping[str, Metric]:
     """Every metric, by name."""
-    return {one.name: one for one in _metrics(names)}
+    return {metric.name: metric for metric in _metrics(names)}

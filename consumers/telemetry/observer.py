@@ -1,4 +1,4 @@
-"""What stages tell of their decisions, calls and ends: counted always, traced where it is kept."""
+"""Decisions, calls and outcomes of the stages: always counted, and traced where a trace is kept."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from consumers import clock
 from consumers.telemetry import names
-from consumers.telemetry.content import Capture, said_in_call
+from consumers.telemetry.content import Capture, message_fields
 from consumers.telemetry.counters import Counters
 from consumers.telemetry.hops import Fields, Hop, current_hop
 from consumers.telemetry.names import GenAiNames, gen_ai_names
@@ -24,7 +24,7 @@ from schemas.verdict import Verdict
 
 __all__ = ["Observer"]
 
-#: What a reviewer's action says of the answer that a tier could not defend.
+#: What a reviewer's action means for the answer that the checks had refused.
 _JUDGED = {"approve": "pass", "edit": "fail", "reject": "fail"}
 #: The parts of a call's usage, which never overlap.
 _TOKENS = ("input", "cache_read", "cache_write", "output", "reasoning")
@@ -32,7 +32,7 @@ _TOKENS = ("input", "cache_read", "cache_write", "output", "reasoning")
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """The eyes of a process's stages."""
+    """Counts and traces what the stages of a process report."""
 
     counters: Counters = field(default_factory=Counters)
     gen_ai: GenAiNames = field(default_factory=lambda: gen_ai_names(""))
@@ -41,7 +41,7 @@ class Observer:
     addresses: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     def received(self, request_id: str, generation: int, task: str | None) -> None:
-        """It is known which request a record is."""
+        """A record has been read as this request."""
         if (hop := current_hop()) is None:
             return
         hop.request_id = request_id
@@ -58,11 +58,11 @@ class Observer:
         if (hop := current_hop()) is not None and hop.request_id is None:
             self.received(request_id, 1, None)
 
-    def routed(self, decided: Route) -> None:
+    def routed(self, route: Route) -> None:
         """A request goes to a tier, for the first time or after an escalation."""
-        task, tier = decided.task or decided.step, str(decided.tier)
-        self.counters.add(names.ROUTES, 1, task, tier, decided.rule)
-        if decided.code is Reason.REQUEUED:
+        task, tier = route.task or route.step, str(route.tier)
+        self.counters.add(names.ROUTES, 1, task, tier, route.rule)
+        if route.code is Reason.REQUEUED:
             self.counters.add(names.REQUEUES, 1, task)
         hop = current_hop()
         if hop is None or not hop.is_recording:
@@ -71,17 +71,17 @@ class Observer:
             **hop.where,
             names.TASK: task,
             names.TIER: tier,
-            names.STEP: decided.step,
-            names.RULE: decided.rule,
-            names.ROUTE_REASON: decided.reason,
-            names.POLICY_VERSION: decided.policy_version,
+            names.STEP: route.step,
+            names.RULE: route.rule,
+            names.ROUTE_REASON: route.reason,
+            names.POLICY_VERSION: route.policy_version,
         }
-        if decided.code is not None:
-            fields[names.REASON] = decided.code.value
+        if route.code is not None:
+            fields[names.REASON] = route.code.value
         hop.add("route", fields, start_ns=hop.began_ns, end_ns=clock.now_ns())
 
     def gave_up(self, stage: str, reason: Reason, task: str | None, tier: str = "") -> None:
-        """A request, or a record that is none, becomes a dead letter."""
+        """A request, or a record that cannot be read as one, becomes a dead letter."""
         self.counters.add(names.DEAD_LETTERS, 1, stage, reason.value)
         self.counters.add(names.REQUESTS, 1, "dead_letter", task or "", tier)
         if (hop := current_hop()) is not None:
@@ -97,7 +97,7 @@ class Observer:
     def answered(
         self, task: str | None, tier: str, request_id: str, milliseconds: Mapping[str, float]
     ) -> None:
-        """A request has its result. The parts of its time make the total."""
+        """A request has its result. The parts of its time add up to the total."""
         self.counters.add(names.REQUESTS, 1, "result", task or "", tier)
         seconds = {part.removesuffix("_ms"): ms / 1000 for part, ms in milliseconds.items()}
         hop = current_hop()
@@ -116,7 +116,7 @@ class Observer:
     def reviewed(
         self, action: str, task: str | None, outcome: str, *, error: str | None = None
     ) -> None:
-        """A person decided on a dead letter; an answer that is published was judged by it."""
+        """A reviewer has decided on a dead letter, which judges an answer that is published."""
         self.counters.add(names.REVIEW_DECISIONS, 1, action, task or "", outcome)
         if (hop := current_hop()) is None:
             return
@@ -124,11 +124,15 @@ class Observer:
         if error is not None:
             hop.note({names.ERROR_TYPE: error})
         if outcome == "result" and (label := _JUDGED.get(action)) is not None:
-            said = {names.EVALUATION_NAME: "review", names.EVALUATION_LABEL: label}
-            hop.tell(names.EVALUATION_EVENT, {**said, names.EVALUATION_EXPLANATION: action})
+            evaluation = {
+                names.EVALUATION_NAME: "review",
+                names.EVALUATION_LABEL: label,
+                names.EVALUATION_EXPLANATION: action,
+            }
+            hop.add_event(names.EVALUATION_EVENT, evaluation)
 
     def repeated(self) -> None:
-        """A record repeats a request that has its end, or will have it."""
+        """A record repeats a request that has its outcome, or will have it."""
         if (hop := current_hop()) is not None:
             hop.note({names.OUTCOME: "repeat"})
 
@@ -143,7 +147,7 @@ class Observer:
         read_at: datetime,
         judged_at: datetime,
     ) -> None:
-        """A model was called, and its reply judged; `former` are the attempts before it here."""
+        """A model was called and its reply judged; `former` are the tier's attempts before it."""
         tier, reason = str(attempt.tier), attempt.reason.value if attempt.reason else ""
         self.counters.add(names.ATTEMPTS, 1, tier, attempt.model, attempt.outcome, reason)
         self.counters.add(names.COST, attempt.cost_micros / 1e6, tier, attempt.model)
@@ -151,8 +155,8 @@ class Observer:
             if count := getattr(attempt.usage, f"{kind}_tokens"):
                 self.counters.add(names.TOKENS, count, tier, attempt.model, kind)
         if former and _is_in_place_of(attempt, former[-1]):
-            why = former[-1].reason
-            self.counters.add(names.FALLBACKS, 1, tier, attempt.model, why.value if why else "")
+            cause = former[-1].reason
+            self.counters.add(names.FALLBACKS, 1, tier, attempt.model, cause.value if cause else "")
         hop = current_hop()
         self._measure(attempt, str(body.get("model", "")), request.id, hop)
         if hop is None or not hop.is_recording:
@@ -164,9 +168,9 @@ class Observer:
         fields = {**hop.where, **self._call(attempt, request, body), **response}
         events: list[tuple[str, Fields]] = []
         if self.capture.on_spans or self.capture.in_events:
-            said = said_in_call(body.get("messages", ()), attempt.reply, attempt.finish_reason)
-            fields |= said if self.capture.on_spans else {}
-            events = [(names.DETAILS_EVENT, said)] if self.capture.in_events else []
+            content = message_fields(body.get("messages", ()), attempt.reply, attempt.finish_reason)
+            fields |= content if self.capture.on_spans else {}
+            events = [(names.DETAILS_EVENT, content)] if self.capture.in_events else []
         start, read = _ns(attempt.started_at), _ns(read_at)
         name = f"chat {body.get('model', attempt.model)}"
         hop.add(
@@ -180,8 +184,8 @@ class Observer:
         )
         if attempt.verdict is not None:
             events = [
-                (names.EVALUATION_EVENT, {**said, **response})
-                for said in _evaluations(attempt.verdict)
+                (names.EVALUATION_EVENT, {**evaluation, **response})
+                for evaluation in _evaluations(attempt.verdict)
             ]
             judged = {**hop.where, names.TIER: tier, names.OUTCOME: attempt.outcome}
             if reason:
@@ -199,7 +203,7 @@ class Observer:
             names.TIER: str(attempt.tier),
         }
         usage = {"input": attempt.usage.input_side, "output": attempt.usage.output_side}
-        # Of a call that gave nothing nobody knows any; zeros would pull every percentile down.
+        # A failed call has no known usage; zeros would pull every percentile down.
         for kind, count in usage.items() if attempt.usage.total_tokens else ():
             if isinstance(self.gen_ai.tokens, str):
                 self.counters.record(self.gen_ai.tokens, count, {**by, names.TOKEN_TYPE: kind})
@@ -247,39 +251,39 @@ class Observer:
 
 
 def _hashed(request: Request) -> str | None:
-    """The conversation under a name that says nothing of it: producers may put anything there.
+    """The conversation's id as a hash, since producers may have put anything into it.
 
-    The same conversation of a tenant has the same name in all its traces.
+    The same conversation of a tenant has the same hash in all its traces.
     """
     if request.conversation_id is None:
         return None
-    told = RequestKey(request.tenant, request.conversation_id).text.encode()
-    return hashlib.blake2b(told, digest_size=12).hexdigest()
+    key = RequestKey(request.tenant, request.conversation_id).text.encode()
+    return hashlib.blake2b(key, digest_size=12).hexdigest()
 
 
 def _is_in_place_of(attempt: Attempt, former: Attempt) -> bool:
-    """True for another model after a call that gave nothing, within one step.
+    """True for another model after a call without a judged reply, within one step.
 
-    A repetition asks the same model; one more opinion and a verifier follow a judged reply.
+    A retry asks the same model; a second opinion and a verifier follow a judged reply.
     """
     is_same_step = attempt.step == former.step
     return is_same_step and not former.was_judged and attempt.model != former.model
 
 
 def _evaluations(verdict: Verdict) -> list[dict[str, Any]]:
-    """What each check said, as evaluation events have it. Codes only: details quote replies."""
+    """The fields of an evaluation event for each check. No details, for they quote replies."""
     evaluations = []
     for check in verdict.checks:
-        said: dict[str, Any] = {
+        evaluation: dict[str, Any] = {
             names.EVALUATION_NAME: check.check,
             names.EVALUATION_LABEL: "pass" if check.passed else "fail",
         }
         if check.check == "confidence" and verdict.confidence is not None:
-            said[names.EVALUATION_SCORE] = verdict.confidence
+            evaluation[names.EVALUATION_SCORE] = verdict.confidence
         if check.reason is not None:
-            said[names.EVALUATION_EXPLANATION] = check.reason.meaning
-            said[names.REASON] = check.reason.value
-        evaluations.append(said)
+            evaluation[names.EVALUATION_EXPLANATION] = check.reason.meaning
+            evaluation[names.REASON] = check.reason.value
+        evaluations.append(evaluation)
     return evaluations
 
 

@@ -1,6 +1,6 @@
-"""What has the form of a secret or an address, replaced before anything is captured. No I/O.
+"""Replaces text in the form of a secret or an address before it is captured. No I/O.
 
-Names of people have no form, so they stay.
+Names of people have no form to find, so they stay.
 """
 
 import re
@@ -9,33 +9,36 @@ from typing import NamedTuple
 
 __all__ = ["MOST_REDACTED", "PATTERNS", "Pattern", "redact"]
 
-#: Characters of one text that are looked at; what comes behind them is left out.
+#: Characters of one text that are kept and searched; the rest is left out.
 MOST_REDACTED = 20_000
-#: Characters that are dropped at the end of a long text without blanks.
+#: Characters dropped at the end of a long text without blanks: a secret may be cut in two there.
 _LONGEST_CUT = 500
 
 
 class Pattern(NamedTuple):
-    """A form to look for, and what stands in its place."""
+    """A form to look for, and its replacement."""
 
     name: str
-    #: Text without any of these holds none, whatever its case; empty: it has to be looked for.
+    #: A text without any of these, in any case, cannot match; empty: always search.
     needs: Sequence[str]
     pattern: re.Pattern[str]
-    written: str | Callable[[re.Match[str]], str]
+    replacement: str | Callable[[re.Match[str]], str]
 
 
 def _form(name: str, needs: str, pattern: str) -> Pattern:
     return Pattern(name, needs.split(), re.compile(pattern), f"[{name}]")
 
 
-def _or_as_it_was(name: str) -> Callable[[re.Match[str]], str]:
-    """For a pattern that also steps over what turns out to be none, so as to read it only once."""
-    return lambda found: found[0] if found[1] is None else f"[{name}]"
+def _if_complete(name: str) -> Callable[[re.Match[str]], str]:
+    """Replace a match only if it has its first group.
+
+    Such a pattern also matches a beginning that turns out to be no secret, to read it only once.
+    """
+    return lambda match: match[0] if match[1] is None else f"[{name}]"
 
 
-#: `password`, also as the end of `dbPassword`, and with more behind it: `secret_access_key`,
-#: `tokenValue`. The first letter stands apart because that is what the search is for.
+#: `password`, also as the end of `dbPassword`, and with more after it: `secret_access_key`,
+#: `tokenValue`. The first letter comes apart because the search is fastest for a plain set.
 _NAMED = (
     r"(?:[PpSsTtCcAa](?i:assword|asswd|assphrase|ecret|oken|redential"
     r"|(?:pi|ccess|rivate|ccount)[_-]?key|(?<=p)wd)[\w-]{0,32}+|[_-](?i:pass)\b)"
@@ -48,17 +51,17 @@ _MORE = r"(?:[ -]?\d{2,4}){1,2}"
 _KINDS = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
 
 
-def _if_mixed(found: re.Match[str]) -> str:
-    return "[secret]" if all(kind.search(found[0]) for kind in _KINDS) else found[0]
+def _if_mixed(match: re.Match[str]) -> str:
+    return "[secret]" if all(kind.search(match[0]) for kind in _KINDS) else match[0]
 
 
-#: In the order in which they are looked for: the longer and surer ones first.
+#: In the order of the search: the longer and more certain ones first.
 #:
-#: Each takes time in proportion to the text: what repeats without a limit ends the pattern or
-#: stops where no other try can begin, and all else has a limit. A literal comes first where there
+#: Each takes time in proportion to the text: an unlimited repetition ends the pattern or stops
+#: where no other match can begin, and all others have a limit. A literal comes first where there
 #: is one, since a search for it is ten times as fast, and looks back at what must not precede it.
 PATTERNS: Sequence[Pattern] = (
-    # Up to its end, to the next line of the kind, or to the end of the text.
+    # Up to the key's end, to the next line of dashes, or to the end of the text.
     _form(
         "private_key",
         "",
@@ -69,7 +72,7 @@ PATTERNS: Sequence[Pattern] = (
         "jwt",
         (),
         re.compile(r"eyJ(?<!\weyJ)[\w-]{8,}+(\.[\w-]{8,}+\.[\w-]*+)?"),
-        _or_as_it_was("jwt"),
+        _if_complete("jwt"),
     ),
     _form("bearer", "bearer basic", r"(?i)\b(?:bearer|basic)\s++[\w.~+/=-]{12,}"),
     _form(
@@ -138,22 +141,22 @@ PATTERNS: Sequence[Pattern] = (
 
 
 def redact(text: str) -> str:
-    """The text with a name in brackets wherever a pattern was found.
+    """The text with a pattern's name in brackets in place of each match.
 
-    Of a long text only the first 20,000 characters stay, and how many more there were.
+    Of a long text only the first 20,000 characters stay, with a note of how many more there were.
     """
     left_out = len(text) - MOST_REDACTED
     if left_out > 0:
         text = _whole_words(text[:MOST_REDACTED])
     lower = text.lower()
-    for _, needs, pattern, written in PATTERNS:
+    for _, needs, pattern, replacement in PATTERNS:
         if not needs or any(need in lower for need in needs):
-            text = pattern.sub(written, text)
+            text = pattern.sub(replacement, text)
     return f"{text} [{left_out} more characters]" if left_out > 0 else text
 
 
 def _whole_words(text: str) -> str:
-    """Text without its last word: of a secret that is cut through, no form is left to find."""
+    """Text without its last word, which may be half of a secret that no pattern finds any more."""
     words = text.rsplit(maxsplit=1)
     is_spaced = len(words) == 2 and len(words[0]) > len(text) // 2
     return words[0] if is_spaced else text[:-_LONGEST_CUT]

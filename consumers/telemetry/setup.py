@@ -1,7 +1,7 @@
 """Telemetry of a process, set up from the standard environment variables of OpenTelemetry.
 
-Nothing is exported unless somebody says where to: an endpoint, or an exporter by name. A backend
-that is away, slow or refuses changes nothing but the library's own counters of what was dropped.
+Nothing is exported unless they name an endpoint or an exporter. A backend that is down, slow or
+refusing affects nothing but the library's own counters of what was dropped.
 """
 
 import contextlib
@@ -45,11 +45,11 @@ from schemas.topics import Topics
 __all__ = ["TRACES_ONLY", "Telemetry", "TelemetryError", "open_telemetry"]
 
 _SCOPE = "tierline"
-#: Spans of some thousand requests may wait: the library's 2,048 are those of 300.
+#: Spans of several thousand requests may wait: the library's default of 2,048 holds those of 300.
 _QUEUE, _BATCH, _DELAY_MS = 65_536, 2_048, 1_000
-#: How long the end of a process waits for the backend.
+#: How long a process waits for the backend before it exits.
 _LAST_EXPORT_SECONDS = 5.0
-#: For a command, at whose end a person waits.
+#: The same for a command, for whose end a person waits.
 _COMMAND_SECONDS = 1.5
 _PROMETHEUS_PORT = 9464
 _SAMPLER_OF_PARENTS = "parentbased_"
@@ -63,7 +63,7 @@ _ENDPOINTS = (
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
 )
 _EXEMPLARS = ("trace_based", "always_on", "always_off")
-#: Whole numbers above 0 that the library reads by itself.
+#: Variables with whole numbers above 0 that the library reads by itself.
 _COUNTS = (
     "OTEL_METRIC_EXPORT_INTERVAL",
     "OTEL_METRIC_EXPORT_TIMEOUT",
@@ -84,17 +84,17 @@ _COUNTS = (
 Environment = Mapping[str, str]
 _Signal = Literal["TRACES", "METRICS"]
 _SIGNALS: Sequence[_Signal] = ("TRACES", "METRICS")
-#: What a command exports: the page for Prometheus is that of the process that stays.
+#: What a command exports: the port for Prometheus belongs to the process that keeps running.
 TRACES_ONLY: Sequence[_Signal] = ("TRACES",)
 
 
 class TelemetryError(TierlineError):
-    """A setting that nobody can follow; the message says what was expected."""
+    """A setting has no valid value; the message says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What a process observes itself with. Made without arguments it only counts."""
+    """Everything that a process observes itself with. Created without arguments it only counts."""
 
     counters: Counters = field(default_factory=Counters)
     tracing: Tracing = field(default_factory=lambda: Tracing(Counters()))
@@ -112,14 +112,14 @@ def open_telemetry(
     topics: Topics,
     signals: Sequence[_Signal] = _SIGNALS,
 ) -> Iterator[Telemetry]:
-    """Telemetry until the context closes; what is collected by then is sent. Raises TelemetryError.
+    """Telemetry until the context closes, which sends what is left. Raises TelemetryError.
 
     Follows `OTEL_SDK_DISABLED`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
     `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_*`, `OTEL_BSP_*`,
     `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_EXPORTER_PROMETHEUS_*`,
     `OTEL_SEMCONV_STABILITY_OPT_IN` and `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
     """
-    # By the specification an empty variable is one that is not set.
+    # By the specification an empty variable counts as unset.
     env = {name: text for name, text in os.environ.items() if text.strip()}
     gen_ai = gen_ai_names(env.get("OTEL_SEMCONV_STABILITY_OPT_IN", ""))
     metrics = metrics_of(gen_ai)
@@ -130,34 +130,34 @@ def open_telemetry(
         raise TelemetryError(str(error)) from None
     is_off = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     traces = () if is_off else _exporters("TRACES", env, ("otlp", "console"))
-    kinds = ("otlp", "prometheus", "console")
     limit = _COMMAND_SECONDS if signals == TRACES_ONLY else _LAST_EXPORT_SECONDS
-    is_silent = is_off or "METRICS" not in signals
-    measures = () if is_silent else _exporters("METRICS", env, kinds)
+    metric_exporters: tuple[str, ...] = ()
+    if not is_off and "METRICS" in signals:
+        metric_exporters = _exporters("METRICS", env, ("otlp", "prometheus", "console"))
     share = 0.0 if is_off else _share(env)
-    _check(env, (*traces, *measures))
+    _check(env, (*traces, *metric_exporters))
     resource = _resource()
     with contextlib.ExitStack() as stack:
-        ends: list[Callable[[], object]] = []
-        stack.callback(_within_limit, ends, limit)
+        shutdowns: list[Callable[[], object]] = []
+        stack.callback(_run_within, shutdowns, limit)
         meter: Meter = NoOpMeterProvider().get_meter(_SCOPE)
         meters: MeterProvider | None = None
-        if measures:
+        if metric_exporters:
             views = [
-                # The request id stays with the examples of a bucket: as an attribute it would make
-                # one series per request.
-                View(instrument_name=one.name, attribute_keys={*one.by, *one.always})
-                for one in metrics.values()
-                if one.kind == "histogram"
+                # The request id stays with a bucket's exemplars: as an attribute it would make one
+                # series per request.
+                View(instrument_name=name, attribute_keys={*metric.by, *metric.always})
+                for name, metric in metrics.items()
+                if metric.kind == "histogram"
             ]
             with _explained("OTEL_EXPORTER_OTLP_*"):
-                readers = [_reader(name, env) for name in measures]
+                readers = [_reader(name, env) for name in metric_exporters]
             meters = MeterProvider(readers, resource, views=views, shutdown_on_exit=False)
-            ends.append(meters.shutdown)
+            shutdowns.append(meters.shutdown)
             meter = meters.get_meter(_SCOPE, _version())
             counters.export_to(meter)
         tracer = None
-        # What producers or other processes have begun to keep goes on here with any share.
+        # Traces that producers or other processes have begun to keep go on, whatever the share.
         if traces and (share > 0 or _SAMPLER_OF_PARENTS in env.get("OTEL_TRACES_SAMPLER", "")):
             tracers = TracerProvider(
                 sampler=ALWAYS_ON,
@@ -169,7 +169,7 @@ def open_telemetry(
             with _own_metrics(), _explained("OTEL_EXPORTER_OTLP_*"):
                 for name in traces:
                     tracers.add_span_processor(_processor(name, env, meters))
-            ends.append(tracers.shutdown)
+            shutdowns.append(tracers.shutdown)
             tracer = tracers.get_tracer(_SCOPE, _version())
         rules = TraceRules(
             intakes=topics.all_intakes,
@@ -185,9 +185,9 @@ def open_telemetry(
 
 @contextlib.contextmanager
 def _own_metrics() -> Iterator[None]:
-    """What is made here counts what it drops and fails to send.
+    """Let what is created here count what it drops and fails to send.
 
-    Only what exports may do so: a tracer that counts its spans takes twice the time for each.
+    Only exporters may do so: a tracer that counts its spans takes twice the time for each.
     """
     if _OWN_METRICS in os.environ:
         yield
@@ -201,18 +201,18 @@ def _own_metrics() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(variables: str) -> Iterator[None]:
-    """What the library refuses is a setting's fault: there is nothing else it was given."""
+    """Turn the library's errors into a TelemetryError: settings are all that it was given."""
     try:
         yield
     except TelemetryError:
         raise
     except (RuntimeError, ValueError, TypeError, LookupError, ImportError, OSError) as error:
-        msg = f"{variables}: the exporter cannot be made ({type(error).__name__}: {error})"
+        msg = f"{variables}: the exporter cannot be created ({type(error).__name__}: {error})"
         raise TelemetryError(msg) from None
 
 
 class _Resource(Resource):
-    """The exporter hashes the resource of every span, which the library does by writing JSON."""
+    """Hashes itself once: the exporter hashes every span's resource, by way of its JSON text."""
 
     @cached_property
     def _hashed(self) -> int:
@@ -227,17 +227,17 @@ class _Resource(Resource):
 
 
 def _resource() -> Resource:
-    """Who we are, unless `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say it otherwise."""
+    """Who we are, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise."""
     ours = {
         "service.name": "tierline",
         "service.version": _version(),
         "service.instance.id": str(uuid.uuid4()),
     }
-    made = Resource.create(ours).merge(OTELResourceDetector().detect())
-    return _Resource(made.attributes, made.schema_url)
+    merged = Resource.create(ours).merge(OTELResourceDetector().detect())
+    return _Resource(merged.attributes, merged.schema_url)
 
 
-def _exporters(signal: _Signal, env: Environment, known: Sequence[str]) -> tuple[str, ...]:
+def _exporters(signal: _Signal, env: Environment, available: Sequence[str]) -> tuple[str, ...]:
     chosen = env.get(f"OTEL_{signal}_EXPORTER", "").strip()
     if not chosen:
         endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
@@ -246,19 +246,19 @@ def _exporters(signal: _Signal, env: Environment, known: Sequence[str]) -> tuple
     if listed == ("none",):
         return ()
     for name in listed:
-        if name not in known:
-            msg = f"OTEL_{signal}_EXPORTER={chosen}: none or {', '.join(known)} was expected"
+        if name not in available:
+            msg = f"OTEL_{signal}_EXPORTER={chosen}: none or {', '.join(available)} was expected"
             raise TelemetryError(msg)
     protocols = ("OTEL_EXPORTER_OTLP_PROTOCOL", f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL")
     for variable in protocols:
         if "otlp" in listed and env.get(variable, "http/protobuf") != "http/protobuf":
-            msg = f"{variable}={env[variable]}: http/protobuf was expected, the one we speak"
+            msg = f"{variable}={env[variable]}: http/protobuf was expected, the only one supported"
             raise TelemetryError(msg)
     return listed
 
 
 def _share(env: Environment) -> float:
-    """The share of traces to keep, by the standard samplers."""
+    """The share of traces to keep, by the standard variables for samplers."""
     sampler = env.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").strip()
     kind = sampler.removeprefix(_SAMPLER_OF_PARENTS)
     if kind in ("always_on", "always_off"):
@@ -297,8 +297,8 @@ def _processor(name: str, env: Environment, meters: MeterProvider | None) -> Spa
     )
 
 
-def _whole(variable: str, env: Environment, otherwise: int, *, least: int = 1) -> int:
-    text = env.get(variable, "").strip() or str(otherwise)
+def _whole(variable: str, env: Environment, default: int, *, least: int = 1) -> int:
+    text = env.get(variable, "").strip() or str(default)
     if not text.isdecimal() or int(text) < least:
         msg = f"{variable}={text}: a whole number of at least {least} was expected"
         raise TelemetryError(msg)
@@ -341,14 +341,16 @@ def _prometheus(env: Environment) -> MetricReader:
     return reader
 
 
-def _within_limit(ends: Sequence[Callable[[], object]], limit: float) -> None:
-    """Send what is left, of every kind at once, but do not wait for a backend that hangs."""
+def _run_within(shutdowns: Sequence[Callable[[], object]], limit: float) -> None:
+    """Run the shutdowns, which send what is left, at once; leave those that take too long."""
 
-    def ended(end: Callable[[], object]) -> None:
+    def run(shutdown: Callable[[], object]) -> None:
         with contextlib.suppress(Exception):
-            end()
+            shutdown()
 
-    threads = [threading.Thread(target=ended, args=(end,), daemon=True) for end in ends]
+    threads = [
+        threading.Thread(target=run, args=(shutdown,), daemon=True) for shutdown in shutdowns
+    ]
     give_up = time.monotonic() + limit
     for thread in threads:
         thread.start()
@@ -357,7 +359,7 @@ def _within_limit(ends: Sequence[Callable[[], object]], limit: float) -> None:
 
 
 def _check(env: Environment, exporters: Sequence[str]) -> None:
-    """Refuse what the library would meet with an exception of its own, or with silence."""
+    """Refuse values for which the library would raise an error of its own, or do nothing."""
     for variable in _COUNTS if exporters else ():
         if variable in env:
             _whole(variable, env, 1, least=0 if variable.endswith("_LIMIT") else 1)
@@ -370,7 +372,7 @@ def _check(env: Environment, exporters: Sequence[str]) -> None:
     for variable in _ENDPOINTS if "otlp" in exporters else ():
         if url := env.get(variable, "").strip():
             try:
-                check_url(url, allow_private=True)  # a collector is at home as a rule
+                check_url(url, allow_private=True)  # a collector usually runs in our own network
             except ValueError as error:
                 msg = f"{variable}={url}: {error}"
                 raise TelemetryError(msg) from None

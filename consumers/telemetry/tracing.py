@@ -1,4 +1,4 @@
-"""Which requests are traced, and the spans that the Kafka side of a stage makes."""
+"""Which requests are traced, and the spans of the records that a stage reads and writes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ ParentMode = Literal["parent", "link"]
 
 
 class TraceIds(RandomIdGenerator):
-    """Gives a new trace the id for which it was chosen."""
+    """Gives a new trace the id by which it was chosen for sampling."""
 
     def __init__(self) -> None:
         self.chosen: int | None = None
@@ -43,11 +43,11 @@ class TraceIds(RandomIdGenerator):
 
 @dataclass(frozen=True, slots=True)
 class TraceRules:
-    """Which requests are traced, and how their spans hang together."""
+    """Which requests are traced, and how their spans are connected."""
 
-    #: The topic that producers write to: there it is decided.
+    #: The topics that producers write to, where sampling is decided.
     intakes: Collection[str] = ("llm.intake",)
-    #: Topics whose records get no `send` span: the ledger's.
+    #: Topics whose records get no `send` span: the ledger.
     quiet: frozenset[str] = frozenset()
     #: The share of traces to keep.
     share: float = 1.0
@@ -57,10 +57,10 @@ class TraceRules:
 
 
 class Tracing:
-    """Reads contexts from records and makes spans of what is done with them.
+    """Reads contexts from records and starts the spans of what is done with them.
 
-    A share of the traces that reach intake are kept, by their id, so that every process decides
-    alike; from then on the context says it. Without a `tracer` contexts are carried on as they are.
+    A share of the traces that reach intake is kept, chosen by their ids, so that every process
+    decides alike; from there on the context says so. Without a `tracer` contexts only travel on.
     """
 
     def __init__(
@@ -76,62 +76,62 @@ class Tracing:
         self._rules = rules or TraceRules()
 
     def receive(self, record: Record, group: str) -> Hop:
-        """A record that is about to be processed."""
+        """The hop of a record that is about to be processed."""
         is_first = record.topic in self._rules.intakes
-        found, why = None, None
+        incoming, problem = None, None
         if record.headers:
-            kept = self._rules.baggage_names if is_first else None
-            found, why = read_context(record.headers, baggage_names=kept)
-            if why is not None:
-                self._counters.add(names.BAD_CONTEXTS, 1, why)
-        context = found or new_context()
+            baggage_names = self._rules.baggage_names if is_first else None
+            incoming, problem = read_context(record.headers, baggage_names=baggage_names)
+            if problem is not None:
+                self._counters.add(names.BAD_CONTEXTS, 1, problem)
+        context = incoming or new_context()
         if self._tracer is None:
             return Hop(self, context)
-        # A parent that its producer does not keep would be missing from the trace.
-        is_root = found is None or not found.is_sampled
-        if found is None or (is_first and not self._rules.trusts_producers):
+        # A parent span that the producer has not kept would be missing from the trace.
+        is_root = incoming is None or not incoming.is_sampled
+        if incoming is None or (is_first and not self._rules.trusts_producers):
             is_kept = context.is_within(self._rules.share)
             if is_kept is not context.is_sampled:
                 context = context._replace(is_sampled=is_kept)
         if not context.is_sampled:
             return Hop(self, context)
-        return self._processing(record, group, context, found=found, is_root=is_root)
+        return self._processing(record, group, context, incoming=incoming, is_root=is_root)
 
     def start(self, topic: str, headers: Headers = (), request_id: str | None = None) -> Hop | None:
-        """A record that a command publishes: a new request, or one that goes on from headers.
+        """The hop of a record that a command publishes; `headers` may continue a trace.
 
-        None where nobody traces and nothing goes on: whoever reads the record first starts a trace.
+        None without a tracer and a trace to continue: the first reader of the record starts one.
         """
-        found, _ = read_context(headers)
+        incoming, _ = read_context(headers)
         if self._tracer is None:
-            return Hop(self, found) if found is not None else None
-        context = found or new_context()
-        if found is None:
+            return Hop(self, incoming) if incoming is not None else None
+        context = incoming or new_context()
+        if incoming is None:
             context = context._replace(is_sampled=context.is_within(self._rules.share))
         if not context.is_sampled:
             return Hop(self, context)
         is_linked = self._rules.parent_mode == "link"
-        if found is None:
+        if incoming is None:
             self._ids.chosen = int(context.trace_id, 16)
-        parent = None if found is None or is_linked else context
-        fields = _sent(topic)
+        parent = None if incoming is None or is_linked else context
+        fields = _sending_fields(topic)
         if request_id is not None:
             fields[names.CONVERSATION] = request_id
-        linked = found if is_linked else None
+        linked = incoming if is_linked else None
         span = self._begin(f"send {topic}", SpanKind.PRODUCER, fields, parent, linked=linked)
         return Hop(self, context_of(span, context), span)
 
     def is_sent(self, topic: str) -> bool:
-        """True for records that get a `send` span: all but the ledger's."""
+        """True for topics whose records get a `send` span: all but the ledger."""
         return topic not in self._rules.quiet
 
     def count(self, group: str, consumed: Sequence[Record]) -> None:
-        """Count records of one topic that a stage has been given."""
+        """Count records of one topic that a stage has read."""
         self._counters.add(names.CONSUMED, len(consumed), consumed[0].topic, group)
 
     def sending(self, parent: Span, topic: str, partition: int, where: Mapping[str, Any]) -> Span:
         """The span of one record that is written."""
-        fields = _sent(topic) | {names.PARTITION: str(partition)}
+        fields = _sending_fields(topic) | {names.PARTITION: str(partition)}
         if (request_id := where.get(names.CONVERSATION)) is not None:
             fields[names.CONVERSATION] = request_id
         return self.child(parent, f"send {topic}", SpanKind.PRODUCER, fields, clock.now_ns())
@@ -139,8 +139,8 @@ class Tracing:
     def child(
         self, parent: Span, name: str, kind: SpanKind, fields: Mapping[str, Any], start_ns: int
     ) -> Span:
-        """A span below another one of this process."""
-        assert self._tracer is not None  # noqa: S101  there is a parent
+        """A span below another span of this process."""
+        assert self._tracer is not None  # noqa: S101  it has made the parent
         context = set_span_in_context(parent, Context())
         return self._tracer.start_span(name, context, kind, attributes=fields, start_time=start_ns)
 
@@ -150,7 +150,7 @@ class Tracing:
         group: str,
         context: TraceContext,
         *,
-        found: TraceContext | None,
+        incoming: TraceContext | None,
         is_root: bool,
     ) -> Hop:
         now = clock.now_ns()
@@ -172,7 +172,7 @@ class Tracing:
             fields,
             None if is_root or self._rules.parent_mode == "link" else context,
             now,
-            linked=found,
+            linked=incoming,
         )
         return Hop(self, context_of(span, context), span, now)
 
@@ -186,18 +186,18 @@ class Tracing:
         *,
         linked: TraceContext | None = None,
     ) -> Span:
-        assert self._tracer is not None  # noqa: S101  asked before
-        under = Context()
+        assert self._tracer is not None  # noqa: S101  the callers have checked
+        context = Context()
         if parent is not None:
-            under = set_span_in_context(NonRecordingSpan(remote(parent)), under)
+            context = set_span_in_context(NonRecordingSpan(remote(parent)), context)
         links = [Link(remote(linked))] if linked is not None else None
         start = clock.now_ns() if start_ns is None else start_ns
         return self._tracer.start_span(
-            name, under, kind, attributes=fields, links=links, start_time=start
+            name, context, kind, attributes=fields, links=links, start_time=start
         )
 
 
-def _sent(topic: str) -> dict[str, Any]:
+def _sending_fields(topic: str) -> dict[str, Any]:
     return {
         names.SYSTEM: "kafka",
         names.OPERATION_TYPE: "send",

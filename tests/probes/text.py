@@ -345,8 +345,8 @@ READERS: tuple[Reader, ...] = (
     Reader("asked_wait", lambda text: waits.asked_wait({}, {}, text.lower(), _NOW), waits),
     Reader("redact", redaction.redact, redaction),
     Reader(
-        "said_in_call",
-        lambda text: content.said_in_call([{"role": "user", "content": text}], None, None),
+        "message_fields",
+        lambda text: content.message_fields([{"role": "user", "content": text}], None, None),
         redaction,
     ),
     Reader(
