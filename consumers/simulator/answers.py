@@ -1,4 +1,4 @@
-"""What a simulated model says: deterministic, from the seed, the model and the text alone."""
+"""The replies of simulated models, which depend on the seed, the model and the prompt alone."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ from typing import Any
 from consumers.simulator.settings import ModelBehaviour
 from router.attempt.pricing import estimate_tokens
 
-__all__ = ["Said", "answer", "within"]
+__all__ = ["ModelReply", "answer", "within"]
 
-#: What a label, task or action is about, by words that give it away. First match wins.
+#: Words of a text by which a label, task or action is chosen. The first match wins.
 _HINTS: Sequence[tuple[str, str]] = (
     ("refund", r"refund|money back|charged? (?:me )?(?:twice|double)|reimburse"),
     ("billing_dispute", r"refund|charged? (?:me )?(?:twice|double)|chargeback|dispute"),
@@ -48,12 +48,12 @@ _ANSWERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ModelReply:
     """A reply's text and how it ended."""
 
     text: str
     finish: str = "stop"
-    refusal: bool = False
+    is_refusal: bool = False
 
 
 def answer(
@@ -61,37 +61,37 @@ def answer(
     name: str,
     seed: int,
     messages: Sequence[Mapping[str, Any]],
-    asked: Mapping[str, Any] | None,
-) -> Said:
-    """The model's reply to a chat, in the JSON Schema it is asked for or that the prompt has."""
-    said = "\n".join(_text(message) for message in messages if message.get("role") == "user")
+    format_schema: Mapping[str, Any] | None,
+) -> ModelReply:
+    """The reply to a chat, in the JSON Schema of the call or, without one, of the prompt."""
+    prompt = "\n".join(_text(message) for message in messages if message.get("role") == "user")
     system = "\n".join(_text(message) for message in messages if message.get("role") == "system")
-    draw = _Draw(f"{seed}|{name}|{system}|{said}")
-    schema = asked or _schema_of(system)
-    lower = said.lower()
+    draw = _Draw(f"{seed}|{name}|{system}|{prompt}")
+    schema = format_schema or _schema_of(system)
+    lower = prompt.lower()
     hard = min(1.0, sum(share for share, words in _HARD if re.search(words, lower, re.DOTALL)))
     is_good = draw.share() < model.quality - model.strain * hard
     if schema is None:
-        return Said(_prose(said, draw)) if is_good else _bad_text(said, draw)
-    filled = _fill(schema, said, draw, name="", is_good=is_good)
+        return ModelReply(_prose(prompt, draw)) if is_good else _bad_text(prompt, draw)
+    filled = _fill(schema, prompt, draw, name="", is_good=is_good)
     if not is_good:
-        return _bad_json(filled, said, draw)
+        return _bad_json(filled, prompt, draw)
 
     text = json.dumps(filled, ensure_ascii=False)
     if draw.share() < model.fence_rate:
         text = f"Sure! Here is the result:\n```json\n{text}\n```"
-    return Said(text)
+    return ModelReply(text)
 
 
-def within(said: Said, most: int | None) -> Said:
-    """The reply as far as its tokens reach."""
-    if most is None or estimate_tokens(said.text) <= most:
-        return said
-    return Said(said.text[: 4 * most], finish="length", refusal=said.refusal)
+def within(reply: ModelReply, max_tokens: int | None) -> ModelReply:
+    """The reply, cut off at its limit of tokens."""
+    if max_tokens is None or estimate_tokens(reply.text) <= max_tokens:
+        return reply
+    return ModelReply(reply.text[: 4 * max_tokens], "length", reply.is_refusal)
 
 
 class _Draw:
-    """An endless row of numbers that depends on its key alone."""
+    """An endless series of random numbers that depends on its key alone."""
 
     def __init__(self, key: str) -> None:
         self._key, self._turn = key.encode("utf-8", "surrogatepass"), 0
@@ -113,53 +113,54 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _schema_of(system: str) -> Mapping[str, Any] | None:
-    """The JSON Schema that stands as a line `Schema: {…}` in the prompt."""
+    """The JSON Schema in a line `Schema: {…}` of the system prompt."""
     match = re.search(r"^Schema: (\{.*\})$", system, re.MULTILINE)
-    if match:
-        found = json.loads(match[1])
-        return found if isinstance(found, dict) else None
-    return None
+    schema = json.loads(match[1]) if match else None
+    return schema if isinstance(schema, dict) else None
 
 
-def _fill(schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool) -> Any:
+def _fill(schema: Mapping[str, Any], prompt: str, draw: _Draw, *, name: str, is_good: bool) -> Any:
+    """A value that follows the schema; `name` is the field that it is for."""
     if "anyOf" in schema:
-        return _fill(schema["anyOf"][0], said, draw, name=name, is_good=is_good)
+        return _fill(schema["anyOf"][0], prompt, draw, name=name, is_good=is_good)
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) else kind
     if "enum" in schema:
-        return _choose(schema["enum"], said, draw)
+        return _choose(schema["enum"], prompt, draw)
     if kind == "object":
         properties = schema.get("properties", {})
         return {
-            field: _fill(inner, said, draw, name=field, is_good=is_good)
+            field: _fill(inner, prompt, draw, name=field, is_good=is_good)
             for field, inner in properties.items()
         }
     if kind == "array":
         inner = schema.get("items", {"type": "string"})
-        return [_fill(inner, said, draw, name=name, is_good=is_good)]
+        return [_fill(inner, prompt, draw, name=name, is_good=is_good)]
     if kind == "boolean":
-        return bool(re.search(r"urgent|asap|now|immediately|!!", said.lower()))
+        return bool(re.search(r"urgent|asap|now|immediately|!!", prompt.lower()))
     if kind in ("number", "integer"):
-        return _number(schema, said, draw, name=name, is_good=is_good)
-    if name in ("name", "order_number", "date"):
-        found = re.search(_FIELDS[name], said)
-        return found[1] if found else None
-    return _prose(said, draw)
+        return _number(schema, prompt, draw, name=name, is_good=is_good)
+    if name in _FIELDS:
+        match = re.search(_FIELDS[name], prompt)
+        return match[1] if match else None
+    return _prose(prompt, draw)
 
 
-def _number(schema: Mapping[str, Any], said: str, draw: _Draw, *, name: str, is_good: bool) -> Any:
+def _number(
+    schema: Mapping[str, Any], prompt: str, draw: _Draw, *, name: str, is_good: bool
+) -> Any:
     if name == "confidence":
         return round((0.86 if is_good else 0.30) + 0.13 * draw.share(), 2)
     if name == "ambiguity":
-        return round(min(1.0, 0.1 + 0.5 * draw.share() + (0.4 if len(said) < 25 else 0)), 2)
+        return round(min(1.0, 0.1 + 0.5 * draw.share() + (0.4 if len(prompt) < 25 else 0)), 2)
     if name == "complexity":
-        return 1 + min(4, len(said) // 160)
+        return 1 + min(4, len(prompt) // 160)
     least = schema.get("minimum", 0)
     return int(least) if schema.get("type") == "integer" else float(least)
 
 
-def _choose(options: Sequence[Any], said: str, draw: _Draw) -> Any:
-    text = said.lower()
+def _choose(options: Sequence[Any], prompt: str, draw: _Draw) -> Any:
+    text = prompt.lower()
     for label, words in _HINTS:
         if label in options and re.search(words, text):
             return label
@@ -167,30 +168,28 @@ def _choose(options: Sequence[Any], said: str, draw: _Draw) -> Any:
     return named[0] if named else draw.pick(options)
 
 
-def _prose(said: str, draw: _Draw) -> str:
-    topic = " ".join(said.split()[:8]).rstrip(".,;:!?") or "your message"
+def _prose(prompt: str, draw: _Draw) -> str:
+    topic = " ".join(prompt.split()[:8]).rstrip(".,;:!?") or "your message"
     return str(draw.pick(_ANSWERS)).format(topic=topic)
 
 
-def _bad_text(said: str, draw: _Draw) -> Said:
-    cut = Said(_prose(said, draw)[:40], finish="length")
-    chosen: Said = draw.pick((Said(""), Said(_REFUSAL, refusal=True), cut))
+def _bad_text(prompt: str, draw: _Draw) -> ModelReply:
+    cut = ModelReply(_prose(prompt, draw)[:40], finish="length")
+    chosen: ModelReply = draw.pick((ModelReply(""), ModelReply(_REFUSAL, is_refusal=True), cut))
     return chosen
 
 
-def _bad_json(filled: Any, said: str, draw: _Draw) -> Said:
+def _bad_json(filled: Any, prompt: str, draw: _Draw) -> ModelReply:
     """One of the ways in which a weak model fails; low confidence is the most frequent."""
     text = json.dumps(filled, ensure_ascii=False)
-    ways = (
-        Said(text),
-        Said(text),
-        Said(text),
-        Said(json.dumps({**filled, "confidence": "very sure"}, ensure_ascii=False)),
-        Said(json.dumps(dict(list(filled.items())[1:]), ensure_ascii=False)),
-        Said(_prose(said, draw)),
-        Said(""),
-        Said(_REFUSAL, refusal=True),
-        Said(text[: len(text) // 2], finish="length"),
+    replies = (
+        *[ModelReply(text)] * 3,
+        ModelReply(json.dumps({**filled, "confidence": "very sure"}, ensure_ascii=False)),
+        ModelReply(json.dumps(dict(list(filled.items())[1:]), ensure_ascii=False)),
+        ModelReply(_prose(prompt, draw)),
+        ModelReply(""),
+        ModelReply(_REFUSAL, is_refusal=True),
+        ModelReply(text[: len(text) // 2], finish="length"),
     )
-    chosen: Said = draw.pick(ways)
+    chosen: ModelReply = draw.pick(replies)
     return chosen

@@ -1,4 +1,4 @@
-"""The provider's own bill: a line per call, also for callers that have gone."""
+"""The simulated provider's bill: a line per call, also for callers that have disconnected."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ __all__ = ["Bill", "BillLine"]
 
 @dataclass(slots=True)
 class BillLine:
-    """One call as the provider saw it. Times are seconds of the monotonic clock."""
+    """One call as the provider sees it. Times are seconds of the monotonic clock."""
 
     seq: int
     wire: str
@@ -28,7 +28,7 @@ class BillLine:
     idempotency_key: str
     body_hash: str
     received: float
-    #: As planned, in a line on disk: that is written when the call is charged.
+    #: In a line on disk the planned time, for it is written when the call is charged.
     first_byte: float = 0.0
     closed: float = 0.0
     fault: str | None = None
@@ -37,7 +37,7 @@ class BillLine:
     cost_micros: int = 0
     peer_left: bool = False
     open_calls: int = 0
-    #: What the caller told beside the body; names only.
+    #: The names of the call's headers.
     header_names: Sequence[str] = ()
 
 
@@ -51,12 +51,12 @@ class Bill:
 
     @property
     def count(self) -> int:
-        """Calls received."""
+        """How many calls were received."""
         return len(self.lines)
 
     @property
     def total_micros(self) -> int:
-        """What all calls cost, in micro-dollars."""
+        """The cost of all calls, in micro-dollars."""
         return sum(line.cost_micros for line in self.lines)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Recorded outcomes: what a real model of a tier once answered to a request."""
+"""Recorded outcomes: what real models of each tier once answered to requests."""
 
 import gzip
 from collections.abc import Mapping

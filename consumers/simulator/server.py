@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import orjson
 from aiohttp import web
 
-from consumers.simulator.answers import Said, answer, within
+from consumers.simulator.answers import ModelReply, answer, within
 from consumers.simulator.bill import Bill, BillLine
 from consumers.simulator.faults import FAULTS, Fault
 from consumers.simulator.recorded import Recorded, load_recorded
@@ -28,9 +28,9 @@ _HANG_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class RunningSimulator:
-    """A server that is up."""
+    """A running server."""
 
-    #: What an OpenAI client takes as its base URL.
+    #: The base URL for an OpenAI client.
     base_url: str
     bill: Bill
 
@@ -39,7 +39,7 @@ class RunningSimulator:
 async def simulator(
     settings: SimulatorSettings, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[RunningSimulator]:
-    """Serve until the context closes. Port 0 takes a free one."""
+    """Serve until the context closes. Port 0 takes a free port."""
     bill = Bill()
     recorded = load_recorded(settings.recorded) if settings.recorded else {}
     provider = _Provider(settings, bill, recorded)
@@ -50,15 +50,15 @@ async def simulator(
     app.router.add_get("/v1/models", provider.models)
     app.router.add_get("/bill", provider.show_bill)
     app.router.add_get("/health", _health)
-    # Calls that hang by design must not hold up the end.
+    # Calls that hang by design must not delay the shutdown.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     with bill.kept_in(settings.bill_file):
         try:
             site = web.TCPSite(runner, host, port, backlog=4096)
             await site.start()
-            taken = runner.addresses[0][1]
-            yield RunningSimulator(f"http://{host}:{taken}/v1", bill)
+            actual_port = runner.addresses[0][1]
+            yield RunningSimulator(f"http://{host}:{actual_port}/v1", bill)
         finally:
             await runner.cleanup()
 
@@ -89,10 +89,10 @@ class _Provider:
         if "anthropic-version" in request.headers:
             names = list(self._settings.models)
             since = "2023-11-14T22:13:20Z"
-            same = {"type": "model", "created_at": since, "lifecycle": "active"}
-            listed = [{**same, "id": name, "display_name": name} for name in names]
-            ends = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
-            return web.json_response({"data": listed, **ends})
+            common = {"type": "model", "created_at": since, "lifecycle": "active"}
+            models = [{**common, "id": name, "display_name": name} for name in names]
+            paging = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
+            return web.json_response({"data": models, **paging})
         data = [
             {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "simulated"}
             for name in self._settings.models
@@ -144,38 +144,39 @@ class _Provider:
             self._bill.write(line)
             return _faulty(wire, fault)
 
-        said, usage, latency = self._think(chat, model, line)
-        said = (fault.said if fault else None) or said
+        reply, usage, latency = self._reply(chat, model, line)
+        reply = (fault.reply if fault else None) or reply
         seconds = latency * self._settings.latency_scale / 1000
         line.first_byte = time.monotonic() + seconds
-        # Charged before anything is sent: a real model has run by then, whoever still listens.
+        # Charged before anything is sent: a real model has run by then, whether anybody listens.
         self._bill.book(line, usage, model)
         await asyncio.sleep(seconds)
         line.first_byte = time.monotonic()
-        reply = wire.reply(str(line.seq), line.model, said, usage)
+        body = wire.reply(str(line.seq), line.model, reply, usage)
         if fault is not None and fault.spoil is not None:
-            fault.spoil(wire, reply)
+            fault.spoil(wire, body)
         if fault is not None and (fault.manner != "whole" or fault.body is not None):
-            return await _spoiled(wire, request, fault, orjson.dumps(reply))
-        named = {"x-request-id": str(line.seq), "x-tierline-attempt": line.attempt_id}
-        named |= (fault.headers if fault else None) or {}
-        return web.Response(body=orjson.dumps(reply), content_type=_JSON, headers=named)
+            return await _spoiled(wire, request, fault, orjson.dumps(body))
+        headers = {"x-request-id": str(line.seq), "x-tierline-attempt": line.attempt_id}
+        headers |= (fault.headers if fault else None) or {}
+        return web.Response(body=orjson.dumps(body), content_type=_JSON, headers=headers)
 
-    def _think(
+    def _reply(
         self, chat: Chat, model: ModelBehaviour, line: BillLine
-    ) -> tuple[Said, Usage, float]:
-        known = self._recorded.get((line.request_id, model.tier))
-        if known is not None:
-            usage = Usage(input_tokens=known.tokens_in, output_tokens=known.tokens_out)
-            return Said(known.text), usage, known.latency_ms
+    ) -> tuple[ModelReply, Usage, float]:
+        """The model's reply, its usage and its latency in milliseconds."""
+        recorded = self._recorded.get((line.request_id, model.tier))
+        if recorded is not None:
+            usage = Usage(input_tokens=recorded.tokens_in, output_tokens=recorded.tokens_out)
+            return ModelReply(recorded.text), usage, recorded.latency_ms
 
-        said = answer(model, line.model, self._settings.seed, chat.messages, chat.schema)
-        said = within(said, chat.most)
+        reply = answer(model, line.model, self._settings.seed, chat.messages, chat.schema)
+        reply = within(reply, chat.max_tokens)
         read = sum(estimate_tokens(str(message.get("content") or "")) for message in chat.messages)
-        written = estimate_tokens(said.text) + 2
-        usage = Usage(input_tokens=read + 8, output_tokens=min(written, chat.most or written))
-        # Between half and one and a half of the median, by the text alone.
-        return said, usage, model.latency_ms * (0.5 + int(line.body_hash[:2], 16) / 255)
+        written = estimate_tokens(reply.text) + 2
+        usage = Usage(input_tokens=read + 8, output_tokens=min(written, chat.max_tokens or written))
+        # From half to one and a half of the median, depending on the body alone.
+        return reply, usage, model.latency_ms * (0.5 + int(line.body_hash[:2], 16) / 255)
 
     def _drawn_fault(self, line: BillLine) -> str | None:
         if not self._settings.faults:
@@ -220,7 +221,7 @@ def _faulty(wire: Wire, fault: Fault) -> web.Response:
 async def _spoiled(
     wire: Wire, request: web.Request, fault: Fault, reply: bytes
 ) -> web.StreamResponse:
-    """A reply that never arrives whole."""
+    """The response to a fault that is in the body, or in how it is sent."""
     transport = request.transport
     if fault.manner == "hang":
         await asyncio.sleep(_HANG_SECONDS)

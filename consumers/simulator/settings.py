@@ -21,23 +21,21 @@ class _Frozen(BaseModel):
 class ModelBehaviour(_Frozen):
     """One simulated model."""
 
-    #: Which tier's recorded outcomes it may replay.
+    #: The tier whose recorded outcomes it may replay.
     tier: str
-    #: The share of plain requests it answers well; harder ones lower it.
+    #: The share of plain requests that it answers well.
     quality: Share
-    #: How much a hard request lowers the quality.
+    #: How much a hard request lowers this share.
     strain: Share = 0.5
     latency_ms: Annotated[float, Field(ge=0)]
     input_price: Decimal
     output_price: Decimal
-    #: The share of good JSON answers that come wrapped in a fence and some prose.
+    #: The share of good JSON answers that come in a code fence with some prose.
     fence_rate: Share = 0.0
-    #: The share of calls that fail with a server error.
-    error_rate: Share = 0.0
 
     @property
     def price(self) -> Price:
-        """The price as the routing policy would state it."""
+        """The price in the routing policy's form."""
         return Price(
             input=self.input_price,
             output=self.output_price,
@@ -77,7 +75,7 @@ class SimulatorSettings(_Frozen):
     latency_scale: Annotated[float, Field(ge=0)] = 1.0
     #: Recorded outcomes as JSON Lines (`.gz` too), answered by request id and tier.
     recorded: Path | None = None
-    #: One line per call, on disk before the reply starts.
+    #: The file for the bill; a call's line is on disk before its reply starts.
     bill_file: Path | None = None
-    #: Share of calls by fault name, drawn from the seed; see `faults.py` for the menu.
+    #: The share of calls with each fault of `faults.py`, drawn from the seed.
     faults: Mapping[str, Share] = Field(default_factory=dict)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consumers.simulator.answers import Said
+from consumers.simulator.answers import ModelReply
 from schemas.usage import Usage
 
 __all__ = ["WIRES", "Chat", "Wire"]
@@ -14,13 +14,13 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What was asked, whatever the format."""
+    """A chat, whatever format it came in."""
 
     messages: list[dict[str, Any]]
     #: The JSON Schema the answer should follow.
     schema: dict[str, Any] | None
-    #: Most tokens to write.
-    most: int | None = None
+    #: The most tokens to write.
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Wire:
     """One provider API."""
 
     name: str
-    #: Where it is served; `{model}` is read from there, else from the body.
+    #: The paths of the API; the model is `{model}` there, else a field of the body.
     paths: Sequence[str]
-    #: Raises KeyError, TypeError, ValueError or AttributeError for what is no such chat.
+    #: Raises KeyError, TypeError, ValueError or AttributeError for a body in another format.
     read: Callable[[Body], Chat]
-    reply: Callable[[str, str, Said, Usage], dict[str, Any]]
-    #: A status, a code as OpenAI has it, and words, as the API's own error.
+    reply: Callable[[str, str, ModelReply, Usage], dict[str, Any]]
+    #: From a status, OpenAI's code and a message to the body of an error.
     error: Callable[[int, str, str], dict[str, Any]]
-    #: Where a reply holds its choices, its model, its counts, and the count of what was written.
+    #: The fields of a reply for its choices, its model, its usage, and the output tokens in that.
     choices: str
     model: str
     usage: str
@@ -46,17 +46,17 @@ def _openai_read(body: Body) -> Chat:
     if body.get("n") not in (None, 1):
         what = "n"
         raise ValueError(what)
-    wanted = body.get("response_format") or {}
-    schema = (wanted.get("json_schema") or {}).get("schema")
-    most = body.get("max_completion_tokens") or body.get("max_tokens")
-    return Chat(_some(body["messages"]), schema, most)
+    response_format = body.get("response_format") or {}
+    schema = (response_format.get("json_schema") or {}).get("schema")
+    max_tokens = body.get("max_completion_tokens") or body.get("max_tokens")
+    return Chat(_not_empty(body["messages"]), schema, max_tokens)
 
 
-def _openai_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, Any]:
+def _openai_reply(seq: str, model: str, reply: ModelReply, usage: Usage) -> dict[str, Any]:
     message = {
         "role": "assistant",
-        "content": None if said.refusal else said.text,
-        "refusal": said.text if said.refusal else None,
+        "content": None if reply.is_refusal else reply.text,
+        "refusal": reply.text if reply.is_refusal else None,
     }
     return {
         "id": f"chatcmpl-{seq}",
@@ -64,7 +64,7 @@ def _openai_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, A
         "created": 1_700_000_000,
         "model": model,
         "choices": [
-            {"index": 0, "message": message, "logprobs": None, "finish_reason": said.finish}
+            {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
         ],
         "usage": {
             "prompt_tokens": usage.input_side,
@@ -83,20 +83,21 @@ def _openai_error(_: int, code: str, message: str) -> dict[str, Any]:
 def _anthropic_read(body: Body) -> Chat:
     system = body.get("system")
     texts = [part.get("text", "") for part in system] if isinstance(system, list) else [system]
-    said = [{"role": "system", "content": text} for text in texts if text]
-    wanted = (body.get("output_config") or {}).get("format") or {}
-    return Chat([*said, *_some(body["messages"])], wanted.get("schema"), body["max_tokens"])
+    messages = [{"role": "system", "content": text} for text in texts if text]
+    messages += _not_empty(body["messages"])
+    output_format = (body.get("output_config") or {}).get("format") or {}
+    return Chat(messages, output_format.get("schema"), body["max_tokens"])
 
 
-def _anthropic_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, Any]:
+def _anthropic_reply(seq: str, model: str, reply: ModelReply, usage: Usage) -> dict[str, Any]:
     stops = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
     return {
         "id": f"msg_{seq}",
         "type": "message",
         "role": "assistant",
         "model": model,
-        "content": [{"type": "text", "text": said.text}] if said.text else [],
-        "stop_reason": "refusal" if said.refusal else stops[said.finish],
+        "content": [{"type": "text", "text": reply.text}] if reply.text else [],
+        "stop_reason": "refusal" if reply.is_refusal else stops[reply.finish],
         "stop_sequence": None,
         "usage": {"input_tokens": usage.input_side, "output_tokens": usage.output_side},
     }
@@ -116,18 +117,19 @@ def _anthropic_error(status: int, code: str, message: str) -> dict[str, Any]:
 
 
 def _gemini_read(body: Body) -> Chat:
-    told = body.get("systemInstruction") or {}
-    system = [{"role": "system", "content": _joined(told)}] if told else []
+    instruction = body.get("systemInstruction") or {}
+    system = [{"role": "system", "content": _joined(instruction)}] if instruction else []
     roles = {"model": "assistant", "user": "user"}
-    said = [
+    messages = [
         {"role": roles[content.get("role", "user")], "content": _joined(content)}
-        for content in _some(body["contents"])
+        for content in _not_empty(body["contents"])
     ]
-    wanted = body.get("generationConfig") or {}
-    return Chat([*system, *said], wanted.get("responseJsonSchema"), wanted.get("maxOutputTokens"))
+    config = body.get("generationConfig") or {}
+    max_tokens = config.get("maxOutputTokens")
+    return Chat([*system, *messages], config.get("responseJsonSchema"), max_tokens)
 
 
-def _some(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _not_empty(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not messages:
         what = "messages"
         raise ValueError(what)
@@ -138,23 +140,23 @@ def _joined(content: Body) -> str:
     return "\n".join(str(part.get("text", "")) for part in content["parts"])
 
 
-def _gemini_reply(seq: str, model: str, said: Said, usage: Usage) -> dict[str, Any]:
+def _gemini_reply(seq: str, model: str, reply: ModelReply, usage: Usage) -> dict[str, Any]:
     stops = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
     counts = {
         "promptTokenCount": usage.input_side,
         "candidatesTokenCount": usage.output_side,
         "totalTokenCount": usage.total_tokens,
     }
-    reply: dict[str, Any] = {
+    body: dict[str, Any] = {
         "responseId": f"gen-{seq}",
         "modelVersion": model,
         "usageMetadata": counts,
     }
-    if said.finish == "content_filter" and not said.text:
-        return {**reply, "promptFeedback": {"blockReason": "SAFETY"}}
-    content = {"role": "model", "parts": [{"text": said.text}]}
-    candidate = {"index": 0, "content": content, "finishReason": stops[said.finish]}
-    return {**reply, "candidates": [candidate]}
+    if reply.finish == "content_filter" and not reply.text:
+        return {**body, "promptFeedback": {"blockReason": "SAFETY"}}
+    content = {"role": "model", "parts": [{"text": reply.text}]}
+    candidate = {"index": 0, "content": content, "finishReason": stops[reply.finish]}
+    return {**body, "candidates": [candidate]}
 
 
 def _gemini_error(status: int, code: str, message: str) -> dict[str, Any]:
