@@ -1,8 +1,8 @@
-"""Class data sharing: what the JVM loads for Kafka, laid ready in the user's cache.
+"""Class data sharing: an archive, in the user's cache, of the classes that the JVM loads for Kafka.
 
-The first run notes the classes it loads and makes an archive of them at the lowest priority; with
-it, later starts take half as long. Speed alone hangs on it: a JVM that cannot use an archive
-starts without. What is in it runs as we do, so only one that nobody else can have written is used.
+The first run lists the classes it loads and makes the archive at the lowest priority; with it,
+later starts take half as long. A JVM that cannot use an archive starts without it. Its code runs
+with our rights, so an archive is used only if nobody else can have written it.
 """
 
 import contextlib
@@ -31,16 +31,16 @@ class ClassData:
     java: Path
     classpath: str
     archive: Path
-    #: What the archive was made for; another runtime or other jars make it anew.
+    #: What the archive is made for: with another runtime or other jars it is made again.
     identity: str
-    #: Where this run notes the classes it loads, if there is no archive yet.
+    #: The file where this run lists the classes it loads, if there is no archive yet.
     classes: Path
 
     @classmethod
     def find(cls, java: Path, jars: list[Path], folder: Path) -> "ClassData":
         """Look for the archive; `folder` is the running broker's."""
         home = java.resolve().parent.parent
-        parts = [str(home), *(f"{_stamp(path)}" for path in (home / "lib" / "modules", *jars))]
+        parts = [str(home), *map(_stamp, (home / "lib" / "modules", *jars))]
         return cls(
             java,
             os.pathsep.join(str(jar) for jar in jars),
@@ -51,13 +51,12 @@ class ClassData:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is an archive for exactly this runtime and these jars, as we made it."""
+        """True for an unchanged archive of ours for exactly this runtime and these jars."""
         file = self.archive / _FILE
         try:
             if not all(map(_is_ours_alone, (self.archive.parent, self.archive, file))):
                 return False
-            said = (self.archive / "identity").read_text()
-            return said == self._identity_of(file)
+            return (self.archive / "identity").read_text() == self._identity_of(file)
         except OSError:
             return False
 
@@ -67,35 +66,28 @@ class ClassData:
 
     @property
     def flags(self) -> list[str]:
-        """What the broker's JVM is told: to use the archive, or to note what it loads."""
+        """The JVM's flags to use the archive, or to list the classes it loads."""
         if self.is_ready:
             return [f"-XX:SharedArchiveFile={self.archive / _FILE}"]
         return [f"-XX:DumpLoadedClassList={self.classes}"]
 
     @contextlib.asynccontextmanager
     async def being_made(self, log_file: Path) -> AsyncIterator[None]:
-        """Make the archive meanwhile, if there is none; given up when the context ends before."""
+        """Make the archive, if there is none, while the context is open, or give up at its end."""
         if self.is_ready or not self.classes.exists():
             yield
             return
 
         own_folder(cache_dir())
         scratch = Path(tempfile.mkdtemp(dir=cache_dir(), prefix="classes-"))
-        # The broker still writes to its list: whole lines only.
-        noted = self.classes.read_bytes()
+        # The broker is still writing its list: take whole lines only.
+        listed = self.classes.read_bytes()
         classes = scratch / "classes.list"
-        classes.write_bytes(noted[: noted.rfind(b"\n") + 1])
+        classes.write_bytes(listed[: listed.rfind(b"\n") + 1])
         archive = scratch / _FILE
         command = [
-            *(
-                "nice",
-                "-n",
-                "19",
-                str(self.java),
-                "-Xshare:dump",
-                "-XX:+UseSerialGC",
-                "-Xlog:disable",
-            ),
+            *("nice", "-n", "19"),
+            *(str(self.java), "-Xshare:dump", "-XX:+UseSerialGC", "-Xlog:disable"),
             *(f"-XX:SharedClassListFile={classes}", f"-XX:SharedArchiveFile={archive}"),
             *("-cp", self.classpath),
         ]
@@ -112,22 +104,22 @@ class ClassData:
     def _put_in_place(self, scratch: Path) -> None:
         own_file(scratch / _FILE)
         write_own(scratch / "identity", self._identity_of(scratch / _FILE))
-        # Another process may have been faster: theirs is as good.
+        # Another process may have been faster; its archive is as good.
         with contextlib.suppress(OSError):
             shutil.rmtree(self.archive, ignore_errors=True)
             scratch.rename(self.archive)
 
 
 def _is_ours_alone(path: Path) -> bool:
-    """True for what we own, nobody else can write, and no link. Raises OSError."""
-    found = path.lstat()
-    is_ours = found.st_uid == os.getuid() and not found.st_mode & 0o022
-    return is_ours and not stat.S_ISLNK(found.st_mode)
+    """True for a path that is ours, not a link, and writable by nobody else. Raises OSError."""
+    status = path.lstat()
+    is_ours = status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return is_ours and not stat.S_ISLNK(status.st_mode)
 
 
 def _stamp(path: Path) -> str:
     with contextlib.suppress(OSError):
-        found = path.stat()
-        return f"{path.name} {found.st_size} {found.st_mtime_ns}"
+        status = path.stat()
+        return f"{path.name} {status.st_size} {status.st_mtime_ns}"
 
     return f"{path.name} missing"

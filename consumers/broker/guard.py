@@ -1,7 +1,7 @@
-"""Runs the broker and ends it with its parent, also when the parent is killed.
+"""Runs the broker and ends it with the parent process, also when that is killed.
 
 The parent holds the other end of our standard input. However it dies, the kernel closes that end,
-and the broker goes with it. Only the standard library is imported: this must start at once.
+and we end the broker. Only the standard library is imported, so that this starts at once.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ def main() -> int:
     """
     folder, command = sys.argv[1], sys.argv[2:]
     os.umask(0o077)  # Kafka's files hold what customers wrote
-    for quiet in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(quiet, signal.SIG_IGN)  # the terminal's signals are the parent's to handle
-    # What a JVM says on standard output belongs into the log: nobody reads our own after one line.
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)  # the parent handles the terminal's signals
+    # The JVM's standard output goes into the log: of ours the parent reads one line only.
     broker = subprocess.Popen(  # noqa: S603  our own command
         command,
         stdin=subprocess.DEVNULL,
@@ -52,20 +52,20 @@ def main() -> int:
         os.read(0, 1)  # not `sys.stdin`: its lock, held here, would abort our own exit
         end()
 
-    # In a thread, because the handler would interrupt, and block, the wait below.
+    # In a thread: as part of the handler, `end` would interrupt and block the wait below.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end, daemon=True).start())
     threading.Thread(target=wait_for_parent, daemon=True).start()
     with contextlib.suppress(OSError):  # the parent is gone already
         sys.stdout.write(f"pid {broker.pid}\n")
         sys.stdout.flush()
     code = broker.wait()
-    if folder and is_asked.is_set():  # else the parent wants to read why it ended
+    if folder and is_asked.is_set():  # else the parent reads there why the broker ended
         shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
 def _die_with_guard() -> Callable[[], object] | None:
-    """For the child: be killed when this process is, where the system offers that (Linux)."""
+    """Run in the child: lets Linux kill it when this process dies. None on other systems."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

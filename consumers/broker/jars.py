@@ -1,6 +1,6 @@
 """Kafka's jars: fetched once into the user's cache, checked against a lock of SHA-256 sums.
 
-Run as `python -m consumers.broker.jars` to write the lock anew after a change of version.
+Run as `python -m consumers.broker.jars` to write a new lock after a change of version.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ __all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars", "has_jars"]
 KAFKA_VERSION = "4.2.0"
 _ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 _LOCK = Path(__file__).with_name("jars.lock")
-#: What the download weighs, for the progress bar.
+#: The size of the download, for the progress bar.
 _TOTAL_BYTES = 44_000_000
 _DOWNLOADS_AT_ONCE = 6
 
-#: What is being done, and how far it is (0 to 1, None where that cannot be told).
+#: Is told what is being done and how far it has come: from 0 to 1, None where that is not known.
 Progress = Callable[[str, float | None], None]
 
 
 def cache_dir() -> Path:
-    """The user's cache, where XDG says it is."""
+    """Our folder in the user's cache, by `XDG_CACHE_HOME`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "tierline"
 
@@ -48,12 +48,12 @@ def _home() -> Path:
 
 
 def fetch_jars(progress: Progress | None = None) -> list[Path]:
-    """The locked jars, downloaded if need be. Raises BrokerError when a sum does not match.
+    """The locked jars, downloaded if necessary. Raises BrokerError when a sum does not match.
 
     Several processes may call this at once; the first one downloads.
     """
     home = _home()
-    locked = _read_lock()
+    locked = {name: sha256 for sha256, name, _ in _lock_lines()}
     if not home.is_dir():
         try:
             with _only_one(cache_dir() / f"kafka-{KAFKA_VERSION}.lock"):
@@ -74,15 +74,16 @@ def fetch_jars(progress: Progress | None = None) -> list[Path]:
 
 def _download(home: Path, locked: Mapping[str, str], progress: Progress | None) -> None:
     own_folder(home.parent)
-    # Beside its place, so that the rename is atomic and a broken download leaves nothing behind.
+    # In the same folder, so that the rename is atomic and a failed download leaves nothing behind.
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="jars-") as scratch:
         with _watched(Path(scratch), progress):
-            jars = {jar.name: jar for jar in _fetch(Path(scratch), _read_coordinates())}
+            coordinates = [line[2] for line in _lock_lines()]
+            jars = {jar.name: jar for jar in _fetch(Path(scratch), coordinates)}
         ready = Path(scratch) / "ready"
         ready.mkdir()
         for name, expected in locked.items():
             if _sum(jars[name]) != expected:
-                msg = f"{name}: not the file that the lock names; it was not used"
+                msg = f"{name}: not the file that the lock names, so it was not used"
                 raise BrokerError(msg)
             shutil.move(jars[name], ready / name)
         ready.rename(home)
@@ -92,11 +93,15 @@ def _fetch(scratch: Path, coordinates: Sequence[str]) -> list[Path]:
     """Download jars by their coordinates, `group:artifact:version`, in any order."""
     maven = _maven(scratch)
     try:
-        artifacts = [maven.create_dependency(named).artifact for named in coordinates]
+        artifacts = [maven.create_dependency(jar).artifact for jar in coordinates]
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
             return list(pool.map(lambda artifact: Path(artifact.resolve()), artifacts))
     except Exception as error:
-        raise _not_fetched(error) from error
+        msg = (
+            f"Kafka's jars could not be fetched ({type(error).__name__}). They are needed once; "
+            f"check the network, or give --kafka HOST:PORT"
+        )
+        raise BrokerError(msg) from error
 
 
 def _maven(scratch: Path) -> Any:
@@ -104,22 +109,15 @@ def _maven(scratch: Path) -> Any:
         # Not `jgo.build`: where no Java is installed, that fetches a JDK merely to classify jars.
         from jgo.maven import MavenContext  # noqa: PLC0415  an extra, needed only here
     except ImportError:
-        msg = "Kafka's jars are fetched with the extra `tierline[local]`; install it"
+        msg = "fetching Kafka's jars needs the extra `tierline[local]`; install it"
         raise BrokerError(msg) from None
 
     return MavenContext(repo_cache=scratch / "repository")
 
 
-def _not_fetched(error: Exception) -> BrokerError:
-    return BrokerError(
-        f"Kafka's jars could not be fetched ({type(error).__name__}). They are needed once; "
-        f"check the network, or give --kafka HOST:PORT"
-    )
-
-
 @contextlib.contextmanager
 def _watched(scratch: Path, progress: Progress | None) -> Iterator[None]:
-    """Report how much has arrived while the resolver, which tells nothing, is at work."""
+    """Report how much has arrived, which the resolver does not."""
     if progress is None:
         yield
         return
@@ -128,7 +126,7 @@ def _watched(scratch: Path, progress: Progress | None) -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(0.2):
-            arrived = sum(path.stat().st_size for path in _files(scratch))
+            arrived = sum(jar.stat().st_size for jar in scratch.rglob("*.jar") if jar.is_file())
             progress("fetching Kafka (once)", min(arrived / _TOTAL_BYTES, 1.0))
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -140,20 +138,8 @@ def _watched(scratch: Path, progress: Progress | None) -> Iterator[None]:
         thread.join()
 
 
-def _files(scratch: Path) -> Iterable[Path]:
-    return (path for path in scratch.rglob("*.jar") if path.is_file())
-
-
-def _read_lock() -> dict[str, str]:
-    """Every jar's file name with its SHA-256 sum."""
-    return {name: expected for expected, name, _ in _lock_lines()}
-
-
-def _read_coordinates() -> list[str]:
-    return [coordinates for _, _, coordinates in _lock_lines()]
-
-
 def _lock_lines() -> list[list[str]]:
+    """The SHA-256 sum, the file name and the coordinates of every jar."""
     return [line.split() for line in _LOCK.read_text().splitlines() if line[:1] not in ("#", "")]
 
 

@@ -1,4 +1,4 @@
-"""Starts, readies and stops a single-node Kafka on loopback."""
+"""Starts and stops a single-node Kafka on loopback."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from consumers.files import write_own
 __all__ = ["LocalBroker", "broker_properties", "local_broker"]
 
 _READY_SECONDS = 60
-#: Exit codes above this stand for the signal that ended the broker.
+#: Exit codes above this stand for the signal that ended the broker: 256 minus its number.
 _SIGNALLED = 192
 _LOOK_EVERY = 1.0
 _JVM = (
@@ -44,13 +44,13 @@ class LocalBroker:
     data_dir: Path
     pid: int
     log_file: Path
-    #: Ends with it. None for a broker of another process.
+    #: The process that ends together with the broker. None for a broker of another process.
     guard: asyncio.subprocess.Process | None = None
 
     async def died(self) -> str:
-        """Wait until it has ended, which nobody has asked it to; what to say of it."""
+        """Wait until the broker ends, which nobody has asked for, and say what happened."""
         code = await self.guard.wait() if self.guard else 0
-        # Of the guard itself, which takes the broker with it, or of the broker through it.
+        # Either the guard was killed, and the broker with it, or the guard reports how that ended.
         number = -code if code < 0 else 256 - code
         is_killed = code < 0 or code > _SIGNALLED
         how = f"was killed (signal {number})" if is_killed else f"ended (code {code})"
@@ -64,7 +64,7 @@ class LocalBroker:
         )
 
     async def filled(self) -> str:
-        """Wait until its disk is full, so that it ends with its next write; what to say of it."""
+        """Wait until the disk is full, which ends the broker with its next write, and say so."""
         while (full := fullness_of(self.data_dir)) is None:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY)
         return (
@@ -104,7 +104,7 @@ def broker_properties(port: int, controller_port: int, data: Path) -> dict[str, 
         "default.replication.factor": "1",
         "min.insync.replicas": "1",
         "num.partitions": "4",
-        # Handing a request from thread to thread costs more here than handling it.
+        # Passing a request from thread to thread costs more here than handling it.
         "num.network.threads": "1",
         "num.io.threads": "2",
         "log.cleaner.threads": "1",
@@ -128,13 +128,13 @@ async def local_broker(
 ) -> AsyncIterator[LocalBroker]:
     """A broker for as long as the context is open; it ends with this process however that ends.
 
-    Without `data_dir` its data lives in a temporary folder and is deleted at the end; with one it
-    is kept, and a second broker on the same folder is refused. Raises BrokerError.
+    Without `data_dir` its data is in a temporary folder that is deleted at the end; otherwise it is
+    kept, and a second broker on the same folder is refused. Raises BrokerError.
 
-    With `advertised` (`HOST:PORT`, a proxy's) whoever connects to `port` is sent on to that
-    address; `bootstrap` is then a way past it, which the broker takes to itself too.
+    With `advertised`, the `HOST:PORT` of a proxy, clients that connect to `port` are sent on to
+    that address. `bootstrap` then goes around the proxy, as the broker itself does.
     """
-    tell = progress or (lambda *_: None)
+    report = progress or (lambda *_: None)
     java, jars = find_java(), await asyncio.to_thread(fetch_jars, progress)
     refuse_full_disk(data_dir or Path(tempfile.gettempdir()))
     async with data_folder(data_dir) as folder:
@@ -147,55 +147,55 @@ async def local_broker(
         settings |= properties or {}
         config = folder.path / "server.properties"
         write_own(config, "".join(f"{name}={value}\n" for name, value in settings.items()))
-        loaded = ClassData.find(java, jars, folder.path)
-        jvm = [str(java), *_JVM, f"-Xmx{heap_mb}m", "-cp", loaded.classpath]
-        tell("starting Kafka", None)
+        class_data = ClassData.find(java, jars, folder.path)
+        jvm = [str(java), *_JVM, f"-Xmx{heap_mb}m", "-cp", class_data.classpath]
+        report("starting Kafka", None)
         await format_folder(folder, jvm, config)
-        command = [*jvm, *loaded.flags, "kafka.Kafka", str(config)]
+        command = [*jvm, *class_data.flags, "kafka.Kafka", str(config)]
         discard = folder.path if data_dir is None else None
         async with running(
             command, folder.log_file, discard=discard, keep_open=folder.lock
         ) as guard:
             bootstrap = f"127.0.0.1:{inside}"
             pid = await _wait_until_ready(guard, bootstrap, folder.log_file)
-            async with loaded.being_made(folder.log_file):
+            async with class_data.being_made(folder.log_file):
                 yield LocalBroker(bootstrap, folder.path, pid, folder.log_file, guard)
 
 
 def _sent_on(settings: Mapping[str, str], port: int, advertised: str) -> dict[str, str]:
-    """A listener more, whose clients are told another address than its own."""
+    """The settings for one more listener, which advertises another address than its own."""
     added = {
         "listeners": f"OUTSIDE://127.0.0.1:{port}",
         "advertised.listeners": f"OUTSIDE://{advertised}",
         "listener.security.protocol.map": "OUTSIDE:PLAINTEXT",
     }
-    return {name: f"{settings[name]},{one}" for name, one in added.items()}
+    return {name: f"{settings[name]},{listener}" for name, listener in added.items()}
 
 
 def free_ports(port: int | None = None) -> tuple[int, int, int]:
-    """Three free ports, the one asked for first.
+    """Three free ports, the requested one first.
 
-    They lie below the range from which the system takes ports for connections. Raises BrokerError
-    when the `port` asked for is taken.
+    They are below the range from which the system takes ports for connections. Raises BrokerError
+    when the requested `port` is in use.
     """
     if port is not None and not _is_free(port):
         msg = f"port {port} on 127.0.0.1 is in use. Stop what listens there, or give another --port"
         raise BrokerError(msg)
-    found = [] if port is None else [port]
+    ports = [] if port is None else [port]
     for candidate in random.SystemRandom().sample(range(19_000, 32_000), 400):
-        if len(found) == 3:
+        if len(ports) == 3:
             break
         if candidate != port and _is_free(candidate):
-            found.append(candidate)
-    if len(found) < 3:
-        msg = "no three free ports between 19000 and 32000 on 127.0.0.1"
+            ports.append(candidate)
+    if len(ports) < 3:
+        msg = "there are no three free ports between 19000 and 32000 on 127.0.0.1"
         raise BrokerError(msg)
-    return found[0], found[1], found[2]
+    return ports[0], ports[1], ports[2]
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As Kafka does: connections of an earlier broker that linger do no harm.
+        # As Kafka does: lingering connections of an earlier broker do no harm.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -207,13 +207,13 @@ def _is_free(port: int) -> bool:
 async def _wait_until_ready(
     guard: asyncio.subprocess.Process, bootstrap: str, log_file: Path
 ) -> int:
-    """The broker's process id, once it counts itself among the living."""
+    """The broker's process id, as soon as the broker describes its cluster."""
     give_up = time.monotonic() + _READY_SECONDS
     pid = await read_pid(guard)
     host, _, port = bootstrap.partition(":")
     while time.monotonic() < give_up:
         if guard.returncode is not None:
-            raise BrokerError(with_tail("Kafka ended at its start", log_file))
+            raise BrokerError(with_tail("Kafka ended while it was starting", log_file))
         try:
             _, connection = await asyncio.open_connection(host, int(port))
             connection.close()
@@ -224,6 +224,6 @@ async def _wait_until_ready(
                 return pid
             finally:
                 await admin.close()
-        except Exception:  # noqa: BLE001  not up yet, in whichever way
+        except Exception:  # noqa: BLE001  not up yet, whatever the error is
             await asyncio.sleep(0.05)
     raise BrokerError(with_tail(f"Kafka was not ready after {_READY_SECONDS} s", log_file))

@@ -21,8 +21,9 @@ async def running(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The guard of `command`, which ends with the context or with this process.
 
-    With `discard` the command is killed and that folder deleted, else it may shut down in order.
-    The guard holds the file descriptor `keep_open`, and with it a lock, until the command is gone.
+    With `discard` the command is killed and that folder deleted; otherwise it may shut down in
+    order. The guard keeps the file descriptor `keep_open`, and so a lock, until the command has
+    ended.
     """
     with own_file(log_file).open("ab") as log:
         guard = await asyncio.create_subprocess_exec(

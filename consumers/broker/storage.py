@@ -1,4 +1,4 @@
-"""The broker's data folder: whose it is, and how Kafka wants to find it."""
+"""The broker's data folder: which process owns it, and how it is formatted for Kafka."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ _ORPHAN_SECONDS = 20
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """Where one broker keeps everything."""
+    """The folder with all that one broker keeps."""
 
     path: Path
     #: The open lock file of a folder that is kept; None for a temporary one.
@@ -34,20 +34,20 @@ class DataFolder:
 
     @property
     def logs(self) -> Path:
-        """Kafka's own folder: the partitions."""
+        """Kafka's own folder, with the partitions."""
         return self.path / "log"
 
     @property
     def log_file(self) -> Path:
-        """What the broker says."""
+        """The broker's log."""
         return self.path / "broker.log"
 
 
 @contextlib.asynccontextmanager
 async def data_folder(kept: Path | None) -> AsyncIterator[DataFolder]:
-    """The folder for one broker, ours alone; a temporary one without `kept`.
+    """The folder for one broker, for nobody else to read; a temporary one without `kept`.
 
-    Raises BrokerError when another broker lives there.
+    Raises BrokerError when another broker uses it.
     """
     if kept is None:
         folder = Path(tempfile.mkdtemp(prefix="tierline-kafka-"))
@@ -59,14 +59,14 @@ async def data_folder(kept: Path | None) -> AsyncIterator[DataFolder]:
 
     with _lock_file(kept) as lock:
         give_up = time.monotonic() + _ORPHAN_SECONDS
-        while not _taken(lock.fileno()):
+        while not _locked(lock.fileno()):
             lock.seek(0)
             owner = lock.read().strip()
-            # A killed owner's broker is still shutting down: its lock goes with it.
+            # The broker of a killed owner holds the lock while it shuts down.
             if _is_alive(owner) or time.monotonic() > give_up:
                 msg = (
                     f"{kept}: in use by the broker of process {owner or 'unknown'}. "
-                    f"Stop that one, or give another --data-dir"
+                    f"Stop that process, or give another --data-dir"
                 )
                 raise BrokerError(msg)
             await asyncio.sleep(0.1)
@@ -77,10 +77,10 @@ async def data_folder(kept: Path | None) -> AsyncIterator[DataFolder]:
 
 
 async def format_folder(folder: DataFolder, command: Sequence[str], config: Path) -> None:
-    """Make a folder that Kafka accepts, unless it is one already.
+    """Prepare the folder for Kafka, unless it is prepared already.
 
-    Kafka's tool makes the first one; of what it writes, the features at their levels are the same
-    every time, so that they are kept in the cache and the next folder needs no JVM.
+    Kafka's tool prepares the first folder. Of what it writes, the features with their levels are
+    the same every time, so they are kept in the cache and the next folder needs no JVM.
     """
     if (folder.logs / "meta.properties").exists():
         own_folder(folder.logs)
@@ -88,17 +88,17 @@ async def format_folder(folder: DataFolder, command: Sequence[str], config: Path
 
     features = cache_dir() / f"kafka-{KAFKA_VERSION}.checkpoint"
     if not features.exists():
-        await _ask_the_tool(folder, command, config, features)
+        await _run_tool(folder, command, config, features)
     own_folder(folder.logs)
     shutil.copyfile(features, own_file(folder.logs / "bootstrap.checkpoint"))
     names = {"version": "1", "node.id": "1", "cluster.id": _new_id(), "directory.id": _new_id()}
-    # Last and at once: a folder with this file counts as complete.
+    # Written last, and atomically: a folder with this file counts as complete.
     draft = folder.logs / "meta.properties.new"
     write_own(draft, "".join(f"{name}={value}\n" for name, value in names.items()))
     draft.rename(folder.logs / "meta.properties")
 
 
-async def _ask_the_tool(
+async def _run_tool(
     folder: DataFolder, command: Sequence[str], config: Path, features: Path
 ) -> None:
     with own_file(folder.log_file).open("ab") as log:
@@ -116,7 +116,7 @@ async def _ask_the_tool(
 
 
 def _new_id() -> str:
-    """16 random bytes as Kafka writes them; its tools take a leading dash for an option."""
+    """16 random bytes as Kafka writes them, without a leading dash, which its tools misread."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]).startswith("-"):
         pass
     return text
@@ -124,7 +124,7 @@ def _new_id() -> str:
 
 def _lock_file(kept: Path) -> IO[str]:
     try:
-        if not kept.is_dir():  # one that somebody has made for us stays as they want it
+        if not kept.is_dir():  # the rights of an existing folder stay as they are
             own_folder(kept)
         return own_file(kept / "owner.lock").open("a+")
     except OSError as error:
@@ -132,7 +132,8 @@ def _lock_file(kept: Path) -> IO[str]:
         raise BrokerError(msg) from error
 
 
-def _taken(lock: int) -> bool:
+def _locked(lock: int) -> bool:
+    """Try to take the lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -145,6 +146,6 @@ def _is_alive(owner: str) -> bool:
         os.kill(int(owner), 0)
     except (ValueError, ProcessLookupError):
         return False
-    except PermissionError:
+    except PermissionError:  # a process of another user
         return True
     return True
