@@ -1,7 +1,7 @@
-"""Where a call may go: what an address really is, and what the URL of a server must be like.
+"""Where a call may go: which addresses are public, and which URLs of servers are accepted.
 
 By the special-purpose registries of IANA (RFC 6890) and the forms in which an IPv6 address carries
-an IPv4 one. A URL has one reading only: what two parsers could read in two ways is refused.
+an IPv4 one. A URL that two parsers could read in two ways is refused.
 """
 
 import re
@@ -12,7 +12,7 @@ __all__ = ["Address", "check_url", "is_metadata", "is_public", "is_this_machine"
 
 Address = IPv4Address | IPv6Address
 
-#: By the names that Google, AWS, Tencent, IBM, Equinix, Azure and Rancher give them.
+#: Metadata services by the names of Google, AWS, Tencent, IBM, Equinix, Azure and Rancher.
 _METADATA_HOSTS = frozenset(
     (
         "metadata",
@@ -28,13 +28,13 @@ _METADATA_HOSTS = frozenset(
         "rancher-metadata",
     )
 )
-#: All of what AWS gives out there: instances' and containers' metadata, EKS Pod Identity.
+#: The network of all metadata services of AWS: instances, containers, EKS Pod Identity.
 _METADATA_6 = IPv6Network("fd00:ec2::/32")
-#: Link-local holds most of the clouds' metadata services; these are outside of it: Alibaba, Azure,
-#: Oracle (both versions), Google, Scaleway, Linode and Equinix.
+#: Most clouds have their metadata services at link-local addresses; these are others: Alibaba,
+#: Azure, Oracle (both versions), Google, Scaleway, Linode and Equinix.
 _METADATA = frozenset(
-    ip_address(one)
-    for one in (
+    ip_address(address)
+    for address in (
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
@@ -45,48 +45,49 @@ _METADATA = frozenset(
         "192.80.8.124",
     )
 )
-#: Beside what Python knows: protocol assignments and the relays of 6to4.
+#: What Python does not know to be special: protocol assignments and the relays of 6to4.
 _NOT_PUBLIC = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
 _UNICAST = IPv6Network("2000::/3")
-#: Protocol assignments with Teredo, documentation, and 6to4: nobody serves from them.
+#: Protocol assignments with Teredo, documentation, and 6to4: no server has such an address.
 _NOT_PUBLIC_6 = tuple(
-    IPv6Network(one) for one in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+    IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
-#: Reached as the IPv4 address that they carry: mapped (RFC 4291) and NAT64 (RFC 6052).
+#: Addresses that lead to the IPv4 address in them: mapped (RFC 4291) and NAT64 (RFC 6052).
 _SAME_AS_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 _IPV4_BITS = 0xFFFF_FFFF
 
-#: Of a URL: no blanks, no control characters, nothing that one parser takes for a slash or a quote.
+#: A URL has no blanks, no control characters, and nothing that a parser takes for a slash or quote.
 _PLAIN = re.compile(r"[!#-;=?-\[\]_a-z~]+")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def is_public(address: Address) -> bool:
-    """True for an address anybody on the internet can reach, by whatever form it is written in."""
+    """True for an address that anybody on the internet can reach, in whatever form."""
     if isinstance(address, IPv4Address):
         is_ours = any(address in network for network in _NOT_PUBLIC)
         return address.is_global and not (address.is_multicast or is_ours or is_metadata(address))
     if any(address in network for network in _SAME_AS_IPV4):
-        return all(is_public(one) for one in _carried(address))
+        return all(map(is_public, _carried(address)))
     return (
         address in _UNICAST
         and address.is_global
         and not any(address in network for network in _NOT_PUBLIC_6)
-        and all(is_public(one) for one in _carried(address))
+        and all(map(is_public, _carried(address)))
     )
 
 
 def is_metadata(address: Address) -> bool:
-    """True where a cloud tells its machines their secrets, by whatever form it is written in."""
+    """True for a cloud's metadata service, where machines get their secrets, in whatever form."""
     carried = _carried(address) if isinstance(address, IPv6Address) else []
-    known = (address, *carried)
-    return address in _METADATA_6 or any(o.is_link_local or o in _METADATA for o in known)
+    return address in _METADATA_6 or any(
+        target.is_link_local or target in _METADATA for target in (address, *carried)
+    )
 
 
 def is_this_machine(host: str) -> bool:
-    """True for a loopback address, and for the names that stand for it."""
+    """True for a loopback address and the names that stand for it."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -94,10 +95,10 @@ def is_this_machine(host: str) -> bool:
 
 
 def check_url(url: str, *, allow_private: bool) -> None:
-    """Refuse a URL that no call may go to. Raises ValueError, which says what was expected.
+    """Refuse a URL that may not be called. Raises ValueError, which says what was expected.
 
-    A name passes here, and its addresses are checked when it is resolved. `allow_private` lets
-    plain http and addresses through that are not public; metadata services it does not.
+    A name passes here; its addresses are checked when it is resolved. `allow_private` allows plain
+    http and addresses that are not public, but never metadata services.
     """
     if not _PLAIN.fullmatch(url):
         msg = "a URL of plain ASCII characters was expected; other letters of a host as xn--..."
@@ -132,10 +133,10 @@ def check_url(url: str, *, allow_private: bool) -> None:
 
 
 def _read_host(host: str, *, is_bracketed: bool) -> Address | None:
-    """The address that a host is; None for a name. Raises ValueError for what is neither.
+    """The host as an address; None for a name. Raises ValueError for anything else.
 
     A host whose last part is a number is an address (https://url.spec.whatwg.org, "ends in a
-    number"); of its many forms only the plain one is taken.
+    number"); of the many ways to write it only the plain one is accepted.
     """
     last = host.rpartition(".")[2]
     if is_bracketed or _NUMERIC.fullmatch(last):
@@ -154,18 +155,18 @@ def _carried(address: IPv6Address) -> list[IPv4Address]:
     """The IPv4 addresses that an IPv6 address may stand for."""
     value = int(address)
     last = IPv4Address(value & _IPV4_BITS)
-    found = []
+    carried = []
     # Compatible and mapped (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052).
     if value >> 32 in (0, 0xFFFF, 0xFFFF_0000) or address in _SAME_AS_IPV4[1]:
-        found.append(last)
+        carried.append(last)
     if address in _LOCAL_NAT64:  # its prefix may have any length; bits 64 to 71 are left out
         bits = value >> 64 << 56 | value & (1 << 56) - 1
-        found += [IPv4Address(bits >> 88 - length & _IPV4_BITS) for length in (48, 56, 64)]
-        found.append(last)
+        carried += [IPv4Address(bits >> 88 - length & _IPV4_BITS) for length in (48, 56, 64)]
+        carried.append(last)
     if (six_to_four := address.sixtofour) is not None:  # RFC 3056
-        found.append(six_to_four)
-    if (teredo := address.teredo) is not None:  # RFC 4380: the server, and who is behind it
-        found += teredo
+        carried.append(six_to_four)
+    if (teredo := address.teredo) is not None:  # RFC 4380: the server and the client
+        carried += teredo
     if value >> 32 & 0xFDFF_FFFF == 0x5EFE:  # ISATAP, RFC 5214
-        found.append(last)
-    return found
+        carried.append(last)
+    return carried

@@ -1,4 +1,4 @@
-"""Reports: what the topics say of past requests, read from outside the flow."""
+"""Past requests and replies as the topics still have them, read for commands and the console."""
 
 import contextlib
 import json
@@ -23,12 +23,7 @@ from schemas.tenancy import RequestKey
 if TYPE_CHECKING:
     from consumers.readmodel.queries import KeptAnswer
 
-__all__ = [
-    "read_examples",
-    "read_requests",
-    "read_said",
-    "told_reply",
-]
+__all__ = ["read_examples", "read_replies", "read_requests", "reply_text"]
 
 
 async def read_requests(
@@ -38,45 +33,45 @@ async def read_requests(
     seen: Seen | None = None,
 ) -> dict[RequestKey, Request]:
     """These requests, as far as intake still has them."""
-    found: dict[RequestKey, Request] = {}
+    requests: dict[RequestKey, Request] = {}
     by_id: dict[str, list[RequestKey]] = {}
     for key in keys:
         by_id.setdefault(key.id, []).append(key)
     if not keys:
-        return found
+        return requests
     needles = _needles(by_id)
     async with topic_reader(clients, clients.settings.topics.all_intakes, since=since) as reader:
         async for record in reader.until_end(seen):
-            place = record_ref(record)
-            # Reading a request whole takes long, and hardly any is meant.
-            if place not in by_id and not _mentions(record, needles):
+            ref = record_ref(record)
+            # Parsing a request takes long, and hardly any record is one of these.
+            if ref not in by_id and not _mentions(record, needles):
                 continue
             try:
                 headers = text_headers(record.headers)
-                request = read_request(record.value, headers, fallback_id=place)
+                request = read_request(record.value, headers, fallback_id=ref)
             except ContractError:
                 continue
-            if (one := _meant(request, by_id.get(request.id, ()))) is not None:
-                found.setdefault(one, request)
-    return found
+            if (match := _matching(request, by_id.get(request.id, ()))) is not None:
+                requests.setdefault(match, request)
+    return requests
 
 
-async def read_said(
+async def read_replies(
     clients: Clients,
     attempts: Collection[str],
     since: datetime | None = None,
     seen: Seen | None = None,
 ) -> dict[str, str]:
-    """What these attempts answered, by their ids, as far as a topic of the flow still has it.
+    """The replies of these attempts, by their ids, as far as a topic of the flow still has them.
 
-    The ledger keeps no answers; a request on its way has those of its attempts with it.
+    The ledger keeps no replies; a request on its way carries those of its attempts.
     """
-    topics, said = clients.settings.topics, dict[str, str]()
+    topics, replies = clients.settings.topics, dict[str, str]()
     if not attempts:
-        return said
+        return replies
     needles = _needles(attempts)
-    wanted = [topics.escalations, topics.results, topics.dead_letters]
-    async with topic_reader(clients, wanted, since=since) as reader:
+    carriers = [topics.escalations, topics.results, topics.dead_letters]
+    async with topic_reader(clients, carriers, since=since) as reader:
         async for record in reader.until_end(seen):
             if not _mentions(record, needles):
                 continue
@@ -84,40 +79,37 @@ async def read_said(
                 if record.topic == topics.results:
                     result = read_model(Result, record.value)
                     if result.response is not None:
-                        said.setdefault(result.response.request_id, _words(result.router.output))
+                        output = exact_json(result.router.output, gap=" ")
+                        replies.setdefault(result.response.request_id, output)
                     continue
-                tried = (
+                carried = (
                     read_envelope(Escalation, record.value)[0].attempts
                     if record.topic == topics.escalations
                     else read_dead_letter(record.headers).attempts
                 )
-                for one in tried:
-                    if one.answered is not None:
-                        said[one.attempt_id] = told_reply(one)
-    return {name: said[name] for name in attempts if name in said}
+                for attempt in carried:
+                    if attempt.answered is not None:
+                        replies[attempt.attempt_id] = reply_text(attempt)
+    return {attempt_id: replies[attempt_id] for attempt_id in attempts if attempt_id in replies}
 
 
-def told_reply(attempt: Attempt) -> str:
-    """What a model replied in one text: a remark where it answered with nothing."""
-    said = attempt.answered
-    if said is None:
+def reply_text(attempt: Attempt) -> str:
+    """A model's reply as one text; a remark in brackets where the reply is empty."""
+    reply = attempt.answered
+    if reply is None:
         return ""
-    is_plain = isinstance(said, dict) and said.keys() == {"answer"}
-    text = said["answer"] if isinstance(said, dict) and is_plain else said
+    is_plain = isinstance(reply, dict) and reply.keys() == {"answer"}
+    text = reply["answer"] if isinstance(reply, dict) and is_plain else reply
     if isinstance(text, str) and not text.strip():
         thought = attempt.usage.reasoning_tokens
         return f"(a thought of {thought:,} tokens, nothing else)" if thought else "(nothing)"
-    return said if isinstance(said, str) else _words(said)
-
-
-def _words(output: Mapping[str, Any]) -> str:
-    return exact_json(output, gap=" ")
+    return reply if isinstance(reply, str) else exact_json(reply, gap=" ")
 
 
 def _needles(ids: Collection[str]) -> re.Pattern[bytes]:
-    """Finds any of these ids, as it stands or as a JSON string has it."""
-    forms = {form for one in ids for form in (one, json.dumps(one)[1:-1])}
-    return re.compile(b"|".join(re.escape(one.encode()) for one in sorted(forms)))
+    """A pattern that finds any of these ids, as it is or in a JSON string."""
+    forms = {form for text in ids for form in (text, json.dumps(text)[1:-1])}
+    return re.compile(b"|".join(re.escape(form.encode()) for form in sorted(forms)))
 
 
 def _mentions(record: Record, needles: re.Pattern[bytes]) -> bool:
@@ -126,10 +118,10 @@ def _mentions(record: Record, needles: re.Pattern[bytes]) -> bool:
     return any(needles.search(value) for _, value in record.headers if value)
 
 
-def _meant(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None:
-    """Which of the requests with its id a record on intake is.
+def _matching(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None:
+    """Which of the keys with its id is this request's.
 
-    One that names no tenant may have got one by its topic or its signature.
+    A request that names no tenant may have got one by its topic or its signature.
     """
     if request.key in keys:
         return request.key
@@ -140,9 +132,9 @@ def _meant(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None:
 async def read_examples(
     clients: Clients, answers: "Mapping[str, KeptAnswer]", seen: Seen | None = None
 ) -> AsyncIterator[dict[str, Any]]:
-    """Answers that a person stands for, by their dead letters, with what was asked.
+    """Answers that a reviewer has approved or written, with their requests from the dead letters.
 
-    Those whose request cannot be read are left out.
+    Answers whose request cannot be read are left out.
     """
     if not answers:
         return
@@ -151,10 +143,10 @@ async def read_examples(
             if (answer := answers.get(record_ref(record))) is None:
                 continue
             with contextlib.suppress(ContractError):
-                headers, name = text_headers(record.headers), answer.request.id
-                request = read_request(record.value, headers, fallback_id=name)
+                headers, request_id = text_headers(record.headers), answer.request.id
+                request = read_request(record.value, headers, fallback_id=request_id)
                 yield {
-                    "request_id": name,
+                    "request_id": request_id,
                     "tenant": answer.request.tenant,
                     "task": answer.task,
                     "input": request.input.model_dump(mode="json", exclude_none=True),

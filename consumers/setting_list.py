@@ -1,6 +1,6 @@
-"""Every setting as a row: variable, type, default, meaning, present value and its source.
+"""Every setting as a row: variable, type, default, meaning, current value and its source.
 
-The meaning of a setting is the `#:` comment above it, so that it is written once.
+The meaning of a setting is the `#:` comment above it, so it is written only once.
 """
 
 import inspect
@@ -37,44 +37,44 @@ _WORDS: Mapping[Any, str] = {
 
 
 class SettingRow(NamedTuple):
-    """A setting. Every field is text for people; secrets are masked."""
+    """A setting. Every field is text to be shown; secrets are masked."""
 
     variable: str
     type: str
     default: str
     meaning: str
     value: str
-    #: `default`, or the variable that sets it.
+    #: `default`, or the variable that has set the value.
     source: str
 
 
 def setting_rows(
     settings: Settings | None = None, variables: Mapping[str, str] | None = None
 ) -> Iterator[SettingRow]:
-    """All settings in the order of their parts; without `settings` their defaults.
+    """All settings with their values, without `settings` with their defaults.
 
-    Where names are up to the user, such as those of providers, each present one has its rows.
-    Without any, they stand once with `<NAME>`.
+    Where users choose names, such as those of providers, each name in use has its own rows; if
+    none is in use, the rows appear once with `<NAME>`.
     """
     set_by = {name.upper(): name for name in variables or {}}
     yield from _rows(Settings, settings, [], set_by)
 
 
 def _rows(
-    model: type[BaseModel], present: BaseModel | None, path: list[str], set_by: Mapping[str, str]
+    model: type[BaseModel], current: BaseModel | None, path: list[str], set_by: Mapping[str, str]
 ) -> Iterator[SettingRow]:
     for name, info in model.model_fields.items():
-        here = [*path, name]
-        value = getattr(present, name) if present is not None else None
+        field_path = [*path, name]
+        value = getattr(current, name) if current is not None else None
         inner, is_named = _inner(info.annotation)
         if inner is None:
-            value = _default(info) if present is None else value
-            yield _row(model, name, info, value, here, set_by)
+            value = _default(info) if current is None else value
+            yield _row(model, name, info, value, field_path, set_by)
         elif not is_named:
-            yield from _rows(inner, value, here, set_by)
+            yield from _rows(inner, value, field_path, set_by)
         else:
-            for key, one in (value or {"<NAME>": None}).items():
-                yield from _rows(inner, one, [*here, str(key)], set_by)
+            for key, named in (value or {"<NAME>": None}).items():
+                yield from _rows(inner, named, [*field_path, str(key)], set_by)
 
 
 def _row(
@@ -104,7 +104,7 @@ def _default(info: FieldInfo) -> Any:
 
 
 def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """The settings below a field, and whether they stand under names that users choose."""
+    """The model of the settings below a field, and whether users choose names for them."""
     if get_origin(annotation) is Annotated:
         return _inner(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -113,8 +113,8 @@ def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
         inner, _ = _inner(get_args(annotation)[1])
         return inner, True
     if get_origin(annotation) in (Union, UnionType):
-        found = [_inner(one) for one in get_args(annotation)]
-        return next((one for one in found if one[0] is not None), (None, False))
+        options = map(_inner, get_args(annotation))
+        return next((option for option in options if option[0] is not None), (None, False))
     return None, False
 
 
@@ -123,7 +123,9 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
     if origin is Annotated:
         return _type(arguments[0], [*arguments[1:], *metadata])
     if origin in (Union, UnionType):
-        return " or ".join(_type(one, metadata) for one in arguments if one is not NoneType)
+        return " or ".join(
+            _type(option, metadata) for option in arguments if option is not NoneType
+        )
     if origin is Literal:
         return ", ".join(map(str, arguments))
     if origin is dict:
@@ -131,25 +133,25 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
     if origin in (frozenset, list, tuple):
         return "a JSON list"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return ", ".join(str(one.value) for one in annotation)
+        return ", ".join(str(member.value) for member in annotation)
     return _WORDS.get(annotation, "text") + _bounds(metadata)
 
 
 def _bounds(metadata: list[Any]) -> str:
-    words = []
-    for one in metadata:
-        match one:
+    bounds = []
+    for constraint in metadata:
+        match constraint:
             case FieldInfo(metadata=inner):
                 return _bounds(inner)
             case Ge(ge=bound):
-                words.append(f"at least {bound}")
+                bounds.append(f"at least {bound}")
             case Gt(gt=bound):
-                words.append(f"more than {bound}")
+                bounds.append(f"more than {bound}")
             case Le(le=bound):
-                words.append(f"at most {bound}")
+                bounds.append(f"at most {bound}")
             case _:
                 pass
-    return f", {' and '.join(words)}" if words else ""
+    return f", {' and '.join(bounds)}" if bounds else ""
 
 
 def _shown(value: Any) -> str:
@@ -165,7 +167,7 @@ def _shown(value: Any) -> str:
         case Enum():
             return str(value.value)
         case dict():
-            return ", ".join(f"{key}: {_shown(one)}" for key, one in value.items()) or "none"
+            return ", ".join(f"{key}: {_shown(inner)}" for key, inner in value.items()) or "none"
         case frozenset() | list() | tuple():
             return ", ".join(sorted(map(_shown, value))) or "none"
         case _:
@@ -173,10 +175,10 @@ def _shown(value: Any) -> str:
 
 
 def _for_people(comment: str) -> str:
-    """A comment without Python's names of values, which are not how a variable is written."""
-    said = re.sub(r"(^|\. )None\b", r"\1Unset", comment)
-    said = re.sub(r"\bNone\b", "unset", said)
-    return re.sub(r"\b(?:True|False)\b", lambda one: f"`{one[0].lower()}`", said)
+    """A comment with values as variables have them, instead of Python's None, True and False."""
+    text = re.sub(r"(^|\. )None\b", r"\1Unset", comment)
+    text = re.sub(r"\bNone\b", "unset", text)
+    return re.sub(r"\b(?:True|False)\b", lambda match: f"`{match[0].lower()}`", text)
 
 
 @cache

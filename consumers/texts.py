@@ -1,6 +1,6 @@
-"""Text of others on a screen or in a file: what could steer a screen or hide in it is escaped.
+"""Escapes what could control a terminal, or be invisible, in text that others wrote.
 
-Everything that a command prints and a page shows goes through here.
+Everything that a command prints or a page shows goes through here.
 """
 
 import sys
@@ -9,23 +9,26 @@ from collections.abc import Callable
 
 __all__ = ["escaped", "plain", "say"]
 
-#: These show nothing although they count as printable: joiners, fillers and variation selectors.
-#: The one behind an emoji is left alone.
+#: Invisible although they count as printable: joiners, fillers and variation selectors, except for
+#: the selector that follows an emoji.
 _UNSEEN = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
     + "".join(map(chr, (*range(0xFE00, 0xFE0F), *range(0xE0100, 0xE01F0))))
 )
 
-_MOST_KNOWN = 4096
+#: How many characters have their replacement remembered.
+_MOST_CACHED = 4096
 
 
-def _is_seen(one: str) -> bool:
-    """True for a letter, a sign or a blank: no control, no direction, no width of nothing."""
-    return one not in _UNSEEN and (one.isprintable() or unicodedata.category(one) == "Zs")
+def _is_visible(character: str) -> bool:
+    """True for letters, signs and blanks; False for controls, directions and zero width."""
+    return character not in _UNSEEN and (
+        character.isprintable() or unicodedata.category(character) == "Zs"
+    )
 
 
 def plain(text: str, *, is_line: bool = False) -> str:
-    """The text with escapes in place of what cannot be seen; `is_line`: of ends of lines too."""
+    """The text with invisible characters escaped; `is_line`: line breaks and tabs too."""
     return text.translate(_IN_A_LINE if is_line else _IN_LINES)
 
 
@@ -35,32 +38,32 @@ def say(text: str, *, is_error: bool = False) -> None:
 
 
 def escaped(document: str) -> str:
-    """A JSON document with the escapes of JSON in place of what cannot be seen."""
+    """A JSON document with invisible characters as JSON escapes."""
     return document.translate(_IN_JSON)
 
 
-def _as_json(one: str) -> str:
-    pair = one.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{pair[at : at + 2].hex()}" for at in range(0, len(pair), 2))
+def _as_json(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 class _Escapes(dict[int, str]):
-    """What stands for each character; the first ones are looked up once."""
+    """The replacement of each character, for `str.translate`; computed when first needed."""
 
     def __init__(self, kept: str, escape: Callable[[str], str]) -> None:
-        super().__init__({ord(one): one for one in kept})
+        super().__init__({ord(character): character for character in kept})
         self._escape = escape
 
     def __missing__(self, code: int) -> str:
-        one = chr(code)
-        made = one if _is_seen(one) else self._escape(one)
-        if len(self) < _MOST_KNOWN:
-            self[code] = made
-        return made
+        character = chr(code)
+        replacement = character if _is_visible(character) else self._escape(character)
+        if len(self) < _MOST_CACHED:
+            self[code] = replacement
+        return replacement
 
 
-def _as_python(one: str) -> str:
-    return one.encode("unicode_escape").decode()
+def _as_python(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 _IN_A_LINE, _IN_LINES = _Escapes("", _as_python), _Escapes("\n\t", _as_python)

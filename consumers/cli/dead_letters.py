@@ -24,7 +24,7 @@ from consumers.cli.formats import counted, dollars
 from consumers.cli.letters import decided_on, find_letter, letters_of
 from consumers.cli.requeue import Plan, Wanted, choose, choose_one, send
 from consumers.cli.terminal import console, print_json, print_table
-from consumers.reports import told_reply
+from consumers.reports import reply_text
 from consumers.rules import load_rules
 from consumers.runtime.records import Record, record_ref
 from consumers.texts import say
@@ -140,7 +140,7 @@ async def show(
             "outcome": attempt.outcome,
             "reason": attempt.reason or "",
             "detail": attempt.detail,
-            "reply": attempt.reply or told_reply(attempt),
+            "reply": attempt.reply or reply_text(attempt),
         }
         for attempt in letter.attempts
     ]

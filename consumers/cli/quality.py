@@ -26,7 +26,7 @@ from consumers.readmodel.queries import (
     requests_behind,
 )
 from consumers.readmodel.queries import failures as failures_of
-from consumers.reports import read_requests, read_said
+from consumers.reports import read_replies, read_requests
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
@@ -223,7 +223,7 @@ async def _print_failures(
     with reading_bar() as seen:
         asked = await read_requests(clients, {one.request for one in failed}, earlier, seen)
     with reading_bar() as seen:
-        answers = await read_said(clients, {one.attempt_id for one in failed}, earlier, seen)
+        answers = await read_replies(clients, {one.attempt_id for one in failed}, earlier, seen)
     rows = [
         {
             "request": str(one.request),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumers.reports import told_reply
+from consumers.reports import reply_text
 from tests.builders import an_attempt
 
 _THOUGHT = {"output_tokens": 0, "reasoning_tokens": 28}
@@ -24,4 +24,4 @@ _THOUGHT = {"output_tokens": 0, "reasoning_tokens": 28}
 def test_a_reply_is_told_in_a_text_and_nothing_is_called_nothing(reply, output, usage, told):
     verdict = output and {"outcome": "rejected", "checks": [], "output": output}
 
-    assert told_reply(an_attempt(reply=reply, verdict=verdict, usage=usage)) == told
+    assert reply_text(an_attempt(reply=reply, verdict=verdict, usage=usage)) == told
