@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from consumers import clock
 from consumers.parties import STAGES
-from consumers.providers import Providers, ProviderSettings
+from consumers.providers.client import Providers
 from consumers.providers.gate import Gate
-from consumers.providers.settings import ModelLimits, ProviderSettingsError
+from consumers.providers.settings import ModelLimits, ProviderSettings, ProviderSettingsError
 from consumers.rules import Rules
 from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from consumers import providers
 from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
 from consumers.cli.formats import did_you_mean, dollars
 from consumers.cli.provided import provided
@@ -184,10 +183,12 @@ def _question(
 
 async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tuple[list[Tried], int]:
     """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
+    from consumers.providers.client import Providers  # noqa: PLC0415  the HTTP client takes 0.2 s
+
     tried, cost = [], 0
     async with (
         provided(settings, rules.policy) as (entries, _),
-        providers.Providers(entries) as caller,
+        Providers(entries) as caller,
     ):
         for number, example in enumerate(tries):
             if example.placed.example.expect != ACCEPTED:

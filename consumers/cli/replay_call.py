@@ -23,8 +23,8 @@ from consumers.cli.formats import did_you_mean, dollars, in_words
 from consumers.cli.journey import Journey, read_journey
 from consumers.cli.provided import named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
-from consumers.providers import Providers, ProviderSettings
-from consumers.providers.settings import sent_fields
+from consumers.providers.client import Providers
+from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.usage import reserve
 from consumers.rules import Rules, load_rules
 from consumers.settings import Settings

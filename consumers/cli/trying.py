@@ -16,7 +16,7 @@ from consumers.cli.moments import COLUMNS, rows_of
 from consumers.cli.policy import warn_of_unknown
 from consumers.cli.provided import provided
 from consumers.cli.terminal import print_json, print_table
-from consumers.providers import Providers
+from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import Rules, released_rules
 from consumers.runtime.shell import Shell

@@ -1,4 +1,4 @@
-"""The body of a reply, read: a paid answer is worth a second look."""
+"""Reads the body of a reply as JSON, leniently: the call is paid for, so what can be read is."""
 
 import re
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
 
 __all__ = ["parsed_body"]
 
-#: Commas, colons and brackets of a reply: the probabilities of each token of a long answer.
+#: The most commas, colons and brackets: enough for the token probabilities of a long answer.
 _MOST_VALUES = 300_000
-#: Even the probabilities of tokens, written without blanks, have four bytes for each of them.
+#: Fewer bytes per value than any real reply has: token probabilities without blanks take four.
 _BYTES_EACH = 3
-#: An object where text is expected as a rule, so that its numbers become a part of the answer.
+#: Fields that usually hold text. The numbers of an object there are part of the answer.
 _OBJECTS = re.compile(
     rb'"(?:arguments|input|args|content|text|value|json|data|object)"\s*+:\s*+[\[{]'
 )
 _DONE = b"[DONE]"
-#: Before JSON, so that no other site can run it as a script (Google, Angular, Facebook).
+#: What Google, Angular and Facebook put before JSON, so that no other site can run it as a script.
 _GUARD = re.compile(rb"\s*+(?:\)\]\}',?|while\s*\(1\);|for\s*\(;;\);)")
 
 
@@ -35,11 +35,11 @@ def parsed_body(
     wire: str = "openai",
     masked: Callable[[bytes], bytes] = bytes,
 ) -> Any:
-    """The reply's JSON in its wire format, also where it came as a stream.
+    """The reply's JSON in its wire format, also when the server has streamed it.
 
-    Nesting beyond what our own records may hold is refused, and so are more values than can be
-    read without holding everything else up. `masked` takes out what nobody may read, also where it
-    came in pieces. Raises UnreadableError.
+    Deeper nesting than our own records may have is refused, and so are more values than can be read
+    without blocking the event loop. `masked` removes secrets; it runs once more over a joined
+    stream, where a secret may have been split between chunks. Raises UnreadableError.
     """
     if has_more_values(raw, min(max(MAX_VALUES, len(raw) // _BYTES_EACH), _MOST_VALUES)):
         what = "the reply has too many values"
@@ -69,7 +69,7 @@ def _parsed(raw: bytes, wire: str, masked: Callable[[bytes], bytes]) -> Any:
         refuse_depth(raw)
         return read_loosely(raw, exact=_OBJECTS.search(raw) is not None)
     refuse_depth(raw)
-    if isinstance(parsed, list) and parsed and all(isinstance(one, dict) for one in parsed):
+    if isinstance(parsed, list) and parsed and all(isinstance(chunk, dict) for chunk in parsed):
         whole = joined(wire, _exactly(raw), is_done=False)
         return _exactly(masked(json_text(whole).encode()))
     return read_exact(raw.decode()) if _OBJECTS.search(raw) and loses_digits(raw) else parsed

@@ -1,6 +1,6 @@
-"""Chats in the OpenAI form taken apart, and replies put together in it.
+"""Takes chat bodies in the OpenAI form apart, and builds replies in that form.
 
-For the formats that are not OpenAI's own.
+Formats other than OpenAI's encode from these parts; every format builds its replies here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ import orjson
 
 from consumers.providers.conversations import Rules, fitted_messages
 from consumers.providers.parts import NO_ARGUMENTS, arguments_text
+from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, booked
 from router.judge.reply import FinishReason, Reply
 from router.judge.thoughts import without_thoughts
@@ -27,7 +28,6 @@ __all__ = [
     "arguments_of",
     "asked_format",
     "called",
-    "dicts_of",
     "likely_token",
     "reply_of",
     "stops_of",
@@ -35,17 +35,17 @@ __all__ = [
     "turns_of",
 ]
 
-#: In a tool call: what the provider wants to see again when the call comes back to it.
+#: The field of a tool call with what its provider needs to see again in later requests.
 EXTRA = "extra_content"
-#: What the user says where a format wants him to and he has said nothing.
+#: The user's text where a format demands a user's turn and the conversation has none.
 _BEGIN, _CONTINUE = "Begin.", "Continue."
-#: Commas, colons and brackets of arguments that are read digit by digit.
+#: The most commas, colons and brackets of arguments whose numbers keep every digit.
 _MOST_EXACT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Something said. `is_cached` asks the provider to keep all up to here."""
+    """A text of a message. `is_cached` asks the provider to cache the prompt up to here."""
 
     text: str
     is_cached: bool = False
@@ -53,18 +53,18 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool called by the model."""
+    """A tool call of the model."""
 
     id: str
     name: str
     arguments: dict[str, Any]
-    #: As the provider gave it with the call.
+    #: The call's `EXTRA`, unchanged.
     extra: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a tool gave back."""
+    """The result of a tool call."""
 
     id: str
     name: str
@@ -76,16 +76,17 @@ Part = Text | Call | Outcome
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """All that one side says before the other does; a tool's outcome is the user's."""
+    """Consecutive messages of one side; a tool's outcome belongs to the user's side."""
 
     role: Literal["user", "assistant"]
     parts: list[Part]
 
 
 def turns_of(body: Mapping[str, Any], rules: Rules) -> tuple[list[Text], list[Turn]]:
-    """The system's texts, and the turns of the others, of whom there is at least one.
+    """The system's texts, and at least one turn of the user or the assistant.
 
-    The turns hold to the rules of the format; where it wants the user first and last, he is.
+    The turns follow the rules of the format, also where it demands that the user comes first and
+    last.
     """
     system: list[Text] = []
     turns: list[Turn] = []
@@ -97,19 +98,19 @@ def turns_of(body: Mapping[str, Any], rules: Rules) -> tuple[list[Text], list[Tu
             continue
         parts: list[Part] = list(_texts(message.get("content")))
         if role == "tool":
-            said = "\n".join(part.text for part in parts if isinstance(part, Text))
-            no = str(message.get("tool_call_id", ""))
-            parts = [Outcome(no, names.get(no, no), said)]
-        for call in dicts_of(message.get("tool_calls") if role == "assistant" else None):
-            made = _call(call)
-            names[made.id] = made.name
-            parts.append(made)
+            text = "\n".join(part.text for part in parts if isinstance(part, Text))
+            call_id = str(message.get("tool_call_id", ""))
+            parts = [Outcome(call_id, names.get(call_id, call_id), text)]
+        for fields in dicts_of(message.get("tool_calls") if role == "assistant" else None):
+            call = _call(fields)
+            names[call.id] = call.name
+            parts.append(call)
         side: Literal["user", "assistant"] = "assistant" if role == "assistant" else "user"
         if turns and turns[-1].role == side:
             turns[-1].parts.extend(parts)
         elif parts:
             turns.append(Turn(side, parts))
-    if not turns:  # these formats want somebody to speak
+    if not turns:  # these formats refuse an empty conversation
         turns, system = [Turn("user", list(system) or [Text(_BEGIN)])], []
     if rules.user_frames and turns[0].role != "user":
         turns.insert(0, Turn("user", [Text(_BEGIN)]))
@@ -129,24 +130,19 @@ def asked_format(body: Mapping[str, Any]) -> tuple[bool, dict[str, Any] | None]:
             return False, None
 
 
-def dicts_of(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; nothing where there is no list."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
 def tools_of(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Any]:
-    """The functions that may be called, and the choice among them.
+    """The functions that may be called, and the `tool_choice` among them.
 
-    Formats that cannot name the tools allowed are given no others. Tools that are no functions
-    exist in no other format.
+    `allowed_tools` exists in OpenAI's format alone, so the functions are narrowed to the allowed
+    ones here. Tools of other types than `function` are left out: no other format has them.
     """
-    functions = [tool.get("function") for tool in dicts_of(body.get("tools"))]
-    offered = [one for one in dicts_of(functions) if one.get("name")]
+    functions = dicts_of([tool.get("function") for tool in dicts_of(body.get("tools"))])
+    offered = [function for function in functions if function.get("name")]
     match choice := body.get("tool_choice"):
         case {"type": "allowed_tools", "allowed_tools": {"tools": [*allowed], **rest}}:
-            names = [one.get("function", one) for one in dicts_of(allowed)]
-            known = {one.get("name") for one in dicts_of(names)}
-            offered = [one for one in offered if one["name"] in known]
+            allowed = dicts_of([tool.get("function", tool) for tool in dicts_of(allowed)])
+            names = {function.get("name") for function in allowed}
+            offered = [function for function in offered if function["name"] in names]
             choice = rest.get("mode")
         case "any":
             choice = "required"
@@ -156,10 +152,10 @@ def tools_of(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Any]:
 
 
 def stops_of(body: Mapping[str, Any]) -> list[str]:
-    """Where the model should stop."""
+    """The texts before which the model should stop."""
     stop = body.get("stop")
-    stops = stop if isinstance(stop, list) else [stop]
-    return [one for one in stops if isinstance(one, str) and one]
+    texts = stop if isinstance(stop, list) else [stop]
+    return [text for text in texts if isinstance(text, str) and text]
 
 
 def reply_of(  # noqa: PLR0913  a reply has as many parts
@@ -179,18 +175,18 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
     """A reply whose body is a chat completion made of these parts, and of nothing else.
 
     `finish` is None where a server never says how a reply ended. `calls` and `logprobs` are in
-    the completion's own form: see `called` and `likely_token`. `thoughts` are paid for and not
-    passed on, and no more are those that the model wrote into its text: this is the one place
-    where what was said becomes an answer, before any check.
+    the completion's own form: see `called` and `likely_token`. `thoughts` are paid for but not
+    passed on, nor are those that the model wrote into its text: this is the one place where a
+    model's output becomes an answer, before any check.
     """
     written_text = text
-    text, aloud = without_thoughts(text)
+    text, inline_thoughts = without_thoughts(text)
     refusal = without_thoughts(refusal)[0] or "refused" if refusal else None
-    # A filter's refusal is no model's text.
-    said = written_text or ("" if finish == "content_filter" else refusal or "")
-    written = (str(one.get("function") or one.get("custom") or "") for one in calls)
-    output = "".join((thoughts, said, *written))
-    if logprobs is not None and (aloud or thoughts):
+    # A filter's refusal was not written by the model.
+    paid_text = written_text or ("" if finish == "content_filter" else refusal or "")
+    paid_calls = (str(call.get("function") or call.get("custom") or "") for call in calls)
+    output = "".join((thoughts, paid_text, *paid_calls))
+    if logprobs is not None and (inline_thoughts or thoughts):
         logprobs = _of_answer(logprobs, text)
     usage, oddities = booked(sent, output, counts)
     finish = finish or _likely_finish(sent, usage, calls)
@@ -206,7 +202,7 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
         "index": 0,
         "message": message,
         "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
-        # The form knows no other ending than these.
+        # A chat completion has no word for other endings.
         "finish_reason": "stop" if finish == "other" else finish,
     }
     body = {
@@ -229,8 +225,8 @@ def reply_of(  # noqa: PLR0913  a reply has as many parts
 
 
 def called(call_id: Any, no: int, name: Any, arguments: Any, extra: Any = None) -> dict[str, Any]:
-    """A tool call as a chat completion holds it; `no` numbers those that have no id."""
-    made = {
+    """A tool call in the form of a chat completion; `no` makes an id for a call without one."""
+    call = {
         "id": str(call_id or f"call_{no}"),
         "type": "function",
         "function": {
@@ -238,14 +234,14 @@ def called(call_id: Any, no: int, name: Any, arguments: Any, extra: Any = None) 
             "arguments": arguments_text(arguments),
         },
     }
-    return made if extra is None else {**made, EXTRA: extra}
+    return call if extra is None else {**call, EXTRA: extra}
 
 
 def likely_token(
     token: str, logprob: float, others: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """A token and the logarithm of its probability as a chat completion holds them."""
-    # A number with its text beside it is written by nobody else.
+    """A token and the logarithm of its probability in the form of a chat completion."""
+    # Only our own JSON writer can write `Digits`; a completion may be written by others.
     logprob = float(logprob) if type(logprob) is Digits else logprob
     return {"token": token, "logprob": logprob, "bytes": None, "top_logprobs": list(others)}
 
@@ -253,10 +249,10 @@ def likely_token(
 def _likely_finish(
     sent: Mapping[str, Any], usage: Usage, calls: Sequence[Mapping[str, Any]]
 ) -> FinishReason:
-    """How a reply ended where nobody says: it is whole if it stayed below its limit.
+    """How a reply ended where the server does not say: it is whole if it stayed below its limit.
 
-    It came as one JSON document, so nothing was lost on the way; what is left is that the model
-    ran into its limit, which the count of tokens shows.
+    It came as one JSON document, so nothing was lost on the way; the model can only have run into
+    its limit, which the count of tokens shows.
     """
     limit = sent.get("max_completion_tokens") or sent.get("max_tokens")
     if isinstance(limit, int) and usage.output_side >= limit:
@@ -272,15 +268,14 @@ def _texts(content: Any) -> list[Text]:
 
 
 def _call(call: Mapping[str, Any]) -> Call:
-    function = call.get("function")
-    function = function if isinstance(function, dict) else {}
+    function = dict_of(call.get("function"))
     arguments = arguments_of(function.get("arguments"))
     return Call(str(call.get("id", "")), str(function.get("name", "")), arguments, call.get(EXTRA))
 
 
-def arguments_of(said: Any) -> dict[str, Any]:
-    """Arguments as the object that the other formats want, whatever they are."""
-    text = arguments_text(said)
+def arguments_of(value: Any) -> dict[str, Any]:
+    """A tool call's arguments as an object, which the other formats demand, whatever they are."""
+    text = arguments_text(value)
     if text == NO_ARGUMENTS:
         return {}
     try:
@@ -289,7 +284,7 @@ def arguments_of(said: Any) -> dict[str, Any]:
         arguments = read_exact(text) if is_exact else orjson.loads(text)
     except (ValueError, RecursionError):
         arguments = None
-    return arguments if isinstance(arguments, dict) else {"arguments": said}
+    return arguments if isinstance(arguments, dict) else {"arguments": value}
 
 
 def _of_answer(
@@ -297,14 +292,14 @@ def _of_answer(
 ) -> Sequence[Mapping[str, Any]] | None:
     """The tokens of an answer without those of its thoughts; None where they cannot be told."""
     written = "".join(str(token.get("token", "")) for token in tokens).rstrip()
-    begins = len(written) - len(text)
-    if not text or written[max(begins, 0) :] != text:
+    answer_start = len(written) - len(text)
+    if not text or written[max(answer_start, 0) :] != text:
         return None
     kept = []
-    at = 0
+    token_end = 0
     for token in tokens:
-        at += len(str(token.get("token", "")))
-        if at > begins:
+        token_end += len(str(token.get("token", "")))
+        if token_end > answer_start:
             kept.append(token)
     return kept
 

@@ -1,9 +1,9 @@
-"""Conversations as each wire format wants them: what its publisher says, as a table.
+"""Conversations rewritten to follow each wire format's rules, which are one table, `RULES`.
 
-A conversation may have been held with other models: its tool calls carry their ids and names, its
-turns are blank where a model only called, and not every call has been answered. A provider refuses
-the whole of it for that. Fields, their sizes and their number are in
-`router/prompts/chat_fields.py`.
+A conversation may have been held with other models: its tool calls have those models' ids and
+names, its turns are blank where a model only called a tool, and some calls have no result. A
+provider refuses a whole conversation for any of these. Which fields a chat body may have, and how
+large, is in `router/prompts/chat_fields.py`.
 """
 
 import hashlib
@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consumers.providers.shapes import dicts_of
 from router.judge.reply import Reply
 
 __all__ = ["RULES", "Rules", "fitted_messages", "fitted_tools", "named_back"]
 
-#: Where a chat body names its tools.
+#: The fields of a chat body that name tools.
 _NAMING = ("tools", "tool_choice", "functions", "function_call")
 _NO_RESULT = "The call has no result."
 _ORPHAN = "A tool's result: "
@@ -25,27 +26,27 @@ _ORPHAN = "A tool's result: "
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What one format asks of a conversation."""
+    """What one format demands of a conversation."""
 
-    #: Where its publisher says so, and errors that quote the rule.
+    #: The publisher's documentation, and reports of errors that quote the rule.
     sources: tuple[str, ...]
-    #: Of a tool call's id: its characters, and how many.
+    #: The characters that a tool call's id may have, and how many.
     id_characters: str
     id_length: int
-    #: Of a function's name.
+    #: The same for a function's name.
     name_characters: str
     name_length: int
-    #: False: a name begins with a letter or an underscore.
+    #: False: a name has to begin with a letter or an underscore.
     name_begins_anyhow: bool
-    #: Whether text of white space alone is text.
+    #: True: text may be white space alone.
     takes_blank: bool
-    #: Whether the user speaks first and last; another's turn there is refused by some models.
+    #: True: the first and the last turn have to be the user's, or some models refuse them.
     user_frames: bool
-    #: An id is used once in the whole conversation, not only in its turn.
+    #: True: ids have to be unique in the whole conversation, not only in their turn.
     ids_differ: bool
 
 
-#: Read in 2026-11. In all three formats every call has one result, right after the calls.
+#: As documented in 2026-11. In all three formats each call has one result, right after the calls.
 RULES: Mapping[str, Rules] = {
     "openai": Rules(
         sources=(
@@ -95,56 +96,55 @@ RULES: Mapping[str, Rules] = {
 
 
 def fitted_messages(messages: Sequence[Any], rules: Rules) -> list[dict[str, Any]]:
-    """Messages in the OpenAI form that hold to the rules of the format they are for.
+    """Messages in the OpenAI form that follow the rules of the format they are for.
 
-    Ids and names that do not fit are replaced, the same one always by the same. Results stand
-    right behind their calls; a call without one gets a word that says so, a result without its
-    call is something the user says. What is blank is left out where it is no text.
+    Ids and names that do not fit are replaced, the same one always by the same. Results come
+    right after their calls: a call without a result gets a text that says so, and a result without
+    its call becomes the user's text. Blank text is left out where the format does not take it.
     """
-    made: list[dict[str, Any]] = []
-    everywhere: dict[str, int] = {}
-    taken: set[int] = set()
-    given = [one for one in messages if isinstance(one, dict)]
-    for no, message in enumerate(given):
-        if no in taken:
+    fitted: list[dict[str, Any]] = []
+    conversation_ids: dict[str, int] = {}
+    placed: set[int] = set()
+    given = dicts_of(messages)
+    for index, message in enumerate(given):
+        if index in placed:
             continue
-        role, content = message.get("role"), _said(message.get("content"), rules)
+        role, content = message.get("role"), _content(message.get("content"), rules)
         if role == "assistant" and message.get("tool_calls"):
             turn = {**message, "content": content, "tool_calls": []}
-            made.append(turn)
-            results = _results(given, no, taken)
-            used = everywhere if rules.ids_differ else dict[str, int]()
-            calls = [one for one in message["tool_calls"] if isinstance(one, dict)]
-            left = Counter(_id_of(one) for one in calls)
+            fitted.append(turn)
+            results_by_id = _results(given, index, placed)
+            used_ids = conversation_ids if rules.ids_differ else dict[str, int]()
+            calls = dicts_of(message["tool_calls"])
+            calls_left = Counter(map(_id_of, calls))
             for call in calls:
-                before = _id_of(call)
-                after = _new_id(before, used, rules)
-                left[before] -= 1
-                # Where several calls have one id, the last has all results that are left.
-                said = results.get(before, [])
-                mine = said[:1] if left[before] else list(said)
-                del said[: len(mine)]
-                turn["tool_calls"].append(_called(call, after, rules))
-                words = "\n".join(mine) if mine else _NO_RESULT
-                made.append({"role": "tool", "tool_call_id": after, "content": words})
+                old_id = _id_of(call)
+                new_id = _new_id(old_id, used_ids, rules)
+                calls_left[old_id] -= 1
+                # Where several calls share an id, the last one gets all results that are left.
+                results = results_by_id.get(old_id, [])
+                own_results = results[:1] if calls_left[old_id] else list(results)
+                del results[: len(own_results)]
+                turn["tool_calls"].append(_called(call, new_id, rules))
+                text = "\n".join(own_results) if own_results else _NO_RESULT
+                fitted.append({"role": "tool", "tool_call_id": new_id, "content": text})
         elif role == "tool":
-            words = f"{_ORPHAN}{_text(content)}"
-            made.append({"role": "user", "content": words})
+            fitted.append({"role": "user", "content": f"{_ORPHAN}{_text(content)}"})
         elif content or (content == "" and rules.takes_blank) or message.get("refusal"):
-            made.append({**message, "content": content})
-    return made
+            fitted.append({**message, "content": content})
+    return fitted
 
 
 def fitted_tools(body: Mapping[str, Any], rules: Rules) -> Mapping[str, Any]:
     """A chat body whose tools, and the choice among them, have names that fit the format."""
     if not _renamed(body, rules):
         return body
-    told = {name: body[name] for name in _NAMING if name in body}
-    return {**body, **_with_names(told, lambda name: _fitted_name(name, rules))}
+    naming = {field: body[field] for field in _NAMING if field in body}
+    return {**body, **_with_names(naming, lambda name: _fitted_name(name, rules))}
 
 
 def named_back(reply: Reply, body: Mapping[str, Any], rules: Rules) -> Reply:
-    """The reply with its calls under the names by which the body offers its tools."""
+    """The reply with the names of its tool calls as the body has them."""
     if names := _renamed(body, rules):
         for call in reply.tool_calls:
             if isinstance(function := call.get("function"), dict):
@@ -153,40 +153,46 @@ def named_back(reply: Reply, body: Mapping[str, Any], rules: Rules) -> Reply:
 
 
 def _renamed(body: Mapping[str, Any], rules: Rules) -> dict[Any, str]:
-    """The names that tools are offered under, where those are not their own."""
-    tools = [one.get("function") for one in body.get("tools") or () if isinstance(one, dict)]
-    functions = (one for one in (*tools, *(body.get("functions") or ())) if isinstance(one, dict))
-    names = {str(one.get("name") or "") for one in functions}
-    return {other: name for name in names if name and (other := _fitted_name(name, rules)) != name}
+    """The body's own name of each tool whose name does not fit, by the name that does."""
+    tools = [tool.get("function") for tool in dicts_of(body.get("tools"))]
+    functions = dicts_of([*tools, *dicts_of(body.get("functions"))])
+    names = {str(function.get("name") or "") for function in functions}
+    return {new: name for name in names if name and (new := _fitted_name(name, rules)) != name}
 
 
 def _with_names(value: Any, fitted: Callable[[str], str]) -> Any:
-    """Fields of a chat body that name tools, with other names; schemas are not looked into."""
+    """Fields of a chat body that name tools, with fitted names; schemas stay as they are."""
     if isinstance(value, list):
-        return [_with_names(one, fitted) for one in value]
+        return [_with_names(item, fitted) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        name: fitted(one)
-        if name == "name" and isinstance(one, str)
-        else one
-        if name == "parameters"
-        else _with_names(one, fitted)
-        for name, one in value.items()
+        field: fitted(inner)
+        if field == "name" and isinstance(inner, str)
+        else inner
+        if field == "parameters"
+        else _with_names(inner, fitted)
+        for field, inner in value.items()
     }
 
 
-def _results(given: Sequence[Mapping[str, Any]], at: int, taken: set[int]) -> dict[str, list[str]]:
-    """The results of the calls of a turn, which stand before the assistant speaks again."""
-    ids = {_id_of(one) for one in given[at]["tool_calls"] if isinstance(one, dict)}
+def _results(
+    given: Sequence[Mapping[str, Any]], turn: int, placed: set[int]
+) -> dict[str, list[str]]:
+    """The results of a turn's calls by the calls' ids; their indices are added to `placed`.
+
+    They come before the assistant's next turn.
+    """
+    ids = {_id_of(call) for call in dicts_of(given[turn]["tool_calls"])}
     results: dict[str, list[str]] = {}
-    for no in range(at + 1, len(given)):
-        if given[no].get("role") == "assistant":
+    for index in range(turn + 1, len(given)):
+        message = given[index]
+        if message.get("role") == "assistant":
             break
-        call = str(given[no].get("tool_call_id") or "")
-        if given[no].get("role") == "tool" and call in ids:
-            results.setdefault(call, []).append(_text(given[no].get("content")))
-            taken.add(no)
+        call_id = str(message.get("tool_call_id") or "")
+        if message.get("role") == "tool" and call_id in ids:
+            results.setdefault(call_id, []).append(_text(message.get("content")))
+            placed.add(index)
     return results
 
 
@@ -194,20 +200,20 @@ def _id_of(call: Mapping[str, Any]) -> str:
     return str(call.get("id") or "")
 
 
-def _new_id(before: str, used: dict[str, int], rules: Rules) -> str:
-    """An id that fits and that no other call has.
+def _new_id(old_id: str, used_ids: dict[str, int], rules: Rules) -> str:
+    """An id that fits and that no other call has; `used_ids` gains it.
 
-    `used` has each id with how many calls have come under it, and gains this one: however many
-    calls have the same id, none is counted twice.
+    `used_ids` remembers how many calls have had each id, so that calls of the same id are numbered
+    on, and the search does not begin at 1 for each of them.
     """
-    first = after = _fitted(before, rules.id_characters, rules.id_length)
-    times = used.get(first, 0)
-    while after in used:
-        times += 1
-        after = _fitted(f"{before}_{times}", rules.id_characters, rules.id_length)
-    used[first] = max(times, 1)
-    used.setdefault(after, 1)
-    return after
+    first = new_id = _fitted(old_id, rules.id_characters, rules.id_length)
+    number = used_ids.get(first, 0)
+    while new_id in used_ids:
+        number += 1
+        new_id = _fitted(f"{old_id}_{number}", rules.id_characters, rules.id_length)
+    used_ids[first] = max(number, 1)
+    used_ids.setdefault(new_id, 1)
+    return new_id
 
 
 def _called(call: Mapping[str, Any], call_id: str, rules: Rules) -> dict[str, Any]:
@@ -226,25 +232,25 @@ def _fitted_name(name: str, rules: Rules) -> str:
     return f"_{_fitted(name, rules.name_characters, rules.name_length - 1)}"
 
 
-def _fitted(text: str, characters: str, most: int) -> str:
-    """The text itself where it fits; else what fits of it with a mark of its own behind it."""
-    if 0 < len(text) <= most and re.fullmatch(f"(?:{characters})+", text):
+def _fitted(text: str, characters: str, max_length: int) -> str:
+    """The text itself where it fits; else what fits of it, and a hash that keeps it unique."""
+    if 0 < len(text) <= max_length and re.fullmatch(f"(?:{characters})+", text):
         return text
-    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    plain = re.sub(f"(?!{characters}).", "_", text[: most - 9], flags=re.DOTALL)
-    return f"{plain}_{mark}"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    plain = re.sub(f"(?!{characters}).", "_", text[: max_length - 9], flags=re.DOTALL)
+    return f"{plain}_{digest}"
 
 
-def _said(content: Any, rules: Rules) -> Any:
-    """The content without parts that are no text; None where nothing is left."""
+def _content(content: Any, rules: Rules) -> Any:
+    """The content without empty texts, and without blank ones by the rules; None if all were."""
     if isinstance(content, list):
         parts = [
-            one
-            for one in content
-            if not (isinstance(one, dict) and one.get("type") == "text" and not one.get("text"))
+            part
+            for part in content
+            if not (isinstance(part, dict) and part.get("type") == "text" and not part.get("text"))
         ]
         if not rules.takes_blank:
-            parts = [one for one in parts if not _is_blank(one)]
+            parts = [part for part in parts if not _is_blank(part)]
         return parts or None
     if isinstance(content, str) and not rules.takes_blank and not content.strip():
         return None
@@ -259,6 +265,5 @@ def _is_blank(part: Any) -> bool:
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    said = [one.get("text") for one in parts if isinstance(one, dict)]
-    return "\n".join(one for one in said if isinstance(one, str))
+    texts = [part.get("text") for part in dicts_of(content)]
+    return "\n".join(text for text in texts if isinstance(text, str))

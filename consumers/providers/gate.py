@@ -1,8 +1,8 @@
 """The gate: may this model be called now? One per process, in front of every call.
 
-It ties together, per model, what the provider allows (requests and tokens per minute, how many at
-once) and how the provider is (throttling, failing, slow). It holds nobody up by itself: it says
-how long to wait, and whoever calls waits in its own way.
+Per model it combines what the provider allows (requests and tokens per minute, calls at once) with
+how the provider is doing (throttling, failing, slow). It never blocks: it says how long to wait,
+and the caller waits in its own way.
 """
 
 import time
@@ -27,9 +27,9 @@ _log = structlog.get_logger(__name__)
 
 #: As good as no limit: a process does not hold so many calls.
 _MANY = 10_000
-#: A slot may become free at any moment.
+#: Seconds until a caller asks again for a slot, which may become free at any moment.
 _LOOK_AGAIN = 0.05
-#: A model that is left alone for so many seconds is worth a line in the log.
+#: A model that is out for so many seconds is worth a line in the log.
 _LONG_BREAK = 30.0
 
 #: Requests and tokens per minute, as far as they are limited.
@@ -46,7 +46,7 @@ class Admission:
     #: Tokens reserved.
     tokens: int
     began: float
-    #: It finds out whether a model that was out is back.
+    #: True for the call that finds out whether a model that was out is back.
     is_probe: bool
 
 
@@ -58,15 +58,13 @@ class _ModelState:
     limits: ModelLimits
     breaker: Breaker = field(init=False)
     concurrency: Concurrency = field(init=False)
-    buckets: dict[tuple[Tier, int], tuple[Bucket | None, Bucket | None]] = field(
-        default_factory=dict
-    )
+    buckets: dict[tuple[Tier, int], _Buckets] = field(default_factory=dict)
     running: int = 0
     calls: int = 0
     failures: int = 0
     throttled: int = 0
-    #: The limit on calls at once that the log knows.
-    told: int = 0
+    #: The limit on calls at once by the latest line in the log.
+    logged_limit: int = 0
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.limits.first_break.total_seconds())
@@ -90,7 +88,7 @@ class Gate:
         partitions: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        #: How often somebody was told to wait: who waits for a provider does not stand still.
+        #: Grows while callers wait here: a process that waits for a provider is not stuck.
         self.waits = 0
         self._shares = shares
         self._partitions = partitions
@@ -104,11 +102,11 @@ class Gate:
         return is_out
 
     def most_calls(self, names: Iterable[str]) -> int:
-        """How many calls these models bear at once, all together; 0 while all are out."""
+        """How many calls these models take at once, all together; 0 while all are out."""
         return sum(self._states[name].concurrency.limit for name in names if not self.is_out(name))
 
     def counts_tokens(self, name: str) -> bool:
-        """True when the provider limits the model's tokens, so that it matters how many."""
+        """True when the provider limits the model's tokens, so that `admit` has to know them."""
         return self._states[name].limits.tokens_per_minute is not None
 
     def admit(self, name: str, source: tuple[Tier, int], tokens: int) -> Admission | float:
@@ -135,7 +133,7 @@ class Gate:
         return Admission(name, source, tokens, now, state.breaker.begin(now))
 
     def settle(self, admission: Admission, outcome: Reply | CallFailure | None) -> None:
-        """A call has ended, with what came of it; None when we gave it up ourselves."""
+        """Note that a call has ended, and its outcome: None when we gave it up ourselves."""
         state, now = self._states[admission.model], self._clock()
         state.running -= 1
         _, by_token = state.buckets.get(admission.source, (None, None))
@@ -147,14 +145,14 @@ class Gate:
             state.breaker.gave_up(now)
         if isinstance(outcome, Reply):
             state.breaker.succeeded()
-            most = state.concurrency.limit
+            limit_before = state.concurrency.limit
             state.concurrency.succeeded(now - admission.began, state.running + 1, now)
-            self._tell_limit(state, most)
+            self._log_limit(state, limit_before)
         elif outcome is not None:
             self._note_failure(state, outcome, admission.began, now)
 
     def forget(self, source: tuple[Tier, int]) -> None:
-        """A partition is another process's now, and its share with it."""
+        """Drop the buckets of a partition that now belongs to another process."""
         for state in self._states.values():
             state.buckets.pop(source, None)
 
@@ -177,13 +175,13 @@ class Gate:
             for name, state in self._states.items()
         ]
 
-    def _tell_limit(self, state: _ModelState, most: int) -> None:
-        """A limit that was lowered is worth a line, again when it is half of what was told."""
+    def _log_limit(self, state: _ModelState, limit_before: int) -> None:
+        """Log a limit that was lowered, once it is half of the one that was logged last."""
         limit = state.concurrency.limit
-        if limit > 2 * state.told:
-            state.told = limit
-        elif limit < most and 2 * limit <= state.told:
-            state.told = limit
+        if limit > 2 * state.logged_limit:
+            state.logged_limit = limit
+        elif limit < limit_before and 2 * limit <= state.logged_limit:
+            state.logged_limit = limit
             _log.info(
                 "fewer calls at once",
                 model=state.model.id,
@@ -201,20 +199,20 @@ class Gate:
         match failure.reason:
             case Reason.THROTTLED:
                 state.throttled += 1
-                most = state.concurrency.limit
+                limit_before = state.concurrency.limit
                 pause = state.concurrency.refused(now - began, state.running + 1, now)
                 if (wait := failure.retry_after or pause) > 0:
                     state.breaker.held(wait, now)
-                self._tell_limit(state, most)
+                self._log_limit(state, limit_before)
             case Reason.PROVIDER_REJECTED if failure.refuses == "provider":
-                # One key, one account: its other models would say the same.
+                # One key, one account: the provider's other models would refuse us too.
                 for other in self._states.values():
                     if other.model.provider == state.model.provider:
                         other.breaker.refused(now)
             case Reason.PROVIDER_REJECTED if failure.refuses == "model":
                 state.breaker.refused(now)
             case Reason.PROVIDER_REJECTED if failure.http_status != 404:
-                state.breaker.succeeded()  # it is well; it was this call that it did not take
+                state.breaker.succeeded()  # the model is fine; only this call was refused
             case Reason.CONTEXT_OVERFLOW:
                 state.breaker.succeeded()
             case _:
@@ -233,12 +231,12 @@ class Gate:
     def _buckets(
         self, name: str, state: _ModelState, source: tuple[Tier, int], now: float
     ) -> _Buckets:
-        found = state.buckets.get(source)
-        if found is None:
-            part = self._shares.get((name, source[0]), 0.0) / max(self._partitions(), 1)
+        buckets = state.buckets.get(source)
+        if buckets is None:
+            share = self._shares.get((name, source[0]), 0.0) / max(self._partitions(), 1)
             requests, tokens = state.limits.requests_per_minute, state.limits.tokens_per_minute
-            found = state.buckets[source] = (
-                Bucket(requests * part, now) if requests else None,
-                Bucket(tokens * part, now) if tokens else None,
+            buckets = state.buckets[source] = (
+                Bucket(requests * share, now) if requests else None,
+                Bucket(tokens * share, now) if tokens else None,
             )
-        return found
+        return buckets

@@ -1,6 +1,6 @@
-"""JSON Schemas as Gemini takes them.
+"""The part of JSON Schema that Gemini takes.
 
-Of `responseJsonSchema` its reference lists the keywords that it supports
+The reference of `responseJsonSchema` lists the keywords that it supports
 (https://ai.google.dev/api/generate-content#GenerationConfig, read in 2026-11). The answer is
 checked against the whole schema afterwards.
 """
@@ -26,42 +26,44 @@ _PLAIN = frozenset(
         "maximum",
     )
 )
-_MAPS = {"properties": "properties", "$defs": "$defs", "definitions": "$defs"}
-_LISTS = frozenset(("prefixItems", "anyOf", "oneOf"))
-_ONES = frozenset(("items", "additionalProperties"))
+#: Keywords that hold schemas by name, a list of schemas, or one schema.
+_SCHEMAS_BY_NAME = {"properties": "properties", "$defs": "$defs", "definitions": "$defs"}
+_SCHEMA_LISTS = frozenset(("prefixItems", "anyOf", "oneOf"))
+_SCHEMAS = frozenset(("items", "additionalProperties"))
 
 
 def subset(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a JSON Schema that Gemini takes."""
     if isinstance(ref := schema.get("$ref"), str):
-        # Beside it only what begins with a dollar may stand.
-        made: dict[str, Any] = {"$ref": ref.replace("#/definitions/", "#/$defs/", 1)}
-        if isinstance(inner := schema.get("$defs") or schema.get("definitions"), dict):
-            made["$defs"] = {name: _one(one) for name, one in inner.items()}
-        return made
-    made = {}
-    for name, value in schema.items():
-        if name in _PLAIN:
-            made[name] = value
-        elif name in _MAPS and isinstance(value, dict):
-            made[_MAPS[name]] = {key: _one(one) for key, one in value.items()}
-        elif name in _LISTS and isinstance(value, list):
-            made[name] = [_one(one) for one in value]
-        elif name in _ONES:
-            made[name] = _one(value)
-        elif name == "enum" and _are_plain(value):
-            made[name] = value
-        elif name == "const" and _are_plain([value]):
-            made["enum"] = [value]
-    return made
+        # Beside `$ref` Gemini takes only keywords that begin with a dollar.
+        kept: dict[str, Any] = {"$ref": ref.replace("#/definitions/", "#/$defs/", 1)}
+        if isinstance(definitions := schema.get("$defs") or schema.get("definitions"), dict):
+            kept["$defs"] = {name: _inner(inner) for name, inner in definitions.items()}
+        return kept
+    kept = {}
+    for keyword, value in schema.items():
+        if keyword in _PLAIN:
+            kept[keyword] = value
+        elif keyword in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            kept[_SCHEMAS_BY_NAME[keyword]] = {name: _inner(inner) for name, inner in value.items()}
+        elif keyword in _SCHEMA_LISTS and isinstance(value, list):
+            kept[keyword] = [_inner(inner) for inner in value]
+        elif keyword in _SCHEMAS:
+            kept[keyword] = _inner(value)
+        elif keyword == "enum" and _are_plain(value):
+            kept[keyword] = value
+        elif keyword == "const" and _are_plain([value]):
+            kept["enum"] = [value]
+    return kept
 
 
-def _one(schema: Any) -> Any:
+def _inner(schema: Any) -> Any:
+    """A schema below another one, which may also be `true` or `false`."""
     return subset(schema) if isinstance(schema, Mapping) else schema
 
 
 def _are_plain(values: Any) -> bool:
-    """True for texts and numbers, which are all that may be listed."""
+    """True for texts and numbers, which are the only values that Gemini's `enum` takes."""
     return isinstance(values, list) and all(
-        isinstance(one, str | int | float) and not isinstance(one, bool) for one in values
+        isinstance(value, str | int | float) and not isinstance(value, bool) for value in values
     )

@@ -1,4 +1,4 @@
-"""Outcomes: what a provider's status, error or silence means for the request."""
+"""What a provider's status, error or silence means for the request."""
 
 import re
 import ssl
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import aiohttp
 import orjson
 
+from consumers.providers.shapes import dict_of
 from consumers.providers.waits import asked_wait
 from router.judge.reply import CallFailure
 from schemas.reasons import Reason
@@ -22,11 +23,11 @@ __all__ = [
     "what_failed",
 ]
 
-#: Turned away before anything ran: too early, too many, no capacity (Groq), overloaded, no origin
-#: behind Cloudflare, and Anthropic's overload.
+#: Statuses of calls that were turned away before anything ran: too early, too many, no capacity
+#: (Groq), overloaded, no origin behind Cloudflare, and Anthropic's overload.
 _TURNED_AWAY = (425, 429, 498, 503, 521, 523, 529)
-#: The same in a code, whatever the status is: OpenAI and those who follow it, Anthropic, Google,
-#: AWS, Moonshot, Together, Mistral, DashScope, Hugging Face's servers.
+#: Error codes that mean the same, whatever the status is: OpenAI and those who follow it,
+#: Anthropic, Google, AWS, Moonshot, Together, Mistral, DashScope, Hugging Face's servers.
 _TURNED_AWAY_CODES = frozenset(
     (
         "rate_limit_error",
@@ -57,7 +58,7 @@ _TURNED_AWAY_CODES = frozenset(
         "serviceunavailableexception",
     )
 )
-#: And in words beside a 5xx.
+#: Words that mean the same beside a 5xx.
 _TURNED_AWAY_WORDS = (
     "overloaded",
     "at capacity",
@@ -70,9 +71,9 @@ _TURNED_AWAY_WORDS = (
 )
 #: A proxy's 503 for a call that it had passed on.
 _PASSED_ON = "reset before headers"
-#: More than the limit of a minute: no waiting mends that.
+#: The call alone is above the limit per minute, so waiting does not help.
 _TOO_LARGE = "request too large"
-#: A gateway that gave up waiting for what runs on behind it.
+#: A gateway gave up waiting; the call may still run behind it.
 _TIMED_OUT = (504, 524)
 _OVERFLOWS = ("context_length_exceeded", "string_above_max_length", "request_too_large")
 _OVERFLOW_WORDS = (
@@ -85,17 +86,17 @@ _OVERFLOW_WORDS = (
     "input is too long",
     "tokens must be <=",
 )
-#: With a 400: our key is wrong or our credit used up, which no other call to the provider mends.
+#: With a 400: our key is wrong or our credit is used up, so every call to the provider will fail.
 #: A message may quote the request, so only its own beginning counts: one customer's words must not
-#: take a provider from all the others.
+#: take a provider out for all the others.
 _REFUSED_OPENINGS = ("api key not valid", "your credit balance is too low")
-#: `no_db_connection`: LiteLLM's proxy, of a key that is not its master key.
+#: `no_db_connection` is what LiteLLM's proxy says of a key that is not its master key.
 _REFUSED_CODES = ("api_key_invalid", "no_db_connection", "invalid_api_key")
-#: How far the words of an error are looked for: what it quotes comes later.
+#: Characters of an error's message that are searched for words: what it quotes comes later.
 _OPENING = 200
-#: The provider's, whatever is asked of it; 403 may be about one model.
+#: Every call to the provider is refused; a 403 may be about one model.
 _REFUSED_ALL = (401, 402)
-#: The address is wrong for good.
+#: The model's address is wrong for good, or we may not use the model.
 _REFUSED_HERE = (301, 308, 403, 405, 410)
 _FILTERED = (
     "content_filter",
@@ -103,7 +104,7 @@ _FILTERED = (
     "invalid_prompt",
     "responsibleaipolicyviolation",
 )
-#: A gateway passes the provider's prose on and makes a code of its own.
+#: For gateways, which pass the provider's message on under a code of their own.
 _FILTERED_WORDS = (
     "content management policy",
     "content_policy_violation",
@@ -111,7 +112,7 @@ _FILTERED_WORDS = (
     "content filtering policy",
     "your input was flagged",
 )
-#: A 429 that no waiting mends.
+#: Our credit or quota is used up, so waiting does not help.
 _EXHAUSTED = (
     "insufficient_quota",
     "billing_hard_limit_reached",
@@ -123,9 +124,9 @@ _EXHAUSTED = (
     "arrearage",
 )
 _EXHAUSTED_WORDS = ("insufficient balance",)
-#: A plain word: prose stays out of what is kept.
+#: A code is one plain word: prose is not kept.
 _CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
-#: What the codes of errors stand for.
+#: The statuses that error codes stand for.
 _STATUSES = {
     "content_filter": 400,
     "content_policy_violation": 400,
@@ -154,55 +155,49 @@ _STATUSES = {
 def failed_status(
     status: int, headers: Mapping[str, str], raw: bytes, now: datetime
 ) -> CallFailure | None:
-    """A reply that is not a 200, classed; None where the provider's filter stopped the prompt.
+    """What a status other than 2xx means; None where the provider's filter stopped the prompt.
 
-    That is an answer of a kind, and no failure. The provider's prose stays out of what is kept: it
+    A filtered prompt is a kind of answer, not a failure. The provider's message is not kept, for it
     may quote the call.
     """
     return _classed(f"HTTP {status}", status, headers, _loaded(raw), now)
 
 
 def error_within(data: Any) -> Any:
-    """The error that a reply with status 200 tells of in its body; None for a real reply.
+    """The error in the body of a reply with status 200; None for a real reply.
 
     Gateways send one when the provider behind them fails after they have begun to answer, beside
-    what it had said until then.
+    what it had written until then.
     """
     match data:
-        case {"error": said} | [{"error": said}, *_] if _says_something(said):
+        case {"error": error} | [{"error": error}, *_] if _says_something(error):
             return data
-        case {"choices": [{"error": said, **choice}, *_]} if _says_something(said):
-            message = choice.get("message")
-            content = message.get("content") if isinstance(message, dict) else None
-            return {"error": said, "choices": content}
+        case {"choices": [{"error": error, **choice}, *_]} if _says_something(error):
+            return {"error": error, "choices": dict_of(choice.get("message")).get("content")}
         case {"choices": [{"finish_reason": "error"}, *_]}:
             return {"error": {}}
         case _:
             return None
 
 
-def failed_within(found: Any, headers: Mapping[str, str], now: datetime) -> CallFailure | None:
-    """An error under a 200, classed like the status it stands for; None for a filter's.
+def failed_within(data: Any, headers: Mapping[str, str], now: datetime) -> CallFailure | None:
+    """What an error under HTTP 200 means, by the status it stands for; None for a filter's.
 
-    Unless it turns the call away nobody knows what ran: the status says that something did.
+    Unless it turns the call away, nobody knows what ran: the status says that something did.
     """
-    failure = _classed("an error under HTTP 200", _status_of(found), headers, found, now)
-    has_begun = isinstance(found, dict) and (
-        any(found.get(name) for name in ("choices", "content", "candidates"))
-        or _has_used(found.get("usage"))
+    failure = _classed("an error under HTTP 200", _status_of(data), headers, data, now)
+    reply = dict_of(data)
+    counts = dict_of(reply.get("usage")).values()
+    has_begun = any(reply.get(name) for name in ("choices", "content", "candidates")) or any(
+        isinstance(count, int) and count > 0 for count in counts
     )
-    is_open = failure is not None and (
+    may_have_run = failure is not None and (
         failure.reason is Reason.PROVIDER_ERROR
         or (failure.reason is Reason.THROTTLED and has_begun)
     )
-    if failure is None or not is_open:
+    if failure is None or not may_have_run:
         return failure
     return replace(failure, reason=Reason.OUTCOME_UNKNOWN, http_status=200)
-
-
-def _has_used(usage: Any) -> bool:
-    counts = usage.values() if isinstance(usage, dict) else ()
-    return any(isinstance(count, int) and count > 0 for count in counts)
 
 
 def _says_something(error: Any) -> bool:
@@ -246,15 +241,15 @@ def _classed(
 
 
 def _is_turned_away(status: int, code: str, message: str) -> bool:
-    """True when the provider says that it has not run the call, and may run it later."""
+    """True when the provider says that it has not run the call but may run it later."""
     if status >= 500 and _PASSED_ON in message:
         return False
     if status in _TURNED_AWAY:
         return True
     if status in _TIMED_OUT or status in _REFUSED_ALL:
         return False
-    is_said = status >= 500 and _opens_with(message, _TURNED_AWAY_WORDS)
-    return code in _TURNED_AWAY_CODES or is_said
+    is_in_words = status >= 500 and _opens_with(message, _TURNED_AWAY_WORDS)
+    return code in _TURNED_AWAY_CODES or is_in_words
 
 
 def _is_filtered(code: str, message: str) -> bool:
@@ -266,14 +261,14 @@ def _opens_with(message: str, words: Sequence[str]) -> bool:
 
 
 def _status_of(data: Any) -> int:
-    """The status that an error without one stands for; 500 where nothing tells."""
+    """The status that an error under a 200 stands for; 500 where it does not say."""
     data = data[0] if isinstance(data, list) else data
-    error = data["error"] if isinstance(data["error"], dict) else {}
+    error = dict_of(data["error"])
     for name in ("code", "status", "status_code"):
-        said = error.get(name)
-        number = int(said) if isinstance(said, str) and said.isdecimal() else said
-        if type(number) is int and 400 <= number < 600:
-            return number
+        value = error.get(name)
+        status = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if type(status) is int and 400 <= status < 600:
+            return status
     return _STATUSES.get(_error_of(data)[0], 500)
 
 
@@ -290,9 +285,9 @@ def _refuses(
 
 
 def was_sent(error: BaseException) -> bool:
-    """False only when no connection was made, or none was tried, which is all that proves it.
+    """False only when no connection was made or tried: nothing else proves it.
 
-    The transport raises a connect timeout also for a connection that closed after the request was
+    The transport also raises a connect timeout for a connection that closed after the request was
     written, so its own exception says nothing; only the cause beneath it does.
     """
     return not any(
@@ -331,29 +326,25 @@ def _loaded(raw: bytes) -> Any:
 
 
 def _error_of(data: Any) -> tuple[str, str, str]:
-    """The error's code, when it is a plain word; its message and details in lower case, for us."""
-    # Gemini puts it into a list where it streams, and gateways do so elsewhere.
-    data = data[0] if isinstance(data, list) and data else data
-    error: Any = data.get("error") if isinstance(data, dict) else None
+    """The error's code, when it is a plain word, its message and its details, in lower case."""
+    # Gemini puts the error into a list when it streams, and some gateways always do.
+    fields = dict_of(data[0] if isinstance(data, list) and data else data)
+    error: Any = fields.get("error")
     if not isinstance(error, dict):
-        # Some compatible servers leave the object around it out.
-        if not isinstance(data, dict) or "message" not in data:
-            fields = data if isinstance(data, dict) else {}
-            said = error or fields.get("detail")
+        # Some compatible servers leave out the object around the error's fields.
+        if "message" not in fields:
             kind = fields.get("error_type")  # Hugging Face's servers
             code = kind.lower() if isinstance(kind, str) and _CODE.fullmatch(kind) else ""
-            return code, str(said or "").lower()[:2000], ""
-        error = data
+            return code, str(error or fields.get("detail") or "").lower()[:2000], ""
+        error = fields
     message = str(error.get("message", "")).lower()[:2000]
     details = str(error.get("details", "")).lower()[:8000]
-    inner = error.get("innererror")
-    inner = inner.get("code") if isinstance(inner, dict) else None
     for code in (
         *(error.get(name) for name in ("code", "type", "status")),
-        inner,
+        dict_of(error.get("innererror")).get("code"),
         error.get("__type"),  # AWS
     ):
-        # Some servers repeat the status there.
+        # Some servers repeat the status as the code.
         if isinstance(code, str) and not code.isdecimal() and _CODE.fullmatch(code):
             return code.lower(), message, details
     return "", message, details

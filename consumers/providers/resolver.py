@@ -1,4 +1,4 @@
-"""Names to addresses and addresses to connections, without those that nobody may call."""
+"""Resolves names and makes connections, but only to addresses that may be called."""
 
 import asyncio
 import socket
@@ -21,12 +21,12 @@ _PROXY_SECONDS = 15.0
 
 
 def guarded_connector(
-    trusted: ssl.SSLContext, *, allow_private: bool, keep_idle: float = 15.0
+    certificates: ssl.SSLContext, *, allow_private: bool, keep_idle: float = 15.0
 ) -> "GuardedConnector":
-    """Connections to addresses that may be called, and to no others.
+    """Connects to addresses that may be called, and to no others.
 
-    The address is looked at when its socket is made, so a host that is a number passes the same
-    check as a name, and a name is connected to the address that was checked.
+    The address is checked when its socket is made, so a host that is a number passes the same check
+    as a name, and a name is connected to the address that was checked.
     """
 
     def a_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -38,7 +38,7 @@ def guarded_connector(
 
     return GuardedConnector(
         limit=0,
-        ssl=trusted,
+        ssl=certificates,
         keepalive_timeout=keep_idle,
         resolver=GuardedResolver(allow_private=allow_private),
         socket_factory=a_socket,
@@ -46,7 +46,7 @@ def guarded_connector(
 
 
 class GuardedConnector(aiohttp.TCPConnector):
-    """Whatever goes wrong before a proxy has connected us, nothing has been sent to a provider."""
+    """Tells failures of a proxy apart: before it has connected us, no provider got anything."""
 
     @override
     async def _create_proxy_connection(
@@ -58,7 +58,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         except aiohttp.ClientConnectorError:
             raise
         except aiohttp.ClientHttpProxyError as error:
-            msg = f"the proxy answers {error.status}"
+            msg = f"the proxy answered {error.status}"
             raise ProxyRefusedError(msg) from error
         except (aiohttp.ClientError, OSError) as error:
             msg = "the proxy made no connection"
@@ -66,18 +66,21 @@ class GuardedConnector(aiohttp.TCPConnector):
 
 
 class ProxyRefusedError(TierlineError, aiohttp.ConnectionTimeoutError):
-    """The proxy has made no connection to the provider. The client's own kind for "not yet"."""
+    """The proxy has made no connection to the provider.
+
+    A connection timeout for the client, which means that nothing was sent.
+    """
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves as the system does and leaves out what may not be called.
+    """Resolves as the system does and leaves out addresses that may not be called.
 
-    A name is connected to an address that was looked at here, and not resolved once more.
+    A name is connected to an address that was checked here, and not resolved again.
     """
 
     def __init__(self, *, allow_private: bool, patience: float = 5.0) -> None:
         self._allow_private = allow_private
-        #: Seconds; the client's own timeout begins with the connection.
+        #: Seconds to wait: the client's own timeout only begins with the connection.
         self._patience = patience
         self._system = ThreadedResolver()
 
@@ -88,16 +91,16 @@ class GuardedResolver(AbstractResolver):
         """The addresses of a host that may be called. Raises OSError when there are none."""
         try:
             async with asyncio.timeout(self._patience):
-                found = await self._system.resolve(host, port, family)
+                results = await self._system.resolve(host, port, family)
         except TimeoutError:
             msg = f"{host} was not resolved within {self._patience:g} s"
             raise OSError(msg) from None
-        except UnicodeError:  # of the system's own encoding of names
-            msg = f"{host!r} is no name that can be resolved"
+        except UnicodeError:  # from the system's own encoding of names
+            msg = f"{host!r} is not a name that can be resolved"
             raise OSError(msg) from None
         allowed = [
             result
-            for result in found
+            for result in results
             if _may_be_called(result["host"], allow_private=self._allow_private)
         ]
         if not allowed:
@@ -107,7 +110,7 @@ class GuardedResolver(AbstractResolver):
 
     @override
     async def close(self) -> None:
-        """Nothing is held."""
+        """Close the system's resolver."""
         await self._system.close()
 
 

@@ -1,4 +1,4 @@
-"""Settings of one provider: where it is, how it is spoken to, and where its key lies."""
+"""Settings of one provider: its address, its format, and where its key is kept."""
 
 import os
 import re
@@ -27,13 +27,13 @@ __all__ = [
 
 #: A token of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-#: Ends of a path that are added to the base URL, by format.
+#: Path endings that are added to the base URL, by format.
 _ENDPOINTS = {
     "openai": ("/chat/completions", "/completions", "/responses", "/embeddings", "/models"),
     "anthropic": ("/messages", "/complete", "/models"),
     "gemini": (":generateContent", ":streamGenerateContent", "/models"),
 }
-#: Where the interfaces of well-known hosts begin, as their references say (read in 2026-11).
+#: The base paths of well-known hosts, as documented in 2026-11.
 _PATHS = {
     "api.openai.com": "/v1",
     "api.anthropic.com": "/v1",
@@ -61,7 +61,7 @@ _FIELD = r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,4}$"
 
 
 class ProviderSettingsError(TierlineError):
-    """A provider cannot be used as it is set up; the message says which and what to do."""
+    """A provider cannot be used as it is set up; the message names it and says what to do."""
 
 
 class ModelLimits(BaseModel):
@@ -69,21 +69,21 @@ class ModelLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    #: Calls.
+    #: Calls per minute.
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    #: Input and output together.
+    #: Tokens per minute, input and output together.
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     #: Calls at once, per process.
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    #: How long it is left alone after five failures in a row; longer with every probe that fails.
+    #: How long a model is out after five failures in a row; longer with every probe that fails.
     first_break: Span = timedelta(seconds=30)
-    #: Which part each tier may use; None: the tiers that use the model share evenly.
+    #: The share that each tier may use; None: the tiers that use the model share evenly.
     share: dict[Tier, Annotated[float, Field(gt=0, le=1)]] | None = None
 
     @model_validator(mode="after")
     def _within(self) -> "ModelLimits":
         if self.share is not None and sum(self.share.values()) > 1 + 1e-9:
-            msg = f"share: the parts add up to {sum(self.share.values()):g}; 1 is all there is"
+            msg = f"share: at most 1 in all was expected, not {sum(self.share.values()):g}"
             raise ValueError(msg)
         return self
 
@@ -93,41 +93,41 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    #: With the version part of the path, for example `https://api.example.com/v1`.
+    #: The URL with the version part of the path, for example `https://api.example.com/v1`.
     base_url: str
-    #: The format it speaks: a name in `consumers.providers.wires`.
+    #: The format the provider speaks: a name in `consumers.providers.wires`.
     wire: str = "openai"
     #: The environment variable that holds the key.
     api_key_env: str | None = None
-    #: The mounted file that holds it. Neither: no key is sent.
+    #: The mounted file that holds the key. Without variable and file no key is sent.
     api_key_file: Path | None = None
-    #: The header that carries the key; None: the format's own. In `authorization` it is a bearer.
+    #: The header that carries the key; None: the format's own. In `authorization` as a bearer.
     key_header: str | None = None
-    #: Sent with every call, for gateways that want more than a key.
+    #: Headers sent with every call, for gateways that demand more than a key.
     headers: dict[str, SecretStr] = Field(default_factory=dict)
-    #: Under the base URL, with `{model}` for the model's id; None: the format's own.
+    #: The path below the base URL, with `{model}` for the model's id; None: the format's own.
     path: Annotated[str, Field(pattern=r"^/[!$-;=@-\[\]_a-~]*$")] | None = None
-    #: Behind the path, for example `api-version`. It is shown; secrets belong into headers.
+    #: Query parameters, for example `api-version`. They are shown; secrets belong in headers.
     query: dict[str, str] = Field(default_factory=dict)
     #: True for servers that send our `x-request-id` back: a reply with another one is refused.
     echoes_request_id: bool = False
-    #: Trusted instead of the usual authorities, as a PEM file: for servers with one of your own.
+    #: A PEM file of the CA to trust instead of the usual ones, for servers with a CA of your own.
     ca_file: Path | None = None
-    #: Fields of a producer's chat body that it is sent beside those of its format, by dotted path.
+    #: Fields of a producer's chat body that are sent beside those of the format, by dotted path.
     chat_fields: frozenset[Annotated[str, Field(pattern=_FIELD)]] = frozenset()
-    #: Also plain http and addresses that are not public. Metadata services stay out of reach.
+    #: Allow plain http and addresses that are not public, but never metadata services.
     allow_private: bool = False
-    #: An egress proxy through which it is called, as `http://HOST:PORT`, with `USER:PASSWORD@`
-    #: where it wants to know who we are. The environment's `HTTPS_PROXY` is never read. What the
-    #: provider's name resolves to, the proxy alone decides then.
+    #: An egress proxy for the calls, as `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT`
+    #: where it demands a login. The proxy then resolves the provider's name. `HTTPS_PROXY` of the
+    #: environment is never read.
     proxy: SecretStr | None = None
-    #: The proxy may be at an address that is not public, and speak plain http.
+    #: Allow a proxy at an address that is not public, and plain http to it.
     allow_private_proxy: bool = False
     #: How long a connection may take, its TLS handshake included.
     connect_timeout: Span = timedelta(seconds=5)
     #: The account's limits by model id; `*` for all models that are not named.
     limits: dict[str, ModelLimits] = Field(default_factory=dict)
-    #: A longer reply, counted after decompression, is given up.
+    #: The most bytes of a reply, counted after decompression; a longer one is given up.
     max_reply_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
 
     @field_validator("base_url")
@@ -136,7 +136,7 @@ class ProviderSettings(BaseModel):
         if "?" in value or "#" in value:
             msg = "a URL without query and fragment was expected"
             raise ValueError(msg)
-        check_url(value, allow_private=True)  # whether it may be private is another setting's word
+        check_url(value, allow_private=True)  # `_allowed` knows whether it may be private
         return value.rstrip("/")
 
     @field_validator("proxy")
@@ -160,7 +160,10 @@ class ProviderSettings(BaseModel):
         for name, secret in value.items():
             text = secret.get_secret_value()
             if not (_HEADER.fullmatch(name) and text.isascii() and text.isprintable()):
-                msg = f"{name[:64]!r}: a header's name, and a value of one line of ASCII text"
+                msg = (
+                    f"{name[:64]!r}: a header's name and a value of one line of ASCII text were "
+                    "expected"
+                )
                 raise ValueError(msg)
         return value
 
@@ -168,7 +171,7 @@ class ProviderSettings(BaseModel):
     @classmethod
     def _not_ours(cls, value: frozenset[str]) -> frozenset[str]:
         if ours := sorted(value & OURS):
-            msg = f"{', '.join(ours)}: set by Tierline in every call, so none can be let through"
+            msg = f"{', '.join(ours)}: set by Tierline in every call, so it cannot be let through"
             raise ValueError(msg)
         return value
 
@@ -182,10 +185,10 @@ class ProviderSettings(BaseModel):
         added = (self.path,) if self.path else _ENDPOINTS.get(self.wire, ())
         for end in added:
             if self.base_url.endswith(end):
-                msg = f"base_url: the URL without {end} was expected: that is added to it"
+                msg = f"base_url: the URL without {end} was expected, for that is added to it"
                 raise ValueError(msg)
         if self.is_bare and (path := _PATHS.get(self.host)):
-            msg = f"base_url: https://{self.host}{path} was expected, with its path"
+            msg = f"base_url: https://{self.host}{path} was expected, with the path"
             raise ValueError(msg)
         if self.proxy_url is not None:
             try:
@@ -202,25 +205,25 @@ class ProviderSettings(BaseModel):
 
     @property
     def proxy_url(self) -> str | None:
-        """The proxy, without who we are to it."""
+        """The proxy, without user and password."""
         return _login_and_url(self.proxy.get_secret_value())[1] if self.proxy else None
 
     @property
     def proxy_with_login(self) -> SecretStr | None:
-        """The same with user and password, whose bytes the client library sends as they are."""
+        """The proxy, with user and password written so that the client sends their exact bytes."""
         if self.proxy is None:
             return None
         login, url = _login_and_url(self.proxy.get_secret_value())
         if not login:
             return SecretStr(url)
-        # It takes them for Latin-1.
-        parts = (unquote_to_bytes(one).decode("latin-1") for one in login.split(":", 1))
-        said = ":".join(quote(one, safe="") for one in parts)
-        return SecretStr(url.replace("://", f"://{said}@", 1))
+        # The client encodes them as Latin-1.
+        parts = (unquote_to_bytes(part).decode("latin-1") for part in login.split(":", 1))
+        encoded = ":".join(quote(part, safe="") for part in parts)
+        return SecretStr(url.replace("://", f"://{encoded}@", 1))
 
     @property
     def is_bare(self) -> bool:
-        """True for a URL without any path, which few servers answer at."""
+        """True for a URL without any path, at which few servers answer."""
         return self.path is None and not urlsplit(self.base_url).path
 
     @property
@@ -256,7 +259,7 @@ class ProviderSettings(BaseModel):
 
 
 def sent_fields(providers: Mapping[str, ProviderSettings], name: str) -> ChatFields:
-    """What of a producer's chat body a provider is sent; a format nobody knows is refused later."""
+    """The fields of a chat body that a provider is sent; an unknown format is refused later."""
     settings = providers.get(name)
     if settings is None:
         return OPENAI
@@ -264,7 +267,7 @@ def sent_fields(providers: Mapping[str, ProviderSettings], name: str) -> ChatFie
 
 
 def _login_and_url(url: str) -> tuple[str, str]:
-    """What stands before the last @ of a URL's host, and the URL without it and a last slash."""
+    """`USER:PASSWORD` of a URL, and the URL without it and without a slash at its end."""
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     login, _, host = host.rpartition("@")
@@ -272,7 +275,7 @@ def _login_and_url(url: str) -> tuple[str, str]:
 
 
 def variable_of(provider: str) -> str:
-    """How the variables begin that set a provider up; a shell knows letters, digits and _ only."""
+    """How the variables of a provider begin, in letters, digits and _ alone, as shells demand."""
     return f"TIERLINE_PROVIDERS__{_plain_name(provider).upper()}"
 
 
@@ -281,17 +284,17 @@ def under_names(
 ) -> Mapping[str, ProviderSettings]:
     """The providers under the names that a policy gives them, the others under their own.
 
-    Variables know no case, and no other signs than _. So a name means the provider that is written
-    exactly so, else the one that is written alike.
+    Names of variables have no case, and no signs but _. So a policy's name means the provider of
+    exactly that name, else the one whose name differs only in case and signs.
     """
-    alike = {_plain_name(name): name for name in providers}
-    found = {
-        name: name if name in providers else alike[_plain_name(name)]
+    own_names = {_plain_name(name): name for name in providers}
+    matches = {
+        name: name if name in providers else own_names[_plain_name(name)]
         for name in names
-        if name in providers or _plain_name(name) in alike
+        if name in providers or _plain_name(name) in own_names
     }
-    others = {name: one for name, one in providers.items() if name not in found.values()}
-    return {**others, **{name: providers[known] for name, known in found.items()}}
+    others = {name: kept for name, kept in providers.items() if name not in matches.values()}
+    return {**others, **{name: providers[own_name] for name, own_name in matches.items()}}
 
 
 def _plain_name(provider: str) -> str:

@@ -1,6 +1,6 @@
 """Usage: the provider's own count where it can be true, else never less than our estimate.
 
-Where providers that speak the OpenAI format put their counts is one table, `_PLACES`.
+The places where providers that speak the OpenAI format put their counts are a table, `_PLACES`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +10,15 @@ from typing import Any
 
 import orjson
 
+from consumers.providers.shapes import dict_of, dicts_of
 from router.attempt.pricing import estimate_tokens
 from router.judge.reply import Oddity
 from schemas.usage import Usage
 
 __all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "stated_micros"]
 
-#: Every place of a count, below `usage`, with who writes it there (their API references, read in
-#: 2026-11). A count that stands in several places is the same one.
+#: Every place of a count, below `usage`, and who writes it there (by their API references of
+#: 2026-11). A count in several places is the same one.
 _PLACES: Mapping[str, tuple[str, ...]] = {
     "prompt": (
         "prompt_tokens",
@@ -73,28 +74,28 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-#: Where what is charged for a call stands, below `usage`, and micro-dollars for each unit of it.
+#: Every place of a call's cost, below `usage`, and how many micro-dollars one unit of it is.
 _COSTS: Mapping[str, Decimal] = {
     "cost": Decimal(1_000_000),  # OpenRouter: credits are dollars
     "cost.total_cost": Decimal(1_000_000),  # Perplexity, its fees for each call included
     "estimated_cost": Decimal(1_000_000),  # DeepInfra
     "cost_in_usd_ticks": Decimal("1e-4"),  # xAI, its own tools included
 }
-#: The same as a header, in dollars.
+#: A header with the cost, in dollars.
 _COST_HEADER = "x-litellm-response-cost"
 _MOST_MICROS = 10**12
 _DEFAULT_OUTPUT = 1024
-#: More than any model writes.
+#: More tokens than any model writes.
 _MOST_OUTPUT = 1_000_000
-#: What a provider may add to a prompt: its own instructions, a template, how tools are explained.
+#: Tokens that a provider may add to a prompt: its instructions, a template, the tools explained.
 _ADDED_INPUT = 4096
-#: No text has so many characters to a token on the whole; a long run of blanks comes nearest.
+#: No whole text has so many characters per token; a long run of blanks comes nearest.
 _DENSEST = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a provider counted, as it said it. `prompt` includes caches, `completion` reasoning."""
+    """A provider's own counts, unchecked. `prompt` includes caches, `completion` reasoning."""
 
     prompt: Any
     completion: Any
@@ -102,109 +103,108 @@ class Counts:
     cache_read: Any = None
     cache_write: Any = None
     reasoning: Any = None
-    #: What all of them are together, where it is said.
+    #: All of them together, where the provider states it.
     total: Any = None
-    #: True when the same count is said twice, and not alike.
+    #: True when the provider states the same count twice with different values.
     contradicts: bool = False
 
 
-def counts_of(said: Any) -> Counts | None:
+def counts_of(usage: Any) -> Counts | None:
     """The counts of a `usage` in the OpenAI format, wherever the provider puts them."""
-    if not isinstance(said, dict):
+    if not isinstance(usage, dict):
         return None
-    found = {name: _found(said, places) for name, places in _PLACES.items()}
-    prompt, completion, total = (_first(found[name]) for name in ("prompt", "completion", "total"))
-    # DeepSeek says both parts of the prompt.
-    miss, hit = said.get("prompt_cache_miss_tokens"), said.get("prompt_cache_hit_tokens")
+    values = {name: _at(usage, places) for name, places in _PLACES.items()}
+    prompt, completion, total = (_first(values[name]) for name in ("prompt", "completion", "total"))
+    # DeepSeek also states the two parts of the prompt.
+    miss, hit = usage.get("prompt_cache_miss_tokens"), usage.get("prompt_cache_hit_tokens")
     parts = added(miss, hit) if miss is not None else 0
     is_less = type(parts) is int and 0 <= (_count(prompt) or 0) < parts
-    several = [found[name] for name in ("cache_read", "cache_write", "reasoning")]
+    repeated = [values[name] for name in ("cache_read", "cache_write", "reasoning")]
     return Counts(
         prompt=parts if is_less else prompt,
         completion=completion,
-        # What was read from a cache is cheap: of counts that differ the least is booked.
-        cache_read=_one(found["cache_read"], min),
-        cache_write=_one(found["cache_write"], max),
-        reasoning=_one(found["reasoning"], max),
+        # Reading from a cache is cheap: of counts that differ the least is booked.
+        cache_read=_chosen(values["cache_read"], min),
+        cache_write=_chosen(values["cache_write"], max),
+        reasoning=_chosen(values["reasoning"], max),
         total=total,
-        contradicts=is_less or any(len({*map(_count, one)} - {0}) > 1 for one in several),
+        contradicts=is_less or any(len({*map(_count, same)} - {0}) > 1 for same in repeated),
     )
 
 
 def stated_micros(data: Any, headers: Mapping[str, str]) -> int | None:
-    """What a provider says that it charges for a call, in micro-dollars, rounded up once.
+    """What a provider says it charges for a call, in micro-dollars, rounded up once.
 
-    Where it says several figures, the largest.
+    If it states several figures, the largest.
     """
-    usage = data.get("usage") if isinstance(data, dict) else None
-    usage = usage if isinstance(usage, dict) else {}
-    said = [_micros(headers.get(_COST_HEADER), Decimal(1_000_000))]
+    usage = dict_of(dict_of(data).get("usage"))
+    stated = [_micros(headers.get(_COST_HEADER), Decimal(1_000_000))]
     for place, unit in _COSTS.items():
-        said += [_micros(one, unit) for one in _found(usage, [place])]
+        stated += [_micros(cost, unit) for cost in _at(usage, [place])]
     if usage.get("is_byok") is not False:
-        # With a key of one's own OpenRouter's cost is its fee; its provider charges beside it.
-        [fee, *_] = [_micros(one, _COSTS["cost"]) for one in _found(usage, ["cost"])] or [0]
-        for one in _found(usage, ["cost_details.upstream_inference_cost"]):
-            said.append((_micros(one, _COSTS["cost"]) or 0) + (fee or 0))
-    return max((one for one in said if one), default=None)
+        # With the customer's own key, `cost` is OpenRouter's fee, on top of the provider's charge.
+        [fee, *_] = [_micros(cost, _COSTS["cost"]) for cost in _at(usage, ["cost"])] or [0]
+        for cost in _at(usage, ["cost_details.upstream_inference_cost"]):
+            stated.append((_micros(cost, _COSTS["cost"]) or 0) + (fee or 0))
+    return max((micros for micros in stated if micros), default=None)
 
 
-def _micros(said: Any, unit: Decimal) -> int | None:
-    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+def _micros(cost: Any, unit: Decimal) -> int | None:
+    if isinstance(cost, bool) or not isinstance(cost, (int, float, str)):
         return None
     try:
-        # Millionths of a micro-dollar are noise of a double.
-        micros = (Decimal(str(said)) * unit).quantize(Decimal("1e-6"))
-        found = int(micros.to_integral_value(rounding=ROUND_CEILING))
+        # Millionths of a micro-dollar are rounding noise of a double.
+        exact = (Decimal(str(cost)) * unit).quantize(Decimal("1e-6"))
+        micros = int(exact.to_integral_value(rounding=ROUND_CEILING))
     except (InvalidOperation, OverflowError, ValueError):
         return None
-    return found if 0 <= found <= _MOST_MICROS else None
+    return micros if 0 <= micros <= _MOST_MICROS else None
 
 
 def _first(values: Sequence[Any]) -> Any:
-    """The first that counts something; else what is said there."""
-    return next((one for one in values if _count(one)), next(iter(values), None))
+    """The first value that counts something, else the first value."""
+    return next((value for value in values if _count(value)), next(iter(values), None))
 
 
-def _one(values: Sequence[Any], choose: Callable[[list[int]], int]) -> Any:
-    """One of several counts of the same; one that is no count comes back, to be found odd."""
-    counts = [_count(one) for one in values]
+def _chosen(values: Sequence[Any], choose: Callable[[list[int]], int]) -> Any:
+    """One of several values of the same count, or the first that is not a count, to be flagged."""
+    counts = [_count(value) for value in values]
     for value, count in zip(values, counts, strict=True):
         if count is None or count < 0:
             return value
-    some = [one for one in counts if one]
-    return choose(some) if some else None
+    positive = [count for count in counts if count]
+    return choose(positive) if positive else None
 
 
-def _found(said: Mapping[str, Any], places: Sequence[str]) -> list[Any]:
-    """What stands in these places."""
+def _at(usage: Mapping[str, Any], places: Sequence[str]) -> list[Any]:
+    """The values in these places."""
     values = []
     for place in places:
         name, _, inner = place.partition(".")
-        value = said.get(name)
+        value = usage.get(name)
         if inner:
-            value = value.get(inner) if isinstance(value, dict) else None
+            value = dict_of(value).get(inner)
         if value is not None:
             values.append(value)
     return values
 
 
 def added(count: Any, *more: Any) -> Any:
-    """Counts together; one that is no count comes back as it is, to be found odd."""
-    counts = [count, *(one or 0 for one in more)]
-    wrong = [one for one in counts if type(one) is not int or one < 0]
+    """The sum of counts; a value that is not a count is returned as it is, to be flagged."""
+    counts = [count, *(other or 0 for other in more)]
+    wrong = [value for value in counts if type(value) is not int or value < 0]
     return wrong[0] if wrong else sum(counts)
 
 
 def estimate(body: Mapping[str, Any], output: str) -> Usage:
-    """Our own count of a call: what was sent, and what came back as text."""
+    """Our own estimate of a call, from the body that was sent and the text of the reply."""
     return Usage(
         input_tokens=_input_tokens(body), output_tokens=estimate_tokens(output), estimated=True
     )
 
 
 def reserve(body: Mapping[str, Any]) -> Usage:
-    """The most a call can have used up when nobody knows whether it ran."""
+    """The most that a call can have used when nobody knows whether it ran."""
     return Usage(
         input_tokens=_input_tokens(body),
         output_tokens=_output_limit(body) or _DEFAULT_OUTPUT,
@@ -217,25 +217,25 @@ def booked(
 ) -> tuple[Usage, tuple[Oddity, ...]]:
     """What a reply is booked at, in disjoint buckets, and what is odd about its counts.
 
-    An odd count is booked at the larger of it and our estimate, but within what the call could
+    An odd count is booked at the larger of it and our estimate, but never above what the call could
     cost at most: no provider can lower the ledger by it, nor blow it up.
     """
     if counts is None:
         return estimate(body, output), (Oddity.USAGE_MISSING,)
 
-    odd: list[Oddity] = []
-    counts = _fitted(counts, odd)
-    prompt = _input(body, counts.prompt, odd)
-    completion = _output(body, output, counts.completion, odd)
-    given = (counts.cache_read, counts.cache_write, counts.reasoning)
-    parts = [_count(part or 0) for part in given]
+    oddities: list[Oddity] = []
+    counts = _fitted(counts, oddities)
+    prompt = _input(body, counts.prompt, oddities)
+    completion = _output(body, output, counts.completion, oddities)
+    stated = (counts.cache_read, counts.cache_write, counts.reasoning)
+    parts = [_count(part or 0) for part in stated]
     if any(part is None or part < 0 for part in parts):
-        odd.append(Oddity.USAGE_INVALID)
+        oddities.append(Oddity.USAGE_INVALID)
         parts = [0, 0, 0]
     read, written, thought = (part or 0 for part in parts)
     if read + written > prompt or thought > completion:
-        # What was thought was written, and what a cache holds was read: the larger is booked.
-        odd.append(Oddity.USAGE_CONTRADICTS)
+        # Thoughts are part of the output and caches part of the input: the larger is booked.
+        oddities.append(Oddity.USAGE_CONTRADICTS)
         completion = max(completion, min(thought, _output_limit(body) or _MOST_OUTPUT))
         prompt = max(prompt, min(read + written, _most_input(body)))
         read, written, thought = 0, 0, 0
@@ -245,38 +245,40 @@ def booked(
         cache_write_tokens=written,
         output_tokens=completion - thought,
         reasoning_tokens=thought,
-        estimated=bool(odd),
+        estimated=bool(oddities),
     )
-    return usage, tuple(dict.fromkeys(odd))
+    return usage, tuple(dict.fromkeys(oddities))
 
 
-def _fitted(counts: Counts, odd: list[Oddity]) -> Counts:
-    """Counts whose sum is the total that is said.
+def _fitted(counts: Counts, oddities: list[Oddity]) -> Counts:
+    """Counts whose sum is the stated total.
 
-    Some providers count reasoning beside what was written, some caches beside the input. What is
-    in the total and nowhere else is booked as output; that, and a total that is too small, is odd.
+    Some providers count reasoning beside the output, some count caches beside the input. Tokens
+    that only the total has are booked as output; that, and a total that is too small, is odd.
     """
     prompt, completion, total = map(_count, (counts.prompt, counts.completion, counts.total))
     if counts.contradicts:
-        odd.append(Oddity.USAGE_CONTRADICTS)
+        oddities.append(Oddity.USAGE_CONTRADICTS)
     if prompt is None or completion is None or min(prompt, completion) < 0:
         return counts
     if not total or total == prompt + completion:
         return counts
-    parts = [_count(one or 0) or 0 for one in (counts.cache_read, counts.cache_write)]
-    thought = _count(counts.reasoning or 0) or 0
+    caches = [_count(cache or 0) or 0 for cache in (counts.cache_read, counts.cache_write)]
+    reasoning = _count(counts.reasoning or 0) or 0
     rest = total - prompt - completion
-    for more in (0, sum(parts), *parts):
-        for written in (thought, 0):
-            if rest == more + written:
-                return replace(counts, prompt=prompt + more, completion=completion + written)
-    odd.append(Oddity.USAGE_CONTRADICTS)
+    for more_input in (0, sum(caches), *caches):
+        for more_output in (reasoning, 0):
+            if rest == more_input + more_output:
+                return replace(
+                    counts, prompt=prompt + more_input, completion=completion + more_output
+                )
+    oddities.append(Oddity.USAGE_CONTRADICTS)
     return replace(counts, completion=completion + max(rest, 0))
 
 
-def _input(body: Mapping[str, Any], said: Any, odd: list[Oddity]) -> int:
-    problem, count = _problem(said), _count(said) or 0
-    # What is small anyway is not worth the counting.
+def _input(body: Mapping[str, Any], stated: Any, oddities: list[Oddity]) -> int:
+    problem, count = _problem(stated), _count(stated) or 0
+    # Measuring the body is not worth it for a small count.
     if problem is None and count > _ADDED_INPUT and count > _most_input(body):
         problem = Oddity.USAGE_HUGE
     elif problem is None and count * _DENSEST < _text_length(body):
@@ -284,17 +286,17 @@ def _input(body: Mapping[str, Any], said: Any, odd: list[Oddity]) -> int:
     if problem is None:
         return count
 
-    odd.append(problem)
+    oddities.append(problem)
     likely = _input_tokens(body)
     return likely if problem is Oddity.USAGE_HUGE else max(likely, count)
 
 
-def _output(body: Mapping[str, Any], output: str, said: Any, odd: list[Oddity]) -> int:
-    problem = _problem(said)
+def _output(body: Mapping[str, Any], output: str, stated: Any, oddities: list[Oddity]) -> int:
+    problem = _problem(stated)
     if problem is Oddity.USAGE_ZERO and not output:
         return 0
 
-    limit, count = _output_limit(body) or _MOST_OUTPUT, _count(said) or 0
+    limit, count = _output_limit(body) or _MOST_OUTPUT, _count(stated) or 0
     if problem is None and count > limit:
         problem = Oddity.OVER_LIMIT
     elif problem is None and count * _DENSEST < len(output):
@@ -302,37 +304,37 @@ def _output(body: Mapping[str, Any], output: str, said: Any, odd: list[Oddity]) 
     if problem is None:
         return count
 
-    odd.append(problem)
+    oddities.append(problem)
     return max(min(count, limit), min(estimate_tokens(output), limit))
 
 
-def _problem(said: Any) -> Oddity | None:
-    if said is None:
+def _problem(stated: Any) -> Oddity | None:
+    if stated is None:
         return Oddity.USAGE_MISSING
-    if type(said) not in (int, float) or (count := _count(said)) is None or count < 0:
+    if type(stated) not in (int, float) or (count := _count(stated)) is None or count < 0:
         return Oddity.USAGE_INVALID
     return Oddity.USAGE_ZERO if count == 0 else None
 
 
-def _count(said: Any) -> int | None:
+def _count(value: Any) -> int | None:
     """A count, also where a server writes it as text or with a decimal point."""
-    if type(said) is int:
-        return said
-    if type(said) is float and said.is_integer():
-        return int(said)
-    return int(said) if isinstance(said, str) and len(said) < 12 and said.isdecimal() else None
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and len(value) < 12 and value.isdecimal() else None
 
 
 def _most_input(body: Mapping[str, Any]) -> int:
-    """The most a prompt can be: no token is shorter than a byte, and a provider adds a little.
+    """The most tokens of a prompt: one for each byte, and a little that the provider adds.
 
-    Where it searches or runs something on its own side nobody can say how much it reads.
+    Where the provider searches or runs tools itself, nobody can say how much the model reads.
     """
-    runs_itself = body.get("web_search_options") or any(
-        isinstance(tool, dict) and tool.get("type", "function") not in ("function", "custom")
-        for tool in body.get("tools") or ()
+    uses_provider_tools = body.get("web_search_options") or any(
+        tool.get("type", "function") not in ("function", "custom")
+        for tool in dicts_of(body.get("tools"))
     )
-    if runs_itself:
+    if uses_provider_tools:
         return _MOST_OUTPUT
     return _ADDED_INPUT + len(_dumped(body).encode("utf-8", "surrogatepass"))
 
@@ -343,9 +345,9 @@ def _output_limit(body: Mapping[str, Any]) -> int | None:
 
 
 def _text_length(body: Mapping[str, Any]) -> int:
-    """The characters sent as plain text; parts may be pictures, which have few tokens."""
-    said = (one.get("content") for one in body.get("messages") or () if isinstance(one, dict))
-    return sum(len(content) for content in said if isinstance(content, str))
+    """The characters sent as plain text. Parts do not count: pictures have few tokens."""
+    contents = (message.get("content") for message in dicts_of(body.get("messages")))
+    return sum(len(content) for content in contents if isinstance(content, str))
 
 
 def _input_tokens(body: Mapping[str, Any]) -> int:

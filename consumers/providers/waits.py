@@ -1,4 +1,4 @@
-"""Waits: how long a provider asks us to stay away, wherever and however it says so.
+"""How long a provider asks us to wait, wherever and however it says so.
 
 | where | how | source (read in 2026-11) |
 |---|---|---|
@@ -21,9 +21,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from consumers.providers.shapes import dict_of, dicts_of
+
 __all__ = ["asked_wait", "wait_of"]
 
-#: A provider may ask for more; nobody waits so long, and the backup is asked instead.
+#: A longer wait counts as this: nobody waits so long, and the backup is asked instead.
 LONGEST_WAIT = 3600.0
 
 _NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
@@ -42,19 +44,19 @@ _ONE_SPAN = re.compile(rf"([0-9.]+) ?({_UNIT})")
 _SHORT_SPAN = rf"[0-9]{{1,20}}(?:\.[0-9]{{1,20}})?(?:{_UNIT})"
 _DURATION = re.compile(rf"(?:{_SHORT_SPAN})+|{_SPAN}(?:,? (?:and )?{_SPAN}){{0,3}}")
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[t ][0-9:.]{5,15} ?(?:z|utc|gmt|[+-][0-9:]{4,5})?"
-#: Words of a message after which a wait or an instant stands.
+#: The words of a message that introduce a wait or an instant.
 _IN_WORDS = re.compile(
     r"(?:try again|retry|retrying|wait|available|resets?|resetting)(?: your request)?"
     r"(?: again)?(?: in| after| at| for)?(?: about| approximately)?:? "
     rf"({_ISO}|(?:{_SHORT_SPAN})+|{_SPAN}(?:,? (?:and )?{_SPAN}){{0,3}}|[0-9]{{1,20}}(?:\.[0-9]+)?)"
 )
-#: A message may quote the call: what the provider itself has to say comes before.
+#: Characters of a message that are searched: what it quotes of the call comes later.
 _WORDS = 1000
 _RESET = re.compile(r"rate-?limit.*reset|reset.*rate-?limit")
 _LONGEST_NAME = 100
 #: The structured field of the IETF draft, and its older form.
 _FIELD = re.compile(r"(?:r|remaining)=0\s*[;,](?:[^,]*?[;,\s])?(?:t|reset)=([0-9]{1,12})")
-#: Fields of a body that hold a wait, by their names without case, hyphens and underscores.
+#: Fields of a body that hold a wait, in lower case without hyphens and underscores, and their unit.
 _FIELDS = {
     "retrydelay": 1.0,
     "retryafter": 1.0,
@@ -62,18 +64,18 @@ _FIELDS = {
     "retryafterms": 1e-3,
     "estimatedtime": 1.0,
 }
-#: Of numbers that are instants in Unix time: the least, and how many make a second.
+#: From which size on a number is an instant in Unix time, and how many of its units a second has.
 _INSTANTS = ((1e18, 1e9), (1e15, 1e6), (1e12, 1e3), (1e9, 1.0))
 
 
 def asked_wait(headers: Mapping[str, str], data: Any, message: str, now: datetime) -> float | None:
-    """Seconds to wait, the most exact place first; None where nothing is said.
+    """Seconds to wait, by the most exact place that says it; None where none does.
 
     `data` is the body's JSON, `message` the error's words in lower case. At most an hour.
     """
-    said = {name.lower().removeprefix("llm_provider-"): headers[name] for name in headers}
-    said = {**said, **{name.lower(): headers[name] for name in headers}}
-    if (wait := _of_headers(said, now)) is not None:
+    by_name = {name.lower().removeprefix("llm_provider-"): headers[name] for name in headers}
+    by_name |= {name.lower(): headers[name] for name in headers}
+    if (wait := _of_headers(by_name, now)) is not None:
         return wait
     for fields in _objects(data):
         for name, value in fields.items():
@@ -81,12 +83,12 @@ def asked_wait(headers: Mapping[str, str], data: Any, message: str, now: datetim
             if unit is not None and (wait := wait_of(_plain(value), now, unit)) is not None:
                 return wait
         if isinstance(inner := fields.get("headers"), dict):
-            named = {str(name).lower(): str(value) for name, value in inner.items()}
-            if (wait := _of_headers(named, now) or _until_reset(named, now)) is not None:
+            quoted = {str(name).lower(): str(value) for name, value in inner.items()}
+            if (wait := _of_headers(quoted, now) or _until_reset(quoted, now)) is not None:
                 return wait
-    if found := _IN_WORDS.search(message[:_WORDS]):
-        return wait_of(found[1], now)
-    return _until_reset(said, now)
+    if match := _IN_WORDS.search(message[:_WORDS]):
+        return wait_of(match[1], now)
+    return _until_reset(by_name, now)
 
 
 def wait_of(value: str | None, now: datetime, unit: float = 1.0) -> float | None:
@@ -96,10 +98,10 @@ def wait_of(value: str | None, now: datetime, unit: float = 1.0) -> float | None
     """
     if value is None or len(value) > 100:
         return None
-    # Two headers of a name arrive as one; whichever is longer was meant too.
-    numbers = [one.strip() for one in value.split(",")]
-    if all(_NUMBER.fullmatch(one) for one in numbers):
-        return max(_of_number(float(one), now, unit) for one in numbers)
+    # Two headers of the same name arrive as one; the longer wait satisfies both.
+    numbers = [number.strip() for number in value.split(",")]
+    if all(_NUMBER.fullmatch(number) for number in numbers):
+        return max(_of_number(float(number), now, unit) for number in numbers)
     text = value.strip().lower()
     if _DURATION.fullmatch(text):
         spans = _ONE_SPAN.findall(text)
@@ -108,17 +110,17 @@ def wait_of(value: str | None, now: datetime, unit: float = 1.0) -> float | None
 
 
 def _of_number(number: float, now: datetime, unit: float) -> float:
-    for least, a_second in _INSTANTS:
+    for least, per_second in _INSTANTS:
         if number >= least:
-            return min(max(number / a_second - now.timestamp(), 0.0), LONGEST_WAIT)
+            return min(max(number / per_second - now.timestamp(), 0.0), LONGEST_WAIT)
     return min(number * unit, LONGEST_WAIT)
 
 
 def _of_instant(value: str, now: datetime) -> float | None:
     try:
         if re.fullmatch(_ISO, value.lower()):
-            written = value.upper().replace("UTC", "Z").replace("GMT", "Z").replace(" Z", "Z")
-            until = datetime.fromisoformat(written)
+            iso = value.upper().replace("UTC", "Z").replace("GMT", "Z").replace(" Z", "Z")
+            until = datetime.fromisoformat(iso)
         else:
             until = parsedate_to_datetime(value)
         until = until if until.tzinfo else until.replace(tzinfo=UTC)
@@ -127,25 +129,25 @@ def _of_instant(value: str, now: datetime) -> float | None:
         return None
 
 
-def _of_headers(said: Mapping[str, str], now: datetime) -> float | None:
+def _of_headers(headers: Mapping[str, str], now: datetime) -> float | None:
     for name, unit in (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1)):
-        if (wait := wait_of(said.get(name), now, unit)) is not None:
+        if (wait := wait_of(headers.get(name), now, unit)) is not None:
             return wait
     return None
 
 
-def _until_reset(said: Mapping[str, str], now: datetime) -> float | None:
-    """Until all limits that are used up are full again; else until the first that may be one."""
+def _until_reset(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Until all used-up limits are reset; until the first reset if no limit says it is used up."""
     used_up, unknown = [], []
-    for name, value in said.items():
+    for name, value in headers.items():
         if len(name) > _LONGEST_NAME:
             continue
-        if found := _FIELD.search(value[:200]) if name.endswith("ratelimit") else None:
-            used_up.append(min(float(found[1]), LONGEST_WAIT))
+        if match := _FIELD.search(value[:200]) if name.endswith("ratelimit") else None:
+            used_up.append(min(float(match[1]), LONGEST_WAIT))
         if not _RESET.search(name):
             continue
         wait = wait_of(value, now, 1e-3 if name.endswith("-ms") else 1.0)
-        left = said.get(name.replace("reset", "remaining"))
+        left = headers.get(name.replace("reset", "remaining"))
         if wait is not None and left is None:
             unknown.append(wait)
         elif wait is not None and left in ("0", "0.0"):
@@ -155,15 +157,11 @@ def _until_reset(said: Mapping[str, str], now: datetime) -> float | None:
 
 def _objects(data: Any) -> Iterator[dict[str, Any]]:
     """The objects of an error's body that may hold a wait."""
-    data = data[0] if isinstance(data, list) and data else data
-    if not isinstance(data, dict):
-        return
-    error = data.get("error")
-    error = error if isinstance(error, dict) else {}
-    details, metadata = error.get("details"), error.get("metadata")
-    if isinstance(details, list):
-        yield from (one for one in details[:32] if isinstance(one, dict))
-    yield from (one for one in (details, metadata, error, data) if isinstance(one, dict))
+    body = dict_of(data[0] if isinstance(data, list) and data else data)
+    error = dict_of(body.get("error"))
+    details = error.get("details")
+    yield from dicts_of(details)[:32]
+    yield from dicts_of([details, error.get("metadata"), error, body])
 
 
 def _plain(value: Any) -> str | None:

@@ -12,7 +12,7 @@ __all__ = ["UnreadableError", "Wire"]
 
 
 class UnreadableError(TierlineError):
-    """A reply is not in the provider's own format; the message names the field, not its value."""
+    """A reply is not in its provider's format; the message names the field, not its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Wire:
     """One provider API. A new one is a file with these, and a line in `wires.py`."""
 
     name: str
-    #: Under the base URL; `{model}` stands for the model's id.
+    #: The path below the base URL; `{model}` stands for the model's id.
     path: str
-    #: A chat body in the OpenAI form, as the body to send.
+    #: From a chat body in the OpenAI form to the body to send.
     encode: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-    #: The provider's JSON and the chat body it answers, as a reply. Raises UnreadableError.
+    #: From the provider's JSON, and the chat body it answers, to a reply. Raises UnreadableError.
     decode: Callable[[Any, Mapping[str, Any]], Reply]
-    #: What the provider's JSON says was used up, also where nothing else of it can be read.
+    #: The usage in the provider's JSON, also where nothing else of it can be read.
     counts: Callable[[Any], Counts | None]
-    #: The header that carries a key. `authorization` carries it as a bearer.
+    #: The header that carries the key, in `authorization` as a bearer.
     key_header: str = "authorization"
-    #: Sent with every call.
+    #: Headers sent with every call.
     headers: Mapping[str, str] = field(default_factory=dict)

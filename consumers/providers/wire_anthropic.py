@@ -1,7 +1,7 @@
 """The Anthropic Messages format.
 
-Left out, because the format has no field for it: seed, penalties, logprobs. Also temperature and
-top_p, which its newer models refuse and its older ones do without.
+The format has no fields for seed, penalties and logprobs, so they are left out. So are temperature
+and top_p, which newer models refuse and older ones do not need.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from consumers.providers.chat import (
     Text,
     asked_format,
     called,
-    dicts_of,
     reply_of,
     stops_of,
     tools_of,
     turns_of,
 )
 from consumers.providers.conversations import RULES
-from consumers.providers.parts import said_in
+from consumers.providers.parts import read_content
+from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.json_schemas.strict import strict_form
@@ -65,8 +65,8 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
         config["effort"] = body["reasoning_effort"]
     if config:
         sent["output_config"] = config
-    # Each has to hold more than white space.
-    if stops := [one for one in stops_of(body) if one.strip()]:
+    # The API refuses stops of white space alone.
+    if stops := [stop for stop in stops_of(body) if stop.strip()]:
         sent["stop_sequences"] = stops
     functions, choice = tools_of(body)
     if functions:
@@ -80,89 +80,86 @@ def _block(part: Part) -> dict[str, Any]:
         case Text(text, is_cached):
             block = {"type": "text", "text": text}
             return {**block, "cache_control": {"type": "ephemeral"}} if is_cached else block
-        case Call(no, name, arguments):
-            return {"type": "tool_use", "id": no, "name": name, "input": arguments}
-        case Outcome(no, _, text):
-            result = {"type": "tool_result", "tool_use_id": no}
+        case Call(call_id, name, arguments):
+            return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
+        case Outcome(call_id, _, text):
+            result = {"type": "tool_result", "tool_use_id": call_id}
             return {**result, "content": text} if text.strip() else result
 
 
 def _tool(function: Mapping[str, Any]) -> dict[str, Any]:
-    # An object, and none of several at its top: what else the schema says is checked afterwards.
+    # The schema has to be an object without alternatives at its top; checks enforce the rest.
     given = function.get("parameters") or {"properties": {}}
-    schema = {name: one for name, one in given.items() if name not in ("anyOf", "allOf", "oneOf")}
-    made = {"name": function["name"], "input_schema": {**schema, "type": "object"}}
-    return {**made, "description": text} if (text := function.get("description")) else made
+    left_out = ("anyOf", "allOf", "oneOf")
+    schema = {keyword: value for keyword, value in given.items() if keyword not in left_out}
+    tool = {"name": function["name"], "input_schema": {**schema, "type": "object"}}
+    return {**tool, "description": text} if (text := function.get("description")) else tool
 
 
-def _tool_choice(wanted: Any, body: Mapping[str, Any]) -> dict[str, Any]:
-    choice: dict[str, Any]
-    match wanted:
+def _tool_choice(choice: Any, body: Mapping[str, Any]) -> dict[str, Any]:
+    sent: dict[str, Any]
+    match choice:
         case "none":
             return {"type": "none"}
         case "required":
-            choice = {"type": "any"}
+            sent = {"type": "any"}
         case {"function": {"name": name}}:
-            choice = {"type": "tool", "name": name}
+            sent = {"type": "tool", "name": name}
         case _:
-            choice = {"type": "auto"}
+            sent = {"type": "auto"}
     if body.get("parallel_tool_calls") is False:
-        choice["disable_parallel_tool_use"] = True
-    return choice
+        sent["disable_parallel_tool_use"] = True
+    return sent
 
 
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
-    content = data.get("content") if isinstance(data, dict) else None
+    content = dict_of(data).get("content")
     if content is None:
         what = "content: a list was expected"
         raise UnreadableError(what)
 
-    blocks = dicts_of(content)
-    calls = [block for block in blocks if block.get("type") == "tool_use"]
-    said = said_in(content, "content", is_beside=bool(calls))
-    text = said.text
+    calls = [
+        called(block.get("id"), index, block.get("name"), block.get("input"))
+        for index, block in enumerate(dicts_of(content))
+        if block.get("type") == "tool_use"
+    ]
+    answer = read_content(content, "content", has_calls=bool(calls))
     stop = data.get("stop_reason")
     return reply_of(
         body,
         reply_id=data.get("id"),
         served=data.get("model"),
-        text=text,
+        text=answer.text,
         finish=_FINISHES.get(stop, "other") if isinstance(stop, str) else "other",
         counts=_counts(data),
-        calls=[
-            called(one.get("id"), no, one.get("name"), one.get("input"))
-            for no, one in enumerate(blocks)
-            if one.get("type") == "tool_use"
-        ],
-        thoughts="".join(said.thoughts),
-        refusal=_refusal(data, text) if stop == "refusal" else None,
+        calls=calls,
+        thoughts="".join(answer.thoughts),
+        refusal=_refusal(data, answer.text) if stop == "refusal" else None,
     )
 
 
 def _refusal(data: Mapping[str, Any], text: str) -> str:
-    details = data.get("stop_details")
-    said = details.get("explanation") if isinstance(details, dict) else None
-    return text or (said if isinstance(said, str) else "") or "refused"
+    explanation = dict_of(data.get("stop_details")).get("explanation")
+    return text or (explanation if isinstance(explanation, str) else "") or "refused"
 
 
 def _counts(data: Any) -> Counts | None:
-    said = data.get("usage") if isinstance(data, dict) else None
-    if not isinstance(said, dict):
+    usage = dict_of(data).get("usage")
+    if not isinstance(usage, dict):
         return None
 
-    # Here the caches are beside the input, not within it.
-    read, written = said.get("cache_read_input_tokens"), said.get("cache_creation_input_tokens")
-    by_time = said.get("cache_creation")  # how long it is kept; all of it is written
-    if not written and isinstance(by_time, dict):
+    # In this format the caches are beside the input, not within it.
+    read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+    by_lifetime = usage.get("cache_creation")
+    if not written and isinstance(by_lifetime, dict):
         names = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-        written = added(*(by_time.get(name) or 0 for name in names))
-    details = said.get("output_tokens_details")
+        written = added(*(by_lifetime.get(name) or 0 for name in names))
     return Counts(
-        prompt=added(said.get("input_tokens"), read, written),
-        completion=said.get("output_tokens"),
+        prompt=added(usage.get("input_tokens"), read, written),
+        completion=usage.get("output_tokens"),
         cache_read=read,
         cache_write=written,
-        reasoning=details.get("thinking_tokens") if isinstance(details, dict) else None,
+        reasoning=dict_of(usage.get("output_tokens_details")).get("thinking_tokens"),
     )
 
 

@@ -1,6 +1,7 @@
 """The Google Gemini generateContent format.
 
-Left out, because the format has no field for it: parallel_tool_calls, logit_bias, reasoning_effort.
+The format has no fields for parallel_tool_calls, logit_bias and reasoning_effort, so they are left
+out.
 """
 
 import re
@@ -17,7 +18,6 @@ from consumers.providers.chat import (
     Text,
     asked_format,
     called,
-    dicts_of,
     likely_token,
     reply_of,
     stops_of,
@@ -26,7 +26,8 @@ from consumers.providers.chat import (
 )
 from consumers.providers.conversations import RULES
 from consumers.providers.gemini_schemas import subset
-from consumers.providers.parts import said_in
+from consumers.providers.parts import read_content
+from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
 from router.judge.reply import FinishReason, Reply
@@ -46,7 +47,7 @@ _FINISHES: Mapping[str, FinishReason] = {
     "MODEL_ARMOR": "content_filter",
 }
 _VERSION = re.compile(r"gemini-([0-9]{1,3})")
-#: Fields of a chat body by their names here, under `generationConfig`.
+#: Fields of a chat body, and their names under `generationConfig`.
 _SETTINGS = {
     "temperature": "temperature",
     "top_p": "topP",
@@ -88,8 +89,9 @@ def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if config:
         sent["generationConfig"] = config
     if functions:
-        sent["tools"] = [{"functionDeclarations": [_declaration(one) for one in functions]}]
-        sent["toolConfig"] = {"functionCallingConfig": _calling(choice)}
+        declarations = [_declaration(function) for function in functions]
+        sent["tools"] = [{"functionDeclarations": declarations}]
+        sent["toolConfig"] = {"functionCallingConfig": _calling_config(choice)}
     return sent
 
 
@@ -98,8 +100,8 @@ def _takes_both(body: Mapping[str, Any]) -> bool:
 
     https://ai.google.dev/gemini-api/docs/structured-output, googleapis/python-genai#867
     """
-    found = _VERSION.search(str(body.get("model", "")))
-    return found is not None and int(found[1]) >= 3
+    version = _VERSION.search(str(body.get("model", "")))
+    return version is not None and int(version[1]) >= 3
 
 
 def _in_words(schema: Mapping[str, Any] | None) -> str:
@@ -113,27 +115,29 @@ def _part(part: Part) -> dict[str, Any]:
     match part:
         case Text(text):
             return {"text": text}
-        case Call(no, name, arguments, extra):
-            call: dict[str, Any] = {"functionCall": {"id": no, "name": name, "args": arguments}}
-            google = extra.get("google") if isinstance(extra, dict) else None
-            if isinstance(google, dict) and "thought_signature" in google:
+        case Call(call_id, name, arguments, extra):
+            call: dict[str, Any] = {
+                "functionCall": {"id": call_id, "name": name, "args": arguments}
+            }
+            google = dict_of(dict_of(extra).get("google"))
+            if "thought_signature" in google:
                 call["thoughtSignature"] = google["thought_signature"]
             return call
-        case Outcome(no, name, text):
-            response = {"id": no, "name": name, "response": {"result": text}}
+        case Outcome(call_id, name, text):
+            response = {"id": call_id, "name": name, "response": {"result": text}}
             return {"functionResponse": response}
 
 
 def _declaration(function: Mapping[str, Any]) -> dict[str, Any]:
-    declared = {"name": function["name"]}
+    declaration = {"name": function["name"]}
     if text := function.get("description"):
-        declared["description"] = text
+        declaration["description"] = text
     if parameters := function.get("parameters"):
-        declared["parametersJsonSchema"] = subset(parameters)
-    return declared
+        declaration["parametersJsonSchema"] = subset(parameters)
+    return declaration
 
 
-def _calling(choice: Any) -> dict[str, Any]:
+def _calling_config(choice: Any) -> dict[str, Any]:
     match choice:
         case "none":
             return {"mode": "NONE"}
@@ -148,11 +152,10 @@ def _calling(choice: Any) -> dict[str, Any]:
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
     candidate, blocked = _first_candidate(data)
     parts = _parts(candidate)
-    # Calls, and what runs on their side, stand in parts without text.
-    spoken = [part for part in parts if not isinstance(part, dict) or "text" in part]
-    said = said_in(spoken, "candidates.0.content.parts")
-
-    calls = [_call(number, part) for number, part in enumerate(parts) if "functionCall" in part]
+    # Parts without text are calls, and what Google itself has run.
+    text_parts = [part for part in parts if not isinstance(part, dict) or "text" in part]
+    answer = read_content(text_parts, "candidates.0.content.parts")
+    calls = [_call(index, part) for index, part in enumerate(parts) if "functionCall" in part]
     reason = candidate.get("finishReason")
     finish = _FINISHES.get(reason, "other") if isinstance(reason, str) else "other"
     if blocked:
@@ -163,25 +166,25 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         body,
         reply_id=data.get("responseId"),
         served=data.get("modelVersion"),
-        text=said.text,
+        text=answer.text,
         finish=finish,
         counts=_counts(data),
         calls=calls,
         refusal=f"blocked: {blocked[:64]}" if blocked else None,
         logprobs=_logprobs(candidate),
-        thoughts="".join(said.thoughts),
+        thoughts="".join(answer.thoughts),
     )
 
 
 def _first_candidate(data: Any) -> tuple[dict[str, Any], str | None]:
     """The candidate, or why the prompt was blocked before there was any."""
-    candidates = data.get("candidates") if isinstance(data, dict) else None
+    candidates = dict_of(data).get("candidates")
     if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
         return candidates[0], None
 
-    feedback = data.get("promptFeedback") if isinstance(data, dict) else None
-    if isinstance(feedback, dict) and isinstance(feedback.get("blockReason"), str):
-        return {}, feedback["blockReason"]
+    block_reason = dict_of(dict_of(data).get("promptFeedback")).get("blockReason")
+    if isinstance(block_reason, str):
+        return {}, block_reason
 
     what = "candidates: a list with an object was expected"
     raise UnreadableError(what)
@@ -189,7 +192,7 @@ def _first_candidate(data: Any) -> tuple[dict[str, Any], str | None]:
 
 def _parts(candidate: Mapping[str, Any]) -> list[Any]:
     content = candidate.get("content")
-    if content is None:  # nothing was said, which the finish reason explains
+    if content is None:  # the model wrote nothing, and the finish reason says why
         return []
     parts = content.get("parts", []) if isinstance(content, dict) else content
     if not isinstance(parts, (str, list, dict)):
@@ -198,7 +201,7 @@ def _parts(candidate: Mapping[str, Any]) -> list[Any]:
     return parts if isinstance(parts, list) else [parts]
 
 
-def _call(number: int, part: Mapping[str, Any]) -> dict[str, Any]:
+def _call(index: int, part: Mapping[str, Any]) -> dict[str, Any]:
     call = part["functionCall"]
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         what = "candidates.0.content.parts.functionCall: a name was expected"
@@ -206,37 +209,37 @@ def _call(number: int, part: Mapping[str, Any]) -> dict[str, Any]:
 
     signature = part.get("thoughtSignature")
     extra = {"google": {"thought_signature": signature}} if signature else None
-    return called(call.get("id"), number, call["name"], call.get("args"), extra)
+    return called(call.get("id"), index, call["name"], call.get("args"), extra)
 
 
 def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    said = candidate.get("logprobsResult")
-    if not isinstance(said, dict):
+    result = candidate.get("logprobsResult")
+    if not isinstance(result, dict):
         return None
 
-    chosen = dicts_of(said.get("chosenCandidates"))
-    found = [one.get("logProbability", 0.0) for one in chosen]  # a zero is left out
-    if not all(isinstance(value, (int, float)) and isfinite(value) for value in found):
+    tokens = dicts_of(result.get("chosenCandidates"))
+    logprobs = [token.get("logProbability", 0.0) for token in tokens]  # a zero is left out
+    if not all(isinstance(value, (int, float)) and isfinite(value) for value in logprobs):
         return None
     return [
-        likely_token(str(one.get("token", "")), float(value))
-        for one, value in zip(chosen, found, strict=True)
+        likely_token(str(token.get("token", "")), float(value))
+        for token, value in zip(tokens, logprobs, strict=True)
     ]
 
 
 def _counts(data: Any) -> Counts | None:
-    said = data.get("usageMetadata") if isinstance(data, dict) else None
-    if not isinstance(said, dict):
+    usage = dict_of(data).get("usageMetadata")
+    if not isinstance(usage, dict):
         return None
 
-    thought = said.get("thoughtsTokenCount")
-    # A count of nothing is left out; candidates do not include thoughts.
+    thought = usage.get("thoughtsTokenCount")
+    # A count of zero is left out; candidates do not include thoughts.
     return Counts(
-        prompt=added(said.get("promptTokenCount"), said.get("toolUsePromptTokenCount")),
-        completion=added(said.get("candidatesTokenCount", 0), thought),
-        cache_read=said.get("cachedContentTokenCount"),
+        prompt=added(usage.get("promptTokenCount"), usage.get("toolUsePromptTokenCount")),
+        completion=added(usage.get("candidatesTokenCount", 0), thought),
+        cache_read=usage.get("cachedContentTokenCount"),
         reasoning=thought,
-        total=said.get("totalTokenCount"),
+        total=usage.get("totalTokenCount"),
     )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from consumers.providers.chat import EXTRA, called, dicts_of, likely_token, reply_of
+from consumers.providers.chat import EXTRA, called, likely_token, reply_of
 from consumers.providers.conversations import RULES, fitted_messages
-from consumers.providers.parts import json_text, said_in
+from consumers.providers.parts import json_text, read_content
+from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, counts_of
 from consumers.providers.wire import UnreadableError, Wire
 from router.json_schemas.strict import strict_form
@@ -14,7 +15,7 @@ from router.judge.reply import FinishReason, Reply
 
 __all__ = ["OPENAI"]
 
-#: Where servers put what the model thought, some of them in two places.
+#: The fields in which servers put the model's thoughts, some of them in two of these.
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
 _FINISHES: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -32,32 +33,32 @@ _FINISHES: Mapping[str, FinishReason] = {
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
 }
-#: A format has to have a name, and the word JSON has to be said where an object is asked for.
+#: A response format needs a name, and where it is just JSON the prompt has to contain that word.
 _NAME, _JSON_ONLY = "answer", "Answer with one JSON object and nothing else."
 
 
 def _encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    made = {
+    sent = {
         **body,
         "stream": False,
         "messages": fitted_messages(body.get("messages") or (), RULES["openai"]),
     }
-    if made.get("tool_choice") == "any":  # another format's word
-        made["tool_choice"] = "required"
+    if sent.get("tool_choice") == "any":  # another format's word
+        sent["tool_choice"] = "required"
     match body.get("response_format"):
-        case {"type": "json_schema", "json_schema": {"schema": schema} as wanted}:
-            wanted = {"name": _NAME, **wanted}
-            if "strict" not in wanted:
-                # Held to the schema while it writes, where the schema can be kept to so.
+        case {"type": "json_schema", "json_schema": {"schema": schema} as json_schema}:
+            json_schema = {"name": _NAME, **json_schema}
+            if "strict" not in json_schema:
+                # Where the schema has a strict form, the model is held to it while it writes.
                 form = strict_form(schema, all_required=True)
                 if form is not None and form.get("type") == "object":
-                    wanted = {**wanted, "schema": form, "strict": True}
-            made["response_format"] = {"type": "json_schema", "json_schema": wanted}
-        case {"type": "json_object"} if "json" not in str(made["messages"]).lower():
-            made["messages"].insert(0, {"role": "system", "content": _JSON_ONLY})
+                    json_schema = {**json_schema, "schema": form, "strict": True}
+            sent["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+        case {"type": "json_object"} if "json" not in str(sent["messages"]).lower():
+            sent["messages"].insert(0, {"role": "system", "content": _JSON_ONLY})
         case _:
             pass
-    return made
+    return sent
 
 
 def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
@@ -67,82 +68,78 @@ def _decode(data: Any, body: Mapping[str, Any]) -> Reply:
         what = "choices.0.message: an object was expected"
         raise UnreadableError(what)
 
-    content, finish = message.get("content"), choice.get("finish_reason")
-    calls, refused = _calls(message), message.get("refusal")
-    said = said_in(content, "choices.0.message.content", is_beside=bool(calls))
-    if not isinstance(refused, str):
-        refused = "".join(said.refusals)
-    thoughts = [message.get(name) for name in _THOUGHTS] + said.thoughts
-    # Put together anew: compatible servers leave out, rename and add what a reader trips over.
+    finish, calls, refusal = choice.get("finish_reason"), _calls(message), message.get("refusal")
+    content = message.get("content")
+    answer = read_content(content, "choices.0.message.content", has_calls=bool(calls))
+    if not isinstance(refusal, str):
+        refusal = "".join(answer.refusals)
+    thoughts = [message.get(name) for name in _THOUGHTS] + answer.thoughts
+    # A new body, because compatible servers leave out, rename and add fields.
     return reply_of(
         body,
         reply_id=data.get("id"),
         served=data.get("model"),
         created=data.get("created"),
-        text=said.text,
+        text=answer.text,
         finish=_finish(finish) if finish else None,
         counts=_counts(data),
         calls=calls,
-        refusal=refused or None,
+        refusal=refusal or None,
         logprobs=_logprobs(choice.get("logprobs")),
-        thoughts="".join(dict.fromkeys(str(one) for one in thoughts if one)),
+        thoughts="".join(dict.fromkeys(str(thought) for thought in thoughts if thought)),
     )
 
 
 def _counts(data: Any) -> Counts | None:
-    if not isinstance(data, dict):
-        return None
-    groq = data.get("x_groq")
-    return counts_of(data.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None))
+    reply = dict_of(data)
+    return counts_of(reply.get("usage") or dict_of(reply.get("x_groq")).get("usage"))
 
 
-def _finish(said: Any) -> FinishReason:
-    return _FINISHES.get(said.lower(), "other") if isinstance(said, str) else "other"
+def _finish(reason: Any) -> FinishReason:
+    return _FINISHES.get(reason.lower(), "other") if isinstance(reason, str) else "other"
 
 
 def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tool calls with their types mended; what the model got wrong is left to a check."""
-    said = message.get("tool_calls")
-    if isinstance(said, list) and said:
-        return [_call(no, one) for no, one in enumerate(said)]
-    # As older servers say it.
+    """The tool calls with their types corrected; a model's mistakes are left to a check."""
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return [_call(index, dict_of(call)) for index, call in enumerate(calls)]
+    # The older form of a call.
     function = message.get("function_call")
     return [_call(0, {"function": function})] if isinstance(function, dict) else []
 
 
-def _call(no: int, said: Any) -> dict[str, Any]:
-    said = said if isinstance(said, dict) else {}
-    custom = said.get("custom")
+def _call(index: int, call: Mapping[str, Any]) -> dict[str, Any]:
+    custom = call.get("custom")
     if isinstance(custom, dict):
         given = custom.get("input")
         fields = {
             "name": str(custom.get("name") or ""),
             "input": given if isinstance(given, str) else json_text(given) if given else "",
         }
-        return {"id": str(said.get("id") or f"call_{no}"), "type": "custom", "custom": fields}
-    function = said.get("function")
-    function = function if isinstance(function, dict) else {}
-    extra = said.get(EXTRA)
-    return called(said.get("id"), no, function.get("name"), function.get("arguments"), extra)
+        return {"id": str(call.get("id") or f"call_{index}"), "type": "custom", "custom": fields}
+    function = dict_of(call.get("function"))
+    arguments = function.get("arguments")
+    return called(call.get("id"), index, function.get("name"), arguments, call.get(EXTRA))
 
 
-def _logprobs(said: Any) -> list[dict[str, Any]] | None:
-    """What each token's probability was; nothing unless every token has one."""
-    tokens = dicts_of(said.get("content") if isinstance(said, dict) else None)
-    made = [
+def _logprobs(logprobs: Any) -> list[dict[str, Any]] | None:
+    """The tokens with their probabilities; None unless every token has one."""
+    tokens = dicts_of(dict_of(logprobs).get("content"))
+    likely_tokens = [
         likely_token(
-            str(one.get("token", "")),
-            one["logprob"],
+            str(token.get("token", "")),
+            token["logprob"],
             [
                 likely_token(str(other.get("token", "")), other["logprob"])
-                for other in dicts_of(one.get("top_logprobs"))
+                for other in dicts_of(token.get("top_logprobs"))
                 if _is_number(other.get("logprob"))
             ],
         )
-        for one in tokens
-        if _is_number(one.get("logprob"))
+        for token in tokens
+        if _is_number(token.get("logprob"))
     ]
-    return made if made and len(made) == len(tokens) else None
+    return likely_tokens if likely_tokens and len(likely_tokens) == len(tokens) else None
 
 
 def _is_number(value: Any) -> bool:
@@ -150,7 +147,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _first_choice(data: Any) -> dict[str, Any]:
-    choices = data.get("choices") if isinstance(data, dict) else None
+    choices = dict_of(data).get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         what = "choices: a list with an object was expected"
         raise UnreadableError(what)

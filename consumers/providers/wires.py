@@ -1,4 +1,4 @@
-"""The formats we speak, by the name that a provider's settings use."""
+"""The formats we speak, by their names in a provider's settings."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +14,8 @@ from router.judge.reply import Reply
 __all__ = ["WIRES"]
 
 
-def _naming(wire: Wire) -> Wire:
-    """The format, for tools whose names it does not take: it is told others."""
+def _with_fitted_names(wire: Wire) -> Wire:
+    """The format, with other names for tools whose own names it does not take."""
     rules = RULES[wire.name]
 
     def encode(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -27,4 +27,6 @@ def _naming(wire: Wire) -> Wire:
     return replace(wire, encode=encode, decode=decode)
 
 
-WIRES: Mapping[str, Wire] = {wire.name: _naming(wire) for wire in (OPENAI, ANTHROPIC, GEMINI)}
+WIRES: Mapping[str, Wire] = {
+    wire.name: _with_fitted_names(wire) for wire in (OPENAI, ANTHROPIC, GEMINI)
+}

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from consumers.providers.client import may_have_left
 from consumers.providers.gate import Admission, Gate
+from consumers.providers.transport import may_have_left
 from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger

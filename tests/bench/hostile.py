@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher

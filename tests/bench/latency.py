@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
 from consumers import clock
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher

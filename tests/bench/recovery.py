@@ -10,7 +10,7 @@ from pathlib import Path
 
 from consumers.broker import LocalBroker, local_broker
 from consumers.broker.local import free_ports
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher

@@ -12,7 +12,7 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from consumers.parties import stages_of
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader

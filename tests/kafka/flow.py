@@ -18,7 +18,7 @@ from confluent_kafka import (
 )
 
 from consumers.parties import stages_of
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.topics import ensure_topics

@@ -24,7 +24,7 @@ from consumers import clock
 from consumers.broker import local_broker
 from consumers.broker.local import free_ports
 from consumers.cli.doctor import checkup
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.health import Health

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from consumers.providers import ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.settings import Settings
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason

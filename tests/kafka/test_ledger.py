@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from consumers import clock
-from consumers.providers import Providers
+from consumers.providers.client import Providers
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import cluster_of

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from consumers.console.oidc import SignInRefusedError, _asked, _discovered
-from consumers.providers import Providers, ProviderSettings
+from consumers.providers.client import Providers
+from consumers.providers.settings import ProviderSettings
 from consumers.runtime import loopback
 from consumers.settings import OidcSettings
 from consumers.telemetry.setup import TelemetryError, _check

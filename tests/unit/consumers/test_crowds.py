@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from consumers import clock
-from consumers.providers import Providers
+from consumers.providers.client import Providers
 from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits
 from consumers.stages.route import Router

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from consumers import clock
-from consumers.providers import Providers
+from consumers.providers.client import Providers
 from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router

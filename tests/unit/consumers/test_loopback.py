@@ -79,7 +79,7 @@ def test_a_process_that_a_test_starts_reaches_nothing_outside(url, monkeypatch):
 _CHILD = """
 import os
 from datetime import timedelta
-from consumers.providers import Providers
+from consumers.providers.client import Providers
 from consumers.runtime.process import run_process
 from consumers.settings import Settings
 
