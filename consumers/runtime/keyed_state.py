@@ -1,9 +1,9 @@
-"""What a stage remembers by key, written in the transaction of the outputs that it explains.
+"""A stage's state by key, written in the same transaction as the outputs that depend on it.
 
-One dict per input partition, whose every change is a record on the stage's compacted state topic,
-in the same partition. It is rebuilt from there when the partition is taken: after the fence, so
-that no former owner can still write, and before the first record. A deleted key is a tombstone, so
-that start-up follows the keys that live, and not their history.
+The state of an input partition is a dict. Every change of it is a record on the stage's compacted
+state topic, in the partition of the same number. When a partition is taken, its state is read from
+there: after the former owner is fenced, so that it can write no more, and before the first record.
+A deleted key is a tombstone, so start-up time follows the live keys and not their history.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ def state_topic(stage: str) -> TopicSpec:
         {
             "cleanup.policy": "compact",
             "max.message.bytes": str(LARGEST_RECORD),
-            # What was overwritten goes soon: whoever takes a partition reads what is left.
+            # Compacted early: whoever takes a partition reads what compaction has left.
             "segment.ms": "600000",
             "min.cleanable.dirty.ratio": "0.1",
             "delete.retention.ms": "3600000",
@@ -41,33 +41,33 @@ def state_topic(stage: str) -> TopicSpec:
 
 @dataclass(slots=True)
 class StatePart:
-    """The state of one input partition, and what the record at hand has changed in it."""
+    """The state of one input partition, and the changes of the current record."""
 
     _values: dict[bytes, bytes]
     #: What the changed keys held before; None where they held nothing.
     _before: dict[bytes, bytes | None] = field(default_factory=dict)
 
     def get(self, key: bytes) -> bytes | None:
-        """What is remembered by a key."""
+        """The value of a key; None where there is none."""
         return self._values.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Remember a value."""
+        """Set a key's value."""
         self._before.setdefault(key, self._values.get(key))
         self._values[key] = value
 
     def delete(self, key: bytes) -> None:
-        """Forget a key."""
+        """Remove a key."""
         self._before.setdefault(key, self._values.get(key))
         self._values.pop(key, None)
 
     @property
     def values(self) -> Mapping[bytes, bytes]:
-        """All that is remembered."""
+        """All keys with their values."""
         return self._values
 
     def changes(self) -> Mapping[bytes, bytes | None]:
-        """What has changed since it was kept last, by key; None: forgotten."""
+        """The changes since `keep` was called last, by key; None for a removed key."""
         return {
             key: self._values.get(key)
             for key, before in self._before.items()
@@ -75,11 +75,11 @@ class StatePart:
         }
 
     def keep(self) -> None:
-        """The changes are written: what comes now is another record's."""
+        """Accept the changes: the next ones belong to another record."""
         self._before.clear()
 
     def undo(self) -> None:
-        """As if nothing had changed since the changes were kept last."""
+        """Take back all changes since `keep` was called last."""
         for key, before in self._before.items():
             if before is None:
                 self._values.pop(key, None)
@@ -88,16 +88,16 @@ class StatePart:
         self._before.clear()
 
 
-#: What a record leads to, given what is remembered of its partition.
+#: The outputs of a record, given the state of its partition, which it may change.
 Decide = Callable[[Record, StatePart], Sequence[Outgoing]]
 
 
 class KeyedState:
     """The state of one stage in one process. The stage reads one topic: a partition has one writer.
 
-    Records are decided in the order of their partition, and their changes are committed in it. What
-    is remembered runs ahead of what is committed; where a commit is lost its partition is too, and
-    whoever takes it reads what was committed.
+    Records are decided in the order of their partition, and their changes are committed in that
+    order. The state in memory is ahead of what is committed. If a commit is lost, its partition is
+    lost with it, and the next owner reads what was committed.
     """
 
     def __init__(self, clients: Clients, stage: str) -> None:
@@ -106,11 +106,11 @@ class KeyedState:
         self._parts: dict[Source, StatePart] = {}
 
     async def prepare(self, source: Source, position: int) -> None:
-        """Read what was committed for a partition; its former owner has to be fenced.
+        """Read the committed state of a partition whose former owner has been fenced.
 
         Raises KafkaError.
         """
-        del position  # what is remembered is that of the last commit, as the position is
+        del position  # the state is that of the last commit, as the position is
         values: dict[bytes, bytes] = {}
         changelog = Source(self._topic, source.partition)
         async for record in records_since(self._clients, changelog, 0):
@@ -122,11 +122,11 @@ class KeyedState:
         self._parts[source] = StatePart(values)
 
     def part(self, source: Source) -> StatePart:
-        """What is remembered of a partition. Raises KeyError for one that was never taken."""
+        """The state of a partition. Raises KeyError for one that was never taken."""
         return self._parts[source]
 
     def remembering(self, decide: Decide) -> Callable[[Record], Sequence[Outgoing]]:
-        """A decision that remembers: what it changes goes with what it returns, or not at all."""
+        """A decision whose state changes are committed with its outputs, or not at all."""
 
         def decided(record: Record) -> Sequence[Outgoing]:
             part = self.part(partition_of(record))
@@ -146,7 +146,7 @@ class KeyedState:
 
 
 def _fitting(outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
-    """Outputs and changes go together: one that no topic takes keeps back the others."""
+    """Outputs and changes belong together: if one is too large for its topic, none is written."""
     if not all(map(fits, outgoing)):
         detail = "what follows from it is larger than what Kafka takes"
         raise ContractError(Reason.RESULT_TOO_LARGE, detail)

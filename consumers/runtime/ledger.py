@@ -1,10 +1,10 @@
-"""The ledger beside the transactions: lines that cannot wait for one, and lines that missed theirs.
+"""Ledger lines that are written outside of transactions.
 
-A call is booked by the transaction that commits its outcome. Three kinds of lines are not: that a
-call is about to start, where nobody may pay for it twice; what calls have cost whose request waits
-before it goes on; and what a call cost whose partition was lost while it ran. The latter two are
-written to this machine's disk first: where Kafka is away to the end of the process, the next start
-books them.
+As a rule a call is booked by the transaction that commits its outcome. Three kinds of lines are
+not: that a call is about to start, where it must not be paid twice; what calls have cost when their
+request waits for another try; and what a call cost whose partition was lost while it ran. The
+latter two are written to this machine's disk first. If Kafka stays away until the process ends, the
+next start on this machine books them.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ __all__ = ["Ledger", "UnbookedError"]
 
 _log = structlog.get_logger(__name__)
 
-#: For late lines at the end: longer than a transaction may stay open before them.
+#: Seconds for late lines at the end: longer than an open transaction may hold them up.
 _STOP_LIMIT = 20.0
 _STARTED = b'"outcome":"started"'
 _UNTAKEN = "Kafka has not taken all ledger lines of paid calls"
@@ -45,10 +45,10 @@ class UnbookedError(TierlineError):
 
 
 class _Late(NamedTuple):
-    """Which lines are written together."""
+    """Late lines of one kind are written together."""
 
     partition: int
-    #: They may stand in a transaction that was committed after all.
+    #: They may be part of a transaction that was committed after all.
     in_doubt: bool
 
 
@@ -56,32 +56,32 @@ class Ledger:
     """Writes ledger lines of one process outside of transactions."""
 
     def __init__(self, clients: Clients, state_dir: Path | None = None) -> None:
-        """`state_dir` is a folder of this machine's disk; None where lines are kept in memory."""
+        """`state_dir` is a folder on this machine's disk; with None, lines stay in memory."""
         self._clients = clients
         self._state_dir = state_dir
         self._topic = clients.settings.topics.attempts
         #: Lines that missed their transaction, or may have.
         self._late: defaultdict[_Late, list[Outgoing]] = defaultdict(list)
         self._has_late = asyncio.Event()
-        #: Of which some are being written.
+        #: Those of which lines are being written now.
         self._under_way: set[_Late] = set()
-        #: All that came late since the last time that all of it was written.
+        #: All late lines since the last moment at which none was left to write.
         self._unwritten: list[Kept] = []
-        #: How many of these are on disk, and whether others are on their way to it.
+        #: How many of these are on disk, and whether more are being written to it.
         self._spooled = 0
         self._is_spooling = False
         self._spool: Spool | None = None
         self._all_written = asyncio.Event()
         self._all_written.set()
-        #: Attempts that somebody started by input partition: when, and which model was asked.
+        #: By input partition and attempt: when a process started it, and which model it asked.
         self._started: dict[tuple[str, int], dict[str, dict[datetime, str]]] = {}
         self._publisher: Publisher
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator["Ledger"]:
-        """Write until the context closes; what is late by then is written first.
+        """Write late lines until the context closes, and all that are left then.
 
-        Raises UnbookedError at the end when Kafka has not taken all of it.
+        Raises UnbookedError at the end if Kafka has not taken all of them.
         """
         if self._state_dir is not None:
             cluster = await cluster_of(self._clients)
@@ -103,7 +103,7 @@ class Ledger:
             raise UnbookedError(unbooked)
 
     async def note(self, partition: int, line: Outgoing) -> bool:
-        """Write that a call starts. False when Kafka did not take it: then it must not start."""
+        """Write a line at once. False if Kafka did not take it: then the call must not start."""
         if (hop := current_hop()) is not None:
             line = hop.carried_by(line)
         try:
@@ -116,9 +116,9 @@ class Ledger:
     def book(
         self, source: tuple[str, int], outgoing: Sequence[Outgoing], in_doubt: bool = False
     ) -> None:
-        """Write the ledger lines among what came of work whose partition is lost, or that waits.
+        """Write the ledger lines among the outputs of work that was lost, or that waits.
 
-        Those `in_doubt` may stand in a transaction that was committed after all.
+        Lines `in_doubt` may be part of a transaction that was committed after all.
         """
         hop = current_hop()
         for line in outgoing:
@@ -127,11 +127,11 @@ class Ledger:
                 self._note_late(Kept(source[1], late), in_doubt=in_doubt)
 
     async def prepare(self, source: TopicPartition, position: int, guard: Guard) -> None:
-        """Learn which calls former owners of an input partition have started."""
+        """Read which calls former owners of an input partition have started."""
         self._started[source] = started = dict[str, dict[datetime, str]]()
         began = await first_at(self._clients, source, position)
         if began is None:
-            return  # nothing is waiting, so nothing was started
+            return  # no record waits, so no call was started
         lines = TopicPartition(self._topic, source.partition)
         async for record in records_since(self._clients, lines, began):
             if _STARTED not in (record.value or b"") or guard.is_poisonous(record):
@@ -144,9 +144,9 @@ class Ledger:
     def started_elsewhere(
         self, source: tuple[str, int], attempt_id: str, *, beside: datetime | None = None
     ) -> str | None:
-        """The model that another owner of the partition has asked in this attempt, if it has begun.
+        """The model that another owner of the partition has asked in this attempt, if any.
 
-        `beside` is when we have started it ourselves.
+        `beside` is when this process started the attempt itself.
         """
         begun = self._started.get(source, {}).get(attempt_id, {})
         return next((model for at, model in begun.items() if at != beside), None)
@@ -158,7 +158,7 @@ class Ledger:
         self._all_written.clear()
 
     def _take_over(self, spool: Spool) -> None:
-        """Book what processes have left that ended without Kafka, unless it stands there by now."""
+        """Book what processes left behind that ended without Kafka, unless it is booked by now."""
         try:
             found = spool.take_over()
         except OSError as error:
@@ -176,7 +176,7 @@ class Ledger:
             _log.warning("calls of an earlier process are booked", lines=len(found))
 
     async def _put_on_disk(self) -> None:
-        """Spool what is late; without a disk it stays in memory, and is logged at the end."""
+        """Spool late lines; without a disk they stay in memory, and are logged at the end."""
         if self._spool is None:
             return
         new = self._unwritten[self._spooled :]
@@ -190,9 +190,9 @@ class Ledger:
             self._is_spooling = False
 
     async def _write_late(self) -> None:
-        """Write what is late, all that waits at once: the next kill may be near.
+        """Write late lines as soon as they come, because the process may be killed at any time.
 
-        Lines in doubt wait for open transactions to end, and no others wait for them.
+        Lines in doubt wait for open transactions to end; other lines do not wait for them.
         """
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -211,17 +211,17 @@ class Ledger:
         self._note_written()
 
     def _note_written(self) -> None:
-        """Forget what was late once all of it is written."""
+        """Forget the late lines once all of them are written."""
         if self._under_way or self._late or self._is_spooling:
             return
         self._unwritten, self._spooled = [], 0
         if self._spool is not None:
-            with contextlib.suppress(OSError):  # then the next start looks it through once more
+            with contextlib.suppress(OSError):  # then the next start compares them once more
                 self._spool.clear()
         self._all_written.set()
 
     def _end(self) -> str:
-        """Let go of the spool; where the lines are that Kafka has not taken, if there are any."""
+        """Close the spool; in words, where the lines are that Kafka has not taken, if any."""
         spool, left = self._spool, self._unwritten
         in_memory = left[self._spooled :]
         if spool is not None:
@@ -243,27 +243,27 @@ class Ledger:
 
     async def _book(self, partition: int, lines: Sequence[Outgoing], *, in_doubt: bool) -> None:
         if not in_doubt:
-            # Nothing to look up first: the next kill may be near. What is tried again may have been
-            # written, although the answer never came.
+            # Written without looking first, because a kill may come. Only a line that is tried again
+            # may have been written already, when its acknowledgement was lost.
             lines = await self._write(partition, lines)
         while lines:
             await asyncio.sleep(0 if in_doubt else 1)
             lines, in_doubt = await self._book_once(partition, lines), False
 
     async def _write(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Write lines; those that Kafka did not take."""
+        """Write lines; returns those that Kafka did not take."""
         noted = await asyncio.gather(*(self.note(partition, line) for line in lines))
         return [line for line, is_noted in zip(lines, noted, strict=True) if not is_noted]
 
     async def _book_once(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Write lines unless they stand there already; those to try again."""
-        # A line is itself only when all of it is the same: two owners may have made an attempt.
+        """Write lines that the ledger does not hold yet; returns those to try again."""
+        # The whole line is compared: two owners may have made calls under one attempt id.
         missing = {line.value: line for line in lines}
         tp = TopicPartition(self._topic, partition)
         began = min(read_model(LedgerEntry, value).attempt.started_at for value in missing)
         try:
-            # Not only what is committed by now: the lines' own transaction may still be open, and
-            # nobody knows yet how it ends.
+            # Up to the end and not only what is committed: the lines' own transaction may still be
+            # open.
             end = await end_of(self._clients, tp)
             since = await start_of(self._clients, tp, began.timestamp())
             async for record in records_since(self._clients, tp, since, until=end):

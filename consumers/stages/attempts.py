@@ -1,4 +1,4 @@
-"""Calling: brings a job to the end of its work in the tier, one call after the other."""
+"""Makes the calls of one assignment, one after the other, until its work in the tier has ended."""
 
 import asyncio
 import math
@@ -53,29 +53,29 @@ _LONGEST_LIMIT_WAIT = 2.0
 
 
 class Slot(Protocol):
-    """A record's place among those that are worked on."""
+    """A record's place in the worker pool."""
 
     async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
-        """Wait without working; unless the place is kept, another record may have it meanwhile.
+        """Wait without working. Unless the place is kept, another record may take it meanwhile.
 
-        A request that has `paid` for a call is waited for when its partition is to move.
+        When its partition is to move, a request that has `paid` for a call is waited for.
         """
 
     async def may_call(self, *, paid: bool = False) -> bool:
-        """True while the record's partition is ours for certain.
+        """True while the record's partition certainly belongs to this process.
 
-        A request that has `paid` for a call may go on while the partition is about to move.
+        A request that has `paid` for a call may continue while the partition is about to move.
         """
 
     def is_ours(self) -> bool:
-        """False once the partition may be another process's."""
+        """False once the partition may belong to another process."""
 
 
 class CallModels(Protocol):
-    """Calls a model once, and never raises for what the provider does."""
+    """Calls a model once. Whatever the provider does, it raises nothing."""
 
     def chat_fields(self, provider: str) -> ChatFields:
-        """What of a producer's chat body a provider is sent."""
+        """The fields of a producer's chat body that a provider is sent."""
 
     def call(
         self,
@@ -87,12 +87,12 @@ class CallModels(Protocol):
         timeout: timedelta,
         may_leave: Callable[[], bool],
     ) -> Awaitable[Reply | CallFailure]:
-        """The reply, or why there is none; nothing is sent once `may_leave` says no."""
+        """The reply, or why there is none. Nothing is sent once `may_leave` returns False."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRunner:
-    """Calls models for the jobs of one tier, judges their replies and notes every attempt."""
+    """Calls the models of one tier, judges their replies and records every attempt."""
 
     tier: Tier
     policy: Policy
@@ -100,10 +100,10 @@ class AttemptRunner:
     providers: CallModels
     topics: Topics
     clock: Callable[[], datetime]
-    #: None where nothing is kept: then every call may be repeated.
+    #: None where no ledger is kept: then every call may be repeated.
     ledger: Ledger | None = None
     observer: Observer = field(default_factory=Observer)
-    #: None where nothing limits the calls.
+    #: None where calls have no limits.
     gate: Gate | None = None
 
     async def run(self, tier_run: TierRun, slot: Slot) -> NextStep:
@@ -120,7 +120,7 @@ class AttemptRunner:
                 is_out=self.gate.is_out if self.gate else lambda _: False,
             )
             if isinstance(step, Wait):
-                # The place is kept: whoever waits for a model that is out holds up the fetch.
+                # The place is kept, so that nothing more is fetched while every model is out.
                 wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
                 await self._rest(tier_run, slot, wait, keeps_place=True)
                 if tier_run.retry_after is not None:
@@ -129,12 +129,12 @@ class AttemptRunner:
             if not isinstance(step, CallModel):
                 return step
             if tier_run.attempts:
-                if step.wait:  # without a wait the place is kept
+                if step.wait:
                     await self._wait(
                         tier_run, slot, step.wait.total_seconds() * _jitter(tier_run, step)
                     )
                 if tier_run.retry_after is not None:
-                    tier_run.retry_after = 0.0  # it is over
+                    tier_run.retry_after = 0.0
             await self._until_ours(tier_run, slot)
             if self.clock() >= tier_run.assignment.deadline:
                 deadline = tier_run.assignment.deadline.isoformat()
@@ -142,7 +142,7 @@ class AttemptRunner:
             await self._call(tier_run, step, slot)
 
     def _question(self, tier_run: TierRun, step: Step) -> Question:
-        """What a step asks."""
+        """The question that a step puts to a model."""
         if step != "verify":
             return tier_run.question
         if tier_run.verification is None:
@@ -156,7 +156,7 @@ class AttemptRunner:
         return tier_run.verification
 
     def _body(self, tier_run: TierRun, call: CallModel) -> tuple[dict[str, Any], list[str]]:
-        """The chat body of a call, and what of the producer's is left out of it."""
+        """The chat body of a call, and the producer's fields that it leaves out."""
         model = self.policy.models[call.model]
         fields = self.providers.chat_fields(model.provider)
         return self._question(tier_run, call.step).body(tier_run.request, model, fields)
@@ -166,10 +166,10 @@ class AttemptRunner:
         return self.ledger is not None and row is not None and row.unknown_outcome == "park"
 
     async def _may_start(self, tier_run: TierRun, call: CallModel, slot: Slot) -> bool:
-        """Write that a call starts, unless a former owner of the partition has written the same.
+        """Write that a call starts, unless a former owner of the partition has already done so.
 
-        Then the call may have run and nobody knows its outcome: it counts as an attempt that
-        failed so, at its full price, and the task's rule decides.
+        In that case the call may have run, and its outcome is unknown: it counts as a failed
+        attempt at its full price, and the task's rule decides what follows.
         """
         ledger, now, began = self.ledger, self.clock(), time.monotonic()
         assert ledger is not None  # noqa: S101  asked before
@@ -180,11 +180,12 @@ class AttemptRunner:
         if not await ledger.note(tier_run.source[1], line):
             await self._rest(tier_run, slot, 1)
             return False
-        # While the line was written the partition may have gone, and its next owner may have read
-        # the lines before this one: a call now could be the second. Who loses it is cancelled. One
-        # that is only about to move waits for it: who comes next would take the line for a call.
+        # The partition may have moved while the line was written, and its next owner may have read
+        # the ledger before it: a call now could be the second one. Work on a lost partition is
+        # cancelled; a partition that is about to move waits, because its next owner would take the
+        # line for a call.
         await self._until_ours(tier_run, slot, paid=True)
-        # It may also have been another's for a while and have come back.
+        # It may also have belonged to another process for a while, and have come back.
         if self._was_started(ledger, tier_run, call, now, began, beside=started.started_at):
             return False
         failpoint("call.noted")
@@ -200,10 +201,10 @@ class AttemptRunner:
         *,
         beside: datetime | None = None,
     ) -> bool:
-        """True when another process has started this call; it then counts as made.
+        """True when another process has started this call, which then counts as made.
 
-        So do all that it started after it: none of them has an outcome in the ledger, and nobody
-        knows theirs. `beside` is when we have started it ourselves.
+        So do the calls that it started afterwards: the ledger has no outcome of any of them.
+        `beside` is when this process started the call itself.
         """
         detail = "the call was started, and the process that made it is gone"
         before = len(tier_run.attempts)
@@ -221,9 +222,9 @@ class AttemptRunner:
         return len(tier_run.attempts) > before
 
     async def _until_ours(self, tier_run: TierRun, slot: Slot, *, paid: bool = False) -> None:
-        """Wait while the partition may be on its way to another process, which would call again.
+        """Wait while the partition may be moving to another process, which would call again.
 
-        A move waits for who could still go on in time: a request that has paid would pay again.
+        A move waits for requests that have paid and can still finish in time: they would pay again.
         """
         began = time.monotonic()
         paid = paid or tier_run.has_paid
@@ -233,7 +234,7 @@ class AttemptRunner:
         tier_run.waited += time.monotonic() - began
 
     async def _wait(self, tier_run: TierRun, slot: Slot, seconds: float) -> None:
-        """Wait before a call is made again. Who waits for a provider does not stand still."""
+        """Wait before a call is repeated; the watchdog is told that this is no standstill."""
         for left in range(math.ceil(seconds), 0, -1):
             await self._rest(tier_run, slot, min(seconds - left + 1, 1.0))
             if self.gate is not None:
@@ -248,9 +249,10 @@ class AttemptRunner:
         tier_run.waited += time.monotonic() - began
 
     def _book_first(self, tier_run: TierRun) -> None:
-        """Book what was paid before the request waits: whoever is killed then books nothing more.
+        """Book what was paid before the request waits: a process that is killed books nothing.
 
-        Not where a call must not be made twice: its line says more to the next owner than its cost.
+        Tasks that park unknown outcomes are left out: to the next owner of the partition, the line
+        of a call means more than its cost.
         """
         is_paid = any(attempt.cost_micros for attempt in tier_run.attempts[tier_run.booked :])
         if is_paid and self.ledger is not None and not self._is_parking(tier_run):
@@ -258,7 +260,7 @@ class AttemptRunner:
             tier_run.booked = len(tier_run.attempts)
 
     async def _call(self, tier_run: TierRun, call: CallModel, slot: Slot) -> None:
-        """Call a model as soon as its limits allow it; without a call when things have changed."""
+        """Call a model if its limits allow it; otherwise wait a little and decide again."""
         body, left_out = self._body(tier_run, call)
         admission = self._admission(tier_run, call, body)
         if isinstance(admission, float):
@@ -276,7 +278,7 @@ class AttemptRunner:
     def _admission(
         self, tier_run: TierRun, call: CallModel, body: Mapping[str, Any]
     ) -> Admission | float | None:
-        """The gate's word; None where there is no gate."""
+        """The gate's admission, or the seconds to wait; None where there is no gate."""
         if self.gate is None:
             return None
         tokens = reserve(body).total_tokens if self.gate.counts_tokens(call.model) else 0
@@ -318,7 +320,7 @@ class AttemptRunner:
                 usage = outcome.usage if isinstance(outcome, Reply) else reserve(body)
                 given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=usage)
             attempt = self._noted(tier_run, call, given_up, started_at, began)
-            # It is booked, so it is seen: the process that makes it again shows a call of its own.
+            # It is booked, so it has a span: the process that repeats it makes a span of its own.
             now = self.clock()
             self.observer.called(
                 attempt, tier_run.attempts, tier_run.request, body, None, read_at=now, judged_at=now
@@ -359,7 +361,7 @@ class AttemptRunner:
         began: float,
         verdict: Verdict | None = None,
     ) -> Attempt:
-        """A call as an attempt; one without an outcome is about to start."""
+        """A call as an attempt; without an outcome, one that is about to start."""
         no, attempt_id = tier_run.next_attempt
         question = self._question(tier_run, call.step)
         return attempt_of(
@@ -388,10 +390,10 @@ class AttemptRunner:
 
 
 def _jitter(tier_run: TierRun, call: CallModel) -> float:
-    """Which part of a wait is sat out: all of it where a provider has asked for it."""
+    """The share of a wait that is waited: all of it where the provider has asked for it."""
     last = tier_run.attempts[-1]
     if tier_run.retry_after is not None and call.model == last.model:
         return 1.0
-    # A pause that grew because calls were turned away must not come out shorter than before.
+    # A pause that grew because calls were refused must not come out shorter than the one before.
     least = 0.75 if last.reason is Reason.THROTTLED else 0.0
     return least + (1.0 - least) * random.random()  # noqa: S311
