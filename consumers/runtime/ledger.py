@@ -243,8 +243,8 @@ class Ledger:
 
     async def _book(self, partition: int, lines: Sequence[Outgoing], *, in_doubt: bool) -> None:
         if not in_doubt:
-            # Written without looking first, because a kill may come. Only a line that is tried again
-            # may have been written already, when its acknowledgement was lost.
+            # Written without looking first, because a kill may come. Only a line that is tried
+            # again may have been written already, when its acknowledgement was lost.
             lines = await self._write(partition, lines)
         while lines:
             await asyncio.sleep(0 if in_doubt else 1)
