@@ -20,6 +20,7 @@ from aiokafka import TopicPartition
 
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import cluster_of
+from consumers.runtime.limits import at_most
 from consumers.runtime.offset_lookup import end_of, first_at, records_since, start_of
 from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import Publisher, publisher
@@ -36,6 +37,8 @@ _log = structlog.get_logger(__name__)
 
 #: Seconds for late lines at the end: longer than an open transaction may hold them up.
 _STOP_LIMIT = 20.0
+#: Seconds of one look into the ledger: transactions that are open meanwhile have ended by then.
+_LOOK_LIMIT = 30.0
 _STARTED = b'"outcome":"started"'
 _UNTAKEN = "Kafka has not taken all ledger lines of paid calls"
 
@@ -257,20 +260,26 @@ class Ledger:
 
     async def _book_once(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
         """Write lines that the ledger does not hold yet; returns those to try again."""
+        try:
+            # A read that the Kafka client does not let go of must not hold up the process's end.
+            missing = await at_most(_LOOK_LIMIT, self._missing(partition, lines))
+        except KAFKA_IS_AWAY:
+            return lines
+        return await self._write(partition, missing)
+
+    async def _missing(self, partition: int, lines: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """Those of the lines that the ledger does not hold."""
         # The whole line is compared: two owners may have made calls under one attempt id.
         missing = {line.value: line for line in lines}
         tp = TopicPartition(self._topic, partition)
         began = min(read_model(LedgerEntry, value).attempt.started_at for value in missing)
-        try:
-            # Up to the end and not only what is committed: the lines' own transaction may still be
-            # open.
-            end = await end_of(self._clients, tp)
-            since = await start_of(self._clients, tp, began.timestamp())
-            async for record in records_since(self._clients, tp, since, until=end):
-                missing.pop(record.value, None)
-        except KAFKA_IS_AWAY:
-            return lines
-        return await self._write(partition, list(missing.values()))
+        # Up to the end and not only what is committed: the lines' own transaction may still be
+        # open.
+        end = await end_of(self._clients, tp)
+        since = await start_of(self._clients, tp, began.timestamp())
+        async for record in records_since(self._clients, tp, since, until=end):
+            missing.pop(record.value, None)
+        return list(missing.values())
 
     async def _publish(self, partition: int, line: Outgoing) -> "asyncio.Future[object]":
         return await self._publisher.publish(
