@@ -1,1 +1,1 @@
-"""The read model: what the topics say of past requests, in a database that is asked in SQL."""
+"""The read model: past requests, read from the topics into a database that answers in SQL."""

@@ -1,4 +1,4 @@
-"""How values lie in the store's columns: whatever others wrote, any database takes it."""
+"""How values are kept in the store's columns, so that any database accepts any text."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,17 +18,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def millis(at: datetime) -> int:
-    """An instant as the tables hold it."""
+    """An instant in milliseconds since 1970, as the tables hold it."""
     return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
 def instant(stored_ms: int) -> datetime:
-    """An instant from the tables. An earlier release may have kept one that cannot be true."""
+    """An instant from the tables. Earlier releases may have stored impossible ones."""
     return _EPOCH + timedelta(milliseconds=min(max(stored_ms, 0), millis(LATEST)))
 
 
 def stored(text: str, most: int = 2000) -> str:
-    """Text that any database takes and can index: no NUL, no half of a pair, and not too long."""
+    """Text that any database accepts and can index: no NUL, no half surrogate, not too long."""
     whole = text[:most].encode("utf-8", "replace").decode()
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
@@ -47,12 +47,12 @@ class Instant(TypeDecorator[datetime]):
 
 
 def in_millis(at: ColumnElement[datetime]) -> ColumnElement[int]:
-    """A column of instants as numbers, to reckon with."""
+    """A column of instants as numbers, to calculate with."""
     return type_coerce(at, BigInteger)
 
 
 class Short(TypeDecorator[str]):
-    """Text of others, of at most so many characters."""
+    """Text from others, cut to a number of characters."""
 
     impl = Text
     cache_ok = True
@@ -66,7 +66,7 @@ class Short(TypeDecorator[str]):
 
 
 class Known(TypeDecorator[Any]):
-    """Text of which only some values are known."""
+    """A value of an enum, as text."""
 
     impl = Text
     cache_ok = True
@@ -83,7 +83,7 @@ class Known(TypeDecorator[Any]):
 
 
 class Names(TypeDecorator[frozenset[str]]):
-    """Names with blanks between them."""
+    """A set of names, as text with blanks between them."""
 
     impl = Text
     cache_ok = True

@@ -1,4 +1,4 @@
-"""One way to use SQLite and PostgreSQL: how they are opened, and how writes take turns."""
+"""SQLite and PostgreSQL behind one interface: how they are opened, and how writes take turns."""
 
 import asyncio
 import contextlib
@@ -24,51 +24,51 @@ from consumers.files import own_file
 from schemas.errors import TierlineError
 
 __all__ = ["Database", "StoreAwayError", "StoreUnusableError", "insert_new", "inserting"]
-__all__ += ["is_away", "open_database"]
+__all__ += ["is_away", "open_database", "upsert"]
 
 _DRIVERS: Mapping[str, str] = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
-#: Any number that other programs do not use: whoever makes the tables holds this lock.
+#: An arbitrary number that no other program uses: the lock of whoever creates the tables.
 _SCHEMA_LOCK = 7_202_611
-#: SQL states of a server that is lost, starts, stops or is full.
+#: SQL states of a server that is unreachable, starting, stopping or full.
 _AWAY = ("08", "53", "57P")
-#: What people wrote stays out of errors, which end in logs.
+#: Parameters, which quote people's texts, are kept out of errors, which are logged.
 _ENGINE: Mapping[str, Any] = {"pool_timeout": 60, "hide_parameters": True}
 
 
 class StoreUnusableError(TierlineError):
-    """The database cannot be opened, or is none of ours."""
+    """The database cannot be opened, or is not a store of ours."""
 
 
 class StoreAwayError(TierlineError, OSError):
-    """The database does not answer now. What was not committed is undone."""
+    """The database does not answer now. Nothing of the transaction is kept."""
 
     def __init__(self) -> None:
-        super().__init__("the console's store does not answer; try again in a moment")
+        super().__init__("the store does not answer; try again in a moment")
 
 
 class Database:
-    """A pool of connections. Reads run beside each other, writes are transactions."""
+    """A pool of connections. Reads run in parallel, writes are transactions."""
 
     def __init__(self, engine: AsyncEngine, name: str) -> None:
-        #: Where it lies, for people: without a password.
+        #: Its URL for people, without the password.
         self.name = name
         self._engine = engine
         self._writing = engine.execution_options(tierline_writes=True)
-        # SQLite has one writer at a time; waiting here is fair, polling its file is not.
+        # SQLite allows one writer at a time; waiting here is fair, polling its file is not.
         self._turn = asyncio.Lock()
 
     @property
     def is_sqlite(self) -> bool:
-        """True for a file, which one machine uses."""
+        """True for SQLite, whose file only one machine can use."""
         return self._engine.dialect.name == "sqlite"
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read with: what is read through it is of one moment in SQLite.
+        """A connection to read with; in SQLite all reads through it see the same moment.
 
         Raises StoreAwayError.
         """
@@ -79,7 +79,7 @@ class Database:
     async def writing(self, lock: int | None = None) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed at the end unless something is raised. Raises StoreAwayError.
 
-        Of those that name the same `lock` one runs at a time, in all processes; in SQLite of all.
+        Transactions with the same `lock` run one at a time, in all processes; in SQLite all do.
         """
         async with _answering(), contextlib.AsyncExitStack() as stack:
             if self.is_sqlite:
@@ -89,45 +89,66 @@ class Database:
                 await _alone(connection, lock)
             yield connection
 
-    async def read(self, asked: Executable) -> list[dict[str, Any]]:
-        """The rows that are asked for. Raises StoreAwayError."""
+    async def read(self, query: Executable) -> list[dict[str, Any]]:
+        """The rows of a query. Raises StoreAwayError."""
         async with self.reading() as connection:
-            return [row._asdict() for row in await connection.execute(asked)]
+            return [row._asdict() for row in await connection.execute(query)]
 
-    async def value(self, asked: Executable) -> Any:
-        """The first value that is asked for; None where there is none. Raises StoreAwayError."""
-        return next((value for row in await self.read(asked) for value in row.values()), None)
+    async def value(self, query: Executable) -> Any:
+        """The first value of a query; None where there is none. Raises StoreAwayError."""
+        return next((value for row in await self.read(query) for value in row.values()), None)
 
     async def write(self, change: Executable) -> list[dict[str, Any]]:
-        """Change rows in a transaction of its own; what it returns of them.
+        """Execute a statement in a transaction of its own; return the rows that it returns.
 
         Raises StoreAwayError.
         """
         async with self.writing() as connection:
-            done = await connection.execute(change)
-            return [row._asdict() for row in done] if done.returns_rows else []
+            result = await connection.execute(change)
+            return [row._asdict() for row in result] if result.returns_rows else []
 
 
 def inserting(connection: Connection, table: Table) -> Any:
-    """An insert that may say what becomes of a row whose key is there already."""
+    """An insert of the database's dialect, which can handle rows whose key exists."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows; those whose key is there already are left as they are."""
+    """Insert rows; existing rows with the same key are left unchanged."""
     if rows:
         connection.execute(inserting(connection, table).on_conflict_do_nothing(), list(rows))
 
 
+def upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    adds: Sequence[str] = (),
+) -> None:
+    """Insert rows; existing rows get the new values, or have those of `adds` added."""
+    if not rows:
+        return
+    new = inserting(connection, table)
+    key = [column.name for column in table.primary_key]
+    changes = {
+        column.name: column + new.excluded[column.name]
+        if column.name in adds
+        else new.excluded[column.name]
+        for column in table.columns
+        if column.name not in key
+    }
+    connection.execute(new.on_conflict_do_update(index_elements=key, set_=changes), list(rows))
+
+
 async def _alone(connection: AsyncConnection, lock: int) -> None:
-    """Wait until no other transaction has the lock; SQLite has one that writes at a time anyway."""
+    """Wait until no other transaction has the lock; SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
         await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock})")
 
 
 @contextlib.asynccontextmanager
 async def _answering() -> AsyncIterator[None]:
-    """Tell a database that does not answer from a fault of ours."""
+    """Raise StoreAwayError for errors of a database that does not answer."""
     try:
         yield
     except Exception as error:
@@ -137,32 +158,32 @@ async def _answering() -> AsyncIterator[None]:
 
 
 def is_away(error: Exception) -> bool:
-    """True for what is raised where the database does not answer, whatever it is asked."""
+    """True for an error that means that the database does not answer."""
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
         return True
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")
         return error.connection_invalidated or state.startswith(_AWAY)
-    return isinstance(error, (ConnectionError, FileNotFoundError))  # its address, or its socket
+    return isinstance(error, (ConnectionError, FileNotFoundError))  # of its address or socket
 
 
 @contextlib.asynccontextmanager
 async def open_database(url: str, make: Callable[[Connection], None]) -> AsyncIterator[Database]:
-    """A database by its URL; `make` sees to its tables. Raises StoreUnusableError."""
+    """Open a database by its URL; `make` creates its tables. Raises StoreUnusableError."""
     engine = _engine(url)
     try:
         try:
             if engine.dialect.name == "sqlite":
                 _try_file(engine.url.database or "")
             async with engine.execution_options(tierline_writes=True).begin() as connection:
-                # Two processes that start at once would both make the tables.
+                # Two processes that start at once would both create the tables.
                 await _alone(connection, _SCHEMA_LOCK)
                 await connection.run_sync(make)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             why = str(getattr(error, "orig", None) or error).splitlines()[0]
             if isinstance(error, OSError):
                 why = f"unable to open it: {error.strerror}"
-            msg = f"the console's store cannot be used ({why}): {_shown(url)}"
+            msg = f"the store cannot be used ({why}): {_shown(url)}"
             raise StoreUnusableError(msg) from error
         yield Database(engine, _shown(url))
     finally:
@@ -177,27 +198,27 @@ def _engine(url: str) -> AsyncEngine:
     driver = _DRIVERS.get(parsed.drivername.partition("+")[0]) if parsed else None
     if parsed is None or driver is None:
         msg = (
-            "the console's store: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME was "
-            "expected"
+            "the store's URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME was expected"
         )
         raise StoreUnusableError(msg)
     parsed = parsed.set(drivername=driver)
     if driver.startswith("sqlite"):
         if parsed.database in (None, "", ":memory:"):
-            msg = "the console's store: a file was expected, for example sqlite:///cases.db"
+            msg = "the store's URL: a file was expected, for example sqlite:///cases.db"
             raise StoreUnusableError(msg)
         engine = create_async_engine(parsed, pool_size=5, max_overflow=10, **_ENGINE)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    # A connection from before the server was restarted is noticed before it is used.
+    # `pool_pre_ping` replaces connections from before a restart of the server.
     return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_pre_ping=True, **_ENGINE)
 
 
 def _try_file(path: str) -> None:
-    """Open the file once, here: the library leaves a thread behind where it cannot.
+    """Open the file once, here: the library leaks a thread where it cannot.
 
-    It holds what customers wrote, so it is ours alone; SQLite's files beside it follow suit.
+    It holds customers' texts, so only its owner may read it; SQLite gives the files beside it the
+    same rights.
     """
     own_file(Path(path))
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -207,7 +228,7 @@ def _try_file(path: str) -> None:
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, in `_begin_sqlite`
     cursor = connection.cursor()
-    # Readers and a writer side by side, also from other processes.
+    # Readers and a writer work in parallel, also from other processes.
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA busy_timeout=30000")
@@ -215,7 +236,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    # A transaction that reads first and writes then would be refused when another wrote between.
+    # A transaction that reads before it writes would fail when another one wrote in between.
     writes = connection.get_execution_options().get("tierline_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

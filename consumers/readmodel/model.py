@@ -1,4 +1,4 @@
-"""The figures: calls, their outcomes and what was said of them, asked for in SQL."""
+"""The figures: calls, their outcomes and the feedback on them, for queries in SQL."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from schemas.base import EARLIEST
 __all__ = ["ReadModel", "opened"]
 
 _T = TypeVar("_T")
-#: Seconds that a view waits for figures that are being made.
+#: Seconds that a page waits for the tables to be complete.
 _FIRST_LIMIT = 5.0
 _FORGET_EACH = timedelta(hours=1)
 
@@ -54,16 +54,16 @@ class ReadModel(Projection):
 
     def origin(self, connection: Connection, cluster: str) -> str:
         make_tables(connection)
-        asked = select(FACTS.c.value).where(FACTS.c.name == "cluster")
-        if (known := connection.scalar(asked)) is None:
+        query = select(FACTS.c.value).where(FACTS.c.name == "cluster")
+        if (stored := connection.scalar(query)) is None:
             connection.execute(FACTS.insert().values(name="cluster", value=cluster))
-        return known or cluster
+        return stored or cluster
 
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
         take(connection, records, self.clients.settings.topics)
 
     async def settle(self) -> None:
-        """Let single requests go whose figures are in the sums."""
+        """Delete single requests that are kept no longer; their figures stay in the sums."""
         now = clock.now()
         if self.keep is not None and now - self._forgot_at > _FORGET_EACH:
             async with self.database.writing(self.lock) as connection:
@@ -71,23 +71,23 @@ class ReadModel(Projection):
             self._forgot_at = now
 
     async def ask(self, question: Callable[[Connection], _T]) -> _T:
-        """What a function of `queries` finds, all of it at one moment. Raises StoreAwayError."""
+        """The answer of a function of `queries`, all of one moment. Raises StoreAwayError."""
         async with self.database.reading() as connection:
             return await connection.run_sync(question)
 
     async def each(self, question: Select[Any]) -> AsyncIterator[tuple[Any, ...]]:
-        """The rows of an answer that may be longer than memory. Raises StoreAwayError."""
+        """The rows of an answer that may not fit into memory. Raises StoreAwayError."""
         async with self.database.reading() as connection:
             async for row in await connection.stream(question):
                 yield tuple(row)
 
     def begin(self, since: datetime, now: datetime) -> datetime:
-        """The instant, or the hour that it lies in where single calls are not kept any more."""
+        """The instant, or its full hour where single calls are no longer kept."""
         is_kept = self.keep is None or now - self.keep <= since
         return since if is_kept else since.replace(minute=0, second=0, microsecond=0)
 
     async def refresh(self) -> None:
-        """Have the tables as of now, or of a moment ago. Raises what keeps them from that."""
+        """Bring the tables up to date, or wait until they are. Raises what prevents that."""
         if not self.is_running:
             await self.catch_up()
             return
@@ -98,7 +98,7 @@ class ReadModel(Projection):
         if self.trouble is not None:
             raise self.trouble
         if not self.caught_up.is_set():
-            msg = "the figures are being made; look again soon"
+            msg = "the figures are being read from the topics; try again in a moment"
             raise IncompleteError(msg)
 
 
@@ -111,7 +111,7 @@ def _forget(connection: Connection, before: datetime) -> None:
 async def opened(
     clients: Clients, url: str | None = None, keep: timedelta | None = None
 ) -> AsyncIterator[ReadModel]:
-    """The read model in a store by its URL; without one, in a file that is gone afterwards.
+    """The read model in the store of a URL; without one, in a file that is deleted afterwards.
 
     Raises StoreUnusableError.
     """

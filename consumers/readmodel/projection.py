@@ -1,12 +1,12 @@
 """The projection: takes records into the tables, within a transaction.
 
-A record adds what it says to the rows of its request; then all calls of that request are judged
-anew, and the sums move by the difference. So the order of the topics does not matter, and a record
-that is taken in twice changes nothing.
+A record changes the rows of its request; then all calls of that request are judged again, and the
+sums change by the difference. So the order of the topics does not matter, and a record that is
+taken in twice changes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, Table, and_, delete, select, tuple_
 
 from consumers.readmodel.columns import millis, stored
-from consumers.readmodel.database import inserting
+from consumers.readmodel.database import insert_new, upsert
 from consumers.readmodel.tables import (
     CALLS,
     FEEDBACK,
@@ -44,13 +44,13 @@ _log = structlog.get_logger(__name__)
 HOUR, DAY = 3_600_000, 86_400_000
 #: The spans of time that calls are summed up for, in milliseconds.
 GRAINS = (HOUR, DAY)
-#: The same spans for all groups together, which a course over time is read from.
+#: The same spans for all groups together, which charts over time are read from.
 TOTALS = (-HOUR, -DAY)
-#: But for those by hour and group, so many buckets of latencies are one: within 2 %.
+#: Except by hour and group, so many buckets of latencies are joined: they stay within 2 %.
 _WIDER = 4
-#: A database takes only so many values with one statement.
+#: A database accepts only so many values in one statement.
 _KEYS_AT_ONCE = 1_000
-#: Characters of what people say that are kept.
+#: Characters of people's comments that are kept.
 _MOST_WORDS = 500
 _COLUMNS = tuple(Call.__slots__)
 _own, _values = attrgetter(*OWN), attrgetter(*_COLUMNS)
@@ -60,7 +60,7 @@ _Row = Mapping[str, Any]
 
 
 def take(connection: Connection, records: Iterable[Record], topics: Topics) -> None:
-    """Take in records, each partition's in its order; what cannot be read is told, and left out."""
+    """Take in records, each partition's in order; those that cannot be read are logged."""
     news = _News()
     readers = news.readers(topics)
     for record in records:
@@ -71,7 +71,7 @@ def take(connection: Connection, records: Iterable[Record], topics: Topics) -> N
 
 @dataclass(slots=True)
 class _News:
-    """What some records say, by the key of the row that it belongs to: the last one counts."""
+    """The rows of some records by their keys: the last record counts."""
 
     calls: dict[tuple[str, str, str], Call] = field(default_factory=dict)
     groups: dict[int, Group] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class _News:
     reviews: dict[str, _Row] = field(default_factory=dict)
 
     def readers(self, topics: Topics) -> Mapping[str, Callable[[Record], None]]:
-        """How a record of each topic is taken in. They raise for what is none of ours."""
+        """The method for the records of each topic, which raises for one that is not ours."""
         return {
             topics.attempts: self._call,
             topics.results: self._result,
@@ -144,19 +144,19 @@ class _News:
         self.outcomes[_key_of(OUTCOMES, row)] = row
 
     def _feedback(self, record: Record) -> None:
-        said = read_model(Feedback, record.value)
-        instead = dump(said.correction).decode() if said.correction else ""
-        words = "; instead: ".join(text for text in (said.comment, instead) if text)
+        feedback = read_model(Feedback, record.value)
+        instead = dump(feedback.correction).decode() if feedback.correction else ""
+        words = "; instead: ".join(text for text in (feedback.comment, instead) if text)
         row = {
-            "tenant": said.tenant,
-            "request_id": said.request_id,
-            "generation": said.generation,
-            "kind": said.kind,
-            "at": millis(said.at),
+            "tenant": feedback.tenant,
+            "request_id": feedback.request_id,
+            "generation": feedback.generation,
+            "kind": feedback.kind,
+            "at": millis(feedback.at),
             "words": stored(words, _MOST_WORDS),
         }
         key = _key_of(FEEDBACK, row)
-        self.feedback[key] = _both(self.feedback.get(key), row)
+        self.feedback[key] = _merged(self.feedback.get(key), row)
 
     def _review(self, record: Record) -> None:
         line = read_model(AuditLine, record.value)
@@ -172,12 +172,12 @@ class _News:
         }
 
     def requests(self) -> set[_Key]:
-        """Those that anything was said of."""
+        """The requests that the records are about."""
         return {key[:2] for rows in (self.calls, self.outcomes, self.feedback) for key in rows}
 
 
-def _both(former: _Row | None, row: _Row) -> _Row:
-    """Feedback of one kind, given twice: the first time and the last words of it."""
+def _merged(former: _Row | None, row: _Row) -> _Row:
+    """Feedback of one kind, given twice: its first time and its last words."""
     if former is None:
         return row
     at = min(former["at"], row["at"])
@@ -187,8 +187,8 @@ def _both(former: _Row | None, row: _Row) -> _Row:
 def _write(connection: Connection, news: _News) -> None:
     keys = sorted(news.requests())
     feedback = {_key_of(FEEDBACK, row): row for row in _rows(connection, FEEDBACK, keys)}
-    said = {key: _both(feedback.get(key), row) for key, row in news.feedback.items()}
-    feedback |= said
+    merged = {key: _merged(feedback.get(key), row) for key, row in news.feedback.items()}
+    feedback |= merged
     outcomes = {_key_of(OUTCOMES, row): row for row in _rows(connection, OUTCOMES, keys)}
     outcomes |= news.outcomes
     calls: dict[_Key, dict[str, Call]] = defaultdict(dict)
@@ -208,35 +208,30 @@ def _write(connection: Connection, news: _News) -> None:
     kinds: dict[_Key, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in feedback.values():
         kinds[row["tenant"], row["request_id"]][row["generation"]].append(row["kind"])
-    for request, some in calls.items():
-        judge(list(some.values()), ends[request], kinds[request])
 
-    moved, changed = _Moved(), []
-    for call_key, call in _each(calls):
-        former = before.get(call_key)
-        if former == call:
-            continue
-        if former is not None:
-            moved.count(former, -1)
-        moved.count(call, 1)
-        changed.append(dict(zip(_COLUMNS, _values(call), strict=True)))
-    _put(connection, CALLS, changed)
-    _put(connection, OUTCOMES, list(news.outcomes.values()))
-    _put(connection, FEEDBACK, list(said.values()))
-    _put(connection, REVIEWS, list(news.reviews.values()))
-    _note_groups(connection, news.groups)
-    moved.write(connection)
-
-
-def _each(calls: Mapping[_Key, Mapping[str, Call]]) -> Iterator[tuple[tuple[_Key, str], Call]]:
-    for key, some in calls.items():
-        for attempt_id, call in some.items():
-            yield (key, attempt_id), call
+    changes, changed = _Changes(), []
+    for request, attempts in calls.items():
+        judge(list(attempts.values()), ends[request], kinds[request])
+        for attempt_id, call in attempts.items():
+            former = before.get((request, attempt_id))
+            if former == call:
+                continue
+            if former is not None:
+                changes.count(former, -1)
+            changes.count(call, 1)
+            changed.append(dict(zip(_COLUMNS, _values(call), strict=True)))
+    upsert(connection, CALLS, changed)
+    upsert(connection, OUTCOMES, list(news.outcomes.values()))
+    upsert(connection, FEEDBACK, list(merged.values()))
+    upsert(connection, REVIEWS, list(news.reviews.values()))
+    groups = [{"group_id": id_, **group._asdict()} for id_, group in news.groups.items()]
+    insert_new(connection, GROUPS, groups)
+    changes.write(connection)
 
 
 @dataclass(slots=True)
-class _Moved:
-    """By how much the sums of each hour change."""
+class _Changes:
+    """Changes of the sums of each hour."""
 
     sums: dict[tuple[int, ...], list[int]] = field(
         default_factory=lambda: defaultdict(lambda: [0] * len(FIGURES))
@@ -246,7 +241,7 @@ class _Moved:
     )
 
     def count(self, call: Call, sign: int) -> None:
-        """Add a call, or take it away."""
+        """Add a call to the sums, or subtract it."""
         hour = call.started_at // HOUR * HOUR
         sums = self.sums[hour, call.group_id]
         sums[0] += sign
@@ -273,7 +268,7 @@ class _Moved:
                 for grain in (*GRAINS, *TOTALS)
                 for place, changes in _coarser(moved, grain)
             ]
-            _put(connection, table, rows, adds=names)
+            upsert(connection, table, rows, adds=names)
             less = [_key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
             for first in range(0, len(less), _KEYS_AT_ONCE):
                 among = tuple_(*key).in_(less[first : first + _KEYS_AT_ONCE])
@@ -283,51 +278,26 @@ class _Moved:
 def _coarser(
     sums: Mapping[tuple[int, ...], list[int]], grain: int
 ) -> Iterable[tuple[tuple[int, ...], list[int]]]:
-    """Sums by hour as sums by a coarser grain; those that do not change are left out."""
-    found: dict[tuple[int, ...], list[int]] = {}
+    """Changes by hour as changes by a coarser grain, without those that are zero."""
+    coarse: dict[tuple[int, ...], list[int]] = {}
     span, width = abs(grain), 1 if grain == HOUR else _WIDER
     for (hour, group, *bucket), changes in sums.items():
-        wider = (one // width * width for one in bucket)
+        wider = (number // width * width for number in bucket)
         key = (hour // span * span, group if grain > 0 else 0, *wider)
-        if (known := found.get(key)) is None:
-            found[key] = changes
+        if (earlier := coarse.get(key)) is None:
+            coarse[key] = changes
         else:
-            found[key] = [a + b for a, b in zip(known, changes, strict=True)]
-    return ((key, changes) for key, changes in found.items() if any(changes))
+            coarse[key] = [a + b for a, b in zip(earlier, changes, strict=True)]
+    return ((key, changes) for key, changes in coarse.items() if any(changes))
 
 
 def _rows(connection: Connection, table: Table, keys: Sequence[_Key]) -> Iterable[_Row]:
     """The rows of these requests."""
     if not keys:
         return []
-    which = tuple_(table.c.tenant, table.c.request_id).in_(keys)
-    return [row._asdict() for row in connection.execute(select(table).where(which))]
+    is_asked = tuple_(table.c.tenant, table.c.request_id).in_(keys)
+    return [row._asdict() for row in connection.execute(select(table).where(is_asked))]
 
 
 def _key_of(table: Table, row: _Row) -> tuple[Any, ...]:
     return tuple(row[column.name] for column in table.primary_key)
-
-
-def _put(
-    connection: Connection, table: Table, rows: Sequence[_Row], adds: Sequence[str] = ()
-) -> None:
-    """Insert rows; those whose key is there get the new values, or have them added."""
-    if not rows:
-        return
-    fresh = inserting(connection, table)
-    key = [column.name for column in table.primary_key]
-    changes = {
-        column.name: column + fresh.excluded[column.name]
-        if column.name in adds
-        else fresh.excluded[column.name]
-        for column in table.columns
-        if column.name not in key
-    }
-    put = fresh.on_conflict_do_update(index_elements=key, set_=changes)
-    connection.execute(put, rows)
-
-
-def _note_groups(connection: Connection, groups: Mapping[int, Group]) -> None:
-    known = connection.scalars(select(GROUPS.c.group_id).where(GROUPS.c.group_id.in_(groups)))
-    rows = [{"group_id": one, **groups[one]._asdict()} for one in groups.keys() - set(known)]
-    _put(connection, GROUPS, rows)

@@ -1,7 +1,7 @@
-"""What the read model is asked: figures of groups and over time, and the requests behind them.
+"""Queries of the read model: figures of groups and over time, and the requests behind them.
 
-Figures of a span come from the sums by day inside of it, those by hour at its edges, and single
-calls where it begins or ends within an hour. So asking takes as long whatever the history.
+Figures of a span come from the sums by day inside it, the sums by hour at its edges, and single
+calls where it begins or ends within an hour. So a query takes as long with any history.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,18 +71,18 @@ def figures_by(
     since: datetime,
     until: datetime = LATEST,
 ) -> tuple[list[Row], Row]:
-    """The groups' figures, the dearest first, and their sum.
+    """The groups' figures, the most expensive first, and their sum.
 
-    Calls count that began at or after `since` and before `until`. What they cost is spent where
-    their request ended: an answer costs all that was tried before it, in whatever group.
+    Calls count that began at or after `since` and before `until`. Their cost counts in the group
+    where their request ended: an answer costs everything that was tried before it.
     """
     parts = _cover(millis(since), millis(until), GRAINS)
     sums, latencies = _sums_of(parts), _latencies_of(parts)
     rows: dict[tuple[str, ...], Row] = {}
     for name, figures in _named(connection, by, [sums.c.group_id], sums, FIGURES):
         rows.setdefault(name, Row(name)).take(figures)
-    which = [latencies.c.group_id, latencies.c.bucket]
-    for name, latency in _named(connection, by, which, latencies, _LATENCY):
+    keys = [latencies.c.group_id, latencies.c.bucket]
+    for name, latency in _named(connection, by, keys, latencies, _LATENCY):
         rows.setdefault(name, Row(name)).take_latency(*latency)
     total = Row(("total",))
     for row in rows.values():
@@ -97,7 +97,7 @@ def figures_by(
 def figures_over_time(
     connection: Connection, begin: datetime, step: timedelta, count: int
 ) -> list[Row]:
-    """The sum's figures of so many spans of one length."""
+    """The figures of all groups together, for `count` spans of the length `step`."""
     rows = [Row(((begin + step * no).isoformat(),)) for no in range(count)]
     first, length = millis(begin), step // timedelta(milliseconds=1)
     parts = [_Part(-_grain_of(first, length), first, first + count * length)]
@@ -105,8 +105,8 @@ def figures_over_time(
     no = (sums.c.at - first) // length
     for number, *figures in connection.execute(_summed([no], sums, FIGURES)):
         rows[number].take(map(int, figures))
-    which = [(latencies.c.at - first) // length, latencies.c.bucket]
-    for number, *latency in connection.execute(_summed(which, latencies, _LATENCY)):
+    keys = [(latencies.c.at - first) // length, latencies.c.bucket]
+    for number, *latency in connection.execute(_summed(keys, latencies, _LATENCY)):
         rows[number].take_latency(*map(int, latency))
     return rows
 
@@ -114,67 +114,67 @@ def figures_over_time(
 def releases(
     connection: Connection, begin: datetime, step: timedelta, count: int
 ) -> list[tuple[str, int]]:
-    """Policy versions of which there is nothing before, and in which of these spans they begin."""
+    """Policy versions that were first used in these spans, with the number of the span."""
     first, length = millis(begin), step // timedelta(milliseconds=1)
     sums = _sums_of([_Part(_grain_of(first, length), first - length, first + count * length)])
     used = select(GROUPS.c.policy, func.min(sums.c.at)).group_by(GROUPS.c.policy)
-    asked = used.join(sums, sums.c.group_id == GROUPS.c.group_id).where(sums.c.calls > 0)
-    found = [(policy, (at - first) // length) for policy, at in connection.execute(asked)]
-    return sorted(((policy, no) for policy, no in found if no >= 0), key=lambda use: use[1])
+    query = used.join(sums, sums.c.group_id == GROUPS.c.group_id).where(sums.c.calls > 0)
+    uses = [(policy, (at - first) // length) for policy, at in connection.execute(query)]
+    return sorted(((policy, no) for policy, no in uses if no >= 0), key=lambda use: use[1])
 
 
 def _grain_of(begin: int, length: int) -> int:
-    """The coarsest grain that spans of this length are made of; 0: none, but single calls."""
+    """The coarsest grain that divides spans of this length; 0 where none does."""
     return max((grain for grain in GRAINS if begin % grain == length % grain == 0), default=0)
 
 
 class Behind(NamedTuple):
-    """Calls that a figure is made of: those of a measure, of one group or of all, since then."""
+    """The calls behind a figure: those of a measure, since an instant, of one group or of all."""
 
     measure: Measure
     by: Sequence[By]
-    #: The group; None: all of them.
+    #: The group's name; None for all groups.
     name: Sequence[str] | None
     since: datetime
 
     def calls(self, *columns: ColumnElement[Any]) -> Select[Any]:
-        """What is asked of these calls, as far as single ones are still kept."""
-        asked = select(*columns).where(CALLS.c.started_at >= millis(self.since))
+        """A query for columns of these calls, as far as single calls are still kept."""
+        query = select(*columns).where(CALLS.c.started_at >= millis(self.since))
         if flags := [CALLS.c[name] > 0 for name in self.measure.of if name in OWN]:
-            asked = asked.where(or_(*flags))
+            query = query.where(or_(*flags))
         if self.name is None:
-            return asked
+            return query
         group_id = CALLS.c.spent_in if "paid" in self.measure.of else CALLS.c.group_id
-        fits = (GROUPS.c[one] == text for one, text in zip(self.by, self.name, strict=True))
+        fits = (GROUPS.c[kind] == text for kind, text in zip(self.by, self.name, strict=True))
         groups = select(GROUPS.c.group_id).where(*fits)
-        return asked.where(group_id.in_(groups))
+        return query.where(group_id.in_(groups))
 
 
 def requests_behind(figure: Behind) -> Select[Any]:
-    """Asks for the tenants and ids of the requests behind a figure, in their order."""
+    """A query for the tenants and ids of the requests behind a figure, in order."""
     key = (CALLS.c.tenant, CALLS.c.request_id)
     return figure.calls(*key).distinct().order_by(*key)
 
 
 def newest_behind(connection: Connection, figure: Behind, most: int) -> list[RequestKey]:
     """The newest of the requests behind a figure."""
-    asked = figure.calls(CALLS.c.tenant, CALLS.c.request_id).order_by(CALLS.c.started_at.desc())
-    found: dict[RequestKey, None] = {}
-    for row in connection.execute(asked.execution_options(yield_per=1_000)):
-        found[RequestKey(*row)] = None
-        if len(found) == most:
+    query = figure.calls(CALLS.c.tenant, CALLS.c.request_id).order_by(CALLS.c.started_at.desc())
+    requests: dict[RequestKey, None] = {}
+    for row in connection.execute(query.execution_options(yield_per=1_000)):
+        requests[RequestKey(*row)] = None
+        if len(requests) == most:
             break
-    return list(found)
+    return list(requests)
 
 
 class Failure(NamedTuple):
-    """A cheap answer that had to be fixed: the record of where a cheap route was the wrong one."""
+    """A cheap answer that had to be fixed, so that its route was too cheap."""
 
     request: RequestKey
     attempt_id: str
     model: str
     prompt: str
-    #: Why it was not taken; None where it passed every check.
+    #: Why it was not accepted; None where it passed every check.
     reason: Reason | None
     detail: str
     fixed: Fixed
@@ -187,17 +187,17 @@ def failures(
 ) -> tuple[list[Failure], int]:
     """The newest answers of a tier that had to be fixed, the oldest of them first; and how many."""
     is_fixed = or_(CALLS.c.by_check > 0, CALLS.c.by_model > 0, CALLS.c.by_person > 0)
-    which = and_(CALLS.c.started_at >= millis(since), CALLS.c.tier == tier, is_fixed)
-    count = connection.scalar(select(func.count()).select_from(CALLS).where(which)) or 0
-    asked = (
+    condition = and_(CALLS.c.started_at >= millis(since), CALLS.c.tier == tier, is_fixed)
+    count = connection.scalar(select(func.count()).select_from(CALLS).where(condition)) or 0
+    query = (
         select(CALLS, GROUPS.c.model, GROUPS.c.prompt, GROUPS.c.reason)
         .join(GROUPS, GROUPS.c.group_id == CALLS.c.group_id)
-        .where(which)
+        .where(condition)
         .order_by(CALLS.c.started_at.desc(), CALLS.c.attempt_id.desc())
         .limit(last)
     )
-    found = connection.execute(asked).mappings().all()
-    return [_failure(connection, call) for call in reversed(found)], count
+    calls = connection.execute(query).mappings().all()
+    return [_failure(connection, call) for call in reversed(calls)], count
 
 
 def _failure(connection: Connection, call: RowMapping) -> Failure:
@@ -218,13 +218,14 @@ def _then(connection: Connection, call: RowMapping, fixed: Fixed) -> str:
     """What happened after an answer that was fixed."""
 
     def same(table: Any) -> ColumnElement[bool]:
-        return and_(*(table.c[one] == call[one] for one in ("tenant", "request_id", "generation")))
+        key = ("tenant", "request_id", "generation")
+        return and_(*(table.c[column] == call[column] for column in key))
 
     if fixed == "person":
-        asked = select(FEEDBACK.c.kind, FEEDBACK.c.words).where(same(FEEDBACK))
-        said = connection.execute(asked.order_by(FEEDBACK.c.at, FEEDBACK.c.kind)).all()
-        minded = [(kind, words) for kind, words in said if kind in NOT_GOOD]
-        return " and ".join(f"{kind}: {words}" if words else kind for kind, words in minded)
+        query = select(FEEDBACK.c.kind, FEEDBACK.c.words).where(same(FEEDBACK))
+        feedback = connection.execute(query.order_by(FEEDBACK.c.at, FEEDBACK.c.kind)).all()
+        complaints = [(kind, words) for kind, words in feedback if kind in NOT_GOOD]
+        return " and ".join(f"{kind}: {words}" if words else kind for kind, words in complaints)
     if call["escalated"]:
         return "another model was asked"
     is_letter = OUTCOMES.c.is_result.is_(False)
@@ -233,7 +234,7 @@ def _then(connection: Connection, call: RowMapping, fixed: Fixed) -> str:
 
 
 class Answered(NamedTuple):
-    """A request that was answered, and how."""
+    """A request and its answer."""
 
     request: RequestKey
     task: str
@@ -244,18 +245,18 @@ class Answered(NamedTuple):
 def answered(
     connection: Connection, week: str, count: int, since: datetime, until: datetime
 ) -> tuple[list[Answered], int]:
-    """A sample of the requests that were answered then, and how many there were."""
+    """A sample of the requests that were answered in a span, and how many there were."""
     draw = Draw(week, count)
     is_then = OUTCOMES.c.ended_at.between(millis(since), millis(until) - 1)
     key, last = (OUTCOMES.c.tenant, OUTCOMES.c.request_id), OUTCOMES.c.ended_at
-    which = select(*key, OUTCOMES.c.task).where(OUTCOMES.c.is_result, is_then).order_by(last)
-    # A week is more than memory should hold.
-    for tenant, request_id, task in connection.execute(which.execution_options(yield_per=1_000)):
+    ended = select(*key, OUTCOMES.c.task).where(OUTCOMES.c.is_result, is_then).order_by(last)
+    # A week may be more than fits into memory.
+    for tenant, request_id, task in connection.execute(ended.execution_options(yield_per=1_000)):
         draw.offer(RequestKey(tenant, request_id), task, None)
     drawn = [request for request, _ in draw.drawn()]
-    asked = select(OUTCOMES).where(OUTCOMES.c.is_result, is_then, tuple_(*key).in_(drawn))
-    found = connection.execute(asked.order_by(last)).mappings()
-    rows = {RequestKey(row["tenant"], row["request_id"]): row for row in found}
+    query = select(OUTCOMES).where(OUTCOMES.c.is_result, is_then, tuple_(*key).in_(drawn))
+    results = connection.execute(query.order_by(last)).mappings()
+    rows = {RequestKey(row["tenant"], row["request_id"]): row for row in results}
     sample = [
         Answered(request, row["task"], row["model"], read_exact(row["output"]))
         for request in drawn
@@ -265,7 +266,7 @@ def answered(
 
 
 class KeptAnswer(NamedTuple):
-    """An answer that a person stands for."""
+    """An answer that a person has approved or edited."""
 
     request: RequestKey
     task: str
@@ -274,14 +275,14 @@ class KeptAnswer(NamedTuple):
 
 
 def kept_answers(connection: Connection, *, every: bool) -> dict[str, KeptAnswer]:
-    """Approved and edited answers, kept as examples or `every` one, by their dead letter's place.
+    """Approved and edited answers by their dead letter's place: kept examples, or `every` one.
 
-    Of a request that was decided on more than once, the last decision that is a result counts.
+    Of a request that was decided on more than once, the last decision with a result counts.
     """
     decided = select(REVIEWS.c.letter)
     kept = decided if every else decided.where(REVIEWS.c.is_example)
     is_kept = and_(OUTCOMES.c.review.in_(("approve", "edit")), OUTCOMES.c.letter.in_(kept))
-    asked = select(OUTCOMES).where(OUTCOMES.c.is_result, is_kept).order_by(OUTCOMES.c.ended_at)
+    query = select(OUTCOMES).where(OUTCOMES.c.is_result, is_kept).order_by(OUTCOMES.c.ended_at)
     return {
         row["letter"]: KeptAnswer(
             RequestKey(row["tenant"], row["request_id"]),
@@ -289,11 +290,11 @@ def kept_answers(connection: Connection, *, every: bool) -> dict[str, KeptAnswer
             row["review"],
             read_exact(row["output"]),
         )
-        for row in connection.execute(asked).mappings()
+        for row in connection.execute(query).mappings()
     }
 
 
-#: What `Row.take_latency` wants besides a bucket.
+#: The figures that `Row.take_latency` takes besides a bucket.
 _LATENCY = ("count", "sum_us")
 
 
@@ -306,7 +307,7 @@ class _Part(NamedTuple):
 
 
 def _cover(begin: int, end: int, grains: Sequence[int]) -> list[_Part]:
-    """A span as parts of the coarsest grains that fit into it; `grains` from fine to coarse."""
+    """A span as parts of the coarsest grains that fit; `grains` are in order, finest first."""
     if not grains:
         return [_Part(0, begin, end)]
     *finer, grain = grains
@@ -333,8 +334,8 @@ def _sums_of(parts: Sequence[_Part]) -> Subquery:
 
 def _latencies_of(parts: Sequence[_Part]) -> Subquery:
     """Rows of `at`, a group, a bucket, a count and a sum."""
-    known = (CALLS.c.route_id, CALLS.c.bucket, literal(1), CALLS.c.latency_us)
-    calls = select(CALLS.c.started_at, *known).where(CALLS.c.bucket.is_not(None))
+    columns = (CALLS.c.route_id, CALLS.c.bucket, literal(1), CALLS.c.latency_us)
+    calls = select(CALLS.c.started_at, *columns).where(CALLS.c.bucket.is_not(None))
     sums = select(*(column for column in LATENCIES.c if column.name != "grain"))
     return _union(parts, LATENCIES, sums, [calls])
 
@@ -342,17 +343,17 @@ def _latencies_of(parts: Sequence[_Part]) -> Subquery:
 def _union(
     parts: Sequence[_Part], table: Table, sums: Select[Any], calls: Sequence[Select[Any]]
 ) -> Subquery:
-    """The rows of these parts, named as the sums are."""
-    # The first one names the columns.
-    asked = [sums.where(false())]
+    """The rows of these parts, with the column names of the sums."""
+    # The first query gives the columns their names.
+    queries = [sums.where(false())]
     for grain, begin, end in parts:
         if grain:
             is_part = and_(table.c.grain == grain, table.c.at >= begin, table.c.at < end)
-            asked.append(sums.where(is_part))
+            queries.append(sums.where(is_part))
         else:
             is_then = and_(CALLS.c.started_at >= begin, CALLS.c.started_at < end)
-            asked += [one.where(is_then) for one in calls]
-    return union_all(*asked).subquery()
+            queries += [query.where(is_then) for query in calls]
+    return union_all(*queries).subquery()
 
 
 def _named(
@@ -362,16 +363,16 @@ def _named(
     source: Subquery,
     names: Sequence[str],
 ) -> Iterator[tuple[tuple[str, ...], Sequence[int]]]:
-    """Sums by groups and what else the keys are, each with its group's name."""
+    """Sums by these keys, the group first, each with its group's name."""
     sums = _summed(keys, source, names).subquery()
     groups = GROUPS.c.group_id == sums.c.group_id
-    asked = select(*(GROUPS.c[one] for one in by), sums).join(GROUPS, groups)
-    for row in connection.execute(asked):
+    query = select(*(GROUPS.c[column] for column in by), sums).join(GROUPS, groups)
+    for row in connection.execute(query):
         yield tuple(row[: len(by)]), [*map(int, row[len(by) + 1 :])]
 
 
 def _summed(
     keys: Sequence[ColumnElement[Any]], source: Subquery, names: Sequence[str]
 ) -> Select[Any]:
-    """Sums by these keys. PostgreSQL sums to decimals."""
+    """Sums by these keys; PostgreSQL returns them as decimals."""
     return select(*keys, *(func.sum(source.c[name]).label(name) for name in names)).group_by(*keys)

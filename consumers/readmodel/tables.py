@@ -1,8 +1,8 @@
 """The tables of the read model: one schema for SQLite and PostgreSQL.
 
-Single calls, their ends and what was said of them are kept for as long as the settings say; the
-sums by hour and by day for ever. Times are milliseconds since 1970. None is written by hand: all
-are made again from the topics.
+Single calls, their outcomes and the feedback on them are kept for as long as the settings say; the
+sums by hour and by day for ever. Times are milliseconds since 1970. All tables can be rebuilt from
+the topics.
 """
 
 from sqlalchemy import (
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 SCHEMA = MetaData()
-#: Raised whenever the tables change: they are made again from the topics.
+#: Raised whenever the tables change: they are then rebuilt from the topics.
 _VERSION = "1"
 
-#: What the tables know of themselves: their version, and the cluster they were made from.
+#: Facts about the tables: their version, and the cluster they were built from.
 FACTS = Table(
     "read_facts",
     SCHEMA,
@@ -64,7 +64,7 @@ GROUPS = Table(
     *(Column(name, Text, nullable=False) for name in Group._fields),
 )
 
-#: What a call counts for in its own group; `paid` and `cost_micros` count where its request ended.
+#: Figures of a call in its own group; `paid` and `cost_micros` count where its request ended.
 OWN = tuple(name for name in FIGURES if name not in ("calls", "paid", "cost_micros"))
 _TEXTS = ("step", "tier", "outcome", "detail")
 _KEY = ("tenant", "request_id", "attempt_id")
@@ -95,9 +95,9 @@ OUTCOMES = Table(
     Column("generation", BigInteger, primary_key=True),
     Column("is_result", Boolean, primary_key=True),
     Column("ended_at", BigInteger, nullable=False, index=True),
-    #: Of a dead letter, where it lies; of a result, the dead letter that it stands in for.
+    #: Of a dead letter, its place; of a result, the dead letter that it resolves.
     Column("letter", Text, index=True),
-    #: The rest is a result's.
+    #: The rest is only set for a result.
     Column("published", Text),
     Column("kind", Text),
     Column("total_us", BigInteger),
@@ -116,11 +116,11 @@ FEEDBACK = Table(
     Column("generation", BigInteger, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
-    #: Why, and what was used instead.
+    #: The comment, and the correction.
     Column("words", Text, nullable=False),
 )
 
-#: What reviewers decided, whether or not it came to stand.
+#: What reviewers decided, whether or not the decision stands.
 REVIEWS = Table(
     "reviews",
     SCHEMA,
@@ -129,7 +129,7 @@ REVIEWS = Table(
     Column("action", Text, nullable=False),
     Column("who", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
-    #: Kept to test prompts and models by.
+    #: Kept to test prompts and models with.
     Column("is_example", Boolean, nullable=False),
 )
 
@@ -145,7 +145,7 @@ SUMS = Table(
     sqlite_with_rowid=False,
 )
 
-#: The same for latencies by bucket, where a group is of all tenants and plans: else they were many.
+#: The same for latencies by bucket. Their groups span tenants and plans, to keep the rows few.
 LATENCIES = Table(
     "latency_sums",
     SCHEMA,
@@ -160,10 +160,10 @@ LATENCIES = Table(
 
 
 def make_tables(connection: Connection) -> None:
-    """Make the tables where there are none, and make those of another version anew."""
+    """Create the tables where there are none, and replace those of another version."""
     if inspect(connection).has_table(FACTS.name):
-        asked = select(FACTS.c.value).where(FACTS.c.name == "version")
-        if connection.scalar(asked) == _VERSION:
+        query = select(FACTS.c.value).where(FACTS.c.name == "version")
+        if connection.scalar(query) == _VERSION:
             return
         SCHEMA.drop_all(connection)
     SCHEMA.create_all(connection)
