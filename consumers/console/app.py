@@ -6,12 +6,11 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from consumers.console.api import add_figures
 from consumers.console.attempts import Attempts
 from consumers.console.auth import Authenticator, only_ones_own
 from consumers.console.bulk import Bulk
 from consumers.console.case_routes import add_case_routes
-from consumers.console.dashboard import Figures, dashboard
+from consumers.console.dashboard import Figures, add_dashboard
 from consumers.console.entrance import Entrance
 from consumers.console.job_routes import add_job_routes
 from consumers.console.oidc import oidc_routes
@@ -27,10 +26,9 @@ __all__ = ["console_app"]
 
 
 class _Console(FastAPI):
-    """The application with our headers outside of everything, its own last errors included."""
+    """The application with our headers on every reply, including its own internal errors."""
 
     def build_middleware_stack(self) -> Any:
-        """FastAPI's own middleware, with our headers around it."""
         return SecureHeaders(super().build_middleware_stack())
 
 
@@ -48,7 +46,7 @@ def console_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         version="1",
-        # Such a redirect would go to whatever host the request names.
+        # Such a redirect would go to any host that the request names.
         redirect_slashes=False,
         dependencies=[Depends(only_ones_own(reviews))],
     )
@@ -57,9 +55,8 @@ def console_app(
     sign_in = SignIn(reviews, authenticator, pages, attempts)
     add_case_routes(routes, reviews, pages)
     add_job_routes(routes, reviews, bulk, pages)
-    add_figures(routes, figures)
+    add_dashboard(routes, reviews, figures, pages)
     app.include_router(routes.pages)
-    app.include_router(dashboard(reviews, figures, pages))
     app.include_router(routes.api)
     app.include_router(sign_in.router)
     if oidc is not None:

@@ -1,4 +1,4 @@
-"""How often a sign-in may fail: for one address, and for all of them together."""
+"""Limits on failed sign-ins: for one address, and for all addresses together."""
 
 import ipaddress
 from collections import OrderedDict, deque
@@ -10,21 +10,21 @@ from fastapi import HTTPException
 __all__ = ["Attempts", "too_many_attempts"]
 
 _WINDOW = timedelta(minutes=1)
-#: An address that failed so often within the window is not heard for the rest of it.
+#: An address with so many failures within the window is refused for the rest of it.
 _PER_ADDRESS = 5
-#: So many failures of all addresses, and only those are heard that have signed in before.
+#: After so many failures of all addresses, only those that have signed in before are served.
 _IN_TOTAL = 60
 _MOST_KEPT = 10_000
 
 
 def too_many_attempts() -> HTTPException:
-    """What is raised where sign-ins have failed too often."""
+    """The error for an address with too many failed sign-ins."""
     words = "too many sign-ins have failed: try again in a minute"
     return HTTPException(429, words, {"retry-after": "60"})
 
 
 class Attempts:
-    """Counts failures in this process. An attempt counts as failed until it has succeeded."""
+    """Counts the failures in this process. An attempt counts as failed until it succeeds."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Attempts:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def begin(self, address: str) -> bool:
-        """Count an attempt; False where it must not even be looked at."""
+        """Count an attempt; False where it must be refused unseen."""
         who, now = _network(address), self._clock()
         mine = self._failed.setdefault(who, deque())
         self._failed.move_to_end(who)
@@ -57,7 +57,7 @@ class Attempts:
         return True
 
     def succeeded(self, address: str) -> None:
-        """Count the last attempt from this address as no failure."""
+        """Remove the last attempt of this address from the failures."""
         who = _network(address)
         for times in (self._failed.get(who), self._all):
             if times:
@@ -67,12 +67,12 @@ class Attempts:
             self._known.popitem(last=False)
 
     def is_last(self, address: str) -> bool:
-        """True when the next attempt from there will not be looked at."""
+        """True when the next attempt from this address will be refused."""
         return len(self._failed.get(_network(address), ())) >= self._per_address
 
 
 def _network(address: str) -> str:
-    """Whom an address stands for: of version 6 everybody has a whole network of them."""
+    """The address, or its network of 64 bits for IPv6, where every client has a whole network."""
     try:
         numbers = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

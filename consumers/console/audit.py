@@ -1,4 +1,4 @@
-"""The audit trail: lines are added to this writer's chain, and wait here until Kafka has them."""
+"""The audit trail: lines join this writer's chain, and wait here until Kafka has them."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,17 @@ from schemas.review import AuditLine, Decision
 
 __all__ = ["Trail", "about", "received", "settled", "written"]
 
+#: Unsent lines that are read at a time.
+_MOST_UNSENT = 100
+
 
 def written(line: AuditLine) -> bytes:
-    """A line as its record's value, and as the store keeps it."""
+    """The bytes of a line, in its record and in the store."""
     return dump(line.model_dump(mode="json", exclude_none=True))
 
 
 class Trail:
-    """The audit lines of all writers; `writer` is the one whose chain grows here."""
+    """The audit lines of all writers; this process appends to the chain of `writer`."""
 
     def __init__(self, database: Database, writer: str) -> None:
         self.writer = writer
@@ -35,13 +38,13 @@ class Trail:
         self._turn = asyncio.Lock()
 
     async def append(self, now: datetime, **fields: Any) -> AuditLine:
-        """Add a line of its own. `fields` are those of an AuditLine, `who` and `what` at least."""
+        """Add a line in a transaction of its own. `fields` need `who` and `what` at least."""
         async with self.adding() as connection:
             return await self.added(connection, now, **fields)
 
     @contextlib.asynccontextmanager
     async def adding(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction in which lines are added: nobody else adds one before it is committed."""
+        """A transaction to add lines in: no other one adds lines before it is committed."""
         async with self._turn, self._database.writing() as connection:
             yield connection
 
@@ -58,14 +61,14 @@ class Trail:
         return line
 
     async def problems(self) -> list[str]:
-        """What was changed in the trail, in words; nothing where it is whole.
+        """Changes to the trail, in words; empty where it is intact.
 
-        Lines follow from each other, their columns say what they say, and none is gone: how far
-        each chain goes is noted apart.
+        It checks that lines follow from each other, that columns agree with lines, and that no line
+        is missing: the length of each chain is stored separately.
         """
         problems: list[str] = []
         async with self._database.reading() as connection:
-            if not self._database.is_sqlite:  # where all that is read is of one moment
+            if not self._database.is_sqlite:  # SQLite reads everything at one moment anyway
                 _ = await connection.execution_options(isolation_level="REPEATABLE READ")
             heads = (await connection.execute(select(HEADS))).mappings().all()
             noted = {row["writer"]: (row["no"], row["hash"], row["lines"]) for row in heads}
@@ -75,56 +78,56 @@ class Trail:
             line = AuditLine.model_validate_json(row["line"])
             chains.setdefault(row["writer"], []).append(line)
             if any(row[name] != value for name, value in _row(line).items() if name != "line"):
-                problems.append(f"{row['writer']} line {row['no']}: its columns say something else")
+                problems.append(f"{row['writer']} line {row['no']}: its columns differ from it")
         for writer, lines in chains.items():
-            # What another console wrote is taken from the topic, which lacks what was never sent.
+            # Another console's lines are read from the topic, which lacks those never sent.
             problems += broken(lines, has_gaps=writer != self.writer)
             last = (lines[-1].no, lines[-1].hash, len(lines)) if lines else (0, "", 0)
             if last != noted.get(writer):
                 upto = noted[writer][0] if writer in noted else "none"
                 problems.append(
-                    f"{writer}: lines are gone or were added: it went up to line {upto}"
+                    f"{writer}: lines were removed or added: the chain ended at line {upto}"
                 )
         return problems
 
     async def decision_line(
         self, connection: AsyncConnection, place: str, decision_id: str
     ) -> AuditLine | None:
-        """The line by which a decision was given."""
-        asked = select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
-        for written_line in (await connection.scalars(asked)).all():
+        """The line of a decision; None where there is none."""
+        query = select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
+        for written_line in (await connection.scalars(query)).all():
             line = AuditLine.model_validate_json(written_line)
             if line.decision is not None and line.decision.decision_id == decision_id:
                 return line
         return None
 
     async def decision(self, place: str, decision_id: str) -> AuditLine | None:
-        """The line by which a decision was given here; None where it was not."""
+        """The line of a decision that was given here; None where it was not."""
         async with self._database.reading() as connection:
             return await self.decision_line(connection, place, decision_id)
 
     async def is_unsent(self, line: AuditLine) -> bool:
-        """True until Kafka is known to have a line."""
+        """True until Kafka has acknowledged a line."""
         return bool(await self._database.read(select(UNSENT.c.no).where(_is(UNSENT, line))))
 
     async def sent(self, line: AuditLine) -> None:
         """Note that Kafka has acknowledged a line."""
         await self._database.write(settled(line))
 
-    async def unsent(self, before: datetime, limit: int = 100) -> list[AuditLine]:
+    async def unsent(self, before: datetime) -> list[AuditLine]:
         """Lines from before an instant that Kafka has not acknowledged, the oldest first.
 
-        Those of a console that was killed are among them; sending one twice changes nothing.
+        They include those of a console that was killed; sending one twice changes nothing.
         """
-        which = and_(AUDIT.c.writer == UNSENT.c.writer, AUDIT.c.no == UNSENT.c.no)
-        asked = (
+        same_line = and_(AUDIT.c.writer == UNSENT.c.writer, AUDIT.c.no == UNSENT.c.no)
+        query = (
             select(AUDIT.c.line)
-            .join(UNSENT, which)
+            .join(UNSENT, same_line)
             .where(AUDIT.c.at < before)
             .order_by(AUDIT.c.at, AUDIT.c.writer, AUDIT.c.no)
-            .limit(limit)
+            .limit(_MOST_UNSENT)
         )
-        return await self._lines(asked)
+        return await self._lines(query)
 
     async def lines(
         self,
@@ -132,41 +135,33 @@ class Trail:
         who: str | None = None,
         what: str | None = None,
         place: str | None = None,
-        request_id: str | None = None,
-        since: datetime | None = None,
-        before: datetime | None = None,
         limit: int = 100,
     ) -> list[AuditLine]:
-        """The newest lines that fit."""
-        asked = select(AUDIT.c.line)
-        equal = {"who": who, "what": what, "place": place, "request_id": request_id}
-        for name, value in equal.items():
+        """The newest lines with these values."""
+        query = select(AUDIT.c.line)
+        for name, value in (("who", who), ("what", what), ("place", place)):
             if value is not None:
-                asked = asked.where(AUDIT.c[name] == value)
-        if since is not None:
-            asked = asked.where(AUDIT.c.at >= since)
-        if before is not None:
-            asked = asked.where(AUDIT.c.at < before)
+                query = query.where(AUDIT.c[name] == value)
         order = (desc(AUDIT.c.at), AUDIT.c.writer, desc(AUDIT.c.no))
-        return await self._lines(asked.order_by(*order).limit(limit))
+        return await self._lines(query.order_by(*order).limit(limit))
 
     async def chain(self, writer: str) -> list[AuditLine]:
-        """All lines of a writer in their order, for `router.review.audit.broken`."""
-        asked = select(AUDIT.c.line).where(AUDIT.c.writer == writer).order_by(AUDIT.c.no)
-        return await self._lines(asked)
+        """All lines of a writer in order, for `router.review.audit.broken`."""
+        query = select(AUDIT.c.line).where(AUDIT.c.writer == writer).order_by(AUDIT.c.no)
+        return await self._lines(query)
 
     async def writers(self) -> list[str]:
-        """Everybody who has a chain."""
-        asked = select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
-        return [row["writer"] for row in await self._database.read(asked)]
+        """The writers of all chains."""
+        query = select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
+        return [row["writer"] for row in await self._database.read(query)]
 
-    async def _lines(self, asked: Any) -> list[AuditLine]:
-        rows = await self._database.read(asked)
+    async def _lines(self, query: Any) -> list[AuditLine]:
+        rows = await self._database.read(query)
         return [AuditLine.model_validate_json(row["line"]) for row in rows]
 
 
 def received(connection: Connection, lines: Sequence[AuditLine]) -> None:
-    """Take over lines that stand on the topic: they are sent, whoever wrote them."""
+    """Store lines that were read on the topic, and mark them as sent."""
     new: dict[tuple[str, int], AuditLine] = {}
     for line in lines:
         if connection.scalar(select(AUDIT.c.no).where(_is(AUDIT, line))) is None:
@@ -183,21 +178,22 @@ def about(subject: Case | Decision | AuditLine) -> dict[str, Any]:
 
 
 def settled(line: AuditLine) -> Delete:
-    """A line that waits for Kafka no longer: it was sent, or never will be."""
+    """A statement that marks a line as sent, or as never to be sent."""
     return delete(UNSENT).where(_is(UNSENT, line))
 
 
 def _note_heads(connection: Connection, lines: Iterable[AuditLine]) -> None:
-    """Note how far the chains of these new lines go now."""
+    """Store the new length of the chains of these new lines."""
     for line in lines:
-        which = HEADS.c.writer == line.writer
-        head = connection.execute(select(HEADS).where(which)).mappings().first()
+        of_writer = HEADS.c.writer == line.writer
+        head = connection.execute(select(HEADS).where(of_writer)).mappings().first()
         if head is None:
             row = {"writer": line.writer, "no": line.no, "hash": line.hash, "lines": 1}
             connection.execute(insert(HEADS).values(row))
             continue
         further = {"no": line.no, "hash": line.hash} if line.no > head["no"] else {}
-        connection.execute(update(HEADS).where(which).values(lines=head["lines"] + 1, **further))
+        counted = update(HEADS).where(of_writer).values(lines=head["lines"] + 1, **further)
+        connection.execute(counted)
 
 
 def _row(line: AuditLine) -> dict[str, Any]:
@@ -205,7 +201,7 @@ def _row(line: AuditLine) -> dict[str, Any]:
     return {
         "writer": line.writer,
         "no": line.no,
-        "at": instant(millis(line.at)),  # as the table has it
+        "at": instant(millis(line.at)),  # as precise as the table has it
         "who": line.who,
         "what": line.what,
         "request_id": line.request_id,

@@ -1,4 +1,4 @@
-"""Who may do what: roles, sessions, and what a route asks of whoever calls it."""
+"""Who may do what: roles, sessions, and the conditions of routes."""
 
 import hashlib
 import hmac
@@ -36,40 +36,40 @@ __all__ = [
 ]
 
 _IDLE, _LONGEST = timedelta(minutes=30), timedelta(hours=8)
-#: Who acts where nobody has to sign in: whoever sits at the machine.
+#: The user where nobody has to sign in: whoever sits at the machine.
 LOCAL = "local"
-#: Who signs in by the console's one token.
+#: The user who signs in with the console's token.
 TOKEN = "token"  # noqa: S105  a name
-#: Before the ids of such sessions, which end when the token is another one.
+#: Prefix of the ids of such sessions, which end when the token changes.
 _BY_TOKEN = "t."  # noqa: S105  a prefix
 _UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Role(StrEnum):
-    """What somebody may do; each may do what those before it may."""
+    """What a user may do; each role includes those before it."""
 
-    #: Look.
+    #: View cases.
     VIEWER = "viewer"
     #: Claim and decide.
     REVIEWER = "reviewer"
-    #: Act on many cases at once, and take them out.
+    #: Act on many cases at once, and export them.
     OPERATOR = "operator"
     #: Read the audit trail.
     ADMIN = "admin"
 
     def covers(self, other: "Role") -> bool:
-        """True when this role may do what the other one may."""
+        """True when this role includes the other one."""
         ladder = list(Role)
         return ladder.index(self) >= ladder.index(other)
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody with a session, and the token that forms of that session carry."""
+    """A user with a session, and the token of that session's forms."""
 
     session: Session
     csrf: str
-    #: The session's id for the cookie, where it has just begun.
+    #: The session's id for the cookie, where the session is new.
     cookie: str | None = None
 
     @property
@@ -82,20 +82,20 @@ class Visitor:
 
     @property
     def tenants(self) -> frozenset[str] | None:
-        """Whose cases they see; None: all. What is nobody's only those see who see all."""
+        """The tenants whose cases they see; None for all, and for cases without a tenant."""
         tenants = self.session.tenants
         return tenants and frozenset(name for name in tenants if not is_reserved_tenant(name))
 
     def sees(self, tenant: str) -> bool:
-        """True when a tenant's cases are theirs to see."""
+        """True when they may see a tenant's cases."""
         return self.tenants is None or tenant in self.tenants
 
 
 class Authenticator:
-    """Sessions by a cookie, their forms by a token of their own.
+    """Recognises sessions by a cookie, and their forms by a token.
 
-    A session's id is new at every sign-in and known to the browser alone; the store has its hash.
-    Where nobody has to sign in there are no sessions to keep: the cookie's id is the browser's own.
+    A session's id is new at every sign-in and known only to the browser; the store has its hash.
+    Where nobody has to sign in, no sessions are stored: the browser keeps the id of its cookie.
     """
 
     def __init__(
@@ -112,19 +112,19 @@ class Authenticator:
         self._token_hash = _digest(token.secret.get_secret_value()) if token else b""
         self._sessions = sessions
         self._clock = clock
-        #: Browsers come by https.
+        #: Browsers use https.
         self.is_secure = is_secure
-        #: A host's prefix can only be set over TLS, by the host itself, for all of it.
+        #: Browsers accept the prefix `__Host-` only over TLS, from the host itself, for all paths.
         self.cookie = "__Host-tierline" if is_secure else "tierline"
 
     @property
     def has_token(self) -> bool:
-        """True where one can sign in by the token."""
+        """True where users can sign in with the token."""
         return self._token is not None
 
     @property
     def needs_sign_in(self) -> bool:
-        """False on one's own machine alone."""
+        """False for a console that only its own machine can reach."""
         return self.has_token or self.has_oidc
 
     @property
@@ -132,7 +132,7 @@ class Authenticator:
         return {"httponly": True, "samesite": "strict", "secure": self.is_secure, "path": "/"}
 
     async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:
-        """Who a request comes from; None where they have to sign in first."""
+        """The user of a request; None where they have to sign in first."""
         id_ = cookies.get(self.cookie, "")
         if not self.needs_sign_in:
             is_new = not 20 <= len(id_) <= 100
@@ -145,13 +145,13 @@ class Authenticator:
         seen = await self._sessions.seen(
             self._hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
         )
-        known = self._as_known(seen, id_) if seen else None
-        return Visitor(known, self._form_token(id_)) if known else None
+        current = self._as_set_now(seen, id_) if seen else None
+        return Visitor(current, self._form_token(id_)) if current else None
 
-    def _as_known(self, session: Session, id_: str) -> Session | None:
-        """With what the settings say now; None for who could not sign in so any more.
+    def _as_set_now(self, session: Session, id_: str) -> Session | None:
+        """The session with the present settings; None where its way to sign in is gone.
 
-        Nor does a session go on that began when nobody had to sign in.
+        A session from a time when nobody had to sign in has ended, too.
         """
         if not id_.startswith(_BY_TOKEN):
             return session if self.has_oidc and session.who != LOCAL else None
@@ -160,33 +160,33 @@ class Authenticator:
         return replace(session, role=self._token.role, tenants=self._token.tenants)
 
     def is_token(self, token: str) -> bool:
-        """True for the console's token; what is wrong takes as long as what is right."""
+        """True for the console's token, compared in constant time."""
         is_same = hmac.compare_digest(_digest(token), self._token_hash)
         return self._token is not None and is_same
 
     def by_token(self, authorization: str) -> Visitor | None:
-        """Who sends the token with the call itself, as `Authorization: Bearer` (RFC 6750)."""
+        """The user of a request with the token as `Authorization: Bearer` (RFC 6750)."""
         kind, _, token = authorization.partition(" ")
         if not self.is_token(token.strip()) or kind.lower() != "bearer" or self._token is None:
             return None
-        now, own = self._clock(), self._token
-        return Visitor(Session(TOKEN, TOKEN, own.role, own.tenants, now, now), "")
+        now, settings = self._clock(), self._token
+        return Visitor(Session(TOKEN, TOKEN, settings.role, settings.tenants, now, now), "")
 
     async def sign_in(self, token: str) -> Visitor | None:
-        """A session for the right token, None for a wrong one."""
+        """Begin a session for the right token; None for a wrong one."""
         if not self.is_token(token) or self._token is None:
             return None
         return await self._begin(TOKEN, Role(self._token.role), self._token.tenants, _BY_TOKEN)
 
     async def sign_out(self, cookies: Mapping[str, str]) -> None:
-        """End the session, on our side too."""
+        """End the session in the store."""
         if id_ := cookies.get(self.cookie):
             await self._sessions.end(self._hashed(id_))
 
     async def begin(self, name: str, role: Role, tenants: frozenset[str] | None) -> Visitor:
-        """A session for somebody whom another has identified.
+        """Begin a session for a user whom an issuer has identified.
 
-        Who has a name of ours there is somebody else.
+        A user with one of our own names gets a suffix.
         """
         return await self._begin(f"{name}@oidc" if name in (LOCAL, TOKEN) else name, role, tenants)
 
@@ -203,7 +203,7 @@ class Authenticator:
         return hashlib.sha256(id_.encode() + bound).hexdigest()
 
     def _form_token(self, id_: str) -> str:
-        """Only who has the store can make an id's token, and it does not give the id away."""
+        """The form token of an id: it takes the store's secret, and does not reveal the id."""
         return hmac.new(self._sessions.secret, id_.encode(), hashlib.sha256).hexdigest()
 
 
@@ -212,11 +212,11 @@ def _digest(text: str) -> bytes:
 
 
 class NeedsSignInError(TierlineError):
-    """Nobody knows who it is."""
+    """The user is not signed in."""
 
 
 def visitor_of(request: Request) -> Visitor:
-    """Who calls. Raises NeedsSignInError."""
+    """The user of a request. Raises NeedsSignInError."""
     visitor: Visitor | None = request.state.visitor
     if visitor is None:
         raise NeedsSignInError
@@ -224,16 +224,16 @@ def visitor_of(request: Request) -> Visitor:
 
 
 def may(role: Role) -> Callable[[Request], Awaitable[None]]:
-    """The dependency of a route that takes this role."""
+    """The dependency of a route that requires this role."""
 
     async def check(request: Request) -> None:
         visitor = visitor_of(request)
-        # Who gives the token with the call is no browser that was led astray.
-        is_by_name = getattr(request.state, "is_by_name", False)
-        if request.method in _UNSAFE and not is_by_name:
+        # A call with the token in a header cannot come from a misled browser.
+        has_bearer = getattr(request.state, "has_bearer", False)
+        if request.method in _UNSAFE and not has_bearer:
             await check_origin(request, visitor.csrf)
         if not visitor.role.covers(role):
-            raise HTTPException(403, f"this takes a {role}; you are a {visitor.role}")
+            raise HTTPException(403, f"this requires the role {role}; yours is {visitor.role}")
 
     return check
 
@@ -241,16 +241,16 @@ def may(role: Role) -> Callable[[Request], Awaitable[None]]:
 async def may_see_all(request: Request) -> None:
     """The dependency of a route that counts the requests of all tenants."""
     if visitor_of(request).tenants is not None:
-        raise HTTPException(403, "this counts all tenants' requests, and you see only some")
+        raise HTTPException(403, "this counts all tenants' requests, and you may see only some")
 
 
 def may_see_job(visitor: Visitor, job: Job) -> bool:
-    """Who sees only some tenants' cases sees only what they began themselves."""
+    """True for all jobs, or for their own where a user sees only some tenants' cases."""
     return visitor.tenants is None or job.who == visitor.who
 
 
 def only_ones_own(reviews: ReviewService) -> Callable[[Request], Awaitable[None]]:
-    """The dependency of every route: other tenants' cases and jobs do not exist."""
+    """The dependency of every route: hides other tenants' cases and jobs."""
 
     async def check(request: Request) -> None:
         visitor: Visitor | None = request.state.visitor

@@ -1,4 +1,4 @@
-"""A case in a few lines: the request that a cheap model is sent for it."""
+"""The brief of a case: the request to a cheap model for a summary in a few lines."""
 
 from datetime import datetime
 
@@ -19,12 +19,12 @@ from schemas.tenancy import BRIEF_IDS
 
 __all__ = ["brief_request", "request_of"]
 
-#: Characters of each text that a brief is made of.
+#: Characters of each text in the request for a brief.
 _BRIEF_PART = 4000
 
 
 def request_of(record: LetterRecord) -> Request | None:
-    """The request of a dead letter; None where nobody can read it."""
+    """The request of a dead letter; None where it cannot be read."""
     fallback = record.letter.request_id or str(record.letter.source)
     try:
         read = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
@@ -36,13 +36,13 @@ def request_of(record: LetterRecord) -> Request | None:
 def brief_request(
     place: str, record: LetterRecord, policy: Policy, task: str, deadline: datetime, now: datetime
 ) -> bytes:
-    """The request for a case's brief, as the case's tenant's own and as route takes it over."""
+    """The request for a case's brief, by the case's tenant, as an escalation for route."""
     tenant, id_ = record.letter.tenant, f"{BRIEF_IDS}{place}"
     body = {
         "id": id_,
         "task": task,
         "input": brief_of(record, policy),
-        # Whatever the case is about, this is a small and harmless job.
+        # Whatever the case is about, a summary is a small and harmless task.
         "blast_radius": "low",
         "ambiguity": 0.0,
         "complexity": 1,
@@ -65,7 +65,7 @@ def brief_request(
 
 
 def brief_of(record: LetterRecord, policy: Policy) -> str:
-    """A case as a model reads it: why it is here, what was asked, what was answered."""
+    """A case as text for a model: why it is here, what was asked, what was answered."""
     request = request_of(record)
     asked = request.text if request else (record.value or b"").decode("utf-8", "replace")
     answers = [

@@ -1,7 +1,7 @@
-"""Bulk work: one decision on many cases, slowly enough, and told case by case.
+"""Jobs: one decision on many cases, at a limited rate, with an outcome for each case.
 
-A job lies in the store before it begins. Each of its decisions has an id of its own that does not
-change, so whoever goes on after a crash decides nothing twice.
+A job is stored before it begins. The ids of its decisions are derived from the job and the case, so
+a process that continues it after a crash decides nothing twice.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 BulkAction = Literal["approve", "retry", "requeue", "reject", "discard"]
 
-#: As many cases as one job may take on.
+#: The most cases of one job.
 MOST_CASES = 5000
 #: Cases per second; 5,000 of them take two days at the slowest.
 _SLOWEST, _FASTEST = 0.03, 200.0
@@ -55,12 +55,12 @@ class DryRun:
     """What a job would do, without doing it."""
 
     cases: int
-    #: Cases it would leave alone, by why.
+    #: How many cases it would skip, by the reason in words.
     skipped: Mapping[str, int]
-    #: What the calls would cost, at about one call per case, in micro-dollars.
+    #: The cost of one call per case, in micro-dollars.
     cost_micros: int
     sample: Sequence[Case]
-    #: The answers that would be approved, as a hash by case.
+    #: The hash of the answers that would be approved, by case.
     seen: Mapping[str, str]
 
 
@@ -73,14 +73,14 @@ class Bulk:
     runner: str = ""
 
     async def dry_run(
-        self, wanted: CaseFilter, action: BulkAction, tier: Tier | None, most: int
+        self, case_filter: CaseFilter, action: BulkAction, tier: Tier | None, most: int
     ) -> DryRun:
-        """What would be done to the cases that fit, the most urgent first."""
+        """What a job would do to the matching cases, the most urgent first."""
         skipped: Counter[str] = Counter()
         sample: list[Case] = []
         seen: dict[str, str] = {}
         fit = cost = 0
-        for place in await self._places(wanted, min(most, MOST_CASES)):
+        for place in await self._places(case_filter, min(most, MOST_CASES)):
             try:
                 case, letter = await self._free(place)
                 decision = _decision(case, letter, action, "dry-run", tier)
@@ -100,7 +100,7 @@ class Bulk:
     async def start(
         self,
         who: str,
-        wanted: CaseFilter,
+        case_filter: CaseFilter,
         action: BulkAction,
         *,
         tier: Tier | None = None,
@@ -109,54 +109,54 @@ class Bulk:
         per_second: float = 10.0,
         seen: Mapping[str, str] | None = None,
     ) -> Job:
-        """Write a job down; whichever console is free works on it.
+        """Store a job; any console may work on it.
 
-        Who approves has `seen` a dry run's answers, and approves those alone. Raises
-        JobRunningError, and ImpossibleError for a discard without a reason or an approval of
-        what was not seen.
+        An approval names the answers that a dry run has `seen`, and approves only those. Raises
+        JobRunningError, and ImpossibleError for a discard without a reason or an approval without
+        `seen`.
         """
         if action == "discard" and not reason.strip():
-            words = "say why they are discarded"
+            words = "give a reason for discarding them"
             raise ImpossibleError(words)
         if action == "approve" and not seen:
-            words = "seen: the answers to approve were expected, as a dry run has them"
+            words = "seen: the value of a dry run was expected, which names the answers to approve"
             raise ImpossibleError(words)
-        places = await self._places(wanted, min(most, MOST_CASES))
+        places = await self._places(case_filter, min(most, MOST_CASES))
         if action == "approve" and seen:
             places = [place for place in places if place in seen]
-        asked = {
+        options = {
             "action": action,
             "tier": tier,
             "reason": reason,
             "per_second": per_second,
             "seen": {place: seen[place] for place in places} if seen else {},
             "filter": {
-                k: sorted(v) if k == "tenants" else v
-                for k in CaseFilter.__slots__
-                if (v := getattr(wanted, k))
+                name: sorted(value) if name == "tenants" else value
+                for name in CaseFilter.__slots__
+                if (value := getattr(case_filter, name))
             },
         }
         job_id = f"job-{secrets.token_hex(6)}"
         now = self.reviews.clock()
-        job = await self.reviews.store.jobs.start(job_id, action, who, asked, places, now)
+        job = await self.reviews.store.jobs.start(job_id, action, who, options, places, now)
         await self.reviews.note(who, "job", note=f"{job_id}: {action} on {len(places)} cases")
         return job
 
     async def run(self) -> None:
-        """Until cancelled, work on all jobs: a case of each in turn, each at its own speed.
+        """Until cancelled, work on all jobs: one case of each in turn, each at its own rate.
 
         So no job waits for another, however slow that one is.
         """
         runner = self.runner or secrets.token_hex(6)
         due: dict[str, datetime] = {}
         while True:
-            with self._going_on():
+            with self._logging_failures():
                 jobs = await self.reviews.store.jobs.take(runner, self.reviews.clock(), _LEASE)
                 due = {job.job_id: due.get(job.job_id, self.reviews.clock()) for job in jobs}
                 for job in jobs:
                     if due[job.job_id] > self.reviews.clock():
                         continue
-                    with self._going_on():
+                    with self._logging_failures():
                         await self._one_of(job)
                     due[job.job_id] = self.reviews.clock() + _pause(job)
             now = self.reviews.clock()
@@ -164,15 +164,15 @@ class Bulk:
             await asyncio.sleep(max(min(rest, _LOOK_AGAIN).total_seconds(), 0))
 
     @contextlib.contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Log whatever fails: the console goes on, and so does every other job."""
+    def _logging_failures(self) -> Iterator[None]:
+        """Log whatever fails, so that the console and every other job continue."""
         try:
             yield
-        except Exception:  # noqa: BLE001  whatever it is, it is logged
-            _log.exception("job stopped; it goes on where it was")
+        except Exception:  # noqa: BLE001  it is logged
+            _log.exception("job interrupted; it continues where it was")
 
     async def _one_of(self, job: Job) -> None:
-        """Work on a job's next case; end it when nothing is left. None is left of one cancelled."""
+        """Work on a job's next case, or end the job when no case is left."""
         jobs = self.reviews.store.jobs
         for place in await jobs.waiting(job.job_id, limit=1):
             outcome, detail = await self._decide(job, place)
@@ -182,8 +182,8 @@ class Bulk:
             await self.reviews.note(job.who, "job", note=f"{job.job_id}: done")
 
     async def _decide(self, job: Job, place: str) -> tuple[Outcome, str]:
-        """One case of a job: what became of it, and why in words."""
-        reviews, wanted = self.reviews, job.wanted
+        """Decide on one case of a job; return the outcome, and why in words."""
+        reviews, options = self.reviews, job.wanted
         decision_id = f"{job.job_id}.{place}"[-200:]
         try:
             case = await reviews.store.claim(place, job.who, reviews.clock(), reviews.lease)
@@ -192,10 +192,10 @@ class Bulk:
                 return "skipped", f"{case.by} holds it"
             if record is None:
                 return "skipped", "it is gone"
-            tier = Tier(wanted["tier"]) if wanted.get("tier") else None
-            rest = {"reason": wanted.get("reason", ""), "undo_seconds": 0.0}
-            decision = _decision(case, record.letter, wanted["action"], decision_id, tier, **rest)
-            seen = wanted.get("seen", {}).get(place)
+            tier = Tier(options["tier"]) if options.get("tier") else None
+            rest = {"reason": options.get("reason", ""), "undo_seconds": 0.0}
+            decision = _decision(case, record.letter, options["action"], decision_id, tier, **rest)
+            seen = options.get("seen", {}).get(place)
             await reviews.decide(job.who, case.version, decision, seen=seen)
         except NotSentError as error:
             return "done", str(error)
@@ -203,13 +203,13 @@ class Bulk:
             await reviews.store.release(place, job.who, reviews.clock())
             return "skipped", str(error)
         except CaseError as error:
-            # Whoever worked on the job before may have ended between the decision and its note.
+            # A process may have ended between this decision and noting its outcome.
             if error.case is None or error.case.decision_id != decision_id:
                 return "skipped", str(error)
         return "done", ""
 
     async def _free(self, place: str) -> tuple[Case, DeadLetter]:
-        """A case that nobody works on. Raises ImpossibleError, which says why it is none."""
+        """A case that nobody works on. Raises ImpossibleError for any other."""
         try:
             case, record = await self.reviews.case(place)
         except UnknownCaseError:
@@ -226,18 +226,15 @@ class Bulk:
     def _price(self, letter: DeadLetter, action: BulkAction, tier: Tier | None) -> int:
         if action not in ("retry", "requeue"):
             return 0
-        policy = self.reviews.policy
-        row = policy.tasks.get(letter.task or "")
-        first = row.tier if row else next(iter(policy.tiers))
-        return price_at(letter, tier or first, policy)
+        return price_at(letter, tier, self.reviews.policy)
 
-    async def _places(self, wanted: CaseFilter, most: int) -> list[str]:
+    async def _places(self, case_filter: CaseFilter, most: int) -> list[str]:
         places: list[str] = []
         now = self.reviews.clock()
         while len(places) < most:
             after = places[-1] if places else None
             size = min(_PAGE, most - len(places))
-            page = await self.reviews.store.cases(wanted, now, size, after)
+            page = await self.reviews.store.cases(case_filter, now, size, after)
             places += [case.place for case in page]
             if len(page) < size:
                 break
@@ -252,7 +249,7 @@ def _decision(
     tier: Tier | None,
     **fields: Any,
 ) -> Decision:
-    """One of a job's decisions: the last answer is what an approval is about."""
+    """A decision of a job; an approval is about the last answer."""
     answers = answers_of(letter) if action == "approve" else []
     chosen = answers[-1].attempt_id if answers else None
     return decision_of(
@@ -261,6 +258,5 @@ def _decision(
 
 
 def _pause(job: Job) -> timedelta:
-    """Between two cases; a speed that was written down before there were bounds is within them."""
-    speed = float(job.wanted["per_second"])
-    return timedelta(seconds=1 / min(max(speed, _SLOWEST), _FASTEST))
+    """The time between two cases of a job."""
+    return timedelta(seconds=1 / job.wanted["per_second"])

@@ -23,12 +23,12 @@ __all__ = ["CasePage"]
 
 
 class CasePage:
-    """Makes a case's page; remembers who may see all of which case, and until when."""
+    """The page of a case; remembers which sessions may see a case unmasked, and until when."""
 
     def __init__(self, reviews: ReviewService, pages: Pages) -> None:
         self._reviews = reviews
         self._pages = pages
-        #: By session and place.
+        #: Until when a case is unmasked, by session and place.
         self._revealed: dict[tuple[str, str], datetime] = {}
 
     async def of(
@@ -41,12 +41,12 @@ class CasePage:
         problems: list[tuple[str, str]] | None = None,
         typed: Mapping[str, str] | None = None,
     ) -> Response:
-        """The page, with an error and what was typed. Raises UnknownCaseError."""
+        """The page, with an error and the form's input. Raises UnknownCaseError."""
         reviews, visitor, now = self._reviews, visitor_of(request), self._reviews.clock()
         case, record = await reviews.case(place)
-        given = request.query_params
+        query = request.query_params
         hide = str if self._is_revealed(visitor, place, now) else redact
-        decided = given.get("decided")
+        decided = query.get("decided")
         before = await reviews.store.case(decided, now) if decided else None
         return self._pages.page(
             "case.html",
@@ -58,7 +58,7 @@ class CasePage:
             can_brief=reviews.brief_task is not None,
             trace_url=reviews.trace_url,
             base=str(request.base_url).rstrip("/"),
-            is_asked=given.get("brief") == "asked",
+            is_asked=query.get("brief") == "asked",
             place=place,
             case=case,
             is_mine=case.held_by == visitor.who,
@@ -69,7 +69,7 @@ class CasePage:
             undo=before if before and _may_undo(before, visitor, now) else None,
             error=error,
             problems=problems or [],
-            said=typed or {},
+            typed=typed or {},
             actions=get_args(Action),
             query=urlencode(filters_in(request)),
             now=now,
@@ -78,7 +78,7 @@ class CasePage:
     async def after(
         self, request: Request, place: str, error: Exception, typed: Mapping[str, str]
     ) -> Response:
-        """The page after an act that was refused, with what was typed."""
+        """The page after an act that was refused, with the form's input."""
         problems = error.problems if isinstance(error, ImpossibleError) else None
         status = status_of(error)
         return await self.of(
@@ -86,18 +86,18 @@ class CasePage:
         )
 
     def reveal(self, visitor: Visitor, place: str) -> None:
-        """Hide nothing of a case, for as long as a claim lasts."""
+        """Unmask a case for a session, for as long as a claim lasts."""
         until = self._reviews.clock() + self._reviews.lease
         self._revealed[visitor.session.id_hash, place] = until
 
     def go_on_revealing(self, visitor: Visitor, place: str) -> None:
-        """As long as the claim lasts now, where all of the case was shown before."""
+        """Keep an unmasked case unmasked for as long as the renewed claim lasts."""
         if (visitor.session.id_hash, place) in self._revealed:
             self.reveal(visitor, place)
 
     def _is_revealed(self, visitor: Visitor, place: str, now: datetime) -> bool:
-        for shown in [shown for shown, until in self._revealed.items() if until <= now]:
-            del self._revealed[shown]
+        for key in [key for key, until in self._revealed.items() if until <= now]:
+            del self._revealed[key]
         return (visitor.session.id_hash, place) in self._revealed
 
 

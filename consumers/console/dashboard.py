@@ -1,22 +1,23 @@
-"""The dashboard: spend, latency and quality side by side.
+"""The dashboard: spend, latency and quality side by side, as pages, as CSV and for programs.
 
-A page and `tierline quality` over the same time say the same, because both ask the read model.
+It shows the same figures as `tierline quality`, because both ask the read model.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import Depends, HTTPException, Query, Request
+from fastapi.responses import Response
 from sqlalchemy import Connection
 
-from consumers.console.auth import Role, may, may_see_all, visitor_of
+from consumers.console.auth import may_see_all, visitor_of
 from consumers.console.exports import csv_of
 from consumers.console.pages import Pages
 from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService
+from consumers.console.routes import Routes
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import (
     Behind,
@@ -28,11 +29,21 @@ from consumers.readmodel.queries import (
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from router.reports.bill import Step, steps_between
-from router.reports.measures import MEASURES, By, Measure, Row, alarms, format_value, regrouped
+from router.reports.measures import (
+    MEASURES,
+    By,
+    Measure,
+    Row,
+    alarms,
+    format_value,
+    names_of,
+    regrouped,
+    values_of,
+)
 from schemas.base import EARLIEST, LATEST
 from schemas.reasons import Reason
 
-__all__ = ["Figures", "dashboard", "groups_of"]
+__all__ = ["Figures", "add_dashboard"]
 
 #: A range's name, its length, and how many bars its charts have.
 _RANGES = {
@@ -50,7 +61,7 @@ _MOST_IDS = 1000
 
 
 class Bar(NamedTuple):
-    """A bar of a chart, in units of the drawing."""
+    """A bar of a chart, with its position and height in the drawing."""
 
     x: int
     height: int
@@ -58,45 +69,45 @@ class Bar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart with its marks: policy versions that were first used then."""
+    """A chart, with marks where policy versions were first used."""
 
     measure: Measure
     bars: Sequence[Bar]
-    #: The highest bar's figure.
+    #: The figure of the highest bar.
     most: str
     marks: Sequence[tuple[int, str]]
 
 
 class Figures:
-    """What the read model says of a range, as of now."""
+    """The read model's figures for ranges of time up to now."""
 
     def __init__(
         self,
-        desk: ReviewService,
+        reviews: ReviewService,
         clients: Clients,
         keep: timedelta | None = None,
         guard: Guard | None = None,
     ) -> None:
-        self.desk = desk
-        self.model = ReadModel(desk.store.database, clients, keep, guard)
+        self.reviews = reviews
+        self.model = ReadModel(reviews.store.database, clients, keep, guard)
 
     def span(self, name: str) -> tuple[datetime, datetime]:
-        """When a range begins and ends. Raises HTTPException."""
+        """The begin and the end of a range. Raises HTTPException."""
         if name not in _RANGES:
             raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
-        now = self.desk.clock()
+        now = self.reviews.clock()
         return self.model.begin(now - _RANGES[name][0], now), now
 
     async def rows(
         self, by: Sequence[By], since: datetime, until: datetime = LATEST
     ) -> tuple[list[Row], Row]:
-        """The rows of these groups, and the total."""
+        """The rows of these groups, and their total."""
         await self.model.refresh()
-        policy = self.desk.policy
+        policy = self.reviews.policy
         return await self.model.ask(lambda tables: figures_by(tables, by, policy, since, until))
 
     async def bill(self, span: str) -> tuple[list[int], list[Step], datetime, datetime]:
-        """What was spent before and in a range, what moved it, and the range."""
+        """The spend before and in a range, the causes of the difference, and the range."""
         since, until = self.span(span)
         kinds: Sequence[By] = ("task", "tier", "model")
         begin = self.model.begin(since - _RANGES[span][0], until)
@@ -106,31 +117,35 @@ class Figures:
         return spent, steps_between(before, after), since, until
 
 
-def groups_of(by: str) -> list[By]:
-    """The groups that a text names; those of the table where it names none."""
-    return [one for one in _BYS if one in by.split(",")] or [*_TABLE]
+def _groups_of(by: str) -> list[By]:
+    """The groups that a text names; by default, those of the table."""
+    return [name for name in _BYS if name in by.split(",")] or [*_TABLE]
 
 
-def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
-    """The routes."""
-    router = APIRouter(
-        default_response_class=HTMLResponse,
-        include_in_schema=False,
-        dependencies=[Depends(may(Role.VIEWER)), Depends(may_see_all)],
-    )
+def add_dashboard(
+    routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages
+) -> None:
+    _add_pages(routes, reviews, figures, pages)
+    _add_json(routes, figures)
 
-    @router.get("/dashboard")
+
+def _add_pages(
+    routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages
+) -> None:
+    sees_all = [Depends(may_see_all)]
+
+    @routes.pages.get("/dashboard", dependencies=sees_all)
     async def page(request: Request, span: str = "24h", by: str = "task,tier") -> Response:
-        """The figures of a range, one row per group, and their course."""
-        groups, (since, now) = groups_of(by), figures.span(span)
-        # The page has several tables; the database is asked once.
+        """The figures of a range, with a row per group, and charts."""
+        groups, (since, now) = _groups_of(by), figures.span(span)
+        # All tables of the page are regrouped from one query.
         finest = list(dict.fromkeys([*groups, *_TABLE, _REASON]))
-        found, total = await figures.rows(finest, since)
-        by_reason = regrouped(found, finest, [_REASON])
+        finest_rows, total = await figures.rows(finest, since)
+        by_reason = regrouped(finest_rows, finest, [_REASON])
         return pages.page(
             "dashboard.html",
             visitor_of(request),
-            rows=regrouped(found, finest, groups),
+            rows=regrouped(finest_rows, finest, groups),
             total=total,
             headline=format_value(_PER_COMPLETED, total),
             groups=groups,
@@ -143,8 +158,8 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
             by=",".join(groups),
             bys=("task,tier", *_BYS, "task,tier,model,prompt"),
             charts=await figures.model.ask(lambda tables: _charts(tables, now, *_RANGES[span])),
-            waiting=await desk.store.count(CaseFilter(), now),
-            oldest=await desk.store.oldest(CaseFilter(), now),
+            waiting=await reviews.store.count(CaseFilter(), now),
+            oldest=await reviews.store.oldest(CaseFilter(), now),
             link=lambda row, what, by=None: urlencode(
                 {
                     "span": span,
@@ -153,27 +168,27 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
                     "what": what,
                 }
             ),
-            alarms=alarms(regrouped(found, finest, _TABLE)),
-            past_due=sum(one.past_due for one in await desk.store.standing(now)),
+            alarms=alarms(regrouped(finest_rows, finest, _TABLE)),
+            past_due=sum(risk.past_due for risk in await reviews.store.standing(now)),
             reasons=sorted((row for row in by_reason if row.escalated), key=_most_escalated),
-            meanings={one.value: one.meaning for one in Reason},
+            meanings={reason.value: reason.meaning for reason in Reason},
         )
 
-    @router.get("/dashboard.csv")
+    @routes.pages.get("/dashboard.csv", dependencies=sees_all)
     async def as_csv(span: str = "24h", by: str = "task,tier") -> Response:
         """The table, for a spreadsheet."""
-        groups = groups_of(by)
+        groups = _groups_of(by)
         rows, total = await figures.rows(groups, figures.span(span)[0])
         names = [*(row.name for row in rows), ["total", *[""] * (len(groups) - 1)]]
-        figures_of = [[one.value(row) for one in MEASURES] for row in (*rows, total)]
-        lines = [(*name, *said) for name, said in zip(names, figures_of, strict=True)]
-        text = csv_of([[*groups, *(one.name for one in MEASURES)], *lines])
+        values = [[measure.value(row) for measure in MEASURES] for row in (*rows, total)]
+        lines = [(*name, *cells) for name, cells in zip(names, values, strict=True)]
+        text = csv_of([[*groups, *(measure.name for measure in MEASURES)], *lines])
         headers = {"content-disposition": 'attachment; filename="quality.csv"'}
         return Response(text, 200, headers, "text/csv; charset=utf-8")
 
-    @router.get("/dashboard/bill")
+    @routes.pages.get("/dashboard/bill", dependencies=sees_all)
     async def why(request: Request, span: str = "24h") -> Response:
-        """What moved the bill, against the same time before."""
+        """Why the bill changed from the period before."""
         spent, steps, since, until = await figures.bill(span)
         return pages.page(
             "bill.html",
@@ -185,10 +200,10 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
             begin=since - _RANGES[span][0],
             spent=spent,
             steps=steps,
-            most=max((abs(one.micros) for one in steps), default=0) or 1,
+            most=max((abs(step.micros) for step in steps), default=0) or 1,
         )
 
-    @router.get("/dashboard/requests")
+    @routes.pages.get("/dashboard/requests", dependencies=sees_all)
     async def behind(
         request: Request,
         row: Annotated[str, Query(max_length=1000)],
@@ -196,27 +211,51 @@ def dashboard(desk: ReviewService, figures: Figures, pages: Pages) -> APIRouter:
         span: str = "24h",
         by: str = "task,tier",
     ) -> Response:
-        """The requests behind a number."""
-        groups, (since, _) = groups_of(by), figures.span(span)
+        """The requests behind a figure."""
+        groups, (since, _) = _groups_of(by), figures.span(span)
         rows, total = await figures.rows(groups, since)
         measure = next((one for one in MEASURES if one.name == what), None)
         chosen = next((one for one in [*rows, total] if "\x1f".join(one.name) == row), None)
         if measure is None or chosen is None:
-            raise HTTPException(404, "there is no such number")
+            raise HTTPException(404, "there is no such figure")
         figure = Behind(measure, groups, None if chosen is total else chosen.name, since)
-        found = await figures.model.ask(lambda asked: newest_behind(asked, figure, _MOST_IDS + 1))
+        requests = await figures.model.ask(
+            lambda tables: newest_behind(tables, figure, _MOST_IDS + 1)
+        )
         return pages.page(
             "behind.html",
             visitor_of(request),
             group=" · ".join(chosen.name),
             measure=measure,
             value=format_value(measure, chosen),
-            ids=found[:_MOST_IDS],
-            has_more=len(found) > _MOST_IDS,
+            ids=requests[:_MOST_IDS],
+            has_more=len(requests) > _MOST_IDS,
             back=urlencode({"span": span, "by": by}),
         )
 
-    return router
+
+def _add_json(routes: Routes, figures: Figures) -> None:
+    sees_all = [Depends(may_see_all)]
+
+    @routes.api.get("/dashboard", dependencies=sees_all, summary="Spend, latency and quality")
+    async def dashboard(span: str = "24h", by: str = "task,tier") -> dict[str, Any]:
+        groups, (since, until) = _groups_of(by), figures.span(span)
+        rows, total = await figures.rows(groups, since)
+        by_tier, _ = await figures.rows(_TABLE, since)
+        return {
+            "since": since,
+            "until": until,
+            "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
+            "total": values_of(total),
+            "alarms": [alarm.words for alarm in alarms(by_tier)],
+        }
+
+    @routes.api.get("/dashboard/bill", dependencies=sees_all, summary="Why the bill changed")
+    async def bill(span: str = "24h") -> dict[str, Any]:
+        (before, now), steps, since, until = await figures.bill(span)
+        moved = {step.name: step.micros for step in steps}
+        moves = {"before_micros": before, "moved_micros": moved, "now_micros": now}
+        return {"since": since, "until": until, **moves}
 
 
 def _most_escalated(row: Row) -> int:
@@ -224,9 +263,9 @@ def _most_escalated(row: Row) -> int:
 
 
 def _charts(tables: Connection, now: datetime, span: timedelta, count: int) -> list[Chart]:
-    """The course of some figures, with the policy's changes on each of them.
+    """Charts of some figures over time, with the policy's changes marked.
 
-    The last bar is of the hour, the day or whatever a bar is of that is not over yet.
+    The last bar is of a span that has not ended yet.
     """
     step = span / count
     begin = now - (now - EARLIEST) % step - (count - 1) * step

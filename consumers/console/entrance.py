@@ -1,7 +1,7 @@
-"""What every request meets first: who comes, whether they may go on, and how much they may send.
+"""The first checks of every request: who sends it, and how much they may send.
 
-Nothing of a body is read before it is known who sends it. FastAPI reads a form before it asks the
-route's own conditions, so this is in front of it.
+No body is read before its sender is known. FastAPI reads forms before it checks a route's
+dependencies, so these checks are a middleware.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ __all__ = ["Entrance", "client_of"]
 
 _SIGN_IN = ("/sign-in", "/sign-in/oidc", "/sign-in/oidc/back")
 _HOST = re.compile(r"([\w.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
-#: Bytes that a form of a decision may take: an answer as long as a record may be, as a URL has it.
+#: The most bytes of a body: a reviewer's form may hold the longest answer, URL-encoded.
 _MOST, _MOST_OF_OTHERS = 12 * 1024 * 1024, 64 * 1024
 
-#: A page or a line of JSON for a status and its words, as the path wants it.
+#: Makes a page, or JSON under `/api`, of a status and words.
 Say = Callable[[Request, int, str], Response]
-#: What somebody gets who has to sign in first.
+#: Makes the reply to a user who has to sign in first.
 SignInFirst = Callable[[Request], Response]
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """ASGI middleware: lets those in who may come in, with what they may bring."""
+    """ASGI middleware: admits requests of known users, with a body of limited size."""
 
     app: Callable[[Scope, Receive, Send], Awaitable[None]]
     authenticator: Authenticator
@@ -40,7 +40,7 @@ class Entrance:
     note_failure: Callable[[str, str], Awaitable[None]]
     say: Say
     sign_in_first: SignInFirst
-    #: Seconds that a body may take: a reviewer's, and others'.
+    #: Seconds for a body to arrive: a reviewer's, and others'.
     patience: tuple[float, float] = (60.0, 10.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,25 +66,25 @@ class Entrance:
         else:
             await self.app(scope, receive, self._with_cookie(request.state.visitor, send))
             return
-        if has_body:  # it was not read, or not to its end
+        if has_body:  # it was not read to its end
             refusal.headers["connection"] = "close"
         await refusal(scope, receive, send)
 
     def _check_shape(self, request: Request) -> None:
-        """Raises HTTPException for what nobody of ours would ask."""
-        if "\0" in request.scope["path"]:  # no database has a place for it
+        """Raise HTTPException for malformed requests."""
+        if "\0" in request.scope["path"]:  # no database accepts it
             raise HTTPException(404, "there is no such page")
         if b"%00" in request.scope["query_string"]:
-            raise HTTPException(400, "no text of ours has a NUL in it")
+            raise HTTPException(400, "the query contains a NUL character")
         host = request.headers.get("host", "")
         if not _HOST.fullmatch(host):
-            raise HTTPException(400, "the host name is none")
+            raise HTTPException(400, "the host name is not valid")
         if not self.authenticator.needs_sign_in and not is_loopback(request.url.hostname or ""):
-            # Another site's name that points at this machine must not pass for it.
+            # Another site's name may point at this machine (DNS rebinding).
             raise HTTPException(421, "wrong host name")
 
     async def _find_visitor(self, request: Request) -> None:
-        """Find out who it is. Raises NeedsSignInError, and HTTPException for too many attempts."""
+        """Find the user. Raises NeedsSignInError, and HTTPException for too many attempts."""
         path = request.scope["path"]
         if path.startswith("/static/"):
             return
@@ -92,8 +92,8 @@ class Entrance:
         if given is None or not self.authenticator.needs_sign_in:
             request.state.visitor = await self.authenticator.visitor(request.cookies)
         elif (visitor := self.authenticator.by_token(given)) is not None:
-            # Nobody guesses a token of its length, and others' failures lock its holder not out.
-            request.state.visitor, request.state.is_by_name = visitor, True
+            # The token is too long to guess, so others' failures need not lock its holder out.
+            request.state.visitor, request.state.has_bearer = visitor, True
         elif not self.attempts.begin(client_of(request)):
             raise too_many_attempts()
         else:
@@ -102,7 +102,7 @@ class Entrance:
             raise NeedsSignInError
 
     async def _whole_body(self, request: Request, receive: Receive) -> Receive:
-        """The body, whole. Raises HTTPException where it is too long or too slow."""
+        """Read the whole body. Raises HTTPException where it is too long or too slow."""
         visitor: Visitor | None = request.state.visitor
         is_known = visitor is not None and visitor.role.covers(Role.REVIEWER)
         most = _MOST if is_known else _MOST_OF_OTHERS
@@ -126,7 +126,7 @@ class Entrance:
         return _replayed(bytes(body), receive)
 
     def _with_cookie(self, visitor: Visitor | None, send: Send) -> Send:
-        """Give whoever has none yet a cookie of their own."""
+        """Set the cookie of a new session."""
         if visitor is None or visitor.cookie is None:
             return send
         carrier = Response()
@@ -153,7 +153,7 @@ def _has_body(request: Request) -> bool:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body once more, then whatever the connection says."""
+    """Deliver the body again, then whatever the connection delivers."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def received() -> Scope:

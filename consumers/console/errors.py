@@ -1,4 +1,4 @@
-"""Why an act of somebody in the console is refused."""
+"""The reasons why the console refuses an act."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class CaseError(TierlineError):
-    """An act on a case is refused. `case` is how it stands now."""
+    """An act on a case is refused. `case` is its present state."""
 
     def __init__(self, words: str, case: "Case | None" = None) -> None:
         super().__init__(words)
@@ -38,18 +38,18 @@ class UnknownCaseError(CaseError):
 
 
 class AlreadyDecidedError(CaseError):
-    """The case does not wait for a decision any more."""
+    """The case no longer waits for a decision."""
 
     def __init__(self, case: "Case") -> None:
         if case.decided_by is not None:
-            words = f"{case.decided_by} decided already: {case.action}"
+            words = f"{case.decided_by} has already decided: {case.action}"
         else:
-            words = "the request has gone on without a decision"
+            words = "the request has continued without a decision"
         super().__init__(words, case)
 
 
 class LeaseLostError(CaseError):
-    """Whoever acts does not hold the case."""
+    """The user does not hold the case."""
 
     def __init__(self, case: "Case") -> None:
         if case.held_by is None:
@@ -67,7 +67,7 @@ class StaleError(CaseError):
 
 
 class UnseenError(CaseError):
-    """The answers are not those that whoever approves them has seen."""
+    """The answers are not those that the user has seen."""
 
     def __init__(self) -> None:
         super().__init__("these are not the answers that were shown; look at them again")
@@ -81,14 +81,14 @@ class UndoTooLateError(CaseError):
 
 
 class UsedIdError(CaseError):
-    """Another decision has this id, or one that was taken back."""
+    """Another decision has this id, possibly one that was undone."""
 
     def __init__(self, decision_id: str) -> None:
-        super().__init__(f"{decision_id} is the id of another decision; take a new one")
+        super().__init__(f"{decision_id} is the id of another decision; use a new one")
 
 
 class ImpossibleError(TierlineError):
-    """The decision cannot be carried out. `problems` are places in an edited answer, with words."""
+    """The decision cannot be carried out. `problems` are places in an edited answer, and why."""
 
     def __init__(self, words: str, problems: list[tuple[str, str]] | None = None) -> None:
         super().__init__(words)
@@ -96,8 +96,8 @@ class ImpossibleError(TierlineError):
 
 
 class NotSentError(TierlineError):
-    """Kafka has not acknowledged it in time; the words say what that means."""
+    """Kafka has not acknowledged an act in time; the message says what follows."""
 
 
 class JobRunningError(TierlineError):
-    """Of each person one job runs at a time."""
+    """A person can run one job at a time."""

@@ -1,4 +1,4 @@
-"""Exports: the cases that fit, as JSON Lines or CSV, a page at a time."""
+"""Exports of cases as JSON Lines or CSV, a page at a time."""
 
 import csv
 import io
@@ -17,15 +17,15 @@ from consumers.texts import escaped, plain
 __all__ = ["COLUMNS", "csv_of", "exported", "row_of", "safe_cell"]
 
 _PAGE = 500
-#: A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection). Where lists are
-#: written with semicolons, it splits a cell of ours at each, and at lines, whatever the quotes.
-#: A run of blanks begins behind a separator and holds none, so that no character is read twice.
+#: A spreadsheet takes a cell that begins like this for a formula (OWASP, CSV injection). Where its
+#: list separator is a semicolon, it splits our cells there and at line ends, even inside quotes.
+#: A run of blanks begins after a separator and contains none, so no character is read twice.
 _BLANKS = r"[ \x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\"']*+"
 _FORMULA = rf"{_BLANKS}(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
 _BEGINS = re.compile(rf"{_FORMULA}|(?=[\t\r\n])")
 _BEGINS_LATER = re.compile(rf"[;\t\r\n|]{_FORMULA}")
 
-#: What only the console itself needs.
+#: Columns that only the console itself needs.
 _OURS = ("version", "source", "pressure", "held_until", "decision_id", "undo_until", "closed_by")
 COLUMNS = tuple(column.name for column in CASES.c if column.name not in _OURS)
 
@@ -52,14 +52,14 @@ def csv_of(rows: Iterable[Iterable[Any]]) -> str:
 
 
 async def exported(
-    store: Store, wanted: CaseFilter, now: datetime, kind: Literal["jsonl", "csv"]
+    store: Store, case_filter: CaseFilter, now: datetime, kind: Literal["jsonl", "csv"]
 ) -> AsyncIterator[bytes]:
     """The export's bytes, page by page."""
     if kind == "csv":
         yield _csv([{name: name for name in COLUMNS}])
     after: str | None = None
     while True:
-        cases = await store.cases(wanted, now, _PAGE, after)
+        cases = await store.cases(case_filter, now, _PAGE, after)
         rows = [row_of(case) for case in cases]
         if rows:
             yield _csv(rows) if kind == "csv" else b"".join(map(_line, rows))

@@ -1,4 +1,4 @@
-"""What URLs, people's forms and programs' bodies may say."""
+"""The inputs of URLs, people's forms and programs' bodies."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -27,20 +27,20 @@ __all__ = [
     "filter_of_all",
 ]
 
-#: What a queue can be narrowed by, all of it in the URL.
+#: The filters of the queue, which are all in the URL.
 FILTERS = ("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held")
-#: Filters that have few values.
+#: Filters with a fixed set of values.
 _CHOICES: Mapping[str, Sequence[str]] = {
     "state": ("open", "decided", "closed", "all"),
     "risk": ("low", "medium", "high"),
     "held": ("yes", "no"),
 }
-#: As many changes of a case as its column counts.
+#: The highest version that the column of a case can hold.
 MOST_VERSION = (1 << 31) - 1
 _Reason = Annotated[str, Field(max_length=2000)]
 _Most = Annotated[int, Field(ge=1, le=MOST_CASES)]
 
-#: What only these decisions heed: with another one it is a mistake.
+#: Fields that only these decisions use: with another one they are a mistake.
 _ONLY_WITH: Mapping[str, Sequence[Action]] = {
     "attempt_id": ("approve",),
     "output": ("edit",),
@@ -50,13 +50,13 @@ _ONLY_WITH: Mapping[str, Sequence[Action]] = {
 }
 
 
-def filter_of(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
-    """The filter that a URL's query says, within what one may see.
+def filter_of(query: Mapping[str, str], visitor: Visitor) -> CaseFilter:
+    """The filter of a URL's query, within what the visitor may see.
 
-    What it does not know is left out.
+    Unknown names and values are ignored.
     """
     fields: dict[str, Any] = {
-        name: stored(given[name].strip()) for name in FILTERS if given.get(name, "").strip()
+        name: stored(query[name].strip()) for name in FILTERS if query.get(name, "").strip()
     }
     for name, choices in _CHOICES.items():
         if fields.get(name) not in (None, *choices):
@@ -71,39 +71,39 @@ def filter_of(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
     )
 
 
-def filter_of_all(given: Mapping[str, str], visitor: Visitor) -> CaseFilter:
-    """The same, for acts on all cases that fit: none of it may go unheeded.
+def filter_of_all(query: Mapping[str, str], visitor: Visitor) -> CaseFilter:
+    """The same, for acts on all matching cases, where no part of the query may be ignored.
 
     Raises HTTPException with status 422.
     """
-    for name, value in given.items():
+    for name, value in query.items():
         if name not in FILTERS:
             raise HTTPException(422, f"{name}: one of {', '.join(FILTERS)} was expected")
         choices = _CHOICES.get(name, ())
         if choices and value not in ("", *choices):
             raise HTTPException(422, f"{name}={value}: one of {', '.join(choices)} was expected")
-    return filter_of(given, visitor)
+    return filter_of(query, visitor)
 
 
 class _Body(BaseModel):
-    """Fields that we do not know are mistakes."""
+    """A body in which unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class DecisionBody(_Body):
-    """A decision on a case that one holds."""
+    """A decision on a case that the user holds."""
 
     action: Action
-    #: Send the same one again after an error: it decides once.
+    #: The same id, sent again after an error, decides once.
     decision_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{8,64}$")] | None = None
     attempt_id: str | None = None
     answers: Annotated[
         str,
         Field(
             max_length=100,
-            description="What was seen: the case's `answers`. An approval has to name it; where "
-            "the case has other answers by then it is refused with 409.",
+            description="The case's `answers`, as they were seen. An approval must have it; it is "
+            "refused with 409 where the case has other answers by then.",
         ),
     ] = ""
     output: JsonObject | None = None
@@ -114,19 +114,19 @@ class DecisionBody(_Body):
     undo_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 10.0
 
     @model_validator(mode="after")
-    def _heeds_all(self) -> "DecisionBody":
+    def _uses_all(self) -> "DecisionBody":
         for name, actions in _ONLY_WITH.items():
             if getattr(self, name) and self.action not in actions:
-                msg = f"{name}: {self.action} takes none, only {' and '.join(actions)} do"
+                msg = f"{name}: {self.action} does not use it, only {' and '.join(actions)}"
                 raise ValueError(msg)
         return self
 
 
 class DecisionForm(BaseModel):
-    """The same, as the form of a case's page sends it: with fields of all decisions."""
+    """The same, as the form on a case's page sends it: with the fields of all decisions."""
 
     action: Action
-    #: The case's, when the page was made.
+    #: The case's version when the page was made.
     version: Annotated[int, Field(ge=0, le=MOST_VERSION)]
     #: Made with the page, so that a form sent twice decides once.
     decision_id: Annotated[str, Field(pattern=r"^[\w-]{8,64}$")]
@@ -141,7 +141,7 @@ class DecisionForm(BaseModel):
     keep: Literal["", "yes"] = ""
 
     def fields(self, now: datetime) -> dict[str, Any]:
-        """The decision's fields, as its action heeds them. Raises ImpossibleError."""
+        """The fields that the decision's action uses. Raises ImpossibleError."""
         output, words = read_output(self.output) if self.action == "edit" else (None, "")
         if words:
             raise ImpossibleError(words)
@@ -158,7 +158,7 @@ class DecisionForm(BaseModel):
 
 
 class JobBody(_Body):
-    """One decision on every case that fits."""
+    """One decision on every matching case."""
 
     action: BulkAction
     #: As in the URL of the queue: state, task, reason, model, tier, tenant, risk, error, text.
@@ -170,14 +170,14 @@ class JobBody(_Body):
     dry_run: bool = False
     seen: dict[str, str] = Field(
         default_factory=dict,
-        description="What was seen: the dry run's `seen`, by case. An approval has to name it, is "
-        "about these cases alone, and leaves alone those that have other answers by then.",
+        description="The `seen` of a dry run, by case. An approval must have it: it is about these "
+        "cases only, and skips those that have other answers by then.",
     )
 
     @model_validator(mode="after")
-    def _heeds_all(self) -> "JobBody":
+    def _uses_all(self) -> "JobBody":
         if self.tier is not None and self.action != "retry":
-            msg = f"tier: {self.action} takes none, only retry does"
+            msg = f"tier: {self.action} does not use it, only retry"
             raise ValueError(msg)
         return self
 
@@ -185,7 +185,7 @@ class JobBody(_Body):
 class JobForm(BaseModel):
     """The same, as the form of a job sends it; the filter is in the URL.
 
-    Filters have names such as `tier` and `reason` too: the form's own fields are called otherwise.
+    Some filters are called `tier` and `reason`, so the form's own fields have other names.
     """
 
     action: BulkAction = "requeue"
@@ -196,11 +196,11 @@ class JobForm(BaseModel):
     #: The answers of the dry run, as JSON: a hash by case.
     seen: Json[dict[str, str]] = Field(default_factory=dict)
 
-    def body(self, wanted: Mapping[str, str]) -> JobBody:
-        """What is asked for on the cases that fit."""
+    def body(self, filters: Mapping[str, str]) -> JobBody:
+        """The job on the cases that match these filters."""
         fields = self.model_dump(exclude={"retry_tier", "because"})
         tier = _tier(self.retry_tier) if self.action == "retry" else None
-        return JobBody(filter=dict(wanted), tier=tier, reason=self.because, **fields)
+        return JobBody(filter=dict(filters), tier=tier, reason=self.because, **fields)
 
 
 def _tier(name: str) -> Tier | None:
@@ -208,6 +208,6 @@ def _tier(name: str) -> Tier | None:
 
 
 def _spent(opened: int, now: datetime) -> float | None:
-    """Seconds since the page was made, as far as that can be believed."""
+    """Seconds since the page was made; None where that is implausible."""
     seconds = now.timestamp() - opened
     return round(seconds, 1) if 0 <= seconds <= timedelta(days=1).total_seconds() else None

@@ -25,7 +25,7 @@ __all__ = ["add_job_routes"]
 
 
 class _Progress(NamedTuple):
-    """How far a job is."""
+    """A job, with the counts of its outcomes and the outcomes themselves."""
 
     job: Job
     counts: Counter[str]
@@ -33,8 +33,7 @@ class _Progress(NamedTuple):
 
 
 def add_job_routes(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages) -> None:
-    """All that is about many cases at once."""
-    _add_starts(routes, reviews, bulk, pages)  # before `/jobs/{job_id}`, as which `new` could pass
+    _add_starts(routes, reviews, bulk, pages)  # before `/jobs/{job_id}`, which would match `new`
     _add_jobs(routes, reviews, pages)
     _add_files(routes, reviews, pages)
 
@@ -43,35 +42,34 @@ def _add_starts(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages
     operator = [Depends(may(Role.OPERATOR))]
 
     async def dry_run(request: Request, body: JobBody) -> DryRun:
-        wanted = filter_of_all(body.filter, visitor_of(request))
-        return await bulk.dry_run(wanted, body.action, body.tier, body.most)
+        case_filter = filter_of_all(body.filter, visitor_of(request))
+        return await bulk.dry_run(case_filter, body.action, body.tier, body.most)
 
     async def start(request: Request, body: JobBody) -> _Progress:
-        """Begin; from here on it goes on by itself."""
         visitor = visitor_of(request)
-        wanted = filter_of_all(body.filter, visitor)
+        case_filter = filter_of_all(body.filter, visitor)
         fields = body.model_dump(exclude={"action", "filter", "dry_run"})
-        job = await bulk.start(visitor.who, wanted, body.action, **fields)
+        job = await bulk.start(visitor.who, case_filter, body.action, **fields)
         return _Progress(job, await reviews.store.jobs.progress(job.job_id))
 
     @routes.pages.get("/jobs/new", dependencies=operator)
     async def new(request: Request) -> Response:
-        """A dry run: what a job would do, with what it would cost."""
-        given = dict(request.query_params)
-        asked = {name: given.pop(name) for name in JobForm.model_fields if name in given}
+        """A dry run: what a job would do and cost."""
+        query = dict(request.query_params)
+        fields = {name: query.pop(name) for name in JobForm.model_fields if name in query}
         try:
-            form = JobForm.model_validate(asked)
+            form = JobForm.model_validate(fields)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from None
-        found = await dry_run(request, form.body(given))
-        filters = {name: text for name, text in given.items() if name in FILTERS and text}
+        trial = await dry_run(request, form.body(query))
+        filters = {name: text for name, text in query.items() if name in FILTERS and text}
         return pages.page(
             "job_new.html",
             visitor_of(request),
             form=form,
-            found=found,
-            seen=orjson.dumps(dict(found.seen)).decode(),
-            given=filters,
+            trial=trial,
+            seen=orjson.dumps(dict(trial.seen)).decode(),
+            filters=filters,
             query=urlencode(filters),
             actions=get_args(BulkAction),
             tiers=list(reviews.policy.tiers),
@@ -84,60 +82,58 @@ def _add_starts(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages
     @routes.api.post(
         "/jobs",
         dependencies=operator,
-        summary="Decide on many cases, or try it dry",
+        summary="Decide on many cases, or do a dry run",
         name="start",
     )
     async def start_by_body(request: Request, body: JobBody) -> dict[str, Any]:
         if not body.dry_run:
             return _job_json(await start(request, body))
-        found = await dry_run(request, body)
+        trial = await dry_run(request, body)
         return {
-            "cases": found.cases,
-            "skipped": dict(found.skipped),
-            "cost_micros": found.cost_micros,
-            "sample": [case_json(case) for case in found.sample],
-            "seen": dict(found.seen),
+            "cases": trial.cases,
+            "skipped": dict(trial.skipped),
+            "cost_micros": trial.cost_micros,
+            "sample": [case_json(case) for case in trial.sample],
+            "seen": dict(trial.seen),
         }
 
 
 def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
     both, jobs = routes.both, reviews.store.jobs
 
-    def jobs_page(request: Request, found: list[_Progress]) -> Response:
-        """The newest jobs, and the way to another one."""
-        return pages.page("jobs.html", visitor_of(request), jobs=found)
+    def jobs_page(request: Request, newest: list[_Progress]) -> Response:
+        return pages.page("jobs.html", visitor_of(request), jobs=newest)
 
-    def jobs_json(found: list[_Progress]) -> list[dict[str, Any]]:
-        return [_job_json(progress) for progress in found]
+    def jobs_json(newest: list[_Progress]) -> list[dict[str, Any]]:
+        return [_job_json(progress) for progress in newest]
 
     @both("GET /jobs", Role.OPERATOR, "The newest jobs", jobs_page, jobs_json)
     async def recent(request: Request) -> list[_Progress]:
-        visitor, found = visitor_of(request), await jobs.recent()
-        seen = [job for job in found if may_see_job(visitor, job)]
-        return [_Progress(job, await jobs.progress(job.job_id)) for job in seen]
+        visitor, newest = visitor_of(request), await jobs.recent()
+        visible = [job for job in newest if may_see_job(visitor, job)]
+        return [_Progress(job, await jobs.progress(job.job_id)) for job in visible]
 
-    def job_page(request: Request, found: _Progress) -> Response:
+    def job_page(request: Request, progress: _Progress) -> Response:
         is_part = request.headers.get("hx-request") == "true"
         return pages.page(
             "job_progress.html" if is_part else "job.html",
             visitor_of(request),
-            job=found.job,
-            progress=found.counts,
-            total=sum(found.counts.values()),
-            outcomes=[case for case in found.outcomes if case.outcome != "waiting"],
+            job=progress.job,
+            progress=progress.counts,
+            total=sum(progress.counts.values()),
+            outcomes=[case for case in progress.outcomes if case.outcome != "waiting"],
         )
 
-    @both("GET /jobs/{job_id}", Role.OPERATOR, "How far a job is", job_page, _outcomes_json)
+    @both("GET /jobs/{job_id}", Role.OPERATOR, "The progress of a job", job_page, _outcomes_json)
     async def job(request: Request, job_id: str) -> _Progress:
-        """How far a job is, and what became of each case."""
-        found = await jobs.job(job_id)
-        if found is None:
+        job = await jobs.job(job_id)
+        if job is None:
             raise HTTPException(404, f"there is no job {job_id!r}")
-        return _Progress(found, await jobs.progress(job_id), await jobs.outcomes(job_id))
+        return _Progress(job, await jobs.progress(job_id), await jobs.outcomes(job_id))
 
     @both("POST /jobs/{job_id}/cancel", Role.OPERATOR, "Stop a job", _to_job, _outcomes_json)
     async def cancel(request: Request, job_id: str) -> _Progress:
-        """Stop a job, if it is under way: what is done stays done."""
+        """Stop a job if it is running; what is done stays done."""
         if await jobs.end(job_id, "cancelled", reviews.clock()):
             await reviews.note(visitor_of(request).who, "job", note=f"{job_id}: cancelled")
         return await job(request, job_id)
@@ -146,24 +142,25 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
 def _add_files(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
     admin, trail = [Depends(may(Role.ADMIN))], reviews.store.trail
 
-    @routes.both("GET /export.{kind}", Role.OPERATOR, "Cases that fit, as a file")
+    @routes.both("GET /export.{kind}", Role.OPERATOR, "Matching cases, as a file")
     async def export(request: Request, kind: Literal["jsonl", "csv"]) -> Response:
-        """The cases that the URL's filters fit, as a file; that somebody took it is noted."""
+        """The matching cases as a file; the export is noted in the audit trail."""
         visitor = visitor_of(request)
-        wanted = filter_of_all(dict(request.query_params), visitor)
+        case_filter = filter_of_all(dict(request.query_params), visitor)
         filters = {name: text for name, text in filters_in(request).items() if text}
         await reviews.note(visitor.who, "export", note=f"{kind} {urlencode(filters)}"[:500])
-        rows = exported(reviews.store, wanted, reviews.clock(), kind)
+        rows = exported(reviews.store, case_filter, reviews.clock(), kind)
         media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
         headers = {"content-disposition": f'attachment; filename="cases.{kind}"'}
         return StreamingResponse(rows, 200, headers, media)
 
     @routes.pages.get("/audit", dependencies=admin)
     async def audit_page(request: Request, who: str = "", what: str = "") -> Response:
-        """What people did, and whether the trail is whole."""
+        """What people did, and whether the trail is intact."""
         lines = await trail.lines(who=who or None, what=what or None, limit=200)
-        wrong, given = await trail.problems(), {"who": who, "what": what}
-        return pages.page("audit.html", visitor_of(request), lines=lines, wrong=wrong, given=given)
+        problems, filters = await trail.problems(), {"who": who, "what": what}
+        visitor = visitor_of(request)
+        return pages.page("audit.html", visitor, lines=lines, problems=problems, filters=filters)
 
     @routes.api.get("/audit", dependencies=admin, summary="What people did")
     async def audit(
@@ -173,27 +170,27 @@ def _add_files(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
         return [line.model_dump(mode="json", exclude_none=True) for line in lines]
 
 
-def _to_job(_: Request, found: _Progress) -> Response:
-    return redirect(f"/jobs/{found.job.job_id}")
+def _to_job(_: Request, progress: _Progress) -> Response:
+    return redirect(f"/jobs/{progress.job.job_id}")
 
 
-def _job_json(found: _Progress) -> dict[str, Any]:
-    """A job as lists have it."""
-    job = found.job
+def _job_json(progress: _Progress) -> dict[str, Any]:
+    """A job as JSON."""
+    job = progress.job
     return {
         "job_id": job.job_id,
         "action": job.kind,
         "who": job.who,
         "state": job.state,
         "wanted": {name: value for name, value in job.wanted.items() if name != "seen"},
-        "progress": dict(found.counts),
+        "progress": dict(progress.counts),
     }
 
 
-def _outcomes_json(found: _Progress) -> dict[str, Any]:
-    """A job, and what became of each case."""
+def _outcomes_json(progress: _Progress) -> dict[str, Any]:
+    """A job as JSON, with the outcome of each case."""
     outcomes = [
         {"place": case.place, "outcome": case.outcome, "detail": case.detail}
-        for case in found.outcomes
+        for case in progress.outcomes
     ]
-    return {**_job_json(found), "outcomes": outcomes}
+    return {**_job_json(progress), "outcomes": outcomes}

@@ -1,4 +1,4 @@
-"""Bulk work: which cases a job is about, how far it is, and what became of each."""
+"""Jobs in the store: their cases, their progress, and the outcome of each case."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,19 @@ from consumers.readmodel.database import Database
 
 __all__ = ["Job", "JobCase", "Jobs", "Outcome"]
 
-Outcome = Literal["waiting", "done", "skipped", "failed"]
+Outcome = Literal["waiting", "done", "skipped"]
+
+#: Jobs and outcomes that are read at a time.
+_MOST_JOBS, _MOST_OUTCOMES = 20, 1000
 
 
 @dataclass(frozen=True, slots=True)
 class JobCase:
-    """What became of one case of a job."""
+    """The outcome of one case of a job."""
 
     place: str
-    no: int
     outcome: Outcome
-    #: Why it was skipped or failed, in words.
+    #: Why it was skipped, in words.
     detail: str
 
 
@@ -44,7 +46,7 @@ class Jobs:
         places: Sequence[str],
         now: datetime,
     ) -> Job:
-        """Write down a job with its cases. Raises JobRunningError."""
+        """Store a job with its cases. Raises JobRunningError."""
         job = Job(job_id, kind, who, "running", now, None, dict(wanted))
         rows = [
             {"job_id": job_id, "place": place, "no": no, "outcome": "waiting", "detail": ""}
@@ -56,34 +58,35 @@ class Jobs:
                 if rows:
                     await connection.execute(insert(JOB_CASES), rows)
         except IntegrityError:
-            msg = "a job of yours runs; wait for its end or cancel it"
+            msg = "another job of yours is running; wait for its end or cancel it"
             raise JobRunningError(msg) from None
         return job
 
     async def job(self, job_id: str) -> Job | None:
-        """A job; None where there is none."""
+        """A job; None for an unknown id."""
         rows = await self._database.read(select(JOBS).where(JOBS.c.job_id == job_id))
         return Job(**rows[0]) if rows else None
 
-    async def recent(self, limit: int = 20) -> list[Job]:
-        asked = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id).limit(limit)
-        return [Job(**row) for row in await self._database.read(asked)]
+    async def recent(self) -> list[Job]:
+        query = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id)
+        rows = await self._database.read(query.limit(_MOST_JOBS))
+        return [Job(**row) for row in rows]
 
     async def take(self, runner: str, now: datetime, lease: timedelta) -> list[Job]:
-        """The running jobs that no other process works on; again and again, as a heartbeat."""
+        """Take the running jobs that no other process has; called again before the lease ends."""
         free = or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= now, JOBS.c.run_by == runner)
-        take = (
+        taking = (
             update(JOBS)
             .where(and_(JOBS.c.state == "running", free))
             .values(run_by=runner, run_until=now + lease)
             .returning(JOBS)
         )
-        taken = [Job(**row) for row in await self._database.write(take)]
+        taken = [Job(**row) for row in await self._database.write(taking)]
         return sorted(taken, key=lambda job: (job.created_at, job.job_id))
 
     async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
         """The next cases to work on; none where the job was cancelled."""
-        asked = (
+        query = (
             select(JOB_CASES.c.place)
             .join(JOBS, JOBS.c.job_id == JOB_CASES.c.job_id)
             .where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
@@ -91,31 +94,27 @@ class Jobs:
             .order_by(JOB_CASES.c.no)
             .limit(limit)
         )
-        return [row["place"] for row in await self._database.read(asked)]
+        return [row["place"] for row in await self._database.read(query)]
 
     async def note(self, job_id: str, place: str, outcome: Outcome, detail: str = "") -> None:
         done = update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
         await self._database.write(done.values(outcome=outcome, detail=detail))
 
     async def end(self, job_id: str, state: Literal["done", "cancelled"], now: datetime) -> bool:
-        """End a job; False where it had ended. What it did stays done."""
-        over = update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
-        ended = over.values(state=state, ended_at=now).returning(JOBS.c.job_id)
+        """End a job; False where it had ended already."""
+        running = update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
+        ended = running.values(state=state, ended_at=now).returning(JOBS.c.job_id)
         return bool(await self._database.write(ended))
 
     async def progress(self, job_id: str) -> Counter[str]:
-        """How many cases there are by outcome."""
-        asked = select(JOB_CASES.c.outcome, func.count()).where(JOB_CASES.c.job_id == job_id)
-        rows = await self._database.read(asked.group_by(JOB_CASES.c.outcome))
+        """The number of a job's cases by outcome."""
+        query = select(JOB_CASES.c.outcome, func.count()).where(JOB_CASES.c.job_id == job_id)
+        rows = await self._database.read(query.group_by(JOB_CASES.c.outcome))
         return Counter(dict(tuple(row.values()) for row in rows))
 
-    async def outcomes(self, job_id: str, *, limit: int = 1000, after: int = 0) -> list[JobCase]:
-        """What became of each case, in the order they were taken; `after` a number."""
-        columns = (JOB_CASES.c[name] for name in ("place", "no", "outcome", "detail"))
-        asked = (
-            select(*columns)
-            .where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.no > after)
-            .order_by(JOB_CASES.c.no)
-            .limit(limit)
-        )
-        return [JobCase(**row) for row in await self._database.read(asked)]
+    async def outcomes(self, job_id: str) -> list[JobCase]:
+        """The outcome of each case, in order."""
+        columns = (JOB_CASES.c[name] for name in ("place", "outcome", "detail"))
+        query = select(*columns).where(JOB_CASES.c.job_id == job_id).order_by(JOB_CASES.c.no)
+        rows = await self._database.read(query.limit(_MOST_OUTCOMES))
+        return [JobCase(**row) for row in rows]

@@ -1,7 +1,7 @@
 """Sign-in by OpenID Connect: the authorization code flow with PKCE.
 
-By OpenID Connect Core 1.0 and RFC 7636. What the browser carries between leaving and coming back is
-in a cookie of ten minutes that only we can read; the session begins on a page of our own.
+By OpenID Connect Core 1.0 and RFC 7636. The state of a sign-in is in a cookie of ten minutes; the
+session begins on a page of our own.
 """
 
 import base64
@@ -38,16 +38,16 @@ __all__ = ["oidc_routes"]
 _COOKIE = "tierline-sign-in"
 _MINUTES_10 = 600
 _LIMIT_SECONDS = 10.0
-#: Signatures by a public key alone: with a shared secret whoever has it could be anybody.
+#: Only signatures by a public key: whoever has a shared secret could sign as anybody.
 _ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-#: Clocks differ.
+#: Seconds by which clocks may differ.
 _LEEWAY = 60
-#: Beginning a sign-in asks the issuer; an address may do so as often in a minute, and all of them.
+#: Sign-ins that may begin in a minute, by an address and in total: each one calls the issuer.
 _BEGUN, _BEGUN_IN_TOTAL = 20, 300
 
 
 class SignInRefusedError(TierlineError):
-    """The sign-in did not come to its end; the words are for the person."""
+    """The sign-in failed; the message is for the user."""
 
 
 def oidc_routes(
@@ -57,7 +57,7 @@ def oidc_routes(
     sign_in: SignIn,
     clock: Callable[[], datetime],
 ) -> APIRouter:
-    """Where a sign-in begins and where it comes back to."""
+    """The routes where a sign-in begins and where the issuer returns to."""
     limits = {"per_address": _BEGUN, "in_total": _BEGUN_IN_TOTAL}
     begun, returned = Attempts(clock, **limits), Attempts(clock)
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
@@ -70,7 +70,7 @@ def oidc_routes(
 
     @router.get("/sign-in/oidc")
     async def begin(request: Request, then: str = "/") -> Response:
-        """Redirect the browser to the issuer; what it has to bring back is in a cookie."""
+        """Redirect the browser to the issuer; a cookie has what must come back."""
         if not begun.begin(client_of(request)):
             raise too_many_attempts()
         try:
@@ -86,7 +86,7 @@ def oidc_routes(
 
     @router.get("/sign-in/oidc/back")
     async def back(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
-        """Exchange the issuer's code for a token, and begin a session by what that says."""
+        """Exchange the issuer's code for a token, and begin a session for its user."""
         kept, address = dict(parse_qsl(request.cookies.get(_COOKIE, ""))), client_of(request)
         if not returned.begin(address):
             raise too_many_attempts()
@@ -115,35 +115,35 @@ def oidc_routes(
 def _check(state: str, code: str, error: str, begun: str) -> None:
     """Raises SignInRefusedError."""
     if error or not code:
-        words = f"the sign-in ended there: {error[:100] or 'no code'}"
+        words = f"the issuer ended the sign-in: {error[:100] or 'it sent no code'}"
         raise SignInRefusedError(words)
     if not state or not secrets.compare_digest(state.encode(), begun.encode()):
-        words = "this sign-in was not begun in this browser: begin again"
+        words = "this sign-in was not started in this browser: start again"
         raise SignInRefusedError(words)
 
 
 async def _discovered(settings: OidcSettings) -> dict[str, Any]:
     """The issuer's own document.
 
-    Raises SignInRefusedError, also for endpoints that nobody may call.
+    Raises SignInRefusedError, also for endpoints that may not be called.
     """
     where = settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-    found = await _asked(settings, where)
-    # With and without a slash at the end it is the same issuer; its tokens say what it says here.
-    if str(found.get("issuer")).rstrip("/") != settings.issuer.rstrip("/"):
-        words = f"{where} is another issuer's"
+    document = await _call(settings, where)
+    # A slash at the end makes no other issuer; its tokens have the spelling of this document.
+    if str(document.get("issuer")).rstrip("/") != settings.issuer.rstrip("/"):
+        words = f"{where} belongs to another issuer"
         raise SignInRefusedError(words)
     for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
         try:
-            check_url(str(found.get(name)), allow_private=settings.may_be_private)
+            check_url(str(document.get(name)), allow_private=settings.may_be_private)
         except ValueError as error:
             words = f"the issuer's {name}: {error}"
             raise SignInRefusedError(words) from None
-    return found
+    return document
 
 
 def _guarded(settings: OidcSettings) -> AiohttpTransport:
-    """Connections to the issuer, and to no address that may not be called."""
+    """A transport that refuses to connect to addresses that may not be called."""
     trusted = httpx.create_ssl_context(trust_env=False)
 
     def session() -> aiohttp.ClientSession:
@@ -155,10 +155,10 @@ def _guarded(settings: OidcSettings) -> AiohttpTransport:
     return AiohttpTransport(verify=trusted, trust_env=False, client=session)
 
 
-async def _asked(
+async def _call(
     settings: OidcSettings, where: str, form: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """What the issuer answers, to a form where one is sent. Raises SignInRefusedError."""
+    """The issuer's answer to a GET, or to a POST of a form. Raises SignInRefusedError."""
     secret = settings.client_secret
     proof = (settings.client_id, secret.get_secret_value()) if secret else None
     try:
@@ -172,21 +172,21 @@ async def _asked(
                     where, data=dict(form), auth=proof or httpx.USE_CLIENT_DEFAULT
                 )
             reply.raise_for_status()
-            found = reply.json()
+            answer = reply.json()
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
         what = "does not answer" if form is None else "gave no token"
         words = f"the issuer {what}: {type(error).__name__}"
         raise SignInRefusedError(words) from None
-    if not isinstance(found, dict):
-        words = "the issuer's answer is no object"
+    if not isinstance(answer, dict):
+        words = "the issuer's answer is not a JSON object"
         raise SignInRefusedError(words)
-    return found
+    return answer
 
 
 async def _claims(
     settings: OidcSettings, kept: Mapping[str, str], code: str, redirect: str
 ) -> dict[str, Any]:
-    """What the identity token says, once its signature and everything about it is right."""
+    """The claims of the identity token, after all checks. Raises SignInRefusedError."""
     document = await _discovered(settings)
     try:
         # RFC 6749, section 4.1.3, with the proof of RFC 7636.
@@ -196,10 +196,10 @@ async def _claims(
             "redirect_uri": redirect,
             "code_verifier": kept["verifier"],
         }
-        if settings.client_secret is None:  # else it is named beside its secret
+        if settings.client_secret is None:  # else `auth` has it, with the secret
             form["client_id"] = settings.client_id
-        token = await _asked(settings, document["token_endpoint"], form)
-        published: Any = await _asked(settings, document["jwks_uri"])
+        token = await _call(settings, document["token_endpoint"], form)
+        published: Any = await _call(settings, document["jwks_uri"])
         keys = KeySet.import_key_set(published)
         decoded = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS)
         checked = jwt.JWTClaimsRegistry(
@@ -214,39 +214,39 @@ async def _claims(
     except SignInRefusedError:
         raise
     except (JoseError, httpx.HTTPError, KeyError, ValueError) as error:
-        words = f"the issuer's token is not good: {type(error).__name__}"
+        words = f"the issuer's token is not valid: {type(error).__name__}"
         raise SignInRefusedError(words) from None
-    except Exception as error:  # noqa: BLE001  the library's own, by the issuer's words
+    except Exception as error:  # noqa: BLE001  the library raises others, too
         words = f"the issuer gave no token: {type(error).__name__}"
         raise SignInRefusedError(words) from None
     return dict(decoded.claims)
 
 
 def _check_party(settings: OidcSettings, claims: Mapping[str, Any]) -> None:
-    """The token was made for us, not for another client that shares the audience.
+    """Check that the token was issued to us, not to another client that shares the audience.
 
-    By OpenID Connect Core, 3.1.3.7: with several audiences `azp` has to be there, and where it is
-    it has to be us. Raises SignInRefusedError.
+    By OpenID Connect Core, 3.1.3.7: with several audiences `azp` must be there, and where it is
+    there it must be us. Raises SignInRefusedError.
     """
     audience, party = claims.get("aud"), claims.get("azp")
     is_shared = isinstance(audience, list) and len(audience) > 1
     if party != settings.client_id and (party is not None or is_shared):
-        words = "the issuer's token is not good: it was made for another client"
+        words = "the issuer's token is not valid: it was issued to another client"
         raise SignInRefusedError(words)
 
 
 def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
     name = claims.get(settings.name_claim) or claims.get("sub")
     if not isinstance(name, str) or not re.fullmatch(r"[!-~]{1,180}", name):
-        words = f"the claim {settings.name_claim} names nobody we could write down"
+        words = f"the claim {settings.name_claim} has no name that can be used here"
         raise SignInRefusedError(words)
-    # Some issuers say it as text. Who says nothing of it vouches for all of theirs.
+    # Some issuers send it as text; one that does not send it vouches for all its addresses.
     is_verified = str(claims.get("email_verified", True)).lower() == "true"
     if settings.name_claim == "email" and not is_verified:
-        words = f"{name} is not verified"
+        words = f"the issuer has not verified {name}"
         raise SignInRefusedError(words)
-    given = _texts(claims, settings.role_claim)
-    roles = [Role(settings.roles[group]) for group in given if group in settings.roles]
+    groups = _texts(claims, settings.role_claim)
+    roles = [Role(settings.roles[group]) for group in groups if group in settings.roles]
     if not roles:
         words = f"{name} has no role here; ask for one of: {', '.join(settings.roles)}"
         raise SignInRefusedError(words)
@@ -256,7 +256,7 @@ def _who(settings: OidcSettings, claims: Mapping[str, Any]) -> tuple[str, Role]:
 def _tenants(
     settings: OidcSettings, claims: Mapping[str, Any], role: Role
 ) -> frozenset[str] | None:
-    """Whose cases they see. Raises SignInRefusedError."""
+    """The tenants whose cases they see; None for all. Raises SignInRefusedError."""
     if settings.tenant_claim is None or role is Role.ADMIN:
         return None
     tenants = frozenset(_texts(claims, settings.tenant_claim))
@@ -267,7 +267,7 @@ def _tenants(
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
-    """What a claim says, alone or as a list."""
+    """The texts of a claim, which may be one text or a list."""
     claim = claims.get(name)
     values = claim if isinstance(claim, list) else [claim]
     return [value for value in values if isinstance(value, str)]
@@ -276,7 +276,7 @@ def _texts(claims: Mapping[str, Any], name: str) -> list[str]:
 def _authorization_url(
     settings: OidcSettings, endpoint: str, redirect: str, begun: Mapping[str, str]
 ) -> str:
-    """Where the browser goes to sign in (RFC 6749, section 4.1.1, with RFC 7636)."""
+    """The URL to sign in at (RFC 6749, section 4.1.1, with RFC 7636)."""
     digest = hashlib.sha256(begun["verifier"].encode()).digest()
     query = {
         "response_type": "code",

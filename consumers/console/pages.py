@@ -1,6 +1,6 @@
-"""Pages: templates in which everything is escaped, and where a page leads to.
+"""Pages: templates in which everything is escaped, and redirects.
 
-Everything that reads works without JavaScript; so do the forms.
+All pages and forms work without JavaScript.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,32 +23,32 @@ __all__ = ["Pages", "filters_in", "redirect", "templates"]
 
 
 def templates(clock: Callable[[], datetime]) -> Environment:
-    """The pages' templates. Everything they show is escaped, and what cannot be seen is marked."""
-    made = Environment(
+    """The templates. All texts in them are escaped, and invisible characters are marked."""
+    environment = Environment(
         loader=PackageLoader("consumers.console"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_seen,
+        finalize=_visible,
     )
-    made.filters["escaped"] = escaped
-    made.filters["dollars"] = dollars
-    made.filters["redact"] = redact
-    made.filters["ago"] = lambda then: ago(then, clock())
-    made.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
-    made.globals["Role"] = Role
-    return made
+    environment.filters["escaped"] = escaped
+    environment.filters["dollars"] = dollars
+    environment.filters["redact"] = redact
+    environment.filters["ago"] = lambda then: ago(then, clock())
+    environment.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
+    environment.globals["Role"] = Role
+    return environment
 
 
-def _seen(value: Any) -> Any:
-    """A text as it will be published: directions, joiners and controls stand in it as escapes."""
+def _visible(value: Any) -> Any:
+    """A text with escapes in place of direction marks, joiners and control characters."""
     is_ours = not isinstance(value, str) or isinstance(value, Markup)
     return value if is_ours or (value.isascii() and value.isprintable()) else plain(value)
 
 
 class Pages:
-    """Pages by their templates."""
+    """Renders pages."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._env = templates(clock)
@@ -61,10 +61,9 @@ class Pages:
 
 
 def filters_in(request: Request) -> dict[str, str]:
-    """The filters of a queue in a URL, which go with a person from page to page."""
+    """The filters of the queue in a URL, which are kept from page to page."""
     return {name: text for name, text in request.query_params.items() if name in FILTERS}
 
 
 def redirect(path: str, query: Mapping[str, str] | None = None) -> Response:
-    """On to a page of ours."""
     return RedirectResponse(path if query is None else f"{path}?{urlencode(query)}", 303)

@@ -1,7 +1,7 @@
-"""What the topics say of cases: each function takes records into the store, within a transaction.
+"""Takes records of the topics into the store's cases, within a transaction.
 
-Read twice, a record changes nothing the second time. Dead letters have to be read before what
-follows from them; the order of everything else does not matter.
+A record that is taken in twice changes nothing the second time. Dead letters have to be taken in
+before the records that refer to them; no other order matters.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,13 +60,13 @@ _log = structlog.get_logger(__name__)
 
 _GENERATION: TypeAdapter[int] = TypeAdapter(Generation, config=ConfigDict(strict=True))
 _COST: TypeAdapter[int] = TypeAdapter(Micros, config=ConfigDict(strict=True))
-#: Of these a request of the same id may go on, and says nothing of what lies here.
+#: For these reasons a request of the same id is another one, and its end closes no such case.
 _OTHERS_ID = [
     reason.value
     for reason in Reason
     if reason.is_unreadable or reason.is_refused or reason is Reason.ID_REUSED
 ]
-#: A case's columns about the decision that stands, with that decision's own.
+#: A case's columns about the decision that stands, with the columns of DECISIONS.
 _OF_DECISION = {
     "decision_id": "decision_id",
     "decided_by": "who",
@@ -74,19 +74,19 @@ _OF_DECISION = {
     "action": "action",
     "undo_until": "closes",
 }
-#: After its window: for what the broker took in the last moment.
+#: Added to the time for an undo: the broker may have appended one in the last moment.
 _MARGIN = timedelta(seconds=2)
 
 
 def apply_dead_letters(connection: Connection, records: Iterable[Record], policy: Policy) -> None:
-    """Open a case for every dead letter, and close those whose request came again since."""
+    """Open a case for every dead letter, and close cases with a later one of the same request."""
     cases, contents = [], []
     for record in records:
         try:
             letter = read_dead_letter(record.headers)
             case, content = rows_of(record, letter, policy)
         except (ContractError, ValueError, OverflowError) as error:
-            _log.error("no dead letter", place=record_ref(record), why=type(error).__name__)
+            _log.error("not a dead letter", place=record_ref(record), why=type(error).__name__)
             continue
         cases.append(case)
         contents.append(content)
@@ -117,13 +117,13 @@ def apply_dead_letters(connection: Connection, records: Iterable[Record], policy
 
 
 def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None:
-    """Keep every audit line, and mark the cases that were decided on, or wait again."""
+    """Store every audit line; mark cases that were decided on, and reopen those undone."""
     read: list[tuple[Record, AuditLine]] = []
     for record in records:
         try:
             line = read_model(AuditLine, record.value)
         except ContractError as error:
-            _log.error("no audit line", place=record_ref(record), detail=error.detail)
+            _log.error("not an audit line", place=record_ref(record), detail=error.detail)
             continue
         read.append((record, line))
     received(connection, [line for _, line in read])
@@ -135,10 +135,10 @@ def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None
 
 
 def apply_results(connection: Connection, records: Iterable[Record]) -> None:
-    """Close the cases that results stand in for, and those whose request went on and ended."""
+    """Close cases that a result resolves, and those whose request ended in a later generation."""
     #: By the case's place: when it was resolved, and by whose result.
     resolved: dict[str, tuple[datetime, str | None]] = {}
-    #: The last generation with a result, and when it had that.
+    #: The last generation with a result, and the time of the result.
     ended: dict[RequestKey, tuple[int, datetime]] = {}
     for record in records:
         try:
@@ -151,31 +151,31 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
                 continue
             brief = _brief(request_id, info) if request_id.startswith(BRIEF_IDS) else None
         except (ValueError, KeyError, TypeError, AttributeError):
-            _log.error("no result", place=record_ref(record))
+            _log.error("not a result", place=record_ref(record))
             continue
         if brief is not None:
             _take_brief(connection, tenant, brief)
             continue
         if isinstance(resolves := info.get("resolves"), str):
-            # Before results named their tenant, the place alone said which case it is.
+            # Results of earlier releases name no tenant: only the place identifies the case.
             resolved[resolves] = (told_at(record), tenant if named else None)
         if generation > 1:
-            which = RequestKey(tenant, request_id)
+            request = RequestKey(tenant, request_id)
             end = (generation, told_at(record))
-            ended[which] = max(ended.get(which, end), end)
+            ended[request] = max(ended.get(request, end), end)
     if not resolved and not ended:
         return
 
-    is_one = and_(
-        CASES.c.request_id.in_([which.id for which in ended]), CASES.c.reason.not_in(_OTHERS_ID)
+    may_have_ended = and_(
+        CASES.c.request_id.in_([request.id for request in ended]), CASES.c.reason.not_in(_OTHERS_ID)
     )
-    asked = select(
-        CASES.c.place, CASES.c.tenant, CASES.c.request_id, CASES.c.generation, is_one
-    ).where(CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), is_one))
-    for place, tenant, request_id, generation, may_end in (connection.execute(asked)).all():
-        at, whose = resolved.get(place, (None, None))
+    query = select(
+        CASES.c.place, CASES.c.tenant, CASES.c.request_id, CASES.c.generation, may_have_ended
+    ).where(CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), may_have_ended))
+    for place, tenant, request_id, generation, may_end in (connection.execute(query)).all():
+        at, owner = resolved.get(place, (None, None))
         last, ended_at = ended.get(RequestKey(tenant, request_id or ""), (0, EARLIEST))
-        if whose not in (None, tenant):
+        if owner not in (None, tenant):
             at = None
         if at is None and may_end and generation < last:
             at = ended_at
@@ -184,10 +184,10 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
 
 
 def _take_brief(connection: Connection, tenant: str, row: Mapping[str, Any]) -> None:
-    """Keep a brief beside its case, which has to be of the brief's own tenant."""
-    is_its_own = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
-    if connection.scalar(select(CASES.c.place).where(is_its_own)) is None:
-        _log.error("brief of no case of its tenant", place=row["place"])
+    """Store the brief of a case, which must belong to the brief's tenant."""
+    is_its_case = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
+    if connection.scalar(select(CASES.c.place).where(is_its_case)) is None:
+        _log.error("brief without a case of its tenant", place=row["place"])
         return
     connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
     connection.execute(insert(BRIEFS).values(row))
@@ -205,25 +205,25 @@ def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def discarded(connection: AsyncConnection, now: datetime) -> Sequence[str]:
-    """The cases that were discarded, which nobody can undo any more: nothing else will follow."""
-    asked = (
+    """Discarded cases whose time for an undo is over."""
+    query = (
         select(CASES.c.place)
         .join(DECISIONS, DECISIONS.c.decision_id == CASES.c.decision_id)
         .where(CASES.c.state == "decided", CASES.c.action == "discard")
         .where(DECISIONS.c.offset.is_not(None), DECISIONS.c.undone.is_(False))
         .where(DECISIONS.c.closes < now - _MARGIN)
     )
-    return (await connection.scalars(asked.limit(500))).all()
+    return (await connection.scalars(query.limit(500))).all()
 
 
 async def close_discarded(connection: AsyncConnection, places: Sequence[str]) -> None:
-    """Close cases that are still as `discarded` found them."""
+    """Close these cases, unless they have changed since `discarded`."""
     still = (CASES.c.place.in_(places), CASES.c.state == "decided", CASES.c.action == "discard")
     await connection.execute(_closed(*still, at=CASES.c.undo_until, by="discard"))
 
 
 async def note_given(connection: AsyncConnection, row: Mapping[str, Any]) -> None:
-    """A decision given here, before the topic has it. Raises UsedIdError."""
+    """Store a decision that was given here, before the topic has it. Raises UsedIdError."""
     used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == row["decision_id"])
     if await connection.scalar(used) is not None:
         raise UsedIdError(row["decision_id"])
@@ -231,66 +231,66 @@ async def note_given(connection: AsyncConnection, row: Mapping[str, Any]) -> Non
 
 
 async def arrived(connection: AsyncConnection, decision: Decision, appended: datetime) -> None:
-    """The topic has a decision given here: its window is counted from there."""
-    which, closes = decision.decision_id, appended + timedelta(seconds=decision.undo_seconds)
-    unread = (DECISIONS.c.decision_id == which, DECISIONS.c.offset.is_(None))
+    """Kafka has a decision that was given here: its time for an undo begins then."""
+    decision_id, closes = decision.decision_id, appended + timedelta(seconds=decision.undo_seconds)
+    unread = (DECISIONS.c.decision_id == decision_id, DECISIONS.c.offset.is_(None))
     await connection.execute(update(DECISIONS).where(*unread).values(closes=closes))
-    same = (CASES.c.place == place_of(decision.letter), CASES.c.decision_id == which)
+    same = (CASES.c.place == place_of(decision.letter), CASES.c.decision_id == decision_id)
     await connection.execute(update(CASES).where(*same).values(undo_until=closes))
 
 
 async def closes(connection: AsyncConnection, decision_id: str) -> datetime | None:
-    """When a decision can no longer be taken back; None for one that nobody has heard of."""
-    asked = select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
-    until: datetime | None = await connection.scalar(asked)
+    """When a decision can no longer be undone; None for an unknown one."""
+    query = select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
+    until: datetime | None = await connection.scalar(query)
     return until
 
 
 async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:
-    """A decision was taken back here, or that could not be told to the topic."""
-    which = update(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
-    await connection.execute(which.values(undone=is_undone))
+    """Mark a decision as undone, or no longer as undone."""
+    change = update(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
+    await connection.execute(change.values(undone=is_undone))
 
 
 async def forget(connection: AsyncConnection, decision_id: str) -> None:
-    """A decision did not reach the topic, as far as we know: if it did, we read it there."""
+    """Delete a decision that was not read on the topic; if it is there, it will be read."""
     never = (DECISIONS.c.decision_id == decision_id, DECISIONS.c.offset.is_(None))
     await connection.execute(delete(DECISIONS).where(*never))
 
 
 def _given(connection: Connection, record: Record, line: AuditLine) -> None:
-    """A decision, if it lies in its dead letter's partition, as the review stage wants it."""
+    """Take in a decision, if it is in its dead letter's partition, as the review stage requires."""
     decision = line.decision
     if decision is None or decision.letter.partition != record.partition:
         return
     place = place_of(decision.letter)
-    whose = connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
-    if decision.tenant is not None and whose not in (None, stored(decision.tenant, 240)):
+    tenant = connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
+    if decision.tenant is not None and tenant not in (None, stored(decision.tenant, 240)):
         _log.error("decision of another tenant", place=record_ref(record))
         return
     row = decision_row(decision, line.who, line.at, told_at(record)) | {"offset": record.offset}
-    # One that was given here may have been taken back here since, which the topic says later.
-    known = {"offset": row["offset"], "closes": row["closes"]}
+    # A decision that was given here may have been undone here; that line comes later.
+    changes = {"offset": row["offset"], "closes": row["closes"]}
     is_new = DECISIONS.c.offset.is_(None)
     put = (
         inserting(connection, DECISIONS)
         .values(row)
-        .on_conflict_do_update(index_elements=[DECISIONS.c.decision_id], set_=known, where=is_new)
+        .on_conflict_do_update(index_elements=[DECISIONS.c.decision_id], set_=changes, where=is_new)
     )
     connection.execute(put)
     _mark(connection, place)
 
 
 def _undone(connection: Connection, record: Record, line: AuditLine, decision_id: str) -> None:
-    """A decision was taken back, if its window was open, or could not be carried out."""
-    which = DECISIONS.c.decision_id == decision_id
-    asked = select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(which)
-    decision = (connection.execute(asked)).first()
+    """Take in that a decision was undone in time, or could not be carried out."""
+    is_it = DECISIONS.c.decision_id == decision_id
+    query = select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(is_it)
+    decision = (connection.execute(query)).first()
     if decision is None:
         return
     place, closes, _ = decision
     undone = line.what == "refused" or told_at(record) <= closes
-    connection.execute(update(DECISIONS).where(which).values(undone=undone))
+    connection.execute(update(DECISIONS).where(is_it).values(undone=undone))
     if undone:
         given = CASES.c.decision_id == decision_id
         waits = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
@@ -303,17 +303,18 @@ def _mark(connection: Connection, place: str) -> None:
     stands = and_(
         DECISIONS.c.place == place, DECISIONS.c.undone.is_(False), DECISIONS.c.offset.is_not(None)
     )
-    asked = select(DECISIONS).where(stands).order_by(DECISIONS.c.offset).limit(1)
-    row = (connection.execute(asked)).mappings().first()
+    query = select(DECISIONS).where(stands).order_by(DECISIONS.c.offset).limit(1)
+    row = (connection.execute(query)).mappings().first()
     if row is None:
         return
-    which = (CASES.c.place == place, func.coalesce(CASES.c.decision_id, "") != row["decision_id"])
+    is_other = func.coalesce(CASES.c.decision_id, "") != row["decision_id"]
     state = choose((CASES.c.state == "closed", "closed"), else_="decided")
-    connection.execute(update(CASES).where(*which).values(state=state, **decided(row)))
+    marked = update(CASES).where(CASES.c.place == place, is_other)
+    connection.execute(marked.values(state=state, **decided(row)))
 
 
 def decision_row(decision: Decision, who: str, at: datetime, begins: datetime) -> dict[str, Any]:
-    """A decision as it lies in the tables; its time for an undo runs from `begins`."""
+    """A decision as a row of DECISIONS; its time for an undo begins at `begins`."""
     return {
         "decision_id": decision.decision_id,
         "place": place_of(decision.letter),
@@ -326,19 +327,19 @@ def decision_row(decision: Decision, who: str, at: datetime, begins: datetime) -
 
 
 def decided(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """What a decision changes in its case, besides the state."""
+    """The columns that a decision changes in its case, besides the state."""
     fields = {column: row[name] for column, name in _OF_DECISION.items()}
     return {**fields, "version": CASES.c.version + 1}
 
 
-def reopened(*which: ColumnElement[bool]) -> Update:
-    """The cases wait for a person again."""
+def reopened(*conditions: ColumnElement[bool]) -> Update:
+    """A statement that reopens cases."""
     fields = dict.fromkeys(_OF_DECISION)
-    change = update(CASES).where(*which)
+    change = update(CASES).where(*conditions)
     return change.values(state="open", version=CASES.c.version + 1, **fields)
 
 
-def _closed(*which: Any, at: Any, by: str) -> Any:
+def _closed(*conditions: Any, at: Any, by: str) -> Any:
     fields = {"state": "closed", "closed_at": at, "closed_by": by}
     fields |= {"held_by": None, "held_until": None, "version": CASES.c.version + 1}
-    return update(CASES).where(*which).values(fields)
+    return update(CASES).where(*conditions).values(fields)

@@ -1,4 +1,4 @@
-"""Which cases, and in which order: what the store is asked, as statements."""
+"""The store's queries of cases, with their filters and orders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -30,11 +30,12 @@ __all__ = ["HOURS", "CaseFilter", "Group", "by_hour", "conditions", "in_order", 
 
 _HOUR_MS = 3_600_000
 HOURS = 24
+_MOST_GROUPS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseFilter:
-    """Which cases: every condition given must hold."""
+    """A filter of cases: every condition that is given must hold."""
 
     state: State | None = "open"
     task: str | None = None
@@ -42,34 +43,27 @@ class CaseFilter:
     model: str | None = None
     tier: str | None = None
     tenant: str | None = None
-    #: Any of these; None: whatever tenant.
+    #: Any of these tenants; None for all.
     tenants: frozenset[str] | None = None
     risk: Risk | None = None
     error: str | None = None
-    stage: str | None = None
-    request_id: str | None = None
-    #: Anywhere in the key, the headers, the value, the reason and its detail, in any case.
+    #: Anywhere in the key, the headers, the value, the reason and its detail, ignoring case.
     text: str | None = None
     #: True: somebody holds it now. False: it is free.
     held: bool | None = None
-    held_by: str | None = None
-    decided_by: str | None = None
-    #: When the dead letter was written, exclusive and inclusive.
-    before: datetime | None = None
-    since: datetime | None = None
 
 
-#: Conditions that a column has just this value.
+#: The conditions that compare a column with a value.
 _EQUAL = tuple(field.name for field in fields(CaseFilter) if field.name in CASES.c)
 
 
-#: By what cases are alike.
+#: The columns in which the cases of a group agree.
 _ALIKE = (CASES.c.reason, CASES.c.task, CASES.c.model, CASES.c.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Cases that are alike, probably for one cause."""
+    """Cases that agree in reason, task, model and error, and probably have one cause."""
 
     reason: Reason
     task: str | None
@@ -78,63 +72,57 @@ class Group:
     count: int
     first: datetime
     last: datetime
-    #: How many came in each of the last 24 hours, the present one last.
+    #: The number of new cases in each of the last 24 hours, the present one last.
     hours: Sequence[int]
 
 
-def conditions(wanted: CaseFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
+def conditions(case_filter: CaseFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
     """The filter as conditions on the cases."""
     holds: list[ColumnElement[bool]] = []
     for name in _EQUAL:
-        value = getattr(wanted, name)
+        value = getattr(case_filter, name)
         if value is not None:
             holds.append(CASES.c[name] == value)
-    if wanted.tenants is not None:
-        holds.append(CASES.c.tenant.in_(sorted(wanted.tenants)))
-    if wanted.held is not None:
-        holds.append(is_held(now) if wanted.held else not_(is_held(now)))
-    if wanted.held_by is not None:
-        holds.append(is_held(now))
-    if wanted.before is not None:
-        holds.append(CASES.c.opened_at < wanted.before)
-    if wanted.since is not None:
-        holds.append(CASES.c.opened_at >= wanted.since)
-    if wanted.text:
-        like = LETTERS.c.words.contains(stored(wanted.text.lower()), autoescape=True)
+    if case_filter.tenants is not None:
+        holds.append(CASES.c.tenant.in_(sorted(case_filter.tenants)))
+    if case_filter.held is not None:
+        holds.append(is_held(now) if case_filter.held else not_(is_held(now)))
+    if case_filter.text:
+        like = LETTERS.c.words.contains(stored(case_filter.text.lower()), autoescape=True)
         holds.append(CASES.c.place.in_(select(LETTERS.c.place).where(like)))
     return holds
 
 
 def is_held(now: datetime) -> ColumnElement[bool]:
-    """True where somebody's lease runs at that time."""
+    """True where somebody has a lease at that time."""
     return and_(CASES.c.held_until.is_not(None), CASES.c.held_until > now)
 
 
 def in_order(
-    asked: Select[Any], wanted: CaseFilter, now: datetime, after: str | None
+    query: Select[Any], case_filter: CaseFilter, now: datetime, after: str | None
 ) -> Select[Any]:
-    """The cases that fit: open ones by urgency, others by age; equal ones by their place."""
+    """The matching cases: open ones by urgency, others by age; ties by place."""
     at = millis(now)
 
     def rank(table: FromClause) -> ColumnElement[Any]:
-        if wanted.state == "open":
+        if case_filter.state == "open":
             return (literal(at, BigInteger) - in_millis(table.c.opened_at)) * table.c.pressure
         return cast(in_millis(table.c.opened_at), Double)
 
-    asked = asked.where(*conditions(wanted, now))
+    query = query.where(*conditions(case_filter, now))
     if after is not None:
         last = CASES.alias("last")
-        known = select(rank(last)).where(last.c.place == after)
-        if wanted.tenants is not None:  # where others' cases lie in the order is theirs
-            known = known.where(last.c.tenant.in_(sorted(wanted.tenants)))
-        bound = known.scalar_subquery()
+        last_rank = select(rank(last)).where(last.c.place == after)
+        if case_filter.tenants is not None:  # the rank of another tenant's case must not show
+            last_rank = last_rank.where(last.c.tenant.in_(sorted(case_filter.tenants)))
+        bound = last_rank.scalar_subquery()
         behind = and_(rank(CASES) == bound, CASES.c.place > after)
-        asked = asked.where(or_(rank(CASES) < bound, behind))
-    return asked.order_by(desc(rank(CASES)), CASES.c.place)
+        query = query.where(or_(rank(CASES) < bound, behind))
+    return query.order_by(desc(rank(CASES)), CASES.c.place)
 
 
-def totals(wanted: CaseFilter, now: datetime, limit: int) -> Select[Any]:
-    """Cases that are alike, how many and since when, the largest group first."""
+def totals(case_filter: CaseFilter, now: datetime) -> Select[Any]:
+    """Groups of similar cases with their counts and times, the largest group first."""
     opened = CASES.c.opened_at
     return (
         select(
@@ -143,17 +131,17 @@ def totals(wanted: CaseFilter, now: datetime, limit: int) -> Select[Any]:
             func.min(opened).label("first"),
             func.max(opened).label("last"),
         )
-        .where(*conditions(wanted, now))
+        .where(*conditions(case_filter, now))
         .group_by(*_ALIKE)
         .order_by(desc(func.count()), desc(func.max(opened)))
-        .limit(limit)
+        .limit(_MOST_GROUPS)
     )
 
 
-def by_hour(wanted: CaseFilter, now: datetime) -> Select[Any]:
-    """How many of those came so many hours ago, within the last `HOURS`."""
+def by_hour(case_filter: CaseFilter, now: datetime) -> Select[Any]:
+    """The number of new cases of each group by the hours since, within the last `HOURS`."""
     present, opened = millis(now) // _HOUR_MS, in_millis(CASES.c.opened_at)
     ago = (literal(present) - opened // _HOUR_MS).label("ago")
     recent = opened >= (present - HOURS + 1) * _HOUR_MS
-    asked = select(*_ALIKE, ago, func.count()).where(*conditions(wanted, now), recent)
-    return asked.group_by(*_ALIKE, ago)
+    query = select(*_ALIKE, ago, func.count()).where(*conditions(case_filter, now), recent)
+    return query.group_by(*_ALIKE, ago)

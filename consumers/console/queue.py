@@ -1,4 +1,4 @@
-"""The queue: turns dead letters into cases, and marks them as they are decided on and end."""
+"""The queue: opens a case for each dead letter, and follows its decisions and its end."""
 
 import asyncio
 import contextlib
@@ -30,12 +30,12 @@ from schemas.topics import Topics
 __all__ = ["Queue"]
 
 _COUNT_SECONDS = 5.0
-#: Results carry the time of the process that wrote them, and dead letters that of another.
+#: Results and dead letters have the times of different processes, whose clocks differ.
 _CLOCKS = timedelta(minutes=10)
 
 
 class Queue(Projection):
-    """The tables of cases and what was decided on them."""
+    """The tables of cases and of decisions on them."""
 
     pause = 0.2
     lock = 7_202_612
@@ -55,7 +55,7 @@ class Queue(Projection):
         self.policy = policy
         self.names = topics
         self.clock = clock
-        #: What waits, as of a moment ago.
+        #: The counts of waiting cases, a few seconds old.
         self.standing: Sequence[ReviewFigures] = ()
 
     def topics(self) -> Sequence[Sequence[str]]:
@@ -63,39 +63,39 @@ class Queue(Projection):
 
     def origin(self, connection: Connection, cluster: str) -> str:
         topic = self.names.dead_letters
-        asked = select(ORIGINS.c.cluster).where(ORIGINS.c.topic == topic)
-        if (known := connection.scalar(asked)) is None:
+        query = select(ORIGINS.c.cluster).where(ORIGINS.c.topic == topic)
+        if (stored := connection.scalar(query)) is None:
             connection.execute(ORIGINS.insert().values(topic=topic, cluster=cluster))
-        return known or cluster
+        return stored or cluster
 
     async def since(self, topics: Sequence[str]) -> datetime | None:
-        """Results are many, and those older than the oldest case that waits end none."""
+        """Skip the results from before the oldest waiting case, which close none."""
         if self.names.results not in topics:
             return None
         waits = select(func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
-        found = await self.database.value(waits)
-        oldest = self.clock() if found is None else min(found, self.clock())
+        opened_at = await self.database.value(waits)
+        oldest = self.clock() if opened_at is None else min(opened_at, self.clock())
         return oldest - _CLOCKS
 
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
-        for topic, some in groupby(records, attrgetter("topic")):
+        for topic, batch in groupby(records, attrgetter("topic")):
             if topic == self.names.dead_letters:
-                apply_dead_letters(connection, some, self.policy)
+                apply_dead_letters(connection, batch, self.policy)
             elif topic == self.names.review:
-                apply_audit_lines(connection, some)
+                apply_audit_lines(connection, batch)
             else:
-                apply_results(connection, some)
+                apply_results(connection, batch)
 
     async def settle(self) -> None:
-        """Close the cases that were discarded, once nobody can undo that."""
+        """Close discarded cases whose time for an undo is over."""
         async with self.database.reading() as connection:
-            over = await discarded(connection, self.clock())
-        if over:
+            places = await discarded(connection, self.clock())
+        if places:
             async with self.database.writing() as connection:
-                await close_discarded(connection, over)
+                await close_discarded(connection, places)
 
     async def look(self) -> None:
-        """Count what waits, again and again until cancelled."""
+        """Count the waiting cases every few seconds, until cancelled."""
         while True:
             with contextlib.suppress(StoreAwayError):
                 self.standing = await self.store.standing(self.clock())

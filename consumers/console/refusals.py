@@ -1,4 +1,4 @@
-"""What is refused, and what fails: as a page, or as JSON under `/api`; never with what was sent."""
+"""Replies to refused and failed requests: a page, or JSON under `/api`; they quote no input."""
 
 from urllib.parse import quote, urlencode
 
@@ -24,7 +24,7 @@ from consumers.runtime.connection import KafkaUnreachableError
 
 __all__ = ["Refusals", "status_of"]
 
-#: The HTTP status of a refusal; a kind stands before those it belongs to.
+#: The HTTP status of each error; subclasses come before their base class.
 _STATUS: dict[type[Exception], int] = {
     UnknownCaseError: 404,
     StaleError: 412,
@@ -44,28 +44,28 @@ def status_of(error: Exception) -> int:
 
 
 class Refusals:
-    """Answers to what is refused."""
+    """Makes the replies to refused requests."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
 
     def say(self, request: Request, status: int, words: str) -> Response:
-        """A page with a status and words, or JSON."""
+        """A page, or JSON under `/api`, with a status and words."""
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": words}, status)
         visitor = getattr(request.state, "visitor", None)
         return self._pages.page("message.html", visitor, status, title=str(status), words=words)
 
     def sign_in_first(self, request: Request) -> Response:
-        """Where somebody has to go whom nobody knows."""
+        """The reply to a user who has to sign in: a redirect, or status 401."""
         path = request.scope["path"]
         if request.method != "GET" or path.startswith("/api/"):
             return self.say(request, 401, "sign in first")
-        asked = quote(path) + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?{urlencode({'then': own_path(asked)})}", 303)
+        target = quote(path) + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?{urlencode({'then': own_path(target)})}", 303)
 
     def add_to(self, app: FastAPI) -> None:
-        """Answer whatever the application's routes raise."""
+        """Register the replies to whatever the application's routes raise."""
         unfit = (UnicodeError, OverflowError)
         others = (NeedsSignInError, AnyHTTPError, RequestValidationError, *unfit, Exception)
         for kind in (*_STATUS, *others):
@@ -86,9 +86,9 @@ class Refusals:
                 problems = [{"at": where, "words": words} for where, words in error.problems]
                 return JSONResponse({"error": str(error), "problems": problems}, 422)
             case UnicodeError() | OverflowError():
-                words = "there is a character or a number in it that has no place here"
+                words = "the request contains a character or a number that cannot be used"
                 return self.say(request, 400, words)
             case _ if isinstance(error, tuple(_STATUS)):
                 return self.say(request, status_of(error), str(error))
             case _:
-                return self.say(request, 500, "a fault of ours; the log of the console says more")
+                return self.say(request, 500, "the console failed; its log says why")

@@ -1,4 +1,4 @@
-"""The reviews: what reviewers do with cases, each act noted first and sent to Kafka second."""
+"""The acts of reviewers on cases; each is stored first and sent to Kafka second."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ from schemas.topics import Topics
 __all__ = ["ReviewService", "decision_of"]
 
 _LEASE = timedelta(minutes=5)
-#: Kafka acknowledges within milliseconds; a person waits no longer for it.
+#: Kafka usually acknowledges within milliseconds; a person waits at most this long.
 _SEND_LIMIT = 5.0
 _RESEND_SECONDS = 5.0
 
@@ -58,11 +58,11 @@ class ReviewService:
     topics: Topics
     clock: Callable[[], datetime]
     lease: timedelta = _LEASE
-    #: The policy's task that puts a case into a few lines. None: nobody may ask for it.
+    #: The policy's task that writes briefs; None where there are none.
     brief_task: str | None = None
-    #: Where a trace is looked at, with `{trace_id}` in it.
+    #: The URL of a trace in the tracing backend, with `{trace_id}` in it.
     trace_url: str | None = None
-    #: Lines on their way to Kafka: one whose answer takes long is not sent again meanwhile.
+    #: Lines that Kafka has not acknowledged yet: they are not sent again while they are on the way.
     _under_way: dict[tuple[str, int], "asyncio.Future[object]"] = field(default_factory=dict)
 
     async def case(self, place: str) -> tuple[Case, LetterRecord]:
@@ -73,7 +73,7 @@ class ReviewService:
         return case, record
 
     async def claim(self, place: str, who: str) -> Case | Held:
-        """Take a case, or learn who has it. Raises CaseError and NotSentError."""
+        """Claim a case, or learn who holds it. Raises CaseError and NotSentError."""
         now = self.clock()
         before = await self.store.case(place, now)
         taken = await self.store.claim(place, who, now, self.lease)
@@ -82,7 +82,6 @@ class ReviewService:
         return taken
 
     async def renew_lease(self, place: str, who: str) -> Case:
-        """Go on holding a case. Raises CaseError."""
         return await self.store.renew_lease(place, who, self.clock(), self.lease)
 
     async def release(self, place: str, who: str) -> None:
@@ -94,11 +93,11 @@ class ReviewService:
     async def decide(
         self, who: str, version: int, decision: Decision, *, seen: str | None = None
     ) -> Case:
-        """Decide on a case that one holds, once. Raises CaseError, ImpossibleError, NotSentError.
+        """Decide on a case that `who` holds. Raises CaseError, ImpossibleError and NotSentError.
 
-        Who approves has `seen` the answers of this hash, and approves no others.
-        With NotSentError the decision is kept, and sent as soon as Kafka answers. The same decision
-        given again changes nothing.
+        An approval has the hash of the answers that were `seen`, and is refused for others. After
+        NotSentError the decision is kept, and sent as soon as Kafka answers. Giving the same
+        decision again changes nothing.
         """
         place, now = str(decision.letter), self.clock()
         record = await self.store.content(place)
@@ -129,7 +128,7 @@ class ReviewService:
         if not await self._arrives(line, record):
             words = (
                 "Kafka has not acknowledged the decision yet. It is kept, and sent as soon as "
-                "Kafka answers; to send it again changes nothing"
+                "Kafka answers; sending it again changes nothing"
             )
             raise NotSentError(words)
         return case
@@ -144,7 +143,7 @@ class ReviewService:
         decision_id: str | None,
         **fields: Any,
     ) -> Case:
-        """Decide by a decision's fields, at the version that was read or the present one.
+        """Decide with the fields of a decision, at a version of the case or the present one.
 
         See `decide`.
         """
@@ -156,9 +155,9 @@ class ReviewService:
         )
 
     async def undo(self, place: str, who: str) -> Case:
-        """Take one's own decision back while there is time. Raises CaseError and NotSentError.
+        """Undo one's own decision while there is time. Raises CaseError and NotSentError.
 
-        An undo counts from when Kafka has it. It must not get there before its decision.
+        The time at which Kafka appends the undo counts. It must not get there before the decision.
         """
         before, record = await self.store.case(place, self.clock()), await self.store.content(place)
         given = None
@@ -166,7 +165,7 @@ class ReviewService:
             given = await self.store.trail.decision(place, before.decision_id)
         if given is not None and await self.store.trail.is_unsent(given):
             if not await self._arrives(given, record):
-                words = "Kafka does not answer, so nothing was taken back: try again in a moment"
+                words = "Kafka does not answer, so nothing was undone; try again in a moment"
                 raise NotSentError(words)
         case, line = await self.store.undo(place, who, self.clock())
         arrived = await self._arrives(line, record)
@@ -175,17 +174,18 @@ class ReviewService:
         if arrived is None:
             await self.store.not_sent(line, self.clock(), "Kafka did not acknowledge it")
             words = (
-                "Kafka has not acknowledged that it was taken back. It counts if Kafka has it in "
-                "time: look at the case again in a moment"
+                "Kafka has not acknowledged the undo. It counts if Kafka has it in time: look at "
+                "the case again in a moment"
             )
             raise NotSentError(words)
         raise UndoTooLateError(await self.store.case(place, self.clock()) or case)
 
     async def ask_for_brief(self, place: str) -> None:
-        """Have a cheap model put a case into a few lines, through the flow like any request.
+        """Request a brief of a case from a cheap model, as a request in the flow.
 
-        It is written where only stages and consoles may write: no producer can ask in our name.
-        Asked again before its deadline nothing is sent. Raises UnknownCaseError and NotSentError.
+        It is written to a topic that only stages and consoles may write, so no producer can forge
+        it. Until its deadline, asking again sends nothing. Raises UnknownCaseError and
+        NotSentError.
         """
         record = await self.store.content(place)
         if record is None or self.brief_task is None:
@@ -208,20 +208,20 @@ class ReviewService:
                 await sent
         except KAFKA_IS_AWAY:
             await self.store.forget_asked(place)
-            words = "Kafka did not acknowledge it: try again in a moment"
+            words = "Kafka did not acknowledge the request; try again in a moment"
             raise NotSentError(words) from None
 
     async def note(self, who: str, what: str, **fields: object) -> None:
-        """An act that changes no case: a sign-in, a look at masked text, an export."""
+        """Note an act that changes no case, such as a sign-in, an unmasking or an export."""
         line = await self.store.trail.append(self.clock(), who=who, what=what, **fields)
         await self._arrives(line, None)
 
     async def note_reveal(self, who: str, case: Case) -> None:
-        """Somebody looks at what is hidden in a case."""
+        """Note that somebody sees a case unmasked."""
         await self.note(who, "reveal", **about(case))
 
     async def resend(self) -> None:
-        """Until cancelled, send what Kafka does not have: it was away, or a console was killed."""
+        """Until cancelled, send lines that Kafka missed because it or a console was down."""
         while True:
             await asyncio.sleep(_RESEND_SECONDS)
             with contextlib.suppress(StoreAwayError):
@@ -233,15 +233,15 @@ class ReviewService:
             record = await self.store.content(str(line.letter)) if line.letter else None
             with contextlib.suppress(ImpossibleError):
                 await self._arrives(line, record)
-        # Those that were read on the topic before their answer came.
-        for which in [line for line, sent in self._under_way.items() if sent.done()]:
-            del self._under_way[which]
+        # Lines that were read on the topic before their acknowledgement came.
+        for key in [line for line, sent in self._under_way.items() if sent.done()]:
+            del self._under_way[key]
 
     def _check(self, decision: Decision, record: LetterRecord) -> None:
         if (words := refusal_of(decision, record.letter, self.policy)) is not None:
             raise ImpossibleError(words)
         if decision.action == "discard" and not decision.reason.strip():
-            words = "say why it is discarded"
+            words = "give a reason for discarding it"
             raise ImpossibleError(words)
         if decision.deadline is not None and decision.deadline <= self.clock():
             words = "the deadline has passed"
@@ -254,12 +254,12 @@ class ReviewService:
             raise ImpossibleError(words)
         try:
             orjson.dumps(decision.output)
-        except TypeError as error:  # half of a surrogate pair, which is no character
+        except TypeError as error:  # half of a surrogate pair
             words = f"the answer cannot be written as JSON: {error}"
             raise ImpossibleError(words) from None
         problems = problems_of(decision.output or {}, record.letter, request, self.policy)
         if problems:
-            words = "the answer misses the task's format"
+            words = "the answer does not have the task's format"
             raise ImpossibleError(words, problems)
 
     async def _note(self, case: Case, what: str, who: str) -> None:
@@ -269,33 +269,33 @@ class ReviewService:
             what=what,
             **about(case),
         )
-        # It is seen in the request's trace.
+        # With the record's headers, the act is part of the request's trace.
         await self._arrives(line, await self.store.content(case.place))
 
     async def _arrives(self, line: AuditLine, record: LetterRecord | None) -> bool | None:
-        """True once Kafka has the line, False for an undo that it had too late.
+        """Send a line: True when Kafka has it, False for an undo that came too late.
 
-        None where it does not answer: the line stays in the store, to be sent later, or is under
-        way still. Raises ImpossibleError for what Kafka will never take.
+        None where Kafka does not answer: the line stays in the store to be sent later, or is still
+        on the way. Raises ImpossibleError for a line that Kafka will never accept.
         """
-        which = (line.writer, line.no)
+        key = (line.writer, line.no)
         try:
             async with asyncio.timeout(_SEND_LIMIT):
-                if which not in self._under_way:
-                    self._under_way[which] = await self._publish(line, record)
-                sent = await asyncio.shield(self._under_way[which])
+                if key not in self._under_way:
+                    self._under_way[key] = await self._publish(line, record)
+                sent = await asyncio.shield(self._under_way[key])
                 if line.decision is not None:
                     failpoint("console.sent")
         except TimeoutError:
             return None
         except KAFKA_IS_AWAY as error:  # or it refuses the record
-            self._under_way.pop(which, None)
+            self._under_way.pop(key, None)
             if line.what not in ("decide", "undo") or not is_refusal(error):
                 return None
             await self.store.not_sent(line, self.clock(), f"refused: {type(error).__name__}")
             words = f"Kafka refuses it ({type(error).__name__}), so it does not count"
             raise ImpossibleError(words) from None
-        self._under_way.pop(which, None)
+        self._under_way.pop(key, None)
         appended = datetime.fromtimestamp(getattr(sent, "timestamp", 0) / 1000, UTC)
         return await self.store.arrived(line, appended)
 
@@ -325,7 +325,7 @@ def _is_same(line: AuditLine, who: str, decision: Decision) -> bool:
 def decision_of(
     case: Case, letter: DeadLetter, action: Action, *, decision_id: str, **fields: Any
 ) -> Decision:
-    """A decision on a case; `fields` are the decision's others. Raises ImpossibleError."""
+    """A decision on a case, with the other `fields` of it. Raises ImpossibleError."""
     try:
         return Decision(
             decision_id=decision_id,

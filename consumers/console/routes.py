@@ -1,4 +1,4 @@
-"""The console's routes: pages, and under `/api` the same for programs."""
+"""The console's routes: pages, and the same under `/api` for programs."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ Act = TypeVar("Act", bound=Callable[..., Awaitable[Any]])
 
 
 class Routes:
-    """Two tables of routes. What a browser and a program do alike stands once, see `both`."""
+    """The routes of pages and of the API; `both` adds one function to both."""
 
     def __init__(self) -> None:
         viewer = [Depends(may(Role.VIEWER))]
@@ -34,17 +34,17 @@ class Routes:
         as_json: Callable[[Any], Any] | None = None,
         name: str | None = None,
     ) -> Callable[[Act], Act]:
-        """Decorates an act, a function of the request and of what FastAPI reads for it.
+        """A decorator for an act: a function of the request and of parameters that FastAPI reads.
 
-        `route` is a method and a path. `page` answers a browser with the act's value, `as_json` is
-        the value for programs; without them the act has made the reply itself.
+        `route` is a method and a path. `page` makes the reply to a browser from the act's value,
+        `as_json` the value for programs; without them the act itself returns the reply.
         """
         method, path = route.split()
         routed: dict[str, Any] = {"methods": [method], "dependencies": [Depends(may(role))]}
 
         def added(act: Act) -> Act:
-            shown = _answering(act, page) if page else act
-            self.pages.add_api_route(path, shown, response_model=None, **routed)
+            endpoint = _answering(act, page) if page else act
+            self.pages.add_api_route(path, endpoint, response_model=None, **routed)
             if as_json is None:
                 self.api.add_api_route(path, act, summary=summary, **routed)
             else:
@@ -58,13 +58,13 @@ class Routes:
 
 
 def _answering(
-    act: Callable[..., Awaitable[Any]], shown: Callable[[Request, Any], Any]
+    act: Callable[..., Awaitable[Any]], reply: Callable[[Request, Any], Any]
 ) -> Callable[..., Awaitable[Any]]:
-    """The act, and what is shown of its value; with the act's own parameters for FastAPI."""
+    """An endpoint with the act's parameters, which replies with its value."""
 
     @functools.wraps(act)
-    async def endpoint(request: Request, **given: Any) -> Any:
-        answer = shown(request, await act(request=request, **given))
+    async def endpoint(request: Request, **parameters: Any) -> Any:
+        answer = reply(request, await act(request=request, **parameters))
         return await answer if inspect.isawaitable(answer) else answer
 
     return endpoint

@@ -1,4 +1,4 @@
-"""Cases as the console sees them, and how they lie in the tables."""
+"""Cases as rows of the tables, and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ __all__ = [
     "rows_of",
 ]
 
-#: How much of a request's text a search looks at, in characters.
+#: Characters of a request's text that can be found by a search.
 _SEARCHED = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class LetterRecord:
-    """A dead letter as it lies in its topic."""
+    """A dead letter with its record's key, value and headers."""
 
     letter: DeadLetter
     key: bytes | None
@@ -42,7 +42,7 @@ class LetterRecord:
 
 
 def place_of(letter: Pointer) -> str:
-    """Where a dead letter lies, as its case's id; other people's pointers may be of any length."""
+    """The place of a dead letter, as its case's id; a forged pointer may have any length."""
     return stored(str(letter), 480)
 
 
@@ -51,7 +51,7 @@ def rows_of(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A dead letter as a row of the cases and a row of the letters.
 
-    The headers may be forged: whatever they say has to fit into the columns.
+    The headers may be forged: the columns must accept whatever they say.
     """
     place = record_ref(record)
     last = letter.attempts[-1] if letter.attempts else None
@@ -70,7 +70,7 @@ def rows_of(
         "stage": letter.stage,
         "tier": tier if tier in list(Tier) else None,
         "model": last.model if last else None,
-        # Cases are grouped and found by it: as everybody sees it.
+        # Everybody sees it in groups and filters, so it is masked.
         "error": redact(error_of(letter)),
         "source": str(letter.source),
         "risk": risk,
@@ -92,7 +92,7 @@ def rows_of(
 
 
 def case_of(row: Mapping[Any, Any], now: datetime) -> Case:
-    """A row of the cases; a lease that has ended is none."""
+    """The case of a row, without a lease that has ended."""
     case = Case(**row)
     if case.held_until is None or case.held_until <= now:
         case.held_by = case.held_until = None
@@ -105,12 +105,12 @@ def headers_of(written: bytes) -> Headers:
 
 
 def _dump_headers(headers: Headers) -> bytes:
-    # A header without a value, which Kafka allows, becomes an empty one.
+    # A header without a value, which Kafka allows, is stored as an empty one.
     return orjson.dumps([[name, (value or b"").decode("latin-1")] for name, value in headers])
 
 
 def _words(record: Record, letter: DeadLetter) -> str:
-    """What a search looks at: masked as pages mask it, so that it finds nothing that they hide."""
+    """The text for searches, masked like on pages, so that no search finds what they hide."""
     texts = text_headers(record.headers)
     value = readable(record.value)
     parts = [
@@ -120,14 +120,15 @@ def _words(record: Record, letter: DeadLetter) -> str:
         letter.reason.meaning,
         *(value for name, value in texts.items() if name != "tierline-attempts"),
     ]
-    # Each by itself, as they are shown; what a cut would leave of a number is cut off after it.
+    # Each is masked by itself, like on pages. The value is cut again after masking, since the first
+    # cut may leave part of a number that is then not recognised.
     masked = [redact(part[:_SEARCHED]) for part in parts]
     masked.append(redact(value[: 2 * _SEARCHED])[:_SEARCHED])
     return stored("\n".join(masked).lower(), 4 * _SEARCHED)
 
 
 def readable(value: bytes | None) -> str:
-    """A record's value as people read it: JSON without escapes, which would hide what is in it."""
+    """A record's value as text; JSON without escapes, which could hide personal data."""
     text = (value or b"").decode("utf-8", "backslashreplace")
     if "\\u" not in text and "\\/" not in text:
         return text

@@ -1,4 +1,4 @@
-"""What keeps other sites out: headers, the origin of acts, and where redirects may lead."""
+"""Protection from other sites: headers, the origin of acts, and targets of redirects."""
 
 import hmac
 import ipaddress
@@ -23,13 +23,13 @@ __all__ = [
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TOKEN = "csrf"  # noqa: S105  the field's name
 _TOKEN_HEADER = "x-csrf-token"  # noqa: S105  the header's name
-#: A path of ours with its query: no slash behind a slash, which could begin a host, no backslash,
-#: which browsers take for one, and nothing that they leave out.
+#: A path of ours with its query: no slash after a slash, which could begin a host, no backslash,
+#: which browsers read as a slash, and no characters that they remove.
 _PART = r"[^/\\?\x00-\x20\x7f-\U0010ffff]+"
 _OWN_PATH = re.compile(rf"/(?:{_PART}(?:/{_PART})*/?)?(?:\?[^\\\x00-\x20\x7f-\U0010ffff]*)?")
 _MOST_PATH = 2000
 
-#: On every reply. Nothing is loaded from elsewhere, framed, or told where a link was.
+#: Headers of every reply. They forbid foreign content, frames and referrers.
 HEADERS: Mapping[str, str] = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -54,18 +54,18 @@ def is_loopback(host: str) -> bool:
     try:
         return host in _LOOPBACK or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False  # a name, perhaps one that only begins like an address
+        return False  # a host name
 
 
 def own_path(then: str) -> str:
-    """A path of our own to go on to, whatever was asked for: `/` for everything else."""
+    """The path where it is one of our own, else `/`."""
     return then if len(then) <= _MOST_PATH and _OWN_PATH.fullmatch(then) else "/"
 
 
 def is_same_origin(request: Request) -> bool:
-    """By Origin; where that says nothing, by what the browser says of the site it was sent from.
+    """True for a request from our own pages, by `Origin`, else by `Sec-Fetch-Site`.
 
-    Our pages name no referrer, and then browsers send `Origin: null` with our own forms too.
+    Our pages send no referrer, so browsers send `Origin: null` with our own forms, too.
     """
     origin = request.headers.get("origin")
     if origin is not None and origin != "null":
@@ -75,7 +75,7 @@ def is_same_origin(request: Request) -> bool:
 
 
 async def check_origin(request: Request, form_token: str) -> None:
-    """An act comes from one of our own pages: the browser says so, the form's token proves it.
+    """Check that an act comes from our own pages, by its origin and by the form's token.
 
     Raises HTTPException with status 403.
     """
@@ -86,18 +86,16 @@ async def check_origin(request: Request, form_token: str) -> None:
         field = (await request.form()).get(_TOKEN)
         token = field if isinstance(field, str) else ""
     if not hmac.compare_digest(token.encode(), form_token.encode()):
-        raise HTTPException(403, "the form's token is missing or old: load the page again")
+        raise HTTPException(403, "the form's token is missing or old; reload the page")
 
 
 class SecureHeaders:
-    """ASGI middleware: our headers on every reply, errors included."""
+    """ASGI middleware: sets our headers on every reply, including errors."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its reply back."""
-
         async def secured(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message.get("headers", ())}

@@ -1,4 +1,4 @@
-"""How the console listens: so many connections at once, and none that only waits."""
+"""The console's server, with limits on the number of connections and their waiting time."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ _MOST_HEAD = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a listener puts up with."""
+    """Limits of the server."""
 
     connections: int = 256
-    #: Seconds for a request's head to arrive, and for a reply to be taken.
+    #: Seconds for a request's head to arrive, and for a reply to be read by the client.
     head: float = 10.0
     take: float = 30.0
     #: Seconds that a connection is kept for the next request.
@@ -33,16 +33,16 @@ class Limits:
 
 
 class _Patient(H11Protocol):
-    """One connection. Uvicorn by itself waits for ever for a first request, and for slow readers.
+    """A connection with time limits: Uvicorn waits for ever for a first request and slow readers.
 
-    A body has its own time limit, see `entrance`.
+    The time limit of bodies is in `entrance`.
     """
 
     limits = Limits()
     _head: asyncio.TimerHandle | None = None
     _take: asyncio.TimerHandle | None = None
 
-    # Of a stream a transport is always of this kind.
+    # The transport of a stream always has this type.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
@@ -59,7 +59,7 @@ class _Patient(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """Wait for the rest of a head that has begun to arrive, and no longer once it is there."""
+        """Start the time limit when a head begins to arrive, and stop it once it is complete."""
         is_idle = self.cycle is None or self.cycle.response_complete
         if not is_idle and self._head is not None:
             self._head.cancel()
@@ -84,10 +84,10 @@ class _Patient(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer with our headers: no middleware sees a request that cannot be read."""
+        """Answer with our headers: a request that cannot be parsed reaches no middleware."""
         ours = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
         kind = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        with contextlib.suppress(h11.LocalProtocolError):  # a reply is under way
+        with contextlib.suppress(h11.LocalProtocolError):  # a reply has begun
             head = h11.Response(status_code=400, headers=[*kind, *ours], reason=b"Bad Request")
             for event in (head, h11.Data(data=msg.encode()), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
@@ -107,18 +107,18 @@ async def serve(
     limits: Limits | None = None,
     proxies: Collection[str] = (),
 ) -> None:
-    """Answer until Ctrl-C, SIGTERM or SIGHUP.
+    """Serve until Ctrl-C, SIGTERM or SIGHUP.
 
-    `proxies` are believed whom they forward for; else anybody could choose an address.
+    Only `proxies` may name the client that they forward for; else anybody could choose an address.
     """
-    known = limits or Limits()
+    limits = limits or Limits()
     rules: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     config = uvicorn.Config(
         app,
-        http=type("_Limited", (_Patient,), {"limits": known}),
+        http=type("_Limited", (_Patient,), {"limits": limits}),
         ws="none",
         lifespan="off",
-        timeout_keep_alive=known.keep_alive,
+        timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=_MOST_HEAD,
         proxy_headers=bool(proxies),

@@ -1,4 +1,4 @@
-"""Who is signed in: sessions by the hash of their id, ended on the server."""
+"""Sessions in the store, by the hash of their id."""
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from consumers.readmodel.database import Database
 
 __all__ = ["Session", "Sessions"]
 
-#: That a session was seen is written no more often.
+#: `seen_at` is updated at most this often.
 _SEEN_AGAIN = timedelta(minutes=1)
 
 
@@ -19,7 +19,7 @@ class Sessions:
 
     def __init__(self, database: Database, secret: bytes) -> None:
         self._database = database
-        #: What the tokens of forms are made with; the same for all consoles of the store.
+        #: The key of the forms' tokens; the same for all consoles of the store.
         self.secret = secret
 
     async def start(
@@ -30,7 +30,7 @@ class Sessions:
         now: datetime,
         tenants: frozenset[str] | None = None,
     ) -> Session:
-        """Somebody has signed in."""
+        """Store a new session."""
         session = Session(id_hash, who, role, tenants, now, now)
         await self._database.write(insert(SESSIONS).values(asdict(session)))
         return session
@@ -38,9 +38,9 @@ class Sessions:
     async def seen(
         self, id_hash: str, now: datetime, *, idle: timedelta, longest: timedelta
     ) -> Session | None:
-        """The session, unless it has ended: it was idle too long, or is too old.
+        """The session; None where it was idle too long, is too old, or is unknown.
 
-        That it was seen is written once in a while, and nothing for an id that is none.
+        Its `seen_at` is updated.
         """
         alive = (
             SESSIONS.c.id_hash == id_hash,
@@ -55,10 +55,10 @@ class Sessions:
         return Session(**rows[0]) if rows else None
 
     async def end(self, id_hash: str) -> None:
-        """Somebody has signed out."""
+        """Delete a session."""
         await self._database.write(delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
 
     async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
-        """Forget sessions that have ended."""
+        """Delete sessions that have ended."""
         over = or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
         await self._database.write(delete(SESSIONS).where(over))

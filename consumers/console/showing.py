@@ -1,4 +1,4 @@
-"""What pages show of a case: plain values for templates, worked out in one place."""
+"""The values that a case's page shows, computed for the template."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,24 +35,24 @@ __all__ = [
     "read_output",
 ]
 
-#: What a page shows of one text; the whole can be downloaded.
+#: Characters that a page shows of one text; all of it can be downloaded.
 _MOST_SHOWN = 20_000
-#: Of an edited answer. A person who needs them all can say them as text.
+#: An error in an edited answer: JSON numbers are published with limited precision.
 TOO_MANY_DIGITS = "a number has more digits than can be published; write it as text"
 _OUR_NUMBERS = ("tierline-offset", "tierline-timestamp", "__connect.errors.offset")
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A text as a page shows it."""
+    """A text on a page."""
 
     text: str
-    #: Characters of the whole, where not all of them are shown.
+    #: The length of the whole text, where it is cut.
     cut_from: int | None = None
 
     @classmethod
     def of(cls, text: str, hide: Callable[[str], str]) -> "Shown":
-        """A text, cut after it is masked: a number that is cut would not look like one."""
+        """A text, masked before it is cut: part of a number would not be recognised."""
         length = len(text)
         masked = hide(text[: 2 * _MOST_SHOWN])[:_MOST_SHOWN]
         return cls(masked, length if length > _MOST_SHOWN else None)
@@ -66,11 +66,11 @@ class AttemptView:
     #: The number that chooses it; None where it has no answer to approve.
     choice: int | None
     answer: Shown
-    #: All that the model wrote, where the answer does not say it: `response.body` has it.
+    #: The whole reply, as in `response.body`, where it says more than the answer.
     reply: Shown | None
-    #: Against the attempt before that has an answer; None for the first.
+    #: The difference from the previous answer; None for the first.
     diff: Sequence[Piece] | None
-    #: Why it was turned down, check by check.
+    #: The checks that it failed, and why.
     failed: Sequence[tuple[str, str]]
 
 
@@ -80,20 +80,20 @@ class CaseView:
 
     case: Case
     why: Sequence[str]
-    #: Who said what, from the request.
+    #: The request's messages, by role.
     messages: Sequence[tuple[str, Shown]]
     context: Sequence[tuple[str, Shown]]
     #: Fields of the request worth showing, by name.
     facts: Mapping[str, str]
     attempts: Sequence[AttemptView]
-    #: What an edit starts from; what cannot be seen is an escape in it.
+    #: The text that an edit starts from, with escapes for invisible characters.
     draft: str
     #: The answers that can be approved, as one hash.
     answers: str
-    #: True when something in it is hidden, so that an edit would publish what stands in its place.
+    #: True when part of the draft is masked, so that an edit would publish the mask.
     hides_draft: bool
     schema: str
-    #: Tiers to try it in, with the price of a call in micro-dollars.
+    #: The tiers for a retry, with the price of a call in micro-dollars.
     tiers: Sequence[tuple[Tier, int]]
     #: Why it cannot be sent through again; None when it can.
     no_requeue: str | None
@@ -110,7 +110,7 @@ def case_view(
     now: datetime,
     hide: Callable[[str], str] = str,
 ) -> CaseView:
-    """Everything that a reviewer has to see; `hide` is what every text of others goes through."""
+    """The values of a case's page; `hide` masks every text of others."""
     letter, request = record.letter, request_of(record)
     choices = {attempt.attempt_id for attempt in answers_of(letter)}
     attempts = _attempts(letter.attempts, choices, hide)
@@ -153,21 +153,21 @@ def case_view(
 
 
 def read_output(text: str) -> tuple[dict[str, Any] | None, str]:
-    """An edited answer, or why it is none."""
+    """An edited answer, or why it cannot be published."""
     try:
         raw = text.encode("utf-8")
         output = parse_json(raw)
     except UnicodeEncodeError:
-        return None, "no JSON: half of a surrogate pair stands alone"
+        return None, "not valid JSON: it contains half of a surrogate pair"
     except ContractError as error:
-        return None, f"no JSON that can be published as it is written: {error.detail}"
+        return None, f"not JSON that can be published as it is written: {error.detail}"
     if loses_digits(raw):
         return None, TOO_MANY_DIGITS
     return (output, "") if isinstance(output, dict) else (None, "a JSON object was expected")
 
 
 def dollars(micros: int) -> str:
-    """Money as people read it: never in powers of ten."""
+    """An amount of micro-dollars, without exponents and needless zeros."""
     return f"${micros / 1e6:.6f}".rstrip("0").ljust(4, "0") if micros else "$0"
 
 
@@ -202,8 +202,8 @@ def _attempts(
         if not failed and attempt.outcome == "failed":
             failed = [(attempt.reason.value if attempt.reason else "failed", hide(attempt.detail))]
         number = choice if has_choice else None
-        said_more = attempt.reply if has_choice and _says_more(attempt) else None
-        reply = Shown.of(said_more, hide) if said_more else None
+        whole = attempt.reply if has_choice and _says_more(attempt) else None
+        reply = Shown.of(whole, hide) if whole else None
         views.append(AttemptView(attempt, number, answer, reply, diff, failed))
         before = text if text and attempt.step == "answer" else before
     return views
@@ -217,7 +217,7 @@ def _answer(attempt: Attempt) -> str:
 
 
 def _says_more(attempt: Attempt) -> bool:
-    """True where a reply is not its answer alone: prose around it, or a text brought into form."""
+    """True where a reply is more than its answer, such as prose around the JSON."""
     output, reply = attempt.verdict.output if attempt.verdict else None, attempt.reply or ""
     if output is None or output == {"answer": reply}:
         return False
@@ -242,17 +242,17 @@ def _pretty(value: Any) -> str:
 
 
 def _raw(value: bytes | None, hide: Callable[[str], str]) -> str:
-    """The bytes as text; where something is hidden, as what they mean."""
+    """A record's value as text; in readable form where it is masked."""
     plain = (value or b"").decode("utf-8", "backslashreplace")
     return plain if hide is str else readable(value)
 
 
 def _header(name: str, value: bytes, hide: Callable[[str], str]) -> str:
     text = value.decode("utf-8", "replace")[:2000]
-    # Instants and offsets of ours have as many digits as a card.
+    # Our own instants and offsets have as many digits as a card number.
     return text if name in _OUR_NUMBERS and text.isdecimal() else hide(text)
 
 
-def _trace_id(found: LetterRecord) -> str | None:
-    parts = text_headers(found.headers).get("traceparent", "").split("-")
+def _trace_id(record: LetterRecord) -> str | None:
+    parts = text_headers(record.headers).get("traceparent", "").split("-")
     return parts[1] if len(parts) == 4 else None

@@ -1,4 +1,4 @@
-"""Signing in by the console's token, and what every way to sign in ends with."""
+"""Sign-in with the console's token, and the last step of every sign-in."""
 
 from typing import Annotated
 
@@ -37,18 +37,18 @@ class SignIn:
         add("/sign-out", self._sign_out, methods=["POST"], dependencies=[needs_token])
 
     async def note_failure(self, address: str, note: str) -> None:
-        """Somebody has failed to sign in. Who goes on trying is not heard: no flood of lines."""
-        more = "; not heard for a minute" if self._attempts.is_last(address) else ""
+        """Note a failed sign-in. Attempts limits how often, so the trail is not flooded."""
+        more = "; refused for a minute" if self._attempts.is_last(address) else ""
         words = f"{note} from {address}{more}"[:500]
         await self._reviews.note("nobody", "sign_in_failed", note=words)
 
     async def welcome(self, request: Request, visitor: Visitor, note: str, then: str) -> Response:
-        """Note a session that has just begun, give its cookie, and go on."""
-        # What the browser had before is of no use now.
+        """Note a new session, set its cookie, and continue."""
+        # End the browser's former session.
         await self._authenticator.sign_out(request.cookies)
         await self._reviews.note(visitor.who, "sign_in", note=note)
-        # A page of our own that goes on: a redirect from another site's link would not carry
-        # a strict cookie, this one does.
+        # The reply is a page of ours that redirects: a redirect that began on another site would
+        # not send a strict cookie, but this one does.
         reply = self._pages.page("go_on.html", None, then=own_path(then))
         rules = self._authenticator.cookie_rules
         reply.set_cookie(self._authenticator.cookie, visitor.cookie or "", **rules)
@@ -84,7 +84,7 @@ class SignIn:
         visitor = await self._authenticator.sign_in(token)
         if visitor is None:
             await self.note_failure(address, "the token")
-            return self._form(then, "that is not the token", 401)
+            return self._form(then, "the token is wrong", 401)
         self._attempts.succeeded(address)
         return await self.welcome(request, visitor, f"from {address}", then)
 

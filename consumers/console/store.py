@@ -1,7 +1,7 @@
-"""The store of cases: who works on which, what was decided, and what every person did.
+"""The store: cases, claims, decisions and audit lines.
 
-Claims are arbitrated here and nowhere else; everything besides claims, sessions and jobs is made
-from the topics, and can be dropped and made again.
+Claims are arbitrated only here. Everything except claims, sessions and jobs comes from the topics
+and can be rebuilt from them.
 """
 
 import contextlib
@@ -66,19 +66,19 @@ from schemas.review import AuditLine, Decision
 __all__ = ["Brief", "Case", "CaseFilter", "Held", "LetterRecord", "Store", "StoreUnusableError"]
 __all__ += ["open_store"]
 
-_MAKE_AGAIN = "delete it or name another: it is made again from the topics"
+_MEND = "delete it or name another: it is rebuilt from the topics"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The case is somebody else's until then, unless they give it back."""
+    """Somebody else holds the case until then, unless they release it."""
 
     by: str
     until: datetime
 
 
 class Brief(NamedTuple):
-    """A case in a few lines, by a cheap model."""
+    """A summary of a case in a few lines, by a cheap model."""
 
     words: str
     model: str
@@ -86,7 +86,7 @@ class Brief(NamedTuple):
 
 
 class Store:
-    """Cases and what people do with them. Instants are given, never asked for."""
+    """Cases and the acts of people on them. It never reads the clock: times are arguments."""
 
     def __init__(self, database: Database, writer: str, secret: bytes) -> None:
         self.database = database
@@ -100,63 +100,65 @@ class Store:
             return await _case(connection, place, now)
 
     async def cases(
-        self, wanted: CaseFilter, now: datetime, limit: int = 50, after: str | None = None
+        self, case_filter: CaseFilter, now: datetime, limit: int = 50, after: str | None = None
     ) -> list[Case]:
-        """A page: open cases by their urgency, others by their age, the newest first.
+        """A page of matching cases: open ones by urgency, others by age, the newest first.
 
-        `after` is the place of the last case of the page before; give it the same `now`.
+        `after` is the place of the last case of the previous page, which needs the same `now`.
         """
-        asked = in_order(select(CASES), wanted, now, after).limit(limit)
-        return [case_of(row, now) for row in await self.database.read(asked)]
+        query = in_order(select(CASES), case_filter, now, after).limit(limit)
+        return [case_of(row, now) for row in await self.database.read(query)]
 
     async def next_case(
-        self, who: str, wanted: CaseFilter, now: datetime, after: str | None = None
+        self, who: str, case_filter: CaseFilter, now: datetime, after: str | None = None
     ) -> Case | None:
-        """The most urgent open case that is free or already held by `who`, after another one."""
+        """The most urgent open case that is free or held by `who`, after another one."""
         free = or_(not_(is_held(now)), CASES.c.held_by == who)
-        asked = in_order(select(CASES), replace(wanted, state="open"), now, after)
-        rows = await self.database.read(asked.where(free).limit(1))
+        query = in_order(select(CASES), replace(case_filter, state="open"), now, after)
+        rows = await self.database.read(query.where(free).limit(1))
         return case_of(rows[0], now) if rows else None
 
-    async def count(self, wanted: CaseFilter, now: datetime) -> int:
-        """How many cases fit."""
-        asked = select(func.count()).select_from(CASES).where(*conditions(wanted, now))
-        return int(await self.database.value(asked) or 0)
+    async def count(self, case_filter: CaseFilter, now: datetime) -> int:
+        """The number of matching cases."""
+        query = select(func.count()).select_from(CASES).where(*conditions(case_filter, now))
+        return int(await self.database.value(query) or 0)
 
-    async def oldest(self, wanted: CaseFilter, now: datetime) -> datetime | None:
-        """Since when the case that has waited longest waits."""
-        asked = select(func.min(CASES.c.opened_at)).where(*conditions(wanted, now))
-        since: datetime | None = await self.database.value(asked)
+    async def oldest(self, case_filter: CaseFilter, now: datetime) -> datetime | None:
+        """When the oldest matching case was opened."""
+        query = select(func.min(CASES.c.opened_at)).where(*conditions(case_filter, now))
+        since: datetime | None = await self.database.value(query)
         return since
 
     async def standing(self, now: datetime) -> list[ReviewFigures]:
-        """How many cases wait, and how many too long already, by risk."""
+        """The number of waiting and of overdue cases, by risk."""
         late = func.sum(choose((CASES.c.due_at < now, 1), else_=0))
         oldest = func.min(CASES.c.opened_at)
-        asked = select(CASES.c.risk, func.count(), late, oldest).where(CASES.c.state == "open")
+        query = select(CASES.c.risk, func.count(), late, oldest).where(CASES.c.state == "open")
         standing = {risk: ReviewFigures(risk, 0, 0) for risk in get_args(Risk)}
-        for row in await self.database.read(asked.group_by(CASES.c.risk)):
+        for row in await self.database.read(query.group_by(CASES.c.risk)):
             risk, waiting, past_due, since = row.values()
             waited = (now - since).total_seconds()
             standing[risk] = ReviewFigures(risk, waiting, int(past_due), waited)
         return list(standing.values())
 
-    async def values(self, name: str, wanted: CaseFilter, now: datetime) -> list[tuple[str, int]]:
-        """What a column of the cases holds, with counts, the most frequent first: for filters."""
+    async def values(
+        self, name: str, case_filter: CaseFilter, now: datetime
+    ) -> list[tuple[str, int]]:
+        """The values of a column with their counts, the most frequent first, for filters."""
         column, count = CASES.c[name], func.count()
-        asked = select(column, count).where(*conditions(wanted, now), column.is_not(None))
-        asked = asked.group_by(column).order_by(desc(count), column).limit(200)
-        counts = (row.values() for row in await self.database.read(asked))
-        return [(str(value), many) for value, many in counts]
+        query = select(column, count).where(*conditions(case_filter, now), column.is_not(None))
+        query = query.group_by(column).order_by(desc(count), column).limit(200)
+        rows = (row.values() for row in await self.database.read(query))
+        return [(str(value), number) for value, number in rows]
 
-    async def groups(self, wanted: CaseFilter, now: datetime, limit: int = 200) -> list[Group]:
-        """Cases that are alike in reason, task, model and error, the largest group first."""
+    async def groups(self, case_filter: CaseFilter, now: datetime) -> list[Group]:
+        """Groups of cases that agree in reason, task, model and error, the largest first."""
         hours: dict[tuple[Any, ...], list[int]] = {}
-        for row in await self.database.read(by_hour(wanted, now)):
+        for row in await self.database.read(by_hour(case_filter, now)):
             *alike, ago, count = row.values()
             counts = hours.setdefault(tuple(alike), [0] * HOURS)
             counts[max(min(HOURS - 1 - ago, HOURS - 1), 0)] += count
-        groups = await self.database.read(totals(wanted, now, limit))
+        groups = await self.database.read(totals(case_filter, now))
         none = [0] * HOURS
         return [
             Group(**group, hours=tuple(hours.get(tuple(group.values())[:4], none)))
@@ -164,9 +166,9 @@ class Store:
         ]
 
     async def content(self, place: str) -> LetterRecord | None:
-        """The dead letter itself; None where there is none."""
-        asked = select(LETTERS).where(LETTERS.c.place == place)
-        rows = await self.database.read(asked)
+        """The dead letter of a case; None where there is none."""
+        query = select(LETTERS).where(LETTERS.c.place == place)
+        rows = await self.database.read(query)
         if not rows:
             return None
         [row] = rows
@@ -174,31 +176,31 @@ class Store:
         return LetterRecord(read_dead_letter(headers), row["key"], row["value"], headers)
 
     async def brief(self, place: str) -> Brief | None:
-        """What a model made of the case; None where nobody has asked, or it is not there yet."""
-        asked = select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
-        rows = await self.database.read(asked.where(BRIEFS.c.place == place))
+        """The brief of a case; None where nobody asked for it, or it is not there yet."""
+        query = select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
+        rows = await self.database.read(query.where(BRIEFS.c.place == place))
         return Brief(**rows[0]) if rows else None
 
     async def ask_brief(self, place: str, now: datetime, again_after: timedelta) -> bool:
-        """Note that a case's brief is asked for; False where it was, and may still come."""
-        which = BRIEFS_ASKED.c.place == place
-        old = delete(BRIEFS_ASKED).where(which, BRIEFS_ASKED.c.at < now - again_after)
+        """Note that a brief is requested; False where it was before, and may still come."""
+        same_place = BRIEFS_ASKED.c.place == place
+        old = delete(BRIEFS_ASKED).where(same_place, BRIEFS_ASKED.c.at < now - again_after)
         async with self.database.writing() as connection:
             await connection.execute(old)
-            if await connection.scalar(select(BRIEFS_ASKED.c.at).where(which)) is not None:
+            if await connection.scalar(select(BRIEFS_ASKED.c.at).where(same_place)) is not None:
                 return False
             row = {"place": place, "at": now}
             await connection.run_sync(insert_new, BRIEFS_ASKED, [row])
         return True
 
     async def forget_asked(self, place: str) -> None:
-        """The question for a brief did not reach Kafka."""
+        """Note that the request for a brief did not reach Kafka."""
         await self.database.write(delete(BRIEFS_ASKED).where(BRIEFS_ASKED.c.place == place))
 
     async def claim(self, place: str, who: str, now: datetime, lease: timedelta) -> Case | Held:
-        """Take a case for as long as the lease, or find out who has it.
+        """Claim a case for the length of the lease, or find out who holds it.
 
-        Taking what one has already makes the lease longer. Raises UnknownCaseError and
+        Claiming a case that one holds renews the lease. Raises UnknownCaseError and
         AlreadyDecidedError.
         """
         free = or_(not_(is_held(now)), CASES.c.held_by == who)
@@ -209,12 +211,12 @@ class Store:
             if row is not None:
                 return case_of(row, now)
             case = await _open(connection, place, now)
-        if case.held_by is None or case.held_until is None:  # given back just now
+        if case.held_by is None or case.held_until is None:  # released just now
             return await self.claim(place, who, now, lease)
         return Held(case.held_by, case.held_until)
 
     async def renew_lease(self, place: str, who: str, now: datetime, lease: timedelta) -> Case:
-        """Make a lease longer that has not ended. Raises LeaseLostError."""
+        """Renew a lease that has not ended. Raises LeaseLostError."""
         longer = _changed(place, _is_theirs(who, now), held_until=now + lease)
         async with self.database.writing() as connection:
             row = (await connection.execute(longer)).mappings().first()
@@ -223,7 +225,7 @@ class Store:
         return case_of(row, now)
 
     async def release(self, place: str, who: str, now: datetime) -> bool:
-        """Give a case back; False where it was not theirs any more."""
+        """Release a case; False where they no longer held it."""
         version = CASES.c.version + 1
         free = _changed(place, _is_theirs(who, now), held_by=None, held_until=None, version=version)
         return bool(await self.database.write(free))
@@ -237,20 +239,20 @@ class Store:
         decision: Decision,
         **fields: Any,
     ) -> tuple[Case, AuditLine]:
-        """Decide on a case that one holds; the audit line is what has to be sent to the topic.
+        """Decide on a case that `who` holds; the audit line must be sent to the topic.
 
-        `fields` are the line's others: before, after, policy_version, note. Raises
+        `fields` are others of the line: before, after, policy_version, note. Raises
         UnknownCaseError, AlreadyDecidedError, LeaseLostError, StaleError and UsedIdError.
         """
         async with self.trail.adding() as connection:
-            which = and_(_is_theirs(who, now), CASES.c.version == if_version)
-            given = decision_row(decision, who, now, now)
-            taken = _changed(place, which, state="decided", **decided(given))
-            row = (await connection.execute(taken)).mappings().first()
+            is_current = and_(_is_theirs(who, now), CASES.c.version == if_version)
+            new = decision_row(decision, who, now, now)
+            change = _changed(place, is_current, state="decided", **decided(new))
+            row = (await connection.execute(change)).mappings().first()
             if row is None:
                 raise await _refusal(connection, place, who, now)
             case = case_of(row, now)
-            await note_given(connection, given)
+            await note_given(connection, new)
             line = await self.trail.added(
                 connection,
                 now,
@@ -262,10 +264,8 @@ class Store:
             )
         return case, line
 
-    async def undo(
-        self, place: str, who: str, now: datetime, **fields: Any
-    ) -> tuple[Case, AuditLine]:
-        """Take one's own decision back while there is time; send the line to the topic.
+    async def undo(self, place: str, who: str, now: datetime) -> tuple[Case, AuditLine]:
+        """Undo one's own decision while there is time; the line must be sent to the topic.
 
         Raises UnknownCaseError and UndoTooLateError.
         """
@@ -286,12 +286,11 @@ class Store:
                 what="undo",
                 **about(before),
                 undoes=before.decision_id,
-                **fields,
             )
         return case_of(row, now), line
 
     async def arrived(self, line: AuditLine, appended: datetime) -> bool:
-        """Kafka has a line, since that time. False for an undo that came too late: it is none."""
+        """Note when Kafka appended a line. False for an undo that came too late."""
         await self.trail.sent(line)
         if line.decision is not None:
             async with self.database.writing() as connection:
@@ -306,10 +305,9 @@ class Store:
         return False
 
     async def not_sent(self, line: AuditLine, now: datetime, note: str) -> AuditLine:
-        """Kafka does not take a decision, or took no undo in time: what it changed is changed back.
+        """Reverse a decision that Kafka refused, or an undo that it did not have in time.
 
-        The line is not sent any more. It stays in the trail, and another one says what became
-        of it.
+        The line is not sent again. It stays in the trail, and another line says what happened.
         """
         decision, place = line.decision, str(line.letter)
         async with self.trail.adding() as connection:
@@ -338,39 +336,39 @@ class Store:
 
 
 @contextlib.asynccontextmanager
-async def open_store(url: str, *, writer: str | None = None) -> AsyncIterator[Store]:
-    """The store at a URL, for as long as the context is open. Raises StoreUnusableError.
+async def open_store(url: str) -> AsyncIterator[Store]:
+    """Open the store at a URL. Raises StoreUnusableError.
 
-    `writer` names this process in the audit trail; two processes must not share one, nor may one
-    go on with a chain whose end was lost with a store, so by default it is new each time.
+    Each time it begins a new chain of the audit trail: processes must not share one, and the end of
+    an old one may have been lost with a store.
     """
     async with open_database(url, make_tables) as database:
         facts = {row["name"]: row["value"] for row in await database.read(select(FACTS))}
         if facts.get("version") != VERSION:
-            msg = f"{database.name}: another version of Tierline made this store; {_MAKE_AGAIN}"
+            msg = f"{database.name}: this store is from another version of Tierline; {_MEND}"
             raise StoreUnusableError(msg)
         secret = bytes.fromhex(facts["secret"])
-        yield Store(database, writer or f"console-{secrets.token_hex(6)}", secret)
+        yield Store(database, f"console-{secrets.token_hex(6)}", secret)
 
 
 def _is_theirs(who: str, now: datetime) -> ColumnElement[bool]:
     return and_(CASES.c.held_by == who, is_held(now))
 
 
-def _changed(place: str, which: ColumnElement[bool], **fields: Any) -> ReturningUpdate[Any]:
-    """A change of a case that waits, if it is such a one."""
-    waits = (CASES.c.place == place, CASES.c.state == "open", which)
+def _changed(place: str, condition: ColumnElement[bool], **fields: Any) -> ReturningUpdate[Any]:
+    """A change of an open case, where the condition holds."""
+    waits = (CASES.c.place == place, CASES.c.state == "open", condition)
     return update(CASES).where(*waits).values(**fields).returning(CASES)
 
 
 async def _case(connection: AsyncConnection, place: str, now: datetime) -> Case | None:
-    asked = select(CASES).where(CASES.c.place == place)
-    row = (await connection.execute(asked)).mappings().first()
+    query = select(CASES).where(CASES.c.place == place)
+    row = (await connection.execute(query)).mappings().first()
     return case_of(row, now) if row else None
 
 
 async def _open(connection: AsyncConnection, place: str, now: datetime) -> Case:
-    """The case, if it still waits. Raises UnknownCaseError and AlreadyDecidedError."""
+    """The case, if it is still open. Raises UnknownCaseError and AlreadyDecidedError."""
     case = await _case(connection, place, now)
     if case is None:
         raise UnknownCaseError(place)
@@ -380,7 +378,7 @@ async def _open(connection: AsyncConnection, place: str, now: datetime) -> Case:
 
 
 async def _refusal(connection: AsyncConnection, place: str, who: str, now: datetime) -> CaseError:
-    """Why a decision is not taken."""
+    """The error for a decision that was not accepted."""
     try:
         case = await _open(connection, place, now)
     except CaseError as error:

@@ -1,6 +1,6 @@
 """The tables of the store: one schema for SQLite and PostgreSQL, and the only list of its columns.
 
-Audit lines can only be added, which triggers see to.
+Triggers ensure that audit lines can only be added.
 """
 
 import secrets
@@ -60,10 +60,10 @@ __all__ = [
 
 SCHEMA = MetaData()
 
-#: Raised whenever the tables change: a store of other tables is made again from the topics.
+#: Raised whenever the tables change: a store of another version must be rebuilt from the topics.
 VERSION = "2"
 
-#: What the store knows of itself: the version of its tables, and its secret.
+#: Facts about the store: the version of its tables, and its secret.
 FACTS = Table(
     "facts",
     SCHEMA,
@@ -71,7 +71,7 @@ FACTS = Table(
     Column("value", Text, nullable=False),
 )
 
-#: Waits for a person; decided, its result is on the way; its request has ended or gone on.
+#: Waiting for a person; decided, with the result on the way; ended or sent through again.
 State = Literal["open", "decided", "closed"]
 #: A job that is `running` may be taken over by another process.
 JobState = Literal["running", "done", "cancelled"]
@@ -83,7 +83,7 @@ class _Row(MappedAsDataclass, DeclarativeBase):
     """A row as an object, whose fields are the table's columns."""
 
     metadata = SCHEMA
-    type_annotation_map = {  # noqa: RUF012  so the library wants it
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy requires it
         str: Text,
         datetime: Instant,
         Reason: Known(Reason),
@@ -100,12 +100,12 @@ class Case(_Row):
 
     __tablename__ = "cases"
 
-    #: Where the dead letter lies, `topic-partition-offset`: the case's id.
+    #: The place of the dead letter, `topic-partition-offset`: the case's id.
     place: Mapped[_Place] = mapped_column(primary_key=True)
-    #: Counts what changes a case: who holds it, and what is decided.
+    #: Counts the changes of the case: of its holder, and of the decision.
     version: Mapped[int]
     state: Mapped[State]
-    #: None when the record was too broken to have one.
+    #: None when the record could not be read.
     request_id: Mapped[_Name | None]
     generation: Mapped[int] = mapped_column(BigInteger)
     tenant: Mapped[_Name]
@@ -114,30 +114,30 @@ class Case(_Row):
     detail: Mapped[str] = mapped_column(Short(2000))
     #: The stage that gave up, for example `work.low`.
     stage: Mapped[_Name]
-    #: The last tier and model that were asked; None where none was.
+    #: The last tier and model that were called; None where none was.
     tier: Mapped[Tier | None]
     model: Mapped[_Name | None]
-    #: What went wrong, without what differs from case to case.
+    #: What went wrong, without details that differ from case to case.
     error: Mapped[_Name]
     #: The intake record, which all generations of a request share.
     source: Mapped[_Place]
     risk: Mapped[Risk]
     #: `router.review.cases.pressure`, per millisecond.
     pressure: Mapped[float] = mapped_column(Double)
-    #: What the attempts cost.
+    #: The cost of the attempts.
     cost_micros: Mapped[int] = mapped_column(BigInteger)
     attempts: Mapped[int]
     policy_version: Mapped[_Name | None]
     opened_at: Mapped[datetime]
     due_at: Mapped[datetime]
-    #: Who works on it, until then; None once the lease has ended.
+    #: Who holds it, and until when; None once the lease has ended.
     held_by: Mapped[str | None]
     held_until: Mapped[datetime | None]
     decision_id: Mapped[str | None]
     decided_by: Mapped[str | None]
     decided_at: Mapped[datetime | None]
     action: Mapped[Action | None]
-    #: Until when the decision may be taken back.
+    #: Until when the decision can be undone.
     undo_until: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
     #: What closed it: `result`, or the later dead letter's place.
@@ -156,7 +156,7 @@ class Case(_Row):
 
     @property
     def letter(self) -> Pointer:
-        """Where its dead letter lies."""
+        """The place of the dead letter, as a pointer."""
         return pointer_of(self.place)
 
 
@@ -169,7 +169,7 @@ class Session(_Row):
     id_hash: Mapped[str] = mapped_column(primary_key=True)
     who: Mapped[str]
     role: Mapped[str]
-    #: Whose cases they see; None: all.
+    #: The tenants whose cases they see; None for all.
     tenants: Mapped[frozenset[str] | None] = mapped_column(Names)
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime]
@@ -186,15 +186,15 @@ class Job(_Row):
     state: Mapped[JobState]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-    #: What was asked for: the action, the filter, the cap and the speed limit.
+    #: The options of the job: its action, filter, reason, rate and the answers that were seen.
     wanted: Mapped[Mapping[str, Any]] = mapped_column(Document)
-    #: The process that works on it, while it says so.
+    #: The process that works on it, and until when.
     run_by: Mapped[str | None] = mapped_column(default=None)
     run_until: Mapped[datetime | None] = mapped_column(default=None)
 
 
 CASES, SESSIONS, JOBS = (SCHEMA.tables[name] for name in ("cases", "sessions", "jobs"))
-#: Of each person one job runs at a time.
+#: A person can run one job at a time.
 Index(
     "jobs_one_each",
     JOBS.c.who,
@@ -211,17 +211,17 @@ LETTERS = Table(
     Column("value", LargeBinary),
     #: JSON: a list of names and values, a byte of a value as a character.
     Column("headers", LargeBinary, nullable=False),
-    #: Everything a search looks at, in lower case, masked as those see it who look.
+    #: The text for searches, in lower case and masked like on pages.
     Column("words", Text, nullable=False),
 )
 
-#: The decisions given, by which the cases are marked.
+#: All decisions; a case is marked with the one that stands.
 DECISIONS = Table(
     "decisions",
     SCHEMA,
     Column("decision_id", Text, primary_key=True),
     Column("place", Short(480), nullable=False, index=True),
-    #: On the review topic; none as long as it was not seen there.
+    #: The offset on the review topic; None until it was read there.
     Column("offset", BigInteger),
     Column("who", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -238,7 +238,7 @@ OFFSETS = Table(
     Column("position", BigInteger, nullable=False),
 )
 
-#: What the store was made from.
+#: The cluster that the store was built from, by topic.
 ORIGINS = Table(
     "origins",
     SCHEMA,
@@ -263,7 +263,7 @@ AUDIT = Table(
     Index("audit_by_request_id", "request_id"),
 )
 
-#: How far the chain of each writer goes: lines that are gone from its end are missed.
+#: The end of each writer's chain, which shows when lines at its end are removed.
 HEADS = Table(
     "audit_heads",
     SCHEMA,
@@ -282,7 +282,7 @@ UNSENT = Table(
     Column("no", BigInteger, primary_key=True),
 )
 
-#: What a model made of a case for its reviewer.
+#: The briefs of cases.
 BRIEFS = Table(
     "briefs",
     SCHEMA,
@@ -292,7 +292,7 @@ BRIEFS = Table(
     Column("cost_micros", BigInteger, nullable=False),
 )
 
-#: When a brief was asked for, so that it is asked for once.
+#: When a brief was requested, so that it is requested once.
 BRIEFS_ASKED = Table(
     "briefs_asked",
     SCHEMA,
@@ -306,25 +306,25 @@ JOB_CASES = Table(
     Column("job_id", Text, primary_key=True),
     Column("place", Text, primary_key=True),
     Column("no", Integer, nullable=False),
-    #: `waiting`, `done`, `skipped` or `failed`.
+    #: `waiting`, `done` or `skipped`.
     Column("outcome", Text, nullable=False),
     Column("detail", Short(2000), nullable=False),
 )
 
 
 def make_tables(connection: Connection) -> None:
-    """Make the tables where there are none."""
+    """Create the tables where there are none."""
     if not inspect(connection).has_table(CASES.name):
         SCHEMA.create_all(connection)
         facts = {"version": VERSION, "secret": secrets.token_hex(32)}
         rows = [{"name": name, "value": value} for name, value in facts.items()]
         connection.execute(FACTS.insert(), rows)
     elif not inspect(connection).has_table(FACTS.name):
-        FACTS.create(connection)  # of a release that kept none: its version is missed
+        FACTS.create(connection)  # an old release had none; its version is then found missing
 
 
 def pointer_of(place: str) -> Pointer:
-    """A place as a pointer. Raises ValueError where it is none."""
+    """A place as a pointer. Raises ValueError for any other text."""
     topic, partition, offset = place.rsplit("-", 2)
     return Pointer(topic=topic, partition=int(partition), offset=int(offset))
 

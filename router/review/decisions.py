@@ -137,8 +137,14 @@ def hash_of_answers(letter: DeadLetter) -> str:
     return hashlib.sha256(as_json(answers)).hexdigest()
 
 
-def price_at(letter: DeadLetter, tier: Tier, policy: Policy) -> int:
-    """What one call of a tier's first model costs, in micro-dollars, by the last call's usage."""
+def price_at(letter: DeadLetter, tier: Tier | None, policy: Policy) -> int:
+    """What one call of the tier's first model costs, in micro-dollars, by the last call's usage.
+
+    None is the tier where the policy begins with the letter's task.
+    """
+    if tier is None:
+        row = policy.tasks.get(letter.task or "")
+        tier = row.tier if row else next(iter(policy.tiers))
     counted = [attempt.usage for attempt in letter.attempts if attempt.usage.total_tokens]
     usage = counted[-1] if counted else Usage(input_tokens=500, output_tokens=500, estimated=True)
     return cost_micros(usage, policy.models[policy.models_of(tier, letter.task)[0]].price)

@@ -285,7 +285,7 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
             status, said = await post("/jobs", action="requeue", filter=wrong, dry_run=True)
             assert (status, next(iter(wrong)) in said["error"]) == (422, True)
         status, said = await post("/jobs", action="discard")
-        assert (status, said["error"]) == (422, "say why they are discarded")
+        assert (status, said["error"]) == (422, "give a reason for discarding them")
         assert (await post("/jobs", action="requeue", filter={"state": "closed"}, dry_run=True))[1][
             "cases"
         ] == 0
@@ -298,7 +298,7 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
             return await post(f"/cases/{place}/decision", decision_id="one-id-for-all", **body)
 
         status, said = await decided(first, action="discard")
-        assert (status, said["error"]) == (422, "say why it is discarded")
+        assert (status, said["error"]) == (422, "give a reason for discarding it")
         status, said = await decided(first, action="edit", output={"answer": 7})
         assert (status, "/answer" in {one["at"] for one in said["problems"]}) == (422, True)
         half = b'{"action": "edit", "output": {"answer": "\\ud800"}}'
@@ -314,7 +314,7 @@ async def test_the_api_says_what_is_wrong_and_does_nothing(
         assert (await decided(second, action="reject"))[0] == 409
         assert (await post(f"/cases/{first}/undo"))[0] == 200
         status, said = await decided(first, action="reject")
-        assert (status, "take a new one" in said["error"]) == (409, True)
+        assert (status, "use a new one" in said["error"]) == (409, True)
 
         assert (await post("/jobs", action="requeue"))[0] == 200
         assert (await post("/jobs", action="requeue"))[0] == 409

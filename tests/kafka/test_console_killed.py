@@ -38,7 +38,7 @@ async def _console(
     process = await asyncio.create_subprocess_exec(*words, env=env, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     at = (await process.stdout.readline()).decode().split()[-1]
-    assert b"is a case" in await process.stdout.readline()
+    assert b"have been read" in await process.stdout.readline()
     try:
         async with httpx.AsyncClient(base_url=at, trust_env=False) as http:
             yield http, process

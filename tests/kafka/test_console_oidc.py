@@ -149,7 +149,7 @@ async def test_somebody_the_issuer_knows_gets_the_role_of_their_groups(
 @pytest.mark.parametrize(
     ("claims", "changed", "words"),
     [
-        pytest.param({}, {"state": "forged"}, "not begun in this browser", id="another's state"),
+        pytest.param({}, {"state": "forged"}, "not started in this browser", id="another's state"),
         pytest.param({}, {"code": "stolen"}, "no token", id="another's code"),
         pytest.param({}, {"code": ""}, "no code", id="no code"),
         pytest.param({"aud": "other"}, {}, "not good", id="for another client"),

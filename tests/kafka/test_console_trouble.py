@@ -54,7 +54,7 @@ async def test_a_decision_that_kafka_acknowledges_late_is_carried_out_once(
         assert (again.place, again.decision_id) == (place, "d-1")
         other = await _decision(running, case, "requeue")
         for who, what in (("ann", other), ("bob", decision)):
-            with pytest.raises(AlreadyDecidedError, match="ann decided already: reject"):
+            with pytest.raises(AlreadyDecidedError, match="ann has already decided: reject"):
                 await running.desk.decide(who, case.version, what)
 
         async def is_known_to_be_there() -> bool:

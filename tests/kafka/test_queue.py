@@ -165,7 +165,7 @@ async def test_a_store_that_is_lost_is_made_again_from_the_topics(
             # The requeued one comes back; the rejected, the discarded and the older one are over.
             closed = await _until(store, CaseFilter(state="closed"), 3)
             assert {case.place for case in closed} == {case.place for case in found[:3]}
-            again = await _until(store, CaseFilter(request_id="dispute-1"), 1)
+            again = await _until(store, CaseFilter(text="dispute-1"), 1)
             assert [case.requeues for case in again] == [1]
             await _until(store, CaseFilter(), 4)
         before = await _facts(store)
@@ -309,7 +309,7 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
         out, said = await process.communicate()
     assert process.returncode == 1
     [line] = said.decode().splitlines()
-    assert line.startswith(f"tierline: the console's store sqlite:///{tmp_path}/cases.db was made")
+    assert line.startswith(f"tierline: the store sqlite:///{tmp_path}/cases.db was built")
     assert b"the console is at" not in out
 
 

@@ -434,7 +434,7 @@ async def _a_queue() -> AsyncIterator[Queue]:
 async def _fold(queue: Queue, records: Sequence[Any]) -> str | None:
     try:
         async with queue.database.writing() as connection:
-            await connection.run_sync(queue._take_what_goes, records)
+            await connection.run_sync(queue._take_possible, records)
         await queue.store.cases(CaseFilter(state=None), NOON)
     except Exception as error:  # noqa: BLE001  whatever it is, it got out
         return f"the console: {error!r:.200}"

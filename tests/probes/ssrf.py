@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from consumers.console.oidc import SignInRefusedError, _asked, _discovered
+from consumers.console.oidc import SignInRefusedError, _call, _discovered
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.runtime import loopback
@@ -292,7 +292,7 @@ async def _sign_in(report: Report) -> None:
     for number, endpoint in enumerate(_ENDPOINTS):
         async with _resolving("10.0.0.7", "169.254.169.254") as connected:
             try:
-                await _asked(public, str(endpoint))
+                await _call(public, str(endpoint))
                 through: str | None = "it was asked"
             except SignInRefusedError:
                 through = f"it made {connected[0]}" if connected else None

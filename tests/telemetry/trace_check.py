@@ -206,7 +206,8 @@ async def _approve(settings: Settings, rules: Rules, telemetry: Telemetry, folde
     ):
         await Queue(store, clients, rules.policy, topics, clock.now).catch_up()
         desk = ReviewService(store, out, rules.policy, rules.prompts, topics, clock.now)
-        [case] = await store.cases(CaseFilter(request_id="reviewed"), clock.now())
+        cases = await store.cases(CaseFilter(), clock.now())
+        [case] = [case for case in cases if case.request_id == "reviewed"]
         claimed, found = await desk.claim(case.place, "ann"), await store.content(case.place)
         assert isinstance(claimed, Case)
         assert found is not None

@@ -8,11 +8,11 @@ document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRF-Token"] = document.body.dataset.token || "";
 });
 
-// A lease that was lost while the page was open: say so where it is looked for.
+// Show on the page that its lease was lost.
 document.addEventListener("htmx:responseError", (event) => {
   const lease = find("#lease");
   if (lease && event.detail.requestConfig.path.endsWith("/beat")) {
-    lease.textContent = "no longer yours: claim the case again";
+    lease.textContent = "no longer yours; claim the case again";
     lease.classList.add("late");
     delete lease.dataset.until;
   }
@@ -28,16 +28,16 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => { underWay = false; });
 
 function press(selector) {
-  const found = find(selector);
-  if (found) found.click();
-  return Boolean(found);
+  const element = find(selector);
+  if (element) element.click();
+  return Boolean(element);
 }
 
 function choose(selector, focus) {
-  const found = find(selector);
-  if (!found) return false;
-  found.checked = true;
-  (focus && find(focus) ? find(focus) : found).focus();
+  const element = find(selector);
+  if (!element) return false;
+  element.checked = true;
+  (focus && find(focus) ? find(focus) : element).focus();
   return true;
 }
 
@@ -59,7 +59,7 @@ const KEYS = {
   r: () => choose("[data-key=r]", "[name=tier]"),
   x: () => choose("[data-key=x]"),
   v: () => press("[data-key=v]"),
-  "/": () => { const found = find("#search"); if (found) found.focus(); return Boolean(found); },
+  "/": () => { const search = find("#search"); if (search) search.focus(); return Boolean(search); },
   "?": () => { const legend = find("#legend"); if (legend) legend.showModal(); return Boolean(legend); },
 };
 
@@ -85,13 +85,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 function tick() {
-  for (const one of document.querySelectorAll("[data-until]")) {
-    const left = Math.ceil((Date.parse(one.dataset.until) - Date.now()) / 1000);
-    if (one.id === "lease") {
-      one.textContent = left > 0 ? `yours for ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` : "the claim has ended: claim again";
-      one.classList.toggle("late", left <= 0);
+  for (const element of document.querySelectorAll("[data-until]")) {
+    const left = Math.ceil((Date.parse(element.dataset.until) - Date.now()) / 1000);
+    if (element.id === "lease") {
+      element.textContent = left > 0 ? `yours for ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` : "the claim has ended; claim the case again";
+      element.classList.toggle("late", left <= 0);
     } else if (left <= 0) {
-      one.remove();
+      element.remove();
     }
   }
 }

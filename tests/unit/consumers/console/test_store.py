@@ -107,7 +107,7 @@ async def test_there_is_no_claim_on_what_is_not_there_or_decided(store: Store) -
     case = await _claimed(store, 0)
     await store.decide(case.place, "ann", case.version, NOON, a_decision(0))
 
-    with pytest.raises(AlreadyDecidedError, match="ann decided already: reject"):
+    with pytest.raises(AlreadyDecidedError, match="ann has already decided: reject"):
         await store.claim(place(0), "bob", NOON, LEASE)
 
 
@@ -277,13 +277,8 @@ FOUND = [
     pytest.param({"tier": "balanced"}, [0, 1, 3], id="its tier"),
     pytest.param({"model": "sim-large"}, [3], id="its model"),
     pytest.param({"risk": "medium"}, [1, 2], id="its risk"),
-    pytest.param({"request_id": "req-3"}, [3], id="its request"),
     pytest.param({"held": True}, [0], id="that it is held"),
     pytest.param({"held": False}, [1, 2, 3], id="that it is free"),
-    pytest.param({"held_by": "ann"}, [0], id="who holds it"),
-    pytest.param({"held_by": "bob"}, [], id="who does not hold it"),
-    pytest.param({"since": NOON + timedelta(minutes=2)}, [2, 3], id="when it came, or later"),
-    pytest.param({"before": NOON + timedelta(minutes=2)}, [0, 1], id="before it came"),
     pytest.param({"text": "WHERE IS MY"}, [0, 1], id="the text of the request"),
     pytest.param({"text": "100%_"}, [3], id="text with signs that patterns are made of"),
     pytest.param({"text": "x-team"}, [], id="a header's name is not looked at"),
@@ -444,7 +439,7 @@ async def test_a_page_does_not_go_on_behind_a_case_of_another_tenant(store: Stor
 async def test_a_store_that_another_version_made_is_not_used(url: str) -> None:
     async with open_store(url) as store, store.database.writing() as connection:
         await connection.execute(update(FACTS).values(value="1"))
-    with pytest.raises(StoreUnusableError, match="made again from the topics"):
+    with pytest.raises(StoreUnusableError, match="rebuilt from the topics"):
         async with open_store(url):
             pass
 
