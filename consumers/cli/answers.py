@@ -1,4 +1,4 @@
-"""`tierline sample` and `evals`: answers to read, and those that people stand for."""
+"""`tierline sample` and `evals`: answers to read, and reviewed ones as examples."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ import typer
 from consumers import clock
 from consumers.cli.common import AsJson, KafkaAddress, UserError, asynchronous, read_settings
 from consumers.cli.formats import counted, in_words
-from consumers.cli.read_model import StoreUrl, read_model
+from consumers.cli.read_model import StoreUrl, asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.readmodel.queries import answered, kept_answers
 from consumers.reports import read_examples, read_requests
@@ -21,7 +21,7 @@ from schemas.json_numbers import as_json as json_of
 __all__ = ["evals_app", "sample"]
 
 evals_app = typer.Typer(
-    help="Print answers that people have judged, as examples.", no_args_is_help=True
+    help="Export answers that reviewers have approved, as examples.", no_args_is_help=True
 )
 
 
@@ -45,31 +45,33 @@ async def sample(
 ) -> None:
     """Draw some answered requests of a week to read side by side: the same ones for everybody."""
     settings = read_settings(kafka)
-    wanted = week or week_of(clock.now() - timedelta(days=7))
-    begin = _begin_of(wanted)
+    drawn_week = week or week_of(clock.now() - timedelta(days=7))
+    begin = _begin_of(drawn_week)
     end = begin + timedelta(days=7)
     async with read_model(settings, store, [settings.kafka.topics.results], begin) as model:
-        drawn, offered = await model.ask(lambda tables: answered(tables, wanted, count, begin, end))
+        drawn, offered = await model.ask(
+            lambda tables: answered(tables, drawn_week, count, begin, end)
+        )
     with reading_bar() as seen:
-        earlier, requests = begin - timedelta(days=1), {one.request for one in drawn}
-        asked = await read_requests(Clients(settings.kafka), requests, earlier, seen)
+        earlier, keys = begin - timedelta(days=1), {answer.request for answer in drawn}
+        requests = await read_requests(Clients(settings.kafka), keys, earlier, seen)
     rows = [
         {
-            "request": str(one.request),
-            "task": one.task,
-            "model": one.model,
-            "asked": asked[one.request].text if one.request in asked else "no longer on intake",
-            "answered": in_words(one.output),
+            "request": str(answer.request),
+            "task": answer.task,
+            "model": answer.model,
+            "asked": asked_text(requests, answer.request),
+            "answered": in_words(answer.output),
         }
-        for one in drawn
+        for answer in drawn
     ]
     if as_json:
-        print_json({"week": wanted, "answered": offered, "sample": rows})
+        print_json({"week": drawn_week, "answered": offered, "sample": rows})
     elif rows:
-        title = f"{len(rows)} of {offered:,} answered in {wanted}"
+        title = f"{len(rows)} of {offered:,} answered in {drawn_week}"
         print_table(rows, ("request", "task", "model", "asked", "answered"), title=title)
     else:
-        console().print(f"nothing was answered in {wanted}")
+        console().print(f"no request was answered in {drawn_week}")
 
 
 @evals_app.command("export")
@@ -84,7 +86,7 @@ async def export_evals(
     store: StoreUrl = None,
     kafka: KafkaAddress = None,
 ) -> None:
-    """Print reviewed cases as JSON Lines: task, input, the answer a person stands for."""
+    """Print reviewed cases as JSON Lines: the task, the input and the approved answer."""
     settings = read_settings(kafka)
     topics, count = settings.kafka.topics, 0
     async with read_model(settings, store, [topics.review, topics.results]) as model:

@@ -1,4 +1,4 @@
-"""`tierline policy calibrate`: thresholds from answers whose truth is known."""
+"""`tierline policy calibrate`: thresholds from answers that are known to be right or wrong."""
 
 from array import array
 from collections import defaultdict
@@ -17,8 +17,8 @@ from schemas.json_text import parse_json
 
 __all__ = ["calibrate"]
 
-#: Lines between two words about how far it is.
-_TOLD_EACH = 1_000
+#: Lines between two updates of the progress bar.
+_SHOWN_EACH = 1_000
 _FIELDS = 'an object like {"task": "triage", "tier": "low", "confidence": 0.8, "right": true}'
 
 
@@ -34,8 +34,8 @@ def calibrate(
     ] = 0.02,
     as_json: AsJson = False,
 ) -> None:
-    """Find how confident each tier must be per task to keep wrong answers rare, 95 % sure."""
-    # How sure the model was: where it was right, and where not.
+    """Find the confidence each tier needs per task to keep wrong answers rare, 95 % sure."""
+    # Confidences by task and tier: of the right answers, and of the wrong ones.
     answers: dict[tuple[str, Tier], dict[bool, array[float]]] = defaultdict(
         lambda: {True: array("d"), False: array("d")}
     )
@@ -90,7 +90,7 @@ def _lines(file: Path) -> Iterator[tuple[str, Tier, float, bool]]:
     size = file.stat().st_size
     with file.open("rb") as lines, reading_bar() as seen:
         for number, line in enumerate(lines, 1):
-            if number % _TOLD_EACH == 0:
+            if number % _SHOWN_EACH == 0:
                 seen(lines.tell(), size)
             if line.strip():
                 yield _answer(line, f"{file}:{number}")

@@ -46,7 +46,7 @@ __all__ = [
 
 #: Exit codes. 2 is the command line's own for wrong usage.
 OK, FAILED, UNAVAILABLE = 0, 1, 3
-#: What `--last` takes at most: so many are held.
+#: The most that `--last` takes: that many are held in memory.
 MOST_LISTED = 10_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -55,7 +55,7 @@ KafkaAddress = Annotated[
     typer.Option(
         "--kafka",
         metavar="HOST:PORT",
-        help="Use this Kafka, with the security set in TIERLINE_KAFKA__…; else the one `up` runs.",
+        help="Use this Kafka, with the security of TIERLINE_KAFKA__…; else the one that `up` runs.",
     ),
 ]
 OfTenant = Annotated[
@@ -67,7 +67,7 @@ OfTenant = Annotated[
     ),
 ]
 OnlyTenant = Annotated[
-    str | None, typer.Option("--tenant", metavar="TENANT", help="Take only those of this tenant.")
+    str | None, typer.Option("--tenant", metavar="TENANT", help="Take only this tenant's.")
 ]
 OnlyTask = Annotated[
     str | None, typer.Option("--task", metavar="TASK", help="Take only those of this task.")
@@ -87,7 +87,7 @@ _P = ParamSpec("_P")
 
 
 class UserError(TierlineError):
-    """Something the user can change; the message says what and how."""
+    """A mistake that the user can correct; the message says how."""
 
 
 def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> None:
@@ -96,17 +96,17 @@ def run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> None:
 
 
 def asynchronous(command: Callable[_P, Coroutine[Any, Any, int | None]]) -> Callable[_P, None]:
-    """A command that runs in an event loop, and whose result is the exit code."""
+    """Make a coroutine function a command whose result is the exit code."""
 
     @functools.wraps(command)
-    def ended(*given: _P.args, **named: _P.kwargs) -> None:
-        run(lambda: command(*given, **named))
+    def in_event_loop(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        run(lambda: command(*args, **kwargs))
 
-    return ended
+    return in_event_loop
 
 
 def interrupted() -> asyncio.Event:
-    """Set by Ctrl-C and by SIGTERM."""
+    """An event that Ctrl-C and SIGTERM set."""
     event = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, event.set)
@@ -114,7 +114,7 @@ def interrupted() -> asyncio.Event:
 
 
 def refuse_unread(context: typer.Context, why: str, *names: str) -> None:
-    """Refuse options that were given and that nothing would read. Raises UserError."""
+    """Refuse options that would have no effect. Raises UserError."""
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")
         if param.name in names and source is not None and source.name == "COMMANDLINE":
@@ -152,7 +152,7 @@ def address_file() -> Path:
 
 
 def running_address() -> str | None:
-    """Where the Kafka is that a running command of ours has started; None when there is none."""
+    """The address of the Kafka that a running `up` has started; None when there is none."""
     try:
         pid, address = address_file().read_text().split()
         os.kill(int(pid), 0)
@@ -162,7 +162,7 @@ def running_address() -> str | None:
 
 
 def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> Settings:
-    """The settings, with Kafka's address: as given, as set, or of a running `up`."""
+    """The settings, with Kafka's address: as given, as set, or that of a running `up`."""
     if kafka is not None:
         try:
             read_address(kafka)

@@ -61,7 +61,7 @@ async def console_command(
     secure: Annotated[
         bool,
         typer.Option(
-            "--secure", help="Browsers reach the console by https, through a proxy in front of it."
+            "--secure", help="Say that browsers reach the console by https, through a proxy."
         ),
     ] = False,
     kafka: KafkaAddress = None,
@@ -101,9 +101,9 @@ async def _serve(
             publisher(clients, telemetry.tracing) as sending,
             asyncio.TaskGroup() as tasks,
         ):
-            poisonous = Guard(f"{settings.kafka.prefix}console", mark, how.folder)
-            queue = Queue(store, clients, rules.policy, topics, clock.now, poisonous)
-            desk = ReviewService(
+            poison_guard = Guard(f"{settings.kafka.prefix}console", mark, how.folder)
+            queue = Queue(store, clients, rules.policy, topics, clock.now, poison_guard)
+            reviews = ReviewService(
                 store,
                 sending,
                 rules.policy,
@@ -113,26 +113,27 @@ async def _serve(
                 brief_task=brief,
                 trace_url=settings.console.trace_url,
             )
-            guard = Authenticator(
+            authenticator = Authenticator(
                 store.sessions,
                 clock.now,
                 token=settings.console.token,
                 has_oidc=settings.console.oidc is not None,
                 is_secure=is_secure,
             )
-            bulk, figures = Bulk(desk), Figures(desk, clients, settings.store.keep, poisonous)
+            bulk = Bulk(reviews)
+            figures = Figures(reviews, clients, settings.store.keep, poison_guard)
             for tables in (queue, figures.model):
                 await tables.check()
             tell_review(telemetry.meter, lambda: queue.standing)
             works = (
-                *(queue.run(), queue.look(), figures.model.run(), desk.resend(), bulk.run()),
+                *(queue.run(), queue.look(), figures.model.run(), reviews.resend(), bulk.run()),
                 _say_caught_up(out, queue.caught_up),
             )
             running = [tasks.create_task(work) for work in works]
             host, number = listening.getsockname()[:2]
             out.print(f"the console is at http://{host}:{number}")
             await serve(
-                console_app(desk, guard, bulk, figures, settings.console.oidc),
+                console_app(reviews, authenticator, bulk, figures, settings.console.oidc),
                 listening,
                 proxies=settings.console.proxies,
             )
@@ -148,11 +149,12 @@ def _listening(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        msg = f"cannot listen on {host} port {port}: {error.strerror}; name another with --port"
+        where = f"{host} port {port}"
+        msg = f"cannot listen on {where}: {error.strerror}; name another port with --port"
         raise UserError(msg) from None
     return listening
 
 
 async def _say_caught_up(out: Console, caught_up: asyncio.Event) -> None:
     await caught_up.wait()
-    out.print("every dead letter is a case now; Ctrl-C stops")
+    out.print("all dead letters have been read; Ctrl-C stops the console")

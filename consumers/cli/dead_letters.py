@@ -22,7 +22,7 @@ from consumers.cli.common import (
 )
 from consumers.cli.formats import counted, dollars
 from consumers.cli.letters import decided_on, find_letter, letters_of
-from consumers.cli.requeue import Plan, Wanted, choose, choose_one, send
+from consumers.cli.requeue import LetterFilter, Plan, choose, choose_one, send
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.reports import reply_text
 from consumers.rules import load_rules
@@ -39,7 +39,7 @@ app = typer.Typer(
 OnlyReason = Annotated[
     str | None, typer.Option("--reason", metavar="CODE", help="Take only those with this reason.")
 ]
-Where = Annotated[str, typer.Argument(metavar="ID", help="A request's id, or its place as listed.")]
+Where = Annotated[str, typer.Argument(metavar="ID", help="A request's id, or a place from `list`.")]
 
 
 @app.command("list")
@@ -58,13 +58,13 @@ async def list_letters(
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters in the order of time: which request, why, and what a person has decided."""
+    """List dead letters in order of time: the request, the reason, and what was decided."""
     settings = read_settings(kafka)
-    wanted = Wanted(reason, task, tenant)
+    letter_filter = LetterFilter(reason, task, tenant)
     newest = deque[dict[str, Any]](maxlen=last)
     count = 0
     async for record, letter in letters_of(settings, since):
-        if wanted.takes(letter):
+        if letter_filter.matches(letter):
             newest.append(_row(record, letter))
             count += 1
     decided = await decided_on(settings, {row["where"] for row in newest})
@@ -92,11 +92,11 @@ async def list_letters(
     else:
         console().print("no dead letters")
     if count > len(rows):
-        say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
+        say(f"these are the newest {len(rows)} of {count:,}; --last shows more", is_error=True)
 
 
 def _row(record: Record, letter: DeadLetter) -> dict[str, Any]:
-    """What is listed of a dead letter. With its replies it may be large, and many are listed."""
+    """The listed fields. A whole dead letter may be large, and many are held at once."""
     return {
         "where": record_ref(record),
         "request": letter.request_id or "no id",
@@ -147,7 +147,7 @@ async def show(
     if attempts:
         columns = ("no", "tier", "model", "outcome", "reason", "detail", "reply")
         print_table(attempts, columns, title="attempts")
-    say("original bytes (--json has them untouched):")
+    say("original bytes (--json prints them unchanged):")
     say(value.decode("utf-8", "backslashreplace"))
 
 
@@ -157,7 +157,7 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
     where: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID]", help="A request's id, or its place as listed; else give a filter."
+            metavar="[ID]", help="A request's id, or a place from `list`; else give a filter."
         ),
     ] = None,
     tier: Annotated[
@@ -211,7 +211,7 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
         msg = "name one dead letter by its id, or choose many with --reason, --task or --since"
         raise UserError(msg)
     if where is not None and (most is not None or rate is not None):
-        msg = "--most and --rate are for many, and one is named"
+        msg = "--most and --rate are for a choice of many, and one dead letter is named"
         raise UserError(msg)
     begin = None if tier is None else tier_of(tier)
     plan = Plan(span_of(deadline, "--deadline"), begin, force, rate or 10.0)
@@ -220,14 +220,14 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
     if where is not None:
         chosen = await choose_one(settings, policy, where, tenant, plan)
     else:
-        wanted = Wanted(reason, task, tenant, since)
-        chosen = await choose(settings, policy, wanted, plan, most or 1000)
+        letter_filter = LetterFilter(reason, task, tenant, since)
+        chosen = await choose(settings, policy, letter_filter, plan, most or 1000)
     is_sent = where is not None or yes
-    sent = await send(settings, chosen.found, plan) if is_sent else 0
+    sent = await send(settings, chosen.candidates, plan) if is_sent else 0
     if as_json:
         print_json(
             {
-                "chosen": len(chosen.found),
+                "chosen": len(chosen.candidates),
                 "sent": sent,
                 "cost_micros": chosen.cost_micros,
                 "more": chosen.more,
@@ -237,14 +237,14 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
         return
     cost = f"about {dollars(chosen.cost_micros)} for one call each"
     if where is not None:
-        [candidate] = chosen.found
+        [candidate] = chosen.candidates
         generation = f"generation {candidate.generation + 1}"
         say(
-            f"{candidate.request_id} goes through again as {generation}, once the review stage has "
-            f"read this ({cost})"
+            f"{candidate.request_id} goes through again as {generation} once the review stage has "
+            f"read the decision ({cost})"
         )
         return
-    count = counted(len(chosen.found), "dead letter")
+    count = counted(len(chosen.candidates), "dead letter")
     if is_sent:
         say(f"{count} sent through again; {cost}")
     else:

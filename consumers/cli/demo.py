@@ -1,4 +1,4 @@
-"""`tierline demo`: the main job on a real Kafka, in front of your eyes."""
+"""`tierline demo`: support messages on their way through a real Kafka and all stages."""
 
 import contextlib
 import os
@@ -53,7 +53,7 @@ _LIMIT_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Tally:
-    """What the topics have shown so far."""
+    """Counts of the records read so far."""
 
     total: int
     calls: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class _Tally:
     letters: Counter[str] = field(default_factory=Counter)
     spent: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
-    #: Calls that the terminal records tell of; the ledger's lines may be read after them.
+    #: Calls that the terminal records count; the ledger's lines may be read after them.
     called: int = 0
     all_premium: Decimal = Decimal(0)
     first_result: float | None = None
@@ -79,7 +79,6 @@ class _Tally:
         return self.done >= self.total and self.calls.total() >= self.called
 
     def take(self, record: Record, topics: Topics, policy: Policy, elapsed: float) -> None:
-        """Count a record."""
         if record.topic == topics.attempts:
             attempt = read_model(LedgerEntry, record.value).attempt
             if attempt.outcome == "started":
@@ -102,11 +101,10 @@ class _Tally:
             self.first_result = elapsed if self.first_result is None else self.first_result
             if len(info.path) > 1 or self.sample is None:
                 self.sample = result.id
-            last = info.usage
             if info.attempts:
                 # One premium call with the tokens of the average attempt of this request.
                 premium = policy.models[policy.models_of(Tier.PREMIUM)[0]].price
-                self.all_premium += Decimal(cost_micros(last, premium)) / info.attempts
+                self.all_premium += Decimal(cost_micros(info.usage, premium)) / info.attempts
 
 
 @asynchronous
@@ -162,7 +160,7 @@ async def demo(
 
 
 def _picture(tally: _Tally) -> Group:
-    """The flow, tier by tier, as it moves."""
+    """The counts by tier, as a table with a bar."""
     table = Table("tier", "calls", "answers", "spend")
     for tier in Tier:
         table.add_row(
@@ -187,7 +185,7 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
     published = f"{tally.total} published = {results} results + {letters} dead letters"
     out.print(f"\n{published}, in {took:.1f} s")
     if tally.done < tally.total:
-        out.print(f"{tally.total - tally.done} have no outcome yet; the time is up")
+        out.print(f"{tally.total - tally.done} have no outcome yet; the demo has stopped waiting")
     escalations = [
         {"escalated because": code, "requests": count}
         for code, count in tally.escalations.most_common()
@@ -205,7 +203,7 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
         premium = int(tally.all_premium)
         share = 100 * spent / premium
         out.print(
-            f"spend {dollars(spent)}; every answer by premium would have cost about "
+            f"spent {dollars(spent)}; every answer by the premium tier would have cost about "
             f"{dollars(premium)}: {share:.0f} %"
         )
     if tally.latencies:
@@ -224,5 +222,5 @@ def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
 
 
 def _command() -> str:
-    """How the reader can call us: by name, or, out of a checkout, where we lie."""
+    """The command as the reader can call it: by name, or by its path in a checkout."""
     return "tierline" if shutil.which("tierline") else os.path.relpath(sys.argv[0])

@@ -1,4 +1,4 @@
-"""`tierline doctor`: what a process needs, looked at one after the other, with what to do."""
+"""`tierline doctor`: checks of what a process needs, each with what to do about it."""
 
 import socket
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ __all__ = ["Finding", "checkup", "doctor"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The outcome of one check."""
 
     name: str
     ok: bool
@@ -55,7 +55,7 @@ async def doctor(kafka: KafkaAddress = None, as_json: AsJson = False) -> int:
 
 
 async def checkup(kafka: str | None) -> Sequence[Finding]:
-    """Look at everything; a later check is left out when an earlier one makes it pointless."""
+    """Run the checks; a later one is left out when an earlier one makes it pointless."""
     findings = [
         Finding(
             "Kafka client",
@@ -87,12 +87,14 @@ async def checkup(kafka: str | None) -> Sequence[Finding]:
         return [*findings, Finding("Kafka", ok=False, detail=detail)]
     findings.append(Finding("Kafka", ok=True, detail=f"{settings.kafka.bootstrap}, {brokers}"))
     if not is_recent:
-        detail = "older than 4.0: our guarantees are tested on 4.0 and later only; upgrade it"
+        detail = "it is older than 4.0; our guarantees are tested on 4.0 and later only: upgrade it"
         findings.append(Finding("Kafka's release", ok=False, detail=detail))
     if not problems:
-        findings.append(Finding("topics", ok=True, detail="all are there"))
+        findings.append(Finding("topics", ok=True, detail="all exist"))
         [wrong] = clock_problem(ahead) or [""]
-        agrees = "as Kafka's" if ahead is not None else "not compared: this user may not write"
+        agrees = "it agrees with Kafka's"
+        if ahead is None:
+            agrees = "not compared: this user may not write"
         findings.append(Finding("clock", ok=not wrong, detail=wrong or agrees))
     findings += [Finding(problem.topic, ok=False, detail=problem.message) for problem in problems]
     return findings
@@ -153,9 +155,8 @@ def _resolves(host: str, port: int) -> bool:
 
 def _java() -> Finding:
     try:
-        return Finding("Java for a broker of our own", ok=True, detail=str(find_java()))
+        return Finding("Java for a local Kafka", ok=True, detail=str(find_java()))
     except BrokerError as error:
-        # Only needed without a Kafka of one's own.
-        return Finding(
-            "Java for a broker of our own", ok=True, detail=f"not needed with --kafka; {error}"
-        )
+        # Only needed where `up` starts Kafka.
+        detail = f"not needed with --kafka; {error}"
+        return Finding("Java for a local Kafka", ok=True, detail=detail)

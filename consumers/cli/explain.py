@@ -1,4 +1,4 @@
-"""`tierline explain` and `tierline trace`: the journey of one request, in words or as a picture."""
+"""`tierline explain` and `tierline trace`: the journey of one request, in words or drawn."""
 
 from dataclasses import asdict
 
@@ -31,7 +31,7 @@ async def explain(
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> int:
-    """Tell the whole journey of a request in words, from the topics alone."""
+    """Explain the whole journey of a request in words, from the topics alone."""
     journey = await read_journey(request_id, read_settings(kafka), tenant)
     rows, result = rows_of(journey.moments()), journey.published
     still_open = journey.open_state(clock.now())
@@ -88,5 +88,5 @@ async def trace(
         took, trace_id = duration(total_ms(bars)), journey.trace_id or "unknown"
         print_table(rows, COLUMNS, title=f"{journey.request_id}: {took}, trace {trace_id}")
         if is_cut:
-            console().print(f"{CUT} is longer than drawn")
+            console().print(f"{CUT} marks a wait that was longer than drawn")
     return OK if journey.is_done else FAILED

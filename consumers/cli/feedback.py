@@ -1,4 +1,4 @@
-"""`tierline feedback`: what became of an answer, by hand."""
+"""`tierline feedback`: what happened to an answer, noted by hand."""
 
 from typing import Annotated
 
@@ -24,22 +24,24 @@ async def feedback(
         str,
         typer.Argument(
             metavar="KIND",
-            help="What came of it: accepted, edited, regenerated, complaint or abandoned.",
+            help="What happened: accepted, edited, regenerated, complaint or abandoned.",
         ),
     ],
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Say why, in words.")] = None,
     generation: Annotated[
         int,
-        typer.Option(metavar="NUMBER", help="Say which of its generations this is about.", min=1),
+        typer.Option(
+            metavar="NUMBER", help="Set the generation of the request that it is about.", min=1
+        ),
     ] = 1,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
 ) -> None:
-    """Say what became of an answer, as a downstream service does on `llm.feedback`."""
+    """Note what happened to an answer, as a downstream service does on `llm.feedback`."""
     fields = {"request_id": request_id, "generation": generation, "kind": kind}
     fields |= {"tenant": tenant} if tenant is not None else {}
     try:
-        said = Feedback.model_validate({**fields, "at": clock.now(), "comment": comment})
+        record = Feedback.model_validate({**fields, "at": clock.now(), "comment": comment})
     except ValidationError as error:
         name = error.errors()[0]["loc"][-1]
         expected = "accepted, edited, regenerated, complaint or abandoned"
@@ -47,11 +49,11 @@ async def feedback(
         msg = f"{name} {fields.get(str(name))!r}: {what} was expected"
         raise UserError(msg) from None
     settings = read_settings(kafka)
-    found = await read_journey(request_id, settings, tenant)
-    whose = next(iter(found.tenants), said.tenant)
-    said = said.model_copy(update={"request_id": found.request_id, "tenant": whose})
-    value = dump(said.model_dump(mode="json", exclude_none=True))
+    journey = await read_journey(request_id, settings, tenant)
+    whose = next(iter(journey.tenants), record.tenant)
+    record = record.model_copy(update={"request_id": journey.request_id, "tenant": whose})
+    value = dump(record.model_dump(mode="json", exclude_none=True))
     async with publisher(Clients(settings.kafka)) as out:
-        key = said.key.text.encode()
+        key = record.key.text.encode()
         _ = await (await out.publish(settings.kafka.topics.feedback, value, key=key))
-    console().print(f"noted: {said.request_id} {kind}")
+    console().print(f"noted: {record.request_id} {kind}")

@@ -46,7 +46,7 @@ _STYLES = {
     "magenta": ("premium",),
 }
 _BY_WORD = {word: style for style, words in _STYLES.items() for word in words}
-#: Wrapping asks for a console, and takes nothing from it.
+#: `Text.wrap` requires a console, and uses nothing of it.
 _NOWHERE = Console(file=io.StringIO())
 
 
@@ -57,7 +57,7 @@ def dollars(micros: int) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """How long something took."""
+    """A duration with the unit that fits it."""
     seconds, hours = milliseconds / 1_000, milliseconds / 3_600_000
     if seconds < 1:
         return f"{milliseconds:.0f} ms"
@@ -67,26 +67,26 @@ def duration(milliseconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """A span of time in its largest unit, as far as there are two of it."""
+    """A span of time in the largest unit of which it has at least two."""
     for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {name}"
     return f"{max(seconds, 0):.0f} s"
 
 
-def counted(count: int, one: str, more: str | None = None) -> str:
+def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun: `1 result`, `2,000 results`."""
-    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest of the names that are known, as the end of a message; nothing without one."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A question that names the most similar name, to end a message with; empty without one."""
+    near = get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidence",)) -> str:
-    """An answer in one line: its only text as it stands, else its fields by name."""
+    """An answer in one line: its only text, else its fields by name."""
     fields = {name: value for name, value in output.items() if name not in but}
     if len(fields) == 1 and isinstance(only := next(iter(fields.values())), str):
         return " ".join(only.split())
@@ -100,7 +100,7 @@ def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidenc
 
 
 def shortened(text: str, room: int) -> str:
-    """As many words of it as fit."""
+    """As many words of a text as fit."""
     if len(text) <= room:
         return text
     cut = text[: room - 1]
@@ -108,10 +108,9 @@ def shortened(text: str, room: int) -> str:
 
 
 class Terminal(Console):
-    """A console that takes no text for markup, and shows no control characters."""
+    """A console that reads no markup in texts, and shows no control characters."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """The text as it stands."""
         return super().render_str(plain(text), **{**options, "markup": False, "emoji": False})
 
 
@@ -132,8 +131,8 @@ def drawn(
 ) -> tuple[RenderableType, Sequence[str]]:
     """Rows as a table where the width allows one, else each row as lines of its own.
 
-    Columns that are `optional` are left out first, the first named first; which ones were is
-    returned too.
+    Columns that are `optional` are left out first, the first named first; those left out are
+    returned as well.
     """
     shown, left_out = list(columns), list[str]()
     for name in (*optional, None):
@@ -175,14 +174,14 @@ def _table(
 def _widths(by_column: Mapping[str, Sequence[str]], width: int) -> Mapping[str, int]:
     """For each column its longest word at least, and its widest line as far as there is room."""
     given = {column: _least_of(column, cells) for column, cells in by_column.items()}
-    wanted = {
+    widest = {
         column: max(_room(line) for cell in (column, *cells) for line in cell.splitlines() or [""])
         for column, cells in by_column.items()
     }
     room = width - _EDGES - _BETWEEN * (len(given) - 1) - sum(given.values())
-    while room > 0 and (narrow := [name for name in given if given[name] < wanted[name]]):
+    while room > 0 and (narrow := [name for name in given if given[name] < widest[name]]):
         for name in narrow:
-            more = min(max(room // len(narrow), 1), wanted[name] - given[name], room)
+            more = min(max(room // len(narrow), 1), widest[name] - given[name], room)
             given[name] += more
             room -= more
     return given
@@ -191,7 +190,7 @@ def _widths(by_column: Mapping[str, Sequence[str]], width: int) -> Mapping[str, 
 def _listed(
     rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str | None, width: int
 ) -> Group:
-    """Each row as a block, a line or more for each field. A word may be longer than a line."""
+    """Each row as a block, with a line or more for each field. A word may be longer than a line."""
     wide = max(len(column) for column in columns) + 2
     lines = [] if title is None else [Text(plain(title), style="italic")]
     for no, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Groups of commands: their help, and commands whose modules are loaded once they are called."""
+"""Groups of commands: their help, and commands whose modules are loaded when they are called."""
 
 from importlib import import_module
 from typing import Any
@@ -15,7 +15,7 @@ class Grouped(TyperGroup):
     """A group of commands whose help has a section for each group of them."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The sections, in the order in which the commands were added."""
+        """Write the sections, in the order in which the commands were added."""
         groups = dict[str, list[tuple[str, str]]]()
         widest = max(map(len, self.commands))
         for name, command in self.commands.items():
@@ -28,7 +28,7 @@ class Grouped(TyperGroup):
 
 
 class Lazy(TyperCommand):
-    """Stands for a command, or a group of them, until it is called or completed."""
+    """A command, or a group of them, that is loaded when it is called or completed."""
 
     def __init__(self, name: str, target: str, group: str, sentence: str) -> None:
         super().__init__(name, help=sentence, rich_help_panel=group)
@@ -36,7 +36,7 @@ class Lazy(TyperCommand):
         self.target = target
 
     def load(self) -> Any:
-        """The command itself, from its module. Raises TierlineError where a package is missing."""
+        """Load the command from its module. Raises TierlineError where a package is missing."""
         module, _, attribute = self.target.partition(":")
         try:
             command = getattr(import_module(module), attribute)
@@ -53,6 +53,6 @@ class Lazy(TyperCommand):
             shell.command(self.name)(command)
         return typer.main.get_group(shell).commands[self.name or ""]
 
-    def make_context(self, *given: Any, **named: Any) -> Any:
-        """A call: the context is that of the command itself."""
-        return self.load().make_context(*given, **named)
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the command for a call of it, and make its context."""
+        return self.load().make_context(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A request's journey in words, put together from what stands in the topics."""
+"""A request's journey in words, from the records of all topics."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from consumers.cli.common import UserError
 from consumers.cli.moments import (
     Moment,
-    acted,
-    brought,
-    minded,
-    published,
-    routed,
+    attempt_moment,
+    facts_of,
+    feedback_moment,
+    result_words,
+    review_moment,
+    route_moment,
     still_open,
-    tried,
 )
 from consumers.cli.records import reading
 from consumers.runtime.records import Record, record_ref, told_at, why_not_taken
@@ -39,13 +39,13 @@ from schemas.topics import Topics
 
 __all__ = ["Journey", "Stop", "read_journey"]
 
-#: So many requests of one `custom_id` are named.
+#: The most requests of one `custom_id` that are named.
 _MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stop:
-    """A record of the request: when it was appended, where, and what it stands for."""
+    """A record of the request: when it was appended, where, and what it says."""
 
     at: datetime
     topic: str
@@ -57,12 +57,12 @@ class Journey:
     """Everything that is known of one request."""
 
     request_id: str
-    #: Whose; None: of whatever tenant.
+    #: The tenant whose request it is; None for any.
     tenant: str | None = None
     #: The tenants that have a request of this id.
     tenants: set[str] = field(default_factory=set)
     accepted: Moment | None = None
-    #: As the producer sent it; None where no topic has it any more.
+    #: As the producer sent it; None where no topic has it any longer.
     request: Request | None = None
     task: str | None = None
     routes: list[RouteTaken] = field(default_factory=list)
@@ -73,18 +73,18 @@ class Journey:
     custom_id: str | None = None
     #: Requests that this id is the `custom_id` of.
     named: set[str] = field(default_factory=set)
-    #: Records on intake by their places; others than the request itself may claim its id.
+    #: Records on intake by their places: others than the request's own may have its id.
     claims: dict[str, tuple[Moment, Request]] = field(default_factory=dict)
-    #: The place of the request's own record, once a topic behind intake has told.
+    #: The place of the request's own record, once a topic after intake has named it.
     origin: str | None = None
-    #: What people did with it.
+    #: What reviewers did with it.
     acts: list[AuditLine] = field(default_factory=list)
-    #: What was said of its answers downstream, and by reviewers.
+    #: What downstream services and reviewers noted about its answers.
     feedback: list[Feedback] = field(default_factory=list)
-    #: Every record of the request but the ledger's, in no order.
+    #: Every record of the request except the ledger's, in no order.
     stops: list[Stop] = field(default_factory=list)
     #: The last record that passed it on, with its generation and time. Brokers' clocks differ, so
-    #: whether it has ended since its generation says.
+    #: the generation says whether it has ended since.
     hop: tuple[tuple[int, datetime, bool], Assignment | Escalation] | None = None
     #: The last generation that has ended; 0: none.
     ended: int = 0
@@ -106,11 +106,11 @@ class Journey:
 
     @property
     def is_known(self) -> bool:
-        """True when any topic says anything of the request."""
+        """True when any topic has a record of the request."""
         return bool(self.stops or self.attempts)
 
     def open_state(self, now: datetime) -> str | None:
-        """What is known of a request that has not ended, or was sent through again; else None."""
+        """What is known of a request that waits for its end; None for one that has ended."""
         since = self.hop[0][1] if self.hop else self.accepted.at if self.accepted else None
         generation = self.hop[0][0] if self.hop else 1
         if since is None or self.ended >= generation:
@@ -120,12 +120,12 @@ class Journey:
 
     @property
     def is_done(self) -> bool:
-        """True when it has come to an end: a result or a dead letter."""
+        """True when it has a result or a dead letter."""
         return bool(self.results or self.letters)
 
     @property
     def cost_micros(self) -> int:
-        """What all its calls cost, in micro-dollars."""
+        """The cost of all its calls, in micro-dollars."""
         return sum(attempt.cost_micros for attempt in self.attempts.values())
 
     @property
@@ -138,9 +138,9 @@ class Journey:
         return verdicts[-1].output if verdicts and verdicts[-1] else None
 
     def read(self, record: Record, topics: Topics) -> None:
-        """Take from a record what it says of this request; others are passed over."""
+        """Take from a record what it says of this request; records of others are ignored."""
         where = record_ref(record)
-        # A record without a usable id is called by its place, which its dead letter has in parts.
+        # A record without a usable id goes by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
             texts = (record.value, *(value for _, value in record.headers))
             if not any(self._names_it(text) for text in texts):
@@ -148,10 +148,10 @@ class Journey:
         try:
             words = self._read(record, topics, where)
         except ContractError as error:
-            # What says nothing readable has its words in its dead letter.
+            # What cannot be read is explained by its dead letter.
             if self.request_id not in (where, claimed_id(record.value)):
                 return
-            # Whose it is its dead letter says.
+            # Its dead letter says whose it is.
             if not self.is_ours(self.request_id, None):
                 return
             words = f"cannot be read: {error.reason.meaning}"
@@ -166,10 +166,10 @@ class Journey:
 
     def moments(self) -> list[Moment]:
         """What happened, in order."""
-        happened = [routed(taken) for taken in self.routes]
-        happened += [tried(attempt) for attempt in self.attempts.values()]
-        happened += [acted(line) for line in self.acts]
-        happened += [minded(feedback) for feedback in self._minded()]
+        happened = [route_moment(taken) for taken in self.routes]
+        happened += [attempt_moment(attempt) for attempt in self.attempts.values()]
+        happened += [review_moment(line) for line in self.acts]
+        happened += [feedback_moment(feedback) for feedback in self._own_feedback()]
         happened += self._ends()
         happened.sort(key=lambda moment: (moment.at is None, moment.at))
         start = [self.accepted] if self.accepted else []
@@ -189,11 +189,8 @@ class Journey:
         for result in self.results:
             info = result.router
             what = "result" if info.final else "notice"
-            ends.append(
-                Moment(
-                    self._ended(result), what, info.tier, published(result, self.decided_by(result))
-                )
-            )
+            words = result_words(result, self.decided_by(result))
+            ends.append(Moment(self._ended(result), what, info.tier, words))
         return ends
 
     @property
@@ -202,18 +199,18 @@ class Journey:
         return next((result for result in reversed(self.results) if result.router.final), None)
 
     def decided_by(self, result: Result) -> str | None:
-        """Who decided on the dead letter that a result stands in for."""
+        """Who decided on the dead letter that a result resolves."""
         undone = {line.undoes for line in self.acts}
-        given = (
-            line
+        deciders = (
+            line.who
             for line in self.acts
             if line.decision is not None and line.decision.decision_id not in undone
             if str(line.decision.letter) == result.router.resolves
         )
-        return next((line.who for line in given), None)
+        return next(deciders, None)
 
-    def _minded(self) -> list[Feedback]:
-        """Feedback on this request; what reviewers said of it their decisions tell already."""
+    def _own_feedback(self) -> list[Feedback]:
+        """Feedback on this request, without that of reviewers, which their decisions have."""
         return [
             feedback
             for feedback in self.feedback
@@ -222,20 +219,20 @@ class Journey:
         ]
 
     def _names_it(self, text: bytes | None) -> bool:
-        """True where the request may be named: in text, or as a JSON string with its escapes."""
-        # Of a CloudEvent source and id stand apart.
+        """True where a text may name the request, as it is or with the escapes of JSON."""
+        # A CloudEvent has source and id in two fields.
         names = (self.request_id.rpartition("^")[2] or self.request_id, self.custom_id)
         forms = (form for name in names if name for form in (name, json.dumps(name)[1:-1]))
         return any(form.encode() in (text or b"") for form in forms)
 
     def _ended(self, result: Result) -> datetime | None:
-        """When a result was made: its total time after the request's append."""
+        """When a result was published: its total time after the request's append."""
         if self.accepted is None or self.accepted.at is None:
             return None
         return self.accepted.at + timedelta(milliseconds=result.router.latency.total_ms)
 
     def _read(self, record: Record, topics: Topics, where: str) -> str | None:
-        """Take what a record says, and return it in words; None when it is another request's."""
+        """Take what a record says, and return it in words; None for another request's record."""
         if topics.is_intake(record.topic):
             return self._read_intake(record, where)
         if record.topic == topics.attempts:
@@ -247,30 +244,30 @@ class Journey:
             if not self.is_ours(line.request_id, line.tenant):
                 return None
             self.acts.append(line)
-            return acted(line).words
+            return review_moment(line).words
         if record.topic == topics.feedback:
             feedback = read_model(Feedback, record.value)
             # Its tenant may be its sender's mistake, so it proves no tenant to have the request.
             if feedback.request_id == self.request_id and self.tenant in (None, feedback.tenant):
                 self.feedback.append(feedback)
-            return None  # says nothing of the way
+            return None  # it is no step of the journey
         if record.topic == topics.escalations or record.topic in map(topics.tier, Tier):
             return self._read_hop(record, topics)
         return None
 
     def _read_intake(self, record: Record, where: str) -> str | None:
         request = read_request(record.value, text_headers(record.headers), fallback_id=where)
-        # A topic or a signature may have said whose it is, where it does not say so itself.
-        is_said = "tenant" in request.model_fields_set
-        self._note_name(request.custom_id, request.id, request.tenant if is_said else None)
-        if not self.is_ours(request.id, request.tenant if is_said else None):
+        # A request that names no tenant may have got one by its topic or its signature.
+        is_named = "tenant" in request.model_fields_set
+        self._note_name(request.custom_id, request.id, request.tenant if is_named else None)
+        if not self.is_ours(request.id, request.tenant if is_named else None):
             return None
         at = told_at(record)
-        words = f"at {where}{brought(request)}"
+        words = f"at {where}{facts_of(request)}"
         self.claims[where] = Moment(at, "accepted", "", words), request
         if self.origin in (None, where):
             self.accepted = self.claims[where][0]
-            # A hop has told already how it was admitted.
+            # Where a hop was read already, it says how the request was admitted.
             self.request = request if self.origin is None else self.request or request
             self.task = self.task or request.task
         return "accepted"
@@ -282,9 +279,9 @@ class Journey:
     def _read_end(self, record: Record, topics: Topics, where: str) -> str | None:
         if record.topic == topics.results:
             result = read_model(Result, record.value)
-            is_said = "tenant" in result.router.model_fields_set
-            self._note_name(result.custom_id, result.id, result.router.tenant if is_said else None)
-            if not self.is_ours(result.id, result.router.tenant if is_said else None):
+            is_named = "tenant" in result.router.model_fields_set
+            self._note_name(result.custom_id, result.id, result.router.tenant if is_named else None)
+            if not self.is_ours(result.id, result.router.tenant if is_named else None):
                 return None
             self.results.append(result)
             if result.router.final:
@@ -299,7 +296,7 @@ class Journey:
             return None
         self.letters.append((where, letter))
         if letter.reason is not Reason.ID_REUSED or self.request_id == str(letter.source):
-            # Another record under the same id: what became of the first one is no matter of it.
+            # This is another record with the same id: it does not end the first one.
             self.ended = max(self.ended, letter.generation)
         self.task = letter.task or self.task
         self.attempts.update({attempt.attempt_id: attempt for attempt in letter.attempts})
@@ -331,15 +328,12 @@ class Journey:
             read = read_request(raw, headers, fallback_id=envelope.id)
             self.request = as_admitted(read, envelope)
         for attempt in envelope.attempts:
-            # The ledger's lines do not have what was answered.
-            if (
-                attempt.attempt_id not in self.attempts
-                or self.attempts[attempt.attempt_id].reply is None
-            ):
+            # The ledger's lines do not have the answers.
+            earlier = self.attempts.get(attempt.attempt_id)
+            if earlier is None or earlier.reply is None:
                 self.attempts[attempt.attempt_id] = attempt
-        known = {taken.routed_at for taken in self.routes}
-        fresh = [attempt for attempt in envelope.routes if attempt.routed_at not in known]
-        self.routes += fresh
+        routed_at = {taken.routed_at for taken in self.routes}
+        self.routes += [taken for taken in envelope.routes if taken.routed_at not in routed_at]
         self.task = envelope.task or self.task
         if not words and envelope.routes:
             taken = envelope.routes[-1]
@@ -350,8 +344,8 @@ class Journey:
         if not self.is_ours(entry.request_id, entry.tenant):
             return None
         self.task = self.task or entry.task
-        known = self.attempts.get(entry.attempt.attempt_id)
-        if known is None or known.outcome == "started":
+        earlier = self.attempts.get(entry.attempt.attempt_id)
+        if earlier is None or earlier.outcome == "started":
             self.attempts[entry.attempt.attempt_id] = entry.attempt
         return entry.attempt.outcome
 
@@ -359,7 +353,7 @@ class Journey:
 async def read_journey(request_id: str, settings: Settings, tenant: str | None = None) -> Journey:
     """Everything the topics say of a request, by its id or by the `custom_id` of one request.
 
-    Raises UserError when they know nothing, or of several requests and none was named.
+    Raises UserError when they have no such request, or several of them.
     """
     journey = await _read_all(Journey(request_id, tenant), settings)
     if not journey.is_known and len(journey.named) == 1:
@@ -374,7 +368,7 @@ async def read_journey(request_id: str, settings: Settings, tenant: str | None =
     if not journey.is_known:
         whose = f" of the tenant {tenant!r}" if tenant is not None else ""
         msg = (
-            f"no topic knows a request whose id or custom_id is {request_id!r}{whose}; they are "
+            f"no topic has a request whose id or custom_id is {request_id!r}{whose}; ids are "
             "case-sensitive"
         )
         raise UserError(msg)
@@ -389,7 +383,7 @@ async def read_journey(request_id: str, settings: Settings, tenant: str | None =
 
 
 async def _read_all(journey: Journey, settings: Settings) -> Journey:
-    """The journey with everything that the topics hold of it."""
+    """Read all records of all topics into the journey."""
     topics = settings.kafka.topics
     async with reading(settings, [name for name, _ in topics.all()]) as (reader, seen):
         async for record in reader.until_end(seen):

@@ -1,4 +1,4 @@
-"""Dead letters as commands read them: one, many in the order of time, and what was decided."""
+"""Dead letters as commands read them: one, all in order of time, and the decisions on them."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
@@ -15,16 +15,16 @@ from schemas.review import AuditLine
 __all__ = ["decided_on", "find_letter", "letters_of", "lines_of"]
 
 
-async def decided_on(settings: Settings, wanted: Collection[str]) -> dict[str, AuditLine]:
-    """The decision that stands, by the place of its dead letter; of these dead letters alone."""
-    if not wanted:
+async def decided_on(settings: Settings, places: Collection[str]) -> dict[str, AuditLine]:
+    """The lines of the decisions that stand on these dead letters, by their places."""
+    if not places:
         return {}
     decisions = defaultdict[int, Decisions](Decisions)
     lines: dict[str, AuditLine] = {}
     partitions: dict[str, int] = {}
     async for record, line in lines_of(settings):
         if line.decision is not None:
-            if (place := str(line.decision.letter)) not in wanted:
+            if (place := str(line.decision.letter)) not in places:
                 continue
             lines.setdefault(line.decision.decision_id, line)
             partitions[place] = record.partition
@@ -41,7 +41,7 @@ async def lines_of(settings: Settings) -> AsyncIterator[tuple[Record, AuditLine]
     """Every audit line, those of a partition in order."""
     async with reading(settings, [settings.kafka.topics.review]) as (reader, seen):
         async for record in reader.until_end(seen):
-            line = readable(record, lambda line: read_model(AuditLine, line.value), "audit line")
+            line = readable(record, lambda line: read_model(AuditLine, line.value), "an audit line")
             if line is not None:
                 yield record, line
 
@@ -53,7 +53,7 @@ async def letters_of(
     async with reading(settings, [settings.kafka.topics.dead_letters], since) as (reader, seen):
         async for record in reader.in_order(seen):
             letter = readable(
-                record, lambda letter: read_dead_letter(letter.headers), "dead letter of ours"
+                record, lambda letter: read_dead_letter(letter.headers), "a dead letter of ours"
             )
             if letter is not None:
                 yield record, letter

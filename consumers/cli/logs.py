@@ -1,4 +1,4 @@
-"""Logs of a process: JSON lines for machines, short lines on a terminal, ids and codes only."""
+"""Logs of a process: JSON lines, or short lines on a terminal; with ids and codes only."""
 
 import logging
 import os
@@ -14,13 +14,13 @@ from consumers.texts import plain
 
 __all__ = ["configure_logs"]
 
-#: A client that cannot reach its broker repeats itself a hundred times a second.
+#: A client that cannot reach its broker logs the same line a hundred times a second.
 _REPEAT_SECONDS = 10.0
 _MOST_KEPT = 1000
 
 
 class _RateLimit(logging.Filter):
-    """Lets the same line of the same logger through once in a while."""
+    """Lets the same line of the same logger through once every some seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class _RateLimit(logging.Filter):
         key, now = (record.name, str(record.msg)), time.monotonic()
         if now - self._last.get(key, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return False
-        if len(self._last) >= _MOST_KEPT:  # a line may be new each time
+        if len(self._last) >= _MOST_KEPT:  # some lines never repeat
             self._last.clear()
         self._last[key] = now
         return True
 
 
 def _with_trace(_: object, __: str, event: EventDict) -> EventDict:
-    """Say which request and which span a line is about, where one is being processed."""
+    """Add the request and the span that are being processed."""
     hop = current_hop()
     if hop is None:
         return event
@@ -50,7 +50,7 @@ def _with_trace(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _with_places(_: object, __: str, event: EventDict) -> EventDict:
-    """An exception by its type and where it came from: its words may quote a request."""
+    """Log an exception by its type and place only: its message may quote a request."""
     info = event.pop("exc_info", None)
     if info:
         error = info if isinstance(info, BaseException) else sys.exc_info()[1]
@@ -66,7 +66,7 @@ def _with_places(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _plainly(_: object, __: str, event: EventDict) -> EventDict:
-    """What others wrote, as a line that steers no terminal."""
+    """Escape control characters in texts of others, which could control a terminal."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = plain(value)
@@ -74,7 +74,7 @@ def _plainly(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
-    """Set logging up for this process; a command that ends by itself logs only what breaks it."""
+    """Set up logging for this process; commands other than services log only errors."""
     renderer = (
         structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
         if sys.stderr.isatty()
@@ -88,7 +88,7 @@ def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
         structlog.processors.format_exc_info if is_debug else _with_places,
         _plainly,
     ]
-    # What libraries log takes the same form; tracebacks of theirs may quote what was sent.
+    # Lines of libraries get the same form: their tracebacks may quote requests.
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_RateLimit())
     handler.setFormatter(
@@ -98,11 +98,11 @@ def configure_logs(*, is_debug: bool, is_service: bool = True) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    # The client library names keys and values at lower levels, and reports as errors what it then
-    # mends by itself; what it cannot mend reaches our own log.
+    # The client library logs keys and values at lower levels, and as errors what it recovers from
+    # by itself; what it does not recover from reaches our own log.
     logging.getLogger("aiokafka").setLevel(logging.ERROR if is_debug else logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    # These quote what they cannot read: a producer's `tracestate`, the keys to the backend.
+    # These quote what they cannot parse: a producer's `tracestate`, the keys of the backend.
     for name in ("opentelemetry.trace.span", "opentelemetry.util.re"):
         logging.getLogger(name).setLevel(logging.ERROR)
     level = logging.INFO if is_service else logging.ERROR

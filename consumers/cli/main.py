@@ -1,4 +1,4 @@
-"""`tierline`: the command line's entry."""
+"""`tierline`: the entry point of the command line."""
 
 import os
 import sys
@@ -50,12 +50,12 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "feedback": (
         "Send and read",
         "feedback:feedback",
-        "Say what became of an answer, as a downstream service does on `llm.feedback`.",
+        "Note what happened to an answer, as a downstream service does on `llm.feedback`.",
     ),
     "explain": (
         "Understand",
         "explain:explain",
-        "Tell the whole journey of a request in words, from the topics alone.",
+        "Explain the whole journey of a request in words, from the topics alone.",
     ),
     "trace": (
         "Understand",
@@ -90,7 +90,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "evals": (
         "People",
         "answers:evals_app",
-        "Print answers that people have judged, as examples.",
+        "Export answers that reviewers have approved, as examples.",
     ),
     "top": (
         "Operate",
@@ -133,12 +133,12 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "List the providers of this deployment, and test one.",
     ),
 }
-#: They run until they are stopped; everything else says what it has to say by itself.
+#: These run until they are stopped, and log; other commands print.
 _SERVICES = ("up", "console", "simulate", "demo")
 
 
 class _Tierline(Grouped):
-    """Every command, loaded once it is called."""
+    """The root group; each command is loaded when it is called."""
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
@@ -149,7 +149,7 @@ class _Tierline(Grouped):
 app = typer.Typer(
     cls=_Tierline,
     help="Tierline routes LLM work over Kafka to the cheapest model that can defend its answer.",
-    epilog="`tierline --install-completion` has bash, zsh and fish complete all of this.",
+    epilog="`tierline --install-completion` sets up completion for bash, zsh and fish.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -167,7 +167,7 @@ def _print_version(is_wanted: bool) -> None:
 def options(
     context: typer.Context,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks, and log all there is to log.")
+        bool, typer.Option("--debug", help="Show tracebacks, and log everything.")
     ] = False,
     version: Annotated[
         bool,
@@ -176,7 +176,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Apply the options before the command."""
     from consumers.cli.logs import configure_logs  # noqa: PLC0415  no help needs it
     from consumers.runtime.failpoints import check_failpoint  # noqa: PLC0415  no help needs it
     from consumers.runtime.loopback import stay_on_loopback  # noqa: PLC0415  for tests
@@ -191,7 +191,7 @@ def options(
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line, not a traceback."""
+    """Run a command; a user's mistake prints one line, not a traceback."""
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -211,7 +211,7 @@ def main() -> None:
 
 
 def _report(error: BaseException) -> int:
-    """Say what went wrong, in the error's own words where they are meant for people."""
+    """Print what went wrong; return the exit code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, TierlineError):

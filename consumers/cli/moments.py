@@ -1,4 +1,4 @@
-"""What happened to a request, in words: a moment for each."""
+"""What happened to a request, in words: each event is a moment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from schemas.spans import span_text
 __all__ = [
     "COLUMNS",
     "Moment",
-    "acted",
-    "brought",
-    "minded",
-    "published",
-    "routed",
+    "attempt_moment",
+    "facts_of",
+    "feedback_moment",
+    "result_words",
+    "review_moment",
+    "route_moment",
     "rows_of",
     "still_open",
-    "tried",
 ]
 
 COLUMNS = ("after", "what", "tier", "words")
-#: Characters of an answer that are told.
+#: Characters of an answer that are shown.
 _ANSWER = 300
 _FACTS = ("lane", "plan", "user", "workflow", "conversation_id", "justification")
-#: Whose words a result has, by its kind.
+#: What was published, by the result's kind.
 _PUBLISHED = {
     "answer": "{model} answered",
     "tool_calls": "{model} called tools",
-    "clarification": "{model} asked back",
-    "refusal": "the refusal was published in our words",
+    "clarification": "{model} asked for clarification",
+    "refusal": "our refusal was published",
     "safe_default": "the safe default was published",
-    "in_review": "it was told that a person has the request",
+    "in_review": "a notice was published that a person has the request",
 }
 _REVIEWED = {
     "approve": "the answer of {model} was published, approved by {who}",
@@ -57,8 +57,8 @@ class Moment:
     words: str
 
 
-def published(result: Result, who: str | None) -> str:
-    """What a result says, and whose words these are."""
+def result_words(result: Result, who: str | None) -> str:
+    """What a result says, and who wrote or approved it."""
     info, answer = result.router, shortened(in_words(result.router.output), _ANSWER)
     if info.review is not None:
         words = _REVIEWED[info.review].format(model=info.model, who=who or "a reviewer")
@@ -69,20 +69,21 @@ def published(result: Result, who: str | None) -> str:
     return f"{words} for {cost} in {took}: {answer}"
 
 
-def acted(line: AuditLine) -> Moment:
-    """What a person did."""
-    given = line.decision
-    words = f"{given.action if given else line.what} by {line.who}"
-    if given is not None:
-        words += f" to {given.tier}" if given.tier else ""
-        words += f" after {given.seconds_spent:.0f} s" if given.seconds_spent is not None else ""
-        words += ", kept as an example" if given.is_example else ""
-    note = line.note or (given.reason if given else "")
+def review_moment(line: AuditLine) -> Moment:
+    """What a reviewer did."""
+    decision = line.decision
+    words = f"{decision.action if decision else line.what} by {line.who}"
+    if decision is not None:
+        spent = decision.seconds_spent
+        words += f" to {decision.tier}" if decision.tier else ""
+        words += f" after {spent:.0f} s" if spent is not None else ""
+        words += ", kept as an example" if decision.is_example else ""
+    note = line.note or (decision.reason if decision else "")
     return Moment(line.at, "review", "", words + (f": {note}" if note else ""))
 
 
-def minded(feedback: Feedback) -> Moment:
-    """What somebody thought of an answer."""
+def feedback_moment(feedback: Feedback) -> Moment:
+    """What somebody noted about an answer."""
     words = (
         f"{feedback.kind}, says {'a reviewer' if feedback.source == 'reviewer' else 'downstream'}"
     )
@@ -92,8 +93,8 @@ def minded(feedback: Feedback) -> Moment:
     return Moment(feedback.at, "feedback", "", words)
 
 
-def brought(request: Request) -> str:
-    """What a request says of itself beside its input."""
+def facts_of(request: Request) -> str:
+    """The fields of a request besides its input, as the end of a sentence."""
     facts = {name: getattr(request, name) for name in _FACTS if name in request.model_fields_set}
     named = [f"{name} {fact}" for name, fact in facts.items() if fact]
     if request.metadata:
@@ -101,14 +102,14 @@ def brought(request: Request) -> str:
     return f", with {shortened(', '.join(named), _ANSWER)}" if named else ""
 
 
-def routed(taken: RouteTaken) -> Moment:
+def route_moment(taken: RouteTaken) -> Moment:
     what = "escalated" if taken.code and not taken.code.is_hop else "routed"
     if taken.step == "classify":
         what = "classify"
     return Moment(taken.routed_at, what, taken.tier, f"{taken.rule}: {taken.reason}")
 
 
-def tried(attempt: Attempt) -> Moment:
+def attempt_moment(attempt: Attempt) -> Moment:
     why = ""
     if attempt.reason is not None:
         detail = f" ({attempt.detail})" if attempt.detail else ""
@@ -125,34 +126,34 @@ def tried(attempt: Attempt) -> Moment:
 def still_open(
     since: datetime, hop: Assignment | Escalation | None, attempts: Sequence[Attempt], now: datetime
 ) -> str:
-    """What the topics know of a request that has not ended; `since` is when it was passed on.
+    """What the topics say of a request that has not ended; `since` is when it was passed on.
 
-    A worker writes its calls when it is done with them, so of what it waits for nothing is known.
+    A worker writes its calls down when they have ended, so the topics do not say what it waits for.
     """
     if hop is None:
-        return f"It is still open: accepted at {_second(since)}, no router has passed it on yet."
+        return f"It is still open: accepted at {_second(since)}, and not routed yet."
     if isinstance(hop, Escalation):
-        words = f"handed back to route at {_second(since)}, which has not passed it on yet."
+        words = f"handed back to route at {_second(since)}, and not routed again yet."
     else:
-        there = [attempt for attempt in attempts if attempt.started_at >= since]
-        running = next((attempt for attempt in there if attempt.outcome == "started"), None)
-        state = "no attempt is written yet"
+        recent = [attempt for attempt in attempts if attempt.started_at >= since]
+        running = next((attempt for attempt in recent if attempt.outcome == "started"), None)
+        state = "with no attempt noted yet"
         if running is not None:
-            state = f"a call to {running.model} has begun at {_second(running.started_at)}"
-        elif there:
-            state = f"since then {counted(len(there), 'attempt')} written"
+            state = f"and a call to {running.model} began at {_second(running.started_at)}"
+        elif recent:
+            state = f"with {counted(len(recent), 'attempt')} noted since then"
         words = (
             f"routed to {hop.route.tier} at {_second(since)}, {state}. It waits for a model or a "
-            "worker, or a call is running; which of these stands in no topic, `tierline top` shows "
+            "worker, or a call is running; the topics do not say which, but `tierline top` shows "
             "which models and tiers are behind."
         )
-    made = [attempt for attempt in attempts if attempt.outcome != "started"]
-    if made:
-        cost = dollars(sum(attempt.cost_micros for attempt in made))
-        words += f" So far: {counted(len(made), 'attempt')}, {cost}."
+    finished = [attempt for attempt in attempts if attempt.outcome != "started"]
+    if finished:
+        cost = dollars(sum(attempt.cost_micros for attempt in finished))
+        words += f" So far: {counted(len(finished), 'attempt')}, {cost}."
     left, until = hop.deadline - now, _second(hop.deadline)
     if left <= timedelta(0):
-        ended = f"The deadline was {until}: whoever takes it next hands it to a person."
+        ended = f"The deadline was {until}: the stage that takes it next hands it to a person."
         return f"It is still open: {words} {ended}"
     rest = span_text(timedelta(seconds=round(left.total_seconds())))
     more = counted(hop.attempts_left, "more attempt")

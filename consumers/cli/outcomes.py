@@ -1,4 +1,4 @@
-"""What becomes of requests that were sent: their outcomes as they come, or as they came before."""
+"""The outcomes of requests that were sent: new ones as they come, and earlier ones of repeats."""
 
 import asyncio
 import contextlib
@@ -28,13 +28,13 @@ from schemas.topics import Topics
 
 __all__ = ["Ended", "Outcomes", "Progress", "await_outcomes"]
 
-#: Without an outcome for so long it is asked whether requests had been sent before.
+#: After so long without an outcome, those of requests that had been sent before are looked up.
 _QUIET_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """What came of the requests; the counts add up to the outcomes that were to come."""
+    """The outcomes of the requests; the counts add up to the number of outcomes expected."""
 
     #: Results by kind: `answer`, `tool_calls`, `clarification`, `refusal`, `safe_default`.
     results: Counter[str] = field(default_factory=Counter)
@@ -42,18 +42,18 @@ class Outcomes:
     letters: Counter[str] = field(default_factory=Counter)
     missing: int = 0
     cost_micros: int = 0
-    #: How many of the outcomes are from before, and what of the cost: their requests were repeats.
+    #: The outcomes, and the part of the cost, from before this run: their requests were repeats.
     before: int = 0
     before_micros: int = 0
 
     @property
     def to_approve(self) -> int:
-        """Answers that wait for a person because their task's policy wants it: as planned."""
+        """Answers that wait for a person because their task's policy requires it."""
         return self.letters[Reason.APPROVAL_REQUIRED.value]
 
     @property
     def failed(self) -> int:
-        """Dead letters that nobody planned."""
+        """Dead letters other than answers to approve."""
         return self.letters.total() - self.to_approve
 
     @property
@@ -62,7 +62,6 @@ class Outcomes:
         return not self.missing and not self.failed
 
     def as_fields(self) -> Mapping[str, object]:
-        """For machines."""
         failed = {name: count for name, count in self.letters.items() if count}
         failed.pop(Reason.APPROVAL_REQUIRED.value, None)
         return {
@@ -76,7 +75,7 @@ class Outcomes:
         }
 
     def in_words(self) -> Sequence[str]:
-        """Lines for people: one sum, and what the dead letters are."""
+        """Lines for people: a summary, and the dead letters by reason."""
         parts = [
             (self.results["answer"], "answer", "answers"),
             (self.results["tool_calls"], "call for tools", "calls for tools"),
@@ -108,48 +107,48 @@ def _meaning(reason: str) -> str:
 
 @dataclass(slots=True)
 class Progress:
-    """How far the requests that are waited for have come."""
+    """The state of the requests that are waited for."""
 
     #: How many were to be sent.
-    wanted: int
+    total: int
     sent: Sent = field(default_factory=Sent)
     is_published: bool = False
-    #: Kafka does not answer any more, so that nothing is known of what is left.
+    #: Kafka no longer answers, so nothing is known of the requests that are left.
     is_kafka_away: bool = False
     began: float = field(default_factory=time.monotonic)
-    found: Outcomes = field(default_factory=Outcomes)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     #: The output of the last result.
     answer: Any = None
 
     def note(self, ended: "Ended") -> bool:
-        """Count an outcome; False where nobody waits for it."""
+        """Count an outcome; False where it is not waited for."""
         if not self.sent.end(ended.request, ended.place):
             return False
         if ended.reason is None:
-            self.found.results[ended.kind] += 1
+            self.outcomes.results[ended.kind] += 1
             self.answer = ended.answer
         else:
-            self.found.letters[ended.reason] += 1
-        self.found.cost_micros += ended.cost_micros
+            self.outcomes.letters[ended.reason] += 1
+        self.outcomes.cost_micros += ended.cost_micros
         return True
 
     def tell(self, *, as_json: bool = False) -> int:
-        """Say how it ended; the exit code. Raises KafkaUnreachableError."""
+        """Print how it ended, and return the exit code. Raises KafkaUnreachableError."""
         took = time.monotonic() - self.began
         if not self.is_published:
             msg = (
-                f"Kafka acknowledged {self.sent.count:,} of {counted(self.wanted, 'request')} "
+                f"Kafka acknowledged {self.sent.count:,} of {counted(self.total, 'request')} "
                 f"within {took:.0f} s; others may have been published"
             )
             raise KafkaUnreachableError(msg, advice=self.sent.send_again)
-        outcomes = self.found
+        outcomes = self.outcomes
         outcomes.missing = self.sent.left
         if as_json:
             sums = {"published": self.sent.count, **outcomes.as_fields()}
-            answer = {"answer": self.answer} if self.wanted == 1 else {}
+            answer = {"answer": self.answer} if self.total == 1 else {}
             print_json({**sums, "seconds": round(took, 3), **answer})
             return OK if outcomes.is_well else FAILED
-        if self.answer is not None and self.wanted == 1:
+        if self.answer is not None and self.total == 1:
             print_json(self.answer)
         spent = f"{dollars(outcomes.cost_micros - outcomes.before_micros)} spent in {took:.1f} s"
         for line in (*outcomes.in_words(), f"{spent}; next: {self._next()}"):
@@ -163,23 +162,23 @@ class Progress:
 
     def _next(self) -> str:
         """The command that shows what is most worth seeing now."""
-        outcomes, count = self.found, self.found.results.total()
+        outcomes, count = self.outcomes, self.outcomes.results.total()
         if outcomes.failed:
             last = min(outcomes.letters.total(), MOST_LISTED)
             return f"`tierline dead-letters list --last {last}`"
         if outcomes.missing and self.is_kafka_away:
-            return "Kafka does not answer any more; `tierline doctor` looks why"
+            return "Kafka no longer answers; `tierline doctor` looks for the cause"
         if outcomes.missing:
-            return "`tierline top` shows what is under way"
+            return "`tierline top` shows what is in progress"
         if outcomes.to_approve:
-            return "`tierline console` has what waits for approval"
+            return "`tierline console` shows what waits for approval"
         if count > 1:
             return f"`tierline results --last {min(count, MOST_LISTED)}`"
-        return self.sent.explained
+        return self.sent.explain_command
 
 
 class Ended(NamedTuple):
-    """The outcome of a request, as a record tells it."""
+    """The outcome of a request, from a record."""
 
     #: The hash of the request's key.
     request: bytes
@@ -193,7 +192,7 @@ class Ended(NamedTuple):
 
     @classmethod
     def of(cls, record: Record, topics: Topics, intake: str) -> "Ended | None":
-        """None for what is no outcome yet: a person has the request."""
+        """The outcome that a record is; None where a person still has the request."""
         if record.topic == topics.results:
             result = read_ours(record.value or b"null")
             info, id_ = result.get("router", {}), str(result.get("id"))
@@ -201,12 +200,12 @@ class Ended(NamedTuple):
                 return None
             key = hash_of(RequestKey(info.get("tenant", DEFAULT_TENANT), id_))
             kind, cost = info.get("kind", "answer"), info.get("cost_micros", 0)
-            # A request that brings no id is called by its place.
+            # A request that was sent without an id goes by its place.
             return cls(key, _place(id_, intake), None, kind, cost, info.get("output"))
         headers = text_headers(record.headers)
         where = (headers.get(f"tierline-{name}") for name in ("topic", "partition", "offset"))
-        whose = headers.get("tierline-tenant", DEFAULT_TENANT)
-        key = hash_of(RequestKey(whose, headers.get("tierline-request-id", "")))
+        tenant = headers.get("tierline-tenant", DEFAULT_TENANT)
+        key = hash_of(RequestKey(tenant, headers.get("tierline-request-id", "")))
         cost = 0
         with contextlib.suppress(ContractError):  # its attempts may be unreadable
             cost = read_dead_letter(record.headers).cost_micros
@@ -247,10 +246,10 @@ async def await_outcomes(
 
 
 async def _look_back(clients: Clients, settings: Settings, intake: str, progress: Progress) -> None:
-    """Find the outcomes of requests that had been sent before: no others will come.
+    """Find the outcomes of requests that had been sent before: they will get no others.
 
-    Looked for once, and only when nothing has come for a moment: it reads what is remembered of
-    intake, and, where repeats are found, the outcomes of as long a time.
+    It happens once, and only when no outcome has come for a moment: it reads intake as far back as
+    repeats are recognised, and, where it finds some, the outcomes of the same time.
     """
     sent, left = progress.sent, -1
     while left != sent.left:
@@ -263,9 +262,9 @@ async def _look_back(clients: Clients, settings: Settings, intake: str, progress
 
     def take(record: Record) -> None:
         ended = Ended.of(record, topics, intake)
-        # Each time that other content comes under an id, that is a new dead letter.
+        # A reused id gets a new dead letter each time.
         if ended is not None and ended.reason != Reason.ID_REUSED.value:
-            outcome = as_json(ended[2:] if progress.wanted == 1 else ended[2:-1])
+            outcome = as_json(ended[2:] if progress.total == 1 else ended[2:-1])
             sent.note_earlier(ended.request, outcome, is_result=ended.reason is None)
 
     async with topic_reader(clients, [intake], since=since) as reader:
@@ -277,8 +276,8 @@ async def _look_back(clients: Clients, settings: Settings, intake: str, progress
     async with topic_reader(clients, [topics.results, topics.dead_letters], since=since) as reader:
         async for record in reader.until_end():
             _ = why_not_taken(take, record)
-    for request, told in sent.earlier():
-        ended = Ended(request, None, *read_ours(told))
+    for request, outcome in sent.earlier():
+        ended = Ended(request, None, *read_ours(outcome))
         if progress.note(ended):
-            progress.found.before += 1
-            progress.found.before_micros += ended.cost_micros
+            progress.outcomes.before += 1
+            progress.outcomes.before_micros += ended.cost_micros

@@ -42,8 +42,13 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
         policy = load_policy(_text(path), str(path))
     except PolicyError as error:
         problems = [
-            {"file": error.file, "line": one.line, "path": one.path, "message": one.message}
-            for one in error.problems
+            {
+                "file": error.file,
+                "line": problem.line,
+                "path": problem.path,
+                "message": problem.message,
+            }
+            for problem in error.problems
         ]
         if as_json:
             nothing: dict[str, object] = dict.fromkeys(("errors", "warnings", "failed"), ())
@@ -64,17 +69,19 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
                 "version": policy.version,
                 "warnings": warnings,
                 "examples": len(outcomes),
-                "failed": [{"says": one.says, "detail": one.detail} for one in failed],
+                "failed": [
+                    {"says": outcome.says, "detail": outcome.detail} for outcome in failed
+                ],
             }
         )
     else:
         out = console()
-        for one_error in errors:
-            out.print(one_error, soft_wrap=True)
+        for message in errors:
+            out.print(message, soft_wrap=True)
         for warning in warnings:
             out.print(f"warning: {warning}")
-        for one in failed:
-            out.print(f"example failed: {one.says}: {one.detail}")
+        for outcome in failed:
+            out.print(f"example failed: {outcome.says}: {outcome.detail}")
         passed = len(outcomes) - len(failed)
         counts = f"{len(policy.tasks)} tasks, {len(policy.rules)} rules"
         out.print(
@@ -87,7 +94,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def lock(file: PolicyFile = None) -> None:
-    """Record what the policy's version stands for, so that other content under it is refused."""
+    """Record the content of the policy's version: a change then requires a new version."""
     path = file or _in_use()
     policy, beside = load_policy(_text(path), str(path)), path.with_name(LOCK_FILE)
     locked = read_lock(_text(beside) if beside.is_file() else "")
@@ -127,30 +134,30 @@ def checks(as_json: AsJson = False) -> None:
 @app.command()
 def explain(  # noqa: PLR0913, PLR0917  one option per signal
     task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Say what kind of work it is.")
+        str | None, typer.Option(metavar="TASK", help="Set the task of the request.")
     ] = None,
     plan: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Say what the customer's plan is.")
+        str | None, typer.Option(metavar="PLAN", help="Set the customer's plan.")
     ] = None,
     text: Annotated[
-        str, typer.Option(metavar="TEXT", help="Give the words of the request.")
+        str, typer.Option(metavar="TEXT", help="Set the text of the request.")
     ] = "A plain request, number 1.",
     ambiguity: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", min=0, max=1, help="Say how ambiguous it is, from 0 to 1."),
+        typer.Option(metavar="SHARE", min=0, max=1, help="Set how ambiguous it is, from 0 to 1."),
     ] = None,
     blast_radius: Annotated[
         str | None,
         typer.Option(
-            metavar="WORD", help="Say how much harm a mistake can do: low, medium or high."
+            metavar="WORD", help="Set how much harm a mistake can do: low, medium or high."
         ),
     ] = None,
     complexity: Annotated[
         int | None,
-        typer.Option(metavar="NUMBER", min=1, max=5, help="Say how hard it is, from 1 to 5."),
+        typer.Option(metavar="NUMBER", min=1, max=5, help="Set how hard it is, from 1 to 5."),
     ] = None,
     justification: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Say why premium may be used.")
+        str | None, typer.Option(metavar="TEXT", help="Set why premium may be used.")
     ] = None,
     file: Annotated[
         Path | None,
@@ -158,7 +165,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say in a sentence which rule sends a request to which tier, and why."""
+    """Explain in a sentence which rule sends a request to which tier, and why."""
     path = file or _in_use()
     policy = load_policy(_text(path), str(path))
     fields = {
@@ -195,7 +202,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
 
 
 def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
-    """What the lock beside a policy, and the prompts beside the one in use, have against it."""
+    """Errors and warnings of a policy against its lock, and for the one in use of its prompts."""
     problem, warnings = reused_version(path, policy), list[str]()
     errors = [] if problem is None else [problem]
     settings = read_settings(needs_kafka=False)
@@ -206,13 +213,13 @@ def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
 
 
 def warn_of_unknown(policy: Policy, *, task: str | None, plan: str | None) -> None:
-    """Say on standard error where a name is not the policy's, and what counts instead."""
-    for kind, name, known, instead in (
+    """Warn on standard error of a name that the policy does not have, with what counts instead."""
+    for kind, name, names, instead in (
         ("task", task, policy.tasks, "it counts as untagged"),
         ("plan", plan, policy.plans, f"the plan {policy.default_plan} counts"),
     ):
-        if name is not None and name not in known:
-            words = f"the policy has no {kind} {name!r}, {instead}{did_you_mean(name, known)}"
+        if name is not None and name not in names:
+            words = f"the policy has no {kind} {name!r}: {instead}{did_you_mean(name, names)}"
             say(f"tierline: {words}", is_error=True)
 
 

@@ -1,4 +1,4 @@
-"""`tierline prompts`: what models are told, tried on examples, and locked once it is released."""
+"""`tierline prompts`: shows the prompts, tests them on examples, and locks released ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -93,7 +93,7 @@ async def try_prompts(
     if live:
         asked, cost = await _live(settings, rules, tries)
         tried += asked
-    _tell(tried, missing, folder, cost, live=live, as_json=as_json)
+    _print_outcomes(tried, missing, folder, cost, live=live, as_json=as_json)
     return FAILED if missing or any(example.problems for example in tried) else OK
 
 
@@ -116,14 +116,18 @@ def lock() -> None:
     if problems:
         raise UserError("\n".join(("not locked:", *problems)))
     (folder / LOCK_FILE).write_text(lock_text(now), encoding="utf-8")
-    say(f"{folder / LOCK_FILE}: {len(now)} parts")
+    say(f"{folder / LOCK_FILE}: {len(now)} parts are locked")
 
 
 def _prepared(
     rules: Rules, folder: Path, task: str | None, tiers: Sequence[Tier]
 ) -> "tuple[list[_Try], list[str]]":
-    """Every example with every variant it is for, and the prompts that have none."""
-    examples = [one for one in read_examples(read_folder(folder)) if task in (None, one.folder)]
+    """Every example with every variant it is for, and a message for each prompt without one."""
+    examples = [
+        example
+        for example in read_examples(read_folder(folder))
+        if task in (None, example.folder)
+    ]
     tries = [
         _Try(placed, tier, *_question_of(rules, placed, tier))
         for placed in examples
@@ -147,11 +151,11 @@ class _Try:
     request: Request
 
     def offline(self) -> Tried:
-        """What becomes of the example's own reply."""
+        """The outcome of the example's own reply."""
         return self.judged(reply_of(self.placed.example))
 
     def judged(self, reply: Reply) -> Tried:
-        """What becomes of a reply."""
+        """The outcome of a reply, compared with what the example expects."""
         verdict = self.question.judged(reply, Asked(self.request))
         return compare(self.placed, self.tier, self.question.rendered, verdict)
 
@@ -182,7 +186,7 @@ def _question(
 
 
 async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tuple[list[Tried], int]:
-    """What becomes of real replies to the examples whose reply is accepted, and what they cost."""
+    """The outcomes of real replies to examples that expect an accepted one, and their cost."""
     from consumers.providers.client import Providers  # noqa: PLC0415  the HTTP client takes 0.2 s
 
     tried, cost = [], 0
@@ -213,7 +217,7 @@ async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tupl
     return tried, cost
 
 
-def _tell(
+def _print_outcomes(
     tried: Sequence[Tried],
     missing: Sequence[str],
     folder: Path,
@@ -222,7 +226,7 @@ def _tell(
     live: bool,
     as_json: bool,
 ) -> None:
-    failed = [one for one in tried if one.problems]
+    failed = [example for example in tried if example.problems]
     if as_json:
         rows = [asdict(example) for example in tried]
         for row in rows:
@@ -232,38 +236,37 @@ def _tell(
         return
     rows = [
         {
-            "prompt": one.version,
-            "tier": one.tier,
-            "example": one.says,
-            "found": one.outcome,
-            "tokens": one.tokens,
-            "": "failed" if one.problems else "ok",
+            "prompt": example.version,
+            "tier": example.tier,
+            "example": example.says,
+            "outcome": example.outcome,
+            "tokens": example.tokens,
+            "": "failed" if example.problems else "ok",
         }
-        for one in tried
+        for example in tried
     ]
-    print_table(rows, ("prompt", "tier", "example", "found", "tokens", ""))
+    print_table(rows, ("prompt", "tier", "example", "outcome", "tokens", ""))
     for line in missing:
         say(f"{folder}/{line}")
-    for one in failed:
-        for problem in one.problems:
-            say(f"{folder}/{one.where}: {one.tier}: {problem}")
+    for example in failed:
+        for problem in example.problems:
+            say(f"{folder}/{example.where}: {example.tier}: {problem}")
     paid = f", for {dollars(cost)}" if live else ""
     say(f"{len(tried) - len(failed)} of {len(tried)} examples pass{paid}")
 
 
 def _tiers(tier: str | None, rules: Rules) -> list[Tier]:
-    known = list(rules.policy.tiers)
+    tiers = list(rules.policy.tiers)
     if tier is None:
-        return known
-    if tier not in known:
-        msg = f"the policy has no tier {tier!r}; it has {', '.join(known)}"
+        return tiers
+    if tier not in tiers:
+        msg = f"the policy has no tier {tier!r}; it has {', '.join(tiers)}"
         raise UserError(msg)
-    return [name for name in known if name == tier]
+    return [name for name in tiers if name == tier]
 
 
 def _check_name(name: str, rules: Rules) -> None:
     if name in rules.prompts.contracts and not name.startswith("_"):
         return
-
     msg = f"no prompt is called {name!r}{did_you_mean(name, rules.prompts.contracts)}"
     raise UserError(msg)

@@ -1,4 +1,4 @@
-"""Where models are called: the configured providers, with the simulated one where none is."""
+"""The providers of a policy's models: configured ones, or the simulated one."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ SIMULATED = "simulated"
 
 
 def named_as_in(policy: Policy, settings: Settings) -> Settings:
-    """The settings, with providers under the names that the policy's models give them."""
+    """The settings, with the providers under the names that the policy's models use."""
     names = sorted({model.provider for model in policy.models.values()})
     return settings.model_copy(update={"providers": under_names(settings.providers, names)})
 
@@ -28,32 +28,32 @@ async def provided(
     seed: int = 1,
     may_simulate: bool = True,
 ) -> AsyncIterator[tuple[Mapping[str, ProviderSettings], str]]:
-    """The providers that the policy's models name, and who they are in words.
+    """The providers that the policy's models name, and a description of them for people.
 
-    A simulated provider is started when the policy names `simulated` and no settings say where it
-    is. Raises UserError for any other provider without settings: its calls could only fail, and the
-    backlog would end as dead letters; and for the simulated one where it may not be: requests of
-    somebody's own Kafka are not answered with made-up text unless that is asked for.
+    A simulated provider is started when the policy names `simulated` and no setting has its
+    address. Raises UserError for any other provider without settings, since its calls could only
+    fail and the backlog would end as dead letters. Raises it too where the simulated one may not be
+    used: requests on a Kafka of the user's own get made-up answers only on request.
     """
     settings = named_as_in(policy, settings)
-    wanted = {model.provider for model in policy.models.values()}
-    if missing := sorted(wanted - set(settings.providers) - {SIMULATED}):
+    names = {model.provider for model in policy.models.values()}
+    if missing := sorted(names - set(settings.providers) - {SIMULATED}):
         name = missing[0]
         models = [key for key, model in policy.models.items() if model.provider == name]
         msg = (
-            f"the policy's model {models[0]} is called at the provider {name}, and no setting says "
-            f"where that is: set {variable_of(name)}__BASE_URL"
+            f"the policy's model {models[0]} is called at the provider {name}, which is not set "
+            f"up: set {variable_of(name)}__BASE_URL"
         )
         raise UserError(msg)
-    if SIMULATED not in wanted or SIMULATED in settings.providers:
-        yield settings.providers, ", ".join(sorted(wanted))
+    if SIMULATED not in names or SIMULATED in settings.providers:
+        yield settings.providers, ", ".join(sorted(names))
         return
 
     if not may_simulate:
         msg = (
             "this policy's models are those of the simulated provider, which would answer the "
-            f"requests on {settings.kafka.bootstrap} with made-up text: name a policy with models "
-            "of yours in TIERLINE_POLICY, or say --simulate if that is what you want"
+            f"requests on {settings.kafka.bootstrap} with made-up text: set TIERLINE_POLICY to a "
+            "policy with your own models, or use --simulate if that is what you want"
         )
         raise UserError(msg)
 

@@ -1,4 +1,4 @@
-"""`tierline provider`: which providers are set up, and whether one answers."""
+"""`tierline provider`: lists the providers that are set up, and tests one."""
 
 import os
 from datetime import timedelta
@@ -82,7 +82,7 @@ async def try_provider(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Make one real call, with the configured key, and show what it took and cost."""
+    """Make one real call with the configured key, and show how long it took and what it cost."""
     from consumers.providers.client import Providers  # noqa: PLC0415  the HTTP client takes 0.2 s
 
     settings = read_settings(needs_kafka=False)
@@ -128,14 +128,14 @@ async def try_provider(
     return UNAVAILABLE if fields["reason"] == "not_sent" else FAILED
 
 
-def _model_of(policy: Policy, name: str, wanted: str | None) -> tuple[Model | None, str]:
+def _model_of(policy: Policy, name: str, model_name: str | None) -> tuple[Model | None, str]:
     """The policy's row, if there is one, and the provider's id of the model to ask."""
     here = {key: model for key, model in policy.models.items() if model.provider == name}
-    if wanted is not None:
-        row = here.get(wanted) or next(
-            (model for model in here.values() if model.id == wanted), None
+    if model_name is not None:
+        row = here.get(model_name) or next(
+            (model for model in here.values() if model.id == model_name), None
         )
-        return row, row.id if row else wanted
+        return row, row.id if row else model_name
     if not here:
         msg = f"the policy calls no model at {name}: name one with --model"
         raise UserError(msg)
@@ -143,10 +143,10 @@ def _model_of(policy: Policy, name: str, wanted: str | None) -> tuple[Model | No
     return row, row.id
 
 
-def _not_set_up(name: str, known: list[str]) -> str:
-    others = f" (set up are: {', '.join(known)})" if known else ""
+def _not_set_up(name: str, configured: list[str]) -> str:
+    others = f"; set up are {', '.join(configured)}" if configured else ""
     return (
-        f"no setting says where the provider {name} is{others}: "
+        f"the provider {name} is not set up{others}: "
         f"set TIERLINE_PROVIDERS__{name.upper()}__BASE_URL"
     )
 
@@ -184,11 +184,10 @@ def _failed(failure: CallFailure, entry: ProviderSettings) -> dict[str, Any]:
 
 
 _PROXY_ADVICE = (
-    "the proxy {} made no connection: is it up, does it let us through (put user and password "
-    "before its host), and does "
-    "allow_private_proxy say so where its address is not public?"
+    "the proxy {} made no connection: check that it is up and lets us through (user and password "
+    "go before its host), and set allow_private_proxy where its address is not public"
 )
-_NO_PROXY = " (through no proxy: HTTPS_PROXY is not read, see the setting proxy)"
+_NO_PROXY = " (no proxy was used: HTTPS_PROXY is not read, see the setting proxy)"
 
 
 def _advice(failure: CallFailure, entry: ProviderSettings) -> str:
@@ -196,9 +195,9 @@ def _advice(failure: CallFailure, entry: ProviderSettings) -> str:
     by_status = {
         401: f"the key in {key} is refused: set a valid one"
         if key
-        else "the provider wants a key: set api_key_env or api_key_file",
+        else "the provider requires a key: set api_key_env or api_key_file",
         402: "the account has no credit left: top it up",
-        403: f"the key in {key} may not do this: check its rights and the model",
+        403: f"the key in {key} has no right to this: check its rights and the model",
         404: "check the model's id, base_url and path",
         307: "the server redirects: set base_url to where it points, if that server is yours",
         429: "wait, or ask the provider for a higher limit",

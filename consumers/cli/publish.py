@@ -1,6 +1,6 @@
-"""Writes what others need to speak with us: JSON Schemas of contracts and policy, and AsyncAPI 3.
+"""Generates the published documents: JSON Schemas of contracts and policy, and AsyncAPI 3.
 
-And two pages of the documentation: on settings, made of the settings themselves, and on topics.
+It also generates two pages of the documentation, on settings and on topics.
 
 Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
 """
@@ -35,7 +35,7 @@ from schemas.verdict import Verdict
 
 __all__ = ["PAGES", "PUBLISHED", "documents", "main"]
 
-#: Where the documents lie in the repository, and in the wheel.
+#: The folder of the documents in the repository, and in the wheel.
 PUBLISHED = Path(__file__).parents[2] / "schemas" / "published"
 _DOCS = Path(__file__).parents[2] / "docs"
 
@@ -68,7 +68,7 @@ def documents() -> Mapping[str, str]:
 
 
 def main() -> None:
-    """Write the documents into the folder given, or all where they lie in the repository."""
+    """Write the documents into a folder, by default to their places in the repository."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PUBLISHED
     if folder == PUBLISHED:
         for page, written in PAGES.items():
@@ -173,7 +173,7 @@ def _json_schema(contract: type[Contract]) -> str:
 
 
 def _policy_schema() -> str:
-    """For editors that complete and check YAML; `tierline policy check` knows more than it."""
+    """A schema for editors; `tierline policy check` finds more mistakes than it can."""
     schema = Policy.model_json_schema()
     for row in (schema, *schema["$defs"].values()):
         for field in row.get("properties", {}).values():
@@ -225,7 +225,7 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
 
 
 def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
-    """What our own stages do; producers, reviewers and downstream are on the other side."""
+    """The operations of our stages; those of producers, reviewers and downstream mirror them."""
     for stage in (kind.spec for kind in parties.STAGES):
         for action, topics in (("send", stage.writes), ("receive", stage.reads)):
             for topic in topics:
@@ -246,7 +246,7 @@ def _message(contract: type[Contract]) -> dict[str, Any]:
             "type": "object",
             "properties": {header: {"type": "string"} for header in _dead_letter_header_names()},
         },
-        # Whatever the producer sent, which may be no JSON at all.
+        # Whatever the producer sent, which need not be JSON.
         "contentType": "application/octet-stream",
         "payload": {"description": "The original bytes, untouched."},
         "bindings": key,
@@ -254,7 +254,7 @@ def _message(contract: type[Contract]) -> dict[str, Any]:
 
 
 def _dead_letter_header_names() -> list[str]:
-    """All of them, as the codec writes them for a letter that leaves nothing out."""
+    """The names of all headers that the codec writes, for a letter with every field."""
     instant = datetime(2026, 1, 1, tzinfo=UTC)
     letter = DeadLetter(
         request_id="-",

@@ -16,7 +16,8 @@ from consumers.cli.common import (
     refuse_unread,
     span_of,
 )
-from consumers.cli.read_model import StoreUrl, read_model
+from consumers.cli.formats import dollars
+from consumers.cli.read_model import StoreUrl, asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import (
@@ -48,20 +49,10 @@ from schemas.tenancy import RequestKey
 __all__ = ["quality"]
 
 
-#: What a narrow terminal is not shown, in this order.
-_LESS_TELLING = (
-    *(
-        "schema",
-        "abandoned",
-        "refused",
-        "own calls",
-        "by model",
-        "by check",
-        "p50",
-        "by person",
-        "completed",
-    ),
-    *("escalated", "p95", "per completed"),
+#: Columns that are left out on a narrow terminal, the first named first.
+_OPTIONAL = (
+    *("schema", "abandoned", "refused", "own calls", "by model", "by check", "p50", "by person"),
+    *("completed", "escalated", "p95", "per completed"),
 )
 
 
@@ -75,8 +66,8 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
         str,
         typer.Option(
             metavar="GROUPS",
-            help="Have a row for each task, tier, model, prompt, reason or policy, or several "
-            "with commas.",
+            help="Print a row for each task, tier, model, prompt, reason or policy, or for several "
+            "of them, with commas between.",
         ),
     ] = "task,tier",
     ids: Annotated[
@@ -95,7 +86,7 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
         ),
     ] = 100,
     bill: Annotated[
-        bool, typer.Option("--bill", help="Say why the bill changed from the period before.")
+        bool, typer.Option("--bill", help="Show why the bill changed from the period before.")
     ] = False,
     store: StoreUrl = None,
     kafka: KafkaAddress = None,
@@ -132,13 +123,13 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
         else:
             by_tier, _ = await figures(("task", "tier"), begin)
             rows, total = await figures(groups, begin)
-            wrong = [one.words for one in alarms(by_tier)]
-            _print_quality(rows, total, groups, begin, wrong, as_json=as_json)
+            warnings = [alarm.words for alarm in alarms(by_tier)]
+            _print_quality(rows, total, groups, begin, warnings, as_json=as_json)
 
 
 def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool) -> None:
     if ids + failures + bill > 1:
-        msg = "--ids, --failures and --bill are three questions: ask one of them"
+        msg = "--ids, --failures and --bill print different things: give one of them"
         raise UserError(msg)
     if not failures:
         refuse_unread(context, "is for --failures", "last")
@@ -156,7 +147,7 @@ def _print_quality(
     total: Row,
     groups: Sequence[By],
     begin: datetime,
-    wrong: Sequence[str],
+    warnings: Sequence[str],
     *,
     as_json: bool,
 ) -> None:
@@ -166,18 +157,18 @@ def _print_quality(
                 "since": begin.isoformat(),
                 "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
                 "total": values_of(total),
-                "alarms": list(wrong),
+                "alarms": list(warnings),
             }
         )
         return
     if not rows:
         console().print(f"no call since {begin.isoformat(timespec='seconds')}")
         return
-    columns = [*groups, *(one.name for one in MEASURES)]
+    columns = [*groups, *(measure.name for measure in MEASURES)]
     table = [{**names_of(row, groups), **_texts(row)} for row in rows]
     sums = [*table, {groups[0]: "total", **_texts(total)}]
-    print_table(sums, columns, optional=_LESS_TELLING)
-    for words in wrong:
+    print_table(sums, columns, optional=_OPTIONAL)
+    for words in warnings:
         console().print(f"! {words}")
     if total.strongest_micros:
         share = total.cost_micros / total.strongest_micros
@@ -191,20 +182,20 @@ def _print_bill(before: Sequence[Row], after: Sequence[Row], as_json: bool) -> N
     spent = [sum(row.own_micros for row in rows) for rows in (before, after)]
     steps = steps_between(before, after)
     if as_json:
-        told = {one.name: one.micros for one in steps}
-        print_json({"before_micros": spent[0], "moved_micros": told, "now_micros": spent[1]})
+        moved = {step.name: step.micros for step in steps}
+        print_json({"before_micros": spent[0], "moved_micros": moved, "now_micros": spent[1]})
         return
     rows = [
-        {"cause": "before", "moved it by": f"${spent[0] / 1e6:.6f}", "what it is": ""},
+        {"cause": "before", "moved it by": dollars(spent[0]), "what it is": ""},
         *(
             {
-                "cause": one.name,
-                "moved it by": f"{'+-'[one.micros < 0]}${abs(one.micros) / 1e6:.6f}",
-                "what it is": one.words,
+                "cause": step.name,
+                "moved it by": f"{'+-'[step.micros < 0]}{dollars(abs(step.micros))}",
+                "what it is": step.words,
             }
-            for one in steps
+            for step in steps
         ),
-        {"cause": "now", "moved it by": f"${spent[1] / 1e6:.6f}", "what it is": ""},
+        {"cause": "now", "moved it by": dollars(spent[1]), "what it is": ""},
     ]
     print_table(rows, ("cause", "moved it by", "what it is"))
 
@@ -217,25 +208,27 @@ async def _print_failures(
     *,
     as_json: bool,
 ) -> None:
-    """The cheap-route failure record: what was asked and said, and what came of it."""
+    """The cheap answers that had to be fixed: what was asked and answered, and what followed."""
     clients = Clients(settings.kafka)
     earlier = begin - timedelta(days=1)
+    keys = {failure.request for failure in failed}
+    attempts = {failure.attempt_id for failure in failed}
     with reading_bar() as seen:
-        asked = await read_requests(clients, {one.request for one in failed}, earlier, seen)
+        requests = await read_requests(clients, keys, earlier, seen)
     with reading_bar() as seen:
-        answers = await read_replies(clients, {one.attempt_id for one in failed}, earlier, seen)
+        answers = await read_replies(clients, attempts, earlier, seen)
     rows = [
         {
-            "request": str(one.request),
-            "model": one.model,
-            "prompt": one.prompt,
-            "asked": asked[one.request].text if one.request in asked else "no longer on intake",
-            "answered": answers.get(one.attempt_id, "in no topic any more"),
-            "fixed by": one.fixed,
-            "why": _why(one),
-            "then": one.then,
+            "request": str(failure.request),
+            "model": failure.model,
+            "prompt": failure.prompt,
+            "asked": asked_text(requests, failure.request),
+            "answered": answers.get(failure.attempt_id, "no topic has it any longer"),
+            "fixed by": failure.fixed,
+            "why": _why(failure),
+            "then": failure.then,
         }
-        for one in failed
+        for failure in failed
     ]
     if as_json:
         print_json(rows)
@@ -244,7 +237,7 @@ async def _print_failures(
     else:
         console().print("no answer of the low tier had to be fixed")
     if count > len(rows):
-        say(f"the last {len(rows)} of {count:,}; --last shows more", is_error=True)
+        say(f"these are the newest {len(rows)} of {count:,}; --last shows more", is_error=True)
 
 
 def _why(failure: Failure) -> str:
@@ -254,21 +247,21 @@ def _why(failure: Failure) -> str:
 
 
 def _groups(by: str) -> list[By]:
-    known: tuple[By, ...] = get_args(By)
-    found = [one for part in by.split(",") for one in known if one == part.strip()]
-    if not found or len(found) < len(by.split(",")):
-        msg = f"--by {by}: {', '.join(known)} were expected, with commas between them"
+    names: tuple[By, ...] = get_args(By)
+    groups = [name for part in by.split(",") for name in names if name == part.strip()]
+    if not groups or len(groups) < len(by.split(",")):
+        msg = f"--by {by}: one or more of {', '.join(names)} were expected, with commas between"
         raise UserError(msg)
-    return found
+    return groups
 
 
 def _measure(name: str) -> Measure:
-    for one in MEASURES:
-        if one.name == name:
-            return one
-    msg = f"--ids {name}: one of {', '.join(one.name for one in MEASURES)} was expected"
+    for measure in MEASURES:
+        if measure.name == name:
+            return measure
+    msg = f"--ids {name}: one of {', '.join(measure.name for measure in MEASURES)} was expected"
     raise UserError(msg)
 
 
 def _texts(row: Row) -> dict[str, str]:
-    return {one.name: format_value(one, row) for one in MEASURES}
+    return {measure.name: format_value(measure, row) for measure in MEASURES}

@@ -1,7 +1,7 @@
-"""What commands share that ask the read model: which store, and how it comes to be up to date."""
+"""What commands that ask the read model share: its store, and how it is brought up to date."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -12,15 +12,17 @@ from consumers.readmodel.model import ReadModel, opened
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.texts import say
+from schemas.request import Request
+from schemas.tenancy import RequestKey
 
-__all__ = ["StoreUrl", "read_model"]
+__all__ = ["StoreUrl", "asked_text", "read_model"]
 
 StoreUrl = Annotated[
     str | None,
     typer.Option(
         "--store",
         metavar="URL",
-        help="Keep figures in sqlite:///FILE or postgresql://…, to read only what is new.",
+        help="Keep figures in sqlite:///FILE or postgresql://…, and read only what is new.",
     ),
 ]
 
@@ -29,7 +31,7 @@ StoreUrl = Annotated[
 async def read_model(
     settings: Settings, store: str | None, topics: Sequence[str], since: datetime | None = None
 ) -> AsyncIterator[ReadModel]:
-    """The read model as of now: in a store, else made of these topics for this once.
+    """The read model as of now: in a store, else built from these topics for this one command.
 
     Raises KafkaUnreachableError, OtherTopicsError, StoreAwayError and StoreUnusableError.
     """
@@ -43,5 +45,10 @@ async def read_model(
                 await model.catch_up(seen=seen)
         yield model
     if url is None:
-        hint = "read from the topics for this once; --store sqlite:///FILE keeps what was read"
+        hint = "everything was read from the topics; --store sqlite:///FILE keeps it for next time"
         say(hint, is_error=True)
+
+
+def asked_text(requests: Mapping[RequestKey, Request], key: RequestKey) -> str:
+    """What a request asked, among those that intake still has."""
+    return requests[key].text if key in requests else "intake no longer has it"

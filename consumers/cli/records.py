@@ -1,4 +1,4 @@
-"""Records of topics as commands read them: with a bar, and with a word about what is unreadable."""
+"""Records of topics as commands read them: with a bar, and a line about what is unreadable."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,11 +30,11 @@ async def reading(
 
 
 def readable(record: Record, read: Callable[[Record], _T], what: str) -> _T | None:
-    """What a record holds; None, and a line on standard error, where it holds nothing of the kind.
+    """What a record holds; None, and a line on standard error, where it cannot be read.
 
-    Anybody may have written it, and one record stops no command.
+    Any client may have written it, and one record must not stop a command.
     """
     held: list[_T] = []
     if (why := why_not_taken(lambda record: held.append(read(record)), record)) is not None:
-        say(f"tierline: {record_ref(record)} is no {what}: {why}", is_error=True)
+        say(f"tierline: {record_ref(record)} is not {what}: {why}", is_error=True)
     return held[0] if held else None

@@ -1,4 +1,4 @@
-"""`tierline replay-call`: a recorded call as it would be made today, and what would come of it."""
+"""`tierline replay-call`: a recorded call as it would be made today, and its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Replay:
     #: The policy's name of the model to ask, and its row.
     name: str
     model: Model
-    #: What of the producer's chat body its provider is sent.
+    #: The fields of the producer's chat body that the provider is sent.
     fields: ChatFields
     #: What the recorded attempt answered, where a topic still has it.
     answered: Mapping[str, Any] | str | None
@@ -95,13 +95,13 @@ async def replay_call(
     settings = named_as_in(rules.policy, settings)
     journey = await read_journey(request_id, settings, tenant)
     replay = rebuilt(journey, rules, settings.providers, attempt=attempt, model=model)
-    fields, code = _told(replay, rules), OK
+    fields, code = _compared(replay, rules), OK
     if send:
         fields["sent"], code = await _sent(replay, rules, settings)
     if as_json:
         print_json(fields)
     else:
-        _tell(fields, replay)
+        _print_fields(fields, replay)
     return code
 
 
@@ -117,7 +117,7 @@ def rebuilt(
     recorded = _recorded(journey, attempt)
     request, task = journey.request, journey.task
     if request is None:
-        msg = f"no topic has the request {journey.request_id!r} any more, only what became of it"
+        msg = f"no topic has the request {journey.request_id!r} any longer, only its outcome"
         raise UserError(msg)
     if recorded.step != "classify" and task not in rules.policy.tasks:
         msg = f"the policy no longer has the task {task}"
@@ -152,8 +152,8 @@ def _recorded(journey: Journey, number: int | None) -> Attempt:
     if number is None:
         return attempts[max(attempts)]
     if number not in attempts:
-        known = ", ".join(map(str, sorted(attempts)))
-        msg = f"the request {journey.request_id!r} has no attempt {number}; it has {known}"
+        numbers = ", ".join(map(str, sorted(attempts)))
+        msg = f"the request {journey.request_id!r} has no attempt {number}; it has {numbers}"
         raise UserError(msg)
     return attempts[number]
 
@@ -165,7 +165,7 @@ def _no_model(name: str, rules: Rules, *, is_ours: bool) -> str:
 
 
 def _read_by(recorded: Attempt, journey: Journey) -> Mapping[str, Any]:
-    """The answer that a verifier has read: the last one accepted before it."""
+    """The answer that a verifier was given: the last one accepted before it."""
     earlier = [
         attempt
         for attempt in journey.attempts.values()
@@ -175,7 +175,7 @@ def _read_by(recorded: Attempt, journey: Journey) -> Mapping[str, Any]:
     answer = max(earlier, key=lambda attempt: attempt.attempt_no, default=None)
     output = _answered(answer, journey) if answer else None
     if not isinstance(output, Mapping):
-        msg = "the answer that this attempt has read is in no topic: the ledger keeps no answers"
+        msg = "the answer that this attempt verified is in no topic: the ledger keeps no answers"
         raise UserError(msg)
     return output
 
@@ -187,7 +187,7 @@ def _answered(attempt: Attempt, journey: Journey) -> Mapping[str, Any] | str | N
     return attempt.answered
 
 
-def _told(replay: Replay, rules: Rules) -> dict[str, Any]:
+def _compared(replay: Replay, rules: Rules) -> dict[str, Any]:
     """The recorded call and today's, as fields."""
     recorded, body = replay.recorded, replay.body
     return {
@@ -220,7 +220,7 @@ def _told(replay: Replay, rules: Rules) -> dict[str, Any]:
 
 
 async def _sent(replay: Replay, rules: Rules, settings: Settings) -> tuple[dict[str, Any], int]:
-    """Makes the call: what came of it, and the command's exit code."""
+    """Make the call; return its outcome and the command's exit code."""
     model, policy = replay.model, rules.policy
     only = policy.model_copy(update={"models": {replay.name: model}})
     async with (
@@ -261,7 +261,7 @@ async def _sent(replay: Replay, rules: Rules, settings: Settings) -> tuple[dict[
     }, OK
 
 
-def _tell(fields: Mapping[str, Any], replay: Replay) -> None:
+def _print_fields(fields: Mapping[str, Any], replay: Replay) -> None:
     recorded, today, sent = fields["recorded"], fields["today"], fields["sent"]
     most = f"at most {dollars(today['most_cost_micros'])}"
     now = {**today, "cost_micros": most, **(sent or {})}

@@ -1,6 +1,6 @@
 """Files of requests: lines of UTF-8, or refused as a whole before anything is published.
 
-A file is read twice and never held: once for what would refuse it, and once to be sent.
+A file is read twice and never held in memory: once to check it, and once to send it.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from schemas.tenancy import DEFAULT_TENANT, is_reserved_id
 
 __all__ = ["Line", "checked", "lines_of"]
 
-#: How files begin that hold no lines of text, and what turns them into such.
+#: How files begin that are not lines of text, and what converts them.
 _PACKED = (
     (b"\x1f\x8b", "packed with gzip", "gunzip"),
     (b"PK\x03\x04", "a zip archive, or a spreadsheet", "unzip"),
@@ -40,7 +40,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-#: How an opening brace or bracket begins in them where no mark does.
+#: How an opening brace or bracket begins in them without a mark.
 _UNMARKED = (
     (b"\x00\x00\x00", "UTF-32"),
     (b"{\x00\x00\x00", "UTF-32"),
@@ -55,30 +55,30 @@ _EXPECTED = "a request per line, in UTF-8, was expected"
 _DIGITS = 12
 
 
-#: Bytes that are read at a time, and lines between two words about how far it is.
-_CHUNK, _TOLD_EACH = 1 << 18, 1_000
+#: Bytes that are read at a time, and lines between two updates of the progress bar.
+_CHUNK, _SHOWN_EACH = 1 << 18, 1_000
 
 
 class Line(NamedTuple):
-    """A request as it is sent, and what is known of it here."""
+    """A request as it is sent, with the fields that the sender needs."""
 
     value: bytes
-    #: The conversation's id, else the request's; a line that has neither goes anywhere.
+    #: The conversation's id, else the request's; without either, any partition will do.
     key: bytes
     tenant: str
     plan: str | None
-    #: None where it brings none that intake would take.
+    #: None where it has no id that intake would accept.
     id: str | None
 
     @classmethod
     def of(
         cls, raw: bytes, number: int, *, tenant: str | None = None, batch: str | None = None
     ) -> "Line":
-        """A line, `tenant` being whose it is where it names none.
+        """A line; `tenant` is whose it is where it names none.
 
-        One of a Batch file gets an id of its own, since other files begin at 1 as well: its
-        `custom_id` and a hash of what it says, or, in a `batch` that has a name, that name and its
-        `custom_id`. So the same line is the same request whenever it is sent.
+        A line of a Batch file gets an id of its own, since other files begin at 1 as well: its
+        `custom_id` with a hash of the line, or, in a named `batch`, that name with its `custom_id`.
+        So the same line is the same request whenever it is sent.
         """
         fields, value = _read(raw), raw
         custom_id, claims = _custom_id(fields), dict[str, Any]()
@@ -87,17 +87,17 @@ class Line(NamedTuple):
         if custom_id is not None:
             called = f"{custom_id}.{_digest(raw)}" if batch is None else f"{batch}.{custom_id}"
             if is_reserved_id(called):
-                called = f" {called}"  # with a blank it is no id, so that one is made from it
+                called = f" {called}"  # a blank makes it no id, so `id_for` derives one from it
             claims["id"] = id_for(called)
-            # Its other bytes stay as they are: nobody's numbers are written anew.
+            # Its other bytes stay as they are: writing JSON again could change its numbers.
             value = b'{"id":"' + _quoted(claims["id"]) + b'",' + raw[1:].lstrip()
-        claimed, plan, found = claims.get("tenant"), claims.get("plan"), claims.get("id")
+        claimed, plan, request_id = claims.get("tenant"), claims.get("plan"), claims.get("id")
         return cls(
             value,
-            str(claims.get("conversation_id") or found or number).encode("utf-8", "replace"),
+            str(claims.get("conversation_id") or request_id or number).encode("utf-8", "replace"),
             claimed if isinstance(claimed, str) else tenant or DEFAULT_TENANT,
             plan if isinstance(plan, str) else None,
-            found if isinstance(found, str) and is_identifier(found) else None,
+            request_id if isinstance(request_id, str) and is_identifier(request_id) else None,
         )
 
 
@@ -107,26 +107,25 @@ def checked(
     batch: str | None = None,
     seen: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """How many requests a file has; `seen` hears how many bytes of it have been read.
+    """The number of requests in a file; `seen` is called with the number of bytes read so far.
 
-    Raises UserError where it has none, is something else than a file of requests, or where a
-    `custom_id`, which is unique within its file only, stands for two of them; also for a `batch`
-    of which no line is one of a Batch file.
+    Raises UserError where there are none, where the file is no file of requests, where two of them
+    have the same `custom_id`, and for a `batch` of which no line is one of a Batch file.
     """
     count, is_batch = 0, False
     with Buckets[tuple[str, int, str]]() as named:
         for count, raw in enumerate(lines_of(file, name), 1):
-            # Most lines of most files have none, and need not be parsed here.
+            # Most lines have none, and need not be parsed here.
             if b'"custom_id"' in raw and (custom_id := _custom_id(_read(raw))) is not None:
                 named.put(custom_id, (custom_id, count, _digest(raw)))
                 is_batch = True
-            if count % _TOLD_EACH == 0:
+            if count % _SHOWN_EACH == 0:
                 seen(file.tell())
         twice = min((pair for group in named.each() for pair in _twice(group)), default=None)
     if twice is not None:
         msg = (
             f"{name}: requests {twice[1]} and {twice[0]} have the custom_id {twice[2]!r}; "
-            "one of its own for each was expected"
+            "each request needs one of its own"
         )
         raise UserError(msg)
     if batch is not None and count and not is_batch:
@@ -141,8 +140,8 @@ def checked(
 def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
     """The lines of a file that are not blank, without byte order marks; `name` is the file's.
 
-    What is wrong with the content of one line is left to intake. Raises UserError where the whole
-    file is something else, or a line is more than a request may be.
+    Mistakes in the content of single lines are left to intake. Raises UserError where the file is
+    no file of requests, or a line is longer than a request may be.
     """
     first = text = b""
     count = 0
@@ -150,7 +149,7 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
         if len(line) > MAX_REQUEST_BYTES:
             msg = f"{name}, line {number}: more than {MAX_REQUEST_BYTES:,} bytes; {_EXPECTED}"
             raise UserError(msg)
-        # A mark also stands where files have been put behind each other.
+        # Files that were joined have marks in the middle, too.
         if not (stripped := line.removeprefix(codecs.BOM_UTF8).strip()):
             continue
         if (at := line.find(b"\x00")) >= 0:
@@ -168,7 +167,7 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
 
 
 def _split(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """The lines of a file, whatever ends them. Raises UserError where it begins as no text does."""
+    """The lines of a file with any line ends. Raises UserError where it begins like no text."""
     chunk = file.read(_CHUNK)
     for beginning, what, mend in _PACKED:
         if chunk.startswith(beginning):
@@ -178,12 +177,12 @@ def _split(file: IO[bytes], name: str) -> Iterator[bytes]:
         if chunk.startswith(beginning):
             msg = (
                 f"{name}: {encoding} text; UTF-8 was expected: "
-                f"`iconv -f {encoding} -t UTF-8` makes it so"
+                f"`iconv -f {encoding} -t UTF-8` converts it"
             )
             raise UserError(msg)
     rest = b""
     while chunk and len(rest) <= MAX_REQUEST_BYTES:
-        # The last one may go on, or end with the first half of a line end.
+        # The last line may continue in the next chunk, or end with half of a line end.
         *whole, rest = (rest + chunk).splitlines(keepends=True)
         yield from whole
         chunk = file.read(_CHUNK)
@@ -202,7 +201,7 @@ def _refuse_document(first: bytes, last: bytes, count: int, name: str) -> None:
 
 
 def _opened(line: bytes) -> int:
-    """How many brackets more a line that is no JSON by itself opens than it closes."""
+    """How many more brackets a line opens than it closes; 0 for a line that is JSON by itself."""
     if _read(line) is not None:
         return 0
     return sum(line.count(bracket) for bracket in b"[{") - sum(
@@ -211,12 +210,12 @@ def _opened(line: bytes) -> int:
 
 
 def _twice(group: Iterator[tuple[str, int, str]]) -> Iterator[tuple[int, int, str]]:
-    """Where a `custom_id` stands for another line than before: both numbers, the later first."""
+    """Where a `custom_id` comes again with another line: both line numbers, the later first."""
     first = dict[str, tuple[int, str]]()
     for custom_id, number, digest in group:
-        known, known_digest = first.setdefault(custom_id, (number, digest))
-        if known_digest != digest:
-            yield number, known, custom_id
+        earlier, earlier_digest = first.setdefault(custom_id, (number, digest))
+        if earlier_digest != digest:
+            yield number, earlier, custom_id
 
 
 def _custom_id(fields: Any) -> str | None:
@@ -236,7 +235,7 @@ def _quoted(request_id: str) -> bytes:
 
 
 def _read(line: bytes) -> Any:
-    """What a line says; None where intake could not read it."""
+    """A line as JSON; None where intake could not read it."""
     try:
         return parse_json(line)
     except ContractError:

@@ -1,7 +1,7 @@
-"""`tierline dead-letters requeue`: send requests through again, one by its name or many at once.
+"""`tierline dead-letters requeue`: send requests through again, one by its id or many at once.
 
-A requeue is a decision on `llm.review`, as a reviewer's is: the first one on a dead letter stands.
-So a command that was broken off can be run again: what was sent already is left alone.
+A requeue is a decision on `llm.review`, like a reviewer's: the first one on a dead letter stands.
+So an interrupted command can be run again: what it has sent already is skipped.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ from schemas.review import AuditLine, Decision
 __all__ = [
     "Candidate",
     "Chosen",
+    "LetterFilter",
     "Plan",
-    "Wanted",
     "choose",
     "choose_one",
     "requeue_line",
@@ -50,16 +50,16 @@ _APPENDED = attrgetter("appended_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which dead letters are meant; None: whatever."""
+class LetterFilter:
+    """Which dead letters to choose; None is any."""
 
     reason: str | None = None
     task: str | None = None
     tenant: str | None = None
     since: str | None = None
 
-    def takes(self, letter: DeadLetter) -> bool:
-        """True for one that is meant; `since` is for whoever reads."""
+    def matches(self, letter: DeadLetter) -> bool:
+        """True for a letter to choose; `since` is left to the reader of the topic."""
         return (
             self.reason in (None, letter.reason.value)
             and self.task in (None, letter.task)
@@ -69,18 +69,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How requests are to go through again."""
+    """How to send requests through again."""
 
-    #: From the moment at which one is sent.
+    #: Counted from when each is sent.
     deadline: timedelta
     tier: Tier | None = None
-    #: Also where an answer waits to be approved, and where an earlier requeue has failed.
+    #: Include answers that wait for approval, and requests whose requeue has failed.
     force: bool = False
     per_second: float = 10.0
 
 
 class Candidate(NamedTuple):
-    """What of a dead letter it takes to send its request through again."""
+    """The fields of a dead letter that it takes to send its request through again."""
 
     place: Pointer
     appended_at: int
@@ -89,14 +89,12 @@ class Candidate(NamedTuple):
     request_id: str | None
     tenant: str
     generation: int
-    #: What a call costs at the tier where it begins, in micro-dollars.
+    #: The price of a call at the tier where it begins, in micro-dollars.
     cost_micros: int
 
     @classmethod
     def of(cls, record: Record, letter: DeadLetter, policy: Policy, plan: Plan) -> "Candidate":
-        """A dead letter without what was sent and answered, which may be large."""
-        row = policy.tasks.get(letter.task or "")
-        first = row.tier if row else next(iter(policy.tiers))
+        """The candidate of a dead letter, without its request and replies, which may be large."""
         return cls(
             Pointer(topic=record.topic, partition=record.partition, offset=record.offset),
             record.timestamp,
@@ -105,11 +103,11 @@ class Candidate(NamedTuple):
             letter.request_id,
             letter.tenant,
             letter.generation,
-            price_at(letter, plan.tier or first, policy),
+            price_at(letter, plan.tier, policy),
         )
 
     def decision(self, now: datetime, plan: Plan, decision_id: str = "command") -> Decision:
-        """What a console would write for it."""
+        """The decision that a console would write."""
         return Decision(
             decision_id=decision_id,
             request_id=self.request_id or str(self.place),
@@ -125,33 +123,33 @@ class Candidate(NamedTuple):
 
 @dataclass(slots=True)
 class Chosen:
-    """What would be sent, and why the rest would not."""
+    """The candidates to send, and why others are skipped."""
 
-    found: list[Candidate] = field(default_factory=list)
-    #: By why, in words.
+    candidates: list[Candidate] = field(default_factory=list)
+    #: How many are skipped, by the reason in words.
     left_alone: dict[str, int] = field(default_factory=dict)
-    #: How many more there are than are taken at a time.
+    #: How many more there are than are sent at a time.
     more: int = 0
 
     @property
     def cost_micros(self) -> int:
-        """What a call of each would cost at the tier where it begins, in micro-dollars."""
-        return sum(candidate.cost_micros for candidate in self.found)
+        """The cost of one call for each, at the tier where it begins, in micro-dollars."""
+        return sum(candidate.cost_micros for candidate in self.candidates)
 
     def skip(self, why: str, count: int = 1) -> None:
-        """Leave some alone."""
+        """Count some as skipped."""
         self.left_alone[why] = self.left_alone.get(why, 0) + count
 
 
 async def choose(
-    settings: Settings, policy: Policy, wanted: Wanted, plan: Plan, most: int
+    settings: Settings, policy: Policy, letter_filter: LetterFilter, plan: Plan, most: int
 ) -> Chosen:
-    """The oldest dead letters that may go through again, `most` at most."""
+    """The oldest dead letters that may go through again, at most `most`."""
     chosen, count = Chosen(), 0
-    # Both topics may have millions of records: a share of them is in memory at a time.
+    # Both topics may have millions of records: only a share is in memory at a time.
     with Buckets[Candidate | tuple[int, int, float, AuditLine]]() as pieces:
-        async for record, letter in letters_of(settings, wanted.since):
-            if not wanted.takes(letter):
+        async for record, letter in letters_of(settings, letter_filter.since):
+            if not letter_filter.matches(letter):
                 continue
             candidate = Candidate.of(record, letter, policy, plan)
             if (why := why_not(candidate, letter, policy, plan)) is not None:
@@ -169,15 +167,16 @@ async def choose(
         for bucket in pieces.each():
             open_ = _open(bucket)
             left += len(open_)
-            chosen.found = heapq.nsmallest(most, [*chosen.found, *open_], key=_APPENDED)
+            candidates = [*chosen.candidates, *open_]
+            chosen.candidates = heapq.nsmallest(most, candidates, key=_APPENDED)
     if decided := count - left:
         chosen.skip("it was decided on already", decided)
-    chosen.more = left - len(chosen.found)
+    chosen.more = left - len(chosen.candidates)
     return chosen
 
 
 def _open(bucket: Iterable[Candidate | tuple[int, int, float, AuditLine]]) -> list[Candidate]:
-    """Those of a bucket on which nobody has decided."""
+    """The candidates of a bucket on which nobody has decided."""
     candidates, decisions = list[Candidate](), defaultdict[int, Decisions](Decisions)
     for piece in bucket:
         if isinstance(piece, Candidate):
@@ -197,7 +196,7 @@ async def choose_one(
 ) -> Chosen:
     """The dead letter that is named. Raises UserError where it may not go through again."""
     record, letter = await find_letter(settings, where, tenant)
-    # Who names one has seen what has become of it.
+    # Whoever names a dead letter has seen whether its requeue has failed.
     named = replace(plan, force=plan.force or letter.reason is not Reason.APPROVAL_REQUIRED)
     candidate = Candidate.of(record, letter, policy, plan)
     if (why := why_not(candidate, letter, policy, named)) is not None:
@@ -217,16 +216,16 @@ def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan
     """Why a request may not go through again, in words; None where it may."""
     if letter.reason is Reason.APPROVAL_REQUIRED and not plan.force:
         return (
-            "it has its answer and waits for a person to approve it; sent through again it would "
-            "be paid again and wait again (--force does so)"
+            "it has an answer that waits for approval; sending it through again would cost again "
+            "and end the same way (--force does it)"
         )
     if letter.generation > 1 and not plan.force:
-        return "it was sent through again before and has failed again (--force sends it once more)"
+        return "it was sent through again before and failed again (--force sends it once more)"
     return refusal_of(candidate.decision(EARLIEST, plan), letter, policy)
 
 
 async def send(settings: Settings, candidates: Sequence[Candidate], plan: Plan) -> int:
-    """Write the decisions, not faster than planned; how many Kafka has acknowledged."""
+    """Write the decisions at the planned rate; return how many Kafka has acknowledged."""
     topics = settings.kafka.topics
     before: AuditLine | None = None
     with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry, progress() as bar:

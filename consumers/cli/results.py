@@ -1,4 +1,4 @@
-"""`tierline results`: what downstream services would read."""
+"""`tierline results`: the results as downstream services would read them."""
 
 import json
 import re
@@ -32,7 +32,7 @@ from schemas.result import Result
 
 __all__ = ["results"]
 
-#: So much of an answer a line shows at least, and at most where nobody watches.
+#: Characters of an answer in a line: at least, and at most where the output is no terminal.
 _LEAST, _MOST = 24, 70
 
 
@@ -72,16 +72,16 @@ async def results(
     is_all = (task, tenant) == (None, None)
     is_raw, count = as_json and is_all, 0
 
-    def meant(record: Record) -> Result | None:
-        result = readable(record, _read, "result")
+    def matching(record: Record) -> Result | None:
+        result = readable(record, _read, "a result")
         if result is None or task not in (None, result.router.task):
             return None
         return result if tenant in (None, result.router.tenant) else None
 
     async with reading(settings, [settings.kafka.topics.results], since) as (reader, seen):
-        wanted = None if is_all else meant
-        async for record in _records(reader, last, wanted, seen, follow=follow):
-            result = None if is_raw else meant(record)
+        select = None if is_all else matching
+        async for record in _records(reader, last, select, seen, follow=follow):
+            result = None if is_raw else matching(record)
             if result is None and not is_raw:
                 continue
             seen.give_way()
@@ -102,17 +102,17 @@ def _read(record: Record) -> Result:
 async def _records(
     reader: TopicReader,
     last: int | None,
-    wanted: Callable[[Record], Result | None] | None,
+    select: Callable[[Record], Result | None] | None,
     seen: Reading,
     *,
     follow: bool,
 ) -> AsyncIterator[Record]:
-    """What there is, of the newest `last` those that are wanted; then what comes."""
+    """The records there are, or the newest `last` that `select` takes; then new ones."""
     newest = deque[Record](maxlen=last)
     async for record in reader.in_order(seen):
         if last is None:
             yield record
-        elif wanted is None or wanted(record) is not None:
+        elif select is None or select(record) is not None:
             newest.append(record)
     seen.end()
     for record in newest:
@@ -123,7 +123,7 @@ async def _records(
 
 
 def line_of(record: Record, result: Result, width: int) -> Text:
-    """A result in a line: when, which request, which tiers, its cost, and the answer."""
+    """A result in a line: its time, request, task, tiers, cost and answer."""
     router = result.router
     text = Text(f"{told_at(record):%m-%d %H:%M:%S}  {plain(result.id, is_line=True)}  ")
     text.append(f"{plain(router.task, is_line=True)}  ")
@@ -138,12 +138,12 @@ def line_of(record: Record, result: Result, width: int) -> Text:
 
 
 def say_record(value: bytes, place: str) -> None:
-    """Print a record's JSON in a line of its own, whatever somebody else has written there."""
+    """Print a record's JSON in one line, however its writer has laid it out."""
     text = value.decode("utf-8", "replace")
     try:
         json.loads(text)
     except (ValueError, RecursionError):
-        say(f"tierline: {place} is no result: it is no JSON", is_error=True)
+        say(f"tierline: {place} is not a result: it is not JSON", is_error=True)
         return
-    # Between the parts of JSON, and nowhere else, there may be ends of lines.
+    # JSON has line ends between its parts, and nowhere else.
     _ = sys.stdout.write(escaped(re.sub(r"[\r\n]+", " ", text)) + "\n")

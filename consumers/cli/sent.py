@@ -1,4 +1,4 @@
-"""What `submit` has sent: a row of a table for each request, for a file may have millions."""
+"""What `submit` has sent: a table with a row for each request, since a file may have millions."""
 
 import hashlib
 import sqlite3
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 def hash_of(what: RequestKey | bytes) -> bytes:
-    """What stands for a request or its bytes in the table."""
+    """The hash that identifies a request, or its bytes, in the table."""
     value = what if isinstance(what, bytes) else what.text.encode()
     return hashlib.blake2b(value, digest_size=16).digest()
 
@@ -48,8 +48,8 @@ def hash_of(what: RequestKey | bytes) -> bytes:
 class Sent:
     """The requests that were published, and which of their outcomes have come.
 
-    Each body that comes under an id has one outcome. Beyond some megabytes the table lies in a file
-    without a name.
+    Each body that is sent with an id has one outcome. A table of more than some megabytes is kept
+    in a temporary file.
     """
 
     def __init__(self, *, has_passing_ids: bool = False) -> None:
@@ -57,9 +57,9 @@ class Sent:
         self.count = self.repeats = 0
         #: How many outcomes are still to come.
         self.left = 0
-        #: The one that was published last.
+        #: The request that was published last.
         self.last: RequestKey | None = None
-        #: True once one is handed over that has another id when it is sent again.
+        #: True once a request was sent that gets another id each time it is sent.
         self.has_passing_ids = has_passing_ids
         self._first: dict[int, int] = {}
         self._new: list[tuple[int, int, bytes, bytes]] = []
@@ -67,7 +67,7 @@ class Sent:
         self._rows.executescript(_TABLES)
 
     def add(self, request: RequestKey, body: bytes, place: Place) -> None:
-        """A request is published, after all before it there; `body` is the hash of its bytes."""
+        """Add a published request, in its partition's order; `body` is the hash of its bytes."""
         self.count += 1
         self.last = request
         _ = self._first.setdefault(place.partition, place.offset)
@@ -76,30 +76,31 @@ class Sent:
             self.write()
 
     def write(self) -> None:
-        """Write what was added: before that no outcome of it is known."""
+        """Write the added requests into the table, before their outcomes are noted."""
         self.left += self._rows.executemany(_ADD, self._new).rowcount
         self.repeats = self.count - self.left
         self._new.clear()
 
     @property
     def send_again(self) -> str:
-        """What to do where not all of them were published, and what comes of it."""
+        """What to do where not all of them were published."""
         if self.has_passing_ids:
-            return "send the same again: a prompt and lines without an id may be done twice"
-        return "send the same lines again: what was published already is not done twice"
+            return "send the same again: a prompt and lines without an id may be processed twice"
+        return "send the same lines again: what was published already is not processed twice"
 
     @property
-    def explained(self) -> str:
-        """The command that tells the journey of the one published last."""
+    def explain_command(self) -> str:
+        """The command that shows the journey of the request published last."""
         if self.last is None:
             return "nothing"
         whose = "" if self.last.tenant == DEFAULT_TENANT else f" --tenant {self.last.tenant}"
         return f"`tierline explain {self.last.id}{whose}`"
 
     def end(self, request: bytes, place: Place | None = None) -> bool:
-        """Note an outcome; False where it is of none of these, or more than were to come.
+        """Note an outcome; False where no request waits for it.
 
-        It goes by its place where that is known: of what could not be read nothing else may be.
+        The place identifies the request where it is known: of a request that could not be read,
+        nothing else may be.
         """
         is_ours = bool(place and self._rows.execute(f"{_END} (?, ?)", place).rowcount)
         is_ours = is_ours or bool(self._rows.execute(f"{_END} {_ONE_OF}", (request,)).rowcount)
@@ -107,19 +108,19 @@ class Sent:
         return is_ours
 
     def look_back(self) -> None:
-        """Get ready for what had been there before these were sent."""
+        """Prepare for `is_repeat`."""
         self._rows.execute("CREATE INDEX by_body ON sent (body)")
 
     def is_repeat(self, body: bytes, place: Place) -> bool:
-        """Note a request that is there; True where one of these has its bytes, and came later."""
+        """Note a request on intake; True where one of these has the same bytes and came later."""
         is_before = place.offset < self._first.get(place.partition, place.offset + 1)
         return is_before and self._rows.execute(_REPEAT, (hash_of(body),)).rowcount > 0
 
     def note_earlier(self, request: bytes, outcome: bytes, *, is_result: bool) -> None:
-        """Note an outcome from before: a result stands in for the dead letter it resolves."""
+        """Note an earlier outcome; a result replaces the dead letter that it resolves."""
         how = "REPLACE" if is_result else "IGNORE"
         self._rows.execute(f"INSERT OR {how} {_EARLIER}", (outcome, request))
 
     def earlier(self) -> Iterator[tuple[bytes, bytes]]:
-        """The requests that had outcomes before, and these."""
+        """The requests that had outcomes before, with those outcomes."""
         yield from self._rows.execute("SELECT request, outcome FROM earlier")

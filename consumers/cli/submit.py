@@ -55,7 +55,7 @@ __all__ = ["submit"]
 _SIGNED_FOR = 600.0
 #: Requests that Kafka has not acknowledged yet, at most.
 _IN_FLIGHT = 5_000
-#: Bytes of standard input beyond which it lies on disk.
+#: Bytes of standard input beyond which it is kept on disk.
 _SPOOLED_FROM = 1 << 20
 
 
@@ -114,10 +114,10 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
 ) -> None:
     """Publish requests from a file of JSON Lines or Batch lines, standard input, or a prompt.
 
-    Every line is sent as it stands, except that a Batch line gets an id: what is wrong with one
-    becomes its dead letter. A file that is not UTF-8 with a request per line is refused as a whole.
-    With `--wait` the exit code is 0 when each request ended as its policy plans, an answer that a
-    person is to approve included, and 1 when there are dead letters or unfinished requests.
+    Every line is sent as it is, except that a Batch line gets an id; a line with a mistake becomes
+    a dead letter. A file that is not UTF-8 with a request per line is refused as a whole.
+    With `--wait` the exit code is 0 when each request ended as its policy plans, including answers
+    that wait for approval, and 1 when there are dead letters or unfinished requests.
     """
     if batch is not None and not batch.strip():
         msg = "--batch: a name was expected"
@@ -128,7 +128,7 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     signed = _signing(settings, sign_with)
     with _opened(what, task, plan, tenant) as (file, name):
         if not isinstance(file, io.BytesIO):
-            why = "is for a prompt given as text: the requests of a file say theirs themselves"
+            why = "is for a prompt given as text: the requests of a file have fields of their own"
             refuse_unread(context, why, "task", "plan")
         with bar_of() as bar:
             size = file.seek(0, io.SEEK_END)
@@ -143,7 +143,7 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
 
 
 async def _send(requests: "_Requests", seconds: float | None, *, as_json: bool) -> int:
-    """Publish, and where seconds are given wait that long for outcomes; the exit code."""
+    """Publish, wait for outcomes for the seconds given, and return the exit code."""
     sent = requests.sent
     if seconds is None:
         await requests.publish()
@@ -180,7 +180,7 @@ async def _publish_and_wait(requests: "_Requests", progress: Progress, as_json: 
 def _opened(
     what: str, task: str | None, plan: str | None, tenant: str | None
 ) -> Iterator[tuple[IO[bytes], str]]:
-    """What was given, as a file that can be read twice, with its name for people."""
+    """The argument as a file that can be read twice, with its name for people."""
     path = Path(what)
     if what == "-" or _is(path, Path.is_fifo):
         pipe = contextlib.nullcontext(sys.stdin.buffer) if what == "-" else path.open("rb")
@@ -214,7 +214,7 @@ def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 @dataclass(slots=True)
 class _Requests:
-    """The requests of a file, and what Kafka has of them."""
+    """The requests of a file, and those that Kafka has acknowledged."""
 
     file: IO[bytes]
     name: str
@@ -229,17 +229,17 @@ class _Requests:
     intake: str = field(init=False)
 
     def __post_init__(self) -> None:
-        # A prompt gets an id each time that it is given.
+        # A prompt gets a new id each time.
         self.sent = Sent(has_passing_ids=isinstance(self.file, io.BytesIO))
         self.clients = Clients(self.settings.kafka)
         intake = self.settings.kafka.topics.intake
         self.intake = intake if self.way is None else f"{intake}.{self.way}"
 
     def say_published(self) -> None:
-        """Say how many were published."""
+        """Print how many were published."""
         words = f"{counted(self.sent.count, 'request')} published"
         if self.sent.count == 1:
-            words += f": {self.sent.explained} tells its journey"
+            words += f": {self.sent.explain_command} shows its journey"
         elif self.sent.repeats:
             words += f", {counted(self.sent.repeats, 'repeat')} of them"
         console().print(words, soft_wrap=True)
@@ -254,8 +254,8 @@ class _Requests:
             with self._in_words():
                 written = await where
             place = Place(written.partition, written.offset)
-            known = RequestKey(tenant, id_ or f"{self.intake}-{place.partition}-{place.offset}")
-            sent.add(known, body, place)
+            key = RequestKey(tenant, id_ or f"{self.intake}-{place.partition}-{place.offset}")
+            sent.add(key, body, place)
 
         with (
             open_telemetry(self.settings.telemetry, topics, TRACES_ONLY) as telemetry,
@@ -263,7 +263,7 @@ class _Requests:
         ):
             done = bar.add_task("publishing", total=self.count)
             async with publisher(self.clients, telemetry.tracing) as out:
-                # A file that grows meanwhile is sent as far as it was looked at.
+                # A file that has grown since is sent as far as it was checked.
                 for number, raw in enumerate(islice(lines_of(self.file, self.name), self.count)):
                     line = Line.of(raw, number, tenant=self.tenant, batch=self.batch)
                     sent.has_passing_ids |= line.id is None
@@ -286,7 +286,10 @@ class _Requests:
 
     @contextlib.contextmanager
     def _in_words(self) -> Iterator[None]:
-        """Say what Kafka has and has not of a file. Raises UserError and KafkaUnreachableError."""
+        """Add to an error how much of the file Kafka has.
+
+        Raises UserError and KafkaUnreachableError.
+        """
         try:
             yield
         except KAFKA_IS_AWAY as error:
@@ -296,16 +299,16 @@ class _Requests:
                 msg = f"{has}: it has no topic {self.intake}"
                 raise KafkaUnreachableError(msg, advice=CREATE_TOPICS) from None
             if not is_refusal(error):
-                msg = f"{has}, and then does not answer ({why}); others may have been published"
+                msg = f"{has}, and no longer answers ({why}); others may have been published"
                 raise KafkaUnreachableError(msg, advice=again) from None
             msg = (
-                f"{self.name}: {has} and refuses one of the next ({why}); correct it, then {again}"
+                f"{self.name}: {has} and refused one of the next ({why}); correct it, then {again}"
             )
             raise UserError(msg) from None
 
 
 def _signing(settings: Settings, name: str | None) -> Callable[[Line], bytes] | None:
-    """What signs a line with a key of the settings. Raises UserError."""
+    """A function that signs a line with a key of the settings. Raises UserError."""
     if name is None:
         return None
     key = settings.intake.keys.get(name)

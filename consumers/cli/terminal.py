@@ -1,4 +1,4 @@
-"""What commands print: lines and tables on the terminal, JSON, and how far they are."""
+"""What commands print: lines and tables on the terminal, JSON, and progress bars."""
 
 import contextlib
 import json
@@ -24,16 +24,15 @@ __all__ = ["Reading", "console", "print_json", "print_table", "progress", "readi
 
 
 def console() -> Terminal:
-    """The terminal."""
     # A pipe has no width of its own; 80 columns would fold every cell.
     return Terminal(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def print_json(value: object) -> None:
-    """One JSON document on standard output."""
+    """Print a JSON document on standard output."""
     try:
         document = as_json(value, orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
-    except TypeError:  # half a character, or what JSON has no form for
+    except TypeError:  # half a surrogate pair, or a value that JSON cannot hold
         document = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write(escaped(document) + "\n")
 
@@ -53,11 +52,11 @@ def print_table(
     table, left_out = drawn(rows, columns, width=out.width, title=title, optional=optional)
     out.print(table, crop=False)
     if left_out:
-        say(f"not shown at this width: {', '.join(left_out)} (--json has all)", is_error=True)
+        say(f"not shown at this width: {', '.join(left_out)} (--json has them)", is_error=True)
 
 
 def progress() -> Progress:
-    """A bar on standard error, for as long as something takes; none where nobody watches."""
+    """A progress bar on standard error, where that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     terminal = Terminal(stderr=True, highlight=False)
     return Progress(
@@ -73,27 +72,27 @@ def progress() -> Progress:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A bar for the reading of topics: it hears how many records of how many have been read."""
+    """A bar for the reading of topics, called with how many records of how many were read."""
 
     _bar: Progress
     _task: TaskID
 
     def __call__(self, done: int, total: int) -> None:
-        """Show it."""
+        """Update the bar."""
         self._bar.update(self._task, completed=done, total=total)
 
     def end(self) -> None:
-        """Everything has been read."""
+        """Stop the bar: everything has been read."""
         self._bar.stop()
 
     def give_way(self) -> None:
-        """Make room for what is printed next: on a terminal that is progress enough."""
+        """Stop the bar where results are printed on a terminal, which shows progress by itself."""
         if sys.stdout.isatty():
             self._bar.stop()
 
 
 @contextlib.contextmanager
 def reading_bar() -> Iterator[Reading]:
-    """A bar for the reading of topics, and what a reader tells how far it is."""
+    """A bar for the reading of topics."""
     with progress() as bar:
         yield Reading(bar, bar.add_task("reading", total=None))

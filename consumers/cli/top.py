@@ -1,4 +1,4 @@
-"""`tierline top`: every process and every model, as the processes tell of themselves."""
+"""`tierline top`: every process and every model, from the processes' own status records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -20,13 +20,13 @@ from schemas.status import ModelStatus, Status
 
 __all__ = ["models_of", "noted", "processes_of", "top"]
 
-#: Who says nothing for so long is shown as silent, and then not at all.
+#: A process without a status for so long is shown as silent, and later not at all.
 _SILENT_AFTER, _GONE_AFTER = timedelta(seconds=15), timedelta(minutes=5)
 _LOOK_SECONDS = 1.0
 #: Why a model may answer fewer calls at once than it is configured for.
 _LIMITED = {
-    "throttled": "the provider refused more at once",
-    "slow": "replies became slower with more at once",
+    "throttled": "the provider refused more calls at once",
+    "slow": "replies became slower with more calls at once",
 }
 _PROCESS_COLUMNS = (
     "process", "up", "state", "policy", "loop lag", "stage", "partitions", "lag", "oldest",
@@ -72,7 +72,7 @@ async def top(
 
 
 def noted(statuses: dict[str, Status], record: Record) -> None:
-    """Take a record in: what a process says of itself, or that it has ended.
+    """Take in a record: a process's status, or that it has ended.
 
     Raises ContractError for anything else.
     """
@@ -84,7 +84,7 @@ def noted(statuses: dict[str, Status], record: Record) -> None:
 
 
 def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, object]]:
-    """A row per process and stage."""
+    """The rows of the table of processes: one per process and stage."""
     rows = []
     for status in _by_name(statuses):
         silent = now - status.at
@@ -116,7 +116,7 @@ def processes_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, ob
 
 
 def models_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, object]]:
-    """A row per model, over all processes that are not silent."""
+    """The rows of the table of models: one per model, over all processes that are not silent."""
     by_model: dict[tuple[str, str], list[ModelStatus]] = {}
     for status in statuses:
         if now - status.at <= _SILENT_AFTER:
@@ -127,12 +127,12 @@ def models_of(statuses: Iterable[Status], now: datetime) -> list[dict[str, objec
             "model": name,
             "provider": provider,
             "state": _state(models),
-            "running": sum(one.running for one in models),
-            "at most": sum(one.most_running for one in models),
-            "calls/min": round(sum(one.calls_per_minute for one in models)),
-            "calls": sum(one.calls for one in models),
-            "failed": sum(one.failures for one in models),
-            "throttled": sum(one.throttled for one in models),
+            "running": sum(model.running for model in models),
+            "at most": sum(model.most_running for model in models),
+            "calls/min": round(sum(model.calls_per_minute for model in models)),
+            "calls": sum(model.calls for model in models),
+            "failed": sum(model.failures for model in models),
+            "throttled": sum(model.throttled for model in models),
         }
         for (provider, name), models in sorted(by_model.items())
     ]
@@ -144,14 +144,14 @@ def _policy(status: Status) -> str:
 
 
 def _state(models: Sequence[ModelStatus]) -> str:
-    out = [model for model in models if model.wait_seconds > 0]
-    if not out:
+    waiting = [model for model in models if model.wait_seconds > 0]
+    if not waiting:
         if not all(model.breaker == "closed" for model in models):
             return "tried next"
         limits = {model.limited_by for model in models}
         return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in limits)])
-    soonest = min(model.wait_seconds for model in out)
-    where = f" in {len(out)} of {len(models)}" if len(models) > 1 else ""
+    soonest = min(model.wait_seconds for model in waiting)
+    where = f" in {len(waiting)} of {len(models)}" if len(models) > 1 else ""
     return f"out{where}, tried in {age(soonest)}"
 
 

@@ -53,5 +53,5 @@ async def create(kafka: KafkaAddress = None) -> int:
     for problem in problems:
         console().print(str(problem))
     if not problems:
-        console().print("all topics are there")
+        console().print("all topics exist")
     return FAILED if problems else 0

@@ -1,4 +1,4 @@
-"""`tierline try`: one request on its way through the stages, in memory and without a broker."""
+"""`tierline try`: one request through all stages, in memory and without a broker."""
 
 import asyncio
 from collections import Counter, deque
@@ -34,15 +34,15 @@ _ID = "try-1"
 
 @asynchronous
 async def try_request(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the request says.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text of the request.")],
     task: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK", help="Say what kind of work it is; by default, a model classifies it."
+            metavar="TASK", help="Set the task of the request; by default, a model classifies it."
         ),
     ] = None,
     plan: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Say what the customer's plan is.")
+        str | None, typer.Option(metavar="PLAN", help="Set the customer's plan.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -61,8 +61,8 @@ async def try_request(
     rows, waiting = rows_of(journey.moments()), journey.unapproved
     answer = journey.published and journey.published.router.output
     if as_json:
-        known = {"task": journey.task, "moments": rows, "cost_micros": journey.cost_micros}
-        print_json({**known, "output": answer, "waits_for_approval": waiting})
+        document = {"task": journey.task, "moments": rows, "cost_micros": journey.cost_micros}
+        print_json({**document, "output": answer, "waits_for_approval": waiting})
     else:
         print_table(rows, COLUMNS, title=f"{journey.task or 'no task'}, answered by {who}")
         if waiting is not None:
@@ -74,7 +74,7 @@ async def try_request(
 
 @dataclass(slots=True)
 class _Record:
-    """A record that lies nowhere but here."""
+    """A record in memory."""
 
     topic: str
     offset: int
@@ -86,23 +86,20 @@ class _Record:
 
 
 class _Alone:
-    """A place in a pool that nobody else works in."""
+    """The slot of a pool with no other work: it may always call, and keeps its partition."""
 
     async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
-        """Wait."""
         await asyncio.sleep(seconds)
 
     async def may_call(self, *, paid: bool = False) -> bool:
-        """The partition is ours for certain."""
         return True
 
     def is_ours(self) -> bool:
-        """So is it later on."""
         return True
 
 
 async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSettings]) -> Journey:
-    """What the stages make of a request, each record of theirs handed on to whoever reads it."""
+    """Pass a request through the stages: each record is handed to the stage that reads it."""
     policy, prompts, topics = rules.policy, rules.prompts, Topics()
     journey, ends = Journey(_ID), Counter[str]()
     router = Router(policy, topics, clock.now, prompts=prompts)
@@ -124,7 +121,7 @@ async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSe
             elif (worker := workers.get(topic)) is not None:
                 working = Shell(worker.dead_letters)
                 written += await working.handle(worker.handle(record, _Alone()), record)
-    # No topic has these places.
+    # These places exist in no topic.
     if journey.accepted is not None:
         journey.accepted = replace(journey.accepted, words="from the command line")
     journey.letters = [("", letter) for _, letter in journey.letters]

@@ -1,4 +1,4 @@
-"""`tierline up`: run the stages, with a broker of our own where none is named."""
+"""`tierline up`: run the stages, with a local Kafka where none is named."""
 
 import asyncio
 import contextlib
@@ -46,9 +46,9 @@ from schemas.base import Tier
 
 __all__ = ["kafka_at", "up"]
 
-#: Seconds for all that a drain does beside waiting for calls.
+#: Seconds for everything in a drain but waiting for calls.
 _EXIT_GRACE = 20.0
-#: Seconds for which a Kafka that is away is waited for, and one that does not know its topics.
+#: Seconds to wait for a Kafka that does not answer, and for one without the topics.
 _WAIT_FOR_KAFKA, _WAIT_FOR_TOPICS = 300.0, 5.0
 _TRY_AGAIN_SECONDS = 2.0
 
@@ -76,7 +76,7 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
         int | None,
         typer.Option(
             metavar="PORT",
-            help="Have it listen on this port; by default, on a free one.",
+            help="Let the local Kafka listen on this port; by default, on a free one.",
             min=1,
             max=65535,
         ),
@@ -150,7 +150,7 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
 
 
 def _end(stop: asyncio.Event, number: int) -> None:
-    """Begin the drain. After a hangup there is no terminal any more to write to."""
+    """Begin the drain. After a hangup there is no terminal left to write to."""
     if number == signal.SIGHUP:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
@@ -160,13 +160,13 @@ def _end(stop: asyncio.Event, number: int) -> None:
 
 
 def _settings(kafka: str | None, out: Console, *, is_own: bool) -> tuple[Settings, bool]:
-    """The settings, and whether their Kafka is named: not ours, and not that of another `up`.
+    """The settings, and whether their Kafka is named: neither started here nor by another `up`.
 
-    Options for a broker of our own say that one is wanted, whatever runs or is set beside.
+    Options for a local Kafka mean that one is started, whatever else runs or is set.
     """
     if is_own:
         if kafka is not None:
-            msg = "--kafka names a Kafka; --data-dir and --port are for one of our own: give either"
+            msg = "--kafka names a Kafka, --data-dir and --port start one: give one or the other"
             raise UserError(msg)
         settings = read_settings(needs_kafka=False)
         return on_kafka(settings, None), False
@@ -176,13 +176,13 @@ def _settings(kafka: str | None, out: Console, *, is_own: bool) -> tuple[Setting
         return settings, settings.kafka.bootstrap is not None
     out.print(
         f"joining the Kafka at {joined}, which another `tierline up` runs; "
-        "--data-dir or --port starts one beside it"
+        "--data-dir or --port starts a second one"
     )
     return settings, False
 
 
 def _exit_in_any_case(drain_for: float) -> None:
-    """What hangs may hang on through the drain: then the process ends without it."""
+    """End the process after the drain's time, even where something still hangs."""
     timer = threading.Timer(drain_for + _EXIT_GRACE, os._exit, (FAILED,))
     timer.daemon = True
     timer.start()
@@ -200,8 +200,8 @@ async def kafka_at(
 ) -> AsyncIterator[Settings]:
     """Settings with a Kafka that answers and has every topic; started here when none is named.
 
-    With `stop` a Kafka that is away is waited for, until then. Topics that are missing on a Kafka
-    that is named are created only with `creates_topics`.
+    With `stop`, a Kafka that does not answer is waited for until `stop` is set. Missing topics of a
+    named Kafka are created only with `creates_topics`.
     """
     if settings.kafka.bootstrap is not None:
         if stop is None:
@@ -212,7 +212,7 @@ async def kafka_at(
         return
 
     if not out.is_terminal:
-        first = "" if has_jars() else " (its jars are fetched first, this once: 44 MB)"
+        first = "" if has_jars() else " (its jars are downloaded first, once: 44 MB)"
         out.print(f"starting Kafka{first}")
     with out.status("starting Kafka") as status:
 
@@ -235,8 +235,10 @@ async def kafka_at(
 async def _watching(
     started: LocalBroker, out: Console, stop: asyncio.Event | None
 ) -> AsyncIterator[None]:
-    """Tell at once when a broker of ours ends by itself, and end what runs on it: by `stop`, which
-    lets calls finish and be noted on disk, else by an error. Raises BrokerError.
+    """Report at once when our broker ends by itself, and end what runs on it.
+
+    That is done by `stop`, which lets calls finish and be noted on disk, else by an error. Raises
+    BrokerError.
     """
     problems: list[str] = []
 
@@ -264,7 +266,7 @@ async def _watching(
 
 @contextmanager
 def _noted(address: str) -> Iterator[None]:
-    """Let other commands find this broker, unless they find another's that still runs."""
+    """Let other commands find this broker, unless another one runs that they find already."""
     if running_address() is not None:
         yield
         return
@@ -280,7 +282,7 @@ def _noted(address: str) -> Iterator[None]:
 async def _await_kafka(
     settings: Settings, out: Console, stop: asyncio.Event, *, creates_topics: bool
 ) -> None:
-    """Wait for a Kafka that is away, or that does not know its topics yet."""
+    """Wait for a Kafka that does not answer, or does not have its topics yet."""
     began = time.monotonic()
     while True:
         try:

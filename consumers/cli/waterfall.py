@@ -1,4 +1,4 @@
-"""Where one request's time went, as a waterfall: the picture that `tierline trace` draws."""
+"""Where one request's time went, as a waterfall: the drawing of `tierline trace`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from schemas.topics import Topics
 
 __all__ = ["COLUMNS", "CUT", "Bar", "picture", "total_ms", "waterfall"]
 
-#: Columns of the drawing: the first of them for which there is room.
+#: Widths of the drawing, of which the first that fits is used.
 _WIDTHS = (40, 28, 16, 8)
 COLUMNS = ("hop", "from", "took", "", "what")
 _BAR, CUT, _POINT = "━", "┅", "╸"
-#: No hop is drawn longer than so many times all the shorter ones together.
+#: A hop is drawn at most so many times as long as all shorter ones together.
 _MOST_TIMES = 3.0
-#: And shorter ones are drawn as they are.
+#: Hops below this are never cut.
 _CUT_FROM_MS = 5_000.0
 
 
@@ -31,17 +31,16 @@ class Bar:
     start_ms: float
     duration_ms: float
     words: str
-    #: A result or a dead letter: the way may end here.
+    #: A result or a dead letter: the journey may end here.
     is_end: bool = False
 
     @property
     def end_ms(self) -> float:
-        """When it was over."""
         return self.start_ms + self.duration_ms
 
 
 def picture(bars: Sequence[Bar], width: int) -> tuple[list[dict[str, object]], bool]:
-    """The bars as rows of a table that fits, and whether a wait is longer than drawn."""
+    """The bars as rows of a table that fits, and whether a wait was cut."""
     scales = [_Scale(bars, cells) for cells in _WIDTHS]
     fitting = (scale for scale in scales if least_width(_rows(bars, scale), COLUMNS) <= width)
     scale = next(fitting, scales[-1])
@@ -62,7 +61,7 @@ def _rows(bars: Sequence[Bar], scale: "_Scale") -> list[dict[str, object]]:
 
 
 def total_ms(bars: Sequence[Bar]) -> float:
-    """From the request's first record to its last end, or to what is known so far."""
+    """From the request's first record to its last result or dead letter, or to its last record."""
     ends = [bar.start_ms for bar in bars if bar.is_end] or [bar.end_ms for bar in bars]
     return max(ends, default=0.0)
 
@@ -74,14 +73,14 @@ def waterfall(journey: Journey, topics: Topics) -> list[Bar]:
         return []
     first = stops[0].at
     calls: dict[int, list[Attempt]] = {}
-    for attempt in sorted(journey.attempts.values(), key=lambda one: one.attempt_no):
+    for attempt in sorted(journey.attempts.values(), key=lambda attempt: attempt.attempt_no):
         if (number := _hop_of(attempt, stops, topics)) is not None:
             calls.setdefault(number, []).append(attempt)
     bars = []
     for number, (stop, after) in enumerate(zip(stops, [*stops[1:], stops[-1]], strict=True)):
         took = _ms(after.at, stop.at)
         if stop.topic == topics.results:
-            took = 0.0  # what comes later is another way, or a word about this one
+            took = 0.0  # what comes later is another generation, or a notice
         is_end = stop.topic in (topics.results, topics.dead_letters)
         bars.append(Bar(stop.topic, 0, _ms(stop.at, first), took, stop.words, is_end))
         for call in calls.get(number, ()):
@@ -94,9 +93,10 @@ def waterfall(journey: Journey, topics: Topics) -> list[Bar]:
 
 
 def _hop_of(attempt: Attempt, stops: Sequence[Stop], topics: Topics) -> int | None:
-    """The hop in which a call was made: the last one to its tier that was there when it began.
+    """The hop in which a call was made: the last one to its tier that had begun before the call.
 
-    Broker and workers have clocks of their own; a call that seems to come before its hop is its.
+    The clocks of brokers and workers differ: a call that seems older than every hop belongs to the
+    first one.
     """
     tier = topics.tier(attempt.tier)
     hops = [number for number, stop in enumerate(stops) if stop.topic == tier]
@@ -105,7 +105,7 @@ def _hop_of(attempt: Attempt, stops: Sequence[Stop], topics: Topics) -> int | No
 
 
 class _Scale:
-    """Where a moment stands in the drawing. Long waits are cut, so that the rest can be seen."""
+    """Maps time to columns of the drawing. Long waits are cut, so that the rest can be seen."""
 
     def __init__(self, bars: Sequence[Bar], width: int = _WIDTHS[0]) -> None:
         self.width = width
@@ -132,7 +132,7 @@ class _Scale:
         return round(passed / self._total * self.width) if self._total else 0
 
     def is_cut(self, bar: Bar) -> bool:
-        """True for a wait that is longer than drawn."""
+        """True for a wait that is cut."""
         end = bar.end_ms
         return any(
             length < until - start and start < end and until > bar.start_ms

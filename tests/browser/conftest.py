@@ -106,7 +106,7 @@ def served(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         "TIERLINE_KAFKA__PREFIX": prefix,
     }
     with (
-        _process(env, "topics", "create", said="all topics are there"),
+        _process(env, "topics", "create", said="all topics exist"),
         _process(env, "up", "--simulate", said="Ctrl-C"),
         _process(env, "console", "--port", "0", said="at ") as at,
     ):

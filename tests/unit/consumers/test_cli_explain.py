@@ -95,7 +95,7 @@ def test_what_a_model_answered_is_told() -> None:
     [line] = told(a_result(kind="safe_default"))
     assert "the safe default was published" in line
     [line] = told(a_result(kind="in_review", final=False))
-    assert line.startswith("notice: it was told that a person has the request")
+    assert line.startswith("notice: a notice was published that a person has the request")
 
 
 def test_a_decision_says_how_long_it_took_and_what_it_asks_for() -> None:
@@ -152,7 +152,7 @@ def state(*records: Any, after: int = 60) -> str | None:
 
 
 WAITS = (
-    " It waits for a model or a worker, or a call is running; which of these stands in no topic, "
+    " It waits for a model or a worker, or a call is running; the topics do not say which, but "
     "`tierline top` shows which models and tiers are behind."
 )
 UNTIL = "The deadline is 2026-03-01 12:15:00 UTC, in 14m; until then"
@@ -163,30 +163,30 @@ UNTIL = "The deadline is 2026-03-01 12:15:00 UTC, in 14m; until then"
     [
         pytest.param(
             [on_intake()],
-            "accepted at 2026-03-01 12:00:00 UTC, no router has passed it on yet.",
+            "accepted at 2026-03-01 12:00:00 UTC, and not routed yet.",
             id="accepted",
         ),
         pytest.param(
             [on_intake(), assigned()],
-            "routed to low at 2026-03-01 12:00:01 UTC, no attempt is written yet."
+            "routed to low at 2026-03-01 12:00:01 UTC, with no attempt noted yet."
             f"{WAITS} {UNTIL} 6 more attempts at most.",
             id="routed",
         ),
         pytest.param(
             [assigned(), call_line(5, outcome="started", reason=None)],
-            "routed to low at 2026-03-01 12:00:01 UTC, a call to sim-medium has begun at "
+            "routed to low at 2026-03-01 12:00:01 UTC, and a call to sim-medium began at "
             f"2026-03-01 12:00:05 UTC.{WAITS} {UNTIL} 6 more attempts at most.",
             id="begun",
         ),
         pytest.param(
             [handed_back(), assigned()],
-            "handed back to route at 2026-03-01 12:00:02 UTC, which has not passed it on yet."
+            "handed back to route at 2026-03-01 12:00:02 UTC, and not routed again yet."
             f" So far: 1 attempt, $0.000000. {UNTIL} 5 more attempts at most.",
             id="handed back",
         ),
         pytest.param(
             [dead(3), assigned(4, Tier.PREMIUM, generation=2, attempts_left=1)],
-            f"routed to premium at 2026-03-01 12:00:04 UTC, no attempt is written yet.{WAITS} "
+            f"routed to premium at 2026-03-01 12:00:04 UTC, with no attempt noted yet.{WAITS} "
             f"{UNTIL} 1 more attempt at most.",
             id="sent through again",
         ),
@@ -199,7 +199,7 @@ def test_a_request_that_is_still_open_says_what_the_topics_know(records: Any, wo
 def test_after_its_deadline_a_request_says_what_will_become_of_it() -> None:
     words = state(assigned(), after=1000) or ""
     assert words.endswith(
-        " The deadline was 2026-03-01 12:15:00 UTC: whoever takes it next hands it to a person."
+        " The deadline was 2026-03-01 12:15:00 UTC: the stage that takes it next hands it to a person."
     )
 
 

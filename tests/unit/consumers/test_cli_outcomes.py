@@ -56,7 +56,7 @@ def test_the_counts_are_one_sum_and_planned_approvals_are_no_failure() -> None:
         a_result("of somebody else"),
     ]
     assert [noted(progress, record) for record in records] == [False, True, True, True, False]
-    found = progress.found
+    found = progress.outcomes
     found.missing = progress.sent.left
 
     assert found.in_words() == [
@@ -74,20 +74,20 @@ def test_what_was_spent_before_is_not_spent_again() -> None:
     progress = awaiting(2)
     assert noted(progress, a_result("r-0"))
     assert noted(progress, a_result("r-1"))
-    progress.found.before, progress.found.before_micros = 1, 7
+    progress.outcomes.before, progress.outcomes.before_micros = 1, 7
 
-    assert progress.found.in_words() == [
+    assert progress.outcomes.in_words() == [
         "2 outcomes: 2 answers",
         "  1 of them already done before this run, for $0.000007",
     ]
-    assert progress.found.as_fields()["already_spent_micros"] == 7
+    assert progress.outcomes.as_fields()["already_spent_micros"] == 7
 
 
 def test_a_file_whose_answers_all_wait_for_approval_has_ended_well() -> None:
     progress = awaiting(1)
     assert noted(progress, a_letter("approval_required", 0))
 
-    assert progress.found.is_well
+    assert progress.outcomes.is_well
 
 
 def test_waiting_grows_with_the_file_and_not_with_its_square() -> None:
@@ -146,7 +146,10 @@ def test_only_what_lay_there_before_is_a_repeat() -> None:
 
 @pytest.mark.parametrize(
     ("has_passing_ids", "words"),
-    [(False, "is not done twice"), (True, "a prompt and lines without an id may be done twice")],
+    [
+        (False, "is not processed twice"),
+        (True, "a prompt and lines without an id may be processed twice"),
+    ],
 )
 def test_what_is_sent_again_is_done_twice_unless_it_has_an_id(
     has_passing_ids: bool, words: str
@@ -165,5 +168,5 @@ def test_nothing_is_shown_of_a_kafka_that_is_away(capsys: pytest.CaptureFixture[
 
     assert progress.tell() == 1
     said = capsys.readouterr().out
-    assert "next: Kafka does not answer any more; `tierline doctor` looks why" in said
+    assert "next: Kafka no longer answers; `tierline doctor` looks for the cause" in said
     assert "tierline top" not in said

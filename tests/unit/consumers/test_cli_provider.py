@@ -84,7 +84,7 @@ def test_every_format_can_be_tried(tierline, provider, monkeypatch, wire):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("http_401", "the provider wants a key"),
+        ("http_401", "the provider requires a key"),
         ("http_429", "wait"),
         ("html_page", "speaks the format 'openai'"),
         ("http_500", "a problem of its own"),

@@ -25,11 +25,11 @@ LINE = '{"id": "r-1", "input": "x"}'
         (["submit", "a prompt", "--batch", "monday"], "--batch monday is for lines"),
         (["up", "--only", "route", "--tier", "low"], "--tier is for the stage work"),
         (["up", "--only", "review", "--width", "4"], "--width is for the stage work"),
-        (["quality", "--failures", "--bill"], "three questions"),
+        (["quality", "--failures", "--bill"], "give one of them"),
         (["quality", "--last", "9"], "--last is for --failures"),
         (["quality", "--bill", "--by", "task"], "--by is for the table"),
         (["results", "--last", "9", "--limit", "9"], "give one of them"),
-        (["dead-letters", "requeue", "r-1", "--rate", "9"], "are for many, and one is named"),
+        (["dead-letters", "requeue", "r-1", "--rate", "9"], "are for a choice of many"),
         (["dead-letters", "requeue", "r-1", "--task", "triage"], "by its id, or choose many"),
     ],
 )
