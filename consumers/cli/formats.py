@@ -92,11 +92,11 @@ def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidenc
         return " ".join(only.split())
     if any(value is not None for value in fields.values()):
         fields = {name: value for name, value in fields.items() if value is not None}
-    named = (
+    parts = (
         f"{name}: {value if isinstance(value, str) else exact_json(value, gap=chr(32))}"
         for name, value in fields.items()
     )
-    return " ".join("; ".join(named).split())
+    return " ".join("; ".join(parts).split())
 
 
 def shortened(text: str, room: int) -> str:
@@ -166,25 +166,28 @@ def _table(
             width=widths[column],
         )
     for row in zip(*by_column.values(), strict=True):
-        named = zip(columns, row, strict=True)
-        table.add_row(*(Text(plain(cell), style_of(name, cell)) for name, cell in named))
+        texts = (
+            Text(plain(cell), style_of(name, cell))
+            for name, cell in zip(columns, row, strict=True)
+        )
+        table.add_row(*texts)
     return table
 
 
 def _widths(by_column: Mapping[str, Sequence[str]], width: int) -> Mapping[str, int]:
     """For each column its longest word at least, and its widest line as far as there is room."""
-    given = {column: _least_of(column, cells) for column, cells in by_column.items()}
+    widths = {column: _least_of(column, cells) for column, cells in by_column.items()}
     widest = {
         column: max(_room(line) for cell in (column, *cells) for line in cell.splitlines() or [""])
         for column, cells in by_column.items()
     }
-    room = width - _EDGES - _BETWEEN * (len(given) - 1) - sum(given.values())
-    while room > 0 and (narrow := [name for name in given if given[name] < widest[name]]):
+    room = width - _EDGES - _BETWEEN * (len(widths) - 1) - sum(widths.values())
+    while room > 0 and (narrow := [name for name in widths if widths[name] < widest[name]]):
         for name in narrow:
-            more = min(max(room // len(narrow), 1), widest[name] - given[name], room)
-            given[name] += more
+            more = min(max(room // len(narrow), 1), widest[name] - widths[name], room)
+            widths[name] += more
             room -= more
-    return given
+    return widths
 
 
 def _listed(

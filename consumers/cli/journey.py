@@ -166,7 +166,7 @@ class Journey:
 
     def moments(self) -> list[Moment]:
         """What happened, in order."""
-        happened = [route_moment(taken) for taken in self.routes]
+        happened = [route_moment(route) for route in self.routes]
         happened += [attempt_moment(attempt) for attempt in self.attempts.values()]
         happened += [review_moment(line) for line in self.acts]
         happened += [feedback_moment(feedback) for feedback in self._own_feedback()]
@@ -332,12 +332,12 @@ class Journey:
             earlier = self.attempts.get(attempt.attempt_id)
             if earlier is None or earlier.reply is None:
                 self.attempts[attempt.attempt_id] = attempt
-        routed_at = {taken.routed_at for taken in self.routes}
-        self.routes += [taken for taken in envelope.routes if taken.routed_at not in routed_at]
+        routed_at = {route.routed_at for route in self.routes}
+        self.routes += [route for route in envelope.routes if route.routed_at not in routed_at]
         self.task = envelope.task or self.task
         if not words and envelope.routes:
-            taken = envelope.routes[-1]
-            words = f"{taken.rule}: {taken.reason}"
+            route = envelope.routes[-1]
+            words = f"{route.rule}: {route.reason}"
         return words
 
     def _read_line(self, entry: LedgerEntry) -> str | None:

@@ -34,7 +34,11 @@ async def decided_on(settings: Settings, places: Collection[str]) -> dict[str, A
     standing = {
         place: decisions[partition].standing(place) for place, partition in partitions.items()
     }
-    return {place: lines[named] for place, named in standing.items() if named is not None}
+    return {
+        place: lines[decision_id]
+        for place, decision_id in standing.items()
+        if decision_id is not None
+    }
 
 
 async def lines_of(settings: Settings) -> AsyncIterator[tuple[Record, AuditLine]]:

@@ -96,17 +96,17 @@ def feedback_moment(feedback: Feedback) -> Moment:
 def facts_of(request: Request) -> str:
     """The fields of a request besides its input, as the end of a sentence."""
     facts = {name: getattr(request, name) for name in _FACTS if name in request.model_fields_set}
-    named = [f"{name} {fact}" for name, fact in facts.items() if fact]
+    words = [f"{name} {fact}" for name, fact in facts.items() if fact]
     if request.metadata:
-        named.append(f"metadata {exact_json(request.metadata, gap=chr(32))}")
-    return f", with {shortened(', '.join(named), _ANSWER)}" if named else ""
+        words.append(f"metadata {exact_json(request.metadata, gap=chr(32))}")
+    return f", with {shortened(', '.join(words), _ANSWER)}" if words else ""
 
 
-def route_moment(taken: RouteTaken) -> Moment:
-    what = "escalated" if taken.code and not taken.code.is_hop else "routed"
-    if taken.step == "classify":
+def route_moment(route: RouteTaken) -> Moment:
+    what = "escalated" if route.code and not route.code.is_hop else "routed"
+    if route.step == "classify":
         what = "classify"
-    return Moment(taken.routed_at, what, taken.tier, f"{taken.rule}: {taken.reason}")
+    return Moment(route.routed_at, what, route.tier, f"{route.rule}: {route.reason}")
 
 
 def attempt_moment(attempt: Attempt) -> Moment:

@@ -114,8 +114,8 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
     path = file or _in_use()
     policy = load_policy(_text(path), str(path))
     if as_json:
-        named = {"name": policy.name, "version": policy.version, "digest": policy.digest}
-        print_json({**named, "tasks": table_rows(policy), "policy": policy.content})
+        identity = {"name": policy.name, "version": policy.version, "digest": policy.digest}
+        print_json({**identity, "tasks": table_rows(policy), "policy": policy.content})
         return
     for title, columns, rows in sections(policy):
         print_table(rows, columns, title=title)
@@ -177,8 +177,8 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
         "complexity": complexity,
         "justification": justification,
     }
-    given = {name: value for name, value in fields.items() if value is not None}
-    request = read_request_object(given, {})
+    present = {name: value for name, value in fields.items() if value is not None}
+    request = read_request_object(present, {})
     warn_of_unknown(policy, task=task, plan=plan)
     decided = route(request, policy, clock.now())
     words = explain_route(decided, request, measure(request), policy)

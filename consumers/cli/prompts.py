@@ -91,8 +91,8 @@ async def try_prompts(
     tries, missing = _prepared(rules, folder, task, _tiers(tier, rules))
     tried, cost = [example.offline() for example in tries], 0
     if live:
-        asked, cost = await _live(settings, rules, tries)
-        tried += asked
+        outcomes, cost = await _live(settings, rules, tries)
+        tried += outcomes
     _print_outcomes(tried, missing, folder, cost, live=live, as_json=as_json)
     return FAILED if missing or any(example.problems for example in tried) else OK
 
@@ -173,8 +173,8 @@ def _question(
     rules: Rules, name: str, tier: Tier, fields: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> tuple[Question, Request]:
     is_task = name in rules.policy.tasks
-    named = {**fields, "task": name} if is_task else dict(fields)
-    request = read_request_object(named, {}, fallback_id="example")
+    request_fields = {**fields, "task": name} if is_task else dict(fields)
+    request = read_request_object(request_fields, {}, fallback_id="example")
     step: RouteStep = "classify" if name == "classify" else "answer"
     if is_task or step == "classify":
         task = name if is_task else None

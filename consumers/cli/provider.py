@@ -90,13 +90,13 @@ async def try_provider(
     settings = named_as_in(policy, settings)
     if name not in settings.providers and name != SIMULATED:
         raise UserError(_not_set_up(name, sorted(settings.providers)))
-    row, asked = _model_of(policy, name, model)
+    row, model_id = _model_of(policy, name, model)
     here = {key: item for key, item in policy.models.items() if item.provider == name}
     only = policy.model_copy(update={"models": here})
     async with provided(settings, only, latency_scale=0) as (entries, _):
         most = min(_MOST_TOKENS, row.max_output_tokens) if row else _MOST_TOKENS
         body: dict[str, Any] = {
-            "model": asked,
+            "model": model_id,
             "max_tokens": most,
             "messages": [{"role": "user", "content": _QUESTION}],
         }
@@ -110,7 +110,7 @@ async def try_provider(
                 timeout=timedelta(seconds=60),
             )
         took_ms = round((monotonic() - began) * 1000, 1)
-        fields = {"provider": name, "at": entries[name].base_url, "model": asked, "ms": took_ms}
+        fields = {"provider": name, "at": entries[name].base_url, "model": model_id, "ms": took_ms}
         if isinstance(outcome, Reply):
             fields |= _answered(outcome, row, policy)
         else:

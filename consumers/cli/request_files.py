@@ -113,15 +113,15 @@ def checked(
     have the same `custom_id`, and for a `batch` of which no line is one of a Batch file.
     """
     count, is_batch = 0, False
-    with Buckets[tuple[str, int, str]]() as named:
+    with Buckets[tuple[str, int, str]]() as custom_ids:
         for count, raw in enumerate(lines_of(file, name), 1):
             # Most lines have none, and need not be parsed here.
             if b'"custom_id"' in raw and (custom_id := _custom_id(_read(raw))) is not None:
-                named.put(custom_id, (custom_id, count, _digest(raw)))
+                custom_ids.put(custom_id, (custom_id, count, _digest(raw)))
                 is_batch = True
             if count % _SHOWN_EACH == 0:
                 seen(file.tell())
-        twice = min((pair for group in named.each() for pair in _twice(group)), default=None)
+        twice = min((pair for group in custom_ids.each() for pair in _twice(group)), default=None)
     if twice is not None:
         msg = (
             f"{name}: requests {twice[1]} and {twice[0]} have the custom_id {twice[2]!r}; "

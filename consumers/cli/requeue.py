@@ -197,9 +197,9 @@ async def choose_one(
     """The dead letter that is named. Raises UserError where it may not go through again."""
     record, letter = await find_letter(settings, where, tenant)
     # Whoever names a dead letter has seen whether its requeue has failed.
-    named = replace(plan, force=plan.force or letter.reason is not Reason.APPROVAL_REQUIRED)
+    forced = replace(plan, force=plan.force or letter.reason is not Reason.APPROVAL_REQUIRED)
     candidate = Candidate.of(record, letter, policy, plan)
-    if (why := why_not(candidate, letter, policy, named)) is not None:
+    if (why := why_not(candidate, letter, policy, forced)) is not None:
         msg = f"{letter.request_id or where}: {why}"
         raise UserError(msg)
     line = (await decided_on(settings, {record_ref(record)})).get(record_ref(record))

@@ -201,8 +201,8 @@ def _opened(
         raise UserError(msg)
     fields = {"id": f"cli-{uuid.uuid4().hex[:12]}", "input": what, "task": task, "plan": plan}
     fields["tenant"] = tenant
-    given = {name: value for name, value in fields.items() if value is not None}
-    yield io.BytesIO(orjson.dumps(given)), "the prompt"
+    present = {name: value for name, value in fields.items() if value is not None}
+    yield io.BytesIO(orjson.dumps(present)), "the prompt"
 
 
 def _is(path: Path, kind: Callable[[Path], bool]) -> bool:

@@ -42,15 +42,15 @@ class Attempts:
     def begin(self, address: str) -> bool:
         """Count an attempt; False where it must be refused unseen."""
         who, now = _network(address), self._clock()
-        mine = self._failed.setdefault(who, deque())
+        own = self._failed.setdefault(who, deque())
         self._failed.move_to_end(who)
-        for times in (mine, self._all):
+        for times in (own, self._all):
             while times and times[0] <= now - _WINDOW:
                 times.popleft()
         is_crowded = len(self._all) >= self._in_total and who not in self._known
-        if len(mine) >= self._per_address or is_crowded:
+        if len(own) >= self._per_address or is_crowded:
             return False
-        mine.append(now)
+        own.append(now)
         self._all.append(now)
         if len(self._failed) > _MOST_KEPT:
             self._failed.popitem(last=False)

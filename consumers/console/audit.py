@@ -50,8 +50,8 @@ class Trail:
 
     async def added(self, connection: AsyncConnection, now: datetime, **fields: Any) -> AuditLine:
         """Add a line within a transaction."""
-        mine = AUDIT.c.writer == self.writer
-        last = select(AUDIT.c.line).where(mine).order_by(desc(AUDIT.c.no)).limit(1)
+        is_own = AUDIT.c.writer == self.writer
+        last = select(AUDIT.c.line).where(is_own).order_by(desc(AUDIT.c.no)).limit(1)
         newest = await connection.scalar(last)
         after = AuditLine.model_validate_json(newest) if newest else None
         line = chained(AuditLine(writer=self.writer, no=1, at=now, **fields), after)

@@ -51,7 +51,7 @@ def brief_request(
     origin = Origin(
         topic=where.topic, partition=where.partition, offset=where.offset, appended_at=now
     )
-    asked = Escalation(
+    escalation = Escalation(
         id=id_,
         tenant=tenant,
         task=task,
@@ -61,13 +61,13 @@ def brief_request(
         routes=[],
         reason=Reason.ASKED_BY_CONSOLE,
     )
-    return dump_envelope(asked, orjson.dumps(body))
+    return dump_envelope(escalation, orjson.dumps(body))
 
 
 def brief_of(record: LetterRecord, policy: Policy) -> str:
     """A case as text for a model: why it is here, what was asked, what was answered."""
     request = request_of(record)
-    asked = request.text if request else (record.value or b"").decode("utf-8", "replace")
+    text = request.text if request else (record.value or b"").decode("utf-8", "replace")
     answers = [
         f"{attempt.model} answered: {(attempt.reply or '')[:_BRIEF_PART]}"
         for attempt in record.letter.attempts
@@ -78,7 +78,7 @@ def brief_of(record: LetterRecord, policy: Policy) -> str:
         (
             "A person has to decide on this request. Put the case into three lines.",
             "Why it is here: " + " ".join(reasons)[:_BRIEF_PART],
-            f"The request: {asked[:_BRIEF_PART]}",
+            f"The request: {text[:_BRIEF_PART]}",
             *answers,
         )
     )

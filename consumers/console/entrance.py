@@ -88,10 +88,10 @@ class Entrance:
         path = request.scope["path"]
         if path.startswith("/static/"):
             return
-        given = request.headers.get("authorization") if path.startswith("/api/") else None
-        if given is None or not self.authenticator.needs_sign_in:
+        authorization = request.headers.get("authorization") if path.startswith("/api/") else None
+        if authorization is None or not self.authenticator.needs_sign_in:
             request.state.visitor = await self.authenticator.visitor(request.cookies)
-        elif (visitor := self.authenticator.by_token(given)) is not None:
+        elif (visitor := self.authenticator.by_token(authorization)) is not None:
             # The token is too long to guess, so others' failures need not lock its holder out.
             request.state.visitor, request.state.has_bearer = visitor, True
         elif not self.attempts.begin(client_of(request)):

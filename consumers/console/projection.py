@@ -145,8 +145,8 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
             fields = orjson.loads(record.value or b"")
             info, request_id = fields["router"], stored(fields["id"])
             generation = _GENERATION.validate_python(info.get("generation", 1))
-            named = info.get("tenant")
-            tenant = stored(str(named or DEFAULT_TENANT), 240)
+            tenant_name = info.get("tenant")
+            tenant = stored(str(tenant_name or DEFAULT_TENANT), 240)
             if not info.get("final", True):
                 continue
             brief = _brief(request_id, info) if request_id.startswith(BRIEF_IDS) else None
@@ -158,7 +158,7 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Results of earlier releases name no tenant: only the place identifies the case.
-            resolved[resolves] = (told_at(record), tenant if named else None)
+            resolved[resolves] = (told_at(record), tenant if tenant_name else None)
         if generation > 1:
             request = RequestKey(tenant, request_id)
             end = (generation, told_at(record))
@@ -292,8 +292,8 @@ def _undone(connection: Connection, record: Record, line: AuditLine, decision_id
     undone = line.what == "refused" or told_at(record) <= closes
     connection.execute(update(DECISIONS).where(is_it).values(undone=undone))
     if undone:
-        given = CASES.c.decision_id == decision_id
-        waits = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
+        by_decision = CASES.c.decision_id == decision_id
+        waits = reopened(CASES.c.place == place, CASES.c.state == "decided", by_decision)
         connection.execute(waits)
     _mark(connection, place)
 

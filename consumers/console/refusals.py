@@ -67,8 +67,8 @@ class Refusals:
     def add_to(self, app: FastAPI) -> None:
         """Register the replies to whatever the application's routes raise."""
         unfit = (UnicodeError, OverflowError)
-        others = (NeedsSignInError, AnyHTTPError, RequestValidationError, *unfit, Exception)
-        for kind in (*_STATUS, *others):
+        kinds = (NeedsSignInError, AnyHTTPError, RequestValidationError, *unfit, Exception)
+        for kind in (*_STATUS, *kinds):
             app.add_exception_handler(kind, self._answer)
 
     async def _answer(self, request: Request, error: Exception) -> Response:

@@ -76,10 +76,10 @@ class ReviewService:
         """Claim a case, or learn who holds it. Raises CaseError and NotSentError."""
         now = self.clock()
         before = await self.store.case(place, now)
-        taken = await self.store.claim(place, who, now, self.lease)
-        if isinstance(taken, Case) and (before is None or before.held_by != who):
-            await self._note(taken, "claim", who)
-        return taken
+        claimed = await self.store.claim(place, who, now, self.lease)
+        if isinstance(claimed, Case) and (before is None or before.held_by != who):
+            await self._note(claimed, "claim", who)
+        return claimed
 
     async def renew_lease(self, place: str, who: str) -> Case:
         return await self.store.renew_lease(place, who, self.clock(), self.lease)
@@ -118,10 +118,10 @@ class ReviewService:
                 policy_version=self.policy.version,
             )
         except AlreadyDecidedError as error:
-            given = await self.store.trail.decision(place, decision.decision_id)
-            if error.case is None or given is None or not _is_same(given, who, decision):
+            earlier = await self.store.trail.decision(place, decision.decision_id)
+            if error.case is None or earlier is None or not _is_same(earlier, who, decision):
                 raise
-            case, line = error.case, given
+            case, line = error.case, earlier
             if not await self.store.trail.is_unsent(line):
                 return case
         failpoint("console.noted")
@@ -160,11 +160,11 @@ class ReviewService:
         The time at which Kafka appends the undo counts. It must not get there before the decision.
         """
         before, record = await self.store.case(place, self.clock()), await self.store.content(place)
-        given = None
+        decided = None
         if before is not None and before.decision_id is not None:
-            given = await self.store.trail.decision(place, before.decision_id)
-        if given is not None and await self.store.trail.is_unsent(given):
-            if not await self._arrives(given, record):
+            decided = await self.store.trail.decision(place, before.decision_id)
+        if decided is not None and await self.store.trail.is_unsent(decided):
+            if not await self._arrives(decided, record):
                 words = "Kafka does not answer, so nothing was undone; try again in a moment"
                 raise NotSentError(words)
         case, line = await self.store.undo(place, who, self.clock())
@@ -314,11 +314,11 @@ class ReviewService:
 
 def _is_same(line: AuditLine, who: str, decision: Decision) -> bool:
     """True when somebody gives their own decision again."""
-    given = line.decision
+    earlier = line.decision
     return (
-        given is not None
+        earlier is not None
         and line.who == who
-        and given.model_copy(update={"seconds_spent": decision.seconds_spent}) == decision
+        and earlier.model_copy(update={"seconds_spent": decision.seconds_spent}) == decision
     )
 
 

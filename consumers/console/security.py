@@ -98,11 +98,11 @@ class SecureHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def secured(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message.get("headers", ())}
+                names = {name.lower() for name, _ in message.get("headers", ())}
                 ours = [
                     (name.encode(), value.encode())
                     for name, value in HEADERS.items()
-                    if name.encode() not in given
+                    if name.encode() not in names
                 ]
                 message["headers"] = [*message.get("headers", ()), *ours]
             await send(message)

@@ -60,5 +60,5 @@ class Sessions:
 
     async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
         """Delete sessions that have ended."""
-        over = or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
-        await self._database.write(delete(SESSIONS).where(over))
+        has_ended = or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
+        await self._database.write(delete(SESSIONS).where(has_ended))

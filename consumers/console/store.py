@@ -270,11 +270,11 @@ class Store:
         Raises UnknownCaseError and UndoTooLateError.
         """
         async with self.trail.adding() as connection:
-            mine = and_(CASES.c.state == "decided", CASES.c.decided_by == who)
+            is_own = and_(CASES.c.state == "decided", CASES.c.decided_by == who)
             before = await _case(connection, place, now)
             if before is None:
                 raise UnknownCaseError(place)
-            back = reopened(CASES.c.place == place, mine, CASES.c.undo_until >= now)
+            back = reopened(CASES.c.place == place, is_own, CASES.c.undo_until >= now)
             row = (await connection.execute(back.returning(CASES))).mappings().first()
             if row is None:
                 raise UndoTooLateError(before)
@@ -312,8 +312,8 @@ class Store:
         decision, place = line.decision, str(line.letter)
         async with self.trail.adding() as connection:
             if decision is not None:
-                given = CASES.c.decision_id == decision.decision_id
-                back = reopened(CASES.c.place == place, CASES.c.state == "decided", given)
+                is_decision = CASES.c.decision_id == decision.decision_id
+                back = reopened(CASES.c.place == place, CASES.c.state == "decided", is_decision)
                 await connection.execute(back)
                 await forget(connection, decision.decision_id)
             elif line.undoes is not None:
