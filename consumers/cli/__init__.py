@@ -1,1 +1,1 @@
-"""The command line: a file per command, each saying what it does in its help."""
+"""The command line: a file per command, or per group of commands."""

@@ -175,7 +175,7 @@ def _table(
 
 
 def _widths(by_column: Mapping[str, Sequence[str]], width: int) -> Mapping[str, int]:
-    """For each column its longest word at least, and its widest line as far as there is room."""
+    """The width of each column: at least its longest word, at most its widest line."""
     widths = {column: _least_of(column, cells) for column, cells in by_column.items()}
     widest = {
         column: max(_room(line) for cell in (column, *cells) for line in cell.splitlines() or [""])

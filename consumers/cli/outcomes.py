@@ -182,7 +182,7 @@ class Ended(NamedTuple):
 
     #: The hash of the request's key.
     request: bytes
-    #: Where the request lies on intake, where the record says so.
+    #: The request's place on intake, where the record has it.
     place: Place | None = None
     #: Why it is a dead letter; None for a result.
     reason: str | None = None

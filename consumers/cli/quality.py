@@ -186,18 +186,18 @@ def _print_bill(before: Sequence[Row], after: Sequence[Row], as_json: bool) -> N
         print_json({"before_micros": spent[0], "moved_micros": moved, "now_micros": spent[1]})
         return
     rows = [
-        {"cause": "before", "moved it by": dollars(spent[0]), "what it is": ""},
+        {"cause": "before", "change": dollars(spent[0]), "meaning": ""},
         *(
             {
                 "cause": step.name,
-                "moved it by": f"{'+-'[step.micros < 0]}{dollars(abs(step.micros))}",
-                "what it is": step.words,
+                "change": f"{'+-'[step.micros < 0]}{dollars(abs(step.micros))}",
+                "meaning": step.words,
             }
             for step in steps
         ),
-        {"cause": "now", "moved it by": dollars(spent[1]), "what it is": ""},
+        {"cause": "now", "change": dollars(spent[1]), "meaning": ""},
     ]
-    print_table(rows, ("cause", "moved it by", "what it is"))
+    print_table(rows, ("cause", "change", "meaning"))
 
 
 async def _print_failures(

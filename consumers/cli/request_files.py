@@ -74,7 +74,7 @@ class Line(NamedTuple):
     def of(
         cls, raw: bytes, number: int, *, tenant: str | None = None, batch: str | None = None
     ) -> "Line":
-        """A line; `tenant` is whose it is where it names none.
+        """A line; `tenant` is the tenant of one that names none.
 
         A line of a Batch file gets an id of its own, since other files begin at 1 as well: its
         `custom_id` with a hash of the line, or, in a named `batch`, that name with its `custom_id`.

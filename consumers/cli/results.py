@@ -68,7 +68,7 @@ async def results(
         raise UserError(msg)
 
     settings = read_settings(kafka)
-    # For machines the records go on as they are, readable or not.
+    # JSON output without a filter prints the records unchanged, readable or not.
     is_all = (task, tenant) == (None, None)
     is_raw, count = as_json and is_all, 0
 

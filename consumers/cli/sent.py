@@ -33,7 +33,7 @@ _AT_ONCE = 1_000
 
 
 class Place(NamedTuple):
-    """Where a request lies in the topic that it was sent to."""
+    """The place of a request in the topic that it was sent to."""
 
     partition: int
     offset: int

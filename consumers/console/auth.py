@@ -82,7 +82,7 @@ class Visitor:
 
     @property
     def tenants(self) -> frozenset[str] | None:
-        """The tenants whose cases they see; None for all, and for cases without a tenant."""
+        """The tenants whose cases they see; None for all, which includes cases of no tenant."""
         tenants = self.session.tenants
         return tenants and frozenset(name for name in tenants if not is_reserved_tenant(name))
 
