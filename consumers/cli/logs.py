@@ -9,7 +9,6 @@ import traceback
 import structlog
 from structlog.typing import EventDict, Processor
 
-from consumers.telemetry.hops import current_hop
 from consumers.texts import plain
 
 __all__ = ["configure_logs"]
@@ -39,6 +38,8 @@ class _RateLimit(logging.Filter):
 
 def _with_trace(_: object, __: str, event: EventDict) -> EventDict:
     """Add the request and the span that are being processed."""
+    from consumers.telemetry.hops import current_hop  # noqa: PLC0415  most commands log nothing
+
     hop = current_hop()
     if hop is None:
         return event

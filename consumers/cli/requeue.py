@@ -21,10 +21,8 @@ from consumers.cli.common import UserError
 from consumers.cli.letters import decided_on, find_letter, letters_of, lines_of
 from consumers.cli.terminal import progress
 from consumers.runtime.clients import Clients
-from consumers.runtime.publisher import publisher
 from consumers.runtime.records import Record, record_ref
 from consumers.settings import Settings
-from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
 from router.policy.table import Policy
 from router.review.audit import chained
 from router.review.decisions import Decisions, price_at, refusal_of
@@ -226,6 +224,10 @@ def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan
 
 async def send(settings: Settings, candidates: Sequence[Candidate], plan: Plan) -> int:
     """Write the decisions at the planned rate; return how many Kafka has acknowledged."""
+    # The SDK of OpenTelemetry, which the commands that only read do not need.
+    from consumers.runtime.publisher import publisher  # noqa: PLC0415
+    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry  # noqa: PLC0415
+
     topics = settings.kafka.topics
     before: AuditLine | None = None
     with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry, progress() as bar:

@@ -314,6 +314,8 @@ class AttemptRunner:
                 reply = outcome
                 verdict = await self._judged(outcome, question, tier_run)
         except asyncio.CancelledError:
+            from consumers.providers.client import may_have_left  # noqa: PLC0415  it loads httpx
+
             given_up = CallFailure(Reason.NOT_SENT, "given up before a connection was made")
             if may_have_left():
                 # While its reply was judged, if there is one.
