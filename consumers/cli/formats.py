@@ -167,8 +167,7 @@ def _table(
         )
     for row in zip(*by_column.values(), strict=True):
         texts = (
-            Text(plain(cell), style_of(name, cell))
-            for name, cell in zip(columns, row, strict=True)
+            Text(plain(cell), style_of(name, cell)) for name, cell in zip(columns, row, strict=True)
         )
         table.add_row(*texts)
     return table

@@ -69,9 +69,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
                 "version": policy.version,
                 "warnings": warnings,
                 "examples": len(outcomes),
-                "failed": [
-                    {"says": outcome.says, "detail": outcome.detail} for outcome in failed
-                ],
+                "failed": [{"says": outcome.says, "detail": outcome.detail} for outcome in failed],
             }
         )
     else:

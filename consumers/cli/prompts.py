@@ -124,9 +124,7 @@ def _prepared(
 ) -> "tuple[list[_Try], list[str]]":
     """Every example with every variant it is for, and a message for each prompt without one."""
     examples = [
-        example
-        for example in read_examples(read_folder(folder))
-        if task in (None, example.folder)
+        example for example in read_examples(read_folder(folder)) if task in (None, example.folder)
     ]
     tries = [
         _Try(placed, tier, *_question_of(rules, placed, tier))

@@ -122,16 +122,12 @@ def _groups_of(by: str) -> list[By]:
     return [name for name in _BYS if name in by.split(",")] or [*_TABLE]
 
 
-def add_dashboard(
-    routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages
-) -> None:
+def add_dashboard(routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages) -> None:
     _add_pages(routes, reviews, figures, pages)
     _add_json(routes, figures)
 
 
-def _add_pages(
-    routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages
-) -> None:
+def _add_pages(routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages) -> None:
     sees_all = [Depends(may_see_all)]
 
     @routes.pages.get("/dashboard", dependencies=sees_all)

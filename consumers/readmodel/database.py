@@ -198,9 +198,7 @@ def _engine(url: str) -> AsyncEngine:
         parsed = None
     driver = _DRIVERS.get(parsed.drivername.partition("+")[0]) if parsed else None
     if parsed is None or driver is None:
-        msg = (
-            "the store's URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME was expected"
-        )
+        msg = "the store's URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME was expected"
         raise StoreUnusableError(msg)
     parsed = parsed.set(drivername=driver)
     if driver.startswith("sqlite"):

@@ -270,4 +270,3 @@ def positions_in(connection: Connection, table: Table) -> dict[Source, int]:
     """The next offset of each partition."""
     query = select(table.c.topic, table.c.partition, table.c.position)
     return {Source(*row[:2]): row[2] for row in connection.execute(query).all()}
-

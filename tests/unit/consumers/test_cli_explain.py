@@ -199,7 +199,8 @@ def test_a_request_that_is_still_open_says_what_the_topics_know(records: Any, wo
 def test_after_its_deadline_a_request_says_what_will_become_of_it() -> None:
     words = state(assigned(), after=1000) or ""
     assert words.endswith(
-        " The deadline was 2026-03-01 12:15:00 UTC: the stage that takes it next hands it to a person."
+        " The deadline was 2026-03-01 12:15:00 UTC: "
+        "the stage that takes it next hands it to a person."
     )
 
 
