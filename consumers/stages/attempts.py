@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import structlog
 
 from consumers.providers.gate import Admission, Gate
-from consumers.providers.transport import may_have_left
 from consumers.providers.usage import reserve
 from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
@@ -314,7 +313,7 @@ class AttemptRunner:
                 reply = outcome
                 verdict = await self._judged(outcome, question, tier_run)
         except asyncio.CancelledError:
-            from consumers.providers.client import may_have_left  # noqa: PLC0415  it loads httpx
+            from consumers.providers.transport import may_have_left  # noqa: PLC0415  loads httpx
 
             given_up = CallFailure(Reason.NOT_SENT, "given up before a connection was made")
             if may_have_left():
