@@ -181,5 +181,5 @@ async def test_a_port_in_use_is_refused_before_anything_starts():
 
 
 async def test_a_broker_that_does_not_come_up_shows_the_end_of_its_log():
-    with pytest.raises(BrokerError, match=r"(?s)ended at its start.*num\.io\.threads"):
+    with pytest.raises(BrokerError, match=r"(?s)ended while it was starting.*num\.io\.threads"):
         await local_broker(properties={"num.io.threads": "none"}).__aenter__()
