@@ -33,6 +33,7 @@ PARTIES: Sequence[Party] = (
         "console",
         reads=(
             "llm.intake",
+            *(f"llm.tier.{tier}" for tier in Tier),
             "llm.escalations",
             "llm.results",
             "llm.dead-letters",

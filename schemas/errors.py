@@ -30,6 +30,7 @@ TierlineError                  its message says what is wrong and where, its adv
 │   ├── UnseenError            other answers would be approved than those that were seen
 │   ├── UsedIdError            the decision's id is another decision's
 │   └── UndoTooLateError       the decision is being carried out
+├── UnknownRequestError        there is no such request
 ├── JobRunningError            a job of theirs runs already
 ├── ImpossibleError            a decision cannot be carried out
 ├── NotSentError               Kafka has not acknowledged a decision in time

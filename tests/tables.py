@@ -21,9 +21,11 @@ from consumers.settings import KafkaSettings
 from router.reports.measures import MEASURES, By, Row
 from schemas.attempt import LedgerEntry
 from schemas.base import EARLIEST
-from schemas.codec import dead_letter_headers, dump
+from schemas.codec import dead_letter_headers, dump, dump_envelope
 from schemas.dead_letter import DeadLetter
+from schemas.escalation import Assignment, Escalation
 from schemas.feedback import Feedback
+from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
 from schemas.tenancy import RequestKey
@@ -40,12 +42,17 @@ _TOPIC_OF: dict[type[BaseModel], str] = {
     Feedback: TOPICS.feedback,
     DeadLetter: TOPICS.dead_letters,
     AuditLine: TOPICS.review,
+    Request: TOPICS.intake,
+    Escalation: TOPICS.escalations,
 }
 
 
 def record_of(what: BaseModel, offset: int = 0, partition: int = 1, **fields: Any) -> Any:
     """What somebody writes, as a record of its topic."""
-    place = {"topic": _TOPIC_OF[type(what)], "offset": offset, "partition": partition, **fields}
+    topic = TOPICS.tier(what.route.tier) if isinstance(what, Assignment) else _TOPIC_OF[type(what)]
+    place = {"topic": topic, "offset": offset, "partition": partition, **fields}
+    if isinstance(what, (Assignment, Escalation)):
+        return a_record(dump_envelope(what, b'{"input": "x"}'), **place)
     if isinstance(what, DeadLetter):
         return a_record(b"{}", headers=dead_letter_headers(what, ()), **place)
     return a_record(dump(what.model_dump(mode="json", exclude_none=True)), **place)

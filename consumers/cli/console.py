@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from consumers import clock
+from consumers.admissions import admission_of
 from consumers.cli.common import (
     KafkaAddress,
     UserError,
@@ -120,8 +121,8 @@ async def _serve(
                 has_oidc=settings.console.oidc is not None,
                 is_secure=is_secure,
             )
-            bulk = Bulk(reviews)
-            figures = Figures(reviews, clients, settings.store.keep, poison_guard)
+            bulk, keep, admission = Bulk(reviews), settings.store.keep, admission_of(settings)
+            figures = Figures(reviews, clients, keep, poison_guard, admission)
             for tables in (queue, figures.model):
                 await tables.check()
             tell_review(telemetry.meter, lambda: queue.standing)

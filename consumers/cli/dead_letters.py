@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from consumers.amounts import counted, dollars
 from consumers.cli.common import (
     MOST_LISTED,
     AsJson,
@@ -20,7 +21,6 @@ from consumers.cli.common import (
     span_of,
     tier_of,
 )
-from consumers.cli.formats import counted, dollars
 from consumers.cli.letters import decided_on, find_letter, letters_of
 from consumers.cli.requeue import LetterFilter, Plan, choose, choose_one, send
 from consumers.cli.terminal import console, print_json, print_table

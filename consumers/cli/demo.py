@@ -16,6 +16,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from consumers.amounts import dollars
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
@@ -24,7 +25,6 @@ from consumers.cli.common import (
     on_kafka,
     read_settings,
 )
-from consumers.cli.formats import dollars
 from consumers.cli.provided import provided
 from consumers.cli.request_files import Line
 from consumers.cli.terminal import console, print_table

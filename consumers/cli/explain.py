@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from consumers import clock
+from consumers.amounts import duration
 from consumers.cli.common import (
     FAILED,
     OK,
@@ -13,12 +14,12 @@ from consumers.cli.common import (
     asynchronous,
     read_settings,
 )
-from consumers.cli.formats import duration
 from consumers.cli.journey import read_journey
-from consumers.cli.moments import COLUMNS as MOMENT_COLUMNS
-from consumers.cli.moments import rows_of
 from consumers.cli.terminal import console, print_json, print_table
-from consumers.cli.waterfall import COLUMNS, CUT, picture, total_ms, waterfall
+from consumers.cli.waterfall import COLUMNS, CUT, picture
+from consumers.journeys.facts import journey_facts
+from consumers.journeys.moments import COLUMNS as MOMENT_COLUMNS
+from consumers.journeys.waterfall import total_ms, waterfall
 from consumers.texts import say
 
 __all__ = ["explain", "trace"]
@@ -32,35 +33,17 @@ async def explain(
     as_json: AsJson = False,
 ) -> int:
     """Explain the whole journey of a request in words, from the topics alone."""
-    journey = await read_journey(request_id, read_settings(kafka), tenant)
-    rows, result = rows_of(journey.moments()), journey.published
-    still_open = journey.open_state(clock.now())
-    is_done = journey.is_done and still_open is None
+    settings = read_settings(kafka)
+    journey = await read_journey(request_id, settings, tenant)
+    facts = journey_facts(journey, settings.kafka.topics, clock.now())
     if as_json:
-        print_json(
-            {
-                "request_id": journey.request_id,
-                "tenant": next(iter(journey.tenants), None),
-                "task": journey.task,
-                "done": is_done,
-                "open": still_open,
-                "cost_micros": journey.cost_micros,
-                "published": result
-                and {
-                    "kind": result.router.kind,
-                    "review": result.router.review,
-                    "by": journey.decided_by(result),
-                    "output": result.router.output,
-                },
-                "moments": rows,
-            }
-        )
+        print_json(facts)
     else:
         title = f"{journey.request_id} ({journey.task or 'task not known yet'})"
-        print_table(rows, MOMENT_COLUMNS, title=title)
-        if still_open is not None:
-            say(still_open)
-    return OK if is_done else FAILED
+        print_table(facts["moments"], MOMENT_COLUMNS, title=title)
+        if facts["open"] is not None:
+            say(facts["open"])
+    return OK if facts["done"] else FAILED
 
 
 @asynchronous

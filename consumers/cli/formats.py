@@ -15,19 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.texts import plain
-from schemas.json_numbers import exact_json
 
 __all__ = [
     "Terminal",
-    "age",
-    "counted",
     "did_you_mean",
-    "dollars",
     "drawn",
-    "duration",
-    "in_words",
     "least_width",
-    "shortened",
     "style_of",
 ]
 
@@ -50,61 +43,10 @@ _BY_WORD = {word: style for style, words in _STYLES.items() for word in words}
 _NOWHERE = Console(file=io.StringIO())
 
 
-def dollars(micros: int) -> str:
-    """An amount of micro-dollars: small ones keep the digits that matter."""
-    amount = micros / 1_000_000
-    return f"${amount:.2f}" if amount >= 1 else f"${amount:.6f}"
-
-
-def duration(milliseconds: float) -> str:
-    """A duration with the unit that fits it."""
-    seconds, hours = milliseconds / 1_000, milliseconds / 3_600_000
-    if seconds < 1:
-        return f"{milliseconds:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min" if hours < 2 else f"{hours:.1f} h"
-
-
-def age(seconds: float) -> str:
-    """A span of time in the largest unit of which it has at least two."""
-    for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun: `1 result`, `2,000 results`."""
-    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
-
-
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A question that names the most similar name, to end a message with; empty without one."""
     near = get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidence",)) -> str:
-    """An answer in one line: its only text, else its fields by name."""
-    fields = {name: value for name, value in output.items() if name not in but}
-    if len(fields) == 1 and isinstance(only := next(iter(fields.values())), str):
-        return " ".join(only.split())
-    if any(value is not None for value in fields.values()):
-        fields = {name: value for name, value in fields.items() if value is not None}
-    parts = (
-        f"{name}: {value if isinstance(value, str) else exact_json(value, gap=chr(32))}"
-        for name, value in fields.items()
-    )
-    return " ".join("; ".join(parts).split())
-
-
-def shortened(text: str, room: int) -> str:
-    """As many words of a text as fit."""
-    if len(text) <= room:
-        return text
-    cut = text[: room - 1]
-    return (cut.rpartition(" ")[0] or cut) + "…"
 
 
 class Terminal(Console):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from consumers import clock
+from consumers.amounts import counted, dollars
 from consumers.cli.common import FAILED, MOST_LISTED, OK
-from consumers.cli.formats import counted, dollars
 from consumers.cli.sent import Place, Sent, hash_of
 from consumers.cli.terminal import console, print_json
 from consumers.cli.terminal import progress as bar_of

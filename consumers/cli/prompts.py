@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from consumers.amounts import dollars
 from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
-from consumers.cli.formats import did_you_mean, dollars
+from consumers.cli.formats import did_you_mean
 from consumers.cli.provided import provided
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.rules import Rules, load_rules, prompts_folder, read_folder

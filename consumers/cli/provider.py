@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from consumers.amounts import dollars
 from consumers.cli.common import (
     FAILED,
     OK,
@@ -16,7 +17,6 @@ from consumers.cli.common import (
     asynchronous,
     read_settings,
 )
-from consumers.cli.formats import dollars
 from consumers.cli.provided import SIMULATED, named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError

@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from consumers import clock
+from consumers.amounts import dollars
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
@@ -16,7 +17,6 @@ from consumers.cli.common import (
     refuse_unread,
     span_of,
 )
-from consumers.cli.formats import dollars
 from consumers.cli.read_model import StoreUrl, asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.readmodel.model import ReadModel

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from consumers.admissions import admission_of
 from consumers.cli.terminal import reading_bar
 from consumers.readmodel.model import ReadModel, opened
 from consumers.runtime.clients import Clients
@@ -37,7 +38,8 @@ async def read_model(
     """
     kept = settings.store.url
     url = store or (kept.get_secret_value() if kept else None)
-    async with opened(Clients(settings.kafka), url, settings.store.keep) as model:
+    keep, admission = settings.store.keep, admission_of(settings)
+    async with opened(Clients(settings.kafka), url, keep, admission) as model:
         with reading_bar() as seen:
             if url is None:
                 await model.catch_up(topics, since=since, seen=seen)

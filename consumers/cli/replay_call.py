@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from consumers.amounts import dollars, in_words
 from consumers.cli.common import (
     FAILED,
     OK,
@@ -19,10 +20,11 @@ from consumers.cli.common import (
     asynchronous,
     read_settings,
 )
-from consumers.cli.formats import did_you_mean, dollars, in_words
-from consumers.cli.journey import Journey, read_journey
+from consumers.cli.formats import did_you_mean
+from consumers.cli.journey import read_journey
 from consumers.cli.provided import named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
+from consumers.journeys.journey import Journey
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.usage import reserve

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from consumers.amounts import dollars, in_words, shortened
 from consumers.cli.common import (
     MOST_LISTED,
     AsJson,
@@ -21,7 +22,7 @@ from consumers.cli.common import (
     asynchronous,
     read_settings,
 )
-from consumers.cli.formats import dollars, in_words, shortened, style_of
+from consumers.cli.formats import style_of
 from consumers.cli.records import readable, reading
 from consumers.cli.terminal import Reading, console
 from consumers.runtime.records import Record, record_ref, told_at

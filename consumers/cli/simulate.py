@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from consumers.amounts import counted, dollars
 from consumers.cli.common import UserError, asynchronous, interrupted
-from consumers.cli.formats import counted, dollars
 from consumers.cli.terminal import console
 from consumers.simulator import SimulatorSettings, simulator
 from consumers.simulator.faults import FAULTS

@@ -19,6 +19,7 @@ import orjson
 import typer
 
 from consumers import clock
+from consumers.amounts import counted
 from consumers.cli.common import (
     OK,
     AsJson,
@@ -28,7 +29,6 @@ from consumers.cli.common import (
     refuse_unread,
     run,
 )
-from consumers.cli.formats import counted
 from consumers.cli.outcomes import Progress, await_outcomes
 from consumers.cli.request_files import Line, checked, lines_of
 from consumers.cli.sent import Place, Sent, hash_of

@@ -9,8 +9,9 @@ from rich.console import Group
 from rich.live import Live
 
 from consumers import clock
+from consumers.amounts import age
 from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings
-from consumers.cli.formats import age, drawn
+from consumers.cli.formats import drawn
 from consumers.cli.terminal import console, print_json
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import Record, record_ref, why_not_taken

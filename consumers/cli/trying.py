@@ -11,11 +11,11 @@ import typer
 
 from consumers import clock
 from consumers.cli.common import FAILED, OK, AsJson, asynchronous, read_settings
-from consumers.cli.journey import Journey
-from consumers.cli.moments import COLUMNS, rows_of
 from consumers.cli.policy import warn_of_unknown
 from consumers.cli.provided import provided
 from consumers.cli.terminal import print_json, print_table
+from consumers.journeys.journey import Journey
+from consumers.journeys.moments import COLUMNS, rows_of
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import Rules, released_rules

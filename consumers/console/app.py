@@ -16,6 +16,7 @@ from consumers.console.job_routes import add_job_routes
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages
 from consumers.console.refusals import Refusals
+from consumers.console.request_routes import add_request_routes
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.security import SecureHeaders
@@ -55,6 +56,7 @@ def console_app(
     sign_in = SignIn(reviews, authenticator, pages, attempts)
     add_case_routes(routes, reviews, pages)
     add_job_routes(routes, reviews, bulk, pages)
+    add_request_routes(routes, reviews, figures.model, pages)
     add_dashboard(routes, reviews, figures, pages)
     app.include_router(routes.pages)
     app.include_router(routes.api)

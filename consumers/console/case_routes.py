@@ -1,6 +1,5 @@
 """Routes about cases, for browsers and programs: the queue, groups, cases, and acts on them."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -25,7 +24,7 @@ from consumers.console.queries import CaseFilter, Group
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.rows import readable
-from consumers.console.showing import TOO_MANY_DIGITS
+from consumers.console.showing import TOO_MANY_DIGITS, hidden
 from consumers.console.store import Brief, Held
 from consumers.console.tables import Case
 from consumers.telemetry.redaction import redact
@@ -151,7 +150,7 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, case_page: C
         plain = (record.value or b"").decode("utf-8", "backslashreplace")
         fields = {
             **case_json(case),
-            "letter": _hidden(record.letter.model_dump(), hide),
+            "letter": hidden(record.letter.model_dump(), hide),
             "value": plain if reveal else redact(readable(record.value)),
             "answers": hash_of_answers(record.letter),
         }
@@ -313,12 +312,3 @@ def _filter(request: Request, *others: str) -> CaseFilter:
 def _back(request: Request, case: Case) -> Response:
     """Redirect to the case's page."""
     return redirect(f"/cases/{case.place}", filters_in(request))
-
-
-def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
-    """A value with every text in it masked by `hide`."""
-    if isinstance(value, str):
-        return hide(value)
-    if isinstance(value, Mapping):
-        return {hide(name): _hidden(part, hide) for name, part in value.items()}
-    return [_hidden(part, hide) for part in value] if isinstance(value, list) else value

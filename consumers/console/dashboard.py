@@ -28,6 +28,7 @@ from consumers.readmodel.queries import (
 )
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
+from router.intake.admission import Admission
 from router.reports.bill import Step, steps_between
 from router.reports.measures import (
     MEASURES,
@@ -87,9 +88,10 @@ class Figures:
         clients: Clients,
         keep: timedelta | None = None,
         guard: Guard | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.reviews = reviews
-        self.model = ReadModel(reviews.store.database, clients, keep, guard)
+        self.model = ReadModel(reviews.store.database, clients, keep, guard, admission)
 
     def span(self, name: str) -> tuple[datetime, datetime]:
         """The begin and the end of a range. Raises HTTPException."""

@@ -17,6 +17,7 @@ __all__ = [
     "StaleError",
     "UndoTooLateError",
     "UnknownCaseError",
+    "UnknownRequestError",
     "UnseenError",
     "UsedIdError",
 ]
@@ -35,6 +36,13 @@ class UnknownCaseError(CaseError):
 
     def __init__(self, place: str) -> None:
         super().__init__(f"there is no case {place!r}")
+
+
+class UnknownRequestError(TierlineError):
+    """There is no such request, or none that whoever asks may see."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"no topic knows a request {request_id!r}; ids are case-sensitive")
 
 
 class AlreadyDecidedError(CaseError):

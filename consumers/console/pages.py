@@ -6,7 +6,7 @@ All pages and forms work without JavaScript.
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -35,6 +35,7 @@ def templates(clock: Callable[[], datetime]) -> Environment:
     environment.filters["escaped"] = escaped
     environment.filters["dollars"] = dollars
     environment.filters["redact"] = redact
+    environment.filters["segment"] = lambda text: quote(text, safe="")
     environment.filters["ago"] = lambda then: ago(then, clock())
     environment.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
     environment.globals["Role"] = Role

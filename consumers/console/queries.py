@@ -47,6 +47,7 @@ class CaseFilter:
     tenants: frozenset[str] | None = None
     risk: Risk | None = None
     error: str | None = None
+    request_id: str | None = None
     #: Anywhere in the key, the headers, the value, the reason and its detail, ignoring case.
     text: str | None = None
     #: True: somebody holds it now. False: it is free.

@@ -15,6 +15,7 @@ from consumers.console.errors import (
     NotSentError,
     StaleError,
     UnknownCaseError,
+    UnknownRequestError,
 )
 from consumers.console.pages import Pages
 from consumers.console.security import own_path
@@ -27,6 +28,7 @@ __all__ = ["Refusals", "status_of"]
 #: The HTTP status of each error; subclasses come before their base class.
 _STATUS: dict[type[Exception], int] = {
     UnknownCaseError: 404,
+    UnknownRequestError: 404,
     StaleError: 412,
     CaseError: 409,
     JobRunningError: 409,

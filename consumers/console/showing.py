@@ -30,9 +30,13 @@ __all__ = [
     "CaseView",
     "Shown",
     "ago",
+    "attempt_views",
     "case_view",
     "dollars",
+    "hidden",
+    "pretty",
     "read_output",
+    "written",
 ]
 
 #: Characters that a page shows of one text; all of it can be downloaded.
@@ -113,7 +117,7 @@ def case_view(
     """The values of a case's page; `hide` masks every text of others."""
     letter, request = record.letter, request_of(record)
     choices = {attempt.attempt_id for attempt in answers_of(letter)}
-    attempts = _attempts(letter.attempts, choices, hide)
+    attempts = attempt_views(letter.attempts, choices, hide)
 
     schema = ""
     messages: list[tuple[str, Shown]] = []
@@ -122,16 +126,16 @@ def case_view(
     if request is not None:
         try:
             contract = output_contract(request, policy, letter.task, "answer")
-            schema = _pretty(contract.schema) if contract.schema else ""
+            schema = pretty(contract.schema) if contract.schema else ""
         except ContractError:
             schema = ""
         messages = [(message.role, Shown.of(message.text, hide)) for message in request.messages]
         parts = request.context.model_dump(exclude_none=True)
-        context = [(name, Shown.of(_text(part), hide)) for name, part in parts.items() if part]
+        context = [(name, Shown.of(written(part), hide)) for name, part in parts.items() if part]
         names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
         facts = {name: hide(str(value)) for name in names if (value := getattr(request, name))}
     outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
-    draft = _pretty(outputs[-1] if outputs else {"answer": ""})
+    draft = pretty(outputs[-1] if outputs else {"answer": ""})
     return CaseView(
         case=case,
         why=[hide(words) for words in why(letter, policy, now)],
@@ -183,9 +187,19 @@ def ago(then: datetime, now: datetime) -> str:
     return f"in {words}" if seconds < 0 else f"{words} ago"
 
 
-def _attempts(
+def hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """The texts in a value as others may see them."""
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, Mapping):
+        return {hide(name): hidden(part, hide) for name, part in value.items()}
+    return [hidden(part, hide) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def attempt_views(
     attempts: Sequence[Attempt], with_answer: set[str], hide: Callable[[str], str]
 ) -> list[AttemptView]:
+    """Attempts side by side; those `with_answer` can be approved."""
     views: list[AttemptView] = []
     before: str | None = None
     choice = 0
@@ -212,7 +226,7 @@ def _attempts(
 def _answer(attempt: Attempt) -> str:
     output = attempt.verdict.output if attempt.verdict else None
     if output is not None:
-        return _pretty(output)
+        return pretty(output)
     return attempt.reply or ""
 
 
@@ -233,11 +247,13 @@ def _no_requeue(case: Case, letter: DeadLetter, policy: Policy) -> str | None:
     return refusal_of(requeue, letter, policy)
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _pretty(value)
+def written(value: Any) -> str:
+    """A text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else pretty(value)
 
 
-def _pretty(value: Any) -> str:
+def pretty(value: Any) -> str:
+    """A value as JSON in lines."""
     return as_json(value, orjson.OPT_INDENT_2).decode()
 
 

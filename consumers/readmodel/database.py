@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table, event
+from sqlalchemy import Connection, Executable, Table, event, tuple_
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -125,8 +125,12 @@ def upsert(
     table: Table,
     rows: Sequence[Mapping[str, Any]],
     adds: Sequence[str] = (),
+    first: Sequence[str] = (),
 ) -> None:
-    """Insert rows; existing rows get the new values, or have those of `adds` added."""
+    """Insert rows; existing rows get the new values, or have those of `adds` added.
+
+    With `first`, existing rows are kept unless the new ones come before them by these columns.
+    """
     if not rows:
         return
     new = inserting(connection, table)
@@ -138,7 +142,12 @@ def upsert(
         for column in table.columns
         if column.name not in key
     }
-    connection.execute(new.on_conflict_do_update(index_elements=key, set_=changes), list(rows))
+    is_earlier = None
+    if first:
+        order, known = (tuple_(*(of[name] for name in first)) for of in (new.excluded, table.c))
+        is_earlier = order < known
+    put = new.on_conflict_do_update(index_elements=key, set_=changes, where=is_earlier)
+    connection.execute(put, list(rows))
 
 
 async def _alone(connection: AsyncConnection, lock: int) -> None:

@@ -1,4 +1,4 @@
-"""The figures: calls, their outcomes and the feedback on them, for queries in SQL."""
+"""Requests, calls, their outcomes and the feedback on them, for queries in SQL."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,21 @@ from consumers.readmodel.columns import millis
 from consumers.readmodel.database import Database, open_database
 from consumers.readmodel.following import IncompleteError, Projection
 from consumers.readmodel.projection import take
-from consumers.readmodel.tables import CALLS, FACTS, FEEDBACK, OUTCOMES, POSITIONS, make_tables
+from consumers.readmodel.tables import (
+    CALLS,
+    FACTS,
+    FEEDBACK,
+    OUTCOMES,
+    POSITIONS,
+    RECORDS,
+    REQUESTS,
+    make_tables,
+)
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from consumers.runtime.records import Record
-from schemas.base import EARLIEST
+from router.intake.admission import Admission
+from schemas.base import EARLIEST, Tier
 
 __all__ = ["ReadModel", "opened"]
 
@@ -30,7 +40,7 @@ _FORGET_EACH = timedelta(hours=1)
 
 
 class ReadModel(Projection):
-    """The tables of calls, outcomes, feedback and reviews, with their sums."""
+    """The tables of requests, calls, outcomes, feedback and reviews, with their sums."""
 
     pause = 0.5
     lock = 7_202_613
@@ -42,15 +52,22 @@ class ReadModel(Projection):
         clients: Clients,
         keep: timedelta | None = None,
         guard: Guard | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """`keep` is how long single requests are kept; None: for ever."""
+        """`keep` is how long single requests are kept; None: for ever.
+
+        `admission` says whose the requests on intake are, as it does there.
+        """
         super().__init__(database, clients, guard)
+        self.admission = admission or Admission()
         self.keep = keep
         self._forgot_at = EARLIEST
 
     def topics(self) -> Sequence[Sequence[str]]:
         names = self.clients.settings.topics
-        return [(names.attempts, names.results, names.dead_letters, names.feedback, names.review)]
+        way = (*names.all_intakes, *map(names.tier, Tier), names.escalations)
+        ends = (names.attempts, names.results, names.dead_letters, names.feedback, names.review)
+        return [(*way, *ends)]
 
     def origin(self, connection: Connection, cluster: str) -> str:
         make_tables(connection)
@@ -60,7 +77,7 @@ class ReadModel(Projection):
         return stored or cluster
 
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
-        take(connection, records, self.clients.settings.topics)
+        take(connection, records, self.clients.settings.topics, self.admission)
 
     async def settle(self) -> None:
         """Delete single requests that are kept no longer; their figures stay in the sums."""
@@ -103,13 +120,17 @@ class ReadModel(Projection):
 
 
 def _forget(connection: Connection, before: datetime) -> None:
-    for at in (CALLS.c.started_at, OUTCOMES.c.ended_at, FEEDBACK.c.at):
+    times = (CALLS.c.started_at, OUTCOMES.c.ended_at, FEEDBACK.c.at)
+    for at in (*times, REQUESTS.c.appended_at, RECORDS.c.at):
         connection.execute(delete(at.table).where(at < millis(before)))
 
 
 @contextlib.asynccontextmanager
 async def opened(
-    clients: Clients, url: str | None = None, keep: timedelta | None = None
+    clients: Clients,
+    url: str | None = None,
+    keep: timedelta | None = None,
+    admission: Admission | None = None,
 ) -> AsyncIterator[ReadModel]:
     """The read model in the store of a URL; without one, in a file that is deleted afterwards.
 
@@ -120,4 +141,4 @@ async def opened(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tierline-"))
             url, keep = f"sqlite:///{folder}/figures.db", None
         database = await stack.enter_async_context(open_database(url, make_tables))
-        yield ReadModel(database, clients, keep)
+        yield ReadModel(database, clients, keep, admission=admission)

@@ -31,6 +31,8 @@ __all__ = [
     "OUTCOMES",
     "OWN",
     "POSITIONS",
+    "RECORDS",
+    "REQUESTS",
     "REVIEWS",
     "SUMS",
     "make_tables",
@@ -38,7 +40,7 @@ __all__ = [
 
 SCHEMA = MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
-_VERSION = "1"
+_VERSION = "2"
 
 #: Facts about the tables: their version, and the cluster they were built from.
 FACTS = Table(
@@ -55,6 +57,37 @@ POSITIONS = Table(
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("position", BigInteger, nullable=False),
+)
+
+#: What was asked: of several records on intake that have the same id, the first.
+REQUESTS = Table(
+    "requests",
+    SCHEMA,
+    Column("request_id", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("appended_at", BigInteger, nullable=False, index=True),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("task", Text),
+    Column("plan", Text),
+    #: These, and the beginning of what the customer says, are masked as pages mask them.
+    Column("user", Text, index=True),
+    Column("conversation_id", Text, index=True),
+    Column("words", Text, nullable=False),
+)
+
+#: Where all records of a request lie.
+RECORDS = Table(
+    "request_records",
+    SCHEMA,
+    Column("request_id", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
 
 GROUPS = Table(

@@ -1,16 +1,20 @@
-"""Reading in one partition: from a time or an offset on, and up to where."""
+"""Reading in partitions: from a time or an offset on, up to where; or single records."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumers.runtime.clients import Clients, ended
-from consumers.runtime.records import Record, told_at
+from consumers.runtime.connection import CONNECT_LIMIT, connected
+from consumers.runtime.records import Record, partition_of, told_at
 from consumers.runtime.topic_reader import fetch, offsets_since
+from schemas.dead_letter import Pointer
 
-__all__ = ["end_of", "first_at", "records_since", "start_of"]
+__all__ = ["end_of", "first_at", "records_at", "records_since", "start_of"]
 
 
 async def start_of(clients: Clients, tp: TopicPartition, since: float) -> int:
@@ -61,14 +65,48 @@ async def records_since(
                         yield record
 
 
+async def records_at(clients: Clients, places: Iterable[Pointer]) -> list[Record]:
+    """The records at these places, as far as they are still there; in no order.
+
+    Raises KafkaUnreachableError.
+    """
+    left: dict[TopicPartition, list[int]] = defaultdict(list)
+    for place in places:
+        left[partition_of(place)].append(place.offset)
+    found: list[Record] = []
+    if not left:
+        return found
+    async with (
+        connected(clients),
+        asyncio.timeout(CONNECT_LIMIT),
+        _assigned(clients, *left, committed=True) as consumer,
+    ):
+        starts, ends = (
+            await consumer.beginning_offsets([*left]),
+            await consumer.end_offsets([*left]),
+        )
+        for tp, offsets in left.items():
+            left[tp] = sorted(offset for offset in {*offsets} if starts[tp] <= offset < ends[tp])
+        while left := {tp: offsets for tp, offsets in left.items() if offsets}:
+            for tp, offsets in left.items():
+                consumer.seek(tp, offsets[0])
+            fetched = await fetch(consumer, [*left])
+            for tp, offsets in left.items():
+                found += [record for record in fetched.get(tp, ()) if record.offset in offsets]
+                # What was passed over is gone.
+                position = await consumer.position(tp)
+                left[tp] = [offset for offset in offsets if offset >= position]
+    return found
+
+
 @contextlib.asynccontextmanager
 async def _assigned(
-    clients: Clients, tp: TopicPartition, *, committed: bool
+    clients: Clients, *partitions: TopicPartition, committed: bool
 ) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = clients.reader(committed=committed)
     try:
         await consumer.start()
-        consumer.assign([tp])
+        consumer.assign([*partitions])
         yield consumer
     finally:
         await ended(consumer)

@@ -9,12 +9,12 @@ from typing import Protocol
 import structlog
 
 from consumers import clock
+from consumers.admissions import admission_of
 from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.records import Record, appended_at, record_ref
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
-from consumers.settings import BoundSettings, Settings
 from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters, key_of
 from consumers.stages.interim_results import interim_results
@@ -22,9 +22,8 @@ from consumers.stages.repeats import Repeats
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
 from router.attempt.fallback import canned_output, falls_back
-from router.intake.admission import Admission, Proven, as_admitted
+from router.intake.admission import Admission, as_admitted
 from router.intake.repeats import Repeat
-from router.intake.signatures import Key
 from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
@@ -47,7 +46,7 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
 
-__all__ = ["KIND", "JudgeRepeats", "Router", "admission_of"]
+__all__ = ["KIND", "JudgeRepeats", "Router"]
 
 SPEC = StageSpec(
     "route",
@@ -267,26 +266,3 @@ async def _open(process: Process) -> AsyncIterator[Stage]:
 
 
 KIND = StageKind(SPEC, _open, role="route")
-
-
-def admission_of(settings: Settings) -> Admission:
-    """What the settings bind tenants and plans to."""
-    intake, topics = settings.intake, settings.kafka.topics
-
-    def proven(bound: BoundSettings) -> Proven:
-        return Proven(bound.tenant, bound.plan)
-
-    return Admission(
-        {
-            f"{topics.intake}.{name}": proven(bound)
-            for name, bound in settings.kafka.intakes.items()
-        },
-        intake.principal_header or "",
-        {name: proven(bound) for name, bound in intake.principals.items()},
-        {
-            name: Key(key.secret.get_secret_value().encode(), key.tenants, key.plans)
-            for name, key in intake.keys.items()
-        },
-        intake.longest_signature,
-        requires_proof=intake.requires_proof,
-    )

@@ -32,13 +32,14 @@ from schemas.base import EARLIEST, Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from tests.bench.harness import PARTITIONS, Measured, settings_for, sized
+from tests.builders import a_request, a_route, an_assignment
 from tests.postgres import postgres
 from tests.tables import record_of
 from tests.unit.consumers.readmodel.test_projection import a_line, a_result, said
 
 __all__ = ["measure_readmodel"]
 
-#: Requests that are caught up with; each has about two records.
+#: Requests that are caught up with; each has about four records.
 REQUESTS = sized(20_000, 40)
 #: Calls of a day: a million in thirty days.
 CALLS_A_DAY = sized(33_334, 40)
@@ -147,6 +148,8 @@ def _records(calls: int, begin: datetime, span: timedelta) -> Iterator[Any]:
         climbs = dice.random() < 0.2
         used = Usage(input_tokens=dice.randrange(2_000), output_tokens=dice.randrange(500))
         call: dict[str, Any] = {"started_at": at, "usage": used, "prompt_version": f"{task}@1"}
+        asked = {"id": who["request_id"], "tenant": who["tenant"]}
+        way = [a_request(**asked), an_assignment(**asked, routes=[a_route()])]
         told: list[Any] = [a_line(1, **who, **call)]
         if climbs:
             reason = dice.choice([Reason.SCHEMA_FAILED, Reason.LOW_CONFIDENCE, Reason.REFUSED])
@@ -162,7 +165,7 @@ def _records(calls: int, begin: datetime, span: timedelta) -> Iterator[Any]:
         told.append(a_result(1 + climbs, **who, latency=latency))
         if dice.random() < 0.05:
             told.append(said("edited", **who))
-        for what in told:
+        for what in (*way, *told):
             record = record_of(what, partition=number % PARTITIONS)
             place = record.topic, record.partition
             record.offset = offsets[place] = offsets.get(place, -1) + 1

@@ -25,14 +25,14 @@ def _shot(page: Page, name: str) -> None:
     page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
 
 
-def _open(page: Page, served: Served, place: str) -> None:
-    """Open a case as soon as the console has it."""
+def _open(page: Page, served: Served, place: str, kind: str = "cases") -> None:
+    """Open a case or a request as soon as the console has it."""
     give_up = time.monotonic() + 30
     while time.monotonic() < give_up:
-        reply = page.goto(f"{served.url}/cases/{place}")
+        reply = page.goto(f"{served.url}/{kind}/{place}")
         if reply is not None and reply.status == 200:
             return
-    msg = f"{place} is no case"
+    msg = f"{place} is none of the {kind}"
     raise TimeoutError(msg)
 
 
@@ -106,6 +106,14 @@ def test_it_can_be_read_without_javascript(page: Page, served: Served) -> None:
     assert browser is not None
     context = browser.new_context(java_script_enabled=False)
     plain = context.new_page()
+    _open(plain, served, "plain-1", "requests")
+    plain.goto(f"{served.url}/requests?text=order plain-1")
+    plain.click("td a")
+    assert "You charged me twice" in plain.inner_text("main")
+    assert "with a person" in plain.inner_text("main")
+    _shot(plain, "request")
+    plain.click("section a[href*='llm.dead-letters']")
+    assert "wants a person to approve" in plain.inner_text("main")
     plain.goto(f"{served.url}/cases?text=plain-1")
     plain.click("td a")
     assert "You charged me twice" in plain.inner_text("main")

@@ -112,14 +112,15 @@ async def console(
     *,
     has_sign_in: bool = False,
     is_working: bool = True,
+    **simulated: Any,
 ) -> AsyncIterator[Console]:
     """With `has_sign_in` by the token, as an operator, or by an issuer; else nobody has to.
 
-    Without `is_working` jobs are not worked on.
+    Without `is_working` jobs are not worked on. `simulated` are the provider's settings.
     """
     token = TokenSettings(secret=SecretStr(SECRET), role="operator") if has_sign_in else None
     async with (
-        flow(settings) as running,
+        flow(settings, **simulated) as running,
         open_store(f"sqlite:///{tmp_path / 'console.db'}") as store,
         publisher(Clients(settings.kafka)) as sending,
         asyncio.TaskGroup() as tasks,

@@ -6,6 +6,7 @@ It runs over a real store and a real publisher. A reply without our headers, or 
 
 import asyncio
 import contextlib
+import html
 import itertools
 import json
 import re
@@ -54,6 +55,9 @@ _CARD, _MAIL = "4929 1836 5527 1904", "hidden.person@example.com"
 #: What a model answers names its fields, too.
 _SAID = {"outcome": "rejected", "checks": [], "output": {_MAIL: {"card": _CARD}}}
 _OURS, _THEIRS = place(0), place(1)
+#: Requests on intake: of one's own tenant, of another one, and with an id that means something.
+_OUR_ID, _THEIR_ID = "asked-by-us", "asked-by-them"
+_ODD_ID = "\"'><svg/onload=alert(1)>//../%2e%2e?tenant=globex#{{7*7}}"
 _UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _KIB = 1024
 
@@ -69,6 +73,8 @@ class _World:
     report: Report
     #: One job of somebody else.
     job_id: str
+    #: The topic's name on the broker.
+    intake: str = ""
     clients: list[httpx.AsyncClient] = field(default_factory=list)
 
     def client(self, address: str = "127.0.0.1") -> httpx.AsyncClient:
@@ -122,9 +128,10 @@ def _least(method: str, path: str) -> Role:
     return Role.REVIEWER if is_act or path.endswith("/raw") else Role.VIEWER
 
 
-def _where(path: str, case: str, job_id: str) -> str:
-    named = {"place": case, "job_id": job_id, "kind": "csv"}
-    return re.sub(r"\{(\w+)\}", lambda one: quote(named[one[1]], safe=""), path)
+def _where(path: str, case: str, job_id: str, request_id: str = _OUR_ID) -> str:
+    named = {"place": case, "job_id": job_id, "kind": "csv", "request_id": request_id}
+    named["record"] = "llm.intake-0-0"
+    return re.sub(r"\{(\w+)(?::path)?\}", lambda one: quote(named[one[1]], safe=""), path)
 
 
 async def _roles(world: _World) -> None:
@@ -175,9 +182,9 @@ async def _tenants(world: _World) -> None:
     """Another tenant's cases and jobs do not exist."""
     client, token = await world.somebody(Role.OPERATOR, frozenset({"acme"}))
     for method, path in list(world.routes()):
-        where = _where(path, _THEIRS, world.job_id)
+        where = _where(path, _THEIRS, world.job_id, _THEIR_ID)
         data = {"csrf": token} if method == "POST" else None
-        if "{place}" in path or "{job_id}" in path:
+        if any(name in path for name in ("{place}", "{job_id}", "{request_id")):
             reply = await client.request(method, where, data=data, headers={"origin": _HERE})
             world.check(f"tenant: {method} {path}", reply, is_blocked=reply.status_code == 404)
         elif method == "GET" and not path.startswith("/sign-"):
@@ -188,6 +195,15 @@ async def _tenants(world: _World) -> None:
                 )
                 is_blocked = _THEIRS not in shown and "theirs-alone" not in shown
                 world.check(f"tenant: {path}{query}", reply, is_blocked=is_blocked)
+    for prefix in ("", "/api"):
+        for where in (
+            f"{prefix}/requests/{_THEIR_ID}?tenant=globex",
+            f"{prefix}/requests/{_THEIR_ID}?tenant=acme",
+            f"{prefix}/records/{world.intake}-0-1/raw?request_id={_THEIR_ID}&tenant=globex",
+            f"{prefix}/records/{world.intake}-0-1/raw?request_id={_OUR_ID}&tenant=acme",
+        ):
+            reply = await client.get(where)
+            world.check(f"tenant: {where}", reply, is_blocked=reply.status_code == 404)
     for after in (_THEIRS, "llm.dead-letters-9-9", "x"):
         for where in ("/api/cases", "/api/next", "/cases"):
             reply = await client.get(where, params={"after": after})
@@ -387,6 +403,12 @@ async def _oddities(world: _World) -> None:
     client, token = await world.somebody(Role.ADMIN)
     heads = {"origin": _HERE, "x-csrf-token": token}
     for odd in _ODD:
+        raw = "/records/{}/raw?request_id={}&tenant={}"
+        for path in ("/requests/{}", "/api/requests/{}", "/requests/x?tenant={}", raw):
+            reply = await client.get(path.replace("{}", odd))
+            world.check(f"odd id: {path} {odd[:30]}", reply, is_blocked=reply.status_code >= 400)
+        reply = await client.get(f"/requests?text={odd}&id={odd}&user={odd}&after={odd}")
+        world.check(f"odd query: requests {odd[:30]}", reply, is_blocked=True)
         for path in ("/cases/{}", "/jobs/{}", "/api/cases/{}", "/api/jobs/{}", "/cases/{}/raw"):
             reply = await client.get(path.format(odd))
             world.check(f"odd id: {path} {odd[:30]}", reply, is_blocked=reply.status_code >= 400)
@@ -435,10 +457,38 @@ async def _masks(world: _World) -> None:
             reply = await client.get(where, params={"text": part, "state": "all"})
             is_blocked = _OURS not in reply.text and _THEIRS not in reply.text
             world.check(f"search: {where} {part!r}", reply, is_blocked=is_blocked)
-    for where in (f"/cases/{_OURS}", f"/api/cases/{_OURS}", "/cases", "/groups", "/api/groups"):
+        for where, name in itertools.product(("/api/requests", "/requests"), ("text", "user")):
+            reply = await client.get(where, params={name: part})
+            is_blocked = reply.status_code == 200 and _OUR_ID not in reply.text
+            world.check(f"search: {where} {name} {part!r}", reply, is_blocked=is_blocked)
+    asked = [
+        f"{prefix}/requests{which}" for prefix in ("", "/api") for which in ("", f"/{_OUR_ID}")
+    ]
+    for where in asked:
+        reply = await client.get(where)
+        is_blocked = reply.status_code == 200 and "[card]" in reply.text
+        world.check(f"mask: {where} is shown", reply, is_blocked=is_blocked)
+    cases = (f"/cases/{_OURS}", f"/api/cases/{_OURS}", "/cases", "/groups", "/api/groups")
+    for where in (*cases, *asked):
         reply = await client.get(where)
         is_blocked = _CARD not in reply.text and _MAIL not in reply.text
         world.check(f"mask: {where}", reply, is_blocked=is_blocked)
+
+
+async def _hostile_ids(world: _World) -> None:
+    """An id that means something to browsers, shells or templates is a text that leads to it."""
+    client, _ = await world.somebody(Role.REVIEWER)
+    found = await client.get("/requests?text=hostile")
+    link = re.search(r'href="(/requests/[^"]+)"', found.text)
+    page = await client.get(html.unescape(link[1]) if link else "/none")
+    for name, reply in (("list", found), ("page", page)):
+        is_text = reply.status_code == 200 and "<svg/" not in reply.text
+        world.check(f"hostile id: {name}", reply, is_blocked=is_text and "{{7*7}}" in reply.text)
+    linked = re.findall(r'href="(/records/[^"]+)"', page.text)
+    world.report.check("hostile id: its record is linked", is_blocked=len(linked) == 1)
+    for where in linked:
+        reply = await client.get(html.unescape(where))
+        world.check("hostile id: its record", reply, is_blocked=reply.status_code == 200)
 
 
 async def _guessing(world: _World) -> None:
@@ -607,6 +657,7 @@ async def _world(report: Report, bootstrap: str) -> AsyncIterator[_World]:
         async with (
             open_store(f"sqlite:///{Path(folder) / 'console.db'}") as store,
             publisher(Clients(kafka)) as sending,
+            asyncio.TaskGroup() as tasks,
         ):
             hidden = f'{{"input": "card {_CARD}, mail {_MAIL}"}}'.encode()
             await take(
@@ -623,6 +674,15 @@ async def _world(report: Report, bootstrap: str) -> AsyncIterator[_World]:
                 ),
                 a_letter_record(2, tenant="acme", failed_at=now - timedelta(2)),
             )
+            asked = (
+                (_OUR_ID, "acme", f"card {_CARD}, mail {_MAIL}"),
+                (_THEIR_ID, "globex", "theirs-alone"),
+                (_ODD_ID, "acme", "hostile"),
+            )
+            for request_id, tenant, words in asked:
+                body = {"id": request_id, "tenant": tenant, "input": words, "user": _MAIL}
+                value = json.dumps(body).encode()
+                await (await sending.publish(kafka.topics.intake, value, key=b"k", partition=0))
             desk = ReviewService(
                 store, sending, rules.policy, rules.prompts, kafka.topics, clock.now
             )
@@ -630,11 +690,14 @@ async def _world(report: Report, bootstrap: str) -> AsyncIterator[_World]:
             guard = Authenticator(store.sessions, clock.now, token=token, has_oidc=True)
             bulk = Bulk(desk)
             job = await bulk.start("somebody", CaseFilter(tenant="globex"), "requeue")
-            app = console_app(desk, guard, bulk, Figures(desk, Clients(kafka)))
-            world = _World(app, guard, store, desk, report, job.job_id)
+            figures = Figures(desk, Clients(kafka))
+            keeping = tasks.create_task(figures.model.run())
+            app = console_app(desk, guard, bulk, figures)
+            world = _World(app, guard, store, desk, report, job.job_id, intake=kafka.topics.intake)
             try:
                 yield world
             finally:
+                keeping.cancel()
                 for client in world.clients:
                     await client.aclose()
 
@@ -646,6 +709,7 @@ async def _run(report: Report, bootstrap: str) -> None:
         await _tenants(world)
         await _forgeries(world)
         await _masks(world)
+        await _hostile_ids(world)
         await _roles(world)
         await _methods(world)
         await _bodies(world)

@@ -17,12 +17,12 @@ from typing import Any
 
 import orjson
 
-from consumers.cli.journey import Journey
-from consumers.cli.moments import rows_of
 from consumers.cli.top import models_of, noted, processes_of
-from consumers.cli.waterfall import waterfall
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, open_store
+from consumers.journeys.journey import Journey
+from consumers.journeys.moments import rows_of
+from consumers.journeys.waterfall import waterfall
 from consumers.readmodel.queries import failures, figures_by, figures_over_time
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients

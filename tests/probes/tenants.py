@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 
-from consumers.cli.journey import Journey
 from consumers.console.store import open_store
+from consumers.journeys.journey import Journey
 from consumers.runtime.clients import Clients
 from consumers.runtime.records import Source
 from consumers.settings import KafkaSettings, RepeatSettings

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from consumers.cli.journey import Journey
+from consumers.journeys.journey import Journey
 from router.attempt.answering import composed_result
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier

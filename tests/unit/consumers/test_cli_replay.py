@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from consumers.cli.common import UserError
-from consumers.cli.journey import Journey
 from consumers.cli.replay_call import Replay, rebuilt
+from consumers.journeys.journey import Journey
 from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from consumers.cli.formats import Terminal, drawn, in_words, style_of
+from consumers.amounts import in_words
+from consumers.cli.formats import Terminal, drawn, style_of
 
 ROWS: list[dict[str, object]] = [
     {"task": "support_answer", "tier": "low", "spend": "$12.345678", "p95": "1,234 ms"},

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import orjson
 
-from consumers.cli.journey import Journey, Stop
-from consumers.cli.waterfall import _drawn, _Scale, waterfall
+from consumers.cli.waterfall import _drawn, _Scale
+from consumers.journeys.journey import Journey, Stop
+from consumers.journeys.waterfall import waterfall
 from consumers.stages.dead_letters import DeadLetters
 from schemas.base import Tier
 from schemas.reasons import Reason

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.cli.formats import in_words
+from consumers.amounts import in_words
 from consumers.cli.terminal import print_json
 from router.attempt.answering import result_of
 from router.json_schemas.validator import compile_schema

@@ -34,12 +34,22 @@ from schemas.codec import dump, read_model
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.feedback import Feedback
 from schemas.reasons import Reason
+from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine, Decision
 from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Change
-from tests.builders import NOON, a_record, a_request, a_route, an_assignment, an_attempt, the_policy
+from tests.builders import (
+    NOON,
+    a_record,
+    a_request,
+    a_route,
+    an_assignment,
+    an_attempt,
+    an_escalation,
+    the_policy,
+)
 from tests.tables import (
     TOPICS,
     behind,
@@ -147,6 +157,16 @@ _RESULTS = st.builds(
 _KINDS = st.sampled_from(["accepted", "edited", "abandoned"])
 _SAID = st.builds(said, _KINDS, comment=st.sampled_from([None, "no"]), **_WHO)
 _LETTERS = st.builds(a_letter, generation=st.integers(1, 2), **_WHO)
+_ASKED = st.builds(
+    lambda words, request_id, tenant: a_request(id=request_id, tenant=tenant, input=words),
+    st.sampled_from(["Where is it?", "Who?", "When?"]),
+    **_WHO,
+)
+_HOPS = st.builds(
+    lambda made, request_id, tenant: made(id=request_id, tenant=tenant, routes=[a_route()]),
+    st.sampled_from([an_assignment, an_escalation]),
+    **_WHO,
+)
 
 
 def _records(told: Sequence[Any]) -> list[Any]:
@@ -154,7 +174,11 @@ def _records(told: Sequence[Any]) -> list[Any]:
     ends: dict[tuple[str, int], int] = {}
     records = []
     for what in told:
-        record = record_of(what, partition=len(f"{what.key}") % 2)
+        key = what.key if hasattr(what, "key") else RequestKey(what.tenant, what.id)
+        record = record_of(what, partition=len(f"{key}") % 2)
+        if isinstance(what, Request):  # a producer may use an id again, with another key
+            record.partition = len(what.text) % 2
+            record.timestamp += len(what.text)
         place = record.topic, record.partition
         record.offset = ends[place] = ends.get(place, -1) + 1 + len(ends) % 2
         records.append(record)
@@ -165,7 +189,11 @@ def _records(told: Sequence[Any]) -> list[Any]:
 def _tellings(draw: st.DrawFn) -> tuple[list[Any], list[Any]]:
     """What is told, and its records as one reader may get them: each partition in its order."""
     told = draw(
-        st.lists(st.one_of(_LINES, _LINES, _RESULTS, _SAID, _LETTERS), min_size=4, max_size=14)
+        st.lists(
+            st.one_of(_LINES, _LINES, _RESULTS, _SAID, _LETTERS, _ASKED, _HOPS),
+            min_size=4,
+            max_size=14,
+        )
     )
     records = _records(told)
     order = draw(st.permutations(range(len(records))))

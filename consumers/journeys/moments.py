@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from consumers.cli.formats import counted, dollars, in_words, shortened
+from consumers.amounts import counted, dollars, in_words, shortened
 from schemas.attempt import Attempt
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback

@@ -1,0 +1,193 @@
+"""Requests in a browser and for programs: a search, each one's journey, and its raw records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import HTTPException, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from consumers.console.auth import Role, visitor_of
+from consumers.console.errors import UnknownRequestError
+from consumers.console.pages import Pages
+from consumers.console.queries import CaseFilter
+from consumers.console.request_page import RequestView, request_json, request_view
+from consumers.console.review_service import ReviewService
+from consumers.console.routes import Routes
+from consumers.journeys.gathering import gathered
+from consumers.readmodel.model import ReadModel
+from consumers.readmodel.requests import (
+    Found,
+    RequestFilter,
+    Written,
+    records_of,
+    requests,
+    tenants_with,
+)
+from consumers.runtime.offset_lookup import records_at
+from schemas.base import is_identifier
+from schemas.codec import dump
+from schemas.tenancy import RequestKey
+
+__all__ = ["add_request_routes"]
+
+_PER_PAGE = 50
+#: Records of one request that are read. Its attempts are limited; what others write of it is not.
+_MOST_RECORDS = 500
+_FILTERS = ("id", "conversation", "user", "text", "tenant")
+_MOST = 2000
+
+_Tenant = Annotated[str | None, Query(description="Where several have this id", max_length=_MOST)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Several:
+    """Tenants that each have a request of this id."""
+
+    request_id: str
+    tenants: list[str]
+
+
+def add_request_routes(
+    routes: Routes, reviews: ReviewService, model: ReadModel, pages: Pages
+) -> None:
+    """All that is about single requests, answered or not."""
+    _add_search(routes, model, pages)
+    _add_request(routes, reviews, model, pages)
+    _add_record(routes, reviews, model)
+
+
+def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
+    def search_page(request: Request, found: Found) -> Response:
+        given = _given(request)
+        return pages.page("requests.html", visitor_of(request), given=given, found=found)
+
+    def search_json(found: Found) -> dict[str, Any]:
+        return {
+            "requests": [
+                {
+                    "request_id": asked.key.id,
+                    "tenant": asked.key.tenant,
+                    "appended_at": asked.appended_at,
+                    "place": str(asked.place),
+                    "task": asked.task,
+                    "plan": asked.plan,
+                    "user": asked.user,
+                    "conversation_id": asked.conversation_id,
+                    "words": asked.words,
+                }
+                for asked in found.requests
+            ],
+            "after": found.after,
+        }
+
+    @routes.both(
+        "GET /requests", Role.VIEWER, "Requests, the newest first", search_page, search_json
+    )
+    async def search(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=500)] = _PER_PAGE,
+        after: Annotated[str | None, Query(description="`after` of the page before")] = None,
+    ) -> Found:
+        wanted = RequestFilter(**_given(request), tenants=visitor_of(request).tenants)
+        await model.refresh()
+        return await model.ask(lambda tables: requests(tables, wanted, limit, after))
+
+
+def _add_request(routes: Routes, reviews: ReviewService, model: ReadModel, pages: Pages) -> None:
+    def journey_page(request: Request, found: RequestView | _Several) -> Response:
+        visitor = visitor_of(request)
+        if isinstance(found, _Several):
+            return pages.page("several.html", visitor, 300, several=found)
+        return pages.page(
+            "request.html",
+            visitor,
+            view=found,
+            facts=found.facts,
+            trace_url=reviews.trace_url,
+            may_read=visitor.role.covers(Role.REVIEWER),
+        )
+
+    def journey_json(found: RequestView | _Several) -> Any:
+        if isinstance(found, _Several):
+            words = f"several tenants have a request {found.request_id!r}; name one with tenant="
+            return JSONResponse({"error": words, "tenants": found.tenants}, 409)
+        return Response(dump(request_json(found)), media_type="application/json")
+
+    @routes.both(
+        "GET /requests/{request_id:path}",
+        Role.VIEWER,
+        "One request with all that became of it",
+        journey_page,
+        journey_json,
+    )
+    async def journey(
+        request: Request, request_id: str, tenant: _Tenant = None
+    ) -> RequestView | _Several:
+        await model.refresh()
+        seen = visitor_of(request).tenants
+        wanted = seen if tenant is None else {tenant} if seen is None else seen & {tenant}
+        proves_none = [model.clients.settings.topics.feedback]
+        tenants = await model.ask(
+            lambda tables: tenants_with(tables, request_id, proves_none, wanted)
+        )
+        if not tenants:
+            raise UnknownRequestError(request_id)
+        if len(tenants) > 1:
+            return _Several(request_id, tenants)
+        key = RequestKey(tenants[0], request_id)
+        found = await model.ask(
+            lambda tables: requests(tables, RequestFilter(id=key.id, tenant=key.tenant), 1)
+        )
+        records = await _records(model, key)
+        places = [written.place for written in records]
+        now = reviews.clock()
+        wanted_cases = CaseFilter(state=None, request_id=key.id, tenant=key.tenant)
+        return request_view(
+            await gathered(model.clients, key, places),
+            next(iter(found.requests), None),
+            records,
+            await reviews.store.cases(wanted_cases, now),
+            model.clients.settings.topics,
+            now,
+        )
+
+
+def _add_record(routes: Routes, reviews: ReviewService, model: ReadModel) -> None:
+    @routes.both("GET /records/{record}/raw", Role.REVIEWER, "The bytes of a request's record")
+    async def raw(
+        request: Request,
+        record: str,
+        request_id: Annotated[str, Query(max_length=_MOST)],
+        tenant: Annotated[str, Query(max_length=_MOST)],
+    ) -> Response:
+        """A record's value, as it is, as a file; that somebody took it is noted."""
+        visitor, key = visitor_of(request), RequestKey(tenant, request_id)
+        records = await _records(model, key) if visitor.sees(tenant) else []
+        places = [written.place for written in records if str(written.place) == record]
+        found = await records_at(model.clients, places)
+        if not found:
+            raise HTTPException(404, f"there is no record {record!r} of this request any more")
+        note = f"raw bytes of {record}"
+        is_named = is_identifier(key.id) and is_identifier(key.tenant)
+        named = {"request_id": key.id, "tenant": key.tenant} if is_named else {}
+        await reviews.note(visitor.who, "reveal", note=note, **named)
+        headers = {"content-disposition": f'attachment; filename="{places[0]}.bin"'}
+        return Response(found[0].value or b"", 200, headers, "application/octet-stream")
+
+
+async def _records(model: ReadModel, key: RequestKey) -> list[Written]:
+    return await model.ask(lambda tables: records_of(tables, key, _MOST_RECORDS))
+
+
+def _given(request: Request) -> Mapping[str, str]:
+    """The filters of a search in a URL.
+
+    For programs a name that nothing reads is a mistake; on a page it is left out. Raises
+    HTTPException with status 422.
+    """
+    given = {name: text.strip() for name, text in request.query_params.items()}
+    unread = [name for name in given if name not in (*_FILTERS, "limit", "after")]
+    if unread and request.url.path.startswith("/api/"):
+        raise HTTPException(422, f"{unread[0]}: one of {', '.join(_FILTERS)} was expected")
+    return {name: given[name] for name in _FILTERS if given.get(name)}

@@ -1,0 +1,221 @@
+"""What records say, as rows of the read model's tables."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+import orjson
+from sqlalchemy import Table
+
+from consumers.readmodel.columns import millis, stored
+from consumers.readmodel.tables import FEEDBACK, OUTCOMES, REQUESTS
+from consumers.runtime.records import Record, record_ref, told_at
+from consumers.telemetry.redaction import redact
+from router.intake.admission import Admission
+from router.reports.quality import Call, Group, call_of, end_of, group_of, route_of
+from schemas.attempt import LedgerEntry
+from schemas.base import Tier
+from schemas.codec import dump, read_dead_letter, read_model, text_headers
+from schemas.errors import ContractError
+from schemas.feedback import Feedback
+from schemas.intake import read_request
+from schemas.json_numbers import as_json
+from schemas.result import Result
+from schemas.review import AuditLine
+from schemas.tenancy import DEFAULT_TENANT, is_reserved_id, is_reserved_tenant
+from schemas.topics import Topics
+
+__all__ = ["FIRST", "Key", "News", "Row", "key_of", "merged"]
+
+#: Characters of what people say, and of what customers ask, that are kept.
+_MOST_WORDS, _MOST_ASKED = 500, 300
+#: Of requests with one id the first on intake counts; brokers may give several one instant.
+FIRST = ("appended_at", "partition", "offset", "topic")
+
+Key = tuple[str, str]
+Row = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class News:
+    """The rows of some records by their keys: the last record counts."""
+
+    admission: Admission
+    requests: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    records: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    calls: dict[tuple[str, str, str], Call] = field(default_factory=dict)
+    groups: dict[int, Group] = field(default_factory=dict)
+    outcomes: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    feedback: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    reviews: dict[str, Row] = field(default_factory=dict)
+
+    def readers(self, topics: Topics) -> Mapping[str, Callable[[Record], None]]:
+        """The method for the records of each topic, which raises for one that is not ours."""
+        hops = (topics.escalations, *map(topics.tier, Tier))
+        return {
+            **dict.fromkeys(topics.all_intakes, self._intake),
+            **dict.fromkeys(hops, self._hop),
+            topics.attempts: self._call,
+            topics.results: self._result,
+            topics.dead_letters: self._letter,
+            topics.feedback: self._feedback,
+            topics.review: self._review,
+        }
+
+    def _note(self, record: Record, tenant: str, request_id: str) -> None:
+        """A record of a request lies here."""
+        row = {
+            "request_id": stored(request_id),
+            "tenant": stored(tenant),
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "at": millis(told_at(record)),
+        }
+        self.records[record.topic, record.partition, record.offset] = row
+
+    def _intake(self, record: Record) -> None:
+        """A request, filed under the tenant that intake files it under."""
+        place, headers = record_ref(record), text_headers(record.headers)
+        try:
+            request = read_request(record.value, headers, fallback_id=place)
+        except ContractError:
+            return  # its dead letter says why
+        tenant = request.tenant
+        if self.admission.binds or is_reserved_tenant(tenant):
+            written = record.value, record.headers, told_at(record)
+            tenant = self.admission.tenant_of(record.topic, *written, is_parsed=True)
+        if request.id != place and is_reserved_id(request.id):
+            return
+        self._note(record, tenant, request.id)
+        row = {
+            "request_id": request.id,
+            "tenant": stored(tenant),
+            "appended_at": millis(told_at(record)),
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "task": request.task,
+            "plan": request.plan and stored(request.plan),
+            "user": _masked(request.user),
+            "conversation_id": _masked(request.conversation_id),
+            "words": _masked(request.text) or "",
+        }
+        key = key_of(REQUESTS, row)
+        self.requests[key] = min(self.requests.get(key, row), row, key=itemgetter(*FIRST))
+
+    def _hop(self, record: Record) -> None:
+        """An envelope: whose it is and no more, for all of the request is in each of them."""
+        envelope = orjson.loads(record.value or b"")
+        self._note(record, str(envelope.get("tenant") or DEFAULT_TENANT), str(envelope["id"]))
+
+    def _call(self, record: Record) -> None:
+        entry = read_model(LedgerEntry, record.value)
+        self._note(record, entry.tenant, entry.request_id)
+        if entry.attempt.outcome == "started":
+            return
+        group = Group._make(map(stored, group_of(entry)))
+        call = call_of(entry, group)
+        call.detail = stored(call.detail)
+        self.groups |= {call.group_id: group, call.route_id: route_of(group)}
+        self.calls[call.tenant, call.request_id, call.attempt_id] = call
+
+    def _result(self, record: Record) -> None:
+        result = read_model(Result, record.value)
+        info = result.router
+        self._note(record, info.tenant, result.id)
+        if not info.final:
+            return
+        end = end_of(result)
+        self._end(
+            {
+                "tenant": stored(info.tenant),
+                "request_id": result.id,
+                "generation": info.generation,
+                "is_result": True,
+                "ended_at": millis(told_at(record)),
+                "letter": info.resolves and stored(info.resolves, 480),
+                "published": end.published and stored(end.published),
+                "kind": info.kind,
+                "total_us": end.total_us,
+                "task": stored(info.task),
+                "model": stored(info.model),
+                "review": info.review,
+                "output": as_json(info.output).decode(),
+            }
+        )
+
+    def _letter(self, record: Record) -> None:
+        letter = read_dead_letter(record.headers)
+        self._note(record, letter.tenant, letter.request_id or str(letter.source))
+        if letter.request_id is None:
+            return
+        self._end(
+            {
+                **dict.fromkeys(("published", "kind", "total_us", "model", "review", "output")),
+                "tenant": stored(letter.tenant),
+                "request_id": stored(letter.request_id),
+                "generation": letter.generation,
+                "is_result": False,
+                "ended_at": millis(told_at(record)),
+                "letter": stored(record_ref(record), 480),
+                "task": letter.task and stored(letter.task),
+            }
+        )
+
+    def _end(self, row: Row) -> None:
+        self.outcomes[key_of(OUTCOMES, row)] = row
+
+    def _feedback(self, record: Record) -> None:
+        feedback = read_model(Feedback, record.value)
+        self._note(record, feedback.tenant, feedback.request_id)
+        instead = dump(feedback.correction).decode() if feedback.correction else ""
+        words = "; instead: ".join(text for text in (feedback.comment, instead) if text)
+        row = {
+            "tenant": feedback.tenant,
+            "request_id": feedback.request_id,
+            "generation": feedback.generation,
+            "kind": feedback.kind,
+            "at": millis(feedback.at),
+            "words": stored(words, _MOST_WORDS),
+        }
+        key = key_of(FEEDBACK, row)
+        self.feedback[key] = merged(self.feedback.get(key), row)
+
+    def _review(self, record: Record) -> None:
+        line = read_model(AuditLine, record.value)
+        if line.tenant is not None and line.request_id is not None:
+            self._note(record, line.tenant, line.request_id)
+        if (decision := line.decision) is None:
+            return
+        self.reviews[decision.decision_id] = {
+            "decision_id": decision.decision_id,
+            "letter": stored(str(decision.letter), 480),
+            "action": decision.action,
+            "who": line.who,
+            "at": millis(line.at),
+            "is_example": decision.is_example,
+        }
+
+    def judged(self) -> set[Key]:
+        """The requests whose calls are judged again."""
+        return {key[:2] for rows in (self.calls, self.outcomes, self.feedback) for key in rows}
+
+
+def _masked(text: str | None) -> str | None:
+    """The beginning of a text, cut after it is masked: a number that is cut would not look so."""
+    return text and stored(redact(text[: 2 * _MOST_ASKED]), _MOST_ASKED)
+
+
+def merged(former: Row | None, row: Row) -> Row:
+    """Feedback of one kind, given twice: its first time and its last words."""
+    if former is None:
+        return row
+    at = min(former["at"], row["at"])
+    return {**row, "at": at, "words": row["words"] or former["words"]}
+
+
+def key_of(table: Table, row: Row) -> tuple[Any, ...]:
+    """The key of a row."""
+    return tuple(row[column.name] for column in table.primary_key)
