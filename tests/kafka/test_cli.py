@@ -315,7 +315,7 @@ def test_feedback_is_for_a_request_that_a_topic_knows(flowing: _Cli) -> None:
 
 def test_a_requeued_request_comes_back_as_the_next_generation(flowing: _Cli) -> None:
     before = read_topics(flowing.bootstrap, [flowing.topics.dead_letters])
-    assert "waits for a person" in flowing.refuse("dead-letters", "requeue", "cli-refund")
+    assert "waits for approval" in flowing.refuse("dead-letters", "requeue", "cli-refund")
     said = flowing.run("dead-letters", "requeue", "cli-refund", "--force")
     assert "generation 2" in said
     after = read_topics(flowing.bootstrap, [flowing.topics.dead_letters], len(before) + 1)
@@ -449,7 +449,7 @@ def test_a_kafka_that_is_named_is_answered_by_the_simulator_only_when_that_is_as
 
 
 def test_options_for_an_own_broker_and_a_named_kafka_exclude_each_other(cli: _Cli) -> None:
-    assert "give either" in cli.refuse("up", "--kafka", cli.bootstrap, "--port", "29092")
+    assert "give one or the other" in cli.refuse("up", "--kafka", cli.bootstrap, "--port", "29092")
 
 
 def test_a_variable_that_sets_nothing_stops_every_command(cli: _Cli) -> None:

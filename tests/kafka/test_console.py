@@ -187,7 +187,7 @@ async def test_a_case_is_put_into_a_few_lines_once_however_often_it_is_asked_for
         assert "by a cheap model" in page
         for _ in range(2):
             browser.page = page
-            assert "being put into" in (await browser.post(f"/cases/{place}/brief")).text
+            assert "is being written" in (await browser.post(f"/cases/{place}/brief")).text
         async with asyncio.timeout(60):
             async for part in looks(browser, f"/cases/{place}/brief"):
                 if "in short, by sim-" in part:
@@ -232,7 +232,7 @@ async def test_what_is_decided_without_kafka_is_kept_and_carried_out_later(
         assert "It is kept" in reply.text
         assert await running.cases(1, state="decided") == [place]
         reply = await browser.post(f"/cases/{place}/undo")
-        assert (reply.status_code, "nothing was taken back" in reply.text) == (503, True)
+        assert (reply.status_code, "nothing was undone" in reply.text) == (503, True)
 
         [result] = await running.running.read([running.running.topics.results], 1)
         assert result.json["router"]["kind"] == "safe_default"
