@@ -351,7 +351,7 @@ def test_many_are_requeued_after_a_dry_run_and_none_twice(flowing: _Cli) -> None
     words = ("dead-letters", "requeue", "--reason", "approval_required", "--since", "1h")
     left = json.loads(flowing.run(*words, "--json"))
     assert (left["chosen"], left["sent"]) == (0, 0)
-    assert any("waits for a person" in why for why in left["left_alone"])
+    assert any("waits for approval" in why for why in left["left_alone"])
 
     dry = json.loads(flowing.run(*words, "--force", "--most", "2", "--tier", "premium", "--json"))
     assert (dry["chosen"], dry["sent"]) == (2, 0)

@@ -380,7 +380,7 @@ async def test_what_was_typed_is_shown_again_whoever_was_faster(
         browser.page = form
         reply = await browser.post(f"/cases/{place}/decide", **typed)
         assert (reply.status_code, "typed at length" in reply.text) == (409, True)
-        assert "bob decided already" in reply.text
+        assert "bob has already decided" in reply.text
 
 
 async def test_the_dashboard_says_what_the_command_line_says(
