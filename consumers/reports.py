@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from consumers.records import Record, record_ref
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Record, record_ref
 from consumers.runtime.topic_reader import Seen, topic_reader
 from schemas.attempt import Attempt
 from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
-from consumers.runtime.records import Record
+from consumers.records import Record
 from consumers.runtime.shell import LastResort, Shell
 from consumers.stages.attempts import Slot
 from consumers.stages.work import Worker

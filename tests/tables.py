@@ -15,8 +15,8 @@ from consumers.readmodel.following import positions_in
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import Behind, figures_by, requests_behind
 from consumers.readmodel.tables import POSITIONS, SCHEMA, make_tables
+from consumers.records import Source
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Source
 from consumers.settings import KafkaSettings
 from router.reports.measures import MEASURES, By, Row
 from schemas.attempt import LedgerEntry

@@ -24,9 +24,9 @@ from consumers.cli.common import (
 from consumers.cli.letters import decided_on, find_letter, letters_of
 from consumers.cli.requeue import LetterFilter, Plan, choose, choose_one, send
 from consumers.cli.terminal import console, print_json, print_table
+from consumers.records import Record, record_ref
 from consumers.reports import reply_text
 from consumers.rules import load_rules
-from consumers.runtime.records import Record, record_ref
 from consumers.texts import say
 from schemas.dead_letter import DeadLetter
 

@@ -5,10 +5,6 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
-from decimal import Decimal
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,82 +25,18 @@ from consumers.cli.provided import provided
 from consumers.cli.request_files import Line
 from consumers.cli.terminal import console, print_table
 from consumers.cli.up import kafka_at
+from consumers.lab.demo import MESSAGES, DemoCounts
 from consumers.rules import released_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
-from consumers.runtime.records import Record
 from consumers.runtime.topic_reader import topic_reader
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import running_stages
-from router.attempt.pricing import cost_micros
-from router.policy.table import Policy
-from schemas.attempt import LedgerEntry
 from schemas.base import Tier
-from schemas.codec import read_dead_letter, read_envelope, read_model
-from schemas.escalation import Escalation
-from schemas.result import Result
-from schemas.topics import Topics
 
 __all__ = ["demo"]
 
-MESSAGES = Path(__file__).with_name("demo.jsonl")
 _LIMIT_SECONDS = 60.0
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts of the records read so far."""
-
-    total: int
-    calls: Counter[str] = field(default_factory=Counter)
-    results: Counter[str] = field(default_factory=Counter)
-    escalations: Counter[str] = field(default_factory=Counter)
-    letters: Counter[str] = field(default_factory=Counter)
-    spent: Counter[str] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
-    #: Calls that the terminal records count; the ledger's lines may be read after them.
-    called: int = 0
-    all_premium: Decimal = Decimal(0)
-    first_result: float | None = None
-    sample: str | None = None
-
-    @property
-    def done(self) -> int:
-        """Requests with a terminal record."""
-        return self.results.total() + self.letters.total()
-
-    @property
-    def is_complete(self) -> bool:
-        """True when every request has its terminal record, and every call its ledger line."""
-        return self.done >= self.total and self.calls.total() >= self.called
-
-    def take(self, record: Record, topics: Topics, policy: Policy, elapsed: float) -> None:
-        if record.topic == topics.attempts:
-            attempt = read_model(LedgerEntry, record.value).attempt
-            if attempt.outcome == "started":
-                return  # the call's own line follows
-            self.calls[attempt.tier] += 1
-            self.spent[attempt.tier] += attempt.cost_micros
-        elif record.topic == topics.escalations:
-            escalation, _ = read_envelope(Escalation, record.value)
-            self.escalations[escalation.reason.value] += 1
-        elif record.topic == topics.dead_letters:
-            letter = read_dead_letter(record.headers)
-            self.letters[letter.reason.value] += 1
-            self.called += len(letter.attempts)
-        else:
-            result = read_model(Result, record.value)
-            info = result.router
-            self.results[info.tier] += 1
-            self.called += info.attempts
-            self.latencies.append(info.latency.total_ms)
-            self.first_result = elapsed if self.first_result is None else self.first_result
-            if len(info.path) > 1 or self.sample is None:
-                self.sample = result.id
-            if info.attempts:
-                # One premium call with the tokens of the average attempt of this request.
-                premium = policy.models[policy.models_of(Tier.PREMIUM)[0]].price
-                self.all_premium += Decimal(cost_micros(info.usage, premium)) / info.attempts
 
 
 @asynchronous
@@ -123,7 +55,7 @@ async def demo(
         settings = on_kafka(settings, None)
     rules = released_rules(settings)
     lines = [Line.of(raw, no) for no, raw in enumerate(MESSAGES.read_bytes().splitlines())]
-    tally = _Tally(len(lines))
+    tally = DemoCounts(len(lines))
     async with (
         kafka_at(settings, out, data_dir=None) as settings,
         provided(settings, rules.policy) as (providers, who),
@@ -159,7 +91,7 @@ async def demo(
     return 0 if tally.done == tally.total else FAILED
 
 
-def _picture(tally: _Tally) -> Group:
+def _picture(tally: DemoCounts) -> Group:
     """The counts by tier, as a table with a bar."""
     table = Table("tier", "calls", "answers", "spend")
     for tier in Tier:
@@ -172,13 +104,13 @@ def _picture(tally: _Tally) -> Group:
     return Group(_bar(tally), table)
 
 
-def _bar(tally: _Tally) -> str:
+def _bar(tally: DemoCounts) -> str:
     width = 30
     filled = width * tally.done // tally.total
     return f"{'█' * filled}{'░' * (width - filled)} {tally.done} of {tally.total} requests"
 
 
-def _summarise(tally: _Tally, took: float, *, is_up: bool) -> None:
+def _summarise(tally: DemoCounts, took: float, *, is_up: bool) -> None:
     out = console()
     spent = tally.spent.total()
     results, letters = tally.results.total(), tally.letters.total()

@@ -4,8 +4,6 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.broker.errors import BrokerError
-from consumers.broker.java import find_java
 from consumers.cli.common import (
     FAILED,
     OK,
@@ -17,6 +15,8 @@ from consumers.cli.common import (
 )
 from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.cli.terminal import print_json, print_table
+from consumers.lab.broker.errors import BrokerError
+from consumers.lab.broker.java import find_java
 from consumers.providers.settings import ProviderSettingsError, variable_of
 from consumers.rules import policy_file, prompts_folder, released_rules, reused_version
 from consumers.runtime.clients import Clients, has_fast_records

@@ -3,7 +3,7 @@
 from consumers.cli.common import UserError
 from consumers.cli.records import reading
 from consumers.journeys.journey import Journey
-from consumers.runtime.records import record_ref, why_not_taken
+from consumers.records import record_ref, why_not_taken
 from consumers.settings import Settings
 from consumers.texts import say
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 
 from consumers.cli.common import UserError
 from consumers.cli.records import readable, reading
-from consumers.runtime.records import Record, record_ref
+from consumers.records import Record, record_ref
 from consumers.settings import Settings
 from router.review.decisions import Decisions
 from schemas.codec import read_dead_letter, read_model

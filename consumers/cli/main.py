@@ -178,7 +178,7 @@ def options(
 ) -> None:
     """Apply the options before the command."""
     from consumers.cli.logs import configure_logs  # noqa: PLC0415  no help needs it
-    from consumers.runtime.failpoints import check_failpoint  # noqa: PLC0415  no help needs it
+    from consumers.failpoints import check_failpoint  # noqa: PLC0415  no help needs it
     from consumers.runtime.loopback import stay_on_loopback  # noqa: PLC0415  for tests
 
     del version

@@ -14,9 +14,9 @@ from consumers.cli.common import FAILED, MOST_LISTED, OK
 from consumers.cli.sent import Place, Sent, hash_of
 from consumers.cli.terminal import console, print_json
 from consumers.cli.terminal import progress as bar_of
+from consumers.records import Record, why_not_taken
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import KafkaUnreachableError
-from consumers.runtime.records import Record, why_not_taken
 from consumers.runtime.topic_reader import TopicReader, topic_reader
 from consumers.settings import Settings
 from schemas.codec import read_dead_letter, text_headers

@@ -7,8 +7,8 @@ from typing import TypeVar
 from consumers import clock
 from consumers.cli.common import span_of
 from consumers.cli.terminal import Reading, reading_bar
+from consumers.records import Record, record_ref, why_not_taken
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Record, record_ref, why_not_taken
 from consumers.runtime.topic_reader import TopicReader, topic_reader
 from consumers.settings import Settings
 from consumers.texts import say

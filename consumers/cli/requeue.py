@@ -20,8 +20,8 @@ from consumers.buckets import Buckets
 from consumers.cli.common import UserError
 from consumers.cli.letters import decided_on, find_letter, letters_of, lines_of
 from consumers.cli.terminal import progress
+from consumers.records import Record, record_ref
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Record, record_ref
 from consumers.settings import Settings
 from router.policy.table import Policy
 from router.review.audit import chained

@@ -25,7 +25,7 @@ from consumers.cli.common import (
 from consumers.cli.formats import style_of
 from consumers.cli.records import readable, reading
 from consumers.cli.terminal import Reading, console
-from consumers.runtime.records import Record, record_ref, told_at
+from consumers.records import Record, record_ref, told_at
 from consumers.runtime.topic_reader import TopicReader
 from consumers.texts import escaped, plain, say
 from schemas.codec import read_model

@@ -8,8 +8,8 @@ import typer
 from consumers.amounts import counted, dollars
 from consumers.cli.common import UserError, asynchronous, interrupted
 from consumers.cli.terminal import console
-from consumers.simulator import SimulatorSettings, simulator
-from consumers.simulator.faults import FAULTS
+from consumers.lab.simulator import SimulatorSettings, simulator
+from consumers.lab.simulator.faults import FAULTS
 
 __all__ = ["simulate"]
 

@@ -13,8 +13,8 @@ from consumers.amounts import age
 from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings
 from consumers.cli.formats import drawn
 from consumers.cli.terminal import console, print_json
+from consumers.records import Record, record_ref, why_not_taken
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Record, record_ref, why_not_taken
 from consumers.runtime.topic_reader import topic_reader
 from schemas.codec import read_model
 from schemas.status import ModelStatus, Status

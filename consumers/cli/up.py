@@ -16,8 +16,6 @@ import typer
 from rich.console import Console
 
 from consumers import parties
-from consumers.broker import LocalBroker, has_jars, local_broker
-from consumers.broker.errors import BrokerError
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
@@ -34,6 +32,8 @@ from consumers.cli.common import (
 from consumers.cli.provided import provided
 from consumers.cli.terminal import console
 from consumers.files import own_folder, write_own
+from consumers.lab.broker import LocalBroker, has_jars, local_broker
+from consumers.lab.broker.errors import BrokerError
 from consumers.rules import released_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import KafkaUnreachableError, connected

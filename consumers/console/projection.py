@@ -33,7 +33,7 @@ from consumers.console.rows import place_of, rows_of
 from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.readmodel.columns import stored
 from consumers.readmodel.database import insert_new, inserting
-from consumers.runtime.records import Record, record_ref, told_at
+from consumers.records import Record, record_ref, told_at
 from router.policy.table import Policy
 from schemas.base import EARLIEST, Generation, Micros
 from schemas.codec import read_dead_letter, read_model

@@ -20,10 +20,10 @@ from consumers.console.store import Store
 from consumers.console.tables import CASES, OFFSETS, ORIGINS
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.following import Projection
+from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.metrics import ReviewFigures
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from router.policy.table import Policy
 from schemas.topics import Topics
 

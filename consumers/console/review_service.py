@@ -25,10 +25,10 @@ from consumers.console.errors import (
 from consumers.console.rows import Case, LetterRecord
 from consumers.console.store import Held, Store
 from consumers.console.tables import pointer_of
+from consumers.failpoints import failpoint
 from consumers.readmodel.database import StoreAwayError
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.connection import is_refusal
-from consumers.runtime.failpoints import failpoint
 from consumers.runtime.publisher import Publisher
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts

@@ -9,7 +9,7 @@ import orjson
 
 from consumers.console.tables import Case
 from consumers.readmodel.columns import stored
-from consumers.runtime.records import Record, record_ref
+from consumers.records import Record, record_ref
 from consumers.telemetry.redaction import redact
 from router.policy.table import Policy
 from router.review.cases import due_at, error_of, pressure, risk_of

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from consumers.journeys.journey import Journey
+from consumers.records import record_ref, why_not_taken
 from consumers.runtime.clients import Clients
 from consumers.runtime.offset_lookup import records_at
-from consumers.runtime.records import record_ref, why_not_taken
 from schemas.dead_letter import Pointer
 from schemas.tenancy import RequestKey
 

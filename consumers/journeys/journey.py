@@ -15,7 +15,7 @@ from consumers.journeys.moments import (
     route_moment,
     still_open,
 )
-from consumers.runtime.records import Record, record_ref, told_at
+from consumers.records import Record, record_ref, told_at
 from consumers.stages.dead_letters import claimed_id
 from consumers.telemetry.context import read_context
 from router.intake.admission import as_admitted

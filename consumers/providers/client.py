@@ -14,6 +14,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from consumers.failpoints import failpoint
 from consumers.providers.masking import masking
 from consumers.providers.outcomes import was_sent, what_failed
 from consumers.providers.replies import ATTEMPT_HEADER, ReplyReader
@@ -22,7 +23,6 @@ from consumers.providers.transport import CallProgress, begin_call, open_pool
 from consumers.providers.usage import reserve
 from consumers.providers.wire import Wire
 from consumers.providers.wires import WIRES
-from consumers.runtime.failpoints import failpoint
 from router.judge.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
 from schemas.json_numbers import exact_json

@@ -14,10 +14,10 @@ import structlog
 from sqlalchemy import Connection, Table, select
 
 from consumers.readmodel.database import Database, is_away, upsert
+from consumers.records import Record, Source, partition_of, record_ref
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.connection import CREATE_TOPICS, KafkaUnreachableError, cluster_of, connected
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record, Source, partition_of, record_ref
 from consumers.runtime.topic_reader import Seen, TopicReader, topic_reader
 from schemas.errors import TierlineError
 

@@ -25,9 +25,9 @@ from consumers.readmodel.tables import (
     REQUESTS,
     make_tables,
 )
+from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from router.intake.admission import Admission
 from schemas.base import EARLIEST, Tier
 

@@ -10,7 +10,7 @@ from sqlalchemy import Table
 
 from consumers.readmodel.columns import millis, stored
 from consumers.readmodel.tables import FEEDBACK, OUTCOMES, REQUESTS
-from consumers.runtime.records import Record, record_ref, told_at
+from consumers.records import Record, record_ref, told_at
 from consumers.telemetry.redaction import redact
 from router.intake.admission import Admission
 from router.reports.quality import Call, Group, call_of, end_of, group_of, route_of

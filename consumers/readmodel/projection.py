@@ -27,7 +27,7 @@ from consumers.readmodel.tables import (
     REVIEWS,
     SUMS,
 )
-from consumers.runtime.records import Record, record_ref, why_not_taken
+from consumers.records import Record, record_ref, why_not_taken
 from router.intake.admission import Admission
 from router.reports.measures import FIGURES
 from router.reports.quality import Call, End, judge

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from aiokafka import TopicPartition
 
+from consumers.failpoints import failpoint, failpoint_of
+from consumers.records import Record
 from consumers.runtime.assigned_partitions import Work
-from consumers.runtime.failpoints import failpoint, failpoint_of
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.tracing import Tracing

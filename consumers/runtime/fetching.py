@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from consumers.failpoints import failpoint
+from consumers.records import Record
 from consumers.runtime.batches import Broken, fetch_apart
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.executor import Executor
-from consumers.runtime.failpoints import failpoint
 from consumers.runtime.membership import Live
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.runtime.topic_reader import is_broken_record
 

@@ -9,9 +9,9 @@ A deleted key is a tombstone, so start-up time follows the live keys and not the
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from consumers.records import Record, Source, partition_of
 from consumers.runtime.clients import Clients
 from consumers.runtime.offset_lookup import records_since
-from consumers.runtime.records import Record, Source, partition_of
 from consumers.runtime.shell import fits
 from schemas.codec import Outgoing
 from schemas.errors import ContractError

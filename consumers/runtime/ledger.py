@@ -18,13 +18,13 @@ from typing import NamedTuple
 import structlog
 from aiokafka import TopicPartition
 
+from consumers.records import Record, record_ref, why_not_taken
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import cluster_of
 from consumers.runtime.limits import at_most
 from consumers.runtime.offset_lookup import end_of, first_at, records_since, start_of
 from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import Publisher, publisher
-from consumers.runtime.records import Record, record_ref, why_not_taken
 from consumers.runtime.spool import Kept, Spool
 from consumers.telemetry.hops import current_hop
 from schemas.attempt import LedgerEntry

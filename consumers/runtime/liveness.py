@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from consumers.runtime.failpoints import before_death
+from consumers.failpoints import before_death
 from consumers.runtime.marks import Mark, marking
 
 __all__ = ["Answers", "LoopLag", "Watched", "watched"]

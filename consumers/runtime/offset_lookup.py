@@ -8,9 +8,9 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from consumers.records import Record, partition_of, told_at
 from consumers.runtime.clients import Clients, ended
 from consumers.runtime.connection import CONNECT_LIMIT, connected
-from consumers.runtime.records import Record, partition_of, told_at
 from consumers.runtime.topic_reader import fetch, offsets_since
 from schemas.dead_letter import Pointer
 

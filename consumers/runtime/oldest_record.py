@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from consumers.runtime.records import Record
+from consumers.records import Record
 
 __all__ = ["OldestRecord"]
 

@@ -14,7 +14,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 
-from consumers.runtime.failpoints import failpoint
+from consumers.failpoints import failpoint
 from consumers.runtime.membership import Live
 from consumers.runtime.metrics import Commit
 from consumers.runtime.offsets import OWNER_BITS, CommitId, Completion, OffsetTracker

@@ -19,11 +19,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from consumers.failpoints import failpoint_of
+from consumers.records import Record, record_ref
 from consumers.runtime.clients import Clients, ended
-from consumers.runtime.failpoints import failpoint_of
 from consumers.runtime.limits import at_most
 from consumers.runtime.marks import Left, Mark, left_behind
-from consumers.runtime.records import Record, record_ref
 from consumers.runtime.strikes import MOST_TRIES, Strikes, group_of_strikes
 from consumers.settings import KafkaSettings
 

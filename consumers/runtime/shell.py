@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 from aiokafka import TopicPartition
 
-from consumers.runtime.records import Record
+from consumers.records import Record
 from schemas.codec import Outgoing
 from schemas.errors import ContractError
 from schemas.reasons import Reason

@@ -13,12 +13,12 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from consumers import clock
+from consumers.records import Record, why_not_taken
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most, ended_tasks
 from consumers.runtime.publisher import Publisher, publisher
-from consumers.runtime.records import Record, why_not_taken
 from consumers.runtime.topic_reader import topic_reader
 from router.policy.table import Policy
 from schemas.codec import dump, read_model

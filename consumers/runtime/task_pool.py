@@ -8,11 +8,11 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from consumers.runtime.failpoints import failpoint, failpoint_of
+from consumers.failpoints import failpoint, failpoint_of
+from consumers.records import Record
 from consumers.runtime.marks import stepwise
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.telemetry import names
 from consumers.telemetry.hops import NOT_COMMITTED, Hop, set_current

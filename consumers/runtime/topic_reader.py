@@ -11,10 +11,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException
 
+from consumers.records import Record, partition_of
 from consumers.runtime.batches import Broken, fetch_apart
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.connection import started
-from consumers.runtime.records import Record, partition_of
 
 __all__ = ["Seen", "TopicReader", "fetch", "is_broken_record", "offsets_since", "topic_reader"]
 

@@ -14,8 +14,8 @@ from operator import attrgetter
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from consumers.failpoints import failpoint
 from consumers.runtime.clients import TRANSACTION_LIMIT, Clients, ended
-from consumers.runtime.failpoints import failpoint
 from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
 from schemas.codec import Outgoing

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from consumers.failpoints import failpoint
 from consumers.providers.gate import Admission, Gate
 from consumers.providers.usage import reserve
-from consumers.runtime.failpoints import failpoint
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.marks import aside
 from consumers.stages.tier_run import Question, TierRun, verification_of

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from consumers.runtime.records import Record, Source, appended_at, record_ref
+from consumers.records import Record, Source, appended_at, record_ref
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.telemetry.observer import Observer
 from router.intake.admission import Admission, claimed_tenant

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from consumers.runtime.records import Record
+from consumers.records import Record
 from router.attempt.answering import composed_result
 from router.attempt.fallback import canned_output, while_in_review
 from router.judge.judging import output_contract

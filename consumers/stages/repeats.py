@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from consumers import clock
-from consumers.runtime.clients import Clients
-from consumers.runtime.offset_lookup import records_since, start_of
-from consumers.runtime.poison import Guard
-from consumers.runtime.records import (
+from consumers.records import (
     Record,
     Source,
     appended_at,
@@ -17,6 +14,9 @@ from consumers.runtime.records import (
     record_ref,
     why_not_taken,
 )
+from consumers.runtime.clients import Clients
+from consumers.runtime.offset_lookup import records_since, start_of
+from consumers.runtime.poison import Guard
 from consumers.settings import RepeatSettings
 from router.intake.admission import Admission
 from router.intake.repeats import Repeat, SeenIds

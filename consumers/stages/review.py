@@ -10,10 +10,7 @@ from typing import TypeVar
 import structlog
 
 from consumers import clock
-from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
-from consumers.runtime.offset_lookup import records_since
-from consumers.runtime.poison import Guard
-from consumers.runtime.records import (
+from consumers.records import (
     Record,
     Source,
     partition_of,
@@ -21,6 +18,9 @@ from consumers.runtime.records import (
     told_at,
     why_not_taken,
 )
+from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
+from consumers.runtime.offset_lookup import records_since
+from consumers.runtime.poison import Guard
 from consumers.runtime.shell import Shell, fits
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage

@@ -10,8 +10,8 @@ import structlog
 
 from consumers import clock
 from consumers.admissions import admission_of
+from consumers.records import Record, appended_at, record_ref
 from consumers.runtime.executor import SyncExecutor
-from consumers.runtime.records import Record, appended_at, record_ref
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage

@@ -13,7 +13,7 @@ import structlog
 
 from consumers import clock
 from consumers.providers.gate import Gate
-from consumers.runtime.records import Record, Source
+from consumers.records import Record, Source
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage

@@ -6,7 +6,7 @@ are not dropped: their records may have been read all the same, and spans of tho
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
@@ -16,14 +16,24 @@ from consumers.telemetry import names
 from consumers.telemetry.context import TraceContext, with_context
 from schemas.codec import Outgoing
 
-if TYPE_CHECKING:
-    from consumers.telemetry.tracing import Tracing
-
 __all__ = ["NOT_COMMITTED", "Fields", "Hop", "context_of", "current_hop", "remote", "set_current"]
 
 Fields = Mapping[str, Any]
 #: The error of spans whose transaction was not seen to commit.
 NOT_COMMITTED = "not_committed"
+
+
+class SpanMaker(Protocol):
+    """Makes the spans below that of a hop."""
+
+    def is_sent(self, topic: str) -> bool:
+        """True for topics whose records get a `send` span."""
+
+    def sending(self, parent: Span, topic: str, partition: int, where: Fields) -> Span:
+        """The span of one record that is written."""
+
+    def child(self, parent: Span, name: str, kind: SpanKind, fields: Fields, start_ns: int) -> Span:
+        """A span below another span of this process."""
 
 
 class Hop:
@@ -32,7 +42,7 @@ class Hop:
     __slots__ = (
         "_is_over",
         "_sends",
-        "_tracing",
+        "_spans",
         "began_ns",
         "context",
         "request_id",
@@ -42,7 +52,7 @@ class Hop:
 
     def __init__(
         self,
-        tracing: "Tracing",
+        spans: SpanMaker,
         context: TraceContext,
         span: Span | None = None,
         began_ns: int = 0,
@@ -55,7 +65,7 @@ class Hop:
         self.request_id: str | None = None
         #: Fields that every span of this hop has.
         self.where: Fields = {}
-        self._tracing = tracing
+        self._spans = spans
         self._sends: list[Span] = []
         self._is_over = False
 
@@ -88,7 +98,7 @@ class Hop:
         """Add a span of something that is over: a decision, a call, a judgement."""
         if self.span is None:
             return
-        span = self._tracing.child(self.span, name, kind, fields, start_ns)
+        span = self._spans.child(self.span, name, kind, fields, start_ns)
         for event, event_fields in events:
             span.add_event(event, event_fields, end_ns)
         if error is not None:
@@ -101,8 +111,8 @@ class Hop:
         stamped = []
         for record in outgoing:
             context = self.context
-            if self.span is not None and self._tracing.is_sent(record.topic):
-                send = self._tracing.sending(self.span, record.topic, partition, self.where)
+            if self.span is not None and self._spans.is_sent(record.topic):
+                send = self._spans.sending(self.span, record.topic, partition, self.where)
                 self._sends.append(send)
                 context = context_of(send, context)
             headers = with_context(record.headers, context)

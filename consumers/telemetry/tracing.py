@@ -16,7 +16,7 @@ from opentelemetry.trace import (
 )
 
 from consumers import clock
-from consumers.runtime.records import Record
+from consumers.records import Record
 from consumers.telemetry import names
 from consumers.telemetry.context import TraceContext, new_context, read_context
 from consumers.telemetry.counters import Counters

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiokafka.admin import NewTopic
 
-from consumers.broker import local_broker
+from consumers.lab.broker import local_broker
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.stage import Stage
 from consumers.runtime.topics import ensure_topics

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jgo.maven import MavenContext
 
-from consumers.broker.java import find_java
+from consumers.lab.broker.java import find_java
 from consumers.settings import Settings
 from schemas.base import Tier
 from tests.bench.harness import Measured, sized

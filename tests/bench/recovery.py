@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from consumers.broker import LocalBroker, local_broker
-from consumers.broker.local import free_ports
+from consumers.lab.broker import LocalBroker, local_broker
+from consumers.lab.broker.local import free_ports
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients

@@ -9,10 +9,10 @@ import random
 import time
 from collections.abc import Sequence
 
+from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage

@@ -4,10 +4,10 @@ import time
 
 from aiokafka.admin import NewTopic
 
+from consumers.records import Source
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.keyed_state import KeyedState, state_topic
 from consumers.runtime.publisher import publisher
-from consumers.runtime.records import Source
 from tests.bench.harness import Measured, repeat, settings_for, sized
 
 __all__ = ["measure_state"]

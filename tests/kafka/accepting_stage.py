@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from consumers import clock
+from consumers.records import Record, told_at
 from consumers.runtime.executor import SyncExecutor
-from consumers.runtime.records import Record, told_at
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage

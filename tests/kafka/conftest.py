@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from consumers.broker import LocalBroker, local_broker
-from consumers.broker.jars import fetch_jars
-from consumers.broker.local import free_ports
+from consumers.lab.broker import LocalBroker, local_broker
+from consumers.lab.broker.jars import fetch_jars
+from consumers.lab.broker.local import free_ports
 from consumers.settings import KafkaSettings, Settings
 from tests.postgres import Postgres, postgres
 

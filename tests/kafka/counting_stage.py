@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consumers.records import Record, Source
 from consumers.runtime import assigned_partitions
 from consumers.runtime.clients import Clients
 from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.keyed_state import KeyedState, StatePart
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record, Source
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage

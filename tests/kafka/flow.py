@@ -17,13 +17,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from consumers.lab.simulator import Bill, SimulatorSettings, simulator
 from consumers.parties import stages_of
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import Rules, load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
-from consumers.simulator import Bill, SimulatorSettings, simulator
 from consumers.telemetry.setup import Telemetry
 from consumers.wiring import running_stages
 from schemas.base import Tier

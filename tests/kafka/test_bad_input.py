@@ -13,10 +13,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
+from consumers.lab.simulator import BillLine
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
-from consumers.simulator import BillLine
 from schemas.base import Tier
 from schemas.codec import dump_envelope, read_dead_letter, read_envelope, read_model
 from schemas.escalation import Assignment

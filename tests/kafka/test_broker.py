@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from consumers.broker import BrokerError, LocalBroker, local_broker
+from consumers.lab.broker import BrokerError, LocalBroker, local_broker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
@@ -26,7 +26,7 @@ _LIMIT_SECONDS = 30
 #: A parent that says where its broker is and then waits to be killed.
 _PARENT = """
 import asyncio, pathlib, sys
-from consumers.broker import local_broker
+from consumers.lab.broker import local_broker
 
 async def main():
     data = pathlib.Path(sys.argv[1]) if sys.argv[1] else None

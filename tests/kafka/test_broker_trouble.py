@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import structlog
 
-from consumers.broker import LocalBroker
+from consumers.lab.broker import LocalBroker
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.executor import SyncExecutor

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from consumers import clock
+from consumers.lab.simulator import DEFAULT_MODELS
 from consumers.settings import Settings, WorkerSettings
-from consumers.simulator import DEFAULT_MODELS
 from schemas.codec import dump, read_dead_letter
 from schemas.dead_letter import DeadLetter
 from schemas.reasons import Reason

@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from consumers.lab.simulator import SimulatorSettings, simulator
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
-from consumers.simulator import SimulatorSettings, simulator
 from tests.kafka.flow import read_topics
 from tests.telemetry.sink import otlp_sink
 

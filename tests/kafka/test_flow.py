@@ -6,11 +6,11 @@ from collections import Counter
 import orjson
 import pytest
 
+from consumers.lab.simulator import DEFAULT_MODELS, ModelBehaviour
 from consumers.readmodel.model import opened
 from consumers.readmodel.queries import figures_by
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
-from consumers.simulator import DEFAULT_MODELS, ModelBehaviour
 from schemas.attempt import LedgerEntry
 from schemas.base import EARLIEST
 from schemas.codec import read_dead_letter, read_envelope, read_model

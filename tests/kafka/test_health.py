@@ -21,10 +21,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from confluent_kafka import Producer
 
 from consumers import clock
-from consumers.broker import local_broker
-from consumers.broker.local import free_ports
 from consumers.cli.doctor import checkup
+from consumers.lab.broker import local_broker
+from consumers.lab.broker.local import free_ports
+from consumers.lab.simulator import SimulatorSettings, simulator
 from consumers.providers.settings import ProviderSettings
+from consumers.records import Record
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.health import Health
@@ -32,13 +34,11 @@ from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import Mark
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.topics import TopicWatch, ensure_topics
 from consumers.settings import HealthSettings, Settings
-from consumers.simulator import SimulatorSettings, simulator
 from consumers.wiring import running_stages
 from schemas.codec import Outgoing
 from tests.builders import Pointers

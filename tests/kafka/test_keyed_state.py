@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import pytest
 from aiokafka.admin import NewTopic
 
+from consumers.records import Source
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.keyed_state import KeyedState, state_topic
 from consumers.runtime.publisher import publisher
-from consumers.runtime.records import Source
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from tests.kafka.flow import read_topics

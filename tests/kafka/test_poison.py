@@ -19,15 +19,15 @@ from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import Producer
 
-from consumers.broker.local import free_ports
+from consumers.failpoints import HOSTILE_TEXT
+from consumers.lab.broker.local import free_ports
+from consumers.lab.simulator import SimulatorSettings, simulator
 from consumers.runtime.clients import Clients
-from consumers.runtime.failpoints import HOSTILE_TEXT
 from consumers.runtime.poison import settings_to_hand
 from consumers.runtime.sentinel import LOOP_AT, RECORD, SIZE
 from consumers.runtime.strikes import group_of_strikes
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
-from consumers.simulator import SimulatorSettings, simulator
 from schemas.base import Tier
 from schemas.codec import read_dead_letter
 from schemas.reasons import Reason

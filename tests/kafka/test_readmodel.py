@@ -17,8 +17,8 @@ from consumers.readmodel.database import open_database
 from consumers.readmodel.following import IncompleteError, OtherTopicsError
 from consumers.readmodel.model import ReadModel, opened
 from consumers.readmodel.tables import CALLS, FACTS, make_tables
+from consumers.records import Source
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Source
 from consumers.runtime.topic_reader import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings

@@ -7,10 +7,10 @@ import pytest
 
 from consumers.cli.journey import read_journey
 from consumers.journeys.facts import journey_facts
+from consumers.lab.simulator import DEFAULT_MODELS
 from consumers.runtime.clients import Clients
 from consumers.runtime.offset_lookup import records_at
 from consumers.settings import Settings
-from consumers.simulator import DEFAULT_MODELS
 from schemas.dead_letter import Pointer
 from tests.builders import NOON
 from tests.kafka.console_flow import TEXT, Browser, console, looks

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 from aiokafka import TopicPartition
 
+from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage, StageError

@@ -13,8 +13,8 @@ import typer
 
 from consumers import clock
 from consumers.cli.dead_letters import requeue
+from consumers.lab.simulator import DEFAULT_MODELS
 from consumers.settings import Settings, TelemetrySettings
-from consumers.simulator import DEFAULT_MODELS
 from consumers.telemetry.setup import open_telemetry
 from tests.kafka.flow import Flow, Sent, flow, request
 from tests.telemetry.sink import Seen, Sink, otlp_sink

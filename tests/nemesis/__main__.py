@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from consumers.cli.logs import configure_logs
+from consumers.failpoints import FAILPOINTS
 from consumers.rules import load_rules
-from consumers.runtime.failpoints import FAILPOINTS
 from tests.nemesis.checker import Report, check
 from tests.nemesis.facts import find
 from tests.nemesis.faults import Nemesis

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from consumers.records import Record, Source
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
 from consumers.runtime.offset_lookup import records_since
-from consumers.runtime.records import Record, Source
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from router.attempt.next_step import LONGEST_WAIT

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.runtime.failpoints import FAILPOINTS
+from consumers.failpoints import FAILPOINTS
 
 __all__ = ["KINDS", "Fault", "plan"]
 

@@ -5,7 +5,7 @@ import math
 import time
 from types import TracebackType
 
-from consumers.broker.local import free_ports
+from consumers.lab.broker.local import free_ports
 
 __all__ = ["Proxy"]
 

@@ -11,8 +11,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from consumers.broker import local_broker
-from consumers.broker.local import free_ports
+from consumers.lab.broker import local_broker
+from consumers.lab.broker.local import free_ports
 from tests.nemesis.proxy import Proxy
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]

@@ -15,8 +15,8 @@ import orjson
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from consumers.broker import LocalBroker, local_broker
-from consumers.broker.local import free_ports
+from consumers.lab.broker import LocalBroker, local_broker
+from consumers.lab.broker.local import free_ports
 from consumers.runtime.clients import Clients, administering
 from consumers.runtime.keyed_state import state_topic
 from consumers.runtime.topics import ensure_topics

@@ -7,8 +7,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from consumers.broker import local_broker
 from consumers.cli.logs import configure_logs
+from consumers.lab.broker import local_broker
 from consumers.runtime import loopback
 from consumers.runtime.process import run_process
 from tests.probes.classes import CLASSES

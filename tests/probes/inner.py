@@ -24,9 +24,9 @@ from consumers.journeys.journey import Journey
 from consumers.journeys.moments import rows_of
 from consumers.journeys.waterfall import waterfall
 from consumers.readmodel.queries import failures, figures_by, figures_over_time
+from consumers.records import why_not_taken
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import why_not_taken
 from consumers.runtime.shell import fits
 from consumers.settings import KafkaSettings, Settings
 from consumers.stages.review import Reviewing

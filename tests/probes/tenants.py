@@ -11,8 +11,8 @@ from aiokafka import TopicPartition
 
 from consumers.console.store import open_store
 from consumers.journeys.journey import Journey
+from consumers.records import Source
 from consumers.runtime.clients import Clients
-from consumers.runtime.records import Source
 from consumers.settings import KafkaSettings, RepeatSettings
 from consumers.stages.repeats import Repeats
 from router.intake.admission import Admission, Proven, as_admitted

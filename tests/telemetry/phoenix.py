@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from consumers.broker.local import free_ports
+from consumers.lab.broker.local import free_ports
 from tests.environments import environment
 
 __all__ = ["Kept", "phoenix", "read_spans", "read_tokens"]

@@ -30,19 +30,19 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers import clock
-from consumers.broker import local_broker
-from consumers.broker.local import free_ports
 from consumers.cli.dead_letters import requeue
 from consumers.cli.logs import configure_logs
 from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService, decision_of
 from consumers.console.store import Case, CaseFilter, open_store
+from consumers.lab.broker import local_broker
+from consumers.lab.broker.local import free_ports
+from consumers.lab.simulator import DEFAULT_MODELS
 from consumers.rules import Rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
-from consumers.simulator import DEFAULT_MODELS
 from consumers.telemetry.setup import Telemetry, open_telemetry
 from router.review.decisions import answers_of, hash_of_answers
 from tests.kafka.flow import flow, read_topics, request

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.broker import LocalBroker
+from consumers.lab.broker import LocalBroker
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from consumers.broker import BrokerError
-from consumers.broker import jars as jars_module
-from consumers.broker.jars import KAFKA_VERSION, cache_dir, fetch_jars, has_jars
-from consumers.broker.java import find_java
+from consumers.lab.broker import BrokerError
+from consumers.lab.broker import jars as jars_module
+from consumers.lab.broker.jars import KAFKA_VERSION, cache_dir, fetch_jars, has_jars
+from consumers.lab.broker.java import find_java
 
 _JAR = b"PK not really a jar"
 

@@ -9,7 +9,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from consumers.cli.main import main
-from consumers.simulator import SimulatorSettings, simulator
+from consumers.lab.simulator import SimulatorSettings, simulator
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from consumers.cli.top import models_of, noted, processes_of
-from consumers.runtime.records import why_not_taken
+from consumers.records import why_not_taken
 from schemas.codec import dump
 from schemas.status import ModelStatus, StageStatus, Status
 from tests.builders import NOON, a_record

@@ -13,7 +13,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from consumers.cli.main import main
-from consumers.simulator import DEFAULT_MODELS, Bill, SimulatorSettings, simulator
+from consumers.lab.simulator import DEFAULT_MODELS, Bill, SimulatorSettings, simulator
 from tests.builders import POLICY_FILE, the_policy
 
 QUESTION = "How do I export 12 reports?"

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from consumers.broker.class_data import ClassData
 from consumers.files import own_file, own_folder, read_text, write_own
+from consumers.lab.broker.class_data import ClassData
 from consumers.providers.masking import masking
 
 

@@ -11,8 +11,8 @@ import openai
 import orjson
 import pytest
 
-from consumers.simulator import DEFAULT_MODELS, SimulatorSettings, simulator
-from consumers.simulator.faults import FAULTS
+from consumers.lab.simulator import DEFAULT_MODELS, SimulatorSettings, simulator
+from consumers.lab.simulator.faults import FAULTS
 from router.attempt.pricing import cost_micros
 from schemas.usage import Usage
 

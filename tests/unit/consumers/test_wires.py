@@ -9,12 +9,12 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from consumers.lab.simulator import RunningSimulator, SimulatorSettings, simulator
 from consumers.providers.client import Providers
 from consumers.providers.outcomes import failed_status
 from consumers.providers.settings import ProviderSettings
 from consumers.providers.usage import estimate, reserve
 from consumers.providers.wires import WIRES
-from consumers.simulator import RunningSimulator, SimulatorSettings, simulator
 from router.attempt.pricing import cost_micros
 from router.judge.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason

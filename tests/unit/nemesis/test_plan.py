@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.runtime.failpoints import FAILPOINTS
+from consumers.failpoints import FAILPOINTS
 from tests.nemesis.plan import KINDS, plan
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from consumers.records import Record, Source
 from consumers.runtime.clients import Clients
 from consumers.runtime.keyed_state import KeyedState, StatePart
-from consumers.runtime.records import Record, Source
 from consumers.settings import KafkaSettings
 from schemas.codec import Outgoing
 from schemas.errors import ContractError

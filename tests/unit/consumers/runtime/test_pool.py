@@ -7,11 +7,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.records import Record
 from consumers.runtime.shell import Shell
 from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.writer import PartitionWriter

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.broker.local import free_ports
+from consumers.lab.broker.local import free_ports
 
 #: Answers on a port with a patience, says so, and then does what it is told.
 _PROCESS = """

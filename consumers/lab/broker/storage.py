@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from consumers.broker.errors import BrokerError, with_tail
-from consumers.broker.jars import KAFKA_VERSION, cache_dir
 from consumers.files import own_file, own_folder, write_own
+from consumers.lab.broker.errors import BrokerError, with_tail
+from consumers.lab.broker.jars import KAFKA_VERSION, cache_dir
 
 __all__ = ["DataFolder", "data_folder", "format_folder"]
 

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from consumers.broker.jars import KAFKA_VERSION, cache_dir
-from consumers.broker.process import running
 from consumers.files import own_file, own_folder, write_own
+from consumers.lab.broker.jars import KAFKA_VERSION, cache_dir
+from consumers.lab.broker.process import running
 
 __all__ = ["ClassData"]
 

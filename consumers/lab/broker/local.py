@@ -12,13 +12,13 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from consumers.broker.class_data import ClassData
-from consumers.broker.errors import BrokerError, fullness_of, refuse_full_disk, with_tail
-from consumers.broker.jars import Progress, fetch_jars
-from consumers.broker.java import find_java
-from consumers.broker.process import read_pid, running
-from consumers.broker.storage import data_folder, format_folder
 from consumers.files import write_own
+from consumers.lab.broker.class_data import ClassData
+from consumers.lab.broker.errors import BrokerError, fullness_of, refuse_full_disk, with_tail
+from consumers.lab.broker.jars import Progress, fetch_jars
+from consumers.lab.broker.java import find_java
+from consumers.lab.broker.process import read_pid, running
+from consumers.lab.broker.storage import data_folder, format_folder
 
 __all__ = ["LocalBroker", "broker_properties", "local_broker"]
 

@@ -1,8 +1,8 @@
 """The simulated provider: a real HTTP server that answers, errs and bills like a model's."""
 
-from consumers.simulator.bill import Bill, BillLine
-from consumers.simulator.server import RunningSimulator, simulator
-from consumers.simulator.settings import DEFAULT_MODELS, ModelBehaviour, SimulatorSettings
+from consumers.lab.simulator.bill import Bill, BillLine
+from consumers.lab.simulator.server import RunningSimulator, simulator
+from consumers.lab.simulator.settings import DEFAULT_MODELS, ModelBehaviour, SimulatorSettings
 
 __all__ = [
     "DEFAULT_MODELS",

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 import orjson
 from aiohttp import web
 
-from consumers.simulator.answers import ModelReply, answer, within
-from consumers.simulator.bill import Bill, BillLine
-from consumers.simulator.faults import FAULTS, Fault
-from consumers.simulator.recorded import Recorded, load_recorded
-from consumers.simulator.settings import ModelBehaviour, SimulatorSettings
-from consumers.simulator.wires import WIRES, Chat, Wire
+from consumers.lab.simulator.answers import ModelReply, answer, within
+from consumers.lab.simulator.bill import Bill, BillLine
+from consumers.lab.simulator.faults import FAULTS, Fault
+from consumers.lab.simulator.recorded import Recorded, load_recorded
+from consumers.lab.simulator.settings import ModelBehaviour, SimulatorSettings
+from consumers.lab.simulator.wires import WIRES, Chat, Wire
 from router.attempt.pricing import estimate_tokens
 from schemas.usage import Usage
 

@@ -1,6 +1,6 @@
 """Kafka's jars: fetched once into the user's cache, checked against a lock of SHA-256 sums.
 
-Run as `python -m consumers.broker.jars` to write a new lock after a change of version.
+Run as `python -m consumers.lab.broker.jars` to write a new lock after a change of version.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from consumers.broker.errors import BrokerError
 from consumers.files import own_file, own_folder
+from consumers.lab.broker.errors import BrokerError
 
 __all__ = ["KAFKA_VERSION", "Progress", "cache_dir", "fetch_jars", "has_jars"]
 

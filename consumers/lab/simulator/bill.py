@@ -9,7 +9,7 @@ from typing import IO
 import orjson
 
 from consumers.files import own_file
-from consumers.simulator.settings import ModelBehaviour
+from consumers.lab.simulator.settings import ModelBehaviour
 from router.attempt.pricing import cost_micros
 from schemas.usage import Usage
 

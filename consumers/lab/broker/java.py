@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from consumers.broker.errors import BrokerError
+from consumers.lab.broker.errors import BrokerError
 
 __all__ = ["find_java"]
 

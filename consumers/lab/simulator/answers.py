@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consumers.simulator.settings import ModelBehaviour
+from consumers.lab.simulator.settings import ModelBehaviour
 from router.attempt.pricing import estimate_tokens
 
 __all__ = ["ModelReply", "answer", "within"]

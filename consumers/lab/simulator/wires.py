@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consumers.simulator.answers import ModelReply
+from consumers.lab.simulator.answers import ModelReply
 from schemas.usage import Usage
 
 __all__ = ["WIRES", "Chat", "Wire"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from consumers.simulator.answers import ModelReply
-from consumers.simulator.wires import Wire
+from consumers.lab.simulator.answers import ModelReply
+from consumers.lab.simulator.wires import Wire
 
 __all__ = ["FAULTS", "Fault"]
 

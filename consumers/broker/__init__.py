@@ -1,7 +1,0 @@
-"""A real Apache Kafka of our own on loopback: no Docker, no installed Java."""
-
-from consumers.broker.errors import BrokerError
-from consumers.broker.jars import has_jars
-from consumers.broker.local import LocalBroker, local_broker
-
-__all__ = ["BrokerError", "LocalBroker", "has_jars", "local_broker"]
