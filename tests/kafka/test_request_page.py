@@ -41,7 +41,7 @@ async def test_a_request_is_followed_from_intake_to_its_result(
             request("r-1", user="ann", conversation_id="talk-7", plan="standard")
         )
         page = (await browser.get("/requests/r-1")).text
-        assert "no router has passed it on yet" in page
+        assert "and not routed yet" in page
         assert '<meta http-equiv="refresh"' in page
         assert "P-200 printer is out of ink" in page
 
