@@ -46,7 +46,7 @@ CONSOLE_FAILPOINTS = ("console.noted", "console.sent")
 RECORD_FAILPOINTS = ("record.spins", "record.holds", "record.aborts")
 HOSTILE_TEXT = b"tierline-failpoint"
 _VARIABLE = "TIERLINE_FAILPOINT"
-_IS_CHECKOUT = (Path(__file__).resolve().parents[2] / "tests").is_dir()
+_IS_CHECKOUT = (Path(__file__).resolve().parents[1] / "tests").is_dir()
 
 
 class FailpointError(TierlineError):
