@@ -34,8 +34,6 @@ SPEC = StageSpec("counting", reads=("llm.intake",), writes=("llm.results", "llm.
 BUG = os.environ.get("COUNTING_BUG", "")
 #: The commit in which the process freezes, once it has sent all but the end.
 FREEZES_AT = int(os.environ.get("COUNTING_FREEZES_AT", "0"))
-#: Between reading and the fence, where the one comes before the other.
-_PAUSE_SECONDS = 0.0
 WAITS = bool(os.environ.get("COUNTING_WAITS"))
 
 
@@ -119,7 +117,6 @@ def _read_before_the_fence(prepare: Any) -> None:
 
     async def early(self: Any, partition: Any) -> int:
         await prepare(partition.source, 0)
-        await asyncio.sleep(_PAUSE_SECONDS)
         return await take(self, partition)
 
     assigned_partitions.AssignedPartitions._prepared = early  # type: ignore[method-assign]

@@ -248,21 +248,6 @@ BUGS = (
         ("kill counting",),
     ),
     Bug(
-        "state is read before the former owner is fenced",
-        ("miscounted",),
-        (
-            (
-                "tests/kafka/counting_stage.py",
-                'BUG = os.environ.get("COUNTING_BUG", "")',
-                'BUG = "early"',
-            ),
-            ("tests/kafka/counting_stage.py", "_PAUSE_SECONDS = 0.0", "_PAUSE_SECONDS = 6.0"),
-        ),
-        ("freeze counting",),
-        # Many commits: one of them is under way when its process freezes.
-        rate=250.0,
-    ),
-    Bug(
         "state of an earlier ownership is kept",
         ("miscounted",),
         (
