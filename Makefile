@@ -17,7 +17,7 @@ demo: .venv/run.stamp  ## Watch requests flow through a real Kafka, started here
 #: Tests that need no broker, no browser and little time.
 FAST = not kafka and not bench and not slow and not browser
 
-test: .venv/dev.stamp  ## Run every test, those on the real broker included
+test: .venv/dev.stamp  ## Run the tests, those on the real broker included; not those in the browser
 	@failed=0; \
 	$(BIN)/pytest -n auto -m "$(FAST)" || failed=1; \
 	$(BIN)/pytest -m "(kafka or slow) and not bench and not browser" || failed=1; \
