@@ -122,7 +122,7 @@ async def _serve(
                 is_secure=is_secure,
             )
             bulk, keep, admission = Bulk(reviews), settings.store.keep, admission_of(settings)
-            figures = Figures(reviews, clients, keep, poison_guard, admission)
+            figures = Figures(reviews, clients, keep, admission=admission)
             for tables in (queue, figures.model):
                 await tables.check()
             tell_review(telemetry.meter, lambda: queue.standing)

@@ -27,7 +27,6 @@ from consumers.readmodel.queries import (
     releases,
 )
 from consumers.runtime.clients import Clients
-from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
 from router.reports.bill import Step, steps_between
 from router.reports.measures import (
@@ -87,11 +86,10 @@ class Figures:
         reviews: ReviewService,
         clients: Clients,
         keep: timedelta | None = None,
-        guard: Guard | None = None,
         admission: Admission | None = None,
     ) -> None:
         self.reviews = reviews
-        self.model = ReadModel(reviews.store.database, clients, keep, guard, admission)
+        self.model = ReadModel(reviews.store.database, clients, keep, admission=admission)
 
     def span(self, name: str) -> tuple[datetime, datetime]:
         """The begin and the end of a range. Raises HTTPException."""

@@ -279,7 +279,7 @@ async def test_a_store_of_other_topics_is_refused(
             return await ensure_topics(Clients(settings.kafka)) == []
 
         await _come(is_made_again)
-        with pytest.raises(OtherTopicsError, match="made from other topics"):
+        with pytest.raises(OtherTopicsError, match="built from other topics"):
             await _queue(store, settings).catch_up()
 
 
@@ -292,7 +292,7 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
             await connection.execute(insert(ORIGINS).values(topic=topic, cluster="elsewhere"))
         with pytest.raises(
             OtherTopicsError,
-            match=r"cases.db was made from .* of another cluster; name another one with --store",
+            match=r"cases.db was built from .* of another cluster; name another one with --store",
         ):
             await _queue(store, settings).catch_up()
         assert await store.count(ALL, NOON) == 0

@@ -227,5 +227,5 @@ def test_what_others_made_anew_meanwhile_is_read_from_its_beginning() -> None:
     """Else all that lies before what is at hand would be missing for ever."""
     records = [record_of(what, 0, no) for no, what in enumerate(_told(0))]
     source = Source(records[0].topic, 0)
-    with tables() as connection, pytest.raises(IncompleteError, match="made again"):
+    with tables() as connection, pytest.raises(IncompleteError, match="rebuilt in the meantime"):
         take_in(connection, records[2:], {source: 2})
