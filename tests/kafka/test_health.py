@@ -470,7 +470,9 @@ async def test_a_taken_port_is_one_clear_line(env: dict[str, str], tmp_path: Pat
     assert "in use" in line
 
 
-@pytest.mark.parametrize(("minutes", "words"), [(2, "ahead of"), (-2, "behind"), (0, "as")])
+@pytest.mark.parametrize(
+    ("minutes", "words"), [(2, "ahead of"), (-2, "behind"), (0, "agrees with")]
+)
 async def test_the_doctor_tells_a_clock_that_is_not_kafkas(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, minutes: int, words: str
 ) -> None:
