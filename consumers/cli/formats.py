@@ -6,8 +6,7 @@ are rich's to leave out: where nobody watches, and where `NO_COLOR` is set.
 
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -18,7 +17,6 @@ from consumers.texts import plain
 
 __all__ = [
     "Terminal",
-    "did_you_mean",
     "drawn",
     "least_width",
     "style_of",
@@ -41,12 +39,6 @@ _STYLES = {
 _BY_WORD = {word: style for style, words in _STYLES.items() for word in words}
 #: `Text.wrap` requires a console, and uses nothing of it.
 _NOWHERE = Console(file=io.StringIO())
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A question that names the most similar name, to end a message with; empty without one."""
-    near = get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 class Terminal(Console):

@@ -8,12 +8,11 @@ import typer
 from consumers import clock
 from consumers.cli.calibrate import calibrate
 from consumers.cli.common import FAILED, AsJson, UserError, read_settings
-from consumers.cli.formats import did_you_mean
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.rules import policy_file, reused_version, since_the_lock
 from consumers.texts import say
 from router.checks import check_rows
-from router.errors import PolicyError
+from router.errors import PolicyError, did_you_mean
 from router.policy.explain import explain_route, sections, table_rows
 from router.policy.lint import lint, run_examples
 from router.policy.load import load_policy

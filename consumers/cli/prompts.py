@@ -9,7 +9,6 @@ import typer
 
 from consumers.amounts import dollars
 from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
-from consumers.cli.formats import did_you_mean
 from consumers.cli.provided import provided
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.rules import Rules, load_rules, prompts_folder, read_folder
@@ -18,6 +17,7 @@ from consumers.stages.tier_run import Question, question_of, verification_of
 from consumers.texts import say
 from router.attempt.model_quirks import charged
 from router.checks import Asked
+from router.errors import did_you_mean
 from router.judge.reply import CallFailure, Reply
 from router.policy.table import Verify
 from router.prompts.examples import (

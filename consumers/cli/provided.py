@@ -58,7 +58,7 @@ async def provided(
         raise UserError(msg)
 
     # It is a server, which takes longer to load than most commands run.
-    from consumers.lab.simulator import SimulatorSettings, simulator  # noqa: PLC0415
+    from consumers.lab.simulator import SimulatorSettings, simulator  # noqa: PLC0415  a server
 
     async with simulator(SimulatorSettings(seed=seed, latency_scale=latency_scale)) as running:
         own = ProviderSettings(base_url=running.base_url, allow_private=True)

@@ -20,7 +20,6 @@ from consumers.cli.common import (
     asynchronous,
     read_settings,
 )
-from consumers.cli.formats import did_you_mean
 from consumers.cli.journey import read_journey
 from consumers.cli.provided import named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
@@ -35,6 +34,7 @@ from consumers.texts import say
 from router.attempt.model_quirks import charged, takes
 from router.attempt.pricing import cost_micros
 from router.checks import Asked
+from router.errors import did_you_mean
 from router.judge.reply import Reply
 from router.policy.table import Model, Verify
 from router.prompts.chat_fields import ChatFields

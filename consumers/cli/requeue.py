@@ -225,8 +225,8 @@ def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan
 async def send(settings: Settings, candidates: Sequence[Candidate], plan: Plan) -> int:
     """Write the decisions at the planned rate; return how many Kafka has acknowledged."""
     # The SDK of OpenTelemetry, which the commands that only read do not need.
-    from consumers.runtime.publisher import publisher  # noqa: PLC0415
-    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry  # noqa: PLC0415
+    from consumers.runtime.publisher import publisher  # noqa: PLC0415  reads do not publish
+    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry  # noqa: PLC0415  loads the SDK
 
     topics = settings.kafka.topics
     before: AuditLine | None = None

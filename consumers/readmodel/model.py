@@ -27,7 +27,6 @@ from consumers.readmodel.tables import (
 )
 from consumers.records import Record
 from consumers.runtime.clients import Clients
-from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
 from schemas.base import EARLIEST, Tier
 
@@ -51,14 +50,13 @@ class ReadModel(Projection):
         database: Database,
         clients: Clients,
         keep: timedelta | None = None,
-        guard: Guard | None = None,
         admission: Admission | None = None,
     ) -> None:
         """`keep` is how long single requests are kept; None: for ever.
 
         `admission` says whose the requests on intake are, as it does there.
         """
-        super().__init__(database, clients, guard)
+        super().__init__(database, clients)
         self.admission = admission or Admission()
         self.keep = keep
         self._forgot_at = EARLIEST
