@@ -18,7 +18,7 @@ from consumers.texts import say
 from router.attempt.model_quirks import charged
 from router.checks import Asked
 from router.errors import did_you_mean
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.policy.table import Verify
 from router.prompts.examples import (
     ACCEPTED,

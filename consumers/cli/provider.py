@@ -22,7 +22,7 @@ from consumers.cli.terminal import print_json, print_table
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from consumers.rules import load_rules
 from router.attempt.model_quirks import adapt_body, charged, price_of
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.policy.table import Model, Policy
 
 __all__ = ["app"]

@@ -35,7 +35,7 @@ from router.attempt.model_quirks import charged, takes
 from router.attempt.pricing import cost_micros
 from router.checks import Asked
 from router.errors import did_you_mean
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from router.policy.table import Model, Verify
 from router.prompts.chat_fields import ChatFields
 from schemas.attempt import Attempt

@@ -16,7 +16,7 @@ from router.judge.judging import output_contract
 from router.policy.table import Policy
 from router.review.cases import why
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
-from router.review.worddiff import Piece, word_diff
+from router.reply.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers

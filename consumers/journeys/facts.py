@@ -8,7 +8,7 @@ from typing import Any
 from consumers.journeys.journey import Journey
 from consumers.journeys.moments import rows_of
 from consumers.journeys.waterfall import Bar, waterfall
-from router.route.signals import measure
+from router.request.signals import measure
 from schemas.request import Request
 from schemas.topics import Topics
 

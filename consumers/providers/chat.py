@@ -13,8 +13,8 @@ from consumers.providers.conversations import Rules, fitted_messages
 from consumers.providers.parts import NO_ARGUMENTS, arguments_text
 from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, booked
-from router.judge.reply import FinishReason, Reply
-from router.judge.thoughts import without_thoughts
+from router.reply.reply import FinishReason, Reply
+from router.reply.thoughts import without_thoughts
 from schemas.json_numbers import Digits, loses_digits, read_exact
 from schemas.json_text import has_more_values
 from schemas.usage import Usage

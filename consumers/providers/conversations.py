@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.providers.shapes import dicts_of
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 
 __all__ = ["RULES", "Rules", "fitted_messages", "fitted_tools", "named_back"]
 

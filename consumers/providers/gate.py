@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from consumers.providers.settings import ModelLimits
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.limits.breaker import Breaker
 from router.limits.bucket import Bucket
 from router.limits.concurrency import Concurrency

@@ -12,7 +12,7 @@ import orjson
 
 from consumers.providers.shapes import dict_of
 from consumers.providers.waits import asked_wait
-from router.judge.reply import CallFailure
+from router.reply.reply import CallFailure
 from schemas.reasons import Reason
 
 __all__ = [

@@ -16,7 +16,7 @@ from consumers.providers.settings import ProviderSettings
 from consumers.providers.unpacking import unpacked
 from consumers.providers.usage import Counts, booked, reserve, stated_micros
 from consumers.providers.wire import UnreadableError, Wire
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from schemas.reasons import Reason
 
 __all__ = ["ATTEMPT_HEADER", "ReplyReader"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.providers.usage import Counts
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from schemas.errors import TierlineError
 
 __all__ = ["UnreadableError", "Wire"]

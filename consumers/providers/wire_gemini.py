@@ -30,7 +30,7 @@ from consumers.providers.parts import read_content
 from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, added
 from consumers.providers.wire import UnreadableError, Wire
-from router.judge.reply import FinishReason, Reply
+from router.reply.reply import FinishReason, Reply
 
 __all__ = ["GEMINI"]
 

@@ -11,7 +11,7 @@ from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, counts_of
 from consumers.providers.wire import UnreadableError, Wire
 from router.json_schemas.strict import strict_form
-from router.judge.reply import FinishReason, Reply
+from router.reply.reply import FinishReason, Reply
 
 __all__ = ["OPENAI"]
 

@@ -9,7 +9,7 @@ from consumers.providers.wire import Wire
 from consumers.providers.wire_anthropic import ANTHROPIC
 from consumers.providers.wire_gemini import GEMINI
 from consumers.providers.wire_openai import OPENAI
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 
 __all__ = ["WIRES"]
 

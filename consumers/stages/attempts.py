@@ -27,7 +27,7 @@ from router.attempt.next_step import (
     answer_of,
     next_step,
 )
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.policy.table import Policy
 from router.prompts.chat_fields import ChatFields
 from router.prompts.rendering import Prompts

@@ -28,7 +28,7 @@ from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
-from router.route.escalation import climb
+from router.attempt.escalation import climb
 from router.route.routing import GiveUp, Route, route, route_fields, task_of, within_limits
 from schemas.base import Tier
 from schemas.codec import (

@@ -13,7 +13,7 @@ from router.judge.judging import (
     output_contract,
     verification_contract,
 )
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from router.policy.table import Model, Policy, Verify
 from router.prompts.chat_fields import ChatFields
 from router.prompts.rendering import Prompts, Rendered, chat_body

@@ -34,8 +34,8 @@ from router.attempt.next_step import (
     spent,
 )
 from router.intake.admission import as_admitted
-from router.intake.request_schemas import check_schemas
-from router.judge.reply import CallFailure, Reply
+from router.request.request_schemas import check_schemas
+from router.reply.reply import CallFailure, Reply
 from router.policy.mixing import handed_back, is_under
 from router.prompts.chat_fields import ChatFields
 from router.prompts.files import CannedReply

@@ -14,7 +14,7 @@ from consumers.telemetry.content import Capture, message_fields
 from consumers.telemetry.counters import Counters
 from consumers.telemetry.hops import Fields, Hop, current_hop
 from consumers.telemetry.names import GenAiNames, gen_ai_names
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from router.route.routing import Route
 from schemas.attempt import Attempt
 from schemas.reasons import Reason

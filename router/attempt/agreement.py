@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from router.judge.normalise import comparable, normalise_json
+from router.reply.normalise import comparable, normalise_json
 from router.policy.table import Agreement
 from schemas.attempt import Attempt
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from router.attempt.pricing import cost_micros
-from router.judge.reply import Oddity, Reply
+from router.reply.reply import Oddity, Reply
 from router.policy.table import Model, Policy, Price
 from schemas.request import Request
 

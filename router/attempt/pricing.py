@@ -1,11 +1,11 @@
-"""What a call costs, and an estimate of how many tokens a text has."""
+"""What a call costs."""
 
 from decimal import ROUND_CEILING, Decimal
 
 from router.policy.table import Price
 from schemas.usage import Usage
 
-__all__ = ["cost_micros", "estimate_tokens"]
+__all__ = ["cost_micros"]
 
 
 def cost_micros(usage: Usage, price: Price) -> int:
@@ -22,16 +22,3 @@ def cost_micros(usage: Usage, price: Price) -> int:
         + usage.output_side * price.output
     )
     return int(Decimal(cost).to_integral_value(rounding=ROUND_CEILING))
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has, without a tokenizer.
-
-    Latin text has about four characters per token; scripts with three or four bytes per character
-    have one or two tokens per character. Bytes divided by four fit both within a factor of two.
-    Text beyond ASCII is divided by three, on the high side: an error would overflow a context.
-    """
-    if text.isascii():
-        return -(-len(text) // 4)
-
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 3)

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from router.checks.judged import Check, Judged, Parameters
-from router.checks.languages import Language, language_of
+from router.request.languages import Language, language_of
 from schemas.errors import ContractError
 from schemas.json_numbers import loses_digits
 from schemas.json_text import parse_json, read_json

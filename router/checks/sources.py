@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt
 
 from router.checks import words
 from router.checks.judged import Check, Judged, Parameters
-from router.checks.languages import language_of, words_of
+from router.request.languages import language_of, words_of
 from schemas.reasons import Reason
 
 __all__ = ["CONFLICTS", "ENTITIES", "GROUNDING", "NUMBERS"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import combinations, islice, takewhile
 
-from router.checks.languages import EMPTY_WORDS, words_of
+from router.request.languages import EMPTY_WORDS, words_of
 
 __all__ = [
     "addresses",

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from router.intake.signatures import SIGNATURE, Key, verified
 from router.policy.table import Policy
-from router.route.signals import measure
+from router.request.signals import measure
 from schemas.base import Identifier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter

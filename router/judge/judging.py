@@ -11,10 +11,10 @@ import orjson
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
 from router.checks.verification import VERDICT_SCHEMA, VERIFICATION
-from router.intake.request_schemas import compiled, format_of
+from router.request.request_schemas import compiled, format_of
 from router.json_schemas.validator import Validator, compile_schema
-from router.judge.normalise import asks_back, conformed, normalise_json, normalise_text
-from router.judge.reply import Reply
+from router.reply.normalise import asks_back, conformed, normalise_json, normalise_text
+from router.reply.reply import Reply
 from router.policy.table import Policy
 from schemas.attempt import Step
 from schemas.request import Request

@@ -11,7 +11,7 @@ from router.errors import PolicyError, Problem, did_you_mean
 from router.json_schemas.validator import SchemaError, compile_schema
 from router.policy.table import Classify, Policy, Task
 from router.policy.yaml_text import Path, read_yaml
-from router.route.signals import TEXT_SIGNALS
+from router.request.signals import TEXT_SIGNALS
 from schemas.base import Tier
 
 __all__ = ["load_policy"]

@@ -1,30 +1,18 @@
-"""Models and their prices, and the types of fields in a policy's rows."""
+"""Models and their prices."""
 
 import re
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from schemas.base import Tier
+from router.rows import Count, Name, Row, Sentence
 
-__all__ = ["Count", "Fraction", "Model", "Name", "Price", "Row", "Sentence", "TierName"]
-
-
-class Row(BaseModel):
-    """A row that people write: an unknown field is a mistake."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
+__all__ = ["Model", "Price"]
 
 
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,12})?")
-
-
-def _read_tier(value: Any) -> Any:
-    return Tier(value) if isinstance(value, str) and value in list(Tier) else value
 
 
 def _read_decimal(value: Any) -> Any:
@@ -46,12 +34,7 @@ def _check_date(value: str) -> str:
     return value
 
 
-TierName = Annotated[Tier, BeforeValidator(_read_tier, json_schema_input_type=Tier)]
 Dollars = Annotated[Decimal, BeforeValidator(_read_decimal), Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Sentence = Annotated[str, Field(min_length=3, max_length=400)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class Price(Row):

@@ -10,8 +10,9 @@ import orjson
 from pydantic import Field, PrivateAttr
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
-from router.policy.models import Count, Fraction, Model, Name, Price, Row, Sentence, TierName
-from router.route.subjects import Subject
+from router.policy.models import Model, Price
+from router.request.subjects import Subject
+from router.rows import Count, Fraction, Name, Row, Sentence, TierName
 from schemas.base import Tier
 from schemas.spans import PositiveSpan
 
@@ -161,7 +162,7 @@ class When(Row):
     complexity_at_most: Annotated[int, Field(ge=1, le=5)] | None = None
     complexity_from: Annotated[int, Field(ge=1, le=5)] | None = None
     context_tokens_from: Count | None = None
-    #: Any of these signals in the text: the tables in `router/route/signals.py` name them.
+    #: Any of these signals in the text: the tables in `router/request/signals.py` name them.
     text: list[str] | None = None
     deadline_within: PositiveSpan | None = None
 
@@ -209,7 +210,7 @@ class Classify(Row):
     #: The task to use when the classify step gives no usable answer; None: a person decides.
     otherwise: str | None = None
     #: What counts where a task was only found out and the text speaks of a delicate subject, by the
-    #: words of `router/route/subjects.py`: the task whose row is used unless the one that was
+    #: words of `router/request/subjects.py`: the task whose row is used unless the one that was
     #: found is as careful, or `person`, who then approves every answer. Of several subjects the
     #: one counts that asks for most.
     speaks_of: dict[Subject, str] = Field(default_factory=dict)

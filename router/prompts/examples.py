@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, Field, ValidationError
 
-from router.attempt.pricing import estimate_tokens
+from router.request.tokens import estimate_tokens
 from router.errors import PromptError, did_you_mean
-from router.judge.reply import FinishReason, Reply
-from router.judge.thoughts import without_thoughts
-from router.policy.models import Row, TierName
+from router.reply.reply import FinishReason, Reply
+from router.reply.thoughts import without_thoughts
+from router.rows import Row, TierName
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 from router.prompts.files import DEFAULT, explained

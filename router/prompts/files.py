@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError, did_you_mean
-from router.policy.models import Row, TierName
+from router.rows import Row, TierName
 from router.policy.yaml_text import read_yaml
 from router.prompts.templates import BoundedTemplate
 from schemas.base import Tier

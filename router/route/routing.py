@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.intake.request_schemas import check_schemas
+from router.request.request_schemas import check_schemas
 from router.policy.table import Plan, Policy, Rule, Task
 from router.prompts.chat_fields import check_messages
-from router.route.signals import Signals, measure
-from router.route.subjects import Subject, subjects_of
+from router.request.signals import Signals, measure
+from router.request.subjects import Subject, subjects_of
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Classification, Escalation, RouteStep

@@ -9,7 +9,7 @@ from typing import Any
 
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.json_schemas.validator import compile_schema
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from schemas.request import Request
 from schemas.usage import Usage
 from tests.bench.harness import sized

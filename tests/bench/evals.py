@@ -16,8 +16,8 @@ from typing import Any
 
 from router.checks import Asked, Judged, named
 from router.json_schemas.validator import compile_schema
-from router.judge.normalise import normalise_json, normalise_text
-from router.judge.reply import Reply
+from router.reply.normalise import normalise_json, normalise_text
+from router.reply.reply import Reply
 from schemas.base import Tier
 from schemas.request import Request
 from schemas.usage import Usage

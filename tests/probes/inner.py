@@ -33,7 +33,7 @@ from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from router.attempt.answering import ledger_lines
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
 from router.review.decisions import Decisions
 from schemas.attempt import LedgerEntry

@@ -25,7 +25,7 @@ from router.errors import PolicyError
 from router.json_schemas.cost import SchemaError
 from router.json_schemas.validator import Validator, compile_schema, forget_schemas
 from router.judge.judging import judge
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from router.policy.load import load_policy
 from router.prompts.chat_fields import CHAT_FIELDS
 from schemas.base import Tier

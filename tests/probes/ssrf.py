@@ -23,7 +23,7 @@ from consumers.providers.settings import ProviderSettings
 from consumers.runtime import loopback
 from consumers.settings import OidcSettings
 from consumers.telemetry.setup import TelemetryError, _check
-from router.judge.reply import CallFailure
+from router.reply.reply import CallFailure
 from schemas.reasons import Reason
 from tests.probes.report import ProbeClass, Report
 

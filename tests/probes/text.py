@@ -28,12 +28,13 @@ from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
 from consumers.stages import dead_letters
 from consumers.telemetry import content, context, redaction
-from router.attempt import agreement, pricing
-from router.checks import CHECKS, Asked, Judged, languages, named, refusals, words
-from router.judge import dates, judging, normalise, thoughts
-from router.judge.reply import Reply
-from router.review import cases, changes, worddiff
-from router.route import signals
+from router.attempt import agreement
+from router.checks import CHECKS, Asked, Judged, named, refusals, words
+from router.judge import judging
+from router.reply import changes, dates, normalise, thoughts, worddiff
+from router.reply.reply import Reply
+from router.request import languages, signals, tokens
+from router.review import cases
 from schemas import intake, json_numbers, json_text
 from schemas.errors import ContractError
 from schemas.request import Request
@@ -297,7 +298,7 @@ READERS: tuple[Reader, ...] = (
         "agreement", lambda text: agreement._called({"function": {"arguments": text}}), normalise
     ),
     Reader("signals.measure", lambda text: signals.measure(_request(*_two(text))), signals),
-    Reader("estimate_tokens", pricing.estimate_tokens, pricing),
+    Reader("estimate_tokens", tokens.estimate_tokens, tokens),
     Reader("is_spaced", words.is_spaced, words),
     Reader("unsupported", lambda text: words.unsupported(text, _KNOWN, frozenset(), 0.5), words),
     Reader("cited", words.cited, words),

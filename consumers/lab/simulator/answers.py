@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.lab.simulator.settings import ModelBehaviour
-from router.attempt.pricing import estimate_tokens
+from router.request.tokens import estimate_tokens
 
 __all__ = ["ModelReply", "answer", "within"]
 

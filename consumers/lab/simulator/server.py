@@ -17,7 +17,7 @@ from consumers.lab.simulator.faults import FAULTS, Fault
 from consumers.lab.simulator.recorded import Recorded, load_recorded
 from consumers.lab.simulator.settings import ModelBehaviour, SimulatorSettings
 from consumers.lab.simulator.wires import WIRES, Chat, Wire
-from router.attempt.pricing import estimate_tokens
+from router.request.tokens import estimate_tokens
 from schemas.usage import Usage
 
 __all__ = ["RunningSimulator", "simulator"]

@@ -13,7 +13,7 @@ from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from router.attempt.answering import ledger_lines, result_of
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from router.policy.table import Verify
 from schemas.base import Tier
 from schemas.codec import dump, dump_envelope, read_envelope

@@ -21,7 +21,7 @@ from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.limits.shares import shares
 from router.prompts.chat_fields import ChatFields
 from schemas.base import Tier

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from schemas.reasons import Reason
 from tests.unit.consumers.servers import a_response, sending, serving
 from tests.unit.consumers.test_provider_trust import ANSWER, BODY, Authority, authority

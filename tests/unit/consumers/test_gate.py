@@ -7,7 +7,7 @@ import pytest
 
 from consumers.providers.gate import Admission, Gate
 from consumers.providers.settings import ModelLimits
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.limits.shares import shares
 from router.policy.table import Policy
 from schemas.base import Tier

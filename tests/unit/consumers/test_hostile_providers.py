@@ -21,7 +21,7 @@ from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.policy.table import Policy
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier

@@ -10,7 +10,7 @@ from consumers.providers.chat import arguments_of
 from consumers.providers.parts import arguments_text
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 ANSWER = '{"answer": "ok", "n": 1}'

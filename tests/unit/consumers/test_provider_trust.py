@@ -15,7 +15,7 @@ from consumers import clock
 from consumers.providers.client import Providers
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from schemas.reasons import Reason
 from tests.unit.consumers.servers import a_response, never, sending, serving
 

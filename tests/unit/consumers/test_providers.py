@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from consumers.providers.client import Providers
 from consumers.providers.outcomes import failed_status
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from router.judge.reply import CallFailure, Oddity, Reply
+from router.reply.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from tests.unit.consumers.servers import a_response, never, sending, serving

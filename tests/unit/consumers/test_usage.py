@@ -6,7 +6,7 @@ import pytest
 
 from consumers.providers.usage import booked, counts_of, stated_micros
 from consumers.providers.wires import WIRES
-from router.judge.reply import Oddity, Reply
+from router.reply.reply import Oddity, Reply
 
 #: A chat that may well have 400 tokens.
 BODY: dict[str, Any] = {

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wire_anthropic import ANTHROPIC
-from router.judge.reply import Oddity
+from router.reply.reply import Oddity
 from schemas.usage import Usage
 
 ASKED = {"role": "user", "content": "Where is order 7?"}

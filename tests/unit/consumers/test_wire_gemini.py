@@ -8,7 +8,7 @@ from openai.types.chat import ChatCompletion
 
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wire_gemini import GEMINI
-from router.judge.reply import Oddity
+from router.reply.reply import Oddity
 from schemas.usage import Usage
 
 ASKED = {"role": "user", "content": "Where is order 7?"}

@@ -11,7 +11,7 @@ from pydantic import SecretStr, TypeAdapter
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.providers.wire_openai import OPENAI
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from schemas.reasons import Reason
 from tests.builders import the_policy
 from tests.unit.consumers.servers import Server, a_response, sending, serving

@@ -16,7 +16,7 @@ from consumers.providers.settings import ProviderSettings
 from consumers.providers.usage import estimate, reserve
 from consumers.providers.wires import WIRES
 from router.attempt.pricing import cost_micros
-from router.judge.reply import CallFailure, Oddity, Reply
+from router.reply.reply import CallFailure, Oddity, Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from tests.builders import NOON, the_policy

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.attempt.answering import attempt_of, ledger_lines, result_of
 from router.attempt.pricing import cost_micros
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_model

@@ -9,7 +9,7 @@ import pytest
 from router.checks import CHECKS, Asked, Judged, named
 from router.checks.refusals import _HELPLESS, _UNDONE
 from router.json_schemas.validator import compile_schema
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from schemas.usage import Usage
 from tests.builders import a_request
 

@@ -7,7 +7,7 @@ import pytest
 
 from router.checks import Asked, named
 from router.judge.judging import judge, output_contract
-from router.judge.reply import Reply
+from router.reply.reply import Reply
 from router.policy.table import Policy
 from schemas.reasons import Reason
 from schemas.usage import Usage

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.judge.dates import iso_date, iso_moment
+from router.reply.dates import iso_date, iso_moment
 
 
 @pytest.mark.parametrize(

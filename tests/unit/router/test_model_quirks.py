@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from router.attempt.model_quirks import adapt_body, oddities_of, price_of, takes
-from router.judge.reply import Oddity, Reply
+from router.reply.reply import Oddity, Reply
 from router.policy.table import Model
 from schemas.usage import Usage
 from tests.builders import a_request, the_policy

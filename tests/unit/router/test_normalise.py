@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.judge.normalise import conformed, normalise_json, normalise_text
+from router.reply.normalise import conformed, normalise_json, normalise_text
 from schemas.json_numbers import as_json
 
 GOOD = '{"answer": "yes", "confidence": 0.9}'

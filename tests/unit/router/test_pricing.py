@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.attempt.pricing import cost_micros, estimate_tokens
+from router.attempt.pricing import cost_micros
 from router.policy.table import Price
+from router.request.tokens import estimate_tokens
 from schemas.usage import Usage
 
 TOKENS = st.integers(0, 2_000_000)

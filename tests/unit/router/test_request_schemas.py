@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from router.intake.request_schemas import check_schemas, tool_validators
+from router.request.request_schemas import check_schemas, tool_validators
 from router.json_schemas.validator import forget_schemas
 from schemas.errors import ContractError
 from schemas.request import Request

@@ -6,7 +6,7 @@ import pytest
 
 from router.policy.table import Policy
 from router.review.decisions import refusal_of
-from router.route.escalation import climb
+from router.attempt.escalation import climb
 from router.route.requeue import requeued
 from router.route.routing import GiveUp, Route
 from schemas.codec import dump_envelope, read_envelope

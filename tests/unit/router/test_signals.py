@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.route.signals import TEXT_SIGNALS, measure
+from router.request.signals import TEXT_SIGNALS, measure
 from schemas.intake import read_request_object
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.checks.languages import SMALL_WORDS
-from router.route.signals import TEXT_WORDS
-from router.route.subjects import LANGUAGES, SUBJECTS, subjects_of
+from router.request.languages import SMALL_WORDS
+from router.request.signals import TEXT_WORDS
+from router.request.subjects import LANGUAGES, SUBJECTS, subjects_of
 
 _SAID = {
     "money": {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.judge.thoughts import without_thoughts
+from router.reply.thoughts import without_thoughts
 
 ANSWER = "Open the menu, then choose Export."
 SECRET = "The customer is wrong {and} rude."

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from router.review.worddiff import Piece, word_diff
+from router.reply.worddiff import Piece, word_diff
 
 
 def sides(before: str, after: str) -> tuple[str, str]:

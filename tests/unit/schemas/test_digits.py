@@ -12,8 +12,8 @@ from consumers.amounts import in_words
 from consumers.cli.terminal import print_json
 from router.attempt.answering import result_of
 from router.json_schemas.validator import compile_schema
-from router.judge.normalise import normalise_json
-from router.judge.reply import Reply
+from router.reply.normalise import normalise_json
+from router.reply.reply import Reply
 from router.review.decisions import hash_of_answers
 from schemas.codec import (
     dead_letter_headers,

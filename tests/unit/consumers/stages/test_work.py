@@ -16,7 +16,7 @@ from consumers.stages.attempts import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
-from router.judge.reply import CallFailure, Reply
+from router.reply.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier

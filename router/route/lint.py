@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from router.policy.table import Policy, When
 from router.route.routing import GiveUp, route
-from router.route.subjects import SUBJECTS
+from router.request.subjects import SUBJECTS
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.intake import read_request_object

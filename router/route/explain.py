@@ -6,7 +6,7 @@ from typing import Any
 
 from router.policy.table import Policy
 from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of
-from router.route.signals import Signals
+from router.request.signals import Signals
 from schemas.request import Request
 
 __all__ = ["COLUMNS", "explain_route", "sections", "table_rows"]

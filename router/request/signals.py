@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 import orjson
 
-from router.attempt.pricing import estimate_tokens
+from router.request.tokens import estimate_tokens
 from schemas.request import Request
 
 __all__ = ["TEXT_SIGNALS", "TEXT_WORDS", "Signals", "measure"]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from router.judge.normalise import comparable
-from router.review.worddiff import shared
+from router.reply.normalise import comparable
+from router.reply.worddiff import shared
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.json_numbers import exact_json

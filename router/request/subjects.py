@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
-from router.checks.languages import words_of
+from router.request.languages import words_of
 
 __all__ = ["LANGUAGES", "SUBJECTS", "Subject", "subjects_of"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
-from router.judge.dates import iso_date, iso_moment
+from router.reply.dates import iso_date, iso_moment
 from schemas.errors import ContractError
 from schemas.json_numbers import Digits, as_json
 from schemas.json_text import has_more_values, keeping_decoder, read_json

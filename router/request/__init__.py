@@ -1,0 +1,1 @@
+"""Facts about a request, measured before anything is decided."""
