@@ -1,7 +1,10 @@
 """A Kafka record as stages see it."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 from aiokafka import TopicPartition
@@ -13,7 +16,9 @@ __all__ = [
     "Record",
     "Source",
     "appended_at",
+    "mentions",
     "partition_of",
+    "pattern_of",
     "record_ref",
     "told_at",
     "why_not_taken",
@@ -54,6 +59,19 @@ def told_at(record: Record) -> datetime:
 def record_ref(record: Record) -> str:
     """Where a record is, as people and other records name it: `topic-partition-offset`."""
     return f"{record.topic}-{record.partition}-{record.offset}"
+
+
+@lru_cache(8)
+def pattern_of(ids: tuple[str, ...]) -> re.Pattern[bytes]:
+    """A pattern that finds any of these ids, as it is or with the escapes of JSON."""
+    forms = {form for text in ids for form in (text, json.dumps(text)[1:-1])}
+    return re.compile(b"|".join(re.escape(form.encode()) for form in sorted(forms)))
+
+
+def mentions(record: Record, pattern: re.Pattern[bytes]) -> bool:
+    """True where the value of a record, or of one of its headers, holds what a pattern finds."""
+    texts = (record.value, *(value for _, value in record.headers))
+    return any(pattern.search(text) for text in texts if text)
 
 
 def why_not_taken(take: Callable[[Record], object], record: Record) -> str | None:

@@ -1,13 +1,11 @@
 """Past requests and replies as the topics still have them, read for commands and the console."""
 
 import contextlib
-import json
-import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from consumers.records import Record, record_ref
+from consumers.records import mentions, pattern_of, record_ref
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import Seen, topic_reader
 from schemas.attempt import Attempt
@@ -39,12 +37,12 @@ async def read_requests(
         by_id.setdefault(key.id, []).append(key)
     if not keys:
         return requests
-    needles = _needles(by_id)
+    named = pattern_of(tuple(by_id))
     async with topic_reader(clients, clients.settings.topics.all_intakes, since=since) as reader:
         async for record in reader.until_end(seen):
             ref = record_ref(record)
             # Parsing a request takes long, and hardly any record is one of these.
-            if ref not in by_id and not _mentions(record, needles):
+            if ref not in by_id and not mentions(record, named):
                 continue
             try:
                 headers = text_headers(record.headers)
@@ -69,11 +67,11 @@ async def read_replies(
     topics, replies = clients.settings.topics, dict[str, str]()
     if not attempts:
         return replies
-    needles = _needles(attempts)
+    named = pattern_of(tuple(attempts))
     carriers = [topics.escalations, topics.results, topics.dead_letters]
     async with topic_reader(clients, carriers, since=since) as reader:
         async for record in reader.until_end(seen):
-            if not _mentions(record, needles):
+            if not mentions(record, named):
                 continue
             with contextlib.suppress(ContractError):
                 if record.topic == topics.results:
@@ -104,18 +102,6 @@ def reply_text(attempt: Attempt) -> str:
         thought = attempt.usage.reasoning_tokens
         return f"(a thought of {thought:,} tokens, nothing else)" if thought else "(nothing)"
     return reply if isinstance(reply, str) else exact_json(reply, gap=" ")
-
-
-def _needles(ids: Collection[str]) -> re.Pattern[bytes]:
-    """A pattern that finds any of these ids, as it is or in a JSON string."""
-    forms = {form for text in ids for form in (text, json.dumps(text)[1:-1])}
-    return re.compile(b"|".join(re.escape(form.encode()) for form in sorted(forms)))
-
-
-def _mentions(record: Record, needles: re.Pattern[bytes]) -> bool:
-    if record.value is not None and needles.search(record.value):
-        return True
-    return any(needles.search(value) for _, value in record.headers if value)
 
 
 def _matching(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None:

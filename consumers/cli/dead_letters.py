@@ -21,12 +21,10 @@ from consumers.cli.common import (
     span_of,
     tier_of,
 )
-from consumers.cli.letters import decided_on, find_letter, letters_of
-from consumers.cli.requeue import LetterFilter, Plan, choose, choose_one, send
+from consumers.cli.letters import LetterFilter, decided_on, find_letter, letters_of
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.records import Record, record_ref
 from consumers.reports import reply_text
-from consumers.rules import load_rules
 from consumers.texts import say
 from schemas.dead_letter import DeadLetter
 
@@ -207,6 +205,14 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
     Name one by its id, or choose many by --reason, --task or --since: without --yes they are only
     counted. A command that was interrupted can be run again: nothing is sent twice.
     """
+    from consumers.cli.requeue import (  # noqa: PLC0415  loads the policy; `list` needs none
+        Plan,
+        choose,
+        choose_one,
+        send,
+    )
+    from consumers.policy_file import read_policy  # noqa: PLC0415
+
     if (where is None) == (reason is task is since is None):
         msg = "name one dead letter by its id, or choose many with --reason, --task or --since"
         raise UserError(msg)
@@ -216,7 +222,7 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
     begin = None if tier is None else tier_of(tier)
     plan = Plan(span_of(deadline, "--deadline"), begin, force, rate or 10.0)
     settings = read_settings(kafka)
-    policy = load_rules(settings).policy
+    policy = read_policy(settings)
     if where is not None:
         chosen = await choose_one(settings, policy, where, tenant, plan)
     else:

@@ -18,7 +18,8 @@ from consumers.cli.terminal import print_json, print_table
 from consumers.lab.broker.errors import BrokerError
 from consumers.lab.broker.java import find_java
 from consumers.providers.settings import ProviderSettingsError, variable_of
-from consumers.rules import policy_file, prompts_folder, released_rules, reused_version
+from consumers.policy_file import policy_file, reused_version
+from consumers.rules import prompts_folder, released_rules
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.connection import KafkaUnreachableError, connected
 from consumers.runtime.health import clock_problem

@@ -2,17 +2,36 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
 
 from consumers.cli.common import UserError
 from consumers.cli.records import readable, reading
 from consumers.records import Record, record_ref
 from consumers.settings import Settings
-from router.review.decisions import Decisions
+from router.review.standing import Decisions
 from schemas.codec import read_dead_letter, read_model
 from schemas.dead_letter import DeadLetter
 from schemas.review import AuditLine
 
-__all__ = ["decided_on", "find_letter", "letters_of", "lines_of"]
+__all__ = ["LetterFilter", "decided_on", "find_letter", "letters_of", "lines_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters to choose; None is any."""
+
+    reason: str | None = None
+    task: str | None = None
+    tenant: str | None = None
+    since: str | None = None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """True for a letter to choose; `since` is left to the reader of the topic."""
+        return (
+            self.reason in (None, letter.reason.value)
+            and self.task in (None, letter.task)
+            and self.tenant in (None, letter.tenant)
+        )
 
 
 async def decided_on(settings: Settings, places: Collection[str]) -> dict[str, AuditLine]:

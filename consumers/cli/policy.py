@@ -9,7 +9,8 @@ from consumers import clock
 from consumers.cli.calibrate import calibrate
 from consumers.cli.common import FAILED, AsJson, UserError, read_settings
 from consumers.cli.terminal import console, print_json, print_table
-from consumers.rules import policy_file, reused_version, since_the_lock
+from consumers.policy_file import policy_file, reused_version
+from consumers.rules import since_the_lock
 from consumers.texts import say
 from router.checks import check_rows
 from router.errors import PolicyError, did_you_mean

@@ -20,7 +20,7 @@ from consumers.cli.common import (
 from consumers.cli.provided import SIMULATED, named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
-from consumers.rules import load_rules
+from consumers.policy_file import read_policy
 from router.attempt.model_quirks import adapt_body, charged, price_of
 from router.reply.reply import CallFailure, Reply
 from router.policy.table import Model, Policy
@@ -46,7 +46,7 @@ _NAMES = {
 def list_providers(as_json: AsJson = False) -> None:
     """List the providers, whether their keys are set, and the models they serve."""
     settings = read_settings(needs_kafka=False)
-    policy = load_rules(settings).policy
+    policy = read_policy(settings)
     settings = named_as_in(policy, settings)
     names = {model.provider for model in policy.models.values()} | set(settings.providers)
     rows = []
@@ -86,7 +86,7 @@ async def try_provider(
     from consumers.providers.client import Providers  # noqa: PLC0415  the HTTP client takes 0.2 s
 
     settings = read_settings(needs_kafka=False)
-    policy = load_rules(settings).policy
+    policy = read_policy(settings)
     settings = named_as_in(policy, settings)
     if name not in settings.providers and name != SIMULATED:
         raise UserError(_not_set_up(name, sorted(settings.providers)))

@@ -28,7 +28,7 @@ from consumers.readmodel.queries import (
 )
 from consumers.readmodel.queries import failures as failures_of
 from consumers.reports import read_replies, read_requests
-from consumers.rules import load_rules
+from consumers.policy_file import read_policy
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.texts import plain, say
@@ -98,7 +98,7 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
     settings = read_settings(kafka)
     topics = settings.kafka.topics
     now, span = clock.now(), span_of(since, "--since")
-    policy = load_rules(settings).policy
+    policy = read_policy(settings)
     measure = None if ids is None else _measure(ids)
     first = now - (2 * span if bill else span)
     read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]

@@ -18,14 +18,17 @@ from typing import NamedTuple
 from consumers import clock
 from consumers.buckets import Buckets
 from consumers.cli.common import UserError
-from consumers.cli.letters import decided_on, find_letter, letters_of, lines_of
+from consumers.cli.letters import LetterFilter, decided_on, find_letter, letters_of, lines_of
 from consumers.cli.terminal import progress
 from consumers.records import Record, record_ref
 from consumers.runtime.clients import Clients
+from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
+from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
 from router.policy.table import Policy
 from router.review.audit import chained
-from router.review.decisions import Decisions, price_at, refusal_of
+from router.review.decisions import price_at, refusal_of
+from router.review.standing import Decisions
 from schemas.base import EARLIEST, Tier
 from schemas.codec import Headers, dump, passed_on
 from schemas.dead_letter import DeadLetter, Pointer
@@ -35,7 +38,6 @@ from schemas.review import AuditLine, Decision
 __all__ = [
     "Candidate",
     "Chosen",
-    "LetterFilter",
     "Plan",
     "choose",
     "choose_one",
@@ -45,24 +47,6 @@ __all__ = [
 ]
 
 _APPENDED = attrgetter("appended_at")
-
-
-@dataclass(frozen=True, slots=True)
-class LetterFilter:
-    """Which dead letters to choose; None is any."""
-
-    reason: str | None = None
-    task: str | None = None
-    tenant: str | None = None
-    since: str | None = None
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """True for a letter to choose; `since` is left to the reader of the topic."""
-        return (
-            self.reason in (None, letter.reason.value)
-            and self.task in (None, letter.task)
-            and self.tenant in (None, letter.tenant)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +208,6 @@ def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan
 
 async def send(settings: Settings, candidates: Sequence[Candidate], plan: Plan) -> int:
     """Write the decisions at the planned rate; return how many Kafka has acknowledged."""
-    # The SDK of OpenTelemetry, which the commands that only read do not need.
-    from consumers.runtime.publisher import publisher  # noqa: PLC0415  reads do not publish
-    from consumers.telemetry.setup import TRACES_ONLY, open_telemetry  # noqa: PLC0415  loads the SDK
-
     topics = settings.kafka.topics
     before: AuditLine | None = None
     with open_telemetry(settings.telemetry, topics, TRACES_ONLY) as telemetry, progress() as bar:

@@ -9,7 +9,7 @@ import typer
 
 from consumers.cli.common import AsJson, read_settings
 from consumers.cli.terminal import console, print_json
-from consumers.rules import load_rules
+from consumers.policy_file import read_policy
 from consumers.setting_list import setting_rows
 from consumers.settings import Settings
 from consumers.texts import say
@@ -52,7 +52,7 @@ def list_settings(
 
 def version(as_json: AsJson = False) -> None:
     """Print the versions of Tierline and of the policy in use."""
-    policy = load_rules(read_settings(needs_kafka=False)).policy
+    policy = read_policy(read_settings(needs_kafka=False))
     if as_json:
         print_json({"tierline": installed("tierline"), "policy": policy.version})
     else:

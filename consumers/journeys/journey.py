@@ -1,6 +1,5 @@
 """A request's journey in words, from the records of all topics."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,10 +14,9 @@ from consumers.journeys.moments import (
     route_moment,
     still_open,
 )
-from consumers.records import Record, record_ref, told_at
-from consumers.stages.dead_letters import claimed_id
+from consumers.records import Record, mentions, pattern_of, record_ref, told_at
 from consumers.telemetry.context import read_context
-from router.intake.admission import as_admitted
+from router.intake.admission import as_admitted, claimed_id
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import JsonObject, Tier
 from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
@@ -148,8 +146,9 @@ class Journey:
         where = record_ref(record)
         # A record without a usable id goes by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
-            texts = (record.value, *(value for _, value in record.headers))
-            if not any(self._names_it(text) for text in texts):
+            # A CloudEvent has source and id in two fields.
+            names = (self.request_id.rpartition("^")[2] or self.request_id, self.custom_id)
+            if not mentions(record, pattern_of(tuple(name for name in names if name))):
                 return
         try:
             words = self._read(record, topics, where)
@@ -223,13 +222,6 @@ class Journey:
             if feedback.tenant in (self.tenants or {feedback.tenant})
             and not (self.acts and feedback.source == "reviewer")
         ]
-
-    def _names_it(self, text: bytes | None) -> bool:
-        """True where a text may name the request, as it is or with the escapes of JSON."""
-        # A CloudEvent has source and id in two fields.
-        names = (self.request_id.rpartition("^")[2] or self.request_id, self.custom_id)
-        forms = (form for name in names if name for form in (name, json.dumps(name)[1:-1]))
-        return any(form.encode() in (text or b"") for form in forms)
 
     def _ended(self, result: Result) -> datetime | None:
         """When a result was published: its total time after the request's append."""

@@ -6,7 +6,7 @@ calls where it begins or ends within an hour. So a query takes as long with any 
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -38,7 +38,6 @@ from consumers.readmodel.tables import (
     SUMS,
 )
 from router.attempt.pricing import cost_micros
-from router.policy.table import Policy
 from router.reports.measures import FIGURES, By, Fixed, Measure, Row, dearest_first
 from router.reports.quality import NOT_GOOD
 from router.reports.samples import Draw
@@ -47,6 +46,9 @@ from schemas.json_numbers import read_exact
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
 from schemas.usage import Usage
+
+if TYPE_CHECKING:  # it loads every check
+    from router.policy.table import Policy
 
 __all__ = [
     "Answered",
@@ -67,7 +69,7 @@ __all__ = [
 def figures_by(
     connection: Connection,
     by: Sequence[By],
-    policy: Policy,
+    policy: "Policy",
     since: datetime,
     until: datetime = LATEST,
 ) -> tuple[list[Row], Row]:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from consumers.providers.gate import Gate
 from consumers.rules import Rules
@@ -16,11 +15,9 @@ from consumers.settings import Settings
 from consumers.stages.attempts import CallModels
 from consumers.stages.refusing import Refusals
 from consumers.telemetry.observer import Observer
+from consumers.telemetry.setup import Telemetry
 from router.limits.forecast import Forecast
 from schemas.base import Tier
-
-if TYPE_CHECKING:  # commands that list stages need no SDK
-    from consumers.telemetry.setup import Telemetry
 
 __all__ = ["Calling", "Process", "StageKind"]
 
@@ -43,7 +40,7 @@ class Process:
     settings: Settings
     rules: Rules
     clients: Clients
-    telemetry: "Telemetry"
+    telemetry: Telemetry
     #: Marks the records of a stage while they are handled.
     guard: Callable[[str], Guard]
     #: Opened with the first stage that asks, and closed with the process.

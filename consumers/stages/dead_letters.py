@@ -1,6 +1,5 @@
 """Dead letters: the one way in which a stage gives up on a record."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,7 +7,7 @@ from datetime import datetime
 from consumers.records import Record, Source, appended_at, record_ref
 from consumers.runtime.strikes import MOST_TRIES
 from consumers.telemetry.observer import Observer
-from router.intake.admission import Admission, claimed_tenant
+from router.intake.admission import Admission, claimed_id, claimed_tenant
 from schemas.attempt import Attempt
 from schemas.codec import Outgoing, dead_letter_headers, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
@@ -19,10 +18,8 @@ from schemas.request import Request
 from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
 
-__all__ = ["DeadLetters", "claimed_id", "key_of"]
+__all__ = ["DeadLetters", "key_of"]
 
-_ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
-_LOOKED_AT = 64 * 1024
 #: A larger one may not fit into a dead letter beside its diagnosis, and would be tried for ever.
 _LARGEST_VALUE = 3 << 20
 _STILL_THERE = "the record is still at its place in the topic"
@@ -186,9 +183,3 @@ def key_of(request: Request) -> bytes:
     """The key of a request's records where its producer gave none."""
     key = request.key
     return key._replace(id=request.conversation_id or key.id).text.encode()
-
-
-def claimed_id(value: bytes | None) -> str | None:
-    """The id that an unreadable record seems to have, so that people can find it."""
-    match = _ID.search(value or b"", 0, _LOOKED_AT)
-    return match[1].decode("ascii") if match else None

@@ -33,7 +33,8 @@ from router.intake.admission import as_admitted
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
 from router.review.audit import chained
-from router.review.decisions import Decisions, Outcome, outcome_of
+from router.review.decisions import Outcome, outcome_of
+from router.review.standing import Decisions
 from schemas.codec import (
     Outgoing,
     dump,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -23,22 +22,17 @@ from consumers.telemetry.counters import Counters
 from consumers.telemetry.hops import Hop, context_of, remote
 from schemas.codec import Headers
 
-__all__ = ["ParentMode", "TraceIds", "TraceRules", "Tracing"]
+__all__ = ["NextTrace", "ParentMode", "TraceRules", "Tracing"]
 
 #: Whether a record's context is the parent of its processing, or only linked from it.
 ParentMode = Literal["parent", "link"]
 
 
-class TraceIds(RandomIdGenerator):
-    """Gives a new trace the id by which it was chosen for sampling."""
+@dataclass(slots=True)
+class NextTrace:
+    """The id of the next trace, where sampling has already chosen it."""
 
-    def __init__(self) -> None:
-        self.chosen: int | None = None
-
-    def generate_trace_id(self) -> int:
-        """The chosen id, once; else a random one."""
-        chosen, self.chosen = self.chosen, None
-        return super().generate_trace_id() if chosen is None else chosen
+    trace_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +62,11 @@ class Tracing:
         counters: Counters,
         rules: TraceRules | None = None,
         tracer: Tracer | None = None,
-        ids: TraceIds | None = None,
+        next_trace: NextTrace | None = None,
     ) -> None:
         self._counters = counters
         self._tracer = tracer
-        self._ids = ids or TraceIds()
+        self._next_trace = next_trace or NextTrace()
         self._rules = rules or TraceRules()
 
     def receive(self, record: Record, group: str) -> Hop:
@@ -112,7 +106,7 @@ class Tracing:
             return Hop(self, context)
         is_linked = self._rules.parent_mode == "link"
         if incoming is None:
-            self._ids.chosen = int(context.trace_id, 16)
+            self._next_trace.trace_id = int(context.trace_id, 16)
         parent = None if incoming is None or is_linked else context
         fields = _sending_fields(topic)
         if request_id is not None:
@@ -165,7 +159,7 @@ class Tracing:
             names.QUEUE_SECONDS: max(now / 1e9 - record.timestamp / 1e3, 0.0),
         }
         if is_root and self._rules.parent_mode == "parent":
-            self._ids.chosen = int(context.trace_id, 16)
+            self._next_trace.trace_id = int(context.trace_id, 16)
         span = self._begin(
             f"process {record.topic}",
             SpanKind.CONSUMER,

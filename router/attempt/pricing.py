@@ -2,7 +2,7 @@
 
 from decimal import ROUND_CEILING, Decimal
 
-from router.policy.table import Price
+from router.policy.models import Price
 from schemas.usage import Usage
 
 __all__ = ["cost_micros"]

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from router.intake.signatures import SIGNATURE, Key, verified
-from router.policy.table import Policy
 from router.request.signals import measure
 from schemas.base import Identifier
 from schemas.codec import Headers, text_headers
@@ -29,7 +28,11 @@ from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT, is_reserved_id, is_reserved_tenant
 
-__all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_tenant"]
+if TYPE_CHECKING:  # it loads every check, and the read model admits requests without a policy
+    from router.policy.table import Policy
+
+__all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_id"]
+__all__ += ["claimed_tenant"]
 
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 #: A tenant's name in JSON that cannot be parsed: a plain search for its beginning is much faster.
@@ -39,6 +42,9 @@ _MOST_NAMED = 100
 _TENANT = re.compile(rb'"tenant"\s*:\s*"([^"\\]{0,800})"')
 #: Headers that may name the tenant of a record whose body cannot.
 _TENANT_HEADERS = ("tenant", "tierline-tenant", "ce_tenant")
+_ID = re.compile(rb'"(?:id|custom_id)"\s*:\s*"([!#-\[\]-~]{1,200})"')
+#: Bytes in which an id is looked for.
+_LOOKED_AT = 64 * 1024
 _RADII = ("low", "medium", "high")
 
 
@@ -91,7 +97,7 @@ class Admission:
         topic: str,
         value: bytes | None,
         headers: Headers,
-        policy: Policy,
+        policy: "Policy",
         *,
         at: datetime,
         fallback_id: str,
@@ -230,6 +236,12 @@ def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) ->
     return UNKNOWN_TENANT if is_reserved_tenant(tenant) else tenant
 
 
+def claimed_id(value: bytes | None) -> str | None:
+    """The id that an unreadable record seems to have, so that people can find it."""
+    match = _ID.search(value or b"", 0, _LOOKED_AT)
+    return match[1].decode("ascii") if match else None
+
+
 def _named(text: bytes) -> Iterator[bytes]:
     """The names of tenants in JSON that cannot be parsed."""
     at = text.find(_FIELD)
@@ -247,7 +259,7 @@ def _all_of(name: str, headers: Headers) -> Sequence[bytes]:
     return [value or b"" for header, value in headers if header.lower() == name]
 
 
-def _refuse_plan(request: Request, policy: Policy) -> None:
+def _refuse_plan(request: Request, policy: "Policy") -> None:
     """Refuse an unproven plan other than the default one. Raises ContractError."""
     if request.plan in policy.plans and request.plan != policy.default_plan:
         detail = f"plan: only {policy.default_plan} may be claimed without proof"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from consumers.cli.logs import configure_logs
 from consumers.failpoints import FAILPOINTS
-from consumers.rules import load_rules
+from consumers.policy_file import read_policy
 from tests.nemesis.checker import Report, check
 from tests.nemesis.facts import find
 from tests.nemesis.faults import Nemesis
@@ -85,7 +85,7 @@ async def run_seed(
         traces += span_problems(sink.spans, found.bill, producers, has_killed=world.has_killed)
         tell(f"{len(sink.spans)} spans, {len(sink.orphans(producers))} orphans")
     report = check(found.facts)
-    policy = load_rules(world.beside).policy
+    policy = read_policy(world.beside)
     offset = time.time() - time.monotonic()  # noqa: TID251  the bill has the other clock
     others = further(
         found.results,

@@ -35,7 +35,7 @@ from consumers.stages.work import Worker
 from router.attempt.answering import ledger_lines
 from router.reply.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
-from router.review.decisions import Decisions
+from router.review.standing import Decisions
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model

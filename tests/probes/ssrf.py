@@ -22,7 +22,7 @@ from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.runtime import loopback
 from consumers.settings import OidcSettings
-from consumers.telemetry.setup import TelemetryError, _check
+from consumers.telemetry.environment import TelemetryError, check_values
 from router.reply.reply import CallFailure
 from schemas.reasons import Reason
 from tests.probes.report import ProbeClass, Report
@@ -320,7 +320,7 @@ def _exporting(report: Report) -> None:
     for form, host in hosts:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{_in_url(host) if '::' in host else host}/x"}
         try:
-            _check(env, ("otlp",))
+            check_values(env, ("otlp",))
             through: str | None = "the setting was taken"
         except TelemetryError:
             through = None

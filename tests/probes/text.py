@@ -26,10 +26,10 @@ from consumers.providers import (
 )
 from consumers.providers.wire import UnreadableError
 from consumers.providers.wires import WIRES
-from consumers.stages import dead_letters
 from consumers.telemetry import content, context, redaction
 from router.attempt import agreement
 from router.checks import CHECKS, Asked, Judged, named, refusals, words
+from router.intake import admission
 from router.judge import judging
 from router.reply import changes, dates, normalise, thoughts, worddiff
 from router.reply.reply import Reply
@@ -362,7 +362,7 @@ READERS: tuple[Reader, ...] = (
         context,
     ),
     Reader("cases.skeleton", cases._skeleton, cases),
-    Reader("claimed_id", lambda text: dead_letters.claimed_id(_bytes(text)), dead_letters),
+    Reader("claimed_id", lambda text: admission.claimed_id(_bytes(text)), admission),
     Reader("safe_cell", exports.safe_cell, exports),
     Reader("read_output", showing.read_output, showing, True),
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consumers.buckets import Buckets
 from consumers.cli.requeue import Candidate, Plan, _open, requeue_line
-from router.review.decisions import Decisions
+from router.review.standing import Decisions
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.prompts.rendering import Prompts
-from router.review.decisions import Decisions, outcome_of, price_at, problems_of, refusal_of
+from router.review.decisions import outcome_of, price_at, problems_of, refusal_of
+from router.review.standing import Decisions
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.reasons import Reason

@@ -10,9 +10,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from consumers.telemetry import names
 from consumers.telemetry.counters import Counters
+from consumers.telemetry.exporting import TraceIds
 from consumers.telemetry.hops import set_current
 from consumers.telemetry.observer import Observer
-from consumers.telemetry.tracing import TraceIds, TraceRules, Tracing
+from consumers.telemetry.tracing import NextTrace, TraceRules, Tracing
 from schemas.reasons import Reason
 from schemas.verdict import CheckResult, Verdict
 from tests.builders import NOON, a_record, a_request, an_attempt
@@ -56,10 +57,10 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 def a_tracing(spans: InMemorySpanExporter, **rules: Any) -> Tracing:
-    ids = TraceIds()
-    provider = TracerProvider(id_generator=ids)
+    chosen = NextTrace()
+    provider = TracerProvider(id_generator=TraceIds(chosen))
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    return Tracing(Counters(), TraceRules(**rules), provider.get_tracer("tests"), ids)
+    return Tracing(Counters(), TraceRules(**rules), provider.get_tracer("tests"), chosen)
 
 
 @pytest.mark.parametrize(
