@@ -24,11 +24,18 @@ class Party:
     name: str
     reads: Sequence[str] = ()
     writes: Sequence[str] = ()
+    #: A system that is not ours.
+    is_outside: bool = False
+    #: No process of its own, but part of those that run stages.
+    is_within_stages: bool = False
+    #: Keeps strikes against records that end its process, in a group of its name.
+    has_strikes: bool = False
+    creates_topics: bool = False
 
 
 PARTIES: Sequence[Party] = (
-    Party("producers", writes=("llm.intake",)),
-    Party("downstream", reads=("llm.results",), writes=("llm.feedback",)),
+    Party("producers", writes=("llm.intake",), is_outside=True),
+    Party("downstream", reads=("llm.results",), writes=("llm.feedback",), is_outside=True),
     Party(
         "console",
         reads=(
@@ -42,11 +49,13 @@ PARTIES: Sequence[Party] = (
             "llm.feedback",
         ),
         writes=("llm.escalations", "llm.review"),
+        has_strikes=True,
     ),
     Party(
         "commands",
         reads=tuple(spec.name for spec in TOPICS),
         writes=("llm.intake", "llm.review", "llm.feedback"),
+        creates_topics=True,
     ),
     # In every process of stages: the calls it pays for, and its status. The ledger also reads the
     # tier topics, to know from when on its lines are to be read.
@@ -54,8 +63,9 @@ PARTIES: Sequence[Party] = (
         "ledger",
         reads=("llm.attempts", *(f"llm.tier.{tier}" for tier in Tier)),
         writes=("llm.attempts",),
+        is_within_stages=True,
     ),
-    Party("status", reads=("llm.status",), writes=("llm.status",)),
+    Party("status", reads=("llm.status",), writes=("llm.status",), is_within_stages=True),
 )
 
 

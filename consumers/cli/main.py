@@ -110,7 +110,7 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "topics": (
         "Operate",
         "topics:app",
-        "Show, create and check the topics.",
+        "Show, create and check the topics, and who needs which rights to them.",
     ),
     "version": (
         "Operate",

@@ -17,3 +17,5 @@ class StageSpec:
     writes: Sequence[str]
     #: The topics that it also reads, to remember or to look something up.
     consults: Sequence[str] = ()
+    #: The stages whose committed offsets it looks at.
+    watches: Sequence[str] = ()

@@ -52,6 +52,7 @@ SPEC = StageSpec(
     "route",
     reads=("llm.intake", "llm.escalations"),
     writes=(*(f"llm.tier.{tier}" for tier in Tier), "llm.results", "llm.dead-letters"),
+    watches=tuple(f"work.{tier}" for tier in Tier),
 )
 STAGE = SPEC.name
 
