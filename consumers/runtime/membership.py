@@ -140,9 +140,9 @@ class Membership:
         now = time.monotonic()
         is_still = now - self._last_turn > self._stall
         if is_still or (self._live.is_set() and now - self._heard_at > self._stall):
-            event = "process stood still" if is_still else "group not heard"
             since = self._last_turn if is_still else self._heard_at
-            _log.warning(event, seconds=round(now - since, 1))
+            seconds = round(now - since, 1)
+            _log.warning("process stood still" if is_still else "group not heard", seconds=seconds)
             self._live.clear()
             self._unheard.set()
             self._stalled_at = now

@@ -1,7 +1,9 @@
 """What the documents say about the repository is so."""
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,26 @@ def test_the_page_on_checks_has_every_check_with_its_parameters() -> None:
     page = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     for name, reason, *rest in (row.values() for row in check_rows()):
         assert f"| `{name}` | `{reason}` | {' | '.join(rest)} |" in page
+
+
+def _log_events() -> Iterator[tuple[str, Path]]:
+    """What is logged above the level of debugging, and where."""
+    for file in sorted((ROOT / "consumers").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    ast.Attribute(ast.Name("_log"), "info" | "warning" | "error" | "exception"),
+                    [event, *_],
+                ):
+                    for part in ast.walk(event):
+                        if isinstance(part, ast.Constant):
+                            yield part.value, file
+
+
+def test_the_page_on_operating_has_every_event_of_the_log() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    messages = page.partition("## Messages")[2]
+    events = list(_log_events())
+
+    assert len(events) > 40
+    assert [event for event, _ in events if f"`{event}`" not in messages] == []
