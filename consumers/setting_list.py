@@ -19,11 +19,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from consumers.settings import Settings
+from consumers.variables import PREFIX
 from schemas.spans import span_text
 
 __all__ = ["SettingRow", "setting_rows"]
 
-_PREFIX = "TIERLINE_"
 _FIELD = re.compile(r" {4}(\w+): ")
 _MASK = "********"
 _WORDS: Mapping[Any, str] = {
@@ -85,8 +85,8 @@ def _row(
     path: list[str],
     set_by: Mapping[str, str],
 ) -> SettingRow:
-    variable = _PREFIX + "__".join(path).upper()
-    parts = [_PREFIX + "__".join(path[:end]).upper() for end in range(len(path), 0, -1)]
+    variable = PREFIX + "__".join(path).upper()
+    parts = [PREFIX + "__".join(path[:end]).upper() for end in range(len(path), 0, -1)]
     source = next((set_by[part] for part in parts if part in set_by), "default")
     return SettingRow(
         variable,

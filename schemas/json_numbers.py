@@ -18,6 +18,7 @@ __all__ = [
     "loses_digits",
     "marked",
     "read_exact",
+    "read_lossless",
     "read_ours",
     "unescaped",
     "unmarked",
@@ -96,6 +97,14 @@ def read_exact(text: str) -> Any:
     Slower than `parse_json`: for what `loses_digits`. Raises ValueError and RecursionError.
     """
     return _EXACT.decode(text)
+
+
+def read_lossless(value: bytes) -> Any:
+    """JSON with every digit, at the speed of the fast parser where that loses none.
+
+    Raises ValueError and RecursionError.
+    """
+    return read_exact(value.decode()) if loses_digits(value) else orjson.loads(value)
 
 
 def exact_json(value: Any, *, ascii_only: bool = False, gap: str = "") -> str:

@@ -11,7 +11,7 @@ from consumers.providers.streams import chunks_of, joined
 from consumers.providers.unpacking import as_utf8, read_loosely
 from consumers.providers.wire import UnreadableError
 from schemas.errors import ContractError
-from schemas.json_numbers import loses_digits, read_exact
+from schemas.json_numbers import read_lossless
 from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
 
 __all__ = ["parsed_body"]
@@ -63,17 +63,13 @@ def _parsed(raw: bytes, wire: str, masked: Callable[[bytes], bytes]) -> Any:
     except orjson.JSONDecodeError:
         if (chunks := chunks_of(raw)) is not None:
             whole = joined(wire, chunks, is_done=raw.rstrip().endswith(_DONE))
-            return _exactly(masked(json_text(whole).encode()))
+            return read_lossless(masked(json_text(whole).encode()))
         if has_more_values(raw, MAX_VALUES):
             raise
         refuse_depth(raw)
         return read_loosely(raw, exact=_OBJECTS.search(raw) is not None)
     refuse_depth(raw)
     if isinstance(parsed, list) and parsed and all(isinstance(chunk, dict) for chunk in parsed):
-        whole = joined(wire, _exactly(raw), is_done=False)
-        return _exactly(masked(json_text(whole).encode()))
-    return read_exact(raw.decode()) if _OBJECTS.search(raw) and loses_digits(raw) else parsed
-
-
-def _exactly(raw: bytes) -> Any:
-    return read_exact(raw.decode()) if loses_digits(raw) else orjson.loads(raw)
+        whole = joined(wire, read_lossless(raw), is_done=False)
+        return read_lossless(masked(json_text(whole).encode()))
+    return read_lossless(raw) if _OBJECTS.search(raw) else parsed

@@ -15,7 +15,7 @@ from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.usage import Counts, booked
 from router.reply.reply import FinishReason, Reply
 from router.reply.thoughts import without_thoughts
-from schemas.json_numbers import Digits, loses_digits, read_exact
+from schemas.json_numbers import Digits, read_lossless
 from schemas.json_text import has_more_values
 from schemas.usage import Usage
 
@@ -279,9 +279,9 @@ def arguments_of(value: Any) -> dict[str, Any]:
     if text == NO_ARGUMENTS:
         return {}
     try:
-        raw = text.encode("utf-8", "replace")
-        is_exact = not has_more_values(raw, _MOST_EXACT) and loses_digits(raw)
-        arguments = read_exact(text) if is_exact else orjson.loads(text)
+        raw = text.encode()
+        is_long = has_more_values(raw, _MOST_EXACT)
+        arguments = orjson.loads(raw) if is_long else read_lossless(raw)
     except (ValueError, RecursionError):
         arguments = None
     return arguments if isinstance(arguments, dict) else {"arguments": value}

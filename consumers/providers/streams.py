@@ -11,7 +11,7 @@ import orjson
 
 from consumers.providers.shapes import dict_of, dicts_of
 from consumers.providers.wire import UnreadableError
-from schemas.json_numbers import loses_digits, read_exact
+from schemas.json_numbers import read_lossless
 from schemas.json_text import MAX_VALUES, has_more_values, refuse_depth
 
 __all__ = ["chunks_of", "joined"]
@@ -65,9 +65,9 @@ def _read(text: str) -> Any:
     if has_more_values(raw, MAX_VALUES):
         return None
     try:
-        parsed = orjson.loads(raw)
+        orjson.loads(raw)
         refuse_depth(raw)
-        return read_exact(text) if loses_digits(raw) else parsed
+        return read_lossless(raw)
     except ValueError:
         return None
 

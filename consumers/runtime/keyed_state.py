@@ -135,12 +135,12 @@ class KeyedState:
                 changes = (
                     Outgoing(self._topic, key, value) for key, value in part.changes().items()
                 )
-                made = _fitting([*outgoing, *changes])
+                together = _fitting([*outgoing, *changes])
             except BaseException:
                 part.undo()
                 raise
             part.keep()
-            return made
+            return together
 
         return decided
 

@@ -140,7 +140,7 @@ class Ledger:
             if _STARTED not in (record.value or b"") or guard.is_poisonous(record):
                 continue
             with guard.on(record):
-                why = why_not_taken(lambda found: _note_start(started, found), record)
+                why = why_not_taken(lambda record: _note_start(started, record), record)
             if why is not None:
                 _log.warning("no ledger line", place=record_ref(record), why=why)
 
@@ -163,11 +163,11 @@ class Ledger:
     def _take_over(self, spool: Spool) -> None:
         """Book what processes left behind that ended without Kafka, unless it is booked by now."""
         try:
-            found = spool.take_over()
+            lines = spool.take_over()
         except OSError as error:
             _log.error("spool not read", folder=str(spool.path.parent), error=str(error))
             return
-        for kept in found:
+        for kept in lines:
             try:
                 read_model(LedgerEntry, kept.line.value)
             except ContractError as error:
@@ -175,8 +175,8 @@ class Ledger:
                 continue
             self._note_late(kept, in_doubt=True)
         self._spooled = len(self._unwritten)
-        if found:
-            _log.warning("calls of an earlier process are booked", lines=len(found))
+        if lines:
+            _log.warning("calls of an earlier process are booked", lines=len(lines))
 
     async def _put_on_disk(self) -> None:
         """Spool late lines; without a disk they stay in memory, and are logged at the end."""

@@ -73,9 +73,9 @@ async def records_at(clients: Clients, places: Iterable[Pointer]) -> list[Record
     left: dict[TopicPartition, list[int]] = defaultdict(list)
     for place in places:
         left[partition_of(place)].append(place.offset)
-    found: list[Record] = []
+    records: list[Record] = []
     if not left:
-        return found
+        return records
     async with (
         connected(clients),
         asyncio.timeout(CONNECT_LIMIT),
@@ -92,11 +92,11 @@ async def records_at(clients: Clients, places: Iterable[Pointer]) -> list[Record
                 consumer.seek(tp, offsets[0])
             fetched = await fetch(consumer, [*left])
             for tp, offsets in left.items():
-                found += [record for record in fetched.get(tp, ()) if record.offset in offsets]
+                records += [record for record in fetched.get(tp, ()) if record.offset in offsets]
                 # What was passed over is gone.
                 position = await consumer.position(tp)
                 left[tp] = [offset for offset in offsets if offset >= position]
-    return found
+    return records
 
 
 @contextlib.asynccontextmanager

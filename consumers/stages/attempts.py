@@ -210,10 +210,10 @@ class AttemptRunner:
         while asked := ledger.started_elsewhere(
             tier_run.source, tier_run.next_attempt[1], beside=beside
         ):
-            made = replace(call, model=asked) if asked in self.policy.models else call
-            body, _ = self._body(tier_run, made)
+            noted_call = replace(call, model=asked) if asked in self.policy.models else call
+            body, _ = self._body(tier_run, noted_call)
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            attempt = self._noted(tier_run, made, failure, now, began)
+            attempt = self._noted(tier_run, noted_call, failure, now, began)
             self.observer.called(
                 attempt, tier_run.attempts, tier_run.request, body, None, read_at=now, judged_at=now
             )
