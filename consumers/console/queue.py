@@ -17,7 +17,7 @@ from consumers.console.projection import (
     discarded,
 )
 from consumers.console.store import Store
-from consumers.console.tables import CASES, OFFSETS, ORIGINS
+from consumers.console.tables import CASES, FACTS, POSITIONS
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.following import Projection
 from consumers.records import Record
@@ -39,7 +39,7 @@ class Queue(Projection):
 
     pause = 0.2
     lock = 7_202_612
-    positions = OFFSETS
+    facts, positions = FACTS, POSITIONS
 
     def __init__(
         self,
@@ -60,13 +60,6 @@ class Queue(Projection):
 
     def topics(self) -> Sequence[Sequence[str]]:
         return [[self.names.dead_letters], [self.names.review], [self.names.results]]
-
-    def origin(self, connection: Connection, cluster: str) -> str:
-        topic = self.names.dead_letters
-        query = select(ORIGINS.c.cluster).where(ORIGINS.c.topic == topic)
-        if (stored := connection.scalar(query)) is None:
-            connection.execute(ORIGINS.insert().values(topic=topic, cluster=cluster))
-        return stored or cluster
 
     async def since(self, topics: Sequence[str]) -> datetime | None:
         """Skip the results from before the oldest waiting case, which close none."""

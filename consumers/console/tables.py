@@ -25,7 +25,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from consumers.readmodel.columns import Document, Instant, Known, Names, Short
+from consumers.readmodel.columns import (
+    Document,
+    Instant,
+    Known,
+    Names,
+    Short,
+    facts_table,
+    positions_table,
+)
 from router.review.cases import Risk
 from schemas.base import Tier
 from schemas.dead_letter import Pointer
@@ -43,8 +51,7 @@ __all__ = [
     "JOBS",
     "JOB_CASES",
     "LETTERS",
-    "OFFSETS",
-    "ORIGINS",
+    "POSITIONS",
     "SCHEMA",
     "SESSIONS",
     "UNSENT",
@@ -61,15 +68,10 @@ __all__ = [
 SCHEMA = MetaData()
 
 #: Raised whenever the tables change: a store of another version must be rebuilt from the topics.
-VERSION = "2"
+VERSION = "3"
 
-#: Facts about the store: the version of its tables, and its secret.
-FACTS = Table(
-    "facts",
-    SCHEMA,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
+#: Also the store's secret.
+FACTS = facts_table("facts", SCHEMA)
 
 #: Waiting for a person; decided, with the result on the way; ended or sent through again.
 State = Literal["open", "decided", "closed"]
@@ -230,21 +232,7 @@ DECISIONS = Table(
     Column("undone", Boolean, nullable=False),
 )
 
-OFFSETS = Table(
-    "offsets",
-    SCHEMA,
-    Column("topic", Text, primary_key=True),
-    Column("partition", Integer, primary_key=True),
-    Column("position", BigInteger, nullable=False),
-)
-
-#: The cluster that the store was built from, by topic.
-ORIGINS = Table(
-    "origins",
-    SCHEMA,
-    Column("topic", Text, primary_key=True),
-    Column("cluster", Text, nullable=False),
-)
+POSITIONS = positions_table("offsets", SCHEMA)
 
 AUDIT = Table(
     "audit",
@@ -260,7 +248,6 @@ AUDIT = Table(
     Column("line", LargeBinary, nullable=False),
     Index("audit_by_time", "at"),
     Index("audit_by_place", "place"),
-    Index("audit_by_request_id", "request_id"),
 )
 
 #: The end of each writer's chain, which shows when lines at its end are removed.

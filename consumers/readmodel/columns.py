@@ -6,13 +6,24 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Dialect, LargeBinary, Text, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Dialect,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    type_coerce,
+)
 from sqlalchemy.types import TypeDecorator
 
 from schemas.base import LATEST
 
-__all__ = ["Document", "Instant", "Known", "Names", "Short", "in_millis", "instant", "millis"]
-__all__ += ["stored"]
+__all__ = ["Document", "Instant", "Known", "Names", "Short", "facts_table", "in_millis", "instant"]
+__all__ += ["millis", "positions_table", "stored"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -106,3 +117,20 @@ class Document(TypeDecorator[Mapping[str, Any]]):
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:
         return None if value is None else orjson.loads(value)
+
+
+def facts_table(name: str, schema: MetaData) -> Table:
+    """Facts about tables by their names: their version, the cluster that they were built from."""
+    columns = Column("name", Text, primary_key=True), Column("value", Text, nullable=False)
+    return Table(name, schema, *columns)
+
+
+def positions_table(name: str, schema: MetaData) -> Table:
+    """The offset that each partition is read from next."""
+    return Table(
+        name,
+        schema,
+        Column("topic", Text, primary_key=True),
+        Column("partition", Integer, primary_key=True),
+        Column("position", BigInteger, nullable=False),
+    )

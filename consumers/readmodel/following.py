@@ -49,7 +49,8 @@ class Projection(ABC):
     pause: float
     #: An arbitrary number that nothing else uses: the lock of whoever writes these tables.
     lock: int
-    #: The next offset of each partition: columns `topic`, `partition` and `position`.
+    #: Made by `facts_table` and by `positions_table`.
+    facts: Table
     positions: Table
 
     def __init__(self, database: Database, clients: Clients, guard: Guard | None = None) -> None:
@@ -71,9 +72,12 @@ class Projection(ABC):
     def topics(self) -> Sequence[Sequence[str]]:
         """The topics in groups; records of a later group depend on those of earlier ones."""
 
-    @abstractmethod
     def origin(self, connection: Connection, cluster: str) -> str:
         """The cluster that the tables were built from; stores this one where there is none."""
+        query = select(self.facts.c.value).where(self.facts.c.name == "cluster")
+        if (built_from := connection.scalar(query)) is None:
+            connection.execute(self.facts.insert().values(name="cluster", value=cluster))
+        return built_from or cluster
 
     @abstractmethod
     def take(self, connection: Connection, records: Iterable[Record]) -> None:

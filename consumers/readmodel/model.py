@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, delete, select
+from sqlalchemy import Connection, Select, delete
 
 from consumers import clock
 from consumers.readmodel.columns import millis
@@ -43,7 +43,7 @@ class ReadModel(Projection):
 
     pause = 0.5
     lock = 7_202_613
-    positions = POSITIONS
+    facts, positions = FACTS, POSITIONS
 
     def __init__(
         self,
@@ -69,10 +69,7 @@ class ReadModel(Projection):
 
     def origin(self, connection: Connection, cluster: str) -> str:
         make_tables(connection)
-        query = select(FACTS.c.value).where(FACTS.c.name == "cluster")
-        if (stored := connection.scalar(query)) is None:
-            connection.execute(FACTS.insert().values(name="cluster", value=cluster))
-        return stored or cluster
+        return super().origin(connection, cluster)
 
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
         take(connection, records, self.clients.settings.topics, self.admission)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
 )
 
+from consumers.readmodel.columns import facts_table, positions_table
 from router.reports.measures import FIGURES
 from router.reports.quality import Call, Group
 
@@ -40,24 +41,10 @@ __all__ = [
 
 SCHEMA = MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
-_VERSION = "2"
+_VERSION = "3"
 
-#: Facts about the tables: their version, and the cluster they were built from.
-FACTS = Table(
-    "read_facts",
-    SCHEMA,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
-#: The offset that each partition is read from next.
-POSITIONS = Table(
-    "read_positions",
-    SCHEMA,
-    Column("topic", Text, primary_key=True),
-    Column("partition", Integer, primary_key=True),
-    Column("position", BigInteger, nullable=False),
-)
+FACTS = facts_table("read_facts", SCHEMA)
+POSITIONS = positions_table("read_positions", SCHEMA)
 
 #: What was asked: of several records on intake that have the same id, the first.
 REQUESTS = Table(

@@ -24,7 +24,7 @@ from consumers.console.dashboard import Figures
 from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService
 from consumers.console.store import Case, CaseFilter, Store, open_store
-from consumers.console.tables import ORIGINS
+from consumers.console.tables import FACTS
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.following import OtherTopicsError
 from consumers.rules import load_rules
@@ -287,9 +287,8 @@ async def test_a_store_of_another_cluster_is_refused(settings: Settings, tmp_pat
     """Whose topics have the same names, and may well be as long."""
     await _letters(settings, 3)
     async with open_store(f"sqlite:///{tmp_path}/cases.db") as store:
-        topic = settings.kafka.topics.dead_letters
         async with store.database.writing() as connection:
-            await connection.execute(insert(ORIGINS).values(topic=topic, cluster="elsewhere"))
+            await connection.execute(insert(FACTS).values(name="cluster", value="elsewhere"))
         with pytest.raises(
             OtherTopicsError,
             match=r"cases.db was built from .* of another cluster; name another one with --store",
