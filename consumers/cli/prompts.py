@@ -13,7 +13,7 @@ from consumers.cli.provided import provided
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.rules import Rules, load_rules, prompts_folder, read_folder
 from consumers.settings import Settings
-from consumers.stages.tier_run import Question, question_of, verification_of
+from router.attempt.question import Question, question_of, verification_of
 from consumers.texts import say
 from router.attempt.model_quirks import charged
 from router.checks import Asked

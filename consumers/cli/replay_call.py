@@ -29,7 +29,7 @@ from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.usage import reserve
 from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
-from consumers.stages.tier_run import Question, question_of, verification_of
+from router.attempt.question import Question, question_of, verification_of
 from consumers.texts import say
 from router.attempt.model_quirks import charged, takes
 from router.attempt.pricing import cost_micros

@@ -16,7 +16,7 @@ from consumers.providers.gate import Admission, Gate
 from consumers.providers.usage import reserve
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.marks import aside
-from consumers.stages.tier_run import Question, TierRun, verification_of
+from consumers.stages.tier_run import TierRun
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import attempt_of, ledger_lines
 from router.attempt.model_quirks import lacking
@@ -27,6 +27,7 @@ from router.attempt.next_step import (
     answer_of,
     next_step,
 )
+from router.attempt.question import Question, verification_of
 from router.reply.reply import CallFailure, Reply
 from router.policy.table import Policy
 from router.prompts.chat_fields import ChatFields

@@ -23,7 +23,7 @@ from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters
 from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
-from consumers.stages.tier_run import TierRun, question_of
+from consumers.stages.tier_run import TierRun
 from router.attempt.answering import composed_result, result_of
 from router.attempt.fallback import canned_output, falls_back
 from router.attempt.next_step import (
@@ -33,8 +33,8 @@ from router.attempt.next_step import (
     Refuse,
     spent,
 )
+from router.attempt.question import question_of
 from router.intake.admission import as_admitted
-from router.request.request_schemas import check_schemas
 from router.reply.reply import CallFailure, Reply
 from router.policy.mixing import handed_back, is_under
 from router.prompts.chat_fields import ChatFields
@@ -140,8 +140,6 @@ class Worker(AttemptRunner):
 
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> TierRun:
         """Render an assignment's prompt. Raises ContractError."""
-        # Schemas that cannot be used are found before anything is paid.
-        check_schemas(request)
         route, task = assignment.route, assignment.task
         question = question_of(route.step, route.tier, task, request, self.policy, self.prompts)
         return TierRun(assignment, request, raw, question)

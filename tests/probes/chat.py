@@ -17,7 +17,7 @@ from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.wires import WIRES
 from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.stages.tier_run import question_of
+from router.attempt.question import question_of
 from router.policy.table import Model
 from schemas.base import Tier
 from schemas.errors import ContractError
