@@ -2,32 +2,15 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from consumers.cli.main import main
 from router.checks import CHECKS
 from router.policy.yaml_text import read_yaml
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "deploy/policy/routing.yaml"
-
-
-@pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path):
-    """Runs a command as a shell would: exit code, standard output, standard error."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tierline", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
 
 
 def a_file(folder: Path, content: bytes | str) -> str:

@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from consumers.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 
@@ -16,25 +13,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path) -> Run:
+def tierline(tierline, monkeypatch, tmp_path) -> Run:
     """Runs commands where `deploy` is a copy of what is shipped."""
     for name in ("policy", "prompts"):
         shutil.copytree(ROOT / "deploy" / name, tmp_path / "deploy" / name)
     (tmp_path / "deploy/policy/versions.lock").unlink()  # this is about prompts
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tierline", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return tierline
 
 
 def edit(file: str, old: str, new: str) -> None:

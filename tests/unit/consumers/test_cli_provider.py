@@ -2,33 +2,19 @@
 
 import json
 import socket
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from consumers.cli.main import main
 from consumers.lab.simulator import SimulatorSettings, simulator
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path) -> Run:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tierline", "provider", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+def tierline(tierline) -> Run:
+    return lambda *arguments: tierline("provider", *arguments)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from consumers import parties
 from consumers.rights import parties_with_rights, rights_of
 from consumers.settings import KafkaSettings
 from schemas.base import Tier
-from tests.unit.consumers.test_cli_help import tierline
 
 _KAFKA = KafkaSettings(prefix="staging.")
 
@@ -45,26 +44,29 @@ def test_every_topic_that_is_declared_is_among_the_rights():
         assert {*kind.spec.reads, *kind.spec.writes, *kind.spec.consults} <= named
 
 
-def test_the_command_prints_a_line_for_each_right():
-    printed = tierline("topics", "acls", "route", "review", "--principal", "ann")
+def test_the_command_prints_a_line_for_each_right(tierline):
+    _, printed, _ = tierline("topics", "acls", "route", "review", "--principal", "ann")
     words = [shlex.split(line) for line in printed.splitlines() if not line.startswith("#")]
 
-    assert all(line[:4] == ["kafka-acls", "--bootstrap-server", "HOST:PORT", "--add"] for line in words)
-    assert all("User:ann" in line for line in words)
+    for line in words:
+        assert line[:4] == ["kafka-acls", "--bootstrap-server", "HOST:PORT", "--add"]
+        assert "User:ann" in line
     assert len(words) == len(rights_of(["route", "review"], KafkaSettings()))
 
 
-def test_every_party_is_a_user_of_its_own_where_none_is_named():
-    rights = json.loads(tierline("topics", "acls", "--json"))
+def test_every_party_is_a_user_of_its_own_where_none_is_named(tierline):
+    _, printed, _ = tierline("topics", "acls", "--json")
+    rights = json.loads(printed)
 
     assert {right["principal"] for right in rights} == {
         f"User:tierline.{name}" for name in parties_with_rights()
     }
 
 
-def test_a_party_that_there_is_none_of_is_told_with_the_nearest():
-    printed = tierline("topics", "acls", "work.lo")
+def test_a_party_that_there_is_none_of_is_told_with_the_nearest(tierline):
+    code, _, printed = tierline("topics", "acls", "work.lo")
 
+    assert code == 1
     assert "work.lo: one of route, work.low" in printed
     assert printed.rstrip().endswith("did you mean work.low?")
 

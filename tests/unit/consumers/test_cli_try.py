@@ -2,7 +2,6 @@
 
 import gc
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from consumers.cli.main import main
 from consumers.lab.simulator import DEFAULT_MODELS, Bill, SimulatorSettings, simulator
 from tests.builders import POLICY_FILE, the_policy
 
@@ -25,19 +23,9 @@ Provider = Callable[..., AbstractContextManager[Bill]]
 
 
 @pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Run]:
-    """Runs a command as a shell would: exit code, standard output, standard error."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def tierline(tierline) -> Iterator[Run]:
     thresholds = gc.get_threshold()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tierline", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    yield run
+    yield tierline
     # A command sets up the collector and the logs of a process that it has to itself.
     gc.set_threshold(*thresholds)
     gc.unfreeze()

@@ -1,0 +1,23 @@
+"""What tests of commands share."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from consumers.cli.main import main
+
+
+@pytest.fixture
+def tierline(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command as a shell would: exit code, standard output, standard error."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tierline", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
