@@ -1,11 +1,12 @@
 """The rights that each party needs on a Kafka with ACLs, from what it declares."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from consumers import parties
 from consumers.runtime.strikes import group_of_strikes
 from consumers.settings import KafkaSettings
+from consumers.stages.contract import StageKind
 
 __all__ = ["Right", "parties_with_rights", "rights_of"]
 
@@ -30,41 +31,44 @@ def parties_with_rights() -> list[str]:
 
 def rights_of(names: Iterable[str], kafka: KafkaSettings) -> list[Right]:
     """What one user needs to be all of these parties; a stage with all that its process does."""
-    allowed: dict[tuple[str, str, bool], dict[str, None]] = {}
-
-    def allow(kind: str, name: str, *operations: str, is_prefix: bool = False) -> None:
-        allowed.setdefault((kind, name, is_prefix), {}).update(dict.fromkeys(operations))
-
-    def topics(reads: Iterable[str], writes: Iterable[str]) -> None:
-        for topic in kafka.topics.sources([*reads]):
-            allow("topic", topic, "Read")
-        for topic in kafka.topics.sources([*writes]):
-            allow("topic", topic, "Write")
-
-    wanted = set(names)
+    wanted, needed = set(names), list[Right]()
     for kind in parties.STAGES:
-        spec, group = kind.spec, kafka.prefix + kind.spec.name
-        if spec.name not in wanted:
-            continue
-        wanted |= {"status", "ledger"} if kind.tier else {"status"}
-        topics((*spec.reads, *spec.consults), spec.writes)
-        for name in (group, group_of_strikes(group)):
-            allow("group", name, "Read")
-        for name in spec.watches:
-            allow("group", kafka.prefix + name, "Describe")
-        allow("transactional-id", f"tierline.{group}.", "Write", is_prefix=True)
+        if kind.spec.name in wanted:
+            wanted |= {"status", "ledger"} if kind.tier else {"status"}
+            needed += _of_stage(kind, kafka)
     for party in parties.PARTIES:
-        if party.name not in wanted:
-            continue
-        topics(party.reads, party.writes)
-        if party.has_strikes:
-            allow("group", group_of_strikes(kafka.prefix + party.name), "Read")
-        if not party.is_outside:
-            # Whether the topics are as they must be, is looked at from time to time.
-            create = ["Create"] if party.creates_topics else []
-            looks = ("Describe", "DescribeConfigs", *create)
-            allow("topic", kafka.topics.name("llm."), *looks, is_prefix=True)
-    return [
-        Right(kind, name, tuple(operations), is_prefix)  # type: ignore[arg-type]
-        for (kind, name, is_prefix), operations in allowed.items()
-    ]
+        if party.name in wanted:
+            needed += _of_party(party, kafka)
+    merged: dict[Right, dict[str, None]] = {}
+    for right in needed:
+        allowed = merged.setdefault(right._replace(operations=()), {})
+        allowed.update(dict.fromkeys(right.operations))
+    return [right._replace(operations=tuple(allowed)) for right, allowed in merged.items()]
+
+
+def _of_stage(kind: StageKind, kafka: KafkaSettings) -> Iterator[Right]:
+    spec, group = kind.spec, kafka.prefix + kind.spec.name
+    yield from _of_topics((*spec.reads, *spec.consults), spec.writes, kafka)
+    for name in (group, group_of_strikes(group)):
+        yield Right("group", name, ("Read",))
+    for name in spec.watches:
+        yield Right("group", kafka.prefix + name, ("Describe",))
+    yield Right("transactional-id", f"tierline.{group}.", ("Write",), is_prefix=True)
+
+
+def _of_party(party: parties.Party, kafka: KafkaSettings) -> Iterator[Right]:
+    yield from _of_topics(party.reads, party.writes, kafka)
+    if party.has_strikes:
+        yield Right("group", group_of_strikes(kafka.prefix + party.name), ("Read",))
+    if not party.is_outside:
+        # Whether the topics are as they must be, is looked at from time to time.
+        looks = ("Describe", "DescribeConfigs", *(["Create"] if party.creates_topics else ()))
+        yield Right("topic", kafka.topics.name("llm."), looks, is_prefix=True)
+
+
+def _of_topics(
+    reads: Sequence[str], writes: Sequence[str], kafka: KafkaSettings
+) -> Iterator[Right]:
+    for operation, topics in (("Read", reads), ("Write", writes)):
+        for topic in kafka.topics.sources(topics):
+            yield Right("topic", topic, (operation,))

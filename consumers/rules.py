@@ -22,6 +22,7 @@ __all__ = [
     "since_the_lock",
 ]
 
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The policy and the prompts."""

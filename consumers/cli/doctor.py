@@ -17,8 +17,8 @@ from consumers.cli.provided import SIMULATED, named_as_in
 from consumers.cli.terminal import print_json, print_table
 from consumers.lab.broker.errors import BrokerError
 from consumers.lab.broker.java import find_java
-from consumers.providers.settings import ProviderSettingsError, variable_of
 from consumers.policy_file import policy_file, reused_version
+from consumers.providers.settings import ProviderSettingsError, variable_of
 from consumers.rules import prompts_folder, released_rules
 from consumers.runtime.clients import Clients, has_fast_records
 from consumers.runtime.connection import KafkaUnreachableError, connected

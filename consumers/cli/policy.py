@@ -14,13 +14,13 @@ from consumers.rules import since_the_lock
 from consumers.texts import say
 from router.checks import check_rows
 from router.errors import PolicyError, did_you_mean
-from router.route.explain import explain_route, sections, table_rows
-from router.route.lint import lint, run_examples
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
 from router.policy.table import Policy
-from router.route.routing import GiveUp, route
 from router.request.signals import measure
+from router.route.explain import explain_route, sections, table_rows
+from router.route.lint import lint, run_examples
+from router.route.routing import GiveUp, route
 from schemas.intake import read_request_object
 
 __all__ = ["app", "warn_of_unknown"]

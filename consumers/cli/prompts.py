@@ -13,12 +13,11 @@ from consumers.cli.provided import provided
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.rules import Rules, load_rules, prompts_folder, read_folder
 from consumers.settings import Settings
-from router.attempt.question import Question, question_of, verification_of
 from consumers.texts import say
 from router.attempt.model_quirks import charged
+from router.attempt.question import Question, question_of, verification_of
 from router.checks import Asked
 from router.errors import did_you_mean
-from router.reply.reply import CallFailure, Reply
 from router.policy.table import Verify
 from router.prompts.examples import (
     ACCEPTED,
@@ -30,6 +29,7 @@ from router.prompts.examples import (
     unshown,
 )
 from router.prompts.lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
+from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.escalation import RouteStep

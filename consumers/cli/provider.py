@@ -19,11 +19,11 @@ from consumers.cli.common import (
 )
 from consumers.cli.provided import SIMULATED, named_as_in, provided
 from consumers.cli.terminal import print_json, print_table
-from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from consumers.policy_file import read_policy
+from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from router.attempt.model_quirks import adapt_body, charged, price_of
-from router.reply.reply import CallFailure, Reply
 from router.policy.table import Model, Policy
+from router.reply.reply import CallFailure, Reply
 
 __all__ = ["app"]
 

@@ -19,6 +19,7 @@ from consumers.cli.common import (
 )
 from consumers.cli.read_model import StoreUrl, asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
+from consumers.policy_file import read_policy
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import (
     Behind,
@@ -28,7 +29,6 @@ from consumers.readmodel.queries import (
 )
 from consumers.readmodel.queries import failures as failures_of
 from consumers.reports import read_replies, read_requests
-from consumers.policy_file import read_policy
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.texts import plain, say

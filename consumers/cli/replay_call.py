@@ -29,15 +29,15 @@ from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.usage import reserve
 from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
-from router.attempt.question import Question, question_of, verification_of
 from consumers.texts import say
 from router.attempt.model_quirks import charged, takes
 from router.attempt.pricing import cost_micros
+from router.attempt.question import Question, question_of, verification_of
 from router.checks import Asked
 from router.errors import did_you_mean
-from router.reply.reply import Reply
 from router.policy.table import Model, Verify
 from router.prompts.chat_fields import ChatFields
+from router.reply.reply import Reply
 from schemas.attempt import Attempt
 from schemas.request import Request
 

@@ -26,7 +26,8 @@ from router.errors import did_you_mean
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Show, create and check the topics, and who needs which rights to them.",
+app = typer.Typer(
+    help="Show, create and check the topics, and who needs which rights to them.",
     no_args_is_help=True,
 )
 

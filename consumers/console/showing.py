@@ -14,9 +14,9 @@ from consumers.console.rows import Case, LetterRecord, readable
 from consumers.texts import escaped
 from router.judge.judging import output_contract
 from router.policy.table import Policy
+from router.reply.worddiff import Piece, word_diff
 from router.review.cases import why
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
-from router.reply.worddiff import Piece, word_diff
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers

@@ -23,8 +23,8 @@ from consumers.providers.transport import CallProgress, begin_call, open_pool
 from consumers.providers.usage import reserve
 from consumers.providers.wire import Wire
 from consumers.providers.wires import WIRES
-from router.reply.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
+from router.reply.reply import CallFailure, Reply
 from schemas.json_numbers import exact_json
 from schemas.reasons import Reason
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from consumers.providers.settings import ModelLimits
-from router.reply.reply import CallFailure, Reply
 from router.limits.breaker import Breaker
 from router.limits.bucket import Bucket
 from router.limits.concurrency import Concurrency
 from router.policy.table import Model
+from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.status import ModelStatus

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from consumers.providers.shapes import dict_of, dicts_of
-from router.request.tokens import estimate_tokens
 from router.reply.reply import Oddity
+from router.request.tokens import estimate_tokens
 from schemas.usage import Usage
 
 __all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "stated_micros"]

@@ -28,10 +28,10 @@ from router.attempt.next_step import (
     next_step,
 )
 from router.attempt.question import Question, verification_of
-from router.reply.reply import CallFailure, Reply
 from router.policy.table import Policy
 from router.prompts.chat_fields import ChatFields
 from router.prompts.rendering import Prompts
+from router.reply.reply import CallFailure, Reply
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier

@@ -21,6 +21,7 @@ from consumers.stages.interim_results import interim_results
 from consumers.stages.repeats import Repeats
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
+from router.attempt.escalation import climb
 from router.attempt.fallback import canned_output, falls_back
 from router.intake.admission import Admission, as_admitted
 from router.intake.repeats import Repeat
@@ -28,7 +29,6 @@ from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
-from router.attempt.escalation import climb
 from router.route.routing import GiveUp, Route, route, route_fields, task_of, within_limits
 from schemas.base import Tier
 from schemas.codec import (

@@ -35,10 +35,10 @@ from router.attempt.next_step import (
 )
 from router.attempt.question import question_of
 from router.intake.admission import as_admitted
-from router.reply.reply import CallFailure, Reply
 from router.policy.mixing import handed_back, is_under
 from router.prompts.chat_fields import ChatFields
 from router.prompts.files import CannedReply
+from router.reply.reply import CallFailure, Reply
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers

@@ -72,7 +72,7 @@ def exporters_of(signal: Signal, env: Environment, available: Sequence[str]) -> 
 
 
 def share_of(env: Environment) -> float:
-    """The share of traces to keep, by the standard variables for samplers. Raises TelemetryError."""
+    """The share of traces to keep, by the variables for samplers. Raises TelemetryError."""
     sampler = env.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").strip()
     kind = sampler.removeprefix(SAMPLER_OF_PARENTS)
     if kind in ("always_on", "always_off"):

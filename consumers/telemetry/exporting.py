@@ -180,10 +180,11 @@ def _processor(name: str, env: Environment, meters: MeterProvider | None) -> Spa
     except ImportError:
         raise TelemetryError(_NEEDS_OTLP) from None
     queue = whole_number("OTEL_BSP_MAX_QUEUE_SIZE", env, _QUEUE)
+    batch = whole_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", env, _BATCH)
     return BatchSpanProcessor(
         OTLPSpanExporter(meter_provider=meters),
         max_queue_size=queue,
-        max_export_batch_size=min(whole_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", env, _BATCH), queue),
+        max_export_batch_size=min(batch, queue),
         schedule_delay_millis=whole_number("OTEL_BSP_SCHEDULE_DELAY", env, _DELAY_MS),
         meter_provider=meters,
     )

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from router.reply.normalise import comparable, normalise_json
 from router.policy.table import Agreement
+from router.reply.normalise import comparable, normalise_json
 from schemas.attempt import Attempt
 
 __all__ = ["Standing", "agreeing", "standing"]

@@ -13,11 +13,11 @@ from typing import Any, Literal
 from router.attempt.model_quirks import charged
 from router.attempt.next_step import answer_of
 from router.attempt.pricing import cost_micros
-from router.reply.normalise import asks_back
-from router.reply.reply import CallFailure, Reply
 from router.policy.table import Policy
 from router.prompts.files import CannedReply
 from router.reply.changes import changes_between, weaker_answer
+from router.reply.normalise import asks_back
+from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.escalation import Assignment, Escalation, RouteTaken

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from router.attempt.pricing import cost_micros
-from router.reply.reply import Oddity, Reply
 from router.policy.table import Model, Policy, Price
+from router.reply.reply import Oddity, Reply
 from schemas.request import Request
 
 __all__ = ["adapt_body", "charged", "lacking", "oddities_of", "price_of", "takes"]

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from router.checks import words
-from router.request.languages import EMPTY_WORDS, language_of, words_of
-from router.request.request_schemas import tool_validators
 from router.json_schemas.validator import Validator
 from router.reply.normalise import MOST_VALUES
 from router.reply.reply import Reply
+from router.request.languages import EMPTY_WORDS, language_of, words_of
+from router.request.request_schemas import tool_validators
 from router.rows import Row
 from schemas.json_numbers import read_exact
 from schemas.json_text import has_more_values

@@ -11,11 +11,11 @@ import orjson
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
 from router.checks.judged import Parameters
 from router.checks.verification import VERDICT_SCHEMA, VERIFICATION
-from router.request.request_schemas import compiled, format_of
 from router.json_schemas.validator import Validator, compile_schema
+from router.policy.table import Policy
 from router.reply.normalise import asks_back, conformed, normalise_json, normalise_text
 from router.reply.reply import Reply
-from router.policy.table import Policy
+from router.request.request_schemas import compiled, format_of
 from schemas.attempt import Step
 from schemas.request import Request
 from schemas.verdict import CheckResult, Verdict

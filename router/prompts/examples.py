@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, Field, ValidationError
 
-from router.request.tokens import estimate_tokens
 from router.errors import PromptError, did_you_mean
-from router.reply.reply import FinishReason, Reply
-from router.reply.thoughts import without_thoughts
-from router.rows import Row, TierName
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 from router.prompts.files import DEFAULT, explained
 from router.prompts.rendering import PASSTHROUGH, Prompts, Rendered
+from router.reply.reply import FinishReason, Reply
+from router.reply.thoughts import without_thoughts
+from router.request.tokens import estimate_tokens
+from router.rows import Row, TierName
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage

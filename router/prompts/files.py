@@ -9,9 +9,9 @@ from pydantic import Field, ValidationError
 
 from router.checks.refusals import opens_like_a_refusal
 from router.errors import PromptError, did_you_mean
-from router.rows import Row, TierName
 from router.policy.yaml_text import read_yaml
 from router.prompts.templates import BoundedTemplate
+from router.rows import Row, TierName
 from schemas.base import Tier
 from schemas.request import Context
 

@@ -10,9 +10,9 @@ from router.attempt.answering import ComposedKind, composed_result
 from router.attempt.fallback import canned_output
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
-from router.reply.normalise import normalise_text
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
+from router.reply.normalise import normalise_text
 from router.route.requeue import envelope_fields, requeued
 from schemas.attempt import Attempt
 from schemas.base import Tier

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from router.policy.table import Policy
-from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of
 from router.request.signals import Signals
+from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of
 from schemas.request import Request
 
 __all__ = ["COLUMNS", "explain_route", "sections", "table_rows"]

@@ -7,8 +7,8 @@ from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 
 from router.policy.table import Policy, When
-from router.route.routing import GiveUp, route
 from router.request.subjects import SUBJECTS
+from router.route.routing import GiveUp, route
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.intake import read_request_object

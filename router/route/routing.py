@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.request.request_schemas import check_schemas
 from router.policy.table import Plan, Policy, Rule, Task
 from router.prompts.chat_fields import check_messages
+from router.request.request_schemas import check_schemas
 from router.request.signals import Signals, measure
 from router.request.subjects import Subject, subjects_of
 from schemas.base import Tier

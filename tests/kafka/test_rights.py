@@ -11,18 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka import admin
 from pydantic import SecretStr
 
 from consumers.lab.broker import local_broker
@@ -46,6 +35,8 @@ from tests.kafka.test_review import _decision, _line
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
+#: Its types are not exported.
+_KAFKA: Any = admin
 _PASSWORD = "of-the-tests"
 #: The stages that this test needs; the workers of all tiers do the same.
 _STAGES = ("route", "work.balanced", "review")
@@ -122,9 +113,12 @@ async def guarded(prefix: str) -> AsyncIterator[_Guarded]:
 
 def _let_in(bootstrap: str, kafka: KafkaSettings) -> None:
     """Make each party a user with its rights, and wait until the broker knows of all of them."""
-    owner = AdminClient({"bootstrap.servers": bootstrap})
-    how, parties = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), parties_with_rights()
-    users = [UserScramCredentialUpsertion(name, how, _PASSWORD.encode()) for name in parties]
+    owner = _KAFKA.AdminClient({"bootstrap.servers": bootstrap})
+    how, parties = (
+        _KAFKA.ScramCredentialInfo(_KAFKA.ScramMechanism.SCRAM_SHA_512, 4096),
+        parties_with_rights(),
+    )
+    users = [_KAFKA.UserScramCredentialUpsertion(name, how, _PASSWORD.encode()) for name in parties]
     for user in owner.alter_user_scram_credentials(users).values():
         user.result()
     bindings = [
@@ -135,30 +129,34 @@ def _let_in(bootstrap: str, kafka: KafkaSettings) -> None:
     ]
     for created in owner.create_acls(bindings).values():
         created.result()
-    everything = AclBindingFilter(
-        ResourceType.ANY,
+    everything = _KAFKA.AclBindingFilter(
+        _KAFKA.ResourceType.ANY,
         None,
-        ResourcePatternType.ANY,
+        _KAFKA.ResourcePatternType.ANY,
         None,
         None,
-        AclOperation.ANY,
-        AclPermissionType.ANY,
+        _KAFKA.AclOperation.ANY,
+        _KAFKA.AclPermissionType.ANY,
     )
     while len(owner.describe_acls(everything).result()) < len(set(bindings)):
         pass
 
 
-def _bindings(user: str, right: Right) -> list[AclBinding]:
-    pattern = ResourcePatternType.PREFIXED if right.is_prefix else ResourcePatternType.LITERAL
+def _bindings(user: str, right: Right) -> list[Any]:
+    pattern = (
+        _KAFKA.ResourcePatternType.PREFIXED
+        if right.is_prefix
+        else _KAFKA.ResourcePatternType.LITERAL
+    )
     return [
-        AclBinding(
-            ResourceType[right.kind.replace("-", "_").upper()],
+        _KAFKA.AclBinding(
+            _KAFKA.ResourceType[right.kind.replace("-", "_").upper()],
             right.name,
             pattern,
             f"User:{user}",
             "*",
-            AclOperation[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
-            AclPermissionType.ALLOW,
+            _KAFKA.AclOperation[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
+            _KAFKA.AclPermissionType.ALLOW,
         )
         for operation in right.operations
     ]

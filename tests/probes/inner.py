@@ -33,8 +33,8 @@ from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from router.attempt.answering import ledger_lines
-from router.reply.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
+from router.reply.reply import CallFailure, Reply
 from router.review.standing import Decisions
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier

@@ -25,9 +25,9 @@ from router.errors import PolicyError
 from router.json_schemas.cost import SchemaError
 from router.json_schemas.validator import Validator, compile_schema, forget_schemas
 from router.judge.judging import judge
-from router.reply.reply import Reply
 from router.policy.load import load_policy
 from router.prompts.chat_fields import CHAT_FIELDS
+from router.reply.reply import Reply
 from schemas.base import Tier
 from schemas.codec import read_dead_letter, read_envelope
 from schemas.escalation import Assignment

@@ -13,7 +13,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tierline(tierline, monkeypatch, tmp_path) -> Run:
+def tierline(tierline: Run, monkeypatch, tmp_path) -> Run:
     """Runs commands where `deploy` is a copy of what is shipped."""
     for name in ("policy", "prompts"):
         shutil.copytree(ROOT / "deploy" / name, tmp_path / "deploy" / name)

@@ -13,8 +13,8 @@ from consumers.rules import Rules, load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from router.attempt.answering import ledger_lines, result_of
-from router.reply.reply import Reply
 from router.policy.table import Verify
+from router.reply.reply import Reply
 from schemas.base import Tier
 from schemas.codec import dump, dump_envelope, read_envelope
 from schemas.escalation import Assignment

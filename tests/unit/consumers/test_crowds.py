@@ -21,9 +21,9 @@ from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.reply.reply import CallFailure, Reply
 from router.limits.shares import shares
 from router.prompts.chat_fields import ChatFields
+from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.status import ModelStatus
 from tests.builders import a_record, decided, handled

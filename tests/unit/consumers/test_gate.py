@@ -7,9 +7,9 @@ import pytest
 
 from consumers.providers.gate import Admission, Gate
 from consumers.providers.settings import ModelLimits
-from router.reply.reply import CallFailure, Reply
 from router.limits.shares import shares
 from router.policy.table import Policy
+from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage

@@ -21,8 +21,8 @@ from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
-from router.reply.reply import CallFailure, Reply
 from router.policy.table import Policy
+from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model

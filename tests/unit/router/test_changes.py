@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.attempt.answering import attempt_of, ledger_lines, result_of
-from router.reply.reply import Reply
 from router.reply.changes import changes_between
+from router.reply.reply import Reply
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_model

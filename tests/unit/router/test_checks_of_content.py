@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from router.checks import CHECKS, Asked, Judged, NamedCheck, named
-from router.request.languages import LANGUAGES, language_of
 from router.checks.words import readings
 from router.reply.reply import Reply
+from router.request.languages import LANGUAGES, language_of
 from schemas.usage import Usage
 from tests.builders import a_request
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from router.checks import DEFAULT_CHECKS, Asked, Judged, named
 from router.checks.refusals import opens_like_a_refusal
 from router.checks.words import is_mentioned
+from router.reply.changes import changes_between
 from router.reply.normalise import comparable
 from router.reply.reply import Reply
-from router.reply.changes import changes_between
 from schemas.usage import Usage
 from tests.builders import a_request
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.attempt.next_step import Answer, CallModel, Escalate, next_step, spent
 from router.attempt.escalation import climb
+from router.attempt.next_step import Answer, CallModel, Escalate, next_step, spent
 from router.route.routing import GiveUp, Route, route_fields
 from schemas.attempt import Attempt
 from schemas.base import Tier

@@ -7,8 +7,8 @@ import pytest
 
 from router.checks import Asked, named
 from router.judge.judging import judge, output_contract
-from router.reply.reply import Reply
 from router.policy.table import Policy
+from router.reply.reply import Reply
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.request import Request

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from router.attempt.model_quirks import adapt_body, oddities_of, price_of, takes
-from router.reply.reply import Oddity, Reply
 from router.policy.table import Model
+from router.reply.reply import Oddity, Reply
 from schemas.usage import Usage
 from tests.builders import a_request, the_policy
 

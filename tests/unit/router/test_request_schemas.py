@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from router.request.request_schemas import check_schemas, tool_validators
 from router.json_schemas.validator import forget_schemas
+from router.request.request_schemas import check_schemas, tool_validators
 from schemas.errors import ContractError
 from schemas.request import Request
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from router.attempt.escalation import climb
 from router.policy.table import Policy
 from router.review.decisions import refusal_of
-from router.attempt.escalation import climb
 from router.route.requeue import requeued
 from router.route.routing import GiveUp, Route
 from schemas.codec import dump_envelope, read_envelope

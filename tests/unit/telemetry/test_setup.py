@@ -10,8 +10,8 @@ import pytest
 from consumers.settings import TelemetrySettings
 from consumers.telemetry import names
 from consumers.telemetry.content import Capture, capture_of
-from consumers.telemetry.names import METRICS, gen_ai_names, metrics_of
 from consumers.telemetry.environment import TelemetryError
+from consumers.telemetry.names import METRICS, gen_ai_names, metrics_of
 from consumers.telemetry.setup import open_telemetry
 from schemas.topics import Topics
 from tests.builders import a_record

@@ -16,8 +16,8 @@ from consumers.stages.attempts import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
-from router.reply.reply import CallFailure, Reply
 from router.prompts.chat_fields import OPENAI, ChatFields
+from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model

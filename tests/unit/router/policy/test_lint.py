@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from router.policy.load import load_policy
+from router.request.signals import measure
 from router.route.explain import COLUMNS, explain_route, sections, table_rows
 from router.route.lint import lint, run_examples
-from router.policy.load import load_policy
 from router.route.routing import route
-from router.request.signals import measure
 from schemas.intake import read_request_object
 
 SHIPPED = (Path(__file__).parents[4] / "deploy/policy/routing.yaml").read_text(encoding="utf-8")

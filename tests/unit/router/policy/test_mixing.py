@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from router.attempt.escalation import climb
 from router.policy.load import load_policy
 from router.policy.mixing import Routers, handed_back, is_under
 from router.policy.table import Policy
-from router.attempt.escalation import climb
 from router.route.routing import GiveUp, Route, route
 from schemas.base import Tier
 from schemas.escalation import Assignment, Classification, RouteTaken
