@@ -9,10 +9,10 @@ from consumers.records import mentions, pattern_of, record_ref
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import Seen, topic_reader
 from schemas.attempt import Attempt
-from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
+from schemas.codec import read_dead_letter, read_envelope, read_model
 from schemas.errors import ContractError
 from schemas.escalation import Escalation
-from schemas.intake import read_request
+from schemas.intake import read_raw_request
 from schemas.json_numbers import exact_json
 from schemas.request import Request
 from schemas.result import Result
@@ -45,8 +45,7 @@ async def read_requests(
             if ref not in by_id and not mentions(record, named):
                 continue
             try:
-                headers = text_headers(record.headers)
-                request = read_request(record.value, headers, fallback_id=ref)
+                request = read_raw_request(record.value, record.headers, fallback_id=ref)
             except ContractError:
                 continue
             if (match := _matching(request, by_id.get(request.id, ()))) is not None:
@@ -129,8 +128,8 @@ async def read_examples(
             if (answer := answers.get(record_ref(record))) is None:
                 continue
             with contextlib.suppress(ContractError):
-                headers, request_id = text_headers(record.headers), answer.request.id
-                request = read_request(record.value, headers, fallback_id=request_id)
+                request_id = answer.request.id
+                request = read_raw_request(record.value, record.headers, fallback_id=request_id)
                 yield {
                     "request_id": request_id,
                     "tenant": answer.request.tenant,

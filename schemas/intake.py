@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.base import is_identifier, read_instant
+from schemas.codec import Headers, text_headers
 from schemas.errors import ContractError
 from schemas.json_text import parse_json
 from schemas.reasons import Reason
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_REQUEST_BYTES",
     "claims_of",
     "id_for",
+    "read_raw_request",
     "read_request",
     "read_request_object",
 ]
@@ -65,6 +67,11 @@ _EXPECTED_IN: Mapping[tuple[str, str], str] = {
     ("task", "string_pattern_mismatch"): "a name of a-z, 0-9 and _ was expected",
     **{(name, "string_pattern_mismatch"): _AN_ID for name in ("id", "tenant", "conversation_id")},
 }
+
+
+def read_raw_request(value: bytes | None, headers: Headers, *, fallback_id: str) -> Request:
+    """As `read_request`, with a record's headers as they are. Raises ContractError."""
+    return read_request(value, text_headers(headers), fallback_id=fallback_id)
 
 
 def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id: str) -> Request:

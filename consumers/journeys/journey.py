@@ -16,15 +16,15 @@ from consumers.journeys.moments import (
 )
 from consumers.records import Record, mentions, pattern_of, record_ref, told_at
 from consumers.telemetry.context import read_context
-from router.intake.admission import as_admitted, claimed_id
+from router.intake.admission import claimed_id, read_again
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import JsonObject, Tier
-from schemas.codec import read_dead_letter, read_envelope, read_model, text_headers
+from schemas.codec import read_dead_letter, read_envelope, read_model
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
-from schemas.intake import read_request
+from schemas.intake import read_raw_request
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.result import Result
@@ -254,7 +254,7 @@ class Journey:
         return None
 
     def _read_intake(self, record: Record, where: str) -> str | None:
-        request = read_request(record.value, text_headers(record.headers), fallback_id=where)
+        request = read_raw_request(record.value, record.headers, fallback_id=where)
         # A request that names no tenant may have got one by its topic or its signature.
         is_named = "tenant" in request.model_fields_set
         self._note_name(request.custom_id, request.id, request.tenant if is_named else None)
@@ -322,9 +322,7 @@ class Journey:
         if self.origin in self.claims:
             self.accepted, self.request = self.claims[self.origin]
         if self.request is None or envelope.tenant is not None:
-            headers = text_headers(record.headers)
-            read = read_request(raw, headers, fallback_id=envelope.id)
-            self.request = as_admitted(read, envelope)
+            self.request = read_again(raw, record.headers, envelope, fallback_id=envelope.id)
         for attempt in envelope.attempts:
             # The ledger's lines do not have the answers.
             earlier = self.attempts.get(attempt.attempt_id)

@@ -16,10 +16,10 @@ from router.intake.admission import Admission
 from router.reports.quality import Call, Group, call_of, end_of, group_of, route_of
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
-from schemas.codec import dump, read_dead_letter, read_model, text_headers
+from schemas.codec import dump, read_dead_letter, read_model
 from schemas.errors import ContractError
 from schemas.feedback import Feedback
-from schemas.intake import read_request
+from schemas.intake import read_raw_request
 from schemas.json_numbers import as_json
 from schemas.result import Result
 from schemas.review import AuditLine
@@ -77,9 +77,9 @@ class News:
 
     def _intake(self, record: Record) -> None:
         """A request, filed under the tenant that intake files it under."""
-        place, headers = record_ref(record), text_headers(record.headers)
+        place = record_ref(record)
         try:
-            request = read_request(record.value, headers, fallback_id=place)
+            request = read_raw_request(record.value, record.headers, fallback_id=place)
         except ContractError:
             return  # its dead letter says why
         tenant = request.tenant

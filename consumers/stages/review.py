@@ -29,7 +29,7 @@ from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters
 from consumers.telemetry.observer import Observer
-from router.intake.admission import as_admitted
+from router.intake.admission import read_again
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
 from router.review.audit import chained
@@ -42,11 +42,9 @@ from schemas.codec import (
     passed_on,
     read_dead_letter,
     read_model,
-    text_headers,
 )
 from schemas.dead_letter import Pointer
 from schemas.errors import ContractError
-from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
 from schemas.topics import Topics
@@ -166,13 +164,12 @@ class Reviewing:
         """What the decision in `record` on the dead letter in `dead` leads to."""
         now, letter = self.clock(), read_dead_letter(dead.headers)
         self.observer.received(decision.request_id, decision.generation, letter.task)
-        headers = text_headers(passed_on(dead.headers))
         request = None
         is_request = not (letter.reason.is_unreadable or letter.reason.is_refused)
         if is_request and decision.action != "discard":
             fallback = letter.request_id or str(letter.source)
-            read = read_request(dead.value, headers, fallback_id=fallback)
-            request = as_admitted(read, letter)
+            headers = passed_on(dead.headers)
+            request = read_again(dead.value, headers, letter, fallback_id=fallback)
         decided_at = told_at(record)
         outcome = outcome_of(
             decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now

@@ -23,7 +23,7 @@ from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
 from router.attempt.escalation import climb
 from router.attempt.fallback import canned_output, falls_back
-from router.intake.admission import Admission, as_admitted
+from router.intake.admission import Admission, read_again
 from router.intake.repeats import Repeat
 from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
@@ -38,10 +38,8 @@ from schemas.codec import (
     dump_envelope,
     passed_on,
     read_envelope,
-    text_headers,
 )
 from schemas.escalation import Assignment, Escalation, RouteTaken
-from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.topics import Topics
@@ -158,8 +156,7 @@ class Router:
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
         escalation = within_limits(escalation, self.policy, now)
-        read = read_request(raw, text_headers(record.headers), fallback_id=escalation.id)
-        request = as_admitted(read, escalation)
+        request = read_again(raw, record.headers, escalation, fallback_id=escalation.id)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
         decided = self._in_time(climb(escalation, request, self.policy, now), now)
         if isinstance(decided, GiveUp):

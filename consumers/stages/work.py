@@ -34,17 +34,16 @@ from router.attempt.next_step import (
     spent,
 )
 from router.attempt.question import question_of
-from router.intake.admission import as_admitted
+from router.intake.admission import read_again
 from router.policy.mixing import handed_back, is_under
 from router.prompts.chat_fields import ChatFields
 from router.prompts.files import CannedReply
 from router.reply.reply import CallFailure, Reply
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
-from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope, text_headers
+from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Classification, Escalation
-from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.request import Request
 
@@ -133,8 +132,8 @@ class Worker(AttemptRunner):
         """Read an assignment's request and render its prompt. Raises ContractError."""
         assignment = within_limits(assignment, self.policy, self.clock())
         self.observer.received(assignment.id, assignment.generation, assignment.task)
-        read = read_request(raw, text_headers(record.headers), fallback_id=assignment.id)
-        tier_run = self.prepare(assignment, as_admitted(read, assignment), raw)
+        request = read_again(raw, record.headers, assignment, fallback_id=assignment.id)
+        tier_run = self.prepare(assignment, request, raw)
         tier_run.source = (record.topic, record.partition)
         return tier_run
 

@@ -15,7 +15,7 @@ from router.policy.table import Policy, Task
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
-from schemas.escalation import Assignment, Escalation
+from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.reasons import Reason
 
 __all__ = [
@@ -103,10 +103,10 @@ def next_step(
     request, by model. `is_out`: whether a model must not be called now; that costs no attempt.
     """
     last = attempts[-1] if attempts else None
-    task = policy.tasks.get(assignment.task or "")
-    step = last.step if last is not None else assignment.route.step
+    task, route = policy.tasks.get(assignment.task or ""), assignment.route
+    step = last.step if last is not None else route.step
     if last is not None and last.was_judged:
-        following = _after_reply(assignment, attempts, last, task)
+        following = _after_reply(route, assignment.task, attempts, last, task)
         if not isinstance(following, str):
             return following
         step = following
@@ -120,13 +120,13 @@ def next_step(
             return stop
         wait = _FIRST_WAIT if retry_after is None else timedelta(seconds=retry_after)
         is_in_time = wait <= LONGEST_WAIT and now + wait < assignment.deadline
-        others = _able(step, _candidates(step, assignment, attempts, policy), lacks)
+        others = _able(step, _candidates(step, assignment, route.tier, attempts, policy), lacks)
         if is_in_time and _may_repeat(last, attempts) and (others or last.model not in waits):
             if not is_out(last.model):
                 return CallModel(last.model, wait, step)
             waits.setdefault(last.model, wait)
 
-    models = _candidates(step, assignment, attempts, policy)
+    models = _candidates(step, assignment, route.tier, attempts, policy)
     if last is not None and not last.was_judged:
         models = _backups(last, models, policy)
     able = _able(step, models, lacks)
@@ -134,11 +134,11 @@ def next_step(
         return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks[models[0]]}")
     able += [name for name in waits if name not in able]
     if not able:
-        return _nobody_left(step, assignment, last, task)
+        return _nobody_left(step, route.tier, last, task)
     ready = next((name for name in able if not is_out(name)), None)
     if ready is not None:
         return CallModel(ready, waits.get(ready, timedelta(0)), step)
-    detail = f"every model of {assignment.route.tier} is out"
+    detail = f"every model of {route.tier} is out"
     return Escalate(Reason.PROVIDER_UNAVAILABLE, detail) if may_climb else Wait()
 
 
@@ -148,15 +148,19 @@ def answer_of(attempts: Sequence[Attempt]) -> Attempt | None:
 
 
 def _after_reply(
-    assignment: Assignment, attempts: Sequence[Attempt], last: Attempt, task: Task | None
+    route: RouteTaken,
+    name: str | None,
+    attempts: Sequence[Attempt],
+    last: Attempt,
+    task: Task | None,
 ) -> NextStep | Step:
     """What a judged reply leads to: the end of the tier's work, or the step of a further call."""
     answer = answer_of(attempts)
     if answer is None:
         return _rejected(last, task)
     if last.step == "verify":
-        return _verified(assignment, last, task)
-    if assignment.route.step == "answer" and task is not None:
+        return _verified(route, name, last, task)
+    if route.step == "answer" and task is not None:
         if task.agreement is not None:
             answers = [
                 attempt for attempt in attempts if attempt.step == "answer" and attempt.was_judged
@@ -170,7 +174,7 @@ def _after_reply(
                 return Escalate(Reason.MODELS_DISAGREE, detail)
         if task.verify is not None:
             return "verify"
-    return _accepted(assignment, task)
+    return _accepted(route, name, task)
 
 
 def used_up(
@@ -194,9 +198,11 @@ def _rejected(last: Attempt, task: Task | None) -> NextStep:
     return Escalate(reason, last.detail)
 
 
-def _verified(assignment: Assignment, last: Attempt, task: Task | None) -> NextStep | Step:
+def _verified(
+    route: RouteTaken, name: str | None, last: Attempt, task: Task | None
+) -> NextStep | Step:
     if last.outcome == "accepted":
-        return _accepted(assignment, task)
+        return _accepted(route, name, task)
     if last.reason is not Reason.VERIFIER_REJECTED:
         return "verify"  # no usable verdict: it is the next verifier's turn
     return Escalate(Reason.VERIFIER_REJECTED, last.detail)
@@ -244,12 +250,11 @@ def untried(
     return [name for name in policy.models_of(tier, task) if name not in tried]
 
 
-def _accepted(assignment: Assignment, task: Task | None) -> NextStep:
-    route = assignment.route
+def _accepted(route: RouteTaken, name: str | None, task: Task | None) -> NextStep:
     if route.step == "classify":
         return Escalate(Reason.CLASSIFIED, "")
     if route.needs_person or (task is not None and task.approval == "person"):
-        words = f"the policy wants a person to approve answers to {assignment.task}"
+        words = f"the policy wants a person to approve answers to {name}"
         if route.needs_person:
             words = "the task was guessed and the text is delicate, so a person approves the answer"
         return GiveUp(Reason.APPROVAL_REQUIRED, words)
@@ -316,7 +321,7 @@ def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:
 
 
 def _candidates(
-    step: Step, assignment: Assignment, attempts: Sequence[Attempt], policy: Policy
+    step: Step, assignment: Assignment, tier: Tier, attempts: Sequence[Attempt], policy: Policy
 ) -> Sequence[str]:
     """The models that may be called next, in order."""
     task = policy.tasks.get(assignment.task or "")
@@ -331,7 +336,7 @@ def _candidates(
             failed = any(a.model == answer.model and not a.was_judged for a in attempts)
             return [] if failed else [answer.model]
     asked = [*assignment.own_attempts, *attempts]
-    return untried(assignment.route.tier, assignment.task, step, asked, policy)
+    return untried(tier, assignment.task, step, asked, policy)
 
 
 def _backups(last: Attempt, models: Sequence[str], policy: Policy) -> Sequence[str]:
@@ -346,14 +351,10 @@ def _backups(last: Attempt, models: Sequence[str], policy: Policy) -> Sequence[s
     return sorted(models, key=lambda name: policy.models[name].provider == last.provider)
 
 
-def _nobody_left(
-    step: Step, assignment: Assignment, last: Attempt | None, task: Task | None
-) -> NextStep:
+def _nobody_left(step: Step, tier: Tier, last: Attempt | None, task: Task | None) -> NextStep:
     """What follows when no model is left to call in this tier."""
     if last is None:
-        return GiveUp(
-            Reason.NO_TIER_LEFT, f"every model of {assignment.route.tier} was tried before"
-        )
+        return GiveUp(Reason.NO_TIER_LEFT, f"every model of {tier} was tried before")
     if last.was_judged:
         reason = Reason.VERIFIER_REJECTED if step == "verify" else Reason.MODELS_DISAGREE
         return Escalate(reason, f"no model was left to {step} it")

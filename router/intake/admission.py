@@ -23,7 +23,7 @@ from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
-from schemas.intake import claims_of, read_request
+from schemas.intake import claims_of, read_raw_request
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT, is_reserved_id, is_reserved_tenant
@@ -31,8 +31,8 @@ from schemas.tenancy import DEFAULT_TENANT, UNKNOWN_TENANT, is_reserved_id, is_r
 if TYPE_CHECKING:  # it loads every check, and the read model admits requests without a policy
     from router.policy.table import Policy
 
-__all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_id"]
-__all__ += ["claimed_tenant"]
+__all__ = ["Admission", "Admitted", "Proven", "as_admitted", "claimed_id", "claimed_tenant"]
+__all__ += ["read_again"]
 
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 #: A tenant's name in JSON that cannot be parsed: a plain search for its beginning is much faster.
@@ -104,7 +104,7 @@ class Admission:
     ) -> Admitted:
         """The request of an intake record that was appended at an instant. Raises ContractError."""
         proven = self._proven(topic, value, headers, at) if self.binds else None
-        request = read_request(value, text_headers(headers), fallback_id=fallback_id)
+        request = read_raw_request(value, headers, fallback_id=fallback_id)
         if request.tenant != DEFAULT_TENANT and is_reserved_tenant(request.tenant):
             detail = "tenant: names that begin with _ are given to no producer"
             raise ContractError(Reason.RESERVED_NAME, detail)
@@ -204,6 +204,20 @@ def as_admitted(request: Request, record: Assignment | Escalation | DeadLetter) 
     if (request.tenant, request.plan) != tuple(admitted.values()):
         request = request.model_copy(update=admitted)
     return _cautious(request) if record.is_unproven else request
+
+
+def read_again(
+    value: bytes | None,
+    headers: Headers,
+    record: Assignment | Escalation | DeadLetter,
+    *,
+    fallback_id: str,
+) -> Request:
+    """The request that a record carries, read from its bytes, as intake admitted it.
+
+    Raises ContractError.
+    """
+    return as_admitted(read_raw_request(value, headers, fallback_id=fallback_id), record)
 
 
 def claimed_tenant(value: bytes | None, headers: Headers, *, is_parsed: bool) -> str:
