@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
   && { echo $$p; break; }; done)
 
-.PHONY: help demo test test-browser check format bench bench-peers nemesis planted-bugs probes trace-check generate lock clean setup
+.PHONY: help demo test test-browser check lint format bench bench-peers nemesis planted-bugs probes trace-check generate lock clean setup
 
 help:  ## List what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,12 +26,14 @@ test: .venv/dev.stamp  ## Run the tests, those on the real broker included; not 
 test-browser: .venv/dev.stamp  ## Walk through the console in Chromium as a person does (pictures in build/screenshots)
 	@$(BIN)/pytest -m browser
 
-check: .venv/dev.stamp  ## Format, lint, types, import contracts and the fast tests, in under a minute
+check: lint  ## Format, lint, types, import contracts and the fast tests, in under a minute
+	@$(BIN)/pytest -q -n auto -m "$(FAST)"
+
+lint: .venv/dev.stamp  ## Format, lint, types and import contracts alone
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -n auto -m "$(FAST)"
 
 format: .venv/dev.stamp  ## Format the code and mend what the linter can
 	@$(BIN)/ruff format .
