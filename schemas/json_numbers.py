@@ -3,7 +3,10 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
+from itertools import islice
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -12,6 +15,7 @@ __all__ = [
     "MOST_DIGITS",
     "Digits",
     "as_json",
+    "can_keep_digits",
     "exact_decoder",
     "exact_json",
     "keeps_digits",
@@ -27,6 +31,7 @@ __all__ = [
 
 #: No integer with fewer characters is too large for 64 bits.
 _SHORTEST_LONG = 19
+_LARGEST = str(2**63 - 1)
 #: Digits that a double always keeps.
 _SURE_DIGITS = 15
 MOST_DIGITS = 400
@@ -35,6 +40,8 @@ _LONG_NUMBER = re.compile(
     rb"[-0-9](?:(?<=-)(?<![eE]-)0(?![0-9.eE])|[0-9.]{15,}+[0-9eE+-]*+"
     rb"|[0-9.]*+[eE][+-]?+[0-9]{3,}+)"
 )
+_MOST_TESTED = 3_000
+#: Numbers that may have to be read digit by digit, each of which takes as long as ten others.
 _MOST_LONG = 1_000
 _NUMERALS = bytes.maketrans(b"012345678.E", b"9" * 10 + b"e")
 _LONG_NUMERAL, _LONG_EXPONENT = b"9" * 16, b"9e999"
@@ -168,19 +175,46 @@ def unmarked(value: Any, mark: str) -> Any:
 def loses_digits(value: bytes) -> bool:
     """True for JSON with a number that a double or a 64-bit integer would change.
 
-    Also for JSON with more than a thousand numbers that would have to be tested.
+    Also for JSON with more than 3,000 numbers that would have to be tested.
     """
     numerals = value.translate(_NUMERALS, b"+-")
     if _LONG_NUMERAL not in numerals and _LONG_EXPONENT not in numerals and b"-0" not in value:
         return False
-    for no, match in enumerate(_LONG_NUMBER.finditer(without_texts(value))):
-        if no >= _MOST_LONG or not keeps_digits(match[0].decode("ascii")):
+    for no, number in enumerate(_long_numbers(value)):
+        if no >= _MOST_TESTED or not keeps_digits(number):
             return True
     return False
 
 
+def can_keep_digits(value: bytes) -> bool:
+    """False for JSON with a number beyond all doubles, or a thousand that a parser may change."""
+    numbers = list(islice(_long_numbers(value), _MOST_LONG))
+    return len(numbers) < _MOST_LONG and all(map(_is_within_doubles, numbers))
+
+
+def _is_within_doubles(number: str) -> bool:
+    value = float(number) if len(number) <= MOST_DIGITS else 0.0
+    return isfinite(value) and (value != 0 or number == "-0" or keeps_digits(number))
+
+
+def _long_numbers(value: bytes) -> Iterator[str]:
+    for match in _LONG_NUMBER.finditer(without_texts(value)):
+        if not _fits(number := match[0].decode("ascii")):
+            yield number
+
+
+def _fits(number: str) -> bool:
+    """True for the digits of an integer of 64 bits. A negative one is left to `keeps_digits`."""
+    length = len(number)
+    return number.isdigit() and (
+        length < _SHORTEST_LONG or (length == _SHORTEST_LONG and number <= _LARGEST)
+    )
+
+
 def keeps_digits(number: str) -> bool:
     """True when a JSON number has the same digits after it was parsed and written again."""
+    if _fits(number):
+        return True
     mantissa, _, exponent = number.lower().partition("e")
     if not exponent and "." not in mantissa:
         # Twenty characters hold every 64-bit integer; converting longer text costs time.

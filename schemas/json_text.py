@@ -2,16 +2,15 @@
 
 import json
 import re
-from math import isfinite
 from typing import Any, NoReturn
 
 import orjson
 
 from schemas.errors import ContractError
 from schemas.json_numbers import (
-    MOST_DIGITS,
     Digits,
     as_json,
+    can_keep_digits,
     keeps_digits,
     loses_digits,
     unescaped,
@@ -63,13 +62,15 @@ def parse_json(value: bytes) -> Any:
         raise _mistake(value) from None
     if not _is_plain(value, parsed):
         _refuse_what_passed(value, parsed)
+        _refuse_long_integers(value)
     return parsed
 
 
 def read_json(value: bytes) -> Any:
     """Parse as `parse_json` does, but return None for what it refuses.
 
-    A number that would lose a digit keeps them all, as `Digits`; one beyond all doubles is refused.
+    A number that would lose a digit keeps them all, as `Digits`. One beyond all doubles is refused,
+    and so are more than a thousand numbers of 16 digits or more of which some would lose any.
     """
     if _has_too_many(value):
         return None
@@ -78,6 +79,8 @@ def read_json(value: bytes) -> Any:
             parsed = orjson.loads(value)
             _refuse_what_passed(value, parsed)
             return parsed
+        if not can_keep_digits(value):
+            return None
         refuse_depth(value)
         parsed = _KEEPING.decode(value.decode())
         as_json(parsed)
@@ -115,6 +118,10 @@ def _refuse_what_passed(value: bytes, parsed: Any) -> None:
     if _quotes(value) != _quotes(orjson.dumps(parsed)):
         detail = "an object names a key twice; it is not clear which value is meant"
         raise ContractError(Reason.DUPLICATE_KEY, detail)
+
+
+def _refuse_long_integers(value: bytes) -> None:
+    """Raise ContractError for an integer that is too large for 64 bits."""
     if _LONG in value.translate(_NINES):
         for match in _LONG_INTEGER.finditer(without_texts(value)):
             if not keeps_digits(match[0].decode("ascii")):
@@ -189,14 +196,13 @@ def _constant(name: str) -> NoReturn:
 
 
 def _kept(text: str) -> float:
-    """A number with its digits. Raises ValueError for what is larger or smaller than any double."""
     if keeps_digits(text):
         return float(text) if set(text) & set(".eE") else int(text)
-    value = float(text) if len(text) <= MOST_DIGITS else 0.0
-    if not isfinite(value) or (value == 0 and text != "-0"):
-        msg = "a number out of the range of doubles"
-        raise ValueError(msg)
     return Digits(text)
+
+
+def _kept_integer(text: str) -> float:
+    return int(text) if len(text) < len(_LONG) and text != "-0" else _kept(text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -210,7 +216,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def keeping_decoder(**how: Any) -> json.JSONDecoder:
     """A strict decoder that keeps the digits of numbers that would lose some."""
     return json.JSONDecoder(
-        parse_float=_kept, parse_int=_kept, parse_constant=_constant, object_pairs_hook=_once, **how
+        parse_float=_kept,
+        parse_int=_kept_integer,
+        parse_constant=_constant,
+        object_pairs_hook=_once,
+        **how,
     )
 
 

@@ -264,7 +264,9 @@ def _objects(
             continue  # code that only looks like JSON
         except (RecursionError, ValueError):
             return [], None
-        parsed = _strict(text[at - 1 : end])
+        # The whole text has been tried before.
+        is_whole = at == 1 and end == len(text)
+        parsed = None if is_whole else _strict(text[at - 1 : end])
         if parsed is None:
             return [], None
         closes = _CLOSES.match(text, end) if is_fenced else None

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from json import JSONDecodeError, JSONDecoder
 
 __all__ = ["without_thoughts"]
@@ -64,14 +64,16 @@ _WRAPPED = re.compile(
 )
 
 _FENCES = re.compile(r"(?m)^ {0,3}(`{3,}|~{3,})([^\n`]*)$")
+_BLANKS = re.compile(r"\s*+")
 _FENCED = re.compile(r"```[a-zA-Z]*+\s++")
 _OBJECT = re.compile(r'\{\s*+"')
 _PROBE = JSONDecoder(strict=False)
 _OPENING_QUOTES, _CLOSING_QUOTES = "\"'`\u201c\u2018\u00ab\u201e", "\"'`\u201d\u2019\u00bb\u201c"
 #: Between two tags that a sentence only mentions: "put it between <think> and </think>".
 _NAMED_BETWEEN = frozenset(("", "and", "or", "to", "with", "your reasoning", "your reasoning here"))
-#: With more tags nobody can tell thought from answer.
+#: With more tags, or more that might begin one, nobody can tell thought from answer.
 _MOST_TAGS = 300
+_MOST_OPENINGS, _CHARACTERS_EACH = 15_000, 7
 _MOST_FENCES = 1_000
 _MOST_TRIES = 50
 
@@ -96,12 +98,16 @@ def _asides_end(text: str) -> int:
     """Where the asides end that a reply begins with; 0 where it begins with none."""
     end = sure = closed = depth = 0
     name, is_sure = "", True
-    tags = _ASIDE.finditer(text) if text.lstrip()[:1] == "<" else iter(())
-    for no, tag in enumerate(tags):
+    tag = _aside_at(text, 0)
+    if tag is not None and _has_too_many_openings(text):
+        return len(text)
+    for no in count():
+        if tag is None:
+            break
         if no == _MOST_TAGS:
             return len(text)
         if not depth:
-            if tag["slash"] or text[end : tag.start()].strip():
+            if tag["slash"]:
                 break
             name, depth, closed = tag["name"].lower(), 1, 0
             is_sure = is_sure and not tag["unsure"]
@@ -110,9 +116,20 @@ def _asides_end(text: str) -> int:
             closed = tag.end() if tag["slash"] else closed
             if not depth:
                 end, sure = closed, closed if is_sure else sure
+        tag = _ASIDE.search(text, tag.end()) if depth else _aside_at(text, tag.end())
     if depth and (closed or is_sure):  # without an end, or with a tag that it only mentions
         end = closed or len(text)
     return end if is_sure or _WRAPPED.match(text, end) else sure
+
+
+def _aside_at(text: str, at: int) -> re.Match[str] | None:
+    """The tag of an aside that follows there, after blanks."""
+    blanks = _BLANKS.match(text, at)
+    return _ASIDE.match(text, blanks.end() if blanks else at)
+
+
+def _has_too_many_openings(text: str) -> bool:
+    return text.count("<") > max(_MOST_OPENINGS, len(text) // _CHARACTERS_EACH)
 
 
 def _outside(text: str) -> tuple[str, str]:
@@ -127,6 +144,8 @@ def _outside(text: str) -> tuple[str, str]:
             return _unwrapped(reply[cut:]), reply[:cut]
     low = text.lower()
     is_marked = any(word in low for word in _WORDS)
+    if is_marked and _has_too_many_openings(text):
+        return "", text
     tags = list(islice(_TAGS.finditer(text), _MOST_TAGS + 1)) if is_marked else []
     harmony = _HARMONY.search(text) if "<|" in text else None
     if not tags and harmony is None:

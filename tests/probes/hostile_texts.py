@@ -156,6 +156,9 @@ def once_slow(length: int) -> Iterator[str]:
     yield "a@" * (length // 2)
     yield "".join(f"{no}a " for no in range(length // 6))
     yield "".join(f"Xa{no}b. " for no in range(length // 8))
+    for begins in ("<think>", "<reason>", "<reason>a</reason>b "):
+        for unit in ("<", "</", "<a", "<|", "<think", "<\t\treason", '<{"'):
+            yield begins + unit * (length // len(unit))
 
 
 def hostile_json(length: int) -> Iterator[str]:

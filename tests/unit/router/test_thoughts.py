@@ -121,6 +121,13 @@ def test_a_part_of_an_answer_is_a_thought_where_the_answer_is_marked(name):
         ),
         pytest.param(f"Put it in <think> and {SECRET}", "", id="nobody can say what is answer"),
         pytest.param("<think>" * 500, "", id="without end"),
+        pytest.param(f"<think>a</think>{'<a' * 15_001}", "", id="too many openings"),
+        pytest.param(f"<reason>a</reason>{'<a' * 15_001}", "", id="too many behind an aside"),
+        pytest.param(
+            f"<think>{SECRET}</think>{ANSWER}{'<td>1</td>' * 2_000}",
+            f"{ANSWER}{'<td>1</td>' * 2_000}",
+            id="many elements",
+        ),
         pytest.param(
             f"Thinking...\n{SECRET}\n...done thinking.\n\n{ANSWER}", ANSWER, id="in words"
         ),

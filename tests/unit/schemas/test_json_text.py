@@ -185,6 +185,19 @@ def test_who_does_not_ask_why_reads_the_same(value):
     assert read_json(value) == parse_json(value) == json.loads(value)
 
 
-@pytest.mark.parametrize("value", [b'{"a": 1, "a": 2}', b"[NaN]", b"[", b"[1e999]"])
+@pytest.mark.parametrize("number", ["1234567890123456", "9223372036854775807", "0.1"])
+def test_many_numbers_that_lose_no_digit_are_read(number):
+    value = f"[{','.join([number] * 4_000)}]".encode()
+
+    assert read_json(value) == json.loads(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b'{"a": 1, "a": 2}', b"[NaN]", b"[", b"[1e999]"),
+        b"[" + b",".join([b"0.1234567890123456789"] * 1_001) + b"]",
+    ],
+)
 def test_who_does_not_ask_why_gets_none_for_what_is_refused(value):
     assert read_json(value) is None
