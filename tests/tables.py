@@ -110,8 +110,8 @@ def rows_of(
 def behind(connection: Connection, measure: str, **group: str) -> list[str]:
     """The requests behind a figure of a group."""
     [of] = [one for one in MEASURES if one.name == measure]
-    by: Any = tuple(group)
-    figure = Behind(of, by, tuple(group.values()) if group else None, EARLIEST)
+    named: Any = group
+    figure = Behind(of.outcome, named, EARLIEST)
     found = connection.execute(requests_behind(figure))
     return [str(RequestKey(tenant, request_id)) for tenant, request_id in found]
 

@@ -51,8 +51,8 @@ __all__ = ["quality"]
 
 #: Columns that are left out on a narrow terminal, the first named first.
 _OPTIONAL = (
-    *("schema", "abandoned", "refused", "own calls", "by model", "by check", "p50", "by person"),
-    *("completed", "escalated", "p95", "per completed"),
+    *("schema", "abandoned", "refused", "own calls", "by model", "by check", "person p50"),
+    *("person p95", "p50", "by person", "completed", "escalated", "p95", "per completed"),
 )
 
 
@@ -138,7 +138,7 @@ def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool
 
 
 async def _print_ids(model: ReadModel, measure: Measure, begin: datetime) -> None:
-    async for row in model.each(requests_behind(Behind(measure, (), None, begin))):
+    async for row in model.each(requests_behind(Behind(measure.outcome, {}, begin))):
         say(plain(str(RequestKey(*row)), is_line=True))
 
 

@@ -3,83 +3,94 @@
 It shows the same figures as `tierline quality`, because both ask the read model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
 
-from fastapi import Depends, HTTPException, Query, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.responses import Response
-from sqlalchemy import Connection
 
-from consumers.console.auth import may_see_all, visitor_of
+from consumers.console.auth import Role, visitor_of
 from consumers.console.exports import csv_of
 from consumers.console.pages import Pages
 from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
+from consumers.console.spans import NAMED, AskedSpan, Span, asked_span, span_of, written
 from consumers.readmodel.model import ReadModel
-from consumers.readmodel.queries import (
-    Behind,
-    figures_by,
-    figures_over_time,
-    newest_behind,
-    releases,
-)
+from consumers.readmodel.queries import figures_by, figures_over_time, releases
 from consumers.runtime.clients import Clients
 from router.intake.admission import Admission
-from router.reports.bill import Step, steps_between
+from router.reports.bill import Mover, Step, movers_between, steps_between
 from router.reports.measures import (
     MEASURES,
     By,
-    Measure,
     Row,
     alarms,
+    format_figure,
     format_value,
     names_of,
     regrouped,
     values_of,
 )
-from schemas.base import EARLIEST, LATEST
+from router.reports.plots import Period, Plot, plots_of, step_of
+from schemas.base import EARLIEST
 from schemas.reasons import Reason
 
 __all__ = ["Figures", "add_dashboard"]
 
-#: A range's name, its length, and how many bars its charts have.
-_RANGES = {
-    "1h": (timedelta(hours=1), 12),
-    "24h": (timedelta(hours=24), 24),
-    "7d": (timedelta(days=7), 28),
-    "30d": (timedelta(days=30), 30),
-}
 _BYS: Sequence[By] = get_args(By)
 _TABLE: Sequence[By] = ("task", "tier")
+_BILL: Sequence[By] = ("task", "tier", "model")
 _REASON: By = "reason"
-_CHARTS = ("spend", "p95", "corrected")
-_MOST_IDS = 1000
-[_PER_COMPLETED] = [one for one in MEASURES if one.name == "per completed"]
+[_PER_COMPLETED] = [measure for measure in MEASURES if measure.name == "per completed"]
+_MOST_MOVERS = 15
+#: The shortest period of a time of which sums alone are kept.
+_HOUR = timedelta(hours=1)
+
+_Asked = Annotated[AskedSpan, Depends(asked_span)]
 
 
-class Bar(NamedTuple):
-    """A bar of a chart, with its position and height in the drawing."""
+@dataclass(frozen=True, slots=True)
+class _OverTime:
+    """The periods of a span, with plots of them and the policy versions first used in them."""
 
-    x: int
-    height: int
-    says: str
+    periods: Sequence[Period]
+    plots: Sequence[Plot]
+    #: By the number of the period.
+    releases: Mapping[int, Sequence[str]]
 
 
-class Chart(NamedTuple):
-    """A chart, with marks where policy versions were first used."""
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the dashboard shows of a span."""
 
-    measure: Measure
-    bars: Sequence[Bar]
-    #: The figure of the highest bar.
-    most: str
-    marks: Sequence[tuple[int, str]]
+    span: Span
+    groups: Sequence[By]
+    rows: Sequence[Row]
+    total: Row
+    #: By task and tier, and by reason.
+    usual: Sequence[Row]
+    by_reason: Sequence[Row]
+    over_time: _OverTime
+
+
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """Why the spend of a span differs from that of the span before."""
+
+    span: Span
+    begin: datetime
+    before_micros: int
+    now_micros: int
+    steps: Sequence[Step]
+    movers: Sequence[Mover]
 
 
 class Figures:
-    """The read model's figures for ranges of time up to now."""
+    """The read model's figures for spans of time."""
 
     def __init__(
         self,
@@ -91,30 +102,60 @@ class Figures:
         self.reviews = reviews
         self.model = ReadModel(reviews.store.database, clients, keep, admission=admission)
 
-    def span(self, name: str) -> tuple[datetime, datetime]:
-        """The begin and the end of a range. Raises HTTPException."""
-        if name not in _RANGES:
-            raise HTTPException(404, f"one of {', '.join(_RANGES)} was expected")
-        now = self.reviews.clock()
-        return self.model.begin(now - _RANGES[name][0], now), now
+    def span(self, asked: AskedSpan) -> Span:
+        """The span that a URL names. Raises HTTPException."""
+        return span_of(asked, self.model, self.reviews.clock())
 
     async def rows(
-        self, by: Sequence[By], since: datetime, until: datetime = LATEST
+        self, by: Sequence[By], since: datetime, until: datetime
     ) -> tuple[list[Row], Row]:
         """The rows of these groups, and their total."""
         await self.model.refresh()
         policy = self.reviews.policy
         return await self.model.ask(lambda tables: figures_by(tables, by, policy, since, until))
 
-    async def bill(self, span: str) -> tuple[list[int], list[Step], datetime, datetime]:
-        """The spend before and in a range, the causes of the difference, and the range."""
-        since, until = self.span(span)
-        kinds: Sequence[By] = ("task", "tier", "model")
-        begin = self.model.begin(since - _RANGES[span][0], until)
-        before, former = await self.rows(kinds, begin, since)
-        after, latter = await self.rows(kinds, since)
-        spent = [former.own_micros, latter.own_micros]
-        return spent, steps_between(before, after), since, until
+    async def view(self, span: Span, groups: Sequence[By]) -> _View:
+        """All that the dashboard shows."""
+        # All tables of the page are regrouped from one query.
+        finest = list(dict.fromkeys([*groups, *_TABLE, _REASON]))
+        rows, total = await self.rows(finest, span.since, span.end)
+        return _View(
+            span,
+            groups,
+            regrouped(rows, finest, groups),
+            total,
+            regrouped(rows, finest, _TABLE),
+            regrouped(rows, finest, [_REASON]),
+            await self.over_time(span),
+        )
+
+    async def over_time(self, span: Span) -> _OverTime:
+        """The figures of the periods of a span."""
+        await self.model.refresh()
+        policy, since, until = self.reviews.policy, span.since, span.until
+        step = step_of(until - since)
+        if not self.model.keeps_calls(since, self.reviews.clock()):
+            step = max(step, _HOUR)
+        if span.name:  # the last period has not ended yet
+            until = EARLIEST + -((EARLIEST - until) // step) * step
+        periods = await self.model.ask(
+            lambda tables: figures_over_time(tables, policy, since, until, step)
+        )
+        uses = await self.model.ask(
+            lambda tables: releases(tables, periods[0].at, step, len(periods))
+        )
+        versions: dict[int, list[str]] = {}
+        for version, no in uses:
+            versions.setdefault(no, []).append(version)
+        return _OverTime(periods, plots_of(periods), versions)
+
+    async def bill(self, span: Span) -> _Bill:
+        """The spend before and in a span, and the causes of the difference."""
+        begin = self.model.begin(span.since - (span.until - span.since), span.until)
+        before, former = await self.rows(_BILL, begin, span.since)
+        after, latter = await self.rows(_BILL, span.since, span.end)
+        steps, movers = steps_between(before, after), movers_between(before, after, _MOST_MOVERS)
+        return _Bill(span, begin, former.own_micros, latter.own_micros, steps, movers)
 
 
 def _groups_of(by: str) -> list[By]:
@@ -122,164 +163,171 @@ def _groups_of(by: str) -> list[By]:
     return [name for name in _BYS if name in by.split(",")] or [*_TABLE]
 
 
+def _behind(
+    outcome: str, group: Mapping[By, str], since: datetime, until: datetime | None = None
+) -> str:
+    """The search for the requests behind a figure."""
+    query = [*group.items(), ("outcome", outcome), ("from", written(since))]
+    if until is not None:
+        query.append(("to", written(until)))
+    return f"/requests?{urlencode(query)}"
+
+
 def add_dashboard(routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages) -> None:
-    _add_pages(routes, reviews, figures, pages)
-    _add_json(routes, figures)
+    _add_figures(routes, reviews, figures, pages)
+    _add_bill(routes, figures, pages)
+    _add_csv(routes, figures)
 
 
-def _add_pages(routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages) -> None:
-    sees_all = [Depends(may_see_all)]
+def _add_figures(routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages) -> None:
+    async def page(request: Request, view: _View) -> Response:
+        now, span = reviews.clock(), view.span
+        end = None if span.name else span.until
 
-    @routes.pages.get("/dashboard", dependencies=sees_all)
-    async def page(request: Request, span: str = "24h", by: str = "task,tier") -> Response:
-        """The figures of a range, with a row per group, and charts."""
-        groups, (since, now) = _groups_of(by), figures.span(span)
-        # All tables of the page are regrouped from one query.
-        finest = list(dict.fromkeys([*groups, *_TABLE, _REASON]))
-        finest_rows, total = await figures.rows(finest, since)
-        by_reason = regrouped(finest_rows, finest, [_REASON])
+        def behind(row: Row, outcome: str, by: Sequence[By] = view.groups) -> str:
+            group: dict[By, str] = {}
+            if row is not view.total:
+                group.update(zip(by, row.name, strict=True))
+            return _behind(outcome, group, span.since, end)
+
         return pages.page(
             "dashboard.html",
             visitor_of(request),
-            rows=regrouped(finest_rows, finest, groups),
-            total=total,
-            headline=format_value(_PER_COMPLETED, total),
-            groups=groups,
+            view=view,
+            total=view.total,
+            headline=format_value(_PER_COMPLETED, view.total),
             measures=MEASURES,
             format_value=format_value,
-            since=since,
-            until=now,
-            span=span,
-            spans=list(_RANGES),
-            by=",".join(groups),
+            format_figure=format_figure,
+            named=list(NAMED),
+            query=span.query,
+            by=",".join(view.groups),
             bys=("task,tier", *_BYS, "task,tier,model,prompt"),
-            charts=await figures.model.ask(lambda tables: _charts(tables, now, *_RANGES[span])),
             waiting=await reviews.store.count(CaseFilter(), now),
             oldest=await reviews.store.oldest(CaseFilter(), now),
-            link=lambda row, what, by=None: urlencode(
-                {
-                    "span": span,
-                    "by": by or ",".join(groups),
-                    "row": "\x1f".join(row.name),
-                    "what": what,
-                }
-            ),
-            alarms=alarms(regrouped(finest_rows, finest, _TABLE)),
+            behind=behind,
+            behind_number=_behind,
+            written=written,
+            table=_TABLE,
+            alarms=alarms(view.usual),
             past_due=sum(risk.past_due for risk in await reviews.store.standing(now)),
-            reasons=sorted((row for row in by_reason if row.escalated), key=_most_escalated),
+            reasons=sorted((row for row in view.by_reason if row.escalated), key=_most_escalated),
             meanings={reason.value: reason.meaning for reason in Reason},
         )
 
-    @routes.pages.get("/dashboard.csv", dependencies=sees_all)
-    async def as_csv(span: str = "24h", by: str = "task,tier") -> Response:
-        """The table, for a spreadsheet."""
-        groups = _groups_of(by)
-        rows, total = await figures.rows(groups, figures.span(span)[0])
-        names = [*(row.name for row in rows), ["total", *[""] * (len(groups) - 1)]]
-        values = [[measure.value(row) for measure in MEASURES] for row in (*rows, total)]
-        lines = [(*name, *cells) for name, cells in zip(names, values, strict=True)]
-        text = csv_of([[*groups, *(measure.name for measure in MEASURES)], *lines])
-        headers = {"content-disposition": 'attachment; filename="quality.csv"'}
-        return Response(text, 200, headers, "text/csv; charset=utf-8")
+    def as_json(view: _View) -> dict[str, Any]:
+        over_time = view.over_time
+        begins = [period.at for period in over_time.periods]
+        return {
+            "since": view.span.since,
+            "until": view.span.until,
+            "rows": [{**names_of(row, view.groups), **values_of(row)} for row in view.rows],
+            "total": values_of(view.total),
+            "alarms": [alarm.words for alarm in alarms(view.usual)],
+            "periods": begins,
+            "releases": [
+                {"at": begins[no], "policy": version}
+                for no, versions in over_time.releases.items()
+                for version in versions
+            ],
+            "plots": [
+                {
+                    "name": plot.name,
+                    "unit": plot.unit,
+                    "series": {series.name: series.values for series in plot.series},
+                }
+                for plot in over_time.plots
+            ],
+        }
 
-    @routes.pages.get("/dashboard/bill", dependencies=sees_all)
-    async def why(request: Request, span: str = "24h") -> Response:
-        """Why the bill changed from the period before."""
-        spent, steps, since, until = await figures.bill(span)
+    @routes.both("GET /dashboard", Role.VIEWER, "Spend, latency and quality", page, as_json)
+    async def dashboard(request: Request, asked: _Asked, by: str = "task,tier") -> _View:
+        return await figures.view(figures.span(asked), _groups_of(by))
+
+
+def _add_bill(routes: Routes, figures: Figures, pages: Pages) -> None:
+    def page(request: Request, bill: _Bill) -> Response:
+        span = bill.span
+        end = None if span.name else span.until
+        reached = [bill.before_micros]
+        for step in bill.steps:
+            reached.append(reached[-1] + step.micros)
         return pages.page(
             "bill.html",
             visitor_of(request),
+            bill=bill,
             span=span,
-            spans=list(_RANGES),
-            since=since,
-            until=until,
-            begin=since - _RANGES[span][0],
-            spent=spent,
-            steps=steps,
-            most=max((abs(step.micros) for step in steps), default=0) or 1,
+            named=list(NAMED),
+            query=span.query,
+            written=written,
+            reached=reached,
+            most=max(reached) or 1,
+            behind_before=lambda mover: _behind(
+                "called", dict(zip(_BILL, mover.name, strict=True)), bill.begin, span.since
+            ),
+            behind_now=lambda mover: _behind(
+                "called", dict(zip(_BILL, mover.name, strict=True)), span.since, end
+            ),
         )
 
-    @routes.pages.get("/dashboard/requests", dependencies=sees_all)
-    async def behind(
-        request: Request,
-        row: Annotated[str, Query(max_length=1000)],
-        what: Annotated[str, Query(max_length=100)],
-        span: str = "24h",
-        by: str = "task,tier",
-    ) -> Response:
-        """The requests behind a figure."""
-        groups, (since, _) = _groups_of(by), figures.span(span)
-        rows, total = await figures.rows(groups, since)
-        measure = next((one for one in MEASURES if one.name == what), None)
-        chosen = next((one for one in [*rows, total] if "\x1f".join(one.name) == row), None)
-        if measure is None or chosen is None:
-            raise HTTPException(404, "there is no such figure")
-        figure = Behind(measure, groups, None if chosen is total else chosen.name, since)
-        requests = await figures.model.ask(
-            lambda tables: newest_behind(tables, figure, _MOST_IDS + 1)
-        )
-        return pages.page(
-            "behind.html",
-            visitor_of(request),
-            group=" · ".join(chosen.name),
-            measure=measure,
-            value=format_value(measure, chosen),
-            ids=requests[:_MOST_IDS],
-            has_more=len(requests) > _MOST_IDS,
-            back=urlencode({"span": span, "by": by}),
-        )
-
-
-def _add_json(routes: Routes, figures: Figures) -> None:
-    sees_all = [Depends(may_see_all)]
-
-    @routes.api.get("/dashboard", dependencies=sees_all, summary="Spend, latency and quality")
-    async def dashboard(span: str = "24h", by: str = "task,tier") -> dict[str, Any]:
-        groups, (since, until) = _groups_of(by), figures.span(span)
-        rows, total = await figures.rows(groups, since)
-        by_tier, _ = await figures.rows(_TABLE, since)
+    def as_json(bill: _Bill) -> dict[str, Any]:
         return {
-            "since": since,
-            "until": until,
-            "rows": [{**names_of(row, groups), **values_of(row)} for row in rows],
-            "total": values_of(total),
-            "alarms": [alarm.words for alarm in alarms(by_tier)],
+            "since": bill.span.since,
+            "until": bill.span.until,
+            "before_micros": bill.before_micros,
+            "moved_micros": {step.name: step.micros for step in bill.steps},
+            "now_micros": bill.now_micros,
+            "movers": [
+                {
+                    **dict(zip(_BILL, mover.name, strict=True)),
+                    "before_micros": mover.before,
+                    "now_micros": mover.now,
+                }
+                for mover in bill.movers
+            ],
         }
 
-    @routes.api.get("/dashboard/bill", dependencies=sees_all, summary="Why the bill changed")
-    async def bill(span: str = "24h") -> dict[str, Any]:
-        (before, now), steps, since, until = await figures.bill(span)
-        moved = {step.name: step.micros for step in steps}
-        moves = {"before_micros": before, "moved_micros": moved, "now_micros": now}
-        return {"since": since, "until": until, **moves}
+    @routes.both("GET /dashboard/bill", Role.VIEWER, "Why the bill changed", page, as_json)
+    async def why(request: Request, asked: _Asked) -> _Bill:
+        return await figures.bill(figures.span(asked))
+
+
+def _add_csv(routes: Routes, figures: Figures) -> None:
+    @routes.pages.get("/dashboard.csv")
+    async def table(asked: _Asked, by: str = "task,tier") -> Response:
+        """The table, for a spreadsheet."""
+        groups, span = _groups_of(by), figures.span(asked)
+        rows, total = await figures.rows(groups, span.since, span.end)
+        names = [*(row.name for row in rows), ["total", *[""] * (len(groups) - 1)]]
+        values = [[measure.value(row) for measure in MEASURES] for row in (*rows, total)]
+        lines = [(*name, *cells) for name, cells in zip(names, values, strict=True)]
+        return _csv("quality", [*groups, *(measure.name for measure in MEASURES)], lines)
+
+    @routes.pages.get("/dashboard/plots/{name}.csv")
+    async def numbers(name: str, asked: _Asked) -> Response:
+        """The numbers of a plot, for a spreadsheet: micro-dollars, milliseconds, or shares."""
+        over_time = await figures.over_time(figures.span(asked))
+        plot = next((plot for plot in over_time.plots if plot.name == name), None)
+        if plot is None:
+            names = ", ".join(plot.name for plot in over_time.plots)
+            raise HTTPException(404, f"there is no such plot; these are: {names}")
+        lines = [
+            (
+                written(period.since),
+                written(period.until),
+                " ".join(over_time.releases.get(no, ())),
+                *(series.values[no] for series in plot.series),
+            )
+            for no, period in enumerate(over_time.periods)
+        ]
+        units = [f"{series.name} ({plot.unit})" for series in plot.series]
+        return _csv(name, ["from (UTC)", "to (UTC)", "policy first used", *units], lines)
+
+
+def _csv(name: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
+    return Response(csv_of([head, *lines]), 200, headers, "text/csv; charset=utf-8")
 
 
 def _most_escalated(row: Row) -> int:
     return -row.escalated
-
-
-def _charts(tables: Connection, now: datetime, span: timedelta, count: int) -> list[Chart]:
-    """Charts of some figures over time, with the policy's changes marked.
-
-    The last bar is of a span that has not ended yet.
-    """
-    step = span / count
-    begin = now - (now - EARLIEST) % step - (count - 1) * step
-    edges = [begin + step * number for number in range(count)]
-    rows = figures_over_time(tables, begin, step, count)
-    marks = [(no * 10, version) for version, no in releases(tables, begin, step, count)]
-    charts = []
-    for measure in (one for one in MEASURES if one.name in _CHARTS):
-        values = [measure.value(row) or 0.0 for row in rows]
-        most = max(values) or 1.0
-        bars = [
-            Bar(
-                number * 10,
-                round(60 * value / most),
-                f"{edges[number]:%Y-%m-%d %H:%M} UTC: {format_value(measure, rows[number])}",
-            )
-            for number, value in enumerate(values)
-        ]
-        highest = format_value(measure, rows[values.index(max(values))])
-        charts.append(Chart(measure, bars, highest, marks))
-    return charts

@@ -1,22 +1,25 @@
 """Requests in a browser and for programs: a search, each one's journey, and its raw records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from consumers.console.auth import Role, visitor_of
+from consumers.console.auth import Role, Visitor, visitor_of
 from consumers.console.errors import UnknownRequestError
 from consumers.console.pages import Pages
 from consumers.console.queries import CaseFilter
 from consumers.console.request_page import RequestView, request_json, request_view
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
+from consumers.console.spans import read_instant, written
 from consumers.journeys.gathering import gathered
 from consumers.readmodel.model import ReadModel
+from consumers.readmodel.queries import Behind
 from consumers.readmodel.requests import (
+    MOST_BEHIND,
     Found,
     RequestFilter,
     Written,
@@ -25,7 +28,8 @@ from consumers.readmodel.requests import (
     tenants_with,
 )
 from consumers.runtime.offset_lookup import records_at
-from schemas.base import is_identifier
+from router.reports.measures import OUTCOME_COUNTS, By
+from schemas.base import EARLIEST, LATEST, Tier, is_identifier
 from schemas.codec import dump
 from schemas.tenancy import RequestKey
 
@@ -35,6 +39,10 @@ _PER_PAGE = 50
 #: Records of one request that are read. Its attempts are limited; what others write of it is not.
 _MOST_RECORDS = 500
 _FILTERS = ("id", "conversation", "user", "text", "tenant")
+#: What is asked of a request's calls: their group, and what became of one of them.
+_KINDS: Sequence[By] = get_args(By)
+_OF_CALLS, _TIMES = frozenset((*_KINDS, "outcome")), ("from", "to")
+_ALL = (*_FILTERS, *_KINDS, "outcome", *_TIMES)
 _MOST = 2000
 
 _Tenant = Annotated[str | None, Query(description="Where several have this id", max_length=_MOST)]
@@ -60,7 +68,18 @@ def add_request_routes(
 def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
     def search_page(request: Request, found: Found) -> Response:
         given = _given(request)
-        return pages.page("requests.html", visitor_of(request), given=given, found=found)
+        return pages.page(
+            "requests.html",
+            visitor_of(request),
+            given=given,
+            found=found,
+            filters=_FILTERS,
+            kinds=_KINDS,
+            is_of_calls=not _OF_CALLS.isdisjoint(given),
+            most_behind=MOST_BEHIND,
+            outcomes=list(OUTCOME_COUNTS),
+            tiers=list(Tier),
+        )
 
     def search_json(found: Found) -> dict[str, Any]:
         return {
@@ -89,7 +108,7 @@ def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = _PER_PAGE,
         after: Annotated[str | None, Query(description="`after` of the page before")] = None,
     ) -> Found:
-        wanted = RequestFilter(**_given(request), tenants=visitor_of(request).tenants)
+        wanted = _filter_of(_given(request), visitor_of(request))
         await model.refresh()
         return await model.ask(lambda tables: requests(tables, wanted, limit, after))
 
@@ -181,13 +200,30 @@ async def _records(model: ReadModel, key: RequestKey) -> list[Written]:
 
 
 def _given(request: Request) -> Mapping[str, str]:
-    """The filters of a search in a URL.
+    """The filters of a search in a URL, with instants as a form's fields have them.
 
     For programs a name that nothing reads is a mistake; on a page it is left out. Raises
     HTTPException with status 422.
     """
     given = {name: text.strip() for name, text in request.query_params.items()}
-    unread = [name for name in given if name not in (*_FILTERS, "limit", "after")]
+    unread = [name for name in given if name not in (*_ALL, "limit", "after")]
     if unread and request.url.path.startswith("/api/"):
-        raise HTTPException(422, f"{unread[0]}: one of {', '.join(_FILTERS)} was expected")
-    return {name: given[name] for name in _FILTERS if given.get(name)}
+        raise HTTPException(422, f"{unread[0]}: one of {', '.join(_ALL)} was expected")
+    if given.get("outcome", "") not in ("", *OUTCOME_COUNTS):
+        raise HTTPException(422, f"outcome: one of {', '.join(OUTCOME_COUNTS)} was expected")
+    for name in _TIMES:
+        if given.get(name):
+            given[name] = written(read_instant(name, given[name]))
+    return {name: given[name] for name in _ALL if given.get(name)}
+
+
+def _filter_of(given: Mapping[str, str], visitor: Visitor) -> RequestFilter:
+    """The filter of a search. With conditions on calls, its times are those of the calls."""
+    own: dict[str, Any] = {name: given[name] for name in _FILTERS if name in given}
+    since, until = (read_instant(name, given[name]) if name in given else None for name in _TIMES)
+    if _OF_CALLS.isdisjoint(given):
+        return RequestFilter(**own, tenants=visitor.tenants, since=since, until=until)
+    group = {kind: given[kind] for kind in _KINDS if kind in given}
+    outcome = given.get("outcome", "called")
+    behind = Behind(outcome, group, since or EARLIEST, until or LATEST)
+    return RequestFilter(**own, tenants=visitor.tenants, behind=behind)

@@ -95,8 +95,13 @@ class ReadModel(Projection):
 
     def begin(self, since: datetime, now: datetime) -> datetime:
         """The instant, or its full hour where single calls are no longer kept."""
-        is_kept = self.keep is None or now - self.keep <= since
-        return since if is_kept else since.replace(minute=0, second=0, microsecond=0)
+        if self.keeps_calls(since, now):
+            return since
+        return since.replace(minute=0, second=0, microsecond=0)
+
+    def keeps_calls(self, since: datetime, now: datetime) -> bool:
+        """True where single calls since that instant are still kept."""
+        return self.keep is None or now - self.keep <= since
 
     async def refresh(self) -> None:
         """Bring the tables up to date, or wait until they are. Raises what prevents that."""

@@ -13,7 +13,16 @@ from consumers.readmodel.tables import FEEDBACK, OUTCOMES, REQUESTS
 from consumers.records import Record, record_ref, told_at
 from consumers.telemetry.redaction import redact
 from router.intake.admission import Admission
-from router.reports.quality import Call, Group, call_of, end_of, group_of, route_of
+from router.reports.quality import (
+    Call,
+    Group,
+    call_of,
+    end_of,
+    group_id,
+    group_of,
+    route_of,
+    trend_of,
+)
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_dead_letter, read_model
@@ -118,7 +127,9 @@ class News:
         group = Group._make(map(stored, group_of(entry)))
         call = call_of(entry, group)
         call.detail = stored(call.detail)
+        trend = trend_of(group)
         self.groups |= {call.group_id: group, call.route_id: route_of(group)}
+        self.groups[group_id(trend)] = trend
         self.calls[call.tenant, call.request_id, call.attempt_id] = call
 
     def _result(self, record: Record) -> None:

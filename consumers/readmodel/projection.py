@@ -30,7 +30,7 @@ from consumers.readmodel.tables import (
 from consumers.records import Record, record_ref, why_not_taken
 from router.intake.admission import Admission
 from router.reports.measures import FIGURES
-from router.reports.quality import Call, End, judge
+from router.reports.quality import Call, End, Group, group_id, judge, trend_of
 from schemas.topics import Topics
 
 __all__ = ["DAY", "GRAINS", "HOUR", "take"]
@@ -40,8 +40,8 @@ _log = structlog.get_logger(__name__)
 HOUR, DAY = 3_600_000, 86_400_000
 #: The spans of time that calls are summed up for, in milliseconds.
 GRAINS = (HOUR, DAY)
-#: The same spans for all groups together, which charts over time are read from.
-TOTALS = (-HOUR, -DAY)
+#: The same spans for coarser groups, which figures over time are read from.
+TRENDS = (-HOUR, -DAY)
 #: Except by hour and group, so many buckets of latencies are joined: they stay within 2 %.
 _WIDER = 4
 #: A database accepts only so many values in one statement.
@@ -81,7 +81,7 @@ def _write(connection: Connection, news: News) -> None:
     ends: dict[Key, dict[int, End]] = defaultdict(dict)
     for row in outcomes.values():
         if row["is_result"]:
-            end = End(row["published"], row["kind"], row["total_us"])
+            end = End(row["published"], row["kind"], row["total_us"], row["review"] is not None)
             ends[row["tenant"], row["request_id"]][row["generation"]] = end
     kinds: dict[Key, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in feedback.values():
@@ -132,21 +132,24 @@ class _Changes:
         spent[-2] += sign
         spent[-1] += sign * call.own_micros
         if call.latency_us is not None and call.bucket is not None:
-            latency = self.latencies[hour, call.route_id, call.bucket]
+            latency = self.latencies[hour, call.route_id, call.reviewed, call.bucket]
             latency[0] += sign
             latency[1] += sign * call.latency_us
 
     def write(self, connection: Connection) -> None:
-        """Add the changes to the sums."""
-        sums = (SUMS, self.sums, FIGURES, and_(SUMS.c.calls == 0, SUMS.c.paid == 0))
+        """Add the changes to the sums, once their groups are stored."""
+        trends = _trends(connection, {group for _, group in self.sums})
+        sums = (SUMS, self.sums, FIGURES, and_(SUMS.c.calls == 0, SUMS.c.paid == 0), trends)
         counts = ("count", "sum_us")
-        latencies = (LATENCIES, self.latencies, counts, LATENCIES.c.count == 0)
-        for table, moved, names, is_empty in (sums, latencies):
+        is_empty_bucket = LATENCIES.c.count == 0
+        every_group = dict.fromkeys((group for _, group, *_ in self.latencies), 0)
+        latencies = (LATENCIES, self.latencies, counts, is_empty_bucket, every_group)
+        for table, moved, names, is_empty, wider in (sums, latencies):
             columns, key = table.c.keys(), list(table.primary_key)
             rows = [
                 dict(zip(columns, (grain, *place, *changes), strict=True))
-                for grain in (*GRAINS, *TOTALS)
-                for place, changes in _coarser(moved, grain)
+                for grain in (*GRAINS, *TRENDS)
+                for place, changes in _coarser(moved, grain, wider if grain < 0 else {})
             ]
             upsert(connection, table, rows, adds=names)
             less = [key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
@@ -155,15 +158,29 @@ class _Changes:
                 connection.execute(delete(table).where(among, is_empty))
 
 
+def _trends(connection: Connection, groups: Iterable[int]) -> Mapping[int, int]:
+    """The coarser groups that these are counted in over time."""
+    ids, trends = list(groups), dict[int, int]()
+    for first in range(0, len(ids), _KEYS_AT_ONCE):
+        among = GROUPS.c.group_id.in_(ids[first : first + _KEYS_AT_ONCE])
+        for number, *names in connection.execute(select(GROUPS).where(among)):
+            trends[number] = group_id(trend_of(Group(*names)))
+    return trends
+
+
 def _coarser(
-    sums: Mapping[tuple[int, ...], list[int]], grain: int
+    sums: Mapping[tuple[int, ...], list[int]], grain: int, wider: Mapping[int, int]
 ) -> Iterable[tuple[tuple[int, ...], list[int]]]:
-    """Changes by hour as changes by a coarser grain, without those that are zero."""
+    """Changes by hour as changes by a coarser grain, without those that are zero.
+
+    `wider` are the groups that groups are counted in.
+    """
     coarse: dict[tuple[int, ...], list[int]] = {}
     span, width = abs(grain), 1 if grain == HOUR else _WIDER
-    for (hour, group, *bucket), changes in sums.items():
-        wider = (number // width * width for number in bucket)
-        key = (hour // span * span, group if grain > 0 else 0, *wider)
+    for (hour, group, *kind), changes in sums.items():
+        if kind:
+            kind[-1] = kind[-1] // width * width
+        key = (hour // span * span, wider.get(group, group), *kind)
         if (earlier := coarse.get(key)) is None:
             coarse[key] = changes
         else:

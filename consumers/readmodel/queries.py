@@ -19,13 +19,14 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     or_,
     select,
     tuple_,
     union_all,
 )
 
-from consumers.readmodel.columns import millis
+from consumers.readmodel.columns import instant, millis, stored
 from consumers.readmodel.projection import GRAINS
 from consumers.readmodel.tables import (
     CALLS,
@@ -37,15 +38,22 @@ from consumers.readmodel.tables import (
     REVIEWS,
     SUMS,
 )
-from router.attempt.pricing import cost_micros
-from router.reports.measures import FIGURES, By, Fixed, Measure, Row, dearest_first
+from router.reports.measures import (
+    FIGURES,
+    OUTCOME_COUNTS,
+    By,
+    Fixed,
+    Row,
+    dearest_first,
+    on_strongest,
+)
+from router.reports.plots import Period
 from router.reports.quality import NOT_GOOD
 from router.reports.samples import Draw
 from schemas.base import LATEST
 from schemas.json_numbers import read_exact
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
-from schemas.usage import Usage
 
 if TYPE_CHECKING:  # it loads every check
     from router.policy.table import Policy
@@ -60,7 +68,6 @@ __all__ = [
     "figures_by",
     "figures_over_time",
     "kept_answers",
-    "newest_behind",
     "releases",
     "requests_behind",
 ]
@@ -81,36 +88,44 @@ def figures_by(
     parts = _cover(millis(since), millis(until), GRAINS)
     sums, latencies = _sums_of(parts), _latencies_of(parts)
     rows: dict[tuple[str, ...], Row] = {}
-    for name, figures in _named(connection, by, [sums.c.group_id], sums, FIGURES):
+    for name, _, figures in _named(connection, by, [sums.c.group_id], sums, FIGURES):
         rows.setdefault(name, Row(name)).take(figures)
-    keys = [latencies.c.group_id, latencies.c.bucket]
-    for name, latency in _named(connection, by, keys, latencies, _LATENCY):
-        rows.setdefault(name, Row(name)).take_latency(*latency)
+    keys = [latencies.c.group_id, latencies.c.reviewed, latencies.c.bucket]
+    for name, (reviewed, bucket), latency in _named(connection, by, keys, latencies, _LATENCY):
+        rows.setdefault(name, Row(name)).take_latency(bucket, *latency, reviewed=reviewed)
     total = Row(("total",))
     for row in rows.values():
         total.add(row)
-    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-    usage = Usage.model_construct(**{name: getattr(total, name) for name in names})
-    strongest = policy.models[policy.models_of(list(policy.tiers)[-1])[0]].price
-    total.strongest_micros = cost_micros(usage, strongest)
+    total.strongest_micros = on_strongest(total, policy)
     return dearest_first(rows.values()), total
 
 
 def figures_over_time(
-    connection: Connection, begin: datetime, step: timedelta, count: int
-) -> list[Row]:
-    """The figures of all groups together, for `count` spans of the length `step`."""
-    rows = [Row(((begin + step * no).isoformat(),)) for no in range(count)]
-    first, length = millis(begin), step // timedelta(milliseconds=1)
-    parts = [_Part(-_grain_of(first, length), first, first + count * length)]
+    connection: Connection, policy: "Policy", since: datetime, until: datetime, step: timedelta
+) -> list[Period]:
+    """The figures of each span of the length `step` that overlaps with a longer span.
+
+    Spans begin at multiples of their length. The first and the last one count only what lies in the
+    longer one, so that all of them add up to its figures.
+    """
+    length = step // timedelta(milliseconds=1)
+    begin, end = millis(since), millis(until)
+    first, count = begin // length * length, -(-end // length) - begin // length
+    begins = [instant(first + length * no) for no in range(count)]
+    periods = [Period(at, max(at, since), min(at + step, until)) for at in begins]
+    parts = _trend_parts(begin, end, length)
     sums, latencies = _sums_of(parts), _latencies_of(parts)
-    no = (sums.c.at - first) // length
-    for number, *figures in connection.execute(_summed([no], sums, FIGURES)):
-        rows[number].take(map(int, figures))
-    keys = [(latencies.c.at - first) // length, latencies.c.bucket]
-    for number, *latency in connection.execute(_summed(keys, latencies, _LATENCY)):
-        rows[number].take_latency(*map(int, latency))
-    return rows
+    keys = [sums.c.group_id, (sums.c.at - first) // length]
+    for name, [no], figures in _named(connection, ("task", "tier"), keys, sums, FIGURES):
+        periods[no].row(*name).take(figures)
+        periods[no].total.take(figures)
+    of_latency = [(latencies.c.at - first) // length, latencies.c.reviewed, latencies.c.bucket]
+    for row in connection.execute(_summed(of_latency, latencies, _LATENCY)):
+        no, reviewed, *latency = map(int, row)
+        periods[no].total.take_latency(*latency, reviewed=reviewed)
+    for period in periods:
+        period.total.strongest_micros = on_strongest(period.total, policy)
+    return periods
 
 
 def releases(
@@ -118,7 +133,7 @@ def releases(
 ) -> list[tuple[str, int]]:
     """Policy versions that were first used in these spans, with the number of the span."""
     first, length = millis(begin), step // timedelta(milliseconds=1)
-    sums = _sums_of([_Part(_grain_of(first, length), first - length, first + count * length)])
+    sums = _sums_of([_Part(-_grain_of(first, length), first - length, first + count * length)])
     used = select(GROUPS.c.policy, func.min(sums.c.at)).group_by(GROUPS.c.policy)
     query = used.join(sums, sums.c.group_id == GROUPS.c.group_id).where(sums.c.calls > 0)
     uses = [(policy, (at - first) // length) for policy, at in connection.execute(query)]
@@ -131,42 +146,33 @@ def _grain_of(begin: int, length: int) -> int:
 
 
 class Behind(NamedTuple):
-    """The calls behind a figure: those of a measure, since an instant, of one group or of all."""
+    """The calls behind a figure: those with an outcome, of a span of time, of one group or all."""
 
-    measure: Measure
-    by: Sequence[By]
-    #: The group's name; None for all groups.
-    name: Sequence[str] | None
+    #: One of `OUTCOME_COUNTS`.
+    outcome: str
+    #: What the group is, by kind.
+    group: Mapping[By, str]
     since: datetime
+    until: datetime = LATEST
 
     def calls(self, *columns: ColumnElement[Any]) -> Select[Any]:
         """A query for columns of these calls, as far as single calls are still kept."""
-        query = select(*columns).where(CALLS.c.started_at >= millis(self.since))
-        if flags := [CALLS.c[name] > 0 for name in self.measure.of if name in OWN]:
+        at, names = CALLS.c.started_at, OUTCOME_COUNTS[self.outcome]
+        query = select(*columns).where(at >= millis(self.since), at < millis(self.until))
+        # A parameter in place of the number would keep SQLite from using the partial indexes.
+        if flags := [CALLS.c[name] > literal_column("0") for name in names if name in OWN]:
             query = query.where(or_(*flags))
-        if self.name is None:
+        if not self.group:
             return query
-        group_id = CALLS.c.spent_in if "paid" in self.measure.of else CALLS.c.group_id
-        fits = (GROUPS.c[kind] == text for kind, text in zip(self.by, self.name, strict=True))
-        groups = select(GROUPS.c.group_id).where(*fits)
-        return query.where(group_id.in_(groups))
+        group_id = CALLS.c.spent_in if "paid" in names else CALLS.c.group_id
+        fits = (GROUPS.c[kind] == stored(text) for kind, text in self.group.items())
+        return query.where(group_id.in_(select(GROUPS.c.group_id).where(*fits)))
 
 
 def requests_behind(figure: Behind) -> Select[Any]:
     """A query for the tenants and ids of the requests behind a figure, in order."""
     key = (CALLS.c.tenant, CALLS.c.request_id)
     return figure.calls(*key).distinct().order_by(*key)
-
-
-def newest_behind(connection: Connection, figure: Behind, most: int) -> list[RequestKey]:
-    """The newest of the requests behind a figure."""
-    query = figure.calls(CALLS.c.tenant, CALLS.c.request_id).order_by(CALLS.c.started_at.desc())
-    requests: dict[RequestKey, None] = {}
-    for row in connection.execute(query.execution_options(yield_per=1_000)):
-        requests[RequestKey(*row)] = None
-        if len(requests) == most:
-            break
-    return list(requests)
 
 
 class Failure(NamedTuple):
@@ -320,6 +326,16 @@ def _cover(begin: int, end: int, grains: Sequence[int]) -> list[_Part]:
     return [part for part in parts if part.begin < part.end]
 
 
+def _trend_parts(begin: int, end: int, length: int) -> list[_Part]:
+    """A span as parts: its whole steps from the trends, and what is left at its edges."""
+    grains = [grain for grain in GRAINS if length % grain == 0]
+    first, last = -(-begin // length) * length, end // length * length
+    if first >= last or not grains:
+        return _cover(begin, end, grains)
+    edges = [*_cover(begin, first, grains), *_cover(last, end, grains)]
+    return [part for part in (*edges, _Part(-grains[-1], first, last)) if part.begin < part.end]
+
+
 def _sums_of(parts: Sequence[_Part]) -> Subquery:
     """Rows of `at`, a group and all figures."""
     at, one = CALLS.c.started_at.label("at"), literal(1)
@@ -335,8 +351,9 @@ def _sums_of(parts: Sequence[_Part]) -> Subquery:
 
 
 def _latencies_of(parts: Sequence[_Part]) -> Subquery:
-    """Rows of `at`, a group, a bucket, a count and a sum."""
-    columns = (CALLS.c.route_id, CALLS.c.bucket, literal(1), CALLS.c.latency_us)
+    """Rows of `at`, a group, whether reviewed, a bucket, a count and a sum."""
+    group = (CALLS.c.route_id, CALLS.c.reviewed, CALLS.c.bucket)
+    columns = (*group, literal(1), CALLS.c.latency_us)
     calls = select(CALLS.c.started_at, *columns).where(CALLS.c.bucket.is_not(None))
     sums = select(*(column for column in LATENCIES.c if column.name != "grain"))
     return _union(parts, LATENCIES, sums, [calls])
@@ -364,13 +381,14 @@ def _named(
     keys: Sequence[ColumnElement[Any]],
     source: Subquery,
     names: Sequence[str],
-) -> Iterator[tuple[tuple[str, ...], Sequence[int]]]:
-    """Sums by these keys, the group first, each with its group's name."""
+) -> Iterator[tuple[tuple[str, ...], Sequence[int], Sequence[int]]]:
+    """Sums by these keys, the group first: the group's name, the other keys, and the sums."""
     sums = _summed(keys, source, names).subquery()
     groups = GROUPS.c.group_id == sums.c.group_id
     query = select(*(GROUPS.c[column] for column in by), sums).join(GROUPS, groups)
     for row in connection.execute(query):
-        yield tuple(row[: len(by)]), [*map(int, row[len(by) + 1 :])]
+        numbers = [*map(int, row[len(by) + 1 :])]
+        yield tuple(row[: len(by)]), numbers[: len(keys) - 1], numbers[len(keys) - 1 :]
 
 
 def _summed(

@@ -7,13 +7,17 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, true, tuple_
 
-from consumers.readmodel.columns import instant, stored
-from consumers.readmodel.tables import RECORDS, REQUESTS
+from consumers.readmodel.columns import instant, millis, stored
+from consumers.readmodel.queries import Behind
+from consumers.readmodel.tables import CALLS, RECORDS, REQUESTS
 from schemas.dead_letter import Pointer
 from schemas.tenancy import RequestKey
 
-__all__ = ["Asked", "Found", "RequestFilter", "Written", "records_of", "requests", "tenants_with"]
+__all__ = ["MOST_BEHIND", "Asked", "Found", "RequestFilter", "Written", "records_of", "requests"]
+__all__ += ["tenants_with"]
 
+#: Calls behind a figure whose requests are searched, the newest.
+MOST_BEHIND = 10_000
 #: Of an instant in milliseconds, whatever somebody writes in a URL.
 _MOST_DIGITS = 15
 
@@ -30,6 +34,11 @@ class RequestFilter:
     #: Any of these; None: whatever tenant.
     tenants: Collection[str] | None = None
     tenant: str | None = None
+    #: When it was appended to intake.
+    since: datetime | None = None
+    until: datetime | None = None
+    #: Of the newest calls behind a figure.
+    behind: Behind | None = None
 
     def conditions(self) -> Sequence[ColumnElement[bool]]:
         """The filter as conditions on the requests."""
@@ -47,7 +56,23 @@ class RequestFilter:
             holds.append(columns.tenant.in_(sorted(self.tenants)))
         if self.text is not None:
             holds.append(columns.words.icontains(stored(self.text), autoescape=True))
+        if self.since is not None:
+            holds.append(columns.appended_at >= millis(self.since))
+        if self.until is not None:
+            holds.append(columns.appended_at < millis(self.until))
+        if self.behind is not None:
+            holds.append(self._has_call(self.behind))
         return holds
+
+    def _has_call(self, figure: Behind) -> ColumnElement[bool]:
+        """That one of the newest calls behind a figure is of the request."""
+        newest = figure.calls(CALLS.c.request_id, CALLS.c.tenant)
+        if self.tenants is not None:
+            newest = newest.where(CALLS.c.tenant.in_(sorted(self.tenants)))
+        if self.tenant is not None:
+            newest = newest.where(CALLS.c.tenant == stored(self.tenant))
+        newest = newest.order_by(CALLS.c.started_at.desc()).limit(MOST_BEHIND)
+        return tuple_(REQUESTS.c.request_id, REQUESTS.c.tenant).in_(newest)
 
 
 class Asked(NamedTuple):

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     inspect,
     select,
+    text,
 )
 
 from consumers.readmodel.columns import facts_table, positions_table
@@ -32,6 +33,7 @@ __all__ = [
     "OUTCOMES",
     "OWN",
     "POSITIONS",
+    "RARE",
     "RECORDS",
     "REQUESTS",
     "REVIEWS",
@@ -86,6 +88,8 @@ GROUPS = Table(
 
 #: Figures of a call in its own group; `paid` and `cost_micros` count where its request ended.
 OWN = tuple(name for name in FIGURES if name not in ("calls", "paid", "cost_micros"))
+#: Those of them that few calls have.
+RARE = ("reviewed", "by_model", "by_person", "refusals", "abandoned", "schema_failures")
 _TEXTS = ("step", "tier", "outcome", "detail")
 _KEY = ("tenant", "request_id", "attempt_id")
 _OTHER = [
@@ -104,6 +108,12 @@ CALLS = Table(
     Column("latency_us", BigInteger),
     Column("bucket", Integer),
     Index("calls_by_time", "started_at"),
+    # Few calls have these: in a long time they are not found by time alone.
+    *(
+        Index(f"calls_{name}", "started_at", sqlite_where=has, postgresql_where=has)
+        for name in RARE
+        for has in (text(f"{name} > 0"),)
+    ),
 )
 
 #: How a generation of a request ended: in a result, in a dead letter, or in one after the other.
@@ -154,7 +164,7 @@ REVIEWS = Table(
 )
 
 #: Sums of calls by group, for spans of `grain` milliseconds that begin at `at`. Where `grain` is
-#: negative, those of all groups together, as group 0.
+#: negative, the groups have a task, a tier and a policy only.
 SUMS = Table(
     "call_sums",
     SCHEMA,
@@ -166,12 +176,15 @@ SUMS = Table(
 )
 
 #: The same for latencies by bucket. Their groups span tenants and plans, to keep the rows few.
+#: Where `grain` is negative, those of all groups together are group 0.
 LATENCIES = Table(
     "latency_sums",
     SCHEMA,
     Column("grain", Integer, primary_key=True),
     Column("at", BigInteger, primary_key=True),
     Column("group_id", BigInteger, primary_key=True),
+    #: 1 for answers that a person decided on.
+    Column("reviewed", Integer, primary_key=True),
     Column("bucket", Integer, primary_key=True),
     Column("count", BigInteger, nullable=False),
     Column("sum_us", BigInteger, nullable=False),

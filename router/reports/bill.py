@@ -1,11 +1,11 @@
 """Why the bill changed: the difference between two spans of time as steps that add up to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from router.reports.measures import Row
 
-__all__ = ["Step", "steps_between"]
+__all__ = ["Mover", "Step", "movers_between", "steps_between"]
 
 
 class Step(NamedTuple):
@@ -14,6 +14,21 @@ class Step(NamedTuple):
     name: str
     micros: int
     words: str
+    #: The factor before and now, as people read it.
+    factor: tuple[str, str]
+
+
+class Mover(NamedTuple):
+    """A task at a tier with a model, and what its calls cost before and now, in micro-dollars."""
+
+    name: tuple[str, ...]
+    before: int
+    now: int
+
+    @property
+    def micros(self) -> int:
+        """By how much it moved the bill."""
+        return self.now - self.before
 
 
 _WORDS = {
@@ -56,10 +71,37 @@ def steps_between(before: Sequence[Row], after: Sequence[Row]) -> list[Step]:
             float(new.own_micros),
         ]
     whole = [round(bill) for bill in bills]
+    factors = zip(_factors(old).values(), _factors(new).values(), strict=True)
     return [
-        Step(name, behind - ahead, words)
-        for (name, words), ahead, behind in zip(_WORDS.items(), whole, whole[1:], strict=False)
+        Step(name, behind - ahead, words, factor)
+        for (name, words), ahead, behind, factor in zip(
+            _WORDS.items(), whole, whole[1:], factors, strict=False
+        )
     ]
+
+
+def movers_between(before: Sequence[Row], after: Sequence[Row], most: int) -> list[Mover]:
+    """The kinds of calls that moved the bill most; the one that moved it most is the first."""
+    former, latter = ({row.name: row.own_micros for row in rows} for rows in (before, after))
+    movers = [Mover(name, former.get(name, 0), latter.get(name, 0)) for name in former | latter]
+    moved = [mover for mover in movers if mover.micros]
+    return sorted(moved, key=lambda mover: (-abs(mover.micros), mover.name))[:most]
+
+
+def _factors(row: Row) -> Mapping[str, str]:
+    """What the bill is a product of; the mix has no number."""
+
+    def ratio(over: int, under: int, digits: int) -> str:
+        return f"{over / under:,.{digits}f}" if under else "-"
+
+    return {
+        "traffic": f"{row.requests:,}",
+        "retries": ratio(row.calls, row.requests, 2),
+        "mix": "",
+        "length": ratio(row.tokens, row.calls, 0),
+        # Micro-dollars a token are dollars a million tokens.
+        "price": f"${ratio(row.own_micros, row.tokens, 2)}" if row.tokens else "-",
+    }
 
 
 def _sum(rows: Sequence[Row]) -> Row:

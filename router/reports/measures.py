@@ -4,21 +4,31 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from router.attempt.pricing import cost_micros
+from schemas.usage import Usage
+
+if TYPE_CHECKING:  # it loads every check
+    from router.policy.table import Policy
 
 __all__ = [
     "FIGURES",
     "MEASURES",
+    "OUTCOME_COUNTS",
     "Alarm",
     "By",
     "Fixed",
     "Measure",
     "Row",
+    "Unit",
     "alarms",
     "bucket_of",
     "dearest_first",
+    "format_figure",
     "format_value",
     "names_of",
+    "on_strongest",
     "percentile",
     "regrouped",
     "values_of",
@@ -27,6 +37,7 @@ __all__ = [
 By = Literal["task", "tier", "model", "prompt", "reason", "policy"]
 #: Who fixed an answer.
 Fixed = Literal["check", "model", "person"]
+Unit = Literal["count", "share", "micros", "ms"]
 
 #: From here on a time is shown in hours and minutes: a person has answered.
 _LONG_MS = 60_000
@@ -62,7 +73,9 @@ class Row:
     refusals: int = 0
     #: Answers that nobody downstream had a use for any more.
     abandoned: int = 0
-    completed: int = 0
+    #: Actions that were completed without a person's decision, and with one.
+    unaided: int = 0
+    reviewed: int = 0
     #: Requests whose first call is in the group.
     requests: int = 0
     #: What the group's own calls cost, wherever their requests ended.
@@ -77,8 +90,15 @@ class Row:
     cost_micros: int = 0
     #: Only of a total: what its calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
-    #: By bucket: how many, and the sum in microseconds.
+    #: Of answers that nobody decided on, by bucket: how many, and the sum in microseconds.
     latencies: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: The same of answers that waited for a person's decision.
+    waits: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> int:
+        """Requests that ended here with an answer."""
+        return self.unaided + self.reviewed
 
     @property
     def cost_per_completed(self) -> float | None:
@@ -100,16 +120,18 @@ class Row:
         for name, figure in zip(FIGURES, figures, strict=True):
             setattr(self, name, getattr(self, name) + figure)
 
-    def take_latency(self, bucket: int, count: int, sum_us: int) -> None:
-        """Add latencies of a bucket."""
-        before = self.latencies.get(bucket, (0, 0))
-        self.latencies[bucket] = before[0] + count, before[1] + sum_us
+    def take_latency(self, bucket: int, count: int, sum_us: int, *, reviewed: int = 0) -> None:
+        """Add latencies of a bucket: with `reviewed`, of answers that waited for a person."""
+        latencies = self.waits if reviewed else self.latencies
+        before = latencies.get(bucket, (0, 0))
+        latencies[bucket] = before[0] + count, before[1] + sum_us
 
     def add(self, other: "Row") -> None:
         """Add another group's figures."""
         self.take(getattr(other, name) for name in FIGURES)
-        for bucket, (count, sum_us) in other.latencies.items():
-            self.take_latency(bucket, count, sum_us)
+        for reviewed, latencies in enumerate((other.latencies, other.waits)):
+            for bucket, (count, sum_us) in latencies.items():
+                self.take_latency(bucket, count, sum_us, reviewed=reviewed)
 
 
 #: The counts of a row, which are sums over its calls.
@@ -118,6 +140,13 @@ FIGURES = tuple(
     for column in fields(Row)
     if column.type is int and column.name != "strongest_micros"
 )
+
+
+def on_strongest(row: Row, policy: "Policy") -> int:
+    """What these calls would have cost on the strongest tier's first model, in micro-dollars."""
+    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+    usage = Usage.model_construct(**{name: getattr(row, name) for name in names})
+    return cost_micros(usage, policy.models[policy.models_of(list(policy.tiers)[-1])[0]].price)
 
 
 def dearest_first(rows: Iterable[Row]) -> list[Row]:
@@ -134,48 +163,59 @@ def regrouped(rows: Iterable[Row], groups: Sequence[By], by: Sequence[By]) -> li
     return dearest_first(by_name.values())
 
 
+#: What can become of a call, with the counts that say so. Costs count where a request `ended`.
+OUTCOME_COUNTS: Mapping[str, Sequence[str]] = {
+    "called": ("calls",),
+    "ended": ("paid",),
+    "completed": ("unaided", "reviewed"),
+    "unaided": ("unaided",),
+    "reviewed": ("reviewed",),
+    "corrected": ("by_check", "by_model", "by_person"),
+    "by check": ("by_check",),
+    "by model": ("by_model",),
+    "by person": ("by_person",),
+    "escalated": ("escalated",),
+    "refused": ("refusals",),
+    "abandoned": ("abandoned",),
+    "schema": ("schema_failures",),
+}
+
+
 class Measure(NamedTuple):
     """One column of the table: what it says, and which calls stand behind it."""
 
     name: str
     value: Callable[[Row], float | None]
-    unit: Literal["count", "share", "micros", "ms"]
-    #: The counts of the calls behind it.
-    of: Sequence[str]
+    unit: Unit
+    #: What became of the calls behind it.
+    outcome: str
 
     def count(self, row: Row) -> int:
         """How many calls stand behind the figure of a row."""
-        return sum(getattr(row, name) for name in self.of)
+        return sum(getattr(row, name) for name in OUTCOME_COUNTS[self.outcome])
 
 
-def _share(name: str, *of: str) -> Measure:
+def _share(outcome: str) -> Measure:
     def value(row: Row) -> float | None:
+        of = OUTCOME_COUNTS[outcome]
         return sum(getattr(row, count) for count in of) / row.answers if row.answers else None
 
-    return Measure(name, value, "share", of)
-
-
-def _latency(name: str, share: float) -> Measure:
-    return Measure(name, lambda row: percentile(row.latencies, share), "ms", ("completed",))
+    return Measure(outcome, value, "share", outcome)
 
 
 #: The columns, for the command line and the page alike.
 MEASURES: Sequence[Measure] = (
-    Measure("calls", lambda row: row.calls, "count", ("calls",)),
-    Measure("spend", lambda row: row.cost_micros, "micros", ("paid",)),
-    Measure("own calls", lambda row: row.own_micros, "micros", ("calls",)),
-    Measure("completed", lambda row: row.completed, "count", ("completed",)),
-    Measure("per completed", lambda row: row.cost_per_completed, "micros", ("completed",)),
-    _latency("p50", 50),
-    _latency("p95", 95),
-    _share("corrected", "by_check", "by_model", "by_person"),
-    _share("by check", "by_check"),
-    _share("by model", "by_model"),
-    _share("by person", "by_person"),
-    _share("escalated", "escalated"),
-    _share("refused", "refusals"),
-    _share("abandoned", "abandoned"),
-    _share("schema", "schema_failures"),
+    Measure("calls", lambda row: row.calls, "count", "called"),
+    Measure("spend", lambda row: row.cost_micros, "micros", "ended"),
+    Measure("own calls", lambda row: row.own_micros, "micros", "called"),
+    Measure("completed", lambda row: row.completed, "count", "completed"),
+    Measure("per completed", lambda row: row.cost_per_completed, "micros", "completed"),
+    Measure("p50", lambda row: percentile(row.latencies, 50), "ms", "unaided"),
+    Measure("p95", lambda row: percentile(row.latencies, 95), "ms", "unaided"),
+    Measure("person p50", lambda row: percentile(row.waits, 50), "ms", "reviewed"),
+    Measure("person p95", lambda row: percentile(row.waits, 95), "ms", "reviewed"),
+    *map(_share, ("corrected", "by check", "by model", "by person")),
+    *map(_share, ("escalated", "refused", "abandoned", "schema")),
 )
 
 
@@ -214,16 +254,20 @@ def alarms(rows: Iterable[Row]) -> list[Alarm]:
 
 def format_value(measure: Measure, row: Row) -> str:
     """A figure as people read it; a dash where there is none."""
-    value = measure.value(row)
+    return format_figure(measure.unit, measure.value(row))
+
+
+def format_figure(unit: Unit, value: float | None) -> str:
+    """A number of this unit as people read it; a dash where there is none."""
     if value is None:
         return "-"
-    if measure.unit == "share":
+    if unit == "share":
         return f"{value:.1%}"
-    if measure.unit == "micros":
+    if unit == "micros":
         return f"${value / 1e6:.6f}"
-    if measure.unit == "ms" and value >= _LONG_MS:
+    if unit == "ms" and value >= _LONG_MS:
         return str(timedelta(seconds=round(value / 1000)))
-    return f"{value:,.0f} ms" if measure.unit == "ms" else f"{value:,.0f}"
+    return f"{value:,.0f} ms" if unit == "ms" else f"{value:,.0f}"
 
 
 def percentile(latencies: Mapping[int, tuple[int, int]], share: float) -> float | None:

@@ -29,6 +29,7 @@ __all__ = [
     "group_of",
     "judge",
     "route_of",
+    "trend_of",
 ]
 
 #: What a downstream service or a reviewer says when an answer was not good as it was.
@@ -96,13 +97,20 @@ class Call:
     #: 1 where another tier was called afterwards.
     escalated: int = 0
     abandoned: int = 0
-    completed: int = 0
+    #: 1 where this call completed its request: without a person's decision, or with one.
+    unaided: int = 0
+    reviewed: int = 0
     #: 1 for the first call of its request: their sum is the number of requests.
     requests: int = 0
     #: From intake to the result, where this call completed its request.
     latency_us: int | None = None
     #: The bucket in which that latency is counted.
     bucket: int | None = None
+
+    @property
+    def completed(self) -> int:
+        """1 where this call completed its request."""
+        return self.unaided or self.reviewed
 
 
 class End(NamedTuple):
@@ -112,6 +120,8 @@ class End(NamedTuple):
     published: str | None
     kind: str
     total_us: int
+    #: True where a person decided on it, so that the total includes their time.
+    is_reviewed: bool
 
 
 def call_of(entry: LedgerEntry, group: Group) -> Call:
@@ -151,6 +161,11 @@ def route_of(group: Group) -> Group:
     return group._replace(tenant="", plan="")
 
 
+def trend_of(group: Group) -> Group:
+    """The group's task, tier and policy, for which figures over time are counted."""
+    return Group(group.task, group.tier, "", "", "", group.policy, "", "")
+
+
 def group_of(entry: LedgerEntry) -> Group:
     """The group of a ledger line."""
     attempt = entry.attempt
@@ -170,7 +185,8 @@ def end_of(result: Result) -> End:
     """What figures need of a final result."""
     info, response = result.router, result.response
     total_us = min(round(info.latency.total_ms * 1000), _LONGEST_US)
-    return End(response.request_id if response else None, info.kind, total_us)
+    published = response.request_id if response else None
+    return End(published, info.kind, total_us, info.review is not None)
 
 
 def judge(
@@ -206,7 +222,7 @@ def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str
         is_changed = any(other.has_changed for other in later)
         call.by_model = int(call.answers and not call.by_check and is_changed)
         call.escalated = int(call.answers and any(other.tier != call.tier for other in later))
-        call.by_person = call.abandoned = call.completed = 0
+        call.by_person = call.abandoned = call.unaided = call.reviewed = 0
         call.latency_us = call.bucket = None
         if call.answers and end is not None and call.attempt_id == end.published:
             _complete(call, end)
@@ -221,5 +237,5 @@ def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str
 
 
 def _complete(call: Call, end: End) -> None:
-    call.completed = 1
+    call.unaided, call.reviewed = int(not end.is_reviewed), int(end.is_reviewed)
     call.latency_us, call.bucket = end.total_us, bucket_of(end.total_us)

@@ -24,6 +24,7 @@ from consumers.console.store import Store, open_store
 from consumers.readmodel.model import ReadModel, opened
 from consumers.readmodel.projection import DAY
 from consumers.readmodel.tables import CALLS, LATENCIES, SUMS
+from consumers.readmodel.tables import REQUESTS as ASKED
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -97,16 +98,24 @@ async def _views(kind: str, store: Store, settings: Settings) -> AsyncIterator[M
                         copy = partial(_copy_day, day=day, with_calls=day < DAYS)
                         await connection.run_sync(copy)
                 done = days
-                for span in ("24h", "30d"):
-                    times = []
-                    for _ in range(VIEWS):
-                        began = time.perf_counter()
-                        reply = await http.get(f"/dashboard?span={span}")
-                        times.append((time.perf_counter() - began) * 1000)
-                        assert reply.status_code == 200
+                for span in ("24h", "7d", "30d"):
+                    times = [await _view(http, f"/dashboard?span={span}") for _ in range(VIEWS)]
                     name = f"{kind}: the dashboard, {span} of {days} days"
                     yield Measured(name, times, "ms", "<= 300")
+                month = (clock.now() - timedelta(days=DAYS)).date()
+                for outcome in ("called", "refused"):
+                    path = f"/requests?outcome={outcome}&from={month}"
+                    times = [await _view(http, path) for _ in range(VIEWS)]
+                    name = f"{kind}: requests with the outcome {outcome}, of {days} days"
+                    yield Measured(name, times, "ms", "<= 300")
         keeping.cancel()
+
+
+async def _view(http: httpx.AsyncClient, path: str) -> float:
+    began = time.perf_counter()
+    reply = await http.get(path)
+    assert reply.status_code == 200
+    return (time.perf_counter() - began) * 1000
 
 
 def _copy_day(connection: Connection, day: int, *, with_calls: bool) -> None:
@@ -126,6 +135,12 @@ def _copy_day(connection: Connection, day: int, *, with_calls: bool) -> None:
             "request_id": cast(CALLS.c.request_id, String) + literal(f".{day}"),
         }
         _copy(connection, CALLS, at.between(last, last + DAY - 1), changed)
+        appended = ASKED.c.appended_at
+        changed = {
+            "appended_at": appended - earlier,
+            "request_id": cast(ASKED.c.request_id, String) + literal(f".{day}"),
+        }
+        _copy(connection, ASKED, appended.between(last, last + DAY - 1), changed)
 
 
 def _copy(connection: Connection, table: Table, which: Any, changed: dict[str, Any]) -> None:
@@ -167,7 +182,9 @@ def _records(calls: int, begin: datetime, span: timedelta) -> Iterator[Any]:
         if dice.random() < 0.05:
             told.append(said("edited", **who))
         for what in (*way, *told):
-            record = record_of(what, partition=number % PARTITIONS)
+            record = record_of(
+                what, partition=number % PARTITIONS, timestamp=int(at.timestamp() * 1000)
+            )
             place = record.topic, record.partition
             record.offset = offsets[place] = offsets.get(place, -1) + 1
             yield record

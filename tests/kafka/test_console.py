@@ -1,10 +1,14 @@
 """The console over HTTP, with its store and a real Kafka behind it, as a browser uses it."""
 
 import asyncio
+import csv
+import html
 import re
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -22,7 +26,7 @@ from consumers.reports import read_examples
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
-from router.reports.measures import MEASURES, format_value, values_of
+from router.reports.measures import MEASURES, Row, format_value, values_of
 from router.review.audit import broken
 from schemas.base import EARLIEST
 from tests.kafka.console_flow import HERE, TEXT, Bearer, Browser, console, looks
@@ -383,6 +387,31 @@ async def test_what_was_typed_is_shown_again_whoever_was_faster(
         assert "bob has already decided" in reply.text
 
 
+async def _numbers_lead_to_requests(browser: Browser, page: str, total: Row) -> None:
+    """A number of the dashboard to the requests behind it, and a time to its figures."""
+    ids = re.findall(r'href="(/requests[?][^"]*outcome=by\+person[^"]*)"', page)
+    behind_number = (await browser.get(html.unescape(ids[-1]))).text
+    assert "dispute-0" in behind_number
+    assert "label-1" not in behind_number
+    fixed_again = (await browser.get(f"/api{html.unescape(ids[-1])}")).json()
+    assert [one["request_id"] for one in fixed_again["requests"]] == ["dispute-0"]
+    numbers = (await browser.get("/dashboard/plots/spend-by-tier.csv?span=1h")).text
+    drawn = sum(float(cell) for line in csv.reader(numbers.splitlines()[1:]) for cell in line[3:])
+    assert drawn == total.cost_micros
+    since = (clock.now() - timedelta(minutes=50)).isoformat()
+    custom = (await browser.get(f"/api/dashboard?from={quote(since)}")).json()
+    counted = ("calls", "spend", "completed", "corrected")
+    assert [custom["total"][name] for name in counted] == [
+        values_of(total)[name] for name in counted
+    ]
+    spent = [plot["series"] for plot in custom["plots"] if plot["name"] == "spend-by-tier"]
+    assert sum(sum(values) for values in spent[0].values()) == total.cost_micros
+    for odd in ("from=soon", "to=2026-01-01", "from=2026-02-01&to=2026-01-01", "span=9d"):
+        assert (await browser.get(f"/api/dashboard?{odd}")).status_code == 422
+    for odd in ("outcome=soon", "from=never", "what=x"):
+        assert (await browser.get(f"/api/requests?{odd}")).status_code == 422
+
+
 async def test_the_dashboard_says_what_the_command_line_says(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -426,8 +455,7 @@ async def test_the_dashboard_says_what_the_command_line_says(
             for measure in MEASURES:
                 assert f">{format_value(measure, row)}<" in page, (row.name, measure.name)
         assert fixed == ["dispute-0"]
-        ids = (await browser.get("/dashboard/requests?row=total&what=by person")).text
-        assert "dispute-0" in ids
+        await _numbers_lead_to_requests(browser, page, total)
         why = (await browser.get("/dashboard/bill?span=1h")).text
         assert f"+${total.own_micros / 1e6:.6f}" in why
         assert "traffic" in why

@@ -29,7 +29,8 @@ _ROUTES = (
     ("GET", "/dashboard", Role.VIEWER),
     ("GET", "/dashboard.csv", Role.VIEWER),
     ("GET", "/dashboard/bill", Role.VIEWER),
-    ("GET", "/dashboard/requests?row=total&what=calls", Role.VIEWER),
+    ("GET", "/dashboard/plots/rates.csv", Role.VIEWER),
+    ("GET", "/requests?outcome=called&tier=low", Role.VIEWER),
     ("GET", "/requests", Role.VIEWER),
     ("GET", "/requests/dispute-0", Role.VIEWER),
     ("GET", "/records/x/raw?request_id=dispute-0&tenant=default", Role.REVIEWER),
@@ -209,7 +210,13 @@ async def test_who_sees_one_tenant_finds_nothing_of_another(
             assert "globex" not in page or "globex" in path, path
         for path in ("/export.jsonl", "/api/cases?tenant=globex", "/api/cases", "/jobs/new"):
             assert theirs not in (await browser.get(path)).text, path
-        assert (await browser.get("/dashboard")).status_code == 403
+        for path in ("/requests?outcome=called", "/requests?task=billing_dispute&from=2026-01-01"):
+            page = (await browser.get(path)).text
+            assert "/requests/ours" in page, path
+            assert "theirs" not in page, path
+            assert "theirs" not in (await browser.get(f"/api{path}")).text, path
+        for path in ("", ".csv", "/bill", "/plots/rates.csv"):
+            assert (await browser.get(f"/dashboard{path}")).status_code == 403
         for method, path, least in _ROUTES:
             if "{place}" not in path and "none" not in path:
                 continue

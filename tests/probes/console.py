@@ -414,7 +414,11 @@ async def _oddities(world: _World) -> None:
             world.check(f"odd id: {path} {odd[:30]}", reply, is_blocked=reply.status_code >= 400)
         reply = await client.post(f"/cases/{odd}/claim", headers=heads)
         world.check(f"odd claim: {odd[:30]}", reply, is_blocked=reply.status_code >= 400)
-        for where in ("/cases?text={0}&after={0}&error={0}", "/audit?who={}", "/dashboard?span={}"):
+        odd_calls = "/requests?task={0}&outcome={0}", "/requests?task={0}&reason={0}&policy={0}"
+        odd_times = "/dashboard?from={0}", "/dashboard/bill?from=2026-01-01&to={0}"
+        odd_names = "/dashboard?span={}", "/dashboard/plots/{}.csv", "/requests?from={}"
+        queue = "/cases?text={0}&after={0}&error={0}", "/audit?who={}"
+        for where in (*queue, *odd_calls, *odd_times, *odd_names):
             reply = await client.get(where.format(odd))
             world.check(f"odd query: {where} {odd[:30]}", reply, is_blocked=True)
     bodies = (

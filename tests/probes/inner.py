@@ -413,7 +413,8 @@ def _through_reader(record: Any) -> str | None:
         with tables() as kept:
             take_in(kept, [record])
             figures_by(kept, ["task", "tier"], RULES.policy, NOON - timedelta(days=1))
-            figures_over_time(kept, NOON - timedelta(days=1), timedelta(hours=1), 24)
+            day = NOON - timedelta(days=1), NOON
+            figures_over_time(kept, RULES.policy, *day, timedelta(hours=1))
             failures(kept, "low", NOON - timedelta(days=2), 10)
     rows_of(journey.moments())
     waterfall(journey, TOPICS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.reports.bill import steps_between
+from router.reports.bill import movers_between, steps_between
 from router.reports.measures import Row
 
 LOW, PREMIUM = ("extraction", "low", "small"), ("extraction", "premium", "large")
@@ -56,6 +56,18 @@ def test_each_cause_is_told_apart(
     before: Sequence[Row], after: Sequence[Row], moved: dict[str, int]
 ) -> None:
     assert {one.name: one.micros for one in steps_between(before, after) if one.micros} == moved
+
+
+def test_what_moved_the_bill_most_comes_first_with_the_factors_behind_each_step() -> None:
+    before = lines(4) + lines(4, kind=PREMIUM, cost=9000)
+    after = lines(8, calls=2) + lines(4, kind=PREMIUM, cost=9000)
+    movers = movers_between(before, after, 9)
+    assert [(mover.name, mover.before, mover.now) for mover in movers] == [(LOW, 4000, 16_000)]
+    assert movers_between([], after, 1)[0].name == PREMIUM
+    factors = {step.name: step.factor for step in steps_between(before, after)}
+    assert factors["traffic"] == ("8", "12")
+    assert factors["retries"] == ("1.00", "1.67")
+    assert factors["length"] == ("100", "100")
 
 
 _ROWS = st.lists(

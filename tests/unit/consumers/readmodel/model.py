@@ -24,6 +24,7 @@ class Figures:
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FIGURES, 0))
     latencies_ms: list[float] = field(default_factory=list)
+    waits_ms: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -32,6 +33,7 @@ class _Call:
     fixed: str | None = None
     latency_ms: float | None = None
     is_completed: bool = False
+    is_reviewed: bool = False
     is_escalated: bool = False
     is_abandoned: bool = False
 
@@ -105,6 +107,7 @@ class Plain:
             answers[-1].is_completed = not is_words
         for call in answers:
             call.latency_ms = result.router.latency.total_ms if call.is_completed else None
+            call.is_reviewed = call.is_completed and result.router.review is not None
 
     def figures(
         self, by: Sequence[str], since: datetime, until: datetime
@@ -141,7 +144,8 @@ class Plain:
             "own_micros": attempt.cost_micros,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_side,
-            "completed": call.is_completed,
+            "unaided": call.is_completed and not call.is_reviewed,
+            "reviewed": call.is_reviewed,
         }
         if is_answer:
             moved |= {
@@ -157,4 +161,5 @@ class Plain:
         for name, count in moved.items():
             figures.counts[name] += count
         if call.latency_ms is not None:
-            figures.latencies_ms.append(call.latency_ms)
+            times = figures.waits_ms if call.is_reviewed else figures.latencies_ms
+            times.append(call.latency_ms)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
@@ -14,20 +14,18 @@ from pydantic import BaseModel
 from consumers.readmodel.database import open_database
 from consumers.readmodel.model import ReadModel, _forget
 from consumers.readmodel.queries import (
-    Behind,
     answered,
     failures,
     figures_by,
     figures_over_time,
     kept_answers,
-    newest_behind,
     releases,
 )
 from consumers.readmodel.tables import CALLS, FACTS, make_tables
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings
 from router.attempt.answering import composed_result
-from router.reports.measures import FIGURES, MEASURES, By, percentile
+from router.reports.measures import FIGURES, By, percentile
 from schemas.attempt import LedgerEntry
 from schemas.base import EARLIEST, LATEST, Tier
 from schemas.codec import dump, read_model
@@ -151,6 +149,7 @@ _RESULTS = st.builds(
     no=st.integers(1, 4),
     generation=st.integers(1, 2),
     kind=st.sampled_from(["answer", "safe_default"]),
+    review=st.sampled_from([None, None, "approve"]),
     final=st.sampled_from([True, True, False]),
     **_WHO,
 )
@@ -241,11 +240,12 @@ def test_any_interleaving_and_any_crash_give_the_same_tables(
             name: figures.counts for name, figures in plain.items()
         }
         for row in rows:
-            values = sorted(plain[row.name].latencies_ms)
-            assert sum(count for count, _ in row.latencies.values()) == len(values)
-            assert percentile(row.latencies, 100) == (
-                pytest.approx(values[-1], rel=0.021) if values else None
-            )
+            times = plain[row.name].latencies_ms, plain[row.name].waits_ms
+            for values, latencies in zip(times, (row.latencies, row.waits), strict=True):
+                assert sum(count for count, _ in latencies.values()) == len(values)
+                assert percentile(latencies, 100) == (
+                    pytest.approx(max(values), rel=0.021) if values else None
+                )
 
 
 _spans = st.tuples(
@@ -260,15 +260,28 @@ def _counts(row: Any) -> dict[str, int]:
 
 @settings(max_examples=20)
 @given(st.lists(_LINES, min_size=1, max_size=10), st.sampled_from([5, 60, 360, 1440]))
-def test_bars_are_the_figures_of_their_spans(told: list[LedgerEntry], minutes: int) -> None:
+def test_periods_are_the_figures_of_their_spans_and_add_up(
+    told: list[LedgerEntry], minutes: int
+) -> None:
     step = timedelta(minutes=minutes)
-    begin = EARLIEST + (NOON - EARLIEST) // step * step
+    since, until = NOON + timedelta(minutes=9), NOON + 20 * step + timedelta(minutes=8)
     with tables(told) as connection:
-        bars = figures_over_time(connection, begin, step, 20)
+        periods = figures_over_time(connection, the_policy(), since, until, step)
+        assert (periods[0].since, periods[-1].until) == (since, until)
+        for period, later in pairwise(periods):
+            assert (period.until, period.at + step) == (later.since, later.at)
+        _, whole = figures_by(connection, ("task",), the_policy(), since, until)
+        for name in FIGURES:
+            assert sum(getattr(period.total, name) for period in periods) == getattr(whole, name)
         for no in (0, 1, 6, 19):
-            span, bar = (begin + no * step, begin + (no + 1) * step), bars[no]
-            _, total = figures_by(connection, ("task",), the_policy(), *span)
-            assert _counts(bar) == _counts(total)
+            period = periods[no]
+            rows, total = figures_by(
+                connection, ("task", "tier"), the_policy(), period.since, period.until
+            )
+            assert _counts(period.total) == _counts(total)
+            assert {name: _counts(row) for name, row in period.by_task_and_tier.items()} == {
+                row.name: _counts(row) for row in rows
+            }
 
 
 @settings(max_examples=30)
@@ -388,18 +401,6 @@ def test_an_answer_that_was_kept_is_the_last_one_of_its_dead_letter() -> None:
     assert len(every) == 2
 
 
-def test_the_newest_requests_behind_a_figure_are_listed_once_each() -> None:
-    lines = [
-        a_line(no, f"r-{hour}", started_at=NOON + hour * HOUR) for hour in range(5) for no in (1, 2)
-    ]
-    [calls] = [one for one in MEASURES if one.name == "calls"]
-    with tables(lines) as connection:
-        found = newest_behind(connection, Behind(calls, ("tier",), ("low",), NOON + HOUR), 3)
-        every = newest_behind(connection, Behind(calls, (), None, NOON + HOUR), 9)
-    assert [request.id for request in found] == ["r-4", "r-3", "r-2"]
-    assert len(every) == 4
-
-
 @pytest.mark.parametrize("step", [HOUR, timedelta(minutes=60, seconds=1)])
 def test_a_release_is_marked_where_it_was_used_first(step: timedelta) -> None:
     lines = [
@@ -445,8 +446,11 @@ async def test_both_databases_say_the_same(url: str) -> None:
         assert await model.ask(everything_in) == expected
         for since, found in zip((NOON, MOMENTS[0], MOMENTS[1]), figures, strict=True):
             assert await model.ask(partial(rows_of, by=BY, since=since)) == found
-        bars = await model.ask(lambda asked: figures_over_time(asked, NOON, 6 * HOUR, 40))
-        assert sum(bar.calls for bar in bars) == 3
+        span = NOON, NOON + 10 * DAY
+        periods = await model.ask(
+            lambda asked: figures_over_time(asked, the_policy(), *span, 6 * HOUR)
+        )
+        assert sum(period.total.calls for period in periods) == 3
         assert await model.ask(partial(behind, measure="spend", tier="balanced")) == ["r-1"]
         async with database.writing() as connection:
             await connection.run_sync(_forget, LATEST)

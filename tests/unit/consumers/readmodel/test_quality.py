@@ -55,12 +55,13 @@ def a_line(
     )
 
 
-def a_result(attempt_id: str, request_id: str = "req-1") -> Result:
+def a_result(attempt_id: str, request_id: str = "req-1", **router: Any) -> Result:
     assignment = an_assignment(id=request_id, routes=[a_route()])
     fields = composed_result(
         assignment, a_request(), [an_attempt()], "answer", "x", {"answer": "x"}, now=NOON + HOUR
     )
     fields["response"]["request_id"] = attempt_id
+    fields["router"] |= router
     return read_model(Result, dump(fields))
 
 
@@ -130,6 +131,20 @@ def test_a_completed_action_costs_all_that_was_tried() -> None:
     assert (by_tier["low"].completed, by_tier["balanced"].completed) == (0, 1)
     with tables(events) as found:
         assert behind(found, "escalated", tier="low") == ["req-1"]
+
+
+def test_time_to_an_answer_is_told_apart_from_waiting_for_a_person() -> None:
+    latency = {**a_result("x").router.latency.model_dump(), "total_ms": 7_200_000}
+    decided = a_result("req-2.1.1", "req-2", review="approve", latency=latency)
+    events = [a_line(), a_result("req-1.1.1"), a_line(request_id="req-2"), decided]
+    row = rows_by(events)["low"]
+
+    assert (row.completed, row.unaided, row.reviewed) == (2, 1, 1)
+    assert percentile(row.latencies, 95) == pytest.approx(3_600_000)
+    assert percentile(row.waits, 95) == pytest.approx(7_200_000)
+    with tables(events) as found:
+        assert behind(found, "p95") == ["req-1"]
+        assert behind(found, "person p95") == ["req-2"]
 
 
 @given(st.data())
@@ -255,9 +270,10 @@ def test_a_range_ends_where_the_next_begins_in_whatever_zone() -> None:
     with tables(lines) as found:
         _, day = figures_by(found, ("task",), the_policy(), *first)
         _, next_day = figures_by(found, ("task",), the_policy(), first[1])
-        bars = figures_over_time(found, begin, 5 * HOUR, 5)
+        span = begin, begin + 25 * HOUR
+        periods = figures_over_time(found, the_policy(), *span, timedelta(hours=1))
     assert (day.calls, next_day.calls) == (23, 2)
-    assert [row.calls for row in bars] == [5] * 5
+    assert [period.total.calls for period in periods] == [1] * 25
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
 """Requests as the read model files them: under their tenant, masked, found again in pages."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
 from consumers.readmodel.model import ReadModel
+from consumers.readmodel.queries import Behind
 from consumers.readmodel.requests import RequestFilter, records_of, requests, tenants_with
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings
 from router.intake.admission import Admission, Proven
+from schemas.base import Tier
+from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
-from tests.builders import a_record, a_request, a_route, an_assignment, an_escalation
+from tests.builders import NOON, a_record, a_request, a_route, an_assignment, an_escalation
 from tests.tables import TOPICS, record_of, tables, take, take_in
 from tests.unit.consumers.readmodel.test_projection import a_letter, a_line, a_result, said
 
@@ -72,6 +76,36 @@ def test_a_request_is_found_by_what_it_says(wanted: dict[str, Any], found: list[
             ],
         )
         assert ids(connection, **wanted) == found
+
+
+def test_a_figure_leads_to_the_requests_behind_it() -> None:
+    """Those with a call of the group, the outcome and the time, once each."""
+    rejected: dict[str, Any] = {"outcome": "rejected", "reason": Reason.REFUSED}
+    told: list[Any] = [a_request(id=f"r-{hour}") for hour in range(5)]
+    told += [
+        a_line(
+            no,
+            f"r-{hour}",
+            started_at=NOON + timedelta(hours=hour),
+            **(rejected if no == 1 else {}),
+        )
+        for hour in range(4)
+        for no in (1, 2)
+    ]
+    told.append(a_line(1, "r-4", started_at=NOON, tier=Tier.PREMIUM))
+    told.append(a_request(id="r-5", tenant="acme"))
+    told.append(a_line(1, "r-5", "acme", started_at=NOON + timedelta(hours=2)))
+    since, until = NOON + timedelta(hours=1), NOON + timedelta(hours=3)
+    with tables(told) as connection:
+        low = Behind("called", {"tier": "low"}, since, until)
+        assert ids(connection, behind=low) == ["r-5", "r-2", "r-1"]
+        assert ids(connection, behind=low, tenants={"acme"}) == ["r-5"]
+        assert ids(connection, behind=low, tenant="default") == ["r-2", "r-1"]
+        assert ids(connection, behind=Behind("refused", {}, since, until)) == ["r-2", "r-1"]
+        assert ids(connection, behind=Behind("refused", {}, NOON)) == ["r-3", "r-2", "r-1", "r-0"]
+        assert ids(connection, behind=Behind("ended", {"tier": "premium"}, NOON)) == ["r-4"]
+        assert ids(connection, behind=Behind("completed", {}, NOON)) == []
+        assert ids(connection, since=NOON - timedelta(days=9), until=NOON - timedelta(days=8)) == []
 
 
 def test_what_pages_hide_is_neither_kept_nor_found() -> None:
