@@ -22,7 +22,6 @@ def run_process(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     long as the process, so the collector need not look at it again; with its default thresholds it
     took an eighth of the route stage's time.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop

@@ -1,7 +1,8 @@
 """What tests of commands share."""
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,7 +10,7 @@ from consumers.cli.main import main
 
 
 @pytest.fixture
-def tierline(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+def tierline(monkeypatch, capsys, tmp_path) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Runs a command as a shell would: exit code, standard output, standard error."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
@@ -20,4 +21,8 @@ def tierline(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err
 
-    return run
+    thresholds = gc.get_threshold()
+    yield run
+    # A command sets up the collector of a process that it has to itself.
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()

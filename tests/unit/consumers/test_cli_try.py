@@ -1,6 +1,5 @@
 """`tierline try` and `tierline version`: the whole flow for one request, without a broker."""
 
-import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,15 +19,6 @@ SURE = {"quality": 1.0, "strain": 0.0}
 
 Run = Callable[..., tuple[int, str, str]]
 Provider = Callable[..., AbstractContextManager[Bill]]
-
-
-@pytest.fixture
-def tierline(tierline) -> Iterator[Run]:
-    thresholds = gc.get_threshold()
-    yield tierline
-    # A command sets up the collector and the logs of a process that it has to itself.
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 @pytest.fixture
