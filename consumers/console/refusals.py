@@ -41,6 +41,16 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 
+#: The headings of pages that say why something was refused.
+_HEADINGS = {
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Not found",
+    500: "Something failed here",
+    503: "Not available now",
+}
+
+
 def status_of(error: Exception) -> int:
     return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
 
@@ -56,7 +66,8 @@ class Refusals:
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": words}, status)
         visitor = getattr(request.state, "visitor", None)
-        return self._pages.page("message.html", visitor, status, title=str(status), words=words)
+        title = _HEADINGS.get(status, "That was not done")
+        return self._pages.page("message.html", visitor, status, title=title, words=words)
 
     def sign_in_first(self, request: Request) -> Response:
         """The reply to a user who has to sign in: a redirect, or status 401."""
