@@ -13,6 +13,7 @@ from consumers.console.case_routes import add_case_routes
 from consumers.console.dashboard import Figures, add_dashboard
 from consumers.console.entrance import Entrance
 from consumers.console.job_routes import add_job_routes
+from consumers.console.live import Live, add_live
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages
 from consumers.console.refusals import Refusals
@@ -58,6 +59,7 @@ def console_app(
     add_job_routes(routes, reviews, bulk, pages)
     add_request_routes(routes, reviews, figures.model, pages)
     add_dashboard(routes, reviews, figures, pages)
+    add_live(routes, Live(authenticator, reviews, figures.model))
     app.include_router(routes.pages)
     app.include_router(routes.api)
     app.include_router(sign_in.router)

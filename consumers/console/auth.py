@@ -131,8 +131,13 @@ class Authenticator:
     def cookie_rules(self) -> dict[str, Any]:
         return {"httponly": True, "samesite": "strict", "secure": self.is_secure, "path": "/"}
 
-    async def visitor(self, cookies: Mapping[str, str]) -> Visitor | None:
-        """The user of a request; None where they have to sign in first."""
+    async def visitor(
+        self, cookies: Mapping[str, str], *, is_by_hand: bool = True
+    ) -> Visitor | None:
+        """The user of a request; None where they have to sign in first.
+
+        A request that a page makes by itself keeps no session from ending.
+        """
         id_ = cookies.get(self.cookie, "")
         if not self.needs_sign_in:
             is_new = not 20 <= len(id_) <= 100
@@ -143,7 +148,11 @@ class Authenticator:
         if not id_:
             return None
         seen = await self._sessions.seen(
-            self._hashed(id_), self._clock(), idle=_IDLE, longest=_LONGEST
+            self._hashed(id_),
+            self._clock(),
+            idle=_IDLE,
+            longest=_LONGEST,
+            is_by_hand=is_by_hand,
         )
         current = self._as_set_now(seen, id_) if seen else None
         return Visitor(current, self._form_token(id_)) if current else None

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from consumers.console.attempts import Attempts, too_many_attempts
 from consumers.console.auth import Authenticator, NeedsSignInError, Role, Visitor
+from consumers.console.live import EVENTS
 from consumers.console.security import Receive, Scope, Send, is_loopback
 from consumers.readmodel.database import StoreAwayError
 
@@ -90,7 +91,9 @@ class Entrance:
             return
         authorization = request.headers.get("authorization") if path.startswith("/api/") else None
         if authorization is None or not self.authenticator.needs_sign_in:
-            request.state.visitor = await self.authenticator.visitor(request.cookies)
+            request.state.visitor = await self.authenticator.visitor(
+                request.cookies, is_by_hand=_is_by_hand(request)
+            )
         elif (visitor := self.authenticator.by_token(authorization)) is not None:
             # The token is too long to guess, so others' failures need not lock its holder out.
             request.state.visitor, request.state.has_bearer = visitor, True
@@ -145,6 +148,12 @@ class Entrance:
 
 def client_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
+
+
+def _is_by_hand(request: Request) -> bool:
+    """False for what an open page asks for by itself: its stream, and parts of it."""
+    asks_itself = "x-live" in request.headers or "hx-request" in request.headers
+    return request.scope["path"] != EVENTS and not (asks_itself and request.method == "GET")
 
 
 def _has_body(request: Request) -> bool:

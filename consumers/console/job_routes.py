@@ -114,9 +114,8 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
         return [_Progress(job, await jobs.progress(job.job_id)) for job in visible]
 
     def job_page(request: Request, progress: _Progress) -> Response:
-        is_part = request.headers.get("hx-request") == "true"
         return pages.page(
-            "job_progress.html" if is_part else "job.html",
+            "job.html",
             visitor_of(request),
             job=progress.job,
             progress=progress.counts,

@@ -20,13 +20,15 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy import case as choose
 
 from consumers.console.tables import CASES, LETTERS, State
 from consumers.readmodel.columns import in_millis, millis, stored
 from router.review.cases import Risk
 from schemas.reasons import Reason
 
-__all__ = ["HOURS", "CaseFilter", "Group", "by_hour", "conditions", "in_order", "is_held", "totals"]
+__all__ = ["HOURS", "CaseFilter", "Group", "by_hour", "conditions", "in_order", "is_held"]
+__all__ += ["standing_of", "totals"]
 
 _HOUR_MS = 3_600_000
 HOURS = 24
@@ -97,6 +99,14 @@ def conditions(case_filter: CaseFilter, now: datetime) -> Sequence[ColumnElement
 def is_held(now: datetime) -> ColumnElement[bool]:
     """True where somebody has a lease at that time."""
     return and_(CASES.c.held_until.is_not(None), CASES.c.held_until > now)
+
+
+def standing_of(case_filter: CaseFilter, now: datetime) -> Select[Any]:
+    """A row that differs after each change of the matching cases, and when a lease ends."""
+    held = func.sum(choose((is_held(now), 1), else_=0))
+    changes, newest = func.sum(CASES.c.version), func.max(CASES.c.opened_at)
+    row = select(func.count(), held, changes, newest)
+    return row.where(*conditions(case_filter, now))
 
 
 def in_order(

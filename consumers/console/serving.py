@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from consumers.console.live import EVENTS
 from consumers.console.security import HEADERS
 from consumers.runtime.process import stop_signals
 
@@ -76,6 +77,13 @@ class _Patient(H11Protocol):
         if self._take is not None:
             self._take.cancel()
             self._take = None
+
+    def shutdown(self) -> None:
+        """End streams at once: they would hold the process up until it no longer waits."""
+        super().shutdown()
+        is_replying = self.cycle is not None and not self.cycle.response_complete
+        if is_replying and self.scope["path"] == EVENTS:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head, self._take):

@@ -36,11 +36,17 @@ class Sessions:
         return session
 
     async def seen(
-        self, id_hash: str, now: datetime, *, idle: timedelta, longest: timedelta
+        self,
+        id_hash: str,
+        now: datetime,
+        *,
+        idle: timedelta,
+        longest: timedelta,
+        is_by_hand: bool = True,
     ) -> Session | None:
         """The session; None where it was idle too long, is too old, or is unknown.
 
-        Its `seen_at` is updated.
+        Its `seen_at` is updated, unless a page asks by itself, which keeps no session alive.
         """
         alive = (
             SESSIONS.c.id_hash == id_hash,
@@ -48,7 +54,7 @@ class Sessions:
             SESSIONS.c.created_at > now - longest,
         )
         rows = await self._database.read(select(SESSIONS).where(*alive))
-        if not rows or rows[0]["seen_at"] > now - _SEEN_AGAIN:
+        if not rows or not is_by_hand or rows[0]["seen_at"] > now - _SEEN_AGAIN:
             return Session(**rows[0]) if rows else None
         touch = update(SESSIONS).where(*alive).values(seen_at=now).returning(SESSIONS)
         rows = await self._database.write(touch)

@@ -34,6 +34,7 @@ _ROUTES = (
     ("GET", "/requests", Role.VIEWER),
     ("GET", "/requests/dispute-0", Role.VIEWER),
     ("GET", "/records/x/raw?request_id=dispute-0&tenant=default", Role.REVIEWER),
+    ("GET", "/events?follow=job none", Role.OPERATOR),
     ("GET", "/cases/{place}", Role.VIEWER),
     ("GET", "/cases/{place}/raw", Role.REVIEWER),
     ("POST", "/cases/{place}/claim", Role.REVIEWER),
