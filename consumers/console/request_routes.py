@@ -98,6 +98,7 @@ def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
                 for asked in found.requests
             ],
             "after": found.after,
+            "searched_since": found.until,
         }
 
     @routes.both(

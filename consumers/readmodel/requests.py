@@ -3,9 +3,22 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    false,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
 from consumers.readmodel.columns import instant, millis, stored
 from consumers.readmodel.queries import Behind
@@ -13,13 +26,18 @@ from consumers.readmodel.tables import CALLS, RECORDS, REQUESTS
 from schemas.dead_letter import Pointer
 from schemas.tenancy import RequestKey
 
-__all__ = ["MOST_BEHIND", "Asked", "Found", "RequestFilter", "Written", "records_of", "requests"]
-__all__ += ["tenants_with"]
+__all__ = ["MOST_BEHIND", "MOST_SEARCHED", "Asked", "Found", "RequestFilter", "Written"]
+__all__ += ["records_of", "requests", "tenants_with"]
 
 #: Calls behind a figure whose requests are searched, the newest.
 MOST_BEHIND = 10_000
 #: Of an instant in milliseconds, whatever somebody writes in a URL.
 _MOST_DIGITS = 15
+#: Requests that are looked through for words at a time: no index finds a part of a word.
+MOST_SEARCHED = 50_000
+_ORDER = ("appended_at", "request_id", "tenant")
+#: Tenants whose requests are each read from the index, newest first; of more, all are sorted.
+_MOST_APART = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +58,17 @@ class RequestFilter:
     #: Of the newest calls behind a figure.
     behind: Behind | None = None
 
-    def conditions(self) -> Sequence[ColumnElement[bool]]:
-        """The filter as conditions on the requests."""
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as conditions on the requests, except those on their tenants and words."""
         columns = REQUESTS.c
         equal = (
             (columns.request_id, self.id),
             (columns.conversation_id, self.conversation),
             (columns.user, self.user),
-            (columns.tenant, self.tenant),
         )
         holds: list[ColumnElement[bool]] = [
             column == stored(value) for column, value in equal if value is not None
         ]
-        if self.tenants is not None:
-            holds.append(columns.tenant.in_(sorted(self.tenants)))
-        if self.text is not None:
-            holds.append(columns.words.icontains(stored(self.text), autoescape=True))
         if self.since is not None:
             holds.append(columns.appended_at >= millis(self.since))
         if self.until is not None:
@@ -64,13 +77,24 @@ class RequestFilter:
             holds.append(self._has_call(self.behind))
         return holds
 
+    @property
+    def is_narrow(self) -> bool:
+        """True where few requests fit, whosever they are."""
+        narrow = (self.id, self.conversation, self.user, self.behind)
+        return any(condition is not None for condition in narrow)
+
+    def those_of(self) -> list[str] | None:
+        """The tenants whose requests fit; None: whatever tenant."""
+        if self.tenant is None:
+            return None if self.tenants is None else sorted(map(stored, self.tenants))
+        is_seen = self.tenants is None or self.tenant in self.tenants
+        return [stored(self.tenant)] if is_seen else []
+
     def _has_call(self, figure: Behind) -> ColumnElement[bool]:
         """That one of the newest calls behind a figure is of the request."""
-        newest = figure.calls(CALLS.c.request_id, CALLS.c.tenant)
-        if self.tenants is not None:
-            newest = newest.where(CALLS.c.tenant.in_(sorted(self.tenants)))
-        if self.tenant is not None:
-            newest = newest.where(CALLS.c.tenant == stored(self.tenant))
+        newest, tenants = figure.calls(CALLS.c.request_id, CALLS.c.tenant), self.those_of()
+        if tenants is not None:
+            newest = newest.where(CALLS.c.tenant.in_(tenants))
         newest = newest.order_by(CALLS.c.started_at.desc()).limit(MOST_BEHIND)
         return tuple_(REQUESTS.c.request_id, REQUESTS.c.tenant).in_(newest)
 
@@ -95,6 +119,8 @@ class Found(NamedTuple):
     requests: Sequence[Asked]
     #: What the next page begins after; None on the last one.
     after: str | None
+    #: Where the words were looked for in the newest only: when the oldest of those came in.
+    until: datetime | None = None
 
 
 class Written(NamedTuple):
@@ -105,44 +131,82 @@ class Written(NamedTuple):
 
 
 def requests(
-    connection: Connection, wanted: RequestFilter, limit: int, after: str | None = None
+    connection: Connection,
+    wanted: RequestFilter,
+    limit: int,
+    after: str | None = None,
+    most_searched: int = MOST_SEARCHED,
 ) -> Found:
-    """Requests that fit, the newest first; `after` is where the page before has ended."""
-    columns = REQUESTS.c
-    asked = select(REQUESTS).where(*wanted.conditions())
+    """Requests that fit, the newest first; `after` is where the page before has ended.
+
+    Words are looked for in the `most_searched` newest that fit otherwise, so that an answer takes
+    a limited time; a page may then be empty, and others follow.
+    """
+    holds = wanted.conditions()
     if after is not None:
-        asked = asked.where(_is_behind(after))
-    ordered = asked.order_by(
-        columns.appended_at.desc(), columns.request_id.desc(), columns.tenant.desc()
-    )
-    rows = connection.execute(ordered.limit(limit + 1)).mappings().all()
+        holds.append(_from(after, is_behind=True))
+    last = None
+    if wanted.text is not None:
+        reached = _newest(wanted, holds, most_searched).offset(most_searched - 1).limit(1)
+        if (last := connection.execute(reached).first()) is not None:
+            holds.append(_from(_place(last), is_behind=False))
+        holds.append(REQUESTS.c.words.icontains(stored(wanted.text), autoescape=True))
+    rows = connection.execute(_newest(wanted, holds, limit + 1)).all()
     page = [
         Asked(
-            RequestKey(row["tenant"], row["request_id"]),
-            instant(row["appended_at"]),
-            Pointer(topic=row["topic"], partition=row["partition"], offset=row["offset"]),
-            *(row[name] for name in ("task", "plan", "user", "conversation_id", "words")),
+            RequestKey(row.tenant, row.request_id),
+            instant(row.appended_at),
+            Pointer(topic=row.topic, partition=row.partition, offset=row.offset),
+            *(row.task, row.plan, row.user, row.conversation_id, row.words),
         )
         for row in rows[:limit]
     ]
-    if len(rows) <= limit:
-        return Found(page, None)
-    last = rows[limit - 1]
-    return Found(page, f"{last['appended_at']} {last['request_id']} {last['tenant']}")
+    if len(rows) > limit:
+        return Found(page, _place(rows[limit - 1]))
+    return Found(page, None) if last is None else Found(page, _place(last), instant(last[0]))
 
 
-def _is_behind(after: str) -> ColumnElement[bool]:
-    """What comes later in the order than the request that a page ended with.
+def _newest(
+    wanted: RequestFilter, holds: Sequence[ColumnElement[bool]], count: int
+) -> Select[Any]:
+    """So many of the newest requests that fit and for which this holds."""
 
-    Neither ids nor tenants hold blanks. What is no such place has everything behind it.
+    def ordered(source: FromClause, *conditions: ColumnElement[bool]) -> Select[Any]:
+        order = [source.c[name] for name in _ORDER]
+        others = [column for column in source.c if column.name not in _ORDER]
+        query = select(*order, *others).where(*conditions)
+        return query.order_by(*(column.desc() for column in order)).limit(count)
+
+    tenant, tenants = REQUESTS.c.tenant, wanted.those_of()
+    if tenants is None:
+        return ordered(REQUESTS, *holds)
+    if len(tenants) > _MOST_APART or wanted.is_narrow:
+        return ordered(REQUESTS, *holds, tenant.in_(tenants))
+    by_tenant = [ordered(REQUESTS, *holds, tenant == name) for name in tenants]
+    if len(by_tenant) < 2:
+        return by_tenant[0] if by_tenant else ordered(REQUESTS, false())
+    return ordered(union_all(*(select(newest.subquery()) for newest in by_tenant)).subquery())
+
+
+def _place(row: Row[Any]) -> str:
+    """Where a request is in the order; neither ids nor tenants hold blanks."""
+    return " ".join(map(str, row[:3]))
+
+
+def _from(place: str, *, is_behind: bool) -> ColumnElement[bool]:
+    """What comes later in the order than a place, or what does not.
+
+    What is no such place has everything behind it.
     """
-    at, request_id, tenant = [*stored(after).split(" ", 2), "", ""][:3]
+    at, request_id, tenant = [*stored(place).split(" ", 2), "", ""][:3]
     columns = REQUESTS.c
     if not at.isdecimal() or len(at) > _MOST_DIGITS:
         return true()
-    key = tuple_(columns.request_id, columns.tenant) < tuple_(request_id, tenant)
+    then, own, key = int(at), tuple_(columns.request_id, columns.tenant), tuple_(request_id, tenant)
     # The first condition is what an index is searched by.
-    return and_(columns.appended_at <= int(at), or_(columns.appended_at < int(at), key))
+    if is_behind:
+        return and_(columns.appended_at <= then, or_(columns.appended_at < then, own < key))
+    return and_(columns.appended_at >= then, or_(columns.appended_at > then, own >= key))
 
 
 def tenants_with(

@@ -61,9 +61,13 @@ REQUESTS = Table(
     Column("task", Text),
     Column("plan", Text),
     #: These, and the beginning of what the customer says, are masked as pages mask them.
-    Column("user", Text, index=True),
-    Column("conversation_id", Text, index=True),
+    Column("user", Text),
+    Column("conversation_id", Text),
     Column("words", Text, nullable=False),
+    # Whatever requests are listed by, the newest come first.
+    Index("requests_by_tenant", "tenant", "appended_at"),
+    Index("requests_by_user", "user", "appended_at"),
+    Index("requests_by_conversation", "conversation_id", "appended_at"),
 )
 
 #: Where all records of a request lie.

@@ -108,6 +108,41 @@ def test_a_figure_leads_to_the_requests_behind_it() -> None:
         assert ids(connection, since=NOON - timedelta(days=9), until=NOON - timedelta(days=8)) == []
 
 
+@pytest.mark.parametrize("seen", [{}, {"tenants": {"acme", "default"}}, {"user": "ann"}])
+def test_words_are_looked_for_in_so_many_requests_at_a_time(seen: dict[str, Any]) -> None:
+    """A page says since when it has looked, and the next one goes on there; none is missed."""
+    with tables() as connection:
+        texts = {2: "a rare word", 6: "a RARE one"}
+        take_in(
+            connection,
+            [
+                asked(no, after=no // 2, input=texts.get(no, "x"), user="ann", tenant=tenant)
+                for no in range(10)
+                for tenant in ("acme" if no % 2 else "default",)
+            ],
+        )
+        wanted = RequestFilter(text="rare", **seen)
+        pages, after = [], None
+        while True:
+            page = requests(connection, wanted, 5, after, most_searched=3)
+            pages.append(([one.key.id for one in page.requests], page.until is not None))
+            if (after := page.after) is None:
+                break
+        assert pages == [([], True), (["r-6"], True), (["r-2"], True), ([], False)]
+
+
+def test_people_with_several_tenants_page_through_all_of_theirs() -> None:
+    with tables() as connection:
+        names = ("acme", "globex", "initech")
+        take_in(connection, [asked(no, after=no, tenant=names[no % 3]) for no in range(9)])
+        wanted = RequestFilter(tenants={"acme", "initech"})
+        page = requests(connection, wanted, 4)
+        assert [one.key.id for one in page.requests] == ["r-8", "r-6", "r-5", "r-3"]
+        rest = requests(connection, wanted, 4, page.after)
+        assert [one.key.id for one in rest.requests] == ["r-2", "r-0"]
+        assert rest.after is None
+
+
 def test_what_pages_hide_is_neither_kept_nor_found() -> None:
     card, mail = "4929 1836 5527 1904", "hidden.person@example.com"
     with tables() as connection:
