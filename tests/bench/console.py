@@ -1,4 +1,4 @@
-"""The review console's store with 10,000 cases that wait: what a reviewer waits for."""
+"""The review console with 10,000 cases that wait: what a reviewer waits for."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from schemas.reasons import Reason
+from tests.bench.console_pages import measure_pages
 from tests.bench.harness import PARTITIONS, Measured, settings_for, sized
 from tests.builders import an_attempt, the_policy
 from tests.postgres import postgres
@@ -85,6 +86,7 @@ async def _measured(name: str, store: Store, settings: Settings) -> list[Measure
         rows.append(
             await _p95(f"{name}: p95 of the next case while others decide", following, limits)
         )
+    rows += await measure_pages(name, store, settings)
     return [*rows, await _claims(name, store)]
 
 
