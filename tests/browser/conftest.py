@@ -20,7 +20,7 @@ from schemas.topics import Topics
 from tests.kafka.conftest import broker
 from tests.kafka.flow import read_topics
 
-__all__ = ["SHOTS", "Served", "broker"]
+__all__ = ["SHOTS", "Served", "broker", "console_of", "env_of", "flow_of", "topics_of"]
 
 #: Pictures of what was seen, for people.
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -97,20 +97,35 @@ def chromium() -> Iterator[Browser]:
 def served(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The flow and the console, running."""
     prefix = "browser."
-    home = tmp_path_factory.mktemp("home")
-    env = {
+    env = env_of(broker, tmp_path_factory.mktemp("home"), prefix)
+    with topics_of(env), flow_of(env), console_of(env) as url:
+        yield Served(url, broker, Topics(prefix))
+
+
+def env_of(broker: str, home: Path, prefix: str) -> Mapping[str, str]:
+    """The environment of commands with topics and files of their own."""
+    return {
         **os.environ,
         "HOME": str(home),
         "XDG_DATA_HOME": str(home),
         "TIERLINE_KAFKA__BOOTSTRAP": broker,
         "TIERLINE_KAFKA__PREFIX": prefix,
     }
-    with (
-        _process(env, "topics", "create", said="all topics exist"),
-        _process(env, "up", "--simulate", said="Ctrl-C"),
-        _process(env, "console", "--port", "0", said="at ") as at,
-    ):
-        yield Served(at.rpartition(" ")[2].strip(), broker, Topics(prefix))
+
+
+def topics_of(env: Mapping[str, str]) -> contextlib.AbstractContextManager[str]:
+    return _process(env, "topics", "create", said="all topics exist")
+
+
+def flow_of(env: Mapping[str, str]) -> contextlib.AbstractContextManager[str]:
+    return _process(env, "up", "--simulate", said="Ctrl-C")
+
+
+@contextlib.contextmanager
+def console_of(env: Mapping[str, str], port: int = 0) -> Iterator[str]:
+    """A console; its address."""
+    with _process(env, "console", "--port", str(port), said="at ") as line:
+        yield line.rpartition(" ")[2].strip()
 
 
 @pytest.fixture
