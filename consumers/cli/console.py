@@ -33,6 +33,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.liveness import LoopLag, watched
 from consumers.runtime.metrics import tell_review
 from consumers.runtime.poison import Guard
+from consumers.runtime.process import stop_signals
 from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
@@ -133,11 +134,11 @@ async def _serve(
             running = [tasks.create_task(work) for work in works]
             host, number = listening.getsockname()[:2]
             out.print(f"the console is at http://{host}:{number}")
-            await serve(
-                console_app(reviews, authenticator, bulk, figures, settings.console.oidc),
-                listening,
-                proxies=settings.console.proxies,
-            )
+            stop = asyncio.Event()
+            for name in stop_signals():
+                asyncio.get_running_loop().add_signal_handler(name, stop.set)
+            app = console_app(reviews, authenticator, bulk, figures, settings.console.oidc)
+            await serve(app, listening, proxies=settings.console.proxies, stop=stop)
             for task in running:
                 task.cancel()
 

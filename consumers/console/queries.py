@@ -101,7 +101,7 @@ def is_held(now: datetime) -> ColumnElement[bool]:
     return and_(CASES.c.held_until.is_not(None), CASES.c.held_until > now)
 
 
-def standing_of(case_filter: CaseFilter, now: datetime) -> Select[Any]:
+def standing_of(case_filter: CaseFilter, now: datetime) -> Select[Any, Any, Any, Any]:
     """A row that differs after each change of the matching cases, and when a lease ends."""
     held = func.sum(choose((is_held(now), 1), else_=0))
     changes, newest = func.sum(CASES.c.version), func.max(CASES.c.opened_at)

@@ -14,7 +14,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consumers.console.live import EVENTS
 from consumers.console.security import HEADERS
-from consumers.runtime.process import stop_signals
 
 __all__ = ["Limits", "serve"]
 
@@ -105,7 +104,7 @@ class _Patient(H11Protocol):
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `serve`."""
+        """Leave the signals to the process."""
         yield
 
 
@@ -114,8 +113,10 @@ async def serve(
     listening: socket.socket,
     limits: Limits | None = None,
     proxies: Collection[str] = (),
+    *,
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until Ctrl-C, SIGTERM or SIGHUP.
+    """Serve until `stop` is set; without one, until cancelled.
 
     Only `proxies` may name the client that they forward for; else anybody could choose an address.
     """
@@ -134,8 +135,12 @@ async def serve(
         **rules,
     )
     server = _Server(config)
-    for name in stop_signals():
-        asyncio.get_running_loop().add_signal_handler(
-            name, lambda: setattr(server, "should_exit", True)
-        )
-    await server.serve([listening])
+    async with asyncio.TaskGroup() as tasks:
+        ending = tasks.create_task(_end(server, stop or asyncio.Event()))
+        await server.serve([listening])
+        ending.cancel()
+
+
+async def _end(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await stop.wait()
+    server.should_exit = True

@@ -166,9 +166,7 @@ def requests(
     return Found(page, None) if last is None else Found(page, _place(last), instant(last[0]))
 
 
-def _newest(
-    wanted: RequestFilter, holds: Sequence[ColumnElement[bool]], count: int
-) -> Select[Any]:
+def _newest(wanted: RequestFilter, holds: Sequence[ColumnElement[bool]], count: int) -> Select[Any]:
     """So many of the newest requests that fit and for which this holds."""
 
     def ordered(source: FromClause, *conditions: ColumnElement[bool]) -> Select[Any]:

@@ -101,7 +101,7 @@ async def _reviewers(name: str, app: Any, guard: Authenticator) -> list[Measured
         nonlocal lost
         async with await _browser(app, guard, f"reviewer-{number}") as http:
             for _ in range(_CASES_EACH):
-                await asyncio.sleep(_THINKS * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+                await asyncio.sleep(_THINKS * random.uniform(0.5, 1.5))
                 while True:
                     offered = await _timed(times["the next case"], http, "GET", "/next")
                     place = offered.headers["location"].removeprefix("/cases/").split("?")[0]
@@ -159,7 +159,7 @@ def _p95(times: list[float]) -> float:
 
 def _fill(connection: Connection) -> None:
     """A thousand requests of several users and tenants, doubled with the time before them."""
-    dice, now = random.Random(1), millis(clock.now())  # noqa: S311  no secret
+    dice, now = random.Random(1), millis(clock.now())
     step = _APART // timedelta(milliseconds=1)
     words = [f"word{number}" for number in range(400)] + ["invoice"] * 40
     requests = [
@@ -180,7 +180,7 @@ def _fill(connection: Connection) -> None:
     ]
     connection.execute(insert(REQUESTS), requests)
     records = [
-        {**{name: row[name] for name in RECORDS.c.keys() if name in row}, "at": row["appended_at"]}
+        {**{name: row[name] for name in row if name in RECORDS.c}, "at": row["appended_at"]}
         for row in requests
     ]
     connection.execute(insert(RECORDS), records)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -125,7 +126,22 @@ def flow_of(env: Mapping[str, str]) -> contextlib.AbstractContextManager[str]:
 def console_of(env: Mapping[str, str], port: int = 0) -> Iterator[str]:
     """A console; its address."""
     with _process(env, "console", "--port", str(port), said="at ") as line:
-        yield line.rpartition(" ")[2].strip()
+        url = line.rpartition(" ")[2].strip()
+        _wait_for(int(url.rpartition(":")[2]))
+        yield url
+
+
+def _wait_for(port: int) -> None:
+    """Until something listens: a console tells where it is before it does."""
+    give_up = time.monotonic() + _LIMIT_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > give_up:
+                raise
+        else:
+            return
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ def _give_up(served: Served, number: int) -> None:
 
 
 def _waits_for(page: Page, selector: str, words: str) -> None:
-    seen = f"document.querySelector({selector!r})?.innerText.includes({words!r})"
-    page.wait_for_function(seen, timeout=_LIMIT_MS)
+    page.locator(selector, has_text=words).wait_for(timeout=_LIMIT_MS)
 
 
 def test_a_page_shows_what_changes_and_outlives_a_restart(

@@ -1,6 +1,6 @@
 """Every page in every state: nothing scrolls sideways, and everything has a name.
 
-With `TIERLINE_SCREENSHOTS=build/pages`, there is a picture of each, wide and narrow, in both themes.
+With `TIERLINE_SCREENSHOTS=build/pages`, a picture of each is kept, wide and narrow, in both themes.
 """
 
 import os
@@ -91,7 +91,7 @@ class _Eye:
         for width in (1440, 390):
             self.page.set_viewport_size({"width": width, "height": 900})
             for scheme in ("light", "dark"):
-                self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                self.page.emulate_media(color_scheme=scheme)
                 path = folder / f"{name}-{width}-{scheme}.png"
                 self.page.screenshot(path=path, full_page=True, animations="disabled")
         self.page.emulate_media(color_scheme="light")

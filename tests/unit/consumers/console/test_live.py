@@ -88,9 +88,10 @@ async def _world(store: Store, pace: Pace = _QUICK) -> AsyncIterator[_World]:
         listening.listen()
         host, port = listening.getsockname()
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(serve(app, listening))
+            stop = asyncio.Event()
+            tasks.create_task(serve(app, listening, stop=stop))
             yield _World(store, guard, live, f"http://{host}:{port}")
-            serving.cancel()
+            stop.set()
 
 
 async def _events(reply: httpx.Response) -> AsyncIterator[tuple[str, list[str]]]:
@@ -229,3 +230,17 @@ async def test_a_stream_ends_with_its_session_and_keeps_none_alive(store: Store)
             async for _ in lines:
                 pass
         assert (await client.get("/events?follow=cases")).status_code == 303
+
+
+async def test_the_end_of_the_process_ends_streams_at_once(store: Store) -> None:
+    """Not only once the server no longer waits for replies, which takes five seconds."""
+    async with contextlib.AsyncExitStack() as console:
+        world = await console.enter_async_context(_world(store, Pace(look=3600.0)))
+        async with (
+            world.browser() as (client, _),
+            client.stream("GET", "/events?follow=cases") as reply,
+        ):
+            events = _events(reply)
+            await anext(events)
+            async with asyncio.timeout(4):
+                await console.aclose()

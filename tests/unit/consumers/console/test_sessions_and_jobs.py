@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from tests.unit.consumers.console.world import LEASE, place
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = {"idle": timedelta(minutes=30), "longest": timedelta(hours=8)}
+LIMITS: dict[str, Any] = {"idle": timedelta(minutes=30), "longest": timedelta(hours=8)}
 MINUTE = timedelta(minutes=1)
 
 
