@@ -85,11 +85,11 @@ def test_it_shows_what_was_asked_tried_decided_and_published() -> None:
     assert "/records/llm.intake-1-7/raw?request_id=req-1&amp;tenant=default" in page
 
 
-def test_while_it_is_open_it_looks_again_and_says_so() -> None:
+def test_while_it_is_open_it_follows_what_happens_and_says_so() -> None:
     page = page_of(viewed(asked("Where is 12?"), assigned()))
     assert '<meta http-equiv="refresh" content="3">' in page
     assert "It is still open: routed to low" in page
-    assert "This page looks again every three seconds." in page
+    assert "This page shows what becomes of it as it happens." in page
 
 
 @pytest.mark.parametrize("role", ["viewer", "reviewer"])
