@@ -31,7 +31,6 @@ class Buckets(Generic[T]):
         self._stack.close()
 
     def put(self, key: object, item: T) -> None:
-        """Put an item into the bucket of its key."""
         no = hash(key) % _COUNT
         if no not in self._files:
             file = tempfile.TemporaryFile()  # noqa: SIM115  the stack closes it

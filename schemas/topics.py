@@ -128,7 +128,6 @@ class Topics:
             raise ValueError(msg)
 
     def name(self, topic: str) -> str:
-        """The topic's name on the broker."""
         return self.prefix + topic
 
     @property

@@ -211,7 +211,6 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
         choose_one,
         send,
     )
-    from consumers.policy_file import read_policy  # noqa: PLC0415
 
     if (where is None) == (reason is task is since is None):
         msg = "name one dead letter by its id, or choose many with --reason, --task or --since"
@@ -222,12 +221,11 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
     begin = None if tier is None else tier_of(tier)
     plan = Plan(span_of(deadline, "--deadline"), begin, force, rate or 10.0)
     settings = read_settings(kafka)
-    policy = read_policy(settings)
     if where is not None:
-        chosen = await choose_one(settings, policy, where, tenant, plan)
+        chosen = await choose_one(settings, where, tenant, plan)
     else:
         letter_filter = LetterFilter(reason, task, tenant, since)
-        chosen = await choose(settings, policy, letter_filter, plan, most or 1000)
+        chosen = await choose(settings, letter_filter, plan, most or 1000)
     is_sent = where is not None or yes
     sent = await send(settings, chosen.candidates, plan) if is_sent else 0
     if as_json:

@@ -46,7 +46,6 @@ async def read_journey(request_id: str, settings: Settings, tenant: str | None =
 
 
 async def _read_all(journey: Journey, settings: Settings) -> Journey:
-    """Read all records of all topics into the journey."""
     topics = settings.kafka.topics
     async with reading(settings, [name for name, _ in topics.all()]) as (reader, seen):
         async for record in reader.until_end(seen):

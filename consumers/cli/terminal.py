@@ -78,7 +78,6 @@ class Reading:
     _task: TaskID
 
     def __call__(self, done: int, total: int) -> None:
-        """Update the bar."""
         self._bar.update(self._task, completed=done, total=total)
 
     def end(self) -> None:
@@ -93,6 +92,5 @@ class Reading:
 
 @contextlib.contextmanager
 def reading_bar() -> Iterator[Reading]:
-    """A bar for the reading of topics."""
     with progress() as bar:
         yield Reading(bar, bar.add_task("reading", total=None))

@@ -68,7 +68,6 @@ class _Scale:
         return round(passed / self._total * self.width) if self._total else 0
 
     def is_cut(self, bar: Bar) -> bool:
-        """True for a wait that is cut."""
         end = bar.end_ms
         return any(
             length < until - start and start < end and until > bar.start_ms

@@ -70,7 +70,6 @@ def result_words(result: Result, who: str | None) -> str:
 
 
 def review_moment(line: AuditLine) -> Moment:
-    """What a reviewer did."""
     decision = line.decision
     words = f"{decision.action if decision else line.what} by {line.who}"
     if decision is not None:

@@ -110,7 +110,6 @@ class GuardedResolver(AbstractResolver):
 
     @override
     async def close(self) -> None:
-        """Close the system's resolver."""
         await self._system.close()
 
 

@@ -200,7 +200,6 @@ class ProviderSettings(BaseModel):
         return self
 
     def limits_of(self, model_id: str) -> ModelLimits:
-        """What the provider allows for a model."""
         return self.limits.get(model_id) or self.limits.get("*") or ModelLimits()
 
     @property
@@ -233,7 +232,6 @@ class ProviderSettings(BaseModel):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
         parts = urlsplit(self.base_url)
         return self.host, parts.port or (443 if parts.scheme == "https" else 80)
 

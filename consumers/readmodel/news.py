@@ -228,5 +228,4 @@ def merged(former: Row | None, row: Row) -> Row:
 
 
 def key_of(table: Table, row: Row) -> tuple[Any, ...]:
-    """The key of a row."""
     return tuple(row[column.name] for column in table.primary_key)

@@ -272,7 +272,6 @@ class Health:
         return None if worst is None else round(worst * 1000, 1)
 
     def stages(self) -> list[StageStatus]:
-        """The status of each stage."""
         return [watched.status() for watched in self._watched]
 
 

@@ -52,18 +52,15 @@ class StatePart:
         return self._values.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Set a key's value."""
         self._before.setdefault(key, self._values.get(key))
         self._values[key] = value
 
     def delete(self, key: bytes) -> None:
-        """Remove a key."""
         self._before.setdefault(key, self._values.get(key))
         self._values.pop(key, None)
 
     @property
     def values(self) -> Mapping[bytes, bytes]:
-        """All keys with their values."""
         return self._values
 
     def changes(self) -> Mapping[bytes, bytes | None]:

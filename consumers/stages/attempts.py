@@ -142,7 +142,6 @@ class AttemptRunner:
             await self._call(tier_run, step, slot)
 
     def _question(self, tier_run: TierRun, step: Step) -> Question:
-        """The question that a step puts to a model."""
         if step != "verify":
             return tier_run.question
         if tier_run.verification is None:

@@ -87,7 +87,6 @@ class Reviewing:
 
     @property
     def topics(self) -> Topics:
-        """The names of the topics on the broker."""
         return self.clients.settings.topics
 
     async def prepare(self, source: Source, position: int) -> None:

@@ -57,7 +57,6 @@ _LAST_GRACE = 3.0
 
 
 def spec_of(tier: Tier) -> StageSpec:
-    """What the stage of a tier declares."""
     return StageSpec(
         f"work.{tier}",
         reads=(f"llm.tier.{tier}",),
@@ -286,7 +285,6 @@ class _CountedCalls:
         timeout: timedelta,  # noqa: ASYNC109  the whole call's, passed on
         may_leave: Callable[[], bool],
     ) -> Reply | CallFailure:
-        """Call a model."""
         self._moves += 1
         try:
             return await self._calls.call(

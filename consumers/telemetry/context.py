@@ -38,7 +38,6 @@ class TraceContext(NamedTuple):
 
     @property
     def traceparent(self) -> str:
-        """The value of the header `traceparent`."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
 
     def is_within(self, share: float) -> bool:

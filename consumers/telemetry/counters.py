@@ -44,7 +44,6 @@ class Counters:
         return bool(self._histograms)
 
     def count(self, name: str, *by: str) -> float:
-        """The count so far."""
         return self._counts[name].get(by, 0)
 
     def export_to(self, meter: Meter) -> None:

@@ -80,7 +80,6 @@ class Hop:
             self.span.set_attributes(fields)
 
     def add_event(self, event: str, fields: Fields) -> None:
-        """Add an event that happens now."""
         if self.span is not None:
             self.span.add_event(event, fields, clock.now_ns())
 

@@ -124,7 +124,6 @@ class Tracing:
         self._counters.add(names.CONSUMED, len(consumed), consumed[0].topic, group)
 
     def sending(self, parent: Span, topic: str, partition: int, where: Mapping[str, Any]) -> Span:
-        """The span of one record that is written."""
         fields = _sending_fields(topic) | {names.PARTITION: str(partition)}
         if (request_id := where.get(names.CONVERSATION)) is not None:
             fields[names.CONVERSATION] = request_id

@@ -208,7 +208,6 @@ def chat_body(
 
 
 def _schema_text(contract: OutputContract) -> str | None:
-    """The schema on one line, as JSON."""
     return None if contract.schema is None else orjson.dumps(contract.schema).decode()
 
 

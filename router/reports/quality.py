@@ -167,7 +167,6 @@ def trend_of(group: Group) -> Group:
 
 
 def group_of(entry: LedgerEntry) -> Group:
-    """The group of a ledger line."""
     attempt = entry.attempt
     return Group(
         task=entry.task or _UNKNOWN,

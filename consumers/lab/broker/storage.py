@@ -39,7 +39,6 @@ class DataFolder:
 
     @property
     def log_file(self) -> Path:
-        """The broker's log."""
         return self.path / "broker.log"
 
 
@@ -133,7 +132,6 @@ def _lock_file(kept: Path) -> IO[str]:
 
 
 def _locked(lock: int) -> bool:
-    """Try to take the lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
