@@ -113,7 +113,9 @@ def figures_over_time(
     first, count = begin // length * length, -(-end // length) - begin // length
     begins = [instant(first + length * no) for no in range(count)]
     periods = [Period(at, max(at, since), min(at + step, until)) for at in begins]
-    parts = _trend_parts(begin, end, length)
+    grains = [grain for grain in GRAINS if length % grain == 0]
+    # Negative grains are those of the trends.
+    parts = [part._replace(grain=-part.grain) for part in _cover(begin, end, grains)]
     sums, latencies = _sums_of(parts), _latencies_of(parts)
     keys = [sums.c.group_id, (sums.c.at - first) // length]
     for name, [no], figures in _named(connection, ("task", "tier"), keys, sums, FIGURES):
@@ -324,16 +326,6 @@ def _cover(begin: int, end: int, grains: Sequence[int]) -> list[_Part]:
         return _cover(begin, end, finer)
     parts = [*_cover(begin, first, finer), _Part(grain, first, last), *_cover(last, end, finer)]
     return [part for part in parts if part.begin < part.end]
-
-
-def _trend_parts(begin: int, end: int, length: int) -> list[_Part]:
-    """A span as parts: its whole steps from the trends, and what is left at its edges."""
-    grains = [grain for grain in GRAINS if length % grain == 0]
-    first, last = -(-begin // length) * length, end // length * length
-    if first >= last or not grains:
-        return _cover(begin, end, grains)
-    edges = [*_cover(begin, first, grains), *_cover(last, end, grains)]
-    return [part for part in (*edges, _Part(-grains[-1], first, last)) if part.begin < part.end]
 
 
 def _sums_of(parts: Sequence[_Part]) -> Subquery:
