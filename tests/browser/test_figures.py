@@ -74,4 +74,5 @@ def test_figures_can_be_read_without_javascript(page: Page, served: Served) -> N
     plain.click("text=Why did the bill change?")
     plain.click("text=7d")
     assert "Where it changed most" in plain.inner_text("main")
+    plain.screenshot(path=SHOTS / "bill.png", full_page=True)
     context.close()
