@@ -36,7 +36,7 @@ _WORDS = {
     "retries": "calls for each request: retries, backups, readers, escalations",
     "mix": "other tasks, tiers or models",
     "length": "tokens for each call",
-    "price": "price of a million tokens, which falls with cache hits and rises with the share of output",
+    "price": "price of a million tokens: less with cache hits, more with the share of output",
 }
 
 
