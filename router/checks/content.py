@@ -1,7 +1,7 @@
 """Checks of what an answer must and must not contain."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Annotated
@@ -130,15 +130,23 @@ class Forbidden(Parameters):
         return [(_spaced(phrase), _spaced(asked)) for phrase, asked in self.unless.items()]
 
 
-def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
-    text = _spaced(f"{judged.written}\n{judged.argument_names}")
+def _searched(judged: Judged) -> str:
+    return _spaced(f"{judged.written}\n{judged.argument_names}")
+
+
+def _banned_in(text: str, judged: Judged, limits: Forbidden) -> Iterator[str]:
+    """The phrases that an answer holds and must not."""
     banned = limits.never
     if limits.unasked:
         question = _spaced(judged.asked.question)
         banned = [*banned, *(no for no, asked in limits.unasked if not _holds(question, asked))]
-    for phrase in banned:
-        if _holds(text, phrase):
-            return f"the answer says: {phrase}"
+    return (phrase for phrase in banned if _holds(text, phrase))
+
+
+def _forbidden(judged: Judged, limits: Forbidden) -> str | None:
+    text = _searched(judged)
+    for phrase in _banned_in(text, judged, limits):
+        return f"the answer says: {phrase}"
     if limits.emails and any(words.is_email(word) for word in words.addresses(text)):
         return "the answer holds an e-mail address"
     if limits.phones:
@@ -171,4 +179,5 @@ FORBIDDEN = Check(
     "I guarantee it, where the policy forbids a guarantee",
     _forbidden,
     Forbidden,
+    lambda judged, limits: list(_banned_in(_searched(judged), judged, limits)),
 )

@@ -1,6 +1,6 @@
 """What checks look at: the reply, and the facts of the request."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -213,6 +213,8 @@ class Check:
     run: Callable[[Judged, Any], str | None]
     #: What a policy may set, handed to `run`.
     parameters: type[Parameters] = Parameters
+    #: The parts of an answer that fail it, to be marked for a person; None: it is about the whole.
+    parts: Callable[[Judged, Any], Collection[str]] | None = None
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 The sources are the context, else what the user says; see docs/checks.md.
 """
 
+from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 from pydantic import Field, NonNegativeInt
@@ -74,7 +75,8 @@ class Entities(Parameters):
     )
 
 
-def _entities(judged: Judged, limits: Entities) -> str | None:
+def _unknown_names(judged: Judged, limits: Entities) -> AbstractSet[str]:
+    """The names that are in no source, in lower case, where they are more than allowed."""
     text, given_text = judged.written, judged.asked.given_text
     always_known = {name.lower() for name in limits.known}
     # A name with an @ is a part of an address, which is looked up as a whole.
@@ -85,7 +87,11 @@ def _entities(judged: Judged, limits: Entities) -> str | None:
         unsure -= {*given_text.split(), *words_of(given_text).replace(".", " ").split()}
     if len(unsure) > limits.most and language_of(judged.answer_text) == "de":
         unsure = {name for name in unsure if not name.isalpha()}  # German nouns look like names
-    unknown = words.unmentioned(unsure, given_text) if len(unsure) > limits.most else unsure
+    return words.unmentioned(unsure, given_text) if len(unsure) > limits.most else unsure
+
+
+def _entities(judged: Judged, limits: Entities) -> str | None:
+    unknown = _unknown_names(judged, limits)
     if len(unknown) > limits.most:
         where = "in neither the question nor the sources"
         return f"{len(unknown)} names are {where}; {limits.most} are allowed"
@@ -99,6 +105,7 @@ ENTITIES = Check(
     "Ask Ms Brandt about AB-9999, where the sources know neither",
     _entities,
     Entities,
+    _unknown_names,
 )
 
 
@@ -112,23 +119,25 @@ class Numbers(Parameters):
 _MOST_EXCUSED = 2_500
 
 
-def _numbers(judged: Judged, limits: Numbers) -> str | None:
+def _unknown_numbers(judged: Judged, limits: Numbers) -> AbstractSet[str]:
+    """The numbers that are in no source, where they are more than allowed."""
     asked, text = judged.asked, judged.written
     unknown = words.unknown_numbers(words.written_numbers(text), asked.numbers)
-    if len(unknown) <= limits.most:
-        return None
-    if len(unknown) > limits.most + _MOST_EXCUSED:
-        return _unknown_numbers(len(unknown), limits.most)
+    if not limits.most < len(unknown) <= limits.most + _MOST_EXCUSED:
+        return unknown
     # Only now with the slower look at what explains a number, which most answers do not need.
     cleaned = words.without_list_markers(text)
     if len(cleaned) < len(text):
         unknown &= words.written_numbers(cleaned)
-    unknown = words.unknown_numbers(unknown, asked.spelled)
-    return _unknown_numbers(len(unknown), limits.most) if len(unknown) > limits.most else None
+    return words.unknown_numbers(unknown, asked.spelled)
 
 
-def _unknown_numbers(many: int, most: int) -> str:
-    return f"{many} numbers are in neither the question nor the sources; {most} are allowed"
+def _numbers(judged: Judged, limits: Numbers) -> str | None:
+    unknown = _unknown_numbers(judged, limits)
+    if len(unknown) > limits.most:
+        where = "in neither the question nor the sources"
+        return f"{len(unknown)} numbers are {where}; {limits.most} are allowed"
+    return None
 
 
 NUMBERS = Check(
@@ -138,15 +147,21 @@ NUMBERS = Check(
     "within 14 days, where the source says 30",
     _numbers,
     Numbers,
+    _unknown_numbers,
 )
 
 
-def _conflicts(judged: Judged, _: Parameters) -> str | None:
+def _conflicting(judged: Judged, _: Parameters) -> AbstractSet[str]:
+    """The figures of the sources that contradict each other, where the answer gives one of two."""
     pairs = judged.asked.conflicts
-    if not pairs:
-        return None
-    stated = words.numbers_and_dates(judged.written)
-    if any((first in stated) != (second in stated) for first, second in pairs):
+    stated = words.numbers_and_dates(judged.written) if pairs else ()
+    return {
+        figure for pair in pairs if (pair[0] in stated) != (pair[1] in stated) for figure in pair
+    }
+
+
+def _conflicts(judged: Judged, limits: Parameters) -> str | None:
+    if _conflicting(judged, limits):
         return "the sources state two figures for the same thing, and the answer gives one of them"
     return None
 
@@ -157,4 +172,5 @@ CONFLICTS = Check(
     "where sources contradict each other, the answer does not pick one in silence",
     "30 days, where one source says 30 days and another 14",
     _conflicts,
+    parts=_conflicting,
 )
