@@ -71,6 +71,8 @@ class AuditLine(Contract):
         "sign_in_failed",
         "claim",
         "release",
+        "assign",
+        "comment",
         "decide",
         "undo",
         "refused",
@@ -85,6 +87,8 @@ class AuditLine(Contract):
     #: The dead letter it is about.
     letter: Pointer | None = None
     decision: Decision | None = None
+    #: `assign`: whose case it is from now on; None: anybody's.
+    assignee: Name | None = None
     #: The decision that its reviewer undoes, or that the review stage refuses.
     undoes: Identifier | None = None
     #: SHA-256 in hexadecimal of the content before and after the act.

@@ -16,6 +16,7 @@ from consumers.console.job_routes import add_job_routes
 from consumers.console.live import Live, add_live
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages
+from consumers.console.queue_routes import add_queue_routes
 from consumers.console.refusals import Refusals
 from consumers.console.request_routes import add_request_routes
 from consumers.console.review_service import ReviewService
@@ -55,7 +56,8 @@ def console_app(
     pages, attempts = Pages(reviews.clock), Attempts(reviews.clock)
     refusals, routes = Refusals(pages), Routes()
     sign_in = SignIn(reviews, authenticator, pages, attempts)
-    add_case_routes(routes, reviews, pages)
+    add_queue_routes(routes, reviews, pages)
+    add_case_routes(routes, reviews, figures.model, pages)
     add_job_routes(routes, reviews, bulk, pages)
     add_request_routes(routes, reviews, figures.model, pages)
     add_dashboard(routes, reviews, figures, pages)

@@ -4,33 +4,19 @@ from datetime import datetime
 
 import orjson
 
-from consumers.console.rows import LetterRecord
+from consumers.console.rows import LetterRecord, request_of
 from consumers.console.tables import pointer_of
-from router.intake.admission import as_admitted
 from router.policy.table import Policy
 from router.review.cases import why
-from schemas.codec import dump_envelope, text_headers
-from schemas.errors import ContractError
+from schemas.codec import dump_envelope
 from schemas.escalation import Escalation, Origin
-from schemas.intake import read_request
 from schemas.reasons import Reason
-from schemas.request import Request
 from schemas.tenancy import BRIEF_IDS
 
-__all__ = ["brief_request", "request_of"]
+__all__ = ["brief_request"]
 
 #: Characters of each text in the request for a brief.
 _BRIEF_PART = 4000
-
-
-def request_of(record: LetterRecord) -> Request | None:
-    """The request of a dead letter; None where it cannot be read."""
-    fallback = record.letter.request_id or str(record.letter.source)
-    try:
-        read = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
-        return as_admitted(read, record.letter)
-    except ContractError:
-        return None
 
 
 def brief_request(

@@ -28,7 +28,14 @@ from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService, decision_of
 from consumers.console.store import Held
 from consumers.console.tables import Case
-from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
+from router.review.decisions import (
+    answers_of,
+    hash_of_answers,
+    most_price_at,
+    price_at,
+    refusal_of,
+    wants_approval,
+)
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter
 from schemas.review import Action, Decision
@@ -59,6 +66,10 @@ class DryRun:
     skipped: Mapping[str, int]
     #: The cost of one call per case, in micro-dollars.
     cost_micros: int
+    #: The cost where every request escalates as far as the policy allows.
+    most_cost_micros: int
+    #: How many of the cases a person has to approve, whatever the checks say.
+    approvals: int
     sample: Sequence[Case]
     #: The hash of the answers that would be approved, by case.
     seen: Mapping[str, str]
@@ -79,7 +90,7 @@ class Bulk:
         skipped: Counter[str] = Counter()
         sample: list[Case] = []
         seen: dict[str, str] = {}
-        fit = cost = 0
+        fit = cost = most_cost = approvals = 0
         for place in await self._places(case_filter, min(most, MOST_CASES)):
             try:
                 case, letter = await self._free(place)
@@ -90,12 +101,15 @@ class Bulk:
             if (why := refusal_of(decision, letter, self.reviews.policy)) is not None:
                 skipped[why] += 1
                 continue
-            fit, cost = fit + 1, cost + self._price(letter, action, tier)
+            fit, approvals = fit + 1, approvals + wants_approval(letter, self.reviews.policy)
+            if action in ("retry", "requeue"):
+                cost += price_at(letter, tier, self.reviews.policy)
+                most_cost += most_price_at(letter, tier, self.reviews.policy)
             if action == "approve":
                 seen[place] = hash_of_answers(letter)
             if len(sample) < _SAMPLE:
                 sample.append(case)
-        return DryRun(fit, skipped, cost, sample, seen)
+        return DryRun(fit, skipped, cost, most_cost, approvals, sample, seen)
 
     async def start(
         self,
@@ -222,11 +236,6 @@ class Bulk:
             words = f"{case.held_by} holds it"
             raise ImpossibleError(words)
         return case, record.letter
-
-    def _price(self, letter: DeadLetter, action: BulkAction, tier: Tier | None) -> int:
-        if action not in ("retry", "requeue"):
-            return 0
-        return price_at(letter, tier, self.reviews.policy)
 
     async def _places(self, case_filter: CaseFilter, most: int) -> list[str]:
         places: list[str] = []

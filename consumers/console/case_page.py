@@ -1,32 +1,63 @@
 """The page of a case: everything on one screen, with what looks like personal data hidden."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
 from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import Response
 
+from consumers.console.aftermath import aftermath_of
 from consumers.console.auth import Role, Visitor, visitor_of
+from consumers.console.edit_form import (
+    Control,
+    Edited,
+    controls_of,
+    draft_of,
+    edited_answer,
+    is_form,
+)
 from consumers.console.errors import ImpossibleError
 from consumers.console.pages import Pages, filters_in
 from consumers.console.refusals import status_of
 from consumers.console.review_service import ReviewService
-from consumers.console.rows import Case
-from consumers.console.showing import case_view
+from consumers.console.rows import Case, request_of
+from consumers.console.showing import CaseView, case_view, contract_of, pretty, read_output
+from consumers.readmodel.model import ReadModel
 from consumers.telemetry.redaction import redact
-from schemas.review import Action
+from consumers.texts import escaped
 
-__all__ = ["CasePage"]
+__all__ = ["CasePage", "undoable"]
+
+_Problems = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Editing:
+    """What the page shows to edit an answer with."""
+
+    #: The answer that the controls begin with, as JSON.
+    base: str
+    #: None where the answer is edited as JSON.
+    controls: Sequence[Control] | None
+    text: str
+    schema: str
+    #: True where part of the answer is masked, so that an edit would publish the mask.
+    is_hidden: bool
+    #: True where a form fits the answer.
+    has_form: bool
+    #: What the user has edited, for a page that takes no more edits.
+    typed: str
 
 
 class CasePage:
     """The page of a case; remembers which sessions may see a case unmasked, and until when."""
 
-    def __init__(self, reviews: ReviewService, pages: Pages) -> None:
+    def __init__(self, reviews: ReviewService, model: ReadModel, pages: Pages) -> None:
         self._reviews = reviews
+        self._model = model
         self._pages = pages
         #: Until when a case is unmasked, by session and place.
         self._revealed: dict[tuple[str, str], datetime] = {}
@@ -38,21 +69,23 @@ class CasePage:
         *,
         status: int = 200,
         error: str | None = None,
-        problems: list[tuple[str, str]] | None = None,
+        problems: _Problems = (),
         typed: Mapping[str, str] | None = None,
     ) -> Response:
         """The page, with an error and the form's input. Raises UnknownCaseError."""
         reviews, visitor, now = self._reviews, visitor_of(request), self._reviews.clock()
         case, record = await reviews.case(place)
-        query = request.query_params
+        query, typed = request.query_params, typed or {}
         hide = str if self._is_revealed(visitor, place, now) else redact
-        decided = query.get("decided")
-        before = await reviews.store.case(decided, now) if decided else None
+        view = case_view(case, record, reviews.policy, now, hide)
+        is_over = case.state != "open"
+        trail = reviews.store.trail
         return self._pages.page(
             "case.html",
             visitor,
             status,
-            view=case_view(case, record, reviews.policy, now, hide),
+            view=view,
+            hide=hide,
             is_hidden=hide is redact,
             brief=await reviews.store.brief(place),
             can_brief=reviews.brief_task is not None,
@@ -65,12 +98,15 @@ class CasePage:
             may_decide=visitor.role.covers(Role.REVIEWER),
             decision_id=secrets.token_urlsafe(12),
             opened=int(now.timestamp()),
-            lines=await reviews.store.trail.lines(place=place, limit=20),
-            undo=before if before and _may_undo(before, visitor, now) else None,
+            lines=await trail.lines(place=place, limit=50),
+            comments=(await trail.lines(place=place, what="comment", limit=100))[::-1],
+            aftermath=await aftermath_of(self._model, case, hide) if is_over else None,
+            undo=await undoable(reviews, request),
+            editing=_editing(view, hide, typed, problems),
+            goes_on="yes" in (query.get("go_on"), typed.get("go_on")),
             error=error,
-            problems=problems or [],
-            typed=typed or {},
-            actions=get_args(Action),
+            problems=problems,
+            typed=typed,
             query=urlencode(filters_in(request)),
             now=now,
         )
@@ -79,11 +115,41 @@ class CasePage:
         self, request: Request, place: str, error: Exception, typed: Mapping[str, str]
     ) -> Response:
         """The page after an act that was refused, with the form's input."""
-        problems = error.problems if isinstance(error, ImpossibleError) else None
+        problems = error.problems if isinstance(error, ImpossibleError) else ()
         status = status_of(error)
         return await self.of(
             request, place, status=status, error=str(error), problems=problems, typed=typed
         )
+
+    async def edited(self, place: str, action: str, typed: Mapping[str, str]) -> Edited | None:
+        """The answer of a form that edits one; None for other decisions.
+
+        Raises ImpossibleError, also where no decision was chosen, and UnknownCaseError.
+        """
+        if not action:
+            words = "choose a decision: approve, edit, retry, requeue, reject or discard"
+            raise ImpossibleError(words)
+        if action != "edit":
+            return None
+        edited = await self._read(place, typed)
+        if edited.problems:
+            words = "the answer does not have the task's format"
+            raise ImpossibleError(words, list(edited.problems))
+        return edited
+
+    async def redrawn(self, request: Request, place: str, typed: Mapping[str, str]) -> Response:
+        """The page with an edited answer as a form, as JSON, or with more rows in a list."""
+        fields, error = {**typed, "action": "edit"}, None
+        if typed.get("view") == "json":
+            fields = {name: text for name, text in fields.items() if not is_form({name: text})}
+            fields["output"] = pretty((await self._read(place, typed)).output)
+        elif typed.get("view") == "form":
+            output, error = read_output(typed.get("output", ""))
+            if output is not None:
+                fields["base"] = pretty(output)
+                del fields["output"]
+        status = 422 if error else 200
+        return await self.of(request, place, status=status, error=error or None, typed=fields)
 
     def reveal(self, visitor: Visitor, place: str) -> None:
         """Unmask a case for a session, for as long as a claim lasts."""
@@ -100,7 +166,48 @@ class CasePage:
             del self._revealed[key]
         return (visitor.session.id_hash, place) in self._revealed
 
+    async def _read(self, place: str, typed: Mapping[str, str]) -> Edited:
+        """The answer of a form, or as it was written as JSON. Raises ImpossibleError."""
+        output, words = read_output(typed.get("base" if is_form(typed) else "output", ""))
+        if output is None:
+            raise ImpossibleError(words)
+        if not is_form(typed):
+            return Edited(output)
+        _, record = await self._reviews.case(place)
+        contract = contract_of(request_of(record), record.letter, self._reviews.policy)
+        return edited_answer(output, contract, typed)
 
-def _may_undo(case: Case, visitor: Visitor, now: datetime) -> bool:
-    in_time = case.undo_until is not None and case.undo_until > now
-    return case.state == "decided" and case.decided_by == visitor.who and in_time
+
+def _editing(
+    view: CaseView, hide: Callable[[str], str], typed: Mapping[str, str], problems: _Problems
+) -> _Editing:
+    written = pretty(draft_of(view.output, view.contract))
+    base = typed.get("base") or written
+    # With a number that cannot be published as it is, it is edited as JSON.
+    output, _ = read_output(base)
+    controls = controls_of(output, view.contract, typed, problems) if output is not None else None
+    text = typed.get("output")
+    if text is not None or output is None or not is_form(typed):
+        made = text or ""
+    else:
+        made = pretty(edited_answer(output, view.contract, typed).output)
+    schema = view.contract.schema if view.contract else None
+    return _Editing(
+        base=escaped(base),
+        controls=controls if text is None else None,
+        text=escaped(written if text is None else text),
+        schema=pretty(schema) if schema else "",
+        is_hidden=hide(written) != written and not typed.get("base") and text is None,
+        has_form=controls is not None,
+        typed=made,
+    )
+
+
+async def undoable(reviews: ReviewService, request: Request) -> Case | None:
+    """The case that the URL names as decided, if the user can still undo their decision."""
+    place, now = request.query_params.get("decided"), reviews.clock()
+    case = await reviews.store.case(place, now) if place else None
+    if case is None or case.state != "decided" or case.undo_until is None:
+        return None
+    is_own = case.decided_by == visitor_of(request).who
+    return case if is_own and case.undo_until > now else None

@@ -1,132 +1,47 @@
-"""Routes about cases, for browsers and programs: the queue, groups, cases, and acts on them."""
+"""Routes about single cases, for browsers and programs: their pages, and acts on them."""
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import Depends, Form, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 
 from consumers.console.auth import Role, may, visitor_of
 from consumers.console.case_page import CasePage
+from consumers.console.edit_form import Edited
 from consumers.console.errors import CaseError, ImpossibleError, LeaseLostError, NotSentError
-from consumers.console.exports import row_of
 from consumers.console.inputs import (
-    FILTERS,
     MOST_VERSION,
+    AssignBody,
+    CommentBody,
     DecisionBody,
     DecisionForm,
     filter_of,
-    filter_of_all,
 )
 from consumers.console.pages import Pages, filters_in, redirect
-from consumers.console.queries import CaseFilter, Group
+from consumers.console.queue_routes import case_json
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.rows import readable
 from consumers.console.showing import TOO_MANY_DIGITS, hidden
 from consumers.console.store import Brief, Held
 from consumers.console.tables import Case
+from consumers.readmodel.model import ReadModel
 from consumers.telemetry.redaction import redact
 from router.review.decisions import hash_of_answers
 from schemas.codec import dump
 from schemas.json_numbers import loses_digits
 
-__all__ = ["add_case_routes", "case_json"]
-
-_PER_PAGE = 50
+__all__ = ["add_case_routes"]
 
 
-def add_case_routes(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
-    case_page = CasePage(reviews, pages)
-    _add_queue(routes, reviews, pages)
+def add_case_routes(routes: Routes, reviews: ReviewService, model: ReadModel, pages: Pages) -> None:
+    case_page = CasePage(reviews, model, pages)
     _add_case(routes, reviews, pages, case_page)
     _add_claims(routes, reviews, pages, case_page)
+    _add_talk(routes, reviews)
     _add_decisions(routes, reviews, case_page)
-
-
-def case_json(case: Case) -> dict[str, Any]:
-    """A case as JSON, masked like on the pages."""
-    row = {**row_of(case), "version": case.version, "held_until": case.held_until}
-    return {**row, "detail": redact(case.detail)}
-
-
-def _add_queue(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
-    both, store = routes.both, reviews.store
-
-    @routes.pages.get("/")
-    async def home() -> Response:
-        return redirect("/cases")
-
-    @routes.pages.get("/cases")
-    async def queue(request: Request, after: str | None = None) -> Response:
-        now, visitor, filters = reviews.clock(), visitor_of(request), dict(request.query_params)
-        case_filter = filter_of(filters, visitor)
-        page = await store.cases(case_filter, now, _PER_PAGE + 1, after)
-        waiting = CaseFilter(tenants=visitor.tenants)
-        return pages.page(
-            "queue.html",
-            visitor,
-            cases=page[:_PER_PAGE],
-            more=page[_PER_PAGE - 1].place if len(page) > _PER_PAGE else None,
-            count=await store.count(case_filter, now),
-            waiting=await store.count(waiting, now),
-            held=await store.count(replace(waiting, held=True), now),
-            oldest=await store.oldest(waiting, now),
-            filters=filters,
-            options={
-                name: await store.values(name, replace(waiting, state=case_filter.state), now)
-                for name in ("task", "reason", "model", "tier", "tenant")
-            },
-            query=urlencode(filters_in(request)),
-            now=now,
-        )
-
-    @routes.api.get("/cases", summary="Matching cases, the most urgent first")
-    async def cases(
-        request: Request,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        after: Annotated[str | None, Query(description="The last place of the page before")] = None,
-    ) -> dict[str, Any]:
-        case_filter, now = _filter(request, "limit", "after"), reviews.clock()
-        page = await store.cases(case_filter, now, limit, after)
-        count = await store.count(case_filter, now)
-        return {"count": count, "cases": [case_json(case) for case in page]}
-
-    def groups_page(request: Request, groups: list[Group]) -> Response:
-        return pages.page("groups.html", visitor_of(request), groups=groups)
-
-    def groups_json(groups: list[Group]) -> list[dict[str, Any]]:
-        return [asdict(group) for group in groups]
-
-    @both("GET /groups", Role.VIEWER, "Groups of similar cases", groups_page, groups_json)
-    async def groups(request: Request) -> list[Group]:
-        return await store.groups(_filter(request), reviews.clock())
-
-    def next_page(request: Request, case: Case | None) -> Response:
-        """Redirect to the case's page; after the last case, begin at the front again."""
-        query = request.query_params
-        kept = {name: text for name, text in query.items() if name in (*FILTERS, "decided")}
-        if case is not None:
-            return redirect(f"/cases/{case.place}", kept)
-        return redirect("/next" if "after" in query else "/cases", kept)
-
-    def next_json(case: Case | None) -> dict[str, Any]:
-        return {"case": case_json(case) if case else None}
-
-    @both(
-        "GET /next",
-        Role.VIEWER,
-        "The most urgent case that is free or held by you",
-        next_page,
-        next_json,
-    )
-    async def following(
-        request: Request,
-        after: Annotated[str | None, Query(description="The place of the previous case")] = None,
-    ) -> Case | None:
-        who, case_filter = visitor_of(request).who, _filter(request, "after")
-        return await store.next_case(who, case_filter, reviews.clock(), after)
 
 
 def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, case_page: CasePage) -> None:
@@ -173,7 +88,7 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, case_page: C
         case, _ = await reviews.case(place)
         await reviews.note_reveal(visitor.who, case)
         case_page.reveal(visitor, place)
-        return _back(request, case)
+        return _back(request, place)
 
     def brief_page(request: Request, brief: Brief | None) -> Response:
         """The brief as a part of the case's page, which polls until it is there."""
@@ -210,7 +125,7 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, case_page:
 
     async def claimed_page(request: Request, claimed: Case | Held) -> Response:
         if isinstance(claimed, Case):
-            return _back(request, claimed)
+            return _back(request, claimed.place)
         words = f"{claimed.by} holds the case until {claimed.until:%H:%M:%S} UTC"
         return await case_page.of(request, request.path_params["place"], status=409, error=words)
 
@@ -243,10 +158,57 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, case_page:
         case_page.go_on_revealing(visitor, place)
         return case
 
-    @both("POST /cases/{place}/release", Role.REVIEWER, "Release a case", _back, case_json)
+    def released_page(request: Request, case: Case) -> Response:
+        return _back(request, case.place)
+
+    @both("POST /cases/{place}/release", Role.REVIEWER, "Release a case", released_page, case_json)
     async def release(request: Request, place: str) -> Case:
         await reviews.release(place, visitor_of(request).who)
         return (await reviews.case(place))[0]
+
+
+def _add_talk(routes: Routes, reviews: ReviewService) -> None:
+    """Comments, and whose case it is."""
+    reviewer = [Depends(may(Role.REVIEWER))]
+
+    @routes.pages.post("/cases/{place}/comment", dependencies=reviewer)
+    async def comment_by_form(
+        request: Request, place: str, text: Annotated[str, Form(max_length=2000)] = ""
+    ) -> Response:
+        if text.strip():
+            await reviews.comment(place, visitor_of(request).who, text.strip())
+        return _back(request, place)
+
+    @routes.api.post(
+        "/cases/{place}/comment",
+        dependencies=reviewer,
+        summary="Comment on a case",
+        name="comment",
+    )
+    async def comment_by_body(request: Request, place: str, body: CommentBody) -> dict[str, Any]:
+        await reviews.comment(place, visitor_of(request).who, body.text.strip())
+        return {"commented": True}
+
+    @routes.pages.post("/cases/{place}/assign", dependencies=reviewer)
+    async def assign_by_form(
+        request: Request, place: str, to: Annotated[str, Form(max_length=200)] = ""
+    ) -> Response:
+        try:
+            body = AssignBody(to=to.strip() or None)
+        except ValidationError:
+            words = "a name as people sign in with it was expected, without blanks"
+            raise ImpossibleError(words) from None
+        await reviews.assign(place, visitor_of(request).who, body.to)
+        return _back(request, place)
+
+    @routes.api.post(
+        "/cases/{place}/assign",
+        dependencies=reviewer,
+        summary="Make a case somebody's to decide",
+        name="assign",
+    )
+    async def assign_by_body(request: Request, place: str, body: AssignBody) -> dict[str, Any]:
+        return case_json(await reviews.assign(place, visitor_of(request).who, body.to))
 
 
 def _add_decisions(routes: Routes, reviews: ReviewService, case_page: CasePage) -> None:
@@ -257,13 +219,27 @@ def _add_decisions(routes: Routes, reviews: ReviewService, case_page: CasePage) 
         request: Request, place: str, form: Annotated[DecisionForm, Form()]
     ) -> Response:
         """Decide, and go to the next case; an error keeps the form's input."""
+        typed, visitor = await _typed(request), visitor_of(request)
+        edited: Edited | None = None
         try:
-            fields, who = form.fields(reviews.clock()), visitor_of(request).who
-            await reviews.decide_on(place, who, form.version, seen=form.answers, **fields)
+            edited = await case_page.edited(place, form.action, typed)
+            fields = form.fields(reviews.clock(), edited.output if edited else None)
+            await reviews.decide_on(place, visitor.who, form.version, seen=form.answers, **fields)
         except (CaseError, ImpossibleError, NotSentError) as error:
-            typed = form.model_dump(include={"action", "output", "reason", "attempt_id"})
+            if edited is not None and isinstance(error, ImpossibleError):
+                error.problems = edited.located(error.problems)
             return await case_page.after(request, place, error, typed)
-        return redirect("/next", {**filters_in(request), "decided": place})
+        query = {**filters_in(request), "decided": place}
+        if not form.go_on:
+            return redirect("/next", query)
+        following = await reviews.claim_next(visitor.who, filter_of(query, visitor))
+        where = f"/cases/{following.place}" if following else "/cases"
+        return redirect(where, {**query, "go_on": "yes"})
+
+    @routes.pages.post("/cases/{place}/draft", dependencies=[Depends(may(Role.REVIEWER))])
+    async def redraw(request: Request, place: str) -> Response:
+        """The page again with an edited answer as a form or as JSON, or with more rows."""
+        return await case_page.redrawn(request, place, await _typed(request))
 
     @routes.api.post(
         "/cases/{place}/decision",
@@ -299,16 +275,12 @@ def _add_decisions(routes: Routes, reviews: ReviewService, case_page: CasePage) 
         return await reviews.undo(place, visitor_of(request).who)
 
 
-def _filter(request: Request, *others: str) -> CaseFilter:
-    """The filter in the URL's query, without these other parameters.
-
-    An unknown parameter is an error for programs, and ignored on a page.
-    """
-    filters = {name: text for name, text in request.query_params.items() if name not in others}
-    read = filter_of_all if request.url.path.startswith("/api/") else filter_of
-    return read(filters, visitor_of(request))
-
-
-def _back(request: Request, case: Case) -> Response:
+def _back(request: Request, place: str) -> Response:
     """Redirect to the case's page."""
-    return redirect(f"/cases/{case.place}", filters_in(request))
+    return redirect(f"/cases/{place}", filters_in(request))
+
+
+async def _typed(request: Request) -> Mapping[str, str]:
+    """The fields of a form, those of an edited answer among them."""
+    fields = (await request.form()).items()
+    return {name: text for name, text in fields if isinstance(text, str)}

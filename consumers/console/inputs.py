@@ -9,34 +9,44 @@ from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
 
 from consumers.console.auth import Visitor
 from consumers.console.bulk import MOST_CASES, BulkAction, PerSecond
-from consumers.console.errors import ImpossibleError
 from consumers.console.queries import CaseFilter
-from consumers.console.showing import read_output
 from consumers.readmodel.columns import stored
-from schemas.base import Instant, JsonObject, Tier
+from schemas.base import Identifier, Instant, JsonObject, Tier
 from schemas.review import Action
 
 __all__ = [
     "FILTERS",
+    "ME",
     "MOST_VERSION",
+    "AssignBody",
+    "CommentBody",
     "DecisionBody",
     "DecisionForm",
+    "FilterName",
     "JobBody",
     "JobForm",
+    "KeptFilterBody",
     "filter_of",
     "filter_of_all",
 ]
 
 #: The filters of the queue, which are all in the URL.
-FILTERS = ("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held")
+FILTERS = (
+    *("state", "task", "reason", "model", "tier", "tenant", "risk", "error", "text", "held"),
+    "assigned_to",
+)
 #: Filters with a fixed set of values.
 _CHOICES: Mapping[str, Sequence[str]] = {
     "state": ("open", "decided", "closed", "all"),
     "risk": ("low", "medium", "high"),
     "held": ("yes", "no"),
 }
+#: Whoever looks, as the value of `assigned_to`.
+ME = "me"
 #: The highest version that the column of a case can hold.
 MOST_VERSION = (1 << 31) - 1
+#: A filter's name is a part of a path.
+FilterName = Annotated[str, Field(max_length=60, pattern=r"^[^\s/.][^/]*$")]
 _Reason = Annotated[str, Field(max_length=2000)]
 _Most = Annotated[int, Field(ge=1, le=MOST_CASES)]
 
@@ -61,6 +71,8 @@ def filter_of(query: Mapping[str, str], visitor: Visitor) -> CaseFilter:
     for name, choices in _CHOICES.items():
         if fields.get(name) not in (None, *choices):
             del fields[name]
+    if fields.get("assigned_to") == ME:
+        fields["assigned_to"] = visitor.who
     state = fields.pop("state", "open")
     held = fields.pop("held", None)
     return CaseFilter(
@@ -89,6 +101,25 @@ class _Body(BaseModel):
     """A body in which unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class CommentBody(_Body):
+    """A comment on a case."""
+
+    text: Annotated[str, Field(min_length=1, max_length=2000, pattern=r"\S")]
+
+
+class KeptFilterBody(_Body):
+    """The name of a kept filter; its fields are in the URL."""
+
+    name: FilterName
+
+
+class AssignBody(_Body):
+    """Whose case it is to decide."""
+
+    #: A name as people sign in with it; null: anybody's.
+    to: Annotated[Identifier, Field(max_length=200)] | None = None
 
 
 class DecisionBody(_Body):
@@ -125,7 +156,8 @@ class DecisionBody(_Body):
 class DecisionForm(BaseModel):
     """The same, as the form on a case's page sends it: with the fields of all decisions."""
 
-    action: Action
+    #: Empty: none was chosen.
+    action: Action | Literal[""] = ""
     #: The case's version when the page was made.
     version: Annotated[int, Field(ge=0, le=MOST_VERSION)]
     #: Made with the page, so that a form sent twice decides once.
@@ -135,16 +167,14 @@ class DecisionForm(BaseModel):
     attempt_id: Annotated[str, Field(max_length=300)] = ""
     #: The answers that the page showed, as their hash.
     answers: Annotated[str, Field(max_length=64)] = ""
-    output: Annotated[str, Field(max_length=1_000_000)] = ""
     tier: Annotated[str, Field(max_length=20)] = ""
     reason: _Reason = ""
     keep: Literal["", "yes"] = ""
+    #: Claim the next case at once.
+    go_on: Literal["", "yes"] = ""
 
-    def fields(self, now: datetime) -> dict[str, Any]:
-        """The fields that the decision's action uses. Raises ImpossibleError."""
-        output, words = read_output(self.output) if self.action == "edit" else (None, "")
-        if words:
-            raise ImpossibleError(words)
+    def fields(self, now: datetime, output: dict[str, Any] | None) -> dict[str, Any]:
+        """The fields that the decision's action uses, with an edited answer."""
         return {
             "action": self.action,
             "decision_id": self.decision_id,

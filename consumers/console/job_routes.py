@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from consumers.console.auth import Role, may, may_see_job, visitor_of
 from consumers.console.bulk import Bulk, BulkAction, DryRun
-from consumers.console.case_routes import case_json
 from consumers.console.exports import exported
 from consumers.console.inputs import FILTERS, JobBody, JobForm, filter_of_all
 from consumers.console.jobs import Job, JobCase
 from consumers.console.pages import Pages, filters_in, redirect
+from consumers.console.queue_routes import case_json
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 
@@ -25,10 +25,13 @@ __all__ = ["add_job_routes"]
 
 
 class _Progress(NamedTuple):
-    """A job, with the counts of its outcomes and the outcomes themselves."""
+    """A job, with what became of its cases, by their number and one by one."""
 
     job: Job
+    #: By outcome: how far the job is.
     counts: Counter[str]
+    #: By what became of them.
+    became: Counter[str]
     outcomes: Sequence[JobCase] = ()
 
 
@@ -50,7 +53,7 @@ def _add_starts(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages
         case_filter = filter_of_all(body.filter, visitor)
         fields = body.model_dump(exclude={"action", "filter", "dry_run"})
         job = await bulk.start(visitor.who, case_filter, body.action, **fields)
-        return _Progress(job, await reviews.store.jobs.progress(job.job_id))
+        return await _progress(reviews, job)
 
     @routes.pages.get("/jobs/new", dependencies=operator)
     async def new(request: Request) -> Response:
@@ -93,6 +96,8 @@ def _add_starts(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages
             "cases": trial.cases,
             "skipped": dict(trial.skipped),
             "cost_micros": trial.cost_micros,
+            "most_cost_micros": trial.most_cost_micros,
+            "approvals": trial.approvals,
             "sample": [case_json(case) for case in trial.sample],
             "seen": dict(trial.seen),
         }
@@ -111,7 +116,7 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
     async def recent(request: Request) -> list[_Progress]:
         visitor, newest = visitor_of(request), await jobs.recent()
         visible = [job for job in newest if may_see_job(visitor, job)]
-        return [_Progress(job, await jobs.progress(job.job_id)) for job in visible]
+        return [await _progress(reviews, job) for job in visible]
 
     def job_page(request: Request, progress: _Progress) -> Response:
         return pages.page(
@@ -119,6 +124,7 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
             visitor_of(request),
             job=progress.job,
             progress=progress.counts,
+            became=progress.became,
             total=sum(progress.counts.values()),
             outcomes=[case for case in progress.outcomes if case.outcome != "waiting"],
         )
@@ -128,7 +134,8 @@ def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
         job = await jobs.job(job_id)
         if job is None:
             raise HTTPException(404, f"there is no job {job_id!r}")
-        return _Progress(job, await jobs.progress(job_id), await jobs.outcomes(job_id))
+        progress = await _progress(reviews, job)
+        return progress._replace(outcomes=await jobs.outcomes(job_id))
 
     @both("POST /jobs/{job_id}/cancel", Role.OPERATOR, "Stop a job", _to_job, _outcomes_json)
     async def cancel(request: Request, job_id: str) -> _Progress:
@@ -169,6 +176,11 @@ def _add_files(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
         return [line.model_dump(mode="json", exclude_none=True) for line in lines]
 
 
+async def _progress(reviews: ReviewService, job: Job) -> _Progress:
+    jobs = reviews.store.jobs
+    return _Progress(job, await jobs.progress(job.job_id), await jobs.became(job.job_id))
+
+
 def _to_job(_: Request, progress: _Progress) -> Response:
     return redirect(f"/jobs/{progress.job.job_id}")
 
@@ -183,13 +195,20 @@ def _job_json(progress: _Progress) -> dict[str, Any]:
         "state": job.state,
         "wanted": {name: value for name, value in job.wanted.items() if name != "seen"},
         "progress": dict(progress.counts),
+        "became": dict(progress.became),
     }
 
 
 def _outcomes_json(progress: _Progress) -> dict[str, Any]:
     """A job as JSON, with the outcome of each case."""
     outcomes = [
-        {"place": case.place, "outcome": case.outcome, "detail": case.detail}
+        {
+            "place": case.place,
+            "outcome": case.outcome,
+            "detail": case.detail,
+            "became": case.became,
+            "later": case.later,
+        }
         for case in progress.outcomes
     ]
     return {**_job_json(progress), "outcomes": outcomes}

@@ -7,18 +7,33 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import and_, desc, func, insert, or_, select, update
+from sqlalchemy import case as choose
 from sqlalchemy.exc import IntegrityError
 
 from consumers.console.errors import JobRunningError
-from consumers.console.tables import JOB_CASES, JOBS, Job
+from consumers.console.tables import CASES, JOB_CASES, JOBS, Job
 from consumers.readmodel.database import Database
 
-__all__ = ["Job", "JobCase", "Jobs", "Outcome"]
+__all__ = ["Became", "Job", "JobCase", "Jobs", "Outcome"]
 
 Outcome = Literal["waiting", "done", "skipped"]
+#: What became of a case of a job: a decision alone is no end.
+Became = Literal[
+    "waiting", "skipped", "on_the_way", "published", "discarded", "came_back", "unknown"
+]
 
 #: Jobs and outcomes that are read at a time.
 _MOST_JOBS, _MOST_OUTCOMES = 20, 1000
+_BECAME = choose(
+    (JOB_CASES.c.outcome != "done", JOB_CASES.c.outcome),
+    (CASES.c.place.is_(None), "unknown"),
+    (CASES.c.state == "decided", "on_the_way"),
+    (CASES.c.closed_by == "result", "published"),
+    (CASES.c.closed_by == "discard", "discarded"),
+    # It waits again, since the decision could not be carried out, or as a later dead letter.
+    else_="came_back",
+).label("became")
+_WITH_CASE = JOB_CASES.outerjoin(CASES, CASES.c.place == JOB_CASES.c.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,11 @@ class JobCase:
     outcome: Outcome
     #: Why it was skipped, in words.
     detail: str
+    became: Became
+    #: The beginning of what the customer says; None for a case that is gone.
+    asked: str | None
+    #: The later case, where it came back as one.
+    later: str | None
 
 
 class Jobs:
@@ -112,9 +132,19 @@ class Jobs:
         rows = await self._database.read(query.group_by(JOB_CASES.c.outcome))
         return Counter(dict(tuple(row.values()) for row in rows))
 
+    async def became(self, job_id: str) -> Counter[str]:
+        """The number of a job's cases by what became of them."""
+        query = select(_BECAME, func.count()).select_from(_WITH_CASE)
+        own = query.where(JOB_CASES.c.job_id == job_id).group_by("became")
+        rows = await self._database.read(own)
+        return Counter(dict(tuple(row.values()) for row in rows))
+
     async def outcomes(self, job_id: str) -> list[JobCase]:
-        """The outcome of each case, in order."""
-        columns = (JOB_CASES.c[name] for name in ("place", "outcome", "detail"))
-        query = select(*columns).where(JOB_CASES.c.job_id == job_id).order_by(JOB_CASES.c.no)
-        rows = await self._database.read(query.limit(_MOST_OUTCOMES))
+        """The outcome of each case, and what became of it, in order."""
+        columns = [JOB_CASES.c[name] for name in ("place", "outcome", "detail")]
+        is_end = CASES.c.closed_by.in_(("result", "discard"))
+        later = choose((is_end, None), else_=CASES.c.closed_by)
+        query = select(*columns, _BECAME, CASES.c.asked, later.label("later"))
+        own = query.select_from(_WITH_CASE).where(JOB_CASES.c.job_id == job_id)
+        rows = await self._database.read(own.order_by(JOB_CASES.c.no).limit(_MOST_OUTCOMES))
         return [JobCase(**row) for row in rows]

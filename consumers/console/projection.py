@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consumers.console.audit import received
 from consumers.console.errors import UsedIdError
 from consumers.console.rows import place_of, rows_of
-from consumers.console.tables import BRIEFS, CASES, DECISIONS, LETTERS
+from consumers.console.tables import AUDIT, BRIEFS, CASES, DECISIONS, LETTERS
 from consumers.readmodel.columns import stored
 from consumers.readmodel.database import insert_new, inserting
 from consumers.records import Record, record_ref, told_at
@@ -132,6 +132,8 @@ def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None
             _given(connection, record, line)
         if line.undoes is not None:
             _undone(connection, record, line, line.undoes)
+        if line.what == "assign" and line.letter is not None:
+            _assigned(connection, place_of(line.letter))
 
 
 def apply_results(connection: Connection, records: Iterable[Record]) -> None:
@@ -296,6 +298,18 @@ def _undone(connection: Connection, record: Record, line: AuditLine, decision_id
         waits = reopened(CASES.c.place == place, CASES.c.state == "decided", by_decision)
         connection.execute(waits)
     _mark(connection, place)
+
+
+def _assigned(connection: Connection, place: str) -> None:
+    """Give a case to whom the newest line does: this one's own may be ahead of the topic."""
+    of_case = AUDIT.c.place == place, AUDIT.c.what == "assign"
+    query = select(AUDIT.c.line).where(*of_case)
+    newest = connection.scalar(
+        query.order_by(AUDIT.c.at.desc(), AUDIT.c.writer, AUDIT.c.no.desc()).limit(1)
+    )
+    line = AuditLine.model_validate_json(newest or b"")
+    is_its_case = CASES.c.place == place, CASES.c.tenant == line.tenant
+    connection.execute(update(CASES).where(*is_its_case).values(assigned_to=line.assignee))
 
 
 def _mark(connection: Connection, place: str) -> None:

@@ -50,6 +50,7 @@ class CaseFilter:
     risk: Risk | None = None
     error: str | None = None
     request_id: str | None = None
+    assigned_to: str | None = None
     #: Anywhere in the key, the headers, the value, the reason and its detail, ignoring case.
     text: str | None = None
     #: True: somebody holds it now. False: it is free.

@@ -13,17 +13,18 @@ import orjson
 from pydantic import ValidationError
 
 from consumers.console.audit import about, written
-from consumers.console.briefs import brief_request, request_of
+from consumers.console.briefs import brief_request
 from consumers.console.errors import (
     AlreadyDecidedError,
+    CaseError,
     ImpossibleError,
     NotSentError,
     UndoTooLateError,
     UnknownCaseError,
     UnseenError,
 )
-from consumers.console.rows import Case, LetterRecord
-from consumers.console.store import Held, Store
+from consumers.console.rows import Case, LetterRecord, request_of
+from consumers.console.store import CaseFilter, Held, Store
 from consumers.console.tables import pointer_of
 from consumers.failpoints import failpoint
 from consumers.readmodel.database import StoreAwayError
@@ -45,6 +46,8 @@ _LEASE = timedelta(minutes=5)
 #: Kafka usually acknowledges within milliseconds; a person waits at most this long.
 _SEND_LIMIT = 5.0
 _RESEND_SECONDS = 5.0
+#: Cases that others may claim first while somebody claims the next one.
+_MOST_RACES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,18 @@ class ReviewService:
             await self._note(claimed, "claim", who)
         return claimed
 
+    async def claim_next(self, who: str, case_filter: CaseFilter) -> Case | None:
+        """Claim the most urgent case that is free; None where there is none."""
+        for _ in range(_MOST_RACES):
+            case = await self.store.next_case(who, case_filter, self.clock())
+            if case is None:
+                return None
+            with contextlib.suppress(CaseError):  # somebody has decided on it just now
+                claimed = await self.claim(case.place, who)
+                if isinstance(claimed, Case):
+                    return claimed
+        return None
+
     async def renew_lease(self, place: str, who: str) -> Case:
         return await self.store.renew_lease(place, who, self.clock(), self.lease)
 
@@ -89,6 +104,19 @@ class ReviewService:
             case = await self.store.case(place, self.clock())
             if case is not None:
                 await self._note(case, "release", who)
+
+    async def comment(self, place: str, who: str, text: str) -> None:
+        """Note what somebody says about a case, for its next readers. Raises UnknownCaseError."""
+        case, _ = await self.case(place)
+        await self._note(case, "comment", who, note=text)
+
+    async def assign(self, place: str, who: str, to: str | None) -> Case:
+        """Make a case somebody's to decide, or anybody's. Raises UnknownCaseError."""
+        case, _ = await self.case(place)
+        if case.assigned_to != to:
+            await self.store.assign(place, to)
+            await self._note(case, "assign", who, assignee=to)
+        return (await self.case(place))[0]
 
     async def decide(
         self, who: str, version: int, decision: Decision, *, seen: str | None = None
@@ -262,12 +290,9 @@ class ReviewService:
             words = "the answer does not have the task's format"
             raise ImpossibleError(words, problems)
 
-    async def _note(self, case: Case, what: str, who: str) -> None:
+    async def _note(self, case: Case, what: str, who: str, **fields: object) -> None:
         line = await self.store.trail.append(
-            self.clock(),
-            who=who,
-            what=what,
-            **about(case),
+            self.clock(), who=who, what=what, **about(case), **fields
         )
         # With the record's headers, the act is part of the request's trace.
         await self._arrives(line, await self.store.content(case.place))

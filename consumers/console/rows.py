@@ -7,15 +7,21 @@ from typing import Any
 
 import orjson
 
+from consumers.amounts import in_words, shortened
 from consumers.console.tables import Case
 from consumers.readmodel.columns import stored
 from consumers.records import Record, record_ref
 from consumers.telemetry.redaction import redact
+from router.intake.admission import as_admitted
 from router.policy.table import Policy
 from router.review.cases import due_at, error_of, pressure, risk_of
+from router.review.decisions import answers_of
 from schemas.base import Tier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter, Pointer
+from schemas.errors import ContractError
+from schemas.intake import read_request
+from schemas.request import Request
 
 __all__ = [
     "Case",
@@ -24,11 +30,14 @@ __all__ = [
     "headers_of",
     "place_of",
     "readable",
+    "request_of",
     "rows_of",
 ]
 
 #: Characters of a request's text that can be found by a search.
 _SEARCHED = 16_384
+#: Characters of the customer's words and of an answer in the queue, and how many are masked first.
+_IN_QUEUE, _MASKED = 300, 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,10 @@ def rows_of(
     last = letter.attempts[-1] if letter.attempts else None
     risk, due = risk_of(letter, policy), due_at(letter, policy)
     tier = last.tier if last else next(iter(letter.path[-1:]), None)
+    request = request_of(LetterRecord(letter, record.key, record.value, record.headers))
+    answer = next(reversed(answers_of(letter)), None)
+    verdict = answer.verdict if answer else None
+    output = verdict.output if verdict else None
     case = {
         "place": place,
         "version": 1,
@@ -80,6 +93,9 @@ def rows_of(
         "policy_version": letter.policy_version,
         "opened_at": letter.failed_at,
         "due_at": due,
+        "asked": _begun(request.text if request else readable(record.value)),
+        "proposed": answer and _begun(in_words(output) if output else answer.reply or ""),
+        "confidence": verdict.confidence if verdict else None,
     }
     content = {
         "place": place,
@@ -89,6 +105,16 @@ def rows_of(
         "words": _words(record, letter),
     }
     return case, content
+
+
+def request_of(record: LetterRecord) -> Request | None:
+    """The request of a dead letter; None where it cannot be read."""
+    fallback = record.letter.request_id or str(record.letter.source)
+    try:
+        read = read_request(record.value, text_headers(record.headers), fallback_id=fallback)
+        return as_admitted(read, record.letter)
+    except ContractError:
+        return None
 
 
 def case_of(row: Mapping[Any, Any], now: datetime) -> Case:
@@ -125,6 +151,11 @@ def _words(record: Record, letter: DeadLetter) -> str:
     masked = [redact(part[:_SEARCHED]) for part in parts]
     masked.append(redact(value[: 2 * _SEARCHED])[:_SEARCHED])
     return stored("\n".join(masked).lower(), 4 * _SEARCHED)
+
+
+def _begun(text: str) -> str:
+    """The beginning of a text in one line, masked before it is cut."""
+    return stored(shortened(" ".join(redact(text[:_MASKED]).split()), _IN_QUEUE))
 
 
 def readable(value: bytes | None) -> str:

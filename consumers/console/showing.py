@@ -1,22 +1,22 @@
 """The values that a case's page shows, computed for the template."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from consumers.console.briefs import request_of
 from consumers.console.errors import ImpossibleError
 from consumers.console.review_service import decision_of
-from consumers.console.rows import Case, LetterRecord, readable
-from consumers.texts import escaped
-from router.judge.judging import output_contract
+from consumers.console.rows import Case, LetterRecord, readable, request_of
+from router.checks import Asked
+from router.judge.judging import OutputContract, output_contract
 from router.policy.table import Policy
 from router.reply.worddiff import Piece, word_diff
 from router.review.cases import why
 from router.review.decisions import answers_of, hash_of_answers, price_at, refusal_of
+from router.review.marking import Part, failing_parts, marked
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import text_headers
@@ -24,6 +24,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import ContractError
 from schemas.json_numbers import as_json, loses_digits
 from schemas.json_text import parse_json, read_json
+from schemas.request import Request
 
 __all__ = [
     "TOO_MANY_DIGITS",
@@ -32,10 +33,12 @@ __all__ = [
     "ago",
     "attempt_views",
     "case_view",
+    "contract_of",
     "dollars",
     "hidden",
     "pretty",
     "read_output",
+    "read_value",
     "written",
 ]
 
@@ -53,13 +56,20 @@ class Shown:
     text: str
     #: The length of the whole text, where it is cut.
     cut_from: int | None = None
+    #: Parts of it that failed a check.
+    failing: Collection[str] = ()
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The text in pieces, some of which are marked."""
+        return marked(self.text, self.failing)
 
     @classmethod
-    def of(cls, text: str, hide: Callable[[str], str]) -> "Shown":
+    def of(cls, text: str, hide: Callable[[str], str], failing: Collection[str] = ()) -> "Shown":
         """A text, masked before it is cut: part of a number would not be recognised."""
         length = len(text)
         masked = hide(text[: 2 * _MOST_SHOWN])[:_MOST_SHOWN]
-        return cls(masked, length if length > _MOST_SHOWN else None)
+        return cls(masked, length if length > _MOST_SHOWN else None, failing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +94,25 @@ class CaseView:
 
     case: Case
     why: Sequence[str]
-    #: The request's messages, by role.
+    #: What the customer says; None where the request cannot be read.
+    question: Shown | None
+    #: Other messages of the request, by role.
     messages: Sequence[tuple[str, Shown]]
-    context: Sequence[tuple[str, Shown]]
+    #: What an answer may be based on, by name.
+    sources: Sequence[tuple[str, Shown]]
+    #: The fields of the answer that waits, by name; none where there is no answer.
+    answer: Sequence[tuple[str, Shown]]
+    #: The attempt that gave it.
+    proposal: AttemptView | None
     #: Fields of the request worth showing, by name.
     facts: Mapping[str, str]
     attempts: Sequence[AttemptView]
-    #: The text that an edit starts from, with escapes for invisible characters.
-    draft: str
+    #: The last answer that any attempt gave, as it is; None where none did.
+    output: Mapping[str, Any] | None
+    #: The format of an answer; None where the request or its schema cannot be used.
+    contract: OutputContract | None
     #: The answers that can be approved, as one hash.
     answers: str
-    #: True when part of the draft is masked, so that an edit would publish the mask.
-    hides_draft: bool
-    schema: str
     #: The tiers for a retry, with the price of a call in micro-dollars.
     tiers: Sequence[tuple[Tier, int]]
     #: Why it cannot be sent through again; None when it can.
@@ -117,36 +133,41 @@ def case_view(
     """The values of a case's page; `hide` masks every text of others."""
     letter, request = record.letter, request_of(record)
     choices = {attempt.attempt_id for attempt in answers_of(letter)}
-    attempts = attempt_views(letter.attempts, choices, hide)
 
-    schema = ""
+    asked = Asked(request) if request else None
+
+    def failing(attempt: Attempt) -> Collection[str]:
+        return failing_parts(attempt, asked, policy, letter.task) if asked else ()
+
+    attempts = attempt_views(letter.attempts, choices, hide, failing)
+    proposal = next((item for item in reversed(attempts) if item.choice), None)
+    parts = failing(proposal.attempt) if proposal else ()
     messages: list[tuple[str, Shown]] = []
-    context: list[tuple[str, Shown]] = []
+    sources: list[tuple[str, Shown]] = []
     facts: dict[str, str] = {}
     if request is not None:
-        try:
-            contract = output_contract(request, policy, letter.task, "answer")
-            schema = pretty(contract.schema) if contract.schema else ""
-        except ContractError:
-            schema = ""
-        messages = [(message.role, Shown.of(message.text, hide)) for message in request.messages]
-        parts = request.context.model_dump(exclude_none=True)
-        context = [(name, Shown.of(written(part), hide)) for name, part in parts.items() if part]
+        others = [message for message in request.messages if message.role != "user"]
+        messages = [(message.role, Shown.of(message.text, hide)) for message in others]
+        context = request.context.model_dump(exclude_none=True)
+        sources = [
+            (name, Shown.of(written(part), hide, parts)) for name, part in context.items() if part
+        ]
         names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
         facts = {name: hide(str(value)) for name in names if (value := getattr(request, name))}
     outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
-    draft = pretty(outputs[-1] if outputs else {"answer": ""})
     return CaseView(
         case=case,
         why=[hide(words) for words in why(letter, policy, now)],
+        question=Shown.of(request.text, hide) if request else None,
         messages=messages,
-        context=context,
+        sources=sources,
+        answer=_fields_of(proposal.attempt, hide, parts) if proposal else [],
+        proposal=proposal,
         facts=facts,
         attempts=attempts,
-        draft=escaped(hide(draft)),
+        output=outputs[-1] if outputs else None,
+        contract=contract_of(request, letter, policy),
         answers=hash_of_answers(letter),
-        hides_draft=hide(draft) != draft,
-        schema=schema,
         tiers=[(tier, price_at(letter, tier, policy)) for tier in policy.tiers],
         no_requeue=_no_requeue(case, letter, policy),
         is_readable=request is not None,
@@ -156,18 +177,34 @@ def case_view(
     )
 
 
+def contract_of(
+    request: Request | None, letter: DeadLetter, policy: Policy
+) -> OutputContract | None:
+    """The format of an answer to a case; None where there is none that can be used."""
+    try:
+        return output_contract(request, policy, letter.task, "answer") if request else None
+    except ContractError:
+        return None
+
+
 def read_output(text: str) -> tuple[dict[str, Any] | None, str]:
     """An edited answer, or why it cannot be published."""
+    value, words = read_value(text)
+    if words:
+        return None, words
+    return (value, "") if isinstance(value, dict) else (None, "a JSON object was expected")
+
+
+def read_value(text: str) -> tuple[Any, str]:
+    """A value that somebody wrote as JSON, or why it cannot be published."""
     try:
         raw = text.encode("utf-8")
-        output = parse_json(raw)
+        value = parse_json(raw)
     except UnicodeEncodeError:
         return None, "not valid JSON: it contains half of a surrogate pair"
     except ContractError as error:
         return None, f"not JSON that can be published as it is written: {error.detail}"
-    if loses_digits(raw):
-        return None, TOO_MANY_DIGITS
-    return (output, "") if isinstance(output, dict) else (None, "a JSON object was expected")
+    return (None, TOO_MANY_DIGITS) if loses_digits(raw) else (value, "")
 
 
 def dollars(micros: int) -> str:
@@ -197,14 +234,17 @@ def hidden(value: Any, hide: Callable[[str], str]) -> Any:
 
 
 def attempt_views(
-    attempts: Sequence[Attempt], with_answer: set[str], hide: Callable[[str], str]
+    attempts: Sequence[Attempt],
+    with_answer: set[str],
+    hide: Callable[[str], str],
+    failing: Callable[[Attempt], Collection[str]] = lambda _: (),
 ) -> list[AttemptView]:
-    """Attempts side by side; those `with_answer` can be approved."""
+    """Attempts side by side; those `with_answer` can be approved. `failing` parts are marked."""
     views: list[AttemptView] = []
     before: str | None = None
     choice = 0
     for attempt in attempts:
-        answer = Shown.of(_answer(attempt), hide)
+        answer = Shown.of(_answer(attempt), hide, failing(attempt))
         text = answer.text
         has_choice = attempt.attempt_id in with_answer
         choice += has_choice
@@ -221,6 +261,19 @@ def attempt_views(
         views.append(AttemptView(attempt, number, answer, reply, diff, failed))
         before = text if text and attempt.step == "answer" else before
     return views
+
+
+def _fields_of(
+    attempt: Attempt, hide: Callable[[str], str], failing: Collection[str]
+) -> list[tuple[str, Shown]]:
+    """The fields of an answer in words, without the model's confidence."""
+    answered = attempt.answered
+    fields = {"answer": answered or ""} if not isinstance(answered, Mapping) else answered
+    return [
+        (hide(name), Shown.of(written(value), hide, failing))
+        for name, value in fields.items()
+        if name != "confidence"
+    ]
 
 
 def _answer(attempt: Attempt) -> str:

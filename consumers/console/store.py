@@ -26,6 +26,7 @@ from consumers.console.errors import (
     UnknownCaseError,
 )
 from consumers.console.jobs import Jobs
+from consumers.console.kept_filters import KeptFilters
 from consumers.console.projection import (
     arrived,
     closes,
@@ -93,6 +94,7 @@ class Store:
         self.trail = Trail(database, writer)
         self.sessions = Sessions(database, secret)
         self.jobs = Jobs(database)
+        self.filters = KeptFilters(database)
 
     async def case(self, place: str, now: datetime) -> Case | None:
         """The case of a dead letter; None where there is none."""
@@ -112,10 +114,16 @@ class Store:
     async def next_case(
         self, who: str, case_filter: CaseFilter, now: datetime, after: str | None = None
     ) -> Case | None:
-        """The most urgent open case that is free or held by `who`, after another one."""
+        """The most urgent open case that is free or held by `who`, after another one.
+
+        Cases that are assigned to others are left out, unless the filter asks for them.
+        """
         free = or_(not_(is_held(now)), CASES.c.held_by == who)
-        query = in_order(select(CASES), replace(case_filter, state="open"), now, after)
-        rows = await self.database.read(query.where(free).limit(1))
+        query = in_order(select(CASES), replace(case_filter, state="open"), now, after).where(free)
+        if case_filter.assigned_to is None:
+            theirs = or_(CASES.c.assigned_to.is_(None), CASES.c.assigned_to == who)
+            query = query.where(theirs)
+        rows = await self.database.read(query.limit(1))
         return case_of(rows[0], now) if rows else None
 
     async def count(self, case_filter: CaseFilter, now: datetime) -> int:
@@ -223,6 +231,12 @@ class Store:
             if row is None:
                 raise LeaseLostError(await _open(connection, place, now))
         return case_of(row, now)
+
+    async def assign(self, place: str, to: str | None) -> None:
+        """Note whose case it is; None: anybody's. Nothing that somebody works on gets stale."""
+        await self.database.write(
+            update(CASES).where(CASES.c.place == place).values(assigned_to=to)
+        )
 
     async def release(self, place: str, who: str, now: datetime) -> bool:
         """Release a case; False where they no longer held it."""

@@ -47,6 +47,7 @@ __all__ = [
     "CASES",
     "DECISIONS",
     "FACTS",
+    "FILTERS",
     "HEADS",
     "JOBS",
     "JOB_CASES",
@@ -68,7 +69,7 @@ __all__ = [
 SCHEMA = MetaData()
 
 #: Raised whenever the tables change: a store of another version must be rebuilt from the topics.
-VERSION = "3"
+VERSION = "4"
 
 #: Also the store's secret.
 FACTS = facts_table("facts", SCHEMA)
@@ -132,6 +133,13 @@ class Case(_Row):
     policy_version: Mapped[_Name | None]
     opened_at: Mapped[datetime]
     due_at: Mapped[datetime]
+    #: The beginnings of what the customer says and of the answer that waits, masked like on pages.
+    asked: Mapped[str] = mapped_column(Short(2000))
+    proposed: Mapped[str | None] = mapped_column(Short(2000))
+    #: How sure the model says it is of that answer.
+    confidence: Mapped[float | None] = mapped_column(Double)
+    #: Whose case it is to decide; None: anybody's.
+    assigned_to: Mapped[_Name | None]
     #: Who holds it, and until when; None once the lease has ended.
     held_by: Mapped[str | None]
     held_until: Mapped[datetime | None]
@@ -230,6 +238,15 @@ DECISIONS = Table(
     Column("at", Instant, nullable=False),
     Column("closes", Instant, nullable=False),
     Column("undone", Boolean, nullable=False),
+)
+
+#: Filters of the queue that people keep, each under a name of theirs.
+FILTERS = Table(
+    "filters",
+    SCHEMA,
+    Column("who", Text, primary_key=True),
+    Column("name", Short(100), primary_key=True),
+    Column("query", Short(2000), nullable=False),
 )
 
 POSITIONS = positions_table("offsets", SCHEMA)

@@ -30,10 +30,12 @@ __all__ = [
     "Outcome",
     "answers_of",
     "hash_of_answers",
+    "most_price_at",
     "outcome_of",
     "price_at",
     "problems_of",
     "refusal_of",
+    "wants_approval",
 ]
 
 
@@ -102,6 +104,27 @@ def price_at(letter: DeadLetter, tier: Tier | None, policy: Policy) -> int:
     counted = [attempt.usage for attempt in letter.attempts if attempt.usage.total_tokens]
     usage = counted[-1] if counted else Usage(input_tokens=500, output_tokens=500, estimated=True)
     return cost_micros(usage, policy.models[policy.models_of(tier, letter.task)[0]].price)
+
+
+def most_price_at(letter: DeadLetter, tier: Tier | None, policy: Policy) -> int:
+    """What a request costs that climbs as far as its task and its plan allow: a call per tier."""
+    row = policy.tasks.get(letter.task or "")
+    first = tier or (row.tier if row else next(iter(policy.tiers)))
+    plan = policy.plans.get(letter.plan or "", policy.plans[policy.default_plan])
+    above = [
+        each
+        for each in (row.escalation if row else ())
+        if first.rank < each.rank <= plan.ceiling.rank and each in policy.tiers
+    ]
+    climbed = above[: policy.limits.escalations]
+    return sum(price_at(letter, each, policy) for each in (first, *climbed))
+
+
+def wants_approval(letter: DeadLetter, policy: Policy) -> bool:
+    """True where a person has to approve the request's answers, whatever the checks say."""
+    row = policy.tasks.get(letter.task or "")
+    is_ruled = row is not None and row.approval == "person"
+    return is_ruled or letter.reason is Reason.APPROVAL_REQUIRED
 
 
 def problems_of(

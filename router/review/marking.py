@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from router.checks import Asked, Judged
-from router.judge.reply import Reply
 from router.policy.table import Policy
+from router.reply.reply import Reply
 from schemas.attempt import Attempt
 
 __all__ = ["Part", "failing_parts", "marked"]

@@ -36,6 +36,27 @@ def _open(page: Page, served: Served, place: str, kind: str = "cases") -> None:
     raise TimeoutError(msg)
 
 
+def _edit_wrongly(page: Page) -> None:
+    """In the form, and as JSON: what is wrong is said in words, and what was typed stays."""
+    page.keyboard.press("e")
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".wrong")
+    assert "A text of at least 1 character was expected." in page.inner_text(".wrong")
+    _shot(page, "case-form")
+    page.keyboard.press("w")
+    page.wait_for_selector("#output")
+    page.keyboard.press("e")
+    page.keyboard.press("Control+A")
+    page.keyboard.type('{"answer": 5}')
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".error")
+    assert 'is not of type "string"' in page.inner_text(".error")
+    assert page.input_value("#output") == '{"answer": 5}'
+    _shot(page, "case-invalid")
+
+
 def test_a_case_is_worked_on_without_a_mouse(page: Page, served: Served) -> None:
     """Found, claimed, edited wrongly, mended, undone, approved: its answer is a result."""
     first, second = served.disputes("keys-1", "keys-2")
@@ -52,21 +73,14 @@ def test_a_case_is_worked_on_without_a_mouse(page: Page, served: Served) -> None
     assert page.inner_text("#lease") in ("yours for 5:00", "yours for 4:59", "yours for 4:58")
     _shot(page, "case")
 
-    page.keyboard.press("e")
-    page.keyboard.press("Control+A")
-    page.keyboard.type('{"answer": 5}')
-    page.keyboard.press("Control+Enter")
-    page.wait_for_selector(".error")
-    assert 'is not of type "string"' in page.inner_text(".error")
-    assert page.input_value("#output") == '{"answer": 5}'
-    _shot(page, "case-invalid")
-
+    _edit_wrongly(page)
     page.keyboard.press("Escape")
     page.keyboard.press("1")
     assert page.is_checked("[data-key=a]")
     page.keyboard.press("Control+Enter")
     page.wait_for_url("**decided=*")
     assert "approve" in page.inner_text(".undo")
+    assert page.inner_text(".undo [data-left]").removesuffix(" s").isdecimal()
     _shot(page, "undo")
     with page.expect_navigation():
         page.keyboard.press("u")
@@ -176,6 +190,10 @@ def test_every_text_stands_out_and_a_narrow_window_shows_all(
                 details.evaluate("(one) => { one.open = true; }")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
             assert page.evaluate(_TOO_FAINT) == [], path
+            if path.endswith(place):
+                bar = page.locator("#decide").bounding_box()
+                assert bar is not None
+                assert 0 <= bar["y"] < bar["y"] + bar["height"] <= 800, path
             _shot(page, f"{scheme}-{width}{path.split('llm')[0].replace('/', '-').rstrip('-')}")
 
 

@@ -36,6 +36,11 @@ from tests.tables import behind
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
 
+def _control(page: str, name: str) -> str:
+    """What a text area of a page shows."""
+    return page.partition(f'name="{name}"')[2].partition("</textarea")[0]
+
+
 async def test_a_case_is_claimed_decided_undone_and_decided_again(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -52,8 +57,22 @@ async def test_a_case_is_claimed_decided_undone_and_decided_again(
         assert "/undo" in (await browser.get(f"/cases/{place}")).text
         await browser.post(f"/cases/{place}/undo")
         await browser.post(f"/cases/{place}/claim")
-        edited = '{"answer": "We refund it.", "confidence": 1, "next_action": "none"}'
-        await browser.post(f"/cases/{place}/decide", action="edit", output=edited)
+        assert 'name="at/next_action"' in browser.page
+        assert "at/confidence" not in browser.page
+        fields = {"at/answer": "", "at/next_action": '"call_back"'}
+        wrong = await browser.post(f"/cases/{place}/decide", action="edit", **fields)
+        assert (wrong.status_code, wrong.text.count("text of at least 1 character")) == (422, 2)
+        assert 'value="&#34;call_back&#34;" selected' in wrong.text
+        fields = {"at/answer": "We refund it.", "at/next_action": '"none"'}
+        as_json = await browser.post(f"/cases/{place}/draft", view="json", **fields)
+        assert "We refund it." in _control(as_json.text, "output")
+        back = await browser.post(
+            f"/cases/{place}/draft", view="form", output='{"answer": "Mended", "next_action": 3}'
+        )
+        assert "Mended" in _control(back.text, "at/answer")
+        browser.page = as_json.text
+        draft = '{"answer": "", "confidence": 1, "next_action": "none"}'
+        await browser.post(f"/cases/{place}/decide", action="edit", base=draft, **fields)
         decided = asyncio.get_running_loop().time()
         [result] = await running.running.read([running.running.topics.results], 1)
         waited = asyncio.get_running_loop().time() - decided
@@ -62,8 +81,49 @@ async def test_a_case_is_claimed_decided_undone_and_decided_again(
         assert result.json["router"]["resolves"] == place.partition(".")[2] or place
         assert 9.0 < waited < 12.0
         assert await running.cases(1, state="closed") == [place]
+        over = re.sub(r"<[^>]+>", "", (await browser.get(f"/cases/{place}")).text)
+        assert "An answer edited by local" in over
+        assert "We refund it." in over.partition("An answer edited by local")[2]
         for writer in await running.store.trail.writers():
             assert broken(await running.store.trail.chain(writer)) == []
+
+
+async def test_a_case_is_talked_about_and_given_to_somebody_and_the_next_one_is_claimed_at_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with console(settings, tmp_path) as running:
+        one, two = await running.disputes(2)
+        browser = Browser(running.app)
+        await browser.get(f"/cases/{one}")
+        told = await browser.post(f"/cases/{one}/comment", text="Ask jane@example.com <b>first</b>")
+        assert "Ask [email] &lt;b&gt;first" in told.text
+        refused = await browser.post(f"/cases/{one}/assign", to="no such name")
+        assert (refused.status_code, "without blanks" in refused.text) == (422, True)
+        await browser.get(f"/cases/{one}")
+        await browser.post(f"/cases/{one}/assign", to="bob")
+        assert (await browser.get("/next")).url.path == f"/cases/{two}"
+        bobs = (await browser.get("/cases?assigned_to=bob")).text
+        assert (one in bobs, two in bobs) == (True, False)
+        assert "For bob" in (await browser.post("/filters?assigned_to=bob", name="For bob")).text
+        assert "/cases?assigned_to=bob" in (await browser.get("/cases")).text
+        assert "For bob" not in (await browser.post("/filters/For%20bob/forget")).text
+
+        await browser.get(f"/cases/{one}")
+        await browser.post(f"/cases/{one}/assign", to="local")
+        assert "<b>1</b> yours" in (await browser.get("/cases")).text
+        assert (await browser.get("/api/counts")).json()["mine"] == 1
+        await browser.get("/cases?assigned_to=me")
+        claimed = await browser.post("/next?assigned_to=me")
+        assert claimed.url.path == f"/cases/{one}"
+        decided = await browser.post(f"/cases/{one}/decide", action="reject", go_on="yes")
+        assert decided.url.path == f"/cases/{two}"
+        assert 'name="decision_id"' in decided.text
+        nothing = await browser.post(f"/cases/{two}/decide", reason="kept")
+        assert (nothing.status_code, "choose a decision" in nothing.text) == (422, True)
+        assert 'value="kept"' in nothing.text
+        words = {line.what: line.note for line in await running.store.trail.lines(place=one)}
+        assert words["comment"].startswith("Ask jane@")
+        assert "assign" in words
 
 
 async def test_only_the_answers_that_were_shown_are_approved(

@@ -29,10 +29,13 @@ async def test_a_job_decides_on_many_cases_and_what_it_leaves_alone_is_told(
         await running.desk.claim(held, "somebody")
         browser = Browser(running.app)
         await browser.come_in("operator")
+        again = (await browser.get("/jobs/new?task=billing_dispute&action=requeue")).text
+        assert "11 of them come back to a person" in again
         for others in ("reason=schema_failed", "tier=low"):
             assert "requeue on 0 cases" in (await browser.get(f"/jobs/new?{others}")).text
         dry = await browser.get("/jobs/new?task=billing_dispute&action=approve&per_second=100")
         assert "approve on 11 cases" in dry.text
+        assert "a person to read 11 of these answers" in dry.text
         assert "somebody holds it" in dry.text
         assert (await running.cases(12)) == await running.cases(12)
         await running.desk.release(held, "somebody")
@@ -42,7 +45,7 @@ async def test_a_job_decides_on_many_cases_and_what_it_leaves_alone_is_told(
         [job] = await running.store.jobs.recent()
         async with asyncio.timeout(60):
             async for done in looks(browser, f"/jobs/{job.job_id}"):
-                if "<b>done</b>" in done:
+                if ">finished</span>" in done and "10 published" in done:
                     break
         progress = await running.store.jobs.progress(job.job_id)
         assert progress == {"done": 10, "skipped": 1}

@@ -130,7 +130,7 @@ def _least(method: str, path: str) -> Role:
 
 def _where(path: str, case: str, job_id: str, request_id: str = _OUR_ID) -> str:
     named = {"place": case, "job_id": job_id, "kind": "csv", "request_id": request_id}
-    named["record"] = "llm.intake-0-0"
+    named |= {"record": "llm.intake-0-0", "name": "mine"}
     return re.sub(r"\{(\w+)(?::path)?\}", lambda one: quote(named[one[1]], safe=""), path)
 
 

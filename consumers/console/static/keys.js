@@ -42,7 +42,7 @@ function choose(selector, focus) {
 }
 
 function move(by) {
-  const rows = [...document.querySelectorAll("[data-row] a")];
+  const rows = [...document.querySelectorAll("[data-row]")].map((row) => row.querySelector("a")).filter(Boolean);
   if (!rows.length) return by > 0 ? press("#next") : (history.back(), true);
   const at = rows.indexOf(document.activeElement);
   rows[Math.min(Math.max(at + by, 0), rows.length - 1)].focus();
@@ -55,10 +55,15 @@ const KEYS = {
   c: () => press("#claim"),
   u: () => press("#undo"),
   a: () => choose("[data-key=a]"),
-  e: () => choose("[data-key=e]", "#output"),
+  e: () => choose("[data-key=e]", "#edit :is(textarea, select, input:not([type=hidden]))"),
   r: () => choose("[data-key=r]", "[name=tier]"),
+  q: () => choose("[data-key=q]"),
   x: () => choose("[data-key=x]"),
+  d: () => choose("[data-key=d]", "#reason"),
   v: () => press("[data-key=v]"),
+  n: () => press("[data-key=n]"),
+  w: () => press("#switch"),
+  m: () => press("#mine"),
   "/": () => { const search = find("#search"); if (search) search.focus(); return Boolean(search); },
   "?": () => { const legend = find("#legend"); if (legend) legend.showModal(); return Boolean(legend); },
 };
@@ -92,6 +97,9 @@ function tick() {
       element.classList.toggle("late", left <= 0);
     } else if (left <= 0) {
       element.remove();
+    } else {
+      const shown = element.querySelector("[data-left]");
+      if (shown) shown.textContent = `${left} s`;
     }
   }
 }

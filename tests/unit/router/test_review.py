@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.prompts.rendering import Prompts
-from router.review.decisions import outcome_of, price_at, problems_of, refusal_of
+from router.review.decisions import (
+    most_price_at,
+    outcome_of,
+    price_at,
+    problems_of,
+    refusal_of,
+    wants_approval,
+)
 from router.review.standing import Decisions
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter, Pointer
@@ -254,3 +261,27 @@ def test_a_dearer_tier_has_a_higher_price() -> None:
 
     assert prices == sorted(prices)
     assert prices[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("plan", "tier", "tiers"),
+    [
+        pytest.param("enterprise", None, ["balanced", "premium"], id="as far as the task climbs"),
+        pytest.param("standard", None, ["balanced"], id="as far as the plan allows"),
+        pytest.param(None, None, ["balanced"], id="by the default plan"),
+        pytest.param("enterprise", Tier.PREMIUM, ["premium"], id="from the tier that was named"),
+    ],
+)
+def test_the_most_that_a_request_costs_counts_its_escalations(
+    plan: str | None, tier: Tier | None, tiers: list[str]
+) -> None:
+    letter, policy = a_letter(plan=plan), the_policy()
+    expected = sum(price_at(letter, Tier(name), policy) for name in tiers)
+    assert most_price_at(letter, tier, policy) == expected
+
+
+def test_what_the_policy_wants_approved_is_known_before_it_is_sent_again() -> None:
+    policy = the_policy()
+    assert wants_approval(a_letter(reason=Reason.NO_TIER_LEFT), policy)
+    assert wants_approval(a_letter(task="general"), policy)
+    assert not wants_approval(a_letter(task="general", reason=Reason.NO_TIER_LEFT), policy)

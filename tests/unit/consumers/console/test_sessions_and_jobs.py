@@ -77,9 +77,9 @@ async def test_a_job_is_worked_off_case_by_case(store: Store) -> None:
     assert await store.jobs.end("job-1", "done", NOON + MINUTE)
 
     assert await store.jobs.outcomes("job-1") == [
-        JobCase(place(0), "done", ""),
-        JobCase(place(1), "skipped", "the fourth requeue"),
-        JobCase(place(2), "skipped", "somebody holds it"),
+        JobCase(place(0), "done", "", "unknown", None, None),
+        JobCase(place(1), "skipped", "the fourth requeue", "skipped", None, None),
+        JobCase(place(2), "skipped", "somebody holds it", "skipped", None, None),
     ]
     ended = await store.jobs.job("job-1")
     assert ended is not None
