@@ -161,6 +161,8 @@ def _process(env: Mapping[str, str], *words: str, said: str) -> Iterator[str]:
     ) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if said in line)
-        yield line
-        process.terminate()
-        process.communicate(timeout=_LIMIT_SECONDS)
+        try:
+            yield line
+        finally:
+            process.terminate()
+            process.communicate(timeout=_LIMIT_SECONDS)
