@@ -17,13 +17,33 @@ from schemas.base import (
     Tier,
 )
 
-__all__ = ["BreakerState", "LimitedBy", "ModelStatus", "RefusedStatus", "StageStatus", "Status"]
+__all__ = [
+    "BreakerState",
+    "LimitedBy",
+    "ModelStatus",
+    "RefusedStatus",
+    "StageStatus",
+    "Status",
+    "TopicStatus",
+]
 
 #: Closed: calls are made. Open: none. Half open: one call probes.
 BreakerState = Literal["closed", "open", "half_open"]
 #: Why no more calls run at once: the configured maximum; no more were needed or tried yet; the
 #: provider refused more; its replies became slower than their spread explains.
 LimitedBy = Literal["most", "demand", "throttled", "slow"]
+
+
+class TopicStatus(Contract):
+    """What one stage in one process has to do in one of the topics that it reads."""
+
+    topic: Name
+    #: Partitions held.
+    partitions: Count
+    #: None: Kafka did not say where all of them end.
+    lag: Offset | None = None
+    #: None: nothing is unfinished.
+    oldest_age_seconds: Seconds | None = None
 
 
 class StageStatus(Contract):
@@ -42,6 +62,8 @@ class StageStatus(Contract):
     in_flight: Count
     #: Places for further records; 0: nothing is fetched now.
     free: Count
+    #: The same by topic. Empty: earlier software, or no partition is held.
+    topics: Many[TopicStatus] = Field(default_factory=list)
 
 
 class ModelStatus(Contract):

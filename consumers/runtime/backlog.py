@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer
@@ -13,22 +14,24 @@ from consumers import clock
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, ended
 from consumers.runtime.limits import at_most
 from consumers.runtime.offsets import Completion
-from schemas.base import Tier
 
 __all__ = ["watch_backlogs"]
 
 _log = structlog.get_logger(__name__)
+_Work = TypeVar("_Work")
 _EVERY_SECONDS = 5.0
 _ANSWER_LIMIT = 10.0
 
 
 async def watch_backlogs(
-    clients: Clients, tiers: Mapping[str, Tier], tell: Callable[[Tier, datetime, int, int], None]
+    clients: Clients,
+    groups: Mapping[str, _Work],
+    tell: Callable[[_Work, datetime, int, int], None],
 ) -> None:
     """Tell how many offsets each group has finished and how many are left, until cancelled.
 
-    It goes by the groups' commits alone, not by what processes say of themselves. `tiers` holds
-    the tier that each group works on.
+    It goes by the groups' commits alone, not by what processes say of themselves. `groups` holds
+    what each group works on.
     """
     while True:
         admin, reader = clients.admin(), clients.reader()
@@ -36,9 +39,9 @@ async def watch_backlogs(
             await at_most(_ANSWER_LIMIT, admin.start())
             await at_most(_ANSWER_LIMIT, reader.start())
             while True:
-                for group, tier in tiers.items():
+                for group, work in groups.items():
                     passed, lag = await at_most(_ANSWER_LIMIT, _backlog(admin, reader, group))
-                    tell(tier, clock.now(), passed, lag)
+                    tell(work, clock.now(), passed, lag)
                 await asyncio.sleep(_EVERY_SECONDS)
         except KAFKA_IS_AWAY as error:
             _log.debug("backlog not read", error=type(error).__name__)

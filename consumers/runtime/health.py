@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import structlog
 from aiokafka import TopicPartition
@@ -19,7 +19,7 @@ from consumers.runtime.partition import Partition
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
-from schemas.status import ModelStatus, RefusedStatus, StageStatus
+from schemas.status import ModelStatus, RefusedStatus, StageStatus, TopicStatus
 
 __all__ = ["Health", "clock_problem"]
 
@@ -109,17 +109,21 @@ class _Watched:
         )
 
     def status(self) -> StageStatus:
-        """The stage's figures, over all of its partitions."""
-        lags = [figures.lag for figures in self.figures]
-        ages = [figures.oldest_age_seconds for figures in self.figures]
+        """The stage's figures, over all of its partitions and by topic."""
+        by_topic: dict[str, list[PartitionFigures]] = {}
+        for figures in self.figures:
+            by_topic.setdefault(figures.topic, []).append(figures)
         return StageStatus(
             stage=self.stage.name,
             partitions=len(self.stage.partitions),
-            lag=None if None in lags else sum(lag or 0 for lag in lags),
-            oldest_age_seconds=max((age for age in ages if age is not None), default=None),
+            **_summed(self.figures),
             passed=self.passed,
             in_flight=self.stage.running,
             free=self.stage.free,
+            topics=[
+                TopicStatus(topic=topic, partitions=len(parts), **_summed(parts))
+                for topic, parts in sorted(by_topic.items())
+            ],
         )
 
     def not_ready(self) -> list[str]:
@@ -132,6 +136,22 @@ class _Watched:
             reasons.append(f"{name}: Kafka does not answer")
         failing = [held.source for held in self.stage.partitions if held.is_in_doubt]
         return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in failing)]
+
+
+class _Summed(TypedDict):
+    """What several partitions have to do together."""
+
+    lag: int | None
+    oldest_age_seconds: float | None
+
+
+def _summed(partitions: Sequence[PartitionFigures]) -> _Summed:
+    lags = [figures.lag for figures in partitions]
+    ages = [figures.oldest_age_seconds for figures in partitions]
+    return {
+        "lag": None if None in lags else sum(lag or 0 for lag in lags),
+        "oldest_age_seconds": max((age for age in ages if age is not None), default=None),
+    }
 
 
 class Refused(Protocol):

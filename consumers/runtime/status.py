@@ -24,7 +24,14 @@ from router.policy.table import Policy
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
 
-__all__ = ["EVERY_SECONDS", "ahead_of_kafka", "clock_ahead", "following_status", "reporting_status"]
+__all__ = [
+    "EVERY_SECONDS",
+    "ahead_of_kafka",
+    "clock_ahead",
+    "following_status",
+    "pass_on",
+    "reporting_status",
+]
 
 _log = structlog.get_logger(__name__)
 
@@ -65,12 +72,15 @@ async def reporting_status(clients: Clients, health: Health, policy: Policy) -> 
 
 
 @contextlib.asynccontextmanager
-async def following_status(clients: Clients, listener: Listener) -> AsyncIterator[None]:
+async def following_status(
+    clients: Clients, listener: Listener, *, since: timedelta = _HEARD_SINCE
+) -> AsyncIterator[None]:
     """Pass on the status and the end of every process until the context closes.
 
-    Nothing comes while Kafka is away; a status that cannot be read is left out.
+    It begins with those of the last while. Nothing comes while Kafka is away; a status that cannot
+    be read is left out.
     """
-    reading = asyncio.ensure_future(_read(clients, listener))
+    reading = asyncio.ensure_future(_read(clients, listener, since))
     try:
         yield
     finally:
@@ -78,20 +88,24 @@ async def following_status(clients: Clients, listener: Listener) -> AsyncIterato
             await at_most(_END_SECONDS, ended_tasks(reading))
 
 
-async def _read(clients: Clients, listener: Listener) -> None:
-    def take(record: Record) -> None:
+def pass_on(record: Record, listener: Listener) -> None:
+    """Pass on a record: a process's status, or that it has ended.
+
+    Raises ContractError for anything else.
+    """
+    if record.value is None:
+        listener.ended((record.key or b"").decode(errors="replace"))
+    else:
         listener.heard(read_model(Status, record.value))
 
+
+async def _read(clients: Clients, listener: Listener, span: timedelta) -> None:
     topics = [clients.settings.topics.status]
     while True:
         try:
-            since = clock.now() - _HEARD_SINCE
-            async with topic_reader(clients, topics, since=since) as reader:
+            async with topic_reader(clients, topics, since=clock.now() - span) as reader:
                 async for record in reader.follow():
-                    if record.value is None:
-                        listener.ended((record.key or b"").decode(errors="replace"))
-                        continue
-                    why_not_taken(take, record)
+                    why_not_taken(lambda record: pass_on(record, listener), record)
         except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
             _log.debug("status not read", error=type(error).__name__)
         await asyncio.sleep(EVERY_SECONDS)

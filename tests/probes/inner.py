@@ -17,7 +17,6 @@ from typing import Any
 
 import orjson
 
-from consumers.cli.top import models_of, noted, processes_of
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, open_store
 from consumers.journeys.journey import Journey
@@ -27,7 +26,9 @@ from consumers.readmodel.queries import failures, figures_by, figures_over_time
 from consumers.records import why_not_taken
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
+from consumers.runtime.processes import Processes
 from consumers.runtime.shell import fits
+from consumers.runtime.status import pass_on
 from consumers.settings import KafkaSettings, Settings
 from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
@@ -405,10 +406,10 @@ _KEPT = (TOPICS.attempts, TOPICS.results, TOPICS.feedback, TOPICS.dead_letters, 
 
 def _through_reader(record: Any) -> str | None:
     """As commands read it: whatever the record, they say why and go on."""
-    journey, said = Journey("req-1"), dict[str, Status]()
+    journey, processes = Journey("req-1"), Processes()
     why_not_taken(lambda found: journey.read(found, TOPICS), record)
     if record.topic == TOPICS.status:
-        why_not_taken(lambda found: noted(said, found), record)
+        why_not_taken(lambda found: pass_on(found, processes), record)
     elif record.topic in _KEPT:
         with tables() as kept:
             take_in(kept, [record])
@@ -419,8 +420,8 @@ def _through_reader(record: Any) -> str | None:
     rows_of(journey.moments())
     waterfall(journey, TOPICS)
     str(journey.cost_micros)
-    processes_of(said.values(), NOON)
-    models_of(said.values(), NOON)
+    for rows in (processes.process_rows, processes.topic_rows, processes.model_rows):
+        rows(NOON)
     return None
 
 

@@ -1,0 +1,161 @@
+"""What all processes report about themselves, for `tierline top` and the console's flow page."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from consumers.amounts import age
+from schemas.status import ModelStatus, Status, TopicStatus
+
+__all__ = ["Processes"]
+
+#: A process without a status for so long is shown as silent, and later not at all.
+_SILENT_AFTER, _GONE_AFTER = timedelta(seconds=15), timedelta(minutes=5)
+#: The most that are held: whatever is killed and started again has another name each time.
+_MOST_HELD = 1_000
+#: Why a model may answer fewer calls at once than it is configured for.
+_LIMITED = {
+    "throttled": "the provider refused more calls at once",
+    "slow": "replies became slower with more calls at once",
+}
+
+Row = dict[str, object]
+
+
+@dataclass(slots=True)
+class Processes:
+    """The last status of each process that has not said that it has ended."""
+
+    #: How far back the status of a process is worth reading.
+    gone_after: ClassVar[timedelta] = _GONE_AFTER
+    _statuses: dict[str, Status] = field(default_factory=dict)
+    #: What is left to do for each stage, by the commits of its group.
+    _backlogs: dict[str, int] = field(default_factory=dict)
+
+    def heard(self, status: Status) -> None:
+        """Take the status of a process."""
+        self._statuses[status.process] = status
+        if len(self._statuses) > _MOST_HELD:
+            del self._statuses[min(self._statuses, key=lambda name: self._statuses[name].at)]
+
+    def ended(self, process: str) -> None:
+        """Forget a process that has announced its end."""
+        self._statuses.pop(process, None)
+
+    def note_backlog(self, stage: str, _: datetime, passed: int, lag: int) -> None:
+        """Take how much a stage has finished and how much is left; of no commits, nothing."""
+        if passed or lag:
+            self._backlogs[stage] = lag
+
+    @property
+    def statuses(self) -> Sequence[Status]:
+        """The last status of each, by name."""
+        return [self._statuses[name] for name in sorted(self._statuses)]
+
+    def process_rows(self, now: datetime) -> list[Row]:
+        """One row per process and stage."""
+        rows = []
+        for status in self.statuses:
+            silent = now - status.at
+            if silent >= _GONE_AFTER:
+                continue
+            state = "; ".join(status.reasons) or "works"
+            if silent > _SILENT_AFTER:
+                state = f"silent for {age(silent.total_seconds())}"
+            process: Row = {
+                "process": status.process,
+                "up": age((now - status.started_at).total_seconds()),
+                "state": state,
+                "policy": _policy(status),
+                "loop lag": "" if (lag := status.loop_lag_ms) is None else f"{lag:.0f} ms",
+            }
+            rows += [
+                {
+                    **(process if not number else {}),
+                    "stage": stage.stage,
+                    "partitions": stage.partitions,
+                    "lag": "?" if stage.lag is None else stage.lag,
+                    "oldest": _age(stage.oldest_age_seconds),
+                    "in flight": stage.in_flight,
+                    "free": stage.free,
+                }
+                for number, stage in enumerate(status.stages)
+            ] or [process]
+        return rows
+
+    def topic_rows(self, now: datetime) -> list[Row]:
+        """One row per stage and topic that it reads, over all processes that are not silent."""
+        by_topic: dict[tuple[str, str], list[TopicStatus]] = {}
+        for status in self._current(now):
+            for stage in status.stages:
+                for topic in stage.topics:
+                    by_topic.setdefault((stage.stage, topic.topic), []).append(topic)
+        return [
+            {
+                "topic": topic,
+                "stage": stage,
+                "partitions": sum(part.partitions for part in parts),
+                "lag": _total([part.lag for part in parts]),
+                "oldest": _age(_longest(part.oldest_age_seconds for part in parts)),
+            }
+            for (stage, topic), parts in sorted(by_topic.items())
+        ]
+
+    def model_rows(self, now: datetime) -> list[Row]:
+        """One row per model, over all processes that are not silent."""
+        by_model: dict[tuple[str, str], list[ModelStatus]] = {}
+        for status in self._current(now):
+            for model in status.models:
+                by_model.setdefault((model.provider, model.model), []).append(model)
+        return [
+            {
+                "model": name,
+                "provider": provider,
+                "state": _state(models),
+                "running": sum(model.running for model in models),
+                "at most": sum(model.most_running for model in models),
+                "calls/min": round(sum(model.calls_per_minute for model in models)),
+                "calls": sum(model.calls for model in models),
+                "failed": sum(model.failures for model in models),
+                "throttled": sum(model.throttled for model in models),
+            }
+            for (provider, name), models in sorted(by_model.items())
+        ]
+
+    def missing(self, stages: Iterable[str], now: datetime) -> dict[str, int | None]:
+        """Those of these stages that no process runs, with their backlog; None: it is not known."""
+        run = {stage.stage for status in self._current(now) for stage in status.stages}
+        return {stage: self._backlogs.get(stage) for stage in stages if stage not in run}
+
+    def _current(self, now: datetime) -> list[Status]:
+        return [status for status in self.statuses if now - status.at <= _SILENT_AFTER]
+
+
+def _policy(status: Status) -> str:
+    digest = f" ({status.policy_digest})" if status.policy_digest else ""
+    return f"{status.policy_version or ''}{digest}"
+
+
+def _state(models: Sequence[ModelStatus]) -> str:
+    waiting = [model for model in models if model.wait_seconds > 0]
+    if not waiting:
+        if not all(model.breaker == "closed" for model in models):
+            return "tried next"
+        limits = {model.limited_by for model in models}
+        return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in limits)])
+    soonest = min(model.wait_seconds for model in waiting)
+    where = f" in {len(waiting)} of {len(models)}" if len(models) > 1 else ""
+    return f"out{where}, tried in {age(soonest)}"
+
+
+def _total(lags: Collection[int | None]) -> int | str:
+    return "?" if None in lags else sum(lag or 0 for lag in lags)
+
+
+def _longest(ages: Iterable[float | None]) -> float | None:
+    return max((seconds for seconds in ages if seconds is not None), default=None)
+
+
+def _age(seconds: float | None) -> str:
+    return "" if seconds is None else age(seconds)
