@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from schemas.json_numbers import exact_json
 
-__all__ = ["age", "counted", "dollars", "duration", "in_words", "shortened"]
+__all__ = ["age", "cell_text", "counted", "dollars", "duration", "in_words", "shortened"]
 
 
 def dollars(micros: int) -> str:
@@ -34,6 +34,17 @@ def age(seconds: float) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun: `1 result`, `2,000 results`."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def cell_text(value: object) -> str:
+    """A value as a cell of a table: lists and objects in one line."""
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(map(cell_text, value))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {cell_text(field)}" for name, field in value.items())
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def in_words(output: Mapping[str, object], *, but: Collection[str] = ("confidence",)) -> str:

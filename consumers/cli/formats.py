@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from consumers.amounts import cell_text
 from consumers.texts import plain
 
 __all__ = [
@@ -134,7 +135,7 @@ def _listed(
             lines.append(Text(""))
         for column in columns:
             name = plain(column)
-            for part in _wrapped(_text(row.get(column)), max(width - wide, 1)):
+            for part in _wrapped(cell_text(row.get(column)), max(width - wide, 1)):
                 line = Text(f"{name:<{wide}}", style="bold")
                 lines.append(line.append(part, style_of(column, part) or "not bold"))
                 name = ""
@@ -154,17 +155,7 @@ def _wrapped(text: str, room: int) -> Sequence[str]:
 
 
 def _cells(rows: Sequence[Mapping[str, object]], column: str) -> Sequence[str]:
-    return [_text(row.get(column)) for row in rows]
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(map(_text, value))
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_text(field)}" for name, field in value.items())
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    return [cell_text(row.get(column)) for row in rows]
 
 
 def _room(text: str) -> int:

@@ -13,14 +13,12 @@ from consumers.policy_file import policy_file, reused_version
 from consumers.rules import since_the_lock
 from consumers.texts import say
 from router.checks import check_rows
-from router.errors import PolicyError, did_you_mean
+from router.errors import PolicyError
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
 from router.policy.table import Policy
-from router.request.signals import measure
-from router.route.explain import explain_route, sections, table_rows
+from router.route.explain import explained, sections, table_rows, unknown_names
 from router.route.lint import lint, run_examples
-from router.route.routing import GiveUp, route
 from schemas.intake import read_request_object
 
 __all__ = ["app", "warn_of_unknown"]
@@ -178,25 +176,11 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     present = {name: value for name, value in fields.items() if value is not None}
     request = read_request_object(present, {})
     warn_of_unknown(policy, task=task, plan=plan)
-    decided = route(request, policy, clock.now())
-    words = explain_route(decided, request, measure(request), policy)
-    if not as_json:
-        console().print(words)
-        return
-    if isinstance(decided, GiveUp):
-        print_json({"gives_up": decided.reason, "detail": decided.detail, "words": words})
-        return
-    print_json(
-        {
-            "tier": decided.tier,
-            "step": decided.step,
-            "task": decided.task,
-            "rule": decided.rule,
-            "reason": decided.reason,
-            "policy_version": decided.policy_version,
-            "words": words,
-        }
-    )
+    facts = explained(request, policy, clock.now())
+    if as_json:
+        print_json(facts)
+    else:
+        console().print(facts["words"])
 
 
 def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
@@ -212,13 +196,8 @@ def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
 
 def warn_of_unknown(policy: Policy, *, task: str | None, plan: str | None) -> None:
     """Warn on standard error of a name that the policy does not have, with what counts instead."""
-    for kind, name, names, instead in (
-        ("task", task, policy.tasks, "it counts as untagged"),
-        ("plan", plan, policy.plans, f"the plan {policy.default_plan} counts"),
-    ):
-        if name is not None and name not in names:
-            words = f"the policy has no {kind} {name!r}: {instead}{did_you_mean(name, names)}"
-            say(f"tierline: {words}", is_error=True)
+    for words in unknown_names(policy, task=task, plan=plan):
+        say(f"tierline: {words}", is_error=True)
 
 
 def _text(path: Path) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from consumers.journeys.journey import Journey
 from consumers.journeys.moments import rows_of
 from consumers.journeys.waterfall import Bar, waterfall
-from router.request.signals import measure
-from schemas.request import Request
+from router.route.explain import signal_facts
 from schemas.topics import Topics
 
 __all__ = ["journey_facts"]
@@ -39,19 +38,10 @@ def journey_facts(journey: Journey, topics: Topics, now: datetime) -> dict[str, 
         },
         "moments": rows_of(journey.moments()),
         "routes": [taken.model_dump(exclude_none=True) for taken in journey.routes],
-        "signals": _signals(request) if request else None,
+        "signals": signal_facts(request) if request else None,
         "hops": _hops(waterfall(journey, topics)),
         "attempts": [attempt.model_dump(exclude_none=True) for attempt in journey.in_order],
         "trace_id": journey.trace_id,
-    }
-
-
-def _signals(request: Request) -> dict[str, Any]:
-    """What rules may ask about a request, measured as route measures it."""
-    signals = measure(request)._asdict()
-    return {
-        name: sorted(value) if isinstance(value, frozenset) else value
-        for name, value in signals.items()
     }
 
 

@@ -61,10 +61,10 @@ class News:
 
     def readers(self, topics: Topics) -> Mapping[str, Callable[[Record], None]]:
         """The method for the records of each topic, which raises for one that is not ours."""
-        hops = (topics.escalations, *map(topics.tier, Tier))
         return {
             **dict.fromkeys(topics.all_intakes, self._intake),
-            **dict.fromkeys(hops, self._hop),
+            **dict.fromkeys(map(topics.tier, Tier), self._assignment),
+            topics.escalations: self._hop,
             topics.attempts: self._call,
             topics.results: self._result,
             topics.dead_letters: self._letter,
@@ -72,8 +72,8 @@ class News:
             topics.review: self._review,
         }
 
-    def _note(self, record: Record, tenant: str, request_id: str) -> None:
-        """A record of a request lies here."""
+    def _note(self, record: Record, tenant: str, request_id: str, rule: str | None = None) -> None:
+        """A record of a request lies here; `rule` is what sent the request there."""
         row = {
             "request_id": stored(request_id),
             "tenant": stored(tenant),
@@ -81,6 +81,7 @@ class News:
             "partition": record.partition,
             "offset": record.offset,
             "at": millis(told_at(record)),
+            "rule": rule and stored(rule, 200),
         }
         self.records[record.topic, record.partition, record.offset] = row
 
@@ -114,10 +115,15 @@ class News:
         key = key_of(REQUESTS, row)
         self.requests[key] = min(self.requests.get(key, row), row, key=itemgetter(*FIRST))
 
-    def _hop(self, record: Record) -> None:
+    def _assignment(self, record: Record) -> None:
+        """An envelope for a tier, whose last route is why the request goes there."""
+        self._hop(record, lambda envelope: str(envelope["routes"][-1]["rule"]))
+
+    def _hop(self, record: Record, rule_of: Callable[[Any], str | None] = lambda _: None) -> None:
         """An envelope: whose it is and no more, for all of the request is in each of them."""
         envelope = orjson.loads(record.value or b"")
-        self._note(record, str(envelope.get("tenant") or DEFAULT_TENANT), str(envelope["id"]))
+        tenant = str(envelope.get("tenant") or DEFAULT_TENANT)
+        self._note(record, tenant, str(envelope["id"]), rule_of(envelope))
 
     def _call(self, record: Record) -> None:
         entry = read_model(LedgerEntry, record.value)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Select,
     and_,
     false,
+    func,
     or_,
     select,
     true,
@@ -26,8 +27,8 @@ from consumers.readmodel.tables import CALLS, RECORDS, REQUESTS
 from schemas.dead_letter import Pointer
 from schemas.tenancy import RequestKey
 
-__all__ = ["MOST_BEHIND", "MOST_SEARCHED", "Asked", "Found", "RequestFilter", "Written"]
-__all__ += ["records_of", "requests", "tenants_with"]
+__all__ = ["MOST_BEHIND", "MOST_SEARCHED", "Asked", "Found", "RequestFilter", "Routed", "Written"]
+__all__ += ["records_of", "requests", "routed_by", "tenants_with"]
 
 #: Calls behind a figure whose requests are searched, the newest.
 MOST_BEHIND = 10_000
@@ -128,6 +129,15 @@ class Written(NamedTuple):
 
     at: datetime
     place: Pointer
+
+
+class Routed(NamedTuple):
+    """The requests that one rule has sent to a tier."""
+
+    rule: str
+    requests: int
+    #: The newest of them.
+    examples: Sequence[RequestKey]
 
 
 def requests(
@@ -235,3 +245,24 @@ def records_of(connection: Connection, request: RequestKey, most: int) -> list[W
         Written(instant(at), Pointer(topic=topic, partition=partition, offset=offset))
         for at, topic, partition, offset in connection.execute(asked)
     ]
+
+
+def routed_by(
+    connection: Connection, since: datetime, tenants: Collection[str] | None, examples: int
+) -> list[Routed]:
+    """What each rule has done since an instant, for requests of these tenants; None: of all."""
+    columns = RECORDS.c
+    key = (columns.tenant, columns.request_id)
+    holds = [columns.rule.is_not(None), columns.at >= millis(since)]
+    if tenants is not None:
+        holds.append(columns.tenant.in_(sorted(map(stored, tenants))))
+    each = select(columns.rule, *key).where(*holds).distinct().subquery()
+    counts = connection.execute(select(each.c.rule, func.count()).group_by(each.c.rule))
+    newest = select(*key).where(*holds).order_by(columns.at.desc()).limit(examples)
+
+    def newest_by(rule: str) -> list[RequestKey]:
+        rows = connection.execute(newest.where(columns.rule == rule))
+        # One request may have come there more than once.
+        return [*dict.fromkeys(RequestKey(*row) for row in rows)]
+
+    return [Routed(rule, count, newest_by(rule)) for rule, count in sorted(map(tuple, counts))]

@@ -80,7 +80,16 @@ RECORDS = Table(
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False, index=True),
+    #: Of a request given to a tier, the rule that sent it there.
+    Column("rule", Text),
     sqlite_with_rowid=False,
+)
+Index(
+    "routed_records",
+    RECORDS.c.at,
+    RECORDS.c.rule,
+    sqlite_where=RECORDS.c.rule.is_not(None),
+    postgresql_where=RECORDS.c.rule.is_not(None),
 )
 
 GROUPS = Table(

@@ -1,15 +1,27 @@
 """The policy in words: its table, and the reasons for one request's route."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from router.policy.table import Policy
-from router.request.signals import Signals
-from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of
+from router.errors import did_you_mean
+from router.policy.table import Policy, Rule
+from router.request.signals import Signals, measure
+from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of, route
 from schemas.request import Request
 
-__all__ = ["COLUMNS", "explain_route", "sections", "table_rows"]
+__all__ = [
+    "COLUMNS",
+    "explain_route",
+    "explained",
+    "rule_words",
+    "sections",
+    "signal_facts",
+    "table_rows",
+    "threshold_rows",
+    "unknown_names",
+]
 
 COLUMNS = (
     *("task", "trigger", "model", "backup", "escalation", "format", "failure limit", "reason"),
@@ -49,11 +61,72 @@ def sections(policy: Policy) -> Iterator[tuple[str, Sequence[str], Sequence[Mapp
         if name in ("name", "version", "owner"):
             continue
         rows = _rows(content, is_table=name in _TABLES)
+        if name == "rules":
+            rows = [{"name": rule.name, "is": rule_words(rule)} for rule in policy.rules]
         if name == "tasks":
             rows = [{key: row[key] for key in row if key not in shown} for row in rows]
             rows = [row for row in rows if len(row) > 1]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         yield "what else the tasks say" if name == "tasks" else name, columns, rows
+
+
+def threshold_rows(policy: Policy) -> list[dict[str, Any]]:
+    """The least confidence with which an answer is published, by tier and where a task differs."""
+    tiers = [
+        {"tier": tier, "task": "", "publishes from": row.accept}
+        for tier, row in policy.tiers.items()
+    ]
+    tasks = [
+        {"tier": tier, "task": name, "publishes from": least}
+        for name, task in policy.tasks.items()
+        for tier, least in task.accept.items()
+    ]
+    return [*tiers, *tasks]
+
+
+def rule_words(rule: Rule) -> str:
+    """A rule as a sentence."""
+    asked = [(name, value) for name, value in rule.when if value is not None]
+    conditions = _listed([_CONDITIONS[name](value) for name, value in asked], "and")
+    subject = f"When {conditions}, a request" if conditions else "Every request"
+    bound = rule.sets.replace("_", " ")
+    where = f"starts at {rule.tier}" if rule.sets == "exactly" else f"starts {bound} at {rule.tier}"
+    if rule.tier is None:
+        where = "starts where its task says"
+    return f"{subject} {where}: {rule.reason}."
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    """A few words as a list: `a, b and c`."""
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return _listed([name.replace("_", " ") for name in names], "or")
+
+
+#: Each condition of a rule in words.
+_CONDITIONS: Mapping[str, Callable[[Any], str]] = {
+    "tasks": lambda names: f"the task is {_listed(names, 'or')}",
+    "plans": lambda names: f"the plan is {_listed(names, 'or')}",
+    "blast_radius": lambda words: f"the blast radius is {_one_of(words)}",
+    "risk": lambda words: f"the task's risk is {_one_of(words)}",
+    "ambiguity_below": lambda bound: f"the ambiguity is below {bound:g}",
+    "ambiguity_from": lambda bound: f"the ambiguity is {bound:g} or more",
+    "complexity_at_most": lambda bound: f"the complexity is {bound} or less",
+    "complexity_from": lambda bound: f"the complexity is {bound} or more",
+    "context_tokens_from": lambda bound: f"it has {bound} tokens or more",
+    "text": lambda names: f"the text shows {_one_of(names)}",
+    "deadline_within": lambda span: f"no more than {_span(span)} is left until its deadline",
+}
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length and not seconds % length:
+            return f"{seconds / length:g} {unit}"
+    return f"{seconds:g} s"
 
 
 #: Sections whose entries have fields of the same kind.
@@ -85,6 +158,41 @@ def _cell(value: Any) -> Any:
 
 def _is_deep(value: Any) -> bool:
     return isinstance(value, (dict, list))
+
+
+def explained(request: Request, policy: Policy, now: datetime) -> dict[str, Any]:
+    """Where a request would go and why, as facts: the decision of the route stage, and no call."""
+    decided, signals = route(request, policy, now), measure(request)
+    words = explain_route(decided, request, signals, policy)
+    if isinstance(decided, GiveUp):
+        return {"gives_up": decided.reason, "detail": decided.detail, "words": words}
+    return {
+        "tier": decided.tier,
+        "step": decided.step,
+        "task": decided.task,
+        "rule": decided.rule,
+        "reason": decided.reason,
+        "policy_version": decided.policy_version,
+        "words": words,
+    }
+
+
+def unknown_names(policy: Policy, *, task: str | None, plan: str | None) -> Iterator[str]:
+    """For each name that the policy does not have, what counts instead."""
+    for kind, name, names, instead in (
+        ("task", task, policy.tasks, "it counts as untagged"),
+        ("plan", plan, policy.plans, f"the plan {policy.default_plan} counts"),
+    ):
+        if name is not None and name not in names:
+            yield f"the policy has no {kind} {name!r}: {instead}{did_you_mean(name, names)}"
+
+
+def signal_facts(request: Request) -> dict[str, Any]:
+    """What rules may ask about a request, measured as the route stage measures it."""
+    return {
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in measure(request)._asdict().items()
+    }
 
 
 def explain_route(

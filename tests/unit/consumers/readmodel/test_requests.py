@@ -8,7 +8,14 @@ from sqlalchemy import Connection
 
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import Behind
-from consumers.readmodel.requests import RequestFilter, records_of, requests, tenants_with
+from consumers.readmodel.requests import (
+    RequestFilter,
+    Routed,
+    records_of,
+    requests,
+    routed_by,
+    tenants_with,
+)
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings
 from router.intake.admission import Admission, Proven
@@ -212,3 +219,36 @@ def test_every_record_of_a_request_is_found_again() -> None:
         assert tenants_with(connection, "r-1", (), None) == ["acme", "default"]
         assert tenants_with(connection, "r-1", (), {"acme", "\0"}) == ["acme"]
         assert tenants_with(connection, "\0", (), None) == []
+
+
+def routed(offset: int, rule: str, request_id: str, tenant: str = "acme", after: int = 0) -> Any:
+    sent = an_assignment(id=request_id, tenant=tenant, routes=[a_route(), a_route(rule=rule)])
+    return record_of(sent, offset, timestamp=int((NOON.timestamp() + after) * 1000))
+
+
+def test_a_rule_did_what_its_requests_of_a_span_say() -> None:
+    """A request that came twice counts once; the last route is why a request is where it is."""
+    day = 24 * 3600
+    with tables() as connection:
+        take_in(
+            connection,
+            [
+                routed(1, "upset_customer", "early", after=-1),
+                routed(2, "upset_customer", "r-1"),
+                routed(3, "upset_customer", "r-1", after=1),
+                routed(4, "upset_customer", "r-2", "globex", after=2),
+                routed(5, "upset_customer", "r-3", after=3),
+                routed(6, "task triage", "r-4", after=day),
+                record_of(an_escalation(id="r-5", tenant="acme", routes=[a_route()]), 7),
+            ],
+        )
+        r_1, r_3 = RequestKey("acme", "r-1"), RequestKey("acme", "r-3")
+        assert routed_by(connection, NOON, {"acme"}, 3) == [
+            Routed("task triage", 1, [RequestKey("acme", "r-4")]),
+            Routed("upset_customer", 2, [r_3, r_1]),
+        ]
+        assert routed_by(connection, NOON, None, 1) == [
+            Routed("task triage", 1, [RequestKey("acme", "r-4")]),
+            Routed("upset_customer", 3, [r_3]),
+        ]
+        assert routed_by(connection, NOON, set(), 3) == []

@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from router.policy.load import load_policy
+from router.policy.table import Rule, When
 from router.request.signals import measure
-from router.route.explain import COLUMNS, explain_route, sections, table_rows
+from router.route import explain
+from router.route.explain import (
+    COLUMNS,
+    explain_route,
+    rule_words,
+    sections,
+    table_rows,
+    threshold_rows,
+    unknown_names,
+)
 from router.route.lint import lint, run_examples
 from router.route.routing import route
 from schemas.intake import read_request_object
@@ -156,5 +166,69 @@ def test_the_policy_is_shown_whole():
         leaf.replace("failure_limit", "failure limit") for leaf in leaves(dict(policy.content))
     ]
     ours = {"name", "version", "owner", "tasks"}  # in a title
+    ours |= {"when", "sets", "at_most", "reason", *When.model_fields}  # in a rule's sentence
 
     assert [leaf for leaf in meant if leaf not in shown and leaf not in ours] == []
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ({"tasks": ["triage", "rewrite", "brief"]}, "the task is triage, rewrite or brief"),
+        ({"plans": ["free"]}, "the plan is free"),
+        ({"blast_radius": ["high"]}, "the blast radius is high"),
+        ({"risk": ["risky", "unclear"]}, "the task's risk is risky or unclear"),
+        ({"ambiguity_below": 0.3}, "the ambiguity is below 0.3"),
+        ({"ambiguity_from": 0.6}, "the ambiguity is 0.6 or more"),
+        ({"complexity_at_most": 2}, "the complexity is 2 or less"),
+        ({"complexity_from": 4}, "the complexity is 4 or more"),
+        ({"context_tokens_from": 900}, "it has 900 tokens or more"),
+        ({"text": ["several_sources"]}, "the text shows several sources"),
+        ({"deadline_within": "90s"}, "no more than 90 s is left until its deadline"),
+        (
+            {"plans": ["free"], "complexity_from": 4, "text": ["angry"]},
+            "the plan is free, the complexity is 4 or more and the text shows angry",
+        ),
+    ],
+)
+def test_a_rule_is_a_sentence(when, words):
+    rule = Rule.model_validate({"name": "one", "when": when, "tier": "low", "reason": "it is so"})
+
+    assert rule_words(rule) == f"When {words}, a request starts at least at low: it is so."
+
+
+def test_every_condition_has_its_words():
+    assert {*When.model_fields} == {*explain._CONDITIONS}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "Every request starts where its task says: it is so."),
+        ({"tier": "low", "sets": "at_most"}, "Every request starts at most at low: it is so."),
+        ({"tier": "low", "sets": "exactly"}, "Every request starts at low: it is so."),
+    ],
+)
+def test_a_rule_without_conditions_is_about_every_request(fields, words):
+    assert rule_words(Rule(name="one", when=When(), reason="it is so", **fields)) == words
+
+
+def test_thresholds_are_those_of_tiers_and_of_tasks_that_differ():
+    rows = threshold_rows(load_policy(SHIPPED, "routing.yaml"))
+
+    assert [tuple(row.values()) for row in rows] == [
+        ("low", "", 0.75),
+        ("balanced", "", 0.7),
+        ("premium", "", 0.6),
+        ("balanced", "rag_answer", 0.75),
+    ]
+
+
+def test_a_name_that_the_policy_does_not_have_is_told_with_what_counts_instead():
+    policy = load_policy(SHIPPED, "routing.yaml")
+
+    assert list(unknown_names(policy, task="triage", plan=None)) == []
+    task, plan = unknown_names(policy, task="triag", plan="gold")
+    assert task.startswith("the policy has no task 'triag': it counts as untagged")
+    assert "triage" in task
+    assert plan.startswith("the policy has no plan 'gold': the plan standard counts")
