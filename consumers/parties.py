@@ -31,6 +31,8 @@ class Party:
     #: Keeps strikes against records that end its process, in a group of its name.
     has_strikes: bool = False
     creates_topics: bool = False
+    #: The stages whose committed offsets it looks at.
+    watches: Sequence[str] = ()
 
 
 PARTIES: Sequence[Party] = (
@@ -47,9 +49,11 @@ PARTIES: Sequence[Party] = (
             "llm.attempts",
             "llm.review",
             "llm.feedback",
+            "llm.status",
         ),
         writes=("llm.escalations", "llm.review"),
         has_strikes=True,
+        watches=tuple(kind.spec.name for kind in STAGES),
     ),
     Party(
         "commands",

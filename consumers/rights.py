@@ -60,6 +60,8 @@ def _of_party(party: parties.Party, kafka: KafkaSettings) -> Iterator[Right]:
     yield from _of_topics(party.reads, party.writes, kafka)
     if party.has_strikes:
         yield Right("group", group_of_strikes(kafka.prefix + party.name), ("Read",))
+    for name in party.watches:
+        yield Right("group", kafka.prefix + name, ("Describe",))
     if not party.is_outside:
         # Whether the topics are as they must be, is looked at from time to time.
         looks = ("Describe", "DescribeConfigs", *(["Create"] if party.creates_topics else ()))

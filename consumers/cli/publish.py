@@ -104,7 +104,8 @@ _PARTIES_HEAD = """
 A party's Kafka clients are called `tierline.NAME`. `tierline topics acls NAME --principal USER`
 prints the rights that it needs, as `kafka-acls` commands: to write and read these topics; a stage
 also to read the groups of its name and of its name with `.strikes`, and to use transactional ids
-that begin with `tierline.` and its name; `route` to describe the groups of the workers.
+that begin with `tierline.` and its name; `route` to describe the groups of the workers, and
+`console`, for its page of the flow, those of all stages.
 
 | Party | Writes | Reads |
 |---|---|---|

@@ -12,10 +12,12 @@ from consumers.console.bulk import Bulk
 from consumers.console.case_routes import add_case_routes
 from consumers.console.dashboard import Figures, add_dashboard
 from consumers.console.entrance import Entrance
+from consumers.console.flow_routes import add_flow_routes
 from consumers.console.job_routes import add_job_routes
 from consumers.console.live import Live, add_live
 from consumers.console.oidc import oidc_routes
 from consumers.console.pages import Pages
+from consumers.console.policy_routes import add_policy_routes
 from consumers.console.queue_routes import add_queue_routes
 from consumers.console.refusals import Refusals
 from consumers.console.request_routes import add_request_routes
@@ -23,6 +25,7 @@ from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.security import SecureHeaders
 from consumers.console.sign_in import SignIn
+from consumers.runtime.processes import Processes
 from consumers.settings import OidcSettings
 
 __all__ = ["console_app"]
@@ -41,8 +44,9 @@ def console_app(
     bulk: Bulk,
     figures: Figures,
     oidc: OidcSettings | None = None,
+    processes: Processes | None = None,
 ) -> FastAPI:
-    """The console as an ASGI application."""
+    """The console as an ASGI application; `processes` is what the processes of the flow report."""
     app = _Console(
         title="Tierline console",
         docs_url=None,
@@ -62,6 +66,8 @@ def console_app(
     add_request_routes(routes, reviews, figures.model, pages)
     add_dashboard(routes, reviews, figures, pages)
     add_live(routes, Live(authenticator, reviews, figures.model))
+    add_policy_routes(routes, reviews, figures.model, pages)
+    add_flow_routes(routes, reviews, processes or Processes(), pages)
     app.include_router(routes.pages)
     app.include_router(routes.api)
     app.include_router(sign_in.router)

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from consumers.amounts import cell_text
 from consumers.console.auth import Role, Visitor
 from consumers.console.inputs import FILTERS
 from consumers.console.showing import ago, dollars
@@ -32,6 +33,7 @@ def templates(clock: Callable[[], datetime]) -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
+    environment.filters["cell"] = cell_text
     environment.filters["escaped"] = escaped
     environment.filters["dollars"] = dollars
     environment.filters["redact"] = redact

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
@@ -33,14 +33,19 @@ class Routes:
         page: Callable[[Request, Any], Any] | None = None,
         as_json: Callable[[Any], Any] | None = None,
         name: str | None = None,
+        but: Sequence[Any] = (),
     ) -> Callable[[Act], Act]:
         """A decorator for an act: a function of the request and of parameters that FastAPI reads.
 
         `route` is a method and a path. `page` makes the reply to a browser from the act's value,
-        `as_json` the value for programs; without them the act itself returns the reply.
+        `as_json` the value for programs; without them the act itself returns the reply. `but` are
+        further conditions of the route.
         """
         method, path = route.split()
-        routed: dict[str, Any] = {"methods": [method], "dependencies": [Depends(may(role))]}
+        routed: dict[str, Any] = {
+            "methods": [method],
+            "dependencies": [Depends(may(role)), *but],
+        }
 
         def added(act: Act) -> Act:
             endpoint = _answering(act, page) if page else act

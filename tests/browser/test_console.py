@@ -184,7 +184,10 @@ def test_every_text_stands_out_and_a_narrow_window_shows_all(
     page.wait_for_selector("#decision")
     for width in (1280, 360):
         page.set_viewport_size({"width": width, "height": 800})
-        for path in ("/cases", "/groups", "/dashboard", f"/cases/{place}", "/cases/nowhere"):
+        for path in (
+            *("/cases", "/groups", "/dashboard", "/policy", "/flow"),
+            *(f"/cases/{place}", "/cases/nowhere"),
+        ):
             page.goto(served.url + path)
             for details in page.query_selector_all("details"):
                 details.evaluate("(one) => { one.open = true; }")

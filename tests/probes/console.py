@@ -122,9 +122,9 @@ def _least(method: str, path: str) -> Role:
     path = path.removeprefix("/api")
     if path.startswith("/audit"):
         return Role.ADMIN
-    if path.startswith(("/jobs", "/export")):
+    if path.startswith(("/jobs", "/export", "/flow")):
         return Role.OPERATOR
-    is_act = method in _UNSAFE and path != "/sign-out"
+    is_act = method in _UNSAFE and path not in ("/sign-out", "/policy/where")
     return Role.REVIEWER if is_act or path.endswith("/raw") else Role.VIEWER
 
 

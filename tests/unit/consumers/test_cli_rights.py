@@ -32,6 +32,13 @@ def test_route_looks_at_the_groups_of_the_workers():
     assert {f"staging.work.{tier}" for tier in Tier} <= {*described}
 
 
+def test_the_console_looks_at_the_groups_of_all_stages():
+    rights = {right.name: right.operations for right in rights_of(["console"], _KAFKA)}
+
+    for kind in parties.STAGES:
+        assert rights[f"staging.{kind.spec.name}"] == ("Describe",)
+
+
 def test_a_system_outside_gets_its_topics_alone():
     [right] = rights_of(["producers"], _KAFKA)
 
