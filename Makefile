@@ -6,13 +6,16 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
   && { echo $$p; break; }; done)
 
-.PHONY: help demo test test-browser check lint format bench bench-peers nemesis planted-bugs probes trace-check generate lock clean setup
+.PHONY: help demo console test test-browser check lint format bench bench-peers nemesis planted-bugs probes trace-check generate lock clean setup
 
 help:  ## List what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: .venv/run.stamp  ## Watch requests flow through a real Kafka, started here (no Docker, no keys)
 	@$(BIN)/tierline demo
+
+console: .venv/run.stamp  ## The demo, and then its requests, cases, policy and flow in a browser, until Ctrl-C
+	@$(BIN)/tierline demo --keep
 
 #: Tests that need no broker, no browser and little time.
 FAST = not kafka and not bench and not slow and not browser

@@ -295,6 +295,10 @@ class ConsoleSettings(_Slice):
     #: Addresses or networks of the proxies in front, which say by `X-Forwarded-For` who comes.
     #: Without it the header is ignored, and all who come through a proxy count as one address.
     proxies: frozenset[str] = frozenset()
+    #: Whether `tierline up` serves the console beside all stages, on 127.0.0.1 alone.
+    beside_stages: bool = True
+    #: The port that the console listens on. None: 8080, or the next one that is free.
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = None
 
 
 class StoreSettings(_Slice):

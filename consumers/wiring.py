@@ -11,6 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,13 +70,15 @@ async def running_stages(
     on_stuck: Callable[[], None] = lambda: None,
     telemetry: Telemetry | None = None,
     stop: asyncio.Event | None = None,
+    beside: Callable[[Guard], AbstractAsyncContextManager[None]] | None = None,
 ) -> AsyncIterator[Sequence[Stage]]:
     """Run stages in this process until the context closes, then drain them.
 
     The context opens when every stage has its partitions, or when `stop` is set: without Kafka a
     process that is told to end would wait for its partitions for ever. A stage that stands still
     ends it: `on_stuck` is called, all stages are drained, and StageError is raised in a group; so
-    is UnbookedError where Kafka has not taken all ledger lines.
+    is UnbookedError where Kafka has not taken all ledger lines. `beside` opens what else runs until
+    the stages have drained: the console, with the guard of the records that it reads.
     """
     clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
     stages: list[Stage] = []
@@ -122,6 +125,8 @@ async def running_stages(
             health.watch(stage)
         topics = TopicWatch(clients)
         health.ask_topics = lambda: topics.problems
+        if beside is not None:
+            await enter(beside(guard("console")))
         watching = [tasks.create_task(health.run()), tasks.create_task(topics.run())]
         try:
             async with run_together(stages, tasks, stop or asyncio.Event()):

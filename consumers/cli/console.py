@@ -2,40 +2,19 @@
 
 import asyncio
 import contextlib
-import socket
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from consumers import clock
-from consumers.admissions import admission_of
-from consumers.cli.common import (
-    KafkaAddress,
-    UserError,
-    asynchronous,
-    data_home,
-    read_settings,
-)
+from consumers.cli.beside import LOOPBACK, listening_on, store_url
+from consumers.cli.common import KafkaAddress, UserError, asynchronous, read_settings
 from consumers.cli.terminal import console
-from consumers.console.app import console_app
-from consumers.console.auth import Authenticator
-from consumers.console.bulk import Bulk
-from consumers.console.dashboard import Figures
-from consumers.console.queue import Queue
-from consumers.console.review_service import ReviewService
+from consumers.console.running import ConsoleAt, run_console
 from consumers.console.security import is_loopback
-from consumers.console.serving import serve
-from consumers.console.store import open_store
-from consumers.files import own_folder
 from consumers.rules import load_rules
-from consumers.runtime.clients import Clients
 from consumers.runtime.liveness import LoopLag, watched
-from consumers.runtime.metrics import tell_review
 from consumers.runtime.poison import Guard
 from consumers.runtime.process import stop_signals
-from consumers.runtime.publisher import publisher
-from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import watch_of
 
@@ -46,13 +25,16 @@ __all__ = ["console_command"]
 async def console_command(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Listen on this address.")
-    ] = "127.0.0.1",
+    ] = LOOPBACK,
     port: Annotated[
-        int,
+        int | None,
         typer.Option(
-            metavar="PORT", help="Listen on this port; 0 takes a free one.", min=0, max=65535
+            metavar="PORT",
+            help="Listen on this port (0: any free one); by default, on 8080 or the next free one.",
+            min=0,
+            max=65535,
         ),
-    ] = 8080,
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -78,85 +60,20 @@ async def console_command(
         )
         raise UserError(msg)
 
-    kept = settings.store.url
-    url = store or (kept.get_secret_value() if kept else None)
-    if url is None:
-        own_folder(data_home())
-        url = f"sqlite:///{data_home() / 'console.db'}"
-    with contextlib.closing(_listening(host, port)) as listening:
-        await _serve(settings, url, listening, is_secure=secure)
-
-
-async def _serve(
-    settings: Settings, url: str, listening: socket.socket, *, is_secure: bool
-) -> None:
-    out, topics, rules = console(), settings.kafka.topics, load_rules(settings)
-    if (brief := settings.console.brief_task) is not None and brief not in rules.policy.tasks:
-        msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
-        raise UserError(msg)
-    clients = Clients(settings.kafka).named("console")
-    how = await watch_of(settings, has_health=False)
-    with open_telemetry(settings.telemetry, topics) as telemetry:
-        async with (
-            watched(how, dict, LoopLag()) as mark,
-            open_store(url) as store,
-            publisher(clients, telemetry.tracing) as sending,
-            asyncio.TaskGroup() as tasks,
-        ):
-            poison_guard = Guard(f"{settings.kafka.prefix}console", mark, how.folder)
-            queue = Queue(store, clients, rules.policy, topics, clock.now, poison_guard)
-            reviews = ReviewService(
-                store,
-                sending,
-                rules.policy,
-                rules.prompts,
-                topics,
-                clock.now,
-                brief_task=brief,
-                trace_url=settings.console.trace_url,
-            )
-            authenticator = Authenticator(
-                store.sessions,
-                clock.now,
-                token=settings.console.token,
-                has_oidc=settings.console.oidc is not None,
-                is_secure=is_secure,
-            )
-            bulk, keep, admission = Bulk(reviews), settings.store.keep, admission_of(settings)
-            figures = Figures(reviews, clients, keep, admission=admission)
-            for tables in (queue, figures.model):
-                await tables.check()
-            tell_review(telemetry.meter, lambda: queue.standing)
-            works = (
-                *(queue.run(), queue.look(), figures.model.run(), reviews.resend(), bulk.run()),
-                _say_caught_up(out, queue.caught_up),
-            )
-            running = [tasks.create_task(work) for work in works]
-            host, number = listening.getsockname()[:2]
-            out.print(f"the console is at http://{host}:{number}")
-            stop = asyncio.Event()
-            for name in stop_signals():
-                asyncio.get_running_loop().add_signal_handler(name, stop.set)
-            app = console_app(reviews, authenticator, bulk, figures, settings.console.oidc)
-            await serve(app, listening, proxies=settings.console.proxies, stop=stop)
-            for task in running:
-                task.cancel()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        where = f"{host} port {port}"
-        msg = f"cannot listen on {where}: {error.strerror}; name another port with --port"
-        raise UserError(msg) from None
-    return listening
-
-
-async def _say_caught_up(out: Console, caught_up: asyncio.Event) -> None:
-    await caught_up.wait()
-    out.print("all dead letters have been read; Ctrl-C stops the console")
+    out, rules, stop = console(), load_rules(settings), asyncio.Event()
+    for name in stop_signals():
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    number = settings.console.port if port is None else port
+    with contextlib.closing(listening_on(host, number, "--port")) as listening:
+        how = await watch_of(settings, has_health=False)
+        with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
+            async with watched(how, dict, LoopLag()) as mark:
+                await run_console(
+                    settings,
+                    rules,
+                    ConsoleAt(listening, await store_url(settings, store), secure),
+                    stop,
+                    telemetry=telemetry,
+                    guard=Guard(f"{settings.kafka.prefix}console", mark, how.folder),
+                    tell=lambda words: out.print(words, soft_wrap=True),
+                )

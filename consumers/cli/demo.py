@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import sys
+import tempfile
 import time
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from consumers.amounts import dollars
+from consumers.cli.beside import console_beside, console_socket
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
@@ -42,7 +44,10 @@ _LIMIT_SECONDS = 60.0
 @asynchronous
 async def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep running afterwards, until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--keep", help="Keep running afterwards, until Ctrl-C, with all of it in the console."
+        ),
     ] = False,
     kafka: KafkaAddress = None,
 ) -> int:
@@ -85,6 +90,15 @@ async def demo(
                 _summarise(tally, took, is_up=True)
                 stop = interrupted()
                 out.print("Still running; Ctrl-C drains and stops.")
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tierline-"))
+                await enter(
+                    console_beside(
+                        *(settings, rules, out, stop),
+                        telemetry=telemetry,
+                        listening=stack.enter_context(console_socket(settings, out)),
+                        store=f"sqlite:///{folder}/console.db",
+                    )
+                )
                 await stop.wait()
         if not keep:
             _summarise(tally, took, is_up=False)

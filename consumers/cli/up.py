@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from consumers import parties
+from consumers.cli.beside import console_beside, console_socket
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
@@ -93,6 +94,22 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
             metavar="PORT", help="Serve /live, /ready and /status on this port.", min=1, max=65535
         ),
     ] = None,
+    serves_console: Annotated[
+        bool | None,
+        typer.Option(
+            "--console/--no-console",
+            help="Serve the console on 127.0.0.1; by default where all stages run.",
+        ),
+    ] = None,
+    console_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Let the console listen on this port; by default, on 8080 or the next free one.",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
 ) -> None:
     """Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP."""
     roles = dict.fromkeys(kind.role for kind in parties.STAGES)
@@ -117,7 +134,12 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
     loop = asyncio.get_running_loop()
     for name in stop_signals():
         loop.add_signal_handler(name, _end, stop, name)
-    with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
+    with (
+        console_socket(
+            settings, out, is_whole=only is None, is_wanted=serves_console, port=console_port
+        ) as listening,
+        open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry,
+    ):
         async with (
             kafka_at(
                 settings,
@@ -140,6 +162,12 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
                 telemetry=telemetry,
                 stop=stop,
                 on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
+                beside=lambda guard: console_beside(
+                    *(settings, rules, out, stop),
+                    telemetry=telemetry,
+                    guard=guard,
+                    listening=listening,
+                ),
             ) as stages,
         ):
             names = ", ".join(stage.name for stage in stages)

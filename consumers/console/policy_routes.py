@@ -15,17 +15,17 @@ from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.requests import Routed, routed_by
-from router.policy.explain import (
+from router.policy.table import Policy
+from router.request.signals import signal_facts
+from router.route.explain import (
     COLUMNS,
     explained,
     rule_words,
     sections,
-    signal_facts,
     table_rows,
     threshold_rows,
     unknown_names,
 )
-from router.policy.table import Policy
 from schemas.errors import ContractError, TierlineError
 from schemas.intake import read_request_object
 

@@ -8,7 +8,7 @@ from typing import Any
 from consumers.journeys.journey import Journey
 from consumers.journeys.moments import rows_of
 from consumers.journeys.waterfall import Bar, waterfall
-from router.route.explain import signal_facts
+from router.request.signals import signal_facts
 from schemas.topics import Topics
 
 __all__ = ["journey_facts"]

@@ -43,7 +43,7 @@ __all__ = [
 
 SCHEMA = MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
-_VERSION = "4"
+_VERSION = "5"
 
 FACTS = facts_table("read_facts", SCHEMA)
 POSITIONS = positions_table("read_positions", SCHEMA)

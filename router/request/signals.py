@@ -14,7 +14,7 @@ import orjson
 from router.request.tokens import estimate_tokens
 from schemas.request import Request
 
-__all__ = ["TEXT_SIGNALS", "TEXT_WORDS", "Signals", "measure"]
+__all__ = ["TEXT_SIGNALS", "TEXT_WORDS", "Signals", "measure", "signal_facts"]
 
 #: The words of each text signal, in English. Texts in other languages get no signals, and start
 #: where their task starts.
@@ -126,6 +126,14 @@ def measure(request: Request) -> Signals:
         text=frozenset(signals) if signals else _NO_TEXT,
         estimated=_ESTIMATED[missing],
     )
+
+
+def signal_facts(request: Request) -> dict[str, Any]:
+    """What rules may ask about a request, measured as the route stage measures it."""
+    return {
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in measure(request)._asdict().items()
+    }
 
 
 def _text_signals(text: str) -> set[str]:

@@ -17,7 +17,6 @@ __all__ = [
     "explained",
     "rule_words",
     "sections",
-    "signal_facts",
     "table_rows",
     "threshold_rows",
     "unknown_names",
@@ -86,8 +85,8 @@ def threshold_rows(policy: Policy) -> list[dict[str, Any]]:
 
 def rule_words(rule: Rule) -> str:
     """A rule as a sentence."""
-    asked = [(name, value) for name, value in rule.when if value is not None]
-    conditions = _listed([_CONDITIONS[name](value) for name, value in asked], "and")
+    asked = [(say, getattr(rule.when, name)) for name, say in _CONDITIONS.items()]
+    conditions = _listed([say(value) for say, value in asked if value is not None], "and")
     subject = f"When {conditions}, a request" if conditions else "Every request"
     bound = rule.sets.replace("_", " ")
     where = f"starts at {rule.tier}" if rule.sets == "exactly" else f"starts {bound} at {rule.tier}"
@@ -185,14 +184,6 @@ def unknown_names(policy: Policy, *, task: str | None, plan: str | None) -> Iter
     ):
         if name is not None and name not in names:
             yield f"the policy has no {kind} {name!r}: {instead}{did_you_mean(name, names)}"
-
-
-def signal_facts(request: Request) -> dict[str, Any]:
-    """What rules may ask about a request, measured as the route stage measures it."""
-    return {
-        name: sorted(value) if isinstance(value, frozenset) else value
-        for name, value in measure(request)._asdict().items()
-    }
 
 
 def explain_route(

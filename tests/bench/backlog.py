@@ -45,7 +45,7 @@ async def measure_backlog(bootstrap: str) -> list[Measured]:
 @contextlib.asynccontextmanager
 async def _all_stages(settings: Settings, base_url: str) -> AsyncIterator[int]:
     process = await asyncio.create_subprocess_exec(
-        *(str(Path(sys.executable).with_name("tierline")), "up"),
+        *(str(Path(sys.executable).with_name("tierline")), "up", "--no-console"),
         stdout=asyncio.subprocess.DEVNULL,
         env={
             "PATH": "/usr/bin:/bin",

@@ -119,7 +119,7 @@ def topics_of(env: Mapping[str, str]) -> contextlib.AbstractContextManager[str]:
 
 
 def flow_of(env: Mapping[str, str]) -> contextlib.AbstractContextManager[str]:
-    return _process(env, "up", "--simulate", said="Ctrl-C")
+    return _process(env, "up", "--simulate", "--no-console", said="Ctrl-C")
 
 
 @contextlib.contextmanager

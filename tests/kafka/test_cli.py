@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 
@@ -65,7 +66,7 @@ class _Cli:
     def up(self, *words: str) -> subprocess.Popen[str]:
         """Start `up`; it is ready when this returns."""
         process = subprocess.Popen(
-            [_TIERLINE, "up", "--simulate", *words],
+            [_TIERLINE, "up", "--simulate", "--no-console", *words],
             env=self.env,
             stdout=subprocess.PIPE,
             text=True,
@@ -422,6 +423,35 @@ def test_top_shows_what_every_process_says_of_itself_until_it_has_ended(flowing:
         beside.terminate()
         beside.communicate(timeout=40)
     assert [one["process"] for one in told()] == [status["process"]]
+
+
+def test_up_serves_the_console_with_the_whole_flow_and_drains_with_it(flowing: _Cli) -> None:
+    """Its port may be taken; then `up` says so, and starts nothing."""
+    words = [_TIERLINE, "up", "--only", "review", "--console", "--console-port", "0"]
+    with subprocess.Popen(words, env=flowing.env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        url = next(line for line in lines if line.startswith("the console is at ")).split()[-1]
+        try:
+            taken = flowing.refuse("up", "--simulate", "--console-port", url.rpartition(":")[2])
+            assert "name another port with --console-port" in taken
+            with httpx.Client(base_url=url, trust_env=False) as http:
+                limit, known, told = time.monotonic() + 60, set[str](), dict[str, Any]()
+                while not known >= {"route", "work.low", "review", "not_json"}:
+                    assert time.monotonic() < limit, known
+                    told = http.get("/api/flow").json()
+                    known = {row["stage"] for row in told["topics"]} | {*told["dead_letters"]}
+                assert told["stages_not_run"] == {}
+                page = http.get("/flow").text
+            topic = flowing.topics.intake
+            for shown in (topic, "work.low", "sim-small", "loop lag", "reason=not_json"):
+                assert shown in page
+            assert topic in flowing.run("top", "--once")
+        finally:
+            process.terminate()
+            said, _ = process.communicate(timeout=60)
+        assert "draining" in said
+        assert process.returncode == 0
 
 
 def test_an_address_without_kafka_is_one_clear_line(cli: _Cli) -> None:

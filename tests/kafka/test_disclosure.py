@@ -41,7 +41,9 @@ _ENDS = 9
 
 
 @pytest.mark.parametrize("options", [(), ("--debug",)], ids=["as usual", "with --debug"])
-async def test_canaries_stay_in_the_topics(settings: Settings, options: tuple[str, ...]) -> None:
+async def test_canaries_stay_in_the_topics(
+    settings: Settings, options: tuple[str, ...], tmp_path: Path
+) -> None:
     assert await ensure_topics(Clients(settings.kafka)) == []
     faults = {"http_429": 0.1, "http_500": 0.1, "malformed_json": 0.1, "reset": 0.1}
     topics = settings.kafka.topics
@@ -59,6 +61,7 @@ async def test_canaries_stay_in_the_topics(settings: Settings, options: tuple[st
                 "TIERLINE_PROVIDERS__SIMULATED__ALLOW_PRIVATE": "true",
                 "TIERLINE_PROVIDERS__SIMULATED__API_KEY_ENV": "THE_KEY",
                 "THE_KEY": _KEY,
+                "XDG_DATA_HOME": str(tmp_path),
                 "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
             },
             stdout=asyncio.subprocess.PIPE,

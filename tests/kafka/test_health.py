@@ -365,7 +365,7 @@ async def env(settings: Settings, tmp_path: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def _up(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [_TIERLINE, "up", "--simulate", *words],
+        [_TIERLINE, "up", "--simulate", "--no-console", *words],
         env=dict(env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

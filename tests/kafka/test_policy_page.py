@@ -8,7 +8,7 @@ import pytest
 
 from consumers import clock
 from consumers.settings import Settings
-from router.policy.explain import explained
+from router.route.explain import explained
 from schemas.intake import read_request_object
 from tests.kafka.console_flow import HERE, Browser, console
 from tests.kafka.flow import request

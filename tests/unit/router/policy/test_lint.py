@@ -193,6 +193,7 @@ def test_the_policy_is_shown_whole():
 )
 def test_a_rule_is_a_sentence(when, words):
     rule = Rule.model_validate({"name": "one", "when": when, "tier": "low", "reason": "it is so"})
+    assert rule.when.asked is not None  # once asked for, it is kept in the model
 
     assert rule_words(rule) == f"When {words}, a request starts at least at low: it is so."
 
