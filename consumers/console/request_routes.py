@@ -20,8 +20,8 @@ from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import Behind
 from consumers.readmodel.requests import (
     MOST_BEHIND,
-    Found,
     RequestFilter,
+    RequestPage,
     Written,
     records_of,
     requests,
@@ -66,13 +66,13 @@ def add_request_routes(
 
 
 def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
-    def search_page(request: Request, found: Found) -> Response:
+    def search_page(request: Request, page: RequestPage) -> Response:
         given = _given(request)
         return pages.page(
             "requests.html",
             visitor_of(request),
             given=given,
-            found=found,
+            listed=page,
             filters=_FILTERS,
             kinds=_KINDS,
             is_of_calls=not _OF_CALLS.isdisjoint(given),
@@ -81,7 +81,7 @@ def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
             tiers=list(Tier),
         )
 
-    def search_json(found: Found) -> dict[str, Any]:
+    def search_json(page: RequestPage) -> dict[str, Any]:
         return {
             "requests": [
                 {
@@ -95,10 +95,10 @@ def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
                     "conversation_id": asked.conversation_id,
                     "words": asked.words,
                 }
-                for asked in found.requests
+                for asked in page.requests
             ],
-            "after": found.after,
-            "searched_since": found.until,
+            "after": page.after,
+            "searched_since": page.until,
         }
 
     @routes.both(
@@ -108,31 +108,31 @@ def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
         request: Request,
         limit: Annotated[int, Query(ge=1, le=500)] = _PER_PAGE,
         after: Annotated[str | None, Query(description="`after` of the page before")] = None,
-    ) -> Found:
+    ) -> RequestPage:
         wanted = _filter_of(_given(request), visitor_of(request))
         await model.refresh()
         return await model.ask(lambda tables: requests(tables, wanted, limit, after))
 
 
 def _add_request(routes: Routes, reviews: ReviewService, model: ReadModel, pages: Pages) -> None:
-    def journey_page(request: Request, found: RequestView | _Several) -> Response:
+    def journey_page(request: Request, view: RequestView | _Several) -> Response:
         visitor = visitor_of(request)
-        if isinstance(found, _Several):
-            return pages.page("several.html", visitor, 300, several=found)
+        if isinstance(view, _Several):
+            return pages.page("several.html", visitor, 300, several=view)
         return pages.page(
             "request.html",
             visitor,
-            view=found,
-            facts=found.facts,
+            view=view,
+            facts=view.facts,
             trace_url=reviews.trace_url,
             may_read=visitor.role.covers(Role.REVIEWER),
         )
 
-    def journey_json(found: RequestView | _Several) -> Any:
-        if isinstance(found, _Several):
-            words = f"several tenants have a request {found.request_id!r}; name one with tenant="
-            return JSONResponse({"error": words, "tenants": found.tenants}, 409)
-        return Response(dump(request_json(found)), media_type="application/json")
+    def journey_json(view: RequestView | _Several) -> Any:
+        if isinstance(view, _Several):
+            words = f"several tenants have a request {view.request_id!r}; name one with tenant="
+            return JSONResponse({"error": words, "tenants": view.tenants}, 409)
+        return Response(dump(request_json(view)), media_type="application/json")
 
     @routes.both(
         "GET /requests/{request_id:path}",
@@ -156,7 +156,7 @@ def _add_request(routes: Routes, reviews: ReviewService, model: ReadModel, pages
         if len(tenants) > 1:
             return _Several(request_id, tenants)
         key = RequestKey(tenants[0], request_id)
-        found = await model.ask(
+        page = await model.ask(
             lambda tables: requests(tables, RequestFilter(id=key.id, tenant=key.tenant), 1)
         )
         records = await _records(model, key)
@@ -165,7 +165,7 @@ def _add_request(routes: Routes, reviews: ReviewService, model: ReadModel, pages
         wanted_cases = CaseFilter(state=None, request_id=key.id, tenant=key.tenant)
         return request_view(
             await gathered(model.clients, key, places),
-            next(iter(found.requests), None),
+            next(iter(page.requests), None),
             records,
             await reviews.store.cases(wanted_cases, now),
             model.clients.settings.topics,
@@ -185,15 +185,15 @@ def _add_record(routes: Routes, reviews: ReviewService, model: ReadModel) -> Non
         visitor, key = visitor_of(request), RequestKey(tenant, request_id)
         records = await _records(model, key) if visitor.sees(tenant) else []
         places = [written.place for written in records if str(written.place) == record]
-        found = await records_at(model.clients, places)
-        if not found:
+        raw_records = await records_at(model.clients, places)
+        if not raw_records:
             raise HTTPException(404, f"there is no record {record!r} of this request any more")
         note = f"raw bytes of {record}"
         is_named = is_identifier(key.id) and is_identifier(key.tenant)
         named = {"request_id": key.id, "tenant": key.tenant} if is_named else {}
         await reviews.note(visitor.who, "reveal", note=note, **named)
         headers = {"content-disposition": f'attachment; filename="{places[0]}.bin"'}
-        return Response(found[0].value or b"", 200, headers, "application/octet-stream")
+        return Response(raw_records[0].value or b"", 200, headers, "application/octet-stream")
 
 
 async def _records(model: ReadModel, key: RequestKey) -> list[Written]:

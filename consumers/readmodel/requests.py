@@ -27,8 +27,8 @@ from consumers.readmodel.tables import CALLS, RECORDS, REQUESTS
 from schemas.dead_letter import Pointer
 from schemas.tenancy import RequestKey
 
-__all__ = ["MOST_BEHIND", "MOST_SEARCHED", "Asked", "Found", "RequestFilter", "Routed", "Written"]
-__all__ += ["records_of", "requests", "routed_by", "tenants_with"]
+__all__ = ["MOST_BEHIND", "MOST_SEARCHED", "Asked", "RequestFilter", "RequestPage", "Routed"]
+__all__ += ["Written", "records_of", "requests", "routed_by", "tenants_with"]
 
 #: Calls behind a figure whose requests are searched, the newest.
 MOST_BEHIND = 10_000
@@ -114,7 +114,7 @@ class Asked(NamedTuple):
     words: str
 
 
-class Found(NamedTuple):
+class RequestPage(NamedTuple):
     """A page of requests, the newest first."""
 
     requests: Sequence[Asked]
@@ -146,7 +146,7 @@ def requests(
     limit: int,
     after: str | None = None,
     most_searched: int = MOST_SEARCHED,
-) -> Found:
+) -> RequestPage:
     """Requests that fit, the newest first; `after` is where the page before has ended.
 
     Words are looked for in the `most_searched` newest that fit otherwise, so that an answer takes
@@ -172,8 +172,12 @@ def requests(
         for row in rows[:limit]
     ]
     if len(rows) > limit:
-        return Found(page, _place(rows[limit - 1]))
-    return Found(page, None) if last is None else Found(page, _place(last), instant(last[0]))
+        return RequestPage(page, _place(rows[limit - 1]))
+    return (
+        RequestPage(page, None)
+        if last is None
+        else RequestPage(page, _place(last), instant(last[0]))
+    )
 
 
 def _newest(wanted: RequestFilter, holds: Sequence[ColumnElement[bool]], count: int) -> Select[Any]:
