@@ -35,7 +35,7 @@ MOST_BEHIND = 10_000
 #: Of an instant in milliseconds, whatever somebody writes in a URL.
 _MOST_DIGITS = 15
 #: Requests that are looked through for words at a time: no index finds a part of a word.
-MOST_SEARCHED = 50_000
+MOST_SEARCHED = 20_000
 _ORDER = ("appended_at", "request_id", "tenant")
 #: Tenants whose requests are each read from the index, newest first; of more, all are sorted.
 _MOST_APART = 100
