@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, NamedTuple, ParamSpec
 
 import typer
 
@@ -29,6 +29,7 @@ __all__ = [
     "OnlyTask",
     "OnlyTenant",
     "RequestId",
+    "RunningKafka",
     "Since",
     "UserError",
     "address_file",
@@ -40,12 +41,14 @@ __all__ = [
     "refuse_unread",
     "run",
     "running_address",
+    "running_kafka",
     "span_of",
     "tier_of",
 ]
 
 #: Exit codes. 2 is the command line's own for wrong usage.
 OK, FAILED, UNAVAILABLE = 0, 1, 3
+_SIMULATED = "simulated"
 #: The most that `--last` takes: that many are held in memory.
 MOST_LISTED = 10_000
 
@@ -151,14 +154,31 @@ def address_file() -> Path:
     return data_home() / "address"
 
 
-def running_address() -> str | None:
-    """The address of the Kafka that a running `up` has started; None when there is none."""
+class RunningKafka(NamedTuple):
+    """A Kafka that a running `up` has started, and whether it answers with the simulator."""
+
+    address: str
+    is_simulated: bool
+
+    def note(self) -> str:
+        """What `running_kafka` reads, as long as this process runs."""
+        return f"{os.getpid()} {self.address} {_SIMULATED if self.is_simulated else 'configured'}\n"
+
+
+def running_kafka() -> RunningKafka | None:
+    """The Kafka of a running `up`; None when there is none."""
     try:
-        pid, address = address_file().read_text().split()
+        pid, address, models = address_file().read_text().split()
         os.kill(int(pid), 0)
     except (OSError, ValueError):
         return None
-    return address
+    return RunningKafka(address, models == _SIMULATED)
+
+
+def running_address() -> str | None:
+    """The address of the Kafka that a running `up` has started; None when there is none."""
+    running = running_kafka()
+    return None if running is None else running.address
 
 
 def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> Settings:

@@ -8,7 +8,7 @@ from consumers.providers.settings import ProviderSettings, under_names, variable
 from consumers.settings import Settings
 from router.policy.table import Policy
 
-__all__ = ["SIMULATED", "named_as_in", "provided"]
+__all__ = ["SIMULATED", "is_simulated", "named_as_in", "provided"]
 
 SIMULATED = "simulated"
 
@@ -17,6 +17,12 @@ def named_as_in(policy: Policy, settings: Settings) -> Settings:
     """The settings, with the providers under the names that the policy's models use."""
     names = sorted({model.provider for model in policy.models.values()})
     return settings.model_copy(update={"providers": under_names(settings.providers, names)})
+
+
+def is_simulated(settings: Settings, policy: Policy) -> bool:
+    """True where the policy names the simulated provider, and no setting has its address."""
+    names = {model.provider for model in policy.models.values()}
+    return SIMULATED in names and SIMULATED not in settings.providers
 
 
 @asynccontextmanager
@@ -45,7 +51,7 @@ async def provided(
             f"up: set {variable_of(name)}__BASE_URL"
         )
         raise UserError(msg)
-    if SIMULATED not in names or SIMULATED in settings.providers:
+    if not is_simulated(settings, policy):
         yield settings.providers, ", ".join(sorted(names))
         return
 

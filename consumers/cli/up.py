@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from consumers.cli.beside import console_beside, console_socket
 from consumers.cli.common import (
     FAILED,
     KafkaAddress,
+    RunningKafka,
     UserError,
     address_file,
     asynchronous,
@@ -28,9 +29,10 @@ from consumers.cli.common import (
     read_settings,
     refuse_unread,
     running_address,
+    running_kafka,
     tier_of,
 )
-from consumers.cli.provided import provided
+from consumers.cli.provided import is_simulated, provided
 from consumers.cli.terminal import console
 from consumers.files import own_folder, write_own
 from consumers.lab.broker import LocalBroker, has_jars, local_broker
@@ -122,7 +124,9 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
     is_calling = any(kind.tier is not None for kind in kinds)
 
     out = console()
-    settings, is_named = _settings(kafka, out, is_own=data_dir is not None or port is not None)
+    settings, is_named, is_for_real = _chosen(
+        kafka, out, is_own=data_dir is not None or port is not None
+    )
     if width is not None:
         worker = settings.worker.model_copy(update={"width": width})
         settings = settings.model_copy(update={"worker": worker})
@@ -148,11 +152,12 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
                 data_dir=data_dir or data_home() / "kafka",
                 port=port,
                 creates_topics=not is_named,
+                simulates=is_simulated(settings, rules.policy),
             ) as settings,
             provided(
                 settings,
                 rules.policy,
-                may_simulate=simulate or not is_named or not is_calling,
+                may_simulate=simulate or not is_for_real or not is_calling,
             ) as (providers, who),
             running_stages(
                 settings,
@@ -187,8 +192,18 @@ def _end(stop: asyncio.Event, number: int) -> None:
     stop.set()
 
 
-def _settings(kafka: str | None, out: Console, *, is_own: bool) -> tuple[Settings, bool]:
-    """The settings, and whether their Kafka is named: neither started here nor by another `up`.
+class _Chosen(NamedTuple):
+    """The settings of an `up`, and what their Kafka is to it."""
+
+    settings: Settings
+    #: Named by an option or a variable: neither started here nor found running.
+    is_named: bool
+    #: The requests on it are somebody's own, so made-up answers are given only on request.
+    is_for_real: bool
+
+
+def _chosen(kafka: str | None, out: Console, *, is_own: bool) -> _Chosen:
+    """What the options, the settings and another running `up` say.
 
     Options for a local Kafka mean that one is started, whatever else runs or is set.
     """
@@ -196,17 +211,17 @@ def _settings(kafka: str | None, out: Console, *, is_own: bool) -> tuple[Setting
         if kafka is not None:
             msg = "--kafka names a Kafka, --data-dir and --port start one: give one or the other"
             raise UserError(msg)
-        settings = read_settings(needs_kafka=False)
-        return on_kafka(settings, None), False
+        return _Chosen(on_kafka(read_settings(needs_kafka=False), None), False, False)
     settings = read_settings(kafka, needs_kafka=False)
-    joined = running_address() if kafka is None else None
-    if joined is None or settings.kafka.bootstrap != joined:
-        return settings, settings.kafka.bootstrap is not None
+    if kafka is not None or Settings().kafka.bootstrap is not None:
+        return _Chosen(settings, True, True)
+    if (joined := running_kafka()) is None:
+        return _Chosen(settings, False, False)
     out.print(
-        f"joining the Kafka at {joined}, which another `tierline up` runs; "
+        f"joining the Kafka at {joined.address}, which another `tierline up` runs; "
         "--data-dir or --port starts a second one"
     )
-    return settings, False
+    return _Chosen(on_kafka(settings, joined.address), False, not joined.is_simulated)
 
 
 def _exit_in_any_case(drain_for: float) -> None:
@@ -225,11 +240,13 @@ async def kafka_at(
     port: int | None = None,
     stop: asyncio.Event | None = None,
     creates_topics: bool = True,
+    simulates: bool = True,
 ) -> AsyncIterator[Settings]:
     """Settings with a Kafka that answers and has every topic; started here when none is named.
 
     With `stop`, a Kafka that does not answer is waited for until `stop` is set. Missing topics of a
-    named Kafka are created only with `creates_topics`.
+    named Kafka are created only with `creates_topics`. Others that join a Kafka started here learn
+    from `simulates` whether the simulated provider answers on it.
     """
     if settings.kafka.bootstrap is not None:
         if stop is None:
@@ -253,7 +270,7 @@ async def kafka_at(
         ready = on_kafka(settings, started.bootstrap)
         await _prepare(ready, creates_topics=True)
         async with _watching(started, out, stop):
-            with _noted(started.bootstrap):
+            with _noted(RunningKafka(started.bootstrap, simulates)):
                 yield ready
     finally:
         await broker.__aexit__(None, None, None)
@@ -293,17 +310,17 @@ async def _watching(
 
 
 @contextmanager
-def _noted(address: str) -> Iterator[None]:
+def _noted(kafka: RunningKafka) -> Iterator[None]:
     """Let other commands find this broker, unless another one runs that they find already."""
     if running_address() is not None:
         yield
         return
     own_folder(address_file().parent)
-    write_own(address_file(), f"{os.getpid()} {address}\n")
+    write_own(address_file(), kafka.note())
     try:
         yield
     finally:
-        if running_address() == address:
+        if running_address() == kafka.address:
             address_file().unlink(missing_ok=True)
 
 

@@ -478,6 +478,20 @@ def test_a_kafka_that_is_named_is_answered_by_the_simulator_only_when_that_is_as
     assert "--simulate" in said
 
 
+@pytest.mark.parametrize(("is_named", "models"), [(True, "simulated"), (False, "configured")])
+def test_the_simulator_joins_nobody_who_calls_real_models(
+    flowing: _Cli, tmp_path: Path, is_named: bool, models: str
+) -> None:
+    noted = tmp_path / "tierline" / "address"
+    noted.parent.mkdir()
+    noted.write_text(f"{os.getpid()} {flowing.bootstrap} {models}\n")
+    env = {**flowing.env, "XDG_DATA_HOME": str(tmp_path)}
+    if not is_named:
+        del env["TIERLINE_KAFKA__BOOTSTRAP"]
+    said = replace(flowing, env=env).refuse("up")
+    assert f"the requests on {flowing.bootstrap} with made-up text" in said
+
+
 def test_options_for_an_own_broker_and_a_named_kafka_exclude_each_other(cli: _Cli) -> None:
     assert "give one or the other" in cli.refuse("up", "--kafka", cli.bootstrap, "--port", "29092")
 
