@@ -54,7 +54,8 @@ async def _measured(name: str, store: Store, settings: Settings) -> list[Measure
     await Queue(store, Clients(settings.kafka), the_policy(), topics, clock.now).catch_up()
     rebuilt = time.perf_counter() - began
     waiting = CaseFilter()
-    assert await store.count(waiting, clock.now()) == COUNT
+    # The reviewers of the store before this one have decided on some of them.
+    assert await store.count(CaseFilter(state=None), clock.now()) == COUNT
 
     async def following() -> object:
         return await store.next_case("ann", waiting, clock.now())
@@ -86,8 +87,8 @@ async def _measured(name: str, store: Store, settings: Settings) -> list[Measure
         rows.append(
             await _p95(f"{name}: p95 of the next case while others decide", following, limits)
         )
-    rows += await measure_pages(name, store, settings)
-    return [*rows, await _claims(name, store)]
+    rows.append(await _claims(name, store))
+    return [*rows, *await measure_pages(name, store, settings)]
 
 
 async def _p95(name: str, act: Callable[[], Awaitable[object]], goal: str) -> Measured:

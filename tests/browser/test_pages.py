@@ -30,6 +30,8 @@ _LISTS = {
     "jobs": "/jobs",
     "job-new": "/jobs/new",
     "audit": "/audit",
+    "policy": "/policy",
+    "flow": "/flow",
 }
 _ERRORS = {
     "no-case": "/cases/nowhere",
