@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise, starmap, takewhile
+from typing import NamedTuple
 
 from router.route.routing import GiveUp, Route
 from schemas.base import Tier
@@ -10,40 +12,79 @@ from schemas.reasons import Reason
 
 __all__ = ["Forecast"]
 
-#: A rate is measured over this time, over a quarter of it at least.
+#: The best rate of this time counts: whoever refuses must be sure.
 _WINDOW = timedelta(seconds=60)
-#: Fewer offsets in that time give no rate: a tier that stands still may go on soon.
-_FEWEST = 20
+#: A tier may become faster than it ever was in that time, by this much.
+_MARGIN = 1.5
+#: A tier has to have had about as much to do as now for this long: at first it only starts.
+_BUSY = timedelta(seconds=20)
+#: A tier whose rate grew by more than this, from one half of that time to the other, still starts.
+_GROWTH = 1.25
+#: Fewer offsets in either half give no rate: a tier that stands still may go on soon.
+_FEWEST = 10
+#: Older counts say nothing.
+_OLDEST = timedelta(seconds=15)
 #: Longer than any deadline, and short enough to be added to any time.
 _LONGEST = timedelta(days=365)
 #: The most counts that are remembered.
 _MOST_COUNTS = 256
 
 
+class _Count(NamedTuple):
+    """What a tier had finished, and what it had not, at an instant."""
+
+    at: datetime
+    passed: int
+    lag: int
+
+
+def _rate(since: _Count, until: _Count) -> float:
+    """Offsets per second."""
+    return (until.passed - since.passed) / (until.at - since.at).total_seconds()
+
+
 @dataclass(slots=True)
 class _Progress:
     """The work of one tier, by all of its processes."""
 
-    #: When, and how many offsets were finished.
-    counts: deque[tuple[datetime, int]] = field(default_factory=lambda: deque(maxlen=_MOST_COUNTS))
-    lag: int = 0
+    counts: deque[_Count] = field(default_factory=lambda: deque(maxlen=_MOST_COUNTS))
     #: Requests sent to it since the last count.
     sent: int = 0
 
-    def note(self, at: datetime, passed: int, lag: int) -> None:
-        if self.counts and passed < self.counts[-1][1]:
+    def note(self, count: _Count) -> None:
+        if self.counts and (
+            count.passed < self.counts[-1].passed or count.at <= self.counts[-1].at
+        ):
             self.counts.clear()
-        self.counts.append((at, passed))
-        while at - self.counts[0][0] > _WINDOW:
+        self.counts.append(count)
+        while count.at - self.counts[0].at > _WINDOW:
             self.counts.popleft()
-        self.lag, self.sent = lag, 0
+        self.sent = 0
 
-    def rate(self) -> float:
-        """Offsets per second; 0 while too few are known."""
-        (since, before), (until, after) = self.counts[0], self.counts[-1]
-        if until - since < _WINDOW / 4 or after - before < _FEWEST:
-            return 0.0
-        return (after - before) / (until - since).total_seconds()
+    def wait(self, now: datetime) -> float | None:
+        """Seconds until the present backlog is done, at the best rate; None: not known."""
+        if not self.counts or now - self.counts[-1].at >= _OLDEST:
+            return None
+        backlog = self.counts[-1].lag + self.sent
+        if not self._is_steady(backlog):
+            return None
+        best = max(starmap(_rate, pairwise(self.counts)))
+        since = (now - self.counts[-1].at).total_seconds()
+        return max(backlog / (best * _MARGIN) - since, 0.0)
+
+    def _is_steady(self, backlog: int) -> bool:
+        """True where a backlog like this one has been worked off at a rate that grows no longer.
+
+        What was done while there was less to do says nothing of what the tier can do: it waited
+        for requests, or has just begun to raise its limits.
+        """
+        busy = list(takewhile(lambda count: 2 * count.lag >= backlog, reversed(self.counts)))
+        if len(busy) < 3 or busy[0].at - busy[-1].at < _BUSY:
+            return False
+        last, middle, first = busy[0], busy[len(busy) // 2], busy[-1]
+        if min(last.passed - middle.passed, middle.passed - first.passed) < _FEWEST:
+            return False
+        return _rate(middle, last) <= _GROWTH * _rate(first, middle)
 
 
 class Forecast:
@@ -54,16 +95,12 @@ class Forecast:
 
     def noted(self, tier: Tier, now: datetime, passed: int, lag: int) -> None:
         """Note how many offsets of a tier are finished (`passed`) and how many are not (`lag`)."""
-        self._tiers[tier].note(now, passed, lag)
+        self._tiers[tier].note(_Count(now, passed, lag))
 
     def wait(self, tier: Tier, now: datetime) -> timedelta | None:
-        """How long a request that is sent to the tier now will wait; None where it is not known."""
-        progress = self._tiers[tier]
-        if not progress.counts or now - progress.counts[-1][0] >= _WINDOW / 4:
+        """How long a request that is sent to the tier now waits at least; None: not known."""
+        if (seconds := self._tiers[tier].wait(now)) is None:
             return None
-        if not (rate := progress.rate()):
-            return None
-        seconds = (progress.lag + progress.sent) / rate
         return timedelta(seconds=min(seconds, _LONGEST.total_seconds()))
 
     def judged(self, decided: Route, now: datetime) -> Route | GiveUp:
@@ -79,6 +116,6 @@ class Forecast:
         left = (decided.deadline - now).total_seconds()
         return GiveUp(
             Reason.DEADLINE_UNREACHABLE,
-            f"{decided.tier} works off its backlog in {wait.total_seconds():.0f} s at the present "
+            f"{decided.tier} needs {wait.total_seconds():.0f} s for its backlog even at its best "
             f"rate, and the deadline is in {left:.0f} s",
         )
