@@ -117,6 +117,136 @@ def test_what_people_write_every_day_is_known(subject: str, text: str) -> None:
     assert subject in subjects_of(text)
 
 
+#: What customers wrote that once had no subject, and its neighbours in the other languages.
+_EVERYDAY = {
+    "money": """
+        the subscription fee went up without notice
+        You took 49.99 from me again
+        You took $49 from me
+        i got dinged twice lol
+        Why did you take money from my account
+        Why was I billed in June?
+        I was billed for a plan I do not have
+        My account was debited although the order failed
+        I was charged even though the order failed
+        I see two identical transactions on my credit card
+        You owe me 30 euros
+        You owe me €30
+        My money is gone
+        Das Geld wurde zwei Mal von meinem Konto genommen
+        Warum haben Sie mir 2x 20 EUR abgezogen?
+        Warum wurde im Juni abgebucht?
+        Mir wurden 49,99 € abgezogen
+        Mir wurde ein Abo berechnet, das ich nicht habe
+        Abgebucht, obwohl die Bestellung storniert wurde
+        Sie schulden mir 30 Euro
+        Der Preis wurde ohne Ankündigung erhöht
+        Vous avez encore pris 49,99 € sur mon compte
+        Pourquoi m'avez-vous prélevé ?
+        Vous me devez 30 euros
+        Le tarif a augmenté sans préavis
+        Je vois deux prélèvements sur mon compte
+        Me han quitado 49,99 € de la cuenta
+        ¿Por qué me han cobrado?
+        Me debéis 30 euros
+        La cuota ha subido sin aviso
+        Veo dos cargos en mi tarjeta
+        Mi avete preso i soldi dal conto
+        Perché mi avete prelevato 20 EUR?
+        Mi dovete 30 euro
+        Il canone è aumentato senza preavviso
+        Vedo due transazioni uguali
+        Tiraram dinheiro da minha conta
+        Por que me cobraram em junho?
+        Vocês me devem R$ 30
+        A mensalidade subiu sem aviso
+        Ik ben twee keer aangeslagen voor bestelling 991
+        Er is geld van mijn rekening afgehaald
+        Waarom is er in juni afgeschreven?
+        Jullie zijn mij 30 euro schuldig
+        De prijs is zonder aankondiging verhoogd
+        Zabraliście pieniądze z mojego konta
+        Dlaczego pobrano opłatę?
+        Jesteście mi winni 30 zł
+        Cena wzrosła bez uprzedzenia""",
+    "health": """
+        I don't want to live anymore
+        I do not want to live
+        I want to die
+        My son swallowed a battery
+        the device gave me an electric shock
+        The phone caught fire in my hand
+        Ich will nicht mehr leben
+        Mein Sohn hat eine Batterie verschluckt
+        Ich habe einen Stromschlag bekommen
+        Ich habe Brustschmerzen
+        J'ai mal a la poitrine
+        J\u2019ai mal à la poitrine
+        Je ne veux plus vivre
+        Mon fils a avalé une pile
+        L'appareil m'a donné une décharge électrique
+        Me duele el pecho
+        No quiero vivir más
+        Mi hijo se ha tragado una pila
+        El aparato me dio una descarga eléctrica
+        Non voglio più vivere
+        Mio figlio ha ingoiato una batteria
+        Ho preso la scossa
+        Ho male al petto
+        Não quero mais viver
+        Meu filho engoliu uma pilha
+        Levei um choque
+        Tenho dor no peito
+        Ik wil niet meer leven
+        Mijn zoon heeft een batterij ingeslikt
+        Het apparaat gaf mij een elektrische schok
+        Ik heb koorts
+        Nie chcę już żyć
+        Mój syn połknął baterię
+        Poraził mnie prąd""",
+    "security": """
+        Someone changed my password
+        My email was changed without my knowledge
+        I see another customer's orders in my account
+        Jemand hat mein Passwort geändert
+        Ich sehe die Bestellungen eines anderen Kunden
+        Quelqu'un a changé mon mot de passe
+        Je vois les commandes d'un autre client
+        Han entrado en mi cuenta
+        Alguien ha cambiado mi contraseña
+        Veo los pedidos de otro cliente
+        Qualcuno ha cambiato la mia password
+        Vedo gli ordini di un altro cliente
+        Alguém mudou a minha senha
+        Vejo as encomendas de outro cliente
+        Iemand heeft mijn wachtwoord gewijzigd
+        Ik zie bestellingen van een andere klant
+        Ktoś zmienił moje hasło
+        Widzę zamówienia innego klienta""",
+    "law": """
+        I am going to small claims
+        Ich gehe zur Verbraucherzentrale
+        Je vais vous poursuivre
+        Voy a demandarles
+        Vi faccio causa
+        Vou processar a empresa
+        Ik laat u dagvaarden
+        Idę z tym do sądu""",
+}
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (subject, text.strip())
+        for subject, texts in _EVERYDAY.items()
+        for text in texts.strip().splitlines()
+    ],
+)
+def test_everyday_words_in_every_language_give_the_subject_away(subject: str, text: str) -> None:
+    assert subject in subjects_of(text)
+
+
 def test_every_language_whose_small_words_we_know_has_words_for_every_subject() -> None:
     assert set(LANGUAGES) == SMALL_WORDS.keys()
     assert [set(by_language) for by_language in _SAID.values()] == [set(LANGUAGES)] * 4
@@ -136,6 +266,36 @@ def test_every_language_whose_small_words_we_know_has_words_for_every_subject() 
         "Où est ma commande ? Le bouton ne marche pas",
         "La página no se ha cargado, error 500",
         "¿Dónde está mi pedido?",
+        "It took 14 days until I heard from you, tell me when",
+        "My order was charged to the right card, thank you",
+        "Does shipping cost $5 or $10?",
+        "How do I charge the battery? It has not charged over night, although it is plugged in",
+        "I have not been billed yet, when will that be?",
+        "Can I split my order into two payments?",
+        "Which price is right, 49.99 or 59.99?",
+        "Version 2.10 went up on the site",
+        "Can someone reset my password?",
+        "Can someone change the address of my order?",
+        "Is there a live chat? I want to talk to a person",
+        "Where do you live?",
+        "The chair has a broken leg and arm",
+        "I am sick of waiting for the parcel",
+        "Another customer told me about the new colour",
+        "Do you take euros?",
+        "Was kostet der Versand, 4,99 €?",
+        "Ich habe mein Passwort geändert",
+        "Wie kann ich mein Konto lösen und in Berlin leben?",
+        "Der Betrag steht auf der Rechnung, der Weg ist weit",
+        "Pourquoi ma facture n'est-elle pas disponible ?",
+        "Je veux poursuivre mes achats",
+        "¿Por qué no se ha cargado la página?",
+        "¿Cuánto cuesta, 30 euros?",
+        "Quanto costa la spedizione, 5 euro?",
+        "Quero processar o pedido hoje",
+        "Kunt u mij in de rechterkolom aanmelden?",
+        "Kan iemand mijn adres wijzigen?",
+        "Ile kosztuje wysyłka, 20 zł?",
+        "Gdzie jest moje zamówienie?",
         "請問我的訂單在哪裡",
         "",
     ],
