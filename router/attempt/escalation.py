@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from router.attempt.next_step import failed_enough, untried, used_up
 from router.policy.table import Policy
-from router.route.routing import GiveUp, Route, ladder, route, task_of
+from router.route.routing import GiveUp, Route, ladder, route, task_of, with_unread_text
 from schemas.escalation import Classification, Escalation
 from schemas.reasons import Reason
 from schemas.request import Request
@@ -123,4 +123,5 @@ def _unclassified(
         words = f"the classify step found no task: {escalation.reason.meaning}"
         return GiveUp(Reason.UNKNOWN_TASK, words)
 
-    return _first_route(escalation, request, policy, now, Classification(task=otherwise))
+    decided = _first_route(escalation, request, policy, now, Classification(task=otherwise))
+    return decided if isinstance(decided, GiveUp) else with_unread_text(decided, request, policy)

@@ -256,7 +256,9 @@ def _accepted(route: RouteTaken, name: str | None, task: Task | None) -> NextSte
     if route.needs_person or (task is not None and task.approval == "person"):
         words = f"the policy wants a person to approve answers to {name}"
         if route.needs_person:
-            words = "the task was guessed and the text is delicate, so a person approves the answer"
+            words = (
+                "the task was guessed and the text may be delicate, so a person approves the answer"
+            )
         return GiveUp(Reason.APPROVAL_REQUIRED, words)
 
     return Answer()

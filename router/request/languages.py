@@ -4,7 +4,15 @@ from bisect import bisect
 from collections import Counter
 from typing import Literal, get_args
 
-__all__ = ["EMPTY_WORDS", "LANGUAGES", "SMALL_WORDS", "Language", "language_of", "words_of"]
+__all__ = [
+    "EMPTY_WORDS",
+    "LANGUAGES",
+    "SMALL_WORDS",
+    "Language",
+    "language_of",
+    "script_of",
+    "words_of",
+]
 
 Language = Literal[
     "en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "el", "he", "ar", "hi", "th", "zh",
@@ -71,7 +79,7 @@ def words_of(text: str) -> str:
 def language_of(text: str) -> str | None:
     """The language of a text; None when it is too short, mixed or unknown to us."""
     text = text[:_READ]
-    if not text.isascii() and (script := _script_of(text)) != "latin":
+    if not text.isascii() and (script := script_of(text)) != "latin":
         return script or None
     words = set(words_of(text.lower()).replace(".", " ").split())
     (most, language), (next_most, _) = sorted(
@@ -81,7 +89,7 @@ def language_of(text: str) -> str | None:
     return language if is_sure else None
 
 
-def _script_of(text: str) -> str:
+def script_of(text: str) -> str:
     """The script of most letters; empty when none has two thirds of them."""
     sample = text[:: len(text) // _LETTERS + 1]
     seen = Counter(_SCRIPTS[bisect(_STARTS, ord(sign)) - 1][1] for sign in sample if sign.isalpha())

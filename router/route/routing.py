@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from router.policy.table import Plan, Policy, Rule, Task
 from router.prompts.chat_fields import check_messages
+from router.request.languages import script_of
 from router.request.request_schemas import check_schemas
 from router.request.signals import Signals, measure
 from router.request.subjects import Subject, subjects_of
@@ -29,6 +30,7 @@ __all__ = [
     "route",
     "route_fields",
     "task_of",
+    "with_unread_text",
     "within_limits",
 ]
 
@@ -89,12 +91,14 @@ def route(
     except ContractError as error:
         return GiveUp(error.reason, error.detail)
 
+    is_unclassified = False
     if name is None:
         step = policy.classify
         if step is None or not step.otherwise or _fits(signals, step.tier, policy):
             return _classify(request, policy, signals, deadline)
         guess = _guess(request, policy, Classification(task=step.otherwise))
         name = guess.task if guess else step.otherwise
+        is_unclassified = True
 
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
@@ -108,7 +112,7 @@ def route(
         reason = f"{reason}; raised to {fitting} because {signals.total_tokens} tokens need room"
     if (request.input.model_extra or {}).get("stream"):
         reason = f"{reason}; `stream` is left out, the result is one record"
-    return Route(
+    decided = Route(
         tier=fitting,
         step="answer",
         task=name,
@@ -118,6 +122,7 @@ def route(
         deadline=deadline,
         needs_person=guess is not None and guess.needs_person,
     )
+    return with_unread_text(decided, request, policy) if is_unclassified else decided
 
 
 def task_of(
@@ -171,6 +176,18 @@ def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
     spoken_of = subjects_of(request.text) if rows else ()
     candidates = [(subject, name) for subject, name in rows.items() if subject in spoken_of]
     return max(candidates, key=lambda row: _care(row[1], policy), default=None)
+
+
+def with_unread_text(decided: Route, request: Request, policy: Policy) -> Route:
+    """The route of a request that the classify step found no task for.
+
+    Where no word table can tell what such a text speaks of either, a person approves the answer.
+    """
+    is_delicate = bool(policy.classify and policy.classify.speaks_of)
+    if not is_delicate or decided.needs_person or script_of(request.text) == "latin":
+        return decided
+    words = "nobody knows what a text in this script speaks of, so a person approves"
+    return decided._replace(needs_person=True, reason=f"{decided.reason}; {words}")
 
 
 def _care(name: str, policy: Policy) -> int:

@@ -304,6 +304,28 @@ def test_after_a_failed_classification_a_request_still_climbs() -> None:
     assert decided.task == otherwise
 
 
+@pytest.mark.parametrize(
+    ("text", "needs_person"),
+    [
+        ("Where is my order 991?", False),
+        ("\u042f \u0445\u043e\u0447\u0443 \u0443\u043c\u0435\u0440\u0435\u0442\u044c", True),
+        ("\u8acb\u554f\u6211\u7684\u8a02\u55ae\u5728\u54ea\u88e1", True),
+    ],
+)
+def test_a_text_that_neither_model_nor_words_can_read_waits_for_a_person(
+    text: str, needs_person: bool
+) -> None:
+    failed = an_escalation(
+        task=None, reason=Reason.LOW_CONFIDENCE, routes=[a_route(Tier.LOW, step="classify")]
+    )
+    decided = climb(failed, a_request(task=None, input=text), the_policy(), NOON)
+
+    assert isinstance(decided, Route)
+    assert decided.task == "general"
+    assert decided.needs_person is needs_person
+    assert ("in this script" in decided.reason) is needs_person
+
+
 def test_a_tasks_failure_limit_holds_within_a_tier_too() -> None:
     """Two failed calls are enough for a task that says two, whatever models are left."""
     policy = the_policy()
