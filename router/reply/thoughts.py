@@ -9,12 +9,12 @@ __all__ = ["without_thoughts"]
 
 _NAME = (
     r"(?:[a-z0-9]{1,16}+[:_.-]|ant)?(?:think(?:ing)?|thoughts?|reasoning|scratch[_-]?pad"
-    r"|(?:inner|internal)[_-]?monologue|(?:chain|train)[_-]of[_-]thoughts?|cot)(?:[_-](?:process|fast))?"
+    r"|(?:inner|internal)[_-]?monologue|(?:chain|train)[_-]of[_-]thoughts?|cot)(?:[_-](?:process|fast|content|text|trace))?"
 )
 _BAR = "[|\uff5c]"
 #: How models and chat templates mark a thought: as elements (R1, QwQ, Nemotron, Seed, LongCat), as
 #: special tokens (Command, Sky, Gemma, MedGemma, Apertus), in brackets (Magistral) and in Kimi's
-#: triangles.
+#: triangles; and how Open WebUI folds one away, see `_FOLDED`.
 #: After a `<` each character is looked at once.
 _TAGS = re.compile(
     r"<(?:(?P<slash>\\?+[ \t\n]{0,8}+/)?+[ \t\n]{0,8}+"
@@ -30,6 +30,14 @@ _TAGS = re.compile(
 #: Every tag contains one of these.
 _WORDS = ("think", "thought", "reason", "scratch", "monolog", "cot", "channel", "unused9", "inner_")
 _ENDS = ("slash", "end", "ended", "channels_end", "unused_end", "inner_end")
+_TAGS_AND_FOLDS = re.compile(
+    rf"</?details(?:[ \t\n][^<>]{{0,300}}+)?+>|{_TAGS.pattern}", re.IGNORECASE
+)
+#: A fold that holds a thought, in lower case.
+_FOLDED = re.compile(
+    r"<details(?:>\s{0,8}+<summary>\s{0,8}+(?:thought (?:for|process)|thinking)\b"
+    r"|[^<>]{0,200}?[ \t\n]type ?= ?[\"']?(?:reasoning|thinking|thoughts?)\b)"
+)
 #: Words with other meanings too: thoughts only where a reply begins with them. Reflection, Hermes
 #: and other models write them, and Open WebUI knows `reason`. The last ones may also be part of an
 #: answer: they are thoughts only before an answer that is marked.
@@ -47,7 +55,10 @@ _WORDED = tuple(
         (r"Thinking\.\.\.\n", r"\n\.\.\.done thinking\.[ \t]*(?=\n|\Z)"),
         (r"Here(?: is|'s) my thought process:", r"Here(?: is|'s) my response:"),
         (r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"),
-        (r"(?:assistant)?analysis(?=[A-Z])", r"assistantfinal"),
+        (
+            r"(?:assistant)?analysis(?=[^\W\d_]|\W(?s:.*)assistantfinal)|(?=assistantfinal)",
+            r"assistantfinal",
+        ),
         (r"```(?:think(?:ing)?|thoughts?|reasoning)[ \t]*\n", r"\n```[ \t]*(?=\n|\Z)"),
     )
 )
@@ -146,7 +157,7 @@ def _outside(text: str) -> tuple[str, str]:
     is_marked = any(word in low for word in _WORDS)
     if is_marked and _has_too_many_openings(text):
         return "", text
-    tags = list(islice(_TAGS.finditer(text), _MOST_TAGS + 1)) if is_marked else []
+    tags = list(islice(_tags_of(text), _MOST_TAGS + 1)) if is_marked else []
     harmony = _HARMONY.search(text) if "<|" in text else None
     if not tags and harmony is None:
         return text, ""
@@ -159,14 +170,14 @@ def _outside(text: str) -> tuple[str, str]:
         fenced
         and reply.count("```") == 2
         and reply.endswith("```")
-        and _TAGS.match(reply, fenced.end())
+        and (_TAGS.match(reply, fenced.end()) or _FOLDED.match(reply, fenced.end()))
     ):
         # A fence around the whole reply quotes nothing.
         return _outside(reply[fenced.end() : -3])
     if harmony is not None and not _Quoted(text).holds(harmony):
         final = _on_final(text)
         if final is not None:
-            within = list(islice(_TAGS.finditer(final), _MOST_TAGS))
+            within = list(islice(_tags_of(final), _MOST_TAGS))
             return _cut(final, within)[0] if within else final, text
     return _cut(text, tags) if tags else (text, "")
 
@@ -182,6 +193,8 @@ def _cut(  # noqa: C901, PLR0912  one pass over the tags, each of which is one o
     opened = last = None
     for tag in tags:
         if quoted.holds(tag) or (not depth and quoted.is_in_json(tag)):
+            continue
+        if _is_fold(tag) != _is_fold(opened) if depth and opened else _is_plain_fold(text, tag):
             continue
         kind = _kind(tag)
         if kind == "empty":
@@ -223,8 +236,25 @@ def _cut(  # noqa: C901, PLR0912  one pass over the tags, each of which is one o
     return _unwrapped("".join(kept)), "\n".join(thoughts)
 
 
+def _tags_of(text: str) -> Iterator[re.Match[str]]:
+    """The tags of a text; those of folds only where one of them holds a thought."""
+    has_folds = _FOLDED.search(text.lower()) is not None
+    return (_TAGS_AND_FOLDS if has_folds else _TAGS).finditer(text)
+
+
+def _is_fold(tag: re.Match[str]) -> bool:
+    return tag[0].lower().startswith(("<details", "</details"))
+
+
+def _is_plain_fold(text: str, tag: re.Match[str]) -> bool:
+    """True for a fold that holds no thought, and for the end of one."""
+    begins = tag.start()
+    return _is_fold(tag) and _FOLDED.match(text[begins : begins + 400].lower()) is None
+
+
 def _kind(tag: re.Match[str]) -> str:
-    if any(tag[name] for name in _ENDS) or "/" in (tag["bracket"], tag["triangle"]):
+    is_end = _is_fold(tag) and tag[0][1] == "/"
+    if is_end or any(tag[name] for name in _ENDS) or "/" in (tag["bracket"], tag["triangle"]):
         return "ends"
     return "empty" if (tag["rest"] or "").endswith("/") else "opens"
 

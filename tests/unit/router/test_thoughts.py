@@ -29,6 +29,8 @@ PAIRS = [
         ("<antThinking>", "</antThinking>"),
         ("<scratchpad>", "</scratchpad>"),
         ("<inner_monologue>", "</inner_monologue>"),
+        ("<reasoning_content>", "</reasoning_content>"),
+        ("<thinking_content>", "</thinking_content>"),
         ("<internal_monologue>", "</internal_monologue>"),
         ("<|inner_prefix|>", "<|inner_suffix|>"),
         ("<|thinking|>", "<|/thinking|>"),
@@ -144,6 +146,35 @@ def test_a_part_of_an_answer_is_a_thought_where_the_answer_is_marked(name):
         ),
         pytest.param(f"analysisWe say so.assistantfinal{ANSWER}", ANSWER, id="harmony in words"),
         pytest.param("analysisWe say so.", "", id="harmony's thought in words"),
+        pytest.param(f"analysiswe say so.assistantfinal{ANSWER}", ANSWER, id="in lower case"),
+        pytest.param("analysiswe say so.", "", id="in lower case, alone"),
+        pytest.param(
+            f"analysis\nWe say so.\nassistantfinal\n{ANSWER}", ANSWER, id="harmony in lines"
+        ),
+        pytest.param(f"assistantfinal{ANSWER}", ANSWER, id="harmony's answer alone"),
+        pytest.param(
+            f'<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds'
+            f"</summary>\n> {SECRET} <details>more</details> <think>\n</details>\n{ANSWER}",
+            ANSWER,
+            id="folded by Open WebUI",
+        ),
+        pytest.param(
+            f"<details><summary>Thought process</summary>{SECRET}</details>{ANSWER}",
+            ANSWER,
+            id="folded by a summary",
+        ),
+        pytest.param(
+            f"<think>{SECRET} <details></details></think>{ANSWER}", ANSWER, id="a fold in a thought"
+        ),
+        pytest.param(
+            f'<details type="reasoning" done="false">{SECRET}', "", id="a fold without an end"
+        ),
+        pytest.param(
+            f"<details type='reasoning'>{SECRET}</details>A <details><summary>Steps</summary>1"
+            "</details> B",
+            "A <details><summary>Steps</summary>1</details> B",
+            id="a fold of the answer stays",
+        ),
         pytest.param(
             f"<|channel|>analysis<|message|>{SECRET}<|end|><|start|>assistant"
             f"<|channel|>final<|message|>{ANSWER}<|return|>",
@@ -200,6 +231,9 @@ def test_odd_thoughts(text, answer):
         '{"answer": "<reflection>quoted</reflection>"}',
         "Analysis shows: assistantfinal is a word.",
         "a < b and c > d, I think",
+        "analysis of the text: it is short",
+        "<details><summary>Steps</summary>I think so</details> and </details>",
+        'Write `<details type="reasoning">` first.',
     ],
 )
 def test_what_is_quoted_or_spoken_of_stays(text):
