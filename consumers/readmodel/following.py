@@ -25,9 +25,10 @@ __all__ = ["IncompleteError", "OtherTopicsError", "Projection", "positions_in"]
 
 _log = structlog.get_logger(__name__)
 
-#: The most records and bytes of a transaction: larger ones are faster, but block others longer.
+#: The most records and bytes of a transaction: larger ones are faster, but block others longer, and
+#: what becomes of the records takes several times their bytes in memory.
 _MOST = 1_000
-_MOST_BYTES = 8 * 1024 * 1024
+_MOST_BYTES = 1024 * 1024
 _TRY_AGAIN_SECONDS = 1.0
 #: How often the topics are opened again, to notice new partitions and recreated topics.
 _OPEN_AGAIN_SECONDS = 15.0
@@ -210,7 +211,7 @@ class Projection(ABC):
         for reader, upto in zip(readers, reversed(ends), strict=True):
             async for records in reader.batches(upto, _MOST, seen):
                 batch += records
-                size += sum(len(record.value or b"") for record in records)
+                size += sum(map(_bytes_of, records))
                 if len(batch) >= _MOST or size >= _MOST_BYTES:
                     await self._take(batch)
                     batch, size = [], 0
@@ -268,6 +269,11 @@ class Projection(ABC):
             half = len(records) // 2
             self._take_possible(connection, records[:half])
             self._take_possible(connection, records[half:])
+
+
+def _bytes_of(record: Record) -> int:
+    parts = (record.value, *(value for _, value in record.headers))
+    return sum(len(part or b"") for part in parts)
 
 
 def positions_in(connection: Connection, table: Table) -> dict[Source, int]:

@@ -6,9 +6,10 @@ taken in twice changes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, Table, and_, delete, select, tuple_
@@ -36,6 +37,7 @@ from schemas.topics import Topics
 __all__ = ["DAY", "GRAINS", "HOUR", "take"]
 
 _log = structlog.get_logger(__name__)
+_Key = TypeVar("_Key")
 
 HOUR, DAY = 3_600_000, 86_400_000
 #: The spans of time that calls are summed up for, in milliseconds.
@@ -44,8 +46,8 @@ GRAINS = (HOUR, DAY)
 TRENDS = (-HOUR, -DAY)
 #: Except by hour and group, so many buckets of latencies are joined: they stay within 2 %.
 _WIDER = 4
-#: A database accepts only so many values in one statement.
-_KEYS_AT_ONCE = 1_000
+#: A power of two. See `_pieces`.
+_KEYS_AT_ONCE = 128
 _COLUMNS = tuple(Call.__slots__)
 _own, _values = attrgetter(*OWN), attrgetter(*_COLUMNS)
 
@@ -153,17 +155,16 @@ class _Changes:
             ]
             upsert(connection, table, rows, adds=names)
             less = [key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
-            for first in range(0, len(less), _KEYS_AT_ONCE):
-                among = tuple_(*key).in_(less[first : first + _KEYS_AT_ONCE])
-                connection.execute(delete(table).where(among, is_empty))
+            for piece in _pieces(less):
+                connection.execute(delete(table).where(tuple_(*key).in_(piece), is_empty))
 
 
 def _trends(connection: Connection, groups: Iterable[int]) -> Mapping[int, int]:
     """The coarser groups that these are counted in over time."""
     ids, trends = list(groups), dict[int, int]()
-    for first in range(0, len(ids), _KEYS_AT_ONCE):
-        among = GROUPS.c.group_id.in_(ids[first : first + _KEYS_AT_ONCE])
-        for number, *names in connection.execute(select(GROUPS).where(among)):
+    for piece in _pieces(ids):
+        among = select(GROUPS).where(GROUPS.c.group_id.in_(piece))
+        for number, *names in connection.execute(among):
             trends[number] = group_id(trend_of(Group(*names)))
     return trends
 
@@ -188,9 +189,21 @@ def _coarser(
     return ((key, changes) for key, changes in coarse.items() if any(changes))
 
 
-def _rows(connection: Connection, table: Table, keys: Sequence[Key]) -> Iterable[Row]:
+def _rows(connection: Connection, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
     """The rows of these requests."""
-    if not keys:
-        return []
-    is_asked = tuple_(table.c.tenant, table.c.request_id).in_(keys)
-    return [row._asdict() for row in connection.execute(select(table).where(is_asked))]
+    for piece in _pieces(keys):
+        is_asked = tuple_(table.c.tenant, table.c.request_id).in_(piece)
+        for row in connection.execute(select(table).where(is_asked)):
+            yield row._asdict()
+
+
+def _pieces(keys: Sequence[_Key]) -> Iterator[Sequence[_Key]]:
+    """The keys in pieces whose lengths are powers of two; the last key is repeated for that.
+
+    Each length is another statement, and drivers keep the last hundred statements compiled: with a
+    thousand keys each, those take tens of megabytes.
+    """
+    for first in range(0, len(keys), _KEYS_AT_ONCE):
+        piece = keys[first : first + _KEYS_AT_ONCE]
+        missing = (1 << (len(piece) - 1).bit_length()) - len(piece)
+        yield [*piece, *[piece[-1]] * missing]
