@@ -100,6 +100,9 @@ def check_url(url: str, *, allow_private: bool) -> None:
     A name passes here; its addresses are checked when it is resolved. `allow_private` allows plain
     http and addresses that are not public, but never metadata services.
     """
+    if any(sign.isspace() for sign in url):
+        msg = "a URL without blanks was expected"
+        raise ValueError(msg)
     if not _PLAIN.fullmatch(url):
         msg = "a URL of plain ASCII characters was expected; other letters of a host as xn--..."
         raise ValueError(msg)

@@ -132,6 +132,7 @@ def _prepared(
         for placed in examples
         for tier in tiers
         if tier in placed.tiers(rules.policy)
+        and (placed.folder != "classify" or rules.policy.classify)
     ]
     if task is not None:
         missing = [] if tries else [f"{task}/contract.yaml:1: no example for {', '.join(tiers)}"]
@@ -265,6 +266,9 @@ def _tiers(tier: str | None, rules: Rules) -> list[Tier]:
 
 
 def _check_name(name: str, rules: Rules) -> None:
+    if name == "classify" and rules.policy.classify is None:
+        msg = "the policy has no classify step, so its prompt is never used"
+        raise UserError(msg)
     if name in rules.prompts.contracts and not name.startswith("_"):
         return
     msg = f"no prompt is called {name!r}{did_you_mean(name, rules.prompts.contracts)}"

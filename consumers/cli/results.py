@@ -94,6 +94,9 @@ async def results(
             count += 1
             if limit is not None and count >= limit:
                 break
+        if not count:
+            narrowed = (task, tenant, since) != (None, None, None)
+            say(f"tierline: no results{' match' if narrowed else ' yet'}", is_error=True)
 
 
 def _read(record: Record) -> Result:

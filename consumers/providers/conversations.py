@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consumers.providers.parts import arguments_text
 from consumers.providers.shapes import dicts_of
 from router.reply.reply import Reply
 
@@ -217,12 +218,14 @@ def _new_id(old_id: str, used_ids: dict[str, int], rules: Rules) -> str:
 
 
 def _called(call: Mapping[str, Any], call_id: str, rules: Rules) -> dict[str, Any]:
-    """A call with an id and a name that fit."""
+    """A call with an id, a name and arguments that fit."""
     function = call.get("function")
     if not isinstance(function, dict):
         return {**call, "id": call_id}
     name = _fitted_name(str(function.get("name") or ""), rules)
-    return {**call, "id": call_id, "function": {**function, "name": name}}
+    arguments = arguments_text(function.get("arguments"))
+    fitted = {**function, "name": name, "arguments": arguments}
+    return {**call, "id": call_id, "function": fitted}
 
 
 def _fitted_name(name: str, rules: Rules) -> str:

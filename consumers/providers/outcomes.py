@@ -299,9 +299,22 @@ def was_sent(error: BaseException) -> bool:
     )
 
 
+#: What an exception of the HTTP client means, by the beginning of its name.
+_MEANINGS = (
+    ("ClientConnectorDNS", "DNS has no address for the host"),
+    ("ClientConnectorCertificate", "Certificate not accepted"),
+    ("ClientConnectorSSL", "SSL handshake failed"),
+    ("ServerDisconnected", "the server closed the connection"),
+    ("ConnectionReset", "the connection was reset"),
+    ("ConnectionRefused", "the connection was refused"),
+    ("ClientConnector", "the connection was refused or timed out"),
+)
+
+
 def what_failed(error: BaseException) -> str:
     """The kind of a failed connection, with what is wrong about a certificate."""
     *_, what = (type(cause).__name__ for cause in _causes(error)[:2])
+    what = next((words for name, words in _MEANINGS if what.startswith(name)), what)
     for cause in _causes(error):
         inner = getattr(cause, "certificate_error", cause)
         if isinstance(inner, ssl.SSLCertVerificationError):

@@ -29,7 +29,14 @@ __all__ = [
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 #: Path endings that are added to the base URL, by format.
 _ENDPOINTS = {
-    "openai": ("/chat/completions", "/completions", "/responses", "/embeddings", "/models"),
+    "openai": (
+        "/chat/completions",
+        "/completions",
+        "/responses",
+        "/embeddings",
+        "/models",
+        "/chat",
+    ),
     "anthropic": ("/messages", "/complete", "/models"),
     "gemini": (":generateContent", ":streamGenerateContent", "/models"),
 }
@@ -51,6 +58,7 @@ _PATHS = {
     "dashscope.aliyuncs.com": "/compatible-mode/v1",
     "dashscope-intl.aliyuncs.com": "/compatible-mode/v1",
 }
+_GEMINI, _AZURE = "generativelanguage.googleapis.com", ".openai.azure.com"
 #: User and password of a URL (RFC 3986, section 3.2.1): their other characters are %-encoded.
 _LOGIN = re.compile(
     r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+:"
@@ -136,6 +144,9 @@ class ProviderSettings(BaseModel):
         if "?" in value or "#" in value:
             msg = "a URL without query and fragment was expected"
             raise ValueError(msg)
+        if re.search("%(?:20|09|0[ad])", value, re.IGNORECASE):
+            msg = "a URL without blanks was expected"
+            raise ValueError(msg)
         check_url(value, allow_private=True)  # `_allowed` knows whether it may be private
         return value.rstrip("/")
 
@@ -187,8 +198,8 @@ class ProviderSettings(BaseModel):
             if self.base_url.endswith(end):
                 msg = f"base_url: the URL without {end} was expected, for that is added to it"
                 raise ValueError(msg)
-        if self.is_bare and (path := _PATHS.get(self.host)):
-            msg = f"base_url: https://{self.host}{path} was expected, with the path"
+        if self.path is None and (expected := self._expected_path()):
+            msg = f"base_url: https://{self.host}{expected}"
             raise ValueError(msg)
         if self.proxy_url is not None:
             try:
@@ -198,6 +209,26 @@ class ProviderSettings(BaseModel):
                 msg = f"proxy: {problem}"
                 raise ValueError(msg) from None
         return self
+
+    def _expected_path(self) -> str | None:
+        """What was expected in place of a path at which the server answers nothing."""
+        path = urlsplit(self.base_url).path
+        if doubled := re.search(r"/(v[0-9][a-z0-9]*)/\1$", path):
+            return f"{path[: doubled.end(1)]} was expected, with the version once"
+        for wire, ends in _ENDPOINTS.items():
+            if wire != self.wire and (end := next(filter(path.endswith, ends), None)):
+                return f"{path.removesuffix(end)} with wire: {wire} was expected"
+        if self.wire == "gemini" and path.endswith("/openai"):
+            return f"{path} with wire: openai was expected, or {path.removesuffix('/openai')}"
+        if self.host.endswith(_AZURE) and path in ("", "/openai"):
+            return "/openai/v1 was expected, or `path` with the deployment"
+        usual = _PATHS.get(self.host)
+        if usual and self.wire == "openai" and self.host == _GEMINI:
+            usual = "/v1beta/openai"
+        is_short = usual is not None and usual.startswith(f"{path}/")
+        if usual and (not path or (self.wire == "openai" and (is_short or path == "/v1" != usual))):
+            return f"{usual} was expected, with the path"
+        return None
 
     def limits_of(self, model_id: str) -> ModelLimits:
         return self.limits.get(model_id) or self.limits.get("*") or ModelLimits()

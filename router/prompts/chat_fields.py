@@ -161,15 +161,17 @@ _CONTENT = Either(
         ),
     }
 )
+#: Providers demand an id, but a conversation without one is adapted, not refused.
+_ID = Plain(lambda value: value is None or (isinstance(value, str) and len(value) <= 256))
 _CALL = Record(
     {
-        "id": text(256),
+        "id": _ID,
         "type": word("function"),
         "function": Record({"name": text(_NAME), "arguments": _ANY_TEXT}, _NAMED),
         # Gemini wants its signature back together with its call.
         "extra_content": Record({"google": Record({"thought_signature": text(_SIGNATURE)})}),
     },
-    frozenset(("id", "function")),
+    frozenset(("function",)),
 )
 
 
@@ -180,15 +182,15 @@ def _messages(*roles: str, **more: Shape) -> Mapping[str, Shape]:
 _MESSAGES = {
     **_messages("system", "developer", "user"),
     **_messages("assistant", tool_calls=Listed(_CALL, 1000), refusal=_ANY_TEXT),
-    **_messages("tool", tool_call_id=text(256)),
+    **_messages("tool", tool_call_id=_ID),
 }
 #: A message is sent with all of these fields or refused; only unknown fields are left out.
 _NEEDED = {role: fields_of(message) for role, message in _MESSAGES.items()}
 _EXPECTED: Mapping[str, str] = {
     "content": "text or at most 10,000 text parts were expected",
-    "tool_calls": "at most 1,000 calls, each with an id and a function, were expected",
-    "id": "text of 1 to 256 characters was expected",
-    "tool_call_id": "text of 1 to 256 characters was expected",
+    "tool_calls": "at most 1,000 calls, each with a function, were expected",
+    "id": "text of at most 256 characters was expected",
+    "tool_call_id": "text of at most 256 characters was expected",
     "name": f"text of 1 to {_NAME} characters was expected",
     "type": "function was expected",
     "function": "an object with a name was expected",

@@ -134,6 +134,8 @@ def test_results_are_what_the_topic_holds(flowing: _Cli) -> None:
     seen = read_topics(flowing.bootstrap, [topic])
     assert sorted(line["id"] for line in lines) == sorted(one.json["id"] for one in seen)
     assert "cli-1" in flowing.run("results", "--limit", "2", "--follow")
+    said = flowing.refuse("results", "--task", "nobodys", code=0)
+    assert said == "tierline: no results match"
 
 
 def test_a_prompt_and_standard_input_can_be_submitted(flowing: _Cli) -> None:

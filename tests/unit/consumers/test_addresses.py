@@ -88,9 +88,37 @@ def test_a_refusal_says_what_was_expected(url, words):
         ),
         ("https://api.openai.com", "openai", "https://api.openai.com/v1 was expected"),
         ("https://api.anthropic.com/", "anthropic", "https://api.anthropic.com/v1 was expected"),
-        (" https://api.example.com/v1", "openai", "plain ASCII characters"),
-        ("https://api.example.com/v1 ", "openai", "plain ASCII characters"),
-        ("https://api.example.com/v1\n", "openai", "plain ASCII characters"),
+        (" https://api.example.com/v1", "openai", "a URL without blanks"),
+        ("https://api.example.com/v1 ", "openai", "a URL without blanks"),
+        ("https://api.example.com/v1\n", "openai", "a URL without blanks"),
+        ("https://api.example.com/v1%20/", "openai", "a URL without blanks"),
+        ("https://\u00e9.example.com/v1", "openai", "plain ASCII characters"),
+        ("https://api.openai.com/v1/v1", "openai", "https://api.openai.com/v1 was expected"),
+        ("https://api.openai.com/v1/messages", "openai", "/v1 with wire: anthropic was expected"),
+        (
+            "https://api.example.com/v1/chat/completions",
+            "anthropic",
+            "https://api.example.com/v1 with wire: openai was expected",
+        ),
+        ("https://api.openai.com/v1/chat", "openai", "without /chat"),
+        ("https://openrouter.ai/v1", "openai", "https://openrouter.ai/api/v1 was expected"),
+        ("https://openrouter.ai/api", "openai", "https://openrouter.ai/api/v1 was expected"),
+        ("https://api.groq.com/v1", "openai", "https://api.groq.com/openai/v1 was expected"),
+        (
+            "https://x.openai.azure.com",
+            "openai",
+            "https://x.openai.azure.com/openai/v1 was expected",
+        ),
+        (
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "gemini",
+            "/v1beta/openai with wire: openai was expected",
+        ),
+        (
+            "https://generativelanguage.googleapis.com/v1beta",
+            "openai",
+            "https://generativelanguage.googleapis.com/v1beta/openai was expected",
+        ),
         ("https://api.example.com:99999/v1", "openai", "port from 1 to 65535"),
         ("https://api.example.com:abc/v1", "openai", "port from 1 to 65535"),
     ],
@@ -100,6 +128,23 @@ def test_a_base_url_that_cannot_work_is_refused_in_words(
 ) -> None:
     with pytest.raises(ValidationError, match=re.escape(expected)):
         ProviderSettings(base_url=url, wire=wire)
+
+
+@pytest.mark.parametrize(
+    ("url", "wire"),
+    [
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "openai"),
+        ("https://generativelanguage.googleapis.com/v1", "gemini"),
+        ("https://openrouter.ai/api/v1", "openai"),
+        ("https://openrouter.ai/api/v1", "anthropic"),
+        ("https://api.anthropic.com/v1", "openai"),
+        ("https://x.openai.azure.com/openai/v1", "openai"),
+        ("https://gateway.example.com/v1/openai/v1", "openai"),
+        ("https://gateway.example.com/chat/v1", "openai"),
+    ],
+)
+def test_a_base_url_that_can_work_is_taken(url: str, wire: str) -> None:
+    assert ProviderSettings(base_url=url, wire=wire).base_url == url
 
 
 @pytest.mark.parametrize("path", ["/chat completions", "/chat\n", "/a?b", "chat"])

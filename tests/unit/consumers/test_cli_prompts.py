@@ -37,6 +37,20 @@ def test_a_person_sees_what_a_model_is_told(tierline):
     assert "Decide which team takes this message" in out
 
 
+def test_without_a_classify_step_its_prompt_is_not_tested(tierline):
+    policy = Path("deploy/policy/routing.yaml")
+    lines = policy.read_text(encoding="utf-8").splitlines()
+    begins = lines.index("classify:")
+    ends = lines.index("", begins)
+    policy.write_text("\n".join(lines[:begins] + lines[ends:]), encoding="utf-8")
+
+    code, _, error = tierline("prompts", "test", "classify")
+    assert code != 0
+    assert "the policy has no classify step" in error
+    code, out, error = tierline("prompts", "test")
+    assert "unexpected" not in out + error
+
+
 @pytest.mark.parametrize("name", ["classify", "verify"])
 def test_prompts_of_other_steps_are_shown_too(tierline, name):
     _, out, _ = tierline("prompts", "show", name, "--json")

@@ -148,6 +148,18 @@ def test_every_conversation_is_one_that_the_format_allows(
     ALLOWS[wire](encoded(wire, user("Hello"), *messages))
 
 
+@pytest.mark.parametrize("arguments", ["", "null", None, " ", "[]"])
+def test_a_call_without_arguments_or_id_gets_both_from_openai(arguments: str | None) -> None:
+    function = {"name": "look_up", "arguments": arguments}
+    asked = asks({"id": "", "type": "function", "function": function})
+    _, turn, answer = encoded("openai", user(), asked, result(""))["messages"]
+
+    [sent] = turn["tool_calls"]
+    assert sent["function"]["arguments"] == "{}"
+    assert sent["id"]
+    assert answer["tool_call_id"] == sent["id"]
+
+
 def test_every_format_has_its_rules_with_sources() -> None:
     assert RULES.keys() == WIRES.keys() == ALLOWS.keys()
     assert all(source.startswith("https://") for one in RULES.values() for source in one.sources)

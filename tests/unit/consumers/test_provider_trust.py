@@ -9,10 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from consumers import clock
 from consumers.providers.client import Providers
+from consumers.providers.outcomes import what_failed
 from consumers.providers.resolver import GuardedResolver
 from consumers.providers.settings import ProviderSettings, ProviderSettingsError
 from router.reply.reply import CallFailure, Reply
@@ -26,6 +28,17 @@ ANSWER = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (aiohttp.ClientConnectorDNSError, "DNS has no address for the host"),
+        (aiohttp.ClientConnectorError, "the connection was refused or timed out"),
+    ],
+)
+def test_a_failed_connection_is_told_in_words(kind: Any, words: str) -> None:
+    assert what_failed(kind(None, OSError())) == words
 
 
 class Authority:

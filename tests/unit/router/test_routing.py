@@ -200,12 +200,22 @@ _CALL = {"id": "c-1", "type": "function", "function": {"name": "f", "arguments":
 _PARTS = [{"type": "text", "text": "part"}]
 
 
+@pytest.mark.parametrize("call_id", ["", None])
+def test_a_conversation_whose_calls_have_no_id_is_taken(call_id: str | None) -> None:
+    messages = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "tool_calls": [{**_CALL, "id": call_id}]},
+        {"role": "tool", "content": "it is", "tool_call_id": call_id},
+    ]
+    assert isinstance(route(a_request(input={"messages": messages}), the_policy(), NOON), Route)
+
+
 @pytest.mark.parametrize(
     ("message", "where"),
     [
         ({"role": "user", "content": _PARTS * 10_001}, "content"),
         ({"role": "assistant", "content": None, "tool_calls": [_CALL] * 1_001}, "tool_calls"),
-        ({"role": "assistant", "tool_calls": [{**_CALL, "id": "c" * 257}]}, "tool_calls"),
+        ({"role": "assistant", "tool_calls": [{**_CALL, "id": "c" * 257}]}, "tool_calls.id"),
         ({"role": "assistant", "tool_calls": [_CALL, {"id": "c-2"}]}, "tool_calls"),
         ({"role": "assistant", "tool_calls": [{**_CALL, "type": "custom"}]}, "tool_calls.type"),
         ({"role": "tool", "content": "it is", "tool_call_id": "c" * 257}, "tool_call_id"),
