@@ -94,7 +94,7 @@ def rows_of(
         "opened_at": letter.failed_at,
         "due_at": due,
         "asked": _begun(request.text if request else readable(record.value)),
-        "proposed": answer and _begun(in_words(output) if output else answer.reply or ""),
+        "proposed": answer and _begun(_in_words(output) if output else answer.reply or ""),
         "confidence": verdict.confidence if verdict else None,
     }
     content = {
@@ -151,6 +151,12 @@ def _words(record: Record, letter: DeadLetter) -> str:
     masked = [redact(part[:_SEARCHED]) for part in parts]
     masked.append(redact(value[: 2 * _SEARCHED])[:_SEARCHED])
     return stored("\n".join(masked).lower(), 4 * _SEARCHED)
+
+
+def _in_words(output: Mapping[str, Any]) -> str:
+    """An answer in words: its field `answer` where that is a text."""
+    answer = output.get("answer")
+    return answer if isinstance(answer, str) else in_words(output)
 
 
 def _begun(text: str) -> str:

@@ -35,7 +35,7 @@ async def test_a_row_leads_with_the_customer_s_words_and_the_answer_that_waits(
     """In one line each, and masked: everybody who may look sees the queue."""
     attempts = (
         answered({"answer": "No."}, confidence=0.9),
-        answered({"answer": "Yes, to\njane@example.com", "confidence": 0.4}, confidence=0.4),
+        answered({"answer": "Yes, to\njane@example.com", "next_action": "none"}, confidence=0.4),
     )
     value = b'{"input": "Where is\\n my order? Write to jane@example.com"}'
     await take(store, a_letter_record(0, value, attempts=attempts), a_letter_record(1, b"\xff"))
