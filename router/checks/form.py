@@ -121,7 +121,9 @@ def _tool_calls(judged: Judged, _: Parameters) -> str | None:
         except ContractError:
             return f"the arguments of tool call {no} are not JSON"
         if not isinstance(arguments, dict):
-            return f"the arguments of tool call {no} are not an object"
+            is_lost = arguments is None and raw.strip() != b"null"
+            what = "cannot be read with every digit" if is_lost else "are not an object"
+            return f"the arguments of tool call {no} {what}"
         validator = tools[name]
         if validator is not None and (fault := validator.fault(arguments, "the tool's")):
             return f"tool call {no}: the object of its arguments {fault}"

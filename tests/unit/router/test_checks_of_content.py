@@ -230,6 +230,20 @@ class TestToolCalls:
     def test_a_broken_call_fails(self, call):
         assert run("tool_calls", judged("", request=self.REQUEST, calls=[a_call(), call]))
 
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ('{"order": 1e400}', "cannot be read with every digit"),
+            ("null", "are not an object"),
+            ("[17]", "are not an object"),
+        ],
+    )
+    def test_a_broken_call_is_told_by_what_is_wrong(self, arguments, words):
+        calls = [a_call(arguments=arguments)]
+        detail = run("tool_calls", judged("", request=self.REQUEST, calls=calls))
+        assert detail is not None
+        assert words in detail
+
     def test_a_call_that_fits_passes(self):
         assert run("tool_calls", judged("", request=self.REQUEST, calls=[a_call()])) is None
 

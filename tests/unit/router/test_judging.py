@@ -10,6 +10,7 @@ from router.judge.judging import judge, output_contract
 from router.policy.table import Policy
 from router.reply.reply import Reply
 from schemas.errors import ContractError
+from schemas.json_numbers import as_json
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.usage import Usage
@@ -113,6 +114,12 @@ def test_a_confidence_that_is_no_fraction_is_none(policy, stated, checks):
 
     assert verdict.outcome == "rejected"
     assert verdict.confidence is None
+
+
+def test_a_confidence_is_published_with_every_digit(policy):
+    verdict = judged(policy, '{"answer": "yes", "confidence": 0.90000000000000000001}')
+
+    assert as_json((verdict.output or {})["confidence"]) == b"0.90000000000000000001"
 
 
 def test_a_missing_confidence_is_no_confidence(policy):
