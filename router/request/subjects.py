@@ -49,7 +49,8 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "dinged+twice/double/again/card/account/€ ripped+off overbill owe/owed/owes+€ "
         "billing/invoiced+twice/double/duplicate hidden+fee/fees/charge "
         "wrong/incorrect+amount/=price transfer/sent/wired+wrong+account/iban/recipient "
-        "payout+missing/wrong",
+        "payout+missing/wrong "
+        "dipped+twice/double/card difference+back deposit+back/return money/payment+was_taken",
         "de": "erstatt ruckerstatt ruckzahl zuruckzahl ruckbuch zuruckbuch ruckbelast "
         "geld/betrag/euro+zuruck "
         "abgebucht/abbuchung/belastet/berechnet/bezahlt/eingezogen+zweimal/doppelt/mehrfach "
@@ -69,7 +70,8 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "abgebucht/berechnet/belastet/abgezogen+abo/tarif/paket+nicht/nie/kein "
         "schulden/schuldet+€/geld doppelbuch doppelbelast doppelzahl "
         "zwei/doppelt/identisch+abbuchung/lastschrift/buchungen/transaktion/belastung "
-        "preis/gebuhr/gebuehr/beitrag/abo/tarif+ohne+erhoh/erhoeh/ankund/ankuend/vorwarn/zustimm",
+        "preis/gebuhr/gebuehr/beitrag/abo/tarif+ohne+erhoh/erhoeh/ankund/ankuend/vorwarn/zustimm "
+        "viel+abgezogen/eingezogen/kassiert",
         "fr": "rembours argent+rendre/rendez/recuperer/retour "
         "debite/preleve/facture/paye/encaisse+deux/double/tort/erreur/jamais/sans "
         "debite/preleve/facture/paye/encaisse+2+fois "
@@ -187,7 +189,8 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "nause dizzy fever asthma diabet insulin headache migrain "
         "breath+can/cannot/trouble/difficult/hard/short/stopped "
         "sick+feel/feeling/eating/child rash+skin/child/cream/baby/arm anaphyla "
-        "carbon+monoxide panic+attack",
+        "carbon+monoxide panic+attack "
+        "drank+cleaner/bleach/detergent/child/daughter cut_my+finger/=hand/=arm",
         "de": "arzt medika medizin =dosis dosier diagno sympto krank schwanger allerg nebenwirk "
         "selbstmord suizid vergift verletz schmerz herzinfarkt notarzt tablette impf "
         "mehr_leben mehr_weiterleben umbring leben+nehmen/beenden sterben+will/mochte/wollen "
@@ -242,7 +245,8 @@ _WORDS: Mapping[Subject, Mapping[str, str]] = {
         "hijack broke_into broken_into "
         "someone/somebody/stranger+got_into/gained/taken_over/took_over "
         "suspicious/unknown/unusual/strange/unrecogni+login/logins/device/activity/access "
-        "exposed+data/password/details robbed",
+        "exposed+data/password/details robbed "
+        "someone/somebody/stranger+using/used+email/identity",
         "de": "gehack hackt hacker gestohl diebst geklaut betrug betrog phish "
         "konto+jemand/anderem/anderen/fremd+benutzt/genutzt/verwendet "
         "fremd/unbekannt+zugriff/zugang/konto jemand+eingeloggt/angemeldet/zugegriff datenleck "

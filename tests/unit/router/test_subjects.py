@@ -133,6 +133,9 @@ _EVERYDAY = {
         You owe me 30 euros
         You owe me €30
         My money is gone
+        My payment was taken but there is no order
+        you guys double dipped my card
+        Ihr habt mir zu viel abgezogen
         Das Geld wurde zwei Mal von meinem Konto genommen
         Warum haben Sie mir 2x 20 EUR abgezogen?
         Warum wurde im Juni abgebucht?
@@ -176,6 +179,8 @@ _EVERYDAY = {
         My son swallowed a battery
         the device gave me an electric shock
         The phone caught fire in my hand
+        My daughter drank the cleaner
+        I cut my finger on the edge
         Ich will nicht mehr leben
         Mein Sohn hat eine Batterie verschluckt
         Ich habe einen Stromschlag bekommen
@@ -207,6 +212,7 @@ _EVERYDAY = {
     "security": """
         Someone changed my password
         My email was changed without my knowledge
+        someone is using my email
         I see another customer's orders in my account
         Jemand hat mein Passwort geändert
         Ich sehe die Bestellungen eines anderen Kunden
