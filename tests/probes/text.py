@@ -33,7 +33,7 @@ from router.intake import admission
 from router.judge import judging
 from router.reply import changes, dates, normalise, thoughts, worddiff
 from router.reply.reply import Reply
-from router.request import languages, signals, tokens
+from router.request import languages, signals, subjects, tokens
 from router.review import cases
 from schemas import intake, json_numbers, json_text
 from schemas.errors import ContractError
@@ -246,6 +246,7 @@ READERS: tuple[Reader, ...] = (
         json_numbers,
         True,
     ),
+    Reader("subjects_of", subjects.subjects_of, subjects),
     Reader("without_thoughts", thoughts.without_thoughts, thoughts, True),
     Reader(
         "without_thoughts of a thought",

@@ -328,3 +328,10 @@ def test_what_is_risky_to_the_rules_is_a_subject(phrase: str) -> None:
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     assert "money" in subjects_of(f"refund. {text}")
+
+
+@pytest.mark.parametrize("text", ["{ask} {more}", "{more} {ask}"])
+def test_the_question_before_or_after_a_long_text_is_read(text):
+    long_text = text.format(ask="I was charged twice.", more="Nothing else is new. " * 5_000)
+
+    assert subjects_of(long_text) == ["money"]
