@@ -188,9 +188,9 @@ def _editing(
     controls = controls_of(output, view.contract, typed, problems) if output is not None else None
     text = typed.get("output")
     if text is not None or output is None or not is_form(typed):
-        made = text or ""
+        edited_text = text or ""
     else:
-        made = pretty(edited_answer(output, view.contract, typed).output)
+        edited_text = pretty(edited_answer(output, view.contract, typed).output)
     schema = view.contract.schema if view.contract else None
     return _Editing(
         base=escaped(base),
@@ -199,7 +199,7 @@ def _editing(
         schema=pretty(schema) if schema else "",
         is_hidden=hide(written) != written and not typed.get("base") and text is None,
         has_form=controls is not None,
-        typed=made,
+        typed=edited_text,
     )
 
 

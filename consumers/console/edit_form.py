@@ -125,10 +125,10 @@ def controls_of(
         return None
     form = _Form(_schema_of(contract), posted, dict(problems))
     try:
-        made = form.control(form.root, dict(draft), "", "", is_required=True, depth=0)
+        control = form.control(form.root, dict(draft), "", "", is_required=True, depth=0)
     except ImpossibleError:  # it would have too many
         return None
-    return made.parts if made.kind == "group" else None
+    return control.parts if control.kind == "group" else None
 
 
 def edited_answer(
@@ -160,7 +160,7 @@ class _Form:
         """The control of a value."""
         self._count()
         shape = shape_of(node, self.root, value, depth)
-        made = Control(
+        control = Control(
             at,
             label,
             shape.kind,
@@ -175,11 +175,11 @@ class _Form:
                 for name, inner, part, must in members(shape, value)
                 if depth or name != _CONFIDENCE
             ]
-            return replace(made, parts=parts)
+            return replace(control, parts=parts)
         if shape.kind == "list":
-            return replace(made, parts=list(self._items(shape, value, at, depth)))
+            return replace(control, parts=list(self._items(shape, value, at, depth)))
         return replace(
-            made,
+            control,
             shown=self._posted.get(f"{_AT}{at}", shown(value, shape)),
             options=options_of(shape, value, is_required=is_required),
             bounds=bounds_of(shape),
@@ -191,11 +191,11 @@ class _Form:
         rows += _MORE_ROWS if self._posted.get("more") == at else 0
         for no in range(rows):
             item = items[no] if no < len(items) else ABSENT
-            made = self.control(
+            control = self.control(
                 shape.node["items"], item, f"{at}/{no}", str(no + 1), is_required=False,
                 depth=depth + 1,
             )  # fmt: skip
-            yield replace(made, is_item=True)
+            yield replace(control, is_item=True)
 
     def read(
         self, node: Any, value: Any, at: tuple[str, str], *, is_required: bool, depth: int
