@@ -108,16 +108,21 @@ async def _writer(store: Store) -> AsyncIterator[None]:
     """Somebody who claims and releases as fast as the store takes it."""
     places = [case.place for case in await store.cases(CaseFilter(), clock.now(), limit=CLAIMED)]
 
+    is_over = asyncio.Event()
+
     async def write() -> None:
-        while True:
+        while not is_over.is_set():
             for place in places:
                 await store.claim(place, "bob", clock.now(), LEASE)
                 await store.release(place, "bob", clock.now())
 
     async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(write())
-        yield
-        writing.cancel()
+        _ = tasks.create_task(write())
+        try:
+            yield
+        finally:
+            # A statement that is cancelled half-way may leave SQLite's file locked.
+            is_over.set()
 
 
 async def _claims(name: str, store: Store) -> Measured:
