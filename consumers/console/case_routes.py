@@ -283,4 +283,5 @@ def _back(request: Request, place: str) -> Response:
 async def _typed(request: Request) -> Mapping[str, str]:
     """The fields of a form, those of an edited answer among them."""
     fields = (await request.form()).items()
-    return {name: text for name, text in fields if isinstance(text, str)}
+    # Browsers send a carriage return before each line break.
+    return {name: text.replace("\r\n", "\n") for name, text in fields if isinstance(text, str)}
