@@ -22,8 +22,8 @@ FAST = not kafka and not bench and not slow and not browser
 
 test: .venv/dev.stamp  ## Run the tests, those on the real broker included; not those in the browser
 	@failed=0; \
-	$(BIN)/pytest -n auto -m "$(FAST)" || failed=1; \
-	$(BIN)/pytest -m "(kafka or slow) and not bench and not browser" || failed=1; \
+	$(BIN)/pytest -n auto -m "not kafka and not bench and not browser" || failed=1; \
+	$(BIN)/pytest -m "kafka and not bench and not browser" || failed=1; \
 	exit $$failed
 
 test-browser: .venv/dev.stamp  ## Walk through the console in Chromium as a person does (pictures in build/screenshots)
