@@ -539,7 +539,7 @@ def _broker_of(data: Path) -> int:
 def test_the_death_of_our_own_broker_is_told_and_ends_up(cli: _Cli, tmp_path: Path) -> None:
     env = {name: value for name, value in cli.env.items() if name != "TIERLINE_KAFKA__BOOTSTRAP"}
     process = subprocess.Popen(
-        [_TIERLINE, "up", "--data-dir", str(tmp_path / "kafka")],
+        [_TIERLINE, "up", "--no-console", "--data-dir", str(tmp_path / "kafka")],
         env={**env, "TIERLINE_WORKER__DRAIN_FOR": "PT1S"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -631,7 +631,7 @@ def test_a_disk_that_is_full_is_told_with_its_log_and_what_to_do(
     env = {name: text for name, text in cli.env.items() if name != "TIERLINE_KAFKA__BOOTSTRAP"} | {
         "XDG_DATA_HOME": str(tmp_path / "home")
     }
-    words = [_TIERLINE, "up", "--data-dir", str(small_disk / "kafka")]
+    words = [_TIERLINE, "up", "--no-console", "--data-dir", str(small_disk / "kafka")]
     with subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
