@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from consumers.console.auth import Role, may, visitor_of
 from consumers.console.case_page import CasePage
-from consumers.console.edit_form import Edited
+from consumers.console.edit_form import Edited, fields_of
 from consumers.console.errors import CaseError, ImpossibleError, LeaseLostError, NotSentError
 from consumers.console.inputs import (
     MOST_VERSION,
@@ -282,6 +282,4 @@ def _back(request: Request, place: str) -> Response:
 
 async def _typed(request: Request) -> Mapping[str, str]:
     """The fields of a form, those of an edited answer among them."""
-    fields = (await request.form()).items()
-    # Browsers send a carriage return before each line break.
-    return {name: text.replace("\r\n", "\n") for name, text in fields if isinstance(text, str)}
+    return fields_of(await request.form())

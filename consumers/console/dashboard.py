@@ -182,7 +182,7 @@ def add_dashboard(routes: Routes, reviews: ReviewService, figures: Figures, page
 def _add_figures(routes: Routes, reviews: ReviewService, figures: Figures, pages: Pages) -> None:
     async def page(request: Request, view: _View) -> Response:
         now, span = reviews.clock(), view.span
-        end = None if span.name else span.until
+        end = span.asked_end
 
         def behind(row: Row, outcome: str, by: Sequence[By] = view.groups) -> str:
             group: dict[By, str] = {}
@@ -248,7 +248,7 @@ def _add_figures(routes: Routes, reviews: ReviewService, figures: Figures, pages
 def _add_bill(routes: Routes, figures: Figures, pages: Pages) -> None:
     def page(request: Request, bill: _Bill) -> Response:
         span = bill.span
-        end = None if span.name else span.until
+        end = span.asked_end
         reached = [bill.before_micros]
         for step in bill.steps:
             reached.append(reached[-1] + step.micros)

@@ -25,7 +25,8 @@ from consumers.texts import plain
 from router.judge.judging import OutputContract
 from schemas.json_numbers import exact_json
 
-__all__ = ["Control", "Edited", "controls_of", "draft_of", "edited_answer", "is_form"]
+__all__ = ["Control", "Edited", "controls_of", "draft_of", "edited_answer", "fields_of"]
+__all__ += ["is_form"]
 
 _CONFIDENCE = "confidence"
 #: A format or an answer with more fields is edited as JSON.
@@ -107,6 +108,12 @@ def draft_of(answer: Mapping[str, Any] | None, contract: OutputContract | None) 
     else:
         draft.setdefault(_CONFIDENCE, 1)
     return draft
+
+
+def fields_of(form: Mapping[str, object]) -> dict[str, str]:
+    """The texts of a posted form; browsers send a carriage return before each line break."""
+    texts = ((name, text) for name, text in form.items() if isinstance(text, str))
+    return {name: text.replace("\r\n", "\n") for name, text in texts}
 
 
 def is_form(posted: Mapping[str, str]) -> bool:
@@ -252,7 +259,6 @@ class _Form:
 
     def _read_control(self, shape: Shape, value: Any, at: str) -> Any:
         given = self._posted.get(f"{_AT}{at}")
-        given = given if given is None else given.replace("\r\n", "\n")
         if given is None or given == shown(value, shape):
             return value
         is_blank = not given if shape.kind == "text" else not given.strip()

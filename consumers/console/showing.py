@@ -141,7 +141,7 @@ def case_view(
 
     attempts = attempt_views(letter.attempts, choices, hide, failing)
     proposal = next((item for item in reversed(attempts) if item.choice), None)
-    parts = failing(proposal.attempt) if proposal else ()
+    parts = proposal.answer.failing if proposal else ()
     messages: list[tuple[str, Shown]] = []
     sources: list[tuple[str, Shown]] = []
     facts: dict[str, str] = {}

@@ -45,7 +45,12 @@ class Span:
     @property
     def end(self) -> datetime:
         """What is counted begins before this: up to now counts what clocks ahead of ours say."""
-        return LATEST if self.name else self.until
+        return self.asked_end or LATEST
+
+    @property
+    def asked_end(self) -> datetime | None:
+        """The end that a URL names; None where it is now."""
+        return None if self.name else self.until
 
     @property
     def query(self) -> Mapping[str, str]:

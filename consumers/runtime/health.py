@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Protocol, TypedDict
+from typing import Protocol
 
 import structlog
 from aiokafka import TopicPartition
@@ -16,6 +16,7 @@ from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.liveness import Answers, LoopLag
 from consumers.runtime.metrics import Commit, Instruments, PartitionFigures
 from consumers.runtime.partition import Partition
+from consumers.runtime.processes import summed
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
@@ -116,12 +117,12 @@ class _Watched:
         return StageStatus(
             stage=self.stage.name,
             partitions=len(self.stage.partitions),
-            **_summed(self.figures),
+            **summed(self.figures),
             passed=self.passed,
             in_flight=self.stage.running,
             free=self.stage.free,
             topics=[
-                TopicStatus(topic=topic, partitions=len(parts), **_summed(parts))
+                TopicStatus(topic=topic, partitions=len(parts), **summed(parts))
                 for topic, parts in sorted(by_topic.items())
             ],
         )
@@ -136,22 +137,6 @@ class _Watched:
             reasons.append(f"{name}: Kafka does not answer")
         failing = [held.source for held in self.stage.partitions if held.is_in_doubt]
         return [*reasons, *(f"{tp.topic}-{tp.partition}: commits fail" for tp in failing)]
-
-
-class _Summed(TypedDict):
-    """What several partitions have to do together."""
-
-    lag: int | None
-    oldest_age_seconds: float | None
-
-
-def _summed(partitions: Sequence[PartitionFigures]) -> _Summed:
-    lags = [figures.lag for figures in partitions]
-    ages = [figures.oldest_age_seconds for figures in partitions]
-    return {
-        "lag": None if None in lags else sum(lag or 0 for lag in lags),
-        "oldest_age_seconds": max((age for age in ages if age is not None), default=None),
-    }
 
 
 class Refused(Protocol):

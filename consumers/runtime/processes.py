@@ -1,14 +1,14 @@
 """What all processes report about themselves, for `tierline top` and the console's flow page."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypedDict
 
 from consumers.amounts import age
 from schemas.status import ModelStatus, Status, TopicStatus
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "summed"]
 
 #: A process without a status for so long is shown as silent, and later not at all.
 _SILENT_AFTER, _GONE_AFTER = timedelta(seconds=15), timedelta(minutes=5)
@@ -21,6 +21,34 @@ _LIMITED = {
 }
 
 Row = dict[str, object]
+
+
+class _Part(Protocol):
+    """What a partition, or several, have to do."""
+
+    @property
+    def lag(self) -> int | None: ...
+
+    @property
+    def oldest_age_seconds(self) -> float | None: ...
+
+
+class Summed(TypedDict):
+    """What several of them have to do together."""
+
+    lag: int | None
+    oldest_age_seconds: float | None
+
+
+def summed(parts: Iterable[_Part]) -> Summed:
+    """The lag and the oldest age of several; no lag where that of one is not known."""
+    parts = list(parts)
+    lags = [part.lag for part in parts]
+    ages = [part.oldest_age_seconds for part in parts]
+    return {
+        "lag": None if None in lags else sum(lag or 0 for lag in lags),
+        "oldest_age_seconds": max((age for age in ages if age is not None), default=None),
+    }
 
 
 @dataclass(slots=True)
@@ -75,8 +103,7 @@ class Processes:
                     **(process if not number else {}),
                     "stage": stage.stage,
                     "partitions": stage.partitions,
-                    "lag": "?" if stage.lag is None else stage.lag,
-                    "oldest": _age(stage.oldest_age_seconds),
+                    **_shown(summed([stage])),
                     "in flight": stage.in_flight,
                     "free": stage.free,
                 }
@@ -96,8 +123,7 @@ class Processes:
                 "topic": topic,
                 "stage": stage,
                 "partitions": sum(part.partitions for part in parts),
-                "lag": _total([part.lag for part in parts]),
-                "oldest": _age(_longest(part.oldest_age_seconds for part in parts)),
+                **_shown(summed(parts)),
             }
             for (stage, topic), parts in sorted(by_topic.items())
         ]
@@ -149,13 +175,6 @@ def _state(models: Sequence[ModelStatus]) -> str:
     return f"out{where}, tried in {age(soonest)}"
 
 
-def _total(lags: Collection[int | None]) -> int | str:
-    return "?" if None in lags else sum(lag or 0 for lag in lags)
-
-
-def _longest(ages: Iterable[float | None]) -> float | None:
-    return max((seconds for seconds in ages if seconds is not None), default=None)
-
-
-def _age(seconds: float | None) -> str:
-    return "" if seconds is None else age(seconds)
+def _shown(summed_up: Summed) -> Row:
+    lag, oldest = summed_up["lag"], summed_up["oldest_age_seconds"]
+    return {"lag": "?" if lag is None else lag, "oldest": "" if oldest is None else age(oldest)}

@@ -174,7 +174,7 @@ def _processor(name: str, env: Environment, meters: MeterProvider | None) -> Spa
         return SimpleSpanProcessor(ConsoleSpanExporter())
 
     try:  # loaded only where it is used: it brings an HTTP client of its own
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  an extra
             OTLPSpanExporter,
         )
     except ImportError:
@@ -196,7 +196,7 @@ def _reader(name: str, env: Environment) -> MetricReader:
     if name == "console":
         return PeriodicExportingMetricReader(ConsoleMetricExporter())
     try:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415  an extra
             OTLPMetricExporter,
         )
     except ImportError:
@@ -210,7 +210,7 @@ def _prometheus(env: Environment) -> MetricReader:
         from opentelemetry.exporter.prometheus import (  # noqa: PLC0415  an extra
             PrometheusMetricReader,
         )
-        from prometheus_client import start_http_server  # noqa: PLC0415
+        from prometheus_client import start_http_server  # noqa: PLC0415  an extra
     except ImportError:
         msg = "OTEL_METRICS_EXPORTER=prometheus needs: pip install 'tierline[prometheus]'"
         raise TelemetryError(msg) from None

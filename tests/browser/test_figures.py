@@ -1,12 +1,16 @@
 """Figures in a browser: plots of the tables beside them, from which numbers lead to requests."""
 
 import time
+from collections.abc import Sequence
+from typing import Literal
 
 import orjson
 import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import SHOTS, Served
+
+_WINDOWS: Sequence[tuple[Literal["light", "dark"], int]] = (("light", 1440), ("dark", 390))
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -32,8 +36,8 @@ def test_a_number_of_a_plot_leads_to_its_requests(page: Page, served: Served) ->
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     _publish(served, "figures-1")
-    for scheme, width in (("light", 1440), ("dark", 390)):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for scheme, width in _WINDOWS:
+        page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         _look(page, served)
         page.wait_for_selector(".plot canvas")

@@ -45,7 +45,7 @@ def test_a_page_shows_what_changes_and_outlives_a_restart(
 
         body = b'{"id": "live-3", "task": "support_answer", "input": "Where is my order?"}'
         served.publish(served.topics.intake, (b"k", body, ()))
-        while page.goto(f"{url}/requests/live-3").status != 200:  # type: ignore[union-attr]
+        while (reply := page.goto(f"{url}/requests/live-3")) is None or reply.status != 200:
             pass
         page.evaluate("window.isTheSame = true")
         _waits_for(page, "#journey", "open")

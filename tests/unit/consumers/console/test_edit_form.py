@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.console.edit_form import Control, controls_of, draft_of, edited_answer
+from consumers.console.edit_form import Control, controls_of, draft_of, edited_answer, fields_of
 from router.json_schemas.validator import compile_schema
 from router.judge.judging import OutputContract
 
@@ -79,7 +79,7 @@ def test_a_form_that_nobody_touches_leaves_the_answer_as_it_is(data: st.DataObje
 
     controls = controls_of(draft, contract, {})
     assert controls is not None
-    edited = edited_answer(draft, contract, posted(controls))
+    edited = edited_answer(draft, contract, fields_of(posted(controls)))
     assert not edited.problems
     dumps = [orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in (edited.output, draft)]
     assert dumps[0] == dumps[1]
@@ -107,7 +107,7 @@ def edited_with(**changes: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     controls = controls_of(DRAFT, contract, {})
     assert controls is not None
     fields = posted(controls) | {name.replace("_", "/"): text for name, text in changes.items()}
-    edited = edited_answer(DRAFT, contract, fields)
+    edited = edited_answer(DRAFT, contract, fields_of(fields))
     assert contract.validator is not None
     broken = contract.validator.problems(edited.output)
     found = [("".join(f"/{step}" for step in path), words) for path, words in broken]
