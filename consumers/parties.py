@@ -50,8 +50,9 @@ PARTIES: Sequence[Party] = (
             "llm.review",
             "llm.feedback",
             "llm.status",
+            "llm.policy",
         ),
-        writes=("llm.escalations", "llm.review"),
+        writes=("llm.escalations", "llm.review", "llm.policy"),
         has_strikes=True,
         watches=tuple(kind.spec.name for kind in STAGES),
     ),
@@ -61,6 +62,8 @@ PARTIES: Sequence[Party] = (
         writes=("llm.intake", "llm.review", "llm.feedback"),
         creates_topics=True,
     ),
+    # Who proposes releases of the policy, and who decides on them.
+    Party("releases", reads=("llm.policy",), writes=("llm.policy",), is_outside=True),
     # In every process of stages: the calls it pays for, and its status. The ledger also reads the
     # tier topics, to know from when on its lines are to be read.
     Party(

@@ -62,6 +62,9 @@ def _of_party(party: parties.Party, kafka: KafkaSettings) -> Iterator[Right]:
         yield Right("group", group_of_strikes(kafka.prefix + party.name), ("Read",))
     for name in party.watches:
         yield Right("group", kafka.prefix + name, ("Describe",))
+    if "llm.policy" in party.writes:
+        name = f"tierline.{kafka.prefix}policy."
+        yield Right("transactional-id", name, ("Write",), is_prefix=True)
     if not party.is_outside:
         # Whether the topics are as they must be, is looked at from time to time.
         looks = ("Describe", "DescribeConfigs", *(["Create"] if party.creates_topics else ()))

@@ -4,6 +4,7 @@ Every setting is also an environment variable, `TIERLINE_` and its name in capit
 between the parts: `TIERLINE_KAFKA__BOOTSTRAP=kafka:9092`.
 """
 
+import base64
 import os
 import re
 from datetime import timedelta
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -37,6 +39,8 @@ __all__ = [
     "IntakeSettings",
     "KafkaSettings",
     "OidcSettings",
+    "ReleaseKey",
+    "ReleaseSettings",
     "RepeatSettings",
     "Settings",
     "SigningKey",
@@ -103,6 +107,49 @@ class IntakeSettings(_Slice):
     longest_signature: PositiveSpan = timedelta(hours=1)
     #: Requests whose tenant is not proven in one of these ways are refused.
     requires_proof: bool = False
+
+
+def _read_public(text: str) -> str:
+    try:
+        is_key = len(base64.b64decode(text, validate=True)) == 32
+    except ValueError:
+        is_key = False
+    if not is_key:
+        msg = "an Ed25519 public key was expected: 32 bytes in base64, as `policy keygen` prints it"
+        raise ValueError(msg)
+    return text
+
+
+class ReleaseKey(_Slice):
+    """A public key, and what its owner may do about releases."""
+
+    #: Ed25519, 32 bytes in base64; `tierline policy keygen` prints it.
+    public: Annotated[str, AfterValidator(_read_public)]
+    #: `own`: decide, and everything else. `propose`. `guard`: stop a canary, take it to the next
+    #: share that was agreed, roll back.
+    may: frozenset[Literal["own", "propose", "guard"]]
+    #: What it signed before still counts; nothing later does. None: it has not ended.
+    until: AwareDatetime | None = None
+
+
+class ReleaseSettings(_Slice):
+    """Who may release policies, and how this process signs."""
+
+    #: Public keys by their ids. Empty: nobody signs. Every process needs the same ones.
+    keys: dict[Identifier, ReleaseKey] = Field(default_factory=dict)
+    #: Acts that Kafka appended before count without a signature; for when keys are first listed.
+    signed_since: AwareDatetime | None = None
+    #: The id of the key that this process signs with. None: it signs nothing.
+    sign_as: Identifier | None = None
+    #: That key's file, which `tierline policy keygen` writes.
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Self:
+        if (self.sign_as is None) != (self.key_file is None):
+            msg = "sign_as and key_file are given together, or neither of them"
+            raise ValueError(msg)
+        return self
 
 
 class KafkaSettings(_Slice):
@@ -320,6 +367,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     intake: IntakeSettings = IntakeSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     worker: WorkerSettings = WorkerSettings()
     health: HealthSettings = HealthSettings()
     repeats: RepeatSettings = RepeatSettings()

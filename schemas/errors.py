@@ -8,6 +8,8 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── SchemaError                a JSON Schema that is not used
 │   └── UnusableSchemaError    it is no JSON Schema, or not self-contained
 ├── OverBudgetError            a template of a prompt runs too long or writes too much
+├── ActRefusedError            an act about a release of the policy is not allowed
+├── SigningError               acts cannot be signed, or their signatures not be checked
 ├── UserError                  something about the command that its user can change
 ├── BrokerError                our own broker cannot be started, or has ended
 ├── KafkaUnreachableError      no broker answers at the address given

@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import Field, StringConstraints
 
-from schemas.base import Contract, Identifier, Instant, JsonObject, Many, Name, Words
+from schemas.base import (
+    Contract,
+    Count,
+    Identifier,
+    Instant,
+    JsonObject,
+    Many,
+    Name,
+    Seconds,
+    Words,
+)
 
 __all__ = [
     "POLICY_PARTITION",
@@ -34,7 +44,8 @@ POLICY_PARTITION = 0
 SIGNATURE_HEADER = "tierline-signature"
 
 #: What an act does. `publish` proposes and approves at once; `start`, `step` and `stop` move a
-#: candidate's share; `decide` ends a trial; `review` records that the policy was reviewed.
+#: candidate's share; `decide` ends a trial; `review` records that the policy was reviewed, and
+#: `applied` how long it took until every process had applied an act.
 Act = Literal[
     "propose",
     "publish",
@@ -48,6 +59,7 @@ Act = Literal[
     "stop",
     "decide",
     "review",
+    "applied",
 ]
 
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -109,12 +121,12 @@ class PolicyAct(Contract):
     reach: Many[Name] = Field(default_factory=list)
     #: The difference to the active release, in words.
     changes: Many[Words] = Field(default_factory=list)
-    #: `approve`, `reject`: the number of the proposal. `unfreeze`: of the freeze. `decide`: of the
-    #: act that began the trial.
+    #: The number of the act that it is about. `approve`, `reject`, `start`: the proposal.
+    #: `unfreeze`: the freeze. `decide`: what began the trial.
     of: _ActNo | None = None
     #: `start`, `step`: the share of requests that the candidate gets.
     share: Share | None = None
-    #: `start`: the shares to come, up to 1, and what the candidate is narrowed to; empty: to nothing.
+    #: `start`: the shares to come, and what the candidate is narrowed to; empty: everything.
     steps: Annotated[list[Share], Field(max_length=20)] = Field(default_factory=list)
     tasks: Many[Name] = Field(default_factory=list)
     plans: Many[Name] = Field(default_factory=list)
@@ -130,6 +142,9 @@ class PolicyAct(Contract):
     baseline: JsonObject | None = None
     #: `decide`: what becomes of what was tried.
     decision: Literal["keep", "change", "remove"] | None = None
+    #: `applied`: after how long, and in how many processes.
+    seconds: Seconds | None = None
+    processes: Count | None = None
 
     @property
     def key(self) -> bytes:

@@ -111,6 +111,13 @@ TOPICS: Sequence[TopicSpec] = (
             **_STAMPED,
         },
     ),
+    TopicSpec(
+        "llm.policy",
+        "the policy's name: with a release's version, with an act's number, or alone",
+        "releases of the policy, every act about them, and what stands now",
+        "PolicyAct",
+        {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST_RECORD), **_STAMPED},
+    ),
 )
 
 
@@ -180,6 +187,10 @@ class Topics:
     @property
     def status(self) -> str:
         return self.prefix + "llm.status"
+
+    @property
+    def policy(self) -> str:
+        return self.prefix + "llm.policy"
 
     def all(self) -> list[tuple[str, TopicSpec]]:
         """Every topic's name on the broker with its row of the table."""

@@ -24,6 +24,7 @@ from schemas.codec import dead_letter_headers
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.escalation import Assignment, Escalation
 from schemas.feedback import Feedback
+from schemas.policy_log import PolicyAct, Release, Rollout
 from schemas.reasons import Reason
 from schemas.request import Request
 from schemas.result import Result
@@ -52,6 +53,9 @@ _CONTRACTS: Mapping[type[Contract], str] = {
     Feedback: "feedback",
     Status: "status",
     AuditLine: "audit-line",
+    PolicyAct: "policy-act",
+    Release: "release",
+    Rollout: "rollout",
 }
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1

@@ -6,8 +6,9 @@ same: an act that is refused changes nothing.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from router.policy.table import Policy
 from router.releases.standing import (
     NO_KEYS,
     Candidate,
@@ -18,6 +19,7 @@ from router.releases.standing import (
     SignedAct,
     Standing,
     arm_key,
+    holds,
     release_for,
 )
 from schemas.policy_log import Act, PolicyAct, Release, Rollout
@@ -34,6 +36,8 @@ __all__ = [
     "after",
     "arm_key",
     "needed_approvals",
+    "overdue",
+    "reach_of",
     "refusal_of",
     "refusal_of_release",
     "release_for",
@@ -43,7 +47,6 @@ __all__ = [
 _GUARDS: frozenset[Act] = frozenset(("stop", "step", "rollback"))
 #: What brings a release to requests, and so is refused during a freeze.
 _PUBLISHES: frozenset[Act] = frozenset(("publish", "approve", "start", "step"))
-_NO_BASELINE = "a trial needs the figures from before the change, as its baseline"
 _NOTHING_BEFORE = "no release was active before this one"
 
 
@@ -61,8 +64,16 @@ def after(standing: Standing, signed: SignedAct, now: datetime, keys: Keys = NO_
     return standing if isinstance(outcome, str) else outcome
 
 
+def reach_of(policy: Policy) -> frozenset[str]:
+    """What a policy can use that asks for a second approval when it is new: its providers."""
+    return frozenset(f"provider {model.provider}" for model in policy.models.values())
+
+
 def refusal_of_release(known: KnownRelease, release: Release, reach: frozenset[str]) -> str | None:
-    """Why a release's content is not what was approved, in words; None when it is."""
+    """Why a release's content is not what was approved, in words; None when it is.
+
+    `reach` is that of the policy in it.
+    """
     if (release.version, release.digest, release.seal) != (known.version, known.digest, known.seal):
         return f"release {release.version} was changed after it was proposed"
     if reach != known.reach:
@@ -73,6 +84,21 @@ def refusal_of_release(known: KnownRelease, release: Release, reach: frozenset[s
 def needed_approvals(standing: Standing, release: KnownRelease, keys: Keys) -> int:
     """How many have to approve: two where keys are listed and it can use more than the active."""
     return 2 if keys.may and standing.active and release.reach - standing.active.reach else 1
+
+
+def overdue(standing: Standing, every: timedelta | None, now: datetime) -> list[str]:
+    """What should have been done by now: the policy's review, and decisions on trials."""
+    late = [
+        f"the trial of version {release.version} ended on {act.trial_until:%Y-%m-%d} and waits for "
+        f"a decision: `tierline policy decide {number} keep|change|remove`"
+        for number, (act, release) in standing.trials.items()
+        if act.trial_until is not None and act.trial_until <= now
+    ]
+    reviewed_at = standing.reviewed_at
+    if every is not None and reviewed_at is not None and now - reviewed_at > every:
+        due = f"the policy's review was due on {reviewed_at + every:%Y-%m-%d}"
+        late.append(f"{due}: `tierline policy review` prepares it")
+    return late
 
 
 def rollout_of(name: str, standing: Standing, now: datetime) -> Rollout:
@@ -96,25 +122,26 @@ def rollout_of(name: str, standing: Standing, now: datetime) -> Rollout:
     )
 
 
-def _outcome(
-    standing: Standing, signed: SignedAct, now: datetime, keys: Keys
-) -> Standing | str:
+def _outcome(standing: Standing, signed: SignedAct, now: datetime, keys: Keys) -> Standing | str:
     """What stands after the act, or why it is not allowed."""
     act = signed.act
     if act.number != standing.last + 1:
         return f"act {act.number} is not the next one, which is {standing.last + 1}"
     refusal = _unsigned(signed, now, keys) or _unentitled(standing, act, keys)
-    frozen = standing.frozen_by(now)
-    if refusal is None and frozen and frozen.until and act.what in _PUBLISHES:
-        if not act.break_glass:
-            refusal = (
-                f"releases are frozen until {frozen.until:%Y-%m-%d %H:%M} UTC ({frozen.why}); "
-                "only a recorded break-glass goes past it"
-            )
     if refusal is not None:
         return refusal
+    frozen = standing.frozen_by(now) if act.what in _PUBLISHES and not act.break_glass else None
+    if frozen is not None:
+        return (
+            f"releases are frozen until {frozen.until:%Y-%m-%d %H:%M} UTC ({frozen.why}); only a "
+            "recorded break-glass goes past it"
+        )
+    if act.trial_until is not None and not act.baseline:
+        return "a trial needs the figures from before the change, as its baseline"
     outcome = _OUTCOMES[act.what](standing, signed, now, keys)
-    return outcome if isinstance(outcome, str) else replace(outcome, last=act.number, at=now)
+    if isinstance(outcome, str):
+        return outcome
+    return replace(outcome, last=act.number, at=now, reviewed_at=outcome.reviewed_at or now)
 
 
 def _unsigned(signed: SignedAct, now: datetime, keys: Keys) -> str | None:
@@ -146,7 +173,7 @@ def _unentitled(standing: Standing, act: PolicyAct, keys: Keys) -> str | None:
 
 def _proposed(standing: Standing, act: PolicyAct) -> Proposal | str:
     """The proposal that an act makes or is about, or why there is none."""
-    if act.what in ("approve", "reject") or act.of is not None:
+    if act.what in ("approve", "reject") or (act.what == "start" and act.of is not None):
         proposal = standing.proposals.get(act.of or 0)
         if proposal is None:
             return f"there is no open proposal {act.of}"
@@ -169,16 +196,12 @@ def _proposed(standing: Standing, act: PolicyAct) -> Proposal | str:
     return Proposal(act, release)
 
 
-def _propose(
-    standing: Standing, signed: SignedAct, now: datetime, keys: Keys
-) -> Standing | str:
+def _propose(standing: Standing, signed: SignedAct, now: datetime, keys: Keys) -> Standing | str:
     """`propose`, `publish`, `approve`, `start`: enough approvals bring the release to requests."""
     act, running = signed.act, standing.candidate
     proposal = _proposed(standing, act)
     if isinstance(proposal, str):
         return proposal
-    if act.trial_until is not None and not act.baseline:
-        return _NO_BASELINE
     release, number = proposal.release, proposal.act.number
     standing = replace(standing, releases={**standing.releases, release.digest: release})
     if act.what == "propose":
@@ -206,11 +229,12 @@ def _propose(
 
 def _activated(standing: Standing, release: KnownRelease, *acts: PolicyAct) -> Standing:
     """The release is active from now on, on trial where one of its acts says so."""
-    trials = {act.number: (act, release) for act in acts[::-1] if act.trial_until is not None}
+    trial = next((act for act in acts if act.trial_until is not None), None)
+    trials = {} if trial is None else {trial.number: (trial, release)}
     return replace(
         standing,
         history=(*standing.history, release),
-        trials={**standing.trials, **dict([*trials.items()][-1:])},
+        trials={**standing.trials, **trials},
         candidate=None,
     )
 
@@ -257,10 +281,11 @@ def _freeze(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -
     if act.what == "freeze":
         if act.until is None or act.until <= max(now, act.since or now):
             return "a freeze that ends after it begins, and after now, was expected"
-        return replace(standing, freezes={**standing.freezes, act.number: act})
+        freeze = act.model_copy(update={"since": act.since or now})
+        return replace(standing, freezes={**standing.freezes, act.number: freeze})
     if freeze is None:
         return f"there is no freeze {act.of}"
-    if freeze == standing.frozen_by(now) and not act.break_glass:
+    if holds(freeze, now) and not act.break_glass:
         return f"freeze {act.of} holds now ({freeze.why}); only a recorded break-glass ends it"
     left = {number: other for number, other in standing.freezes.items() if number != act.of}
     return replace(standing, freezes=left)
@@ -277,8 +302,9 @@ def _decide(standing: Standing, signed: SignedAct, _now: datetime, _keys: Keys) 
     return replace(standing, trials=left, history=history) if history else _NOTHING_BEFORE
 
 
-def _review(standing: Standing, _signed: SignedAct, now: datetime, _keys: Keys) -> Standing | str:
-    return replace(standing, reviewed_at=now)
+def _note(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -> Standing | str:
+    """`review`, and `applied`, which only tells."""
+    return replace(standing, reviewed_at=now) if signed.act.what == "review" else standing
 
 
 _OUTCOMES: Mapping[Act, Callable[[Standing, SignedAct, datetime, Keys], Standing | str]] = {
@@ -293,5 +319,6 @@ _OUTCOMES: Mapping[Act, Callable[[Standing, SignedAct, datetime, Keys], Standing
     "freeze": _freeze,
     "unfreeze": _freeze,
     "decide": _decide,
-    "review": _review,
+    "review": _note,
+    "applied": _note,
 }

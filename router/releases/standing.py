@@ -19,6 +19,7 @@ __all__ = [
     "SignedAct",
     "Standing",
     "arm_key",
+    "holds",
     "release_for",
 ]
 
@@ -108,11 +109,11 @@ class Standing:
     candidate: Candidate | None = None
     #: Open proposals by the numbers of their acts.
     proposals: Mapping[int, Proposal] = field(default_factory=dict)
-    #: Freezes by the numbers of their acts, until they are ended: each act has `until`.
+    #: Freezes by the numbers of their acts, each with its `since` and `until`.
     freezes: Mapping[int, PolicyAct] = field(default_factory=dict)
     #: Trials without a decision, by the numbers of the acts that say until when, and how it was.
     trials: Mapping[int, tuple[PolicyAct, KnownRelease]] = field(default_factory=dict)
-    #: When the policy was last reviewed. None: never.
+    #: When the policy was last reviewed; until then, when its first act was appended.
     reviewed_at: datetime | None = None
 
     @property
@@ -127,14 +128,12 @@ class Standing:
 
     def frozen_by(self, now: datetime) -> PolicyAct | None:
         """The freeze that holds now."""
-        return next(
-            (
-                act
-                for act in self.freezes.values()
-                if (act.since or act.at) <= now and act.until is not None and now < act.until
-            ),
-            None,
-        )
+        return next((act for act in self.freezes.values() if holds(act, now)), None)
+
+
+def holds(freeze: PolicyAct, now: datetime) -> bool:
+    """True within the window of a freeze."""
+    return (freeze.since or freeze.at) <= now and freeze.until is not None and now < freeze.until
 
 
 def arm_key(request: Request, request_id: str) -> str:
