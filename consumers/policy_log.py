@@ -144,7 +144,7 @@ async def write_act(
                         topic, value, key=key, headers=headers, partition=POLICY_PARTITION
                     )
         await _read_on(reader, log)
-    written = next((each for each in log.acts[::-1] if each.act == act), None)
+    written = next((each for each in log.acts[::-1] if each.act.key == act.key), None)
     if written is None or written.refusal is not None:
         why = written.refusal if written else "it is not in the log"
         raise ActRefusedError(f"written, but without effect: {why}")

@@ -6,7 +6,7 @@ The meaning of a setting is the `#:` comment above it, so it is written only onc
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ _WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
+    datetime: "a time, such as 2026-01-31T12:00:00Z",
     timedelta: "a span, such as 30s",
     SecretStr: "a secret",
     Path: "a path",

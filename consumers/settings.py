@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -27,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from consumers.addresses import check_url, is_this_machine
 from consumers.providers.settings import ProviderSettings
 from consumers.variables import PREFIX, unknown_variables
-from schemas.base import Identifier
+from schemas.base import Identifier, Instant
 from schemas.spans import PositiveSpan, Span
 from schemas.tenancy import is_reserved_tenant
 from schemas.topics import Topics
@@ -129,7 +128,7 @@ class ReleaseKey(_Slice):
     #: share that was agreed, roll back.
     may: frozenset[Literal["own", "propose", "guard"]]
     #: What it signed before still counts; nothing later does. None: it has not ended.
-    until: AwareDatetime | None = None
+    until: Instant | None = None
 
 
 class ReleaseSettings(_Slice):
@@ -138,7 +137,7 @@ class ReleaseSettings(_Slice):
     #: Public keys by their ids. Empty: nobody signs. Every process needs the same ones.
     keys: dict[Identifier, ReleaseKey] = Field(default_factory=dict)
     #: Acts that Kafka appended before count without a signature; for when keys are first listed.
-    signed_since: AwareDatetime | None = None
+    signed_since: Instant | None = None
     #: The id of the key that this process signs with. None: it signs nothing.
     sign_as: Identifier | None = None
     #: That key's file, which `tierline policy keygen` writes.

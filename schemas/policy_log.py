@@ -44,7 +44,7 @@ POLICY_PARTITION = 0
 SIGNATURE_HEADER = "tierline-signature"
 
 #: What an act does. `publish` proposes and approves at once; `start`, `step` and `stop` move a
-#: candidate's share; `decide` ends a trial; `review` records that the policy was reviewed, and
+#: candidate's share; `decide` ends a trial; `reviewed` records that the policy was reviewed, and
 #: `applied` how long it took until every process had applied an act.
 Act = Literal[
     "propose",
@@ -58,7 +58,7 @@ Act = Literal[
     "step",
     "stop",
     "decide",
-    "review",
+    "reviewed",
     "applied",
 ]
 

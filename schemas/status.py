@@ -106,6 +106,9 @@ class Status(Contract):
     #: The policy that it applies. None: earlier software.
     policy_version: Name | None = None
     policy_digest: Name | None = None
+    #: The last act about releases that it has applied, and since when. None: it follows none.
+    policy_act: Count | None = None
+    policy_since: Instant | None = None
     #: Why it does not do all of its work now; empty when it does.
     reasons: Many[Name] = Field(default_factory=list)
     stages: Many[StageStatus] = Field(default_factory=list)

@@ -26,6 +26,7 @@ __all__ = [
     "Plan",
     "Policy",
     "Price",
+    "Review",
     "Rule",
     "Task",
     "TierRow",
@@ -227,6 +228,12 @@ class Example(Row):
     rule: str | None = None
 
 
+class Review(Row):
+    """How often the policy is reviewed: weekly at launch, monthly later."""
+
+    every: PositiveSpan
+
+
 class Policy(Row):
     """The whole routing policy. `version` changes with every edit; records carry it."""
 
@@ -244,6 +251,8 @@ class Policy(Row):
     rules: list[Rule] = Field(default_factory=list)
     classify: Classify | None = None
     limits: AttemptLimits = AttemptLimits()
+    #: None: nobody is reminded.
+    review: Review | None = None
     examples: list[Example] = Field(default_factory=list)
     _content: Mapping[str, Any] | None = PrivateAttr(None)
 

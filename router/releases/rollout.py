@@ -188,8 +188,6 @@ def _proposed(standing: Standing, act: PolicyAct) -> Proposal | str:
                 f"version {known.version} was proposed with other content ({known.digest}, and "
                 f"this is {act.digest}); raise the version, or take the change back"
             )
-    if release == standing.active:
-        return f"version {act.version} is active already"
     for number, proposal in standing.proposals.items():
         if proposal.release == release:
             return f"version {act.version} is proposed already, by act {number}"
@@ -203,6 +201,8 @@ def _propose(standing: Standing, signed: SignedAct, now: datetime, keys: Keys) -
     if isinstance(proposal, str):
         return proposal
     release, number = proposal.release, proposal.act.number
+    if release == standing.active:
+        return f"version {release.version} is active already"
     standing = replace(standing, releases={**standing.releases, release.digest: release})
     if act.what == "propose":
         return replace(standing, proposals={**standing.proposals, number: proposal})
@@ -303,8 +303,8 @@ def _decide(standing: Standing, signed: SignedAct, _now: datetime, _keys: Keys) 
 
 
 def _note(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -> Standing | str:
-    """`review`, and `applied`, which only tells."""
-    return replace(standing, reviewed_at=now) if signed.act.what == "review" else standing
+    """`reviewed`, and `applied`, which only tells."""
+    return replace(standing, reviewed_at=now) if signed.act.what == "reviewed" else standing
 
 
 _OUTCOMES: Mapping[Act, Callable[[Standing, SignedAct, datetime, Keys], Standing | str]] = {
@@ -319,6 +319,6 @@ _OUTCOMES: Mapping[Act, Callable[[Standing, SignedAct, datetime, Keys], Standing
     "freeze": _freeze,
     "unfreeze": _freeze,
     "decide": _decide,
-    "review": _note,
+    "reviewed": _note,
     "applied": _note,
 }
