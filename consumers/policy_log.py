@@ -128,7 +128,8 @@ async def write_act(
         raw = dump(act.model_dump(mode="json", exclude_none=True))
         signed = SignedAct(act, raw, signer.sign(raw) if signer else b"")
         if (refusal := refusal_of(log.standing, signed, now, log.keys)) is not None:
-            raise ActRefusedError(f"not done: {refusal}")
+            msg = f"not done: {refusal}"
+            raise ActRefusedError(msg)
         header = [(SIGNATURE_HEADER, base64.b64encode(signed.signature))] if signer else []
         rollout = rollout_of(name, after(log.standing, signed, now, log.keys), now)
         records = [(act.key, raw, header), (name.encode(), _value_of(rollout), [])]
@@ -137,23 +138,24 @@ async def write_act(
         if (size := max(len(value) for _, value, _ in records)) > LARGEST_RECORD - 4096:
             msg = f"not done: policy and prompts have {size:,} bytes, and a record holds 4 MiB"
             raise ActRefusedError(msg)
-        async with connected(clients), asyncio.timeout(TRANSACTION_LIMIT.total_seconds()):
-            async with producer.transaction():
-                for key, value, headers in records:
-                    await producer.send_and_wait(
-                        topic, value, key=key, headers=headers, partition=POLICY_PARTITION
-                    )
+        limit = asyncio.timeout(TRANSACTION_LIMIT.total_seconds())
+        async with connected(clients), limit, producer.transaction():
+            for key, value, headers in records:
+                where = {"key": key, "headers": headers, "partition": POLICY_PARTITION}
+                await producer.send_and_wait(topic, value, **where)
         await _read_on(reader, log)
     written = next((each for each in log.acts[::-1] if each.act.key == act.key), None)
     if written is None or written.refusal is not None:
         why = written.refusal if written else "it is not in the log"
-        raise ActRefusedError(f"written, but without effect: {why}")
+        msg = f"written, but without effect: {why}"
+        raise ActRefusedError(msg)
     return written, log
 
 
 async def _read_on(reader: TopicReader, log: PolicyLog) -> None:
     if not await reader.ends():
-        raise ActRefusedError("there is no topic for releases", advice=CREATE_TOPICS)
+        msg = "there is no topic for releases"
+        raise ActRefusedError(msg, advice=CREATE_TOPICS)
     async for record in reader.until_end():
         # What cannot be read is no act, and anybody may have written it.
         _ = why_not_taken(log.take, record)

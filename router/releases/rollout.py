@@ -118,7 +118,7 @@ def rollout_of(name: str, standing: Standing, now: datetime) -> Rollout:
         tasks=candidate.act.tasks if candidate else [],
         plans=candidate.act.plans if candidate else [],
         salt=candidate.act.salt if candidate else "",
-        frozen_until=frozen and frozen.until,
+        frozen_until=frozen.until if frozen else None,
     )
 
 
@@ -212,13 +212,19 @@ def _propose(standing: Standing, signed: SignedAct, now: datetime, keys: Keys) -
         return f"{signed.by} has approved proposal {number} already"
     proposal = proposal._replace(approved_by=proposal.approved_by | {signed.by})
     others = {no: other for no, other in standing.proposals.items() if no != number}
-    if len(proposal.approved_by) < needed_approvals(standing, release, keys):
-        if act.what == "start":
-            return "what it can use is new, so a second person has to approve it first"
-        return replace(standing, proposals={**others, number: proposal})
-    standing = replace(standing, proposals=others)
-    if act.what != "start":
-        return _activated(standing, release, act, proposal.act)
+    is_enough = len(proposal.approved_by) >= needed_approvals(standing, release, keys)
+    if act.what == "start":
+        refusal = None if is_enough else "it can use what is new: a second person approves it first"
+        return refusal or _started(replace(standing, proposals=others), release, act, now)
+    if is_enough:
+        return _activated(replace(standing, proposals=others), release, act, proposal.act)
+    return replace(standing, proposals={**others, number: proposal})
+
+
+def _started(
+    standing: Standing, release: KnownRelease, act: PolicyAct, now: datetime
+) -> Standing | str:
+    """The release is the candidate from now on."""
     if standing.active is None:
         return "nothing is active that a share could be compared with: publish a first release"
     shares = (act.share or 0.0, *act.steps)
@@ -292,13 +298,13 @@ def _freeze(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -
 
 
 def _decide(standing: Standing, signed: SignedAct, _now: datetime, _keys: Keys) -> Standing | str:
-    act = signed.act
-    if act.of not in standing.trials or act.decision is None:
+    act, history = signed.act, standing.history
+    trial = standing.trials.get(act.of or 0)
+    if trial is None or act.decision is None:
         return "a trial without a decision, and one of keep, change, remove, were expected"
-    history = standing.history
-    if act.decision == "remove" and standing.active == standing.trials[act.of][1]:
+    if act.decision == "remove" and standing.active == trial[1]:
         history = history[:-1]
-    left = {number: trial for number, trial in standing.trials.items() if number != act.of}
+    left = {number: other for number, other in standing.trials.items() if number != act.of}
     return replace(standing, trials=left, history=history) if history else _NOTHING_BEFORE
 
 

@@ -17,12 +17,12 @@ from schemas.policy_log import SIGNATURE_HEADER, PolicyAct, Release
 from tests.builders import NOON
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """A record of the topic."""
 
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
     topic: str = "llm.policy"
     partition: int = 0
@@ -74,9 +74,10 @@ def test_a_signed_act_counts(tmp_path: Path) -> None:
 def test_unsigned_changed_misattributed_and_repeated_acts_change_nothing(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "ann", "bob", sign_as="ann")
     good = an_act(settings)
+    raw = good.value or b""
     unsigned = an_act(settings.model_copy(update={"releases": ReleaseSettings()}))
-    edited = replace(good, value=good.value.replace(b'"who":"ann"', b'"who":"eve"'))
-    other_key = replace(good, value=good.value.replace(b'"key_id":"ann"', b'"key_id":"bob"'))
+    edited = replace(good, value=raw.replace(b'"who":"ann"', b'"who":"eve"'))
+    other_key = replace(good, value=raw.replace(b'"key_id":"ann"', b'"key_id":"bob"'))
     cut = replace(good, headers=[(SIGNATURE_HEADER, b"bm8=")])
     no_base64 = replace(good, headers=[(SIGNATURE_HEADER, b"\xff")])
 
@@ -99,9 +100,7 @@ def test_an_act_under_another_key_of_kafkas_is_none(tmp_path: Path) -> None:
 def test_no_other_content_takes_a_releases_place(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "ann", sign_as="ann")
     release, forged = a_release(), a_release("another policy")
-    records = [
-        Written(each.key, dump(each.model_dump(mode="json"))) for each in (release, forged)
-    ]
+    records = [Written(each.key, dump(each.model_dump(mode="json"))) for each in (release, forged)]
 
     log = read(settings, *records, an_act(settings))
     assert log.release("a" * 12) == release

@@ -64,7 +64,6 @@ class Fold:
         self.standing = after(self.standing, act, self.now, self.keys)
         return refusal
 
-    @property
     def active(self) -> str | None:
         return self.standing.active.version if self.standing.active else None
 
@@ -72,10 +71,10 @@ class Fold:
 def test_a_proposal_is_used_once_it_is_approved() -> None:
     fold = Fold()
     assert fold.act("propose", who="carl", release="1/a") is None
-    assert fold.active is None
+    assert fold.active() is None
 
     assert fold.act("approve", of=1, release="1/a") is None
-    assert fold.active == "1"
+    assert fold.active() == "1"
     assert fold.standing.proposals == {}
     assert rollout_of("support", fold.standing, fold.now).active == "a" * 12
 
@@ -101,7 +100,7 @@ def test_a_version_with_other_content_is_refused() -> None:
 
     assert "raise the version" in (fold.act("publish", release="1/b") or "")
     assert fold.act("publish", release="2/b") is None
-    assert fold.active == "2"
+    assert fold.active() == "2"
 
 
 def test_rolling_back_goes_one_further_back_each_time() -> None:
@@ -112,24 +111,25 @@ def test_rolling_back_goes_one_further_back_each_time() -> None:
     assert fold.act("rollback", release="2/b") is None
     assert fold.act("rollback", release="3/c") is not None  # forward is no way back
     assert fold.act("rollback", release="1/a") is None
-    assert fold.active == "1"
+    assert fold.active() == "1"
     assert fold.act("rollback", release="1/a") is not None
     assert fold.act("publish", release="3/c") is None  # what was taken back may come again
-    assert fold.active == "3"
+    assert fold.active() == "3"
 
 
 def test_a_canary_goes_up_its_steps_and_becomes_active() -> None:
     fold = Fold()
     fold.act("publish", release="1/a")
     assert fold.act("start", release="2/b", share=0.05, steps=[0.15, 1.0], salt="s") is None
-    assert fold.active == "1"
+    assert fold.active() == "1"
     assert "is on its way" in (fold.act("publish", release="3/c") or "")
 
     assert fold.act("step", release="2/b", share=0.15) is None
     assert fold.standing.candidate is not None
     assert fold.standing.candidate.steps == (1.0,)
     assert fold.act("step", release="2/b", share=1.0) is None
-    assert (fold.active, fold.standing.candidate) == ("2", None)
+    assert fold.active() == "2"
+    assert fold.standing.candidate is None
 
 
 @pytest.mark.parametrize("what", ["stop", "rollback"])
@@ -139,7 +139,7 @@ def test_a_canary_ends_with_all_requests_on_the_active_release(what: str) -> Non
     fold.act("start", release="2/b", share=0.05, salt="s")
 
     assert fold.act(what, release="2/b" if what == "stop" else "1/a") is None
-    assert (fold.active, fold.standing.candidate) == ("1", None)
+    assert (fold.active(), fold.standing.candidate) == ("1", None)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_nothing_is_published_in_a_freeze_but_taken_back() -> None:
     assert fold.act("rollback", release="1/a") is None
     assert "break-glass" in (fold.act("unfreeze", of=4) or "")
     assert fold.act("approve", of=3, release="3/c", break_glass="outage") is None
-    assert fold.active == "3"
+    assert fold.active() == "3"
 
 
 def test_a_freeze_ends_and_one_to_come_can_be_taken_back() -> None:
@@ -194,7 +194,7 @@ def test_a_trial_needs_a_baseline_and_gets_one_decision() -> None:
     [late] = overdue(fold.standing, None, until)
     assert "decide 2" in late
     assert fold.act("decide", of=2, decision="remove") is None
-    assert fold.active == "1"
+    assert fold.active() == "1"
     assert fold.act("decide", of=2, decision="keep") is not None
     assert overdue(fold.standing, None, until) == []
 
@@ -242,19 +242,19 @@ def test_the_guard_goes_no_further_than_was_agreed_and_takes_everything_back() -
 
 def test_a_new_provider_needs_two_approvals_where_keys_are_listed() -> None:
     fold = Fold(_OWNERS)
-    more = {"release": "2/b", "reach": ["provider a", "provider b"]}
+    more: dict[str, Any] = {"release": "2/b", "reach": ["provider a", "provider b"]}
     fold.act("publish", "ann", release="1/a", reach=["provider a"])
     assert fold.act("publish", "ann", **more) is None
-    assert fold.active == "1"
+    assert fold.active() == "1"
 
     assert "has approved" in (fold.act("approve", "ann", of=2, release="2/b") or "")
     assert fold.act("approve", "bob", of=2, release="2/b") is None
-    assert fold.active == "2"
+    assert fold.active() == "2"
 
     unsigned = Fold()
     unsigned.act("publish", release="1/a", reach=["provider a"])
     unsigned.act("publish", **more)
-    assert unsigned.active == "2"
+    assert unsigned.active() == "2"
 
 
 def test_unsigned_acts_count_from_before_keys_were_listed_and_ended_keys_too() -> None:
@@ -286,8 +286,10 @@ _ACTS = st.builds(
         ),
     ),
     st.sampled_from(
-        ["propose", "publish", "approve", "reject", "rollback", "freeze", "unfreeze", "start"]
-        + ["step", "stop", "decide", "reviewed", "applied"]
+        (
+            *("propose", "publish", "approve", "reject", "rollback", "freeze", "unfreeze"),
+            *("start", "step", "stop", "decide", "reviewed", "applied"),
+        )
     ),
     st.integers(-1, 1),
     st.sampled_from([None, "ann", "bob", "carl", "guard"]),
