@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.backlog import measure_backlog
+from tests.bench.canary import measure_canary
 from tests.bench.checks import measure_checks
 from tests.bench.commands import measure_commands
 from tests.bench.console import measure_console
@@ -18,6 +19,7 @@ from tests.bench.peers import measure_litellm, measure_quix
 from tests.bench.readmodel import measure_readmodel
 from tests.bench.recovery import measure_recovery
 from tests.bench.repeats import measure_repeats
+from tests.bench.replay import measure_replay
 from tests.bench.route import measure_route
 from tests.bench.state import measure_state
 from tests.bench.submit import measure_submit
@@ -46,8 +48,10 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
 }
 #: What needs no broker.
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "canary": measure_canary,
     "checks": measure_checks,
     "evals": measure_evals,
+    "replay": measure_replay,
 }
 
 
