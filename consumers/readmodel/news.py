@@ -1,5 +1,6 @@
 """What records say, as rows of the read model's tables."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -30,6 +31,7 @@ from schemas.errors import ContractError
 from schemas.feedback import Feedback
 from schemas.intake import read_raw_request
 from schemas.json_numbers import as_json
+from schemas.request import Request
 from schemas.result import Result
 from schemas.review import AuditLine
 from schemas.tenancy import DEFAULT_TENANT, is_reserved_id, is_reserved_tenant
@@ -72,16 +74,17 @@ class News:
             topics.review: self._review,
         }
 
-    def _note(self, record: Record, tenant: str, request_id: str, rule: str | None = None) -> None:
-        """A record of a request lies here; `rule` is what sent the request there."""
+    def _note(self, record: Record, tenant: str, request_id: str, **route: str | None) -> None:
+        """A record of a request lies here; `route` is what sent the request there."""
         row = {
+            **dict.fromkeys(("rule", "release", "classified")),
             "request_id": stored(request_id),
             "tenant": stored(tenant),
             "topic": record.topic,
             "partition": record.partition,
             "offset": record.offset,
             "at": millis(told_at(record)),
-            "rule": rule and stored(rule, 200),
+            **{name: text and stored(text, 200) for name, text in route.items()},
         }
         self.records[record.topic, record.partition, record.offset] = row
 
@@ -111,19 +114,22 @@ class News:
             "user": _masked(request.user),
             "conversation_id": _masked(request.conversation_id),
             "words": _masked(request.text) or "",
+            "unit": unit_of(tenant, request),
         }
         key = key_of(REQUESTS, row)
         self.requests[key] = min(self.requests.get(key, row), row, key=itemgetter(*FIRST))
 
     def _assignment(self, record: Record) -> None:
         """An envelope for a tier, whose last route is why the request goes there."""
-        self._hop(record, lambda envelope: str(envelope["routes"][-1]["rule"]))
+        self._hop(record, _route_in)
 
-    def _hop(self, record: Record, rule_of: Callable[[Any], str | None] = lambda _: None) -> None:
+    def _hop(
+        self, record: Record, route_of: Callable[[Any], Mapping[str, str | None]] = lambda _: {}
+    ) -> None:
         """An envelope: whose it is and no more, for all of the request is in each of them."""
         envelope = orjson.loads(record.value or b"")
         tenant = str(envelope.get("tenant") or DEFAULT_TENANT)
-        self._note(record, tenant, str(envelope["id"]), rule_of(envelope))
+        self._note(record, tenant, str(envelope["id"]), **route_of(envelope))
 
     def _call(self, record: Record) -> None:
         entry = read_model(LedgerEntry, record.value)
@@ -218,6 +224,22 @@ class News:
     def judged(self) -> set[Key]:
         """The requests whose calls are judged again."""
         return {key[:2] for rows in (self.calls, self.outcomes, self.feedback) for key in rows}
+
+
+def _route_in(envelope: Any) -> Mapping[str, str | None]:
+    """The last route of an envelope, and what the classify step had said."""
+    route, classified = envelope["routes"][-1], envelope.get("classification")
+    return {
+        "rule": str(route["rule"]),
+        "release": route.get("policy_digest") and str(route["policy_digest"]),
+        "classified": classified and orjson.dumps(classified).decode(),
+    }
+
+
+def unit_of(tenant: str, request: Request) -> int:
+    """A number for a request's conversation, or for the request itself."""
+    named = f"{tenant}\0{request.conversation_id or request.id}".encode()
+    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big", signed=True)
 
 
 def _masked(text: str | None) -> str | None:

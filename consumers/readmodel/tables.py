@@ -43,7 +43,7 @@ __all__ = [
 
 SCHEMA = MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
-_VERSION = "5"
+_VERSION = "6"
 
 FACTS = facts_table("read_facts", SCHEMA)
 POSITIONS = positions_table("read_positions", SCHEMA)
@@ -64,6 +64,8 @@ REQUESTS = Table(
     Column("user", Text),
     Column("conversation_id", Text),
     Column("words", Text, nullable=False),
+    #: A number for its conversation, or for itself: what the arms of a rollout are drawn by.
+    Column("unit", BigInteger, nullable=False),
     # Whatever requests are listed by, the newest come first.
     Index("requests_by_tenant", "tenant", "appended_at"),
     Index("requests_by_user", "user", "appended_at"),
@@ -80,8 +82,11 @@ RECORDS = Table(
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False, index=True),
-    #: Of a request given to a tier, the rule that sent it there.
+    #: Of a request given to a tier, the rule that sent it there, the release that decided it, and
+    #: what the classify step had said of it, in JSON.
     Column("rule", Text),
+    Column("release", Text),
+    Column("classified", Text),
     sqlite_with_rowid=False,
 )
 Index(

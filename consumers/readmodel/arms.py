@@ -1,0 +1,218 @@
+"""What the read model says of both arms of a rollout, and of answers by task and tier.
+
+An arm's requests are told by the release that decided them first. Of each conversation the first
+request since the rollout began counts, in the step in which it was routed.
+"""
+
+import contextlib
+from bisect import bisect
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    Table,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+
+from consumers.readmodel.columns import millis, stored
+from consumers.readmodel.tables import CALLS, GROUPS, OUTCOMES, RECORDS, REQUESTS
+from router.releases.canary import Arm, Arms
+from router.releases.replay import Tried
+from schemas.base import Tier
+from schemas.escalation import Classification
+from schemas.tenancy import RequestKey
+
+__all__ = ["SETTLED", "Compared", "Marks", "arms_of", "classified", "marks_before", "tried"]
+
+#: Requests are compared so long after they were routed: most of both arms have ended by then.
+SETTLED = timedelta(minutes=2)
+#: So long after a change of the share, processes may still deal by the former one.
+_TRANSITION = timedelta(seconds=10)
+#: The requests before a rollout that say what is usual, and how many of them are too few.
+_USUAL, _TOO_FEW = 10_000, 100
+_OF_CALLS = ("escalated", "corrected", "refused", "broken_format")
+_KINDS = ("not_accepted", "person", *_OF_CALLS)
+
+
+class Compared(NamedTuple):
+    """Which requests are compared: those of two releases, since the first step began."""
+
+    active: str
+    candidate: str
+    #: The shares of the candidate, in order, with when each was set.
+    steps: Sequence[tuple[float, datetime]]
+    #: What the rollout is narrowed to; empty: to nothing. A request without a plan has the default
+    #: one.
+    tasks: Collection[str] = ()
+    plans: Collection[str] = ()
+    default_plan: str = ""
+
+
+class Marks(NamedTuple):
+    """What half, and what nine in ten, of the answers took and cost at most before a rollout."""
+
+    us: tuple[int, int]
+    micros: tuple[int, int]
+
+
+def marks_before(connection: Connection, what: Compared) -> Marks | None:
+    """The marks of the week before a rollout; None where it had too few requests."""
+    began = what.steps[0][1]
+    newest = deque[tuple[int, int]](maxlen=_USUAL)
+    for row in _requests(connection, what, began - timedelta(days=7), began):
+        if row.is_finished and row.total_us is not None:
+            newest.append((int(row.total_us), int(row.micros)))
+    if len(newest) < _TOO_FEW:
+        return None
+    ordered = [sorted(each) for each in zip(*newest, strict=True)]
+    return Marks(*((each[len(each) // 2], each[len(each) * 9 // 10]) for each in ordered))
+
+
+def arms_of(
+    connection: Connection, what: Compared, marks: Marks | None, now: datetime
+) -> list[Arms]:
+    """Both arms in each step so far."""
+    begins = [millis(since) for _, since in what.steps]
+    counts = [(Counter[str](), Counter[str]()) for _ in what.steps]
+    for row in _requests(connection, what, what.steps[0][1], now - SETTLED):
+        step = bisect(begins, row.at) - 1
+        if row.at < begins[step] + _TRANSITION / timedelta(milliseconds=1):
+            continue
+        count = counts[step][row.release == what.candidate]
+        count["given"] += 1
+        if not row.is_finished:
+            continue
+        count.update(finished=1, **{name: int(getattr(row, name)) for name in _KINDS})
+        if marks is not None:
+            count.update(
+                slower=(row.total_us or 0) > marks.us[0],
+                much_slower=(row.total_us or 0) > marks.us[1],
+                dearer=row.micros > marks.micros[0],
+                much_dearer=row.micros > marks.micros[1],
+            )
+    return [
+        Arms(share, *(Arm(each.pop("given", 0), each.pop("finished", 0), each) for each in pair))
+        for (share, _), pair in zip(what.steps, counts, strict=True)
+    ]
+
+
+def _requests(
+    connection: Connection, what: Compared, since: datetime, until: datetime
+) -> Iterator[Row[Any]]:
+    """The first request of each conversation in a span, in order, and what became of it."""
+    columns, asked = RECORDS.c, REQUESTS.c
+    holds = [
+        columns.rule.is_not(None),
+        columns.release.in_((what.active, what.candidate)),
+        columns.at.between(millis(since), millis(until) - 1),
+    ]
+    if what.tasks:
+        holds.append(asked.task.in_(sorted(what.tasks)))
+    if what.plans:
+        holds.append(func.coalesce(asked.plan, what.default_plan).in_(sorted(what.plans)))
+    order = (columns.at, columns.partition, columns.offset)
+    no = func.row_number().over(partition_by=asked.unit, order_by=order).label("no")
+    routed = (
+        select(columns.tenant, columns.request_id, columns.at, columns.release, no)
+        .join(REQUESTS, _same(REQUESTS, columns))
+        .where(*holds)
+        .subquery()
+    )
+    calls, ends = CALLS.c, OUTCOMES.c
+    is_accepted = and_(calls.outcome == "accepted", calls.step == "answer")
+    by_call = _of_first_generation(
+        CALLS,
+        func.sum(calls.own_micros).label("micros"),
+        func.max(case((is_accepted, 1), else_=0)).label("accepted"),
+        func.max(calls.escalated).label("escalated"),
+        func.max(calls.by_check + calls.by_model + calls.by_person).label("corrected"),
+        func.max(calls.refusals).label("refused"),
+        func.max(calls.schema_failures).label("broken_format"),
+    ).where(calls.started_at >= millis(since))
+    by_person = or_(ends.is_result.is_(False), ends.review.is_not(None))
+    by_end = _of_first_generation(
+        OUTCOMES,
+        func.max(case((ends.review.is_(None), ends.total_us))).label("total_us"),
+        func.max(case((by_person, 1), else_=0)).label("person"),
+    ).where(ends.ended_at >= millis(since))
+    called, ended = by_call.subquery(), by_end.subquery()
+    query = (
+        select(
+            routed.c.at,
+            routed.c.release,
+            ended.c.person.is_not(None).label("is_finished"),
+            ended.c.total_us,
+            func.coalesce(ended.c.person, 0).label("person"),
+            func.coalesce(called.c.micros, 0).label("micros"),
+            (1 - func.coalesce(called.c.accepted, 0)).label("not_accepted"),
+            *(func.coalesce(called.c[name], 0).label(name) for name in _OF_CALLS),
+        )
+        .outerjoin(called, _same(called, routed.c))
+        .outerjoin(ended, _same(ended, routed.c))
+        .where(routed.c.no == 1)
+        .order_by(routed.c.at)
+    )
+    yield from connection.execute(query.execution_options(yield_per=1_000))
+
+
+def _same(table: FromClause, key: Any) -> ColumnElement[bool]:
+    return and_(table.c.tenant == key.tenant, table.c.request_id == key.request_id)
+
+
+def _of_first_generation(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
+    key = (table.c.tenant, table.c.request_id)
+    return select(*key, *columns).where(table.c.generation == 1).group_by(*key)
+
+
+def classified(
+    connection: Connection, keys: Sequence[RequestKey]
+) -> dict[RequestKey, Classification]:
+    """What the classify step said of these requests, as far as it was recorded."""
+    columns, said = RECORDS.c, dict[RequestKey, Classification]()
+    wanted = [(stored(key.tenant), stored(key.id)) for key in keys]
+    query = select(columns.tenant, columns.request_id, columns.classified).where(
+        tuple_(columns.tenant, columns.request_id).in_(wanted), columns.classified.is_not(None)
+    )
+    for *key, text in connection.execute(query):
+        with contextlib.suppress(ValidationError):  # anybody may have written the record
+            said[RequestKey(*key)] = Classification.model_validate_json(text)
+    return said
+
+
+def tried(
+    connection: Connection, since: datetime, until: datetime
+) -> dict[tuple[str | None, Tier], Tried]:
+    """The judged answers of a span, by task and tier."""
+    calls, micros = CALLS.c, CALLS.c.own_micros
+    tokens = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+    is_accepted = case((calls.outcome == "accepted", 1), else_=0)
+    whole = (calls.answers, is_accepted, *(calls[name] for name in tokens), micros)
+    query = (
+        select(
+            GROUPS.c.task,
+            GROUPS.c.tier,
+            *map(func.sum, whole),
+            func.sum(micros * 1.0 * micros),  # whole numbers might not fit
+        )
+        .join(GROUPS, GROUPS.c.group_id == calls.group_id)
+        .where(calls.answers > 0)
+        .where(calls.started_at.between(millis(since), millis(until)))
+        .group_by(GROUPS.c.task, GROUPS.c.tier)
+    )
+    return {
+        (task, Tier(tier)): Tried(*map(int, sums), float(squares))
+        for task, tier, *sums, squares in connection.execute(query)
+    }
