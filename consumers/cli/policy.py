@@ -8,6 +8,7 @@ import typer
 from consumers import clock
 from consumers.cli.calibrate import calibrate
 from consumers.cli.common import FAILED, AsJson, UserError, read_settings
+from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.policy_file import policy_file, reused_version
 from consumers.rules import since_the_lock
@@ -25,6 +26,7 @@ __all__ = ["app", "warn_of_unknown"]
 
 app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
 app.command()(calibrate)
+app.command()(replay)
 
 PolicyFile = Annotated[
     Path | None,

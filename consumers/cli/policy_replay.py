@@ -1,0 +1,134 @@
+"""`tierline policy replay`: what another policy would have made of past requests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from consumers import clock
+from consumers.admissions import admission_of
+from consumers.amounts import dollars
+from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings, span_of
+from consumers.cli.terminal import console, print_json, print_table, reading_bar
+from consumers.files import read_text
+from consumers.policy_file import read_policy
+from consumers.records import appended_at, record_ref
+from consumers.runtime.clients import Clients
+from consumers.runtime.topic_reader import topic_reader
+from consumers.settings import Settings
+from router.policy.load import load_policy
+from router.policy.table import Policy
+from router.releases.replay import UNKNOWN, Redecided, courses
+from schemas.base import Tier
+from schemas.errors import ContractError
+
+__all__ = ["past_of", "print_past", "replay"]
+
+#: Records that are decided at a time: for each batch the read model is asked once.
+_AT_ONCE = 1_000
+#: The most changes that are listed.
+_MOST_MOVES = 15
+
+
+@asynchronous
+async def replay(
+    candidate: Annotated[
+        Path, typer.Option("--candidate", metavar="FILE", help="Decide by this policy.")
+    ],
+    since: Annotated[
+        str, typer.Option(metavar="SPAN", help="Decide the requests of this span again.")
+    ] = "7d",
+    store: Annotated[
+        str | None, typer.Option(metavar="URL", help="Use the figures that this store keeps.")
+    ] = None,
+    kafka: KafkaAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide past requests again by another policy, and estimate what that would have cost.
+
+    Nothing is sent to any model or topic.
+    """
+    settings = read_settings(kafka)
+    policies = read_policy(settings), load_policy(read_text(candidate), str(candidate))
+    past = await past_of(settings, policies, since, store)
+    (print_json if as_json else print_past)(past)
+
+
+async def past_of(
+    settings: Settings, policies: tuple[Policy, Policy], since: str, store: str | None
+) -> dict[str, Any]:
+    """What two policies make of the requests of a span. Raises KafkaUnreachableError."""
+    from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
+    from consumers.readmodel.arms import classified, tried  # noqa: PLC0415
+
+    now, topics, admission = clock.now(), settings.kafka.topics, admission_of(settings)
+    begin, redecided, unreadable = now - span_of(since, "--since"), Redecided(policies), 0
+    read = [*map(topics.tier, Tier), topics.attempts]
+    async with (
+        read_model(settings, store, read, begin) as model,
+        topic_reader(Clients(settings.kafka), topics.all_intakes, since=begin) as reader,
+    ):
+        known = await model.ask(lambda tables: tried(tables, begin, now))
+        with reading_bar() as seen:
+            async for records in reader.batches(await reader.ends(), _AT_ONCE, seen):
+                requests = []
+                for record in records:
+                    at, ref = appended_at(record, now), record_ref(record)
+                    place = (record.topic, record.value, record.headers, policies[0])
+                    try:
+                        admitted = admission.admit(*place, at=at, fallback_id=ref)
+                        requests.append((admitted.request, at))
+                    except ContractError:
+                        unreadable += 1
+                untold = [
+                    request.key
+                    for request, _ in requests
+                    if any(request.task not in policy.tasks for policy in policies)
+                ]
+                said = await model.ask(lambda tables, keys=untold: classified(tables, keys))
+                for request, at in requests:
+                    redecided.take(request, at, said.get(request.key))
+    return {
+        "since": begin,
+        "requests": redecided.requests,
+        "unreadable": unreadable,
+        "where": {place.words: count for place, count in redecided.places[1].most_common()},
+        "elsewhere": redecided.moved.total(),
+        "moved": [
+            {
+                "requests": count,
+                "was": was.words,
+                "now": now.words,
+                "for example": redecided.examples[was, now],
+            }
+            for (was, now), count in redecided.moved.most_common()
+        ],
+        "ways": [way._asdict() for way in courses(redecided, known)],
+        "unknown": UNKNOWN,
+    }
+
+
+def print_past(past: Mapping[str, Any]) -> None:
+    """Print what goes elsewhere, what each way would have cost, and what that does not tell."""
+    out, requests, moved = console(), past["requests"], past["moved"]
+    since = past["since"].isoformat(timespec="seconds")
+    share = past["elsewhere"] / (requests or 1)
+    out.print(f"{requests:,} requests since {since}: {share:.1%} would go elsewhere")
+    if past["unreadable"]:
+        out.print(f"{past['unreadable']:,} more records of intake cannot be read as requests")
+    if moved:
+        print_table(moved[:_MOST_MOVES], tuple(moved[0]), title="what would go elsewhere")
+    if len(moved) > _MOST_MOVES:
+        out.print(f"and {len(moved) - _MOST_MOVES} more such changes; --json has them all")
+    ways = [
+        {
+            "way": way["name"],
+            "cost": f"{dollars(round(way['micros']))} ± {dollars(round(way['micros_within']))}",
+            "accepted": f"{way['accepted']:.1%} ± {way['accepted_within']:.1%}",
+            "not priced": f"{way['unpriced']:.1%}",
+        }
+        for way in past["ways"]
+    ]
+    print_table(ways, tuple(ways[0]), title="estimated from recorded answers, 95 % intervals")
+    out.print("This cannot know:\n" + "\n".join(f"* {words}" for words in past["unknown"]))
