@@ -60,7 +60,8 @@ async def past_of(
 ) -> dict[str, Any]:
     """What two policies make of the requests of a span. Raises KafkaUnreachableError."""
     from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
-    from consumers.readmodel.arms import classified, tried  # noqa: PLC0415
+    from consumers.readmodel.arms import classified  # noqa: PLC0415
+    from consumers.readmodel.queries import figures_by  # noqa: PLC0415
 
     now, topics, admission = clock.now(), settings.kafka.topics, admission_of(settings)
     begin, redecided, unreadable = now - span_of(since, "--since"), Redecided(policies), 0
@@ -69,7 +70,8 @@ async def past_of(
         read_model(settings, store, read, begin) as model,
         topic_reader(Clients(settings.kafka), topics.all_intakes, since=begin) as reader,
     ):
-        known = await model.ask(lambda tables: tried(tables, begin, now))
+        by = ("task", "tier")
+        rows, _ = await model.ask(lambda tables: figures_by(tables, by, policies[0], begin))
         with reading_bar() as seen:
             async for records in reader.batches(await reader.ends(), _AT_ONCE, seen):
                 requests = []
@@ -104,7 +106,7 @@ async def past_of(
             }
             for (was, now), count in redecided.moved.most_common()
         ],
-        "ways": [way._asdict() for way in courses(redecided, known)],
+        "ways": [way._asdict() for way in courses(redecided, rows)],
         "unknown": UNKNOWN,
     }
 

@@ -1,4 +1,4 @@
-"""What the read model says of both arms of a rollout, and of answers by task and tier.
+"""What the read model says of both arms of a rollout.
 
 An arm's requests are told by the release that decided them first. Of each conversation the first
 request since the rollout began counts, in the step in which it was routed.
@@ -28,14 +28,12 @@ from sqlalchemy import (
 )
 
 from consumers.readmodel.columns import millis, stored
-from consumers.readmodel.tables import CALLS, GROUPS, OUTCOMES, RECORDS, REQUESTS
+from consumers.readmodel.tables import CALLS, OUTCOMES, RECORDS, REQUESTS
 from router.releases.canary import Arm, Arms
-from router.releases.replay import Tried
-from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.tenancy import RequestKey
 
-__all__ = ["SETTLED", "Compared", "Marks", "arms_of", "classified", "marks_before", "tried"]
+__all__ = ["SETTLED", "Compared", "Marks", "arms_of", "classified", "marks_before"]
 
 #: Requests are compared so long after they were routed: most of both arms have ended by then.
 SETTLED = timedelta(minutes=2)
@@ -190,29 +188,3 @@ def classified(
         with contextlib.suppress(ValidationError):  # anybody may have written the record
             said[RequestKey(*key)] = Classification.model_validate_json(text)
     return said
-
-
-def tried(
-    connection: Connection, since: datetime, until: datetime
-) -> dict[tuple[str | None, Tier], Tried]:
-    """The judged answers of a span, by task and tier."""
-    calls, micros = CALLS.c, CALLS.c.own_micros
-    tokens = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-    is_accepted = case((calls.outcome == "accepted", 1), else_=0)
-    whole = (calls.answers, is_accepted, *(calls[name] for name in tokens), micros)
-    query = (
-        select(
-            GROUPS.c.task,
-            GROUPS.c.tier,
-            *map(func.sum, whole),
-            func.sum(micros * 1.0 * micros),  # whole numbers might not fit
-        )
-        .join(GROUPS, GROUPS.c.group_id == calls.group_id)
-        .where(calls.answers > 0)
-        .where(calls.started_at.between(millis(since), millis(until)))
-        .group_by(GROUPS.c.task, GROUPS.c.tier)
-    )
-    return {
-        (task, Tier(tier)): Tried(*map(int, sums), float(squares))
-        for task, tier, *sums, squares in connection.execute(query)
-    }

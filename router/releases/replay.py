@@ -5,23 +5,22 @@ costs come from the answers that were given; `UNKNOWN` says what they cannot tel
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from math import sqrt
 from typing import NamedTuple
 
-from router.attempt.pricing import cost_micros
 from router.policy.table import Policy
+from router.reports.measures import Row, cost_at
 from router.route.routing import GiveUp, ladder, route
 from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.reasons import Reason
 from schemas.request import Request
-from schemas.usage import Usage
 
-__all__ = ["UNKNOWN", "Course", "Place", "Redecided", "Tried", "courses"]
+__all__ = ["UNKNOWN", "Course", "Place", "Redecided", "courses"]
 
 UNKNOWN: Sequence[str] = (
     "whether an accepted answer is right: it passed its checks, and nobody complained in time",
@@ -108,43 +107,11 @@ class Redecided:
         return Place(task, path, decided.needs_person or policy.tasks[task].approval == "person")
 
 
-class Tried(NamedTuple):
-    """The judged answers to a task at a tier, as sums."""
-
-    answers: int
-    accepted: int
-    input_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    output_tokens: int
-    micros: int
-    #: Of the squares of each answer's cost.
-    squares: float
-
-    @property
-    def chance(self) -> float:
-        """The chance that such an answer is accepted."""
-        return (self.accepted + 1) / (self.answers + 2)
-
-    @property
-    def errors(self) -> tuple[float, float]:
-        """How far off the chance may be, and the mean cost as a share of itself: one sigma."""
-        of_chance = sqrt(self.chance * (1 - self.chance) / (self.answers + 3))
-        spread = self.squares * self.answers / self.micros**2 - 1 if self.micros else 0.0
-        return of_chance, sqrt(max(spread, 0.0) / self.answers)
-
-    def cost(self, price_of: Policy, task: str | None, tier: Tier) -> float:
-        """What such an answer costs on average at a policy's price."""
-        names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-        usage = Usage.model_construct(**{name: getattr(self, name) for name in names})
-        model = price_of.models[price_of.models_of(tier, task)[0]]
-        return cost_micros(usage, model.price) / self.answers
-
-
 class Course(NamedTuple):
     """One way to route all requests: its cost, and the share that ends with an accepted answer.
 
-    With a probability of 95 % each lies `within` so much, as far as the recorded answers tell.
+    With a probability of 95 % each lies `within` so much, as far as the recorded answers tell, and
+    if the costs of answers differ by as much as their mean.
     """
 
     name: str
@@ -156,23 +123,26 @@ class Course(NamedTuple):
     unpriced: float
 
 
-_Cell = tuple[str | None, Tier]
+#: A task, None for all of them, and a tier.
+_Cell = tuple[str | None, str]
 #: Cost, accepted answers and priced requests.
 _Sums = tuple[float, float, int]
 #: A cell of the recorded answers whose chance and cost are moved, and by how much.
 _Moved = tuple[_Cell, float, float] | None
 
 
-def courses(redecided: Redecided, tried: Mapping[_Cell, Tried]) -> list[Course]:
+def courses(redecided: Redecided, recorded: Iterable[Row]) -> list[Course]:
     """Both policies, and three simple ways beside them: without climbing, for comparison.
 
     All requests at the lowest tier, all at the highest, and a mix of these two by lot that costs
-    what the second policy does.
+    what the second policy does. `recorded` are the figures by task and tier.
     """
-    cells = {cell: each for cell, each in tried.items() if each.answers}
-    for tier in {tier for _, tier in cells}:
-        every = [each for (task, at), each in cells.items() if at is tier]
-        cells[None, tier] = Tried._make(map(sum, zip(*every, strict=True)))
+    cells: dict[_Cell, Row] = {}
+    for row in recorded:
+        task, tier = row.name
+        if row.answers:
+            cells[task, tier] = row
+            cells.setdefault((None, tier), Row((tier,))).add(row)
     old, policy = redecided.policies
     before = partial(_sums, cells, old, redecided.places[0])
     after = partial(_sums, cells, policy, redecided.places[1])
@@ -203,14 +173,15 @@ def courses(redecided: Redecided, tried: Mapping[_Cell, Tried]) -> list[Course]:
 
 
 def _course(
-    name: str, way: Callable[[_Moved], _Sums], cells: Mapping[_Cell, Tried], requests: int
+    name: str, way: Callable[[_Moved], _Sums], cells: Mapping[_Cell, Row], requests: int
 ) -> Course:
     """A way with its uncertainty: each figure is moved by its error, one after the other."""
     micros, accepted, priced = way(None)
     variances = [0.0, 0.0]
-    for cell, each in cells.items():
-        chance, cost = each.errors
-        for moved in ((cell, chance, 0.0), (cell, 0.0, cost)):
+    for cell, row in cells.items():
+        chance = _chance(row)
+        error = sqrt(chance * (1 - chance) / (row.answers + 3))
+        for moved in ((cell, error, 0.0), (cell, 0.0, 1 / sqrt(row.answers))):
             other = way(moved)
             variances[0] += (other[0] - micros) ** 2
             variances[1] += (other[1] - accepted) ** 2
@@ -220,7 +191,7 @@ def _course(
 
 
 def _sums(
-    cells: Mapping[_Cell, Tried], policy: Policy, places: Mapping[Place, int], moved: _Moved
+    cells: Mapping[_Cell, Row], policy: Policy, places: Mapping[Place, int], moved: _Moved
 ) -> _Sums:
     """What these places cost: an answer that is not accepted climbs, and is paid for."""
     micros = accepted = 0.0
@@ -233,7 +204,8 @@ def _sums(
                 cell = (None, tier)
             if cell not in cells:
                 break
-            chance, cost = cells[cell].chance, cells[cell].cost(policy, place.task, tier)
+            row = cells[cell]
+            chance, cost = _chance(row), cost_at(row, policy, tier, place.task) / row.answers
             if moved is not None and moved[0] == cell:
                 chance, cost = chance + moved[1], cost * (1 + moved[2])
             priced += count if no == 0 else 0
@@ -241,3 +213,8 @@ def _sums(
             accepted += reached * chance
             reached *= 1 - chance
     return micros, accepted, priced
+
+
+def _chance(row: Row) -> float:
+    """The chance that such an answer is accepted."""
+    return (row.answers - row.by_check + 1) / (row.answers + 2)

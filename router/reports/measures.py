@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from router.attempt.pricing import cost_micros
+from schemas.base import Tier
 from schemas.usage import Usage
 
 if TYPE_CHECKING:  # it loads every check
@@ -24,6 +25,7 @@ __all__ = [
     "Unit",
     "alarms",
     "bucket_of",
+    "cost_at",
     "dearest_first",
     "format_figure",
     "format_value",
@@ -144,9 +146,14 @@ FIGURES = tuple(
 
 def on_strongest(row: Row, policy: "Policy") -> int:
     """What these calls would have cost on the strongest tier's first model, in micro-dollars."""
+    return cost_at(row, policy, list(policy.tiers)[-1])
+
+
+def cost_at(row: Row, policy: "Policy", tier: Tier, task: str | None = None) -> int:
+    """What these calls would have cost on the first model of a tier, in micro-dollars."""
     names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
     usage = Usage.model_construct(**{name: getattr(row, name) for name in names})
-    return cost_micros(usage, policy.models[policy.models_of(list(policy.tiers)[-1])[0]].price)
+    return cost_micros(usage, policy.models[policy.models_of(tier, task)[0]].price)
 
 
 def dearest_first(rows: Iterable[Row]) -> list[Row]:

@@ -11,10 +11,9 @@ from consumers.readmodel.arms import (
     arms_of,
     classified,
     marks_before,
-    tried,
 )
 from router.releases.canary import Arm
-from schemas.base import LATEST, Tier
+from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
@@ -173,12 +172,3 @@ def test_the_classification_of_a_request_is_kept() -> None:
         take_in(connection, [record_of(assigned, 0), record_of(waits, 1)])
         keys = [RequestKey("default", "a"), waits.key]
         assert classified(connection, keys) == {keys[0]: said}
-
-
-def test_answers_are_summed_by_task_and_tier() -> None:
-    rejected = {"outcome": "rejected", "reason": Reason.SCHEMA_FAILED}
-    with tables([a_line(1), a_line(2, **rejected), a_line(3, outcome="failed")]) as connection:
-        [(cell, sums)] = tried(connection, NOON, LATEST).items()
-
-    assert cell == ("support_answer", Tier.LOW)
-    assert (sums.answers, sums.accepted, sums.micros, sums.squares) == (2, 1, 21, 7**2 + 14**2)

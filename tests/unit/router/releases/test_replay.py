@@ -6,7 +6,8 @@ import pytest
 
 from router.policy.load import load_policy
 from router.policy.table import Policy
-from router.releases.replay import UNKNOWN, Course, Place, Redecided, Tried, courses
+from router.releases.replay import UNKNOWN, Course, Place, Redecided, courses
+from router.reports.measures import Row
 from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.reasons import Reason
@@ -35,9 +36,10 @@ def with_extraction_at_balanced() -> Policy:
     return load_policy(text, "candidate")
 
 
-def tried(answers: int = 1_000, accepted: int = 900, tokens: int = 100) -> Tried:
-    """Answers that all cost the same: 10 micro-dollars."""
-    return Tried(answers, accepted, tokens * answers, 0, 0, 0, 10 * answers, 100.0 * answers)
+def a_row(task: str, tier: Tier, answers: int, accepted: int) -> Row:
+    """Answers with a hundred tokens of input each."""
+    rejected, tokens = answers - accepted, 100 * answers
+    return Row((task, tier), answers=answers, by_check=rejected, input_tokens=tokens)
 
 
 REQUESTS = [
@@ -97,7 +99,7 @@ def test_a_recorded_classification_counts() -> None:
     assert place.task == "triage"
 
 
-def _courses(policy: Policy, known: dict[tuple[str | None, Tier], Tried]) -> dict[str, Course]:
+def _courses(policy: Policy, known: list[Row]) -> dict[str, Course]:
     redecided = Redecided((the_policy(), policy))
     for no in range(100):
         redecided.take(a_request(id=f"f-{no}", task="extraction"), NOON)
@@ -106,20 +108,18 @@ def _courses(policy: Policy, known: dict[tuple[str | None, Tier], Tried]) -> dic
     return dict(zip(names, found, strict=True))
 
 
-KNOWN = {
-    ("extraction", LOW): tried(1_000, 600),
-    ("extraction", BALANCED): tried(1_000, 900),
-    ("extraction", PREMIUM): tried(1_000, 950),
-}
+KNOWN = [
+    a_row("extraction", LOW, 1_000, 600),
+    a_row("extraction", BALANCED, 1_000, 900),
+    a_row("extraction", PREMIUM, 1_000, 950),
+]
 
 
 def test_a_way_costs_every_answer_that_its_requests_need() -> None:
     """A hundred tokens of input: 10 micro-dollars at low, 50 at balanced, 500 at premium."""
-    ways = _courses(with_extraction_at_balanced(), dict(KNOWN))
+    ways = _courses(with_extraction_at_balanced(), KNOWN)
 
-    low, balanced, premium = (
-        (tried.accepted + 1) / (tried.answers + 2) for tried in KNOWN.values()
-    )
+    low, balanced, premium = (accepted / 1_002 for accepted in (601, 901, 951))
     missed = (1 - low) * (1 - balanced)
     assert ways["active"].micros == pytest.approx(100 * (10 + (1 - low) * 50 + missed * 500))
     assert ways["active"].accepted == pytest.approx(1 - missed * (1 - premium))
@@ -134,39 +134,31 @@ def test_a_way_costs_every_answer_that_its_requests_need() -> None:
 
 
 def test_fewer_answers_say_less() -> None:
-    few = {cell: tried(30, 20) for cell in KNOWN}
-    many = {cell: tried(30_000, 20_000) for cell in KNOWN}
-    policy = with_extraction_at_balanced()
-    assert _courses(policy, few)["active"].accepted_within > (
-        10 * _courses(policy, many)["active"].accepted_within
-    )
+    few = [a_row("extraction", tier, 30, 20) for tier in Tier]
+    many = [a_row("extraction", tier, 30_000, 20_000) for tier in Tier]
+    wide, narrow = (_courses(the_policy(), known)["active"] for known in (few, many))
+    assert wide.accepted_within > 10 * narrow.accepted_within
+    assert wide.micros_within > 10 * narrow.micros_within
 
 
 def test_a_price_of_the_candidate_counts() -> None:
     text = TEXT.replace("price: {input: 0.10,", "price: {input: 0.90,")
-    ways = _courses(load_policy(text, "dearer"), dict(KNOWN))
+    ways = _courses(load_policy(text, "dearer"), KNOWN)
     assert ways["low"].micros == pytest.approx(9_000)
     assert ways["candidate"].micros - ways["active"].micros == pytest.approx(8_000)
 
 
 def test_where_a_task_was_hardly_tried_the_tier_counts_and_without_that_nothing() -> None:
-    known = {("extraction", LOW): tried(5, 0), ("triage", LOW): tried(1_000, 900)}
+    known = [a_row("extraction", LOW, 5, 0), a_row("triage", LOW, 1_000, 900)]
     ways = _courses(the_policy(), known)
     assert ways["low"].accepted == pytest.approx(901 / 1_007, abs=0.001)
     assert ways["premium"].unpriced == 1
     assert ways["premium"].micros == 0
-    assert _courses(the_policy(), {})["active"].unpriced == 1
-
-
-def test_spread_costs_make_the_interval_wide() -> None:
-    spread = {cell: each._replace(squares=each.squares * 100) for cell, each in KNOWN.items()}
-    assert _courses(the_policy(), spread)["low"].micros_within > (
-        _courses(the_policy(), dict(KNOWN))["low"].micros_within
-    )
+    assert _courses(the_policy(), [])["active"].unpriced == 1
 
 
 def test_without_requests_nothing_is_estimated() -> None:
-    empty = courses(Redecided((the_policy(), the_policy())), dict(KNOWN))
+    empty = courses(Redecided((the_policy(), the_policy())), KNOWN)
     assert {(way.micros, way.accepted, way.unpriced) for way in empty} == {(0, 0, 0)}
 
 
