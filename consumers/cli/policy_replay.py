@@ -1,6 +1,7 @@
 """`tierline policy replay`: what another policy would have made of past requests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from consumers.settings import Settings
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from router.releases.replay import UNKNOWN, Redecided, courses
+from router.reports.measures import By
 from schemas.base import Tier
 from schemas.errors import ContractError
 
@@ -70,7 +72,7 @@ async def past_of(
         read_model(settings, store, read, begin) as model,
         topic_reader(Clients(settings.kafka), topics.all_intakes, since=begin) as reader,
     ):
-        by = ("task", "tier")
+        by: Sequence[By] = ("task", "tier")
         rows, _ = await model.ask(lambda tables: figures_by(tables, by, policies[0], begin))
         with reading_bar() as seen:
             async for records in reader.batches(await reader.ends(), _AT_ONCE, seen):
@@ -88,7 +90,7 @@ async def past_of(
                     for request, _ in requests
                     if any(request.task not in policy.tasks for policy in policies)
                 ]
-                said = await model.ask(lambda tables, keys=untold: classified(tables, keys))
+                said = await model.ask(partial(classified, keys=untold))
                 for request, at in requests:
                     redecided.take(request, at, said.get(request.key))
     return {

@@ -182,7 +182,9 @@ def log_evidence(steps: Sequence[Arms], metric: Metric) -> float:
     bets = [0.0] * (len(_USUAL) * len(_WORSE))
     for share, *arms in steps:
         bads = [arm.bad.get(metric.name, 0) for arm in arms]
-        goods = [0 if metric.is_late else arm.finished - arm.bad.get(metric.name, 0) for arm in arms]
+        goods = [
+            0 if metric.is_late else arm.finished - arm.bad.get(metric.name, 0) for arm in arms
+        ]
         all_bad, all_good = sum(bads), sum(goods)
         bets = [
             bet + bads[1] * bad - all_bad * even_bad + goods[1] * good - all_good * even_good

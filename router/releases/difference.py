@@ -15,6 +15,7 @@ __all__ = ["differences"]
 _WHOLE = {("rules", 2), ("formats", 2), ("models", 4), ("prompts", 3)}
 #: What no request notices.
 _SILENT = {"name", "version", "examples"}
+_TIMES = "\N{MULTIPLICATION SIGN}"
 _Path = tuple[str, ...]
 
 
@@ -70,33 +71,32 @@ def _changes(path: _Path, old: Any, new: Any) -> Iterator[tuple[_Path, Any, Any]
 
 def _sentence(path: _Path, old: Any, new: Any) -> str:
     was, now = _words(old), _words(new)
+    is_row = path[0] == "rules" or isinstance(old or new, (Mapping, tuple))
+    change = f"is now {now} (was {was})"
+    if is_row:
+        change = "is gone" if new is None else "is new" if old is None else "has changed"
     match path:
         case ("tasks", task, "tier"):
             return f"{task} now starts at {now} (was {was})"
         case ("tasks", task, "escalation"):
             return f"{task} now climbs to {now} (was {was})"
         case ("models", name, "price", kind) if old and new:
-            factor = f"{float(Decimal(new) / Decimal(old)):.3g}"
-            return f"price of {name} ×{factor}: {_name(kind)} ${now} per million tokens (was ${was})"
-        case ("prompts", name, part):
-            of = f"the {'default prompt' if name == DEFAULT else f'prompt of {name}'}{part}"
-            if old and new and old[0] == new[0]:
-                return f"{of} has changed within version {new[0]}"
-            if old and new:
-                return f"{of} is now version {new[0]} (was {old[0]})"
-            return f"{of} is {'gone' if old else 'new'}"
-        case ("prompts", name):
-            return f"the prompt of {name} is {'gone' if old else 'new'}"
-        case ("rules", name):
-            now = f"{'now says' if old else 'is new'}: {new}"
-            return f"rule {name} {now if new else 'is gone'}"
-        case ("formats", name) if old and new:
-            return f"format {name} has changed"
-    *kinds, last = map(_name, path)
-    what = " ".join((kinds[0].removesuffix("s"), *kinds[1:])) if kinds else ""
-    if isinstance(old or new, Mapping) and not (old and new):
-        return f"{what} {last} is {'gone' if old else 'new'}".strip()
-    return f"{what}{': ' if len(kinds) > 1 else ' '}{last} is now {now} (was {was})".strip()
+            factor = f"{_TIMES}{float(Decimal(new) / Decimal(old)):.3g}"
+            return f"price of {name} {factor}: {_name(kind)} ${now} per million tokens (was ${was})"
+        case ("rules", name) if new is not None:
+            return f"rule {name} {'is new' if old is None else 'now says'}: {new}"
+        case ("prompts", name, *parts):
+            if old and new and old[0] != new[0]:
+                change = f"is now version {new[0]} (was {old[0]})"
+            kind = "default prompt" if name == DEFAULT else f"prompt of {name}"
+            return f"the {kind}{''.join(parts)} {change}"
+        case (kind, name) if is_row:
+            return f"{kind.removesuffix('s')} {name} {change}"
+        case (kind, *rest, field):
+            what = " ".join((kind.removesuffix("s"), *rest)) if rest else kind
+            return f"{what}: {_name(field)} {change}"
+        case _:
+            return f"{path[0]} {change}"
 
 
 def _name(field: str) -> str:

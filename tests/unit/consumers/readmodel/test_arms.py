@@ -105,14 +105,22 @@ def test_what_is_bad_is_counted_once_for_each_request() -> None:
 
     def climbed(request_id: str) -> Iterator[tuple[Any, datetime]]:
         yield from routed(request_id, NEW)
-        failed = {"outcome": "rejected", "reason": Reason.SCHEMA_FAILED, "started_at": at}
+        failed: dict[str, Any] = {
+            "outcome": "rejected",
+            "reason": Reason.SCHEMA_FAILED,
+            "started_at": at,
+        }
         yield a_line(1, request_id, **failed), at
         yield a_line(2, request_id, tier=Tier.BALANCED, started_at=at), at
         yield a_result(2, request_id), at
 
     def given_up(request_id: str) -> Iterator[tuple[Any, datetime]]:
         yield from routed(request_id, NEW)
-        refused = {"outcome": "rejected", "reason": Reason.REFUSED, "started_at": at}
+        refused: dict[str, Any] = {
+            "outcome": "rejected",
+            "reason": Reason.REFUSED,
+            "started_at": at,
+        }
         yield a_line(1, request_id, **refused), at
         yield a_letter(request_id), at
 

@@ -63,7 +63,10 @@ def test_rollouts_that_change_nothing_are_seldom_stopped_and_harmful_ones_are() 
     ends = [rollout(dice, look=500)[0] for _ in range(40)]
     assert sum(end is not None for end in ends) <= 2
     harmful = [rollout(dice, USUAL + 0.05, look=500) for _ in range(15)]
-    assert {end for end, _ in harmful} <= {"requests without an accepted answer", "requests that needed a person"}
+    assert {end for end, _ in harmful} <= {
+        "requests without an accepted answer",
+        "requests that needed a person",
+    }
     expected = expected_answers(USUAL, USUAL + 0.05)
     assert expected is not None
     middle = sorted(answers for _, answers in harmful)[7]
