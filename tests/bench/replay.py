@@ -17,7 +17,7 @@ _TASKS = ("support_answer", "extraction", "triage", "billing_dispute", "complex_
 
 
 def measure_replay() -> Iterator[str]:
-    """Requests per second and core, parsing included, and what parsing alone takes of it."""
+    """Requests per second of one core's time, and what parsing takes of it."""
     policy, admission = the_policy(), Admission()
     other = policy.model_copy(update={"version": "other"})
     values = [a_request(f"r-{no}", task=_TASKS[no % len(_TASKS)]) for no in range(COUNT)]
@@ -26,18 +26,17 @@ def measure_replay() -> Iterator[str]:
         for no in range(COUNT)
     ]
     for what, records in (("1 kB", values), ("60 bytes", short)):
-        for name, after in (("by two policies", other),):
-            redecided = Redecided((policy, after))
-            began = time.perf_counter()
-            for value in records:
-                admitted = admission.admit(
-                    "llm.intake", value, (), policy, at=NOON, fallback_id="llm.intake-0-0"
-                )
-                redecided.take(admitted.request, NOON)
-            took = time.perf_counter() - began
-            yield f"replay, {what}, {name}: {COUNT / took:,.0f} requests/s   goal: >= 20,000"
-        began = time.perf_counter()
+        redecided = Redecided((policy, other))
+        began = time.process_time()
         for value in records:
-            admission.admit("llm.intake", value, (), policy, at=NOON, fallback_id="llm.intake-0-0")
-        took = time.perf_counter() - began
-        yield f"  of that, parsing {what} alone: {COUNT / took:,.0f} requests/s"
+            admitted = admission.admit("llm.intake", value, (), policy, at=NOON, fallback_id="r")
+            redecided.take(admitted.request, NOON)
+        took = time.process_time() - began
+        began = time.process_time()
+        for value in records:
+            admission.admit("llm.intake", value, (), policy, at=NOON, fallback_id="r")
+        parsed = time.process_time() - began
+        yield (
+            f"replay by two policies, {what}: {COUNT / took:,.0f} requests/s and core, "
+            f"{parsed / took:.0%} of it parsing   goal: >= 20,000"
+        )
