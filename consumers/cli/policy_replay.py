@@ -90,9 +90,9 @@ async def past_of(
                     for request, _ in requests
                     if any(request.task not in policy.tasks for policy in policies)
                 ]
-                said = await model.ask(partial(classified, keys=untold))
+                known = await model.ask(partial(classified, keys=untold))
                 for request, at in requests:
-                    redecided.take(request, at, said.get(request.key))
+                    redecided.take(request, at, known.get(request.key))
     return {
         "since": begin,
         "requests": redecided.requests,

@@ -179,12 +179,12 @@ def classified(
     connection: Connection, keys: Sequence[RequestKey]
 ) -> dict[RequestKey, Classification]:
     """What the classify step said of these requests, as far as it was recorded."""
-    columns, said = RECORDS.c, dict[RequestKey, Classification]()
+    columns, classifications = RECORDS.c, dict[RequestKey, Classification]()
     wanted = [(stored(key.tenant), stored(key.id)) for key in keys]
     query = select(columns.tenant, columns.request_id, columns.classified).where(
         tuple_(columns.tenant, columns.request_id).in_(wanted), columns.classified.is_not(None)
     )
     for *key, text in connection.execute(query):
         with contextlib.suppress(ValidationError):  # anybody may have written the record
-            said[RequestKey(*key)] = Classification.model_validate_json(text)
-    return said
+            classifications[RequestKey(*key)] = Classification.model_validate_json(text)
+    return classifications

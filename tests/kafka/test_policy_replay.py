@@ -42,7 +42,7 @@ async def _recorded(running: Flow) -> Counter[str]:
     return Counter(
         f"{envelope['task']} at {route['tier']}"
         for envelope, route in routes
-        if route["step"] == "answer" and "code" not in route
+        if route["step"] == "answer" and route["code"] in (None, "classified")
     )
 
 
