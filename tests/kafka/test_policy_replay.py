@@ -32,7 +32,7 @@ def _asked() -> list[Any]:
     untagged = [
         request(f"untagged-{no}", f"How do I export report {no}?", task=None) for no in range(4)
     ]
-    return [*tagged, *untagged, request("angry", "This is ridiculous!!", task="triage")]
+    return [*tagged, *untagged, request("angry", "This is ridiculous!!", task="brief")]
 
 
 async def _recorded(running: Flow) -> Counter[str]:
