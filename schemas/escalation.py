@@ -25,7 +25,15 @@ from schemas.base import (
 )
 from schemas.reasons import Reason
 
-__all__ = ["Assignment", "Classification", "Escalation", "Origin", "RouteStep", "RouteTaken"]
+__all__ = [
+    "Assignment",
+    "Classification",
+    "Escalation",
+    "Origin",
+    "RouteStep",
+    "RouteTaken",
+    "SignalsTaken",
+]
 
 #: What a request is routed for. A verifier is called under the route of the answer.
 RouteStep = Literal["classify", "answer"]
@@ -41,6 +49,21 @@ class Origin(Contract):
     appended_at: Instant
 
 
+class SignalsTaken(Contract):
+    """What was known of a request when it was routed: what a policy's rules ask about."""
+
+    ambiguity: Annotated[float, Field(ge=0, le=1)]
+    blast_radius: Literal["low", "medium", "high"]
+    complexity: Annotated[int, Field(ge=1, le=5)]
+    #: Estimated tokens by component; `user` includes the input.
+    context_tokens: dict[Name, Count] = Field(default_factory=dict)
+    total_tokens: Count
+    #: The signals of the text, and whether several sources came with it.
+    text: Many[Name] = Field(default_factory=list)
+    #: Which of ambiguity, blast radius and complexity are estimates.
+    estimated: Many[Name] = Field(default_factory=list)
+
+
 class RouteTaken(Contract):
     """A route as it is recorded: the tier, the rule, and the reason in words."""
 
@@ -50,6 +73,8 @@ class RouteTaken(Contract):
     reason: Words
     #: True where a person approves the answer, whatever the task's row says.
     needs_person: bool = False
+    #: None: the route answers an escalation, or is one of earlier software.
+    signals: SignalsTaken | None = None
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
     policy_version: Name

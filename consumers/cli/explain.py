@@ -21,6 +21,7 @@ from consumers.journeys.facts import journey_facts
 from consumers.journeys.moments import COLUMNS as MOMENT_COLUMNS
 from consumers.journeys.waterfall import total_ms, waterfall
 from consumers.texts import say
+from router.request.signals import signal_words
 
 __all__ = ["explain", "trace"]
 
@@ -41,6 +42,8 @@ async def explain(
     else:
         title = f"{journey.request_id} ({journey.task or 'task not known yet'})"
         print_table(facts["moments"], MOMENT_COLUMNS, title=title)
+        if facts["signals"] is not None:
+            say(f"Signals: {signal_words(facts['signals'])}.")
         if facts["open"] is not None:
             say(facts["open"])
     return OK if facts["done"] else FAILED

@@ -16,7 +16,6 @@ from consumers.console.routes import Routes
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.requests import Routed, routed_by
 from router.policy.table import Policy
-from router.request.signals import signal_facts
 from router.route.explain import (
     COLUMNS,
     explained,
@@ -181,5 +180,5 @@ def _answer(question: Question, policy: Policy, now: datetime) -> _Answer:
         request = read_request_object(question.request_fields(), {})
     except ContractError as error:
         return _Answer({}, problem=error.detail)
-    facts = {**explained(request, policy, now), "signals": signal_facts(request)}
+    facts = explained(request, policy, now)
     return _Answer(facts, [*unknown_names(policy, task=request.task, plan=request.plan)])

@@ -8,7 +8,7 @@ from typing import Any
 from consumers.journeys.journey import Journey
 from consumers.journeys.moments import rows_of
 from consumers.journeys.waterfall import Bar, waterfall
-from router.request.signals import signal_facts
+from router.request.signals import measure, signal_facts
 from schemas.topics import Topics
 
 __all__ = ["journey_facts"]
@@ -38,11 +38,19 @@ def journey_facts(journey: Journey, topics: Topics, now: datetime) -> dict[str, 
         },
         "moments": rows_of(journey.moments()),
         "routes": [taken.model_dump(exclude_none=True) for taken in journey.routes],
-        "signals": signal_facts(request) if request else None,
+        "signals": _signals(journey),
         "hops": _hops(waterfall(journey, topics)),
         "attempts": [attempt.model_dump(exclude_none=True) for attempt in journey.in_order],
         "trace_id": journey.trace_id,
     }
+
+
+def _signals(journey: Journey) -> dict[str, Any] | None:
+    """The signals of the last decision by rules; of an old record, as they are measured now."""
+    recorded = [taken.signals for taken in journey.routes if taken.signals is not None]
+    if recorded:
+        return recorded[-1].model_dump()
+    return signal_facts(measure(journey.request)) if journey.request else None
 
 
 def _hops(bars: Sequence[Bar]) -> list[dict[str, Any]]:

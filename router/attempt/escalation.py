@@ -40,6 +40,10 @@ def _climbed(
     task = task_of(request, policy, escalation.classification)
     if task is None and escalation.task in policy.tasks:
         task = escalation.task  # the policy's `otherwise`, as the classify step has failed
+    is_unscored = last is not None and last.step == "classify" and not escalation.reason.is_hop
+    if is_unscored and task is not None:
+        # It was to be scored; without a score our own estimate counts.
+        return _first_route(escalation, request, policy, now, Classification(task=task))
     if last is not None and last.step == "classify" and task is None:
         return _unclassified(escalation, request, policy, now)
     if escalation.reason.is_hop or last is None:

@@ -71,6 +71,8 @@ def question_of(
     """What a route's own step asks. Raises ContractError for schemas and formats of no use."""
     # Schemas that cannot be used are found before anything is paid.
     check_schemas(request)
+    # What the task's row says is about its answers.
+    task = None if step == "classify" else task
     contract = output_contract(request, policy, task, step)
     triggers = policy.triggers if step == "classify" else None
     name = "classify" if step == "classify" else task or ""

@@ -161,6 +161,9 @@ def _wrong_classify(policy: Policy, step: Classify) -> Iterator[tuple[Path, str]
     yield from _if_unknown((*here, "tier"), "tier", step.tier, policy.tiers)
     if step.otherwise is not None:
         yield from _if_unknown((*here, "otherwise"), "task", step.otherwise, policy.tasks)
+    for index, name in enumerate(step.complexity_counts_for):
+        path = (*here, "complexity_counts_for", index)
+        yield from _if_unknown(path, "task", name, policy.tasks)
     for subject, row in step.speaks_of.items():
         rows = [*policy.tasks, "person"]
         yield from _if_unknown((*here, "speaks_of", subject), "task", row, rows)

@@ -163,7 +163,7 @@ class When(Row):
     complexity_at_most: Annotated[int, Field(ge=1, le=5)] | None = None
     complexity_from: Annotated[int, Field(ge=1, le=5)] | None = None
     context_tokens_from: Count | None = None
-    #: Any of these signals in the text: the tables in `router/request/signals.py` name them.
+    #: Any of these signals in the text: `docs/signals.md` has them all.
     text: list[str] | None = None
     deadline_within: PositiveSpan | None = None
 
@@ -210,8 +210,11 @@ class Classify(Row):
     tier: TierName = Tier.LOW
     #: The task to use when the classify step gives no usable answer; None: a person decides.
     otherwise: str | None = None
+    #: Tasks whose requests are scored before they are answered, though they name their task: the
+    #: complexity that the step finds counts in the rules, unless the producer sends one.
+    complexity_counts_for: list[str] = Field(default_factory=list)
     #: What counts where a task was only found out and the text speaks of a delicate subject, by the
-    #: words of `router/request/subjects.py`: the task whose row is used unless the one that was
+    #: word tables (`docs/signals.md`): the task whose row is used unless the one that was
     #: found is as careful, or `person`, who then approves every answer. Of several subjects the
     #: one counts that asks for most.
     speaks_of: dict[Subject, str] = Field(default_factory=dict)

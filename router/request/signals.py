@@ -4,75 +4,28 @@ The estimates come from word tables, so that anybody can read why a request coun
 risky. They only decide where a request starts: a poor estimate costs a call, never an answer.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import Any, NamedTuple
 
-import jsonschema_rs
 import orjson
 
+from router.request.text_signals import matcher_of, text_signals
 from router.request.tokens import estimate_tokens
+from router.request.word_tables import SIGNALS
 from schemas.request import Request
 
-__all__ = ["TEXT_SIGNALS", "TEXT_WORDS", "Signals", "measure", "signal_facts"]
-
-#: The words of each text signal, in English. Texts in other languages get no signals, and start
-#: where their task starts.
-TEXT_WORDS: Mapping[str, tuple[str, ...]] = {
-    "angry": (
-        "furious", "unacceptable", "ridiculous", "outrageous", "terrible", "worst", "angry",
-        "disgusted", "fed up", "scam", "useless",
-    ),
-    "urgent": (
-        "urgent", "urgently", "asap", "immediately", "right now", "emergency",
-        "production is down",
-    ),
-    "risky": (
-        "refund", "refunds", "refunded", "money back", "chargeback", "lawyer", "legal", "lawsuit",
-        "sue you", "contract", "contracts", "liability", "gdpr", "compliance", "medical",
-        "diagnosis", "dosage", "delete my account", "fraud", "hacked", "stolen", "breach",
-        "wire transfer", "charged me twice", "charged twice",
-    ),
-    "open_ended": (
-        "trade-off", "trade-offs", "tradeoff", "tradeoffs", "pros and cons", "what do you think",
-        "recommend", "strategy", "should we", "compare", "brainstorm", "best way",
-    ),
-    "conflicting": (
-        "but the", "but then", "however", "contradicts", "on the other hand", "does not match",
-        "doesn't match", "conflict", "conflicts", "inconsistent", "although",
-    ),
-    "vague": (
-        "somehow", "something", "stuff", "whatever", "not sure", "idk", "this thing",
-        "it is weird", "doesn't work", "does not work", "you know",
-    ),
-}  # fmt: skip
+__all__ = ["TEXT_SIGNALS", "Signals", "measure", "signal_facts", "signal_words"]
 
 #: Every name that a rule may ask for under `text`.
-TEXT_SIGNALS = (*TEXT_WORDS, "several_sources")
+TEXT_SIGNALS = (*SIGNALS, "several_sources")
 
-_SPACED = str.maketrans(dict.fromkeys('.,;:!?()[]{}<>"“”„«»`*_/\\|~…\n\t\r', " "))
-#: Phrases by their first word, so that a phrase is looked for only where that word occurs.
-_BY_FIRST: Mapping[str, tuple[tuple[str, str], ...]] = {
-    first: tuple(
-        (phrase, name)
-        for name, phrases in TEXT_WORDS.items()
-        for phrase in phrases
-        if phrase.split()[0] == first
-    )
-    for phrases in TEXT_WORDS.values()
-    for first in (phrase.split()[0] for phrase in phrases)
-}
-_FIRST = frozenset(_BY_FIRST)
-#: Most requests have none of the words. A JSON Schema pattern asks for all of them at once in a
-#: linear-time engine: 2 microseconds for 1 kB, where a search word by word takes 15 to 35.
-#: Lines may be wrapped anywhere in a phrase.
-_ANY = jsonschema_rs.validator_for(
-    {"pattern": "|".join(sum(TEXT_WORDS.values(), start=())).replace(" ", "[ \n]")}
-)
 #: A number, an id or a date makes a request specific.
-_DIGIT = jsonschema_rs.validator_for({"pattern": "[0-9]"})
-
-_NO_TEXT: frozenset[str] = frozenset()
+_has_digit = matcher_of("[0-9]")
+#: However often a question mark is repeated, it ends one question.
+_QUESTION = re.compile("[?\uff1f][?\uff1f!\\s]*+")
+_MANY_QUESTIONS = 3
 #: What a provider is sent beside texts: fields of a message, and of a chat body by component.
 _SENT_BESIDE_TEXT = ("tool_calls", "function_call", "refusal")
 _SENT_BESIDE_MESSAGES = {"tools": ("tools", "functions"), "system": ("response_format",)}
@@ -84,7 +37,13 @@ _ESTIMATED = {
     )
     for missing in product((True, False), repeat=3)
 }
-_SHORT, _VERY_SHORT = 60, 20
+#: Words of a short text, and of a very short one.
+_SHORT, _VERY_SHORT = 11, 4
+#: What a word has at least, in bytes of UTF-8, in scripts without spaces between words.
+_WORD_BYTES = 15
+#: Texts that speak of one thing in two ways, and requests that ask for more than one thing.
+_DISAGREEING = frozenset(("conflicting", "disagreeing_numbers", "self_contradiction"))
+_HARD = _DISAGREEING | {"open_ended", "exceptions"}
 
 
 class Signals(NamedTuple):
@@ -104,14 +63,15 @@ class Signals(NamedTuple):
 def measure(request: Request) -> Signals:
     """Measure a request. It is cheap enough for every request of the route stage."""
     text = request.text
-    signals = _text_signals(text)
+    signals = text_signals(text)
     tokens = _context_tokens(request, text)
     context = request.context
-    sources = sum(1 for part in (context.retrieved, context.history, context.tools) if part)
-    if sources >= 2:
-        signals.add("several_sources")
+    if sum(1 for part in (context.retrieved, context.history, context.tools) if part) >= 2:
+        signals |= {"several_sources"}
+    if "!!!" in text:
+        signals |= {"angry"}
     missing = (request.ambiguity is None, request.blast_radius is None, request.complexity is None)
-    questions = text.count("?")
+    questions = sum(1 for _ in islice(_QUESTION.finditer(text), _MANY_QUESTIONS))
     given = request.ambiguity
     ambiguity = _ambiguity(text, signals, questions) if given is None else given
     blast_radius = request.blast_radius or _blast_radius(signals)
@@ -123,46 +83,33 @@ def measure(request: Request) -> Signals:
         complexity=complexity,
         context_tokens=tokens,
         total_tokens=total_tokens,
-        text=frozenset(signals) if signals else _NO_TEXT,
+        text=signals,
         estimated=_ESTIMATED[missing],
     )
 
 
-def signal_facts(request: Request) -> dict[str, Any]:
-    """What rules may ask about a request, measured as the route stage measures it."""
+def signal_facts(signals: Signals) -> dict[str, Any]:
+    """The signals as records, pages and JSON show them: the fields of `SignalsTaken`."""
     return {
-        name: sorted(value) if isinstance(value, frozenset) else value
-        for name, value in measure(request)._asdict().items()
+        "ambiguity": signals.ambiguity,
+        "blast_radius": signals.blast_radius,
+        "complexity": signals.complexity,
+        "context_tokens": dict(signals.context_tokens),
+        "total_tokens": signals.total_tokens,
+        "text": sorted(signals.text),
+        "estimated": sorted(signals.estimated),
     }
 
 
-def _text_signals(text: str) -> set[str]:
-    lower = text.lower()
-    if not lower.isascii():
-        lower = lower.replace("\u2019", "'")
-    # Searching for one character is much faster than for two.
-    is_loud = "!" in text and "!!" in text
-    if not is_loud and not _matches(_ANY, lower):
-        return set()
-
-    words = [word.strip("'-") for word in lower.translate(_SPACED).split()]
-    spaced = f" {' '.join(words)} "
-    signals = {
-        name
-        for first in _FIRST.intersection(words)
-        for phrase, name in _BY_FIRST[first]
-        if phrase == first or f" {phrase} " in spaced
-    }
-    if is_loud:
-        signals.add("angry")
-    return signals
-
-
-def _matches(pattern: jsonschema_rs.Validator, text: str) -> bool:
-    try:
-        return pattern.is_valid(text)
-    except ValueError:  # half a character: only the slower search can read that
-        return True
+def signal_words(facts: Mapping[str, Any]) -> str:
+    """The signals in words, of the fields of `signal_facts`."""
+    guessed = f" (estimated: {', '.join(facts['estimated'])})" if facts["estimated"] else ""
+    shown = ", ".join(facts["text"]).replace("_", " ") or "none of the signals"
+    return (
+        f"ambiguity {facts['ambiguity']:g}, blast radius {facts['blast_radius']}, complexity "
+        f"{facts['complexity']}, about {facts['total_tokens']} tokens{guessed}; the text shows "
+        f"{shown}"
+    )
 
 
 def _context_tokens(request: Request, text: str) -> dict[str, int]:
@@ -199,34 +146,44 @@ def _json_tokens(fields: Mapping[str, Any] | None, names: Sequence[str]) -> int:
     return sum(estimate_tokens(orjson.dumps(value).decode()) for value in values)
 
 
-def _ambiguity(text: str, signals: set[str], questions: int) -> float:
+def _ambiguity(text: str, signals: frozenset[str], questions: int) -> float:
     """How underspecified a request is: short, vague, without facts, with mixed goals."""
     hundredths = 10
-    if len(text) < _SHORT:
+    size = _size(text)
+    if size < _SHORT:
         hundredths += 10
-    if len(text) < _VERY_SHORT:
+    if size < _VERY_SHORT:
         hundredths += 20
     if "vague" in signals:
         hundredths += 35
-    if "conflicting" in signals:
+    if signals & _DISAGREEING:
         hundredths += 20
     if "open_ended" in signals:
         hundredths += 20
-    if questions > 2:
+    if "missing_facts" in signals:
+        hundredths += 20
+    if questions == _MANY_QUESTIONS or "mixed_goals" in signals:
         hundredths += 15
-    if _matches(_DIGIT, text):
+    if _has_digit(text):
         hundredths -= 10
     return min(hundredths, 100) / 100
 
 
-def _blast_radius(signals: set[str]) -> str:
+def _size(text: str) -> int:
+    """About how many words a text has, as far as it counts whether it is short."""
+    if len(text) >= _SHORT * _WORD_BYTES:
+        return _SHORT
+    return max(len(text.split()), len(text.encode("utf-8", "replace")) // _WORD_BYTES)
+
+
+def _blast_radius(signals: frozenset[str]) -> str:
     if "risky" in signals:
         return "high"
     return "medium" if signals & {"angry", "urgent"} else "low"
 
 
-def _complexity(signals: set[str], questions: int, tokens: int) -> int:
+def _complexity(signals: frozenset[str], questions: int, tokens: int) -> int:
     """From 1 to 5: by length, number of questions, and whether goals are mixed or open."""
-    score = 1 + (tokens > 200) + (tokens > 2_000) + (questions > 1)
-    score += bool(signals & {"conflicting", "open_ended"})
+    score = 1 + (tokens > 200) + (tokens > 2_000) + (questions > 1 or "mixed_goals" in signals)
+    score += bool(signals & _HARD)
     return min(score, 5)

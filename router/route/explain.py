@@ -7,7 +7,7 @@ from typing import Any
 
 from router.errors import did_you_mean
 from router.policy.table import Policy, Rule
-from router.request.signals import Signals, measure
+from router.request.signals import Signals, measure, signal_facts, signal_words
 from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of, route
 from schemas.request import Request
 
@@ -163,8 +163,9 @@ def explained(request: Request, policy: Policy, now: datetime) -> dict[str, Any]
     """Where a request would go and why, as facts: the decision of the route stage, and no call."""
     decided, signals = route(request, policy, now), measure(request)
     words = explain_route(decided, request, signals, policy)
+    facts = {"words": words, "signals": signal_facts(signals)}
     if isinstance(decided, GiveUp):
-        return {"gives_up": decided.reason, "detail": decided.detail, "words": words}
+        return {"gives_up": decided.reason, "detail": decided.detail, **facts}
     return {
         "tier": decided.tier,
         "step": decided.step,
@@ -172,7 +173,7 @@ def explained(request: Request, policy: Policy, now: datetime) -> dict[str, Any]
         "rule": decided.rule,
         "reason": decided.reason,
         "policy_version": decided.policy_version,
-        "words": words,
+        **facts,
     }
 
 
@@ -193,19 +194,17 @@ def explain_route(
     if isinstance(decided, GiveUp):
         return f"Nobody takes it: {decided.reason.meaning} ({decided.detail}). A person decides."
 
-    guessed = f" (estimated: {', '.join(sorted(signals.estimated))})" if signals.estimated else ""
-    facts = (
-        f"ambiguity {signals.ambiguity:g}, blast radius {signals.blast_radius}, complexity "
-        f"{signals.complexity}, about {signals.total_tokens} tokens{guessed}"
-    )
+    facts = signal_words(signal_facts(signals))
     model = policy.models_of(decided.tier, decided.task)[0]
     if decided.task is None:
         first = f"It goes to {decided.tier} ({model}) to be classified first: {decided.reason}."
-        if (careful := careful_row(request, policy)) is None:
-            return first
+        careful = None if request.task in policy.tasks else careful_row(request, policy)
+        if careful is None:
+            return f"{first} Signals: {facts}."
         subject, row = careful
         then = "a person approves the answer" if row == "person" else f"no less than {row} counts"
-        return f"{first} The text speaks of {subject}, so {then} whatever it is taken for."
+        sure = f"The text speaks of {subject}, so {then} whatever it is taken for."
+        return f"{first} {sure} Signals: {facts}."
 
     above = ladder(decided.tier, decided.task, request, policy)
     climb = f"may climb to {', then '.join(above)}" if above else "does not climb"

@@ -14,7 +14,7 @@ from router.policy.table import Plan, Policy, Rule, Task
 from router.prompts.chat_fields import check_messages
 from router.request.languages import script_of
 from router.request.request_schemas import check_schemas
-from router.request.signals import Signals, measure
+from router.request.signals import Signals, measure, signal_facts
 from router.request.subjects import Subject, subjects_of
 from schemas.base import Tier
 from schemas.errors import ContractError
@@ -52,6 +52,8 @@ class Route(NamedTuple):
     code: Reason | None = None
     #: A person approves the answer, whatever the task's row says.
     needs_person: bool = False
+    #: What the rules were asked about. None: no rule was asked.
+    signals: Signals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def route(
         return GiveUp(error.reason, error.detail)
 
     is_unclassified = False
+    if classification is None and _is_scored_first(name, request, policy, signals):
+        return _classify(request, policy, signals, deadline)
     if name is None:
         step = policy.classify
         if step is None or not step.otherwise or _fits(signals, step.tier, policy):
@@ -121,6 +125,7 @@ def route(
         policy_version=policy.version,
         deadline=deadline,
         needs_person=guess is not None and guess.needs_person,
+        signals=signals,
     )
     return with_unread_text(decided, request, policy) if is_unclassified else decided
 
@@ -215,6 +220,7 @@ def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, obj
         "reason": decided.reason,
         "code": decided.code,
         **({"needs_person": True} if decided.needs_person else {}),
+        **({"signals": signal_facts(decided.signals)} if decided.signals else {}),
         "policy_version": policy.version,
         "policy_digest": policy.digest,
         "routed_at": now,
@@ -243,12 +249,20 @@ def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
     return envelope.model_copy(update={"attempts_left": left, "deadline": deadline})
 
 
+def _is_scored_first(name: str | None, request: Request, policy: Policy, signals: Signals) -> bool:
+    """True where the policy asks the classify step how complex a request of this task is."""
+    step = policy.classify
+    if step is None or name is None or name not in step.complexity_counts_for:
+        return False
+    return request.complexity is None and _fits(signals, step.tier, policy)
+
+
 def _classify(
     request: Request, policy: Policy, signals: Signals, deadline: datetime
 ) -> Route | GiveUp:
     named = request.task is not None
-    step = policy.classify
-    if step is None or (named and step.applies_to == "missing"):
+    step, is_known = policy.classify, request.task in policy.tasks
+    if step is None or (named and not is_known and step.applies_to == "missing"):
         detail = f"task {request.task!r} is not in the policy" if named else "task: none was given"
         return GiveUp(Reason.UNKNOWN_TASK, detail)
     if not _fits(signals, step.tier, policy):
@@ -260,9 +274,10 @@ def _classify(
         step="classify",
         task=None,
         rule="classify",
-        reason=step.reason,
+        reason="the policy asks how complex it is" if is_known else step.reason,
         policy_version=policy.version,
         deadline=deadline,
+        signals=signals,
     )
 
 

@@ -33,7 +33,7 @@ from router.intake import admission
 from router.judge import judging
 from router.reply import changes, dates, normalise, thoughts, worddiff
 from router.reply.reply import Reply
-from router.request import languages, signals, subjects, tokens
+from router.request import languages, signals, text_signals, tokens
 from router.review import cases
 from schemas import intake, json_numbers, json_text
 from schemas.errors import ContractError
@@ -246,7 +246,12 @@ READERS: tuple[Reader, ...] = (
         json_numbers,
         True,
     ),
-    Reader("subjects_of", subjects.subjects_of, subjects),
+    Reader("text_signals", text_signals.text_signals, text_signals),
+    Reader(
+        "text_signals of numbers",
+        lambda text: text_signals.text_signals(f"The difference: {text}"),
+        text_signals,
+    ),
     Reader("without_thoughts", thoughts.without_thoughts, thoughts, True),
     Reader(
         "without_thoughts of a thought",

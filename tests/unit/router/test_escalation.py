@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import cycle
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from router.attempt.escalation import climb
 from router.attempt.next_step import Answer, CallModel, Escalate, next_step, spent
-from router.route.routing import GiveUp, Route, route_fields
+from router.policy.table import Policy
+from router.route.routing import GiveUp, Route, route, route_fields
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.escalation import Classification, RouteTaken
@@ -188,6 +190,55 @@ def test_a_classified_request_is_routed_by_its_task() -> None:
 
     assert isinstance(decided, Route)
     assert (decided.task, decided.tier, decided.step) == ("summarization", Tier.BALANCED, "answer")
+
+
+def _scoring() -> Policy:
+    """The policy, which asks the classify step how complex support questions are."""
+    policy = the_policy()
+    assert policy.classify is not None
+    step = policy.classify.model_copy(update={"complexity_counts_for": ["support_answer"]})
+    return policy.model_copy(update={"classify": step})
+
+
+@pytest.mark.parametrize(
+    ("fields", "step"),
+    [
+        ({}, "classify"),
+        ({"complexity": 2}, "answer"),
+        ({"task": "rewrite"}, "answer"),
+    ],
+)
+def test_a_task_that_the_policy_names_is_scored_before_it_is_answered(
+    fields: dict[str, Any], step: str
+) -> None:
+    decided = route(a_request(**fields), _scoring(), NOON)
+
+    assert isinstance(decided, Route)
+    assert decided.step == step
+
+
+@pytest.mark.parametrize(
+    ("reason", "found", "rule"),
+    [
+        (Reason.CLASSIFIED, Classification(task="rewrite", complexity=5), "very_complex"),
+        (Reason.CLASSIFIED, Classification(task="rewrite", complexity=1), "task support_answer"),
+        (Reason.SCHEMA_FAILED, None, "task support_answer"),
+    ],
+)
+def test_a_score_counts_in_the_rules_and_its_failure_stops_nothing(
+    reason: Reason, found: Classification | None, rule: str
+) -> None:
+    escalation = an_escalation(
+        task=None,
+        reason=reason,
+        routes=[a_route(Tier.LOW, step="classify")],
+        classification=found,
+        attempts=[an_attempt(Tier.LOW, step="classify")],
+    )
+    decided = climb(escalation, a_request(), _scoring(), NOON)
+
+    assert isinstance(decided, Route)
+    assert (decided.task, decided.step, decided.rule) == ("support_answer", "answer", rule)
 
 
 @pytest.mark.parametrize("classification", [None, Classification(task="no_such_task")])
