@@ -38,7 +38,7 @@ _OUR_PREFIXES = ("tierline-", "__connect.errors.", "kafka_dlt-")
 TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _ATTEMPTS_BYTES = 64 * 1024
 #: The envelope's fields about the request's bytes, which are written together with them.
-_ABOUT_REQUEST = {"request_bytes", "request_is_text"}
+_ABOUT_REQUEST = {"request_bytes", "request_is_text", "request_is_bytes"}
 #: More objects and lists take seconds to read. No request's text has as many brackets.
 _MOST_OPENED = 400_000
 #: Written in place of a missing id. No request can have it: ids hold no blanks.
@@ -97,13 +97,18 @@ def dump_envelope(envelope: Assignment | Escalation, raw: bytes) -> bytes:
 def close_envelope(fields: bytes, raw: bytes) -> bytes:
     """Append the request's bytes and their length to an envelope's other fields.
 
-    A request that is plain text becomes a JSON string: otherwise it could add to the envelope.
+    A request that is plain text becomes a JSON string: otherwise it could add to the envelope. In
+    another charset than UTF-8 each byte of it becomes a character.
     """
     text_field = b""
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raw, text_field = orjson.dumps(raw.decode()), b'"request_is_text":true,'
+        try:
+            text, text_field = raw.decode(), b'"request_is_text":true,'
+        except UnicodeDecodeError:
+            text, text_field = raw.decode("latin-1"), b'"request_is_bytes":true,'
+        raw = orjson.dumps(text)
     return b'%b,%b"request_bytes":%d,"request":%b}' % (fields[:-1], text_field, len(raw), raw)
 
 
@@ -114,9 +119,9 @@ def read_envelope(model: type[_E], value: bytes | None) -> tuple[_E, bytes]:
     raw = (value or b"")[-1 - length : -1]
     if len(raw) != length or not (value or b"")[: -1 - length].endswith(b'"request":'):
         raise ContractError(Reason.INVALID_FIELD, "request: must be the envelope's last field")
-    if envelope.request_is_text:
+    if envelope.request_is_text or envelope.request_is_bytes:
         try:
-            raw = orjson.loads(raw).encode()
+            raw = orjson.loads(raw).encode("latin-1" if envelope.request_is_bytes else "utf-8")
         except (ValueError, AttributeError):
             raise ContractError(Reason.INVALID_FIELD, "request: text was expected") from None
     return envelope, raw

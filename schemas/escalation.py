@@ -2,7 +2,7 @@
 
 Both end with the request's bytes exactly as they came (`request`, the last field, with its length
 in `request_bytes`), so that a dead letter can always hold what the producer sent. The text of a
-CloudEvent that is no JSON stands there as a JSON string (`request_is_text`).
+CloudEvent that is no JSON stands there as a JSON string (`request_is_text`, `request_is_bytes`).
 """
 
 from typing import Annotated, Literal
@@ -113,6 +113,8 @@ class _Envelope(Contract):
     request_bytes: Count = 0
     #: True where the request came as plain text; `request` is that text as a JSON string.
     request_is_text: bool = False
+    #: True where it came in another charset than UTF-8: each character stands for a byte.
+    request_is_bytes: bool = False
 
     @property
     def own_attempts(self) -> list[Attempt]:

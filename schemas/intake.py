@@ -21,6 +21,7 @@ __all__ = [
     "MAX_CUSTOM_ID",
     "MAX_REQUEST_BYTES",
     "claims_of",
+    "custom_id_of",
     "id_for",
     "read_raw_request",
     "read_request",
@@ -36,6 +37,17 @@ _BLANK = string.whitespace + "\u00a0\u00ad\u200b\u200c\u200d\u2028\u2029\u2060\u
 _BATCH_URL = "/v1/chat/completions"
 _LONGEST_URL = 2_000
 _CHARSET = re.compile(r"(?:^|;)\s*charset\s*=\s*\"?([a-z0-9_.:-]+)")
+#: The charsets that are read, by their names.
+_CHARSETS: Mapping[str, str] = {
+    **dict.fromkeys(("", "utf-8", "utf8", "us-ascii", "ascii"), "utf-8"),
+    **dict.fromkeys(("iso-8859-1", "latin1"), "iso-8859-1"),
+    **{name: name for name in ("utf-16", "utf-16le", "utf-16be")},
+}
+_BOMS_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: An instant as RFC 3339 writes it.
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 #: Fields of ours that a Batch line can carry in its body's `metadata`, where OpenAI allows strings.
 _BATCH_METADATA = ("task", "plan", "tenant", "workflow", "conversation_id", "lane", "blast_radius")
 #: Values that mean no id. Any other value that is no id is a mistake.
@@ -93,7 +105,7 @@ def read_request(value: bytes | None, headers: Mapping[str, str], *, fallback_id
         headers = {name: text for name, text in headers.items() if not name.startswith("ce_")}
     elif "ce_specversion" in headers and _is_text(kind):
         return read_request_object(_text(value, charset), headers, fallback_id=fallback_id)
-    return read_request_object(parse_json(value), headers, fallback_id=fallback_id)
+    return read_request_object(_json(value, charset), headers, fallback_id=fallback_id)
 
 
 def id_for(text: str) -> str:
@@ -151,8 +163,7 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     if not attributes:
         return body
 
-    if str(attributes["specversion"]) != "1.0":
-        raise ContractError(Reason.NEWER_VERSION, "specversion: CloudEvents 1.0 was expected")
+    _check_event(attributes)
     event_fields = {**_identity(attributes, body), "deadline": attributes.get("expirytime")}
     fields = {**{name: field for name, field in event_fields.items() if field is not None}, **body}
     if "deadline" in body and "expirytime" in attributes:
@@ -160,17 +171,36 @@ def _unwrap(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     return fields
 
 
+def _check_event(attributes: Mapping[str, Any]) -> None:
+    """Raise ContractError for what is no CloudEvent by its specification (1.0.2)."""
+    if str(attributes["specversion"]) != "1.0":
+        raise ContractError(Reason.NEWER_VERSION, "specversion: CloudEvents 1.0 was expected")
+    for name in ("id", "source", "type"):
+        value = attributes.get(name)
+        if not isinstance(value, str) or not value:
+            reason = Reason.MISSING_FIELD if value in _NO_ID else Reason.INVALID_FIELD
+            raise ContractError(reason, f"{name}: every CloudEvent has one, a text")
+    time = attributes.get("time")
+    try:
+        is_time = time is None or bool(_RFC_3339.fullmatch(time) and read_instant(time))
+    except (OverflowError, TypeError, ValueError):  # no text, or no day of any month
+        is_time = False
+    if not is_time:
+        detail = "time: an RFC 3339 time was expected, for example 2026-01-31T12:00:00Z"
+        raise ContractError(Reason.INVALID_FIELD, detail)
+
+
 def _identity(attributes: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     """The request's id from a CloudEvent whose data has none: `SOURCE^ID`, or its correlation id.
 
     Source and id together tell events apart (CloudEvents 1.0, "id"). No URI has a ^ in it.
     """
-    correlation, source = attributes.get("correlationid"), attributes.get("source")
-    event_id = correlation or attributes.get("id")
-    if body.get("id") not in _NO_ID or not isinstance(event_id, str) or not event_id:
+    correlation, source = attributes.get("correlationid"), attributes["source"]
+    event_id = correlation or attributes["id"]
+    if body.get("id") not in _NO_ID or not isinstance(event_id, str):
         return {"id": event_id}
     named = event_id
-    if isinstance(source, str) and source and not correlation:
+    if not correlation:
         length = f"{len(source)} " if "^" in source else ""
         named = f"{length}{source}^{event_id}"
     identity = {"id": id_for(named)}
@@ -209,22 +239,31 @@ def _from_base64(data: Any, kind: str, charset: str) -> Any:
     if _is_text(kind):
         return _text(raw, charset)
     try:
-        return parse_json(raw.removeprefix(codecs.BOM_UTF8))
+        return _json(raw.removeprefix(codecs.BOM_UTF8), charset)
     except ContractError as error:
         if error.reason is not Reason.NOT_JSON:
             raise
-        return _text(raw)
+        return _text(raw, charset)
 
 
-def _text(value: bytes, charset: str = "") -> str:
-    if charset in ("iso-8859-1", "latin1"):
-        return value.decode("latin-1")
-    if charset not in ("", "utf-8", "utf8", "us-ascii", "ascii"):
-        raise ContractError(Reason.NOT_TEXT, "content-type: the charset UTF-8 was expected")
+def _json(value: bytes, charset: str) -> Any:
+    """JSON is UTF-8, whatever charset is named beside it, unless that is UTF-16."""
+    return parse_json(_text(value, charset).encode() if charset.startswith("utf-16") else value)
+
+
+def _text(value: bytes, charset: str) -> str:
+    codec = _CHARSETS.get(charset)
+    if codec is None:
+        detail = "content-type: the charset UTF-8, UTF-16 or ISO-8859-1 was expected"
+        raise ContractError(Reason.NOT_TEXT, detail)
+    if codec == "utf-16" and not value.startswith(_BOMS_UTF16):
+        detail = "content-type: utf-16le or utf-16be was expected, as there is no byte order mark"
+        raise ContractError(Reason.NOT_TEXT, detail)
     try:
-        return value.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        return value.decode(codec).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ContractError(Reason.NOT_TEXT, f"byte {error.start} is not UTF-8") from None
+        detail = f"byte {error.start} is not {codec.upper()}"
+        raise ContractError(Reason.NOT_TEXT, detail) from None
 
 
 def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
@@ -237,10 +276,7 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ContractError(Reason.INVALID_FIELD, "body: a chat body was expected")
 
-    custom_id = line["custom_id"]
-    if not isinstance(custom_id, str) or len(custom_id) > MAX_CUSTOM_ID:
-        detail = f"custom_id: text of at most {MAX_CUSTOM_ID} characters was expected"
-        raise ContractError(Reason.INVALID_FIELD, detail)
+    custom_id = custom_id_of(line)
     given = body.get("metadata")
     metadata = given if isinstance(given, dict) else {}
     fields = {name: metadata[name] for name in _BATCH_METADATA if name in metadata}
@@ -256,6 +292,15 @@ def _from_batch_line(line: dict[str, Any]) -> dict[str, Any]:
         "input": body,
         "metadata": metadata,
     }
+
+
+def custom_id_of(line: Mapping[str, Any]) -> str:
+    """The `custom_id` of a line of a Batch file. Raises ContractError."""
+    custom_id = line["custom_id"]
+    if isinstance(custom_id, str) and len(custom_id) <= MAX_CUSTOM_ID:
+        return custom_id
+    detail = f"text of at most {MAX_CUSTOM_ID} characters was expected: OpenAI allows text alone"
+    raise ContractError(Reason.INVALID_FIELD, f"custom_id: {detail}")
 
 
 def _is_chat_url(url: str) -> bool:

@@ -13,7 +13,7 @@ from consumers.buckets import Buckets
 from consumers.cli.common import UserError
 from schemas.base import is_identifier
 from schemas.errors import ContractError
-from schemas.intake import MAX_REQUEST_BYTES, claims_of, id_for
+from schemas.intake import MAX_REQUEST_BYTES, claims_of, custom_id_of, id_for
 from schemas.json_text import parse_json
 from schemas.tenancy import DEFAULT_TENANT, is_reserved_id
 
@@ -41,16 +41,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 #: How an opening brace or bracket begins in them without a mark.
-_UNMARKED = (
-    (b"\x00\x00\x00", "UTF-32"),
-    (b"{\x00\x00\x00", "UTF-32"),
-    (b"[\x00\x00\x00", "UTF-32"),
-    (b"\x00{", "UTF-16"),
-    (b"\x00[", "UTF-16"),
-    (b"{\x00", "UTF-16"),
-    (b"[\x00", "UTF-16"),
-)
+_UNMARKED = [
+    (opening.encode(f"{name}-{order}"), name)
+    for name in ("UTF-32", "UTF-16")
+    for order in ("le", "be")
+    for opening in "{["
+]
 _EXPECTED = "a request per line, in UTF-8, was expected"
+#: Goes before each text of a JSON text sequence (RFC 7464).
+_SEPARATOR = b"\x1e"
 #: Hexadecimal digits that tell two lines with the same `custom_id` apart.
 _DIGITS = 12
 
@@ -109,22 +108,29 @@ def checked(
 ) -> int:
     """The number of requests in a file; `seen` is called with the number of bytes read so far.
 
-    Raises UserError where there are none, where the file is no file of requests, where two of them
-    have the same `custom_id`, and for a `batch` of which no line is one of a Batch file.
+    Raises UserError where there are none, where the file is no file of requests, where a
+    `custom_id` is none or two requests have the same, and for a `batch` of which no line is one of
+    a Batch file.
     """
     count, is_batch = 0, False
     with Buckets[tuple[str, int, str]]() as custom_ids:
-        for count, raw in enumerate(lines_of(file, name), 1):
+        for count, (number, raw) in enumerate(lines_of(file, name), 1):
             # Most lines have none, and need not be parsed here.
-            if b'"custom_id"' in raw and (custom_id := _custom_id(_read(raw))) is not None:
-                custom_ids.put(custom_id, (custom_id, count, _digest(raw)))
-                is_batch = True
+            if b'"custom_id"' in raw:
+                try:
+                    custom_id = _custom_id(_read(raw))
+                except ContractError as error:
+                    msg = f"{name}, line {number}: {error.detail}"
+                    raise UserError(msg) from None
+                if custom_id is not None:
+                    custom_ids.put(custom_id, (custom_id, number, _digest(raw)))
+                    is_batch = True
             if count % _SHOWN_EACH == 0:
                 seen(file.tell())
         twice = min((pair for group in custom_ids.each() for pair in _twice(group)), default=None)
     if twice is not None:
         msg = (
-            f"{name}: requests {twice[1]} and {twice[0]} have the custom_id {twice[2]!r}; "
+            f"{name}: lines {twice[1]} and {twice[0]} have the custom_id {twice[2]!r}; "
             "each request needs one of its own"
         )
         raise UserError(msg)
@@ -137,11 +143,12 @@ def checked(
     return count
 
 
-def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """The lines of a file that are not blank, without byte order marks; `name` is the file's.
+def lines_of(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers; `name` is the file's.
 
-    Mistakes in the content of single lines are left to intake. Raises UserError where the file is
-    no file of requests, or a line is longer than a request may be.
+    They are without byte order marks and record separators. Mistakes in the content of single lines
+    are left to intake. Raises UserError where the file is no file of requests, or a line is longer
+    than a request may be.
     """
     first = text = b""
     count = 0
@@ -150,7 +157,7 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
             msg = f"{name}, line {number}: more than {MAX_REQUEST_BYTES:,} bytes; {_EXPECTED}"
             raise UserError(msg)
         # Files that were joined have marks in the middle, too.
-        if not (stripped := line.removeprefix(codecs.BOM_UTF8).strip()):
+        if not (stripped := line.removeprefix(codecs.BOM_UTF8).lstrip(_SEPARATOR).strip()):
             continue
         if (at := line.find(b"\x00")) >= 0:
             msg = f"{name}, line {number}, byte {at + 1}: a NUL byte; {_EXPECTED}"
@@ -161,8 +168,12 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[bytes]:
             msg = f"{name}, line {number}, byte {error.start + 1}: not UTF-8; {_EXPECTED}"
             raise UserError(msg) from None
         text = stripped
+        if not count and not (text.startswith((b"{", b"[")) or isinstance(_read(text), str)):
+            what = "no JSON (is it CSV, or plain text?)"
+            msg = f'{name}, line {number}: {what}; {_EXPECTED}, for example {{"input": "Hello"}}'
+            raise UserError(msg)
         first, count = first or text, count + 1
-        yield text
+        yield number, text
     _refuse_document(first, text, count, name)
 
 
@@ -219,11 +230,14 @@ def _twice(group: Iterator[tuple[str, int, str]]) -> Iterator[tuple[int, int, st
 
 
 def _custom_id(fields: Any) -> str | None:
-    """The `custom_id` of a Batch line that has no id beside it; None for any other line."""
-    if not isinstance(fields, Mapping) or "id" in fields or "body" not in fields:
+    """The `custom_id` of a Batch line that has no id beside it; None for any other line.
+
+    Raises ContractError for one that intake would refuse.
+    """
+    if not isinstance(fields, Mapping) or not {"custom_id", "body"} <= fields.keys():
         return None
-    custom_id = fields.get("custom_id")
-    return custom_id if isinstance(custom_id, str) and custom_id else None
+    custom_id = custom_id_of(fields)
+    return None if "id" in fields else custom_id or None
 
 
 def _digest(line: bytes) -> str:

@@ -115,7 +115,8 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     """Publish requests from a file of JSON Lines or Batch lines, standard input, or a prompt.
 
     Every line is sent as it is, except that a Batch line gets an id; a line with a mistake becomes
-    a dead letter. A file that is not UTF-8 with a request per line is refused as a whole.
+    a dead letter. A file that is not JSON in UTF-8 with a request per line, or has a `custom_id`
+    that is no text, is refused as a whole.
     With `--wait` the exit code is 0 when each request ended as its policy plans, including answers
     that wait for approval, and 1 when there are dead letters or unfinished requests.
     """
@@ -264,7 +265,7 @@ class _Requests:
             done = bar.add_task("publishing", total=self.count)
             async with publisher(self.clients, telemetry.tracing) as out:
                 # A file that has grown since is sent as far as it was checked.
-                for number, raw in enumerate(islice(lines_of(self.file, self.name), self.count)):
+                for number, raw in islice(lines_of(self.file, self.name), self.count):
                     line = Line.of(raw, number, tenant=self.tenant, batch=self.batch)
                     sent.has_passing_ids |= line.id is None
                     headers = [(SIGNATURE, self.signed(line))] if self.signed else []

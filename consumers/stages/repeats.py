@@ -6,14 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from consumers import clock
-from consumers.records import (
-    Record,
-    Source,
-    appended_at,
-    partition_of,
-    record_ref,
-    why_not_taken,
-)
+from consumers.records import Record, Source, appended_at, partition_of, record_ref, why_not_taken
 from consumers.runtime.clients import Clients
 from consumers.runtime.offset_lookup import records_since, start_of
 from consumers.runtime.poison import Guard

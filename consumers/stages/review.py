@@ -10,14 +10,7 @@ from typing import TypeVar
 import structlog
 
 from consumers import clock
-from consumers.records import (
-    Record,
-    Source,
-    partition_of,
-    record_ref,
-    told_at,
-    why_not_taken,
-)
+from consumers.records import Record, Source, partition_of, record_ref, told_at, why_not_taken
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.offset_lookup import records_since
 from consumers.runtime.poison import Guard
@@ -35,14 +28,7 @@ from router.prompts.rendering import Prompts
 from router.review.audit import chained
 from router.review.decisions import Outcome, outcome_of
 from router.review.standing import Decisions
-from schemas.codec import (
-    Outgoing,
-    dump,
-    dump_envelope,
-    passed_on,
-    read_dead_letter,
-    read_model,
-)
+from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_dead_letter, read_model
 from schemas.dead_letter import Pointer
 from schemas.errors import ContractError
 from schemas.reasons import Reason

@@ -31,14 +31,7 @@ from router.policy.table import Policy
 from router.prompts.rendering import Prompts
 from router.route.routing import GiveUp, Route, route, route_fields, task_of, within_limits
 from schemas.base import Tier
-from schemas.codec import (
-    Outgoing,
-    close_envelope,
-    dump,
-    dump_envelope,
-    passed_on,
-    read_envelope,
-)
+from schemas.codec import Outgoing, close_envelope, dump, dump_envelope, passed_on, read_envelope
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.reasons import Reason
 from schemas.request import Request

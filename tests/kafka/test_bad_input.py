@@ -104,11 +104,11 @@ def _odd(name: str, text: str = "", **fields: object) -> Sent:
     return request(f"odd-{name}", text, **fields)
 
 
-def _text_event(name: str, text: bytes) -> Sent:
+def _text_event(name: str, text: bytes, kind: bytes = b"text/plain") -> Sent:
     """A CloudEvent in binary mode whose data is no JSON."""
     said = {"ce_specversion": "1.0", "ce_id": f"odd-{name}", "ce_source": "/x", "ce_type": "x"}
     headers = [(field, value.encode()) for field, value in said.items()]
-    return Sent(text, b"k", [*headers, ("content-type", b"text/plain")])
+    return Sent(text, b"k", [*headers, ("content-type", kind)])
 
 
 def _id_of(name: str) -> str:
@@ -151,6 +151,11 @@ _ODD: Mapping[str, Sent] = {
     "plain": _odd("plain"),
     "text": _text_event("text", b"How do I change my billing address?"),
     "forged-text": _text_event("forged-text", _FORGED),
+    "utf-16-text": _text_event(
+        "utf-16-text",
+        "How do I change my billing address?".encode("utf-16"),
+        b"text/plain; charset=utf-16",
+    ),
 }
 
 

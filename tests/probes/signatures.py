@@ -165,7 +165,8 @@ def try_signatures(report: Report) -> None:
         both = [(SIGNATURE, good), (header, _signature(value, plan="starter"))]
         end = end_of(decided(router_of(admission), a_record(value, headers=both)))
         report.check(f"signature twice, as {header}", is_blocked=isinstance(end, DeadLetter))
-    events = [("ce_specversion", b"1.0"), ("ce_id", b"r-1"), (SIGNATURE, good)]
+    attributes = {"specversion": b"1.0", "id": b"r-1", "source": b"/s", "type": b"t"}
+    events = [*((f"ce_{name}", value) for name, value in attributes.items()), (SIGNATURE, good)]
     for more in ([], [("content-type", b"text/plain")]):
         end = end_of(decided(router_of(admission), a_record(value, headers=[*events, *more])))
         report.check(f"signed, then made an event {more}", is_blocked=isinstance(end, DeadLetter))

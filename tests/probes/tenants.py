@@ -67,9 +67,10 @@ def _shapes(tenant: str, request_id: str, text: str) -> Iterator[tuple[str, byte
     line = {"custom_id": request_id, "method": "POST", "url": "/v1/chat/completions", "body": chat}
     yield "batch", orjson.dumps(line), ()
     del ours["id"]
-    event = {"specversion": "1.0", "id": request_id, "data": ours}
-    yield "event", orjson.dumps(event), ()
-    headers = [("ce_specversion", b"1.0"), ("ce_id", request_id.encode())]
+    event = {"specversion": "1.0", "id": "e-1", "source": "/s", "type": "t"}
+    event["correlationid"] = request_id
+    yield "event", orjson.dumps({**event, "data": ours}), ()
+    headers = [(f"ce_{name}", attribute.encode()) for name, attribute in event.items()]
     yield "binary event", orjson.dumps(ours), headers
 
 

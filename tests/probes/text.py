@@ -168,7 +168,8 @@ _SHAPES: Mapping[str, Any] = {
         },
     },
     "a CloudEvent": {
-        **dict.fromkeys(("id", "source", "type", "subject", "time", "dataschema"), "x"),
+        **dict.fromkeys(("id", "source", "type", "subject", "dataschema"), "x"),
+        "time": "2026-03-01T12:00:00Z",
         **dict.fromkeys(("datacontenttype", "expirytime", "correlationid"), "x"),
         "specversion": "1.0",
         "data": {"input": "Hello"},

@@ -13,11 +13,13 @@ from cloudevents.core.bindings.kafka import KafkaMessage, to_binary_event, to_st
 from cloudevents.core.v03.event import CloudEvent as OldCloudEvent
 from cloudevents.core.v1.event import CloudEvent
 
-from schemas.codec import text_headers
+from schemas.codec import dump_envelope, read_envelope, text_headers
 from schemas.errors import ContractError
+from schemas.escalation import Assignment
 from schemas.intake import MAX_REQUEST_BYTES, read_request, read_request_object
 from schemas.reasons import Reason
 from schemas.request import Request
+from tests.builders import an_assignment
 
 CANARY = "canary-4711"
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
@@ -28,6 +30,9 @@ EVENT = {
     "datacontenttype": "application/json",
     "time": datetime(2026, 3, 1, tzinfo=UTC),
 }
+#: The attributes of an event in binary mode, and of one in structured mode.
+HEADERS = {"ce_specversion": "1.0", "ce_id": "e-1", "ce_source": "/s", "ce_type": "t"}
+ATTRIBUTES = {name.removeprefix("ce_"): text for name, text in HEADERS.items()}
 BOTH_MODES = pytest.mark.parametrize("mode", [to_binary_event, to_structured_event])
 Mode = Callable[[BaseCloudEvent], KafkaMessage]
 
@@ -225,6 +230,11 @@ def test_a_byte_order_mark_before_a_request_is_ignored() -> None:
         ("Text/Plain; charset=UTF-8", "Wo ist mein Päckchen?".encode()),
         ("TEXT/MARKDOWN", "Wo ist mein Päckchen?".encode()),
         ("text/plain;charset=iso-8859-1", "Wo ist mein Päckchen?".encode("latin-1")),
+        ("text/plain; charset=utf-16", "Wo ist mein Päckchen?".encode("utf-16")),
+        ("text/plain; charset=UTF-16LE", "Wo ist mein Päckchen?".encode("utf-16-le")),
+        ("text/plain; charset=utf-16be", "\ufeffWo ist mein Päckchen?".encode("utf-16-be")),
+        ("application/json; charset=utf-16", '"Wo ist mein Päckchen?"'.encode("utf-16")),
+        ("application/json; charset=iso-8859-1", orjson.dumps("Wo ist mein Päckchen?")),
         (' text/plain ; format=flowed; Charset="utf-8"', "Wo ist mein Päckchen?".encode()),
         ("text/plain", codecs.BOM_UTF8 + "Wo ist mein Päckchen?".encode()),
         ("Application/JSON; charset=utf-8", orjson.dumps("Wo ist mein Päckchen?")),
@@ -233,19 +243,79 @@ def test_a_byte_order_mark_before_a_request_is_ignored() -> None:
     ],
 )
 def test_media_types_know_no_case_and_have_parameters(content_type: str, value: bytes) -> None:
-    headers = {"ce_specversion": "1.0", "ce_id": "e-1", "content-type": content_type}
+    headers = {**HEADERS, "content-type": content_type}
+    encoded = b64encode(value).decode()
+    event = {**ATTRIBUTES, "datacontenttype": content_type, "data_base64": encoded}
 
-    assert read_request(value, headers, fallback_id="x").text == "Wo ist mein Päckchen?"
+    for request in (
+        read_request(value, headers, fallback_id="x"),
+        read_request(orjson.dumps(event), {}, fallback_id="x"),
+    ):
+        assert request.text == "Wo ist mein Päckchen?"
 
 
-def test_text_in_a_charset_that_is_not_read_is_refused_by_name() -> None:
-    headers = {"ce_specversion": "1.0", "ce_id": "e-1", "content-type": "text/plain; charset=utf-7"}
-    with pytest.raises(ContractError, match="the charset UTF-8 was expected"):
+@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "utf-16", "utf-16le"])
+def test_an_event_in_any_charset_reaches_its_tier_byte_for_byte(charset: str) -> None:
+    raw = "Wo ist mein Päckchen?".encode(charset)
+    envelope = dump_envelope(an_assignment(), raw)
+
+    assert read_envelope(Assignment, envelope)[1] == raw
+    assert orjson.loads(envelope)
+
+
+@pytest.mark.parametrize(
+    ("charset", "why"),
+    [
+        ("utf-7", "the charset UTF-8, UTF-16 or ISO-8859-1 was expected"),
+        ("utf-16", "utf-16le or utf-16be was expected, as there is no byte order mark"),
+        ("utf-16le", "byte 4 is not UTF-16LE"),
+    ],
+)
+def test_text_that_cannot_be_read_is_refused_with_the_reason(charset: str, why: str) -> None:
+    headers = {**HEADERS, "content-type": f"text/plain; charset={charset}"}
+    with pytest.raises(ContractError, match=why):
         read_request(b"hello", headers, fallback_id="x")
 
 
+@BOTH_MODES
+@pytest.mark.parametrize(
+    ("attribute", "value", "reason"),
+    [
+        *((name, None, Reason.MISSING_FIELD) for name in ("id", "source", "type")),
+        *((name, "", Reason.MISSING_FIELD) for name in ("id", "source", "type")),
+        ("time", "yesterday", Reason.INVALID_FIELD),
+        ("time", "2026-03-01", Reason.INVALID_FIELD),
+        ("time", "2026-03-01T12:00:00", Reason.INVALID_FIELD),
+        ("time", "2026-02-30T12:00:00Z", Reason.INVALID_FIELD),
+        ("time", "", Reason.INVALID_FIELD),
+    ],
+)
+def test_what_is_no_event_by_the_specification_is_refused(
+    mode: Mode, attribute: str, value: str | None, reason: Reason
+) -> None:
+    # The SDK refuses to write such an event.
+    fields = {**ATTRIBUTES, attribute: value}
+    present = {name: text for name, text in fields.items() if text is not None}
+    message = KafkaMessage(
+        {f"ce_{name}": text.encode() for name, text in present.items()}, None, b'"hello"'
+    )
+    if mode is to_structured_event:
+        message = KafkaMessage({}, None, orjson.dumps({**fields, "data": "hello"}))
+
+    with pytest.raises(ContractError, match=f"{attribute}: ") as refused:
+        received(message)
+    assert refused.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-03-01T12:00:00.123456789+01:00", "2016-12-31t23:59:60z", None]
+)
+def test_an_event_may_have_any_time_of_rfc_3339_or_none(written: str | None) -> None:
+    assert read(**ATTRIBUTES, time=written, data="hello").text == "hello"
+
+
 def test_a_structured_event_is_one_whatever_headers_stand_beside_it() -> None:
-    event = {"specversion": "1.0", "id": "e-1", "source": "/s", "type": "t", "data": "hello"}
+    event = {**ATTRIBUTES, "data": "hello"}
     headers = {
         "content-type": "Application/CloudEvents+JSON; charset=UTF-8",
         "ce_specversion": "1.0",
@@ -257,9 +327,7 @@ def test_a_structured_event_is_one_whatever_headers_stand_beside_it() -> None:
 
 
 def test_bytes_of_a_text_in_a_structured_event_are_text_even_where_they_look_like_json() -> None:
-    event = {"specversion": "1.0", "id": "e-1", "datacontenttype": "Text/Plain"}
-
-    assert read(**event, data_base64="MTI=").text == "12"
+    assert read(**ATTRIBUTES, datacontenttype="Text/Plain", data_base64="MTI=").text == "12"
 
 
 @BOTH_MODES
@@ -514,20 +582,19 @@ def test_a_number_that_is_none_is_refused_from_parsed_json_too(number: float) ->
 
 def test_a_cloudevent_may_be_text_or_bytes() -> None:
     """Binary mode with a text type, and structured mode with its data as base64."""
-    headers = {"ce_specversion": "1.0", "ce_id": "e-1", "content-type": "text/plain"}
+    headers = {**HEADERS, "content-type": "text/plain"}
     assert read_request(b"hello", headers, fallback_id="f").text == "hello"
 
     for data in (b"hello", b'{"input": "hello"}'):
-        event = {"specversion": "1.0", "id": "e-1", "data_base64": b64encode(data).decode()}
-        request = read_request(orjson.dumps(event), {}, fallback_id="f")
-        assert (request.id, request.text) == ("e-1", "hello")
+        request = read(**ATTRIBUTES, data_base64=b64encode(data).decode())
+        assert (request.id, request.text) == ("/s^e-1", "hello")
     with pytest.raises(ContractError, match="base64 was expected"):
-        read_request(b'{"specversion": "1.0", "id": "e", "data_base64": "?"}', {}, fallback_id="f")
+        read(**ATTRIBUTES, data_base64="?")
 
 
 @pytest.mark.parametrize(("body", "event"), [(12, 13), (13, 12)])
 def test_the_earlier_of_two_deadlines_counts(body: int, event: int) -> None:
-    headers = {"ce_specversion": "1.0", "ce_id": "e", "ce_expirytime": f"2026-03-01T{event}:00:00Z"}
+    headers = {**HEADERS, "ce_expirytime": f"2026-03-01T{event}:00:00Z"}
     value = orjson.dumps({"input": "hello", "deadline": f"2026-03-01T{body}:00:00Z"})
 
     request = read_request(value, headers, fallback_id="f")
