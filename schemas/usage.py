@@ -12,6 +12,8 @@ class Usage(Contract):
     input_tokens: Count = 0
     cache_read_tokens: Count = 0
     cache_write_tokens: Count = 0
+    #: How many of `cache_write_tokens` are kept for an hour: no bucket of its own.
+    cache_write_1h_tokens: Count = 0
     #: Output without reasoning.
     output_tokens: Count = 0
     reasoning_tokens: Count = 0
@@ -19,14 +21,12 @@ class Usage(Contract):
     estimated: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            input_tokens=min(self.input_tokens + other.input_tokens, MOST_COUNT),
-            cache_read_tokens=min(self.cache_read_tokens + other.cache_read_tokens, MOST_COUNT),
-            cache_write_tokens=min(self.cache_write_tokens + other.cache_write_tokens, MOST_COUNT),
-            output_tokens=min(self.output_tokens + other.output_tokens, MOST_COUNT),
-            reasoning_tokens=min(self.reasoning_tokens + other.reasoning_tokens, MOST_COUNT),
-            estimated=self.estimated or other.estimated,
-        )
+        sums = {
+            name: min(getattr(self, name) + getattr(other, name), MOST_COUNT)
+            for name in Usage.model_fields
+            if name.endswith("_tokens")
+        }
+        return Usage(**sums, estimated=self.estimated or other.estimated)
 
     @property
     def total_tokens(self) -> int:

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from consumers.providers.wire import UnreadableError
+from router.reply.normalise import normalise_json
 from schemas.json_numbers import as_json, exact_json
 
 __all__ = ["NO_ARGUMENTS", "Content", "arguments_text", "json_text", "read_content"]
@@ -120,7 +119,7 @@ def arguments_text(arguments: Any) -> str:
     """A tool call's arguments as text, whatever type they have; without any, an empty object.
 
     Text stays as it is, for the check of tool calls to judge, unless it is an object that was
-    encoded as JSON twice. Objects keep every digit of their numbers.
+    encoded as JSON twice or stands in a fence. Objects keep every digit of their numbers.
     """
     if arguments is None or arguments == []:
         return NO_ARGUMENTS
@@ -128,13 +127,9 @@ def arguments_text(arguments: Any) -> str:
         return json_text(arguments)
     if len(arguments) < 40 and arguments.strip().lower() in _NOTHING:
         return NO_ARGUMENTS
-    if arguments.lstrip()[:1] == '"':
-        try:
-            inner = orjson.loads(arguments)
-        except orjson.JSONDecodeError:
-            return arguments
-        if isinstance(inner, str) and (inner.strip()[:1] == "{" or not inner.strip()):
-            return arguments_text(inner)
+    is_wrapped = arguments.lstrip().startswith(("```", '"{'))
+    if is_wrapped and (meant := normalise_json(arguments)) is not None:
+        return json_text(meant)
     return arguments if arguments.strip() != NO_ARGUMENTS else NO_ARGUMENTS
 
 

@@ -1,14 +1,16 @@
 """Usage: the provider's own count where it can be true, else never less than our estimate.
 
-The places where providers that speak the OpenAI format put their counts are a table, `_PLACES`.
+Where providers that speak the OpenAI format put their counts stands in `usage.yaml`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from importlib.resources import files
 from typing import Any
 
 import orjson
+import yaml
 
 from consumers.providers.shapes import dict_of, dicts_of
 from router.reply.reply import Oddity
@@ -17,70 +19,12 @@ from schemas.usage import Usage
 
 __all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "stated_micros"]
 
-#: Every place of a count, below `usage`, and who writes it there (by their API references of
-#: 2026-11). A count in several places is the same one.
-_PLACES: Mapping[str, tuple[str, ...]] = {
-    "prompt": (
-        "prompt_tokens",
-        "input_tokens",  # Responses, Anthropic
-        "inputTokens",  # Bedrock's Converse
-        "promptTokenCount",  # Vertex
-        "tokens.input_tokens",  # Cohere
-        "billed_units.input_tokens",
-    ),
-    "completion": (
-        "completion_tokens",
-        "output_tokens",
-        "outputTokens",
-        "candidatesTokenCount",
-        "tokens.output_tokens",
-        "billed_units.output_tokens",
-    ),
-    "total": ("total_tokens", "totalTokens", "totalTokenCount"),
-    "cache_read": (
-        "prompt_tokens_details.cached_tokens",  # OpenAI, xAI, Groq, Fireworks, Zhipu, DashScope
-        "cached_tokens",  # Moonshot (Kimi), Together
-        "prompt_cache_hit_tokens",  # DeepSeek
-        "cache_read_input_tokens",  # LiteLLM's proxy, Portkey
-        "prompt_tokens_details.cache_read_input_tokens",
-        "prompt_tokens_details.cache_read_tokens",
-        "prompt_token_details.cached_tokens",  # Mistral
-        "num_cached_tokens",  # Mistral, vLLM
-        "input_tokens_details.cached_tokens",  # Responses
-        "cache_read_tokens",
-        "cacheReadInputTokens",  # Bedrock
-        "cacheReadInputTokenCount",
-        "cachedContentTokenCount",  # Vertex
-    ),
-    "cache_write": (
-        "prompt_tokens_details.cache_write_tokens",  # OpenRouter
-        "prompt_tokens_details.cache_creation_tokens",  # LiteLLM's proxy
-        "prompt_tokens_details.cache_creation_input_tokens",  # DashScope
-        "prompt_tokens_details.cached_creation_tokens",  # New API
-        "cache_creation_input_tokens",  # LiteLLM's proxy, Portkey
-        "cache_creation_tokens",
-        "cache_write_tokens",
-        "input_tokens_details.cache_write_tokens",
-        "cacheWriteInputTokens",  # Bedrock
-        "cacheWriteInputTokenCount",
-    ),
-    "reasoning": (
-        "completion_tokens_details.reasoning_tokens",  # OpenAI and most others
-        "output_tokens_details.reasoning_tokens",  # Responses
-        "output_tokens_details.thinking_tokens",  # Anthropic
-        "completion_tokens_details.thinking_tokens",
-        "reasoning_tokens",  # Perplexity, Together
-        "thoughtsTokenCount",  # Vertex
-    ),
-}
-
-#: Every place of a call's cost, below `usage`, and how many micro-dollars one unit of it is.
-_COSTS: Mapping[str, Decimal] = {
-    "cost": Decimal(1_000_000),  # OpenRouter: credits are dollars
-    "cost.total_cost": Decimal(1_000_000),  # Perplexity, its fees for each call included
-    "estimated_cost": Decimal(1_000_000),  # DeepInfra
-    "cost_in_usd_ticks": Decimal("1e-4"),  # xAI, its own tools included
-}
+_FILE = files("consumers.providers") / "usage.yaml"
+_TABLES: Mapping[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+_PLACES: Mapping[str, Sequence[str]] = _TABLES["counts"]
+_COSTS = {place: Decimal(unit) for place, unit in _TABLES["costs"].items()}
+_READS_WITHIN = ("prompt_tokens_details.cached_tokens",)
+_WRITES_WITHIN = [place for place in _PLACES["cache_write"] if place.startswith("prompt_")]
 #: A header with the cost, in dollars.
 _COST_HEADER = "x-litellm-response-cost"
 _MOST_MICROS = 10**12
@@ -102,11 +46,15 @@ class Counts:
     #: None counts as 0 for the parts.
     cache_read: Any = None
     cache_write: Any = None
+    #: Those of `cache_write` that are kept for an hour.
+    cache_write_1h: Any = None
     reasoning: Any = None
     #: All of them together, where the provider states it.
     total: Any = None
     #: True when the provider states the same count twice with different values.
     contradicts: bool = False
+    #: How many tokens of caches are beside `prompt`, unless the total says otherwise.
+    beside: int = 0
 
 
 def counts_of(usage: Any) -> Counts | None:
@@ -119,17 +67,34 @@ def counts_of(usage: Any) -> Counts | None:
     miss, hit = usage.get("prompt_cache_miss_tokens"), usage.get("prompt_cache_hit_tokens")
     parts = added(miss, hit) if miss is not None else 0
     is_less = type(parts) is int and 0 <= (_count(prompt) or 0) < parts
+    prompt = parts if is_less else prompt
     repeated = [values[name] for name in ("cache_read", "cache_write", "reasoning")]
+    # Reading from a cache is cheap: of counts that differ the least is booked.
+    read, written = _chosen(values["cache_read"], min), _chosen(values["cache_write"], max)
     return Counts(
-        prompt=parts if is_less else prompt,
+        prompt=prompt,
         completion=completion,
-        # Reading from a cache is cheap: of counts that differ the least is booked.
-        cache_read=_chosen(values["cache_read"], min),
-        cache_write=_chosen(values["cache_write"], max),
+        cache_read=read,
+        cache_write=written,
+        cache_write_1h=_chosen(values["cache_write_1h"], max),
         reasoning=_chosen(values["reasoning"], max),
         total=total,
         contradicts=is_less or any(len({*map(_count, same)} - {0}) > 1 for same in repeated),
+        beside=_beside(usage, *(max(_count(count) or 0, 0) for count in (prompt, read, written))),
     )
+
+
+def _beside(usage: Mapping[str, Any], prompt: int, read: int, written: int) -> int:
+    """How many tokens of caches cannot be within the prompt, so that they are beside it.
+
+    LiteLLM's proxy of 2025 adds the reads to the prompt, and not the writes.
+    """
+    if read + written <= prompt:
+        return 0
+    if read <= prompt and _at(usage, _READS_WITHIN) and not _at(usage, _WRITES_WITHIN):
+        return written
+    is_beside = _at(usage, _TABLES["often_beside"]) or (written and max(read, written) > prompt)
+    return read + written if is_beside else 0
 
 
 def stated_micros(data: Any, headers: Mapping[str, str]) -> int | None:
@@ -180,10 +145,9 @@ def _at(usage: Mapping[str, Any], places: Sequence[str]) -> list[Any]:
     """The values in these places."""
     values = []
     for place in places:
-        name, _, inner = place.partition(".")
-        value = usage.get(name)
-        if inner:
-            value = dict_of(value).get(inner)
+        value: Any = usage
+        for name in place.split("."):
+            value = dict_of(value).get(name)
         if value is not None:
             values.append(value)
     return values
@@ -243,6 +207,7 @@ def booked(
         input_tokens=prompt - read - written,
         cache_read_tokens=read,
         cache_write_tokens=written,
+        cache_write_1h_tokens=min(max(_count(counts.cache_write_1h) or 0, 0), written),
         output_tokens=completion - thought,
         reasoning_tokens=thought,
         estimated=bool(oddities),
@@ -262,7 +227,7 @@ def _fitted(counts: Counts, oddities: list[Oddity]) -> Counts:
     if prompt is None or completion is None or min(prompt, completion) < 0:
         return counts
     if not total or total == prompt + completion:
-        return counts
+        return replace(counts, prompt=prompt + counts.beside) if counts.beside else counts
     caches = [_count(cache or 0) or 0 for cache in (counts.cache_read, counts.cache_write)]
     reasoning = _count(counts.reasoning or 0) or 0
     rest = total - prompt - completion

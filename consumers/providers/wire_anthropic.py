@@ -150,15 +150,15 @@ def _counts(data: Any) -> Counts | None:
 
     # In this format the caches are beside the input, not within it.
     read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
-    by_lifetime = usage.get("cache_creation")
-    if not written and isinstance(by_lifetime, dict):
-        names = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-        written = added(*(by_lifetime.get(name) or 0 for name in names))
+    by_lifetime = dict_of(usage.get("cache_creation"))
+    for_an_hour = by_lifetime.get("ephemeral_1h_input_tokens")
+    written = written or added(by_lifetime.get("ephemeral_5m_input_tokens") or 0, for_an_hour)
     return Counts(
         prompt=added(usage.get("input_tokens"), read, written),
         completion=usage.get("output_tokens"),
         cache_read=read,
         cache_write=written,
+        cache_write_1h=for_an_hour,
         reasoning=dict_of(usage.get("output_tokens_details")).get("thinking_tokens"),
     )
 

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from opentelemetry.context import Context
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    Span,
-    SpanKind,
-    Tracer,
-    set_span_in_context,
-)
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Tracer, set_span_in_context
 
 from consumers import clock
 from consumers.records import Record

@@ -45,6 +45,8 @@ class Price(Row):
     #: None: cached input costs what other input costs.
     cache_read: Dollars | None = None
     cache_write: Dollars | None = None
+    #: Of what is kept for an hour; None: twice the price of input, which is what Anthropic takes.
+    cache_write_1h: Dollars | None = None
     #: Where the numbers are from and when they were read.
     source: Sentence
     as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_check_date)]

@@ -40,6 +40,9 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     for name, model in policy.models.items():
         if today - date.fromisoformat(model.price.as_of) > _STALE_AFTER:
             yield f"the price of {name} is from {model.price.as_of}; look it up again"
+        write, write_1h = model.price.cache_write, model.price.cache_write_1h
+        if write is not None and write_1h is not None and write_1h < write:
+            yield f"the price of {name}: to cache for an hour costs less than for five minutes"
     formats = {task.format for task in policy.tasks.values()} | {"classify"}
     for name in sorted(policy.formats.keys() - formats):
         yield f"format {name} is used by no task"

@@ -152,8 +152,22 @@ def test_a_custom_tool_is_given_its_object_as_json():
 
 
 def test_arguments_written_as_json_twice_are_read_once():
-    assert arguments_text(json.dumps('{"a": 1}')) == '{"a": 1}'
+    assert arguments_text(json.dumps('{"a": 1}')) == '{"a":1}'
     assert arguments_text('"just text"') == '"just text"'
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("```json\n{}\n```", "{}"),
+        ("``` {} ```", "{}"),
+        (' ```json\n{"order": "```17```"}\n```\n', '{"order":"```17```"}'),
+        (f'```\n{{"order": {LONG}}}\n```', f'{{"order":{LONG}}}'),
+        ("```json\nnothing\n```", "```json\nnothing\n```"),
+    ],
+)
+def test_arguments_in_a_fence_are_what_stands_in_it(said, text):
+    assert arguments_text(said) == text
 
 
 def test_another_format_is_sent_every_digit_of_an_earlier_call():

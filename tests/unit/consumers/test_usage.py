@@ -6,6 +6,8 @@ import pytest
 
 from consumers.providers.usage import booked, counts_of, stated_micros
 from consumers.providers.wires import WIRES
+from router.attempt.pricing import cost_micros
+from router.policy.models import Price
 from router.reply.reply import Oddity, Reply
 
 #: A chat that may well have 400 tokens.
@@ -147,6 +149,112 @@ def test_counts_are_read_where_they_stand(said: dict[str, Any], expected: list[i
     assert buckets(said) == (expected, ())
 
 
+#: 44 tokens of input, 56 read from a cache, 200 written to one and 20 of output.
+_CACHES = {"cache_creation_input_tokens": 200, "cache_read_input_tokens": 56}
+
+
+def within(**details: Any) -> dict[str, Any]:
+    return {"prompt_tokens_details": details}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(
+            {
+                **_CACHES,
+                **within(cached_tokens=56, cache_creation_tokens=200),
+                "prompt_tokens": 300,
+            },
+            id="LiteLLM's proxy: all within the prompt",
+        ),
+        pytest.param(
+            {**_CACHES, **within(cached_tokens=56), "prompt_tokens": 100, "total_tokens": 120},
+            id="LiteLLM's proxy of 2025: reads within it, writes beside it",
+        ),
+        pytest.param(
+            {**_CACHES, **within(cached_tokens=56), "prompt_tokens": 44, "total_tokens": 320},
+            id="Portkey: both beside it, and in the total",
+        ),
+        pytest.param(
+            {**_CACHES, "prompt_tokens": 44, "total_tokens": 64},
+            id="Portkey's streams: both beside it, and not in the total",
+        ),
+        pytest.param(
+            {
+                **within(cached_tokens=56, cached_creation_tokens=200),
+                "prompt_tokens": 44,
+                "total_tokens": 64,
+            },
+            id="New API: both beside it, with the names of OpenAI",
+        ),
+        pytest.param(
+            {"inputTokens": 44, "cacheReadInputTokens": 56, "cacheWriteInputTokens": 200},
+            id="Bedrock: both beside it",
+        ),
+        pytest.param(
+            {**within(cached_tokens=56, cache_write_tokens=200), "prompt_tokens": 44},
+            id="more than the prompt cannot be within it",
+        ),
+    ],
+)
+def test_caches_count_once_within_the_prompt_or_beside_it(said: dict[str, Any]) -> None:
+    usage, odd = booked(BODY, "ok", counts_of({"completion_tokens": 20, **said}))
+    prices = {"input": "1.00", "cache_read": "0.10", "cache_write": "1.25", "output": "4.00"}
+    price = Price.model_validate({**prices, "source": "a test", "as_of": "2026-01-01"})
+
+    assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (44, 56, 200)
+    assert (cost_micros(usage, price), odd) == (380, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(
+            {
+                "prompt_tokens": 2006,
+                "completion_tokens": 300,
+                "total_tokens": 2306,
+                "prompt_tokens_details": {"cached_tokens": 1920},
+                "completion_tokens_details": {"reasoning_tokens": 0},
+                "cache_creation_input_tokens": 0,
+            },
+            [86, 1920, 0, 300, 0],
+            id="LiteLLM",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 125,
+                "completion_tokens": 48,
+                "total_tokens": 173,
+                "prompt_tokens_details": {"text_tokens": 125, "cached_tokens": 98},
+            },
+            [27, 98, 0, 48, 0],
+            id="xAI",
+        ),
+    ],
+)
+def test_the_examples_of_documents_are_read(said: dict[str, Any], expected: list[int]) -> None:
+    assert buckets(said) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30}},
+        within(
+            cache_creation_tokens=50,
+            cache_creation_token_details={"ephemeral_1h_input_tokens": 30},
+        ),
+        {"claude_cache_creation_1_h_tokens": 30},
+    ],
+)
+def test_gateways_say_what_is_kept_for_an_hour(said: dict[str, Any]) -> None:
+    usage, odd = booked(BODY, "ok", counts_of(chat(cache_creation_input_tokens=50, **said)))
+
+    assert (usage.cache_write_tokens, usage.cache_write_1h_tokens, odd) == (50, 30, ())
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -218,6 +326,26 @@ def test_anthropic_says_writes_by_how_long_they_are_kept() -> None:
     usage = WIRES["anthropic"].decode(data, BODY).usage
 
     assert (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens) == (50, 200, 50)
+    assert usage.cache_write_1h_tokens == 30
+
+
+def test_a_write_for_an_hour_costs_more() -> None:
+    """A reply that somebody published, at the list prices of its model."""
+    data = {
+        "content": [{"type": "text", "text": "ok"}],
+        "usage": {
+            "input_tokens": 2,
+            "cache_creation_input_tokens": 1273,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 113,
+            "cache_creation": {"ephemeral_1h_input_tokens": 1273, "ephemeral_5m_input_tokens": 0},
+        },
+    }
+    usage = WIRES["anthropic"].decode(data, BODY).usage
+    prices = {"input": "2", "output": "10", "cache_read": "0.2", "cache_write": "2.5"}
+    price = Price.model_validate({**prices, "source": "Anthropic", "as_of": "2026-01-01"})
+
+    assert cost_micros(usage, price) == 2 * 2 + 1273 * 4 + 113 * 10 == 6226
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ USAGES = st.builds(
     cache_write_tokens=TOKENS,
     output_tokens=TOKENS,
     reasoning_tokens=TOKENS,
+).map(
+    lambda usage: usage.model_copy(update={"cache_write_1h_tokens": usage.cache_write_tokens // 3})
 )
 
 
@@ -36,6 +38,7 @@ PRICES = st.builds(
     output=DOLLARS,
     cache_read=st.none() | DOLLARS,
     cache_write=st.none() | DOLLARS,
+    cache_write_1h=st.none() | DOLLARS,
 )
 
 
@@ -57,6 +60,24 @@ PRICES = st.builds(
         ),
         pytest.param({"cache_write_tokens": 8}, {"cache_write": "1.25"}, 10, id="so has writing"),
         pytest.param(
+            {"cache_write_tokens": 8, "cache_write_1h_tokens": 3},
+            {"cache_write": "1.25"},
+            13,
+            id="what is kept for an hour costs twice what input costs",
+        ),
+        pytest.param(
+            {"cache_write_tokens": 8, "cache_write_1h_tokens": 3},
+            {"cache_write": "1.25", "cache_write_1h": "1.75"},
+            12,
+            id="unless it has its own price too",
+        ),
+        pytest.param(
+            {"cache_write_tokens": 2, "cache_write_1h_tokens": 9},
+            {},
+            4,
+            id="a part of more than all",
+        ),
+        pytest.param(
             {"cache_read_tokens": 9}, {"cache_read": 0}, 0, id="a price of zero is a price"
         ),
         pytest.param({"reasoning_tokens": 2}, {}, 8, id="reasoning costs what output costs"),
@@ -71,10 +92,12 @@ def test_the_cost_is_the_exact_sum_rounded_up(usage, price):
     """Checked against fractions, which never round."""
     read = price.input if price.cache_read is None else price.cache_read
     write = price.input if price.cache_write is None else price.cache_write
+    write_1h = 2 * price.input if price.cache_write_1h is None else price.cache_write_1h
     exact = (
         usage.input_tokens * Fraction(price.input)
         + usage.cache_read_tokens * Fraction(read)
-        + usage.cache_write_tokens * Fraction(write)
+        + (usage.cache_write_tokens - usage.cache_write_1h_tokens) * Fraction(write)
+        + usage.cache_write_1h_tokens * Fraction(write_1h)
         + usage.output_side * Fraction(price.output)
     )
 

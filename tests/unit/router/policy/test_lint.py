@@ -56,6 +56,11 @@ def test_the_shipped_policy_needs_no_second_look():
         ("{complexity_from: 5}", "{ambiguity_from: 0.7}", "very_complex can never match: unclear"),
         ("[sim-small, sim-small-b]", "[sim-small]", "model sim-small-b is in no tier"),
         ("as_of: 2026-11-01", "as_of: 2026-01-01", "price of sim-small is from 2026-01-01"),
+        (
+            "{input: 0.10,",
+            "{input: 0.10, cache_write: 0.20, cache_write_1h: 0.15,",
+            "price of sim-small: to cache for an hour costs less",
+        ),
         ("    format: label\n", "", "format label is used by no task"),
         ("law: policy_question, ", "", "speaks_of leaves out law"),
         ("{provider: simulated,", "{provider: simulatd,", "is it simulated?"),
