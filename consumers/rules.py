@@ -65,13 +65,12 @@ def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], S
     folder = prompts_folder(settings)
     files = read_folder(folder)
     contracts = Prompts.load(files).contracts
-    errors: list[str] = [*unpaired(contracts, policy)]
-    warnings: Sequence[str] = ()
-    if LOCK_FILE in files:
-        now, locked = parts_of(contracts, files, policy), read_lock(files[LOCK_FILE])
-        changed, warnings = changes_since(locked, now, contracts, files, policy)
-        errors += changed
-    return [f"{folder}/{error}" for error in errors], warnings
+    now, locked = parts_of(contracts, files, policy), read_lock(files.get(LOCK_FILE, ""))
+    changed, warnings = changes_since(locked, now, contracts, files, policy)
+    if LOCK_FILE not in files:
+        why = "so nobody notices a prompt that has changed under its version"
+        warnings = [f"{folder}/{LOCK_FILE} is missing, {why}; `tierline prompts lock` writes it"]
+    return [f"{folder}/{error}" for error in (*unpaired(contracts, policy), *changed)], warnings
 
 
 def read_folder(folder: Path) -> dict[str, str]:

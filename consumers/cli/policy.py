@@ -1,5 +1,6 @@
 """`tierline policy`: check, show and explain the routing policy."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -41,15 +42,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     try:
         policy = load_policy(_text(path), str(path))
     except PolicyError as error:
-        problems = [
-            {
-                "file": error.file,
-                "line": problem.line,
-                "path": problem.path,
-                "message": problem.message,
-            }
-            for problem in error.problems
-        ]
+        problems = [{"file": error.file, **asdict(problem)} for problem in error.problems]
         if as_json:
             nothing: dict[str, object] = dict.fromkeys(("errors", "warnings", "failed"), ())
             print_json({"ok": False, "problems": problems, "version": None, **nothing})

@@ -21,12 +21,7 @@ from consumers.cli.read_model import StoreUrl, asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.policy_file import read_policy
 from consumers.readmodel.model import ReadModel
-from consumers.readmodel.queries import (
-    Behind,
-    Failure,
-    figures_by,
-    requests_behind,
-)
+from consumers.readmodel.queries import Behind, Failure, figures_by, requests_behind
 from consumers.readmodel.queries import failures as failures_of
 from consumers.reports import read_replies, read_requests
 from consumers.runtime.clients import Clients

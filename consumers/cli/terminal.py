@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from consumers.cli.formats import Terminal, drawn
-from consumers.texts import escaped, say
+from consumers.texts import escaped
 from schemas.json_numbers import as_json
 
 __all__ = ["Reading", "console", "print_json", "print_table", "progress", "reading_bar"]
@@ -52,7 +52,8 @@ def print_table(
     table, left_out = drawn(rows, columns, width=out.width, title=title, optional=optional)
     out.print(table, crop=False)
     if left_out:
-        say(f"not shown at this width: {', '.join(left_out)} (--json has them)", is_error=True)
+        words = f"not shown at this width: {', '.join(left_out)} (--json has them)"
+        Terminal(stderr=True, highlight=False, width=out.width).print(words)
 
 
 def progress() -> Progress:

@@ -143,17 +143,17 @@ class TaskPool:
                 await (self._quiet if may_rest else self._idle).wait()
 
     def cancel_all(self, partition: Partition) -> int:
-        """Cancel what runs for a lost partition after a last grace; returns how many tasks run.
+        """Cancel what runs for a lost partition after a last grace; returns how many do not wait.
 
         A reply that comes back until then is no result any more, but it was paid for and is booked.
         A task that waits has no reply to come: it is cancelled and booked at once.
         """
         self._on_lost(partition.source)
-        running = self._running.pop(partition, set())
+        running = {task for task in self._running.pop(partition, ()) if not task.done()}
         for task in running:
             grace = 0.0 if task in self._at_rest else self._last_grace
             asyncio.get_running_loop().call_later(grace, task.cancel)
-        return len(running)
+        return len(running - self._at_rest)
 
     def book_uncommitted(
         self, source: TopicPartition, outgoing: Sequence[Outgoing], *, in_doubt: bool = False

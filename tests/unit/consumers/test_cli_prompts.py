@@ -275,6 +275,19 @@ def test_a_lock_of_before_says_nothing_of_examples(tierline):
     assert json.loads(tierline("policy", "check", "--json")[1])["warnings"] == []
 
 
+def test_prompts_without_a_lock_are_told_with_what_writes_it(tierline):
+    Path("deploy/prompts/versions.lock").unlink()
+
+    code, out, _ = tierline("policy", "check", "--json")
+    [warning] = json.loads(out)["warnings"]
+    assert code == 0
+    assert "deploy/prompts/versions.lock is missing" in warning
+    assert "`tierline prompts lock` writes it" in warning
+
+    assert tierline("prompts", "lock")[0] == 0
+    assert json.loads(tierline("policy", "check", "--json")[1])["warnings"] == []
+
+
 def test_another_policy_is_not_held_against_the_prompts_in_use(tierline, tmp_path):
     other = shutil.copy("deploy/policy/routing.yaml", tmp_path / "other.yaml")
     tierline("prompts", "lock")

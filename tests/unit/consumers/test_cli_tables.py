@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from consumers.amounts import in_words
 from consumers.cli.formats import Terminal, drawn, style_of
+from consumers.cli.terminal import print_table
 
 ROWS: list[dict[str, object]] = [
     {"task": "support_answer", "tier": "low", "spend": "$12.345678", "p95": "1,234 ms"},
@@ -64,6 +65,18 @@ def test_what_matters_least_is_left_out_first() -> None:
 
     assert list(left_out) == ["p95", "tier"]
     assert table is not None
+
+
+def test_the_line_on_what_is_left_out_is_no_wider_than_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [f"column-{no}" for no in range(30)]
+
+    print_table([dict.fromkeys(names, "x" * 40)], names, optional=names[1:])
+
+    said = capsys.readouterr().err
+    assert all(len(line) <= 150 for line in said.splitlines())
+    assert "column-26, column-27 (--json has them)" in " ".join(said.split())
 
 
 def test_wide_characters_take_the_room_they_need() -> None:
