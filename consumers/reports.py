@@ -1,7 +1,7 @@
 """Past requests and replies as the topics still have them, read for commands and the console."""
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from consumers.readmodel.queries import KeptAnswer
 
 __all__ = ["read_examples", "read_replies", "read_requests", "reply_text"]
+
+#: Dead letters whose answers are looked up together.
+_AT_ONCE = 1_000
 
 
 async def read_requests(
@@ -115,27 +118,30 @@ def _matching(request: Request, keys: Sequence[RequestKey]) -> RequestKey | None
 
 
 async def read_examples(
-    clients: Clients, answers: "Mapping[str, KeptAnswer]", seen: Seen | None = None
+    clients: Clients,
+    kept: "Callable[[Sequence[str]], Awaitable[Mapping[str, KeptAnswer]]]",
+    seen: Seen | None = None,
 ) -> AsyncIterator[dict[str, Any]]:
     """Answers that a reviewer has approved or written, with their requests from the dead letters.
 
-    Answers whose request cannot be read are left out.
+    `kept` gives the answers of dead letters by their places. Answers whose request cannot be read
+    are left out.
     """
-    if not answers:
-        return
     async with topic_reader(clients, [clients.settings.topics.dead_letters]) as reader:
-        async for record in reader.until_end(seen):
-            if (answer := answers.get(record_ref(record))) is None:
-                continue
-            with contextlib.suppress(ContractError):
-                request_id = answer.request.id
-                request = read_raw_request(record.value, record.headers, fallback_id=request_id)
-                yield {
-                    "request_id": request_id,
-                    "tenant": answer.request.tenant,
-                    "task": answer.task,
-                    "input": request.input.model_dump(mode="json", exclude_none=True),
-                    "context": request.context.model_dump(mode="json", exclude_none=True),
-                    "expected": answer.output,
-                    "source": f"review: {answer.review}",
-                }
+        async for records in reader.batches(await reader.ends(), _AT_ONCE, seen):
+            answers = await kept([record_ref(record) for record in records])
+            for record in records:
+                if (answer := answers.get(record_ref(record))) is None:
+                    continue
+                with contextlib.suppress(ContractError):
+                    request_id = answer.request.id
+                    request = read_raw_request(record.value, record.headers, fallback_id=request_id)
+                    yield {
+                        "request_id": request_id,
+                        "tenant": answer.request.tenant,
+                        "task": answer.task,
+                        "input": request.input.model_dump(mode="json", exclude_none=True),
+                        "context": request.context.model_dump(mode="json", exclude_none=True),
+                        "expected": answer.output,
+                        "source": f"review: {answer.review}",
+                    }

@@ -90,12 +90,18 @@ async def export_evals(
     settings = read_settings(kafka)
     topics, count = settings.kafka.topics, 0
     async with read_model(settings, store, [topics.review, topics.results]) as model:
-        answers = await model.ask(lambda tables: kept_answers(tables, every=all_decisions))
-    with reading_bar() as seen:
-        async for example in read_examples(Clients(settings.kafka), answers, seen):
-            seen.give_way()
-            _ = sys.stdout.write(escaped(json_of(example).decode()) + "\n")
-            count += 1
+        with reading_bar() as seen:
+            examples = read_examples(
+                Clients(settings.kafka),
+                lambda letters: model.ask(
+                    lambda tables: kept_answers(tables, letters, every=all_decisions)
+                ),
+                seen,
+            )
+            async for example in examples:
+                seen.give_way()
+                _ = sys.stdout.write(escaped(json_of(example).decode()) + "\n")
+                count += 1
     say(counted(count, "example"), is_error=True)
 
 

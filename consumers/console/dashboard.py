@@ -22,6 +22,7 @@ from consumers.console.spans import NAMED, AskedSpan, Span, asked_span, span_of,
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.queries import figures_by, figures_over_time, releases
 from consumers.runtime.clients import Clients
+from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
 from router.reports.bill import Mover, Step, movers_between, steps_between
 from router.reports.measures import (
@@ -98,9 +99,10 @@ class Figures:
         clients: Clients,
         keep: timedelta | None = None,
         admission: Admission | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.reviews = reviews
-        self.model = ReadModel(reviews.store.database, clients, keep, admission=admission)
+        self.model = ReadModel(reviews.store.database, clients, keep, admission, guard)
 
     def span(self, asked: AskedSpan) -> Span:
         """The span that a URL names. Raises HTTPException."""

@@ -16,7 +16,6 @@ from consumers.console.pages import Pages
 from consumers.console.queries import CaseFilter
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
-from consumers.parties import stages_of
 from consumers.runtime.processes import Processes
 from schemas.reasons import Reason
 
@@ -43,7 +42,6 @@ def add_flow_routes(
     routes: Routes, reviews: ReviewService, processes: Processes, pages: Pages
 ) -> None:
     """All that is about the flow as a whole: it counts the requests of all tenants."""
-    stages = [kind.spec.name for kind in stages_of(tiers=list(reviews.policy.tiers))]
 
     def flow_page(request: Request, flow: _Flow) -> Response:
         return pages.page("flow.html", visitor_of(request), flow=flow)
@@ -73,7 +71,7 @@ def add_flow_routes(
         letters = await reviews.store.values("reason", CaseFilter(), now)
         return _Flow(
             at=now,
-            missing=processes.missing(stages, now),
+            missing=processes.missing(now),
             topics=processes.topic_rows(now),
             processes=processes.process_rows(now),
             models=processes.model_rows(now),

@@ -138,6 +138,7 @@ def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None
 
 def apply_results(connection: Connection, records: Iterable[Record]) -> None:
     """Close cases that a result resolves, and those whose request ended in a later generation."""
+    briefs: list[tuple[str, Mapping[str, Any]]] = []
     #: By the case's place: when it was resolved, and by whose result.
     resolved: dict[str, tuple[datetime, str | None]] = {}
     #: The last generation with a result, and the time of the result.
@@ -156,7 +157,7 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
             _log.error("not a result", place=record_ref(record))
             continue
         if brief is not None:
-            _take_brief(connection, tenant, brief)
+            briefs.append((tenant, brief))
             continue
         if isinstance(resolves := info.get("resolves"), str):
             # Results of earlier releases name no tenant: only the place identifies the case.
@@ -165,6 +166,7 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
             request = RequestKey(tenant, request_id)
             end = (generation, told_at(record))
             ended[request] = max(ended.get(request, end), end)
+    _take_briefs(connection, briefs)
     if not resolved and not ended:
         return
 
@@ -185,14 +187,15 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
             connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
 
 
-def _take_brief(connection: Connection, tenant: str, row: Mapping[str, Any]) -> None:
-    """Store the brief of a case, which must belong to the brief's tenant."""
-    is_its_case = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
-    if connection.scalar(select(CASES.c.place).where(is_its_case)) is None:
-        _log.error("brief without a case of its tenant", place=row["place"])
-        return
-    connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
-    connection.execute(insert(BRIEFS).values(row))
+def _take_briefs(connection: Connection, briefs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Store the briefs of cases, by their tenants: each must be of its case's tenant."""
+    for tenant, row in briefs:
+        is_its_case = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
+        if connection.scalar(select(CASES.c.place).where(is_its_case)) is None:
+            _log.error("brief without a case of its tenant", place=row["place"])
+            continue
+        connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
+        connection.execute(insert(BRIEFS).values(row))
 
 
 def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,8 @@ class Queue(Projection):
         return oldest - _CLOCKS
 
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
-        for topic, batch in groupby(records, attrgetter("topic")):
+        for topic, group in groupby(records, attrgetter("topic")):
+            batch = self.marked(group)
             if topic == self.names.dead_letters:
                 apply_dead_letters(connection, batch, self.policy)
             elif topic == self.names.review:

@@ -60,7 +60,8 @@ async def run_console(
     if (brief := settings.console.brief_task) is not None and brief not in policy.tasks:
         msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
         raise TierlineError(msg)
-    clients, processes = Clients(settings.kafka).named("console"), Processes()
+    clients = Clients(settings.kafka).named("console")
+    processes = Processes([kind.spec.name for kind in stages_of(tiers=list(policy.tiers))])
     async with (
         open_store(at.store) as store,
         publisher(clients, telemetry.tracing) as sending,
@@ -86,14 +87,15 @@ async def run_console(
             is_secure=at.is_secure,
         )
         bulk, keep, admission = Bulk(reviews), settings.store.keep, admission_of(settings)
-        figures = Figures(reviews, clients, keep, admission=admission)
+        figures = Figures(reviews, clients, keep, admission, guard)
         for tables in (queue, figures.model):
             await tables.check()
         tell_review(telemetry.meter, lambda: queue.standing)
+        groups = {f"{settings.kafka.prefix}{name}": name for name in processes.needed}
         works = (
             *(queue.run(), queue.look(), figures.model.run(), reviews.resend(), bulk.run()),
             _tell_caught_up(queue.caught_up, tell),
-            watch_backlogs(clients, _stages(settings, rules), processes.note_backlog),
+            watch_backlogs(clients, groups, processes.note_backlog),
         )
         running = [tasks.create_task(work) for work in works]
         host, number = at.listening.getsockname()[:2]
@@ -104,12 +106,6 @@ async def run_console(
         await serve(app, at.listening, proxies=settings.console.proxies, stop=stop)
         for task in running:
             task.cancel()
-
-
-def _stages(settings: Settings, rules: Rules) -> dict[str, str]:
-    """The stages that the policy needs, by their groups."""
-    names = [kind.spec.name for kind in stages_of(tiers=list(rules.policy.tiers))]
-    return {f"{settings.kafka.prefix}{name}": name for name in names}
 
 
 async def _tell_caught_up(caught_up: asyncio.Event, tell: Callable[[str], None]) -> None:

@@ -217,6 +217,7 @@ def _engine(url: str) -> AsyncEngine:
         engine = create_async_engine(parsed, pool_size=5, max_overflow=10, **_ENGINE)
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        event.listen(engine.sync_engine, "invalidate", _end_sqlite)
         return engine
     # `pool_pre_ping` replaces connections from before a restart of the server.
     return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_pre_ping=True, **_ENGINE)
@@ -247,6 +248,13 @@ def _begin_sqlite(connection: Any) -> None:
     # A transaction that reads before it writes would fail when another one wrote in between.
     writes = connection.get_execution_options().get("tierline_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _end_sqlite(connection: Any, _record: object, _error: object) -> None:
+    # A statement that is cancelled invalidates its connection. Closing that does not unlock the
+    # file: the statement's cursor, to which the error still refers, keeps the transaction open.
+    with contextlib.suppress(Exception):
+        connection.rollback()
 
 
 def _shown(url: str) -> str:

@@ -82,7 +82,14 @@ class Projection(ABC):
 
     @abstractmethod
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
-        """Take in records, each partition's in order. A record taken in again changes nothing."""
+        """Take in records, each partition's in order. A record taken in again changes nothing.
+
+        What is `marked` is read before anything is written: a process has one mark for all tables.
+        """
+
+    def marked(self, records: Iterable[Record]) -> Iterable[Record]:
+        """Those of these records that may be read, each marked while it is."""
+        return records if self.guard is None else self.guard.each(records)
 
     async def since(self, topics: Sequence[str]) -> datetime | None:
         """Where to begin with partitions of these topics that were never read; None: at the start.
@@ -258,7 +265,7 @@ class Projection(ABC):
             return
         try:
             with connection.begin_nested():
-                self.take(connection, self.guard.each(records) if self.guard else records)
+                self.take(connection, records)
         except Exception as error:
             if is_away(error):
                 raise

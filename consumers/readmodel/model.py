@@ -27,6 +27,7 @@ from consumers.readmodel.tables import (
 )
 from consumers.records import Record
 from consumers.runtime.clients import Clients
+from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
 from schemas.base import EARLIEST, Tier
 
@@ -51,12 +52,13 @@ class ReadModel(Projection):
         clients: Clients,
         keep: timedelta | None = None,
         admission: Admission | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`keep` is how long single requests are kept; None: for ever.
 
         `admission` says whose the requests on intake are, as it does there.
         """
-        super().__init__(database, clients)
+        super().__init__(database, clients, guard)
         self.admission = admission or Admission()
         self.keep = keep
         self._forgot_at = EARLIEST
@@ -72,7 +74,7 @@ class ReadModel(Projection):
         return super().origin(connection, cluster)
 
     def take(self, connection: Connection, records: Iterable[Record]) -> None:
-        take(connection, records, self.clients.settings.topics, self.admission)
+        take(connection, self.marked(records), self.clients.settings.topics, self.admission)
 
     async def settle(self) -> None:
         """Delete single requests that are kept no longer; their figures stay in the sums."""

@@ -34,7 +34,7 @@ from router.reports.measures import FIGURES
 from router.reports.quality import Call, End, Group, group_id, judge, trend_of
 from schemas.topics import Topics
 
-__all__ = ["DAY", "GRAINS", "HOUR", "take"]
+__all__ = ["DAY", "GRAINS", "HOUR", "pieces", "take"]
 
 _log = structlog.get_logger(__name__)
 _Key = TypeVar("_Key")
@@ -46,7 +46,7 @@ GRAINS = (HOUR, DAY)
 TRENDS = (-HOUR, -DAY)
 #: Except by hour and group, so many buckets of latencies are joined: they stay within 2 %.
 _WIDER = 4
-#: A power of two. See `_pieces`.
+#: A power of two. See `pieces`.
 _KEYS_AT_ONCE = 128
 _COLUMNS = tuple(Call.__slots__)
 _own, _values = attrgetter(*OWN), attrgetter(*_COLUMNS)
@@ -155,14 +155,14 @@ class _Changes:
             ]
             upsert(connection, table, rows, adds=names)
             less = [key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
-            for piece in _pieces(less):
+            for piece in pieces(less):
                 connection.execute(delete(table).where(tuple_(*key).in_(piece), is_empty))
 
 
 def _trends(connection: Connection, groups: Iterable[int]) -> Mapping[int, int]:
     """The coarser groups that these are counted in over time."""
     ids, trends = list(groups), dict[int, int]()
-    for piece in _pieces(ids):
+    for piece in pieces(ids):
         among = select(GROUPS).where(GROUPS.c.group_id.in_(piece))
         for number, *names in connection.execute(among):
             trends[number] = group_id(trend_of(Group(*names)))
@@ -191,13 +191,13 @@ def _coarser(
 
 def _rows(connection: Connection, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
     """The rows of these requests."""
-    for piece in _pieces(keys):
+    for piece in pieces(keys):
         is_asked = tuple_(table.c.tenant, table.c.request_id).in_(piece)
         for row in connection.execute(select(table).where(is_asked)):
             yield row._asdict()
 
 
-def _pieces(keys: Sequence[_Key]) -> Iterator[Sequence[_Key]]:
+def pieces(keys: Sequence[_Key]) -> Iterator[Sequence[_Key]]:
     """The keys in pieces whose lengths are powers of two; the last key is repeated for that.
 
     Each length is another statement, and drivers keep the last hundred statements compiled: with a

@@ -6,6 +6,7 @@ calls where it begins or ends within an hour. So a query takes as long with any 
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 
 from consumers.readmodel.columns import instant, millis, stored
-from consumers.readmodel.projection import GRAINS
+from consumers.readmodel.projection import GRAINS, pieces
 from consumers.readmodel.tables import (
     CALLS,
     FEEDBACK,
@@ -284,15 +285,21 @@ class KeptAnswer(NamedTuple):
     output: Mapping[str, Any]
 
 
-def kept_answers(connection: Connection, *, every: bool) -> dict[str, KeptAnswer]:
+def kept_answers(
+    connection: Connection, letters: Sequence[str], *, every: bool
+) -> dict[str, KeptAnswer]:
     """Approved and edited answers by their dead letter's place: kept examples, or `every` one.
 
-    Of a request that was decided on more than once, the last decision with a result counts.
+    Only those of these dead letters, for all may not fit into memory. Of a request that was decided
+    on more than once, the last decision with a result counts.
     """
-    decided = select(REVIEWS.c.letter)
+    decided = select(REVIEWS.c.letter).where(REVIEWS.c.letter == OUTCOMES.c.letter)
     kept = decided if every else decided.where(REVIEWS.c.is_example)
-    is_kept = and_(OUTCOMES.c.review.in_(("approve", "edit")), OUTCOMES.c.letter.in_(kept))
-    query = select(OUTCOMES).where(OUTCOMES.c.is_result, is_kept).order_by(OUTCOMES.c.ended_at)
+    is_kept = and_(OUTCOMES.c.review.in_(("approve", "edit")), kept.exists())
+    rows: list[RowMapping] = []
+    for piece in pieces(letters):
+        query = select(OUTCOMES).where(OUTCOMES.c.is_result, OUTCOMES.c.letter.in_(piece), is_kept)
+        rows += connection.execute(query).mappings()
     return {
         row["letter"]: KeptAnswer(
             RequestKey(row["tenant"], row["request_id"]),
@@ -300,7 +307,7 @@ def kept_answers(connection: Connection, *, every: bool) -> dict[str, KeptAnswer
             row["review"],
             read_exact(row["output"]),
         )
-        for row in connection.execute(query).mappings()
+        for row in sorted(rows, key=itemgetter("ended_at"))
     }
 
 

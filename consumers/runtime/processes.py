@@ -57,6 +57,8 @@ class Processes:
 
     #: How far back the status of a process is worth reading.
     gone_after: ClassVar[timedelta] = _GONE_AFTER
+    #: The stages that the policy needs.
+    needed: Sequence[str] = ()
     _statuses: dict[str, Status] = field(default_factory=dict)
     #: What is left to do for each stage, by the commits of its group.
     _backlogs: dict[str, int] = field(default_factory=dict)
@@ -149,10 +151,10 @@ class Processes:
             for (provider, name), models in sorted(by_model.items())
         ]
 
-    def missing(self, stages: Iterable[str], now: datetime) -> dict[str, int | None]:
-        """Those of these stages that no process runs, with their backlog; None: it is not known."""
+    def missing(self, now: datetime) -> dict[str, int | None]:
+        """Needed stages that no process runs, with their backlog; None: it is not known."""
         run = {stage.stage for status in self._current(now) for stage in status.stages}
-        return {stage: self._backlogs.get(stage) for stage in stages if stage not in run}
+        return {stage: self._backlogs.get(stage) for stage in self.needed if stage not in run}
 
     def _current(self, now: datetime) -> list[Status]:
         return [status for status in self.statuses if now - status.at <= _SILENT_AFTER]

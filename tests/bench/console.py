@@ -108,21 +108,18 @@ async def _writer(store: Store) -> AsyncIterator[None]:
     """Somebody who claims and releases as fast as the store takes it."""
     places = [case.place for case in await store.cases(CaseFilter(), clock.now(), limit=CLAIMED)]
 
-    is_over = asyncio.Event()
-
     async def write() -> None:
-        while not is_over.is_set():
+        while True:
             for place in places:
                 await store.claim(place, "bob", clock.now(), LEASE)
                 await store.release(place, "bob", clock.now())
 
-    async with asyncio.TaskGroup() as tasks:
-        _ = tasks.create_task(write())
-        try:
-            yield
-        finally:
-            # A statement that is cancelled half-way may leave SQLite's file locked.
-            is_over.set()
+    writing = asyncio.ensure_future(write())
+    try:
+        yield
+    finally:
+        writing.cancel()
+        await asyncio.wait({writing})
 
 
 async def _claims(name: str, store: Store) -> Measured:

@@ -20,7 +20,9 @@ from consumers.console.dashboard import Figures
 from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService
 from consumers.console.store import CaseFilter, Store, open_store
+from consumers.parties import STAGES
 from consumers.runtime.clients import Clients
+from consumers.runtime.processes import Processes
 from consumers.runtime.publisher import publisher
 from consumers.settings import Settings, TokenSettings
 from tests.kafka.flow import Flow, flow, request
@@ -137,6 +139,7 @@ async def console(
             guard,
             bulk,
             Figures(desk, Clients(settings.kafka)),
+            processes=Processes([kind.spec.name for kind in STAGES]),
         )
         app.state.guard = guard
         work = [

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import html
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from consumers.console.dashboard import Figures
 from consumers.console.review_service import decision_of
 from consumers.console.store import Case, CaseFilter
 from consumers.readmodel.model import opened
-from consumers.readmodel.queries import figures_by, kept_answers
+from consumers.readmodel.queries import KeptAnswer, figures_by, kept_answers
 from consumers.reports import read_examples
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -508,7 +509,11 @@ async def test_the_dashboard_says_what_the_command_line_says(
                 lambda asked: figures_by(asked, ("task", "tier"), flowing.rules.policy, EARLIEST)
             )
             fixed = await model.ask(lambda asked: behind(asked, "by person"))
-            kept = await model.ask(lambda asked: kept_answers(asked, every=False))
+
+            async def kept(letters: Sequence[str]) -> Mapping[str, KeptAnswer]:
+                return await model.ask(lambda asked: kept_answers(asked, letters, every=False))
+
+            examples = [one async for one in read_examples(clients, kept)]
         browser = Browser(running.app)
         page = (await browser.get("/dashboard")).text
         for row in [*rows, total]:
@@ -526,5 +531,4 @@ async def test_the_dashboard_says_what_the_command_line_says(
         assert (bill["before_micros"], bill["now_micros"]) == (0, total.cost_micros)
         table = (await browser.get("/dashboard.csv")).text.splitlines()
         assert len(table) == len(rows) + 2
-        examples = [one async for one in read_examples(clients, kept)]
         assert [(one["request_id"], one["expected"]) for one in examples] == [("dispute-0", edited)]

@@ -390,7 +390,7 @@ async def test_a_sentinel_that_is_killed_is_replaced(settings: Settings, tmp_pat
 async def test_a_console_steps_over_what_has_ended_two_of_them(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Every other dead letter is a case."""
+    """Every other dead letter is a case, and every other request is in the figures."""
     port = free_ports()[0]
     async with asyncio.timeout(_LIMIT), flow(settings) as running:
         # Answers to disputes wait for a person.
@@ -406,9 +406,13 @@ async def test_a_console_steps_over_what_has_ended_two_of_them(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
         ):
             found: set[str] = set()
-            while len(found) < 5:
-                with contextlib.suppress(httpx.TransportError):
+            asked: set[str] = set()
+            while len(found) < 5 or len(asked) < 5:
+                with contextlib.suppress(httpx.TransportError, KeyError):
                     cases = (await http.get("/api/cases")).json()
                     found = {case["request_id"] for case in cases["cases"]}
-            assert run.ends == [-signal.SIGABRT] * 2
-    assert found == {f"bad-{number}" for number in range(5)}
+                    listed = (await http.get("/api/requests")).json()
+                    asked = {one["request_id"] for one in listed["requests"]}
+            # The text is on intake, on a tier's topic and in the dead letter.
+            assert run.ends == [-signal.SIGABRT] * 6
+    assert found == asked == {f"bad-{number}" for number in range(5)}

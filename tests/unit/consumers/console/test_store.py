@@ -1,6 +1,9 @@
 """Cases: who works on which, in which order they come, and how they are found."""
 
 import asyncio
+import contextlib
+import gc
+import sqlite3
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,26 @@ async def test_one_of_fifty_claimers_wins_each_case(store: Store, count: int) ->
         lost = [held for held in outcomes if isinstance(held, Held)]
         assert (len(won), len(lost)) == (1, 49)
         assert {held.by for held in lost} == {won[0].held_by}
+
+
+async def test_a_write_that_is_cancelled_half_way_leaves_the_file_unlocked(tmp_path: Path) -> None:
+    """Wherever it is cancelled, and although its error still refers to its statement."""
+    file = tmp_path / "cases.db"
+    gc.disable()
+    try:
+        async with open_store(f"sqlite:///{file}") as store:
+            await take(store, a_letter_record(0))
+            tasks: list[asyncio.Task[Case]] = []
+            while not tasks or tasks[-1].cancelled():
+                tasks.append(asyncio.ensure_future(_claimed(store, 0)))
+                await asyncio.sleep(len(tasks) / 4_000)
+                tasks[-1].cancel()
+                await asyncio.wait(tasks[-1:])
+                with contextlib.closing(sqlite3.connect(file, timeout=0)) as other:
+                    other.execute("BEGIN IMMEDIATE")
+        assert len(tasks) > 1
+    finally:
+        gc.enable()
 
 
 async def test_a_claim_lasts_as_long_as_its_lease(store: Store) -> None:

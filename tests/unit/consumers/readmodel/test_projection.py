@@ -392,8 +392,11 @@ def test_an_answer_that_was_kept_is_the_last_one_of_its_dead_letter() -> None:
         a_result(1, "r-3", review="reject", resolves="llm.dead-letters-1-1"),
     ]
     with tables(told) as connection:
-        kept = kept_answers(connection, every=False)
-        every = kept_answers(connection, every=True)
+        letters = [f"llm.dead-letters-1-{no}" for no in range(4)]
+        kept = kept_answers(connection, letters, every=False)
+        every = kept_answers(connection, letters, every=True)
+        assert kept_answers(connection, letters[3:], every=True) == {}
+        assert kept_answers(connection, [], every=True) == {}
     assert {place: one.request for place, one in kept.items()} == {
         "llm.dead-letters-1-1": RequestKey("default", "r-1")
     }

@@ -142,5 +142,5 @@ def test_a_stage_that_no_process_runs_is_named_with_what_waits_for_it() -> None:
     processes.note_backlog("work.low", NOON, 10, 4)
     processes.note_backlog("review", NOON, 0, 0)  # nobody has ever committed
 
-    stages = ["route", "work.low", "review"]
-    assert processes.missing(stages, NOON) == {"work.low": 4, "review": None}
+    processes.needed = ["route", "work.low", "review"]
+    assert processes.missing(NOON) == {"work.low": 4, "review": None}
