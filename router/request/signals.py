@@ -24,7 +24,7 @@ TEXT_SIGNALS = (*SIGNALS, "several_sources")
 #: A number, an id or a date makes a request specific.
 _has_digit = matcher_of("[0-9]")
 #: However often a question mark is repeated, it ends one question.
-_QUESTION = re.compile("[?\uff1f][?\uff1f!\\s]*+")
+_QUESTION = re.compile(r"\?[?!\s]*+")
 _MANY_QUESTIONS = 3
 #: What a provider is sent beside texts: fields of a message, and of a chat body by component.
 _SENT_BESIDE_TEXT = ("tool_calls", "function_call", "refusal")
@@ -71,7 +71,9 @@ def measure(request: Request) -> Signals:
     if "!!!" in text:
         signals |= {"angry"}
     missing = (request.ambiguity is None, request.blast_radius is None, request.complexity is None)
-    questions = sum(1 for _ in islice(_QUESTION.finditer(text), _MANY_QUESTIONS))
+    questions = text.count("?")
+    if questions > 1:
+        questions = sum(1 for _ in islice(_QUESTION.finditer(text), _MANY_QUESTIONS))
     given = request.ambiguity
     ambiguity = _ambiguity(text, signals, questions) if given is None else given
     blast_radius = request.blast_radius or _blast_radius(signals)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jsonschema_rs
 
 from router.request.languages import EMPTY_WORDS, words_of
-from router.request.word_tables import NUMBERED, TABLES, Entry, Numbers, folded
+from router.request.word_tables import MONTH, NUMBERED, TABLES, Entry, Numbers, folded
 
 __all__ = ["matcher_of", "text_signals"]
 
@@ -40,6 +40,8 @@ _SHORT = 400
 #: Words of a text that are looked at because an entry may need to know where they stand.
 _MOST_HITS = 2_000
 _MOST_AMOUNTS = 500
+#: Places of each row of words that are looked at.
+_MOST_ROWS = 20
 _MOST_FIGURES = 50
 #: Letters around a figure that are read.
 _AROUND = 24
@@ -50,12 +52,21 @@ _LEAST_MENDED, _MOST_MENDED = 5, 24
 
 
 class _Term(NamedTuple):
-    """A word, or two in a row, that stands for a part of entries."""
+    """A word that stands for a part of entries, alone or in a row with others."""
 
     word: str
     is_whole: bool
     #: A bit.
     part: int
+    #: The words in a row as they stand between the blanks of a text; empty for a word alone.
+    row: str
+
+
+class _Meaning(NamedTuple):
+    """The parts that a word stands for alone, and those of each row of words that it is in."""
+
+    parts: int
+    rows: Sequence[tuple[str, int]]
 
 
 class _Wanted(NamedTuple):
@@ -85,16 +96,21 @@ def matcher_of(pattern: str) -> Callable[[str], bool]:
 
 
 def _terms(part: str, bit: int) -> Iterator[_Term]:
-    for word in part.replace("€", _AMOUNTS).split("/"):
-        plain = word.removeprefix("=")
-        last = plain.rpartition(" ")[2]
-        yield _Term(plain, plain != word or len(last) < _BEGINNING, bit)
+    for written in part.replace("€", _AMOUNTS).split("/"):
+        plain = written.removeprefix("=")
+        words = plain.split()
+        is_whole = plain != written or len(words[-1]) < _BEGINNING
+        # A row is looked for where its rarest word is.
+        key = max(words, key=lambda word: (word not in _EMPTY, len(word)))
+        row = f" {plain} " if is_whole else f" {plain}"
+        yield _Term(key, is_whole or key != words[-1], bit, row if len(words) > 1 else "")
 
 
 def _all(bits: Iterable[int]) -> int:
     return reduce(or_, bits, 0)
 
 
+_EMPTY = frozenset(map(folded, EMPTY_WORDS))
 _ENTRIES: Sequence[Entry] = [*chain.from_iterable(TABLES.values())]
 #: The parts of all entries as bits; entries share them.
 _PARTS = {
@@ -106,27 +122,22 @@ for _term in chain.from_iterable(_terms(part, bit) for part, bit in _PARTS.items
     _BY_BEGINNING[_term.word[:_BEGINNING]].append(_term)
 _KNOWN: Sequence[_Term] = [*chain.from_iterable(_BY_BEGINNING.values())]
 _CURRENCIES = frozenset(word.removeprefix("=") for word in _AMOUNTS.split("/"))
-#: The parts that are an amount, that stand before the number of a thing, or between two numbers.
+#: The parts that are an amount; that name things by numbers, or days; that stand between numbers.
 _MONEY = _all(bit for part, bit in _PARTS.items() if "€" in part)
 _NUMBERED = _all(_PARTS[entry.parts[0]] for entry in _ENTRIES if NUMBERED in entry.signals)
+_MONTHS = _all(_PARTS[entry.parts[0]] for entry in _ENTRIES if MONTH in entry.signals)
 _BETWEEN = _all(
-    _PARTS[part] for entry in _ENTRIES if entry.numbers == "two numbers" for part in entry.parts
+    _PARTS[part] for entry in _ENTRIES if entry.numbers[:3] == "two" for part in entry.parts
 )
 #: Entries by the bit of their first part, which is the rarest.
 _BY_FIRST: defaultdict[int, list[_Wanted]] = defaultdict(list)
 for _entry in _ENTRIES:
-    if NUMBERED not in _entry.signals:
+    if not {NUMBERED, MONTH}.intersection(_entry.signals):
         _parts = _all(_PARTS[part] for part in _entry.parts)
         _BY_FIRST[_PARTS[_entry.parts[0]]].append(
             _Wanted(frozenset(_entry.signals), _entry.numbers, _parts, _parts & ~_MONEY)
         )
 _FIRSTS = _all(_BY_FIRST)
-#: How the second of two words in a row may begin, by the first.
-_SECONDS: Mapping[str, tuple[str, ...]] = {
-    first: tuple(second for one, second in _two if one == first)
-    for _two in [[term.word.split(" ") for term in _KNOWN if " " in term.word]]
-    for first in {one for one, _ in _two}
-}
 _NO_SIGNALS: frozenset[str] = frozenset()
 
 
@@ -150,7 +161,9 @@ def text_signals(text: str) -> frozenset[str]:
 
 
 def _signals_of(plain: str, is_short: bool) -> frozenset[str]:
-    words, terms, parts = _read(plain, is_short)
+    words = words_of(plain).replace(".", " ").split()
+    known = _known(words, is_short)
+    parts = _all(known.values())
     complete = [
         entry
         for first in _each(parts & _FIRSTS)
@@ -161,7 +174,10 @@ def _signals_of(plain: str, is_short: bool) -> frozenset[str]:
         return _NO_SIGNALS
     if any(entry.parts != entry.words for entry in complete):
         amounts = _AMOUNT.sub(r"\1 € ", plain, count=_MOST_AMOUNTS)
-        words, terms, parts = _read(amounts, is_short)
+        if amounts != plain:
+            words = words_of(amounts).replace(".", " ").split()
+            known = _known(words, is_short)
+            parts = _all(known.values())
 
     signals: set[str] = set()
     for entry in complete:
@@ -172,7 +188,7 @@ def _signals_of(plain: str, is_short: bool) -> frozenset[str]:
         for entry in complete
         if entry.parts & parts == entry.parts and not entry.signals <= signals
     ]
-    within = _within(words, terms, complete) if complete else {}
+    within = _within(words, known, complete) if complete else {}
     for entry in complete:
         if entry.signals <= signals or not _are_together(entry.parts, within):
             continue
@@ -181,45 +197,49 @@ def _signals_of(plain: str, is_short: bool) -> frozenset[str]:
     return frozenset(signals)
 
 
-def _read(plain: str, is_short: bool) -> tuple[Sequence[str], Mapping[str, int], int]:
-    """The words of a text; the parts that each, or two in a row, stand for; and all of them."""
-    words = words_of(plain).replace(".", " ").split()
-    terms = set(words).difference(_SILENT)
-    for one, other in pairwise(words):
-        if one in _SECONDS and other.startswith(_SECONDS[one]):
-            terms.add(f"{one} {other}")
-    parts_of, every = _parts_in_short if is_short else _parts_of, 0
-    known = {term: parts for term in terms if (parts := parts_of(term))}
-    for parts in known.values():
-        every |= parts
-    return words, known, every
+def _known(words: Sequence[str], is_short: bool) -> Mapping[str, int]:
+    """The words of a text, and the rows of words in it, that stand for parts of entries."""
+    meaning_of = _meaning_in_short if is_short else _meaning
+    known: dict[str, int] = {}
+    joined = ""
+    for word in set(words).difference(_SILENT):
+        if (meaning := meaning_of(word)) is None:
+            continue
+        if meaning.parts:
+            known[word] = meaning.parts
+        for row, part in meaning.rows:
+            joined = joined or f" {' '.join(words)} "
+            if row in joined:
+                known[row] = known.get(row, 0) | part
+    return known
 
 
 @lru_cache(maxsize=20_000)
-def _parts_of(term: str) -> int:
-    """The parts that a word, or two in a row, stand for as written, umlauts in either way."""
-    return _exactly(term) or _exactly(term.replace("ae", "a").replace("oe", "o").replace("ue", "u"))
+def _meaning(word: str) -> _Meaning | None:
+    """What a word stands for as written, umlauts in either way."""
+    return _exactly(word) or _exactly(word.replace("ae", "a").replace("oe", "o").replace("ue", "u"))
 
 
 @lru_cache(maxsize=20_000)
-def _parts_in_short(term: str) -> int:
-    """The parts that a word stands for, or else those of what it may have been meant to be."""
-    parts = _parts_of(term)
-    if parts or " " in term or not _LEAST_MENDED <= len(term) <= _MOST_MENDED:
-        return parts
-    return next(filter(None, (_exactly(word, _LEAST_MENDED) for word in _mended(term))), 0)
+def _meaning_in_short(word: str) -> _Meaning | None:
+    """What a word stands for, or else what it may have been meant to be."""
+    meaning = _meaning(word)
+    if meaning is not None or not _LEAST_MENDED <= len(word) <= _MOST_MENDED:
+        return meaning
+    meant = filter(None, (_exactly(other, _LEAST_MENDED) for other in _mended(word)))
+    parts = _all(meaning.parts for meaning in meant)
+    return _Meaning(parts, ()) if parts else None
 
 
-def _exactly(term: str, least: int = 0) -> int:
-    is_pair, parts = " " in term, 0
-    for word, is_whole, part in _BY_BEGINNING.get(term[:_BEGINNING], ()):
-        if (
-            (term == word if is_whole else term.startswith(word))
-            and len(word) >= least
-            and is_pair is (" " in word)
-        ):
-            parts |= part
-    return parts
+def _exactly(word: str, least: int = 0) -> _Meaning | None:
+    parts, rows = 0, []
+    for known, is_whole, part, row in _BY_BEGINNING.get(word[:_BEGINNING], ()):
+        if (word == known if is_whole else word.startswith(known)) and len(known) >= least:
+            if row:
+                rows.append((row, part))
+            else:
+                parts |= part
+    return _Meaning(parts, rows) if parts or rows else None
 
 
 def _mended(word: str) -> Iterator[str]:
@@ -230,32 +250,47 @@ def _mended(word: str) -> Iterator[str]:
         yield f"{before}{one}{one}{other}{after}"
 
 
-#: Small words, and those of them that stand for nothing.
-_EMPTY = frozenset(map(folded, EMPTY_WORDS))
-_SILENT = frozenset(word for word in _EMPTY if not _exactly(word))
+#: Small words that stand for nothing.
+_SILENT = frozenset(word for word in _EMPTY if _exactly(word) is None)
 #: Whether a text has a word that begins like a first part of any entry.
 _has_a_first = matcher_of(
     "(^|[^a-z0-9])("
-    + "|".join(sorted({t.word.replace(" ", "[^a-z0-9]+") for t in _KNOWN if t.part & _FIRSTS}))
+    + "|".join(
+        sorted(
+            {
+                (term.row.strip() or term.word).replace(" ", "[^a-z0-9]+")
+                for term in _KNOWN
+                if term.part & _FIRSTS
+            }
+        )
+    )
     + ")"
 )
 
 
 def _within(
-    words: Sequence[str], parts_of: Mapping[str, int], complete: Iterable[_Wanted]
+    words: Sequence[str], known: Mapping[str, int], complete: Iterable[_Wanted]
 ) -> Mapping[int, int]:
     """For each part of these entries, the places it stands at or a few words before, as bits."""
     wanted = _all(entry.parts for entry in complete)
-    pairs = ((at, f"{one} {other}") for at, (one, other) in enumerate(pairwise(words), 1))
-    known = (place for place in chain(enumerate(words), pairs) if place[1] in parts_of)
-    terms: defaultdict[str, int] = defaultdict(int)
-    for at, term in islice(known, _MOST_HITS):
-        terms[term] |= 1 << at
-    places: defaultdict[int, int] = defaultdict(int)
-    for term, bits in terms.items():
-        for part in _each(parts_of[term] & wanted):
-            places[part] |= bits
-    return {part: _spread(bits) for part, bits in places.items()}
+    known = {term: parts & wanted for term, parts in known.items() if parts & wanted}
+    places: defaultdict[str, int] = defaultdict(int)
+    hits = (hit for hit in enumerate(words) if hit[1] in known)
+    for at, word in islice(hits, _MOST_HITS):
+        places[word] |= 1 << at
+    joined = f" {' '.join(words)} "
+    for row in (row for row in known if row[0] == " "):
+        at = joined.find(row)
+        for _ in range(_MOST_ROWS):
+            if at < 0:
+                break
+            places[row] |= 1 << joined.count(" ", 0, at)
+            at = joined.find(row, at + 1)
+    within: defaultdict[int, int] = defaultdict(int)
+    for term, bits in places.items():
+        for part in _each(known[term]):
+            within[part] |= bits
+    return {part: _spread(bits) for part, bits in within.items()}
 
 
 def _are_together(parts: int, within: Mapping[int, int]) -> bool:
@@ -289,19 +324,21 @@ def _has_numbers(numbers: Numbers, plain: str) -> bool:
         return _FIGURE.search(plain) is None
     counts = [*dict.fromkeys(_counts(plain))]
     return any(
-        number != other and (unit == against or not (unit and against))
+        number != other
+        and (unit == against or (numbers == "two numbers" and not (unit and against)))
         for no, (number, unit) in enumerate(counts)
         for other, against in counts[no + 1 :]
     )
 
 
 def _counts(plain: str) -> Iterator[tuple[str, str]]:
-    """The numbers of a text that are no names of things, each with what it counts, or ""."""
+    """The numbers of a text that are no names or dates, each with what it counts, or ""."""
     for figure in islice(_FIGURE.finditer(plain), _MOST_FIGURES):
         start, end = figure.span()
         before = words_of(plain[max(start - _AROUND, 0) : start]).replace(".", " ").split()[-2:]
         after = words_of(plain[end : end + _AROUND]).split()[:2]
-        if (_exactly(" ".join(before)) | _all(map(_exactly, before[-1:]))) & _NUMBERED:
+        named, following = _beside(before, before[-1:]), _beside(after, after[:1])
+        if named & (_NUMBERED | _MONTHS) or following & _MONTHS:
             continue
         number = figure[0].rstrip(".,")
         unit = after[0].strip(".") if after and number == figure[0] else ""
@@ -311,6 +348,12 @@ def _counts(plain: str) -> Iterator[tuple[str, str]]:
             or not _CURRENCIES.isdisjoint((unit, *before[-1:]))
         ):
             unit = "€"
-        elif unit in _EMPTY or (_exactly(unit) | _exactly(" ".join(after))) & _BETWEEN:
+        elif unit in _EMPTY or following & _BETWEEN:
             unit = ""
         yield number.removesuffix(".00").removesuffix(",00"), unit
+
+
+def _beside(words: Sequence[str], nearest: Sequence[str]) -> int:
+    """The parts that the nearest word stands for, and the rows of words."""
+    known = _known(words, is_short=False)
+    return _all(part for term, part in known.items() if term[0] == " " or term in nearest)

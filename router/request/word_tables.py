@@ -9,17 +9,16 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from itertools import pairwise
 from typing import Literal, NamedTuple, cast
 
-__all__ = ["NUMBERED", "SIGNALS", "TABLES", "Entry", "Numbers", "folded", "read_table"]
+__all__ = ["MONTH", "NUMBERED", "SIGNALS", "TABLES", "Entry", "Numbers", "folded", "read_table"]
 
 #: What an entry asks of the numbers of a text.
-Numbers = Literal["", "no number", "two numbers"]
-#: Not a signal: the words that stand before the number of a thing, as in "order 991".
-NUMBERED = "numbered"
+Numbers = Literal["", "no number", "two numbers", "two of a kind"]
+#: No signals: the words before the number of a thing, as in "order 991", and beside that of a day.
+NUMBERED, MONTH = "numbered", "month"
 
-_HEADING = re.compile(r"\[([a-z_ ]+)(?:, (no number|two numbers))?\]")
+_HEADING = re.compile(r"\[([a-z_ ]+)(?:, (no number|two numbers|two of a kind))?\]")
 #: Accents, which NFKD separates from their letters.
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 #: Letters that look like other ones, or are written without what makes them special.
@@ -33,7 +32,7 @@ class Entry(NamedTuple):
 
     signals: Sequence[str]
     numbers: Numbers
-    #: Each with its alternatives as `a/b`, which are words, or two words in a row.
+    #: Each with its alternatives as `a/b`, which are words, or words in a row.
     parts: Sequence[str]
 
 
@@ -42,7 +41,8 @@ def folded(text: str) -> str:
     if not text.isascii():
         apart = unicodedata.normalize("NFKD", text.casefold())
         text = _ACCENTS.sub("", apart).translate(_ALIKE)
-    return text.lower().replace("n't", "nt")
+    text = text.lower()
+    return text.replace("n't", "nt") if "'" in text else text
 
 
 def read_table(text: str) -> Iterator[Entry]:
@@ -58,16 +58,7 @@ def read_table(text: str) -> Iterator[Entry]:
         elif heading is not None:
             signals, numbers = heading[1].split(), cast(Numbers, heading[2] or "")
             for entry in filter(None, map(str.strip, written.split(","))):
-                parts = [pair for part in entry.split(" + ") for pair in _in_pairs(part)]
-                yield Entry(signals, numbers, parts)
-
-
-def _in_pairs(part: str) -> Sequence[str]:
-    """Three words or more in a row as pairs, which stand near each other anyway."""
-    words = part.split()
-    if len(words) < 3 or "/" in part:
-        return [part]
-    return [" ".join(pair) for pair in pairwise(words)]
+                yield Entry(signals, numbers, entry.split(" + "))
 
 
 def _tables() -> Mapping[str, Sequence[Entry]]:
@@ -88,5 +79,5 @@ SIGNALS: Sequence[str] = [
     for name in dict.fromkeys(
         signal for entries in TABLES.values() for entry in entries for signal in entry.signals
     )
-    if name != NUMBERED
+    if name not in (NUMBERED, MONTH)
 ]

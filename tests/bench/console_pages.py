@@ -175,6 +175,7 @@ def _fill(connection: Connection) -> None:
             "user": f"user-{dice.randrange(300)}",
             "conversation_id": f"talk-{dice.randrange(500)}",
             "words": " ".join(dice.choices(words, k=45))[:300],
+            "unit": no,
         }
         for no in range(_SEED)
     ]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.request.signals import TEXT_SIGNALS, measure, signal_facts, signal_words
-from router.request.word_tables import NUMBERED, TABLES, read_table
+from router.request.word_tables import MONTH, NUMBERED, TABLES, read_table
 from router.route.routing import GiveUp, route, route_fields
 from schemas.codec import dump, read_model
 from schemas.escalation import Classification, RouteTaken
@@ -46,6 +46,8 @@ def signals(text="How do I export invoice 4411 from the portal, as we did in May
         ("I like it, but they are late", set()),
         ("I paid 20, but the invoice says 30", {"conflicting", "disagreeing_numbers"}),
         ("I paid 20, but the invoice says 20.00", {"conflicting"}),
+        ("The page shows an error 404 since the update of May 2", set()),
+        ("I paid on May 2 and got the letter on May 3, but it shows 20 euros", set()),
         ("Order 991 says 20 euros, but ticket 12 says 20 euros", set()),
         ("The total doesn\u2019t match", {"conflicting"}),
         ("It doesn\u2019t work", {"vague"}),
@@ -296,14 +298,14 @@ def test_how_a_text_is_written_flips_hardly_any_route(variation):
 @pytest.mark.parametrize("language", sorted(TABLES))
 def test_a_table_can_be_used_as_it_is_written(language):
     """A misspelt signal or a part that no text can have would be silent."""
-    names = {*TEXT_SIGNALS, NUMBERED}
+    names = {*TEXT_SIGNALS, NUMBERED, MONTH}
     complete = {name for entry in TABLES["en"] for name in entry.signals}
     shown = {name for entry in TABLES[language] for name in entry.signals}
     for entry in TABLES[language]:
         words = [word for part in entry.parts for word in part.split("/")]
         assert set(entry.signals) <= names, entry
-        assert all(0 < len(word.split()) <= 2 and word == word.strip() for word in words), entry
-        assert NUMBERED not in entry.signals or len(entry.parts) == 1, entry
+        assert all(word and " ".join(word.split()) == word for word in words), entry
+        assert {NUMBERED, MONTH}.isdisjoint(entry.signals) or len(entry.parts) == 1, entry
     assert shown == complete or language not in SHIPPED
     assert {"money", "law", "health", "security"} <= shown
 
@@ -320,7 +322,7 @@ def test_a_table_is_read_line_by_line():
     assert [tuple(entry) for entry in read_table(table)] == [
         (["money", "risky"], "", ["refund"]),
         (["money", "risky"], "", ["back", "geld/€"]),
-        (["money", "risky"], "", ["as soon", "soon as", "as possible"]),
+        (["money", "risky"], "", ["as soon as possible"]),
         (["disagreeing_numbers"], "two numbers", ["ca"]),
     ]
 
