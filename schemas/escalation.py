@@ -77,6 +77,11 @@ class RouteTaken(Contract):
     signals: SignalsTaken | None = None
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
+    #: What moved the request away from its task's own tier, in order: `plan`, `task_complexity`,
+    #: `long_context` or `rule`; of an escalation the kind of its reason, as `failed_validation`.
+    moved_by: Many[Reason] | None = None
+    #: The tier that the policy wanted where the plan lowered the request: it may climb back there.
+    wanted: Tier | None = None
     policy_version: Name
     #: The digest of the policy's content. None: a route of earlier software.
     policy_digest: Name | None = None

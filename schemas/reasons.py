@@ -6,8 +6,8 @@ from typing import Literal
 __all__ = ["Reason"]
 
 #: `hop`: only passes a request on. `unreadable`: the record could not be parsed. `refused`: intake
-#: did not accept the identity that the producer claims.
-_Group = Literal["hop", "unreadable", "refused"]
+#: did not accept the identity that the producer claims. `person`: the policy itself wants a person.
+_Group = Literal["hop", "unreadable", "refused", "person"]
 
 
 class Reason(StrEnum):
@@ -60,6 +60,18 @@ class Reason(StrEnum):
         "hop",
     )
 
+    # Why the tier is not the task's own, beside low confidence: the kinds of fallback.
+    PLAN = "plan", "the customer's plan sets the tier"
+    COMPLEXITY = "task_complexity", "the request is harder or easier than its task mostly is"
+    LONG_CONTEXT = "long_context", "the request needs a model with a larger window"
+    RULE = "rule", "a rule of the policy sets the tier"
+    FAILED_VALIDATION = "failed_validation", "the answer failed a check"
+    OVERFLOW = (
+        "overflow",
+        "the tier could not take it in time, and the task has another tier for that",
+        "hop",
+    )
+
     # A call that gave no usable reply: the same tier goes on.
     NOT_SENT = "not_sent", "the call never reached the provider"
     THROTTLED = "throttled", "the provider asked us to wait"
@@ -87,6 +99,12 @@ class Reason(StrEnum):
     APPROVAL_REQUIRED = (
         "approval_required",
         "the task's policy wants a person to approve this answer",
+        "person",
+    )
+    PERSON_FIRST = (
+        "person_first",
+        "the policy wants a person to have this request before any model",
+        "person",
     )
     RESULT_TOO_LARGE = "result_too_large", "the result is larger than the results topic takes"
 
@@ -155,6 +173,20 @@ class Reason(StrEnum):
         return self.group == "hop"
 
     @property
+    def wants_person(self) -> bool:
+        """True where nothing has failed: the policy itself wants a person."""
+        return self.group == "person"
+
+    @property
+    def fallback(self) -> "Reason":
+        """The kind of fallback that an escalation for this reason is: a code to count by."""
+        if self in _VALIDATION:
+            return Reason.FAILED_VALIDATION
+        if self is Reason.CONTEXT_OVERFLOW:
+            return Reason.LONG_CONTEXT
+        return Reason.PROVIDER_UNAVAILABLE if self in _UNAVAILABLE else self
+
+    @property
     def is_unreadable(self) -> bool:
         """True when the record could not be parsed, so that no retry can help."""
         return self.group == "unreadable"
@@ -163,3 +195,17 @@ class Reason(StrEnum):
     def is_refused(self) -> bool:
         """True when intake did not accept the identity that the producer claims."""
         return self.group == "refused"
+
+
+#: An answer failed a check, other than that of its confidence.
+_VALIDATION = frozenset((
+    Reason.SCHEMA_FAILED, Reason.EMPTY, Reason.CUT_OFF, Reason.WRONG_LENGTH, Reason.WRONG_LANGUAGE,
+    Reason.UNSUPPORTED_CLAIMS, Reason.UNRESOLVED_ENTITIES, Reason.CONFLICTING_EVIDENCE,
+    Reason.NUMBERS_DISAGREE, Reason.REQUIRED_MISSING, Reason.FORBIDDEN_FOUND,
+    Reason.TOOL_CALL_BROKEN, Reason.MODELS_DISAGREE, Reason.VERIFIER_REJECTED,
+))  # fmt: skip
+#: A call gave no usable reply.
+_UNAVAILABLE = frozenset((
+    Reason.NOT_SENT, Reason.THROTTLED, Reason.PROVIDER_ERROR, Reason.PROVIDER_REJECTED,
+    Reason.OUTCOME_UNKNOWN, Reason.UNREADABLE_REPLY,
+))  # fmt: skip

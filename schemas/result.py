@@ -46,6 +46,8 @@ class Hop(Contract):
     #: In words.
     why: Words
     code: Reason | None = None
+    #: Of a route: what moved the request away from its task's own tier, as codes.
+    moved_by: Many[Reason] | None = None
     model: Name | None = None
     cost_micros: Micros = 0
     duration_ms: Milliseconds = 0

@@ -33,6 +33,21 @@ def the_policy() -> Policy:
     return load_policy(POLICY_FILE.read_text(encoding="utf-8"), str(POLICY_FILE))
 
 
+def policy_with(**sections: Any) -> Policy:
+    """The shipped policy with other fields in these rows of its sections."""
+    policy = the_policy().model_dump()
+    for section, rows in sections.items():
+        if section == "rules":
+            policy["rules"] = rows
+            continue
+        for name, fields in rows.items():
+            if isinstance(fields, dict):
+                policy[section][name] = {**policy[section].get(name, {}), **fields}
+            else:
+                policy[section][name] = fields
+    return Policy.model_validate(policy)
+
+
 def a_request(**fields: Any) -> Request:
     """A plain support question of 60 characters with a number in it."""
     plain = {

@@ -29,7 +29,16 @@ _FIGURE = re.compile(r"[-+]?\$?[\d,.:]+( ?(%|ms|s|MB|tokens))?|-")
 _STYLES = {
     "green": ("accepted", "answer", "answered", "result", "ok", "approve", "passed", "ready"),
     "yellow": (
-        *("approval_required", "escalated", "classify", "review", "waits", "edit", "rejected"),
+        *(
+            "approval_required",
+            "person_first",
+            "escalated",
+            "classify",
+            "review",
+            "waits",
+            "edit",
+            "rejected",
+        ),
         *("safe_default", "refusal", "clarification", "unfinished", "low_confidence"),
     ),
     "red": ("failed", "dead letter", "reject", "error", "broken"),

@@ -30,6 +30,8 @@ __all__ = ["Ended", "Outcomes", "Progress", "await_outcomes"]
 
 #: After so long without an outcome, those of requests that had been sent before are looked up.
 _QUIET_SECONDS = 1.0
+#: The dead letters that are no failures.
+_BY_POLICY = frozenset(reason.value for reason in Reason if reason.wants_person)
 
 
 @dataclass(slots=True)
@@ -52,9 +54,14 @@ class Outcomes:
         return self.letters[Reason.APPROVAL_REQUIRED.value]
 
     @property
+    def for_person(self) -> int:
+        """Requests that a person has before any model, as the policy wants."""
+        return self.letters[Reason.PERSON_FIRST.value]
+
+    @property
     def failed(self) -> int:
-        """Dead letters other than answers to approve."""
-        return self.letters.total() - self.to_approve
+        """Dead letters that the policy did not plan."""
+        return self.letters.total() - self.to_approve - self.for_person
 
     @property
     def is_well(self) -> bool:
@@ -62,11 +69,13 @@ class Outcomes:
         return not self.missing and not self.failed
 
     def as_fields(self) -> Mapping[str, object]:
-        failed = {name: count for name, count in self.letters.items() if count}
-        failed.pop(Reason.APPROVAL_REQUIRED.value, None)
+        failed = {
+            name: count for name, count in self.letters.items() if count and name not in _BY_POLICY
+        }
         return {
             "results": dict(self.results),
             "awaiting_approval": self.to_approve,
+            "for_person": self.for_person,
             "dead_letters": failed,
             "unfinished": self.missing,
             "already_done": self.before,
@@ -83,6 +92,7 @@ class Outcomes:
             (self.results["refusal"], "refusal", "refusals"),
             (self.results["safe_default"], "safe default", "safe defaults"),
             (self.to_approve, "answer to approve", "answers to approve"),
+            (self.for_person, "request for a person", "requests for a person"),
             (self.failed, "dead letter", "dead letters"),
             (self.missing, "unfinished", "unfinished"),
         ]
@@ -93,7 +103,7 @@ class Outcomes:
             spent = dollars(self.before_micros)
             lines.append(f"  {self.before:,} of them already done before this run, for {spent}")
         for reason, count in self.letters.most_common():
-            if reason != Reason.APPROVAL_REQUIRED.value and count:
+            if reason not in _BY_POLICY and count:
                 lines.append(f"  {count} {reason}: {_meaning(reason)}")
         return lines
 

@@ -20,6 +20,7 @@ from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
 from router.policy.table import Policy
 from router.route.explain import explained, sections, table_rows, unknown_names
+from router.route.ladders import ladder_notes, ladders
 from router.route.lint import lint, run_examples
 from schemas.intake import read_request_object
 
@@ -28,6 +29,9 @@ __all__ = ["app", "warn_of_unknown"]
 app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
 app.command()(calibrate)
 app.command()(replay)
+
+#: What a check lists about a policy that can be read.
+_LISTS = ("errors", "warnings", "notes", "ladders", "failed")
 
 PolicyFile = Annotated[
     Path | None,
@@ -44,7 +48,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     except PolicyError as error:
         problems = [{"file": error.file, **asdict(problem)} for problem in error.problems]
         if as_json:
-            nothing: dict[str, object] = dict.fromkeys(("errors", "warnings", "failed"), ())
+            nothing: dict[str, object] = dict.fromkeys(_LISTS, ())
             print_json({"ok": False, "problems": problems, "version": None, **nothing})
             raise typer.Exit(FAILED) from None
         raise
@@ -53,6 +57,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     failed = [outcome for outcome in outcomes if not outcome.passed]
     errors, changed = _since_the_locks(path, policy)
     warnings += changed
+    notes = list(ladder_notes(policy))
     if as_json:
         print_json(
             {
@@ -61,6 +66,8 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
                 "errors": errors,
                 "version": policy.version,
                 "warnings": warnings,
+                "notes": notes,
+                "ladders": [row._asdict() for row in ladders(policy)],
                 "examples": len(outcomes),
                 "failed": [{"says": outcome.says, "detail": outcome.detail} for outcome in failed],
             }
@@ -71,6 +78,8 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
             out.print(message, soft_wrap=True)
         for warning in warnings:
             out.print(f"warning: {warning}")
+        for note in notes:
+            out.print(f"note: {note}")
         for outcome in failed:
             out.print(f"example failed: {outcome.says}: {outcome.detail}")
         passed = len(outcomes) - len(failed)

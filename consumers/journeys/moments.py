@@ -105,7 +105,8 @@ def route_moment(route: RouteTaken) -> Moment:
     what = "escalated" if route.code and not route.code.is_hop else "routed"
     if route.step == "classify":
         what = "classify"
-    return Moment(route.routed_at, what, route.tier, f"{route.rule}: {route.reason}")
+    codes = f" [{', '.join(route.moved_by)}]" if route.moved_by else ""
+    return Moment(route.routed_at, what, route.tier, f"{route.rule}: {route.reason}{codes}")
 
 
 def attempt_moment(attempt: Attempt) -> Moment:

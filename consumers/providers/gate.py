@@ -6,6 +6,7 @@ and the caller waits in its own way.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from consumers.providers.settings import ModelLimits
 from router.limits.breaker import Breaker
 from router.limits.bucket import Bucket
 from router.limits.concurrency import Concurrency
+from router.policy.apart import SHARED, Apart
 from router.policy.table import Model
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
@@ -48,6 +50,7 @@ class Admission:
     began: float
     #: True for the call that finds out whether a model that was out is back.
     is_probe: bool
+    own: Apart
 
 
 @dataclass(slots=True)
@@ -56,7 +59,8 @@ class _ModelState:
 
     model: Model
     limits: ModelLimits
-    breaker: Breaker = field(init=False)
+    #: By the task that has one of its own; that of all others has no name.
+    breakers: dict[str, Breaker] = field(init=False)
     concurrency: Concurrency = field(init=False)
     buckets: dict[tuple[Tier, int], _Buckets] = field(default_factory=dict)
     running: int = 0
@@ -67,8 +71,35 @@ class _ModelState:
     logged_limit: int = 0
 
     def __post_init__(self) -> None:
-        self.breaker = Breaker(self.limits.first_break.total_seconds())
+        self.breakers = {"": self._new_breaker()}
         self.concurrency = Concurrency(self.limits.concurrency or _MANY)
+
+    @property
+    def breaker(self) -> Breaker:
+        """That of all tasks without one of their own."""
+        return self.breakers[""]
+
+    def breaker_of(self, whose: str) -> Breaker:
+        if whose not in self.breakers:
+            self.breakers[whose] = self._new_breaker()
+        return self.breakers[whose]
+
+    def is_out(self, now: float) -> bool:
+        """True while nobody may call it."""
+        return all(breaker.wait(now) > 0 for breaker in self.breakers.values())
+
+    def held(self, seconds: float, now: float) -> None:
+        """Nobody calls it for so long: whoever called, the account is the same."""
+        for breaker in self.breakers.values():
+            breaker.held(seconds, now)
+
+    def refused(self, now: float) -> None:
+        """Nobody calls it for a minute at least."""
+        for breaker in self.breakers.values():
+            breaker.refused(now)
+
+    def _new_breaker(self) -> Breaker:
+        return Breaker(self.limits.first_break.total_seconds())
 
 
 class Gate:
@@ -93,32 +124,49 @@ class Gate:
         self._shares = shares
         self._partitions = partitions
         self._clock = clock
+        #: Calls under way, by task.
+        self._taken: Counter[str] = Counter()
         self._states = {name: _ModelState(model, limits(model)) for name, model in models.items()}
 
-    def is_out(self, name: str) -> bool:
-        """True while the model is not to be called: it fails, it throttles, or it refuses us."""
-        is_out = self._states[name].breaker.wait(self._clock()) > 0
+    def is_out(self, name: str, own: Apart = SHARED) -> bool:
+        """True while the model is not to be called: it fails, it throttles, or it refuses us.
+
+        `own`: what the calling task has to itself.
+        """
+        is_out = self._states[name].breaker_of(own.whose(name)).wait(self._clock()) > 0
         self.waits += is_out
         return is_out
 
+    def is_full(self, own: Apart) -> bool:
+        """True while the task has as many calls under way as it may have at once."""
+        is_full = own.slots is not None and self._taken[own.task] >= own.slots
+        self.waits += is_full
+        return is_full
+
     def most_calls(self, names: Iterable[str]) -> int:
         """How many calls these models take at once, all together; 0 while all are out."""
-        return sum(self._states[name].concurrency.limit for name in names if not self.is_out(name))
+        states, now = [self._states[name] for name in names], self._clock()
+        most = sum(state.concurrency.limit for state in states if not state.is_out(now))
+        self.waits += not most
+        return most
 
     def counts_tokens(self, name: str) -> bool:
         """True when the provider limits the model's tokens, so that `admit` has to know them."""
         return self._states[name].limits.tokens_per_minute is not None
 
-    def admit(self, name: str, source: tuple[Tier, int], tokens: int) -> Admission | float:
+    def admit(
+        self, name: str, source: tuple[Tier, int], tokens: int, own: Apart = SHARED
+    ) -> Admission | float:
         """Let a call through, or say in how many seconds to ask again.
 
         `tokens`: the most it may use, both sides.
         """
         state, now = self._states[name], self._clock()
+        breaker = state.breaker_of(own.whose(name))
         self.waits += 1
-        if (wait := state.breaker.wait(now)) > 0:
+        if (wait := breaker.wait(now)) > 0:
             return wait
-        if state.running >= state.concurrency.limit:
+        if state.running >= state.concurrency.limit or self.is_full(own):
             return _LOOK_AGAIN
         requests, by_token = self._buckets(name, state, source, now)
         for bucket, amount in ((requests, 1.0), (by_token, float(tokens))):
@@ -130,26 +178,29 @@ class Gate:
             by_token.reserve(tokens, now)
         state.running += 1
         state.calls += 1
-        return Admission(name, source, tokens, now, state.breaker.begin(now))
+        self._taken[own.task] += 1
+        return Admission(name, source, tokens, now, breaker.begin(now), own)
 
     def settle(self, admission: Admission, outcome: Reply | CallFailure | None) -> None:
         """Note that a call has ended, and its outcome: None when we gave it up ourselves."""
         state, now = self._states[admission.model], self._clock()
         state.running -= 1
+        self._taken[admission.own.task] -= 1
+        breaker = state.breaker_of(admission.own.whose(admission.model))
         _, by_token = state.buckets.get(admission.source, (None, None))
         if by_token is not None and outcome is not None:
             is_unsent = isinstance(outcome, CallFailure) and outcome.is_unsent
             used = 0 if is_unsent else outcome.usage.total_tokens
             by_token.settle(admission.tokens, used, now)
         if outcome is None and admission.is_probe:
-            state.breaker.gave_up(now)
+            breaker.gave_up(now)
         if isinstance(outcome, Reply):
-            state.breaker.succeeded()
+            breaker.succeeded()
             limit_before = state.concurrency.limit
             state.concurrency.succeeded(now - admission.began, state.running + 1, now)
             self._log_limit(state, limit_before)
         elif outcome is not None:
-            self._note_failure(state, outcome, admission.began, now)
+            self._note_failure(state, breaker, outcome, admission, now)
 
     def forget(self, source: tuple[Tier, int]) -> None:
         """Drop the buckets of a partition that now belongs to another process."""
@@ -192,33 +243,40 @@ class Gate:
             )
 
     def _note_failure(
-        self, state: _ModelState, failure: CallFailure, began: float, now: float
+        self,
+        state: _ModelState,
+        breaker: Breaker,
+        failure: CallFailure,
+        admission: Admission,
+        now: float,
     ) -> None:
         state.failures += 1
-        was_out = state.breaker.wait(now) > 0
+        was_out = breaker.wait(now) > 0
         match failure.reason:
             case Reason.THROTTLED:
                 state.throttled += 1
                 limit_before = state.concurrency.limit
-                pause = state.concurrency.refused(now - began, state.running + 1, now)
+                ran = now - admission.began
+                pause = state.concurrency.refused(ran, state.running + 1, now)
                 if (wait := failure.retry_after or pause) > 0:
-                    state.breaker.held(wait, now)
+                    state.held(wait, now)
                 self._log_limit(state, limit_before)
             case Reason.PROVIDER_REJECTED if failure.refuses == "provider":
                 # One key, one account: the provider's other models would refuse us too.
                 for other in self._states.values():
                     if other.model.provider == state.model.provider:
-                        other.breaker.refused(now)
+                        other.refused(now)
             case Reason.PROVIDER_REJECTED if failure.refuses == "model":
-                state.breaker.refused(now)
+                state.refused(now)
             case Reason.PROVIDER_REJECTED if failure.http_status != 404:
-                state.breaker.succeeded()  # the model is fine; only this call was refused
+                breaker.succeeded()  # the model is fine; only this call was refused
             case Reason.CONTEXT_OVERFLOW:
-                state.breaker.succeeded()
+                breaker.succeeded()
             case _:
-                state.breaker.failed(now)
-        if not was_out and (wait := state.breaker.wait(now)) >= _LONG_BREAK:
-            state.concurrency.begin()
+                breaker.failed(now)
+        if not was_out and (wait := breaker.wait(now)) >= _LONG_BREAK:
+            if breaker is state.breaker:
+                state.concurrency.begin()
             _log.warning(
                 "model out",
                 model=state.model.id,
@@ -226,6 +284,7 @@ class Gate:
                 reason=failure.reason.value,
                 http_status=failure.http_status,
                 seconds=round(wait),
+                for_task=admission.own.whose(admission.model) or "all",
             )
 
     def _buckets(

@@ -4,10 +4,10 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -16,20 +16,22 @@ from consumers.providers.gate import Admission, Gate
 from consumers.providers.usage import reserve
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.marks import aside
+from consumers.stages.ports import CallModels, Slot
 from consumers.stages.tier_run import TierRun
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import attempt_of, ledger_lines
-from router.attempt.model_quirks import lacking
+from router.attempt.model_quirks import lacking, too_narrow
 from router.attempt.next_step import (
     CallModel,
     NextStep,
     Wait,
     answer_of,
+    crowded,
     next_step,
 )
 from router.attempt.question import Question, verification_of
+from router.policy.apart import SHARED
 from router.policy.table import Policy
-from router.prompts.chat_fields import ChatFields
 from router.prompts.rendering import Prompts
 from router.reply.reply import CallFailure, Reply
 from router.route.routing import GiveUp
@@ -52,44 +54,6 @@ _OUT_SECONDS = 0.25
 _LONGEST_LIMIT_WAIT = 2.0
 
 
-class Slot(Protocol):
-    """A record's place in the worker pool."""
-
-    async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
-        """Wait without working. Unless the place is kept, another record may take it meanwhile.
-
-        When its partition is to move, a request that has `paid` for a call is waited for.
-        """
-
-    async def may_call(self, *, paid: bool = False) -> bool:
-        """True while the record's partition certainly belongs to this process.
-
-        A request that has `paid` for a call may continue while the partition is about to move.
-        """
-
-    def is_ours(self) -> bool:
-        """False once the partition may belong to another process."""
-
-
-class CallModels(Protocol):
-    """Calls a model once. Whatever the provider does, it raises nothing."""
-
-    def chat_fields(self, provider: str) -> ChatFields:
-        """The fields of a producer's chat body that a provider is sent."""
-
-    def call(
-        self,
-        provider: str,
-        body: dict[str, Any],
-        *,
-        attempt_id: str,
-        request_id: str,
-        timeout: timedelta,
-        may_leave: Callable[[], bool],
-    ) -> Awaitable[Reply | CallFailure]:
-        """The reply, or why there is none. Nothing is sent once `may_leave` returns False."""
-
-
 @dataclass(frozen=True, slots=True)
 class AttemptRunner:
     """Calls the models of one tier, judges their replies and records every attempt."""
@@ -109,6 +73,10 @@ class AttemptRunner:
     async def run(self, tier_run: TierRun, slot: Slot) -> NextStep:
         """Call models until nothing is left to call in this tier."""
         lacks = lacking(self.policy.models, tier_run.request)
+        gate, narrow = self.gate, list[str]()
+        if len(tier_run.raw) > self.policy.least_room:  # no text has more tokens than bytes
+            narrow = too_narrow(self.policy.models, tier_run.request)
+        own = self.policy.apart(tier_run.assignment.task) if gate is not None else SHARED
         while True:
             step = next_step(
                 tier_run.assignment,
@@ -117,12 +85,20 @@ class AttemptRunner:
                 self.clock(),
                 retry_after=tier_run.retry_after,
                 lacks=lacks,
-                is_out=self.gate.is_out if self.gate else lambda _: False,
+                narrow=narrow,
+                is_out=lambda name: gate is not None and gate.is_out(name, own),
             )
+            if isinstance(step, CallModel) and gate is not None and gate.is_full(own):
+                step = crowded(tier_run.assignment, tier_run.attempts, self.policy)
             if isinstance(step, Wait):
-                # The place is kept, so that nothing more is fetched while every model is out.
-                wait = _OUT_SECONDS * (1 + random.random())  # noqa: S311
-                await self._rest(tier_run, slot, wait, keeps_place=True)
+                # The place is kept, so that nothing more is fetched while every model is out. Where
+                # other tasks can call one, they may have the place; of the many that may then wait
+                # here, each looks less and less often.
+                models = self.policy.models_by_tier.get(self.tier, ())
+                keeps_place = tier_run.has_paid or gate is None or not gate.most_calls(models)
+                wait = 0.0 if keeps_place else min(tier_run.waited / 8, _LONGEST_LIMIT_WAIT)
+                wait = max(wait, _OUT_SECONDS) * (1 + random.random())  # noqa: S311
+                await self._rest(tier_run, slot, wait, keeps_place=keeps_place)
                 if tier_run.retry_after is not None:
                     tier_run.retry_after = max(tier_run.retry_after - wait, 0.0)
                 continue
@@ -281,7 +257,8 @@ class AttemptRunner:
         if self.gate is None:
             return None
         tokens = reserve(body).total_tokens if self.gate.counts_tokens(call.model) else 0
-        return self.gate.admit(call.model, (self.tier, tier_run.source[1]), tokens)
+        source, own = (self.tier, tier_run.source[1]), self.policy.apart(tier_run.assignment.task)
+        return self.gate.admit(call.model, source, tokens, own)
 
     async def _attempt(
         self,

@@ -29,12 +29,14 @@ def interim_results(
     now: datetime,
 ) -> list[Outgoing]:
     """The interim result beside a routed request's dead letter, where its task has one."""
-    kind = while_in_review(policy.tasks.get(envelope.task or ""))
-    if kind is None or not envelope.routes:
+    every = [*envelope.own_attempts, *attempts]
+    kind = while_in_review(policy.tasks.get(envelope.task or ""), every)
+    text = prompts.text(envelope.task or "", kind) if kind else None
+    if kind is None or text is None or not envelope.routes:
         return []
-    text = prompts.text(envelope.task or "", kind) or ""
     contract = output_contract(request, policy, envelope.task, "answer")
     output = canned_output(text, contract.schema)
-    fields = composed_result(envelope, request, attempts, kind, text, output, now=now)
+    shown = "in_review" if kind == "tool_failed" else kind
+    fields = composed_result(envelope, request, attempts, shown, text, output, now=now)
     fields["router"]["final"] = False
     return [Outgoing(topics.results, record.key, dump(fields), passed_on(record.headers))]

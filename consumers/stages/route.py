@@ -22,14 +22,16 @@ from consumers.stages.repeats import Repeats
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
 from router.attempt.escalation import climb
-from router.attempt.fallback import canned_output, falls_back
+from router.attempt.fallback import canned_output, default_text, falls_back
 from router.intake.admission import Admission, read_again
 from router.intake.repeats import Repeat
 from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
-from router.route.routing import GiveUp, Route, route, route_fields, task_of, within_limits
+from router.route.guessing import task_of
+from router.route.overflow import overflowed
+from router.route.routing import GiveUp, Route, route, route_fields, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, close_envelope, dump, dump_envelope, passed_on, read_envelope
 from schemas.escalation import Assignment, Escalation, RouteTaken
@@ -115,10 +117,14 @@ class Router:
         if repeat is Repeat.OTHER_BODY:
             reused = GiveUp(Reason.ID_REUSED, "the body differs from the first one under this id")
             return [self._gave_up(record, request, reused, is_unproven=is_unproven)]
-        decided = self._in_time(route(request, self.policy, now, accepted_at=accepted_at), now)
-        if isinstance(decided, GiveUp):
+        first = route(request, self.policy, now, accepted_at=accepted_at)
+        decided = self._in_time(first, request, now)
+        if isinstance(decided, Route):
+            taken = decided
+        elif decided.route is not None:
+            taken = decided.route
+        else:
             return [self._gave_up(record, request, decided, is_unproven=is_unproven)]
-        self.observer.routed(decided)
 
         # The fields of an Assignment, written by hand: this runs for every request, and building
         # and dumping the models takes longer than routing. A test reads them back.
@@ -126,22 +132,26 @@ class Router:
             "id": request.id,
             "tenant": request.tenant,
             "generation": 1,
-            "task": decided.task,
+            "task": taken.task,
             "origin": {
                 "topic": record.topic,
                 "partition": record.partition,
                 "offset": record.offset,
                 "appended_at": accepted_at,
             },
-            "deadline": decided.deadline,
+            "deadline": taken.deadline,
             "attempts_left": self.policy.limits.attempts,
-            "routes": [route_fields(decided, self.policy, now)],
+            "routes": [route_fields(taken, self.policy, now)],
             "attempts": (),
         }
         if request.plan is not None:
             fields["plan"] = request.plan
         if is_unproven:
             fields["is_unproven"] = True
+        if isinstance(decided, GiveUp):
+            envelope = Escalation.model_validate_json(dump({**fields, "reason": decided.reason}))
+            return self._to_person(envelope, record.value or b"", request, record, decided, now)
+        self.observer.routed(decided)
         value = close_envelope(dump(fields), record.value or b"")
         key = record.key or key_of(request)
         return [Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))]
@@ -151,21 +161,14 @@ class Router:
         escalation = within_limits(escalation, self.policy, now)
         request = read_again(raw, record.headers, escalation, fallback_id=escalation.id)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
-        decided = self._in_time(climb(escalation, request, self.policy, now), now)
+        decided = self._in_time(climb(escalation, request, self.policy, now), request, now)
         if isinstance(decided, GiveUp):
-            row = self.policy.tasks.get(escalation.task or "")
-            if self.prompts is not None and escalation.routes and falls_back(row, decided):
-                return [self._safe_default(self.prompts, escalation, request, record, now)]
-            self.observer.gave_up(STAGE, decided.reason, escalation.task)
-            letter = self.dead_letters.of_envelope(
-                escalation, raw, record, decided.reason, decided.detail, tenant=request.tenant
-            )
-            if self.prompts is None:
-                return [letter]
-            interim = interim_results(
-                escalation, request, (), record, self.policy, self.prompts, self.topics, now
-            )
-            return [letter, *interim]
+            if (taken := decided.route) is not None:
+                fields = route_fields(taken, self.policy, now)
+                routes = [*escalation.routes, RouteTaken.model_validate(fields)]
+                update = {"task": taken.task, "routes": routes}
+                escalation = escalation.model_copy(update=update)
+            return self._to_person(escalation, raw, request, record, decided, now)
 
         self.observer.routed(decided)
         assignment = Assignment(
@@ -190,10 +193,43 @@ class Router:
             Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
         ]
 
-    def _in_time(self, decided: Route | GiveUp, now: datetime) -> Route | GiveUp:
+    def _in_time(self, decided: Route | GiveUp, request: Request, now: datetime) -> Route | GiveUp:
         if self.forecast is None or isinstance(decided, GiveUp):
             return decided
-        return self.forecast.judged(decided, now)
+        judged = self.forecast.judged(decided, now)
+        if (
+            isinstance(judged, Route)
+            or (other := overflowed(decided, request, self.policy)) is None
+        ):
+            return judged
+        return self.forecast.judged(other, now)
+
+    def _to_person(
+        self,
+        escalation: Escalation,
+        raw: bytes,
+        request: Request,
+        record: Record,
+        decided: GiveUp,
+        now: datetime,
+    ) -> Sequence[Outgoing]:
+        """A dead letter of a request that has a route, or the safe default where its task wants it.
+
+        Beside a dead letter, what its task publishes while a person has it.
+        """
+        row = self.policy.tasks.get(escalation.task or "")
+        if self.prompts is not None and escalation.routes and falls_back(row, decided):
+            return [self._safe_default(self.prompts, escalation, request, record, now)]
+        self.observer.gave_up(STAGE, decided.reason, escalation.task)
+        letter = self.dead_letters.of_envelope(
+            escalation, raw, record, decided.reason, decided.detail, tenant=request.tenant
+        )
+        if self.prompts is None:
+            return [letter]
+        interim = interim_results(
+            escalation, request, (), record, self.policy, self.prompts, self.topics, now
+        )
+        return [each._replace(key=each.key or key_of(request)) for each in (letter, *interim)]
 
     def _safe_default(
         self,
@@ -204,7 +240,7 @@ class Router:
         now: datetime,
     ) -> Outgoing:
         """The task's safe default, where the task wants it instead of a person."""
-        text = prompts.text(escalation.task or "", "safe_default") or ""
+        text = default_text(escalation.task or "", escalation.own_attempts, prompts)
         contract = output_contract(request, self.policy, escalation.task, "answer")
         output = canned_output(text, contract.schema)
         fields = composed_result(escalation, request, (), "safe_default", text, output, now=now)

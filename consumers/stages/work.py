@@ -25,7 +25,7 @@ from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
 from consumers.stages.tier_run import TierRun
 from router.attempt.answering import composed_result, result_of
-from router.attempt.fallback import canned_output, falls_back
+from router.attempt.fallback import canned_output, default_text, falls_back
 from router.attempt.next_step import (
     Answer,
     Escalate,
@@ -204,6 +204,9 @@ class Worker(AttemptRunner):
         else:
             return None
         text = self.prompts.text(name, kind) or ""
+        if kind == "safe_default":
+            every = [*tier_run.assignment.own_attempts, *tier_run.attempts]
+            text = default_text(name, every, self.prompts)
         output = canned_output(text, tier_run.question.contract.schema)
         return composed_result(
             tier_run.assignment,
@@ -303,7 +306,7 @@ class _CountedCalls:
 async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
     settings, rules, spec = process.settings, process.rules, spec_of(tier)
     calling, guard = await process.calling(), process.guard(spec.name)
-    gate, ledger, models = calling.gate, calling.ledger, rules.policy.models_of(tier)
+    gate, ledger, models = calling.gate, calling.ledger, rules.policy.models_by_tier[tier]
     calls = _CountedCalls(calling.providers, gate, calling.refusals)
     worker = Worker(
         tier,

@@ -305,7 +305,7 @@ def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Map
                 "tier": taken.tier,
                 "what": taken.rule,
                 "why": taken.reason,
-                **_given(code=taken.code),
+                **_given(code=taken.code, moved_by=taken.moved_by),
             },
         )
         for taken in routes

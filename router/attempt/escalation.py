@@ -8,8 +8,11 @@ from itertools import pairwise
 
 from router.attempt.next_step import failed_enough, untried, used_up
 from router.policy.table import Policy
-from router.route.routing import GiveUp, Route, ladder, route, task_of, with_unread_text
-from schemas.escalation import Classification, Escalation
+from router.route.guessing import care_of, task_of
+from router.route.ladders import ladder
+from router.route.overflow import overflowed
+from router.route.routing import GiveUp, Route, route, with_unread_text
+from schemas.escalation import Classification, Escalation, RouteTaken
 from schemas.reasons import Reason
 from schemas.request import Request
 
@@ -40,12 +43,13 @@ def _climbed(
     task = task_of(request, policy, escalation.classification)
     if task is None and escalation.task in policy.tasks:
         task = escalation.task  # the policy's `otherwise`, as the classify step has failed
-    is_unscored = last is not None and last.step == "classify" and not escalation.reason.is_hop
-    if is_unscored and task is not None:
-        # It was to be scored; without a score our own estimate counts.
-        return _first_route(escalation, request, policy, now, Classification(task=task))
-    if last is not None and last.step == "classify" and task is None:
-        return _unclassified(escalation, request, policy, now)
+    if last is not None and last.step == "classify":
+        if task is None or not escalation.reason.is_hop:
+            return _unclassified(escalation, request, policy, now, task)
+    if escalation.reason is Reason.OVERFLOW and last is not None and task is not None:
+        first = _passed_on(last, task, escalation, policy, escalation.detail)
+        gave_up = GiveUp(Reason.PROVIDER_UNAVAILABLE, escalation.detail)
+        return overflowed(first, request, policy) or gave_up
     if escalation.reason.is_hop or last is None:
         return _first_route(escalation, request, policy, now, escalation.classification)
 
@@ -56,24 +60,34 @@ def _climbed(
     if stop is not None:
         return GiveUp(Reason.NO_TIER_LEFT, f"{escalation.reason.meaning}; {stop}")
 
-    for tier in ladder(last.tier, task, request, policy):
+    for tier in ladder(last.tier, task, request, policy, last.wanted):
         if untried(tier, task, "answer", attempts, policy):
-            return Route(
-                tier=tier,
-                step="answer",
-                task=task,
-                rule="escalation",
-                reason=f"{last.tier} could not defend its answer: {escalation.reason.meaning}",
-                policy_version=policy.version,
-                deadline=escalation.deadline,
-                code=escalation.reason,
-                needs_person=last.needs_person,
-            )
+            reason = f"{last.tier} could not defend its answer: {escalation.reason.meaning}"
+            climbed = _passed_on(last, task, escalation, policy, reason)
+            return climbed._replace(tier=tier, moved_by=[escalation.reason.fallback])
 
     words = (
         f"{escalation.reason.meaning}, and the task and the plan allow no tier above {last.tier}"
     )
     return GiveUp(Reason.NO_TIER_LEFT, words)
+
+
+def _passed_on(
+    last: RouteTaken, task: str, escalation: Escalation, policy: Policy, reason: str
+) -> Route:
+    """The route that follows one that was taken, as yet in the same tier."""
+    return Route(
+        tier=last.tier,
+        step="answer",
+        task=task,
+        rule="escalation",
+        reason=reason,
+        policy_version=policy.version,
+        deadline=escalation.deadline,
+        code=escalation.reason,
+        needs_person=last.needs_person,
+        wanted=last.wanted,
+    )
 
 
 def _climbed_enough(escalation: Escalation, policy: Policy) -> str | None:
@@ -102,6 +116,7 @@ def _first_route(
         accepted_at=escalation.origin.appended_at
         if escalation.reason not in (Reason.REQUEUED, Reason.ASKED_BY_CONSOLE)
         else now,
+        is_seen=escalation.generation > 1,
     )
     if isinstance(decided, GiveUp):
         return decided
@@ -119,13 +134,31 @@ def _first_route(
 
 
 def _unclassified(
-    escalation: Escalation, request: Request, policy: Policy, now: datetime
+    escalation: Escalation, request: Request, policy: Policy, now: datetime, task: str | None
 ) -> Route | GiveUp:
-    """Where a request goes whose classify step failed: the policy's `otherwise`, or a person."""
-    otherwise = policy.classify.otherwise if policy.classify else None
+    """Where a request goes whose classify step failed: the policy's `otherwise`, or a person.
+
+    Where it only was to be scored, its task stays, and our own estimate counts.
+    """
+    if task is not None:
+        return _first_route(escalation, request, policy, now, Classification(task=task))
+    otherwise = _in_doubt(escalation, policy)
     if otherwise is None:
         words = f"the classify step found no task: {escalation.reason.meaning}"
         return GiveUp(Reason.UNKNOWN_TASK, words)
 
     decided = _first_route(escalation, request, policy, now, Classification(task=otherwise))
     return decided if isinstance(decided, GiveUp) else with_unread_text(decided, request, policy)
+
+
+def _in_doubt(escalation: Escalation, policy: Policy) -> str | None:
+    """The task to use when the classify step failed; doubt raises the risk.
+
+    It is the policy's `otherwise`, or a more careful task that any of the rejected replies named.
+    """
+    verdicts = [a.verdict for a in escalation.own_attempts if a.step == "classify" and a.verdict]
+    named = [(verdict.output or {}).get("task") for verdict in verdicts]
+    otherwise = policy.classify.otherwise if policy.classify else None
+    tasks = [otherwise, *(name for name in named if isinstance(name, str))]
+    known = [name for name in tasks if name is not None and name in policy.tasks]
+    return max(known, key=lambda name: care_of(policy.tasks[name])) if otherwise else None

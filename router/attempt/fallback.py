@@ -1,15 +1,23 @@
 """Fallbacks: our own texts, published in place of a model's answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from router.policy.table import Policy, Task
 from router.prompts.files import CannedReply
 from router.prompts.rendering import Prompts
 from router.route.routing import GiveUp
+from schemas.attempt import Attempt
 from schemas.reasons import Reason
 
-__all__ = ["canned_output", "falls_back", "missing_texts", "while_in_review"]
+__all__ = [
+    "canned_output",
+    "default_text",
+    "falls_back",
+    "missing_texts",
+    "tool_failed",
+    "while_in_review",
+]
 
 #: Reasons for which a safe default may stand in. With any other, a person has to look.
 _NOBODY_ANSWERED = (
@@ -29,11 +37,27 @@ def falls_back(task: Task | None, gave_up: GiveUp) -> bool:
     return gave_up.reason in _NOBODY_ANSWERED
 
 
-def while_in_review(task: Task | None) -> CannedReply | None:
-    """What is published while a person has a request of the task; None: nothing."""
+def while_in_review(task: Task | None, attempts: Sequence[Attempt]) -> CannedReply | None:
+    """What is published while a person has a request of the task; None: nothing.
+
+    Where no model made a tool call that fits, somebody waits for what the tool was to do: so calm
+    words are published even where the task is silent.
+    """
     if task is None or task.while_in_review == "silent":
-        return None
+        return "tool_failed" if tool_failed(attempts) else None
     return "safe_default" if task.while_in_review == "safe_default" else "in_review"
+
+
+def tool_failed(attempts: Sequence[Attempt]) -> bool:
+    """True where the last answer was a tool call that the tool would not take."""
+    answers = [attempt for attempt in attempts if attempt.step == "answer" and attempt.was_judged]
+    return bool(answers) and answers[-1].reason is Reason.TOOL_CALL_BROKEN
+
+
+def default_text(task: str, attempts: Sequence[Attempt], prompts: Prompts) -> str:
+    """The task's safe default, in words that fit a tool call that failed where one did."""
+    calm = prompts.text(task, "tool_failed") if tool_failed(attempts) else None
+    return calm or prompts.text(task, "safe_default") or ""
 
 
 def canned_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:

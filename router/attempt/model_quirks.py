@@ -9,9 +9,10 @@ import orjson
 from router.attempt.pricing import cost_micros
 from router.policy.table import Model, Policy, Price
 from router.reply.reply import Oddity, Reply
+from router.request.signals import measure
 from schemas.request import Request
 
-__all__ = ["adapt_body", "charged", "lacking", "oddities_of", "price_of", "takes"]
+__all__ = ["adapt_body", "charged", "lacking", "oddities_of", "price_of", "takes", "too_narrow"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
@@ -24,6 +25,12 @@ _VERSION = re.compile(r"[-@:](?:[0-9]{3,8}(?:-[0-9]{2}){0,2}|latest|preview(?:-[
 def lacking(models: Mapping[str, Model], request: Request) -> dict[str, str]:
     """What of a request models cannot take, in words, by the models that cannot take all of it."""
     return {name: words for name, model in models.items() if (words := takes(model, request))}
+
+
+def too_narrow(models: Mapping[str, Model], request: Request) -> list[str]:
+    """The models whose window seems too small for a request."""
+    tokens = measure(request).total_tokens
+    return [name for name, model in models.items() if tokens > model.room]
 
 
 def takes(model: Model, request: Request) -> str | None:

@@ -5,13 +5,14 @@ escalate, or give up. The limits come from the envelope, so how often a request 
 nothing that a process remembers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import takewhile
 
 from router.attempt.agreement import agreeing, standing
+from router.attempt.pauses import LONGEST_WAIT, waits_of
 from router.policy.table import Policy, Task
+from router.route.overflow import overflow_of
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
@@ -26,6 +27,7 @@ __all__ = [
     "Refuse",
     "Wait",
     "answer_of",
+    "crowded",
     "failed_enough",
     "next_step",
     "spent",
@@ -33,12 +35,7 @@ __all__ = [
     "used_up",
 ]
 
-#: The longest wait before a retry; with a longer one it is the backup's turn.
-LONGEST_WAIT = timedelta(seconds=30)
 _FIRST_WAIT = timedelta(milliseconds=500)
-#: The first pause after a model has throttled a call and named no time. It doubles each time, up to
-#: `LONGEST_WAIT` or a quarter of the time waited so far: some 40 attempts in a day of throttling.
-_FIRST_PAUSE = timedelta(seconds=2)
 
 #: The model would fail this call each time.
 _DETERMINISTIC = (Reason.PROVIDER_REJECTED, Reason.CONTEXT_OVERFLOW, Reason.UNREADABLE_REPLY)
@@ -90,6 +87,7 @@ def next_step(
     *,
     retry_after: float | None = None,
     lacks: Mapping[str, str] = _NOTHING,
+    narrow: Collection[str] = (),
     is_out: Callable[[str], bool] = lambda _: False,
 ) -> NextStep:
     """Decide what follows the attempts made under this assignment so far.
@@ -98,9 +96,11 @@ def next_step(
     Where the task wants several answers, or another model to verify one, those calls come first.
     Availability failures stay in the tier: one retry where that is allowed, then the tier's next
     model. A model that throttles is called again after growing pauses, as long as the deadline
-    allows. Deadline beats budget, budget beats quality. `retry_after`: seconds left of the wait
-    that the provider asked for at the last attempt. `lacks`: what a model cannot take of the
-    request, by model. `is_out`: whether a model must not be called now; that costs no attempt.
+    allows. Where no other model may stand in, a person has the request instead. Deadline beats
+    budget, budget beats quality. `retry_after`: seconds left of the wait that the provider asked
+    for at the last attempt. `lacks`: what a model cannot take of the request, by model. `narrow`:
+    models whose window seems too small for it. `is_out`: whether a model must not be called now;
+    that costs no attempt.
     """
     last = attempts[-1] if attempts else None
     task, route = policy.tasks.get(assignment.task or ""), assignment.route
@@ -112,34 +112,81 @@ def next_step(
         step = following
     if (over := used_up(assignment, attempts, policy, now)) is not None:
         return over
-    may_climb = task is not None and task.on_outage == "next_tier" and step == "answer"
+    ways = _ways(step, assignment, task, attempts, policy, is_seen=route.needs_person)
     # The models that may be called again when no other is left.
-    waits = {} if may_climb else _waits(step, assignment, attempts, now, retry_after)
-    if last is not None and not last.was_judged:
-        if (stop := _failed_for_good(assignment, attempts, last, policy)) is not None:
+    waits = {} if ways.climbs_now else waits_of(step, assignment, attempts, now, retry_after)
+    models = _candidates(step, assignment, route.tier, attempts, policy)
+    failed = last if last is not None and not last.was_judged else None
+    if not ways.falls_back:
+        # The first that takes the request, and nobody in its place.
+        models = [] if failed else _able(step, models, lacks, narrow)[:1] or models
+    if failed is not None:
+        if (stop := _failed_for_good(assignment, attempts, failed, policy, ways)) is not None:
             return stop
         wait = _FIRST_WAIT if retry_after is None else timedelta(seconds=retry_after)
         is_in_time = wait <= LONGEST_WAIT and now + wait < assignment.deadline
-        others = _able(step, _candidates(step, assignment, route.tier, attempts, policy), lacks)
-        if is_in_time and _may_repeat(last, attempts) and (others or last.model not in waits):
-            if not is_out(last.model):
-                return CallModel(last.model, wait, step)
-            waits.setdefault(last.model, wait)
+        others = _able(step, models, lacks, narrow)
+        if is_in_time and _may_repeat(failed, attempts) and (others or failed.model not in waits):
+            if not is_out(failed.model):
+                return CallModel(failed.model, wait, step)
+            waits.setdefault(failed.model, wait)
+        models = _backups(failed, models, policy)
 
-    models = _candidates(step, assignment, route.tier, attempts, policy)
-    if last is not None and not last.was_judged:
-        models = _backups(last, models, policy)
-    able = _able(step, models, lacks)
-    if models and not able and last is None:
-        return Escalate(Reason.NO_MODEL_TAKES_IT, f"{models[0]} does not take {lacks[models[0]]}")
+    able = _able(step, models, lacks, narrow)
     able += [name for name in waits if name not in able]
     if not able:
-        return _nobody_left(step, route.tier, last, task)
+        unfit = [f"{name} does not take {lacks[name]}" for name in models]
+        return _nobody_left(step, route.tier, last, ways, unfit)
     ready = next((name for name in able if not is_out(name)), None)
     if ready is not None:
         return CallModel(ready, waits.get(ready, timedelta(0)), step)
     detail = f"every model of {route.tier} is out"
-    return Escalate(Reason.PROVIDER_UNAVAILABLE, detail) if may_climb else Wait()
+    if ways.overflows or ways.climbs_now:
+        reason = Reason.OVERFLOW if ways.overflows else Reason.PROVIDER_UNAVAILABLE
+        return Escalate(reason, detail)
+    return Wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What is left to a request when a model cannot take it, beside asking that one again."""
+
+    #: Another model of the tier may stand in.
+    falls_back: bool
+    #: It climbs in an outage, and its present step lets it.
+    climbs: bool
+    climbs_now: bool
+    #: Another tier takes its overflow.
+    overflows: bool
+
+
+def _ways(
+    step: Step,
+    assignment: Assignment,
+    task: Task | None,
+    attempts: Sequence[Attempt],
+    policy: Policy,
+    *,
+    is_seen: bool,
+) -> _Ways:
+    # Whoever reads an answer, or gives a second opinion of it, says nothing to the user.
+    is_unanswered = step == "answer" and answer_of(attempts) is None
+    may = task is None or task.may_fall_back(is_seen=is_seen)
+    climbs = task is not None and task.on_outage == "next_tier" and may
+    spills = is_unanswered and task is not None and task.overflow is not None
+    return _Ways(
+        falls_back=may or not is_unanswered,
+        climbs=climbs,
+        climbs_now=climbs and step == "answer",
+        overflows=spills and overflow_of(assignment, policy) is not None,
+    )
+
+
+def crowded(assignment: Assignment, attempts: Sequence[Attempt], policy: Policy) -> Escalate | Wait:
+    """What follows instead of a call when the task has as many calls running as it may."""
+    if answer_of(attempts) is None and overflow_of(assignment, policy) is not None:
+        return Escalate(Reason.OVERFLOW, f"all slots of {assignment.task} are taken")
+    return Wait()
 
 
 def answer_of(attempts: Sequence[Attempt]) -> Attempt | None:
@@ -209,9 +256,13 @@ def _verified(
 
 
 def _failed_for_good(
-    assignment: Assignment, attempts: Sequence[Attempt], last: Attempt, policy: Policy
-) -> GiveUp | None:
-    """Gives up when a failed call must not be followed by another one."""
+    assignment: Assignment,
+    attempts: Sequence[Attempt],
+    last: Attempt,
+    policy: Policy,
+    ways: _Ways,
+) -> GiveUp | Escalate | None:
+    """Gives up, or goes elsewhere, when a failed call must not be followed by another one."""
     name = assignment.task
     if name is None or name not in policy.tasks:
         return None
@@ -220,7 +271,10 @@ def _failed_for_good(
     stop = failed_enough([*assignment.own_attempts, *attempts], name, policy)
     if stop is None:
         return None
-    return GiveUp(Reason.PROVIDER_UNAVAILABLE, f"{last.model}: {last.detail}; {stop}")
+    detail = f"{last.model}: {last.detail}; {stop}"
+    if ways.overflows:
+        return Escalate(Reason.OVERFLOW, detail)
+    return GiveUp(Reason.PROVIDER_UNAVAILABLE, detail)
 
 
 def spent(attempts: Sequence[Attempt]) -> int:
@@ -253,12 +307,9 @@ def untried(
 def _accepted(route: RouteTaken, name: str | None, task: Task | None) -> NextStep:
     if route.step == "classify":
         return Escalate(Reason.CLASSIFIED, "")
-    if route.needs_person or (task is not None and task.approval == "person"):
-        words = f"the policy wants a person to approve answers to {name}"
-        if route.needs_person:
-            words = (
-                "the task was guessed and the text may be delicate, so a person approves the answer"
-            )
+    if route.needs_person or (task is not None and task.approval != "none"):
+        whose = "this answer" if route.needs_person else f"answers to {name}"
+        words = f"the policy wants a person to approve {whose}"
         return GiveUp(Reason.APPROVAL_REQUIRED, words)
 
     return Answer()
@@ -277,49 +328,15 @@ def _may_repeat(last: Attempt, attempts: Sequence[Attempt]) -> bool:
     return failures == 1 and last.reason not in _DETERMINISTIC
 
 
-def _able(step: Step, models: Sequence[str], lacks: Mapping[str, str]) -> list[str]:
-    """The models that take the request. What we ask ourselves every model can take."""
-    return [name for name in models if step != "answer" or name not in lacks]
+def _able(
+    step: Step, models: Sequence[str], lacks: Mapping[str, str], narrow: Collection[str]
+) -> list[str]:
+    """The models that take the request. What we ask ourselves every model can take.
 
-
-def _waits(
-    step: Step,
-    assignment: Assignment,
-    attempts: Sequence[Attempt],
-    now: datetime,
-    retry_after: float | None,
-) -> dict[str, timedelta]:
-    """The models that throttled their last call of this step, with the wait before the next.
-
-    The shortest wait comes first; waits beyond the deadline are left out.
+    Where all windows seem too small, the provider knows better: the size is an estimate.
     """
-    asked = [attempt for attempt in attempts if attempt.step == step]
-    latest = {attempt.model: attempt for attempt in asked}
-    left = assignment.deadline - now
-    waits: dict[str, timedelta] = {}
-    for model, last in latest.items():
-        if last.reason is not Reason.THROTTLED:
-            continue
-        ended = last.started_at + timedelta(milliseconds=last.duration_ms)
-        mine = [again for again in asked if again.model == model]
-        pause = _pause(mine, ended) - (now - ended)
-        # Near the deadline it is called more often instead of being given up.
-        pause = max(min(pause, max(left / 2, _FIRST_PAUSE)), timedelta(0))
-        if last is attempts[-1] and retry_after is not None:
-            requested = timedelta(seconds=retry_after)
-            # A provider that asks for a short wait each time is still called less often.
-            is_repeated = len(mine) > 1 and mine[-2].reason is Reason.THROTTLED
-            pause = max(requested, pause) if is_repeated else requested
-        waits[model] = pause
-    shortest = sorted(waits, key=waits.__getitem__)
-    return {model: waits[model] for model in shortest if waits[model] < left}
-
-
-def _pause(asked: Sequence[Attempt], ended: datetime) -> timedelta:
-    """The pause that follows a model's latest attempts in a row that it throttled."""
-    throttled = list(takewhile(lambda attempt: attempt.reason is Reason.THROTTLED, reversed(asked)))
-    most = max(LONGEST_WAIT, (ended - throttled[-1].started_at) / 4)
-    return min(_FIRST_PAUSE * 2.0 ** min(len(throttled) - 1, 30), most)
+    able = [name for name in models if step != "answer" or name not in lacks]
+    return [name for name in able if name not in narrow] or able
 
 
 def _candidates(
@@ -353,15 +370,22 @@ def _backups(last: Attempt, models: Sequence[str], policy: Policy) -> Sequence[s
     return sorted(models, key=lambda name: policy.models[name].provider == last.provider)
 
 
-def _nobody_left(step: Step, tier: Tier, last: Attempt | None, task: Task | None) -> NextStep:
-    """What follows when no model is left to call in this tier."""
+def _nobody_left(
+    step: Step, tier: Tier, last: Attempt | None, ways: _Ways, unfit: Sequence[str]
+) -> NextStep:
+    """What follows when no model is left to call in this tier; `unfit`: who lacks what, if any."""
+    if last is None and unfit:
+        return Escalate(Reason.NO_MODEL_TAKES_IT, unfit[0])
     if last is None:
         return GiveUp(Reason.NO_TIER_LEFT, f"every model of {tier} was tried before")
     if last.was_judged:
         reason = Reason.VERIFIER_REJECTED if step == "verify" else Reason.MODELS_DISAGREE
         return Escalate(reason, f"no model was left to {step} it")
-    if last.reason is Reason.CONTEXT_OVERFLOW or (task and task.on_outage == "next_tier"):
+    if ways.overflows and last.reason is not Reason.CONTEXT_OVERFLOW:
+        return Escalate(Reason.OVERFLOW, f"{last.model}: {last.detail}")
+    if ways.climbs or last.reason is Reason.CONTEXT_OVERFLOW:
         return Escalate(last.reason or Reason.PROVIDER_UNAVAILABLE, last.detail)
     if step == "classify":
         return Escalate(Reason.PROVIDER_UNAVAILABLE, last.detail)
-    return GiveUp(Reason.PROVIDER_UNAVAILABLE, f"{last.model}: {last.detail}")
+    words = "" if ways.falls_back else "; no other model may stand in unseen"
+    return GiveUp(Reason.PROVIDER_UNAVAILABLE, f"{last.model}: {last.detail}{words}")

@@ -13,16 +13,17 @@ def shares(
 ) -> Mapping[tuple[str, Tier], float]:
     """The share of each tier in each model it calls, by model name and tier.
 
-    A tier calls its own models, and those of the tiers that verify its answers. `given`: the shares
+    A tier calls its own models, those of its tasks, and those of the tiers that verify answers,
+    which a request may wait for in any tier. `given`: the shares
     that the settings give, by model name; a tier that is left out there may not call the model.
     """
     callers: dict[str, set[Tier]] = {name: set() for name in policy.models}
     for tier in policy.tiers:
-        for name in policy.models_of(tier):
+        for name in policy.models_by_tier[tier]:
             callers[name].add(tier)
     for task in policy.tasks.values():
         for name in policy.models_of(task.verify.tier) if task.verify else ():
-            callers[name].update((task.tier, *task.escalation))
+            callers[name].update(policy.tiers)
     return {
         (name, tier): given[name].get(tier, 0.0) if name in given else 1 / len(tiers)
         for name, tiers in callers.items()

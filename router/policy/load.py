@@ -172,6 +172,9 @@ def _wrong_classify(policy: Policy, step: Classify) -> Iterator[tuple[Path, str]
 def _wrong_examples(policy: Policy) -> Iterator[tuple[Path, str]]:
     for index, example in enumerate(policy.examples):
         yield from _if_unknown(("examples", index, "tier"), "tier", example.tier, policy.tiers)
+        for field, name in (("task", example.task), ("classified_as", example.classified_as)):
+            if name is not None:
+                yield from _if_unknown(("examples", index, field), "task", name, policy.tasks)
         # An unknown name may be meant, to test what becomes of such requests: unless one is near.
         for what, options in (("task", policy.tasks), ("plan", policy.plans)):
             name = str(example.request.get(what, ""))
@@ -200,15 +203,21 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     here: Path = ("tasks", name)
     yield from _if_unknown((*here, "tier"), "tier", task.tier, policy.tiers)
     yield from _wrong_escalation(policy, (*here, "escalation"), task)
-    yield from _wrong_opinions(policy, here, task)
+    yield from _wrong_opinions(policy, name, task)
     for tier in task.accept:
         yield from _if_unknown((*here, "accept", str(tier)), "tier", tier, policy.tiers)
-    models = policy.tiers[task.tier].models if task.tier in policy.tiers else []
+    for index, model in enumerate(task.models):
+        yield from _if_unknown((*here, "models", index), "model", model, policy.models)
+        if model in task.models[:index]:
+            yield (*here, "models", index), f"{model} is named twice"
+    if task.overflow is not None:
+        yield from _if_unknown((*here, "overflow"), "tier", task.overflow, policy.tiers)
+        if task.overflow == task.tier:
+            yield (*here, "overflow"), f"another tier than {task.tier} was expected"
+    models = policy.models_of(task.tier, name)
     if task.backup is not None and task.backup not in models:
-        yield (
-            (*here, "backup"),
-            f"must be a model of the {task.tier} tier{did_you_mean(task.backup, models)}",
-        )
+        whose = "the task's models" if task.models else f"the {task.tier} tier"
+        yield (*here, "backup"), f"must be a model of {whose}{did_you_mean(task.backup, models)}"
     checks = [each.check.name for each in task.checks]
     for index, check in enumerate(checks):
         if check in checks[:index]:
@@ -217,8 +226,9 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
     yield from _if_unknown((*here, "format"), "format", task.format, formats)
 
 
-def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Path, str]]:
+def _wrong_opinions(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, str]]:
     """Agreements and verifications that the tiers cannot provide."""
+    here: Path = ("tasks", name)
     schema = policy.formats.get(task.format, {})
     properties = schema.get("properties", {})
     if (agreement := task.agreement) is not None:
@@ -226,7 +236,7 @@ def _wrong_opinions(policy: Policy, here: Path, task: Task) -> Iterator[tuple[Pa
             path = (*here, "agreement", "fields", index)
             yield from _if_unknown(path, f"field of {task.format}", field, properties)
         for tier in (task.tier, *task.escalation):
-            models = policy.tiers[tier].models if tier in policy.tiers else []
+            models = policy.models_of(tier, name)
             if agreement.of == "others" and 0 < len(models) < agreement.samples:
                 what = f"{tier} has {len(models)} models; {agreement.samples} answers were expected"
                 yield (*here, "agreement", "samples"), what

@@ -78,6 +78,11 @@ class Model(Row):
     #: wants to be asked; give the price of a cache write with it.
     cache_prompt: bool = False
 
+    @property
+    def room(self) -> int:
+        """The most input tokens beside its longest output."""
+        return self.context_tokens - self.max_output_tokens
+
     @model_validator(mode="after")
     def _keeps_the_chat(self) -> "Model":
         if {"model", "messages"} & {*self.drops, *self.refuses}:

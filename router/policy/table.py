@@ -10,7 +10,9 @@ import orjson
 from pydantic import Field, PrivateAttr
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
+from router.policy.apart import SHARED, Apart, apart_of
 from router.policy.models import Model, Price
+from router.policy.rules import Approval, Example, Rule, When
 from router.request.subjects import Subject
 from router.rows import Count, Fraction, Name, Row, Sentence, TierName
 from schemas.base import Tier
@@ -18,6 +20,7 @@ from schemas.spans import PositiveSpan
 
 __all__ = [
     "Agreement",
+    "Approval",
     "AttemptLimits",
     "Classify",
     "ContextLimits",
@@ -77,6 +80,9 @@ class Task(Row):
     tier: TierName
     #: The tiers an escalation climbs through, in order, above `tier`.
     escalation: list[TierName] = Field(default_factory=list)
+    #: Its own models at `tier`, in order, instead of the tier's: one that was tuned for it, say.
+    #: They need be in no tier. One that cannot take what a request holds is passed over.
+    models: list[str] = Field(default_factory=list)
     #: A model of the first tier to use when its first one fails; None: the tier's own order.
     backup: str | None = None
     #: Checks in order: a name of `router/checks`, or a name with its parameters.
@@ -106,8 +112,19 @@ class Task(Row):
     unknown_outcome: Literal["recall", "park"] = "recall"
     #: Whether an outage of the tier may climb the ladder.
     on_outage: Literal["stay", "next_tier"] = "stay"
+    #: The tier that takes what its own cannot take in time: because all models are out or fail, its
+    #: `slots` are taken, or the deadline comes first. None: that waits, and a person has it then.
+    overflow: TierName | None = None
+    #: The most calls at once for this task, in each process. None: as many as its models take.
+    slots: Count | None = None
+    #: `own`: its failures put models out for this task alone, as they always do with `models`.
+    breaker: Literal["shared", "own"] = "shared"
+    #: Whether another model may stand in for one that fails, without a person who sees the answer.
+    #: None: unless the task is risky.
+    fallback: Literal["allowed", "forbidden"] | None = None
     #: `person`: an accepted answer still waits for approval (money, contracts, legal, medical).
-    approval: Literal["none", "person"] = "none"
+    #: `person_first`: a person has the request before any model is called.
+    approval: Approval = "none"
     risk: Literal["routine", "risky", "unclear"] = "routine"
     #: Least confidence per tier where the tier's own threshold does not fit.
     accept: Mapping[TierName, Fraction] = Field(default_factory=dict)
@@ -118,6 +135,16 @@ class Task(Row):
     review_within: PositiveSpan | None = None
     reason: Sentence
     owner: Sentence
+
+    def may_fall_back(self, *, is_seen: bool) -> bool:
+        """True where another model may stand in for one that fails; `is_seen`: a person approves.
+
+        Where other words could do harm, nobody may get them from another model unseen.
+        """
+        is_seen = is_seen or self.approval != "none"
+        return self.fallback == "allowed" or (
+            self.fallback is None and (self.risk != "risky" or is_seen)
+        )
 
 
 class ContextLimits(Row):
@@ -151,43 +178,6 @@ class Plan(Row):
     context: ContextLimits = ContextLimits()
 
 
-class When(Row):
-    """The left side of a rule: every condition given must hold."""
-
-    tasks: list[str] | None = None
-    plans: list[str] | None = None
-    blast_radius: list[Literal["low", "medium", "high"]] | None = None
-    risk: list[Literal["routine", "risky", "unclear"]] | None = None
-    ambiguity_below: Fraction | None = None
-    ambiguity_from: Fraction | None = None
-    complexity_at_most: Annotated[int, Field(ge=1, le=5)] | None = None
-    complexity_from: Annotated[int, Field(ge=1, le=5)] | None = None
-    context_tokens_from: Count | None = None
-    #: Any of these signals in the text: `docs/signals.md` has them all.
-    text: list[str] | None = None
-    deadline_within: PositiveSpan | None = None
-
-    @cached_property
-    def asked(self) -> Sequence[tuple[str, Any]]:
-        """The conditions given, without those that a task settles once and for all."""
-        return [
-            (name, value)
-            for name, value in self
-            if value is not None and name not in ("tasks", "risk")
-        ]
-
-
-class Rule(Row):
-    """A rule that moves a request away from its task's own tier. The first that matches wins."""
-
-    name: Name
-    when: When
-    tier: TierName | None = None
-    #: `at_least` raises to the tier, `at_most` lowers to it, `exactly` sets it.
-    sets: Literal["at_least", "at_most", "exactly"] = "at_least"
-    reason: Sentence
-
-
 class AttemptLimits(Row):
     """What one request may use up, whatever happens to it."""
 
@@ -219,16 +209,6 @@ class Classify(Row):
     #: one counts that asks for most.
     speaks_of: dict[Subject, str] = Field(default_factory=dict)
     reason: Sentence
-
-
-class Example(Row):
-    """A test the policy brings along: this request takes that route."""
-
-    says: Sentence
-    #: A request as a producer would send it.
-    request: dict[str, Any]
-    tier: TierName
-    rule: str | None = None
 
 
 class Review(Row):
@@ -307,18 +287,47 @@ class Policy(Row):
     def room_by_tier(self) -> Mapping[Tier, int]:
         """The most input tokens that any model of a tier takes beside its longest output."""
         return {
-            tier: max(
-                self.models[name].context_tokens - self.models[name].max_output_tokens
-                for name in self.tiers[tier].models
-            )
+            tier: max(self.models[name].room for name in self.tiers[tier].models)
             for tier in Tier
             if tier in self.tiers
         }
 
+    @cached_property
+    def least_room(self) -> int:
+        """The most input tokens that every model takes."""
+        return min(model.room for model in self.models.values())
+
+    @cached_property
+    def models_by_tier(self) -> Mapping[Tier, Sequence[str]]:
+        """All models that are called for answers in each tier: its own, and those of its tasks."""
+        models = {tier: [*row.models] for tier, row in self.tiers.items()}
+        for row in self.tasks.values():
+            models[row.tier] += [name for name in row.models if name not in models[row.tier]]
+        return models
+
+    @cached_property
+    def apart_by_task(self) -> Mapping[str, Apart]:
+        """What each task has to itself."""
+        shared = [name for row in self.tiers.values() for name in row.models]
+        return apart_of(self.tasks, self.models, shared)
+
+    def apart(self, task: str | None) -> Apart:
+        """What a task has to itself."""
+        return self.apart_by_task.get(task or "", SHARED)
+
+    def room_at(self, tier: Tier, task: str | None) -> int:
+        """The most input tokens that a request of a task may have in a tier."""
+        row = self.tasks.get(task) if task else None
+        if row is None or not row.models or tier != row.tier:
+            return self.room_by_tier.get(tier, 0)
+        return max(self.models[name].room for name in row.models)
+
     def models_of(self, tier: Tier, task: str | None = None) -> Sequence[str]:
-        """The tier's models in the order they are tried for a task."""
+        """The tier's models, or the task's own there, in the order they are tried for a task."""
         order = list(self.tiers[tier].models) if tier in self.tiers else []
         row = self.tasks.get(task) if task else None
+        if row and row.models and tier == row.tier:
+            order = list(row.models)
         if row and row.backup and tier == row.tier and row.backup in order[1:]:
             order.remove(row.backup)
             order.insert(1, row.backup)

@@ -36,7 +36,7 @@ VARIABLES = frozenset(
 )
 
 #: The kinds of our own texts that may be published in place of a model's answer.
-CannedReply = Literal["in_review", "refusal", "safe_default"]
+CannedReply = Literal["in_review", "refusal", "safe_default", "tool_failed"]
 
 
 class PromptContract(Row):

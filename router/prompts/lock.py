@@ -57,9 +57,11 @@ def parts_of(
             parts["examples", name] = Part(0, digest_of(text))
     for name, schema in policy.formats.items():
         parts["format", name] = Part(0, digest_of(schema))
-    for tier, row in policy.tiers.items():
-        models = [policy.models[model] for model in row.models]
-        parts["models", tier.value] = Part(0, digest_of([[m.provider, m.id] for m in models]))
+    rows = {tier.value: row.models for tier, row in policy.tiers.items()}
+    rows |= {f"tasks/{name}": row.models for name, row in policy.tasks.items() if row.models}
+    for name, named in rows.items():
+        models = [policy.models[model] for model in named]
+        parts["models", name] = Part(0, digest_of([[m.provider, m.id] for m in models]))
     return parts
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from router.policy.table import Policy
 from router.reports.measures import Row, cost_at
-from router.route.routing import GiveUp, ladder, route
+from router.route.ladders import ladder
+from router.route.routing import GiveUp, route
 from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.reasons import Reason
@@ -102,7 +103,7 @@ class Redecided:
         plan = request.plan if request.plan in policy.plans else None
         key = (no, decided.tier, task, plan, bool(request.justification))
         if (path := self._paths.get(key)) is None:
-            path = (decided.tier, *ladder(decided.tier, task, request, policy))
+            path = (decided.tier, *ladder(decided.tier, task, request, policy, decided.wanted))
             self._paths[key] = path
         return Place(task, path, decided.needs_person or policy.tasks[task].approval == "person")
 

@@ -30,8 +30,8 @@ _NUMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+(?:[.,:][0-9]+)*")
 def risk_of(letter: DeadLetter, policy: Policy) -> Risk:
     """The risk of a case, by its task in the policy and by its reason."""
     row = policy.tasks.get(letter.task or "")
-    wants_person = row is not None and (row.risk == "risky" or row.approval == "person")
-    if wants_person or letter.reason is Reason.APPROVAL_REQUIRED:
+    wants_person = row is not None and (row.risk == "risky" or row.approval != "none")
+    if wants_person or letter.reason.wants_person:
         return "high"
     if row is None or row.risk == "unclear" or letter.reason in _UNSETTLED:
         return "medium"
@@ -76,7 +76,7 @@ def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
     meaning = letter.reason.meaning
     sentences = [_sentence(f"{meaning[:1].upper()}{meaning[1:]}", letter.detail)]
     row = policy.tasks.get(letter.task or "")
-    if row is not None and letter.reason is Reason.APPROVAL_REQUIRED:
+    if row is not None and row.approval != "none" and letter.reason.wants_person:
         sentences.append(f"The policy says of {letter.task}: {row.reason}.")
     sentences += [_tried(attempt) for attempt in letter.attempts if attempt.step != "classify"]
     if letter.generation > 1:

@@ -13,6 +13,7 @@ from router.judge.judging import output_contract
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
 from router.reply.normalise import normalise_text
+from router.route.ladders import plan_named, rungs
 from router.route.requeue import envelope_fields, requeued
 from schemas.attempt import Attempt
 from schemas.base import Tier
@@ -110,12 +111,7 @@ def most_price_at(letter: DeadLetter, tier: Tier | None, policy: Policy) -> int:
     """What a request costs that climbs as far as its task and its plan allow: a call per tier."""
     row = policy.tasks.get(letter.task or "")
     first = tier or (row.tier if row else next(iter(policy.tiers)))
-    plan = policy.plans.get(letter.plan or "", policy.plans[policy.default_plan])
-    above = [
-        each
-        for each in (row.escalation if row else ())
-        if first.rank < each.rank <= plan.ceiling.rank and each in policy.tiers
-    ]
+    above = rungs(row, first, plan_named(letter.plan, policy).ceiling, policy) if row else ()
     climbed = above[: policy.limits.escalations]
     return sum(price_at(letter, each, policy) for each in (first, *climbed))
 
@@ -123,8 +119,7 @@ def most_price_at(letter: DeadLetter, tier: Tier | None, policy: Policy) -> int:
 def wants_approval(letter: DeadLetter, policy: Policy) -> bool:
     """True where a person has to approve the request's answers, whatever the checks say."""
     row = policy.tasks.get(letter.task or "")
-    is_ruled = row is not None and row.approval == "person"
-    return is_ruled or letter.reason is Reason.APPROVAL_REQUIRED
+    return (row is not None and row.approval != "none") or letter.reason.wants_person
 
 
 def problems_of(

@@ -8,7 +8,9 @@ from typing import Any
 from router.errors import did_you_mean
 from router.policy.table import Policy, Rule
 from router.request.signals import Signals, measure, signal_facts, signal_words
-from router.route.routing import GiveUp, Route, careful_row, ladder, plan_of, route
+from router.route.guessing import careful_row
+from router.route.ladders import ladder, plan_of
+from router.route.routing import GiveUp, Route, route
 from schemas.request import Request
 
 __all__ = [
@@ -28,13 +30,22 @@ COLUMNS = (
 )
 
 
+#: Where a task's requests end, by whether a person approves them.
+_ENDS = {"none": "person", "person": "person approves", "person_first": "person before any model"}
+#: What a row or rule asks of a person, in words.
+_ASKS: Mapping[str | None, str] = {
+    "person": "a person approves the answer",
+    "person_first": "a person has the request before any model",
+}
+
+
 def table_rows(policy: Policy) -> list[dict[str, str]]:
     """One row per task, in the words a product manager would use."""
     rows = []
     for name, task in policy.tasks.items():
         models = policy.models_of(task.tier, name)
         path = " → ".join(task.escalation)
-        end = "person approves" if task.approval == "person" else "person"
+        end = _ENDS[task.approval]
         rows.append(
             {
                 "task": name,
@@ -87,12 +98,16 @@ def rule_words(rule: Rule) -> str:
     """A rule as a sentence."""
     asked = [(say, getattr(rule.when, name)) for name, say in _CONDITIONS.items()]
     conditions = _listed([say(value) for say, value in asked if value is not None], "and")
-    subject = f"When {conditions}, a request" if conditions else "Every request"
     bound = rule.sets.replace("_", " ")
     where = f"starts at {rule.tier}" if rule.sets == "exactly" else f"starts {bound} at {rule.tier}"
     if rule.tier is None:
         where = "starts where its task says"
-    return f"{subject} {where}: {rule.reason}."
+    does = [f"{'a' if conditions else 'every'} request {where}", _ASKS.get(rule.approval)]
+    if rule.approval is not None and rule.tier is None:
+        del does[0]
+    words = " and ".join(filter(None, does))
+    words = f"when {conditions}, {words}" if conditions else words
+    return f"{words[:1].upper()}{words[1:]}: {rule.reason}."
 
 
 def _listed(words: Sequence[str], last: str) -> str:
@@ -166,7 +181,11 @@ def explained(request: Request, policy: Policy, now: datetime) -> dict[str, Any]
     facts = {"words": words, "signals": signal_facts(signals)}
     if isinstance(decided, GiveUp):
         return {"gives_up": decided.reason, "detail": decided.detail, **facts}
+    task = decided.task
+    above = ladder(decided.tier, task, request, policy, decided.wanted) if task else []
     return {
+        "climbs_to": above,
+        "moved_by": list(decided.moved_by),
         "tier": decided.tier,
         "step": decided.step,
         "task": decided.task,
@@ -191,6 +210,9 @@ def explain_route(
     decided: Route | GiveUp, request: Request, signals: Signals, policy: Policy
 ) -> str:
     """Which rule, why, which model, and where the request may climb, in a sentence or two."""
+    if isinstance(decided, GiveUp) and decided.route is not None:
+        sent = explain_route(decided.route, request, signals, policy)
+        return f"A person has it before any model, by {decided.detail}. Sent through: {sent}"
     if isinstance(decided, GiveUp):
         return f"Nobody takes it: {decided.reason.meaning} ({decided.detail}). A person decides."
 
@@ -201,18 +223,22 @@ def explain_route(
         careful = None if request.task in policy.tasks else careful_row(request, policy)
         if careful is None:
             return f"{first} Signals: {facts}."
-        subject, row = careful
-        then = "a person approves the answer" if row == "person" else f"no less than {row} counts"
+        subject, name = careful
+        then = "a person approves the answer" if name == "person" else f"no less than {name} counts"
         sure = f"The text speaks of {subject}, so {then} whatever it is taken for."
         return f"{first} {sure} Signals: {facts}."
 
-    above = ladder(decided.tier, decided.task, request, policy)
+    row = policy.tasks[decided.task]
+    above = ladder(decided.tier, decided.task, request, policy, decided.wanted)
     climb = f"may climb to {', then '.join(above)}" if above else "does not climb"
     plan = plan_of(request, policy)
     person = "then a person decides"
-    if policy.tasks[decided.task].approval == "person":
+    if decided.needs_person or row.approval != "none":
         person = "and every answer waits for a person to approve it"
+    codes = f" Away from its task's own tier by: {', '.join(decided.moved_by)}."
+    spills = f" What {decided.tier} cannot take in time goes to {row.overflow}."
     return (
         f"{decided.task} goes to {decided.tier} ({model}) by {decided.rule}: {decided.reason}. "
         f"It {climb}, {person}; plan: {plan.says}. Signals: {facts}."
+        f"{codes if decided.moved_by else ''}{spills if row.overflow else ''}"
     )

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 
-from router.policy.table import Policy, When
+from router.policy.table import Example, Policy, Task, When
 from router.request.subjects import SUBJECTS
-from router.route.routing import GiveUp, route
+from router.route.ladders import ladders
+from router.route.routing import GiveUp, Route, route
 from schemas.base import Tier
 from schemas.errors import ContractError
+from schemas.escalation import Classification
 from schemas.intake import read_request_object
 
 __all__ = ["ExampleOutcome", "lint", "run_examples"]
@@ -29,14 +31,16 @@ class ExampleOutcome:
 
 def lint(policy: Policy, today: date) -> Iterator[str]:
     """Warnings about rows that are worth a second look, as sentences."""
-    for at, rule in enumerate(policy.rules):
-        for earlier in policy.rules[:at]:
-            if _catches_all(earlier.when, rule.when):
-                yield f"rule {rule.name} can never match: {earlier.name} catches all it would"
-                break
-    used = {name for row in policy.tiers.values() for name in row.models}
+    yield from _lint_rules(policy)
+    used = {name for models in policy.models_by_tier.values() for name in models}
     for name in sorted(policy.models.keys() - used):
         yield f"model {name} is in no tier"
+    for row in ladders(policy):
+        if row.missed is not None:
+            yield (
+                f"task {row.task} never reaches {row.missed} under the plan {row.plan}: its "
+                "failure_limit, or the limits of attempts or escalations, end before"
+            )
     for name, model in policy.models.items():
         if today - date.fromisoformat(model.price.as_of) > _STALE_AFTER:
             yield f"the price of {name} is from {model.price.as_of}; look it up again"
@@ -59,6 +63,16 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
     yield from _lint_providers(policy)
 
 
+def _lint_rules(policy: Policy) -> Iterator[str]:
+    # What asks for a person holds below other rules, and what asks for nothing else hides none.
+    deciding = [rule for rule in policy.rules if rule.tier is not None or rule.approval is None]
+    for at, rule in enumerate(deciding):
+        for earlier in deciding[:at] if rule.approval is None else ():
+            if _catches_all(earlier.when, rule.when):
+                yield f"rule {rule.name} can never match: {earlier.name} catches all it would"
+                break
+
+
 def _lint_providers(policy: Policy) -> Iterator[str]:
     providers = Counter(model.provider for model in policy.models.values())
     for name, model in policy.models.items():
@@ -70,11 +84,36 @@ def _lint_providers(policy: Policy) -> Iterator[str]:
 
 def _lint_tasks(policy: Policy) -> Iterator[str]:
     for name, task in policy.tasks.items():
-        if task.backup and policy.tiers[task.tier].models[0] == task.backup:
+        first = task.models or policy.tiers[task.tier].models
+        if task.backup and first[0] == task.backup:
             yield f"task {name}: its backup {task.backup} is what {task.tier} calls first anyway"
+        if not task.may_fall_back(is_seen=False) and (
+            task.backup or task.overflow or task.on_outage == "next_tier" or len(task.models) > 1
+        ):
+            yield (
+                f"task {name} allows no other model to stand in unseen, so its backup or overflow "
+                "takes over only where a person approves; write fallback: allowed if it may"
+            )
+        yield from _lint_prices(policy, name, task)
         reaches_top = Tier.PREMIUM in (task.tier, *task.escalation)
         if task.risk == "risky" and task.approval == "none" and not reaches_top:
             yield f"task {name} is risky, yet nobody approves it and it never reaches premium"
+
+
+def _lint_prices(policy: Policy, name: str, task: Task) -> Iterator[str]:
+    """A model of the task's own that costs more than a dearer tier: plans would pay unawares."""
+    for model in task.models:
+        price = policy.models[model].price
+        for tier, row in policy.tiers.items():
+            dearer = policy.models[row.models[0]].price
+            if tier.rank > task.tier.rank and price.input + price.output > (
+                dearer.input + dearer.output
+            ):
+                yield (
+                    f"task {name}: {model} costs more than {row.models[0]} of {tier}, so a plan "
+                    f"that ends at {task.tier} pays more than one that ends at {tier}"
+                )
+                break
 
 
 def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:
@@ -82,19 +121,35 @@ def run_examples(policy: Policy, now: datetime) -> list[ExampleOutcome]:
     outcomes = []
     for example in policy.examples:
         try:
-            decided = route(read_request_object(example.request, {}), policy, now)
+            request = read_request_object(example.request, {})
+            classified = Classification(task=name) if (name := example.classified_as) else None
+            decided = route(request, policy, now, classification=classified)
         except ContractError as error:
             outcomes.append(ExampleOutcome(example.says, passed=False, detail=str(error)))
             continue
-        if isinstance(decided, GiveUp):
-            outcome, rule = f"gives up: {decided.detail}", None
-        else:
-            outcome, rule = str(decided.tier), decided.rule
-        passed = outcome == example.tier and example.rule in (None, rule)
-        expected = f"{example.tier} by {example.rule or 'any rule'}"
-        detail = "" if passed else f"expected {expected}, got {outcome} by {rule}"
-        outcomes.append(ExampleOutcome(example.says, passed=passed, detail=detail))
+        outcomes.append(_compared(example, decided, policy))
     return outcomes
+
+
+def _compared(example: Example, decided: Route | GiveUp, policy: Policy) -> ExampleOutcome:
+    """An example's outcome: its route against what it expects."""
+    taken = decided.route if isinstance(decided, GiveUp) else decided
+    outcome = f"gives up: {decided.detail}" if isinstance(decided, GiveUp) else str(decided.tier)
+    actual: dict[str, str | None] = {"tier": outcome, "rule": None}
+    if taken is not None:
+        row = policy.tasks.get(taken.task or "")
+        asks = row.approval if row and not taken.needs_person else "person"
+        asks = "person_first" if isinstance(decided, GiveUp) else asks if row else "none"
+        actual = {"tier": taken.tier, "rule": taken.rule, "task": taken.task, "approval": asks}
+    expected = {name: getattr(example, name) for name in ("tier", "rule", "task", "approval")}
+    wrong = [
+        name for name, value in expected.items() if value is not None and value != actual.get(name)
+    ]
+    words = f"expected {example.tier} by {example.rule or 'any rule'}, got {actual['tier']}"
+    words += f" by {actual['rule']}"
+    for name in ("task", "approval"):
+        words += f"; {name} {actual.get(name)}, not {expected[name]}" if name in wrong else ""
+    return ExampleOutcome(example.says, passed=not wrong, detail=words if wrong else "")
 
 
 def _catches_all(earlier: When, later: When) -> bool:

@@ -5,17 +5,18 @@ plan, which caps what a customer may use. Everything is an argument, so the same
 instant always give the same route.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.policy.table import Plan, Policy, Rule, Task
+from router.policy.table import Approval, Plan, Policy, Rule
 from router.prompts.chat_fields import check_messages
 from router.request.languages import script_of
 from router.request.request_schemas import check_schemas
 from router.request.signals import Signals, measure, signal_facts
-from router.request.subjects import Subject, subjects_of
+from router.route.guessing import guess_of
+from router.route.ladders import ceiling_of, plan_of, within_plan
 from schemas.base import Tier
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Classification, Escalation, RouteStep
@@ -25,11 +26,8 @@ from schemas.request import Request
 __all__ = [
     "GiveUp",
     "Route",
-    "ladder",
-    "plan_of",
     "route",
     "route_fields",
-    "task_of",
     "with_unread_text",
     "within_limits",
 ]
@@ -54,6 +52,10 @@ class Route(NamedTuple):
     needs_person: bool = False
     #: What the rules were asked about. None: no rule was asked.
     signals: Signals | None = None
+    #: What moved it away from its task's own tier, in order.
+    moved_by: Sequence[Reason] = ()
+    #: The tier that task and rules wanted, where the plan lowered it.
+    wanted: Tier | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class GiveUp:
 
     reason: Reason
     detail: str
+    #: Where it goes if a person sends it through: known where the policy wants the person.
+    route: Route | None = None
 
 
 def route(
@@ -71,13 +75,14 @@ def route(
     *,
     classification: Classification | None = None,
     accepted_at: datetime | None = None,
+    is_seen: bool = False,
 ) -> Route | GiveUp:
     """Decide where a request goes first.
 
     `accepted_at` is the broker's append time, from which deadlines count; a deadline of the
-    producer's may only shorten the policy's.
+    producer's may only shorten the policy's. `is_seen`: a person has had it and sent it through.
     """
-    guess = _guess(request, policy, classification)
+    guess = guess_of(request, policy, classification)
     name = guess.task if guess else request.task if request.task in policy.tasks else None
     deadline = _deadline(request, policy, accepted_at or now, name)
     if now >= deadline:
@@ -93,94 +98,48 @@ def route(
     except ContractError as error:
         return GiveUp(error.reason, error.detail)
 
-    is_unclassified = False
-    if classification is None and _is_scored_first(name, request, policy, signals):
-        return _classify(request, policy, signals, deadline)
-    if name is None:
-        step = policy.classify
-        if step is None or not step.otherwise or _fits(signals, step.tier, policy):
-            return _classify(request, policy, signals, deadline)
-        guess = _guess(request, policy, Classification(task=step.otherwise))
-        name = guess.task if guess else step.otherwise
-        is_unclassified = True
-
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
-    tier, rule, reason = _by_rules(name, facts, policy)
-    tier, reason = _by_plan(tier, reason, request, plan)
-    fitting = _fitting(tier, policy, signals, _ceiling(request, plan))
+    if _is_classified_first(name, facts, request, policy, classification):
+        return _classify(request, policy, signals, deadline)
+    is_unclassified = name is None
+    if name is None:
+        name = (policy.classify.otherwise if policy.classify else None) or ""
+        guess = guess_of(request, policy, Classification(task=name))
+        name = guess.task if guess else name
+
+    ruled = _by_rules(name, facts, policy)
+    is_justified = bool(request.justification)
+    tier, words = within_plan(ruled.tier, plan, is_justified=is_justified)
+    reason, moved_by = f"{ruled.reason}{words}", list(ruled.moved_by)
+    if tier is not ruled.tier:
+        moved_by.append(Reason.PLAN)
+    ceiling = ceiling_of(plan, is_justified=is_justified)
+    fitting = _fitting(tier, name, policy, signals, ceiling)
     if fitting is None:
         detail = f"{signals.total_tokens} tokens fit no model that the plan allows"
         return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
     if fitting is not tier:
         reason = f"{reason}; raised to {fitting} because {signals.total_tokens} tokens need room"
+        moved_by.append(Reason.LONG_CONTEXT)
     if (request.input.model_extra or {}).get("stream"):
         reason = f"{reason}; `stream` is left out, the result is one record"
     decided = Route(
         tier=fitting,
         step="answer",
         task=name,
-        rule=rule,
+        rule=ruled.rule,
         reason=f"{guess.words}; {reason}" if guess else reason,
         policy_version=policy.version,
         deadline=deadline,
-        needs_person=guess is not None and guess.needs_person,
+        needs_person=ruled.needs_person or (guess is not None and guess.needs_person),
         signals=signals,
+        moved_by=moved_by,
+        wanted=ruled.tier if fitting.rank < ruled.tier.rank else None,
     )
+    if ruled.approval == "person_first" and not is_seen:
+        return GiveUp(Reason.PERSON_FIRST, ruled.asks, decided)
     return with_unread_text(decided, request, policy) if is_unclassified else decided
-
-
-def task_of(
-    request: Request, policy: Policy, classification: Classification | None = None
-) -> str | None:
-    """The request's task if the policy has it, else the task that was guessed for it."""
-    if request.task in policy.tasks:
-        return request.task
-    guess = _guess(request, policy, classification)
-    return guess.task if guess else None
-
-
-class _Guess(NamedTuple):
-    """The task of a request whose producer named none that the policy has."""
-
-    task: str
-    words: str
-    needs_person: bool = False
-
-
-def _guess(
-    request: Request, policy: Policy, classification: Classification | None
-) -> _Guess | None:
-    """The guess for a request that was classified; None where it was not.
-
-    A cheap model's classification is not enough where the text speaks of something delicate.
-    """
-    classified = classification.task if classification else None
-    if request.task in policy.tasks or classified not in policy.tasks:
-        return None
-    careful = careful_row(request, policy)
-    plain = _Guess(classified, f"taken as {classified}")
-    if careful is None:
-        return plain
-    row, (subject, name) = policy.tasks[classified], careful
-    if name == "person":
-        words = f"taken as {classified}, and the text speaks of {subject}, so a person approves"
-        return plain if row.approval == "person" else _Guess(classified, words, needs_person=True)
-    if _is_as_careful(row, policy.tasks[name]):
-        return plain
-    return _Guess(name, f"taken as {name}, not as {classified}, for the text speaks of {subject}")
-
-
-def careful_row(request: Request, policy: Policy) -> tuple[Subject, str] | None:
-    """The delicate subject that the text speaks of, and the row that is careful enough for it.
-
-    Of several, the subject that demands most: a row whose answers a person approves, else a person,
-    else a risky row.
-    """
-    rows = policy.classify.speaks_of if policy.classify else {}
-    spoken_of = subjects_of(request.text) if rows else ()
-    candidates = [(subject, name) for subject, name in rows.items() if subject in spoken_of]
-    return max(candidates, key=lambda row: _care(row[1], policy), default=None)
 
 
 def with_unread_text(decided: Route, request: Request, policy: Policy) -> Route:
@@ -195,22 +154,6 @@ def with_unread_text(decided: Route, request: Request, policy: Policy) -> Route:
     return decided._replace(needs_person=True, reason=f"{decided.reason}; {words}")
 
 
-def _care(name: str, policy: Policy) -> int:
-    if name == "person":
-        return 2
-    row = policy.tasks[name]
-    return 3 if row.approval == "person" else int(row.risk == "risky")
-
-
-def _is_as_careful(row: Task, other: Task) -> bool:
-    return row.approval == "person" or (other.approval == "none" and row.risk == "risky")
-
-
-def plan_of(request: Request, policy: Policy) -> Plan:
-    """The request's plan; a plan the policy does not know counts as the default one."""
-    return policy.plans.get(request.plan or "") or policy.plans[policy.default_plan]
-
-
 def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, object]:
     """A route as an assignment holds it: the fields of a `RouteTaken`."""
     return {
@@ -221,20 +164,12 @@ def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, obj
         "code": decided.code,
         **({"needs_person": True} if decided.needs_person else {}),
         **({"signals": signal_facts(decided.signals)} if decided.signals else {}),
+        **({"moved_by": [*decided.moved_by]} if decided.moved_by else {}),
+        **({"wanted": decided.wanted} if decided.wanted else {}),
         "policy_version": policy.version,
         "policy_digest": policy.digest,
         "routed_at": now,
     }
-
-
-def ladder(start: Tier, task: str, request: Request, policy: Policy) -> list[Tier]:
-    """The tiers an escalation may climb to from `start`, in order, within the plan."""
-    ceiling = _ceiling(request, plan_of(request, policy))
-    return [
-        tier
-        for tier in policy.tasks[task].escalation
-        if start.rank < tier.rank <= ceiling.rank and tier in policy.tiers
-    ]
 
 
 def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
@@ -249,12 +184,25 @@ def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
     return envelope.model_copy(update={"attempts_left": left, "deadline": deadline})
 
 
-def _is_scored_first(name: str | None, request: Request, policy: Policy, signals: Signals) -> bool:
-    """True where the policy asks the classify step how complex a request of this task is."""
+def _is_classified_first(
+    name: str | None,
+    facts: "_Facts",
+    request: Request,
+    policy: Policy,
+    classification: Classification | None,
+) -> bool:
+    """True where the classify step says what a request is, or how complex.
+
+    Where a person has it before any model, no model scores it either.
+    """
     step = policy.classify
-    if step is None or name is None or name not in step.complexity_counts_for:
+    if name is None:
+        return step is None or not step.otherwise or _fits(facts.signals, step.tier, policy)
+    if step is None or classification is not None or name not in step.complexity_counts_for:
         return False
-    return request.complexity is None and _fits(signals, step.tier, policy)
+    if request.complexity is not None or not _fits(facts.signals, step.tier, policy):
+        return False
+    return _by_rules(name, facts, policy).approval != "person_first"
 
 
 def _classify(
@@ -313,16 +261,54 @@ class _Facts(NamedTuple):
     left: timedelta
 
 
-def _by_rules(name: str, facts: _Facts, policy: Policy) -> tuple[Tier, str, str]:
+class _Ruled(NamedTuple):
+    """What the task's row and the rules say of a request."""
+
+    tier: Tier
+    rule: str
+    reason: str
+    moved_by: Sequence[Reason]
+    approval: Approval
+    #: The row or rule that asks for a person, and why.
+    asks: str
+    #: A rule asks for more than the row does.
+    needs_person: bool
+
+
+def _by_rules(name: str, facts: _Facts, policy: Policy) -> _Ruled:
+    """The first rule that matches decides the tier; whether a person is asked, all that match."""
     task = policy.tasks[name]
+    taken: Rule | None = None
+    strictest: Rule | None = None
     for rule in policy.rules_by_task[name]:
+        if taken is not None and rule.approval is None:
+            continue
         for field, value in rule.when.asked:
             if not _CONDITIONS[field](value, facts):
                 break
         else:
-            return _moved(task.tier, rule), rule.name, rule.reason
+            if taken is None and (rule.tier is not None or rule.approval is None):
+                taken = rule
+            if rule.approval is not None and (strictest is None or rule.approval == "person_first"):
+                strictest = rule
+    tier = _moved(task.tier, taken) if taken else task.tier
+    reason = taken.reason if taken else task.reason
+    approval, asks = task.approval, f"task {name}: {task.reason}"
+    needs_person = strictest is not None and approval != "person_first"
+    if strictest is not None and strictest.approval is not None and needs_person:
+        approval, asks = strictest.approval, f"{strictest.name}: {strictest.reason}"
+        reason = f"{reason}; a person approves the answer by {asks}"
+    rule_name = taken.name if taken else f"task {name}"
+    moved_by = _codes(taken) if taken and tier is not task.tier else ()
+    return _Ruled(tier, rule_name, reason, moved_by, approval, asks, needs_person)
 
-    return task.tier, f"task {name}", task.reason
+
+def _codes(rule: Rule) -> Sequence[Reason]:
+    """Why a rule moves a request, as codes."""
+    when = rule.when
+    if when.complexity_from is not None or when.complexity_at_most is not None:
+        return (Reason.COMPLEXITY,)
+    return (Reason.RULE if when.context_tokens_from is None else Reason.LONG_CONTEXT,)
 
 
 def _moved(tier: Tier, rule: Rule) -> Tier:
@@ -349,19 +335,6 @@ _CONDITIONS: Mapping[str, Callable[[Any, _Facts], bool]] = {
 }
 
 
-def _by_plan(tier: Tier, reason: str, request: Request, plan: Plan) -> tuple[Tier, str]:
-    """Raise the tier to where the plan starts, then cap it; the reason says so."""
-    if plan.start is not None and tier.rank < plan.start.rank:
-        tier, reason = plan.start, f"{reason}; the plan starts at {plan.start}"
-    if tier.rank > plan.start_at_most.rank:
-        tier, reason = plan.start_at_most, f"{reason}; the plan allows {plan.start_at_most}"
-    if plan.justify_above is not None and tier.rank > plan.justify_above.rank:
-        if request.justification:
-            return tier, f"{reason}; justified by the producer"
-        tier, reason = plan.justify_above, f"{reason}; {tier} needs a justification"
-    return tier, reason
-
-
 def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
     over = []
     for component, limit in plan.context.given:
@@ -376,21 +349,15 @@ def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
     return GiveUp(Reason.CONTEXT_TOO_LONG, f"tokens over the plan's limit: {', '.join(over)}")
 
 
-def _ceiling(request: Request, plan: Plan) -> Tier:
-    """The highest tier that the plan allows this request, which may need a justification."""
-    if plan.justify_above is None or request.justification:
-        return plan.ceiling
-    return min(plan.ceiling, plan.justify_above, key=lambda tier: tier.rank)
-
-
 def _fits(signals: Signals, tier: Tier, policy: Policy) -> bool:
     return signals.total_tokens <= policy.room_by_tier.get(tier, 0)
 
 
-def _fitting(tier: Tier, policy: Policy, signals: Signals, ceiling: Tier) -> Tier | None:
-    """The lowest tier from `tier` to `ceiling` with a model that the request fits."""
-    for candidate, room in policy.room_by_tier.items():
-        if tier.rank <= candidate.rank <= ceiling.rank and signals.total_tokens <= room:
-            return candidate
+def _fitting(tier: Tier, task: str, policy: Policy, signals: Signals, ceiling: Tier) -> Tier | None:
+    """The lowest tier from `tier` to `ceiling` with a model for the task that the request fits."""
+    for candidate in policy.room_by_tier:
+        if tier.rank <= candidate.rank <= ceiling.rank:
+            if signals.total_tokens <= policy.room_at(candidate, task):
+                return candidate
 
     return None

@@ -15,7 +15,7 @@ from consumers.runtime.clients import KAFKA_IS_AWAY, Clients, administering
 from consumers.runtime.offset_lookup import records_since
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
-from router.attempt.next_step import LONGEST_WAIT
+from router.attempt.pauses import LONGEST_WAIT
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import read_dead_letter, read_envelope, read_model

@@ -275,3 +275,44 @@ def test_a_throttle_beside_calls_that_run_stops_no_other_call() -> None:
         gate.settle(one, a_reply())
 
     assert isinstance(gate.admit(A, HERE, 0), Admission)
+
+
+def test_a_task_with_a_breaker_of_its_own_puts_no_model_out_for_others() -> None:
+    gate, own = a_gate(Clock()), policy_with("triage", breaker="own").apart("triage")
+    for _ in range(5):
+        admission = gate.admit(A, HERE, 0, own)
+        assert isinstance(admission, Admission)
+        gate.settle(admission, failed())
+
+    assert gate.is_out(A, own)
+    assert not gate.is_out(A)
+    assert gate.most_calls([A]) > 0
+    for _ in range(5):
+        call(gate, failed())
+    assert gate.is_out(A)
+    assert gate.most_calls([A]) == 0
+
+
+def test_others_failures_put_no_model_out_for_a_task_with_its_own_breaker() -> None:
+    gate, own = a_gate(Clock()), policy_with("triage", breaker="own").apart("triage")
+    assert not gate.is_out(A, own)
+    for _ in range(5):
+        call(gate, failed())
+
+    assert gate.is_out(A)
+    assert not gate.is_out(A, own)
+    assert gate.most_calls([A]) > 0  # it is still fetched for
+    call(gate, NO_CREDIT, B)
+    assert gate.is_out(A, own)  # one account
+
+
+def test_a_tasks_slots_are_all_it_takes_and_are_given_back() -> None:
+    gate, own = a_gate(Clock()), policy_with("triage", slots=2).apart("triage")
+    running = [gate.admit(A, HERE, 0, own) for _ in range(3)]
+
+    assert [isinstance(one, Admission) for one in running] == [True, True, False]
+    assert gate.is_full(own)
+    assert isinstance(gate.admit(A, HERE, 0), Admission)
+    assert isinstance(running[0], Admission)
+    gate.settle(running[0], None)
+    assert not gate.is_full(own)

@@ -173,13 +173,14 @@ def _guessed(classified: str, text: str, **fields: object) -> Route:
         ("critique", "I was charged twice for order 991", "billing_dispute", False),
         ("billing_dispute", "I was charged twice for order 991", "billing_dispute", False),
         ("general", "My lawyer will write to you", "policy_question", False),
-        ("critique", "My lawyer will write to you", "critique", False),
+        ("critique", "My lawyer will write to you", "policy_question", False),
         ("billing_dispute", "My lawyer will write to you", "billing_dispute", False),
         ("general", "Which dosage is safe for a child", "general", True),
         ("billing_dispute", "My account was hacked", "billing_dispute", False),
         ("general", "My account was hacked, I want a refund", "billing_dispute", False),
-        ("general", "My lawyer says that since your pills I have chest pain", "general", True),
-        ("general", "Is it GDPR compliant that a hacker stole my password?", "general", True),
+        ("general", "My doctor says that since your pills I have chest pain", "general", True),
+        ("general", "My lawyer says your pills gave me chest pain", "policy_question", False),
+        ("general", "Is it GDPR compliant that a hacker stole it?", "policy_question", False),
     ],
 )
 def test_a_guessed_task_must_be_as_careful_as_the_text_is_delicate(

@@ -1,17 +1,32 @@
 """The route stage's decision for one record, without Kafka: it is a function."""
 
 import hashlib
+from datetime import timedelta
 
 import orjson
 import pytest
 
+from consumers.rules import load_rules
+from consumers.settings import Settings
 from consumers.stages.route import Router
-from schemas.codec import Outgoing, dump_envelope, read_dead_letter, read_envelope
-from schemas.escalation import Assignment
+from router.limits.forecast import Forecast
+from schemas.base import Tier
+from schemas.codec import Outgoing, dump_envelope, read_dead_letter, read_envelope, read_model
+from schemas.escalation import Assignment, Classification
 from schemas.reasons import Reason
+from schemas.result import Result
 from schemas.tenancy import RequestKey
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, an_escalation, decided, the_policy
+from tests.builders import (
+    NOON,
+    a_record,
+    a_route,
+    an_attempt,
+    an_escalation,
+    decided,
+    policy_with,
+    the_policy,
+)
 
 ROUTER = Router(the_policy(), Topics(), lambda: NOON)
 RAW = (
@@ -101,3 +116,75 @@ def test_a_request_that_route_gives_up_on_keeps_what_is_known_of_it() -> None:
     assert found.reason is Reason.DEADLINE_PASSED
     assert found.policy_version == the_policy().version
     assert letter.key == RequestKey("acme", "r-1").text.encode()
+
+
+PROMPTS = load_rules(Settings()).prompts
+
+
+def router_of(forecast: Forecast | None = None, **row: object) -> Router:
+    policy = policy_with(tasks={"support_answer": row})
+    return Router(policy, Topics(), lambda: NOON, prompts=PROMPTS, forecast=forecast)
+
+
+def test_a_request_that_a_person_has_first_is_a_case_with_its_task_and_a_notice() -> None:
+    router = router_of(approval="person_first", while_in_review="notify")
+    letter, notice = decided(router, a_record(RAW, key=None))
+
+    found = read_dead_letter(letter.headers)
+    assert (letter.value, found.reason) == (RAW, Reason.PERSON_FIRST)
+    assert (found.task, [*found.path], [*found.attempts]) == ("support_answer", ["balanced"], [])
+    assert letter.key == notice.key == b"req-1"
+    router_info = read_model(Result, notice.value).router
+    assert (router_info.final, router_info.kind, router_info.attempts) == (False, "in_review", 0)
+    assert router_info.output["answer"].startswith("Your request is with our team")
+
+
+def test_a_classified_request_that_a_person_has_first_is_a_case_of_the_task_it_is() -> None:
+    policy = policy_with(tasks={"policy_question": {"approval": "person_first"}})
+    raw = b'{"id":"req-1","input":"My lawyer will write to you"}'
+    escalation = an_escalation(
+        task=None,
+        reason=Reason.CLASSIFIED,
+        classification=Classification(task="general"),
+        routes=[a_route(Tier.LOW, step="classify")],
+        attempts=[an_attempt(Tier.LOW, step="classify", outcome="accepted", reason=None)],
+    )
+    record = a_record(dump_envelope(escalation, raw), topic="llm.escalations")
+    [letter] = decided(Router(policy, Topics(), lambda: NOON), record)
+
+    found = read_dead_letter(letter.headers)
+    assert (found.reason, found.task) == (Reason.PERSON_FIRST, "policy_question")
+    assert [*found.path] == ["low", "balanced"]
+    assert len(found.attempts) == 1
+
+
+def test_a_tool_call_that_no_tier_gets_right_leaves_calm_words_beside_its_case() -> None:
+    broken = an_attempt(reason=Reason.TOOL_CALL_BROKEN)
+    value = dump_envelope(an_escalation(reason=Reason.TOOL_CALL_BROKEN, attempts=[broken]), RAW)
+    letter, notice = decided(router_of(), a_record(value, topic="llm.escalations"))
+
+    assert read_dead_letter(letter.headers).reason is Reason.NO_TIER_LEFT
+    info = read_model(Result, notice.value).router
+    assert (info.final, info.kind) == (False, "in_review")
+    assert info.output["answer"].startswith("We could not look this up just now")
+
+    [last] = decided(
+        router_of(last_resort="safe_default"), a_record(value, topic="llm.escalations")
+    )
+    info = read_model(Result, last.value).router
+    assert (info.final, info.kind) == (True, "safe_default")
+    assert info.output["answer"].startswith("We could not look this up just now")
+
+
+def test_what_would_be_too_late_in_its_tier_takes_the_overflow_route() -> None:
+    forecast = Forecast()
+    for second in range(0, 21, 5):
+        at = NOON - timedelta(seconds=20 - second)
+        forecast.noted(Tier.BALANCED, at, second * 10, 300_000)
+
+    [letter] = decided(router_of(forecast), a_record(RAW))
+    assert read_dead_letter(letter.headers).reason is Reason.DEADLINE_UNREACHABLE
+    [out] = decided(router_of(forecast, overflow="low"), a_record(RAW))
+    assignment, _ = read_envelope(Assignment, out.value)
+    assert (out.topic, assignment.route.rule) == ("llm.tier.low", "overflow")
+    assert assignment.route.moved_by == [Reason.OVERFLOW]

@@ -9,13 +9,15 @@ import orjson
 import pytest
 
 from consumers.providers.client import Providers
-from consumers.providers.settings import ProviderSettings
+from consumers.providers.gate import Admission, Gate
+from consumers.providers.settings import ModelLimits, ProviderSettings
 from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.attempts import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
+from router.limits.shares import shares
 from router.prompts.chat_fields import OPENAI, ChatFields
 from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
@@ -26,7 +28,7 @@ from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, Restless, a_record, decided, handled
+from tests.builders import NOON, Restless, a_record, decided, handled, policy_with
 
 pytestmark = pytest.mark.anyio
 
@@ -222,3 +224,48 @@ async def test_no_call_is_made_for_a_record_whose_partition_moved_since_it_was_f
         await _work("no object", place=place)
 
     assert place.rests == 1
+
+
+def _filled(**row: Any) -> tuple[Worker, Gate, Admission]:
+    """A worker whose task has one slot, and the call that has it."""
+    policy = policy_with(tasks={"extraction": {"slots": 1, **row}})
+    gate = Gate(policy.models, lambda _: ModelLimits(), shares(policy, {}), lambda: 1)
+    held = gate.admit("sim-small", (Tier.LOW, 1), 0, policy.apart("extraction"))
+    assert isinstance(held, Admission)
+    answer = {"name": "Jo", "order_number": "7", "date": None, "confidence": 0.99}
+    provider = Answers(orjson.dumps(answer).decode(), {})
+    worker = Worker(Tier.LOW, policy, RULES.prompts, provider, TOPICS, lambda: NOON, gate=gate)
+    return worker, gate, held
+
+
+def _assigned() -> Any:
+    request = {"id": "r-1", "task": "extraction", "plan": "enterprise", "input": "Jo, order 7"}
+    [out] = decided(Router(RULES.policy, TOPICS, lambda: NOON), a_record(orjson.dumps(request)))
+    return a_record(out.value, topic=out.topic)
+
+
+async def test_who_waits_for_a_slot_of_its_task_holds_up_no_other_task() -> None:
+    worker, gate, held = _filled()
+    kept: list[bool] = []
+
+    class _Place(Restless):
+        async def wait(
+            self, seconds: float, *, keeps_place: bool = False, paid: bool = False
+        ) -> None:
+            kept.append(keeps_place)
+            if len(kept) == 3:
+                gate.settle(held, None)
+
+    _, result = await handled(worker, _assigned(), _Place())
+
+    assert kept == [False] * 3
+    assert result.topic == TOPICS.results
+
+
+async def test_who_finds_no_slot_takes_the_overflow_route_of_its_task() -> None:
+    worker, _, _ = _filled(overflow="balanced")
+
+    [out] = await handled(worker, _assigned(), Restless())
+
+    escalation, _ = read_envelope(Escalation, out.value)
+    assert (escalation.reason, escalation.attempts) == (Reason.OVERFLOW, [])

@@ -66,9 +66,19 @@ def test_the_shipped_policy_needs_no_second_look():
         ("{provider: simulated,", "{provider: simulatd,", "is it simulated?"),
         ("request: {task: critique", "request: {task: general", "task critique has no example"),
         (
-            "    escalation: [premium]\n    risk: risky\n    reason: a wrong answer binds",
-            "    risk: risky\n    reason: a wrong answer binds",
-            "task policy_question is risky",
+            "    tier: premium\n    risk: risky",
+            "    tier: balanced\n    risk: risky",
+            "task critique is risky",
+        ),
+        (
+            "    tier: premium\n    risk: risky",
+            "    tier: premium\n    risk: risky\n    backup: sim-large-b",
+            "task critique allows no other model to stand in unseen",
+        ),
+        (
+            "    format: label\n    reason",
+            "    format: label\n    models: [sim-large]\n    reason",
+            "task classification: sim-large costs more than sim-medium of balanced",
         ),
     ],
 )
@@ -102,6 +112,21 @@ def test_a_rule_that_can_still_match_is_left_alone(when):
         ),
         ("request: {task: rewrite", "request: {tsk: 1, task: 7", "task"),
         ("request: {task: critique, plan: internal", "request: {task: critique, plan: free", "low"),
+        (
+            "classified_as: general",
+            "classified_as: general, rule: nope",
+            "got balanced by high_bla",
+        ),
+        (
+            "tier: balanced, task: billing_dispute",
+            "tier: balanced, task: general",
+            "task billing_dispute, not general",
+        ),
+        (
+            "task: billing_dispute, approval: person}",
+            "task: billing_dispute, approval: person_first}",
+            "approval person, not person_first",
+        ),
     ],
 )
 def test_an_example_that_fails_says_what_was_found(old, new, words):
@@ -133,6 +158,13 @@ def test_the_table_names_the_first_model_and_its_backup():
         ({"task": "triage"}, "triage goes to low (sim-small) by clear_small_job"),
         ({"task": "support_answer", "plan": "enterprise"}, "may climb to premium"),
         ({"task": "support_answer"}, "does not climb"),
+        ({"task": "critique", "plan": "enterprise"}, "may climb to premium"),
+        ({"task": "critique", "plan": "enterprise"}, "Away from its task's own tier by: plan."),
+        (
+            {"task": "triage", "complexity": 5, "ambiguity": 0.5},
+            "own tier by: task_complexity, plan.",
+        ),
+        ({"task": "general", "input": "I want a refund"}, "waits for a person to approve it"),
         ({"task": "critique", "plan": "internal"}, "premium needs a justification"),
         ({}, "to be classified first"),
         ({"task": "triage", "deadline": "2020-01-01T00:00:00Z"}, "A person decides"),
@@ -213,6 +245,11 @@ def test_every_condition_has_its_words():
         ({}, "Every request starts where its task says: it is so."),
         ({"tier": "low", "sets": "at_most"}, "Every request starts at most at low: it is so."),
         ({"tier": "low", "sets": "exactly"}, "Every request starts at low: it is so."),
+        ({"approval": "person"}, "A person approves the answer: it is so."),
+        (
+            {"tier": "low", "sets": "exactly", "approval": "person_first"},
+            "Every request starts at low and a person has the request before any model: it is so.",
+        ),
     ],
 )
 def test_a_rule_without_conditions_is_about_every_request(fields, words):

@@ -227,7 +227,8 @@ def test_a_duration_names_its_unit(value):
     assert "for example 30s" in problem.message
 
 
-ROW = "tasks.classification.checks.0"
+LABEL = "tasks.classification"
+ROW = f"{LABEL}.checks.0"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +304,27 @@ ROW = "tasks.classification.checks.0"
             "unknown_outcome: prk",
             "tasks.billing_dispute.unknown_outcome",
             "park",
+        ),
+        (
+            "format: label",
+            "format: label\n    models: [sim-smal]",
+            f"{LABEL}.models.0",
+            "sim-small?",
+        ),
+        (
+            "format: label",
+            "format: label\n    models: [sim-small, sim-small]",
+            f"{LABEL}.models.1",
+            "named twice",
+        ),
+        ("format: label", "format: label\n    overflow: low", f"{LABEL}.overflow", "another tier"),
+        ("format: label", "format: label\n    overflow: tap", f"{LABEL}.overflow", "no tier"),
+        ("classified_as: general", "classified_as: g", "examples.21.classified_as", "no task"),
+        (
+            "approval: person\n    reason: the",
+            "approval: persn\n    reason: the",
+            "rules.8.approval",
+            "mean person?",
         ),
         ("{task: rewrite,", "{task: rewrit,", "examples.3.request.task", "mean rewrite?"),
         ("default_plan: standard", "default_plan: standrd", "default_plan", "mean standard?"),

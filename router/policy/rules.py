@@ -1,0 +1,71 @@
+"""The rules of a policy, and the examples that test it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from router.rows import Count, Fraction, Name, Row, Sentence, TierName
+from schemas.spans import PositiveSpan
+
+__all__ = ["Approval", "Example", "Rule", "When"]
+
+#: Whether a person approves the answers, or has the request before any model is called.
+Approval = Literal["none", "person", "person_first"]
+
+
+class When(Row):
+    """The left side of a rule: every condition given must hold."""
+
+    tasks: list[str] | None = None
+    plans: list[str] | None = None
+    blast_radius: list[Literal["low", "medium", "high"]] | None = None
+    risk: list[Literal["routine", "risky", "unclear"]] | None = None
+    ambiguity_below: Fraction | None = None
+    ambiguity_from: Fraction | None = None
+    complexity_at_most: Annotated[int, Field(ge=1, le=5)] | None = None
+    complexity_from: Annotated[int, Field(ge=1, le=5)] | None = None
+    context_tokens_from: Count | None = None
+    #: Any of these signals in the text: `docs/signals.md` has them all.
+    text: list[str] | None = None
+    deadline_within: PositiveSpan | None = None
+
+    @cached_property
+    def asked(self) -> Sequence[tuple[str, Any]]:
+        """The conditions given, without those that a task settles once and for all."""
+        return [
+            (name, value)
+            for name, value in self
+            if value is not None and name not in ("tasks", "risk")
+        ]
+
+
+class Rule(Row):
+    """A rule that moves a request away from its task's own tier. The first that matches wins."""
+
+    name: Name
+    when: When
+    tier: TierName | None = None
+    #: `at_least` raises to the tier, `at_most` lowers to it, `exactly` sets it.
+    sets: Literal["at_least", "at_most", "exactly"] = "at_least"
+    #: A person approves the answer, or has the request first. This holds wherever the rule matches,
+    #: also below a rule that sets the tier; a rule with this alone leaves the tier to others.
+    approval: Literal["person", "person_first"] | None = None
+    reason: Sentence
+
+
+class Example(Row):
+    """A test the policy brings along: this request takes that route."""
+
+    says: Sentence
+    #: A request as a producer would send it.
+    request: dict[str, Any]
+    #: What the classify step takes it for. None: it has not been asked yet.
+    classified_as: str | None = None
+    tier: TierName
+    rule: str | None = None
+    #: The task that counts. None: any.
+    task: str | None = None
+    #: Whether a person approves the answer, or has it first. None: either.
+    approval: Approval | None = None
