@@ -182,7 +182,9 @@ def classified(
     columns, classifications = RECORDS.c, dict[RequestKey, Classification]()
     wanted = [(stored(key.tenant), stored(key.id)) for key in keys]
     query = select(columns.tenant, columns.request_id, columns.classified).where(
-        tuple_(columns.tenant, columns.request_id).in_(wanted), columns.classified.is_not(None)
+        tuple_(columns.tenant, columns.request_id).in_(wanted),
+        columns.request_id.in_([request_id for _, request_id in wanted]),  # for SQLite's index
+        columns.classified.is_not(None),
     )
     for *key, text in connection.execute(query):
         with contextlib.suppress(ValidationError):  # anybody may have written the record

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection, Table, and_, delete, select, tuple_
+from sqlalchemy import Connection, Table, and_, bindparam, delete, select, tuple_
 
 from consumers.readmodel.database import insert_new, upsert
 from consumers.readmodel.news import FIRST, Key, News, Row, key_of, merged
@@ -154,9 +154,11 @@ class _Changes:
                 for place, changes in _coarser(moved, grain, wider if grain < 0 else {})
             ]
             upsert(connection, table, rows, adds=names)
-            less = [key_of(table, row) for row in rows if min(row[name] for name in names) < 0]
-            for piece in pieces(less):
-                connection.execute(delete(table).where(tuple_(*key).in_(piece), is_empty))
+            less = [row for row in rows if min(row[name] for name in names) < 0]
+            keys = [{f"{column.name}_": row[column.name] for column in key} for row in less]
+            if keys:
+                is_row = (column == bindparam(f"{column.name}_") for column in key)
+                connection.execute(delete(table).where(*is_row, is_empty), keys)
 
 
 def _trends(connection: Connection, groups: Iterable[int]) -> Mapping[int, int]:
@@ -191,9 +193,13 @@ def _coarser(
 
 def _rows(connection: Connection, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
     """The rows of these requests."""
+    tenant, request_id = table.c.tenant, table.c.request_id
     for piece in pieces(keys):
-        is_asked = tuple_(table.c.tenant, table.c.request_id).in_(piece)
-        for row in connection.execute(select(table).where(is_asked)):
+        # SQLite searches no index for pairs alone: it would read the whole table.
+        [tenants] = pieces(sorted({key[0] for key in piece}))
+        is_near = tenant.in_(tenants), request_id.in_([key[1] for key in piece])
+        is_asked = tuple_(tenant, request_id).in_(piece)
+        for row in connection.execute(select(table).where(*is_near, is_asked)):
             yield row._asdict()
 
 
