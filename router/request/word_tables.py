@@ -23,7 +23,13 @@ _HEADING = re.compile(r"\[([a-z_ ]+)(?:, (no number|two numbers|two of a kind))?
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 #: Letters that look like other ones, or are written without what makes them special.
 _ALIKE = str.maketrans(
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0142\u2019", "aeopcyxisl'"
+    dict(
+        zip(
+            "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0142\u2019\u0153\u00e6",
+            (*"aeopcyxisl'", "oe", "ae"),
+            strict=True,
+        )
+    )
 )
 
 

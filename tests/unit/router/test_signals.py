@@ -43,6 +43,7 @@ def signals(text="How do I export invoice 4411 from the portal, as we did in May
         ("“Refund” 'lawyer'", {"law", "money", "risky"}),
         ("My money is at the back office", set()),
         ("Contractors illegally parked", set()),
+        ("J\u2019ai mal au c\u0153ur", {"health", "risky"}),
         ("I like it, but they are late", set()),
         ("I paid 20, but the invoice says 30", {"conflicting", "disagreeing_numbers"}),
         ("I paid 20, but the invoice says 20.00", {"conflicting"}),

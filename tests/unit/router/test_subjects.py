@@ -1,5 +1,8 @@
 """What a text speaks of, by its words, in every language that has them."""
 
+import csv
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,10 @@ from hypothesis import strategies as st
 from router.request.languages import SMALL_WORDS
 from router.request.subjects import SUBJECTS, subjects_of
 from router.request.word_tables import TABLES
+
+#: What customers write in English, German, French and Spanish; a third of it speaks of no subject.
+with Path(__file__).with_name("subject_texts.tsv").open(encoding="utf-8", newline="") as _file:
+    TEXTS = [*csv.DictReader(_file, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 _SAID = {
     "money": {
@@ -330,3 +337,14 @@ def test_the_question_before_or_after_a_long_text_is_read(text):
     long_text = text.format(ask="I was charged twice.", more="Nothing else is new. " * 5_000)
 
     assert subjects_of(long_text) == ["money"]
+
+
+def test_what_customers_write_has_its_subject_and_a_plain_text_has_none():
+    wrong = [
+        f"{row['text']}: {spoken_of}, not {row['subject'] or 'nothing'}"
+        for row in TEXTS
+        if (spoken_of := subjects_of(row["text"])) or row["subject"]
+        if row["subject"] not in spoken_of
+    ]
+
+    assert wrong == []
