@@ -20,6 +20,7 @@ __all__ = [
     "read_folder",
     "released_rules",
     "since_the_lock",
+    "with_examples",
 ]
 
 
@@ -71,6 +72,13 @@ def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], S
         why = "so nobody notices a prompt that has changed under its version"
         warnings = [f"{folder}/{LOCK_FILE} is missing, {why}; `tierline prompts lock` writes it"]
     return [f"{folder}/{error}" for error in (*unpaired(contracts, policy), *changed)], warnings
+
+
+def with_examples(settings: Settings) -> set[str]:
+    """The tasks whose prompt in use has examples. Raises OSError."""
+    files = read_folder(prompts_folder(settings))
+    folders = {path.partition("/")[0] for path in files if path.endswith("/examples.yaml")}
+    return {name for name in folders if f"{name}/contract.yaml" in files}
 
 
 def read_folder(folder: Path) -> dict[str, str]:

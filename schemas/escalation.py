@@ -33,6 +33,7 @@ __all__ = [
     "RouteStep",
     "RouteTaken",
     "SignalsTaken",
+    "Trim",
 ]
 
 #: What a request is routed for. A verifier is called under the route of the answer.
@@ -64,6 +65,15 @@ class SignalsTaken(Contract):
     estimated: Many[Name] = Field(default_factory=list)
 
 
+class Trim(Contract):
+    """What is left out of a request's context where its prompt is rendered."""
+
+    #: The most tokens of each component; `total` is all of them.
+    most: Annotated[dict[Name, Count], Field(max_length=20)]
+    #: About how many tokens that leaves out, by component.
+    left_out: Annotated[dict[Name, Count], Field(max_length=20)]
+
+
 class RouteTaken(Contract):
     """A route as it is recorded: the tier, the rule, and the reason in words."""
 
@@ -75,6 +85,8 @@ class RouteTaken(Contract):
     needs_person: bool = False
     #: None: the route answers an escalation, or is one of earlier software.
     signals: SignalsTaken | None = None
+    #: None: the whole context is rendered.
+    trim: Trim | None = None
     #: The reason code when this route follows an escalation.
     code: Reason | None = None
     #: What moved the request away from its task's own tier, in order: `plan`, `task_complexity`,
@@ -142,6 +154,8 @@ class Escalation(_Envelope):
 
     reason: Reason
     detail: Words = ""
+    #: Why it pays to ask a dearer model, with the figures. None: the task does not ask.
+    weighed: Words | None = None
     #: The tier that a person wants. None: where the policy sends it.
     tier: Tier | None = None
     #: The policy of a route that is taken back because no router applies it any more. That route is

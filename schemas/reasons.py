@@ -86,6 +86,10 @@ class Reason(StrEnum):
         "no_model_takes_it",
         "no model on the task's path can take what the request holds",
     )
+    NOT_WORTH_CLIMBING = (
+        "not_worth_climbing",
+        "a dearer model costs more than it saves, or as many requests have climbed as may",
+    )
     ATTEMPTS_EXHAUSTED = (
         "attempts_exhausted",
         "the request has used all the attempts the policy allows",

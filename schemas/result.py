@@ -107,6 +107,12 @@ class RouterInfo(Contract):
     changes: Annotated[list[Change], Field(fail_fast=True, max_length=10_000)] | None = None
     #: Fields of the producer's chat body that the model was not sent, by path; None: nothing.
     left_out: Many[str] | None = None
+    #: About how many tokens of the context the model was not sent, by component; None: none.
+    trimmed: Annotated[dict[Name, Count], Field(max_length=20)] | None = None
+    #: What the user should be told of an answer that is published in doubt; None: nothing.
+    caveat: Words | None = None
+    #: Why no dearer model was asked, with the figures; None: none was needed, or one was asked.
+    weighed: Words | None = None
     #: The normalised answer in the task's format.
     output: JsonObject
 

@@ -8,8 +8,15 @@ import typer
 
 from consumers import clock
 from consumers.amounts import counted, in_words
-from consumers.cli.common import AsJson, KafkaAddress, UserError, asynchronous, read_settings
-from consumers.cli.read_model import StoreUrl, asked_text, read_model
+from consumers.cli.common import (
+    AsJson,
+    KafkaAddress,
+    StoreUrl,
+    UserError,
+    asynchronous,
+    read_settings,
+)
+from consumers.cli.read_model import asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.readmodel.queries import answered, kept_answers
 from consumers.reports import read_examples, read_requests

@@ -31,6 +31,7 @@ __all__ = [
     "RequestId",
     "RunningKafka",
     "Since",
+    "StoreUrl",
     "UserError",
     "address_file",
     "asynchronous",
@@ -71,6 +72,14 @@ OfTenant = Annotated[
 ]
 OnlyTenant = Annotated[
     str | None, typer.Option("--tenant", metavar="TENANT", help="Take only this tenant's.")
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Keep figures in sqlite:///FILE or postgresql://…, and read only what is new.",
+    ),
 ]
 OnlyTask = Annotated[
     str | None, typer.Option("--task", metavar="TASK", help="Take only those of this task.")

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from consumers import clock
+from consumers.cli.advise import advise
 from consumers.cli.calibrate import calibrate
 from consumers.cli.common import FAILED, AsJson, UserError, read_settings
 from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
-from consumers.policy_file import policy_file, reused_version
-from consumers.rules import since_the_lock
+from consumers.policy_file import policy_file, reused_version, unready_rows
+from consumers.rules import since_the_lock, with_examples
 from consumers.texts import say
 from router.checks import check_rows
 from router.errors import PolicyError
@@ -29,6 +30,7 @@ __all__ = ["app", "warn_of_unknown"]
 app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
 app.command()(calibrate)
 app.command()(replay)
+app.command()(advise)
 
 #: What a check lists about a policy that can be read.
 _LISTS = ("errors", "warnings", "notes", "ladders", "failed")
@@ -102,6 +104,7 @@ def lock(file: PolicyFile = None) -> None:
     problems = [f"example failed: {outcome.says}: {outcome.detail}" for outcome in failed]
     if (problem := reused(locked, policy, 1)) is not None:
         problems.append(f"{problem.path}: {problem.message}")
+    problems += unready_rows(path, policy, with_examples(read_settings(needs_kafka=False)))
     if problems:
         raise UserError("\n".join((f"{path}: not locked:", *problems)))
     beside.write_text(lock_text(locked, policy), encoding="utf-8")
@@ -190,8 +193,9 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
 def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
     """Errors and warnings of a policy against its lock, and for the one in use of its prompts."""
     problem, warnings = reused_version(path, policy), list[str]()
-    errors = [] if problem is None else [problem]
     settings = read_settings(needs_kafka=False)
+    errors = [] if problem is None else [problem]
+    errors += unready_rows(path, policy, with_examples(settings))
     if path.resolve() == policy_file(settings).resolve():
         changes, warned = since_the_lock(settings, policy)
         errors, warnings = [*errors, *changes], [*warned]

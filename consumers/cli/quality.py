@@ -11,13 +11,14 @@ from consumers.amounts import dollars
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
+    StoreUrl,
     UserError,
     asynchronous,
     read_settings,
     refuse_unread,
     span_of,
 )
-from consumers.cli.read_model import StoreUrl, asked_text, read_model
+from consumers.cli.read_model import asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.policy_file import read_policy
 from consumers.readmodel.model import ReadModel

@@ -3,9 +3,6 @@
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
-
-import typer
 
 from consumers.admissions import admission_of
 from consumers.cli.terminal import reading_bar
@@ -16,16 +13,7 @@ from consumers.texts import say
 from schemas.request import Request
 from schemas.tenancy import RequestKey
 
-__all__ = ["StoreUrl", "asked_text", "read_model"]
-
-StoreUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="Keep figures in sqlite:///FILE or postgresql://…, and read only what is new.",
-    ),
-]
+__all__ = ["asked_text", "read_model"]
 
 
 @contextlib.asynccontextmanager

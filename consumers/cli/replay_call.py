@@ -38,6 +38,7 @@ from router.errors import did_you_mean
 from router.policy.table import Model, Verify
 from router.prompts.chat_fields import ChatFields
 from router.reply.reply import Reply
+from router.request.trimming import trimmed
 from schemas.attempt import Attempt
 from schemas.request import Request
 
@@ -130,6 +131,9 @@ def rebuilt(
     name = model or recorded.model
     if (row := rules.policy.models.get(name)) is None:
         raise UserError(_no_model(name, rules, is_ours=model is None))
+    taken = [route for route in journey.routes if route.routed_at <= recorded.started_at]
+    if taken and (trim := taken[-1].trim) is not None:
+        request = trimmed(request, trim.most)
     if recorded.step == "verify":
         today = rules.policy.tasks[task or ""].verify or Verify(tier=recorded.tier)
         prompt = recorded.prompt_version.partition("@")[0]

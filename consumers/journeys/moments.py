@@ -66,7 +66,8 @@ def result_words(result: Result, who: str | None) -> str:
     total, calls = info.latency.total_ms / 1000, info.latency.model_ms / 1000
     words = _PUBLISHED[info.kind].format(model=info.model)
     cost, took = dollars(info.cost_micros), f"{total:.2f} s ({calls:.2f} s in calls)"
-    return f"{words} for {cost} in {took}: {answer}"
+    doubt = f" with a caveat ({info.weighed})" if info.caveat else ""
+    return f"{words}{doubt} for {cost} in {took}: {answer}"
 
 
 def review_moment(line: AuditLine) -> Moment:

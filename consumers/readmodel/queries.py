@@ -68,6 +68,7 @@ __all__ = [
     "failures",
     "figures_by",
     "figures_over_time",
+    "first_hour",
     "kept_answers",
     "releases",
     "requests_behind",
@@ -129,6 +130,14 @@ def figures_over_time(
     for period in periods:
         period.total.strongest_micros = on_strongest(period.total, policy)
     return periods
+
+
+def first_hour(connection: Connection, since: datetime) -> datetime | None:
+    """The first hour with a call, of those that end after `since`; None: there was no call."""
+    grain = GRAINS[0]
+    is_then = and_(SUMS.c.grain == grain, SUMS.c.at > millis(since) - grain, SUMS.c.calls > 0)
+    at = connection.scalar(select(func.min(SUMS.c.at)).where(is_then))
+    return None if at is None else instant(at)
 
 
 def releases(

@@ -320,7 +320,8 @@ class AttemptRunner:
             what, model_name = attempt.oddities, attempt.model
             _log.warning("odd reply", attempt=attempt.attempt_id, model=model_name, what=what)
         tier_run.attempts.append(attempt)
-        if attempt is answer_of(tier_run.attempts):
+        # Without an accepted answer the last one may be published in doubt.
+        if attempt is (answer_of(tier_run.attempts) or attempt):
             tier_run.reply, tier_run.left_out = reply, left_out
         return outcome
 

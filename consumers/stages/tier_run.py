@@ -31,7 +31,7 @@ class TierRun:
     attempts: list[Attempt] = field(default_factory=list)
     #: How many of these are in the ledger already.
     booked: int = 0
-    #: The reply of the answer, once there is one.
+    #: The reply of the answer, once there is one; until then, of the last call.
     reply: Reply | None = None
     #: What of the producer's chat body was left out of the answer's call, by path.
     left_out: Sequence[str] = ()

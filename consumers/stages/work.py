@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +25,8 @@ from consumers.stages.interim_results import interim_results
 from consumers.stages.refusing import Refusals
 from consumers.stages.tier_run import TierRun
 from router.attempt.answering import composed_result, result_of
-from router.attempt.fallback import canned_output, default_text, falls_back
+from router.attempt.climbing import AskBack, Climbs, weighed
+from router.attempt.fallback import canned_output, default_text, falls_back, question_back
 from router.attempt.next_step import (
     Answer,
     Escalate,
@@ -39,6 +40,7 @@ from router.policy.mixing import handed_back, is_under
 from router.prompts.chat_fields import ChatFields
 from router.prompts.files import CannedReply
 from router.reply.reply import CallFailure, Reply
+from router.request.trimming import trimmed
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope
@@ -70,6 +72,7 @@ class Worker(AttemptRunner):
 
     #: Keeps requests waiting that were routed under another policy. None: all are worked on.
     refusals: Refusals | None = None
+    climbs: Climbs = field(default_factory=Climbs)
 
     @property
     def stage(self) -> str:
@@ -91,7 +94,11 @@ class Worker(AttemptRunner):
             return [Outgoing(self.topics.escalations, record.key, value, passed)]
         tier_run = self.open(record, assignment, raw)
         try:
-            step = await self.run(tier_run, slot)
+            end = await self.run(tier_run, slot)
+            step: NextStep | AskBack = end
+            if assignment.task in self.policy.weighed_tasks:
+                asked, attempts = tier_run.request, tier_run.attempts
+                step = weighed(end, assignment, asked, attempts, self.policy, self.climbs)
             return [
                 *self.unbooked_lines(tier_run),
                 *self._outcome(tier_run, step, record, began),
@@ -139,11 +146,13 @@ class Worker(AttemptRunner):
     def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> TierRun:
         """Render an assignment's prompt. Raises ContractError."""
         route, task = assignment.route, assignment.task
+        if route.trim is not None:
+            request = trimmed(request, route.trim.most)
         question = question_of(route.step, route.tier, task, request, self.policy, self.prompts)
         return TierRun(assignment, request, raw, question)
 
     def _outcome(
-        self, tier_run: TierRun, step: NextStep, record: Record, began: float
+        self, tier_run: TierRun, step: NextStep | AskBack, record: Record, began: float
     ) -> Sequence[Outgoing]:
         now, assignment = self.clock(), tier_run.assignment
         result = self.result(tier_run, step, now, began)
@@ -175,7 +184,7 @@ class Worker(AttemptRunner):
         return [self._letter(tier_run, record, gave_up), *interim]
 
     def result(
-        self, tier_run: TierRun, step: NextStep, now: datetime, began: float
+        self, tier_run: TierRun, step: NextStep | AskBack, now: datetime, began: float
     ) -> dict[str, Any] | None:
         """The fields of the result that a step ends in: a model's answer, or a canned reply.
 
@@ -187,7 +196,7 @@ class Worker(AttemptRunner):
         kind: CannedReply
         if isinstance(step, Answer) and tier_run.reply is not None:
             may_ask = tier_run.question.contract.may_ask
-            return result_of(
+            fields = result_of(
                 tier_run.assignment,
                 tier_run.request,
                 tier_run.attempts,
@@ -197,8 +206,14 @@ class Worker(AttemptRunner):
                 may_ask=may_ask,
                 left_out=tier_run.left_out,
             )
+            if step.doubt:
+                caveat = self.prompts.text(name, "caveat") or ""
+                fields["router"] |= {"caveat": caveat, "weighed": step.doubt}
+            return fields
         if isinstance(step, Refuse):
             kind = "refusal"
+        elif isinstance(step, AskBack):
+            kind = "clarification"
         elif isinstance(step, GiveUp) and falls_back(self.policy.tasks.get(name), step):
             kind = "safe_default"
         else:
@@ -207,17 +222,20 @@ class Worker(AttemptRunner):
         if kind == "safe_default":
             every = [*tier_run.assignment.own_attempts, *tier_run.attempts]
             text = default_text(name, every, self.prompts)
-        output = canned_output(text, tier_run.question.contract.schema)
-        return composed_result(
+        compose = question_back if isinstance(step, AskBack) else canned_output
+        fields = composed_result(
             tier_run.assignment,
             tier_run.request,
             tier_run.attempts,
             kind,
             text,
-            output,
+            compose(text, tier_run.question.contract.schema),
             now=now,
             own_ms=own_ms,
         )
+        if isinstance(step, AskBack):
+            fields["router"]["weighed"] = step.detail
+        return fields
 
     def _letter(self, tier_run: TierRun, record: Record, gave_up: GiveUp) -> Outgoing:
         return self.dead_letters.of_envelope(
@@ -255,6 +273,7 @@ class Worker(AttemptRunner):
             attempts=[*assignment.attempts, *tier_run.attempts],
             reason=step.reason,
             detail=step.detail,
+            weighed=step.weighed or None,
         )
 
 

@@ -228,6 +228,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
             "cost_micros": sum(attempt.cost_micros for attempt in every),
             "attempts": len(every),
             "latency": _latency(envelope, every, now, own_ms),
+            **({"trimmed": current.trim.left_out} if current.trim else {}),
             **details,
         },
     }

@@ -60,9 +60,10 @@ def _climbed(
     if stop is not None:
         return GiveUp(Reason.NO_TIER_LEFT, f"{escalation.reason.meaning}; {stop}")
 
+    why = f"; {escalation.weighed}" if escalation.weighed else ""
     for tier in ladder(last.tier, task, request, policy, last.wanted):
         if untried(tier, task, "answer", attempts, policy):
-            reason = f"{last.tier} could not defend its answer: {escalation.reason.meaning}"
+            reason = f"{last.tier} could not defend its answer: {escalation.reason.meaning}{why}"
             climbed = _passed_on(last, task, escalation, policy, reason)
             return climbed._replace(tier=tier, moved_by=[escalation.reason.fallback])
 
@@ -87,6 +88,7 @@ def _passed_on(
         code=escalation.reason,
         needs_person=last.needs_person,
         wanted=last.wanted,
+        trim=last.trim,
     )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "default_text",
     "falls_back",
     "missing_texts",
+    "question_back",
     "tool_failed",
     "while_in_review",
 ]
@@ -23,6 +24,7 @@ __all__ = [
 _NOBODY_ANSWERED = (
     Reason.NO_TIER_LEFT,
     Reason.NO_MODEL_TAKES_IT,
+    Reason.NOT_WORTH_CLIMBING,
     Reason.ATTEMPTS_EXHAUSTED,
     Reason.PROVIDER_UNAVAILABLE,
     Reason.DEADLINE_PASSED,
@@ -80,6 +82,11 @@ def canned_output(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]
     return output
 
 
+def question_back(text: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A question of ours to the user as an answer in the task's format, which has `next_action`."""
+    return {**canned_output(text, schema), "next_action": "ask_user"}
+
+
 def missing_texts(policy: Policy, prompts: Prompts) -> list[str]:
     """The texts and verification prompts that the policy needs and are missing, as sentences."""
     missing = []
@@ -91,6 +98,10 @@ def missing_texts(policy: Policy, prompts: Prompts) -> list[str]:
             needed.append("safe_default")
         if task.while_in_review == "notify":
             needed.append("in_review")
+        if task.worth is not None or task.over_share == "caveat":
+            needed.append("caveat")
+        if task.worth is not None and task.clarify:
+            needed.append("clarification")
         missing += [
             f"task {name}: no text {kind} is in {name}/contract.yaml or _default/contract.yaml"
             for kind in needed

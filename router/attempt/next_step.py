@@ -52,7 +52,10 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An attempt of this assignment is the answer: the one that `answer_of` finds."""
+    """An attempt is the answer: the one that `answer_of` finds, else the last one, in doubt."""
+
+    #: Why it is published in doubt, with the task's caveat; empty where it passed its checks.
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Escalate:
 
     reason: Reason
     detail: str
+    #: Why it pays to ask a dearer model, with the figures; empty where that is not asked.
+    weighed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,11 @@ def _wrong_task(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, s
             yield (*here, "checks", index), f"the check {check} is named twice"
     formats = [*policy.formats, "text"]
     yield from _if_unknown((*here, "format"), "format", task.format, formats)
+    tiers = (task.tier, *task.escalation)
+    unknown = [tier for tier in tiers if task.right is None or task.right.at(tier) is None]
+    if task.worth is not None and unknown:
+        words = f"`right` must say how often {' and '.join(unknown)} is right"
+        yield (*here, "worth"), f"{words}; `tierline policy advise` prints it"
 
 
 def _wrong_opinions(policy: Policy, name: str, task: Task) -> Iterator[tuple[Path, str]]:
@@ -284,6 +289,14 @@ def _wrong_plans(policy: Policy) -> Iterator[tuple[Path, str]]:
             tier = getattr(plan, field)
             if tier is not None:
                 yield from _if_unknown(("plans", name, field), "tier", tier, policy.tiers)
+        limited = dict(plan.context.given)
+        for component, action in plan.context.over.items():
+            path: Path = ("plans", name, "context", "over", component)
+            if component not in limited:
+                yield path, f"{component} has no limit here"
+            elif action == "trim" and component in ("system", "user"):
+                words = "only history, retrieved, tools and total can be trimmed"
+                yield path, f"{words}; what the user asks and instructions never are"
         if plan.start_at_most.rank > plan.ceiling.rank:
             yield ("plans", name, "ceiling"), "is below start_at_most"
         if plan.start is not None and plan.start.rank > plan.start_at_most.rank:

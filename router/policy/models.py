@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from router.rows import Count, Name, Row, Sentence
 
-__all__ = ["Model", "Price"]
+__all__ = ["Dollars", "Model", "Price"]
 
 
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,12})?")
@@ -77,6 +77,8 @@ class Model(Row):
     #: Marks the stable part of a long prompt for the provider's cache. Only where the provider
     #: wants to be asked; give the price of a cache write with it.
     cache_prompt: bool = False
+    #: The problem that the model solves in one sentence, with a target that can be measured.
+    problem: Sentence | None = None
 
     @property
     def room(self) -> int:

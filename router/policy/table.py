@@ -11,8 +11,9 @@ from pydantic import Field, PrivateAttr
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
 from router.policy.apart import SHARED, Apart, apart_of
-from router.policy.models import Model, Price
+from router.policy.models import Dollars, Model, Price
 from router.policy.rules import Approval, Example, Rule, When
+from router.policy.worth import Costs, Right
 from router.request.subjects import Subject
 from router.rows import Count, Fraction, Name, Row, Sentence, TierName
 from schemas.base import Tier
@@ -24,12 +25,14 @@ __all__ = [
     "AttemptLimits",
     "Classify",
     "ContextLimits",
+    "Costs",
     "Example",
     "Model",
     "Plan",
     "Policy",
     "Price",
     "Review",
+    "Right",
     "Rule",
     "Task",
     "TierRow",
@@ -133,6 +136,18 @@ class Task(Row):
     deadline: PositiveSpan | None = None
     #: How soon a person should have decided where one has to. None: as the limits say.
     review_within: PositiveSpan | None = None
+    #: What a wrong answer costs, in dollars. An answer in doubt then climbs only where that is the
+    #: way with the least expected cost. None: it climbs as far as it may.
+    worth: Dollars | None = None
+    #: How often each tier is right; `worth` needs it. `tierline policy advise` prints it.
+    right: Right | None = None
+    #: The largest share of requests that climbs from a tier, in each process. None: all may.
+    climb_at_most: Fraction | None = None
+    #: Where a request goes that would make it more: to a person, or out with the task's caveat
+    #: where only its confidence is too low, and nothing risky is asked.
+    over_share: Literal["person", "caveat"] = "person"
+    #: The problem that the task solves in one sentence, with a target that can be measured.
+    problem: Sentence | None = None
     reason: Sentence
     owner: Sentence
 
@@ -147,6 +162,10 @@ class Task(Row):
         )
 
 
+#: What a plan limits the tokens of.
+_Component = Literal["system", "user", "retrieved", "history", "tools", "total"]
+
+
 class ContextLimits(Row):
     """Most tokens by component, and in all. None: no limit but the models' own."""
 
@@ -156,11 +175,19 @@ class ContextLimits(Row):
     history: Count | None = None
     tools: Count | None = None
     total: Count | None = None
+    #: What becomes of a request over a limit: it is rendered with less (the oldest is left out),
+    #: goes to a tier whose models have a larger window than its own, or is refused, which also
+    #: happens where nothing is said.
+    over: dict[_Component, Literal["trim", "larger_window", "refuse"]] = Field(default_factory=dict)
+
+    def that(self, action: str) -> set[str]:
+        """The components whose limit has this action."""
+        return {component for component, chosen in self.over.items() if chosen == action}
 
     @cached_property
     def given(self) -> Sequence[tuple[str, int]]:
         """The limits that are set, by component."""
-        return [(name, limit) for name, limit in self if limit is not None]
+        return [(name, limit) for name, limit in self if isinstance(limit, int)]
 
 
 class Plan(Row):
@@ -236,6 +263,8 @@ class Policy(Row):
     limits: AttemptLimits = AttemptLimits()
     #: None: nobody is reminded.
     review: Review | None = None
+    #: What people's time is worth, where a task's `worth` asks.
+    costs: Costs = Costs()
     examples: list[Example] = Field(default_factory=list)
     _content: Mapping[str, Any] | None = PrivateAttr(None)
 
@@ -276,6 +305,12 @@ class Policy(Row):
     def triggers(self) -> Mapping[str, str]:
         """What makes a request one of each task, in words for the classify step."""
         return {name: task.trigger for name, task in self.tasks.items()}
+
+    @cached_property
+    def weighed_tasks(self) -> frozenset[str]:
+        """The tasks of which it is weighed whether a dearer model should be asked."""
+        bounded = ((name, task.worth, task.climb_at_most) for name, task in self.tasks.items())
+        return frozenset(name for name, worth, most in bounded if (worth, most) != (None, None))
 
     @cached_property
     def longest_deadline(self) -> timedelta:

@@ -35,8 +35,10 @@ VARIABLES = frozenset(
     {"context", "has_confidence", "rules", "says", "schema", "task", "tasks", "tier", "tone"}
 )
 
-#: The kinds of our own texts that may be published in place of a model's answer.
-CannedReply = Literal["in_review", "refusal", "safe_default", "tool_failed"]
+#: The kinds of our own texts that may be published in place of a model's answer, or beside it.
+CannedReply = Literal[
+    "caveat", "clarification", "in_review", "refusal", "safe_default", "tool_failed"
+]
 
 
 class PromptContract(Row):

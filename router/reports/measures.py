@@ -246,8 +246,9 @@ def alarms(rows: Iterable[Row]) -> list[Alarm]:
         by_person = row.by_person / row.answers
         if escalated >= _MOST_ESCALATED:
             words = (
-                f"{escalated:.0%} of the answers of {name} were paid for and not used: fix the "
-                f"prompt, or start a tier higher"
+                f"{escalated:.0%} of the answers of {name} were paid for and not used: the fault "
+                f"is in its prompt, in its sources, or in a task that is several in one; a dearer "
+                f"tier would only hide it"
             )
             raised.append(Alarm(row, "escalated", words))
         if by_person >= _MOST_BY_PERSON:

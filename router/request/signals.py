@@ -14,9 +14,17 @@ import orjson
 from router.request.text_signals import matcher_of, text_signals
 from router.request.tokens import estimate_tokens
 from router.request.word_tables import SIGNALS
-from schemas.request import Request
+from schemas.request import Message, Request
 
-__all__ = ["TEXT_SIGNALS", "Signals", "measure", "signal_facts", "signal_words"]
+__all__ = [
+    "TEXT_SIGNALS",
+    "Signals",
+    "context_tokens",
+    "measure",
+    "message_tokens",
+    "signal_facts",
+    "signal_words",
+]
 
 #: Every name that a rule may ask for under `text`.
 TEXT_SIGNALS = (*SIGNALS, "several_sources")
@@ -64,7 +72,7 @@ def measure(request: Request) -> Signals:
     """Measure a request. It is cheap enough for every request of the route stage."""
     text = request.text
     signals = text_signals(text)
-    tokens = _context_tokens(request, text)
+    tokens = context_tokens(request, text)
     context = request.context
     if sum(1 for part in (context.retrieved, context.history, context.tools) if part) >= 2:
         signals |= {"several_sources"}
@@ -114,7 +122,8 @@ def signal_words(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _context_tokens(request: Request, text: str) -> dict[str, int]:
+def context_tokens(request: Request, text: str) -> dict[str, int]:
+    """Estimated tokens by component; `text` is the request's, which counts as the user's."""
     context = request.context
     tokens = {"user": estimate_tokens(text)}
     if context.model_fields_set:
@@ -127,11 +136,8 @@ def _context_tokens(request: Request, text: str) -> dict[str, int]:
         tokens["user"] += estimate_tokens(context.user)
         tokens.update({name: estimate_tokens(part) for name, part in parts.items() if part})
     for message in request.messages:
-        beside = _json_tokens(message.model_extra, _SENT_BESIDE_TEXT)
-        if message.role != "user":
-            beside += estimate_tokens(message.text)
         name = "system" if message.role in ("system", "developer") else "history"
-        if beside:
+        if beside := message_tokens(message):
             tokens[name] = tokens.get(name, 0) + beside
     for name, fields in _SENT_BESIDE_MESSAGES.items():
         if beside := _json_tokens(request.input.model_extra, fields):
@@ -140,6 +146,12 @@ def _context_tokens(request: Request, text: str) -> dict[str, int]:
         format_tokens = _json_tokens({"format": output_format}, ("format",))
         tokens["system"] = tokens.get("system", 0) + format_tokens
     return tokens
+
+
+def message_tokens(message: Message) -> int:
+    """Estimated tokens of a message beside what the user says in it."""
+    beside = _json_tokens(message.model_extra, _SENT_BESIDE_TEXT)
+    return beside if message.role == "user" else beside + estimate_tokens(message.text)
 
 
 def _json_tokens(fields: Mapping[str, Any] | None, names: Sequence[str]) -> int:

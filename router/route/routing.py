@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.policy.table import Approval, Plan, Policy, Rule
+from router.policy.table import Approval, Policy, Rule
 from router.prompts.chat_fields import check_messages
 from router.request.languages import script_of
 from router.request.request_schemas import check_schemas
 from router.request.signals import Signals, measure, signal_facts
+from router.route.context import Budgeted, within_budget
 from router.route.guessing import guess_of
 from router.route.ladders import ceiling_of, plan_of, within_plan
 from schemas.base import Tier
 from schemas.errors import ContractError
-from schemas.escalation import Assignment, Classification, Escalation, RouteStep
+from schemas.escalation import Assignment, Classification, Escalation, RouteStep, Trim
 from schemas.reasons import Reason
 from schemas.request import Request
 
@@ -56,6 +57,8 @@ class Route(NamedTuple):
     moved_by: Sequence[Reason] = ()
     #: The tier that task and rules wanted, where the plan lowered it.
     wanted: Tier | None = None
+    #: What of its context is not rendered.
+    trim: Trim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,9 @@ def route(
 
     plan = plan_of(request, policy)
     signals = _with_classification(measure(request), request, classification)
-    if (problem := _over_context(signals, plan)) is not None:
-        return problem
     try:
+        budget = within_budget(request, signals, plan.context)
+        signals = budget.signals
         check_schemas(request)
         check_messages(request.messages)
     except ContractError as error:
@@ -101,7 +104,7 @@ def route(
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
     if _is_classified_first(name, facts, request, policy, classification):
-        return _classify(request, policy, signals, deadline)
+        return _classify(request, policy, budget, deadline)
     is_unclassified = name is None
     if name is None:
         name = (policy.classify.otherwise if policy.classify else None) or ""
@@ -115,7 +118,8 @@ def route(
     if tier is not ruled.tier:
         moved_by.append(Reason.PLAN)
     ceiling = ceiling_of(plan, is_justified=is_justified)
-    fitting = _fitting(tier, name, policy, signals, ceiling)
+    room = policy.room_at(tier, name) + 1 if budget.needs_window else 0
+    fitting = _fitting(tier, name, policy, max(room, signals.total_tokens), ceiling)
     if fitting is None:
         detail = f"{signals.total_tokens} tokens fit no model that the plan allows"
         return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
@@ -129,13 +133,14 @@ def route(
         step="answer",
         task=name,
         rule=ruled.rule,
-        reason=f"{guess.words}; {reason}" if guess else reason,
+        reason=(f"{guess.words}; {reason}" if guess else reason) + budget.words,
         policy_version=policy.version,
         deadline=deadline,
         needs_person=ruled.needs_person or (guess is not None and guess.needs_person),
         signals=signals,
         moved_by=moved_by,
         wanted=ruled.tier if fitting.rank < ruled.tier.rank else None,
+        trim=budget.trim,
     )
     if ruled.approval == "person_first" and not is_seen:
         return GiveUp(Reason.PERSON_FIRST, ruled.asks, decided)
@@ -166,6 +171,7 @@ def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, obj
         **({"signals": signal_facts(decided.signals)} if decided.signals else {}),
         **({"moved_by": [*decided.moved_by]} if decided.moved_by else {}),
         **({"wanted": decided.wanted} if decided.wanted else {}),
+        **({"trim": decided.trim.model_dump()} if decided.trim else {}),
         "policy_version": policy.version,
         "policy_digest": policy.digest,
         "routed_at": now,
@@ -206,15 +212,15 @@ def _is_classified_first(
 
 
 def _classify(
-    request: Request, policy: Policy, signals: Signals, deadline: datetime
+    request: Request, policy: Policy, budget: Budgeted, deadline: datetime
 ) -> Route | GiveUp:
     named = request.task is not None
     step, is_known = policy.classify, request.task in policy.tasks
     if step is None or (named and not is_known and step.applies_to == "missing"):
         detail = f"task {request.task!r} is not in the policy" if named else "task: none was given"
         return GiveUp(Reason.UNKNOWN_TASK, detail)
-    if not _fits(signals, step.tier, policy):
-        detail = f"{signals.total_tokens} tokens fit no model of the classify step"
+    if not _fits(budget.signals, step.tier, policy):
+        detail = f"{budget.signals.total_tokens} tokens fit no model of the classify step"
         return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
 
     return Route(
@@ -222,10 +228,11 @@ def _classify(
         step="classify",
         task=None,
         rule="classify",
-        reason="the policy asks how complex it is" if is_known else step.reason,
+        reason=("the policy asks how complex it is" if is_known else step.reason) + budget.words,
         policy_version=policy.version,
         deadline=deadline,
-        signals=signals,
+        signals=budget.signals,
+        trim=budget.trim,
     )
 
 
@@ -335,29 +342,15 @@ _CONDITIONS: Mapping[str, Callable[[Any, _Facts], bool]] = {
 }
 
 
-def _over_context(signals: Signals, plan: Plan) -> GiveUp | None:
-    over = []
-    for component, limit in plan.context.given:
-        tokens = signals.total_tokens
-        if component != "total":
-            tokens = signals.context_tokens.get(component, 0)
-        if tokens > limit:
-            over.append(f"{component} {tokens} of {limit}")
-    if not over:
-        return None
-
-    return GiveUp(Reason.CONTEXT_TOO_LONG, f"tokens over the plan's limit: {', '.join(over)}")
-
-
 def _fits(signals: Signals, tier: Tier, policy: Policy) -> bool:
     return signals.total_tokens <= policy.room_by_tier.get(tier, 0)
 
 
-def _fitting(tier: Tier, task: str, policy: Policy, signals: Signals, ceiling: Tier) -> Tier | None:
-    """The lowest tier from `tier` to `ceiling` with a model for the task that the request fits."""
+def _fitting(tier: Tier, task: str, policy: Policy, tokens: int, ceiling: Tier) -> Tier | None:
+    """The lowest tier from `tier` to `ceiling` with a model for the task that takes the tokens."""
     for candidate in policy.room_by_tier:
         if tier.rank <= candidate.rank <= ceiling.rank:
-            if signals.total_tokens <= policy.room_at(candidate, task):
+            if tokens <= policy.room_at(candidate, task):
                 return candidate
 
     return None

@@ -177,6 +177,9 @@ async def test_commands_read_a_store_on_and_say_how_to_keep_one(
     # They are older than single requests are kept there.
     ids, _ = await _run(settings, *asked[:3], "--ids", "by person", "--store", url)
     assert ids == ""
+    advised, _ = await _run(settings, "policy", "advise", "--json", *asked[1:3], "--store", url)
+    assert "one model is probably enough" in advised
+    assert "right: {low: 0." in advised
 
 
 async def _run(settings: Settings, *words: str, **variables: str) -> tuple[str, str]:

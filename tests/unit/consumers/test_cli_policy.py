@@ -178,6 +178,50 @@ def test_a_version_that_was_released_stands_for_one_content(tierline, tmp_path):
     assert tierline("policy", "check", file)[0] == 1  # the older one is not forgotten
 
 
+def test_a_new_row_needs_its_reasons(tierline, tmp_path):
+    """What, why, when to stop, how a wrong answer is seen, and a prompt: each with its line."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    file = a_file(tmp_path, text)
+    assert tierline("policy", "lock", file)[0] == 0
+
+    task = "  sorting:\n    trigger: a list is to be sorted\n    tier: low\n"
+    task += "    reason: it is easy\n    owner: data team\n"
+    model = text[text.index("  sim-large-b:") : text.index("\ntiers:")].replace("-b", "-c")
+    newer = text.replace("2026-12-01", "2026-12-02", 1).replace("rules:\n", f"{task}rules:\n", 1)
+    newer = newer.replace("\ntiers:", f"{model}\ntiers:", 1).replace(
+        "sim-large-b]", "sim-large-b, sim-large-c]"
+    )
+    a_file(tmp_path, newer)
+    code, out, _ = tierline("policy", "check", file)
+    at = newer[: newer.index("  sorting:")].count("\n") + 1
+    assert code == 1
+    for field in ("problem", "failure_limit", "checks", "format"):
+        assert f"{file}:{at}: tasks.sorting.{field}: sorting is new: write" in out
+    assert "models.sim-large-c.problem: sim-large-c is new: write its problem" in out
+    code, _, err = tierline("policy", "lock", file)
+    assert (code, "sorting is new" in err) == (1, True)
+
+    vague = newer.replace(
+        "    reason: it is easy", "    problem: sorting is slow\n    reason: it is easy"
+    )
+    a_file(tmp_path, vague)
+    assert "tasks.sorting.problem" in tierline("policy", "check", file)[1]
+
+    ready = vague.replace("sorting is slow", "sorting takes 2 s and should take less than 500 ms")
+    ready = ready.replace(
+        "    reason: it is easy",
+        "    failure_limit: 2\n    checks: [empty, schema]\n    reason: easy",
+    )
+    ready = ready.replace(
+        "{provider: simulated, id: sim-large-c,",
+        "{problem: 1 s too slow, provider: simulated, id: sim-large-c,",
+    )
+    a_file(tmp_path, ready)
+    out = tierline("policy", "check", file)[1]
+    assert "tasks.sorting.format: sorting is new: write its prompt and examples" in out
+    assert out.count("is new") == 1
+
+
 def test_the_doctor_tells_of_a_version_that_stands_for_two_contents(
     tierline, monkeypatch, tmp_path
 ):

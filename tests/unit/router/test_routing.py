@@ -116,12 +116,12 @@ def test_a_request_past_its_deadline_goes_nowhere() -> None:
 
 
 def test_context_over_the_plans_limit_is_refused_with_the_component() -> None:
-    request = a_request(plan="free", context={"history": "said before. " * 2_000})
+    request = a_request(plan="free", context={"retrieved": "read before. " * 2_000})
     decided = route(request, the_policy(), NOON)
 
     assert isinstance(decided, GiveUp)
     assert decided.reason is Reason.CONTEXT_TOO_LONG
-    assert "history" in decided.detail
+    assert "retrieved" in decided.detail
 
 
 def test_a_request_too_long_for_the_small_models_starts_higher() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
 from router.limits.shares import shares
+from router.policy.table import Policy
 from router.prompts.chat_fields import OPENAI, ChatFields
 from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
@@ -67,13 +69,15 @@ async def _work(
     asked: Mapping[str, Any] | str = "Order 7",
     answers: CallModels | None = None,
     observer: Observer | None = None,
+    policy: Policy = RULES.policy,
+    **fields: Any,
 ) -> list[Outgoing]:
     request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": asked}
-    router = Router(RULES.policy, TOPICS, lambda: NOON)
-    [assigned] = decided(router, a_record(orjson.dumps(request)))
+    router = Router(policy, TOPICS, lambda: NOON)
+    [assigned] = decided(router, a_record(orjson.dumps({**request, **fields})))
     worker = Worker(
-        Tier.LOW,
-        RULES.policy,
+        Tier(assigned.topic.rpartition(".")[2]),
+        policy,
         RULES.prompts,
         answers or Answers(text, body or {}),
         TOPICS,
@@ -83,6 +87,83 @@ async def _work(
 
     record = a_record(assigned.value, topic=assigned.topic)
     return list(await handled(worker, record, place or Restless()))
+
+
+class Asked(Answers):
+    """A provider that keeps what it was asked."""
+
+    def __init__(self, output: Mapping[str, Any]) -> None:
+        super().__init__(orjson.dumps(output).decode(), {})
+        self.bodies: list[dict[str, Any]] = []
+
+    async def call(self, provider: str, body: dict[str, Any], **named: Any) -> Reply | CallFailure:
+        self.bodies.append(body)
+        return await super().call(provider, body, **named)
+
+
+async def test_a_long_history_is_rendered_short_and_travels_whole() -> None:
+    """The bytes stay the producer's; the result says what the model did not see."""
+    answers = Asked({"answer": "Order 7 is on its way.", "confidence": 0.9, "next_action": "none"})
+    history = "".join(f"line {no} of what was said.\n" for no in range(2_000))
+    told: dict[str, Any] = {"task": "support_answer", "plan": "free"}
+    told["context"] = {"history": history}
+    _, published = await _work("", answers=answers, **told)
+    _, escalated = await _work("no object", **told)
+
+    [body] = answers.bodies
+    prompt = "".join(message["content"] for message in body["messages"])
+    assert "line 1999 of" in prompt
+    assert "line 1 of" not in prompt
+    info = read_model(Result, published.value).router
+    assert info.trimmed is not None
+    assert info.trimmed["history"] > 10_000
+    assert "tokens of history are left out" in info.reason
+    escalation, raw = read_envelope(Escalation, escalated.value)
+    assert orjson.loads(raw)["context"]["history"] == history
+    assert escalation.routes[-1].trim is not None
+
+
+def _worth(dollars: str, premium: float = 0.97) -> Policy:
+    right = {"balanced": 0.9, "premium": premium, "source": "a test of ours"}
+    return policy_with(tasks={"support_answer": {"worth": Decimal(dollars), "right": right}})
+
+
+async def test_an_answer_not_worth_a_dearer_model_goes_out_with_a_caveat() -> None:
+    output = {"answer": "Under settings.", "confidence": 0.6, "next_action": "none"}
+    answers, policy = Asked(output), _worth("0.00001")
+    _, published = await _work("", answers=answers, policy=policy, task="support_answer")
+
+    result = read_model(Result, published.value)
+    assert (result.router.kind, result.router.output["answer"]) == ("answer", "Under settings.")
+    assert result.router.confidence == 0.6
+    assert "may not be right" in (result.router.caveat or "")
+    assert "an answer with a caveat costs least" in (result.router.weighed or "")
+    assert not all(check.passed for check in result.router.checks)
+
+
+async def test_what_is_worth_a_dearer_model_climbs_with_the_figures() -> None:
+    output = {"answer": "Under settings.", "confidence": 0.6, "next_action": "none"}
+    _, escalated = await _work("", answers=Asked(output), policy=_worth("1"), task="support_answer")
+
+    escalation, _ = read_envelope(Escalation, escalated.value)
+    assert escalation.reason is Reason.LOW_CONFIDENCE
+    assert "a dearer model costs least" in (escalation.weighed or "")
+
+
+async def test_an_unclear_request_is_asked_back() -> None:
+    output = {"answer": "Perhaps.", "confidence": 0.2, "next_action": "none"}
+    _, published = await _work(
+        "",
+        answers=Asked(output),
+        policy=_worth("2", premium=0.5),
+        task="support_answer",
+        ambiguity=0.9,
+    )
+
+    info = read_model(Result, published.value).router
+    assert (info.kind, info.output["next_action"]) == ("clarification", "ask_user")
+    assert info.output["answer"].startswith("Please tell us")
+    assert "a question back costs least" in (info.weighed or "")
 
 
 async def test_the_longest_id_has_room_for_its_attempts() -> None:

@@ -16,6 +16,7 @@ SHIPPED = (Path(__file__).parents[4] / "deploy/policy/routing.yaml").read_text(e
 ACCEPT = "accept: 0.75}"
 CONTEXT = "context_tokens: 16000"
 PRICE = "input: 0.10"
+OVER, OVER_USER = "over: {history: trim", "over: {user: trim"
 
 
 def problems_of(text: str):
@@ -413,3 +414,33 @@ def test_an_escalation_path_is_accepted_exactly_when_it_climbs(first, path):
 @given(st.text() | st.text(alphabet="ab:{}[]&*!|>-#\n '\"0123456789.,?%@"))
 def test_no_text_whatsoever_is_answered_with_anything_but_problems(text):
     assert problems_of(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "words"),
+    [
+        (
+            "    reason: a wrong label",
+            "    worth: 2\n    reason: a wrong label",
+            "tasks.classification.worth",
+            "`right` must say how often low and balanced is right",
+        ),
+        (
+            "    reason: a wrong label",
+            "    worth: 2\n    right: {low: 0.9, source: a test}\n    reason: a wrong label",
+            "tasks.classification.worth",
+            "how often balanced is right",
+        ),
+        (OVER, f"{OVER_USER}, history: trim", "plans.free.context.over.user", "has no limit"),
+        ("history: 2000,", "history: 2000, user: 9,", "plans.free.context.over.user", "trimmed"),
+        (OVER, "over: {histroy: trim", "plans.free.context.over.histroy", "did you mean history"),
+    ],
+)  # fmt: skip
+def test_what_a_climb_or_a_limit_lacks_is_named(old, new, path, words):
+    text = edited(old, new)
+    if "user: 9" in new:
+        text = text.replace(OVER, f"{OVER_USER}, history: trim")
+
+    [problem] = problems_of(text)
+    assert problem.path == path
+    assert words in problem.message
