@@ -11,14 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Literal, NamedTuple, cast
 
-__all__ = ["MONTH", "NUMBERED", "SIGNALS", "TABLES", "Entry", "Numbers", "folded", "read_table"]
+__all__ = [
+    "MONTH",
+    "NUMBERED",
+    "SIGNALS",
+    "TABLES",
+    "Entry",
+    "Numbers",
+    "folded",
+    "read_table",
+    "sections",
+]
 
 #: What an entry asks of the numbers of a text.
 Numbers = Literal["", "no number", "two numbers", "two of a kind"]
 #: No signals: the words before the number of a thing, as in "order 991", and beside that of a day.
 NUMBERED, MONTH = "numbered", "month"
 
-_HEADING = re.compile(r"\[([a-z_ ]+)(?:, (no number|two numbers|two of a kind))?\]")
 #: Accents, which NFKD separates from their letters.
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 #: Letters that look like other ones, or are written without what makes them special.
@@ -51,20 +60,26 @@ def folded(text: str) -> str:
     return text.replace("n't", "nt") if "'" in text else text
 
 
-def read_table(text: str) -> Iterator[Entry]:
-    """The entries of a table. Raises ValueError for a line before the first heading."""
-    heading: re.Match[str] | None = None
-    for line in folded(text).splitlines():
+def sections(text: str) -> Iterator[tuple[str, Sequence[str]]]:
+    """The entries of a table line by line, each with the heading above it. Raises ValueError."""
+    heading = None
+    for line in text.splitlines():
         written = line.partition("#")[0].strip()
-        if match := _HEADING.fullmatch(written):
-            heading = match
+        if written.startswith("["):
+            heading = written.strip("[]")
         elif heading is None and written:
             msg = f"a heading such as [money] was expected before {written!r}"
             raise ValueError(msg)
         elif heading is not None:
-            signals, numbers = heading[1].split(), cast(Numbers, heading[2] or "")
-            for entry in filter(None, map(str.strip, written.split(","))):
-                yield Entry(signals, numbers, entry.split(" + "))
+            yield heading, [entry.strip() for entry in written.split(",") if entry.strip()]
+
+
+def read_table(text: str) -> Iterator[Entry]:
+    """The entries of a table of signals. Raises ValueError for a line before the first heading."""
+    for heading, entries in sections(folded(text)):
+        signals, _, numbers = heading.partition(", ")
+        for entry in entries:
+            yield Entry(signals.split(), cast(Numbers, numbers), entry.split(" + "))
 
 
 def _tables() -> Mapping[str, Sequence[Entry]]:

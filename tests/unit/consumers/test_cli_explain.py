@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from consumers.journeys.facts import journey_facts
 from consumers.journeys.journey import Journey
 from router.attempt.answering import composed_result
+from router.request.signals import signal_words
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dead_letter_headers, dump, dump_envelope
@@ -249,3 +251,18 @@ def test_what_a_request_brings_beside_its_input_is_told() -> None:
     ]
     plain = a_record(b'{"id": "req-1", "input": "x"}', topic=TOPICS.intake)
     assert told(plain) == ["accepted: at llm.intake-1-7"]
+
+
+def test_the_signals_are_those_that_were_recorded_with_the_route() -> None:
+    """Not those that today's words would find; a route of earlier software has none of its own."""
+    recorded = {"ambiguity": 0.5, "blast_radius": "high", "complexity": 4, "total_tokens": 9}
+    route = a_route(signals=recorded | {"text": ["law"], "estimated": ["complexity"]})
+    for routes, shown in (([route], ["law"]), ([a_route()], ["angry"])):
+        raw = dump({"id": "req-1", "input": "This is unacceptable, invoice 7 is late"})
+        value = dump_envelope(an_assignment(routes=routes), raw)
+        journey = Journey("req-1")
+        journey.read(a_record(value, topic=TOPICS.tier(Tier.BALANCED)), TOPICS)
+        facts = journey_facts(journey, TOPICS, NOON)
+
+        assert facts["signals"]["text"] == shown
+        assert "the text shows " + shown[0] in signal_words(facts["signals"])

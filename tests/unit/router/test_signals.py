@@ -5,13 +5,14 @@ import random
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.request.signals import TEXT_SIGNALS, measure, signal_facts, signal_words
-from router.request.word_tables import MONTH, NUMBERED, TABLES, read_table
+from router.request.word_tables import MONTH, NUMBERED, TABLES, Numbers, read_table
 from router.route.routing import GiveUp, route, route_fields
 from schemas.codec import dump, read_model
 from schemas.escalation import Classification, RouteTaken
@@ -305,6 +306,7 @@ def test_a_table_can_be_used_as_it_is_written(language):
     for entry in TABLES[language]:
         words = [word for part in entry.parts for word in part.split("/")]
         assert set(entry.signals) <= names, entry
+        assert entry.numbers in get_args(Numbers), entry
         assert all(word and " ".join(word.split()) == word for word in words), entry
         assert {NUMBERED, MONTH}.isdisjoint(entry.signals) or len(entry.parts) == 1, entry
     assert shown == complete or language not in SHIPPED
