@@ -10,7 +10,14 @@ from router.policy.lock import LOCK_FILE, read_lock, reused, unready
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 
-__all__ = ["deployed", "policy_file", "read_policy", "reused_version", "unready_rows"]
+__all__ = [
+    "deployed",
+    "policy_file",
+    "read_policy",
+    "reused_version",
+    "shipped",
+    "unready_rows",
+]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 _SHIPPED = Path(__file__).resolve().parent / "_deploy"
@@ -52,6 +59,12 @@ def unready_rows(file: Path, policy: Policy, prompts: Collection[str]) -> list[s
 
 
 def deployed(name: str) -> Path:
-    """A folder of `deploy`: the one here, else that of a checkout, else the one that is shipped."""
-    here = (Path("deploy") / name, _CHECKOUT / name)
-    return next((path for path in here if path.is_dir()), _SHIPPED / name)
+    """A folder of `deploy`: the one here, else ours."""
+    here = Path("deploy") / name
+    return here if here.is_dir() else shipped(name)
+
+
+def shipped(name: str) -> Path:
+    """A folder of our own `deploy`: that of a checkout, else the one in the wheel."""
+    checkout = _CHECKOUT / name
+    return checkout if checkout.is_dir() else _SHIPPED / name

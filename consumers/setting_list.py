@@ -1,14 +1,8 @@
-"""Every setting as a row: variable, type, default, meaning, current value and its source.
+"""Every setting as a row: variable, type, default, meaning, current value and its source."""
 
-The meaning of a setting is the `#:` comment above it, so it is written only once.
-"""
-
-import inspect
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -18,13 +12,13 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from consumers.field_meanings import meanings
 from consumers.settings import Settings
 from consumers.variables import PREFIX
 from schemas.spans import span_text
 
 __all__ = ["SettingRow", "setting_rows"]
 
-_FIELD = re.compile(r" {4}(\w+): ")
 _MASK = "********"
 _WORDS: Mapping[Any, str] = {
     bool: "true or false",
@@ -93,7 +87,7 @@ def _row(
         variable,
         _type(info.annotation, info.metadata),
         _shown(_default(info)),
-        _meanings(model).get(name, ""),
+        meanings(model).get(name, ""),
         _shown(value),
         source,
     )
@@ -173,26 +167,3 @@ def _shown(value: Any) -> str:
             return ", ".join(sorted(map(_shown, value))) or "none"
         case _:
             return str(value) or "empty"
-
-
-def _for_people(comment: str) -> str:
-    """A comment with values as variables have them, instead of Python's None, True and False."""
-    text = re.sub(r"(^|\. )None\b", r"\1Unset", comment)
-    text = re.sub(r"\bNone\b", "unset", text)
-    return re.sub(r"\b(?:True|False)\b", lambda match: f"`{match[0].lower()}`", text)
-
-
-@cache
-def _meanings(model: type[BaseModel]) -> Mapping[str, str]:
-    meanings: dict[str, str] = {}
-    comment: list[str] = []
-    for line in inspect.getsource(model).splitlines():
-        if line.startswith("    #: "):
-            comment.append(line.removeprefix("    #: "))
-        elif comment and line.startswith("    # "):
-            continue
-        else:
-            if comment and (field := _FIELD.match(line)):
-                meanings[field[1]] = _for_people(" ".join(comment))
-            comment = []
-    return meanings

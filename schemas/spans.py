@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 __all__ = ["LONGEST_SPAN", "PositiveSpan", "Span", "read_positive_span", "read_span", "span_text"]
 
@@ -52,6 +52,9 @@ def read_positive_span(value: Any) -> timedelta:
     raise ValueError(msg)
 
 
+_Written = Annotated[str, Field(examples=["30s", "1h30m"])]
 #: Fields of settings and of the policy.
-Span = Annotated[timedelta, BeforeValidator(read_span, json_schema_input_type=str)]
-PositiveSpan = Annotated[timedelta, BeforeValidator(read_positive_span, json_schema_input_type=str)]
+Span = Annotated[timedelta, BeforeValidator(read_span, json_schema_input_type=_Written)]
+PositiveSpan = Annotated[
+    timedelta, BeforeValidator(read_positive_span, json_schema_input_type=_Written)
+]

@@ -69,6 +69,9 @@ def calibrate(
         for task, accept in lines.items():
             thresholds = ", ".join(f"{tier}: {least!r}" for tier, least in accept.items())
             console().print(f"{task}: accept: {{{thresholds}}}", soft_wrap=True)
+            judged = sum(len(sure) for tier in Tier for sure in answers[task, tier].values())
+            because = f"fitted to {judged:,} judged answers with at most {wrong:g} wrong"
+            console().print(f"{task}: accept_because: {because}", soft_wrap=True)
     raise typer.Exit(0 if lines else FAILED)
 
 

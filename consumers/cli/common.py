@@ -29,6 +29,8 @@ __all__ = [
     "OnlyTask",
     "OnlyTenant",
     "RequestId",
+    "RequestPlan",
+    "RequestTask",
     "RunningKafka",
     "Since",
     "StoreUrl",
@@ -83,6 +85,13 @@ StoreUrl = Annotated[
 ]
 OnlyTask = Annotated[
     str | None, typer.Option("--task", metavar="TASK", help="Take only those of this task.")
+]
+RequestTask = Annotated[
+    str | None,
+    typer.Option("--task", metavar="TASK", help="Set its task; by default, a model classifies it."),
+]
+RequestPlan = Annotated[
+    str | None, typer.Option("--plan", metavar="PLAN", help="Set the customer's plan.")
 ]
 Since = Annotated[
     str | None,

@@ -27,6 +27,11 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "trying:try_request",
         "Route, call, judge and escalate one request without a broker, and show its journey.",
     ),
+    "init": (
+        "Run",
+        "init:init",
+        "Write a policy, prompts and settings of your own, which `up` and `policy check` then use.",
+    ),
     "up": (
         "Run",
         "up:up",

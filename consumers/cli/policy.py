@@ -2,16 +2,24 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from consumers import clock
 from consumers.cli.advise import advise
 from consumers.cli.calibrate import calibrate
-from consumers.cli.common import FAILED, AsJson, UserError, read_settings
+from consumers.cli.common import (
+    FAILED,
+    AsJson,
+    RequestPlan,
+    RequestTask,
+    UserError,
+    read_settings,
+)
 from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
+from consumers.files import read_text
 from consumers.policy_file import policy_file, reused_version, unready_rows
 from consumers.rules import since_the_lock, with_examples
 from consumers.texts import say
@@ -20,7 +28,7 @@ from router.errors import PolicyError
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
 from router.policy.table import Policy
-from router.route.explain import explained, sections, table_rows, unknown_names
+from router.route.explain import explained, lead, sections, table_rows, unknown_names
 from router.route.ladders import ladder_notes, ladders
 from router.route.lint import lint, run_examples
 from schemas.intake import read_request_object
@@ -34,6 +42,8 @@ app.command()(advise)
 
 #: What a check lists about a policy that can be read.
 _LISTS = ("errors", "warnings", "notes", "ladders", "failed")
+#: Columns of a terminal from which tasks are shown with their reasons.
+_WIDE = 120
 
 PolicyFile = Annotated[
     Path | None,
@@ -46,7 +56,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     """Validate a policy, look for likely mistakes, and run its examples as tests."""
     path = file or _in_use()
     try:
-        policy = load_policy(_text(path), str(path))
+        policy = load_policy(read_text(path), str(path))
     except PolicyError as error:
         problems = [{"file": error.file, **asdict(problem)} for problem in error.problems]
         if as_json:
@@ -98,8 +108,8 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
 def lock(file: PolicyFile = None) -> None:
     """Record the content of the policy's version: a change then requires a new version."""
     path = file or _in_use()
-    policy, beside = load_policy(_text(path), str(path)), path.with_name(LOCK_FILE)
-    locked = read_lock(_text(beside) if beside.is_file() else "")
+    policy, beside = load_policy(read_text(path), str(path)), path.with_name(LOCK_FILE)
+    locked = read_lock(read_text(beside) if beside.is_file() else "")
     failed = [outcome for outcome in run_examples(policy, clock.now()) if not outcome.passed]
     problems = [f"example failed: {outcome.says}: {outcome.detail}" for outcome in failed]
     if (problem := reused(locked, policy, 1)) is not None:
@@ -113,15 +123,33 @@ def lock(file: PolicyFile = None) -> None:
 
 @app.command()
 def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
-    """Print the whole policy: which tier handles what, when it escalates, and why."""
+    """Print the policy to be read: who handles what, when it escalates, prices and thresholds."""
     path = file or _in_use()
-    policy = load_policy(_text(path), str(path))
+    policy = load_policy(read_text(path), str(path))
     if as_json:
         identity = {"name": policy.name, "version": policy.version, "digest": policy.digest}
         print_json({**identity, "tasks": table_rows(policy), "policy": policy.content})
         return
-    for title, columns, rows in sections(policy):
-        print_table(rows, columns, title=title)
+    out = console()
+    out.print(f"{policy.name} {policy.version} ({policy.digest}), decided by {policy.owner}")
+    out.print(lead(policy))
+    left_out = {"reason"} if out.width < _WIDE else set()
+    for section in sections(policy):
+        if not section.rows and not section.note:
+            continue
+        out.print(f"\n{section.title}", style="bold")
+        if section.note:
+            out.print(section.note)
+        if columns := [name for name in next(iter(section.rows), ()) if name not in left_out]:
+            print_table(section.rows, columns)
+    out.print(
+        '\nWhere a text would go, and why: tierline policy explain --text "I was charged twice"'
+    )
+    if left_out:
+        say(
+            "not shown at this width: reason (--json has them)",
+            is_error=True,
+        )
 
 
 @app.command()
@@ -136,12 +164,8 @@ def checks(as_json: AsJson = False) -> None:
 
 @app.command()
 def explain(  # noqa: PLR0913, PLR0917  one option per signal
-    task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Set the task of the request.")
-    ] = None,
-    plan: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Set the customer's plan.")
-    ] = None,
+    task: RequestTask = None,
+    plan: RequestPlan = None,
     text: Annotated[
         str, typer.Option(metavar="TEXT", help="Set the text of the request.")
     ] = "A plain request, number 1.",
@@ -170,16 +194,10 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
 ) -> None:
     """Explain in a sentence which rule sends a request to which tier, and why."""
     path = file or _in_use()
-    policy = load_policy(_text(path), str(path))
-    fields = {
-        "input": text,
-        "task": task,
-        "plan": plan,
-        "ambiguity": ambiguity,
-        "blast_radius": blast_radius,
-        "complexity": complexity,
-        "justification": justification,
-    }
+    policy = load_policy(read_text(path), str(path))
+    fields: dict[str, Any] = {"input": text, "task": task, "plan": plan}
+    fields |= {"justification": justification, "ambiguity": ambiguity}
+    fields |= {"blast_radius": blast_radius, "complexity": complexity}
     present = {name: value for name, value in fields.items() if value is not None}
     request = read_request_object(present, {})
     warn_of_unknown(policy, task=task, plan=plan)
@@ -206,14 +224,6 @@ def warn_of_unknown(policy: Policy, *, task: str | None, plan: str | None) -> No
     """Warn on standard error of a name that the policy does not have, with what counts instead."""
     for words in unknown_names(policy, task=task, plan=plan):
         say(f"tierline: {words}", is_error=True)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        msg = f"{path}: not UTF-8 text (byte {error.start})"
-        raise UserError(msg) from None
 
 
 def _in_use() -> Path:

@@ -1,6 +1,6 @@
 """Generates the published documents: JSON Schemas of contracts and policy, and AsyncAPI 3.
 
-It also generates two pages of the documentation, on settings and on topics.
+It also generates three pages of the documentation: on the policy file, on settings and on topics.
 
 Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
 """
@@ -16,8 +16,8 @@ import yaml
 
 from consumers import parties
 from consumers.parties import readers_of, writers_of
+from consumers.policy_reference import policy_page, policy_schema
 from consumers.setting_list import setting_rows
-from router.policy.table import Policy
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Contract
 from schemas.codec import dead_letter_headers
@@ -66,7 +66,7 @@ def documents() -> Mapping[str, str]:
     """Every published document by its file name."""
     return {
         **{_file_name(contract): _json_schema(contract) for contract in _CONTRACTS},
-        "routing-policy.json": _policy_schema(),
+        "routing-policy.json": _written("routing-policy", policy_schema()),
         "asyncapi.yaml": yaml.safe_dump(_asyncapi(), sort_keys=False, allow_unicode=True, width=96),
     }
 
@@ -158,6 +158,7 @@ def _settings_page() -> str:
 
 #: Pages of the documentation, and what makes them.
 PAGES: Mapping[Path, Callable[[], str]] = {
+    _DOCS / "policy.md": policy_page,
     _DOCS / "settings.md": _settings_page,
     _DOCS / "topics.md": _topics_page,
 }
@@ -175,17 +176,6 @@ def _json_schema(contract: type[Contract]) -> str:
         }
         schema["required"] += ["request_bytes", "request"]
     return _written(f"{_CONTRACTS[contract]}:v{_MAJOR}", schema)
-
-
-def _policy_schema() -> str:
-    """A schema for editors; `tierline policy check` finds more mistakes than it can."""
-    schema = Policy.model_json_schema()
-    for row in (schema, *schema["$defs"].values()):
-        for field in row.get("properties", {}).values():
-            if '"PT' in json.dumps(field.get("default")):
-                # An ISO duration, which the file itself may not hold: it writes 15m.
-                del field["default"]
-    return _written("routing-policy", schema)
 
 
 def _written(name: str, schema: Mapping[str, Any]) -> str:

@@ -10,7 +10,15 @@ import orjson
 import typer
 
 from consumers import clock
-from consumers.cli.common import FAILED, OK, AsJson, asynchronous, read_settings
+from consumers.cli.common import (
+    FAILED,
+    OK,
+    AsJson,
+    RequestPlan,
+    RequestTask,
+    asynchronous,
+    read_settings,
+)
 from consumers.cli.policy import warn_of_unknown
 from consumers.cli.provided import provided
 from consumers.cli.terminal import print_json, print_table
@@ -35,15 +43,8 @@ _ID = "try-1"
 @asynchronous
 async def try_request(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text of the request.")],
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TASK", help="Set the task of the request; by default, a model classifies it."
-        ),
-    ] = None,
-    plan: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Set the customer's plan.")
-    ] = None,
+    task: RequestTask = None,
+    plan: RequestPlan = None,
     as_json: AsJson = False,
 ) -> int:
     """Route, call, judge and escalate one request without a broker, and show its journey.

@@ -17,8 +17,8 @@ from consumers.readmodel.model import ReadModel
 from consumers.readmodel.requests import Routed, routed_by
 from router.policy.table import Policy
 from router.route.explain import (
-    COLUMNS,
     explained,
+    lead,
     rule_words,
     sections,
     table_rows,
@@ -31,8 +31,6 @@ from schemas.intake import read_request_object
 __all__ = ["add_policy_routes"]
 
 _SPAN, _MOST_EXAMPLES = timedelta(days=1), 3
-#: Sections of the policy that the page shows in full, in this order; the others can be unfolded.
-_SHOWN = ("plans", "models")
 
 #: What sends a request to a tier beside the rules and the task's own tier.
 _NOT_BY_RULES = {
@@ -114,22 +112,12 @@ def add_policy_routes(
     async def policy_page(
         request: Request, question: Question | None = None, answer: _Answer | None = None
     ) -> Response:
-        first, *others = sections(policy)
         return pages.page(
             "policy.html",
             visitor_of(request),
             policy=policy,
-            title=first[0],
-            task_columns=[name for name in COLUMNS if name not in ("model", "failure limit")],
-            tasks=table_rows(policy),
-            own={
-                tier: [name for name, task in policy.tasks.items() if task.tier == tier]
-                for tier in policy.tiers
-            },
-            rules=[(rule.name, rule_words(rule)) for rule in policy.rules],
-            thresholds=threshold_rows(policy),
-            shown=[section for name in _SHOWN for section in others if section[0] == name],
-            folded=[section for section in others if section[0] not in (*_SHOWN, "rules", "tiers")],
+            lead=lead(policy),
+            sections=list(sections(policy)),
             work=await work(request),
             otherwise=_NOT_BY_RULES,
             question=question or Question(text=""),

@@ -40,15 +40,19 @@ Dollars = Annotated[Decimal, BeforeValidator(_read_decimal), Field(ge=0, allow_i
 class Price(Row):
     """US dollars per million tokens."""
 
+    #: What the model reads.
     input: Dollars
+    #: What it writes, its thinking included.
     output: Dollars
     #: None: cached input costs what other input costs.
     cache_read: Dollars | None = None
+    #: None: writing to the cache costs what other input costs.
     cache_write: Dollars | None = None
     #: Of what is kept for an hour; None: twice the price of input, which is what Anthropic takes.
     cache_write_1h: Dollars | None = None
-    #: Where the numbers are from and when they were read.
+    #: Where the numbers are from.
     source: Sentence
+    #: When they were read; `policy check` warns of prices that are older than half a year.
     as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_check_date)]
 
 
@@ -59,9 +63,11 @@ class Model(Row):
     provider: str
     #: What the provider calls the model.
     id: str
+    #: What its tokens cost.
     price: Price
     #: Tokens the model reads and writes at most.
     context_tokens: Count
+    #: Tokens it writes at most in one call.
     max_output_tokens: Count = 1024
     #: Other names it may answer under, beside its id and dated versions of both: an Azure
     #: deployment answers as the model that it is of.

@@ -45,11 +45,14 @@ __all__ = [
 class TierRow(Row):
     """A price and quality class."""
 
+    #: What the tier is for, in a sentence.
     job: Sentence
     #: In order: the first is called, the others are its backups.
     models: Annotated[list[str], Field(min_length=1)]
     #: The least confidence with which an answer of this tier is published.
     accept: Fraction
+    #: How `accept` came about: what it was fitted to and when, or who set it.
+    accept_because: Sentence | None = None
 
 
 class Agreement(Row):
@@ -68,6 +71,7 @@ class Agreement(Row):
 class Verify(Row):
     """A model at a named tier reads an answer that passed every other check."""
 
+    #: The tier whose models read.
     tier: TierName
     #: The least confidence of the verifier with which it can find an answer right.
     accept: Fraction = 0.7
@@ -80,6 +84,7 @@ class Task(Row):
 
     #: When a request is of this task, in words for people and for the classify step.
     trigger: Sentence
+    #: Where a request of this task starts, before rules and plans.
     tier: TierName
     #: The tiers an escalation climbs through, in order, above `tier`.
     escalation: list[TierName] = Field(default_factory=list)
@@ -88,7 +93,8 @@ class Task(Row):
     models: list[str] = Field(default_factory=list)
     #: A model of the first tier to use when its first one fails; None: the tier's own order.
     backup: str | None = None
-    #: Checks in order: a name of `router/checks`, or a name with its parameters.
+    #: Checks in order, each a name or a name with its parameters. Where none are named, the first
+    #: six of the table of checks.
     checks: list[NamedCheck] = Field(default_factory=lambda: list(DEFAULT_CHECKS))
     #: Where the confidence comes from: the model says it, or its tokens' probabilities do.
     confidence: Literal["stated", "token_probability"] = "stated"
@@ -128,9 +134,13 @@ class Task(Row):
     #: `person`: an accepted answer still waits for approval (money, contracts, legal, medical).
     #: `person_first`: a person has the request before any model is called.
     approval: Approval = "none"
+    #: What a mistake may do: little, harm to somebody, or nobody can tell. Rules can ask for it.
     risk: Literal["routine", "risky", "unclear"] = "routine"
     #: Least confidence per tier where the tier's own threshold does not fit.
     accept: Mapping[TierName, Fraction] = Field(default_factory=dict)
+    #: How they came about: what they were fitted to and when, or who set them.
+    accept_because: Sentence | None = None
+    #: The longest output of a call. None: as the model's row says.
     max_output_tokens: Count | None = None
     #: How long the request may take at most.
     deadline: PositiveSpan | None = None
@@ -148,7 +158,9 @@ class Task(Row):
     over_share: Literal["person", "caveat"] = "person"
     #: The problem that the task solves in one sentence, with a target that can be measured.
     problem: Sentence | None = None
+    #: Why the task starts at its tier.
     reason: Sentence
+    #: Who answers for the row.
     owner: Sentence
 
     def may_fall_back(self, *, is_seen: bool) -> bool:
@@ -167,13 +179,19 @@ _Component = Literal["system", "user", "retrieved", "history", "tools", "total"]
 
 
 class ContextLimits(Row):
-    """Most tokens by component, and in all. None: no limit but the models' own."""
+    """Most tokens by component, and in all; where none is given, only the models limit them."""
 
+    #: Instructions of the system and the developer, and the output format.
     system: Count | None = None
+    #: What the user says, the input included.
     user: Count | None = None
+    #: Documents that were found for the request.
     retrieved: Count | None = None
+    #: What was said before.
     history: Count | None = None
+    #: What tools returned, and the tools that are offered.
     tools: Count | None = None
+    #: All of it together.
     total: Count | None = None
     #: What becomes of a request over a limit: it is rendered with less (the oldest is left out),
     #: goes to a tier whose models have a larger window than its own, or is refused, which also
@@ -193,6 +211,7 @@ class ContextLimits(Row):
 class Plan(Row):
     """What a customer's plan allows."""
 
+    #: What the plan gives, in a few words.
     says: Sentence
     #: The tier a request of this plan starts at, at least; None: as the task says.
     start: TierName | None = None
@@ -202,16 +221,20 @@ class Plan(Row):
     ceiling: TierName
     #: Tiers above this one need a justification in the request.
     justify_above: TierName | None = None
+    #: How much context a request of this plan may bring.
     context: ContextLimits = ContextLimits()
 
 
 class AttemptLimits(Row):
     """What one request may use up, whatever happens to it."""
 
-    #: Without those that were turned away before anything ran.
+    #: Calls, without those that were turned away before anything ran.
     attempts: Annotated[int, Field(ge=1, le=20)] = 6
+    #: How often it may climb.
     escalations: Annotated[int, Field(ge=0, le=10)] = 2
+    #: How often people may send it through again.
     requeues: Annotated[int, Field(ge=0, le=10)] = 3
+    #: How long it may take where its task sets no time.
     deadline: PositiveSpan = timedelta(minutes=15)
     #: How soon a person should have decided on a dead letter; the queue is ordered by it.
     review_within: PositiveSpan = timedelta(hours=4)
@@ -224,6 +247,7 @@ class Classify(Row):
 
     #: Only without a task, or also for a task that is not in the table.
     applies_to: Literal["missing", "missing_or_unknown"] = "missing_or_unknown"
+    #: The tier that is asked.
     tier: TierName = Tier.LOW
     #: The task to use when the classify step gives no usable answer; None: a person decides.
     otherwise: str | None = None
@@ -235,36 +259,49 @@ class Classify(Row):
     #: found is as careful, or `person`, who then approves every answer. Of several subjects the
     #: one counts that asks for most.
     speaks_of: dict[Subject, str] = Field(default_factory=dict)
+    #: Why, for people.
     reason: Sentence
 
 
 class Review(Row):
     """How often the policy is reviewed: weekly at launch, monthly later."""
 
+    #: The time between two reviews.
     every: PositiveSpan
 
 
 class Policy(Row):
     """The whole routing policy. `version` changes with every edit; records carry it."""
 
+    #: Tells apart the policies of several deployments.
     name: Name
+    #: Raise it with every edit.
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.\-]{0,31}$")]
+    #: Who decides on changes.
     owner: Sentence
+    #: Models by the names that tiers and tasks use.
     models: Annotated[dict[str, Model], Field(min_length=1)]
+    #: The tiers in use: one at least.
     tiers: dict[TierName, TierRow]
+    #: The routing table: one row per task.
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     #: JSON Schemas of the output formats by name.
     formats: dict[str, dict[str, Any]]
+    #: What customers' plans allow.
     plans: dict[Name, Plan]
     #: The plan of a request that names none, or one that is not in the table.
     default_plan: str
+    #: Rules in the order in which they are tried: the first that matches applies.
     rules: list[Rule] = Field(default_factory=list)
+    #: What happens to a request that names no task. None: a person decides.
     classify: Classify | None = None
+    #: What one request may use up.
     limits: AttemptLimits = AttemptLimits()
     #: None: nobody is reminded.
     review: Review | None = None
     #: What people's time is worth, where a task's `worth` asks.
     costs: Costs = Costs()
+    #: Tests of the policy, which `tierline policy check` runs.
     examples: list[Example] = Field(default_factory=list)
     _content: Mapping[str, Any] | None = PrivateAttr(None)
 

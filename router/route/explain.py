@@ -1,22 +1,25 @@
 """The policy in words: its table, and the reasons for one request's route."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from router.errors import did_you_mean
-from router.policy.table import Policy, Rule
+from router.policy.table import Plan, Policy, Rule
 from router.request.signals import Signals, measure, signal_facts, signal_words
 from router.route.guessing import careful_row
 from router.route.ladders import ladder, plan_of
 from router.route.routing import GiveUp, Route, route
 from schemas.request import Request
+from schemas.spans import span_text
 
 __all__ = [
     "COLUMNS",
+    "Section",
     "explain_route",
     "explained",
+    "lead",
+    "plan_words",
     "rule_words",
     "sections",
     "table_rows",
@@ -62,36 +65,95 @@ def table_rows(policy: Policy) -> list[dict[str, str]]:
     return rows
 
 
-def sections(policy: Policy) -> Iterator[tuple[str, Sequence[str], Sequence[Mapping[str, Any]]]]:
-    """The whole policy as tables: for each a title, columns and rows."""
-    title = f"{policy.name} {policy.version} ({policy.digest}), decided by {policy.owner}"
-    yield title, COLUMNS, table_rows(policy)
-    shown = {column.replace(" ", "_") for column in COLUMNS} | {"tier"}
-    for name, content in policy.content.items():
-        if name in ("name", "version", "owner"):
-            continue
-        rows = _rows(content, is_table=name in _TABLES)
-        if name == "rules":
-            rows = [{"name": rule.name, "is": rule_words(rule)} for rule in policy.rules]
-        if name == "tasks":
-            rows = [{key: row[key] for key in row if key not in shown} for row in rows]
-            rows = [row for row in rows if len(row) > 1]
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        yield "what else the tasks say" if name == "tasks" else name, columns, rows
+def lead(policy: Policy) -> str:
+    """How the parts of the policy work together."""
+    limits = policy.limits
+    return (
+        "The task decides first, then the first rule that fits, then the plan, which caps the "
+        "tier. An answer that cannot be defended climbs; one that no tier can defend goes to a "
+        f"person. A request may make {limits.attempts} calls and climb {limits.escalations} times, "
+        f"within {span_text(limits.deadline)}."
+    )
+
+
+class Section(NamedTuple):
+    """A part of the policy, as people read it; its rows have the same columns."""
+
+    name: str
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+    note: str = ""
+
+
+def sections(policy: Policy) -> Iterator[Section]:
+    """What a product manager reads of the policy, in this order."""
+    shown = ("task", "trigger", "escalation", "reason", "owner")
+    table = {row["task"]: {name: row[name] for name in shown} for row in table_rows(policy)}
+    for tier, row in policy.tiers.items():
+        here = [name for name, task in policy.tasks.items() if task.tier is tier]
+        orders = {name: policy.models_of(tier, name) for name in here}
+        notes = [f"Asks {', then '.join(row.models)}"]
+        notes += [f"{n} {', then '.join(own)}" for n, own in orders.items() if own != row.models]
+        title = f"{tier.capitalize()}: {row.job}"
+        yield Section("tier", title, [table[name] for name in here], f"{'; '.join(notes)}.")
+    rules = [{"rule": rule.name, "what it says": rule_words(rule)} for rule in policy.rules]
+    yield Section("rules", "Rules, in the order in which they are tried", rules)
+    if (step := policy.classify) is not None:
+        subjects = [
+            {
+                "when the text speaks of": subject,
+                "what counts": "a person approves the answer"
+                if row == "person"
+                else f"{row}, unless the task that is found is as careful",
+            }
+            for subject, row in step.speaks_of.items()
+        ]
+        otherwise = f"{step.otherwise} counts" if step.otherwise else "a person decides"
+        note = f"Asked at {step.tier}: {step.reason}. Without a usable answer, {otherwise}."
+        yield Section("classify", "Requests whose task has to be found out", subjects, note)
+    plans = [
+        {"plan": name, "what it allows": plan_words(row)} for name, row in policy.plans.items()
+    ]
+    yield Section("plans", "Plans", plans, f"Without a plan, a request has {policy.default_plan}.")
+    prices = [
+        {
+            "model": name if name == model.id else f"{name}: {model.id}",
+            "provider": model.provider,
+            **{field: getattr(model.price, field) for field in ("input", "output", "source")},
+            "as of": model.price.as_of,
+        }
+        for name, model in policy.models.items()
+    ]
+    yield Section("prices", "Prices, in US dollars per million tokens", prices)
+    note = "A less sure answer climbs. tierline policy calibrate fits thresholds to judged answers."
+    yield Section("thresholds", "Thresholds", threshold_rows(policy), note)
+
+
+def plan_words(plan: Plan) -> str:
+    """A plan as a sentence."""
+    words = [f"starts at {plan.start} at least"] if plan.start else []
+    if plan.start_at_most is not plan.ceiling:
+        words.append(f"starts at {plan.start_at_most} at most")
+    words.append(f"goes no higher than {plan.ceiling}")
+    if plan.justify_above:
+        words.append(f"needs a justification above {plan.justify_above}")
+    if sizes := [f"{limit:,} {name}" for name, limit in plan.context.given]:
+        words.append(f"takes {_listed(sizes, 'and')} tokens at most")
+    return f"{plan.says}: {_listed(words, 'and')}."
 
 
 def threshold_rows(policy: Policy) -> list[dict[str, Any]]:
     """The least confidence with which an answer is published, by tier and where a task differs."""
-    tiers = [
-        {"tier": tier, "task": "", "publishes from": row.accept}
-        for tier, row in policy.tiers.items()
+    rows: list[Sequence[Any]] = [
+        (tier, "", row.accept, row.accept_because) for tier, row in policy.tiers.items()
     ]
-    tasks = [
-        {"tier": tier, "task": name, "publishes from": least}
+    rows += [
+        (tier, name, least, task.accept_because)
         for name, task in policy.tasks.items()
         for tier, least in task.accept.items()
     ]
-    return [*tiers, *tasks]
+    columns = ("tier", "task", "publishes from", "how it came about")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def rule_words(rule: Rule) -> str:
@@ -131,47 +193,8 @@ _CONDITIONS: Mapping[str, Callable[[Any], str]] = {
     "complexity_from": lambda bound: f"the complexity is {bound} or more",
     "context_tokens_from": lambda bound: f"it has {bound} tokens or more",
     "text": lambda names: f"the text shows {_one_of(names)}",
-    "deadline_within": lambda span: f"no more than {_span(span)} is left until its deadline",
+    "deadline_within": lambda span: f"no more than {span_text(span)} is left until its deadline",
 }
-
-
-def _span(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= length and not seconds % length:
-            return f"{seconds / length:g} {unit}"
-    return f"{seconds:g} s"
-
-
-#: Sections whose entries have fields of the same kind.
-_TABLES = ("models", "tiers", "tasks", "plans", "rules", "examples")
-
-
-def _rows(section: Any, *, is_table: bool) -> list[dict[str, Any]]:
-    """A section as rows: one for each name or item, with its fields or as a whole."""
-    if not isinstance(section, dict):
-        return [_cells(entry) for entry in section] if is_table else [{"is": _cell(section)}]
-    if is_table:
-        return [{"name": name, **_cells(entry)} for name, entry in section.items()]
-    return [{"name": name, "is": _cell(entry)} for name, entry in section.items()]
-
-
-def _cells(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _cell(value) for name, value in fields.items()}
-
-
-def _cell(value: Any) -> Any:
-    """A value as a cell; nested deeper than a list or an object of plain values, as JSON."""
-    if isinstance(value, dict):
-        is_deep = any(map(_is_deep, value.values()))
-        return json.dumps(value, ensure_ascii=False) if is_deep else value
-    if isinstance(value, list):
-        return [json.dumps(item, ensure_ascii=False) if _is_deep(item) else item for item in value]
-    return value
-
-
-def _is_deep(value: Any) -> bool:
-    return isinstance(value, (dict, list))
 
 
 def explained(request: Request, policy: Policy, now: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from consumers.cli.publish import PAGES
+from consumers.policy_reference import policy_page
 from consumers.setting_list import setting_rows
 from consumers.settings import Settings
 from consumers.telemetry.names import METRICS
@@ -55,6 +56,14 @@ def test_generated_pages_are_as_they_would_be_made_now() -> None:
     for page, text in PAGES.items():
         assert page.read_text(encoding="utf-8") == text(), "run `make generate`"
     assert [row.variable for row in setting_rows() if not row.meaning] == []
+
+
+def test_every_field_of_the_policy_has_its_meaning() -> None:
+    """A `#:` comment above it, which the page and the editors' schema show."""
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", policy_page(), re.MULTILINE)
+
+    assert len(rows) > 80
+    assert [field for field, meaning in rows if not meaning] == []
 
 
 def test_the_page_on_telemetry_has_every_metric_with_its_question() -> None:

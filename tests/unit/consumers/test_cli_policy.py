@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from consumers.cli import terminal
+from consumers.cli.formats import Terminal
 from router.checks import CHECKS
 from router.policy.yaml_text import read_yaml
 
@@ -71,12 +74,24 @@ def test_a_missing_file_is_named(tierline, tmp_path):
     assert "none.yaml: No such file" in err
 
 
-def test_the_table_shows_every_task_in_full(tierline):
-    _, out, _ = tierline("policy", "show", str(SHIPPED))
-    _, told, _ = tierline("policy", "show", "--json", str(SHIPPED))
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_policy_is_read_in_two_minutes_at_any_width(tierline, monkeypatch, width):
+    wide = partial(Terminal, width=width)
+    monkeypatch.setattr(terminal, "Terminal", lambda **_: wide(highlight=False))
+
+    _, out, err = tierline("policy", "show", str(SHIPPED))
+    _, whole, _ = tierline("policy", "show", "--json", str(SHIPPED))
 
     assert "…" not in out
-    assert len(json.loads(told)["tasks"]) == 16
+    assert max(map(len, out.splitlines())) <= width
+    tasks = json.loads(whole)["tasks"]
+    assert [task["task"] for task in tasks if task["task"] not in out] == []
+    assert ("not shown at this width: reason" in err) == (width == 80)
+    words = [word for word in out.split() if any(map(str.isalnum, word))]
+    assert len(words) < 1_100  # tables are looked over faster than prose is read
+    for heading in ("Low: takes the volume", "Rules", "Plans", "Prices", "Thresholds"):
+        assert heading in out
+    assert re.search(r"health +│ a person approves the answer", out)
 
 
 def test_a_route_is_explained(tierline):
@@ -119,6 +134,7 @@ class TestCalibrate:
         code, out, _ = tierline("policy", "calibrate", file, "--wrong", "0.02")
         assert code == 0
         assert "triage: accept: {low: 0.8}" in out
+        assert "triage: accept_because: fitted to 134 judged answers with at most 0.02" in out
 
         code, out, _ = tierline("policy", "calibrate", file, "--json")
         told = json.loads(out)
@@ -162,14 +178,15 @@ def test_a_version_that_was_released_stands_for_one_content(tierline, tmp_path):
 
     a_file(tmp_path, text.replace("failure_limit: 2", "failure_limit: 3"))
     code, out, _ = tierline("policy", "check", file)
-    words = f"{file}:4: version: 2026-12-01 was released with other content"
+    version = re.findall(r'^version: "(.+)"', text, re.MULTILINE)[0]
+    words = f"{file}:5: version: {version} was released with other content"
     assert (code, words in out) == (1, True)
     assert words in json.loads(tierline("policy", "check", "--json", file)[1])["errors"][0]
     code, _, err = tierline("policy", "lock", file)
     assert (code, "was released with other content" in err) == (1, True)
 
     newer = text.replace("failure_limit: 2", "failure_limit: 3").replace(
-        "2026-12-01", "2026-12-02", 1
+        f'version: "{version}"', 'version: "next"', 1
     )
     a_file(tmp_path, newer)
     assert tierline("policy", "check", file)[0] == 0

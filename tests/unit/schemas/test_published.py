@@ -103,6 +103,23 @@ def test_the_policy_as_shipped_satisfies_its_schema() -> None:
     jsonschema_rs.validate(schema("routing-policy.json"), policy)
 
 
+@pytest.mark.parametrize(
+    "file", sorted((POLICY.parents[1]).glob("p*/*.yaml")), ids=lambda f: f.stem
+)
+def test_a_policy_names_its_schema_for_editors(file: Path) -> None:
+    line = file.read_text(encoding="utf-8").splitlines()[0]
+
+    schema_file = line.removeprefix("# yaml-language-server: $schema=")
+    assert (file.parent / schema_file).resolve() == PUBLISHED / "routing-policy.json"
+
+
+def test_the_schema_says_what_a_field_means_and_what_counts_without_it() -> None:
+    limits = schema("routing-policy.json")["$defs"]["AttemptLimits"]["properties"]["deadline"]
+
+    assert limits["default"] == "15m"
+    assert "How long it may take" in limits["description"]
+
+
 def test_a_policy_with_a_misspelt_field_violates_its_schema() -> None:
     policy, _, _ = read_yaml(POLICY.read_text(encoding="utf-8"))
 

@@ -1,20 +1,18 @@
 """Second looks, examples as tests, and the policy in words."""
 
-import json
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from router.policy.load import load_policy
-from router.policy.table import Rule, When
+from router.policy.table import Plan, Rule, When
 from router.request.signals import measure
 from router.route import explain
 from router.route.explain import (
     COLUMNS,
     explain_route,
+    plan_words,
     rule_words,
     sections,
     table_rows,
@@ -183,29 +181,56 @@ def test_without_its_justification_an_internal_request_does_not_climb_to_premium
     assert "may climb to premium" in explained(**fields, justification="board paper")
 
 
-def leaves(value: Any) -> Iterator[str]:
-    """The values in a policy, and the names under which they stand."""
-    if isinstance(value, dict):
-        yield from value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from leaves(inner)
-    else:
-        yield value if isinstance(value, str) else json.dumps(value)
-
-
-def test_the_policy_is_shown_whole():
-    """Every name and value of it, whatever section it stands in."""
+def test_the_policy_is_shown_as_a_product_manager_asks_for_it():
     policy = load_policy(SHIPPED, "routing.yaml")
-    shown = " ".join(leaf for section in sections(policy) for leaf in leaves(list(section)))
-    meant = [
-        leaf.replace("failure_limit", "failure limit") for leaf in leaves(dict(policy.content))
-    ]
-    ours = {"name", "version", "owner", "tasks"}  # in a title
-    ours |= {"when", "sets", "at_most", "reason", *When.model_fields}  # in a rule's sentence
+    shown = " ".join(str(section) for section in sections(policy))
 
-    assert [leaf for leaf in meant if leaf not in shown and leaf not in ours] == []
+    for name, task in policy.tasks.items():
+        assert all(words in shown for words in (name, task.trigger, task.reason, task.owner))
+    for tier, row in policy.tiers.items():
+        assert f"{tier.capitalize()}: {row.job}" in shown
+        assert f"Asks {', then '.join(row.models)}" in shown
+        assert (
+            f"'tier': <Tier.{tier.name}: '{tier}'>, 'task': '', 'publishes from': {row.accept}"
+            in shown
+        )
+    for rule in policy.rules:
+        assert rule.name in shown
+        assert rule.reason in shown
+    for name, plan in policy.plans.items():
+        assert f"{name}', 'what it allows': '{plan.says}" in shown
+    for model in policy.models.values():
+        assert f"'input': Decimal('{model.price.input}')" in shown
+    assert "'health', 'what counts': 'a person approves the answer'" in shown
+    assert "'money', 'what counts': 'billing_dispute, unless the task" in shown
+
+
+def test_a_task_whose_backup_is_not_its_tiers_says_so():
+    text = SHIPPED.replace("[sim-medium, sim-medium-b]", "[sim-medium, sim-large-b, sim-medium-b]")
+    policy = load_policy(text.replace("[sim-large, sim-large-b]", "[sim-large]"), "routing.yaml")
+    shown = " ".join(section.note for section in sections(policy))
+
+    assert "support_answer sim-medium, then sim-medium-b, then sim-large-b" in shown
+    assert "rag_answer " not in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "as agreed: starts at low at most and goes no higher than premium."),
+        ({"start": "low"}, "as agreed: starts at low at least, starts at low at most and goes"),
+        ({"ceiling": "low"}, "as agreed: goes no higher than low."),
+        ({"justify_above": "low"}, "higher than premium and needs a justification above low."),
+        (
+            {"context": {"history": 2000, "total": 6000}},
+            "and takes 2,000 history and 6,000 total tokens at most.",
+        ),
+    ],
+)
+def test_a_plan_is_a_sentence(fields, words):
+    given = {"says": "as agreed", "start_at_most": "low", "ceiling": "premium", **fields}
+
+    assert words in plan_words(Plan.model_validate(given))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +246,7 @@ def test_the_policy_is_shown_whole():
         ({"complexity_from": 4}, "the complexity is 4 or more"),
         ({"context_tokens_from": 900}, "it has 900 tokens or more"),
         ({"text": ["several_sources"]}, "the text shows several sources"),
-        ({"deadline_within": "90s"}, "no more than 90 s is left until its deadline"),
+        ({"deadline_within": "90s"}, "no more than 1m30s is left until its deadline"),
         (
             {"plans": ["free"], "complexity_from": 4, "text": ["angry"]},
             "the plan is free, the complexity is 4 or more and the text shows angry",
@@ -259,12 +284,13 @@ def test_a_rule_without_conditions_is_about_every_request(fields, words):
 def test_thresholds_are_those_of_tiers_and_of_tasks_that_differ():
     rows = threshold_rows(load_policy(SHIPPED, "routing.yaml"))
 
-    assert [tuple(row.values()) for row in rows] == [
+    assert [tuple(row.values())[:3] for row in rows] == [
         ("low", "", 0.75),
         ("balanced", "", 0.7),
         ("premium", "", 0.6),
         ("balanced", "rag_answer", 0.75),
     ]
+    assert all(row["how it came about"] for row in rows)
 
 
 def test_a_name_that_the_policy_does_not_have_is_told_with_what_counts_instead():
