@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from router.rows import Count, Fraction, Name, Row, Sentence, TierName
+from schemas.reasons import Reason
 from schemas.spans import PositiveSpan
 
 __all__ = ["Approval", "Example", "Rule", "When"]
@@ -67,6 +68,14 @@ class Rule(Row):
     approval: Literal["person", "person_first"] | None = None
     #: Why, for people.
     reason: Sentence
+
+    @cached_property
+    def moves_by(self) -> Reason:
+        """Why it moves a request, as a code."""
+        when = self.when
+        if when.complexity_from is not None or when.complexity_at_most is not None:
+            return Reason.COMPLEXITY
+        return Reason.RULE if when.context_tokens_from is None else Reason.LONG_CONTEXT
 
 
 class Example(Row):

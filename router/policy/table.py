@@ -327,16 +327,15 @@ class Policy(Row):
 
     @cached_property
     def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:
-        """By task, the rules that can apply to it: those that name no other task or risk."""
-        return {
-            name: [
-                rule
-                for rule in self.rules
-                if (rule.when.tasks is None or name in rule.when.tasks)
-                and (rule.when.risk is None or task.risk in rule.when.risk)
-            ]
-            for name, task in self.tasks.items()
-        }
+        """By task, the rules that can decide its tier: those that name no other task or risk."""
+        deciding = [rule for rule in self.rules if rule.tier is not None or rule.approval is None]
+        return {name: _applying(deciding, name, task) for name, task in self.tasks.items()}
+
+    @cached_property
+    def asking_by_task(self) -> Mapping[str, Sequence[Rule]]:
+        """By task, the rules that can ask a person about it."""
+        asking = [rule for rule in self.rules if rule.approval is not None]
+        return {name: _applying(asking, name, task) for name, task in self.tasks.items()}
 
     @cached_property
     def triggers(self) -> Mapping[str, str]:
@@ -387,12 +386,15 @@ class Policy(Row):
         """What a task has to itself."""
         return self.apart_by_task.get(task or "", SHARED)
 
-    def room_at(self, tier: Tier, task: str | None) -> int:
-        """The most input tokens that a request of a task may have in a tier."""
-        row = self.tasks.get(task) if task else None
-        if row is None or not row.models or tier != row.tier:
-            return self.room_by_tier.get(tier, 0)
-        return max(self.models[name].room for name in row.models)
+    @cached_property
+    def rooms_by_task(self) -> Mapping[str, Mapping[Tier, int]]:
+        """By task, the most input tokens that any of the models takes that answer it in a tier."""
+        rooms = dict.fromkeys(self.tasks, self.room_by_tier)
+        for name, task in self.tasks.items():
+            if task.models:
+                own = max(self.models[model].room for model in task.models)
+                rooms[name] = {**self.room_by_tier, task.tier: own}
+        return rooms
 
     def models_of(self, tier: Tier, task: str | None = None) -> Sequence[str]:
         """The tier's models, or the task's own there, in the order they are tried for a task."""
@@ -409,6 +411,15 @@ class Policy(Row):
         """The least confidence with which this tier's answer to this task is published."""
         row = self.tasks.get(task) if task else None
         return row.accept.get(tier, self.tiers[tier].accept) if row else self.tiers[tier].accept
+
+
+def _applying(rules: Sequence[Rule], name: str, task: Task) -> Sequence[Rule]:
+    return [
+        rule
+        for rule in rules
+        if (rule.when.tasks is None or name in rule.when.tasks)
+        and (rule.when.risk is None or task.risk in rule.when.risk)
+    ]
 
 
 def digest_of(content: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.policy.table import Approval, Policy, Rule
+from router.policy.table import Approval, Plan, Policy, Rule
 from router.prompts.chat_fields import check_messages
 from router.request.languages import script_of
 from router.request.request_schemas import check_schemas
@@ -111,39 +111,42 @@ def route(
         guess = guess_of(request, policy, Classification(task=name))
         name = guess.task if guess else name
 
-    ruled = _by_rules(name, facts, policy)
-    is_justified = bool(request.justification)
-    tier, words = within_plan(ruled.tier, plan, is_justified=is_justified)
-    reason, moved_by = f"{ruled.reason}{words}", list(ruled.moved_by)
-    if tier is not ruled.tier:
-        moved_by.append(Reason.PLAN)
-    ceiling = ceiling_of(plan, is_justified=is_justified)
-    room = policy.room_at(tier, name) + 1 if budget.needs_window else 0
-    fitting = _fitting(tier, name, policy, max(room, signals.total_tokens), ceiling)
-    if fitting is None:
-        detail = f"{signals.total_tokens} tokens fit no model that the plan allows"
-        return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
-    if fitting is not tier:
-        reason = f"{reason}; raised to {fitting} because {signals.total_tokens} tokens need room"
-        moved_by.append(Reason.LONG_CONTEXT)
+    wanted, rule, reason, moved_by, approval, asking = _by_rules(name, facts, policy)
+    is_justified, tokens = bool(request.justification), signals.total_tokens
+    tier, words = within_plan(wanted, plan, is_justified=is_justified)
+    if tier is not wanted:
+        moved_by = (*moved_by, Reason.PLAN)
+    reason, rooms = f"{reason}{words}", policy.rooms_by_task[name]
+    if tokens > rooms.get(tier, 0) or budget.needs_window:
+        least = max(tokens, rooms.get(tier, 0) + 1)
+        fitting = _roomier(tier, rooms, least, plan, is_justified=is_justified)
+        if fitting is None:
+            detail = f"{tokens} tokens fit no model that the plan allows"
+            return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
+        tier, moved_by = fitting, (*moved_by, Reason.LONG_CONTEXT)
+        reason = f"{reason}; raised to {fitting} because {tokens} tokens need room"
     if (request.input.model_extra or {}).get("stream"):
         reason = f"{reason}; `stream` is left out, the result is one record"
+    if asking is not None:
+        reason = f"{reason}; a person approves the answer by {asking.name}: {asking.reason}"
     decided = Route(
-        tier=fitting,
+        tier=tier,
         step="answer",
         task=name,
-        rule=ruled.rule,
+        rule=rule,
         reason=(f"{guess.words}; {reason}" if guess else reason) + budget.words,
         policy_version=policy.version,
         deadline=deadline,
-        needs_person=ruled.needs_person or (guess is not None and guess.needs_person),
+        needs_person=asking is not None or (guess is not None and guess.needs_person),
         signals=signals,
         moved_by=moved_by,
-        wanted=ruled.tier if fitting.rank < ruled.tier.rank else None,
+        wanted=wanted if tier.rank < wanted.rank else None,
         trim=budget.trim,
     )
-    if ruled.approval == "person_first" and not is_seen:
-        return GiveUp(Reason.PERSON_FIRST, ruled.asks, decided)
+    if approval == "person_first" and not is_seen:
+        row = f"task {name}: {policy.tasks[name].reason}"
+        by = f"{asking.name}: {asking.reason}" if asking else row
+        return GiveUp(Reason.PERSON_FIRST, by, decided)
     return with_unread_text(decided, request, policy) if is_unclassified else decided
 
 
@@ -161,21 +164,27 @@ def with_unread_text(decided: Route, request: Request, policy: Policy) -> Route:
 
 def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, object]:
     """A route as an assignment holds it: the fields of a `RouteTaken`."""
-    return {
+    fields: dict[str, object] = {
         "tier": decided.tier,
         "step": decided.step,
         "rule": decided.rule,
         "reason": decided.reason,
         "code": decided.code,
-        **({"needs_person": True} if decided.needs_person else {}),
-        **({"signals": signal_facts(decided.signals)} if decided.signals else {}),
-        **({"moved_by": [*decided.moved_by]} if decided.moved_by else {}),
-        **({"wanted": decided.wanted} if decided.wanted else {}),
-        **({"trim": decided.trim.model_dump()} if decided.trim else {}),
         "policy_version": policy.version,
         "policy_digest": policy.digest,
         "routed_at": now,
     }
+    if decided.needs_person:
+        fields["needs_person"] = True
+    if decided.signals:
+        fields["signals"] = signal_facts(decided.signals)
+    if decided.moved_by:
+        fields["moved_by"] = [*decided.moved_by]
+    if decided.wanted:
+        fields["wanted"] = decided.wanted
+    if decided.trim:
+        fields["trim"] = decided.trim.model_dump()
+    return fields
 
 
 def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
@@ -208,7 +217,8 @@ def _is_classified_first(
         return False
     if request.complexity is not None or not _fits(facts.signals, step.tier, policy):
         return False
-    return _by_rules(name, facts, policy).approval != "person_first"
+    *_, approval, _ = _by_rules(name, facts, policy)
+    return approval != "person_first"
 
 
 def _classify(
@@ -268,54 +278,32 @@ class _Facts(NamedTuple):
     left: timedelta
 
 
-class _Ruled(NamedTuple):
-    """What the task's row and the rules say of a request."""
-
-    tier: Tier
-    rule: str
-    reason: str
-    moved_by: Sequence[Reason]
-    approval: Approval
-    #: The row or rule that asks for a person, and why.
-    asks: str
-    #: A rule asks for more than the row does.
-    needs_person: bool
+#: Tier, rule, reason, what moved the tier, whether a person is asked, and the rule that asks for
+#: more than the task's row does. A plain tuple: this runs for every request.
+_Ruled = tuple[Tier, str, str, Sequence[Reason], Approval, Rule | None]
 
 
 def _by_rules(name: str, facts: _Facts, policy: Policy) -> _Ruled:
     """The first rule that matches decides the tier; whether a person is asked, all that match."""
-    task = policy.tasks[name]
-    taken: Rule | None = None
-    strictest: Rule | None = None
+    task, asking = policy.tasks[name], None
+    approval = task.approval
+    for rule in policy.asking_by_task[name]:
+        is_stricter = asking is None or rule.approval == "person_first"
+        if rule.approval and is_stricter and approval != "person_first" and _holds(rule, facts):
+            approval, asking = rule.approval, rule
     for rule in policy.rules_by_task[name]:
-        if taken is not None and rule.approval is None:
-            continue
         for field, value in rule.when.asked:
             if not _CONDITIONS[field](value, facts):
                 break
         else:
-            if taken is None and (rule.tier is not None or rule.approval is None):
-                taken = rule
-            if rule.approval is not None and (strictest is None or rule.approval == "person_first"):
-                strictest = rule
-    tier = _moved(task.tier, taken) if taken else task.tier
-    reason = taken.reason if taken else task.reason
-    approval, asks = task.approval, f"task {name}: {task.reason}"
-    needs_person = strictest is not None and approval != "person_first"
-    if strictest is not None and strictest.approval is not None and needs_person:
-        approval, asks = strictest.approval, f"{strictest.name}: {strictest.reason}"
-        reason = f"{reason}; a person approves the answer by {asks}"
-    rule_name = taken.name if taken else f"task {name}"
-    moved_by = _codes(taken) if taken and tier is not task.tier else ()
-    return _Ruled(tier, rule_name, reason, moved_by, approval, asks, needs_person)
+            tier = _moved(task.tier, rule)
+            codes = (rule.moves_by,) if tier is not task.tier else ()
+            return tier, rule.name, rule.reason, codes, approval, asking
+    return task.tier, f"task {name}", task.reason, (), approval, asking
 
 
-def _codes(rule: Rule) -> Sequence[Reason]:
-    """Why a rule moves a request, as codes."""
-    when = rule.when
-    if when.complexity_from is not None or when.complexity_at_most is not None:
-        return (Reason.COMPLEXITY,)
-    return (Reason.RULE if when.context_tokens_from is None else Reason.LONG_CONTEXT,)
+def _holds(rule: Rule, facts: _Facts) -> bool:
+    return all(_CONDITIONS[field](value, facts) for field, value in rule.when.asked)
 
 
 def _moved(tier: Tier, rule: Rule) -> Tier:
@@ -346,11 +334,13 @@ def _fits(signals: Signals, tier: Tier, policy: Policy) -> bool:
     return signals.total_tokens <= policy.room_by_tier.get(tier, 0)
 
 
-def _fitting(tier: Tier, task: str, policy: Policy, tokens: int, ceiling: Tier) -> Tier | None:
-    """The lowest tier from `tier` to `ceiling` with a model for the task that takes the tokens."""
-    for candidate in policy.room_by_tier:
-        if tier.rank <= candidate.rank <= ceiling.rank:
-            if tokens <= policy.room_at(candidate, task):
-                return candidate
+def _roomier(
+    tier: Tier, rooms: Mapping[Tier, int], tokens: int, plan: Plan, *, is_justified: bool
+) -> Tier | None:
+    """The lowest tier from `tier` to the plan's ceiling where so many tokens have room."""
+    ceiling = ceiling_of(plan, is_justified=is_justified)
+    for candidate, room in rooms.items():
+        if tier.rank <= candidate.rank <= ceiling.rank and tokens <= room:
+            return candidate
 
     return None

@@ -250,7 +250,7 @@ def test_a_request_that_its_own_models_cannot_hold_goes_where_it_fits() -> None:
 
     assert isinstance(decided, Route)
     assert decided.tier is PREMIUM
-    assert decided.moved_by == [Reason.LONG_CONTEXT]
+    assert decided.moved_by == (Reason.LONG_CONTEXT,)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_tier_that_the_plan_lowered_a_request_from_stays_in_reach() -> None:
 
     assert isinstance(decided, Route)
     assert (decided.tier, decided.wanted) == (BALANCED, PREMIUM)
-    assert decided.moved_by == [Reason.COMPLEXITY, Reason.PLAN]
+    assert decided.moved_by == (Reason.COMPLEXITY, Reason.PLAN)
     assert climbed(plain("triage", "enterprise", **asked), the_policy()) == [BALANCED, PREMIUM]
     assert climbed(plain("triage", "standard", **asked), the_policy()) == [BALANCED]
 
