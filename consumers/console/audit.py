@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Delete, and_, delete, desc, insert, select, update
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.rows import place_of
@@ -51,13 +51,13 @@ class Trail:
     async def added(self, connection: AsyncConnection, now: datetime, **fields: Any) -> AuditLine:
         """Add a line within a transaction."""
         is_own = AUDIT.c.writer == self.writer
-        last = select(AUDIT.c.line).where(is_own).order_by(desc(AUDIT.c.no)).limit(1)
+        last = sa.select(AUDIT.c.line).where(is_own).order_by(sa.desc(AUDIT.c.no)).limit(1)
         newest = await connection.scalar(last)
         after = AuditLine.model_validate_json(newest) if newest else None
         line = chained(AuditLine(writer=self.writer, no=1, at=now, **fields), after)
-        await connection.execute(insert(AUDIT).values(_row(line)))
+        await connection.execute(sa.insert(AUDIT).values(_row(line)))
         await connection.run_sync(_note_heads, [line])
-        await connection.execute(insert(UNSENT).values(writer=line.writer, no=line.no))
+        await connection.execute(sa.insert(UNSENT).values(writer=line.writer, no=line.no))
         return line
 
     async def problems(self) -> list[str]:
@@ -70,9 +70,9 @@ class Trail:
         async with self._database.reading() as connection:
             if not self._database.is_sqlite:  # SQLite reads everything at one moment anyway
                 _ = await connection.execution_options(isolation_level="REPEATABLE READ")
-            heads = (await connection.execute(select(HEADS))).mappings().all()
+            heads = (await connection.execute(sa.select(HEADS))).mappings().all()
             noted = {row["writer"]: (row["no"], row["hash"], row["lines"]) for row in heads}
-            rows = (await connection.execute(select(AUDIT))).mappings().all()
+            rows = (await connection.execute(sa.select(AUDIT))).mappings().all()
         chains: dict[str, list[AuditLine]] = {writer: [] for writer in noted}
         for row in sorted(rows, key=lambda row: (row["writer"], row["no"])):
             line = AuditLine.model_validate_json(row["line"])
@@ -94,7 +94,7 @@ class Trail:
         self, connection: AsyncConnection, place: str, decision_id: str
     ) -> AuditLine | None:
         """The line of a decision; None where there is none."""
-        query = select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
+        query = sa.select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
         for written_line in (await connection.scalars(query)).all():
             line = AuditLine.model_validate_json(written_line)
             if line.decision is not None and line.decision.decision_id == decision_id:
@@ -108,7 +108,7 @@ class Trail:
 
     async def is_unsent(self, line: AuditLine) -> bool:
         """True until Kafka has acknowledged a line."""
-        return bool(await self._database.read(select(UNSENT.c.no).where(_is(UNSENT, line))))
+        return bool(await self._database.read(sa.select(UNSENT.c.no).where(_is(UNSENT, line))))
 
     async def sent(self, line: AuditLine) -> None:
         """Note that Kafka has acknowledged a line."""
@@ -119,9 +119,9 @@ class Trail:
 
         They include those of a console that was killed; sending one twice changes nothing.
         """
-        same_line = and_(AUDIT.c.writer == UNSENT.c.writer, AUDIT.c.no == UNSENT.c.no)
+        same_line = sa.and_(AUDIT.c.writer == UNSENT.c.writer, AUDIT.c.no == UNSENT.c.no)
         query = (
-            select(AUDIT.c.line)
+            sa.select(AUDIT.c.line)
             .join(UNSENT, same_line)
             .where(AUDIT.c.at < before)
             .order_by(AUDIT.c.at, AUDIT.c.writer, AUDIT.c.no)
@@ -138,21 +138,21 @@ class Trail:
         limit: int = 100,
     ) -> list[AuditLine]:
         """The newest lines with these values."""
-        query = select(AUDIT.c.line)
+        query = sa.select(AUDIT.c.line)
         for name, value in (("who", who), ("what", what), ("place", place)):
             if value is not None:
                 query = query.where(AUDIT.c[name] == value)
-        order = (desc(AUDIT.c.at), AUDIT.c.writer, desc(AUDIT.c.no))
+        order = (sa.desc(AUDIT.c.at), AUDIT.c.writer, sa.desc(AUDIT.c.no))
         return await self._lines(query.order_by(*order).limit(limit))
 
     async def chain(self, writer: str) -> list[AuditLine]:
         """All lines of a writer in order, for `router.review.audit.broken`."""
-        query = select(AUDIT.c.line).where(AUDIT.c.writer == writer).order_by(AUDIT.c.no)
+        query = sa.select(AUDIT.c.line).where(AUDIT.c.writer == writer).order_by(AUDIT.c.no)
         return await self._lines(query)
 
     async def writers(self) -> list[str]:
         """The writers of all chains."""
-        query = select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
+        query = sa.select(AUDIT.c.writer).distinct().order_by(AUDIT.c.writer)
         return [row["writer"] for row in await self._database.read(query)]
 
     async def _lines(self, query: Any) -> list[AuditLine]:
@@ -160,11 +160,11 @@ class Trail:
         return [AuditLine.model_validate_json(row["line"]) for row in rows]
 
 
-def received(connection: Connection, lines: Sequence[AuditLine]) -> None:
+def received(connection: sa.Connection, lines: Sequence[AuditLine]) -> None:
     """Store lines that were read on the topic, and mark them as sent."""
     new: dict[tuple[str, int], AuditLine] = {}
     for line in lines:
-        if connection.scalar(select(AUDIT.c.no).where(_is(AUDIT, line))) is None:
+        if connection.scalar(sa.select(AUDIT.c.no).where(_is(AUDIT, line))) is None:
             new.setdefault((line.writer, line.no), line)
     insert_new(connection, AUDIT, [_row(line) for line in new.values()])
     _note_heads(connection, new.values())
@@ -177,22 +177,22 @@ def about(subject: Case | Decision | AuditLine) -> dict[str, Any]:
     return {name: getattr(subject, name) for name in ("request_id", "tenant", "letter")}
 
 
-def settled(line: AuditLine) -> Delete:
+def settled(line: AuditLine) -> sa.Delete:
     """A statement that marks a line as sent, or as never to be sent."""
-    return delete(UNSENT).where(_is(UNSENT, line))
+    return sa.delete(UNSENT).where(_is(UNSENT, line))
 
 
-def _note_heads(connection: Connection, lines: Iterable[AuditLine]) -> None:
+def _note_heads(connection: sa.Connection, lines: Iterable[AuditLine]) -> None:
     """Store the new length of the chains of these new lines."""
     for line in lines:
         of_writer = HEADS.c.writer == line.writer
-        head = connection.execute(select(HEADS).where(of_writer)).mappings().first()
+        head = connection.execute(sa.select(HEADS).where(of_writer)).mappings().first()
         if head is None:
             row = {"writer": line.writer, "no": line.no, "hash": line.hash, "lines": 1}
-            connection.execute(insert(HEADS).values(row))
+            connection.execute(sa.insert(HEADS).values(row))
             continue
         further = {"no": line.no, "hash": line.hash} if line.no > head["no"] else {}
-        counted = update(HEADS).where(of_writer).values(lines=head["lines"] + 1, **further)
+        counted = sa.update(HEADS).where(of_writer).values(lines=head["lines"] + 1, **further)
         connection.execute(counted)
 
 
@@ -211,4 +211,4 @@ def _row(line: AuditLine) -> dict[str, Any]:
 
 
 def _is(table: Any, line: AuditLine) -> Any:
-    return and_(table.c.writer == line.writer, table.c.no == line.no)
+    return sa.and_(table.c.writer == line.writer, table.c.no == line.no)

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import and_, desc, func, insert, or_, select, update
-from sqlalchemy import case as choose
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from consumers.console.errors import JobRunningError
@@ -24,7 +23,7 @@ Became = Literal[
 
 #: Jobs and outcomes that are read at a time.
 _MOST_JOBS, _MOST_OUTCOMES = 20, 1000
-_BECAME = choose(
+_BECAME = sa.case(
     (JOB_CASES.c.outcome != "done", JOB_CASES.c.outcome),
     (CASES.c.place.is_(None), "unknown"),
     (CASES.c.state == "decided", "on_the_way"),
@@ -74,9 +73,9 @@ class Jobs:
         ]
         try:
             async with self._database.writing() as connection:
-                await connection.execute(insert(JOBS).values(asdict(job)))
+                await connection.execute(sa.insert(JOBS).values(asdict(job)))
                 if rows:
-                    await connection.execute(insert(JOB_CASES), rows)
+                    await connection.execute(sa.insert(JOB_CASES), rows)
         except IntegrityError:
             msg = "another job of yours is running; wait for its end or cancel it"
             raise JobRunningError(msg) from None
@@ -84,20 +83,20 @@ class Jobs:
 
     async def job(self, job_id: str) -> Job | None:
         """A job; None for an unknown id."""
-        rows = await self._database.read(select(JOBS).where(JOBS.c.job_id == job_id))
+        rows = await self._database.read(sa.select(JOBS).where(JOBS.c.job_id == job_id))
         return Job(**rows[0]) if rows else None
 
     async def recent(self) -> list[Job]:
-        query = select(JOBS).order_by(desc(JOBS.c.created_at), JOBS.c.job_id)
+        query = sa.select(JOBS).order_by(sa.desc(JOBS.c.created_at), JOBS.c.job_id)
         rows = await self._database.read(query.limit(_MOST_JOBS))
         return [Job(**row) for row in rows]
 
     async def take(self, runner: str, now: datetime, lease: timedelta) -> list[Job]:
         """Take the running jobs that no other process has; called again before the lease ends."""
-        free = or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= now, JOBS.c.run_by == runner)
+        free = sa.or_(JOBS.c.run_until.is_(None), JOBS.c.run_until <= now, JOBS.c.run_by == runner)
         taking = (
-            update(JOBS)
-            .where(and_(JOBS.c.state == "running", free))
+            sa.update(JOBS)
+            .where(sa.and_(JOBS.c.state == "running", free))
             .values(run_by=runner, run_until=now + lease)
             .returning(JOBS)
         )
@@ -107,7 +106,7 @@ class Jobs:
     async def waiting(self, job_id: str, limit: int = 100) -> list[str]:
         """The next cases to work on; none where the job was cancelled."""
         query = (
-            select(JOB_CASES.c.place)
+            sa.select(JOB_CASES.c.place)
             .join(JOBS, JOBS.c.job_id == JOB_CASES.c.job_id)
             .where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
             .where(JOB_CASES.c.outcome == "waiting")
@@ -117,24 +116,24 @@ class Jobs:
         return [row["place"] for row in await self._database.read(query)]
 
     async def note(self, job_id: str, place: str, outcome: Outcome, detail: str = "") -> None:
-        done = update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
+        done = sa.update(JOB_CASES).where(JOB_CASES.c.job_id == job_id, JOB_CASES.c.place == place)
         await self._database.write(done.values(outcome=outcome, detail=detail))
 
     async def end(self, job_id: str, state: Literal["done", "cancelled"], now: datetime) -> bool:
         """End a job; False where it had ended already."""
-        running = update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
+        running = sa.update(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.state == "running")
         ended = running.values(state=state, ended_at=now).returning(JOBS.c.job_id)
         return bool(await self._database.write(ended))
 
     async def progress(self, job_id: str) -> Counter[str]:
         """The number of a job's cases by outcome."""
-        query = select(JOB_CASES.c.outcome, func.count()).where(JOB_CASES.c.job_id == job_id)
+        query = sa.select(JOB_CASES.c.outcome, sa.func.count()).where(JOB_CASES.c.job_id == job_id)
         rows = await self._database.read(query.group_by(JOB_CASES.c.outcome))
         return Counter(dict(tuple(row.values()) for row in rows))
 
     async def became(self, job_id: str) -> Counter[str]:
         """The number of a job's cases by what became of them."""
-        query = select(_BECAME, func.count()).select_from(_WITH_CASE)
+        query = sa.select(_BECAME, sa.func.count()).select_from(_WITH_CASE)
         own = query.where(JOB_CASES.c.job_id == job_id).group_by("became")
         rows = await self._database.read(own)
         return Counter(dict(tuple(row.values()) for row in rows))
@@ -143,8 +142,8 @@ class Jobs:
         """The outcome of each case, and what became of it, in order."""
         columns = [JOB_CASES.c[name] for name in ("place", "outcome", "detail")]
         is_end = CASES.c.closed_by.in_(("result", "discard"))
-        later = choose((is_end, None), else_=CASES.c.closed_by)
-        query = select(*columns, _BECAME, CASES.c.asked, later.label("later"))
+        later = sa.case((is_end, None), else_=CASES.c.closed_by)
+        query = sa.select(*columns, _BECAME, CASES.c.asked, later.label("later"))
         own = query.select_from(_WITH_CASE).where(JOB_CASES.c.job_id == job_id)
         rows = await self._database.read(own.order_by(JOB_CASES.c.no).limit(_MOST_OUTCOMES))
         return [JobCase(**row) for row in rows]

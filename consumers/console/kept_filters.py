@@ -1,6 +1,6 @@
 """Filters of the queue that people keep, each under a name."""
 
-from sqlalchemy import Delete, delete, insert, select
+import sqlalchemy as sa
 
 from consumers.console.errors import ImpossibleError
 from consumers.console.tables import FILTERS
@@ -20,7 +20,7 @@ class KeptFilters:
 
     async def of(self, who: str) -> dict[str, str]:
         """Somebody's filters: the query of a URL by its name."""
-        query = select(FILTERS.c.name, FILTERS.c.query).where(FILTERS.c.who == who)
+        query = sa.select(FILTERS.c.name, FILTERS.c.query).where(FILTERS.c.who == who)
         rows = await self._database.read(query.order_by(FILTERS.c.name))
         return {row["name"]: row["query"] for row in rows}
 
@@ -32,12 +32,12 @@ class KeptFilters:
             raise ImpossibleError(words)
         async with self._database.writing() as connection:
             await connection.execute(_is(who, name))
-            await connection.execute(insert(FILTERS).values(who=who, name=name, query=query))
+            await connection.execute(sa.insert(FILTERS).values(who=who, name=name, query=query))
 
     async def forget(self, who: str, name: str) -> None:
         await self._database.write(_is(who, name))
 
 
-def _is(who: str, name: str) -> Delete:
+def _is(who: str, name: str) -> sa.Delete:
     """A statement that deletes a filter."""
-    return delete(FILTERS).where(FILTERS.c.who == who, FILTERS.c.name == name)
+    return sa.delete(FILTERS).where(FILTERS.c.who == who, FILTERS.c.name == name)

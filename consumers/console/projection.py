@@ -9,22 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 import structlog
 from pydantic import ConfigDict, TypeAdapter
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Update,
-    and_,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy import case as choose
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumers.console.audit import received
@@ -78,7 +65,9 @@ _OF_DECISION = {
 _MARGIN = timedelta(seconds=2)
 
 
-def apply_dead_letters(connection: Connection, records: Iterable[Record], policy: Policy) -> None:
+def apply_dead_letters(
+    connection: sa.Connection, records: Iterable[Record], policy: Policy
+) -> None:
     """Open a case for every dead letter, and close cases with a later one of the same request."""
     cases, contents = [], []
     for record in records:
@@ -96,7 +85,7 @@ def apply_dead_letters(connection: Connection, records: Iterable[Record], policy
         return
 
     later = CASES.alias("later")
-    follows = and_(
+    follows = sa.and_(
         later.c.source == CASES.c.source,
         later.c.tenant == CASES.c.tenant,
         later.c.request_id == CASES.c.request_id,
@@ -104,19 +93,19 @@ def apply_dead_letters(connection: Connection, records: Iterable[Record], policy
     )
     sources = sorted({case["source"] for case in cases})
     connection.execute(
-        update(CASES)
+        sa.update(CASES)
         .where(CASES.c.state != "closed", CASES.c.source.in_(sources))
-        .where(exists(select(later.c.place).where(follows)))
+        .where(sa.exists(sa.select(later.c.place).where(follows)))
         .values(
             state="closed",
             version=CASES.c.version + 1,
-            closed_at=select(func.min(later.c.opened_at)).where(follows).scalar_subquery(),
-            closed_by=select(func.min(later.c.place)).where(follows).scalar_subquery(),
+            closed_at=sa.select(sa.func.min(later.c.opened_at)).where(follows).scalar_subquery(),
+            closed_by=sa.select(sa.func.min(later.c.place)).where(follows).scalar_subquery(),
         )
     )
 
 
-def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None:
+def apply_audit_lines(connection: sa.Connection, records: Iterable[Record]) -> None:
     """Store every audit line; mark cases that were decided on, and reopen those undone."""
     read: list[tuple[Record, AuditLine]] = []
     for record in records:
@@ -136,7 +125,7 @@ def apply_audit_lines(connection: Connection, records: Iterable[Record]) -> None
             _assigned(connection, place_of(line.letter))
 
 
-def apply_results(connection: Connection, records: Iterable[Record]) -> None:
+def apply_results(connection: sa.Connection, records: Iterable[Record]) -> None:
     """Close cases that a result resolves, and those whose request ended in a later generation."""
     briefs: list[tuple[str, Mapping[str, Any]]] = []
     #: By the case's place: when it was resolved, and by whose result.
@@ -170,12 +159,12 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
     if not resolved and not ended:
         return
 
-    may_have_ended = and_(
+    may_have_ended = sa.and_(
         CASES.c.request_id.in_([request.id for request in ended]), CASES.c.reason.not_in(_OTHERS_ID)
     )
-    query = select(
+    query = sa.select(
         CASES.c.place, CASES.c.tenant, CASES.c.request_id, CASES.c.generation, may_have_ended
-    ).where(CASES.c.state != "closed", or_(CASES.c.place.in_(list(resolved)), may_have_ended))
+    ).where(CASES.c.state != "closed", sa.or_(CASES.c.place.in_(list(resolved)), may_have_ended))
     for place, tenant, request_id, generation, may_end in (connection.execute(query)).all():
         at, owner = resolved.get(place, (None, None))
         last, ended_at = ended.get(RequestKey(tenant, request_id or ""), (0, EARLIEST))
@@ -187,15 +176,17 @@ def apply_results(connection: Connection, records: Iterable[Record]) -> None:
             connection.execute(_closed(CASES.c.place == place, at=at, by="result"))
 
 
-def _take_briefs(connection: Connection, briefs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+def _take_briefs(
+    connection: sa.Connection, briefs: Sequence[tuple[str, Mapping[str, Any]]]
+) -> None:
     """Store the briefs of cases, by their tenants: each must be of its case's tenant."""
     for tenant, row in briefs:
-        is_its_case = and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
-        if connection.scalar(select(CASES.c.place).where(is_its_case)) is None:
+        is_its_case = sa.and_(CASES.c.place == row["place"], CASES.c.tenant == tenant)
+        if connection.scalar(sa.select(CASES.c.place).where(is_its_case)) is None:
             _log.error("brief without a case of its tenant", place=row["place"])
             continue
-        connection.execute(delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
-        connection.execute(insert(BRIEFS).values(row))
+        connection.execute(sa.delete(BRIEFS).where(BRIEFS.c.place == row["place"]))
+        connection.execute(sa.insert(BRIEFS).values(row))
 
 
 def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +203,7 @@ def _brief(request_id: str, info: Mapping[str, Any]) -> dict[str, Any]:
 async def discarded(connection: AsyncConnection, now: datetime) -> Sequence[str]:
     """Discarded cases whose time for an undo is over."""
     query = (
-        select(CASES.c.place)
+        sa.select(CASES.c.place)
         .join(DECISIONS, DECISIONS.c.decision_id == CASES.c.decision_id)
         .where(CASES.c.state == "decided", CASES.c.action == "discard")
         .where(DECISIONS.c.offset.is_not(None), DECISIONS.c.undone.is_(False))
@@ -229,47 +220,47 @@ async def close_discarded(connection: AsyncConnection, places: Sequence[str]) ->
 
 async def note_given(connection: AsyncConnection, row: Mapping[str, Any]) -> None:
     """Store a decision that was given here, before the topic has it. Raises UsedIdError."""
-    used = select(DECISIONS.c.place).where(DECISIONS.c.decision_id == row["decision_id"])
+    used = sa.select(DECISIONS.c.place).where(DECISIONS.c.decision_id == row["decision_id"])
     if await connection.scalar(used) is not None:
         raise UsedIdError(row["decision_id"])
-    await connection.execute(insert(DECISIONS).values(row))
+    await connection.execute(sa.insert(DECISIONS).values(row))
 
 
 async def arrived(connection: AsyncConnection, decision: Decision, appended: datetime) -> None:
     """Kafka has a decision that was given here: its time for an undo begins then."""
     decision_id, closes = decision.decision_id, appended + timedelta(seconds=decision.undo_seconds)
     unread = (DECISIONS.c.decision_id == decision_id, DECISIONS.c.offset.is_(None))
-    await connection.execute(update(DECISIONS).where(*unread).values(closes=closes))
+    await connection.execute(sa.update(DECISIONS).where(*unread).values(closes=closes))
     same = (CASES.c.place == place_of(decision.letter), CASES.c.decision_id == decision_id)
-    await connection.execute(update(CASES).where(*same).values(undo_until=closes))
+    await connection.execute(sa.update(CASES).where(*same).values(undo_until=closes))
 
 
 async def closes(connection: AsyncConnection, decision_id: str) -> datetime | None:
     """When a decision can no longer be undone; None for an unknown one."""
-    query = select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
+    query = sa.select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
     until: datetime | None = await connection.scalar(query)
     return until
 
 
 async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:
     """Mark a decision as undone, or no longer as undone."""
-    change = update(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
+    change = sa.update(DECISIONS).where(DECISIONS.c.decision_id == decision_id)
     await connection.execute(change.values(undone=is_undone))
 
 
 async def forget(connection: AsyncConnection, decision_id: str) -> None:
     """Delete a decision that was not read on the topic; if it is there, it will be read."""
     never = (DECISIONS.c.decision_id == decision_id, DECISIONS.c.offset.is_(None))
-    await connection.execute(delete(DECISIONS).where(*never))
+    await connection.execute(sa.delete(DECISIONS).where(*never))
 
 
-def _given(connection: Connection, record: Record, line: AuditLine) -> None:
+def _given(connection: sa.Connection, record: Record, line: AuditLine) -> None:
     """Take in a decision, if it is in its dead letter's partition, as the review stage requires."""
     decision = line.decision
     if decision is None or decision.letter.partition != record.partition:
         return
     place = place_of(decision.letter)
-    tenant = connection.scalar(select(CASES.c.tenant).where(CASES.c.place == place))
+    tenant = connection.scalar(sa.select(CASES.c.tenant).where(CASES.c.place == place))
     if decision.tenant is not None and tenant not in (None, stored(decision.tenant, 240)):
         _log.error("decision of another tenant", place=record_ref(record))
         return
@@ -286,16 +277,16 @@ def _given(connection: Connection, record: Record, line: AuditLine) -> None:
     _mark(connection, place)
 
 
-def _undone(connection: Connection, record: Record, line: AuditLine, decision_id: str) -> None:
+def _undone(connection: sa.Connection, record: Record, line: AuditLine, decision_id: str) -> None:
     """Take in that a decision was undone in time, or could not be carried out."""
     is_it = DECISIONS.c.decision_id == decision_id
-    query = select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(is_it)
+    query = sa.select(DECISIONS.c.place, DECISIONS.c.closes, DECISIONS.c.undone).where(is_it)
     decision = (connection.execute(query)).first()
     if decision is None:
         return
     place, closes, _ = decision
     undone = line.what == "refused" or told_at(record) <= closes
-    connection.execute(update(DECISIONS).where(is_it).values(undone=undone))
+    connection.execute(sa.update(DECISIONS).where(is_it).values(undone=undone))
     if undone:
         by_decision = CASES.c.decision_id == decision_id
         waits = reopened(CASES.c.place == place, CASES.c.state == "decided", by_decision)
@@ -303,30 +294,30 @@ def _undone(connection: Connection, record: Record, line: AuditLine, decision_id
     _mark(connection, place)
 
 
-def _assigned(connection: Connection, place: str) -> None:
+def _assigned(connection: sa.Connection, place: str) -> None:
     """Give a case to whom the newest line does: this one's own may be ahead of the topic."""
     of_case = AUDIT.c.place == place, AUDIT.c.what == "assign"
-    query = select(AUDIT.c.line).where(*of_case)
+    query = sa.select(AUDIT.c.line).where(*of_case)
     newest = connection.scalar(
         query.order_by(AUDIT.c.at.desc(), AUDIT.c.writer, AUDIT.c.no.desc()).limit(1)
     )
     line = AuditLine.model_validate_json(newest or b"")
     is_its_case = CASES.c.place == place, CASES.c.tenant == line.tenant
-    connection.execute(update(CASES).where(*is_its_case).values(assigned_to=line.assignee))
+    connection.execute(sa.update(CASES).where(*is_its_case).values(assigned_to=line.assignee))
 
 
-def _mark(connection: Connection, place: str) -> None:
+def _mark(connection: sa.Connection, place: str) -> None:
     """Mark a case with the decision that stands: the first on the topic that was not undone."""
-    stands = and_(
+    stands = sa.and_(
         DECISIONS.c.place == place, DECISIONS.c.undone.is_(False), DECISIONS.c.offset.is_not(None)
     )
-    query = select(DECISIONS).where(stands).order_by(DECISIONS.c.offset).limit(1)
+    query = sa.select(DECISIONS).where(stands).order_by(DECISIONS.c.offset).limit(1)
     row = (connection.execute(query)).mappings().first()
     if row is None:
         return
-    is_other = func.coalesce(CASES.c.decision_id, "") != row["decision_id"]
-    state = choose((CASES.c.state == "closed", "closed"), else_="decided")
-    marked = update(CASES).where(CASES.c.place == place, is_other)
+    is_other = sa.func.coalesce(CASES.c.decision_id, "") != row["decision_id"]
+    state = sa.case((CASES.c.state == "closed", "closed"), else_="decided")
+    marked = sa.update(CASES).where(CASES.c.place == place, is_other)
     connection.execute(marked.values(state=state, **decided(row)))
 
 
@@ -349,14 +340,14 @@ def decided(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {**fields, "version": CASES.c.version + 1}
 
 
-def reopened(*conditions: ColumnElement[bool]) -> Update:
+def reopened(*conditions: sa.ColumnElement[bool]) -> sa.Update:
     """A statement that reopens cases."""
     fields = dict.fromkeys(_OF_DECISION)
-    change = update(CASES).where(*conditions)
+    change = sa.update(CASES).where(*conditions)
     return change.values(state="open", version=CASES.c.version + 1, **fields)
 
 
 def _closed(*conditions: Any, at: Any, by: str) -> Any:
     fields = {"state": "closed", "closed_at": at, "closed_by": by}
     fields |= {"held_by": None, "held_until": None, "version": CASES.c.version + 1}
-    return update(CASES).where(*conditions).values(fields)
+    return sa.update(CASES).where(*conditions).values(fields)

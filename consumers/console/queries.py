@@ -5,22 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Double,
-    FromClause,
-    Select,
-    and_,
-    cast,
-    desc,
-    func,
-    literal,
-    not_,
-    or_,
-    select,
-)
-from sqlalchemy import case as choose
+import sqlalchemy as sa
 
 from consumers.console.tables import CASES, LETTERS, State
 from consumers.readmodel.columns import in_millis, millis, stored
@@ -80,9 +65,9 @@ class Group:
     hours: Sequence[int]
 
 
-def conditions(case_filter: CaseFilter, now: datetime) -> Sequence[ColumnElement[bool]]:
+def conditions(case_filter: CaseFilter, now: datetime) -> Sequence[sa.ColumnElement[bool]]:
     """The filter as conditions on the cases."""
-    holds: list[ColumnElement[bool]] = []
+    holds: list[sa.ColumnElement[bool]] = []
     for name in _EQUAL:
         value = getattr(case_filter, name)
         if value is not None:
@@ -90,70 +75,70 @@ def conditions(case_filter: CaseFilter, now: datetime) -> Sequence[ColumnElement
     if case_filter.tenants is not None:
         holds.append(CASES.c.tenant.in_(sorted(case_filter.tenants)))
     if case_filter.held is not None:
-        holds.append(is_held(now) if case_filter.held else not_(is_held(now)))
+        holds.append(is_held(now) if case_filter.held else sa.not_(is_held(now)))
     if case_filter.text:
         like = LETTERS.c.words.contains(stored(case_filter.text.lower()), autoescape=True)
-        holds.append(CASES.c.place.in_(select(LETTERS.c.place).where(like)))
+        holds.append(CASES.c.place.in_(sa.select(LETTERS.c.place).where(like)))
     return holds
 
 
-def is_held(now: datetime) -> ColumnElement[bool]:
+def is_held(now: datetime) -> sa.ColumnElement[bool]:
     """True where somebody has a lease at that time."""
-    return and_(CASES.c.held_until.is_not(None), CASES.c.held_until > now)
+    return sa.and_(CASES.c.held_until.is_not(None), CASES.c.held_until > now)
 
 
-def standing_of(case_filter: CaseFilter, now: datetime) -> Select[Any, Any, Any, Any]:
+def standing_of(case_filter: CaseFilter, now: datetime) -> sa.Select[Any, Any, Any, Any]:
     """A row that differs after each change of the matching cases, and when a lease ends."""
-    held = func.sum(choose((is_held(now), 1), else_=0))
-    changes, newest = func.sum(CASES.c.version), func.max(CASES.c.opened_at)
-    row = select(func.count(), held, changes, newest)
+    held = sa.func.sum(sa.case((is_held(now), 1), else_=0))
+    changes, newest = sa.func.sum(CASES.c.version), sa.func.max(CASES.c.opened_at)
+    row = sa.select(sa.func.count(), held, changes, newest)
     return row.where(*conditions(case_filter, now))
 
 
 def in_order(
-    query: Select[Any], case_filter: CaseFilter, now: datetime, after: str | None
-) -> Select[Any]:
+    query: sa.Select[Any], case_filter: CaseFilter, now: datetime, after: str | None
+) -> sa.Select[Any]:
     """The matching cases: open ones by urgency, others by age; ties by place."""
     at = millis(now)
 
-    def rank(table: FromClause) -> ColumnElement[Any]:
+    def rank(table: sa.FromClause) -> sa.ColumnElement[Any]:
         if case_filter.state == "open":
-            return (literal(at, BigInteger) - in_millis(table.c.opened_at)) * table.c.pressure
-        return cast(in_millis(table.c.opened_at), Double)
+            return (sa.literal(at, sa.BigInteger) - in_millis(table.c.opened_at)) * table.c.pressure
+        return sa.cast(in_millis(table.c.opened_at), sa.Double)
 
     query = query.where(*conditions(case_filter, now))
     if after is not None:
         last = CASES.alias("last")
-        last_rank = select(rank(last)).where(last.c.place == after)
+        last_rank = sa.select(rank(last)).where(last.c.place == after)
         if case_filter.tenants is not None:  # the rank of another tenant's case must not show
             last_rank = last_rank.where(last.c.tenant.in_(sorted(case_filter.tenants)))
         bound = last_rank.scalar_subquery()
-        behind = and_(rank(CASES) == bound, CASES.c.place > after)
-        query = query.where(or_(rank(CASES) < bound, behind))
-    return query.order_by(desc(rank(CASES)), CASES.c.place)
+        behind = sa.and_(rank(CASES) == bound, CASES.c.place > after)
+        query = query.where(sa.or_(rank(CASES) < bound, behind))
+    return query.order_by(sa.desc(rank(CASES)), CASES.c.place)
 
 
-def totals(case_filter: CaseFilter, now: datetime) -> Select[Any]:
+def totals(case_filter: CaseFilter, now: datetime) -> sa.Select[Any]:
     """Groups of similar cases with their counts and times, the largest group first."""
     opened = CASES.c.opened_at
     return (
-        select(
+        sa.select(
             *_ALIKE,
-            func.count().label("count"),
-            func.min(opened).label("first"),
-            func.max(opened).label("last"),
+            sa.func.count().label("count"),
+            sa.func.min(opened).label("first"),
+            sa.func.max(opened).label("last"),
         )
         .where(*conditions(case_filter, now))
         .group_by(*_ALIKE)
-        .order_by(desc(func.count()), desc(func.max(opened)))
+        .order_by(sa.desc(sa.func.count()), sa.desc(sa.func.max(opened)))
         .limit(_MOST_GROUPS)
     )
 
 
-def by_hour(case_filter: CaseFilter, now: datetime) -> Select[Any]:
+def by_hour(case_filter: CaseFilter, now: datetime) -> sa.Select[Any]:
     """The number of new cases of each group by the hours since, within the last `HOURS`."""
     present, opened = millis(now) // _HOUR_MS, in_millis(CASES.c.opened_at)
-    ago = (literal(present) - opened // _HOUR_MS).label("ago")
+    ago = (sa.literal(present) - opened // _HOUR_MS).label("ago")
     recent = opened >= (present - HOURS + 1) * _HOUR_MS
-    query = select(*_ALIKE, ago, func.count()).where(*conditions(case_filter, now), recent)
+    query = sa.select(*_ALIKE, ago, sa.func.count()).where(*conditions(case_filter, now), recent)
     return query.group_by(*_ALIKE, ago)

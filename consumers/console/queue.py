@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 
-from sqlalchemy import Connection, func, select
+import sqlalchemy as sa
 
 from consumers.console.projection import (
     apply_audit_lines,
@@ -65,12 +65,12 @@ class Queue(Projection):
         """Skip the results from before the oldest waiting case, which close none."""
         if self.names.results not in topics:
             return None
-        waits = select(func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
+        waits = sa.select(sa.func.min(CASES.c.opened_at)).where(CASES.c.state != "closed")
         opened_at = await self.database.value(waits)
         oldest = self.clock() if opened_at is None else min(opened_at, self.clock())
         return oldest - _CLOCKS
 
-    def take(self, connection: Connection, records: Iterable[Record]) -> None:
+    def take(self, connection: sa.Connection, records: Iterable[Record]) -> None:
         for topic, group in groupby(records, attrgetter("topic")):
             batch = self.marked(group)
             if topic == self.names.dead_letters:

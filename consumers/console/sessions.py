@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, or_, select, update
+import sqlalchemy as sa
 
 from consumers.console.tables import SESSIONS, Session
 from consumers.readmodel.database import Database
@@ -32,7 +32,7 @@ class Sessions:
     ) -> Session:
         """Store a new session."""
         session = Session(id_hash, who, role, tenants, now, now)
-        await self._database.write(insert(SESSIONS).values(asdict(session)))
+        await self._database.write(sa.insert(SESSIONS).values(asdict(session)))
         return session
 
     async def seen(
@@ -53,18 +53,18 @@ class Sessions:
             SESSIONS.c.seen_at > now - idle,
             SESSIONS.c.created_at > now - longest,
         )
-        rows = await self._database.read(select(SESSIONS).where(*alive))
+        rows = await self._database.read(sa.select(SESSIONS).where(*alive))
         if not rows or not is_by_hand or rows[0]["seen_at"] > now - _SEEN_AGAIN:
             return Session(**rows[0]) if rows else None
-        touch = update(SESSIONS).where(*alive).values(seen_at=now).returning(SESSIONS)
+        touch = sa.update(SESSIONS).where(*alive).values(seen_at=now).returning(SESSIONS)
         rows = await self._database.write(touch)
         return Session(**rows[0]) if rows else None
 
     async def end(self, id_hash: str) -> None:
         """Delete a session."""
-        await self._database.write(delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
+        await self._database.write(sa.delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
 
     async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
         """Delete sessions that have ended."""
-        has_ended = or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
-        await self._database.write(delete(SESSIONS).where(has_ended))
+        has_ended = sa.or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
+        await self._database.write(sa.delete(SESSIONS).where(has_ended))

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, and_, delete, desc, func, not_, or_, select, update
-from sqlalchemy import case as choose
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -108,7 +107,7 @@ class Store:
 
         `after` is the place of the last case of the previous page, which needs the same `now`.
         """
-        query = in_order(select(CASES), case_filter, now, after).limit(limit)
+        query = in_order(sa.select(CASES), case_filter, now, after).limit(limit)
         return [case_of(row, now) for row in await self.database.read(query)]
 
     async def next_case(
@@ -118,30 +117,34 @@ class Store:
 
         Cases that are assigned to others are left out, unless the filter asks for them.
         """
-        free = or_(not_(is_held(now)), CASES.c.held_by == who)
-        query = in_order(select(CASES), replace(case_filter, state="open"), now, after).where(free)
+        free = sa.or_(sa.not_(is_held(now)), CASES.c.held_by == who)
+        query = in_order(sa.select(CASES), replace(case_filter, state="open"), now, after).where(
+            free
+        )
         if case_filter.assigned_to is None:
-            theirs = or_(CASES.c.assigned_to.is_(None), CASES.c.assigned_to == who)
+            theirs = sa.or_(CASES.c.assigned_to.is_(None), CASES.c.assigned_to == who)
             query = query.where(theirs)
         rows = await self.database.read(query.limit(1))
         return case_of(rows[0], now) if rows else None
 
     async def count(self, case_filter: CaseFilter, now: datetime) -> int:
         """The number of matching cases."""
-        query = select(func.count()).select_from(CASES).where(*conditions(case_filter, now))
+        query = sa.select(sa.func.count()).select_from(CASES).where(*conditions(case_filter, now))
         return int(await self.database.value(query) or 0)
 
     async def oldest(self, case_filter: CaseFilter, now: datetime) -> datetime | None:
         """When the oldest matching case was opened."""
-        query = select(func.min(CASES.c.opened_at)).where(*conditions(case_filter, now))
+        query = sa.select(sa.func.min(CASES.c.opened_at)).where(*conditions(case_filter, now))
         since: datetime | None = await self.database.value(query)
         return since
 
     async def standing(self, now: datetime) -> list[ReviewFigures]:
         """The number of waiting and of overdue cases, by risk."""
-        late = func.sum(choose((CASES.c.due_at < now, 1), else_=0))
-        oldest = func.min(CASES.c.opened_at)
-        query = select(CASES.c.risk, func.count(), late, oldest).where(CASES.c.state == "open")
+        late = sa.func.sum(sa.case((CASES.c.due_at < now, 1), else_=0))
+        oldest = sa.func.min(CASES.c.opened_at)
+        query = sa.select(CASES.c.risk, sa.func.count(), late, oldest).where(
+            CASES.c.state == "open"
+        )
         standing = {risk: ReviewFigures(risk, 0, 0) for risk in get_args(Risk)}
         for row in await self.database.read(query.group_by(CASES.c.risk)):
             risk, waiting, past_due, since = row.values()
@@ -153,9 +156,9 @@ class Store:
         self, name: str, case_filter: CaseFilter, now: datetime
     ) -> list[tuple[str, int]]:
         """The values of a column with their counts, the most frequent first, for filters."""
-        column, count = CASES.c[name], func.count()
-        query = select(column, count).where(*conditions(case_filter, now), column.is_not(None))
-        query = query.group_by(column).order_by(desc(count), column).limit(200)
+        column, count = CASES.c[name], sa.func.count()
+        query = sa.select(column, count).where(*conditions(case_filter, now), column.is_not(None))
+        query = query.group_by(column).order_by(sa.desc(count), column).limit(200)
         rows = (row.values() for row in await self.database.read(query))
         return [(str(value), number) for value, number in rows]
 
@@ -175,7 +178,7 @@ class Store:
 
     async def content(self, place: str) -> LetterRecord | None:
         """The dead letter of a case; None where there is none."""
-        query = select(LETTERS).where(LETTERS.c.place == place)
+        query = sa.select(LETTERS).where(LETTERS.c.place == place)
         rows = await self.database.read(query)
         if not rows:
             return None
@@ -185,17 +188,17 @@ class Store:
 
     async def brief(self, place: str) -> Brief | None:
         """The brief of a case; None where nobody asked for it, or it is not there yet."""
-        query = select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
+        query = sa.select(BRIEFS.c.words, BRIEFS.c.model, BRIEFS.c.cost_micros)
         rows = await self.database.read(query.where(BRIEFS.c.place == place))
         return Brief(**rows[0]) if rows else None
 
     async def ask_brief(self, place: str, now: datetime, again_after: timedelta) -> bool:
         """Note that a brief is requested; False where it was before, and may still come."""
         same_place = BRIEFS_ASKED.c.place == place
-        old = delete(BRIEFS_ASKED).where(same_place, BRIEFS_ASKED.c.at < now - again_after)
+        old = sa.delete(BRIEFS_ASKED).where(same_place, BRIEFS_ASKED.c.at < now - again_after)
         async with self.database.writing() as connection:
             await connection.execute(old)
-            if await connection.scalar(select(BRIEFS_ASKED.c.at).where(same_place)) is not None:
+            if await connection.scalar(sa.select(BRIEFS_ASKED.c.at).where(same_place)) is not None:
                 return False
             row = {"place": place, "at": now}
             await connection.run_sync(insert_new, BRIEFS_ASKED, [row])
@@ -203,7 +206,7 @@ class Store:
 
     async def forget_asked(self, place: str) -> None:
         """Note that the request for a brief did not reach Kafka."""
-        await self.database.write(delete(BRIEFS_ASKED).where(BRIEFS_ASKED.c.place == place))
+        await self.database.write(sa.delete(BRIEFS_ASKED).where(BRIEFS_ASKED.c.place == place))
 
     async def claim(self, place: str, who: str, now: datetime, lease: timedelta) -> Case | Held:
         """Claim a case for the length of the lease, or find out who holds it.
@@ -211,8 +214,8 @@ class Store:
         Claiming a case that one holds renews the lease. Raises UnknownCaseError and
         AlreadyDecidedError.
         """
-        free = or_(not_(is_held(now)), CASES.c.held_by == who)
-        version = CASES.c.version + choose((_is_theirs(who, now), 0), else_=1)
+        free = sa.or_(sa.not_(is_held(now)), CASES.c.held_by == who)
+        version = CASES.c.version + sa.case((_is_theirs(who, now), 0), else_=1)
         take = _changed(place, free, held_by=who, held_until=now + lease, version=version)
         async with self.database.writing() as connection:
             row = (await connection.execute(take)).mappings().first()
@@ -235,7 +238,7 @@ class Store:
     async def assign(self, place: str, to: str | None) -> None:
         """Note whose case it is; None: anybody's. Nothing that somebody works on gets stale."""
         await self.database.write(
-            update(CASES).where(CASES.c.place == place).values(assigned_to=to)
+            sa.update(CASES).where(CASES.c.place == place).values(assigned_to=to)
         )
 
     async def release(self, place: str, who: str, now: datetime) -> bool:
@@ -259,7 +262,7 @@ class Store:
         UnknownCaseError, AlreadyDecidedError, LeaseLostError, StaleError and UsedIdError.
         """
         async with self.trail.adding() as connection:
-            is_current = and_(_is_theirs(who, now), CASES.c.version == if_version)
+            is_current = sa.and_(_is_theirs(who, now), CASES.c.version == if_version)
             new = decision_row(decision, who, now, now)
             change = _changed(place, is_current, state="decided", **decided(new))
             row = (await connection.execute(change)).mappings().first()
@@ -284,7 +287,7 @@ class Store:
         Raises UnknownCaseError and UndoTooLateError.
         """
         async with self.trail.adding() as connection:
-            is_own = and_(CASES.c.state == "decided", CASES.c.decided_by == who)
+            is_own = sa.and_(CASES.c.state == "decided", CASES.c.decided_by == who)
             before = await _case(connection, place, now)
             if before is None:
                 raise UnknownCaseError(place)
@@ -333,7 +336,7 @@ class Store:
             elif line.undoes is not None:
                 before = await self.trail.decision_line(connection, place, line.undoes)
                 if before is not None and before.decision is not None:
-                    still = update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
+                    still = sa.update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
                     again = decision_row(before.decision, before.who, before.at, before.at)
                     await connection.execute(still.values(state="decided", **decided(again)))
                     await set_undone(connection, line.undoes, is_undone=False)
@@ -357,7 +360,7 @@ async def open_store(url: str) -> AsyncIterator[Store]:
     an old one may have been lost with a store.
     """
     async with open_database(url, make_tables) as database:
-        facts = {row["name"]: row["value"] for row in await database.read(select(FACTS))}
+        facts = {row["name"]: row["value"] for row in await database.read(sa.select(FACTS))}
         if facts.get("version") != VERSION:
             msg = f"{database.name}: this store is from another version of Tierline; {_MEND}"
             raise StoreUnusableError(msg)
@@ -365,18 +368,18 @@ async def open_store(url: str) -> AsyncIterator[Store]:
         yield Store(database, f"console-{secrets.token_hex(6)}", secret)
 
 
-def _is_theirs(who: str, now: datetime) -> ColumnElement[bool]:
-    return and_(CASES.c.held_by == who, is_held(now))
+def _is_theirs(who: str, now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(CASES.c.held_by == who, is_held(now))
 
 
-def _changed(place: str, condition: ColumnElement[bool], **fields: Any) -> ReturningUpdate[Any]:
+def _changed(place: str, condition: sa.ColumnElement[bool], **fields: Any) -> ReturningUpdate[Any]:
     """A change of an open case, where the condition holds."""
     waits = (CASES.c.place == place, CASES.c.state == "open", condition)
-    return update(CASES).where(*waits).values(**fields).returning(CASES)
+    return sa.update(CASES).where(*waits).values(**fields).returning(CASES)
 
 
 async def _case(connection: AsyncConnection, place: str, now: datetime) -> Case | None:
-    query = select(CASES).where(CASES.c.place == place)
+    query = sa.select(CASES).where(CASES.c.place == place)
     row = (await connection.execute(query)).mappings().first()
     return case_of(row, now) if row else None
 

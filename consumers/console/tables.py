@@ -8,21 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Double,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    event,
-    inspect,
-)
+import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from consumers.readmodel.columns import (
@@ -66,7 +52,7 @@ __all__ = [
     "pointer_of",
 ]
 
-SCHEMA = MetaData()
+SCHEMA = sa.MetaData()
 
 #: Raised whenever the tables change: a store of another version must be rebuilt from the topics.
 VERSION = "4"
@@ -87,14 +73,14 @@ class _Row(MappedAsDataclass, DeclarativeBase):
 
     metadata = SCHEMA
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy requires it
-        str: Text,
+        str: sa.Text,
         datetime: Instant,
         Reason: Known(Reason),
         Tier: Known(Tier),
-        Risk: Text,
-        State: Text,
-        Action: Text,
-        JobState: Text,
+        Risk: sa.Text,
+        State: sa.Text,
+        Action: sa.Text,
+        JobState: sa.Text,
     }
 
 
@@ -110,7 +96,7 @@ class Case(_Row):
     state: Mapped[State]
     #: None when the record could not be read.
     request_id: Mapped[_Name | None]
-    generation: Mapped[int] = mapped_column(BigInteger)
+    generation: Mapped[int] = mapped_column(sa.BigInteger)
     tenant: Mapped[_Name]
     task: Mapped[_Name | None]
     reason: Mapped[Reason]
@@ -126,9 +112,9 @@ class Case(_Row):
     source: Mapped[_Place]
     risk: Mapped[Risk]
     #: `router.review.cases.pressure`, per millisecond.
-    pressure: Mapped[float] = mapped_column(Double)
+    pressure: Mapped[float] = mapped_column(sa.Double)
     #: The cost of the attempts.
-    cost_micros: Mapped[int] = mapped_column(BigInteger)
+    cost_micros: Mapped[int] = mapped_column(sa.BigInteger)
     attempts: Mapped[int]
     policy_version: Mapped[_Name | None]
     opened_at: Mapped[datetime]
@@ -137,7 +123,7 @@ class Case(_Row):
     asked: Mapped[str] = mapped_column(Short(2000))
     proposed: Mapped[str | None] = mapped_column(Short(2000))
     #: How sure the model says it is of that answer.
-    confidence: Mapped[float | None] = mapped_column(Double)
+    confidence: Mapped[float | None] = mapped_column(sa.Double)
     #: Whose case it is to decide; None: anybody's.
     assigned_to: Mapped[_Name | None]
     #: Who holds it, and until when; None once the lease has ended.
@@ -154,9 +140,9 @@ class Case(_Row):
     closed_by: Mapped[str | None]
 
     __table_args__ = (
-        Index("cases_by_state", "state", "opened_at"),
-        Index("cases_by_request", "request_id"),
-        Index("cases_by_source", "source"),
+        sa.Index("cases_by_state", "state", "opened_at"),
+        sa.Index("cases_by_request", "request_id"),
+        sa.Index("cases_by_source", "source"),
     )
 
     @property
@@ -205,7 +191,7 @@ class Job(_Row):
 
 CASES, SESSIONS, JOBS = (SCHEMA.tables[name] for name in ("cases", "sessions", "jobs"))
 #: A person can run one job at a time.
-Index(
+sa.Index(
     "jobs_one_each",
     JOBS.c.who,
     unique=True,
@@ -213,117 +199,117 @@ Index(
     postgresql_where=JOBS.c.state == "running",
 )
 
-LETTERS = Table(
+LETTERS = sa.Table(
     "letters",
     SCHEMA,
-    Column("place", Short(480), primary_key=True),
-    Column("key", LargeBinary),
-    Column("value", LargeBinary),
+    sa.Column("place", Short(480), primary_key=True),
+    sa.Column("key", sa.LargeBinary),
+    sa.Column("value", sa.LargeBinary),
     #: JSON: a list of names and values, a byte of a value as a character.
-    Column("headers", LargeBinary, nullable=False),
+    sa.Column("headers", sa.LargeBinary, nullable=False),
     #: The text for searches, in lower case and masked like on pages.
-    Column("words", Text, nullable=False),
+    sa.Column("words", sa.Text, nullable=False),
 )
 
 #: All decisions; a case is marked with the one that stands.
-DECISIONS = Table(
+DECISIONS = sa.Table(
     "decisions",
     SCHEMA,
-    Column("decision_id", Text, primary_key=True),
-    Column("place", Short(480), nullable=False, index=True),
+    sa.Column("decision_id", sa.Text, primary_key=True),
+    sa.Column("place", Short(480), nullable=False, index=True),
     #: The offset on the review topic; None until it was read there.
-    Column("offset", BigInteger),
-    Column("who", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("at", Instant, nullable=False),
-    Column("closes", Instant, nullable=False),
-    Column("undone", Boolean, nullable=False),
+    sa.Column("offset", sa.BigInteger),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("closes", Instant, nullable=False),
+    sa.Column("undone", sa.Boolean, nullable=False),
 )
 
 #: Filters of the queue that people keep, each under a name of theirs.
-FILTERS = Table(
+FILTERS = sa.Table(
     "filters",
     SCHEMA,
-    Column("who", Text, primary_key=True),
-    Column("name", Short(100), primary_key=True),
-    Column("query", Short(2000), nullable=False),
+    sa.Column("who", sa.Text, primary_key=True),
+    sa.Column("name", Short(100), primary_key=True),
+    sa.Column("query", Short(2000), nullable=False),
 )
 
 POSITIONS = positions_table("offsets", SCHEMA)
 
-AUDIT = Table(
+AUDIT = sa.Table(
     "audit",
     SCHEMA,
-    Column("writer", Text, primary_key=True),
-    Column("no", BigInteger, primary_key=True),
-    Column("at", Instant, nullable=False),
-    Column("who", Short(2000), nullable=False),
-    Column("what", Short(2000), nullable=False),
-    Column("request_id", Short(2000)),
-    Column("place", Short(480)),
+    sa.Column("writer", sa.Text, primary_key=True),
+    sa.Column("no", sa.BigInteger, primary_key=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("who", Short(2000), nullable=False),
+    sa.Column("what", Short(2000), nullable=False),
+    sa.Column("request_id", Short(2000)),
+    sa.Column("place", Short(480)),
     #: The whole line as JSON, as its hash covers it.
-    Column("line", LargeBinary, nullable=False),
-    Index("audit_by_time", "at"),
-    Index("audit_by_place", "place"),
+    sa.Column("line", sa.LargeBinary, nullable=False),
+    sa.Index("audit_by_time", "at"),
+    sa.Index("audit_by_place", "place"),
 )
 
 #: The end of each writer's chain, which shows when lines at its end are removed.
-HEADS = Table(
+HEADS = sa.Table(
     "audit_heads",
     SCHEMA,
-    Column("writer", Text, primary_key=True),
+    sa.Column("writer", sa.Text, primary_key=True),
     #: The number and the hash of the last line, and how many lines there are.
-    Column("no", BigInteger, nullable=False),
-    Column("hash", Text, nullable=False),
-    Column("lines", BigInteger, nullable=False),
+    sa.Column("no", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("lines", sa.BigInteger, nullable=False),
 )
 
 #: Audit lines that Kafka has not acknowledged yet.
-UNSENT = Table(
+UNSENT = sa.Table(
     "unsent",
     SCHEMA,
-    Column("writer", Text, primary_key=True),
-    Column("no", BigInteger, primary_key=True),
+    sa.Column("writer", sa.Text, primary_key=True),
+    sa.Column("no", sa.BigInteger, primary_key=True),
 )
 
 #: The briefs of cases.
-BRIEFS = Table(
+BRIEFS = sa.Table(
     "briefs",
     SCHEMA,
-    Column("place", Text, primary_key=True),
-    Column("words", Short(2000), nullable=False),
-    Column("model", Short(2000), nullable=False),
-    Column("cost_micros", BigInteger, nullable=False),
+    sa.Column("place", sa.Text, primary_key=True),
+    sa.Column("words", Short(2000), nullable=False),
+    sa.Column("model", Short(2000), nullable=False),
+    sa.Column("cost_micros", sa.BigInteger, nullable=False),
 )
 
 #: When a brief was requested, so that it is requested once.
-BRIEFS_ASKED = Table(
+BRIEFS_ASKED = sa.Table(
     "briefs_asked",
     SCHEMA,
-    Column("place", Text, primary_key=True),
-    Column("at", Instant, nullable=False),
+    sa.Column("place", sa.Text, primary_key=True),
+    sa.Column("at", Instant, nullable=False),
 )
 
-JOB_CASES = Table(
+JOB_CASES = sa.Table(
     "job_cases",
     SCHEMA,
-    Column("job_id", Text, primary_key=True),
-    Column("place", Text, primary_key=True),
-    Column("no", Integer, nullable=False),
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("place", sa.Text, primary_key=True),
+    sa.Column("no", sa.Integer, nullable=False),
     #: `waiting`, `done` or `skipped`.
-    Column("outcome", Text, nullable=False),
-    Column("detail", Short(2000), nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("detail", Short(2000), nullable=False),
 )
 
 
-def make_tables(connection: Connection) -> None:
+def make_tables(connection: sa.Connection) -> None:
     """Create the tables where there are none."""
-    if not inspect(connection).has_table(CASES.name):
+    if not sa.inspect(connection).has_table(CASES.name):
         SCHEMA.create_all(connection)
         facts = {"version": VERSION, "secret": secrets.token_hex(32)}
         rows = [{"name": name, "value": value} for name, value in facts.items()]
         connection.execute(FACTS.insert(), rows)
-    elif not inspect(connection).has_table(FACTS.name):
+    elif not sa.inspect(connection).has_table(FACTS.name):
         FACTS.create(connection)  # an old release had none; its version is then found missing
 
 
@@ -353,9 +339,9 @@ _ONLY_GROWS = {
 }
 
 
-def _only_grows(_table: object, connection: Connection, **_others: object) -> None:
+def _only_grows(_table: object, connection: sa.Connection, **_others: object) -> None:
     for statement in _ONLY_GROWS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
 
-event.listen(AUDIT, "after_create", _only_grows)
+sa.event.listen(AUDIT, "after_create", _only_grows)

@@ -11,21 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from pydantic import ValidationError
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Row,
-    Select,
-    Table,
-    and_,
-    case,
-    func,
-    or_,
-    select,
-    tuple_,
-)
 
 from consumers.readmodel.columns import millis, stored
 from consumers.readmodel.tables import CALLS, OUTCOMES, RECORDS, REQUESTS
@@ -66,7 +53,7 @@ class Marks(NamedTuple):
     micros: tuple[int, int]
 
 
-def marks_before(connection: Connection, what: Compared) -> Marks | None:
+def marks_before(connection: sa.Connection, what: Compared) -> Marks | None:
     """The marks of the week before a rollout; None where it had too few requests."""
     began = what.steps[0][1]
     newest = deque[tuple[int, int]](maxlen=_USUAL)
@@ -80,7 +67,7 @@ def marks_before(connection: Connection, what: Compared) -> Marks | None:
 
 
 def arms_of(
-    connection: Connection, what: Compared, marks: Marks | None, now: datetime
+    connection: sa.Connection, what: Compared, marks: Marks | None, now: datetime
 ) -> list[Arms]:
     """Both arms in each step so far."""
     begins = [millis(since) for _, since in what.steps]
@@ -108,8 +95,8 @@ def arms_of(
 
 
 def _requests(
-    connection: Connection, what: Compared, since: datetime, until: datetime
-) -> Iterator[Row[Any]]:
+    connection: sa.Connection, what: Compared, since: datetime, until: datetime
+) -> Iterator[sa.Row[Any]]:
     """The first request of each conversation in a span, in order, and what became of it."""
     columns, asked = RECORDS.c, REQUESTS.c
     holds = [
@@ -120,43 +107,43 @@ def _requests(
     if what.tasks:
         holds.append(asked.task.in_(sorted(what.tasks)))
     if what.plans:
-        holds.append(func.coalesce(asked.plan, what.default_plan).in_(sorted(what.plans)))
+        holds.append(sa.func.coalesce(asked.plan, what.default_plan).in_(sorted(what.plans)))
     order = (columns.at, columns.partition, columns.offset)
-    no = func.row_number().over(partition_by=asked.unit, order_by=order).label("no")
+    no = sa.func.row_number().over(partition_by=asked.unit, order_by=order).label("no")
     routed = (
-        select(columns.tenant, columns.request_id, columns.at, columns.release, no)
+        sa.select(columns.tenant, columns.request_id, columns.at, columns.release, no)
         .join(REQUESTS, _same(REQUESTS, columns))
         .where(*holds)
         .subquery()
     )
     calls, ends = CALLS.c, OUTCOMES.c
-    is_accepted = and_(calls.outcome == "accepted", calls.step == "answer")
+    is_accepted = sa.and_(calls.outcome == "accepted", calls.step == "answer")
     by_call = _of_first_generation(
         CALLS,
-        func.sum(calls.own_micros).label("micros"),
-        func.max(case((is_accepted, 1), else_=0)).label("accepted"),
-        func.max(calls.escalated).label("escalated"),
-        func.max(calls.by_check + calls.by_model + calls.by_person).label("corrected"),
-        func.max(calls.refusals).label("refused"),
-        func.max(calls.schema_failures).label("broken_format"),
+        sa.func.sum(calls.own_micros).label("micros"),
+        sa.func.max(sa.case((is_accepted, 1), else_=0)).label("accepted"),
+        sa.func.max(calls.escalated).label("escalated"),
+        sa.func.max(calls.by_check + calls.by_model + calls.by_person).label("corrected"),
+        sa.func.max(calls.refusals).label("refused"),
+        sa.func.max(calls.schema_failures).label("broken_format"),
     ).where(calls.started_at >= millis(since))
-    by_person = or_(ends.is_result.is_(False), ends.review.is_not(None))
+    by_person = sa.or_(ends.is_result.is_(False), ends.review.is_not(None))
     by_end = _of_first_generation(
         OUTCOMES,
-        func.max(case((ends.review.is_(None), ends.total_us))).label("total_us"),
-        func.max(case((by_person, 1), else_=0)).label("person"),
+        sa.func.max(sa.case((ends.review.is_(None), ends.total_us))).label("total_us"),
+        sa.func.max(sa.case((by_person, 1), else_=0)).label("person"),
     ).where(ends.ended_at >= millis(since))
     called, ended = by_call.subquery(), by_end.subquery()
     query = (
-        select(
+        sa.select(
             routed.c.at,
             routed.c.release,
             ended.c.person.is_not(None).label("is_finished"),
             ended.c.total_us,
-            func.coalesce(ended.c.person, 0).label("person"),
-            func.coalesce(called.c.micros, 0).label("micros"),
-            (1 - func.coalesce(called.c.accepted, 0)).label("not_accepted"),
-            *(func.coalesce(called.c[name], 0).label(name) for name in _OF_CALLS),
+            sa.func.coalesce(ended.c.person, 0).label("person"),
+            sa.func.coalesce(called.c.micros, 0).label("micros"),
+            (1 - sa.func.coalesce(called.c.accepted, 0)).label("not_accepted"),
+            *(sa.func.coalesce(called.c[name], 0).label(name) for name in _OF_CALLS),
         )
         .outerjoin(called, _same(called, routed.c))
         .outerjoin(ended, _same(ended, routed.c))
@@ -166,23 +153,23 @@ def _requests(
     yield from connection.execute(query.execution_options(yield_per=1_000))
 
 
-def _same(table: FromClause, key: Any) -> ColumnElement[bool]:
-    return and_(table.c.tenant == key.tenant, table.c.request_id == key.request_id)
+def _same(table: sa.FromClause, key: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.tenant == key.tenant, table.c.request_id == key.request_id)
 
 
-def _of_first_generation(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
+def _of_first_generation(table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
     key = (table.c.tenant, table.c.request_id)
-    return select(*key, *columns).where(table.c.generation == 1).group_by(*key)
+    return sa.select(*key, *columns).where(table.c.generation == 1).group_by(*key)
 
 
 def classified(
-    connection: Connection, keys: Sequence[RequestKey]
+    connection: sa.Connection, keys: Sequence[RequestKey]
 ) -> dict[RequestKey, Classification]:
     """What the classify step said of these requests, as far as it was recorded."""
     columns, classifications = RECORDS.c, dict[RequestKey, Classification]()
     wanted = [(stored(key.tenant), stored(key.id)) for key in keys]
-    query = select(columns.tenant, columns.request_id, columns.classified).where(
-        tuple_(columns.tenant, columns.request_id).in_(wanted),
+    query = sa.select(columns.tenant, columns.request_id, columns.classified).where(
+        sa.tuple_(columns.tenant, columns.request_id).in_(wanted),
         columns.request_id.in_([request_id for _, request_id in wanted]),  # for SQLite's index
         columns.classified.is_not(None),
     )

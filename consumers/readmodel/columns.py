@@ -6,18 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Dialect,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    type_coerce,
-)
+import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
 from schemas.base import LATEST
@@ -47,90 +36,95 @@ def stored(text: str, most: int = 2000) -> str:
 class Instant(TypeDecorator[datetime]):
     """Milliseconds since 1970, because both databases count and compare those alike."""
 
-    impl = BigInteger
+    impl = sa.BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
         return None if value is None else millis(value)
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else instant(value)
 
 
-def in_millis(at: ColumnElement[datetime]) -> ColumnElement[int]:
+def in_millis(at: sa.ColumnElement[datetime]) -> sa.ColumnElement[int]:
     """A column of instants as numbers, to calculate with."""
-    return type_coerce(at, BigInteger)
+    return sa.type_coerce(at, sa.BigInteger)
 
 
 class Short(TypeDecorator[str]):
     """Text from others, cut to a number of characters."""
 
-    impl = Text
+    impl = sa.Text
     cache_ok = True
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self.most = most
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
         return None if value is None else stored(value, self.most)
 
 
 class Known(TypeDecorator[Any]):
     """A value of an enum, as text."""
 
-    impl = Text
+    impl = sa.Text
     cache_ok = True
 
     def __init__(self, kind: type[StrEnum]) -> None:
         super().__init__()
         self.kind = kind
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
         return None if value is None else stored(str(value))
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> StrEnum | None:
         return None if value is None else self.kind(value)
 
 
 class Names(TypeDecorator[frozenset[str]]):
     """A set of names, as text with blanks between them."""
 
-    impl = Text
+    impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: frozenset[str] | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: frozenset[str] | None, dialect: sa.Dialect) -> str | None:
         return None if value is None else " ".join(sorted(value))
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> frozenset[str] | None:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> frozenset[str] | None:
         return None if value is None else frozenset(value.split())
 
 
 class Document(TypeDecorator[Mapping[str, Any]]):
     """A JSON object."""
 
-    impl = LargeBinary
+    impl = sa.LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: Mapping[str, Any] | None, dialect: Dialect) -> bytes | None:
+    def process_bind_param(
+        self, value: Mapping[str, Any] | None, dialect: sa.Dialect
+    ) -> bytes | None:
         return None if value is None else orjson.dumps(value)
 
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:
+    def process_result_value(self, value: bytes | None, dialect: sa.Dialect) -> Any:
         return None if value is None else orjson.loads(value)
 
 
-def facts_table(name: str, schema: MetaData) -> Table:
+def facts_table(name: str, schema: sa.MetaData) -> sa.Table:
     """Facts about tables by their names: their version, the cluster that they were built from."""
-    columns = Column("name", Text, primary_key=True), Column("value", Text, nullable=False)
-    return Table(name, schema, *columns)
+    columns = (
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("value", sa.Text, nullable=False),
+    )
+    return sa.Table(name, schema, *columns)
 
 
-def positions_table(name: str, schema: MetaData) -> Table:
+def positions_table(name: str, schema: sa.MetaData) -> sa.Table:
     """The offset that each partition is read from next."""
-    return Table(
+    return sa.Table(
         name,
         schema,
-        Column("topic", Text, primary_key=True),
-        Column("partition", Integer, primary_key=True),
-        Column("position", BigInteger, nullable=False),
+        sa.Column("topic", sa.Text, primary_key=True),
+        sa.Column("partition", sa.Integer, primary_key=True),
+        sa.Column("position", sa.BigInteger, nullable=False),
     )

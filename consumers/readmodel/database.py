@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table, event, tuple_
+import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -89,16 +89,16 @@ class Database:
                 await _alone(connection, lock)
             yield connection
 
-    async def read(self, query: Executable) -> list[dict[str, Any]]:
+    async def read(self, query: sa.Executable) -> list[dict[str, Any]]:
         """The rows of a query. Raises StoreAwayError."""
         async with self.reading() as connection:
             return [row._asdict() for row in await connection.execute(query)]
 
-    async def value(self, query: Executable) -> Any:
+    async def value(self, query: sa.Executable) -> Any:
         """The first value of a query; None where there is none. Raises StoreAwayError."""
         return next((value for row in await self.read(query) for value in row.values()), None)
 
-    async def write(self, change: Executable) -> list[dict[str, Any]]:
+    async def write(self, change: sa.Executable) -> list[dict[str, Any]]:
         """Execute a statement in a transaction of its own; return the rows that it returns.
 
         Raises StoreAwayError.
@@ -108,21 +108,23 @@ class Database:
             return [row._asdict() for row in result] if result.returns_rows else []
 
 
-def inserting(connection: Connection, table: Table) -> Any:
+def inserting(connection: sa.Connection, table: sa.Table) -> Any:
     """An insert of the database's dialect, which can handle rows whose key exists."""
     dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
     return dialect.insert(table)
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_new(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Insert rows; existing rows with the same key are left unchanged."""
     if rows:
         connection.execute(inserting(connection, table).on_conflict_do_nothing(), list(rows))
 
 
 def upsert(
-    connection: Connection,
-    table: Table,
+    connection: sa.Connection,
+    table: sa.Table,
     rows: Sequence[Mapping[str, Any]],
     adds: Sequence[str] = (),
     first: Sequence[str] = (),
@@ -144,7 +146,7 @@ def upsert(
     }
     is_earlier = None
     if first:
-        order, known = (tuple_(*(of[name] for name in first)) for of in (new.excluded, table.c))
+        order, known = (sa.tuple_(*(of[name] for name in first)) for of in (new.excluded, table.c))
         is_earlier = order < known
     put = new.on_conflict_do_update(index_elements=key, set_=changes, where=is_earlier)
     connection.execute(put, list(rows))
@@ -178,7 +180,7 @@ def is_away(error: Exception) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str, make: Callable[[Connection], None]) -> AsyncIterator[Database]:
+async def open_database(url: str, make: Callable[[sa.Connection], None]) -> AsyncIterator[Database]:
     """Open a database by its URL; `make` creates its tables. Raises StoreUnusableError."""
     engine = _engine(url)
     try:
@@ -215,9 +217,9 @@ def _engine(url: str) -> AsyncEngine:
             msg = "the store's URL: a file was expected, for example sqlite:///cases.db"
             raise StoreUnusableError(msg)
         engine = create_async_engine(parsed, pool_size=5, max_overflow=10, **_ENGINE)
-        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        event.listen(engine.sync_engine, "invalidate", _end_sqlite)
+        sa.event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        sa.event.listen(engine.sync_engine, "invalidate", _end_sqlite)
         return engine
     # `pool_pre_ping` replaces connections from before a restart of the server.
     return create_async_engine(parsed, pool_size=5, max_overflow=15, pool_pre_ping=True, **_ENGINE)

@@ -10,8 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
+import sqlalchemy as sa
 import structlog
-from sqlalchemy import Connection, Table, select
 
 from consumers.readmodel.database import Database, is_away, upsert
 from consumers.records import Record, Source, partition_of, record_ref
@@ -51,8 +51,8 @@ class Projection(ABC):
     #: An arbitrary number that nothing else uses: the lock of whoever writes these tables.
     lock: int
     #: Made by `facts_table` and by `positions_table`.
-    facts: Table
-    positions: Table
+    facts: sa.Table
+    positions: sa.Table
 
     def __init__(self, database: Database, clients: Clients, guard: Guard | None = None) -> None:
         """`guard` knows the records that kill or hang processes, which are skipped."""
@@ -73,15 +73,15 @@ class Projection(ABC):
     def topics(self) -> Sequence[Sequence[str]]:
         """The topics in groups; records of a later group depend on those of earlier ones."""
 
-    def origin(self, connection: Connection, cluster: str) -> str:
+    def origin(self, connection: sa.Connection, cluster: str) -> str:
         """The cluster that the tables were built from; stores this one where there is none."""
-        query = select(self.facts.c.value).where(self.facts.c.name == "cluster")
+        query = sa.select(self.facts.c.value).where(self.facts.c.name == "cluster")
         if (built_from := connection.scalar(query)) is None:
             connection.execute(self.facts.insert().values(name="cluster", value=cluster))
         return built_from or cluster
 
     @abstractmethod
-    def take(self, connection: Connection, records: Iterable[Record]) -> None:
+    def take(self, connection: sa.Connection, records: Iterable[Record]) -> None:
         """Take in records, each partition's in order. A record taken in again changes nothing.
 
         What is `marked` is read before anything is written: a process has one mark for all tables.
@@ -231,7 +231,7 @@ class Projection(ABC):
             self._at |= await connection.run_sync(self.take_in, records, self._at)
 
     def take_in(
-        self, connection: Connection, records: Sequence[Record], at: Mapping[Source, int]
+        self, connection: sa.Connection, records: Sequence[Record], at: Mapping[Source, int]
     ) -> dict[Source, int]:
         """Take in records and store the positions after them; skip those that are in already.
 
@@ -256,7 +256,7 @@ class Projection(ABC):
         upsert(connection, self.positions, rows)
         return ends
 
-    def _take_possible(self, connection: Connection, records: Sequence[Record]) -> None:
+    def _take_possible(self, connection: sa.Connection, records: Sequence[Record]) -> None:
         """Take in all records except those that fail: any client may have written one.
 
         Whatever a record causes, it stops neither the others nor the process.
@@ -283,7 +283,7 @@ def _bytes_of(record: Record) -> int:
     return sum(len(part or b"") for part in parts)
 
 
-def positions_in(connection: Connection, table: Table) -> dict[Source, int]:
+def positions_in(connection: sa.Connection, table: sa.Table) -> dict[Source, int]:
     """The next offset of each partition."""
-    query = select(table.c.topic, table.c.partition, table.c.position)
+    query = sa.select(table.c.topic, table.c.partition, table.c.position)
     return {Source(*row[:2]): row[2] for row in connection.execute(query).all()}

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, delete
+import sqlalchemy as sa
 
 from consumers import clock
 from consumers.readmodel.columns import millis
@@ -69,11 +69,11 @@ class ReadModel(Projection):
         ends = (names.attempts, names.results, names.dead_letters, names.feedback, names.review)
         return [(*way, *ends)]
 
-    def origin(self, connection: Connection, cluster: str) -> str:
+    def origin(self, connection: sa.Connection, cluster: str) -> str:
         make_tables(connection)
         return super().origin(connection, cluster)
 
-    def take(self, connection: Connection, records: Iterable[Record]) -> None:
+    def take(self, connection: sa.Connection, records: Iterable[Record]) -> None:
         take(connection, self.marked(records), self.clients.settings.topics, self.admission)
 
     async def settle(self) -> None:
@@ -84,12 +84,12 @@ class ReadModel(Projection):
                 await connection.run_sync(partial(_forget, before=now - self.keep))
             self._forgot_at = now
 
-    async def ask(self, question: Callable[[Connection], _T]) -> _T:
+    async def ask(self, question: Callable[[sa.Connection], _T]) -> _T:
         """The answer of a function of `queries`, all of one moment. Raises StoreAwayError."""
         async with self.database.reading() as connection:
             return await connection.run_sync(question)
 
-    async def each(self, question: Select[Any]) -> AsyncIterator[tuple[Any, ...]]:
+    async def each(self, question: sa.Select[Any]) -> AsyncIterator[tuple[Any, ...]]:
         """The rows of an answer that may not fit into memory. Raises StoreAwayError."""
         async with self.database.reading() as connection:
             async for row in await connection.stream(question):
@@ -121,10 +121,10 @@ class ReadModel(Projection):
             raise IncompleteError(msg)
 
 
-def _forget(connection: Connection, before: datetime) -> None:
+def _forget(connection: sa.Connection, before: datetime) -> None:
     times = (CALLS.c.started_at, OUTCOMES.c.ended_at, FEEDBACK.c.at)
     for at in (*times, REQUESTS.c.appended_at, RECORDS.c.at):
-        connection.execute(delete(at.table).where(at < millis(before)))
+        connection.execute(sa.delete(at.table).where(at < millis(before)))
 
 
 @contextlib.asynccontextmanager

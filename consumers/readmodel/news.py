@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import Table
+import sqlalchemy as sa
 
 from consumers.readmodel.columns import millis, stored
 from consumers.readmodel.tables import FEEDBACK, OUTCOMES, REQUESTS
@@ -255,5 +255,5 @@ def merged(former: Row | None, row: Row) -> Row:
     return {**row, "at": at, "words": row["words"] or former["words"]}
 
 
-def key_of(table: Table, row: Row) -> tuple[Any, ...]:
+def key_of(table: sa.Table, row: Row) -> tuple[Any, ...]:
     return tuple(row[column.name] for column in table.primary_key)

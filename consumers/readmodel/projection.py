@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeVar
 
+import sqlalchemy as sa
 import structlog
-from sqlalchemy import Connection, Table, and_, bindparam, delete, select, tuple_
 
 from consumers.readmodel.database import insert_new, upsert
 from consumers.readmodel.news import FIRST, Key, News, Row, key_of, merged
@@ -53,7 +53,7 @@ _own, _values = attrgetter(*OWN), attrgetter(*_COLUMNS)
 
 
 def take(
-    connection: Connection, records: Iterable[Record], topics: Topics, admission: Admission
+    connection: sa.Connection, records: Iterable[Record], topics: Topics, admission: Admission
 ) -> None:
     """Take in records, each partition's in order; those that cannot be read are logged."""
     news = News(admission)
@@ -64,7 +64,7 @@ def take(
     _write(connection, news)
 
 
-def _write(connection: Connection, news: News) -> None:
+def _write(connection: sa.Connection, news: News) -> None:
     keys = sorted(news.judged())
     feedback = {key_of(FEEDBACK, row): row for row in _rows(connection, FEEDBACK, keys)}
     latest = {key: merged(feedback.get(key), row) for key, row in news.feedback.items()}
@@ -138,10 +138,10 @@ class _Changes:
             latency[0] += sign
             latency[1] += sign * call.latency_us
 
-    def write(self, connection: Connection) -> None:
+    def write(self, connection: sa.Connection) -> None:
         """Add the changes to the sums, once their groups are stored."""
         trends = _trends(connection, {group for _, group in self.sums})
-        sums = (SUMS, self.sums, FIGURES, and_(SUMS.c.calls == 0, SUMS.c.paid == 0), trends)
+        sums = (SUMS, self.sums, FIGURES, sa.and_(SUMS.c.calls == 0, SUMS.c.paid == 0), trends)
         counts = ("count", "sum_us")
         is_empty_bucket = LATENCIES.c.count == 0
         every_group = dict.fromkeys((group for _, group, *_ in self.latencies), 0)
@@ -157,15 +157,15 @@ class _Changes:
             less = [row for row in rows if min(row[name] for name in names) < 0]
             keys = [{f"{column.name}_": row[column.name] for column in key} for row in less]
             if keys:
-                is_row = (column == bindparam(f"{column.name}_") for column in key)
-                connection.execute(delete(table).where(*is_row, is_empty), keys)
+                is_row = (column == sa.bindparam(f"{column.name}_") for column in key)
+                connection.execute(sa.delete(table).where(*is_row, is_empty), keys)
 
 
-def _trends(connection: Connection, groups: Iterable[int]) -> Mapping[int, int]:
+def _trends(connection: sa.Connection, groups: Iterable[int]) -> Mapping[int, int]:
     """The coarser groups that these are counted in over time."""
     ids, trends = list(groups), dict[int, int]()
     for piece in pieces(ids):
-        among = select(GROUPS).where(GROUPS.c.group_id.in_(piece))
+        among = sa.select(GROUPS).where(GROUPS.c.group_id.in_(piece))
         for number, *names in connection.execute(among):
             trends[number] = group_id(trend_of(Group(*names)))
     return trends
@@ -191,15 +191,15 @@ def _coarser(
     return ((key, changes) for key, changes in coarse.items() if any(changes))
 
 
-def _rows(connection: Connection, table: Table, keys: Sequence[Key]) -> Iterator[Row]:
+def _rows(connection: sa.Connection, table: sa.Table, keys: Sequence[Key]) -> Iterator[Row]:
     """The rows of these requests."""
     tenant, request_id = table.c.tenant, table.c.request_id
     for piece in pieces(keys):
         # SQLite searches no index for pairs alone: it would read the whole table.
         [tenants] = pieces(sorted({key[0] for key in piece}))
         is_near = tenant.in_(tenants), request_id.in_([key[1] for key in piece])
-        is_asked = tuple_(tenant, request_id).in_(piece)
-        for row in connection.execute(select(table).where(*is_near, is_asked)):
+        is_asked = sa.tuple_(tenant, request_id).in_(piece)
+        for row in connection.execute(sa.select(table).where(*is_near, is_asked)):
             yield row._asdict()
 
 

@@ -5,21 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Row,
-    Select,
-    and_,
-    false,
-    func,
-    or_,
-    select,
-    true,
-    tuple_,
-    union_all,
-)
+import sqlalchemy as sa
 
 from consumers.readmodel.columns import instant, millis, stored
 from consumers.readmodel.queries import Behind
@@ -59,7 +45,7 @@ class RequestFilter:
     #: Of the newest calls behind a figure.
     behind: Behind | None = None
 
-    def conditions(self) -> list[ColumnElement[bool]]:
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
         """The filter as conditions on the requests, except those on their tenants and words."""
         columns = REQUESTS.c
         equal = (
@@ -67,7 +53,7 @@ class RequestFilter:
             (columns.conversation_id, self.conversation),
             (columns.user, self.user),
         )
-        holds: list[ColumnElement[bool]] = [
+        holds: list[sa.ColumnElement[bool]] = [
             column == stored(value) for column, value in equal if value is not None
         ]
         if self.since is not None:
@@ -91,13 +77,13 @@ class RequestFilter:
         is_seen = self.tenants is None or self.tenant in self.tenants
         return [stored(self.tenant)] if is_seen else []
 
-    def _has_call(self, figure: Behind) -> ColumnElement[bool]:
+    def _has_call(self, figure: Behind) -> sa.ColumnElement[bool]:
         """That one of the newest calls behind a figure is of the request."""
         newest, tenants = figure.calls(CALLS.c.request_id, CALLS.c.tenant), self.those_of()
         if tenants is not None:
             newest = newest.where(CALLS.c.tenant.in_(tenants))
         newest = newest.order_by(CALLS.c.started_at.desc()).limit(MOST_BEHIND)
-        return tuple_(REQUESTS.c.request_id, REQUESTS.c.tenant).in_(newest)
+        return sa.tuple_(REQUESTS.c.request_id, REQUESTS.c.tenant).in_(newest)
 
 
 class Asked(NamedTuple):
@@ -141,7 +127,7 @@ class Routed(NamedTuple):
 
 
 def requests(
-    connection: Connection,
+    connection: sa.Connection,
     wanted: RequestFilter,
     limit: int,
     after: str | None = None,
@@ -180,13 +166,15 @@ def requests(
     )
 
 
-def _newest(wanted: RequestFilter, holds: Sequence[ColumnElement[bool]], count: int) -> Select[Any]:
+def _newest(
+    wanted: RequestFilter, holds: Sequence[sa.ColumnElement[bool]], count: int
+) -> sa.Select[Any]:
     """So many of the newest requests that fit and for which this holds."""
 
-    def ordered(source: FromClause, *conditions: ColumnElement[bool]) -> Select[Any]:
+    def ordered(source: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
         order = [source.c[name] for name in _ORDER]
         others = [column for column in source.c if column.name not in _ORDER]
-        query = select(*order, *others).where(*conditions)
+        query = sa.select(*order, *others).where(*conditions)
         return query.order_by(*(column.desc() for column in order)).limit(count)
 
     tenant, tenants = REQUESTS.c.tenant, wanted.those_of()
@@ -196,16 +184,16 @@ def _newest(wanted: RequestFilter, holds: Sequence[ColumnElement[bool]], count: 
         return ordered(REQUESTS, *holds, tenant.in_(tenants))
     by_tenant = [ordered(REQUESTS, *holds, tenant == name) for name in tenants]
     if len(by_tenant) < 2:
-        return by_tenant[0] if by_tenant else ordered(REQUESTS, false())
-    return ordered(union_all(*(select(newest.subquery()) for newest in by_tenant)).subquery())
+        return by_tenant[0] if by_tenant else ordered(REQUESTS, sa.false())
+    return ordered(sa.union_all(*(sa.select(newest.subquery()) for newest in by_tenant)).subquery())
 
 
-def _place(row: Row[Any]) -> str:
+def _place(row: sa.Row[Any]) -> str:
     """Where a request is in the order; neither ids nor tenants hold blanks."""
     return " ".join(map(str, row[:3]))
 
 
-def _from(place: str, *, is_behind: bool) -> ColumnElement[bool]:
+def _from(place: str, *, is_behind: bool) -> sa.ColumnElement[bool]:
     """What comes later in the order than a place, or what does not.
 
     What is no such place has everything behind it.
@@ -213,16 +201,23 @@ def _from(place: str, *, is_behind: bool) -> ColumnElement[bool]:
     at, request_id, tenant = [*stored(place).split(" ", 2), "", ""][:3]
     columns = REQUESTS.c
     if not at.isdecimal() or len(at) > _MOST_DIGITS:
-        return true()
-    then, own, key = int(at), tuple_(columns.request_id, columns.tenant), tuple_(request_id, tenant)
+        return sa.true()
+    then, own, key = (
+        int(at),
+        sa.tuple_(columns.request_id, columns.tenant),
+        sa.tuple_(request_id, tenant),
+    )
     # The first condition is what an index is searched by.
     if is_behind:
-        return and_(columns.appended_at <= then, or_(columns.appended_at < then, own < key))
-    return and_(columns.appended_at >= then, or_(columns.appended_at > then, own >= key))
+        return sa.and_(columns.appended_at <= then, sa.or_(columns.appended_at < then, own < key))
+    return sa.and_(columns.appended_at >= then, sa.or_(columns.appended_at > then, own >= key))
 
 
 def tenants_with(
-    connection: Connection, request_id: str, but: Collection[str], tenants: Collection[str] | None
+    connection: sa.Connection,
+    request_id: str,
+    but: Collection[str],
+    tenants: Collection[str] | None,
 ) -> list[str]:
     """The tenants that have a request of this id, of these tenants; None: of all.
 
@@ -232,15 +227,15 @@ def tenants_with(
     holds = [columns.request_id == stored(request_id), columns.topic.not_in(but)]
     if tenants is not None:
         holds.append(columns.tenant.in_(sorted(map(stored, tenants))))
-    asked = select(columns.tenant).where(*holds).distinct().order_by(columns.tenant)
+    asked = sa.select(columns.tenant).where(*holds).distinct().order_by(columns.tenant)
     return list(connection.scalars(asked))
 
 
-def records_of(connection: Connection, request: RequestKey, most: int) -> list[Written]:
+def records_of(connection: sa.Connection, request: RequestKey, most: int) -> list[Written]:
     """Where the records of a request lie, the oldest first; no more than `most`."""
     columns = RECORDS.c
     asked = (
-        select(columns.at, columns.topic, columns.partition, columns.offset)
+        sa.select(columns.at, columns.topic, columns.partition, columns.offset)
         .where(columns.request_id == stored(request.id), columns.tenant == stored(request.tenant))
         .order_by(columns.at, columns.topic, columns.partition, columns.offset)
         .limit(most)
@@ -252,7 +247,7 @@ def records_of(connection: Connection, request: RequestKey, most: int) -> list[W
 
 
 def routed_by(
-    connection: Connection, since: datetime, tenants: Collection[str] | None, examples: int
+    connection: sa.Connection, since: datetime, tenants: Collection[str] | None, examples: int
 ) -> list[Routed]:
     """What each rule has done since an instant, for requests of these tenants; None: of all."""
     columns = RECORDS.c
@@ -260,9 +255,9 @@ def routed_by(
     holds = [columns.rule.is_not(None), columns.at >= millis(since)]
     if tenants is not None:
         holds.append(columns.tenant.in_(sorted(map(stored, tenants))))
-    each = select(columns.rule, *key).where(*holds).distinct().subquery()
-    counts = connection.execute(select(each.c.rule, func.count()).group_by(each.c.rule))
-    newest = select(*key).where(*holds).order_by(columns.at.desc()).limit(examples)
+    each = sa.select(columns.rule, *key).where(*holds).distinct().subquery()
+    counts = connection.execute(sa.select(each.c.rule, sa.func.count()).group_by(each.c.rule))
+    newest = sa.select(*key).where(*holds).order_by(columns.at.desc()).limit(examples)
 
     def newest_by(rule: str) -> list[RequestKey]:
         rows = connection.execute(newest.where(columns.rule == rule))

@@ -5,20 +5,7 @@ sums by hour and by day for ever. Times are milliseconds since 1970. All tables 
 the topics.
 """
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    inspect,
-    select,
-    text,
-)
+import sqlalchemy as sa
 
 from consumers.readmodel.columns import facts_table, positions_table
 from router.reports.measures import FIGURES
@@ -41,7 +28,7 @@ __all__ = [
     "make_tables",
 ]
 
-SCHEMA = MetaData()
+SCHEMA = sa.MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
 _VERSION = "6"
 
@@ -49,47 +36,47 @@ FACTS = facts_table("read_facts", SCHEMA)
 POSITIONS = positions_table("read_positions", SCHEMA)
 
 #: What was asked: of several records on intake that have the same id, the first.
-REQUESTS = Table(
+REQUESTS = sa.Table(
     "requests",
     SCHEMA,
-    Column("request_id", Text, primary_key=True),
-    Column("tenant", Text, primary_key=True),
-    Column("appended_at", BigInteger, nullable=False, index=True),
-    Column("topic", Text, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("offset", BigInteger, nullable=False),
-    Column("task", Text),
-    Column("plan", Text),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("appended_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("task", sa.Text),
+    sa.Column("plan", sa.Text),
     #: These, and the beginning of what the customer says, are masked as pages mask them.
-    Column("user", Text),
-    Column("conversation_id", Text),
-    Column("words", Text, nullable=False),
+    sa.Column("user", sa.Text),
+    sa.Column("conversation_id", sa.Text),
+    sa.Column("words", sa.Text, nullable=False),
     #: A number for its conversation, or for itself: what the arms of a rollout are drawn by.
-    Column("unit", BigInteger, nullable=False),
+    sa.Column("unit", sa.BigInteger, nullable=False),
     # Whatever requests are listed by, the newest come first.
-    Index("requests_by_tenant", "tenant", "appended_at"),
-    Index("requests_by_user", "user", "appended_at"),
-    Index("requests_by_conversation", "conversation_id", "appended_at"),
+    sa.Index("requests_by_tenant", "tenant", "appended_at"),
+    sa.Index("requests_by_user", "user", "appended_at"),
+    sa.Index("requests_by_conversation", "conversation_id", "appended_at"),
 )
 
 #: Where all records of a request lie.
-RECORDS = Table(
+RECORDS = sa.Table(
     "request_records",
     SCHEMA,
-    Column("request_id", Text, primary_key=True),
-    Column("tenant", Text, primary_key=True),
-    Column("topic", Text, primary_key=True),
-    Column("partition", Integer, primary_key=True),
-    Column("offset", BigInteger, primary_key=True, autoincrement=False),
-    Column("at", BigInteger, nullable=False, index=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
     #: Of a request given to a tier, the rule that sent it there, the release that decided it, and
     #: what the classify step had said of it, in JSON.
-    Column("rule", Text),
-    Column("release", Text),
-    Column("classified", Text),
+    sa.Column("rule", sa.Text),
+    sa.Column("release", sa.Text),
+    sa.Column("classified", sa.Text),
     sqlite_with_rowid=False,
 )
-Index(
+sa.Index(
     "routed_records",
     RECORDS.c.at,
     RECORDS.c.rule,
@@ -97,11 +84,11 @@ Index(
     postgresql_where=RECORDS.c.rule.is_not(None),
 )
 
-GROUPS = Table(
+GROUPS = sa.Table(
     "call_groups",
     SCHEMA,
-    Column("group_id", BigInteger, primary_key=True, autoincrement=False),
-    *(Column(name, Text, nullable=False) for name in Group._fields),
+    sa.Column("group_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    *(sa.Column(name, sa.Text, nullable=False) for name in Group._fields),
 )
 
 #: Figures of a call in its own group; `paid` and `cost_micros` count where its request ended.
@@ -116,104 +103,104 @@ _OTHER = [
     if name not in (*_KEY, *_TEXTS, "has_changed", "latency_us", "bucket")
 ]
 
-CALLS = Table(
+CALLS = sa.Table(
     "calls",
     SCHEMA,
-    *(Column(name, Text, primary_key=True) for name in _KEY),
-    *(Column(name, Text, nullable=False) for name in _TEXTS),
-    Column("has_changed", Boolean, nullable=False),
-    *(Column(name, BigInteger, nullable=False) for name in _OTHER),
-    Column("latency_us", BigInteger),
-    Column("bucket", Integer),
-    Index("calls_by_time", "started_at"),
+    *(sa.Column(name, sa.Text, primary_key=True) for name in _KEY),
+    *(sa.Column(name, sa.Text, nullable=False) for name in _TEXTS),
+    sa.Column("has_changed", sa.Boolean, nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in _OTHER),
+    sa.Column("latency_us", sa.BigInteger),
+    sa.Column("bucket", sa.Integer),
+    sa.Index("calls_by_time", "started_at"),
     # Few calls have these: in a long time they are not found by time alone.
     *(
-        Index(f"calls_{name}", "started_at", sqlite_where=has, postgresql_where=has)
+        sa.Index(f"calls_{name}", "started_at", sqlite_where=has, postgresql_where=has)
         for name in RARE
-        for has in (text(f"{name} > 0"),)
+        for has in (sa.text(f"{name} > 0"),)
     ),
 )
 
 #: How a generation of a request ended: in a result, in a dead letter, or in one after the other.
-OUTCOMES = Table(
+OUTCOMES = sa.Table(
     "outcomes",
     SCHEMA,
-    Column("tenant", Text, primary_key=True),
-    Column("request_id", Text, primary_key=True),
-    Column("generation", BigInteger, primary_key=True),
-    Column("is_result", Boolean, primary_key=True),
-    Column("ended_at", BigInteger, nullable=False, index=True),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, primary_key=True),
+    sa.Column("is_result", sa.Boolean, primary_key=True),
+    sa.Column("ended_at", sa.BigInteger, nullable=False, index=True),
     #: Of a dead letter, its place; of a result, the dead letter that it resolves.
-    Column("letter", Text, index=True),
+    sa.Column("letter", sa.Text, index=True),
     #: The rest is only set for a result.
-    Column("published", Text),
-    Column("kind", Text),
-    Column("total_us", BigInteger),
-    Column("task", Text),
-    Column("model", Text),
-    Column("review", Text),
+    sa.Column("published", sa.Text),
+    sa.Column("kind", sa.Text),
+    sa.Column("total_us", sa.BigInteger),
+    sa.Column("task", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("review", sa.Text),
     #: JSON: the answer in the task's format.
-    Column("output", Text),
+    sa.Column("output", sa.Text),
 )
 
-FEEDBACK = Table(
+FEEDBACK = sa.Table(
     "feedback",
     SCHEMA,
-    Column("tenant", Text, primary_key=True),
-    Column("request_id", Text, primary_key=True),
-    Column("generation", BigInteger, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("at", BigInteger, nullable=False),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("generation", sa.BigInteger, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
     #: The comment, and the correction.
-    Column("words", Text, nullable=False),
+    sa.Column("words", sa.Text, nullable=False),
 )
 
 #: What reviewers decided, whether or not the decision stands.
-REVIEWS = Table(
+REVIEWS = sa.Table(
     "reviews",
     SCHEMA,
-    Column("decision_id", Text, primary_key=True),
-    Column("letter", Text, nullable=False, index=True),
-    Column("action", Text, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("at", BigInteger, nullable=False),
+    sa.Column("decision_id", sa.Text, primary_key=True),
+    sa.Column("letter", sa.Text, nullable=False, index=True),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
     #: Kept to test prompts and models with.
-    Column("is_example", Boolean, nullable=False),
+    sa.Column("is_example", sa.Boolean, nullable=False),
 )
 
 #: Sums of calls by group, for spans of `grain` milliseconds that begin at `at`. Where `grain` is
 #: negative, the groups have a task, a tier and a policy only.
-SUMS = Table(
+SUMS = sa.Table(
     "call_sums",
     SCHEMA,
-    Column("grain", Integer, primary_key=True),
-    Column("at", BigInteger, primary_key=True),
-    Column("group_id", BigInteger, primary_key=True),
-    *(Column(name, BigInteger, nullable=False) for name in FIGURES),
+    sa.Column("grain", sa.Integer, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True),
+    sa.Column("group_id", sa.BigInteger, primary_key=True),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in FIGURES),
     sqlite_with_rowid=False,
 )
 
 #: The same for latencies by bucket. Their groups span tenants and plans, to keep the rows few.
 #: Where `grain` is negative, those of all groups together are group 0.
-LATENCIES = Table(
+LATENCIES = sa.Table(
     "latency_sums",
     SCHEMA,
-    Column("grain", Integer, primary_key=True),
-    Column("at", BigInteger, primary_key=True),
-    Column("group_id", BigInteger, primary_key=True),
+    sa.Column("grain", sa.Integer, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True),
+    sa.Column("group_id", sa.BigInteger, primary_key=True),
     #: 1 for answers that a person decided on.
-    Column("reviewed", Integer, primary_key=True),
-    Column("bucket", Integer, primary_key=True),
-    Column("count", BigInteger, nullable=False),
-    Column("sum_us", BigInteger, nullable=False),
+    sa.Column("reviewed", sa.Integer, primary_key=True),
+    sa.Column("bucket", sa.Integer, primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("sum_us", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
 
-def make_tables(connection: Connection) -> None:
+def make_tables(connection: sa.Connection) -> None:
     """Create the tables where there are none, and replace those of another version."""
-    if inspect(connection).has_table(FACTS.name):
-        query = select(FACTS.c.value).where(FACTS.c.name == "version")
+    if sa.inspect(connection).has_table(FACTS.name):
+        query = sa.select(FACTS.c.value).where(FACTS.c.name == "version")
         if connection.scalar(query) == _VERSION:
             return
         SCHEMA.drop_all(connection)
