@@ -1,23 +1,15 @@
 """The policy in use: where its file is, and its content."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 from consumers.files import read_text
 from consumers.settings import Settings
 from router.policy.load import load_policy
-from router.policy.lock import LOCK_FILE, read_lock, reused, unready
+from router.policy.lock import LOCK_FILE, read_lock, reused
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 
-__all__ = [
-    "deployed",
-    "policy_file",
-    "read_policy",
-    "reused_version",
-    "shipped",
-    "unready_rows",
-]
+__all__ = ["deployed", "policy_file", "read_policy", "reused_version", "shipped"]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent / "deploy"
 _SHIPPED = Path(__file__).resolve().parent / "_deploy"
@@ -43,19 +35,6 @@ def reused_version(file: Path, policy: Policy) -> str | None:
         read_lock(read_text(lock)), policy, read_yaml(read_text(file))[1].get(("version",), 1)
     )
     return None if problem is None else problem.at(str(file))
-
-
-def unready_rows(file: Path, policy: Policy, prompts: Collection[str]) -> list[str]:
-    """What a policy's new tasks and models lack, by the lock beside its file. Raises OSError.
-
-    `prompts` are the tasks that have a prompt with examples.
-    """
-    lock = file.with_name(LOCK_FILE)
-    if not lock.is_file():
-        return []
-    lines = read_yaml(read_text(file))[1]
-    problems = unready(read_lock(read_text(lock)), policy, prompts, lines)
-    return [problem.at(str(file)) for problem in problems]
 
 
 def deployed(name: str) -> Path:

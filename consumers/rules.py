@@ -9,7 +9,11 @@ from consumers.policy_file import deployed, read_policy
 from consumers.settings import Settings
 from router.attempt.fallback import missing_texts
 from router.errors import PromptError
+from router.policy.lock import LOCK_FILE as POLICY_LOCK
+from router.policy.lock import read_lock as read_policy_lock
+from router.policy.lock import unready
 from router.policy.table import Policy
+from router.policy.yaml_text import read_yaml
 from router.prompts.lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
 from router.prompts.rendering import Prompts
 
@@ -20,7 +24,7 @@ __all__ = [
     "read_folder",
     "released_rules",
     "since_the_lock",
-    "with_examples",
+    "unready_rows",
 ]
 
 
@@ -74,11 +78,15 @@ def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], S
     return [f"{folder}/{error}" for error in (*unpaired(contracts, policy), *changed)], warnings
 
 
-def with_examples(settings: Settings) -> set[str]:
-    """The tasks whose prompt in use has examples. Raises OSError."""
-    files = read_folder(prompts_folder(settings))
-    folders = {path.partition("/")[0] for path in files if path.endswith("/examples.yaml")}
-    return {name for name in folders if f"{name}/contract.yaml" in files}
+def unready_rows(file: Path, policy: Policy, settings: Settings) -> list[str]:
+    """What a policy's new tasks and models lack, by the lock beside its file. Raises OSError."""
+    lock = file.with_name(POLICY_LOCK)
+    if not lock.is_file():
+        return []
+    prompts = {path.partition("/examples.")[0] for path in read_folder(prompts_folder(settings))}
+    lines = read_yaml(read_text(file))[1]
+    problems = unready(read_policy_lock(read_text(lock)), policy, prompts, lines)
+    return [problem.at(str(file)) for problem in problems]
 
 
 def read_folder(folder: Path) -> dict[str, str]:

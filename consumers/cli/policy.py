@@ -20,8 +20,8 @@ from consumers.cli.common import (
 from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.files import read_text
-from consumers.policy_file import policy_file, reused_version, unready_rows
-from consumers.rules import since_the_lock, with_examples
+from consumers.policy_file import policy_file, reused_version
+from consumers.rules import since_the_lock, unready_rows
 from consumers.texts import say
 from router.checks import check_rows
 from router.errors import PolicyError
@@ -114,7 +114,7 @@ def lock(file: PolicyFile = None) -> None:
     problems = [f"example failed: {outcome.says}: {outcome.detail}" for outcome in failed]
     if (problem := reused(locked, policy, 1)) is not None:
         problems.append(f"{problem.path}: {problem.message}")
-    problems += unready_rows(path, policy, with_examples(read_settings(needs_kafka=False)))
+    problems += unready_rows(path, policy, read_settings(needs_kafka=False))
     if problems:
         raise UserError("\n".join((f"{path}: not locked:", *problems)))
     beside.write_text(lock_text(locked, policy), encoding="utf-8")
@@ -213,7 +213,7 @@ def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
     problem, warnings = reused_version(path, policy), list[str]()
     settings = read_settings(needs_kafka=False)
     errors = [] if problem is None else [problem]
-    errors += unready_rows(path, policy, with_examples(settings))
+    errors += unready_rows(path, policy, settings)
     if path.resolve() == policy_file(settings).resolve():
         changes, warned = since_the_lock(settings, policy)
         errors, warnings = [*errors, *changes], [*warned]

@@ -14,7 +14,6 @@ from router.attempt.next_step import Answer, Escalate, NextStep, untried
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
 from router.policy.table import Policy, Task
-from router.request.signals import measure
 from router.route.ladders import ladder
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt
@@ -65,20 +64,6 @@ def best(ways: Sequence[Way], worth: Decimal) -> Way:
     return min(ways, key=lambda way: (way.expected(worth), way.wrong))
 
 
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """An answer that a tier could not defend."""
-
-    step: Escalate
-    task: Task
-    tier: Tier
-    answer: Attempt
-    #: The next tier that can still be asked, with its model. None: there is none.
-    above: tuple[Tier, str] | None
-    #: True where only its confidence is too low, and neither risk nor policy wants a person.
-    is_publishable: bool
-
-
 class Climbs:
     """Which of a process's latest requests have climbed, by task.
 
@@ -91,13 +76,23 @@ class Climbs:
     def __init__(self) -> None:
         self._latest: dict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=self._SPAN - 1))
 
-    def allow(self, task: str, share: float) -> bool:
-        """True when one more request of the task may climb."""
-        return sum(self._latest[task]) + 1 <= share * self._SPAN
+    def admit(self, task: str, share: float, *, wants: bool) -> bool:
+        """Count a request that has ended in this tier; True when it wants to climb and may."""
+        latest = self._latest[task]
+        climbs = wants and sum(latest) + 1 <= share * self._SPAN
+        latest.append(climbs)
+        return climbs
 
-    def note(self, task: str, *, climbed: bool) -> None:
-        """Count a request that has ended in this tier."""
-        self._latest[task].append(climbed)
+
+class _Doubt(NamedTuple):
+    """An answer that a tier could not defend."""
+
+    step: Escalate
+    answer: Attempt
+    #: The next tier that can still be asked, with its model. None: there is none.
+    above: tuple[Tier, str] | None
+    #: True where only its confidence is too low, and neither risk nor policy wants a person.
+    is_publishable: bool
 
 
 def weighed(
@@ -114,28 +109,30 @@ def weighed(
     `worth` and `climb_at_most` climbs as far as it may.
     """
     name = assignment.task or ""
-    task = policy.tasks.get(name)
+    task, end = policy.tasks.get(name), step
     if task is None or assignment.route.step != "answer":
         return step
-    end: NextStep | AskBack = step
-    doubt = _doubt_of(step, assignment, request, attempts, policy)
+    doubt = _doubt_of(step, task, assignment, request, attempts, policy)
     if doubt is not None and task.worth is not None:
-        end = _cheapest(doubt, task.worth, assignment, request, policy)
+        ways = _ways(doubt, task, assignment, request, policy)
+        cheapest = _cheapest(doubt, ways, task.worth)
+        if isinstance(cheapest, AskBack):
+            return cheapest
+        end = cheapest
     if (most := task.climb_at_most) is None:
         return end
-    climbs_on = isinstance(end, Escalate) and doubt is not None and doubt.above is not None
-    if climbs_on and doubt is not None and not climbs.allow(name, most):
-        climbs_on = False
-        words = f"no more than {most:.0%} of its requests climb, and as many have"
-        publishes = task.over_share == "caveat" and doubt.is_publishable
-        reason = Reason.NOT_WORTH_CLIMBING
-        end = Answer(doubt=words) if publishes else GiveUp(reason, f"{doubt.step.detail}; {words}")
-    climbs.note(name, climbed=climbs_on)
-    return end
+    wants = isinstance(end, Escalate) and doubt is not None and doubt.above is not None
+    if climbs.admit(name, most, wants=wants) or not wants or doubt is None:
+        return end
+    words = f"no more than {most:.0%} of its requests climb, and as many have"
+    if task.over_share == "caveat" and doubt.is_publishable:
+        return Answer(doubt=words)
+    return GiveUp(Reason.NOT_WORTH_CLIMBING, f"{doubt.step.detail}; {words}")
 
 
 def _doubt_of(
     step: NextStep,
+    task: Task,
     assignment: Assignment,
     request: Request,
     attempts: Sequence[Attempt],
@@ -146,66 +143,40 @@ def _doubt_of(
     answers = [attempt for attempt in attempts if attempt.step == "answer" and attempt.was_judged]
     if not isinstance(step, Escalate) or not answers or not attempts[-1].was_judged:
         return None
-    task, answer, asked = policy.tasks[name], answers[-1], [*assignment.own_attempts, *attempts]
+    asked, verdict = [*assignment.own_attempts, *attempts], answers[-1].verdict
     above = (
         (tier, models[0])
         for tier in ladder(route.tier, name, request, policy, route.wanted)
         if (models := untried(tier, name, "answer", asked, policy))
     )
-    verdict = answer.verdict
-    is_unsure = verdict is not None and verdict.output is not None
-    is_unsure = is_unsure and step.reason is Reason.LOW_CONFIDENCE and answer is attempts[-1]
-    failed = [check for check in verdict.checks if not check.passed] if verdict else []
-    return _Doubt(
-        step,
-        task,
-        route.tier,
-        answer,
-        next(above, None),
-        is_publishable=is_unsure
-        and all(check.reason is Reason.LOW_CONFIDENCE for check in failed)
-        and not (route.needs_person or task.approval != "none" or task.risk == "risky"),
-    )
+    # A verifier's finding, or a vote, is no matter of confidence.
+    unsure = verdict is not None and verdict.output is not None and answers[-1] is attempts[-1]
+    failed = {check.reason for check in verdict.checks if not check.passed} if verdict else set()
+    needs_person = route.needs_person or task.approval != "none" or task.risk == "risky"
+    is_publishable = unsure and failed == {Reason.LOW_CONFIDENCE} and not needs_person
+    return _Doubt(step, answers[-1], next(above, None), is_publishable)
 
 
-def _cheapest(
-    doubt: _Doubt, worth: Decimal, assignment: Assignment, request: Request, policy: Policy
-) -> NextStep | AskBack:
-    """The way on with the least expected cost."""
-    ways = _ways(doubt, assignment, request, policy)
-    chosen = best(ways, worth)
-    costs = ", ".join(way.words(worth) for way in ways)
-    words = f"{_NAMES[chosen.kind]} costs least where a wrong answer costs ${worth}: {costs}"
-    match chosen.kind:
-        case "caveat":
-            return Answer(doubt=words)
-        case "ask_back":
-            return AskBack(words)
-        case "person" if doubt.above is not None:
-            return GiveUp(Reason.NOT_WORTH_CLIMBING, f"{doubt.step.detail}; {words}")
-        case _:  # without a tier above, route gives up in its own words
-            return replace(doubt.step, weighed=words)
-
-
-def _ways(doubt: _Doubt, assignment: Assignment, request: Request, policy: Policy) -> Sequence[Way]:
+def _ways(
+    doubt: _Doubt, task: Task, assignment: Assignment, request: Request, policy: Policy
+) -> Sequence[Way]:
     """Every way on, a person first: as often right as was fitted, and priced at today's prices."""
-    right, usage = doubt.task.right, doubt.answer.usage
-    here = right.at(doubt.tier) if right else None
+    answer, here = doubt.answer, task.right.at(assignment.route.tier) if task.right else None
     ways = [Way("person", policy.costs.person, Decimal(0))]
     if doubt.above is not None:
         tier, model = doubt.above
-        above = right.at(tier) if right else None
         # The next model reads and writes about as much as this one has.
-        price = Decimal(cost_micros(usage, policy.models[model].price)) / 1_000_000
-        ways.append(Way("climb", price, _missing(above)))
+        price = Decimal(cost_micros(answer.usage, policy.models[model].price)) / 1_000_000
+        ways.append(Way("climb", price, _missing(task.right.at(tier) if task.right else None)))
     if doubt.is_publishable:
-        sure = (doubt.answer.verdict.confidence if doubt.answer.verdict else None) or 0.0
+        sure = (answer.verdict.confidence if answer.verdict else None) or 0.0
         # A model may be surer than the tier has been right.
-        ways.append(Way("caveat", Decimal(0), _missing(sure if here is None else min(sure, here))))
-    may_ask = output_contract(request, policy, assignment.task, "answer").may_ask
-    if may_ask and _ambiguity(assignment, request) >= _UNCLEAR:
-        again = Decimal(doubt.answer.cost_micros) / 1_000_000
-        ways.append(Way("ask_back", policy.costs.question + again, _missing(here)))
+        ways.append(Way("caveat", Decimal(0), _missing(min(sure, 1.0 if here is None else here))))
+    signals = next((taken.signals for taken in reversed(assignment.routes) if taken.signals), None)
+    if signals is not None and signals.ambiguity >= _UNCLEAR:
+        if output_contract(request, policy, assignment.task, "answer").may_ask:
+            again = policy.costs.question + Decimal(answer.cost_micros) / 1_000_000
+            ways.append(Way("ask_back", again, _missing(here)))
     return ways
 
 
@@ -214,8 +185,15 @@ def _missing(share: float | None) -> Decimal:
     return 1 - Decimal(str(share or 0.0))
 
 
-def _ambiguity(assignment: Assignment, request: Request) -> float:
-    """The producer's, else the classify step's, else our own estimate."""
-    guessed = assignment.classification.ambiguity if assignment.classification else None
-    given = guessed if request.ambiguity is None else request.ambiguity
-    return measure(request).ambiguity if given is None else given
+def _cheapest(doubt: _Doubt, ways: Sequence[Way], worth: Decimal) -> NextStep | AskBack:
+    """The way on with the least expected cost."""
+    chosen = best(ways, worth).kind
+    costs = ", ".join(way.words(worth) for way in ways)
+    words = f"{_NAMES[chosen]} costs least where a wrong answer costs ${worth}: {costs}"
+    if chosen == "caveat":
+        return Answer(doubt=words)
+    if chosen == "ask_back":
+        return AskBack(words)
+    if chosen == "person" and doubt.above is not None:
+        return GiveUp(Reason.NOT_WORTH_CLIMBING, f"{doubt.step.detail}; {words}")
+    return replace(doubt.step, weighed=words)  # where no tier is left, route gives up itself

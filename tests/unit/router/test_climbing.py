@@ -11,12 +11,22 @@ from router.attempt.climbing import AskBack, Climbs, Way, best, weighed
 from router.attempt.escalation import climb
 from router.attempt.next_step import Answer, Escalate, NextStep
 from router.policy.table import Policy, Right
+from router.request.signals import measure, signal_facts
 from router.route.routing import GiveUp, Route
 from schemas.attempt import Attempt
+from schemas.escalation import SignalsTaken
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from schemas.verdict import CheckResult, Verdict
-from tests.builders import NOON, a_request, an_assignment, an_attempt, an_escalation, the_policy
+from tests.builders import (
+    NOON,
+    a_request,
+    a_route,
+    an_assignment,
+    an_attempt,
+    an_escalation,
+    the_policy,
+)
 
 RIGHT = Right(low=0.8, balanced=0.8, premium=0.97, source="a test of ours")
 UNSURE = Escalate(Reason.LOW_CONFIDENCE, "confidence 0.6; at least 0.7 was expected")
@@ -45,9 +55,10 @@ def decided(
     climbs: Climbs | None = None,
     **request: Any,
 ) -> NextStep | AskBack:
-    attempts = [attempt or unsure()]
     asked = a_request(**request)
-    return weighed(step, an_assignment(), asked, attempts, policy, climbs or Climbs())
+    signals = SignalsTaken.model_validate(signal_facts(measure(asked)))
+    assignment = an_assignment(routes=[a_route(signals=signals)])
+    return weighed(step, assignment, asked, [attempt or unsure()], policy, climbs or Climbs())
 
 
 def test_without_a_worth_an_answer_in_doubt_climbs_as_it_did() -> None:
@@ -105,10 +116,12 @@ def test_nothing_delicate_goes_out_in_doubt(policy: Policy) -> None:
 
 
 def test_only_an_answer_that_is_just_unsure_may_go_out() -> None:
-    broken = Escalate(Reason.SCHEMA_FAILED, "no answer")
-    cheap = with_task(worth=Decimal("0.01"))
+    cheap, verdict = with_task(worth=Decimal("0.01")), unsure().verdict
+    assert verdict is not None
+    schema = CheckResult(check="schema", passed=False, reason=Reason.SCHEMA_FAILED)
+    broken = unsure(verdict=verdict.model_copy(update={"checks": [*verdict.checks, schema]}))
 
-    assert isinstance(decided(cheap, broken, unsure(reason=Reason.SCHEMA_FAILED)), Escalate)
+    assert isinstance(decided(cheap, attempt=broken), Escalate)
     assert isinstance(decided(cheap, attempt=unsure(verdict=None)), Escalate)
 
 
