@@ -64,15 +64,16 @@ PARTIES: Sequence[Party] = (
     ),
     # Who proposes releases of the policy, and who decides on them.
     Party("releases", reads=("llm.policy",), writes=("llm.policy",), is_outside=True),
-    # In every process of stages: the calls it pays for, and its status. The ledger also reads the
-    # tier topics, to know from when on its lines are to be read.
+    # In every process of stages: the releases that it follows, the calls it pays for, and its
+    # status. The ledger also reads the tier topics, to know from when on its lines are to be read.
+    Party("policies", reads=("llm.policy",), is_within_stages=True),
     Party(
         "ledger",
         reads=("llm.attempts", *(f"llm.tier.{tier}" for tier in Tier)),
         writes=("llm.attempts",),
         is_within_stages=True,
     ),
-    Party("status", reads=("llm.status",), writes=("llm.status",), is_within_stages=True),
+    Party("status", writes=("llm.status",), is_within_stages=True),
 )
 
 

@@ -34,7 +34,7 @@ def rights_of(names: Iterable[str], kafka: KafkaSettings) -> list[Right]:
     wanted, needed = set(names), list[Right]()
     for kind in parties.STAGES:
         if kind.spec.name in wanted:
-            wanted |= {"status", "ledger"} if kind.tier else {"status"}
+            wanted |= {"policies", "status", *(["ledger"] if kind.tier else [])}
             needed += _of_stage(kind, kafka)
     for party in parties.PARTIES:
         if party.name in wanted:

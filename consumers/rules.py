@@ -1,13 +1,11 @@
-"""The policy and the prompts in use, together."""
+"""The policy and the prompts of this machine's files, together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.files import read_text
-from consumers.policy_file import deployed, read_policy
+from consumers.policy_file import deployed, policy_file
 from consumers.settings import Settings
-from router.attempt.fallback import missing_texts
 from router.errors import PromptError
 from router.policy.lock import LOCK_FILE as POLICY_LOCK
 from router.policy.lock import read_lock as read_policy_lock
@@ -16,9 +14,9 @@ from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 from router.prompts.lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
 from router.prompts.rendering import Prompts
+from router.releases.bundle import Bundle
 
 __all__ = [
-    "Rules",
     "load_rules",
     "prompts_folder",
     "read_folder",
@@ -28,28 +26,18 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The policy and the prompts."""
-
-    policy: Policy
-    prompts: Prompts
-
-
 def prompts_folder(settings: Settings) -> Path:
     """The prompts to use: as set, else here, else as shipped."""
     return settings.prompts or deployed("prompts")
 
 
-def load_rules(settings: Settings) -> Rules:
+def load_rules(settings: Settings) -> Bundle:
     """Read policy and prompts. Raises PolicyError, PromptError or OSError."""
-    policy, prompts = read_policy(settings), Prompts.load(read_folder(prompts_folder(settings)))
-    if missing := missing_texts(policy, prompts):
-        raise PromptError("\n".join(missing))
-    return Rules(policy, prompts)
+    file = policy_file(settings)
+    return Bundle.of_texts(read_text(file), read_folder(prompts_folder(settings)), str(file))
 
 
-def released_rules(settings: Settings) -> Rules:
+def released_rules(settings: Settings) -> Bundle:
     """The policy and prompts for processes that answer requests.
 
     Raises as `load_rules` does, and PromptError where a prompt differs from what was released under

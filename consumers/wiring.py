@@ -12,15 +12,16 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from consumers import clock
 from consumers.parties import STAGES
+from consumers.policies import Policies, ReleaseError, followed
 from consumers.providers.client import Providers
 from consumers.providers.gate import Gate
-from consumers.providers.settings import ModelLimits, ProviderSettings, ProviderSettingsError
-from consumers.rules import Rules
+from consumers.providers.settings import ModelLimits, ProviderSettings, variable_of
 from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import KafkaUnreachableError, cluster_of
@@ -31,7 +32,7 @@ from consumers.runtime.liveness import Watched, watched
 from consumers.runtime.marks import usable_folder
 from consumers.runtime.poison import Guard, settings_to_hand
 from consumers.runtime.stage import Stage
-from consumers.runtime.status import following_status, reporting_status
+from consumers.runtime.status import reporting_status
 from consumers.runtime.topics import TopicWatch
 from consumers.runtime.watchdog import default_patience
 from consumers.settings import Settings
@@ -40,8 +41,8 @@ from consumers.stages.refusing import Refusals
 from consumers.supervisor import run_together
 from consumers.telemetry.setup import Telemetry
 from router.limits.forecast import Forecast
-from router.limits.shares import shares
-from router.policy.table import Model, Policy
+from router.policy.table import Model
+from router.releases.bundle import Bundle
 from schemas.base import Tier
 
 __all__ = [
@@ -63,7 +64,7 @@ def state_folder(settings: Settings) -> Path:
 @contextlib.asynccontextmanager
 async def running_stages(
     settings: Settings,
-    rules: Rules,
+    rules: Bundle | Policies,
     providers: Mapping[str, ProviderSettings],
     *,
     kinds: Iterable[StageKind] = STAGES,
@@ -74,31 +75,39 @@ async def running_stages(
 ) -> AsyncIterator[Sequence[Stage]]:
     """Run stages in this process until the context closes, then drain them.
 
-    The context opens when every stage has its partitions, or when `stop` is set: without Kafka a
-    process that is told to end would wait for its partitions for ever. A stage that stands still
-    ends it: `on_stuck` is called, all stages are drained, and StageError is raised in a group; so
-    is UnbookedError where Kafka has not taken all ledger lines. `beside` opens what else runs until
-    the stages have drained: the console, with the guard of the records that it reads.
+    `rules` are those of the files, whose releases are then followed, or releases that are followed
+    already. The context opens when every stage has its partitions, or when `stop` is set: without
+    Kafka a process that is told to end would wait for its partitions for ever. A stage that stands
+    still ends it: `on_stuck` is called, all stages are drained, and StageError is raised in a
+    group; so is UnbookedError where Kafka has not taken all ledger lines. `beside` opens what else
+    runs until the stages have drained: the console, with the guard of the records that it reads.
     """
-    clients = Clients(settings.kafka, rules.policy.limits.call_timeout)
     stages: list[Stage] = []
-    patience = settings.health.patience or default_patience(rules.policy.limits.call_timeout)
     telemetry = telemetry or Telemetry()
-    health = Health(patience, on_stuck=on_stuck, telemetry=telemetry)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        policies = (
+            rules
+            if isinstance(rules, Policies)
+            else await enter(followed(settings, rules, state_folder(settings)))
+        )
+        clients = Clients(settings.kafka, policies.longest_call)
+
+        def patience() -> timedelta:
+            return settings.health.patience or default_patience(policies.longest_call)
+
+        health = Health(patience, policies, on_stuck=on_stuck, telemetry=telemetry)
         how = await watch_of(settings)
         mark = await enter(watched(how, health.answers, health.loop))
-        reporting = clients.named("status")
-        await enter(reporting_status(reporting, health, rules.policy))
+        await enter(reporting_status(clients.named("status"), health))
         tasks = await enter(asyncio.TaskGroup())
 
         def guard(stage: str) -> Guard:
             return Guard(f"{settings.kafka.prefix}{stage}", mark, how.folder)
 
         async def calling() -> Calling:
-            gate = _gate(rules.policy, providers, stages)
-            refusals = Refusals(rules.policy, clock.now)
+            gate = _gate(policies, providers, stages)
+            refusals = Refusals(policies, clock.now)
             ledger = Ledger(clients.named("ledger"), state_folder(settings))
             opened = Calling(
                 await enter(Providers(providers)),
@@ -107,7 +116,6 @@ async def running_stages(
                 refusals,
                 telemetry.calling({name: provider.address for name, provider in providers.items()}),
             )
-            await enter(following_status(reporting, refusals))
             health.ask_models, health.refusals = gate.states, refusals
             return opened
 
@@ -115,11 +123,9 @@ async def running_stages(
             return await enter(_forecasting(clients, tasks))
 
         process = Process(
-            settings, rules, clients, telemetry, guard, _once(calling), _once(forecast)
+            settings, policies, clients, telemetry, guard, _once(calling), _once(forecast)
         )
         for kind in kinds:
-            if kind.tier is not None and kind.tier not in rules.policy.tiers:
-                continue
             stage = await enter(kind.open(process))
             stages.append(stage)
             health.watch(stage)
@@ -180,20 +186,32 @@ async def watch_of(settings: Settings, *, has_health: bool = True) -> Watched:
 
 
 def _gate(
-    policy: Policy, providers: Mapping[str, ProviderSettings], stages: Sequence[Stage]
+    policies: Policies, providers: Mapping[str, ProviderSettings], stages: Sequence[Stage]
 ) -> Gate:
-    """The gate in front of every call of this process. Raises ProviderSettingsError."""
+    """The gate in front of every call of this process. Raises TierlineError.
+
+    A release whose models it cannot call is not applied.
+    """
 
     def limits(model: Model) -> ModelLimits:
         settings = providers.get(model.provider)
         return settings.limits_of(model.id) if settings else ModelLimits()
 
-    given = {name: share for name, model in policy.models.items() if (share := limits(model).share)}
-    parts = shares(policy, given)
-    for (name, tier), part in parts.items():
-        if not part:
-            msg = f"limits of {name}: share leaves {tier} out, and the policy lets {tier} call it"
-            raise ProviderSettingsError(msg)
-    return Gate(
-        policy.models, limits, parts, lambda: max(stage.partition_count() for stage in stages)
-    )
+    gate = Gate(limits, lambda: max(stage.partition_count() for stage in stages))
+    served: list[Bundle] = []
+
+    def serve(bundle: Bundle) -> None:
+        for name, model in bundle.policy.models.items():
+            if model.provider not in providers:
+                msg = (
+                    f"its model {name} is called at the provider {model.provider}, which is not "
+                    f"set up: set {variable_of(model.provider)}__BASE_URL, then start again"
+                )
+                raise ReleaseError(msg)
+        held = {each.digest for each in policies.held} - {bundle.digest}
+        serving = [*(each for each in served if each.digest in held), bundle]
+        gate.serve([each.policy for each in serving])
+        served[:] = serving
+
+    policies.require(serve)
+    return gate

@@ -48,7 +48,8 @@ class Attempt(Contract):
     prompt_version: Name
     #: The policy that was applied.
     policy_version: Name
-    #: The digest of its content. None: an attempt of earlier software.
+    #: The digest of the release: of the policy and its prompts. Earlier software wrote that of the
+    #: policy alone, or None.
     policy_digest: Name | None = None
     started_at: Instant
     #: Milliseconds from sending the call to having read the reply.

@@ -165,6 +165,7 @@ def dead_letter_headers(letter: DeadLetter, passed: Headers) -> Headers:
         "tierline-failed-at": letter.failed_at.isoformat(),
         "tierline-deadline": letter.deadline.isoformat() if letter.deadline else None,
         "tierline-policy-version": letter.policy_version,
+        "tierline-policy-digest": letter.policy_digest,
         "tierline-path": ">".join(letter.path),
         "tierline-cost-micros": letter.cost_micros,
         "__connect.errors.topic": letter.source.topic,
@@ -208,6 +209,7 @@ def read_dead_letter(headers: Headers) -> DeadLetter:
             "failed_at": texts["tierline-failed-at"],
             "deadline": texts.get("tierline-deadline"),
             "policy_version": texts.get("tierline-policy-version"),
+            "policy_digest": texts.get("tierline-policy-digest"),
             "path": tuple(filter(None, texts.get("tierline-path", "").split(">"))),
             "attempts": _ATTEMPTS.validate_json(attempts, context=mark),
         }

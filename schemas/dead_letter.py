@@ -51,6 +51,8 @@ class DeadLetter(Contract):
     failed_at: Instant
     deadline: Instant | None = None
     policy_version: Name | None = None
+    #: The digest of the release. None: it was not routed, or a dead letter of earlier software.
+    policy_digest: Name | None = None
     path: Annotated[Sequence[Name], Field(max_length=1_000)] = ()
     attempts: Annotated[Sequence[Attempt], Field(max_length=1_000)] = ()
 

@@ -8,6 +8,7 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── SchemaError                a JSON Schema that is not used
 │   └── UnusableSchemaError    it is no JSON Schema, or not self-contained
 ├── OverBudgetError            a template of a prompt runs too long or writes too much
+├── ReleaseError               a release cannot be applied by this process
 ├── ActRefusedError            an act about a release of the policy is not allowed
 ├── SigningError               acts cannot be signed, or their signatures not be checked
 ├── UserError                  something about the command that its user can change
@@ -15,6 +16,7 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── KafkaUnreachableError      no broker answers at the address given
 ├── StageError                 a stage cannot go on
 ├── RetentionError             records were deleted before anybody had read them
+├── NotYetError                a record cannot be decided about before something else is here
 ├── FencedError                another process takes the same partition again and again
 ├── PartitionLostError         somebody else owns the partition now
 ├── UnbookedError              the process ends with paid calls that Kafka has not taken

@@ -95,7 +95,8 @@ class RouteTaken(Contract):
     #: The tier that the policy wanted where the plan lowered the request: it may climb back there.
     wanted: Tier | None = None
     policy_version: Name
-    #: The digest of the policy's content. None: a route of earlier software.
+    #: The digest of the release: of the policy and its prompts. Earlier software wrote that of the
+    #: policy alone, or None.
     policy_digest: Name | None = None
     routed_at: Instant
 
@@ -158,6 +159,6 @@ class Escalation(_Envelope):
     weighed: Words | None = None
     #: The tier that a person wants. None: where the policy sends it.
     tier: Tier | None = None
-    #: The policy of a route that is taken back because no router applies it any more. That route is
+    #: The release of a route that is taken back because no process has it any more. That route is
     #: no longer in `routes`, and `reason` is the one for which it was made.
     replaced_policy: Name | None = None

@@ -95,6 +95,8 @@ class RouterInfo(Contract):
     rule: Name
     reason: Words
     policy_version: Name
+    #: The digest of the release. None: nothing was routed, or a result of earlier software.
+    policy_digest: Name | None = None
     prompt_version: Name
     usage: Usage
     #: Of all attempts together.

@@ -88,11 +88,11 @@ class ModelStatus(Contract):
 
 
 class RefusedStatus(Contract):
-    """Requests that wait in a tier because they were routed under another policy."""
+    """Requests that wait in a tier because the process does not have their release."""
 
     tier: Tier
     policy_version: Name
-    #: Empty where earlier software routed them.
+    #: The digest of the release. Empty where earlier software routed them.
     policy_digest: Name = ""
     waiting: Count
 
@@ -103,7 +103,7 @@ class Status(Contract):
     process: Identifier
     started_at: Instant
     at: Instant
-    #: The policy that it applies. None: earlier software.
+    #: The release that it applies to new requests. None: earlier software.
     policy_version: Name | None = None
     policy_digest: Name | None = None
     #: The last act about releases that it has applied, and since when. None: it follows none.

@@ -1,6 +1,6 @@
 """Data for tests: everything has a default, a test names only what it is about."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -9,12 +9,17 @@ from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
+from consumers.policies import Policies
 from consumers.records import Record
+from consumers.rules import read_folder
 from consumers.runtime.shell import LastResort, Shell
-from consumers.stages.attempts import Slot
+from consumers.stages.attempts import CallModels, Slot
+from consumers.stages.refusing import Refusals
 from consumers.stages.work import Worker
 from router.policy.load import load_policy
 from router.policy.table import Policy
+from router.prompts.rendering import Prompts
+from router.releases.bundle import Bundle
 from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.codec import Outgoing
@@ -22,9 +27,11 @@ from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
 from schemas.intake import read_request_object
 from schemas.reasons import Reason
 from schemas.request import Request
+from schemas.topics import Topics
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY_FILE = Path("deploy/policy/routing.yaml")
+PROMPTS = Path("deploy/prompts")
 
 
 @cache
@@ -46,6 +53,31 @@ def policy_with(**sections: Any) -> Policy:
             else:
                 policy[section][name] = fields
     return Policy.model_validate(policy)
+
+
+@cache
+def the_prompts() -> Prompts:
+    """The prompts that are shipped."""
+    return Prompts.load(read_folder(PROMPTS))
+
+
+def policies_of(policy: Policy | None = None) -> Policies:
+    """A policy, as shipped unless given, with the prompts that are shipped: those of files."""
+    return Policies(Bundle(policy or the_policy(), the_prompts()))
+
+
+def a_worker(
+    tier: Tier,
+    policies: Policies,
+    calls: CallModels,
+    now: Callable[[], datetime] = lambda: NOON,
+    *,
+    topics: Topics | None = None,
+    **fields: Any,
+) -> Worker:
+    """A worker with nobody else's requests."""
+    refusals = Refusals(policies, now)
+    return Worker(tier, calls, topics or Topics(), now, refusals=refusals, **fields)
 
 
 def a_request(**fields: Any) -> Request:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from consumers.cli.common import UserError, data_home
 from consumers.files import own_folder
-from consumers.rules import Rules
+from consumers.policies import Policies
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import cluster_of
 from consumers.runtime.poison import Guard
@@ -107,7 +107,7 @@ async def store_url(settings: Settings, given: str | None = None) -> str:
 @contextlib.asynccontextmanager
 async def console_beside(
     settings: Settings,
-    rules: Rules,
+    policies: Policies,
     out: Console,
     stop: asyncio.Event,
     *,
@@ -133,7 +133,7 @@ async def console_beside(
         try:
             url = await store_url(settings, store)
             await run_console(
-                *(settings, rules, ConsoleAt(listening, url), stop),
+                *(settings, policies, ConsoleAt(listening, url), stop),
                 telemetry=telemetry,
                 guard=guard,
                 tell=tell,

@@ -11,12 +11,13 @@ from consumers.cli.common import KafkaAddress, UserError, asynchronous, read_set
 from consumers.cli.terminal import console
 from consumers.console.running import ConsoleAt, run_console
 from consumers.console.security import is_loopback
+from consumers.policies import followed
 from consumers.rules import load_rules
 from consumers.runtime.liveness import LoopLag, watched
 from consumers.runtime.poison import Guard
 from consumers.runtime.process import stop_signals
 from consumers.telemetry.setup import open_telemetry
-from consumers.wiring import watch_of
+from consumers.wiring import state_folder, watch_of
 
 __all__ = ["console_command"]
 
@@ -67,10 +68,14 @@ async def console_command(
     with contextlib.closing(listening_on(host, number, "--port")) as listening:
         how = await watch_of(settings, has_health=False)
         with open_telemetry(settings.telemetry, settings.kafka.topics) as telemetry:
-            async with watched(how, dict, LoopLag()) as mark:
+            async with (
+                watched(how, dict, LoopLag()) as mark,
+                followed(settings, rules, state_folder(settings)) as policies,
+            ):
+                out.print(policies.words(), soft_wrap=True)
                 await run_console(
                     settings,
-                    rules,
+                    policies,
                     ConsoleAt(listening, await store_url(settings, store), secure),
                     stop,
                     telemetry=telemetry,

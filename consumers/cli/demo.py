@@ -28,6 +28,7 @@ from consumers.cli.request_files import Line
 from consumers.cli.terminal import console, print_table
 from consumers.cli.up import kafka_at
 from consumers.lab.demo import MESSAGES, DemoCounts
+from consumers.policies import followed
 from consumers.rules import released_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -72,7 +73,8 @@ async def demo(
             telemetry = stack.enter_context(open_telemetry(settings.telemetry, topics))
             enter = stack.enter_async_context
             reader = await enter(topic_reader(clients, watched, at_end=True))
-            await enter(running_stages(settings, rules, providers, telemetry=telemetry))
+            policies = await enter(followed(settings, rules))
+            await enter(running_stages(settings, policies, providers, telemetry=telemetry))
             intake = await enter(publisher(clients, telemetry.tracing))
             started = time.monotonic()
             for sent in lines:
@@ -93,7 +95,7 @@ async def demo(
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tierline-"))
                 await enter(
                     console_beside(
-                        *(settings, rules, out, stop),
+                        *(settings, policies, out, stop),
                         telemetry=telemetry,
                         listening=stack.enter_context(console_socket(settings, out)),
                         store=f"sqlite:///{folder}/console.db",

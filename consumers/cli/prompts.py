@@ -11,7 +11,7 @@ from consumers.amounts import dollars
 from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
 from consumers.cli.provided import provided
 from consumers.cli.terminal import console, print_json, print_table
-from consumers.rules import Rules, load_rules, prompts_folder, read_folder
+from consumers.rules import load_rules, prompts_folder, read_folder
 from consumers.settings import Settings
 from consumers.texts import say
 from router.attempt.model_quirks import charged
@@ -29,6 +29,7 @@ from router.prompts.examples import (
     unshown,
 )
 from router.prompts.lock import LOCK_FILE, changes_since, lock_text, parts_of, read_lock
+from router.releases.bundle import Bundle
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.errors import ContractError
@@ -121,7 +122,7 @@ def lock() -> None:
 
 
 def _prepared(
-    rules: Rules, folder: Path, task: str | None, tiers: Sequence[Tier]
+    rules: Bundle, folder: Path, task: str | None, tiers: Sequence[Tier]
 ) -> "tuple[list[_Try], list[str]]":
     """Every example with every variant it is for, and a message for each prompt without one."""
     examples = [
@@ -160,7 +161,7 @@ class _Try:
         return compare(self.placed, self.tier, self.question.rendered, verdict)
 
 
-def _question_of(rules: Rules, placed: Placed, tier: Tier) -> tuple[Question, Request]:
+def _question_of(rules: Bundle, placed: Placed, tier: Tier) -> tuple[Question, Request]:
     example = placed.example
     try:
         return _question(rules, placed.folder, tier, example.request, example.answer or {})
@@ -170,7 +171,7 @@ def _question_of(rules: Rules, placed: Placed, tier: Tier) -> tuple[Question, Re
 
 
 def _question(
-    rules: Rules, name: str, tier: Tier, fields: Mapping[str, Any], answer: Mapping[str, Any]
+    rules: Bundle, name: str, tier: Tier, fields: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> tuple[Question, Request]:
     is_task = name in rules.policy.tasks
     request_fields = {**fields, "task": name} if is_task else dict(fields)
@@ -185,7 +186,9 @@ def _question(
     return verification_of(verify, answer, request, rules.prompts), request
 
 
-async def _live(settings: Settings, rules: Rules, tries: Sequence[_Try]) -> tuple[list[Tried], int]:
+async def _live(
+    settings: Settings, rules: Bundle, tries: Sequence[_Try]
+) -> tuple[list[Tried], int]:
     """The outcomes of real replies to examples that expect an accepted one, and their cost."""
     from consumers.providers.client import Providers  # noqa: PLC0415  the HTTP client takes 0.2 s
 
@@ -255,7 +258,7 @@ def _print_outcomes(
     say(f"{len(tried) - len(failed)} of {len(tried)} examples pass{paid}")
 
 
-def _tiers(tier: str | None, rules: Rules) -> list[Tier]:
+def _tiers(tier: str | None, rules: Bundle) -> list[Tier]:
     tiers = list(rules.policy.tiers)
     if tier is None:
         return tiers
@@ -265,7 +268,7 @@ def _tiers(tier: str | None, rules: Rules) -> list[Tier]:
     return [name for name in tiers if name == tier]
 
 
-def _check_name(name: str, rules: Rules) -> None:
+def _check_name(name: str, rules: Bundle) -> None:
     if name == "classify" and rules.policy.classify is None:
         msg = "the policy has no classify step, so its prompt is never used"
         raise UserError(msg)

@@ -27,7 +27,7 @@ from consumers.journeys.journey import Journey
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings, sent_fields
 from consumers.providers.usage import reserve
-from consumers.rules import Rules, load_rules
+from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.texts import say
 from router.attempt.model_quirks import charged, takes
@@ -37,6 +37,7 @@ from router.checks import Asked
 from router.errors import did_you_mean
 from router.policy.table import Model, Verify
 from router.prompts.chat_fields import ChatFields
+from router.releases.bundle import Bundle
 from router.reply.reply import Reply
 from router.request.trimming import trimmed
 from schemas.attempt import Attempt
@@ -110,7 +111,7 @@ async def replay_call(
 
 def rebuilt(
     journey: Journey,
-    rules: Rules,
+    rules: Bundle,
     providers: Mapping[str, ProviderSettings],
     *,
     attempt: int | None,
@@ -164,7 +165,7 @@ def _recorded(journey: Journey, number: int | None) -> Attempt:
     return attempts[number]
 
 
-def _no_model(name: str, rules: Rules, *, is_ours: bool) -> str:
+def _no_model(name: str, rules: Bundle, *, is_ours: bool) -> str:
     if is_ours:
         return f"the policy no longer has the model {name}: name another one with --model"
     return f"the policy has no model {name!r}{did_you_mean(name, rules.policy.models)}"
@@ -193,7 +194,7 @@ def _answered(attempt: Attempt, journey: Journey) -> Mapping[str, Any] | str | N
     return attempt.answered
 
 
-def _compared(replay: Replay, rules: Rules) -> dict[str, Any]:
+def _compared(replay: Replay, rules: Bundle) -> dict[str, Any]:
     """The recorded call and today's, as fields."""
     recorded, body = replay.recorded, replay.body
     return {
@@ -225,7 +226,7 @@ def _compared(replay: Replay, rules: Rules) -> dict[str, Any]:
     }
 
 
-async def _sent(replay: Replay, rules: Rules, settings: Settings) -> tuple[dict[str, Any], int]:
+async def _sent(replay: Replay, rules: Bundle, settings: Settings) -> tuple[dict[str, Any], int]:
     """Make the call; return its outcome and the command's exit code."""
     model, policy = replay.model, rules.policy
     only = policy.model_copy(update={"models": {replay.name: model}})

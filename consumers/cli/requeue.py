@@ -20,7 +20,7 @@ from consumers.buckets import Buckets
 from consumers.cli.common import UserError
 from consumers.cli.letters import LetterFilter, decided_on, find_letter, letters_of, lines_of
 from consumers.cli.terminal import progress
-from consumers.policy_file import read_policy
+from consumers.policies import active_policy
 from consumers.records import Record, record_ref
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -125,7 +125,7 @@ class Chosen:
 
 async def choose(settings: Settings, letter_filter: LetterFilter, plan: Plan, most: int) -> Chosen:
     """The oldest dead letters that may go through again, at most `most`."""
-    policy, chosen, count = read_policy(settings), Chosen(), 0
+    policy, chosen, count = await active_policy(settings), Chosen(), 0
     # Both topics may have millions of records: only a share is in memory at a time.
     with Buckets[Candidate | tuple[int, int, float, AuditLine]]() as pieces:
         async for record, letter in letters_of(settings, letter_filter.since):
@@ -173,7 +173,7 @@ def _open(bucket: Iterable[Candidate | tuple[int, int, float, AuditLine]]) -> li
 
 async def choose_one(settings: Settings, where: str, tenant: str | None, plan: Plan) -> Chosen:
     """The dead letter that is named. Raises UserError where it may not go through again."""
-    policy = read_policy(settings)
+    policy = await active_policy(settings)
     record, letter = await find_letter(settings, where, tenant)
     # Whoever names a dead letter has seen whether its requeue has failed.
     forced = replace(plan, force=plan.force or letter.reason is not Reason.APPROVAL_REQUIRED)

@@ -24,13 +24,16 @@ from consumers.cli.provided import provided
 from consumers.cli.terminal import print_json, print_table
 from consumers.journeys.journey import Journey
 from consumers.journeys.moments import COLUMNS, rows_of
+from consumers.policies import Policies
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
-from consumers.rules import Rules, released_rules
+from consumers.rules import released_rules
 from consumers.runtime.shell import Shell
+from consumers.stages.refusing import Refusals
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.texts import say
+from router.releases.bundle import Bundle
 from schemas.codec import Headers, Outgoing
 from schemas.intake import read_request_object
 from schemas.topics import Topics
@@ -99,17 +102,19 @@ class _Alone:
         return True
 
 
-async def _travel(value: bytes, rules: Rules, providers: Mapping[str, ProviderSettings]) -> Journey:
+async def _travel(
+    value: bytes, rules: Bundle, providers: Mapping[str, ProviderSettings]
+) -> Journey:
     """Pass a request through the stages: each record is handed to the stage that reads it."""
-    policy, prompts, topics = rules.policy, rules.prompts, Topics()
+    policies, topics = Policies(rules), Topics()
     journey, ends = Journey(_ID), Counter[str]()
-    router = Router(policy, topics, clock.now, prompts=prompts)
+    router, refusals = Router(policies, topics, clock.now), Refusals(policies, clock.now)
     routing = Shell(router.dead_letters)
     written = deque([Outgoing(topics.intake, None, value)])
     async with Providers(providers) as caller:
         workers = {
-            topics.tier(tier): Worker(tier, policy, prompts, caller, topics, clock.now)
-            for tier in policy.tiers
+            topics.tier(tier): Worker(tier, caller, topics, clock.now, refusals=refusals)
+            for tier in rules.policy.tiers
         }
         while written:
             topic, key, body, headers = written.popleft()

@@ -37,6 +37,7 @@ from consumers.cli.terminal import console
 from consumers.files import own_folder, write_own
 from consumers.lab.broker import LocalBroker, has_jars, local_broker
 from consumers.lab.broker.errors import BrokerError
+from consumers.policies import followed
 from consumers.rules import released_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import KafkaUnreachableError, connected
@@ -44,7 +45,7 @@ from consumers.runtime.process import stop_signals
 from consumers.runtime.topics import check_topics, ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import open_telemetry
-from consumers.wiring import running_stages
+from consumers.wiring import running_stages, state_folder
 from schemas.base import Tier
 
 __all__ = ["kafka_at", "up"]
@@ -154,21 +155,22 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
                 creates_topics=not is_named,
                 simulates=is_simulated(settings, rules.policy),
             ) as settings,
+            followed(settings, rules, state_folder(settings)) as policies,
             provided(
                 settings,
-                rules.policy,
+                policies.active.policy,
                 may_simulate=simulate or not is_for_real or not is_calling,
             ) as (providers, who),
             running_stages(
                 settings,
-                rules,
+                policies,
                 providers,
                 kinds=kinds,
                 telemetry=telemetry,
                 stop=stop,
                 on_stuck=lambda: _exit_in_any_case(settings.worker.drain_for.total_seconds()),
                 beside=lambda guard: console_beside(
-                    *(settings, rules, out, stop),
+                    *(settings, policies, out, stop),
                     telemetry=telemetry,
                     guard=guard,
                     listening=listening,
@@ -177,6 +179,7 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
         ):
             names = ", ".join(stage.name for stage in stages)
             out.print(f"{names} on Kafka {settings.kafka.bootstrap}; models: {who}")
+            out.print(policies.words(), soft_wrap=True)
             out.print("Ctrl-C drains and stops.")
             await stop.wait()
             out.print("draining")
@@ -347,5 +350,5 @@ async def _prepare(settings: Settings, *, creates_topics: bool) -> None:
     clients = Clients(settings.kafka)
     async with connected(clients):
         problems = await (ensure_topics if creates_topics else check_topics)(clients)
-    if problems:
-        raise UserError("\n".join(str(problem) for problem in problems))
+    if words := [str(problem) for problem in problems if problem.stops]:
+        raise UserError("\n".join(words))

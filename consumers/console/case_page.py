@@ -77,7 +77,7 @@ class CasePage:
         case, record = await reviews.case(place)
         query, typed = request.query_params, typed or {}
         hide = str if self._is_revealed(visitor, place, now) else redact
-        view = case_view(case, record, reviews.policy, now, hide)
+        view = case_view(case, record, await reviews.policy_of(record), now, hide)
         is_over = case.state != "open"
         trail = reviews.store.trail
         return self._pages.page(
@@ -174,7 +174,8 @@ class CasePage:
         if not is_form(typed):
             return Edited(output)
         _, record = await self._reviews.case(place)
-        contract = contract_of(request_of(record), record.letter, self._reviews.policy)
+        policy = await self._reviews.policy_of(record)
+        contract = contract_of(request_of(record), record.letter, policy)
         return edited_answer(output, contract, typed)
 
 

@@ -96,7 +96,6 @@ def add_policy_routes(
     routes: Routes, reviews: ReviewService, model: ReadModel, pages: Pages
 ) -> None:
     """The page of the policy, and the question where a text would go."""
-    policy = reviews.policy
 
     async def work(request: Request) -> _Work:
         since, tenants = reviews.clock() - _SPAN, visitor_of(request).tenants
@@ -112,6 +111,7 @@ def add_policy_routes(
     async def policy_page(
         request: Request, question: Question | None = None, answer: _Answer | None = None
     ) -> Response:
+        policy = reviews.policy
         return pages.page(
             "policy.html",
             visitor_of(request),
@@ -130,13 +130,15 @@ def add_policy_routes(
 
     @routes.pages.post("/policy/where")
     async def ask_by_form(request: Request, question: Annotated[QuestionForm, Form()]) -> Response:
-        return await policy_page(request, question, _answer(question, policy, reviews.clock()))
+        answer = _answer(question, reviews.policy, reviews.clock())
+        return await policy_page(request, question, answer)
 
     @routes.api.get("/policy", summary="The policy, and what each rule did in the last day")
     async def read_json(request: Request) -> dict[str, Any]:
-        done = await work(request)
+        done, policy = await work(request), reviews.policy
         return {
             **{name: getattr(policy, name) for name in ("name", "version", "digest", "owner")},
+            "release": reviews.policies.active.digest,
             "tasks": table_rows(policy),
             "rules": [{"name": rule.name, "is": rule_words(rule)} for rule in policy.rules],
             "thresholds": threshold_rows(policy),
@@ -157,7 +159,7 @@ def add_policy_routes(
 
     @routes.api.post("/policy/where", summary="Where a request would go; nothing is sent")
     async def ask_by_body(question: Question) -> dict[str, Any]:
-        answer = _answer(question, policy, reviews.clock())
+        answer = _answer(question, reviews.policy, reviews.clock())
         problem = {"problem": answer.problem} if answer.problem else {}
         return {**answer.facts, "warnings": answer.warnings, **problem}
 

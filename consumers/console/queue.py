@@ -18,13 +18,13 @@ from consumers.console.projection import (
 )
 from consumers.console.store import Store
 from consumers.console.tables import CASES, FACTS, POSITIONS
+from consumers.policies import Policies
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.following import Projection
 from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.metrics import ReviewFigures
 from consumers.runtime.poison import Guard
-from router.policy.table import Policy
 from schemas.topics import Topics
 
 __all__ = ["Queue"]
@@ -45,14 +45,14 @@ class Queue(Projection):
         self,
         store: Store,
         clients: Clients,
-        policy: Policy,
+        policies: Policies,
         topics: Topics,
         clock: Callable[[], datetime],
         guard: Guard | None = None,
     ) -> None:
         super().__init__(store.database, clients, guard)
         self.store = store
-        self.policy = policy
+        self.policies = policies
         self.names = topics
         self.clock = clock
         #: The counts of waiting cases, a few seconds old.
@@ -74,7 +74,7 @@ class Queue(Projection):
         for topic, group in groupby(records, attrgetter("topic")):
             batch = self.marked(group)
             if topic == self.names.dead_letters:
-                apply_dead_letters(connection, batch, self.policy)
+                apply_dead_letters(connection, batch, self.policies.active.policy)
             elif topic == self.names.review:
                 apply_audit_lines(connection, batch)
             else:

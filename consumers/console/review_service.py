@@ -27,12 +27,12 @@ from consumers.console.rows import Case, LetterRecord, request_of
 from consumers.console.store import CaseFilter, Held, Store
 from consumers.console.tables import pointer_of
 from consumers.failpoints import failpoint
+from consumers.policies import Policies
 from consumers.readmodel.database import StoreAwayError
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.runtime.connection import is_refusal
 from consumers.runtime.publisher import Publisher
 from router.policy.table import Policy
-from router.prompts.rendering import Prompts
 from router.review.decisions import hash_of_answers, problems_of, refusal_of
 from schemas.codec import passed_on
 from schemas.dead_letter import DeadLetter
@@ -56,8 +56,7 @@ class ReviewService:
 
     store: Store
     publisher: Publisher
-    policy: Policy
-    prompts: Prompts
+    policies: Policies
     topics: Topics
     clock: Callable[[], datetime]
     lease: timedelta = _LEASE
@@ -67,6 +66,15 @@ class ReviewService:
     trace_url: str | None = None
     #: Lines that Kafka has not acknowledged yet: they are not sent again while they are on the way.
     _under_way: dict[tuple[str, int], "asyncio.Future[object]"] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        """That of the active release."""
+        return self.policies.active.policy
+
+    async def policy_of(self, record: LetterRecord) -> Policy:
+        """That of the release under which a request was given up."""
+        return (await self.policies.of_letter(record.letter)).policy
 
     async def case(self, place: str) -> tuple[Case, LetterRecord]:
         """A case with its dead letter. Raises UnknownCaseError."""
@@ -133,7 +141,7 @@ class ReviewService:
             raise UnknownCaseError(place)
         if decision.action == "approve" and seen != hash_of_answers(record.letter):
             raise UnseenError
-        self._check(decision, record)
+        await self._check(decision, record)
         try:
             case, line = await self.store.decide(
                 place,
@@ -265,7 +273,7 @@ class ReviewService:
         for key in [line for line, sent in self._under_way.items() if sent.done()]:
             del self._under_way[key]
 
-    def _check(self, decision: Decision, record: LetterRecord) -> None:
+    async def _check(self, decision: Decision, record: LetterRecord) -> None:
         if (words := refusal_of(decision, record.letter, self.policy)) is not None:
             raise ImpossibleError(words)
         if decision.action == "discard" and not decision.reason.strip():
@@ -285,8 +293,8 @@ class ReviewService:
         except TypeError as error:  # half of a surrogate pair
             words = f"the answer cannot be written as JSON: {error}"
             raise ImpossibleError(words) from None
-        problems = problems_of(decision.output or {}, record.letter, request, self.policy)
-        if problems:
+        policy = await self.policy_of(record)
+        if problems := problems_of(decision.output or {}, record.letter, request, policy):
             words = "the answer does not have the task's format"
             raise ImpossibleError(words, problems)
 

@@ -16,7 +16,7 @@ from consumers.console.review_service import ReviewService
 from consumers.console.serving import serve
 from consumers.console.store import open_store
 from consumers.parties import stages_of
-from consumers.rules import Rules
+from consumers.policies import Policies
 from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import Clients
 from consumers.runtime.metrics import tell_review
@@ -43,7 +43,7 @@ class ConsoleAt:
 
 async def run_console(
     settings: Settings,
-    rules: Rules,
+    policies: Policies,
     at: ConsoleAt,
     stop: asyncio.Event,
     *,
@@ -56,7 +56,7 @@ async def run_console(
     Raises TierlineError, alone or in a group, for what keeps it from opening or going on: a store
     of another cluster, for example.
     """
-    topics, policy = settings.kafka.topics, rules.policy
+    topics, policy = settings.kafka.topics, policies.active.policy
     if (brief := settings.console.brief_task) is not None and brief not in policy.tasks:
         msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
         raise TierlineError(msg)
@@ -68,12 +68,11 @@ async def run_console(
         following_status(clients, processes, since=Processes.gone_after),
         asyncio.TaskGroup() as tasks,
     ):
-        queue = Queue(store, clients, policy, topics, clock.now, guard)
+        queue = Queue(store, clients, policies, topics, clock.now, guard)
         reviews = ReviewService(
             store,
             sending,
-            policy,
-            rules.prompts,
+            policies,
             topics,
             clock.now,
             brief_task=brief,

@@ -7,17 +7,18 @@ and the caller waits in its own way.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from consumers.providers.settings import ModelLimits
+from consumers.providers.settings import ModelLimits, ProviderSettingsError
 from router.limits.breaker import Breaker
 from router.limits.bucket import Bucket
 from router.limits.concurrency import Concurrency
+from router.limits.shares import Account, account_of, shares
 from router.policy.apart import SHARED, Apart
-from router.policy.table import Model
+from router.policy.table import Model, Policy
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
@@ -31,6 +32,8 @@ _log = structlog.get_logger(__name__)
 _MANY = 10_000
 #: Seconds until a caller asks again for a slot, which may become free at any moment.
 _LOOK_AGAIN = 0.05
+#: The part of a limit for a tier that no release served now lets call the model.
+_OTHER_SHARE = 0.1
 #: A model that is out for so many seconds is worth a line in the log.
 _LONG_BREAK = 30.0
 
@@ -42,7 +45,7 @@ _Buckets = tuple[Bucket | None, Bucket | None]
 class Admission:
     """A call that was let through; handed back when it has ended."""
 
-    model: str
+    account: Account
     #: The tier that calls, and the input partition it calls for.
     source: tuple[Tier, int]
     #: Tokens reserved.
@@ -50,15 +53,21 @@ class Admission:
     began: float
     #: True for the call that finds out whether a model that was out is back.
     is_probe: bool
-    own: Apart
+    #: The task that calls, and whose failures count; empty: those of all tasks.
+    task: str
+    whose: str
 
 
 @dataclass(slots=True)
 class _ModelState:
     """One model's limits and health in this process."""
 
+    #: What a policy calls it.
+    name: str
     model: Model
     limits: ModelLimits
+    #: The tiers that call it for answers.
+    tiers: set[Tier] = field(default_factory=set)
     #: By the task that has one of its own; that of all others has no name.
     breakers: dict[str, Breaker] = field(init=False)
     concurrency: Concurrency = field(init=False)
@@ -103,7 +112,9 @@ class _ModelState:
 
 
 class Gate:
-    """Limits and health of all models that a process calls.
+    """Limits and health of all models that a process calls, under every release that it has.
+
+    Two names for one model of one provider share its limits and its health.
 
     A provider's limit per minute is split by `shares` over the tiers that use a model, and then
     evenly over the partitions of a tier's topic, of which there are `partitions`. A process has a
@@ -113,27 +124,56 @@ class Gate:
 
     def __init__(
         self,
-        models: Mapping[str, Model],
         limits: Callable[[Model], ModelLimits],
-        shares: Mapping[tuple[str, Tier], float],
         partitions: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         #: Grows while callers wait here: a process that waits for a provider is not stuck.
         self.waits = 0
-        self._shares = shares
+        self._limits = limits
         self._partitions = partitions
         self._clock = clock
         #: Calls under way, by task.
         self._taken: Counter[str] = Counter()
-        self._states = {name: _ModelState(model, limits(model)) for name, model in models.items()}
+        self._shares: Mapping[tuple[Account, Tier], float] = {}
+        self._states: dict[Account, _ModelState] = {}
 
-    def is_out(self, name: str, own: Apart = SHARED) -> bool:
+    def serve(self, policies: Sequence[Policy]) -> None:
+        """Let the models of these policies be called. Raises ProviderSettingsError.
+
+        What is known of a model stays. Where its share changes, its buckets are empty again.
+        """
+        named = [(name, model) for policy in policies for name, model in policy.models.items()]
+        limits = {account_of(model): self._limits(model) for _, model in named}
+        given = {account: limit.share for account, limit in limits.items() if limit.share}
+        parts = shares(policies, given)
+        for (account, tier), part in parts.items():
+            if not part:
+                name = next(name for name, model in named if account_of(model) == account)
+                msg = f"limits of {name}: share leaves {tier} out, and a policy lets it call it"
+                raise ProviderSettingsError(msg)
+        keys = {*parts, *self._shares}
+        changed = {key[0] for key in keys if parts.get(key) != self._shares.get(key)}
+        for account, state in list(self._states.items()):
+            state.tiers.clear()
+            if account in changed:
+                state.buckets.clear()
+            if account not in limits and not state.running:
+                del self._states[account]
+        self._shares = parts
+        for name, model in named:
+            self._state(model, name)
+        for policy in policies:
+            for tier, names in policy.models_by_tier.items():
+                for name in names:
+                    self._state(policy.models[name]).tiers.add(tier)
+
+    def is_out(self, model: Model, whose: str = "") -> bool:
         """True while the model is not to be called: it fails, it throttles, or it refuses us.
 
-        `own`: what the calling task has to itself.
+        `whose`: the task whose failures count, where it has a breaker of its own.
         """
-        is_out = self._states[name].breaker_of(own.whose(name)).wait(self._clock()) > 0
+        is_out = self._state(model).breaker_of(whose).wait(self._clock()) > 0
         self.waits += is_out
         return is_out
 
@@ -143,32 +183,38 @@ class Gate:
         self.waits += is_full
         return is_full
 
-    def most_calls(self, names: Iterable[str]) -> int:
-        """How many calls these models take at once, all together; 0 while all are out."""
-        states, now = [self._states[name] for name in names], self._clock()
+    def most_calls(self, tier: Tier) -> int:
+        """How many calls the models of a tier take at once, all together; 0 while all are out."""
+        states, now = [each for each in self._states.values() if tier in each.tiers], self._clock()
         most = sum(state.concurrency.limit for state in states if not state.is_out(now))
         self.waits += not most
         return most
 
-    def counts_tokens(self, name: str) -> bool:
+    def counts_tokens(self, model: Model) -> bool:
         """True when the provider limits the model's tokens, so that `admit` has to know them."""
-        return self._states[name].limits.tokens_per_minute is not None
+        return self._state(model).limits.tokens_per_minute is not None
 
     def admit(
-        self, name: str, source: tuple[Tier, int], tokens: int, own: Apart = SHARED
+        self,
+        model: Model,
+        source: tuple[Tier, int],
+        tokens: int,
+        own: Apart = SHARED,
+        whose: str = "",
     ) -> Admission | float:
         """Let a call through, or say in how many seconds to ask again.
 
         `tokens`: the most it may use, both sides.
         """
-        state, now = self._states[name], self._clock()
-        breaker = state.breaker_of(own.whose(name))
+        state, now = self._state(model), self._clock()
+        breaker = state.breaker_of(whose)
         self.waits += 1
         if (wait := breaker.wait(now)) > 0:
             return wait
         if state.running >= state.concurrency.limit or self.is_full(own):
             return _LOOK_AGAIN
-        requests, by_token = self._buckets(name, state, source, now)
+        account = account_of(model)
+        requests, by_token = self._buckets(account, state, source, now)
         for bucket, amount in ((requests, 1.0), (by_token, float(tokens))):
             if bucket is not None and (wait := bucket.wait(amount, now)) > 0:
                 return wait
@@ -179,14 +225,14 @@ class Gate:
         state.running += 1
         state.calls += 1
         self._taken[own.task] += 1
-        return Admission(name, source, tokens, now, breaker.begin(now), own)
+        return Admission(account, source, tokens, now, breaker.begin(now), own.task, whose)
 
     def settle(self, admission: Admission, outcome: Reply | CallFailure | None) -> None:
         """Note that a call has ended, and its outcome: None when we gave it up ourselves."""
-        state, now = self._states[admission.model], self._clock()
+        state, now = self._states[admission.account], self._clock()
         state.running -= 1
-        self._taken[admission.own.task] -= 1
-        breaker = state.breaker_of(admission.own.whose(admission.model))
+        self._taken[admission.task] -= 1
+        breaker = state.breaker_of(admission.whose)
         _, by_token = state.buckets.get(admission.source, (None, None))
         if by_token is not None and outcome is not None:
             is_unsent = isinstance(outcome, CallFailure) and outcome.is_unsent
@@ -212,7 +258,7 @@ class Gate:
         now = self._clock()
         return [
             ModelStatus(
-                model=name,
+                model=state.name,
                 provider=state.model.provider,
                 breaker=state.breaker.state(now),
                 wait_seconds=state.breaker.wait(now),
@@ -223,8 +269,16 @@ class Gate:
                 failures=state.failures,
                 throttled=state.throttled,
             )
-            for name, state in self._states.items()
+            for state in self._states.values()
         ]
+
+    def _state(self, model: Model, name: str = "") -> _ModelState:
+        """A model's state. A request may be under a release that is served no more."""
+        account = account_of(model)
+        if (state := self._states.get(account)) is None:
+            state = _ModelState(name or model.id, model, self._limits(model))
+            self._states[account] = state
+        return state
 
     def _log_limit(self, state: _ModelState, limit_before: int) -> None:
         """Log a limit that was lowered, once it is half of the one that was logged last."""
@@ -284,15 +338,16 @@ class Gate:
                 reason=failure.reason.value,
                 http_status=failure.http_status,
                 seconds=round(wait),
-                for_task=admission.own.whose(admission.model) or "all",
+                for_task=admission.whose or "all",
             )
 
     def _buckets(
-        self, name: str, state: _ModelState, source: tuple[Tier, int], now: float
+        self, account: Account, state: _ModelState, source: tuple[Tier, int], now: float
     ) -> _Buckets:
         buckets = state.buckets.get(source)
         if buckets is None:
-            share = self._shares.get((name, source[0]), 0.0) / max(self._partitions(), 1)
+            share = self._shares.get((account, source[0]), _OTHER_SHARE)
+            share /= max(self._partitions(), 1)
             requests, tokens = state.limits.requests_per_minute, state.limits.tokens_per_minute
             buckets = state.buckets[source] = (
                 Bucket(requests * share, now) if requests else None,

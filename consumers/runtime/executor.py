@@ -1,5 +1,6 @@
 """Executors: how a stage processes records, one at a time or many at once."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,12 +11,15 @@ from consumers.records import Record
 from consumers.runtime.assigned_partitions import Work
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.shell import Shell
-from consumers.telemetry.hops import set_current
+from consumers.runtime.shell import NotYetError, Shell
+from consumers.telemetry.hops import Hop, set_current
 from consumers.telemetry.tracing import Tracing
 from schemas.codec import Outgoing
 
 __all__ = ["Executor", "SyncExecutor"]
+
+#: Seconds until a record is looked at again that could not be decided about yet.
+_LOOK_AGAIN = 0.2
 
 
 class Executor(Work, Protocol):
@@ -37,7 +41,10 @@ class Executor(Work, Protocol):
 
 
 class SyncExecutor:
-    """Decides about records one at a time, in the partition's order. For stages without calls."""
+    """Decides about records one at a time, in the partition's order. For stages without calls.
+
+    A record that cannot be decided about yet (NotYetError) is passed by those that follow it.
+    """
 
     free = 16_000
     in_flight = 0
@@ -53,6 +60,8 @@ class SyncExecutor:
         self._shell = shell
         self._guard = guard
         self._tracing = tracing
+        #: How often records have been looked at in vain: a stage whose records wait is not stuck.
+        self.looks = 0
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Decide about each record, and hand the outcomes to the partition."""
@@ -65,7 +74,11 @@ class SyncExecutor:
             failpoint_of(record)
             hop = receive(record, group)
             set_current(hop)
-            led_to = shell.decide(decide, record)
+            try:
+                led_to = shell.decide(decide, record)
+            except NotYetError:
+                self._decide_later(partition, record, hop)
+                continue
             decided.append((record.offset, hop.stamp(led_to, record.partition)))
             if hop.is_recording:
                 partition.traced[record.offset] = hop
@@ -75,11 +88,30 @@ class SyncExecutor:
         failpoint("decided")
         partition.finish(decided)
 
+    def _decide_later(self, partition: Partition, record: Record, hop: Hop) -> None:
+        self.looks += 1
+        asyncio.get_running_loop().call_later(
+            _LOOK_AGAIN, self._decide_again, partition, record, hop
+        )
+
+    def _decide_again(self, partition: Partition, record: Record, hop: Hop) -> None:
+        set_current(hop)
+        try:
+            with self._guard.on(record):
+                led_to = self._shell.decide(self._decide, record)
+        except NotYetError:
+            self._decide_later(partition, record, hop)
+            return
+        if hop.is_recording:
+            partition.traced[record.offset] = hop
+        if not partition.finish([(record.offset, hop.stamp(led_to, record.partition))]):
+            partition.lose_traces()
+
     async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:
-        """Return at once: nothing outlives `start`."""
+        """Return at once: what waits has cost nothing, and the next owner decides about it."""
 
     def cancel_all(self, partition: Partition) -> int:
-        """Return at once: nothing outlives `start`."""
+        """Return at once: a partition that is closed takes no outcomes."""
         return 0
 
     def book_uncommitted(

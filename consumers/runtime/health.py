@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -20,6 +20,7 @@ from consumers.runtime.processes import summed
 from consumers.runtime.stage import Stage, StageError
 from consumers.runtime.watchdog import Alive, Glance, Pulse, Stuck, Watch
 from consumers.telemetry.setup import Telemetry
+from router.releases.bundle import Bundle
 from schemas.status import ModelStatus, RefusedStatus, StageStatus, TopicStatus
 
 __all__ = ["Health", "clock_problem"]
@@ -140,16 +141,34 @@ class _Watched:
 
 
 class Refused(Protocol):
-    """Requests that wait because they were routed under another policy."""
+    """Requests that wait because this process does not have their release."""
 
     def waiting(self) -> Sequence[RefusedStatus]:
-        """How many wait, by tier and policy."""
+        """How many wait, by tier and release."""
 
     def words(self) -> Sequence[str]:
         """How many wait, and for what, in words."""
 
-    def is_outdated(self) -> bool:
-        """True when no router applies the policy of this process."""
+
+class Released(Protocol):
+    """The releases that this process follows."""
+
+    #: The last act about them that it has applied, and since when.
+    act: int
+    since: datetime | None
+    #: Set whenever an act has been applied.
+    changed: asyncio.Event
+    #: What it applies to new requests.
+    active: Bundle
+
+    def problems(self) -> Sequence[str]:
+        """What it should apply and cannot, in words."""
+
+    def notes(self) -> Sequence[str]:
+        """Why it does not follow them now, in words."""
+
+    def facts(self) -> Mapping[str, object]:
+        """What it applies, for `/status`."""
 
 
 class Health:
@@ -157,7 +176,8 @@ class Health:
 
     def __init__(
         self,
-        patience: timedelta,
+        patience: Callable[[], timedelta],
+        releases: Released | None = None,
         *,
         on_stuck: Callable[[], None] = lambda: None,
         telemetry: Telemetry | None = None,
@@ -168,7 +188,8 @@ class Health:
         self.ask_models: Callable[[], Sequence[ModelStatus]] = tuple
         #: Returns what is wrong with the topics.
         self.ask_topics: Callable[[], Sequence[str]] = tuple
-        #: What waits for a worker of another policy.
+        self.releases = releases
+        #: What waits for its release.
         self.refusals: Refused | None = None
         #: Seconds that our clock is ahead of Kafka's; None while that is not known.
         self.clock_ahead: float | None = None
@@ -186,6 +207,7 @@ class Health:
             lambda: self._latest,
             lambda: self._models,
             lambda: self._refused,
+            lambda: () if releases is None else (releases.active,),
         )
         #: How late the event loop was recently.
         self.loop = LoopLag(self._instruments.loop_was_late)
@@ -203,11 +225,11 @@ class Health:
 
     async def run(self) -> None:
         """Look every two seconds, or more often where patience is short. Raises StageError."""
-        pause = min(_LOOK_EVERY, self._patience.total_seconds() / 5)
         while True:
+            patience = self._patience()
             async with asyncio.TaskGroup() as tasks:
                 for watched in self._watched:
-                    tasks.create_task(watched.look(self._patience))
+                    tasks.create_task(watched.look(patience))
             self._latest = [figures for watched in self._watched for figures in watched.figures]
             self._models, self._refused = self.ask_models(), self.refused()
             self._looked_at = time.monotonic()
@@ -216,7 +238,7 @@ class Health:
                 self._on_stuck()
                 msg = f"{stuck[0]}. Start the process again: it goes on after the last commit."
                 raise StageError(msg)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(_LOOK_EVERY, patience.total_seconds() / 5))
 
     def not_live(self) -> list[str]:
         """Why the process should be started again; empty while it is live."""
@@ -230,23 +252,22 @@ class Health:
         """Why the process does not do all of its work now; empty when it does."""
         draining = ["draining"] if self.is_draining else []
         reasons = [reason for watched in self._watched for reason in watched.not_ready()]
-        if self.refusals is not None and self.refusals.is_outdated():
-            reasons += self.refusals.words()
+        if self.releases is not None:
+            reasons += self.releases.problems()
         clock = clock_problem(self.clock_ahead)
         return [*draining, *self.not_live(), *reasons, *self.ask_topics(), *clock]
 
     def notes(self) -> Sequence[str]:
-        """What waits although this process does its work.
+        """What waits although this process does its work, and whether it follows releases.
 
         A new process beside old ones is ready in spite of it: what waits is for the old ones, and a
         rolling update goes on only once the new process is ready.
         """
-        if self.refusals is None or self.refusals.is_outdated():
-            return ()
-        return self.refusals.words()
+        waiting = self.refusals.words() if self.refusals is not None else ()
+        return [*(self.releases.notes() if self.releases is not None else ()), *waiting]
 
     def refused(self) -> Sequence[RefusedStatus]:
-        """What waits for a worker of another policy, by tier and policy."""
+        """What waits for its release, by tier and release."""
         return self.refusals.waiting() if self.refusals is not None else ()
 
     def status(self) -> dict[str, object]:
@@ -257,6 +278,7 @@ class Health:
             "ready": not (reasons := self.not_ready()),
             "reasons": reasons,
             "notes": list(self.notes()),
+            "release": self.releases.facts() if self.releases is not None else None,
             "seconds_ago": ago,
             "loop_lag_ms": self.loop_lag_ms(),
             "partitions": [asdict(figures) for figures in self._latest],

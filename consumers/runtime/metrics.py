@@ -8,6 +8,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from consumers.telemetry import names
 from consumers.telemetry.counters import Counters
+from router.releases.bundle import Bundle
 from schemas.status import ModelStatus, RefusedStatus
 
 __all__ = ["Commit", "Instruments", "PartitionFigures", "ReviewFigures", "tell_review"]
@@ -70,6 +71,7 @@ class Instruments:
         partitions: Callable[[], Sequence[PartitionFigures]],
         models: Callable[[], Sequence[ModelStatus]] = tuple,
         refused: Callable[[], Sequence[RefusedStatus]] = tuple,
+        released: Callable[[], Sequence[Bundle]] = tuple,
     ) -> None:
         self._counters = counters
         of_partition: Mapping[str, Callable[[PartitionFigures], float | None]] = {
@@ -103,6 +105,14 @@ class Instruments:
                 names.TIER: group.tier.value,
                 names.POLICY_VERSION: group.policy_version,
             },
+        )
+        # As a number, so that a change adds no time series, and a mix is seen by their spread.
+        _gauge(
+            meter,
+            names.RELEASE,
+            released,
+            lambda bundle: int(bundle.digest, 16),
+            lambda bundle: {names.POLICY: bundle.policy.name},
         )
 
     def committed(self, stage: str, group: str, commit: Commit) -> None:

@@ -8,16 +8,20 @@ from aiokafka import TopicPartition
 
 from consumers.records import Record
 from schemas.codec import Outgoing
-from schemas.errors import ContractError
+from schemas.errors import ContractError, TierlineError
 from schemas.reasons import Reason
 from schemas.topics import LARGEST_RECORD
 
-__all__ = ["LastResort", "Shell", "fits"]
+__all__ = ["LastResort", "NotYetError", "Shell", "fits"]
 
 _log = structlog.get_logger(__name__)
 
 #: Bytes for the trace context, which is added later, and for what Kafka writes around a record.
 _MARGIN = 16 * 1024
+
+
+class NotYetError(TierlineError):
+    """A record cannot be decided about before something else is here, which is on its way."""
 
 
 class LastResort(Protocol):
@@ -44,9 +48,11 @@ class Shell:
     def decide(
         self, decide: Callable[[Record], Sequence[Outgoing]], record: Record
     ) -> Sequence[Outgoing]:
-        """What a record leads to, whatever it holds."""
+        """What a record leads to, whatever it holds. Raises NotYetError."""
         try:
             return self._fitting(record, decide(record))
+        except NotYetError:
+            raise
         except Exception as error:  # noqa: BLE001  one record must not stop the others
             return self._failed(record, error)
 

@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -20,7 +20,6 @@ from consumers.runtime.health import Health
 from consumers.runtime.limits import at_most, ended_tasks
 from consumers.runtime.publisher import Publisher, publisher
 from consumers.runtime.topic_reader import topic_reader
-from router.policy.table import Policy
 from schemas.codec import dump, read_model
 from schemas.status import ModelStatus, Status
 
@@ -36,8 +35,6 @@ __all__ = [
 _log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
-#: How far back a process that starts reads the status of others.
-_HEARD_SINCE = timedelta(seconds=60)
 _LAST_WORD_SECONDS = 2.0
 _END_SECONDS = 4.0
 _LOG_APPEND_TIME = 1
@@ -55,12 +52,12 @@ class Listener(Protocol):
 
 
 @contextlib.asynccontextmanager
-async def reporting_status(clients: Clients, health: Health, policy: Policy) -> AsyncIterator[None]:
+async def reporting_status(clients: Clients, health: Health) -> AsyncIterator[None]:
     """Write the process's status until the context closes, and then that it has ended.
 
     Where Kafka does not take a status nothing else happens: the next one follows in its time.
     """
-    reporter = StatusReporter(clients, health, policy)
+    reporter = StatusReporter(clients, health)
     writing = asyncio.ensure_future(reporter.write())
     try:
         yield
@@ -73,12 +70,12 @@ async def reporting_status(clients: Clients, health: Health, policy: Policy) -> 
 
 @contextlib.asynccontextmanager
 async def following_status(
-    clients: Clients, listener: Listener, *, since: timedelta = _HEARD_SINCE
+    clients: Clients, listener: Listener, *, since: timedelta
 ) -> AsyncIterator[None]:
     """Pass on the status and the end of every process until the context closes.
 
-    It begins with those of the last while. Nothing comes while Kafka is away; a status that cannot
-    be read is left out.
+    It begins with those of the last while, as long as `since`. Nothing comes while Kafka is away; a
+    status that cannot be read is left out.
     """
     reading = asyncio.ensure_future(_read(clients, listener, since))
     try:
@@ -114,10 +111,9 @@ async def _read(clients: Clients, listener: Listener, span: timedelta) -> None:
 class StatusReporter:
     """Writes the status of a process; the end of one is a record without a value."""
 
-    def __init__(self, clients: Clients, health: Health, policy: Policy) -> None:
+    def __init__(self, clients: Clients, health: Health) -> None:
         self._clients = clients
         self._health = health
-        self._policy = policy
         self._topic = clients.settings.topics.status
         self._process = clients.settings.instance or _process_name()
         self._started_at = self._at = clock.now()
@@ -142,23 +138,40 @@ class StatusReporter:
                 sent = clock.now().timestamp()
                 written = await (await out.publish(self._topic, value, key=key))
                 self._health.clock_ahead = ahead_of_kafka(sent, clock.now().timestamp(), written)
-                await asyncio.sleep(EVERY_SECONDS)
+                await self._until_due()
         finally:
             if self.is_over:
                 with contextlib.suppress(KafkaError, TimeoutError):
                     async with asyncio.timeout(_LAST_WORD_SECONDS):
                         await (await out.publish(self._topic, None, key=key))
 
+    async def _until_due(self) -> None:
+        """Wait for the time of the next status, or for another release, which is told at once."""
+        releases = self._health.releases
+        changed = asyncio.Event() if releases is None else releases.changed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EVERY_SECONDS):
+                await changed.wait()
+        changed.clear()
+
     def _status(self, now: datetime) -> Status:
         minutes = (now - self._at).total_seconds() / 60
         models = [self._with_rate(model, minutes) for model in self._health.ask_models()]
         self._at, self._calls = now, {model.model: model.calls for model in models}
+        releases = self._health.releases
+        released: dict[str, Any] = {}
+        if releases is not None:
+            released = {
+                "policy_version": releases.active.policy.version,
+                "policy_digest": releases.active.digest,
+                "policy_act": releases.act,
+                "policy_since": releases.since,
+            }
         return Status(
             process=self._process,
             started_at=self._started_at,
             at=now,
-            policy_version=self._policy.version,
-            policy_digest=self._policy.digest,
+            **released,
             reasons=[*self._health.not_ready(), *self._health.notes()],
             stages=self._health.stages(),
             models=models,

@@ -48,6 +48,8 @@ class TopicProblem:
 
     topic: str
     message: str
+    #: False where the flow runs all the same: without the topic of releases the files count.
+    stops: bool = True
 
     def __str__(self) -> str:
         return f"{self.topic}: {self.message}"
@@ -76,23 +78,25 @@ async def ensure_topics(clients: Clients) -> Sequence[TopicProblem]:
 
 async def check_topics(clients: Clients) -> Sequence[TopicProblem]:
     """The topics that are missing, or that differ from the table; empty when all is well."""
+    topics = clients.settings.topics
     async with administering(clients) as admin:
-        names = [name for name, _ in clients.settings.topics.all()]
+        names = [name for name, _ in topics.all()]
         described = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
     counts = {
         name: len(described[name]["partitions"])
         for name in names
-        # No request passes through the topic of statuses.
+        # No request passes through the other two.
         if name in described
         and described[name]["error_code"] == 0
-        and name != clients.settings.topics.status
+        and name not in (topics.status, topics.policy)
     }
     problems = []
     for name in names:
         code = described.get(name, {}).get("error_code", 3)
         if code:
             what = "missing; create it, or run `tierline topics create`" if code == 3 else ""
-            problems.append(TopicProblem(name, what or _in_words(for_code(code))))
+            words = what or _in_words(for_code(code))
+            problems.append(TopicProblem(name, words, stops=name != topics.policy))
     return [*problems, *uneven(counts)]
 
 
@@ -159,7 +163,7 @@ class TopicWatch:
     async def look(self) -> None:
         """Check once, and log what has changed. Raises KafkaError."""
         checks = [*await check_topics(self._clients), *await check_timestamps(self._clients)]
-        problems = [str(problem) for problem in checks]
+        problems = [str(problem) for problem in checks if problem.stops]
         if problems != list(self.problems):
             if problems:
                 _log.error("topics are not as they must be", problems=problems)

@@ -31,8 +31,6 @@ from router.attempt.next_step import (
 )
 from router.attempt.question import Question, verification_of
 from router.policy.apart import SHARED
-from router.policy.table import Policy
-from router.prompts.rendering import Prompts
 from router.reply.reply import CallFailure, Reply
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt, Step
@@ -59,8 +57,6 @@ class AttemptRunner:
     """Calls the models of one tier, judges their replies and records every attempt."""
 
     tier: Tier
-    policy: Policy
-    prompts: Prompts
     providers: CallModels
     topics: Topics
     clock: Callable[[], datetime]
@@ -72,30 +68,33 @@ class AttemptRunner:
 
     async def run(self, tier_run: TierRun, slot: Slot) -> NextStep:
         """Call models until nothing is left to call in this tier."""
-        lacks = lacking(self.policy.models, tier_run.request)
-        gate, narrow = self.gate, list[str]()
-        if len(tier_run.raw) > self.policy.least_room:  # no text has more tokens than bytes
-            narrow = too_narrow(self.policy.models, tier_run.request)
-        own = self.policy.apart(tier_run.assignment.task) if gate is not None else SHARED
+        gate, policy, narrow = self.gate, tier_run.policy, list[str]()
+        lacks = lacking(policy.models, tier_run.request)
+        if len(tier_run.raw) > policy.least_room:  # no text has more tokens than bytes
+            narrow = too_narrow(policy.models, tier_run.request)
+        own = policy.apart(tier_run.assignment.task) if gate is not None else SHARED
+
+        def is_out(name: str) -> bool:
+            return gate is not None and gate.is_out(policy.models[name], own.whose(name))
+
         while True:
             step = next_step(
                 tier_run.assignment,
                 tier_run.attempts,
-                self.policy,
+                policy,
                 self.clock(),
                 retry_after=tier_run.retry_after,
                 lacks=lacks,
                 narrow=narrow,
-                is_out=lambda name: gate is not None and gate.is_out(name, own),
+                is_out=is_out,
             )
             if isinstance(step, CallModel) and gate is not None and gate.is_full(own):
-                step = crowded(tier_run.assignment, tier_run.attempts, self.policy)
+                step = crowded(tier_run.assignment, tier_run.attempts, policy)
             if isinstance(step, Wait):
                 # The place is kept, so that nothing more is fetched while every model is out. Where
                 # other tasks can call one, they may have the place; of the many that may then wait
                 # here, each looks less and less often.
-                models = self.policy.models_by_tier.get(self.tier, ())
-                keeps_place = tier_run.has_paid or gate is None or not gate.most_calls(models)
+                keeps_place = tier_run.has_paid or gate is None or not gate.most_calls(self.tier)
                 wait = 0.0 if keeps_place else min(tier_run.waited / 8, _LONGEST_LIMIT_WAIT)
                 wait = max(wait, _OUT_SECONDS) * (1 + random.random())  # noqa: S311
                 await self._rest(tier_run, slot, wait, keeps_place=keeps_place)
@@ -121,23 +120,23 @@ class AttemptRunner:
         if step != "verify":
             return tier_run.question
         if tier_run.verification is None:
-            verify = self.policy.tasks[tier_run.assignment.task or ""].verify
+            verify = tier_run.policy.tasks[tier_run.assignment.task or ""].verify
             answer = answer_of(tier_run.attempts)
             assert verify is not None and answer is not None  # noqa: S101, PT018  next_step's promise
             output = answer.verdict.output if answer.verdict else None
             tier_run.verification = verification_of(
-                verify, output or {}, tier_run.request, self.prompts
+                verify, output or {}, tier_run.request, tier_run.bundle.prompts
             )
         return tier_run.verification
 
     def _body(self, tier_run: TierRun, call: CallModel) -> tuple[dict[str, Any], list[str]]:
         """The chat body of a call, and the producer's fields that it leaves out."""
-        model = self.policy.models[call.model]
+        model = tier_run.policy.models[call.model]
         fields = self.providers.chat_fields(model.provider)
         return self._question(tier_run, call.step).body(tier_run.request, model, fields)
 
     def _is_parking(self, tier_run: TierRun) -> bool:
-        row = self.policy.tasks.get(tier_run.assignment.task or "")
+        row = tier_run.policy.tasks.get(tier_run.assignment.task or "")
         return self.ledger is not None and row is not None and row.unknown_outcome == "park"
 
     async def _may_start(self, tier_run: TierRun, call: CallModel, slot: Slot) -> bool:
@@ -186,7 +185,8 @@ class AttemptRunner:
         while asked := ledger.started_elsewhere(
             tier_run.source, tier_run.next_attempt[1], beside=beside
         ):
-            noted_call = replace(call, model=asked) if asked in self.policy.models else call
+            is_known = asked in tier_run.policy.models
+            noted_call = replace(call, model=asked) if is_known else call
             body, _ = self._body(tier_run, noted_call)
             failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
             attempt = self._noted(tier_run, noted_call, failure, now, began)
@@ -256,9 +256,13 @@ class AttemptRunner:
         """The gate's admission, or the seconds to wait; None where there is no gate."""
         if self.gate is None:
             return None
-        tokens = reserve(body).total_tokens if self.gate.counts_tokens(call.model) else 0
-        source, own = (self.tier, tier_run.source[1]), self.policy.apart(tier_run.assignment.task)
-        return self.gate.admit(call.model, source, tokens, own)
+        model, own = (
+            tier_run.policy.models[call.model],
+            tier_run.policy.apart(tier_run.assignment.task),
+        )
+        tokens = reserve(body).total_tokens if self.gate.counts_tokens(model) else 0
+        source, whose = (self.tier, tier_run.source[1]), own.whose(call.model)
+        return self.gate.admit(model, source, tokens, own, whose)
 
     async def _attempt(
         self,
@@ -269,19 +273,17 @@ class AttemptRunner:
         slot: Slot,
     ) -> Reply | CallFailure:
         """Call one model once, judge the reply, and note the attempt."""
-        model, question = self.policy.models[call.model], self._question(tier_run, call.step)
+        policy, question = tier_run.policy, self._question(tier_run, call.step)
         started_at, began = self.clock(), time.monotonic()
         failpoint("call.decided")
         outcome: Reply | CallFailure | None = None
         try:
             outcome = await self.providers.call(
-                model.provider,
+                policy.models[call.model].provider,
                 body,
                 attempt_id=tier_run.next_attempt[1],
                 request_id=tier_run.name,
-                timeout=min(
-                    self.policy.limits.call_timeout, tier_run.assignment.deadline - started_at
-                ),
+                timeout=min(policy.limits.call_timeout, tier_run.assignment.deadline - started_at),
                 may_leave=slot.is_ours,
             )
             failpoint("call.read")
@@ -352,7 +354,8 @@ class AttemptRunner:
             step=question.step,
             tier=question.tier,
             model_name=call.model,
-            policy=self.policy,
+            policy=tier_run.policy,
+            release=tier_run.bundle.digest,
             prompt_version=question.rendered.version,
             started_at=started_at,
             duration_ms=(time.monotonic() - began) * 1000,

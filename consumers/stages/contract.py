@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from consumers.policies import Policies
 from consumers.providers.gate import Gate
-from consumers.rules import Rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.ledger import Ledger
 from consumers.runtime.poison import Guard
@@ -38,7 +38,7 @@ class Process:
     """What a process has for its stages."""
 
     settings: Settings
-    rules: Rules
+    policies: Policies
     clients: Clients
     telemetry: Telemetry
     #: Marks the records of a stage while they are handled.

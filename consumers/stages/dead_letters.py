@@ -90,6 +90,7 @@ class DeadLetters:
         request: Request | None = None,
         is_unproven: bool = False,
         policy_version: str | None = None,
+        policy_digest: str | None = None,
     ) -> Outgoing:
         """A dead letter for a record that was not routed: its own bytes and place.
 
@@ -115,6 +116,7 @@ class DeadLetters:
             task=request.task if request else None,
             deadline=request.deadline if request else None,
             policy_version=policy_version,
+            policy_digest=policy_digest,
             reason=reason,
             detail=detail,
             stage=self.stage,
@@ -136,7 +138,7 @@ class DeadLetters:
         attempts: Sequence[Attempt] | None = None,
     ) -> Outgoing:
         """A dead letter for a request that was routed: its producer's bytes and its history."""
-        origin = envelope.origin
+        origin, taken = envelope.origin, envelope.routes[-1] if envelope.routes else None
         letter = DeadLetter(
             request_id=envelope.id,
             generation=envelope.generation,
@@ -155,7 +157,8 @@ class DeadLetters:
             ),
             failed_at=self.clock(),
             deadline=envelope.deadline,
-            policy_version=envelope.routes[-1].policy_version if envelope.routes else None,
+            policy_version=taken.policy_version if taken else None,
+            policy_digest=taken.policy_digest if taken else None,
             path=tuple(str(taken.tier) for taken in envelope.routes),
             attempts=tuple(envelope.attempts if attempts is None else attempts),
         )

@@ -1,67 +1,66 @@
-"""Refusals: requests routed under another policy wait, and no model is called for them."""
+"""Refusals: requests whose release this process does not have wait, and no model is called."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
+from consumers.policies import Policies
 from consumers.stages.attempts import Slot
-from router.policy.mixing import Routers
-from router.policy.table import Policy
+from router.releases.bundle import Bundle
+from router.route.requeue import release_in_words
 from schemas.base import Tier
 from schemas.escalation import Assignment
-from schemas.status import RefusedStatus, Status
+from schemas.status import RefusedStatus
 
 __all__ = ["Refusals"]
 
 _log = structlog.get_logger(__name__)
-#: Seconds between two looks of a request at the routers; so much more for each thousand that wait.
-_LOOK_SECONDS = 1.0
+#: Seconds between two looks of a request; so much more for each thousand that wait.
+_LOOK_SECONDS = 0.5
+#: A release reaches every process within so long; a longer wait is worth a line in the log.
+_USUAL = timedelta(seconds=5)
 
 
 @dataclass(slots=True)
 class Refusals:
     """The requests of all tiers that a process keeps waiting."""
 
-    policy: Policy
+    policies: Policies
     clock: Callable[[], datetime]
-    routers: Routers = field(default_factory=Routers)
     #: How often requests have looked: a stage whose requests wait is not stuck.
     looks: int = 0
     _waiting: Counter[tuple[Tier, str, str]] = field(default_factory=Counter)
     _logged: set[tuple[str, str]] = field(default_factory=set)
 
-    def heard(self, status: Status) -> None:
-        """Take the status of a process."""
-        self.routers.heard(status, self.clock())
+    async def release_of(self, assignment: Assignment, slot: Slot) -> Bundle | None:
+        """The release that a request has, once it is here.
 
-    def ended(self, process: str) -> None:
-        """Note that a process has announced its end."""
-        self.routers.ended(process, self.clock())
-
-    async def wait(self, assignment: Assignment, slot: Slot) -> None:
-        """Return when a request is to be routed again: no router applies its policy any more.
-
-        It also returns at the deadline, which route then sees. Other requests have its place
-        meanwhile.
+        None where it is to be routed again: nobody has its release any more. It is returned at the
+        deadline, too, which route then sees. Other requests have its place meanwhile.
         """
-        taken = assignment.route
-        policy = taken.policy_version, taken.policy_digest or ""
-        self._log_once(policy)
+        taken, now = assignment.routes[-1], self.clock()
+        if (bundle := self.policies.of(taken, now)) is not None:
+            return bundle
+        policy, began = (taken.policy_version, taken.policy_digest or ""), now
         self._waiting[(taken.tier, *policy)] += 1
         try:
-            while (now := self.clock()) < assignment.deadline:
-                if self.routers.have_replaced(taken, self.policy, now):
-                    return
+            while now < assignment.deadline and not self.policies.is_gone(taken, now):
                 self.looks += 1
                 await slot.wait(_LOOK_SECONDS * (1 + self._waiting.total() / 1000))
+                now = self.clock()
+                if (bundle := self.policies.of(taken, now)) is not None:
+                    return bundle
+                if now - began >= _USUAL:
+                    self._log_once(policy, release_in_words(taken))
         finally:
             self._waiting[(taken.tier, *policy)] -= 1
+        return None
 
     def waiting(self) -> Sequence[RefusedStatus]:
-        """How many wait, by tier and policy."""
+        """How many wait, by tier and release."""
         return [
             RefusedStatus(tier=tier, policy_version=version, policy_digest=digest, waiting=count)
             for (tier, version, digest), count in self._waiting.items()
@@ -70,25 +69,21 @@ class Refusals:
 
     def words(self) -> Sequence[str]:
         """How many wait, and for what, in words."""
-        mine = f"{self.policy.version} ({self.policy.digest})"
+        mine = self.policies.active.label
         return [
-            f"{group.waiting} in {group.tier} wait for a worker with policy {group.policy_version} "
-            f"({group.policy_digest}), this one has {mine}"
+            f"{group.waiting} in {group.tier} wait for release {group.policy_version} "
+            f"({group.policy_digest}), this process applies {mine}"
             for group in self.waiting()
         ]
 
-    def is_outdated(self) -> bool:
-        """True when requests wait and no router applies our policy: this process is out of date."""
-        return bool(self.waiting()) and not self.routers.apply(self.policy.digest, self.clock())
-
-    def _log_once(self, policy: tuple[str, str]) -> None:
+    def _log_once(self, policy: tuple[str, str], words: str) -> None:
         if policy in self._logged:
             return
         self._logged.add(policy)
         _log.error(
-            "another policy",
-            routed_under=f"{policy[0]} ({policy[1]})",
-            applied=f"{self.policy.version} ({self.policy.digest})",
-            what="requests routed under it wait: give route and work the same policy file and "
-            "start the older ones again. Once no router applies it, they are routed anew.",
+            "another release",
+            routed_under=words,
+            applied=self.policies.active.label,
+            what="requests routed under it wait: publish it, or give all processes the same files. "
+            "Once no process is expected to have it, they are routed anew.",
         )

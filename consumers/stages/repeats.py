@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from consumers import clock
+from consumers.policies import Policies
 from consumers.records import Record, Source, appended_at, partition_of, record_ref, why_not_taken
 from consumers.runtime.clients import Clients
 from consumers.runtime.offset_lookup import records_since, start_of
@@ -13,7 +14,6 @@ from consumers.runtime.poison import Guard
 from consumers.settings import RepeatSettings
 from router.intake.admission import Admission
 from router.intake.repeats import Repeat, SeenIds
-from router.policy.table import Policy
 from schemas.errors import ContractError
 from schemas.request import Request
 
@@ -28,7 +28,7 @@ class Repeats:
 
     clients: Clients
     settings: RepeatSettings
-    policy: Policy
+    policies: Policies
     admission: Admission = field(default_factory=Admission)
     guard: Guard = field(default_factory=Guard)
     _seen: dict[Source, SeenIds] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Repeats:
                 record.topic,
                 record.value,
                 record.headers,
-                self.policy,
+                self.policies.active.policy,
                 at=at,
                 fallback_id=fallback,
             ).request

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from consumers import clock
+from consumers.policies import Policies
 from consumers.records import Record, Source, partition_of, record_ref, told_at, why_not_taken
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.offset_lookup import records_since
@@ -23,13 +24,12 @@ from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters
 from consumers.telemetry.observer import Observer
 from router.intake.admission import read_again
-from router.policy.table import Policy
-from router.prompts.rendering import Prompts
+from router.releases.bundle import Bundle
 from router.review.audit import chained
 from router.review.decisions import Outcome, outcome_of
 from router.review.standing import Decisions
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_dead_letter, read_model
-from schemas.dead_letter import Pointer
+from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.review import AuditLine, Decision
@@ -64,8 +64,7 @@ class Reviewing:
     """
 
     clients: Clients
-    policy: Policy
-    prompts: Prompts
+    policies: Policies
     clock: Callable[[], datetime]
     observer: Observer = field(default_factory=Observer)
     guard: Guard = field(default_factory=Guard)
@@ -103,8 +102,11 @@ class Reviewing:
             self.observer.reviewed(decision.action, None, "superseded")
             return ()
         try:
-            letter = await _at_last(lambda: self._letter(decision.letter, record), slot)
-            return self._carry_out(decision, record, letter)
+            dead = await _at_last(lambda: self._letter(decision.letter, record), slot)
+            letter, bundle = read_dead_letter(dead.headers), self.policies.active
+            if decision.action not in ("retry", "requeue"):
+                bundle = await self.policies.of_letter(letter)
+            return self._carry_out(decision, record, dead, letter, bundle)
         except ContractError as error:
             code, why = error.reason.value, error.detail
         except Exception as error:  # noqa: BLE001  a fault of ours must not stop the partition
@@ -145,9 +147,16 @@ class Reviewing:
             # Whatever the record holds, the partition is read up to here.
             decisions.note(record.offset, record.timestamp / 1000, None)
 
-    def _carry_out(self, decision: Decision, record: Record, dead: Record) -> Sequence[Outgoing]:
+    def _carry_out(
+        self,
+        decision: Decision,
+        record: Record,
+        dead: Record,
+        letter: DeadLetter,
+        bundle: Bundle,
+    ) -> Sequence[Outgoing]:
         """What the decision in `record` on the dead letter in `dead` leads to."""
-        now, letter = self.clock(), read_dead_letter(dead.headers)
+        now = self.clock()
         self.observer.received(decision.request_id, decision.generation, letter.task)
         request = None
         is_request = not (letter.reason.is_unreadable or letter.reason.is_refused)
@@ -157,7 +166,9 @@ class Reviewing:
             request = read_again(dead.value, headers, letter, fallback_id=fallback)
         decided_at = told_at(record)
         outcome = outcome_of(
-            decision, letter, request, self.policy, self.prompts, decided_at=decided_at, now=now
+            *(decision, letter, request, bundle.policy, bundle.prompts),
+            decided_at=decided_at,
+            now=now,
         )
         led_to = list(self._records(outcome, dead))
         if not all(map(fits, led_to)):
@@ -230,8 +241,7 @@ async def _open(process: Process) -> AsyncIterator[Stage]:
     guard, telemetry = process.guard(STAGE), process.telemetry
     reviewing = Reviewing(
         process.clients.named(STAGE),
-        process.rules.policy,
-        process.rules.prompts,
+        process.policies,
         clock.now,
         telemetry.observer,
         guard,

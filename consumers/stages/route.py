@@ -10,9 +10,10 @@ import structlog
 
 from consumers import clock
 from consumers.admissions import admission_of
+from consumers.policies import Policies
 from consumers.records import Record, appended_at, record_ref
 from consumers.runtime.executor import SyncExecutor
-from consumers.runtime.shell import Shell
+from consumers.runtime.shell import NotYetError, Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
 from consumers.stages.contract import Process, StageKind
@@ -28,9 +29,10 @@ from router.intake.repeats import Repeat
 from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
-from router.prompts.rendering import Prompts
+from router.releases.bundle import Bundle
 from router.route.guessing import task_of
 from router.route.overflow import overflowed
+from router.route.requeue import release_in_words
 from router.route.routing import GiveUp, Route, route, route_fields, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, close_envelope, dump, dump_envelope, passed_on, read_envelope
@@ -63,14 +65,12 @@ class JudgeRepeats(Protocol):
 class Router:
     """The route stage's decision for one record; the runtime writes what it returns."""
 
-    policy: Policy
+    policies: Policies
     topics: Topics
     clock: Callable[[], datetime]
     #: None where no ids are remembered: then every record is a request of its own.
     repeats: JudgeRepeats | None = None
     observer: Observer = field(default_factory=Observer)
-    #: None where there are no canned replies.
-    prompts: Prompts | None = None
     #: None where the tiers' backlogs are not known: then every deadline counts as reachable.
     forecast: Forecast | None = None
     admission: Admission = field(default_factory=Admission)
@@ -79,7 +79,8 @@ class Router:
         """What a record leads to: one assignment or one dead letter.
 
         A repeat leads to nothing: the earlier record of the request has ended, or will. Raises
-        ContractError where the record is no request.
+        ContractError where the record is no request, and NotYetError while the release of its
+        request is not here.
         """
         now = self.clock()
         if record.topic == self.topics.escalations:
@@ -104,11 +105,12 @@ class Router:
             record.topic,
             record.value,
             record.headers,
-            self.policy,
+            self.policies.active.policy,
             at=accepted_at,
             fallback_id=record_ref(record),
         )
         self.observer.received(request.id, 1, request.task)
+        bundle = self.policies.for_request(request)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
         if repeat is Repeat.SAME:
             self.observer.repeated()
@@ -116,15 +118,15 @@ class Router:
             return ()
         if repeat is Repeat.OTHER_BODY:
             reused = GiveUp(Reason.ID_REUSED, "the body differs from the first one under this id")
-            return [self._gave_up(record, request, reused, is_unproven=is_unproven)]
-        first = route(request, self.policy, now, accepted_at=accepted_at)
-        decided = self._in_time(first, request, now)
+            return [self._gave_up(record, request, bundle, reused, is_unproven=is_unproven)]
+        first = route(request, bundle.policy, now, accepted_at=accepted_at)
+        decided = self._in_time(first, request, bundle.policy, now)
         if isinstance(decided, Route):
             taken = decided
         elif decided.route is not None:
             taken = decided.route
         else:
-            return [self._gave_up(record, request, decided, is_unproven=is_unproven)]
+            return [self._gave_up(record, request, bundle, decided, is_unproven=is_unproven)]
 
         # The fields of an Assignment, written by hand: this runs for every request, and building
         # and dumping the models takes longer than routing. A test reads them back.
@@ -140,8 +142,8 @@ class Router:
                 "appended_at": accepted_at,
             },
             "deadline": taken.deadline,
-            "attempts_left": self.policy.limits.attempts,
-            "routes": [route_fields(taken, self.policy, now)],
+            "attempts_left": bundle.policy.limits.attempts,
+            "routes": [route_fields(taken, bundle.digest, now)],
             "attempts": (),
         }
         if request.plan is not None:
@@ -150,7 +152,8 @@ class Router:
             fields["is_unproven"] = True
         if isinstance(decided, GiveUp):
             envelope = Escalation.model_validate_json(dump({**fields, "reason": decided.reason}))
-            return self._to_person(envelope, record.value or b"", request, record, decided, now)
+            raw = record.value or b""
+            return self._to_person(envelope, raw, request, record, bundle, decided, now)
         self.observer.routed(decided)
         value = close_envelope(dump(fields), record.value or b"")
         key = record.key or key_of(request)
@@ -158,17 +161,19 @@ class Router:
 
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
-        escalation = within_limits(escalation, self.policy, now)
+        escalation, bundle = self._released(escalation, now)
+        policy = bundle.policy
+        escalation = within_limits(escalation, policy, now)
         request = read_again(raw, record.headers, escalation, fallback_id=escalation.id)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
-        decided = self._in_time(climb(escalation, request, self.policy, now), request, now)
+        decided = self._in_time(climb(escalation, request, policy, now), request, policy, now)
         if isinstance(decided, GiveUp):
             if (taken := decided.route) is not None:
-                fields = route_fields(taken, self.policy, now)
+                fields = route_fields(taken, bundle.digest, now)
                 routes = [*escalation.routes, RouteTaken.model_validate(fields)]
                 update = {"task": taken.task, "routes": routes}
                 escalation = escalation.model_copy(update=update)
-            return self._to_person(escalation, raw, request, record, decided, now)
+            return self._to_person(escalation, raw, request, record, bundle, decided, now)
 
         self.observer.routed(decided)
         assignment = Assignment(
@@ -177,14 +182,14 @@ class Router:
             plan=request.plan,
             is_unproven=escalation.is_unproven,
             generation=escalation.generation,
-            task=decided.task or task_of(request, self.policy, escalation.classification),
+            task=decided.task or task_of(request, policy, escalation.classification),
             origin=escalation.origin,
             deadline=decided.deadline,
             attempts_left=escalation.attempts_left,
             classification=escalation.classification,
             routes=[
                 *escalation.routes,
-                RouteTaken.model_validate(route_fields(decided, self.policy, now)),
+                RouteTaken.model_validate(route_fields(decided, bundle.digest, now)),
             ],
             attempts=escalation.attempts,
         )
@@ -193,14 +198,31 @@ class Router:
             Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
         ]
 
-    def _in_time(self, decided: Route | GiveUp, request: Request, now: datetime) -> Route | GiveUp:
+    def _released(self, escalation: Escalation, now: datetime) -> tuple[Escalation, Bundle]:
+        """The release that an escalated request has; where nobody has it any more, the active one.
+
+        So has a request that a person sent through again. Raises NotYetError.
+        """
+        if not escalation.routes:
+            return escalation, self.policies.active
+        taken = escalation.routes[-1]
+        if (bundle := self.policies.of(taken, now)) is not None:
+            return escalation, bundle
+        if escalation.replaced_policy is None:
+            if now < escalation.deadline and not self.policies.is_gone(taken, now):
+                msg = f"release {release_in_words(taken)} is not here"
+                raise NotYetError(msg)
+            gone = {"replaced_policy": release_in_words(taken)}
+            escalation = escalation.model_copy(update=gone)
+        return escalation, self.policies.active
+
+    def _in_time(
+        self, decided: Route | GiveUp, request: Request, policy: Policy, now: datetime
+    ) -> Route | GiveUp:
         if self.forecast is None or isinstance(decided, GiveUp):
             return decided
         judged = self.forecast.judged(decided, now)
-        if (
-            isinstance(judged, Route)
-            or (other := overflowed(decided, request, self.policy)) is None
-        ):
+        if isinstance(judged, Route) or (other := overflowed(decided, request, policy)) is None:
             return judged
         return self.forecast.judged(other, now)
 
@@ -210,6 +232,7 @@ class Router:
         raw: bytes,
         request: Request,
         record: Record,
+        bundle: Bundle,
         decided: GiveUp,
         now: datetime,
     ) -> Sequence[Outgoing]:
@@ -217,31 +240,29 @@ class Router:
 
         Beside a dead letter, what its task publishes while a person has it.
         """
-        row = self.policy.tasks.get(escalation.task or "")
-        if self.prompts is not None and escalation.routes and falls_back(row, decided):
-            return [self._safe_default(self.prompts, escalation, request, record, now)]
+        row = bundle.policy.tasks.get(escalation.task or "")
+        if escalation.routes and falls_back(row, decided):
+            return [self._safe_default(bundle, escalation, request, record, now)]
         self.observer.gave_up(STAGE, decided.reason, escalation.task)
         letter = self.dead_letters.of_envelope(
             escalation, raw, record, decided.reason, decided.detail, tenant=request.tenant
         )
-        if self.prompts is None:
-            return [letter]
         interim = interim_results(
-            escalation, request, (), record, self.policy, self.prompts, self.topics, now
+            escalation, request, (), record, bundle.policy, bundle.prompts, self.topics, now
         )
         return [each._replace(key=each.key or key_of(request)) for each in (letter, *interim)]
 
     def _safe_default(
         self,
-        prompts: Prompts,
+        bundle: Bundle,
         escalation: Escalation,
         request: Request,
         record: Record,
         now: datetime,
     ) -> Outgoing:
         """The task's safe default, where the task wants it instead of a person."""
-        text = default_text(escalation.task or "", escalation.own_attempts, prompts)
-        contract = output_contract(request, self.policy, escalation.task, "answer")
+        text = default_text(escalation.task or "", escalation.own_attempts, bundle.prompts)
+        contract = output_contract(request, bundle.policy, escalation.task, "answer")
         output = canned_output(text, contract.schema)
         fields = composed_result(escalation, request, (), "safe_default", text, output, now=now)
         tier, latency = escalation.routes[-1].tier, fields["router"]["latency"]
@@ -249,10 +270,16 @@ class Router:
         return Outgoing(self.topics.results, record.key, dump(fields), passed_on(record.headers))
 
     def _gave_up(
-        self, record: Record, request: Request, decided: GiveUp, *, is_unproven: bool
+        self,
+        record: Record,
+        request: Request,
+        bundle: Bundle,
+        decided: GiveUp,
+        *,
+        is_unproven: bool,
     ) -> Outgoing:
         # A task that the policy does not know would become a time series of its own.
-        task = request.task if request.task in self.policy.tasks else None
+        task = request.task if request.task in bundle.policy.tasks else None
         self.observer.gave_up(STAGE, decided.reason, task)
         return self.dead_letters.of_record(
             record,
@@ -260,22 +287,22 @@ class Router:
             decided.detail,
             request=request,
             is_unproven=is_unproven,
-            policy_version=self.policy.version,
+            policy_version=bundle.policy.version,
+            policy_digest=bundle.digest,
         )
 
 
 @contextlib.asynccontextmanager
 async def _open(process: Process) -> AsyncIterator[Stage]:
-    settings, policy, clients = process.settings, process.rules.policy, process.clients
+    settings, policies, clients = process.settings, process.policies, process.clients
     guard, admission = process.guard(STAGE), admission_of(settings)
-    repeats = Repeats(clients.named(STAGE), settings.repeats, policy, admission, guard)
+    repeats = Repeats(clients.named(STAGE), settings.repeats, policies, admission, guard)
     router = Router(
-        policy,
+        policies,
         settings.kafka.topics,
         clock.now,
         repeats,
         process.telemetry.observer,
-        process.rules.prompts,
         await process.forecast(),
         admission,
     )
@@ -288,6 +315,7 @@ async def _open(process: Process) -> AsyncIterator[Stage]:
         shell,
         guard,
         prepare=repeats.prepare,
+        moves=lambda: executor.looks,
         drain_for=process.drain_for,
     )
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from router.attempt.question import Question
 from router.checks import Asked
+from router.policy.table import Policy
+from router.releases.bundle import Bundle
 from router.reply.reply import Reply
 from schemas.attempt import Attempt
 from schemas.escalation import Assignment
@@ -21,6 +23,8 @@ class TierRun:
     assignment: Assignment
     request: Request
     raw: bytes
+    #: The release that the request has: nothing else decides about it.
+    bundle: Bundle
     question: Question
     #: What the checks need of the request, worked out once and only where one asks.
     asked: Asked = field(init=False)
@@ -44,6 +48,10 @@ class TierRun:
     def __post_init__(self) -> None:
         self.asked = Asked(self.request)
         self.name = RequestKey(self.request.tenant, self.assignment.id).text
+
+    @property
+    def policy(self) -> Policy:
+        return self.bundle.policy
 
     @property
     def has_paid(self) -> bool:

@@ -36,11 +36,12 @@ from router.attempt.next_step import (
 )
 from router.attempt.question import question_of
 from router.intake.admission import read_again
-from router.policy.mixing import handed_back, is_under
 from router.prompts.chat_fields import ChatFields
 from router.prompts.files import CannedReply
+from router.releases.bundle import Bundle
 from router.reply.reply import CallFailure, Reply
 from router.request.trimming import trimmed
+from router.route.requeue import handed_back
 from router.route.routing import GiveUp, within_limits
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope
@@ -70,8 +71,7 @@ def spec_of(tier: Tier) -> StageSpec:
 class Worker(AttemptRunner):
     """The work of one tier's pool."""
 
-    #: Keeps requests waiting that were routed under another policy. None: all are worked on.
-    refusals: Refusals | None = None
+    refusals: Refusals = field(kw_only=True)
     climbs: Climbs = field(default_factory=Climbs)
 
     @property
@@ -87,18 +87,17 @@ class Worker(AttemptRunner):
         """
         began = time.monotonic()
         assignment, raw = read_envelope(Assignment, record.value)
-        if self.refusals is not None and not is_under(assignment.route, self.policy):
-            await self.refusals.wait(assignment, slot)
+        if (bundle := await self.refusals.release_of(assignment, slot)) is None:
             value = dump_envelope(handed_back(assignment), raw)
             passed = passed_on(record.headers)
             return [Outgoing(self.topics.escalations, record.key, value, passed)]
-        tier_run = self.open(record, assignment, raw)
+        tier_run = self.open(record, assignment, raw, bundle)
         try:
             end = await self.run(tier_run, slot)
             step: NextStep | AskBack = end
-            if assignment.task in self.policy.weighed_tasks:
+            if assignment.task in bundle.policy.weighed_tasks:
                 asked, attempts = tier_run.request, tier_run.attempts
-                step = weighed(end, assignment, asked, attempts, self.policy, self.climbs)
+                step = weighed(end, assignment, asked, attempts, bundle.policy, self.climbs)
             return [
                 *self.unbooked_lines(tier_run),
                 *self._outcome(tier_run, step, record, began),
@@ -134,22 +133,24 @@ class Worker(AttemptRunner):
             {self.topics.tier(self.tier): Assignment},
         )
 
-    def open(self, record: Record, assignment: Assignment, raw: bytes) -> TierRun:
+    def open(self, record: Record, assignment: Assignment, raw: bytes, bundle: Bundle) -> TierRun:
         """Read an assignment's request and render its prompt. Raises ContractError."""
-        assignment = within_limits(assignment, self.policy, self.clock())
+        assignment = within_limits(assignment, bundle.policy, self.clock())
         self.observer.received(assignment.id, assignment.generation, assignment.task)
         request = read_again(raw, record.headers, assignment, fallback_id=assignment.id)
-        tier_run = self.prepare(assignment, request, raw)
+        tier_run = self.prepare(assignment, request, raw, bundle)
         tier_run.source = (record.topic, record.partition)
         return tier_run
 
-    def prepare(self, assignment: Assignment, request: Request, raw: bytes) -> TierRun:
+    def prepare(
+        self, assignment: Assignment, request: Request, raw: bytes, bundle: Bundle
+    ) -> TierRun:
         """Render an assignment's prompt. Raises ContractError."""
-        route, task = assignment.route, assignment.task
+        route, rules = assignment.route, (bundle.policy, bundle.prompts)
         if route.trim is not None:
             request = trimmed(request, route.trim.most)
-        question = question_of(route.step, route.tier, task, request, self.policy, self.prompts)
-        return TierRun(assignment, request, raw, question)
+        question = question_of(route.step, route.tier, assignment.task, request, *rules)
+        return TierRun(assignment, request, raw, bundle, question)
 
     def _outcome(
         self, tier_run: TierRun, step: NextStep | AskBack, record: Record, began: float
@@ -176,8 +177,8 @@ class Worker(AttemptRunner):
             tier_run.request,
             tier_run.attempts,
             record,
-            self.policy,
-            self.prompts,
+            tier_run.policy,
+            tier_run.bundle.prompts,
             self.topics,
             now,
         )
@@ -207,21 +208,22 @@ class Worker(AttemptRunner):
                 left_out=tier_run.left_out,
             )
             if step.doubt:
-                caveat = self.prompts.text(name, "caveat") or ""
+                caveat = tier_run.bundle.prompts.text(name, "caveat") or ""
                 fields["router"] |= {"caveat": caveat, "weighed": step.doubt}
             return fields
         if isinstance(step, Refuse):
             kind = "refusal"
         elif isinstance(step, AskBack):
             kind = "clarification"
-        elif isinstance(step, GiveUp) and falls_back(self.policy.tasks.get(name), step):
+        elif isinstance(step, GiveUp) and falls_back(tier_run.policy.tasks.get(name), step):
             kind = "safe_default"
         else:
             return None
-        text = self.prompts.text(name, kind) or ""
+        prompts = tier_run.bundle.prompts
+        text = prompts.text(name, kind) or ""
         if kind == "safe_default":
             every = [*tier_run.assignment.own_attempts, *tier_run.attempts]
-            text = default_text(name, every, self.prompts)
+            text = default_text(name, every, prompts)
         compose = question_back if isinstance(step, AskBack) else canned_output
         fields = composed_result(
             tier_run.assignment,
@@ -323,21 +325,19 @@ class _CountedCalls:
 
 @contextlib.asynccontextmanager
 async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
-    settings, rules, spec = process.settings, process.rules, spec_of(tier)
+    settings, policies, spec = process.settings, process.policies, spec_of(tier)
     calling, guard = await process.calling(), process.guard(spec.name)
-    gate, ledger, models = calling.gate, calling.ledger, rules.policy.models_by_tier[tier]
+    gate, ledger = calling.gate, calling.ledger
     calls = _CountedCalls(calling.providers, gate, calling.refusals)
     worker = Worker(
         tier,
-        rules.policy,
-        rules.prompts,
         calls,
         settings.kafka.topics,
         clock.now,
         ledger,
         calling.observer,
         gate,
-        calling.refusals,
+        refusals=calling.refusals,
     )
     shell = Shell(worker.dead_letters)
     pool = TaskPool(
@@ -346,18 +346,19 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
         guard,
         width=settings.worker.width,
         # Records that no model could take yet are better left in Kafka.
-        most=lambda: gate.most_calls(models),
+        most=lambda: gate.most_calls(tier),
         on_lost=lambda source: gate.forget((tier, source.partition)),
         book=ledger.book,
         last_grace=_LAST_GRACE,
         telemetry=process.telemetry,
     )
-    is_parking = any(row.unknown_outcome == "park" for row in rules.policy.tasks.values())
 
-    async def learn_started(source: Source, position: int) -> None:
-        await ledger.prepare(source, position, guard)
+    async def prepare(source: Source, position: int) -> None:
+        """Learn which calls were started, where any release leaves unknown outcomes to people."""
+        rows = [row for bundle in policies.held for row in bundle.policy.tasks.values()]
+        if any(row.unknown_outcome == "park" for row in rows):
+            await ledger.prepare(source, position, guard)
 
-    prepare = learn_started if is_parking else None
     async with pool.open():
         yield Stage(
             spec,

@@ -34,6 +34,7 @@ STAGE = "tierline.stage"
 GENERATION = "tierline.generation"
 RULE = "tierline.route.rule"
 ROUTE_REASON = "tierline.route.reason"
+POLICY = "tierline.policy"
 POLICY_VERSION = "tierline.policy.version"
 ATTEMPT_ID = "tierline.attempt.id"
 OUTCOME = "tierline.outcome"
@@ -168,6 +169,7 @@ RISK = "tierline.risk"
 MODEL_RUNNING = "tierline.model.running"
 MODEL_MOST = "tierline.model.most_running"
 POLICY_REFUSED = "tierline.policy.refused"
+RELEASE = "tierline.policy.release"
 PART = "tierline.part"
 WHY = "tierline.why"
 _KAFKA = {SYSTEM: "kafka"}
@@ -275,7 +277,11 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         ),
         Metric(
             POLICY_REFUSED, "gauge", "{request}", (TIER, POLICY_VERSION),
-            "How many requests wait for a worker with the policy they were routed under?",
+            "How many requests wait for a worker with the release they were routed under?",
+        ),
+        Metric(
+            RELEASE, "gauge", "{release}", (POLICY,),
+            "Do all processes apply one release? The value is its digest, as a number.",
         ),
         Metric(
             REVIEW_WAITING, "gauge", "{case}", (RISK,), "How many cases wait for a person?",

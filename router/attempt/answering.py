@@ -44,6 +44,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     attempt_no: int,
     model_name: str,
     policy: Policy,
+    release: str,
     prompt_version: str,
     started_at: datetime,
     duration_ms: float,
@@ -52,7 +53,8 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
 ) -> Attempt:
     """The attempt that records a call. Without an outcome the call is about to start.
 
-    `step` and `tier` are those of the assignment where none are given.
+    `release` is the digest of the release that is applied. `step` and `tier` are those of the
+    assignment where none are given.
     """
     model = policy.models[model_name]
     tier, step = tier or assignment.route.tier, step or assignment.route.step
@@ -66,7 +68,7 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         "provider": model.provider,
         "prompt_version": prompt_version,
         "policy_version": policy.version,
-        "policy_digest": policy.digest,
+        "policy_digest": release,
         "started_at": started_at,
         "duration_ms": round(duration_ms, 3),
     }
@@ -223,6 +225,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
             "rule": first.rule,
             "reason": first.reason,
             "policy_version": current.policy_version,
+            **_given(policy_digest=current.policy_digest),
             "prompt_version": answer.prompt_version if answer else "",
             "usage": usage.__dict__,
             "cost_micros": sum(attempt.cost_micros for attempt in every),

@@ -27,9 +27,9 @@ def climb(
     if escalation.replaced_policy is None:
         return decided
     if isinstance(decided, GiveUp):
-        words = f"it waited for a worker with policy {escalation.replaced_policy}"
+        words = f"it waited for release {escalation.replaced_policy}"
         return GiveUp(decided.reason, f"{decided.detail}; {words}")
-    words = f"routed again: policy {escalation.replaced_policy} is no longer applied"
+    words = f"routed again: no process has release {escalation.replaced_policy}"
     return decided._replace(reason=f"{decided.reason}; {words}")
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "PromptContract",
     "Variant",
     "explained",
+    "is_beside",
     "read_prompts",
     "written",
 ]
@@ -76,7 +77,7 @@ def read_prompts(
 
     Raises PromptError with every problem as `file:line: what`.
     """
-    files = {path: files[path] for path in sorted(files) if not _is_hidden(path)}
+    files = {path: files[path] for path in sorted(files) if not is_beside(path)}
     contracts: dict[str, PromptContract] = {}
     variants: dict[tuple[str, Tier], Variant] = {}
     problems: list[str] = []
@@ -107,7 +108,8 @@ def written(text: str, task: str) -> str:
     return BoundedTemplate(text).render(task=task).strip()
 
 
-def _is_hidden(path: str) -> bool:
+def is_beside(path: str) -> bool:
+    """True for a file that is beside prompts and no part of them."""
     name = path.rpartition("/")[2]
     return name.startswith((".", "README")) or name in BESIDE
 

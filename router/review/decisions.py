@@ -232,6 +232,7 @@ def _envelope(letter: DeadLetter, policy: Policy, decided_at: datetime) -> Assig
             rule="review",
             reason=f"{letter.reason.meaning}; a person decided",
             policy_version=letter.policy_version or policy.version,
+            policy_digest=letter.policy_digest,
             routed_at=begun,
         )
         for tier in tiers

@@ -1,4 +1,4 @@
-"""Requeueing: a person sends a dead letter through again, as often as the policy allows."""
+"""Sending a request to route again: for a person, or because nobody has its release any more."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from router.policy.table import Policy
 from schemas.base import EARLIEST, LATEST, Tier
 from schemas.dead_letter import DeadLetter
-from schemas.escalation import Escalation, Origin
+from schemas.escalation import Assignment, Escalation, Origin, RouteTaken
 from schemas.reasons import Reason
 
-__all__ = ["envelope_fields", "requeued"]
+__all__ = ["envelope_fields", "handed_back", "release_in_words", "requeued"]
 
 
 def requeued(
@@ -30,6 +30,31 @@ def requeued(
         reason=Reason.REQUEUED,
         tier=tier,
     )
+
+
+def handed_back(assignment: Assignment) -> Escalation:
+    """The escalation that takes an assignment's last route back, and keeps all before it."""
+    taken, before = assignment.route, assignment.routes[:-1]
+    fields = {name: getattr(assignment, name) for name in type(assignment).model_fields}
+    # The task is found again with the new route, unless an answer was tried for it.
+    has_task = bool(before) and before[-1].step == "answer"
+    return Escalation(
+        **{
+            **fields,
+            "routes": before,
+            "task": assignment.task if has_task else None,
+            "reason": taken.code or Reason.POLICY_REPLACED,
+            "detail": "",
+            "tier": taken.tier if taken.rule == "review" else None,
+            "replaced_policy": release_in_words(taken),
+        }
+    )
+
+
+def release_in_words(taken: RouteTaken) -> str:
+    """The version and the digest of a route's release, as people are shown them."""
+    digest = f" ({taken.policy_digest})" if taken.policy_digest else ""
+    return f"{taken.policy_version}{digest}"
 
 
 def envelope_fields(letter: DeadLetter) -> dict[str, Any]:

@@ -162,16 +162,19 @@ def with_unread_text(decided: Route, request: Request, policy: Policy) -> Route:
     return decided._replace(needs_person=True, reason=f"{decided.reason}; {words}")
 
 
-def route_fields(decided: Route, policy: Policy, now: datetime) -> dict[str, object]:
-    """A route as an assignment holds it: the fields of a `RouteTaken`."""
+def route_fields(decided: Route, release: str, now: datetime) -> dict[str, object]:
+    """A route as an assignment holds it: the fields of a `RouteTaken`.
+
+    `release` is the digest of the release that decided.
+    """
     fields: dict[str, object] = {
         "tier": decided.tier,
         "step": decided.step,
         "rule": decided.rule,
         "reason": decided.reason,
         "code": decided.code,
-        "policy_version": policy.version,
-        "policy_digest": policy.digest,
+        "policy_version": decided.policy_version,
+        "policy_digest": release,
         "routed_at": now,
     }
     if decided.needs_person:

@@ -18,6 +18,7 @@ from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_litellm, measure_quix
 from tests.bench.readmodel import measure_readmodel
 from tests.bench.recovery import measure_recovery
+from tests.bench.releases import measure_releases
 from tests.bench.repeats import measure_repeats
 from tests.bench.replay import measure_replay
 from tests.bench.route import measure_route
@@ -40,6 +41,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "state": measure_state,
     "backlog": measure_backlog,
     "recovery": measure_recovery,
+    "releases": measure_releases,
     "console": measure_console,
     "readmodel": measure_readmodel,
     "hostile": measure_hostile,

@@ -19,7 +19,7 @@ from consumers.settings import Settings
 from schemas.reasons import Reason
 from tests.bench.console_pages import measure_pages
 from tests.bench.harness import PARTITIONS, Measured, settings_for, sized
-from tests.builders import an_attempt, the_policy
+from tests.builders import an_attempt, policies_of
 from tests.postgres import postgres
 from tests.unit.consumers.console.world import LEASE, a_letter_record
 
@@ -51,7 +51,7 @@ async def measure_console(bootstrap: str) -> list[Measured]:
 async def _measured(name: str, store: Store, settings: Settings) -> list[Measured]:
     began = time.perf_counter()
     topics = settings.kafka.topics
-    await Queue(store, Clients(settings.kafka), the_policy(), topics, clock.now).catch_up()
+    await Queue(store, Clients(settings.kafka), policies_of(), topics, clock.now).catch_up()
     rebuilt = time.perf_counter() - began
     waiting = CaseFilter()
     # The reviewers of the store before this one have decided on some of them.

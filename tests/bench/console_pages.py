@@ -19,6 +19,7 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.review_service import ReviewService
 from consumers.console.store import CaseFilter, Store
+from consumers.policies import Policies
 from consumers.readmodel.columns import millis
 from consumers.readmodel.tables import RECORDS, REQUESTS
 from consumers.rules import load_rules
@@ -59,7 +60,7 @@ async def measure_pages(name: str, store: Store, settings: Settings) -> list[Mea
     clients, rules = Clients(settings.kafka), load_rules(settings)
     topics = settings.kafka.topics
     async with publisher(clients) as sending, asyncio.TaskGroup() as tasks:
-        reviews = ReviewService(store, sending, rules.policy, rules.prompts, topics, clock.now)
+        reviews = ReviewService(store, sending, Policies(rules), topics, clock.now)
         figures = Figures(reviews, clients)
         await figures.model.catch_up()
         async with store.database.writing() as connection:

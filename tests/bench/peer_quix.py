@@ -14,8 +14,11 @@ from quixstreams import Application
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from consumers.policies import Policies
 from consumers.stages.route import Router
 from router.policy.load import load_policy
+from router.prompts.rendering import Prompts
+from router.releases.bundle import Bundle
 from schemas.topics import Topics
 
 
@@ -24,7 +27,7 @@ def main() -> None:
     bootstrap, source, target, count = sys.argv[1:]
     text = Path("deploy/policy/routing.yaml").read_text(encoding="utf-8")
     router = Router(
-        load_policy(text, "routing.yaml"),
+        Policies(Bundle(load_policy(text, "routing.yaml"), Prompts({}, {}))),
         Topics(source.removesuffix("llm.intake")),
         lambda: datetime.now(UTC),  # noqa: TID251  a program of its own
     )

@@ -21,6 +21,7 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.review_service import ReviewService
 from consumers.console.store import Store, open_store
+from consumers.policies import Policies
 from consumers.readmodel.model import ReadModel, opened
 from consumers.readmodel.projection import DAY
 from consumers.readmodel.tables import CALLS, LATENCIES, SUMS
@@ -78,7 +79,7 @@ async def _views(kind: str, store: Store, settings: Settings) -> AsyncIterator[M
     clients, rules = Clients(settings.kafka), load_rules(settings)
     topics = settings.kafka.topics
     async with publisher(clients) as sending, asyncio.TaskGroup() as tasks:
-        desk = ReviewService(store, sending, rules.policy, rules.prompts, topics, clock.now)
+        desk = ReviewService(store, sending, Policies(rules), topics, clock.now)
         figures = Figures(desk, clients)
         await figures.model.catch_up()
         keeping = tasks.create_task(figures.model.run())

@@ -4,6 +4,7 @@ import time
 
 from aiokafka import TopicPartition
 
+from consumers.policies import Policies
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import RepeatSettings
@@ -23,9 +24,8 @@ async def measure_repeats(bootstrap: str) -> list[Measured]:
     await fill(settings, intake, COUNT * PARTITIONS)
 
     async def once(number: int) -> float:
-        repeats = Repeats(
-            Clients(settings.kafka), RepeatSettings(most=COUNT), load_rules(settings).policy
-        )
+        policies = Policies(load_rules(settings))
+        repeats = Repeats(Clients(settings.kafka), RepeatSettings(most=COUNT), policies)
         began = time.perf_counter()
         await repeats.prepare(TopicPartition(intake, number), COUNT)
         return time.perf_counter() - began

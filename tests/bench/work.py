@@ -13,11 +13,12 @@ from httpx_aiohttp import AiohttpTransport
 
 from consumers.parties import stages_of
 from consumers.providers.settings import ProviderSettings
-from consumers.rules import Rules, load_rules
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import running_stages
+from router.releases.bundle import Bundle
 from schemas.base import Tier
 from tests.bench.harness import (
     Measured,
@@ -63,14 +64,16 @@ async def measure_work(bootstrap: str) -> list[Measured]:
     ]
 
 
-async def route_all(settings: Settings, rules: Rules) -> None:
+async def route_all(settings: Settings, rules: Bundle) -> None:
     """Fill the low tier's topic with as many assignments as a run takes."""
     await fill(settings, settings.kafka.topics.intake, COUNT, task=_TASK)
     async with running_stages(settings, rules, {}, kinds=stages_of("route")) as (stage,):
         await until(lambda: committed(stage, settings.kafka.topics.intake) >= COUNT)
 
 
-async def run_worker(settings: Settings, rules: Rules, base_url: str) -> tuple[float, float, float]:
+async def run_worker(
+    settings: Settings, rules: Bundle, base_url: str
+) -> tuple[float, float, float]:
     """Calls per second, the most calls seen in flight, and calls per second of CPU."""
     topic = settings.kafka.topics.tier(Tier.LOW)
     providers = {"simulated": ProviderSettings(base_url=base_url, allow_private=True)}

@@ -21,6 +21,7 @@ from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService
 from consumers.console.store import CaseFilter, Store, open_store
 from consumers.parties import STAGES
+from consumers.policies import Policies
 from consumers.runtime.clients import Clients
 from consumers.runtime.processes import Processes
 from consumers.runtime.publisher import publisher
@@ -127,11 +128,9 @@ async def console(
         publisher(Clients(settings.kafka)) as sending,
         asyncio.TaskGroup() as tasks,
     ):
-        rules, topics = running.rules, running.topics
-        queue = Queue(store, Clients(settings.kafka), rules.policy, topics, clock.now)
-        desk = ReviewService(
-            store, sending, rules.policy, rules.prompts, topics, clock.now, brief_task="brief"
-        )
+        policies, topics = Policies(running.rules), running.topics
+        queue = Queue(store, Clients(settings.kafka), policies, topics, clock.now)
+        desk = ReviewService(store, sending, policies, topics, clock.now, brief_task="brief")
         bulk = Bulk(desk)
         guard = Authenticator(store.sessions, clock.now, token=token, has_oidc=has_sign_in)
         app = console_app(

@@ -20,12 +20,13 @@ from confluent_kafka import (
 from consumers.lab.simulator import Bill, SimulatorSettings, simulator
 from consumers.parties import stages_of
 from consumers.providers.settings import ProviderSettings
-from consumers.rules import Rules, load_rules
+from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.telemetry.setup import Telemetry
 from consumers.wiring import running_stages
+from router.releases.bundle import Bundle
 from schemas.base import Tier
 from schemas.topics import Topics
 
@@ -90,7 +91,7 @@ class Flow:
 
     settings: Settings
     bill: Bill
-    rules: Rules
+    rules: Bundle
     providers: dict[str, ProviderSettings]
     _producer: Any
     telemetry: Telemetry | None = None

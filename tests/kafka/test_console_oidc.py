@@ -22,6 +22,7 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.review_service import ReviewService
 from consumers.console.store import open_store
+from consumers.policies import Policies
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -116,7 +117,7 @@ async def signing_in(
             client_id="console",
             roles={"staff": "viewer", "support-leads": "operator"},
         )
-        desk = ReviewService(store, out, rules.policy, rules.prompts, topics, clock.now)
+        desk = ReviewService(store, out, Policies(rules), topics, clock.now)
         guard = Authenticator(store.sessions, clock.now, has_oidc=True)
         figures = Figures(desk, Clients(settings.kafka))
         app = console_app(desk, guard, Bulk(desk), figures, oidc)

@@ -10,6 +10,7 @@ import pytest
 from consumers import clock
 from consumers.console.queue import Queue
 from consumers.console.store import CaseFilter, Store, open_store
+from consumers.policies import Policies
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from tests.kafka.flow import Flow, Sent, flow, request
@@ -44,7 +45,7 @@ async def test_nothing_that_lies_on_a_topic_ends_a_stage_or_the_console(
         asyncio.TaskGroup() as tasks,
     ):
         topics, clients = running.topics, Clients(settings.kafka)
-        queue = Queue(store, clients, running.rules.policy, topics, clock.now)
+        queue = Queue(store, clients, Policies(running.rules), topics, clock.now)
         keeping = tasks.create_task(queue.run())
         await running.publish(*map(request, names[::2]))
         for topic in sorted({one.topic for one in forged}):

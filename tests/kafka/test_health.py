@@ -161,7 +161,7 @@ async def test_figures_reconcile_with_what_was_published(
     assert await ensure_topics(clients) == []
     held, port, stop = _Held(4), free_ports()[0], asyncio.Event()
     stage = Stage(_SPEC, clients, held, _SHELL, Guard("route"))
-    health = Health(_NO_PATIENCE)
+    health = Health(lambda: _NO_PATIENCE)
     health.watch(stage)
     async with (
         asyncio.timeout(90),
@@ -213,7 +213,7 @@ async def test_a_stage_whose_handler_never_returns_is_stuck(settings: Settings) 
     assert await ensure_topics(clients) == []
     held, told, stop = _Held(1), asyncio.Event(), asyncio.Event()
     stage = Stage(_SPEC, clients, held, _SHELL, Guard("route"))
-    health = Health(timedelta(seconds=1), on_stuck=told.set)
+    health = Health(lambda: timedelta(seconds=1), on_stuck=told.set)
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
@@ -234,7 +234,7 @@ async def test_a_consumer_that_hangs_without_a_word_is_stuck(settings: Settings)
     clients = Clients(settings.kafka)
     assert await ensure_topics(clients) == []
     stage = Stage(_SPEC, clients, _Held(100), _SHELL, Guard("route"))
-    health, stop = Health(timedelta(seconds=1)), asyncio.Event()
+    health, stop = Health(lambda: timedelta(seconds=1)), asyncio.Event()
     health.watch(stage)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stage.run(stop))
@@ -259,7 +259,7 @@ async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings:
     stage, other = (
         Stage(_SPEC, clients, executor, _SHELL, Guard("route")) for executor in (held, _Held(100))
     )
-    health = Health(timedelta(seconds=2))
+    health = Health(lambda: timedelta(seconds=2))
     health.watch(stage)
     async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(stage.run(stop))]
@@ -432,7 +432,7 @@ async def test_a_topic_with_its_producers_times_is_found(settings: Settings) -> 
         await watch.look()
     [problem] = watch.problems
     assert problem.startswith(f"{intake}: its message.timestamp.type is CreateTime")
-    health = Health(_NO_PATIENCE)
+    health = Health(lambda: _NO_PATIENCE)
     health.ask_topics = lambda: watch.problems
     assert health.not_ready() == [problem]
 
@@ -461,7 +461,7 @@ async def test_up_with_a_stage_that_stands_still_exits_1(
 
 async def test_a_taken_port_is_one_clear_line(env: dict[str, str], tmp_path: Path) -> None:
     port = free_ports()[0]
-    async with _serving(Health(_NO_PATIENCE), port, tmp_path):
+    async with _serving(Health(lambda: _NO_PATIENCE), port, tmp_path):
         with _up(env, "--health-port", str(port)) as process:
             _, said = await asyncio.to_thread(process.communicate)
     assert process.returncode == 1

@@ -9,6 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from consumers import clock
+from consumers.policies import Policies
 from consumers.providers.client import Providers
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
@@ -21,7 +22,6 @@ from consumers.runtime.topic_reader import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
 from router.attempt.answering import ledger_lines
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
@@ -30,6 +30,7 @@ from tests.builders import (
     Restless,
     a_record,
     a_request,
+    a_worker,
     an_assignment,
     an_attempt,
     decided,
@@ -105,7 +106,7 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
     assert await ensure_topics(clients) == []
     body = {"id": "r-1", "task": "billing_dispute", "plan": "enterprise", "input": "Charged twice"}
     now_ms = int(clock.now().timestamp() * 1000)
-    router = Router(rules.policy, topics, clock.now)
+    router = Router(Policies(rules), topics, clock.now)
     asked = a_record(orjson.dumps(body), topic=topics.intake, timestamp=now_ms)
     [assigned] = decided(router, asked)
     models = rules.policy.models_of(Tier.BALANCED)
@@ -124,8 +125,10 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
             assert await ledger.note(0, Outgoing(topics.attempts, b"r-1", dump(line), ()))
         await ledger.prepare(TopicPartition(assigned.topic, 0), 0, Guard())
         async with Providers({}) as providers:
-            worker = Worker(
-                Tier.BALANCED, rules.policy, rules.prompts, providers, topics, clock.now, ledger
+            worker = a_worker(
+                *(Tier.BALANCED, Policies(rules), providers, clock.now),
+                topics=topics,
+                ledger=ledger,
             )
             place = {"topic": assigned.topic, "partition": 0, "timestamp": now_ms}
             record = a_record(assigned.value, **place)

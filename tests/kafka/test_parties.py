@@ -85,7 +85,7 @@ async def test_a_stage_writes_and_reads_what_it_says(
         said |= {
             (one.name, _kinds(topic))
             for one in PARTIES
-            if one.name in ("ledger", "status")
+            if one.is_within_stages
             for topic in (one.writes if kind == "writes" else one.reads)
         }
 

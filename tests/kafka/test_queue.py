@@ -25,6 +25,7 @@ from consumers.console.queue import Queue
 from consumers.console.review_service import ReviewService
 from consumers.console.store import Case, CaseFilter, Store, open_store
 from consumers.console.tables import FACTS
+from consumers.policies import Policies
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.following import OtherTopicsError
 from consumers.rules import load_rules
@@ -35,7 +36,7 @@ from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from router.review.audit import broken
 from schemas.review import Decision
-from tests.builders import NOON, the_policy
+from tests.builders import NOON, policies_of
 from tests.kafka.flow import Flow, Sent, flow, request
 from tests.postgres import postgres
 from tests.unit.consumers.console.world import LEASE, a_letter_record
@@ -54,12 +55,12 @@ from consumers.console.queue import Queue
 from consumers.console.store import open_store
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings
-from tests.builders import the_policy
+from tests.builders import policies_of
 
 async def main(url, bootstrap, prefix):
     kafka = KafkaSettings(bootstrap=bootstrap, prefix=prefix)
     async with open_store(url) as store:
-        await Queue(store, Clients(kafka), the_policy(), kafka.topics, clock.now).run()
+        await Queue(store, Clients(kafka), policies_of(), kafka.topics, clock.now).run()
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -67,7 +68,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 def _queue(store: Store, settings: Settings) -> Queue:
     kafka = settings.kafka
-    return Queue(store, Clients(kafka), the_policy(), kafka.topics, clock.now)
+    return Queue(store, Clients(kafka), policies_of(), kafka.topics, clock.now)
 
 
 async def _facts(store: Store) -> dict[str, Any]:
@@ -229,7 +230,7 @@ async def test_a_database_that_was_away_is_caught_up_with(
         topics = settings.kafka.topics
         async with open_store(server.database()) as store, publisher(clients) as sending:
             queue = _queue(store, settings)
-            desk = ReviewService(store, sending, rules.policy, rules.prompts, topics, clock.now)
+            desk = ReviewService(store, sending, Policies(rules), topics, clock.now)
             bulk = Bulk(desk)
             app = console_app(
                 desk, Authenticator(store.sessions, clock.now), bulk, Figures(desk, clients)

@@ -38,6 +38,7 @@ from consumers.console.review_service import ReviewService
 from consumers.console.security import HEADERS
 from consumers.console.store import CaseFilter, Store, open_store
 from consumers.console.tables import LETTERS, SESSIONS
+from consumers.policies import Policies
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
@@ -688,9 +689,7 @@ async def _world(report: Report, bootstrap: str) -> AsyncIterator[_World]:
                 body = {"id": request_id, "tenant": tenant, "input": words, "user": _MAIL}
                 value = json.dumps(body).encode()
                 await (await sending.publish(kafka.topics.intake, value, key=b"k", partition=0))
-            desk = ReviewService(
-                store, sending, rules.policy, rules.prompts, kafka.topics, clock.now
-            )
+            desk = ReviewService(store, sending, Policies(rules), kafka.topics, clock.now)
             token = TokenSettings(secret=SecretStr(_SECRET), role="operator")
             guard = Authenticator(store.sessions, clock.now, token=token, has_oidc=True)
             bulk = Bulk(desk)

@@ -22,6 +22,7 @@ from consumers.console.store import CaseFilter, open_store
 from consumers.journeys.journey import Journey
 from consumers.journeys.moments import rows_of
 from consumers.journeys.waterfall import waterfall
+from consumers.policies import Policies
 from consumers.readmodel.queries import failures, figures_by, figures_over_time
 from consumers.records import why_not_taken
 from consumers.rules import load_rules
@@ -32,7 +33,6 @@ from consumers.runtime.status import pass_on
 from consumers.settings import KafkaSettings, Settings
 from consumers.stages.review import Reviewing
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
 from router.attempt.answering import ledger_lines
 from router.prompts.chat_fields import OPENAI, ChatFields
 from router.reply.reply import CallFailure, Reply
@@ -55,6 +55,7 @@ from tests.builders import (
     a_record,
     a_request,
     a_route,
+    a_worker,
     an_assignment,
     an_attempt,
     an_escalation,
@@ -372,7 +373,7 @@ def _led_to(made: Sequence[Outgoing]) -> str | None:
 
 async def _through_work(record: Any) -> str | None:
     calls = _Calls()
-    worker = Worker(Tier.LOW, RULES.policy, RULES.prompts, calls, TOPICS, lambda: NOON)
+    worker = a_worker(Tier.LOW, Policies(RULES), calls)
     wrong = _led_to(list(await handled(worker, record, _Patient())))
     if calls.count > RULES.policy.limits.attempts:
         return f"{calls.count} calls"
@@ -383,7 +384,7 @@ async def _through_work(record: Any) -> str | None:
 
 def _through_review(record: Any) -> str | None:
     """As the stage reads decisions, and carries out the one that it finds."""
-    reviewing = Reviewing(Clients(KafkaSettings()), RULES.policy, RULES.prompts, lambda: NOON)
+    reviewing = Reviewing(Clients(KafkaSettings()), Policies(RULES), lambda: NOON)
     decisions = Decisions()
     try:
         line = read_model(AuditLine, record.value)
@@ -394,7 +395,8 @@ def _through_review(record: Any) -> str | None:
         refused = reviewing._refused(line.decision, record, "why")
         read_model(AuditLine, refused.value)
         found = a_letter_record(0, REQUEST, request_id=line.decision.request_id)
-        made = reviewing._carry_out(line.decision, record, found)
+        letter = read_dead_letter(found.headers)
+        made = reviewing._carry_out(line.decision, record, found, letter, RULES)
     except ContractError:
         return None
     return _led_to([one for one in made if one.topic != TOPICS.feedback]) if made else None
@@ -430,7 +432,7 @@ async def _a_queue() -> AsyncIterator[Queue]:
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(f"sqlite:///{folder}/cases.db") as store:
             clients = Clients(KafkaSettings())
-            yield Queue(store, clients, RULES.policy, TOPICS, lambda: NOON)
+            yield Queue(store, clients, Policies(RULES), TOPICS, lambda: NOON)
 
 
 async def _fold(queue: Queue, records: Sequence[Any]) -> str | None:
@@ -467,7 +469,7 @@ async def _at_odd_times(queue: Queue, offset: int, at: int, followed_by: str) ->
 
 async def _try(forged: Forged, queue: Queue) -> str | None:
     record = forged.record()
-    router = Router(RULES.policy, TOPICS, lambda: NOON, prompts=RULES.prompts)
+    router = Router(Policies(RULES), TOPICS, lambda: NOON)
     try:
         wrong = _through_reader(record)
         if wrong is None and forged.topic == TOPICS.escalations:

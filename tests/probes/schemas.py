@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from consumers.policies import Policies
 from consumers.providers.wires import WIRES
 from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from consumers.stages.tier_run import TierRun
-from consumers.stages.work import Worker
 from router.checks import named
 from router.errors import PolicyError
 from router.json_schemas.cost import SchemaError
@@ -35,7 +35,7 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, POLICY_FILE, a_record, decided
+from tests.builders import NOON, POLICY_FILE, a_record, a_worker, decided
 from tests.probes.report import ProbeClass, Report
 
 __all__ = ["CLASS", "hostile_bodies"]
@@ -378,7 +378,7 @@ def hostile_bodies() -> Iterator[dict[str, Any]]:
 
 def _tried(value: bytes, answers: tuple[Any, ...], clock: _Clock) -> str | None:
     """What is wrong with a request's way; None when it ended as refused or judged."""
-    router = Router(_RULES.policy, _TOPICS, lambda: NOON)
+    router = Router(Policies(_RULES), _TOPICS, lambda: NOON)
     [out] = clock.run("route", lambda: decided(router, a_record(value)))
     if out.topic == _TOPICS.dead_letters:
         letter = read_dead_letter(out.headers)
@@ -386,9 +386,9 @@ def _tried(value: bytes, answers: tuple[Any, ...], clock: _Clock) -> str | None:
         return None if known else f"refused as {letter.reason}: {letter.detail}"
     assignment, raw = read_envelope(Assignment, out.value)
     tier: Tier = assignment.route.tier
-    worker = Worker(tier, _RULES.policy, _RULES.prompts, None, _TOPICS, lambda: NOON)  # type: ignore[arg-type]
+    worker = a_worker(tier, Policies(_RULES), None)  # type: ignore[arg-type]
     request = read_request(raw, {}, fallback_id="x")
-    job: TierRun = clock.run("work", lambda: worker.prepare(assignment, request, raw))
+    job: TierRun = clock.run("work", lambda: worker.prepare(assignment, request, raw, _RULES))
     model = next(iter(_RULES.policy.models.values()))
     for name, wire in WIRES.items():
         body, _ = job.question.body(request, model, CHAT_FIELDS[name])

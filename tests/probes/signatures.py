@@ -18,7 +18,7 @@ from schemas.escalation import Assignment
 from schemas.reasons import Reason
 from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, decided, the_policy
+from tests.builders import NOON, a_record, decided, policies_of
 from tests.probes.report import Report
 
 __all__ = ["SECRET", "body", "end_of", "router_of", "try_signatures"]
@@ -48,7 +48,9 @@ def end_of(made: Sequence[Outgoing]) -> DeadLetter | Assignment | None:
 
 
 def router_of(admission: Admission | None = None, repeats: Repeats | None = None) -> Router:
-    return Router(the_policy(), Topics(), lambda: NOON, repeats, admission=admission or Admission())
+    return Router(
+        policies_of(), Topics(), lambda: NOON, repeats, admission=admission or Admission()
+    )
 
 
 def _signed_admission(**fields: Any) -> Admission:
@@ -179,6 +181,6 @@ def try_signatures(report: Report) -> None:
         report.check(f"a gateway that signs for {tenant}", is_blocked=is_dead)
     late = a_record(value, headers=[(SIGNATURE, good)])
     late.timestamp += 3_600_000
-    router = Router(the_policy(), Topics(), lambda: NOON + 2 * _HOUR, admission=admission)
+    router = Router(policies_of(), Topics(), lambda: NOON + 2 * _HOUR, admission=admission)
     end = end_of(decided(router, late))
     report.check("replayed after its end", is_blocked=isinstance(end, DeadLetter))

@@ -27,7 +27,16 @@ from schemas.intake import read_request
 from schemas.reasons import Reason
 from schemas.tenancy import UNKNOWN_TENANT, RequestKey
 from schemas.topics import Topics
-from tests.builders import NOON, a_record, a_request, an_assignment, an_attempt, decided, the_policy
+from tests.builders import (
+    NOON,
+    a_record,
+    a_request,
+    an_assignment,
+    an_attempt,
+    decided,
+    policies_of,
+    the_policy,
+)
 from tests.probes.report import ProbeClass, Report
 from tests.probes.signatures import SECRET, TEXT, body, end_of, router_of, try_signatures
 from tests.probes.tenant_cases import try_cases
@@ -80,7 +89,7 @@ async def _same_ids(report: Report) -> None:
     pairs = (("acme", "beta"), ("acme", "default"), ("default", "acme"), ("acme", "ACME"))
     for request_id, (one, other), is_same in itertools.product(ids, pairs, (True, False)):
         for no, first in enumerate(_shapes(one, request_id, TEXT)):
-            repeats = Repeats(Clients(KafkaSettings()), RepeatSettings(), the_policy())
+            repeats = Repeats(Clients(KafkaSettings()), RepeatSettings(), policies_of())
             await repeats.prepare(Source("llm.intake", 1), 0)
             router = router_of(repeats=repeats)
             text = TEXT if is_same else f"{TEXT} Please!"

@@ -38,12 +38,13 @@ from consumers.console.store import Case, CaseFilter, open_store
 from consumers.lab.broker import local_broker
 from consumers.lab.broker.local import free_ports
 from consumers.lab.simulator import DEFAULT_MODELS
-from consumers.rules import Rules
+from consumers.policies import Policies
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
 from consumers.telemetry.setup import Telemetry, open_telemetry
+from router.releases.bundle import Bundle
 from router.review.decisions import answers_of, hash_of_answers
 from tests.kafka.flow import flow, read_topics, request
 from tests.telemetry.journeys import Finding, Journey, findings, spans_of, strangers, trees
@@ -197,15 +198,15 @@ async def _days_later(settings: Settings, folder: Path) -> None:
             await _ended(settings, 5)
 
 
-async def _approve(settings: Settings, rules: Rules, telemetry: Telemetry, folder: Path) -> None:
+async def _approve(settings: Settings, rules: Bundle, telemetry: Telemetry, folder: Path) -> None:
     """As the console does it: a case is claimed and its answer approved."""
     clients, topics = Clients(settings.kafka), settings.kafka.topics
     async with (
         open_store(f"sqlite:///{folder / 'console.db'}") as store,
         publisher(clients, telemetry.tracing) as out,
     ):
-        await Queue(store, clients, rules.policy, topics, clock.now).catch_up()
-        desk = ReviewService(store, out, rules.policy, rules.prompts, topics, clock.now)
+        await Queue(store, clients, Policies(rules), topics, clock.now).catch_up()
+        desk = ReviewService(store, out, Policies(rules), topics, clock.now)
         cases = await store.cases(CaseFilter(), clock.now())
         [case] = [case for case in cases if case.request_id == "reviewed"]
         claimed, found = await desk.claim(case.place, "ann"), await store.content(case.place)

@@ -9,16 +9,16 @@ from typing import Any
 import orjson
 import pytest
 
+from consumers.policies import Policies
 from consumers.rules import load_rules
 from consumers.runtime.shell import Shell
 from consumers.settings import Settings
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
 from schemas.base import Tier
 from schemas.codec import read_model
 from schemas.result import Result
 from schemas.topics import Topics
-from tests.builders import NOON, Restless, a_record, decided
+from tests.builders import NOON, Restless, a_record, a_worker, decided
 from tests.unit.consumers.stages.test_work import Answers
 
 pytestmark = pytest.mark.anyio
@@ -63,10 +63,10 @@ async def test_an_accepted_call_stays_in_few_packages(
     rules, topics = load_rules(Settings()), Topics()
     now: Callable[[], Any] = lambda: NOON  # noqa: E731
     asked = {"id": "r-1", "task": "general", "input": "Which day follows Monday?"}
-    router = Router(rules.policy, topics, now, prompts=rules.prompts)
+    router = Router(Policies(rules), topics, now)
     [assigned] = decided(router, a_record(orjson.dumps(asked)))
     answers = Answers('{"answer": "Tuesday", "confidence": 0.99, "next_action": "none"}', {})
-    worker = Worker(Tier.LOW, rules.policy, rules.prompts, answers, topics, now)
+    worker = a_worker(Tier.LOW, Policies(rules), answers, now)
     shell = Shell(worker.dead_letters)
     record = a_record(assigned.value, topic=assigned.topic)
     await shell.handle(worker.handle(record, Restless()), record)  # what is worked out once, is

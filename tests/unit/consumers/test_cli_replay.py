@@ -9,11 +9,13 @@ import pytest
 from consumers.cli.common import UserError
 from consumers.cli.replay_call import Replay, rebuilt
 from consumers.journeys.journey import Journey
-from consumers.rules import Rules, load_rules
+from consumers.policies import Policies
+from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
 from router.attempt.answering import ledger_lines, result_of
 from router.policy.table import Verify
+from router.releases.bundle import Bundle
 from router.reply.reply import Reply
 from schemas.base import Tier
 from schemas.codec import dump, dump_envelope, read_envelope
@@ -34,7 +36,7 @@ def a_journey(*steps: str, fields: Mapping[str, Any] = BODY, intake: bool = True
     """A request's records: its assignment, one attempt per step, and a result where it ends so."""
     journey = Journey("req-1")
     raw = a_record(orjson.dumps(fields), topic=TOPICS.intake)
-    [assigned] = Router(RULES.policy, TOPICS, lambda: NOON).decide(raw)
+    [assigned] = Router(Policies(RULES), TOPICS, lambda: NOON).decide(raw)
     assignment, _ = read_envelope(Assignment, assigned.value)
     request = read_request(raw.value, {}, fallback_id="req-1")
     tiers = {"classify": Tier.LOW, "verify": Tier.PREMIUM}
@@ -65,7 +67,7 @@ def a_journey(*steps: str, fields: Mapping[str, Any] = BODY, intake: bool = True
 
 
 def replayed(
-    journey: Journey, rules: Rules = RULES, attempt: int | None = None, model: str | None = None
+    journey: Journey, rules: Bundle = RULES, attempt: int | None = None, model: str | None = None
 ) -> Replay:
     return rebuilt(journey, rules, {}, attempt=attempt, model=model)
 
@@ -123,8 +125,8 @@ def test_the_request_is_found_where_intake_has_lost_it():
     assert replayed(a_journey("answer", intake=False)).request.text == "Where is 12?"
 
 
-def with_policy(**update: Any) -> Rules:
-    return Rules(RULES.policy.model_copy(update=update), RULES.prompts)
+def with_policy(**update: Any) -> Bundle:
+    return Bundle(RULES.policy.model_copy(update=update), RULES.prompts)
 
 
 TASKS = {n: one for n, one in RULES.policy.tasks.items() if n != "support_answer"}

@@ -19,7 +19,8 @@ def test_a_stage_gets_what_it_declares_and_what_its_process_does_beside():
     assert rights["topic", "staging.llm.tier.low"].operations == ("Read",)
     assert rights["topic", "staging.llm.results"].operations == ("Write",)
     assert rights["topic", "staging.llm.attempts"].operations == ("Write", "Read")
-    assert rights["topic", "staging.llm.status"].operations == ("Read", "Write")
+    assert rights["topic", "staging.llm.status"].operations == ("Write",)
+    assert rights["topic", "staging.llm.policy"].operations == ("Read",)
     assert rights["group", "staging.work.low"].operations == ("Read",)
     assert rights["group", "staging.work.low.strikes"].operations == ("Read",)
     assert rights["transactional-id", "tierline.staging.work.low."].is_prefix

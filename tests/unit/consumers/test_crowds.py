@@ -16,17 +16,16 @@ import orjson
 import pytest
 
 from consumers import clock
+from consumers.policies import Policies
 from consumers.providers.client import Providers
 from consumers.providers.gate import Gate
 from consumers.providers.settings import ModelLimits
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
-from router.limits.shares import shares
 from router.prompts.chat_fields import ChatFields
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.status import ModelStatus
-from tests.builders import a_record, decided, handled
+from tests.builders import a_record, a_worker, decided, handled
 from tests.unit.consumers.servers import Respond, Server, a_response, sending, serving
 from tests.unit.consumers.test_hostile_providers import (
     GOOD,
@@ -156,9 +155,8 @@ async def a_crowd(
 ) -> Crowd:
     """Send so many requests, and more until `least` seconds are over, at most `width` at once."""
     policy = RULES.policy
-    gate = Gate(
-        policy.models, lambda _: ModelLimits(), shares(policy, {}), lambda: 1, clock=fast_clock
-    )
+    gate = Gate(lambda _: ModelLimits(), lambda: 1, clock=fast_clock)
+    gate.serve([policy])
     crowd, arrived, models = Crowd(gate), fast_clock(), {**WELL, **behaves}
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -186,10 +184,9 @@ async def a_crowd(
 
     server: Server
     async with serving(respond) as server, Providers({"simulated": settings(server.url)}) as http:
-        router = Router(policy, TOPICS, clock.now)
-        worker = Worker(
-            Tier.LOW, policy, RULES.prompts, _Watched(http, crowd), TOPICS, clock.now, gate=gate
-        )
+        router = Router(Policies(RULES), TOPICS, clock.now)
+        calls = _Watched(http, crowd)
+        worker = a_worker(Tier.LOW, Policies(RULES), calls, clock.now, gate=gate)
         left = numbers()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(width):

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from consumers.providers.gate import Admission, Gate
-from consumers.providers.settings import ModelLimits
-from router.limits.shares import shares
-from router.policy.table import Policy
+from consumers.providers.settings import ModelLimits, ProviderSettingsError
+from router.limits.shares import Account, account_of, shares
+from router.policy.table import Model, Policy
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from tests.builders import the_policy
 
-A, B = "sim-small", "sim-small-b"
+A, B = (the_policy().models[name] for name in ("sim-small", "sim-small-b"))
 HERE = (Tier.LOW, 0)
 
 
@@ -29,14 +29,9 @@ class Clock:
 
 
 def a_gate(clock: Clock, partitions: int = 1, **limits: Any) -> Gate:
-    policy = the_policy()
-    return Gate(
-        policy.models,
-        lambda _: ModelLimits(**limits),
-        shares(policy, {}),
-        lambda: partitions,
-        clock,
-    )
+    gate = Gate(lambda _: ModelLimits(**limits), lambda: partitions, clock)
+    gate.serve([the_policy()])
+    return gate
 
 
 def a_reply(tokens: int = 10) -> Reply:
@@ -56,8 +51,8 @@ def failed(
 NO_CREDIT = failed(Reason.PROVIDER_REJECTED, 429, refuses="provider")
 
 
-def call(gate: Gate, outcome: Reply | CallFailure, name: str = A) -> None:
-    admission = gate.admit(name, HERE, 0)
+def call(gate: Gate, outcome: Reply | CallFailure, model: Model = A) -> None:
+    admission = gate.admit(model, HERE, 0)
     assert isinstance(admission, Admission)
     gate.settle(admission, outcome)
 
@@ -109,14 +104,14 @@ def test_a_provider_that_lets_us_call_no_more_is_asked_once_a_minute(outcome: Ca
 def test_a_provider_without_credit_is_asked_for_none_of_its_models() -> None:
     clock = Clock()
     gate = a_gate(clock)
-    names = [name for name, model in the_policy().models.items() if model.provider == "simulated"]
-    call(gate, NO_CREDIT, names[0])
-    assert len(names) > 1
-    assert all(gate.is_out(name) for name in names)
+    models = [model for model in the_policy().models.values() if model.provider == "simulated"]
+    call(gate, NO_CREDIT, models[0])
+    assert len(models) > 1
+    assert all(gate.is_out(model) for model in models)
 
     clock.now += 61
-    call(gate, failed(Reason.PROVIDER_REJECTED, 403, refuses="model"), names[0])
-    assert [name for name in names if gate.is_out(name)] == names[:1]
+    call(gate, failed(Reason.PROVIDER_REJECTED, 403, refuses="model"), models[0])
+    assert [model for model in models if gate.is_out(model)] == models[:1]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +131,10 @@ def test_a_model_that_fails_five_times_in_a_row_is_left_alone(outcome: CallFailu
     assert calls_in(gate, clock, 29, outcome) == 5
     assert gate.is_out(A)
     assert not gate.is_out(B)
-    assert gate.most_calls([A]) == 0
-    assert gate.most_calls([A, B]) > 0
+    assert gate.most_calls(Tier.LOW) > 0
+    for _ in range(5):
+        call(gate, outcome, B)
+    assert gate.most_calls(Tier.LOW) == 0
 
 
 def test_calls_that_are_their_own_fault_say_nothing_against_the_model() -> None:
@@ -215,8 +212,9 @@ def test_a_gate_says_how_every_model_is() -> None:
     call(gate, throttled(5.0))
     states = {state.model: state for state in gate.states()}
 
-    assert (states[A].breaker, states[A].wait_seconds, states[A].throttled) == ("open", 5.0, 1)
-    assert (states[B].breaker, states[B].calls, states[B].most_running) == ("closed", 0, 4)
+    a, b = states["sim-small"], states["sim-small-b"]
+    assert (a.breaker, a.wait_seconds, a.throttled) == ("open", 5.0, 1)
+    assert (b.breaker, b.calls, b.most_running) == ("closed", 0, 4)
 
 
 def policy_with(task: str, **row: Any) -> Policy:
@@ -228,29 +226,65 @@ def policy_with(task: str, **row: Any) -> Policy:
 @pytest.mark.parametrize(
     ("row", "given", "expected"),
     [
-        pytest.param({}, {}, {(A, Tier.LOW): 1.0}, id="a tier has its own models to itself"),
+        pytest.param({}, {}, {Tier.LOW: 1.0}, id="a tier has its own models to itself"),
         pytest.param(
             {"verify": {"tier": Tier.LOW}},
             {},
-            {(A, Tier.LOW): 1 / 3, (A, Tier.BALANCED): 1 / 3, (A, Tier.PREMIUM): 1 / 3},
+            {Tier.LOW: 1 / 3, Tier.BALANCED: 1 / 3, Tier.PREMIUM: 1 / 3},
             id="tiers whose answers a model reads share it",
         ),
         pytest.param(
             {"verify": {"tier": Tier.LOW}},
-            {A: {Tier.LOW: 0.8, Tier.BALANCED: 0.1, Tier.PREMIUM: 0.1}},
-            {(A, Tier.LOW): 0.8, (A, Tier.BALANCED): 0.1, (A, Tier.PREMIUM): 0.1},
+            {account_of(A): {Tier.LOW: 0.8, Tier.BALANCED: 0.1, Tier.PREMIUM: 0.1}},
+            {Tier.LOW: 0.8, Tier.BALANCED: 0.1, Tier.PREMIUM: 0.1},
             id="as somebody has set it",
         ),
     ],
 )
 def test_a_models_limit_is_shared_by_the_tiers_that_call_it(
     row: Mapping[str, Any],
-    given: Mapping[str, Mapping[Tier, float]],
-    expected: Mapping[tuple[str, Tier], float],
+    given: Mapping[Account, Mapping[Tier, float]],
+    expected: Mapping[Tier, float],
 ) -> None:
-    found = shares(policy_with("support_answer", **row), given)
+    found = shares([policy_with("support_answer", **row)], given)
 
-    assert {key: part for key, part in found.items() if key[0] == A} == expected
+    own = {tier: part for (account, tier), part in found.items() if account == account_of(A)}
+    assert own == expected
+
+
+def test_a_further_release_changes_shares_and_nothing_that_is_known() -> None:
+    """What a provider has told us is so under every release."""
+    clock, more = Clock(), policy_with("support_answer", verify={"tier": Tier.LOW})
+    gate = a_gate(clock, requests_per_minute=600)
+    assert calls_in(gate, clock, 60, a_reply()) > 500
+    gate.serve([the_policy(), more])
+    assert calls_in(gate, clock, 60, a_reply()) <= 200, "a third is its share from now on"
+
+    clock.now += 1
+    call(gate, throttled(50.0))
+    gate.serve([more])
+    assert gate.is_out(A)
+
+
+def test_a_release_may_give_a_name_to_another_model() -> None:
+    """Both may be called, each by the requests of its release."""
+    clock, next_ = Clock(), A.model_copy(update={"id": "sim-next"})
+    policy = the_policy()
+    other = policy.model_copy(update={"models": {**policy.models, "sim-small": next_}})
+    gate = a_gate(clock)
+    call(gate, throttled(50.0))
+    gate.serve([policy, other])
+
+    assert gate.is_out(A)
+    assert isinstance(gate.admit(next_, HERE, 0), Admission)
+
+
+def test_a_release_that_calls_without_a_share_is_refused_and_changes_nothing() -> None:
+    gate = Gate(lambda _: ModelLimits(share={Tier.LOW: 1.0}), lambda: 1, Clock())
+    with pytest.raises(ProviderSettingsError, match="share leaves"):
+        gate.serve([the_policy()])
+
+    assert gate.states() == []
 
 
 def test_who_throttles_the_only_call_without_a_time_is_asked_ever_more_rarely() -> None:
@@ -280,30 +314,31 @@ def test_a_throttle_beside_calls_that_run_stops_no_other_call() -> None:
 def test_a_task_with_a_breaker_of_its_own_puts_no_model_out_for_others() -> None:
     gate, own = a_gate(Clock()), policy_with("triage", breaker="own").apart("triage")
     for _ in range(5):
-        admission = gate.admit(A, HERE, 0, own)
+        admission = gate.admit(A, HERE, 0, own, own.whose("sim-small"))
         assert isinstance(admission, Admission)
         gate.settle(admission, failed())
 
-    assert gate.is_out(A, own)
+    assert gate.is_out(A, "triage")
     assert not gate.is_out(A)
-    assert gate.most_calls([A]) > 0
-    for _ in range(5):
-        call(gate, failed())
+    assert gate.most_calls(Tier.LOW) > 0
+    for model in (A, B):
+        for _ in range(5):
+            call(gate, failed(), model)
     assert gate.is_out(A)
-    assert gate.most_calls([A]) == 0
+    assert gate.most_calls(Tier.LOW) == 0
 
 
 def test_others_failures_put_no_model_out_for_a_task_with_its_own_breaker() -> None:
-    gate, own = a_gate(Clock()), policy_with("triage", breaker="own").apart("triage")
-    assert not gate.is_out(A, own)
+    gate = a_gate(Clock())
+    assert not gate.is_out(A, "triage")
     for _ in range(5):
         call(gate, failed())
 
     assert gate.is_out(A)
-    assert not gate.is_out(A, own)
-    assert gate.most_calls([A]) > 0  # it is still fetched for
+    assert not gate.is_out(A, "triage")
+    assert gate.most_calls(Tier.LOW) > 0  # it is still fetched for
     call(gate, NO_CREDIT, B)
-    assert gate.is_out(A, own)  # one account
+    assert gate.is_out(A, "triage")  # one account
 
 
 def test_a_tasks_slots_are_all_it_takes_and_are_given_back() -> None:

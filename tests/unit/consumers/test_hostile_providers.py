@@ -20,7 +20,6 @@ from consumers.providers.client import Providers
 from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
 from router.policy.table import Policy
 from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
@@ -30,7 +29,7 @@ from schemas.escalation import Escalation
 from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
-from tests.builders import a_record, decided, handled
+from tests.builders import a_record, a_worker, decided, handled, policies_of
 from tests.unit.consumers.servers import (
     Respond,
     Server,
@@ -129,12 +128,12 @@ async def ended(
     left = {model: list(responds) for model, responds in script.items()}
     async with _scripted(left) as server:
         url = base_url or server.url
-        router = Router(policy, TOPICS, clock.now)
+        router = Router(policies_of(policy), TOPICS, clock.now)
         body = {"id": "r-1", "task": task, "plan": "enterprise", "input": "Printer 7 is out of ink"}
         [assigned] = decided(router, a_record(orjson.dumps(body), timestamp=_now_ms()))
         assert assigned.topic == TOPICS.tier(Tier.LOW)
         async with Providers({"simulated": settings(url)}) as providers:
-            worker = Worker(Tier.LOW, policy, RULES.prompts, providers, TOPICS, clock.now)
+            worker = a_worker(Tier.LOW, policies_of(policy), providers, clock.now)
             began = time.monotonic()
             made = await handled(worker, a_record(assigned.value, topic=assigned.topic), _Place())
             took = time.monotonic() - began
@@ -339,7 +338,7 @@ async def test_when_every_model_drifts_requests_climb_to_their_plans_ceiling_and
     policy = _policy("triage", "60s", {"escalation": ["balanced", "premium"]})
     async with _scripted({model: [drifted] * 9 for model in policy.models}) as server:
         async with Providers({"simulated": settings(server.url)}) as providers:
-            router = Router(policy, TOPICS, clock.now)
+            router = Router(policies_of(policy), TOPICS, clock.now)
             body = {"id": "r-1", "task": "triage", "plan": plan, "input": "Printer 7 is out of ink"}
             record = a_record(orjson.dumps(body), timestamp=_now_ms())
             last: Outgoing | None = None
@@ -348,7 +347,7 @@ async def test_when_every_model_drifts_requests_climb_to_their_plans_ceiling_and
                 if last.topic == TOPICS.dead_letters:
                     break
                 tier = next(one for one in Tier if TOPICS.tier(one) == last.topic)
-                worker = Worker(tier, policy, RULES.prompts, providers, TOPICS, clock.now)
+                worker = a_worker(tier, policies_of(policy), providers, clock.now)
                 record = a_record(last.value, topic=last.topic)
                 *_, last = await handled(worker, record, _Place())
                 record = a_record(last.value, topic=last.topic, timestamp=_now_ms())

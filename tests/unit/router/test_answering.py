@@ -66,6 +66,7 @@ def called(
         attempt_no=3,
         model_name="sim-medium",
         policy=the_policy(),
+        release="0123456789ab",
         prompt_version="support_answer@1+default_balanced@1",
         started_at=NOON,
         duration_ms=123.45678,

@@ -85,6 +85,7 @@ def published(*earlier: Attempt) -> tuple[Result, LedgerEntry]:
         attempt_no=2,
         model_name="sim-medium",
         policy=the_policy(),
+        release="0123456789ab",
         prompt_version="triage@1+default_balanced@1",
         started_at=NOON,
         duration_ms=1,

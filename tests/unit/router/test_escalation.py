@@ -406,7 +406,7 @@ def test_an_answer_that_a_person_approves_is_so_in_every_tier() -> None:
     )
     first = climb(classified, request, the_policy(), NOON)
     assert isinstance(first, Route)
-    taken = RouteTaken.model_validate(route_fields(first, the_policy(), NOON))
+    taken = RouteTaken.model_validate(route_fields(first, the_policy().digest, NOON))
     rejected = an_attempt(first.tier)
     climbed = climb(
         an_escalation(
@@ -422,7 +422,7 @@ def test_an_answer_that_a_person_approves_is_so_in_every_tier() -> None:
     assert isinstance(climbed, Route)
 
     for decided in (first, climbed):
-        last = RouteTaken.model_validate(route_fields(decided, the_policy(), NOON))
+        last = RouteTaken.model_validate(route_fields(decided, the_policy().digest, NOON))
         assignment = an_assignment(task=decided.task, routes=[last])
         accepted = an_attempt(decided.tier, outcome="accepted", reason=None)
         step = next_step(assignment, [accepted], the_policy(), NOON)

@@ -17,7 +17,7 @@ from router.attempt.next_step import (
     crowded,
     next_step,
 )
-from router.limits.shares import shares
+from router.limits.shares import account_of, shares
 from router.policy.apart import Apart
 from router.policy.table import Policy
 from router.route.overflow import overflowed
@@ -240,7 +240,7 @@ def test_a_tasks_own_models_are_called_for_it_alone_and_in_its_tier() -> None:
     assert policy.models_of(BALANCED, "general") == [A, B]
     assert policy.models_by_tier[BALANCED] == [A, B, "tuned"]
     assert next_step(an_assignment(), [], policy, NOON) == CallModel("tuned")
-    assert shares(policy, {})["tuned", BALANCED] == 1.0
+    assert shares([policy], {})[account_of(policy.models["tuned"]), BALANCED] == 1.0
 
 
 def test_a_request_that_its_own_models_cannot_hold_goes_where_it_fits() -> None:

@@ -32,7 +32,7 @@ def climbed(request: Request, policy: Policy) -> list[Tier]:
     decided = route(request, policy, NOON)
     routes, attempts = list[RouteTaken](), list[Any]()
     while isinstance(decided, Route):
-        routes.append(RouteTaken.model_validate(route_fields(decided, policy, NOON)))
+        routes.append(RouteTaken.model_validate(route_fields(decided, policy.digest, NOON)))
         attempts.append(
             an_attempt(
                 decided.tier,
@@ -188,7 +188,7 @@ def test_a_request_that_nobody_took_in_a_tier_keeps_its_ladder() -> None:
     assert isinstance(first, Route)
     assert first.wanted is PREMIUM
     read = RouteTaken.model_validate_json(
-        RouteTaken.model_validate(route_fields(first, the_policy(), NOON)).model_dump_json()
+        RouteTaken.model_validate(route_fields(first, the_policy().digest, NOON)).model_dump_json()
     )
     decided = climb(
         an_escalation(task="critique", routes=[read]),

@@ -65,7 +65,7 @@ def test_a_rule_may_want_answers_approved(
 
 
 def taken(decided: Route) -> RouteTaken:
-    return RouteTaken.model_validate(route_fields(decided, the_policy(), NOON))
+    return RouteTaken.model_validate(route_fields(decided, the_policy().digest, NOON))
 
 
 @pytest.mark.parametrize(

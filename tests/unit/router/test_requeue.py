@@ -7,14 +7,15 @@ import pytest
 from router.attempt.escalation import climb
 from router.policy.table import Policy
 from router.review.decisions import refusal_of
-from router.route.requeue import requeued
-from router.route.routing import GiveUp, Route
+from router.route.requeue import handed_back, requeued
+from router.route.routing import GiveUp, Route, route
+from schemas.base import Tier
 from schemas.codec import dump_envelope, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
-from schemas.escalation import Escalation
+from schemas.escalation import Assignment, Classification, Escalation, RouteTaken
 from schemas.reasons import Reason
 from schemas.review import Decision
-from tests.builders import NOON, a_request, an_attempt, the_policy
+from tests.builders import NOON, a_request, a_route, an_assignment, an_attempt, the_policy
 
 LATER = NOON + timedelta(hours=2)
 IN_TIME = LATER + timedelta(minutes=15)
@@ -141,3 +142,75 @@ def test_what_has_no_id_stays() -> None:
 def test_every_other_reason_may_be_tried_again(reason: Reason) -> None:
     assert refused(a_letter(reason=reason)) is None
     assert again(a_letter(reason=reason)).reason is Reason.REQUEUED
+
+
+GONE = "2026-10-01 (0123456789ab)"
+
+
+def _anew(assignment: Assignment, **fields: object) -> Route | GiveUp:
+    """Where a request goes whose release nobody has any more."""
+    return climb(handed_back(assignment), a_request(**fields), the_policy(), NOON)
+
+
+def _under(tier: Tier, **fields: object) -> RouteTaken:
+    return a_route(tier, policy_digest="0123456789ab", policy_version="2026-10-01", **fields)
+
+
+def test_a_first_route_that_is_taken_back_is_made_as_at_first() -> None:
+    decided = _anew(an_assignment(routes=[_under(Tier.LOW)]))
+
+    assert isinstance(decided, Route)
+    first = route(a_request(), the_policy(), NOON)
+    assert isinstance(first, Route)
+    assert (decided.tier, decided.rule, decided.task) == (first.tier, first.rule, first.task)
+    assert decided.reason.endswith(f"no process has release {GONE}")
+
+
+def test_an_escalation_that_is_taken_back_is_made_from_where_it_came() -> None:
+    """It has climbed once, not twice, and what was paid for stays."""
+    routes = [
+        a_route(Tier.BALANCED),
+        _under(Tier.PREMIUM, rule="escalation", code=Reason.LOW_CONFIDENCE),
+    ]
+    assignment = an_assignment(routes=routes, attempts=[an_attempt()], attempts_left=5)
+    back = handed_back(assignment)
+    decided = climb(back, a_request(), the_policy(), NOON)
+
+    assert isinstance(decided, Route)
+    assert (decided.tier, decided.code) == (Tier.PREMIUM, Reason.LOW_CONFIDENCE)
+    assert (back.routes, back.attempts, back.attempts_left) == (routes[:1], [an_attempt()], 5)
+
+
+def test_a_classified_request_that_is_taken_back_keeps_what_was_found() -> None:
+    classification = Classification(task="rewrite", ambiguity=0.2)
+    routes = [a_route(Tier.LOW, step="classify"), _under(Tier.LOW, code=Reason.CLASSIFIED)]
+    assignment = an_assignment(routes=routes, task="rewrite", classification=classification)
+    decided = _anew(assignment, task=None)
+
+    assert isinstance(decided, Route)
+    assert (decided.task, decided.code) == ("rewrite", Reason.CLASSIFIED)
+
+
+def test_what_could_not_be_classified_is_guessed_anew() -> None:
+    routes = [a_route(Tier.LOW, step="classify"), _under(Tier.BALANCED, code=Reason.EMPTY)]
+    decided = _anew(an_assignment(routes=routes, task="general"), task=None)
+
+    assert isinstance(decided, Route)
+    assert (decided.tier, decided.task) == (Tier.BALANCED, "general")
+
+
+def test_a_reviewers_tier_is_kept_when_its_route_is_taken_back() -> None:
+    taken = _under(Tier.PREMIUM, rule="review", code=Reason.REQUEUED)
+    decided = _anew(an_assignment(routes=[taken], generation=2))
+
+    assert isinstance(decided, Route)
+    assert (decided.tier, decided.rule) == (Tier.PREMIUM, "review")
+
+
+def test_a_deadline_that_passed_meanwhile_says_what_was_waited_for() -> None:
+    late = an_assignment(routes=[_under(Tier.LOW)], deadline=NOON - timedelta(seconds=1))
+    decided = _anew(late)
+
+    assert isinstance(decided, GiveUp)
+    assert decided.reason is Reason.DEADLINE_PASSED
+    assert decided.detail.endswith(f"it waited for release {GONE}")

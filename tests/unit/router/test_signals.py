@@ -339,13 +339,13 @@ def test_a_route_is_recorded_with_its_signals_and_old_routes_have_none():
     request = a_request(input="URGENT: refund order 991", complexity=2)
     decided = route(request, the_policy(), NOON)
     assert not isinstance(decided, GiveUp)
-    recorded = read_model(RouteTaken, dump(route_fields(decided, the_policy(), NOON)))
+    recorded = read_model(RouteTaken, dump(route_fields(decided, the_policy().digest, NOON)))
 
     assert recorded.signals is not None
     assert recorded.signals.model_dump() == signal_facts(measure(request))
     assert recorded.signals.text == ["money", "risky", "urgent"]
     assert recorded.signals.estimated == ["ambiguity", "blast_radius"]
-    fields = {**route_fields(decided, the_policy(), NOON)}
+    fields = {**route_fields(decided, the_policy().digest, NOON)}
     del fields["signals"]
     assert read_model(RouteTaken, dump(fields)).signals is None
 

@@ -27,6 +27,7 @@ from consumers.telemetry.names import METRICS
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.status import ModelStatus, RefusedStatus
+from tests.builders import policies_of
 
 DEPLOYED = Path(__file__).parents[3] / "deploy" / "telemetry"
 BOARDS = {
@@ -82,7 +83,10 @@ def page() -> Iterator[_Page]:
     meters = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
     meter, counters = meters.get_meter("tests"), Counters()
     counters.export_to(meter)
-    Instruments(meter, counters, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED])
+    release = policies_of().active
+    Instruments(
+        *(meter, counters, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED]), lambda: [release]
+    )
     tell_review(meter, lambda: [ReviewFigures("high", 3, 2, 60.0)])
     for metric in METRICS.values():
         for said in product(*(_SAID.get((metric.name, by), ("any",)) for by in metric.by)):
@@ -141,7 +145,7 @@ _NAME = re.compile(r"[a-zA-Z_:]")
 _FUNCTIONS = frozenset(
     (
         "absent", "changes", "clamp_min", "delta", "deriv", "histogram_quantile", "increase",
-        "last_over_time", "max", "rate", "sum", "vector",
+        "last_over_time", "max", "min", "rate", "sum", "vector",
     )
 )  # fmt: skip
 _OPERATORS = frozenset(("and", "or", "unless", "offset"))
@@ -317,7 +321,7 @@ def test_an_alert_asks_for_what_exists_and_says_what_to_do(
     assert _faults(rule["expr"], page, f"{told['summary']} {told['description']}") == []
     assert rule["alert"].startswith("Tierline")
     assert rule["labels"]["severity"] in ("warning", "critical")
-    assert re.fullmatch(r"\d+m", rule.get("for", "0m"))
+    assert re.fullmatch(r"\d+[ms]", rule.get("for", "0m"))
     assert len(told["summary"]) < len(told["description"])
 
 

@@ -31,7 +31,7 @@ from consumers.readmodel.tables import make_tables
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings, TokenSettings
 from schemas.topics import Topics
-from tests.builders import the_policy
+from tests.builders import policies_of
 from tests.unit.consumers.console.world import LEASE, a_letter_record, place, take
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ async def _world(store: Store, pace: Pace = _QUICK) -> AsyncIterator[_World]:
     token = TokenSettings(secret=SecretStr("x" * 40), role="operator")
     guard = Authenticator(store.sessions, clock.now, token=token, has_oidc=True)
     sending: Any = None  # nothing is sent here
-    reviews = ReviewService(store, sending, the_policy(), sending, Topics(), clock.now)
+    reviews = ReviewService(store, sending, policies_of(), Topics(), clock.now)
     live = Live(guard, reviews, ReadModel(store.database, Clients(KafkaSettings())), pace)
     app, routes, refusals = FastAPI(), Routes(), Refusals(Pages(clock.now))
     add_live(routes, live)

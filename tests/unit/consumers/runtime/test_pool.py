@@ -8,14 +8,17 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from consumers.records import Record
+from consumers.runtime import executor
 from consumers.runtime.clients import Clients
+from consumers.runtime.executor import SyncExecutor
 from consumers.runtime.offsets import Completion
 from consumers.runtime.partition import Partition
 from consumers.runtime.poison import Guard
-from consumers.runtime.shell import Shell
+from consumers.runtime.shell import NotYetError, Shell
 from consumers.runtime.task_pool import Slot, TaskPool
 from consumers.runtime.writer import PartitionWriter
 from consumers.settings import KafkaSettings
+from consumers.telemetry.setup import Telemetry
 from schemas.codec import Outgoing
 from tests.builders import Pointers
 
@@ -229,3 +232,28 @@ async def test_while_a_commit_hangs_no_call_is_begun() -> None:
         while not partition.may_call(paid=False):  # noqa: ASYNC110  it turns with the commit
             await asyncio.sleep(0.01)
         committing.cancel()
+
+
+async def test_a_record_that_cannot_be_decided_about_yet_is_passed_by_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executor, "_LOOK_AGAIN", 0.001)
+    looked, is_over = [], asyncio.Event()
+
+    def decide(record: Record) -> list[Outgoing]:
+        looked.append(record.offset)
+        if record.offset == 0 and looked.count(0) < 3:
+            raise NotYetError
+        if record.offset == 0:
+            is_over.set()
+        return []
+
+    deciding = SyncExecutor(decide, Shell(Pointers()), Guard(), Telemetry().tracing)
+    held = _held(0, 1, 2)
+    deciding.start(held, [_record(0), _record(1), _record(2)])
+    assert [offset for offset, _ in held._finished] == [1, 2]
+
+    async with asyncio.timeout(10):
+        await is_over.wait()
+    assert [offset for offset, _ in held._finished] == [1, 2, 0]
+    assert (looked, deciding.looks) == ([0, 1, 2, 0, 0], 2)

@@ -27,6 +27,6 @@ def test_a_record_that_kafka_does_not_stamp_tells_nothing() -> None:
     [(None, ""), (0.0, ""), (4.0, ""), (42.0, "42 s ahead of Kafka's"), (-42.0, "42 s behind")],
 )
 def test_a_clock_that_differs_is_why_a_process_is_not_ready(ahead: float, words: str) -> None:
-    health = Health(timedelta(seconds=60))
+    health = Health(lambda: timedelta(seconds=60))
     health.clock_ahead = ahead
     assert [words in one for one in health.not_ready()] == ([True] if words else [])

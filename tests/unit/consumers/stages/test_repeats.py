@@ -9,7 +9,7 @@ from consumers.settings import KafkaSettings, RepeatSettings
 from consumers.stages.repeats import Repeats
 from router.intake.repeats import Repeat
 from schemas.topics import Topics
-from tests.builders import a_record, a_request, the_policy
+from tests.builders import a_record, a_request, policies_of
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("at", [2**62, 2**53, -1, -(2**62)])
 async def test_a_record_of_an_impossible_time_has_nothing_forgotten(at: int) -> None:
     """Topics that other tools created may carry the producers' own times."""
-    repeats = Repeats(Clients(KafkaSettings()), RepeatSettings(), the_policy())
+    repeats = Repeats(Clients(KafkaSettings()), RepeatSettings(), policies_of())
     topic, now = Topics().intake, int(clock.now().timestamp() * 1000)
     await repeats.prepare(TopicPartition(topic, 1), 0)
     first = a_record(b"{}", topic=topic, timestamp=now)

@@ -6,8 +6,6 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from consumers.rules import load_rules
-from consumers.settings import Settings
 from consumers.stages.route import Router
 from router.limits.forecast import Forecast
 from schemas.base import Tier
@@ -24,11 +22,12 @@ from tests.builders import (
     an_attempt,
     an_escalation,
     decided,
+    policies_of,
     policy_with,
     the_policy,
 )
 
-ROUTER = Router(the_policy(), Topics(), lambda: NOON)
+ROUTER = Router(policies_of(), Topics(), lambda: NOON)
 RAW = (
     '{ "id":"req-1", "task" : "support_answer","input":"Wie geht das? \\u00fc 12 ü", "x":1.50}'
 ).encode()
@@ -118,12 +117,9 @@ def test_a_request_that_route_gives_up_on_keeps_what_is_known_of_it() -> None:
     assert letter.key == RequestKey("acme", "r-1").text.encode()
 
 
-PROMPTS = load_rules(Settings()).prompts
-
-
 def router_of(forecast: Forecast | None = None, **row: object) -> Router:
     policy = policy_with(tasks={"support_answer": row})
-    return Router(policy, Topics(), lambda: NOON, prompts=PROMPTS, forecast=forecast)
+    return Router(policies_of(policy), Topics(), lambda: NOON, forecast=forecast)
 
 
 def test_a_request_that_a_person_has_first_is_a_case_with_its_task_and_a_notice() -> None:
@@ -150,7 +146,7 @@ def test_a_classified_request_that_a_person_has_first_is_a_case_of_the_task_it_i
         attempts=[an_attempt(Tier.LOW, step="classify", outcome="accepted", reason=None)],
     )
     record = a_record(dump_envelope(escalation, raw), topic="llm.escalations")
-    [letter] = decided(Router(policy, Topics(), lambda: NOON), record)
+    [letter] = decided(Router(policies_of(policy), Topics(), lambda: NOON), record)
 
     found = read_dead_letter(letter.headers)
     assert (found.reason, found.task) == (Reason.PERSON_FIRST, "policy_question")

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from consumers.policies import Policies
 from consumers.providers.client import Providers
 from consumers.providers.gate import Admission, Gate
 from consumers.providers.settings import ModelLimits, ProviderSettings
@@ -18,9 +19,9 @@ from consumers.stages.attempts import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
-from router.limits.shares import shares
 from router.policy.table import Policy
 from router.prompts.chat_fields import OPENAI, ChatFields
+from router.releases.bundle import Bundle
 from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
@@ -30,7 +31,7 @@ from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, Restless, a_record, decided, handled, policy_with
+from tests.builders import NOON, Restless, a_record, a_worker, decided, handled, policy_with
 
 pytestmark = pytest.mark.anyio
 
@@ -73,17 +74,11 @@ async def _work(
     **fields: Any,
 ) -> list[Outgoing]:
     request = {"id": request_id, "task": "extraction", "plan": "enterprise", "input": asked}
-    router = Router(policy, TOPICS, lambda: NOON)
+    policies = Policies(Bundle(policy, RULES.prompts))
+    router = Router(policies, TOPICS, lambda: NOON)
     [assigned] = decided(router, a_record(orjson.dumps({**request, **fields})))
-    worker = Worker(
-        Tier(assigned.topic.rpartition(".")[2]),
-        policy,
-        RULES.prompts,
-        answers or Answers(text, body or {}),
-        TOPICS,
-        lambda: NOON,
-        observer=observer or Observer(),
-    )
+    tier, calls = Tier(assigned.topic.rpartition(".")[2]), answers or Answers(text, body or {})
+    worker = a_worker(tier, policies, calls, observer=observer or Observer())
 
     record = a_record(assigned.value, topic=assigned.topic)
     return list(await handled(worker, record, place or Restless()))
@@ -310,18 +305,22 @@ async def test_no_call_is_made_for_a_record_whose_partition_moved_since_it_was_f
 def _filled(**row: Any) -> tuple[Worker, Gate, Admission]:
     """A worker whose task has one slot, and the call that has it."""
     policy = policy_with(tasks={"extraction": {"slots": 1, **row}})
-    gate = Gate(policy.models, lambda _: ModelLimits(), shares(policy, {}), lambda: 1)
-    held = gate.admit("sim-small", (Tier.LOW, 1), 0, policy.apart("extraction"))
+    gate = Gate(lambda _: ModelLimits(), lambda: 1)
+    gate.serve([policy])
+    model, own = policy.models["sim-small"], policy.apart("extraction")
+    held = gate.admit(model, (Tier.LOW, 1), 0, own)
     assert isinstance(held, Admission)
     answer = {"name": "Jo", "order_number": "7", "date": None, "confidence": 0.99}
     provider = Answers(orjson.dumps(answer).decode(), {})
-    worker = Worker(Tier.LOW, policy, RULES.prompts, provider, TOPICS, lambda: NOON, gate=gate)
+    policies = Policies(Bundle(policy, RULES.prompts))
+    worker = a_worker(Tier.LOW, policies, provider, gate=gate)
     return worker, gate, held
 
 
-def _assigned() -> Any:
+def _assigned(worker: Worker) -> Any:
     request = {"id": "r-1", "task": "extraction", "plan": "enterprise", "input": "Jo, order 7"}
-    [out] = decided(Router(RULES.policy, TOPICS, lambda: NOON), a_record(orjson.dumps(request)))
+    router = Router(worker.refusals.policies, TOPICS, lambda: NOON)
+    [out] = decided(router, a_record(orjson.dumps(request)))
     return a_record(out.value, topic=out.topic)
 
 
@@ -337,7 +336,7 @@ async def test_who_waits_for_a_slot_of_its_task_holds_up_no_other_task() -> None
             if len(kept) == 3:
                 gate.settle(held, None)
 
-    _, result = await handled(worker, _assigned(), _Place())
+    _, result = await handled(worker, _assigned(worker), _Place())
 
     assert kept == [False] * 3
     assert result.topic == TOPICS.results
@@ -346,7 +345,7 @@ async def test_who_waits_for_a_slot_of_its_task_holds_up_no_other_task() -> None
 async def test_who_finds_no_slot_takes_the_overflow_route_of_its_task() -> None:
     worker, _, _ = _filled(overflow="balanced")
 
-    [out] = await handled(worker, _assigned(), Restless())
+    [out] = await handled(worker, _assigned(worker), Restless())
 
     escalation, _ = read_envelope(Escalation, out.value)
     assert (escalation.reason, escalation.attempts) == (Reason.OVERFLOW, [])

@@ -1,0 +1,201 @@
+"""The releases that a process follows: what it applies, what it refuses, what outlasts it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers.kept_releases import KeptReleases
+from consumers.policies import Policies, ReleaseError
+from consumers.policy_log import PolicyLog
+from consumers.rules import load_rules
+from consumers.settings import Settings
+from router.releases.bundle import Bundle
+from schemas.policy_log import Release
+from tests.builders import NOON, a_request, a_route
+from tests.releases import edited, records_of, release_of
+from tests.unit.router.test_requeue import a_letter
+
+pytestmark = pytest.mark.anyio
+
+FILES = load_rules(Settings())
+ONE, TWO, THREE = (edited(FILES, f"t{number}") for number in (1, 2, 3))
+
+
+def publish(number: int, bundle: Bundle) -> Sequence[Any]:
+    return records_of(number, "publish", bundle)
+
+
+async def after(*acts: Sequence[Any], kept: KeptReleases | None = None) -> Policies:
+    """What a process has after these acts."""
+    policies = Policies(FILES, PolicyLog(FILES.policy.name), kept)
+    for act in acts or [()]:
+        await policies._take(act)
+    return policies
+
+
+def under(bundle: Bundle, **fields: Any) -> Any:
+    return a_route(policy_version=bundle.policy.version, policy_digest=bundle.digest, **fields)
+
+
+async def test_the_files_count_until_something_is_published_and_what_is_active_then() -> None:
+    policies = await after()
+    assert (policies.active, policies.act) == (FILES, 0)
+    assert "from the files" in policies.words()
+
+    await policies._take(publish(1, ONE))
+    await policies._take(publish(2, TWO))
+    assert (policies.active.digest, policies.act) == (TWO.digest, 2)
+    assert policies.words() == f"release {TWO.label} from llm.policy"
+    assert policies.changed.is_set()
+
+    await policies._take(records_of(3, "rollback", ONE))
+    assert (policies.active.digest, policies.facts()["act"]) == (ONE.digest, 3)
+
+
+async def test_a_request_keeps_its_release_whatever_is_active() -> None:
+    policies = await after(publish(1, ONE), publish(2, TWO))
+
+    for bundle in (FILES, ONE, TWO):
+        found = policies.of(under(bundle), NOON)
+        assert found is not None
+        assert found.digest == bundle.digest
+    by_policy = a_route(policy_digest=ONE.policy.digest)
+    assert policies.of(by_policy, NOON) is policies.of(under(ONE), NOON), "of earlier software"
+
+
+async def test_arms_are_drawn_by_conversation_and_only_while_a_candidate_is_tried() -> None:
+    start = records_of(2, "start", TWO, share=0.25, steps=[1.0], salt="s", tasks=["triage"])
+    policies = await after(publish(1, ONE), start)
+    asked = [a_request(id=f"r-{no}", task="triage", conversation_id=f"c-{no}") for no in range(400)]
+    given = [policies.for_request(each).digest for each in asked]
+
+    assert 60 <= given.count(TWO.digest) <= 140
+    again = [each.model_copy(update={"id": "other"}) for each in asked]
+    assert [policies.for_request(each).digest for each in again] == given
+    others = {policies.for_request(a_request(id=f"r-{no}")).digest for no in range(50)}
+    assert others == {ONE.digest}
+
+    await policies._take(records_of(3, "stop", TWO))
+    assert {policies.for_request(each).digest for each in asked} == {ONE.digest}
+
+
+async def test_a_release_that_is_not_here_is_waited_for_and_given_up_only_when_nobody_has_it() -> (
+    None
+):
+    policies, taken = await after(publish(1, ONE)), under(TWO, routed_at=NOON)
+    late = NOON + timedelta(seconds=31)
+    assert policies.of(taken, late) is None
+    assert not policies.is_gone(taken, late), "it may be on its way"
+    assert policies.is_gone(taken, late + timedelta(seconds=6))
+    assert not policies.is_gone(under(TWO, routed_at=late), late + timedelta(seconds=6))
+
+    await policies._take(publish(2, TWO))
+    found = policies.of(taken, late)
+    assert found is not None
+    assert found.digest == TWO.digest
+    assert not policies.is_gone(taken, late + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"digest": "0123456789ab"}, "another digest", id="another digest"),
+        pytest.param({"policy": "name: broken"}, "is required", id="no policy"),
+        pytest.param({"prompts": {"nowhere.txt": "?"}}, "expected <task>", id="no prompts"),
+    ],
+)
+async def test_what_cannot_be_applied_is_said_and_changes_nothing(
+    change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Release.model_validate({**release_of(TWO).model_dump(), **change})
+    monkeypatch.setattr("tests.releases.release_of", lambda _: bad)
+    records = publish(2, TWO)
+    monkeypatch.undo()
+    policies = await after(publish(1, ONE), records, publish(3, THREE))
+    assert policies.active.digest == THREE.digest
+    policies = await after(publish(1, ONE), records)
+
+    assert (policies.active.digest, policies.act) == (ONE.digest, 1)
+    [problem] = policies.problems()
+    assert problem.startswith(f"release t2 ({bad.digest}) cannot be applied here")
+    assert words in problem
+
+
+async def test_a_release_that_this_process_cannot_carry_out_is_not_applied() -> None:
+    policies = await after(publish(1, ONE))
+
+    def check(bundle: Bundle) -> None:
+        if bundle.policy.version == "t2":
+            msg = "no provider is set up"
+            raise ReleaseError(msg)
+
+    policies.require(check)
+    await policies._take(publish(2, TWO))
+    assert policies.active.digest == ONE.digest
+    assert policies.problems() == [
+        f"release {TWO.label} cannot be applied here: no provider is set up"
+    ]
+    assert policies.of(under(TWO), NOON) is None
+    assert not policies.is_gone(under(TWO), NOON + timedelta(days=1)), "its requests wait"
+
+    await policies._take(records_of(3, "rollback", ONE))
+    assert policies.problems() == []
+
+
+async def test_few_releases_are_held_and_the_others_are_found_again() -> None:
+    bundles = [edited(FILES, f"v{number}") for number in range(7)]
+    policies = await after()
+    for number, bundle in enumerate(bundles, 1):
+        await policies._take(publish(number, bundle))
+    assert len(policies.held) <= 4
+
+    assert policies.of(under(bundles[0]), NOON) is None
+    await policies._take([])
+    assert policies.of(under(bundles[0]), NOON) is not None
+    letter = a_letter(policy_digest=bundles[1].digest)
+    assert (await policies.of_letter(letter)).digest == bundles[1].digest
+    assert await policies.of_letter(a_letter()) is policies.active
+
+
+async def test_without_the_topic_what_was_active_here_last_is_applied(tmp_path: Path) -> None:
+    kept = KeptReleases(tmp_path, "cluster.name")
+    await after(publish(1, ONE), kept=kept)
+    policies = Policies(FILES, PolicyLog(FILES.policy.name), kept)
+    await policies._go_without("llm.policy cannot be read")
+
+    assert policies.active.digest == ONE.digest
+    [note] = policies.notes()
+    assert note.startswith("llm.policy cannot be read")
+    assert ONE.label in policies.words()
+
+    await policies._take(publish(1, TWO))
+    assert (policies.active.digest, policies.notes()) == (TWO.digest, [])
+
+
+async def test_the_files_are_not_what_was_published_last(tmp_path: Path) -> None:
+    """Other files may be deployed; the former ones still decide about the requests they have."""
+    kept = KeptReleases(tmp_path, "cluster.name")
+    await after(kept=kept)
+    policies = Policies(ONE, PolicyLog(FILES.policy.name), kept)
+    await policies._go_without("llm.policy is missing")
+    assert policies.active is ONE
+
+    assert policies.of(under(FILES), NOON) is None
+    await policies._seek()
+    found = policies.of(under(FILES), NOON)
+    assert found is not None
+    assert found.digest == FILES.digest
+
+
+async def test_a_kept_release_that_somebody_has_changed_is_not_used(tmp_path: Path) -> None:
+    kept = KeptReleases(tmp_path, "cluster.name")
+    await after(publish(1, ONE), kept=kept)
+    file = tmp_path / f"{ONE.digest}.json"
+    file.write_text(file.read_text().replace("approval: person", "approval: none"))
+    policies = Policies(FILES, PolicyLog(FILES.policy.name), kept)
+    await policies._go_without("llm.policy cannot be read")
+
+    assert policies.active is FILES
