@@ -29,8 +29,6 @@ __all__ = [
     "OnlyTask",
     "OnlyTenant",
     "RequestId",
-    "RequestPlan",
-    "RequestTask",
     "RunningKafka",
     "Since",
     "StoreUrl",
@@ -85,13 +83,6 @@ StoreUrl = Annotated[
 ]
 OnlyTask = Annotated[
     str | None, typer.Option("--task", metavar="TASK", help="Take only those of this task.")
-]
-RequestTask = Annotated[
-    str | None,
-    typer.Option("--task", metavar="TASK", help="Set its task; by default, a model classifies it."),
-]
-RequestPlan = Annotated[
-    str | None, typer.Option("--plan", metavar="PLAN", help="Set the customer's plan.")
 ]
 Since = Annotated[
     str | None,

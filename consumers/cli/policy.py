@@ -9,14 +9,7 @@ import typer
 from consumers import clock
 from consumers.cli.advise import advise
 from consumers.cli.calibrate import calibrate
-from consumers.cli.common import (
-    FAILED,
-    AsJson,
-    RequestPlan,
-    RequestTask,
-    UserError,
-    read_settings,
-)
+from consumers.cli.common import FAILED, AsJson, UserError, read_settings
 from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.files import read_text
@@ -164,8 +157,8 @@ def checks(as_json: AsJson = False) -> None:
 
 @app.command()
 def explain(  # noqa: PLR0913, PLR0917  one option per signal
-    task: RequestTask = None,
-    plan: RequestPlan = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Set its task.")] = None,
+    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Set the plan.")] = None,
     text: Annotated[
         str, typer.Option(metavar="TEXT", help="Set the text of the request.")
     ] = "A plain request, number 1.",
@@ -175,9 +168,7 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
     ] = None,
     blast_radius: Annotated[
         str | None,
-        typer.Option(
-            metavar="WORD", help="Set how much harm a mistake can do: low, medium or high."
-        ),
+        typer.Option(metavar="WORD", help="Set the harm of a mistake: low, medium or high."),
     ] = None,
     complexity: Annotated[
         int | None,

@@ -10,15 +10,7 @@ import orjson
 import typer
 
 from consumers import clock
-from consumers.cli.common import (
-    FAILED,
-    OK,
-    AsJson,
-    RequestPlan,
-    RequestTask,
-    asynchronous,
-    read_settings,
-)
+from consumers.cli.common import FAILED, OK, AsJson, asynchronous, read_settings
 from consumers.cli.policy import warn_of_unknown
 from consumers.cli.provided import provided
 from consumers.cli.terminal import print_json, print_table
@@ -46,13 +38,14 @@ _ID = "try-1"
 @asynchronous
 async def try_request(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text of the request.")],
-    task: RequestTask = None,
-    plan: RequestPlan = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Set its task.")] = None,
+    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Set the plan.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Route, call, judge and escalate one request without a broker, and show its journey.
 
-    Without configured providers the simulated one answers, over real HTTP.
+    Without a task, a model classifies it first. Without configured providers the simulated one
+    answers, over real HTTP.
     """
     settings = read_settings(needs_kafka=False)
     rules = released_rules(settings)

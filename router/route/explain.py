@@ -14,7 +14,6 @@ from schemas.request import Request
 from schemas.spans import span_text
 
 __all__ = [
-    "COLUMNS",
     "Section",
     "explain_route",
     "explained",
@@ -26,12 +25,6 @@ __all__ = [
     "threshold_rows",
     "unknown_names",
 ]
-
-COLUMNS = (
-    *("task", "trigger", "model", "backup", "escalation", "format", "failure limit", "reason"),
-    "owner",
-)
-
 
 #: Where a task's requests end, by whether a person approves them.
 _ENDS = {"none": "person", "person": "person approves", "person_first": "person before any model"}
