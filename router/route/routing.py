@@ -104,7 +104,8 @@ def route(
     plan_name = request.plan if request.plan in policy.plans else policy.default_plan
     facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
     if _is_classified_first(name, facts, request, policy, classification):
-        return _classify(request, policy, budget, deadline)
+        decided = _classify(request, policy, budget, deadline)
+        return decided if is_seen else _for_person(decided, facts, policy)
     is_unclassified = name is None
     if name is None:
         name = (policy.classify.otherwise if policy.classify else None) or ""
@@ -247,6 +248,14 @@ def _classify(
         signals=budget.signals,
         trim=budget.trim,
     )
+
+
+def _for_person(decided: Route | GiveUp, facts: "_Facts", policy: Policy) -> Route | GiveUp:
+    """A person's case before any model classifies it, where a rule about any task says so."""
+    for rule in policy.asking_by_task[""]:
+        if isinstance(decided, Route) and rule.approval == "person_first" and _holds(rule, facts):
+            return GiveUp(Reason.PERSON_FIRST, f"{rule.name}: {rule.reason}", decided)
+    return decided
 
 
 def _deadline(

@@ -95,6 +95,30 @@ def test_a_person_may_have_a_request_before_any_model(sections: dict[str, Any], 
     assert "Sent through: support_answer goes to balanced" in words
 
 
+@pytest.mark.parametrize(
+    ("when", "is_first"),
+    [
+        pytest.param({"text": ["angry"]}, True, id="a rule about any task"),
+        pytest.param({"text": ["urgent"]}, False, id="that holds"),
+        pytest.param(
+            {"text": ["angry"], "tasks": ["triage"]}, False, id="of a task: not known yet"
+        ),
+    ],
+)
+def test_no_model_classifies_what_a_person_has_first(when: dict[str, Any], is_first: bool) -> None:
+    policy, request = (
+        policy_with(rules=[{**FIRST, "when": when}]),
+        a_request(task=None, input="Unacceptable!!"),
+    )
+    decided = route(request, policy, NOON)
+
+    assert isinstance(decided, GiveUp) is is_first
+    sent = decided.route if isinstance(decided, GiveUp) else decided
+    assert sent is not None
+    assert (sent.step, sent.tier) == ("classify", LOW)
+    assert route(request, policy, NOON, is_seen=True) == sent
+
+
 def test_what_a_person_sent_through_to_a_model_comes_back_for_approval() -> None:
     for sections in (
         {"rules": [FIRST]},
