@@ -17,8 +17,11 @@ from consumers.readmodel.columns import (
     Known,
     Names,
     Short,
+    always,
     facts_table,
+    key,
     positions_table,
+    sometimes,
 )
 from router.review.cases import Risk
 from schemas.base import Tier
@@ -202,37 +205,28 @@ sa.Index(
 LETTERS = sa.Table(
     "letters",
     SCHEMA,
-    sa.Column("place", Short(480), primary_key=True),
-    sa.Column("key", sa.LargeBinary),
-    sa.Column("value", sa.LargeBinary),
+    *key(place=Short(480)),
+    *sometimes(key=sa.LargeBinary, value=sa.LargeBinary),
     #: JSON: a list of names and values, a byte of a value as a character.
-    sa.Column("headers", sa.LargeBinary, nullable=False),
+    *always(headers=sa.LargeBinary),
     #: The text for searches, in lower case and masked like on pages.
-    sa.Column("words", sa.Text, nullable=False),
+    *always(words=sa.Text),
 )
 
 #: All decisions; a case is marked with the one that stands.
 DECISIONS = sa.Table(
     "decisions",
     SCHEMA,
-    sa.Column("decision_id", sa.Text, primary_key=True),
+    *key(decision_id=sa.Text),
     sa.Column("place", Short(480), nullable=False, index=True),
     #: The offset on the review topic; None until it was read there.
-    sa.Column("offset", sa.BigInteger),
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),
-    sa.Column("at", Instant, nullable=False),
-    sa.Column("closes", Instant, nullable=False),
-    sa.Column("undone", sa.Boolean, nullable=False),
+    *sometimes(offset=sa.BigInteger),
+    *always(who=sa.Text, action=sa.Text, at=Instant, closes=Instant, undone=sa.Boolean),
 )
 
 #: Filters of the queue that people keep, each under a name of theirs.
 FILTERS = sa.Table(
-    "filters",
-    SCHEMA,
-    sa.Column("who", sa.Text, primary_key=True),
-    sa.Column("name", Short(100), primary_key=True),
-    sa.Column("query", Short(2000), nullable=False),
+    "filters", SCHEMA, *key(who=sa.Text, name=Short(100)), *always(query=Short(2000))
 )
 
 POSITIONS = positions_table("offsets", SCHEMA)
@@ -240,65 +234,44 @@ POSITIONS = positions_table("offsets", SCHEMA)
 AUDIT = sa.Table(
     "audit",
     SCHEMA,
-    sa.Column("writer", sa.Text, primary_key=True),
-    sa.Column("no", sa.BigInteger, primary_key=True),
-    sa.Column("at", Instant, nullable=False),
-    sa.Column("who", Short(2000), nullable=False),
-    sa.Column("what", Short(2000), nullable=False),
-    sa.Column("request_id", Short(2000)),
-    sa.Column("place", Short(480)),
+    *key(writer=sa.Text, no=sa.BigInteger),
+    *always(at=Instant, who=Short(2000), what=Short(2000)),
+    *sometimes(request_id=Short(2000), place=Short(480)),
     #: The whole line as JSON, as its hash covers it.
-    sa.Column("line", sa.LargeBinary, nullable=False),
+    *always(line=sa.LargeBinary),
     sa.Index("audit_by_time", "at"),
     sa.Index("audit_by_place", "place"),
 )
 
-#: The end of each writer's chain, which shows when lines at its end are removed.
+#: The end of each writer's chain, which shows when lines at its end are removed: the number and the
+#: hash of the last line, and how many lines there are.
 HEADS = sa.Table(
     "audit_heads",
     SCHEMA,
-    sa.Column("writer", sa.Text, primary_key=True),
-    #: The number and the hash of the last line, and how many lines there are.
-    sa.Column("no", sa.BigInteger, nullable=False),
-    sa.Column("hash", sa.Text, nullable=False),
-    sa.Column("lines", sa.BigInteger, nullable=False),
+    *key(writer=sa.Text),
+    *always(no=sa.BigInteger, hash=sa.Text, lines=sa.BigInteger),
 )
 
 #: Audit lines that Kafka has not acknowledged yet.
-UNSENT = sa.Table(
-    "unsent",
-    SCHEMA,
-    sa.Column("writer", sa.Text, primary_key=True),
-    sa.Column("no", sa.BigInteger, primary_key=True),
-)
+UNSENT = sa.Table("unsent", SCHEMA, *key(writer=sa.Text, no=sa.BigInteger))
 
 #: The briefs of cases.
 BRIEFS = sa.Table(
     "briefs",
     SCHEMA,
-    sa.Column("place", sa.Text, primary_key=True),
-    sa.Column("words", Short(2000), nullable=False),
-    sa.Column("model", Short(2000), nullable=False),
-    sa.Column("cost_micros", sa.BigInteger, nullable=False),
+    *key(place=sa.Text),
+    *always(words=Short(2000), model=Short(2000), cost_micros=sa.BigInteger),
 )
 
 #: When a brief was requested, so that it is requested once.
-BRIEFS_ASKED = sa.Table(
-    "briefs_asked",
-    SCHEMA,
-    sa.Column("place", sa.Text, primary_key=True),
-    sa.Column("at", Instant, nullable=False),
-)
+BRIEFS_ASKED = sa.Table("briefs_asked", SCHEMA, *key(place=sa.Text), *always(at=Instant))
 
+#: The outcome is `waiting`, `done` or `skipped`.
 JOB_CASES = sa.Table(
     "job_cases",
     SCHEMA,
-    sa.Column("job_id", sa.Text, primary_key=True),
-    sa.Column("place", sa.Text, primary_key=True),
-    sa.Column("no", sa.Integer, nullable=False),
-    #: `waiting`, `done` or `skipped`.
-    sa.Column("outcome", sa.Text, nullable=False),
-    sa.Column("detail", Short(2000), nullable=False),
+    *key(job_id=sa.Text, place=sa.Text),
+    *always(no=sa.Integer, outcome=sa.Text, detail=Short(2000)),
 )
 
 

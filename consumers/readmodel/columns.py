@@ -11,8 +11,8 @@ from sqlalchemy.types import TypeDecorator
 
 from schemas.base import LATEST
 
-__all__ = ["Document", "Instant", "Known", "Names", "Short", "facts_table", "in_millis", "instant"]
-__all__ += ["millis", "positions_table", "stored"]
+__all__ = ["Document", "Instant", "Known", "Names", "Short", "always", "facts_table", "in_millis"]
+__all__ += ["instant", "key", "millis", "positions_table", "sometimes", "stored"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -110,21 +110,27 @@ class Document(TypeDecorator[Mapping[str, Any]]):
         return None if value is None else orjson.loads(value)
 
 
+def key(**kinds: Any) -> list[sa.Column[Any]]:
+    """The columns of a primary key."""
+    return [sa.Column(name, kind, primary_key=True) for name, kind in kinds.items()]
+
+
+def always(**kinds: Any) -> list[sa.Column[Any]]:
+    """Columns with a value in every row."""
+    return [sa.Column(name, kind, nullable=False) for name, kind in kinds.items()]
+
+
+def sometimes(**kinds: Any) -> list[sa.Column[Any]]:
+    """Columns that are empty in some rows."""
+    return [sa.Column(name, kind) for name, kind in kinds.items()]
+
+
 def facts_table(name: str, schema: sa.MetaData) -> sa.Table:
     """Facts about tables by their names: their version, the cluster that they were built from."""
-    columns = (
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("value", sa.Text, nullable=False),
-    )
-    return sa.Table(name, schema, *columns)
+    return sa.Table(name, schema, *key(name=sa.Text), *always(value=sa.Text))
 
 
 def positions_table(name: str, schema: sa.MetaData) -> sa.Table:
     """The offset that each partition is read from next."""
-    return sa.Table(
-        name,
-        schema,
-        sa.Column("topic", sa.Text, primary_key=True),
-        sa.Column("partition", sa.Integer, primary_key=True),
-        sa.Column("position", sa.BigInteger, nullable=False),
-    )
+    of_partition = key(topic=sa.Text, partition=sa.Integer)
+    return sa.Table(name, schema, *of_partition, *always(position=sa.BigInteger))

@@ -7,7 +7,7 @@ the topics.
 
 import sqlalchemy as sa
 
-from consumers.readmodel.columns import facts_table, positions_table
+from consumers.readmodel.columns import always, facts_table, key, positions_table, sometimes
 from router.reports.measures import FIGURES
 from router.reports.quality import Call, Group
 
@@ -39,20 +39,15 @@ POSITIONS = positions_table("read_positions", SCHEMA)
 REQUESTS = sa.Table(
     "requests",
     SCHEMA,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("tenant", sa.Text, primary_key=True),
+    *key(request_id=sa.Text, tenant=sa.Text),
     sa.Column("appended_at", sa.BigInteger, nullable=False, index=True),
-    sa.Column("topic", sa.Text, nullable=False),
-    sa.Column("partition", sa.Integer, nullable=False),
-    sa.Column("offset", sa.BigInteger, nullable=False),
-    sa.Column("task", sa.Text),
-    sa.Column("plan", sa.Text),
+    *always(topic=sa.Text, partition=sa.Integer, offset=sa.BigInteger),
+    *sometimes(task=sa.Text, plan=sa.Text),
     #: These, and the beginning of what the customer says, are masked as pages mask them.
-    sa.Column("user", sa.Text),
-    sa.Column("conversation_id", sa.Text),
-    sa.Column("words", sa.Text, nullable=False),
+    *sometimes(user=sa.Text, conversation_id=sa.Text),
+    *always(words=sa.Text),
     #: A number for its conversation, or for itself: what the arms of a rollout are drawn by.
-    sa.Column("unit", sa.BigInteger, nullable=False),
+    *always(unit=sa.BigInteger),
     # Whatever requests are listed by, the newest come first.
     sa.Index("requests_by_tenant", "tenant", "appended_at"),
     sa.Index("requests_by_user", "user", "appended_at"),
@@ -63,17 +58,12 @@ REQUESTS = sa.Table(
 RECORDS = sa.Table(
     "request_records",
     SCHEMA,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("topic", sa.Text, primary_key=True),
-    sa.Column("partition", sa.Integer, primary_key=True),
-    sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+    *key(request_id=sa.Text, tenant=sa.Text),
+    *key(topic=sa.Text, partition=sa.Integer, offset=sa.BigInteger),
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
     #: Of a request given to a tier, the rule that sent it there, the release that decided it, and
     #: what the classify step had said of it, in JSON.
-    sa.Column("rule", sa.Text),
-    sa.Column("release", sa.Text),
-    sa.Column("classified", sa.Text),
+    *sometimes(rule=sa.Text, release=sa.Text, classified=sa.Text),
     sqlite_with_rowid=False,
 )
 sa.Index(
@@ -88,7 +78,7 @@ GROUPS = sa.Table(
     "call_groups",
     SCHEMA,
     sa.Column("group_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    *(sa.Column(name, sa.Text, nullable=False) for name in Group._fields),
+    *always(**dict.fromkeys(Group._fields, sa.Text)),
 )
 
 #: Figures of a call in its own group; `paid` and `cost_micros` count where its request ended.
@@ -106,12 +96,10 @@ _OTHER = [
 CALLS = sa.Table(
     "calls",
     SCHEMA,
-    *(sa.Column(name, sa.Text, primary_key=True) for name in _KEY),
-    *(sa.Column(name, sa.Text, nullable=False) for name in _TEXTS),
-    sa.Column("has_changed", sa.Boolean, nullable=False),
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in _OTHER),
-    sa.Column("latency_us", sa.BigInteger),
-    sa.Column("bucket", sa.Integer),
+    *key(**dict.fromkeys(_KEY, sa.Text)),
+    *always(**dict.fromkeys(_TEXTS, sa.Text), has_changed=sa.Boolean),
+    *always(**dict.fromkeys(_OTHER, sa.BigInteger)),
+    *sometimes(latency_us=sa.BigInteger, bucket=sa.Integer),
     sa.Index("calls_by_time", "started_at"),
     # Few calls have these: in a long time they are not found by time alone.
     *(
@@ -125,47 +113,31 @@ CALLS = sa.Table(
 OUTCOMES = sa.Table(
     "outcomes",
     SCHEMA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("generation", sa.BigInteger, primary_key=True),
-    sa.Column("is_result", sa.Boolean, primary_key=True),
+    *key(tenant=sa.Text, request_id=sa.Text, generation=sa.BigInteger, is_result=sa.Boolean),
     sa.Column("ended_at", sa.BigInteger, nullable=False, index=True),
     #: Of a dead letter, its place; of a result, the dead letter that it resolves.
     sa.Column("letter", sa.Text, index=True),
-    #: The rest is only set for a result.
-    sa.Column("published", sa.Text),
-    sa.Column("kind", sa.Text),
-    sa.Column("total_us", sa.BigInteger),
-    sa.Column("task", sa.Text),
-    sa.Column("model", sa.Text),
-    sa.Column("review", sa.Text),
-    #: JSON: the answer in the task's format.
-    sa.Column("output", sa.Text),
+    #: The rest is only set for a result; `output` is the answer in the task's format, in JSON.
+    *sometimes(published=sa.Text, kind=sa.Text, total_us=sa.BigInteger, task=sa.Text),
+    *sometimes(model=sa.Text, review=sa.Text, output=sa.Text),
 )
 
 FEEDBACK = sa.Table(
     "feedback",
     SCHEMA,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("generation", sa.BigInteger, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("at", sa.BigInteger, nullable=False),
-    #: The comment, and the correction.
-    sa.Column("words", sa.Text, nullable=False),
+    *key(tenant=sa.Text, request_id=sa.Text, generation=sa.BigInteger, kind=sa.Text),
+    #: `words` are the comment, and the correction.
+    *always(at=sa.BigInteger, words=sa.Text),
 )
 
 #: What reviewers decided, whether or not the decision stands.
 REVIEWS = sa.Table(
     "reviews",
     SCHEMA,
-    sa.Column("decision_id", sa.Text, primary_key=True),
+    *key(decision_id=sa.Text),
     sa.Column("letter", sa.Text, nullable=False, index=True),
-    sa.Column("action", sa.Text, nullable=False),
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False),
-    #: Kept to test prompts and models with.
-    sa.Column("is_example", sa.Boolean, nullable=False),
+    #: `is_example`: kept to test prompts and models with.
+    *always(action=sa.Text, who=sa.Text, at=sa.BigInteger, is_example=sa.Boolean),
 )
 
 #: Sums of calls by group, for spans of `grain` milliseconds that begin at `at`. Where `grain` is
@@ -173,26 +145,20 @@ REVIEWS = sa.Table(
 SUMS = sa.Table(
     "call_sums",
     SCHEMA,
-    sa.Column("grain", sa.Integer, primary_key=True),
-    sa.Column("at", sa.BigInteger, primary_key=True),
-    sa.Column("group_id", sa.BigInteger, primary_key=True),
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in FIGURES),
+    *key(grain=sa.Integer, at=sa.BigInteger, group_id=sa.BigInteger),
+    *always(**dict.fromkeys(FIGURES, sa.BigInteger)),
     sqlite_with_rowid=False,
 )
 
 #: The same for latencies by bucket. Their groups span tenants and plans, to keep the rows few.
-#: Where `grain` is negative, those of all groups together are group 0.
+#: Where `grain` is negative, those of all groups together are group 0. `reviewed` is 1 for answers
+#: that a person decided on.
 LATENCIES = sa.Table(
     "latency_sums",
     SCHEMA,
-    sa.Column("grain", sa.Integer, primary_key=True),
-    sa.Column("at", sa.BigInteger, primary_key=True),
-    sa.Column("group_id", sa.BigInteger, primary_key=True),
-    #: 1 for answers that a person decided on.
-    sa.Column("reviewed", sa.Integer, primary_key=True),
-    sa.Column("bucket", sa.Integer, primary_key=True),
-    sa.Column("count", sa.BigInteger, nullable=False),
-    sa.Column("sum_us", sa.BigInteger, nullable=False),
+    *key(grain=sa.Integer, at=sa.BigInteger, group_id=sa.BigInteger),
+    *key(reviewed=sa.Integer, bucket=sa.Integer),
+    *always(count=sa.BigInteger, sum_us=sa.BigInteger),
     sqlite_with_rowid=False,
 )
 
