@@ -68,9 +68,9 @@ class Plot(NamedTuple):
     name: str
     title: str
     unit: Unit
-    #: True where the series add up to a whole.
-    is_stacked: bool
     series: Sequence[Series]
+    #: True where the series add up to a whole.
+    is_stacked: bool = False
 
     @property
     def has_values(self) -> bool:
@@ -97,40 +97,21 @@ def plots_of(periods: Sequence[Period]) -> list[Plot]:
             name or measure, tone, asked.outcome, lambda period: asked.value(period.total)
         )
 
+    costs = [
+        measured("per completed", "routed", "as routed"),
+        series("all on the strongest", "premium", "called", _strongest),
+    ]
+    cost = "Cost per completed action, beside the same calls on the strongest model"
+    times = [measured("p50", "half"), measured("p95", "most")]
+    waits = [measured("person p50", "half", "p50"), measured("person p95", "most", "p95")]
+    rates = [measured(name, name) for name in ("escalated", "corrected", "refused")]
     return [
-        Plot("spend-by-tier", "Spend by tier", "micros", True, _by_tier(periods)),
-        Plot("spend-by-task", "Spend by task", "micros", True, _by_task(periods)),
-        Plot(
-            "cost-per-completed",
-            "Cost per completed action, beside the same calls on the strongest model",
-            "micros",
-            False,
-            [
-                measured("per completed", "routed", "as routed"),
-                series("all on the strongest", "premium", "called", _strongest),
-            ],
-        ),
-        Plot(
-            "time-to-answer",
-            "Time to an answer that no person decided on",
-            "ms",
-            False,
-            [measured("p50", "half"), measured("p95", "most")],
-        ),
-        Plot(
-            "time-with-people",
-            "Time to an answer that waited for a person",
-            "ms",
-            False,
-            [measured("person p50", "half", "p50"), measured("person p95", "most", "p95")],
-        ),
-        Plot(
-            "rates",
-            "Share of answers escalated, corrected and refused",
-            "share",
-            False,
-            [measured(name, name) for name in ("escalated", "corrected", "refused")],
-        ),
+        Plot("spend-by-tier", "Spend by tier", "micros", _by_tier(periods), is_stacked=True),
+        Plot("spend-by-task", "Spend by task", "micros", _by_task(periods), is_stacked=True),
+        Plot("cost-per-completed", cost, "micros", costs),
+        Plot("time-to-answer", "Time to an answer that no person decided on", "ms", times),
+        Plot("time-with-people", "Time to an answer that waited for a person", "ms", waits),
+        Plot("rates", "Share of answers escalated, corrected and refused", "share", rates),
     ]
 
 
@@ -154,18 +135,14 @@ def _by_task(periods: Sequence[Period]) -> list[Series]:
         for (task, _), row in period.by_task_and_tier.items():
             spent[task] = spent.get(task, 0) + row.cost_micros
     dearest = sorted((task for task in spent if spent[task]), key=lambda task: -spent[task])
-    own = dearest[:_MOST_TASKS]
+
+    def spends(*tasks: str) -> list[int]:
+        return [sum(period.spend(task=task) for task in tasks) for period in periods]
+
     series = [
-        Series(
-            task,
-            f"task-{no}",
-            [period.spend(task=task) for period in periods],
-            "ended",
-            {"task": task},
-        )
-        for no, task in enumerate(own, 1)
+        Series(task, f"task-{no}", spends(task), "ended", {"task": task})
+        for no, task in enumerate(dearest[:_MOST_TASKS], 1)
     ]
     if others := dearest[_MOST_TASKS:]:
-        values = [sum(period.spend(task=task) for task in others) for period in periods]
-        series.append(Series(f"{len(others)} other tasks", "others", values, None, {}))
+        series.append(Series(f"{len(others)} other tasks", "others", spends(*others), None, {}))
     return series
