@@ -5,7 +5,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -35,7 +35,6 @@ __all__ = [
     "visitor_of",
 ]
 
-_IDLE, _LONGEST = timedelta(minutes=30), timedelta(hours=8)
 #: The user where nobody has to sign in: whoever sits at the machine.
 LOCAL = "local"
 #: The user who signs in with the console's token.
@@ -147,13 +146,8 @@ class Authenticator:
             return Visitor(session, self._form_token(id_), id_ if is_new else None)
         if not id_:
             return None
-        seen = await self._sessions.seen(
-            self._hashed(id_),
-            self._clock(),
-            idle=_IDLE,
-            longest=_LONGEST,
-            is_by_hand=is_by_hand,
-        )
+        hashed, now = self._hashed(id_), self._clock()
+        seen = await self._sessions.seen(hashed, now, is_by_hand=is_by_hand)
         current = self._as_set_now(seen, id_) if seen else None
         return Visitor(current, self._form_token(id_)) if current else None
 
@@ -203,8 +197,9 @@ class Authenticator:
         self, name: str, role: Role, tenants: frozenset[str] | None, prefix: str = "s."
     ) -> Visitor:
         now, id_ = self._clock(), prefix + secrets.token_urlsafe(32)
-        await self._sessions.sweep(now, idle=_IDLE, longest=_LONGEST)
-        session = await self._sessions.start(self._hashed(id_), name, role.value, now, tenants)
+        await self._sessions.sweep(now)
+        session = Session(self._hashed(id_), name, role.value, tenants, now, now)
+        await self._sessions.start(session)
         return Visitor(session, self._form_token(id_), id_)
 
     def _hashed(self, id_: str) -> str:

@@ -151,8 +151,8 @@ class Bulk:
             },
         }
         job_id = f"job-{secrets.token_hex(6)}"
-        now = self.reviews.clock()
-        job = await self.reviews.store.jobs.start(job_id, action, who, options, places, now)
+        job = Job(job_id, action, who, "running", self.reviews.clock(), None, options)
+        await self.reviews.store.jobs.start(job, places)
         await self.reviews.note(who, "job", note=f"{job_id}: {action} on {len(places)} cases")
         return job
 

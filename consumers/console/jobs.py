@@ -1,10 +1,10 @@
 """Jobs in the store: their cases, their progress, and the outcome of each case."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -56,21 +56,10 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def start(
-        self,
-        job_id: str,
-        kind: str,
-        who: str,
-        wanted: Mapping[str, Any],
-        places: Sequence[str],
-        now: datetime,
-    ) -> Job:
+    async def start(self, job: Job, places: Sequence[str]) -> None:
         """Store a job with its cases. Raises JobRunningError."""
-        job = Job(job_id, kind, who, "running", now, None, dict(wanted))
-        rows = [
-            {"job_id": job_id, "place": place, "no": no, "outcome": "waiting", "detail": ""}
-            for no, place in enumerate(places, 1)
-        ]
+        row = {"job_id": job.job_id, "outcome": "waiting", "detail": ""}
+        rows = [{**row, "place": place, "no": no} for no, place in enumerate(places, 1)]
         try:
             async with self._database.writing() as connection:
                 await connection.execute(sa.insert(JOBS).values(asdict(job)))
@@ -79,7 +68,6 @@ class Jobs:
         except IntegrityError:
             msg = "another job of yours is running; wait for its end or cancel it"
             raise JobRunningError(msg) from None
-        return job
 
     async def job(self, job_id: str) -> Job | None:
         """A job; None for an unknown id."""

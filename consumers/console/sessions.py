@@ -10,6 +10,7 @@ from consumers.readmodel.database import Database
 
 __all__ = ["Session", "Sessions"]
 
+_IDLE, _LONGEST = timedelta(minutes=30), timedelta(hours=8)
 #: `seen_at` is updated at most this often.
 _SEEN_AGAIN = timedelta(minutes=1)
 
@@ -22,36 +23,19 @@ class Sessions:
         #: The key of the forms' tokens; the same for all consoles of the store.
         self.secret = secret
 
-    async def start(
-        self,
-        id_hash: str,
-        who: str,
-        role: str,
-        now: datetime,
-        tenants: frozenset[str] | None = None,
-    ) -> Session:
+    async def start(self, session: Session) -> None:
         """Store a new session."""
-        session = Session(id_hash, who, role, tenants, now, now)
         await self._database.write(sa.insert(SESSIONS).values(asdict(session)))
-        return session
 
-    async def seen(
-        self,
-        id_hash: str,
-        now: datetime,
-        *,
-        idle: timedelta,
-        longest: timedelta,
-        is_by_hand: bool = True,
-    ) -> Session | None:
+    async def seen(self, id_hash: str, now: datetime, *, is_by_hand: bool = True) -> Session | None:
         """The session; None where it was idle too long, is too old, or is unknown.
 
         Its `seen_at` is updated, unless a page asks by itself, which keeps no session alive.
         """
         alive = (
             SESSIONS.c.id_hash == id_hash,
-            SESSIONS.c.seen_at > now - idle,
-            SESSIONS.c.created_at > now - longest,
+            SESSIONS.c.seen_at > now - _IDLE,
+            SESSIONS.c.created_at > now - _LONGEST,
         )
         rows = await self._database.read(sa.select(SESSIONS).where(*alive))
         if not rows or not is_by_hand or rows[0]["seen_at"] > now - _SEEN_AGAIN:
@@ -64,7 +48,9 @@ class Sessions:
         """Delete a session."""
         await self._database.write(sa.delete(SESSIONS).where(SESSIONS.c.id_hash == id_hash))
 
-    async def sweep(self, now: datetime, *, idle: timedelta, longest: timedelta) -> None:
+    async def sweep(self, now: datetime) -> None:
         """Delete sessions that have ended."""
-        has_ended = sa.or_(SESSIONS.c.seen_at <= now - idle, SESSIONS.c.created_at <= now - longest)
+        has_ended = sa.or_(
+            SESSIONS.c.seen_at <= now - _IDLE, SESSIONS.c.created_at <= now - _LONGEST
+        )
         await self._database.write(sa.delete(SESSIONS).where(has_ended))

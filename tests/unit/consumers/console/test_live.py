@@ -25,7 +25,7 @@ from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.serving import serve
 from consumers.console.store import Store
-from consumers.console.tables import SESSIONS
+from consumers.console.tables import SESSIONS, Job
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.tables import make_tables
 from consumers.runtime.clients import Clients
@@ -134,7 +134,7 @@ async def test_whoever_comes_back_hears_what_they_missed_and_nothing_twice(store
     """The store alone decides, so it holds after a restart and at another console."""
     follow = {"follow": ["cases", "job none"]}
     async with _world(store) as world, world.browser(Role.OPERATOR) as (client, _):
-        await store.jobs.start("none", "reject", "ann", {}, [], clock.now())
+        await store.jobs.start(Job("none", "reject", "ann", "running", clock.now(), None, {}), [])
         async with client.stream("GET", "/events", params=follow) as reply:
             last, changed = await anext(_events(reply))
             assert changed == follow["follow"]
@@ -167,7 +167,7 @@ async def test_nobody_follows_what_they_may_not_see(
     store: Store, follow: str, role: Role, status: int
 ) -> None:
     async with _world(store) as world, world.browser(role, frozenset({"acme"})) as (client, _):
-        await store.jobs.start("job-1", "reject", "bob", {}, [], clock.now())
+        await store.jobs.start(Job("job-1", "reject", "bob", "running", clock.now(), None, {}), [])
         reply = await client.get("/events", params={"follow": follow})
         assert reply.status_code == status
         many = await client.get("/events", params={"follow": ["cases"] * 9})

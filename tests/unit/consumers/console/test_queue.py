@@ -6,6 +6,7 @@ import pytest
 
 from consumers.console.errors import ImpossibleError
 from consumers.console.store import CaseFilter, Store
+from consumers.console.tables import Job
 from schemas.dead_letter import Pointer
 from schemas.review import AuditLine
 from schemas.verdict import Verdict
@@ -96,7 +97,7 @@ async def test_a_job_says_what_became_of_each_case_and_calls_nothing_done_that_c
 ) -> None:
     await take(store, *(a_letter_record(number) for number in range(5)))
     places = [place(number) for number in range(5)]
-    await store.jobs.start("job-1", "requeue", "ann", {}, places, NOON)
+    await store.jobs.start(Job("job-1", "requeue", "ann", "running", NOON, None, {}), places)
     for number in range(4):
         await store.jobs.note("job-1", place(number), "done")
     await store.jobs.note("job-1", place(4), "skipped", "bob holds it")

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -10,49 +9,52 @@ from sqlalchemy import select
 from consumers.console.errors import JobRunningError
 from consumers.console.jobs import JobCase
 from consumers.console.store import Store
-from consumers.console.tables import SESSIONS
+from consumers.console.tables import SESSIONS, Job, Session
 from tests.builders import NOON
 from tests.unit.consumers.console.world import LEASE, place
 
 pytestmark = pytest.mark.anyio
 
-LIMITS: dict[str, Any] = {"idle": timedelta(minutes=30), "longest": timedelta(hours=8)}
 MINUTE = timedelta(minutes=1)
 
 
+def a_session(id_hash: str) -> Session:
+    return Session(id_hash, "ann", "reviewer", None, NOON, NOON)
+
+
 async def test_a_session_lasts_while_it_is_used(store: Store) -> None:
-    await store.sessions.start("hash-1", "ann", "reviewer", NOON)
-    seen = await store.sessions.seen("hash-1", NOON + 29 * MINUTE, **LIMITS)
+    await store.sessions.start(a_session("hash-1"))
+    seen = await store.sessions.seen("hash-1", NOON + 29 * MINUTE)
     assert seen is not None
     assert (seen.who, seen.role, seen.created_at) == ("ann", "reviewer", NOON)
-    assert await store.sessions.seen("hash-1", NOON + 58 * MINUTE, **LIMITS) is not None
+    assert await store.sessions.seen("hash-1", NOON + 58 * MINUTE) is not None
 
-    assert await store.sessions.seen("hash-1", NOON + 88 * MINUTE, **LIMITS) is None
-    assert await store.sessions.seen("hash-2", NOON, **LIMITS) is None
+    assert await store.sessions.seen("hash-1", NOON + 88 * MINUTE) is None
+    assert await store.sessions.seen("hash-2", NOON) is None
 
 
 async def test_a_session_ends_however_much_it_is_used(store: Store) -> None:
-    await store.sessions.start("hash-1", "ann", "reviewer", NOON)
+    await store.sessions.start(a_session("hash-1"))
     now = NOON
-    while now < NOON + LIMITS["longest"]:
-        assert await store.sessions.seen("hash-1", now, **LIMITS) is not None
+    while now < NOON + timedelta(hours=8):
+        assert await store.sessions.seen("hash-1", now) is not None
         now += 20 * MINUTE
-    assert await store.sessions.seen("hash-1", now, **LIMITS) is None
+    assert await store.sessions.seen("hash-1", now) is None
 
 
 async def test_a_session_that_was_ended_is_over(store: Store) -> None:
     for number in range(2):
-        await store.sessions.start(f"hash-{number}", "ann", "reviewer", NOON)
+        await store.sessions.start(a_session(f"hash-{number}"))
     await store.sessions.end("hash-0")
 
-    assert await store.sessions.seen("hash-0", NOON, **LIMITS) is None
-    assert await store.sessions.seen("hash-1", NOON, **LIMITS) is not None
+    assert await store.sessions.seen("hash-0", NOON) is None
+    assert await store.sessions.seen("hash-1", NOON) is not None
 
 
 async def test_sessions_that_are_over_are_swept(store: Store) -> None:
-    await store.sessions.start("hash-0", "ann", "reviewer", NOON)
+    await store.sessions.start(a_session("hash-0"))
     for minutes, is_there in ((29, True), (30, False)):
-        await store.sessions.sweep(NOON + minutes * MINUTE, **LIMITS)
+        await store.sessions.sweep(NOON + minutes * MINUTE)
         async with store.database.reading() as connection:
             found = (await connection.execute(select(SESSIONS))).all()
         assert bool(found) is is_there
@@ -60,7 +62,7 @@ async def test_sessions_that_are_over_are_swept(store: Store) -> None:
 
 async def _started(store: Store, name: str = "job-1", count: int = 3, who: str = "ann") -> None:
     places = [place(number) for number in range(count)]
-    await store.jobs.start(name, "requeue", who, {"cap": count}, places, NOON)
+    await store.jobs.start(Job(name, "requeue", who, "running", NOON, None, {"cap": count}), places)
 
 
 async def test_a_job_is_worked_off_case_by_case(store: Store) -> None:
