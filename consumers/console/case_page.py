@@ -2,8 +2,8 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
@@ -11,14 +11,7 @@ from fastapi.responses import Response
 
 from consumers.console.aftermath import aftermath_of
 from consumers.console.auth import Role, Visitor, visitor_of
-from consumers.console.edit_form import (
-    Control,
-    Edited,
-    controls_of,
-    draft_of,
-    edited_answer,
-    is_form,
-)
+from consumers.console.edit_form import Edited, controls_of, draft_of, edited_answer, is_form
 from consumers.console.errors import ImpossibleError
 from consumers.console.pages import Pages, filters_in
 from consumers.console.refusals import status_of
@@ -32,24 +25,6 @@ from consumers.texts import escaped
 __all__ = ["CasePage", "undoable"]
 
 _Problems = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Editing:
-    """What the page shows to edit an answer with."""
-
-    #: The answer that the controls begin with, as JSON.
-    base: str
-    #: None where the answer is edited as JSON.
-    controls: Sequence[Control] | None
-    text: str
-    schema: str
-    #: True where part of the answer is masked, so that an edit would publish the mask.
-    is_hidden: bool
-    #: True where a form fits the answer.
-    has_form: bool
-    #: What the user has edited, for a page that takes no more edits.
-    typed: str
 
 
 class CasePage:
@@ -181,7 +156,8 @@ class CasePage:
 
 def _editing(
     view: CaseView, hide: Callable[[str], str], typed: Mapping[str, str], problems: _Problems
-) -> _Editing:
+) -> dict[str, Any]:
+    """What the page shows to edit an answer with."""
     written = pretty(draft_of(view.output, view.contract))
     base = typed.get("base") or written
     # With a number that cannot be published as it is, it is edited as JSON.
@@ -193,15 +169,18 @@ def _editing(
     else:
         edited_text = pretty(edited_answer(output, view.contract, typed).output)
     schema = view.contract.schema if view.contract else None
-    return _Editing(
-        base=escaped(base),
-        controls=controls if text is None else None,
-        text=escaped(written if text is None else text),
-        schema=pretty(schema) if schema else "",
-        is_hidden=hide(written) != written and not typed.get("base") and text is None,
-        has_form=controls is not None,
-        typed=edited_text,
-    )
+    return {
+        "base": escaped(base),
+        # None where the answer is edited as JSON.
+        "controls": controls if text is None else None,
+        "text": escaped(written if text is None else text),
+        "schema": pretty(schema) if schema else "",
+        # An edit would publish the mask.
+        "is_hidden": hide(written) != written and not typed.get("base") and text is None,
+        "has_form": controls is not None,
+        # For a page that takes no more edits.
+        "typed": edited_text,
+    }
 
 
 async def undoable(reviews: ReviewService, request: Request) -> Case | None:

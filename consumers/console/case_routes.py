@@ -158,10 +158,10 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, case_page:
         case_page.go_on_revealing(visitor, place)
         return case
 
-    def released_page(request: Request, case: Case) -> Response:
+    def back(request: Request, case: Case) -> Response:
         return _back(request, case.place)
 
-    @both("POST /cases/{place}/release", Role.REVIEWER, "Release a case", released_page, case_json)
+    @both("POST /cases/{place}/release", Role.REVIEWER, "Release a case", back, case_json)
     async def release(request: Request, place: str) -> Case:
         await reviews.release(place, visitor_of(request).who)
         return (await reviews.case(place))[0]

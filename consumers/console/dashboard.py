@@ -248,9 +248,14 @@ def _add_figures(routes: Routes, reviews: ReviewService, figures: Figures, pages
 
 
 def _add_bill(routes: Routes, figures: Figures, pages: Pages) -> None:
+    def group_of(mover: Mover) -> dict[By, str]:
+        return dict(zip(_BILL, mover.name, strict=True))
+
+    def behind(mover: Mover, since: datetime, until: datetime | None) -> str:
+        return _behind("called", group_of(mover), since, until)
+
     def page(request: Request, bill: _Bill) -> Response:
         span = bill.span
-        end = span.asked_end
         reached = [bill.before_micros]
         for step in bill.steps:
             reached.append(reached[-1] + step.micros)
@@ -264,12 +269,8 @@ def _add_bill(routes: Routes, figures: Figures, pages: Pages) -> None:
             written=written,
             reached=reached,
             most=max(reached) or 1,
-            behind_before=lambda mover: _behind(
-                "called", dict(zip(_BILL, mover.name, strict=True)), bill.begin, span.since
-            ),
-            behind_now=lambda mover: _behind(
-                "called", dict(zip(_BILL, mover.name, strict=True)), span.since, end
-            ),
+            behind_before=lambda mover: behind(mover, bill.begin, span.since),
+            behind_now=lambda mover: behind(mover, span.since, span.asked_end),
         )
 
     def as_json(bill: _Bill) -> dict[str, Any]:
@@ -280,11 +281,7 @@ def _add_bill(routes: Routes, figures: Figures, pages: Pages) -> None:
             "moved_micros": {step.name: step.micros for step in bill.steps},
             "now_micros": bill.now_micros,
             "movers": [
-                {
-                    **dict(zip(_BILL, mover.name, strict=True)),
-                    "before_micros": mover.before,
-                    "now_micros": mover.now,
-                }
+                {**group_of(mover), "before_micros": mover.before, "now_micros": mover.now}
                 for mover in bill.movers
             ],
         }

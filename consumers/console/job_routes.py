@@ -92,15 +92,9 @@ def _add_starts(routes: Routes, reviews: ReviewService, bulk: Bulk, pages: Pages
         if not body.dry_run:
             return _job_json(await start(request, body))
         trial = await dry_run(request, body)
-        return {
-            "cases": trial.cases,
-            "skipped": dict(trial.skipped),
-            "cost_micros": trial.cost_micros,
-            "most_cost_micros": trial.most_cost_micros,
-            "approvals": trial.approvals,
-            "sample": [case_json(case) for case in trial.sample],
-            "seen": dict(trial.seen),
-        }
+        names = ("cases", "skipped", "cost_micros", "most_cost_micros", "approvals", "seen")
+        sample = [case_json(case) for case in trial.sample]
+        return {**{name: getattr(trial, name) for name in names}, "sample": sample}
 
 
 def _add_jobs(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
@@ -201,14 +195,6 @@ def _job_json(progress: _Progress) -> dict[str, Any]:
 
 def _outcomes_json(progress: _Progress) -> dict[str, Any]:
     """A job as JSON, with the outcome of each case."""
-    outcomes = [
-        {
-            "place": case.place,
-            "outcome": case.outcome,
-            "detail": case.detail,
-            "became": case.became,
-            "later": case.later,
-        }
-        for case in progress.outcomes
-    ]
+    names = ("place", "outcome", "detail", "became", "later")
+    outcomes = [{name: getattr(case, name) for name in names} for case in progress.outcomes]
     return {**_job_json(progress), "outcomes": outcomes}

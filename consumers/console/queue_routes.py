@@ -1,7 +1,6 @@
 """Routes about many cases: the queue with its filters and counts, groups, and the next case."""
 
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -31,19 +30,6 @@ _PER_PAGE = 50
 _COUNTED = ("task", "reason", "model", "tier", "tenant")
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """How many cases wait, of those that a user may see."""
-
-    waiting: int
-    held: int
-    #: Assigned to the user.
-    mine: int
-    #: Those that the filter shows.
-    matching: int
-    oldest: datetime | None
-
-
 def case_json(case: Case) -> dict[str, Any]:
     """A case as JSON, masked like on the pages."""
     row = {**row_of(case), "version": case.version, "held_until": case.held_until}
@@ -60,16 +46,17 @@ def add_queue_routes(routes: Routes, reviews: ReviewService, pages: Pages) -> No
 def _add_queue(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
     store = reviews.store
 
-    async def counts(request: Request, case_filter: CaseFilter) -> _Counts:
+    async def counts(request: Request, case_filter: CaseFilter) -> dict[str, Any]:
+        """How many cases wait, of those that a user may see."""
         now, visitor = reviews.clock(), visitor_of(request)
         waiting = CaseFilter(tenants=visitor.tenants)
-        return _Counts(
-            await store.count(waiting, now),
-            await store.count(replace(waiting, held=True), now),
-            await store.count(replace(waiting, assigned_to=visitor.who), now),
-            await store.count(case_filter, now),
-            await store.oldest(waiting, now),
-        )
+        return {
+            "waiting": await store.count(waiting, now),
+            "held": await store.count(replace(waiting, held=True), now),
+            "mine": await store.count(replace(waiting, assigned_to=visitor.who), now),
+            "matching": await store.count(case_filter, now),
+            "oldest": await store.oldest(waiting, now),
+        }
 
     @routes.pages.get("/")
     async def home() -> Response:
@@ -99,7 +86,7 @@ def _add_queue(routes: Routes, reviews: ReviewService, pages: Pages) -> None:
 
     @routes.api.get("/counts", summary="How many cases wait")
     async def counted(request: Request) -> dict[str, Any]:
-        return asdict(await counts(request, _filter(request)))
+        return await counts(request, _filter(request))
 
     @routes.api.get("/cases", summary="Matching cases, the most urgent first")
     async def cases(
@@ -135,14 +122,15 @@ def _add_kept_filters(routes: Routes, reviews: ReviewService) -> None:
         _filter(request)
         return await keep(request, body.name)
 
-    def back(_: Request, __: dict[str, str]) -> Response:
-        return redirect("/cases")
-
     def as_json(queries: dict[str, str]) -> dict[str, str]:
         return queries
 
     @routes.both(
-        "POST /filters/{name}/forget", Role.REVIEWER, "Forget a kept filter", back, as_json
+        "POST /filters/{name}/forget",
+        Role.REVIEWER,
+        "Forget a kept filter",
+        lambda _, __: redirect("/cases"),
+        as_json,
     )
     async def forget(request: Request, name: str) -> dict[str, str]:
         who = visitor_of(request).who
