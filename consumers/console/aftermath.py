@@ -13,15 +13,12 @@ from consumers.journeys.moments import feedback_moment
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.following import IncompleteError, OtherTopicsError
 from consumers.readmodel.model import ReadModel
-from consumers.readmodel.requests import records_of
 from consumers.runtime.connection import KafkaUnreachableError
 from schemas.result import Result
 from schemas.tenancy import RequestKey
 
 __all__ = ["Aftermath", "aftermath_of"]
 
-#: Records of one request that are read.
-_MOST_RECORDS = 500
 #: Seconds that the page of a case waits for it.
 _PATIENCE = 3.0
 _AWAY = (KafkaUnreachableError, StoreAwayError, IncompleteError, OtherTopicsError, TimeoutError)
@@ -49,14 +46,10 @@ async def aftermath_of(model: ReadModel, case: Case, hide: Callable[[str], str])
     key = RequestKey(case.tenant, case.request_id)
     with contextlib.suppress(*_AWAY):
         async with asyncio.timeout(_PATIENCE):
-            return _aftermath(await _journey(model, key), case, hide)
+            await model.refresh()
+            places = [written.place for written in await model.records(key)]
+            return _aftermath(await gathered(model.clients, key, places), case, hide)
     return Aftermath(is_known=False)
-
-
-async def _journey(model: ReadModel, key: RequestKey) -> Journey:
-    await model.refresh()
-    records = await model.ask(lambda tables: records_of(tables, key, _MOST_RECORDS))
-    return await gathered(model.clients, key, [written.place for written in records])
 
 
 def _aftermath(journey: Journey, case: Case, hide: Callable[[str], str]) -> Aftermath:

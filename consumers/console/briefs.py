@@ -33,10 +33,7 @@ def brief_request(
         "ambiguity": 0.0,
         "complexity": 1,
     }
-    where = pointer_of(place)
-    origin = Origin(
-        topic=where.topic, partition=where.partition, offset=where.offset, appended_at=now
-    )
+    origin = Origin(**pointer_of(place).model_dump(), appended_at=now)
     escalation = Escalation(
         id=id_,
         tenant=tenant,

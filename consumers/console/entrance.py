@@ -25,11 +25,6 @@ _HOST = re.compile(r"([\w.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?", re.ASC
 #: The most bytes of a body: a reviewer's form may hold the longest answer, URL-encoded.
 _MOST, _MOST_OF_OTHERS = 12 * 1024 * 1024, 64 * 1024
 
-#: Makes a page, or JSON under `/api`, of a status and words.
-Say = Callable[[Request, int, str], Response]
-#: Makes the reply to a user who has to sign in first.
-SignInFirst = Callable[[Request], Response]
-
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
@@ -39,8 +34,9 @@ class Entrance:
     authenticator: Authenticator
     attempts: Attempts
     note_failure: Callable[[str, str], Awaitable[None]]
-    say: Say
-    sign_in_first: SignInFirst
+    #: Makes a page, or JSON under `/api`, of a status and words.
+    say: Callable[[Request, int, str], Response]
+    sign_in_first: Callable[[Request], Response]
     #: Seconds for a body to arrive: a reviewer's, and others'.
     patience: tuple[float, float] = (60.0, 10.0)
 

@@ -26,15 +26,14 @@ from consumers.console.routes import Routes
 from consumers.console.security import Receive, Scope, Send
 from consumers.readmodel.database import StoreAwayError
 from consumers.readmodel.model import ReadModel
-from consumers.readmodel.requests import records_of
 from schemas.errors import TierlineError
 from schemas.tenancy import RequestKey
 
 __all__ = ["EVENTS", "Live", "Pace", "add_live"]
 
 EVENTS = "/events"
-#: The most things that one stream follows, and records of a request that are looked at.
-_MOST_FOLLOWED, _MOST_RECORDS = 8, 500
+#: The most things that one stream follows.
+_MOST_FOLLOWED = 8
 _MARK_LENGTH = 12
 _MOST_ID = (_MARK_LENGTH + 1) * _MOST_FOLLOWED
 #: Milliseconds until a browser comes back: not all at once after a restart.
@@ -100,8 +99,9 @@ class Live:
             raise UnknownRequestError(key.id)
         wanted = CaseFilter(state=None, request_id=key.id, tenant=key.tenant)
         cases = await self._reviews.store.cases(wanted, self._reviews.clock())
-        records = await self._model.ask(lambda tables: records_of(tables, key, _MOST_RECORDS))
-        return records, [(case.place, case.version, case.state) for case in cases]
+        return await self._model.records(key), [
+            (case.place, case.version, case.state) for case in cases
+        ]
 
     async def _job(self, visitor: Visitor, names: Sequence[str]) -> object:
         jobs = self._reviews.store.jobs

@@ -235,13 +235,6 @@ async def arrived(connection: AsyncConnection, decision: Decision, appended: dat
     await connection.execute(sa.update(CASES).where(*same).values(undo_until=closes))
 
 
-async def closes(connection: AsyncConnection, decision_id: str) -> datetime | None:
-    """When a decision can no longer be undone; None for an unknown one."""
-    query = sa.select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == decision_id)
-    until: datetime | None = await connection.scalar(query)
-    return until
-
-
 async def set_undone(connection: AsyncConnection, decision_id: str, *, is_undone: bool) -> None:
     """Mark a decision as undone, or no longer as undone."""
     change = sa.update(DECISIONS).where(DECISIONS.c.decision_id == decision_id)

@@ -7,12 +7,19 @@ from typing import Any
 
 from consumers.console.exports import row_of
 from consumers.console.rows import Case
-from consumers.console.showing import AttemptView, Shown, attempt_views, hidden, pretty, written
+from consumers.console.showing import (
+    AttemptView,
+    Shown,
+    attempt_views,
+    hidden,
+    messages_of,
+    pretty,
+    sources_of,
+)
 from consumers.journeys.facts import journey_facts
 from consumers.journeys.journey import Journey
 from consumers.readmodel.requests import Asked, Written
 from consumers.telemetry.redaction import redact
-from schemas.request import Request
 from schemas.topics import Topics
 
 __all__ = ["RequestView", "request_json", "request_view"]
@@ -51,13 +58,14 @@ def request_view(
     # Ids stand as they are, on this page as on all others.
     own = {name: facts[name] for name in ("request_id", "tenant", "trace_id")}
     words = Shown.of(request.text, redact) if request else asked and Shown(asked.words)
+    beside = [*messages_of(request, redact), *sources_of(request, redact)] if request else ()
     result = journey.published
     ends = [hop["start_ms"] + hop["duration_ms"] for hop in facts["hops"]]
     return RequestView(
         facts={**hidden(facts, redact), **own},
         asked=asked,
         words=words,
-        beside=_beside(request) if request else (),
+        beside=beside,
         attempts=attempt_views(journey.in_order, set(), redact),
         output=Shown.of(pretty(result.router.output), redact) if result else None,
         total_ms=max(ends, default=0.0) or 1.0,
@@ -73,15 +81,3 @@ def request_json(view: RequestView) -> dict[str, Any]:
         "records": [{"at": record.at, **record.place.model_dump()} for record in view.records],
         "cases": [{**row_of(case), "detail": redact(case.detail)} for case in view.cases],
     }
-
-
-def _beside(request: Request) -> list[tuple[str, Shown]]:
-    messages = [
-        (message.role, Shown.of(message.text, redact))
-        for message in request.messages
-        if message.role != "user"
-    ]
-    parts = request.context.model_dump(exclude_none=True)
-    return messages + [
-        (name, Shown.of(written(part), redact)) for name, part in parts.items() if part
-    ]

@@ -22,8 +22,6 @@ from consumers.readmodel.requests import (
     MOST_BEHIND,
     RequestFilter,
     RequestPage,
-    Written,
-    records_of,
     requests,
     tenants_with,
 )
@@ -36,13 +34,12 @@ from schemas.tenancy import RequestKey
 __all__ = ["add_request_routes"]
 
 _PER_PAGE = 50
-#: Records of one request that are read. Its attempts are limited; what others write of it is not.
-_MOST_RECORDS = 500
 _FILTERS = ("id", "conversation", "user", "text", "tenant")
 #: What is asked of a request's calls: their group, and what became of one of them.
 _KINDS: Sequence[By] = get_args(By)
 _OF_CALLS, _TIMES = frozenset((*_KINDS, "outcome")), ("from", "to")
 _ALL = (*_FILTERS, *_KINDS, "outcome", *_TIMES)
+_OF_REQUEST = ("appended_at", "task", "plan", "user", "conversation_id", "words")
 _MOST = 2000
 
 _Tenant = Annotated[str | None, Query(description="Where several have this id", max_length=_MOST)]
@@ -87,13 +84,8 @@ def _add_search(routes: Routes, model: ReadModel, pages: Pages) -> None:
                 {
                     "request_id": asked.key.id,
                     "tenant": asked.key.tenant,
-                    "appended_at": asked.appended_at,
                     "place": str(asked.place),
-                    "task": asked.task,
-                    "plan": asked.plan,
-                    "user": asked.user,
-                    "conversation_id": asked.conversation_id,
-                    "words": asked.words,
+                    **{name: getattr(asked, name) for name in _OF_REQUEST},
                 }
                 for asked in page.requests
             ],
@@ -159,7 +151,7 @@ def _add_request(routes: Routes, reviews: ReviewService, model: ReadModel, pages
         page = await model.ask(
             lambda tables: requests(tables, RequestFilter(id=key.id, tenant=key.tenant), 1)
         )
-        records = await _records(model, key)
+        records = await model.records(key)
         places = [written.place for written in records]
         now = reviews.clock()
         wanted_cases = CaseFilter(state=None, request_id=key.id, tenant=key.tenant)
@@ -183,7 +175,7 @@ def _add_record(routes: Routes, reviews: ReviewService, model: ReadModel) -> Non
     ) -> Response:
         """A record's value, as it is, as a file; that somebody took it is noted."""
         visitor, key = visitor_of(request), RequestKey(tenant, request_id)
-        records = await _records(model, key) if visitor.sees(tenant) else []
+        records = await model.records(key) if visitor.sees(tenant) else []
         places = [written.place for written in records if str(written.place) == record]
         raw_records = await records_at(model.clients, places)
         if not raw_records:
@@ -194,10 +186,6 @@ def _add_record(routes: Routes, reviews: ReviewService, model: ReadModel) -> Non
         await reviews.note(visitor.who, "reveal", note=note, **named)
         headers = {"content-disposition": f'attachment; filename="{places[0]}.bin"'}
         return Response(raw_records[0].value or b"", 200, headers, "application/octet-stream")
-
-
-async def _records(model: ReadModel, key: RequestKey) -> list[Written]:
-    return await model.ask(lambda tables: records_of(tables, key, _MOST_RECORDS))
 
 
 def _given(request: Request) -> Mapping[str, str]:

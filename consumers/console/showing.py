@@ -36,9 +36,11 @@ __all__ = [
     "contract_of",
     "dollars",
     "hidden",
+    "messages_of",
     "pretty",
     "read_output",
     "read_value",
+    "sources_of",
     "written",
 ]
 
@@ -142,28 +144,18 @@ def case_view(
     attempts = attempt_views(letter.attempts, choices, hide, failing)
     proposal = next((item for item in reversed(attempts) if item.choice), None)
     parts = proposal.answer.failing if proposal else ()
-    messages: list[tuple[str, Shown]] = []
-    sources: list[tuple[str, Shown]] = []
-    facts: dict[str, str] = {}
-    if request is not None:
-        others = [message for message in request.messages if message.role != "user"]
-        messages = [(message.role, Shown.of(message.text, hide)) for message in others]
-        context = request.context.model_dump(exclude_none=True)
-        sources = [
-            (name, Shown.of(written(part), hide, parts)) for name, part in context.items() if part
-        ]
-        names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
-        facts = {name: hide(str(value)) for name in names if (value := getattr(request, name))}
+    names = ("plan", "user", "workflow", "tenant", "conversation_id", "blast_radius")
+    facts = {name: value for name in names if (value := getattr(request, name, None))}
     outputs = [a.verdict.output for a in letter.attempts if a.verdict and a.verdict.output]
     return CaseView(
         case=case,
         why=[hide(words) for words in why(letter, policy, now)],
         question=Shown.of(request.text, hide) if request else None,
-        messages=messages,
-        sources=sources,
+        messages=messages_of(request, hide) if request else (),
+        sources=sources_of(request, hide, parts) if request else (),
         answer=_fields_of(proposal.attempt, hide, parts) if proposal else [],
         proposal=proposal,
-        facts=facts,
+        facts={name: hide(str(value)) for name, value in facts.items()},
         attempts=attempts,
         output=outputs[-1] if outputs else None,
         contract=contract_of(request, letter, policy),
@@ -175,6 +167,21 @@ def case_view(
         raw=Shown.of(_raw(record.value, hide), hide),
         headers=[(name, _header(name, value, hide)) for name, value in record.headers],
     )
+
+
+def messages_of(request: Request, hide: Callable[[str], str]) -> list[tuple[str, Shown]]:
+    """The messages of a request besides what the customer says, by role."""
+    others = [message for message in request.messages if message.role != "user"]
+    return [(message.role, Shown.of(message.text, hide)) for message in others]
+
+
+def sources_of(
+    request: Request, hide: Callable[[str], str], failing: Collection[str] = ()
+) -> list[tuple[str, Shown]]:
+    """What stands beside a request's messages, by name."""
+    parts = request.context.model_dump(exclude_none=True)
+    shown = {name: written(part) for name, part in parts.items() if part}
+    return [(name, Shown.of(text, hide, failing)) for name, text in shown.items()]
 
 
 def contract_of(

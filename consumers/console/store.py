@@ -28,7 +28,6 @@ from consumers.console.jobs import Jobs
 from consumers.console.kept_filters import KeptFilters
 from consumers.console.projection import (
     arrived,
-    closes,
     decided,
     decision_row,
     forget,
@@ -52,6 +51,7 @@ from consumers.console.tables import (
     BRIEFS,
     BRIEFS_ASKED,
     CASES,
+    DECISIONS,
     FACTS,
     LETTERS,
     VERSION,
@@ -314,8 +314,8 @@ class Store:
                 await arrived(connection, line.decision, appended)
         if line.undoes is None:
             return True
-        async with self.database.reading() as connection:
-            until = await closes(connection, line.undoes)
+        closes = sa.select(DECISIONS.c.closes).where(DECISIONS.c.decision_id == line.undoes)
+        until = await self.database.value(closes)
         if until is None or appended <= until:
             return True
         await self.not_sent(line, appended, "it came too late")

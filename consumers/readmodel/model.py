@@ -15,6 +15,7 @@ from consumers.readmodel.columns import millis
 from consumers.readmodel.database import Database, open_database
 from consumers.readmodel.following import IncompleteError, Projection
 from consumers.readmodel.projection import take
+from consumers.readmodel.requests import Written, records_of
 from consumers.readmodel.tables import (
     CALLS,
     FACTS,
@@ -30,12 +31,15 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
 from schemas.base import EARLIEST, Tier
+from schemas.tenancy import RequestKey
 
 __all__ = ["ReadModel", "opened"]
 
 _T = TypeVar("_T")
 #: Seconds that a page waits for the tables to be complete.
 _FIRST_LIMIT = 5.0
+#: Records of one request that are read.
+_MOST_RECORDS = 500
 _FORGET_EACH = timedelta(hours=1)
 
 
@@ -88,6 +92,10 @@ class ReadModel(Projection):
         """The answer of a function of `queries`, all of one moment. Raises StoreAwayError."""
         async with self.database.reading() as connection:
             return await connection.run_sync(question)
+
+    async def records(self, request: RequestKey) -> list[Written]:
+        """Where the records of a request lie, as far as a page reads them."""
+        return await self.ask(lambda tables: records_of(tables, request, _MOST_RECORDS))
 
     async def each(self, question: sa.Select[Any]) -> AsyncIterator[tuple[Any, ...]]:
         """The rows of an answer that may not fit into memory. Raises StoreAwayError."""

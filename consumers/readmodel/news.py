@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -65,7 +66,7 @@ class News:
         """The method for the records of each topic, which raises for one that is not ours."""
         return {
             **dict.fromkeys(topics.all_intakes, self._intake),
-            **dict.fromkeys(map(topics.tier, Tier), self._assignment),
+            **dict.fromkeys(map(topics.tier, Tier), partial(self._hop, route_of=_route_in)),
             topics.escalations: self._hop,
             topics.attempts: self._call,
             topics.results: self._result,
@@ -119,14 +120,10 @@ class News:
         key = key_of(REQUESTS, row)
         self.requests[key] = min(self.requests.get(key, row), row, key=itemgetter(*FIRST))
 
-    def _assignment(self, record: Record) -> None:
-        """An envelope for a tier, whose last route is why the request goes there."""
-        self._hop(record, _route_in)
-
     def _hop(
         self, record: Record, route_of: Callable[[Any], Mapping[str, str | None]] = lambda _: {}
     ) -> None:
-        """An envelope: whose it is and no more, for all of the request is in each of them."""
+        """An envelope: whose it is, and for a tier why; each has all of the request."""
         envelope = orjson.loads(record.value or b"")
         tenant = str(envelope.get("tenant") or DEFAULT_TENANT)
         self._note(record, tenant, str(envelope["id"]), **route_of(envelope))
