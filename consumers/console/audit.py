@@ -90,21 +90,13 @@ class Trail:
                 )
         return problems
 
-    async def decision_line(
-        self, connection: AsyncConnection, place: str, decision_id: str
-    ) -> AuditLine | None:
+    async def decision(self, place: str, decision_id: str) -> AuditLine | None:
         """The line of a decision; None where there is none."""
         query = sa.select(AUDIT.c.line).where(AUDIT.c.place == place, AUDIT.c.what == "decide")
-        for written_line in (await connection.scalars(query)).all():
-            line = AuditLine.model_validate_json(written_line)
+        for line in await self._lines(query):
             if line.decision is not None and line.decision.decision_id == decision_id:
                 return line
         return None
-
-    async def decision(self, place: str, decision_id: str) -> AuditLine | None:
-        """The line of a decision that was given here; None where it was not."""
-        async with self._database.reading() as connection:
-            return await self.decision_line(connection, place, decision_id)
 
     async def is_unsent(self, line: AuditLine) -> bool:
         """True until Kafka has acknowledged a line."""
@@ -198,13 +190,10 @@ def _note_heads(connection: sa.Connection, lines: Iterable[AuditLine]) -> None:
 
 def _row(line: AuditLine) -> dict[str, Any]:
     letter = line.letter or (line.decision.letter if line.decision else None)
+    names = ("writer", "no", "who", "what", "request_id")
     return {
-        "writer": line.writer,
-        "no": line.no,
+        **{name: getattr(line, name) for name in names},
         "at": instant(millis(line.at)),  # as precise as the table has it
-        "who": line.who,
-        "what": line.what,
-        "request_id": line.request_id,
         "place": place_of(letter) if letter else None,
         "line": written(line),
     }

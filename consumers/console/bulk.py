@@ -172,7 +172,9 @@ class Bulk:
                         continue
                     with self._logging_failures():
                         await self._one_of(job)
-                    due[job.job_id] = self.reviews.clock() + _pause(job)
+                    due[job.job_id] = self.reviews.clock() + timedelta(
+                        seconds=1 / job.wanted["per_second"]
+                    )
             now = self.reviews.clock()
             rest = min((at - now for at in due.values()), default=_LOOK_AGAIN)
             await asyncio.sleep(max(min(rest, _LOOK_AGAIN).total_seconds(), 0))
@@ -264,8 +266,3 @@ def _decision(
     return decision_of(
         case, letter, action, decision_id=decision_id, attempt_id=chosen, tier=tier, **fields
     )
-
-
-def _pause(job: Job) -> timedelta:
-    """The time between two cases of a job."""
-    return timedelta(seconds=1 / job.wanted["per_second"])

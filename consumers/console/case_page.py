@@ -14,7 +14,6 @@ from consumers.console.auth import Role, Visitor, visitor_of
 from consumers.console.edit_form import Edited, controls_of, draft_of, edited_answer, is_form
 from consumers.console.errors import ImpossibleError
 from consumers.console.pages import Pages, filters_in
-from consumers.console.refusals import status_of
 from consumers.console.review_service import ReviewService
 from consumers.console.rows import Case, request_of
 from consumers.console.showing import CaseView, case_view, contract_of, pretty, read_output
@@ -84,16 +83,6 @@ class CasePage:
             typed=typed,
             query=urlencode(filters_in(request)),
             now=now,
-        )
-
-    async def after(
-        self, request: Request, place: str, error: Exception, typed: Mapping[str, str]
-    ) -> Response:
-        """The page after an act that was refused, with the form's input."""
-        problems = error.problems if isinstance(error, ImpossibleError) else ()
-        status = status_of(error)
-        return await self.of(
-            request, place, status=status, error=str(error), problems=problems, typed=typed
         )
 
     async def edited(self, place: str, action: str, typed: Mapping[str, str]) -> Edited | None:

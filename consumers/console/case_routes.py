@@ -21,6 +21,7 @@ from consumers.console.inputs import (
 )
 from consumers.console.pages import Pages, filters_in, redirect
 from consumers.console.queue_routes import case_json
+from consumers.console.refusals import status_of
 from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.rows import readable
@@ -226,9 +227,15 @@ def _add_decisions(routes: Routes, reviews: ReviewService, case_page: CasePage) 
             fields = form.fields(reviews.clock(), edited.output if edited else None)
             await reviews.decide_on(place, visitor.who, form.version, seen=form.answers, **fields)
         except (CaseError, ImpossibleError, NotSentError) as error:
-            if edited is not None and isinstance(error, ImpossibleError):
-                error.problems = edited.located(error.problems)
-            return await case_page.after(request, place, error, typed)
+            problems = error.problems if isinstance(error, ImpossibleError) else []
+            return await case_page.of(
+                request,
+                place,
+                status=status_of(error),
+                error=str(error),
+                problems=edited.located(problems) if edited else problems,
+                typed=typed,
+            )
         query = {**filters_in(request), "decided": place}
         if not form.go_on:
             return redirect("/next", query)

@@ -326,20 +326,20 @@ class Store:
 
         The line is not sent again. It stays in the trail, and another line says what happened.
         """
-        decision, place = line.decision, str(line.letter)
+        decision, place, before = line.decision, str(line.letter), None
+        if decision is None and line.undoes is not None:
+            before = await self.trail.decision(place, line.undoes)
         async with self.trail.adding() as connection:
             if decision is not None:
                 is_decision = CASES.c.decision_id == decision.decision_id
                 back = reopened(CASES.c.place == place, CASES.c.state == "decided", is_decision)
                 await connection.execute(back)
                 await forget(connection, decision.decision_id)
-            elif line.undoes is not None:
-                before = await self.trail.decision_line(connection, place, line.undoes)
-                if before is not None and before.decision is not None:
-                    still = sa.update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
-                    again = decision_row(before.decision, before.who, before.at, before.at)
-                    await connection.execute(still.values(state="decided", **decided(again)))
-                    await set_undone(connection, line.undoes, is_undone=False)
+            elif before is not None and before.decision is not None:
+                still = sa.update(CASES).where(CASES.c.place == place, CASES.c.state == "open")
+                again = decision_row(before.decision, before.who, before.at, before.at)
+                await connection.execute(still.values(state="decided", **decided(again)))
+                await set_undone(connection, before.decision.decision_id, is_undone=False)
             await connection.execute(settled(line))
             return await self.trail.added(
                 connection,

@@ -159,11 +159,9 @@ def requests(
     ]
     if len(rows) > limit:
         return RequestPage(page, _place(rows[limit - 1]))
-    return (
-        RequestPage(page, None)
-        if last is None
-        else RequestPage(page, _place(last), instant(last[0]))
-    )
+    if last is None:
+        return RequestPage(page, None)
+    return RequestPage(page, _place(last), instant(last[0]))
 
 
 def _newest(
