@@ -270,15 +270,8 @@ class Store:
                 raise await _refusal(connection, place, who, now)
             case = case_of(row, now)
             await note_given(connection, new)
-            line = await self.trail.added(
-                connection,
-                now,
-                who=who,
-                what="decide",
-                **about(decision),
-                decision=decision,
-                **fields,
-            )
+            fields |= {**about(decision), "decision": decision}
+            line = await self.trail.added(connection, now, who=who, what="decide", **fields)
         return case, line
 
     async def undo(self, place: str, who: str, now: datetime) -> tuple[Case, AuditLine]:
@@ -296,14 +289,8 @@ class Store:
             if row is None:
                 raise UndoTooLateError(before)
             await set_undone(connection, before.decision_id or "", is_undone=True)
-            line = await self.trail.added(
-                connection,
-                now,
-                who=who,
-                what="undo",
-                **about(before),
-                undoes=before.decision_id,
-            )
+            fields = {**about(before), "undoes": before.decision_id}
+            line = await self.trail.added(connection, now, who=who, what="undo", **fields)
         return case_of(row, now), line
 
     async def arrived(self, line: AuditLine, appended: datetime) -> bool:
@@ -341,15 +328,9 @@ class Store:
                 await connection.execute(still.values(state="decided", **decided(again)))
                 await set_undone(connection, before.decision.decision_id, is_undone=False)
             await connection.execute(settled(line))
-            return await self.trail.added(
-                connection,
-                now,
-                who=line.who,
-                what="not_sent",
-                **about(line),
-                undoes=decision.decision_id if decision else None,
-                note=note,
-            )
+            undoes = decision.decision_id if decision else None
+            fields = {**about(line), "undoes": undoes, "note": note}
+            return await self.trail.added(connection, now, who=line.who, what="not_sent", **fields)
 
 
 @contextlib.asynccontextmanager
