@@ -10,13 +10,7 @@ from fastapi.responses import Response
 from consumers.console.auth import Role, may, visitor_of
 from consumers.console.case_page import undoable
 from consumers.console.exports import row_of
-from consumers.console.inputs import (
-    FILTERS,
-    FilterName,
-    KeptFilterBody,
-    filter_of,
-    filter_of_all,
-)
+from consumers.console.inputs import FILTERS, FilterName, KeptFilterBody, filter_of, filter_of_all
 from consumers.console.pages import Pages, filters_in, redirect
 from consumers.console.queries import CaseFilter, Group
 from consumers.console.review_service import ReviewService
@@ -122,15 +116,11 @@ def _add_kept_filters(routes: Routes, reviews: ReviewService) -> None:
         _filter(request)
         return await keep(request, body.name)
 
-    def as_json(queries: dict[str, str]) -> dict[str, str]:
-        return queries
-
     @routes.both(
         "POST /filters/{name}/forget",
         Role.REVIEWER,
         "Forget a kept filter",
         lambda _, __: redirect("/cases"),
-        as_json,
     )
     async def forget(request: Request, name: str) -> dict[str, str]:
         who = visitor_of(request).who

@@ -42,10 +42,7 @@ class Routes:
         further conditions of the route.
         """
         method, path = route.split()
-        routed: dict[str, Any] = {
-            "methods": [method],
-            "dependencies": [Depends(may(role)), *but],
-        }
+        routed: dict[str, Any] = {"methods": [method], "dependencies": [Depends(may(role)), *but]}
 
         def added(act: Act) -> Act:
             endpoint = _answering(act, page) if page else act
