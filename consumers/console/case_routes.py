@@ -109,16 +109,14 @@ def _add_case(routes: Routes, reviews: ReviewService, pages: Pages, case_page: C
     async def brief(request: Request, place: str) -> Brief | None:
         return await reviews.store.brief(place)
 
-    def asked_page(request: Request, _: None) -> Response:
+    def asked_page(request: Request, _: dict[str, Any]) -> Response:
         query = {**filters_in(request), "brief": "asked"}
         return redirect(f"/cases/{request.path_params['place']}", query)
 
-    def asked_json(_: None) -> dict[str, Any]:
-        return {"asked": True}
-
-    @both("POST /cases/{place}/brief", Role.REVIEWER, "Ask for a brief", asked_page, asked_json)
-    async def ask(request: Request, place: str) -> None:
+    @both("POST /cases/{place}/brief", Role.REVIEWER, "Ask for a brief", asked_page)
+    async def ask(request: Request, place: str) -> dict[str, Any]:
         await reviews.ask_for_brief(place)
+        return {"asked": True}
 
 
 def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, case_page: CasePage) -> None:
