@@ -29,6 +29,7 @@ from router.releases.bundle import Bundle
 from router.releases.rollout import (
     KnownRelease,
     arm_key,
+    overdue,
     reach_of,
     refusal_of_release,
     release_for,
@@ -168,6 +169,10 @@ class Policies:
         if self._without:
             return f"{words}: {self._without}"
         return f"{words}, as none was published" if self.source is _FILES else words
+
+    def overdue(self) -> Sequence[str]:
+        """The reviews and decisions that should have been made by now, in words."""
+        return overdue(self._log.standing, self.active.policy.review_every, clock.now())
 
     def facts(self) -> Mapping[str, object]:
         """Which release is applied, and which one is tried, for `/status`."""

@@ -124,8 +124,8 @@ _COMMANDS: Mapping[str, tuple[str, str, str]] = {
     ),
     "policy": (
         "Policy and models",
-        "policy:app",
-        "Check, show and explain the routing policy.",
+        "releases:app",
+        "Check, show, explain and release the routing policy.",
     ),
     "prompts": (
         "Policy and models",

@@ -1,5 +1,6 @@
 """`tierline policy`: check, show and explain the routing policy."""
 
+import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ from consumers.cli.common import FAILED, AsJson, UserError, read_settings
 from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.files import read_text
-from consumers.policy_file import policy_file, reused_version
+from consumers.policy_file import policy_file, read_policy, reused_version
+from consumers.policy_log import read_log
 from consumers.rules import since_the_lock, unready_rows
 from consumers.texts import say
 from router.checks import check_rows
@@ -21,14 +23,16 @@ from router.errors import PolicyError
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
 from router.policy.table import Policy
+from router.releases.rollout import overdue
 from router.route.explain import explained, lead, sections, table_rows, unknown_names
 from router.route.ladders import ladder_notes, ladders
-from router.route.lint import lint, run_examples
+from router.route.lint import ExampleOutcome, lint, run_examples
+from schemas.errors import TierlineError
 from schemas.intake import read_request_object
 
-__all__ = ["app", "warn_of_unknown"]
+__all__ = ["PolicyFile", "app", "checked", "warn_of_unknown"]
 
-app = typer.Typer(help="Check, show and explain the routing policy.", no_args_is_help=True)
+app = typer.Typer(help="Check, show, explain and release the routing policy.", no_args_is_help=True)
 app.command()(calibrate)
 app.command()(replay)
 app.command()(advise)
@@ -57,11 +61,9 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
             print_json({"ok": False, "problems": problems, "version": None, **nothing})
             raise typer.Exit(FAILED) from None
         raise
-    now = clock.now()
-    warnings, outcomes = list(lint(policy, now.date())), run_examples(policy, now)
+    errors, warnings, outcomes = checked(path, policy)
+    warnings += _overdue(policy)
     failed = [outcome for outcome in outcomes if not outcome.passed]
-    errors, changed = _since_the_locks(path, policy)
-    warnings += changed
     notes = list(ladder_notes(policy))
     if as_json:
         print_json(
@@ -118,7 +120,7 @@ def lock(file: PolicyFile = None) -> None:
 def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
     """Print the policy to be read: who handles what, when it escalates, prices and thresholds."""
     path = file or _in_use()
-    policy = load_policy(read_text(path), str(path))
+    policy = load_policy(_released(path) or read_text(path), str(path))
     if as_json:
         identity = {"name": policy.name, "version": policy.version, "digest": policy.digest}
         print_json({**identity, "tasks": table_rows(policy), "policy": policy.content})
@@ -199,6 +201,25 @@ def explain(  # noqa: PLR0913, PLR0917  one option per signal
         console().print(facts["words"])
 
 
+def checked(path: Path, policy: Policy) -> tuple[list[str], list[str], list[ExampleOutcome]]:
+    """The errors and warnings of a policy that can be read, and what became of its examples."""
+    now = clock.now()
+    errors, changed = _since_the_locks(path, policy)
+    return errors, [*lint(policy, now.date()), *changed], run_examples(policy, now)
+
+
+def _overdue(policy: Policy) -> list[str]:
+    """What the log says should have been done by now, where a review is asked for."""
+    settings = read_settings(needs_kafka=False)
+    if policy.review_every is None or settings.kafka.bootstrap is None:
+        return []
+    try:
+        log = asyncio.run(read_log(settings, policy.name))
+    except TierlineError as error:
+        return [f"whether the policy's review is overdue is not known: {error}"]
+    return overdue(log.standing, policy.review_every, clock.now())
+
+
 def _since_the_locks(path: Path, policy: Policy) -> tuple[list[str], list[str]]:
     """Errors and warnings of a policy against its lock, and for the one in use of its prompts."""
     problem, warnings = reused_version(path, policy), list[str]()
@@ -215,6 +236,17 @@ def warn_of_unknown(policy: Policy, *, task: str | None, plan: str | None) -> No
     """Warn on standard error of a name that the policy does not have, with what counts instead."""
     for words in unknown_names(policy, task=task, plan=plan):
         say(f"tierline: {words}", is_error=True)
+
+
+def _released(version: Path) -> str | None:
+    """The policy's text of a released version; None where there is such a file, or no release."""
+    settings = read_settings(needs_kafka=False)
+    if version.exists() or settings.kafka.bootstrap is None:
+        return None
+    log = asyncio.run(read_log(settings, read_policy(settings).name))
+    known = [each for each in log.standing.releases.values() if each.version == str(version)]
+    release = log.release(known[0].digest) if known else None
+    return None if release is None else release.policy
 
 
 def _in_use() -> Path:

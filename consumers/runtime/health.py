@@ -167,6 +167,9 @@ class Released(Protocol):
     def notes(self) -> Sequence[str]:
         """Why it does not follow them now, in words."""
 
+    def overdue(self) -> Sequence[str]:
+        """The reviews and decisions that should have been made by now, in words."""
+
     def facts(self) -> Mapping[str, object]:
         """What it applies, for `/status`."""
 
@@ -208,6 +211,9 @@ class Health:
             lambda: self._models,
             lambda: self._refused,
             lambda: () if releases is None else (releases.active,),
+            lambda: (
+                () if releases is None else [(releases.active.policy.name, len(releases.overdue()))]
+            ),
         )
         #: How late the event loop was recently.
         self.loop = LoopLag(self._instruments.loop_was_late)

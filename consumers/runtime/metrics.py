@@ -72,6 +72,7 @@ class Instruments:
         models: Callable[[], Sequence[ModelStatus]] = tuple,
         refused: Callable[[], Sequence[RefusedStatus]] = tuple,
         released: Callable[[], Sequence[Bundle]] = tuple,
+        overdue: Callable[[], Sequence[tuple[str, int]]] = tuple,
     ) -> None:
         self._counters = counters
         of_partition: Mapping[str, Callable[[PartitionFigures], float | None]] = {
@@ -113,6 +114,13 @@ class Instruments:
             released,
             lambda bundle: int(bundle.digest, 16),
             lambda bundle: {names.POLICY: bundle.policy.name},
+        )
+        _gauge(
+            meter,
+            names.OVERDUE,
+            overdue,
+            lambda late: late[1],
+            lambda late: {names.POLICY: late[0]},
         )
 
     def committed(self, stage: str, group: str, commit: Commit) -> None:

@@ -170,6 +170,7 @@ MODEL_RUNNING = "tierline.model.running"
 MODEL_MOST = "tierline.model.most_running"
 POLICY_REFUSED = "tierline.policy.refused"
 RELEASE = "tierline.policy.release"
+OVERDUE = "tierline.policy.overdue"
 PART = "tierline.part"
 WHY = "tierline.why"
 _KAFKA = {SYSTEM: "kafka"}
@@ -282,6 +283,10 @@ def _metrics(names: GenAiNames) -> tuple[Metric, ...]:
         Metric(
             RELEASE, "gauge", "{release}", (POLICY,),
             "Do all processes apply one release? The value is its digest, as a number.",
+        ),
+        Metric(
+            OVERDUE, "gauge", "{decision}", (POLICY,),
+            "How many reviews of the policy, and decisions on trials, are overdue?",
         ),
         Metric(
             REVIEW_WAITING, "gauge", "{case}", (RISK,), "How many cases wait for a person?",

@@ -258,6 +258,11 @@ class Policy(Row):
         policy._content = content  # noqa: SLF001  its own
         return policy
 
+    @property
+    def review_every(self) -> timedelta | None:
+        """How often it is reviewed; None: nobody is reminded."""
+        return None if self.review is None else self.review.every
+
     @cached_property
     def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:
         """By task, the rules that can decide its tier: those that name no other task or risk."""

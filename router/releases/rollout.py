@@ -35,7 +35,6 @@ __all__ = [
     "Standing",
     "after",
     "arm_key",
-    "needed_approvals",
     "overdue",
     "reach_of",
     "refusal_of",
@@ -44,7 +43,7 @@ __all__ = [
     "rollout_of",
 ]
 
-_GUARDS: frozenset[Act] = frozenset(("stop", "step", "rollback"))
+_GUARDS: frozenset[Act] = frozenset(("stop", "step", "rollback", "applied"))
 #: What brings a release to requests, and so is refused during a freeze.
 _PUBLISHES: frozenset[Act] = frozenset(("publish", "approve", "start", "step"))
 _NOTHING_BEFORE = "no release was active before this one"
@@ -79,11 +78,6 @@ def refusal_of_release(known: KnownRelease, release: Release, reach: frozenset[s
     if reach != known.reach:
         return f"release {release.version} can use more, or less, than its proposal says"
     return None
-
-
-def needed_approvals(standing: Standing, release: KnownRelease, keys: Keys) -> int:
-    """How many have to approve: two where keys are listed and it can use more than the active."""
-    return 2 if keys.may and standing.active and release.reach - standing.active.reach else 1
 
 
 def overdue(standing: Standing, every: timedelta | None, now: datetime) -> list[str]:
@@ -212,7 +206,8 @@ def _propose(standing: Standing, signed: SignedAct, now: datetime, keys: Keys) -
         return f"{signed.by} has approved proposal {number} already"
     proposal = proposal._replace(approved_by=proposal.approved_by | {signed.by})
     others = {no: other for no, other in standing.proposals.items() if no != number}
-    is_enough = len(proposal.approved_by) >= needed_approvals(standing, release, keys)
+    is_more = bool(keys.may and standing.active and release.reach - standing.active.reach)
+    is_enough = len(proposal.approved_by) > is_more
     if act.what == "start":
         refusal = None if is_enough else "it can use what is new: a second person approves it first"
         return refusal or _started(replace(standing, proposals=others), release, act, now)

@@ -85,7 +85,8 @@ def page() -> Iterator[_Page]:
     counters.export_to(meter)
     release = policies_of().active
     Instruments(
-        *(meter, counters, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED]), lambda: [release]
+        *(meter, counters, lambda: [_BUSY], lambda: [_OUT], lambda: [_REFUSED], lambda: [release]),
+        lambda: [("support", 1)],
     )
     tell_review(meter, lambda: [ReviewFigures("high", 3, 2, 60.0)])
     for metric in METRICS.values():
