@@ -405,7 +405,7 @@ async def test_partitions_that_grow_are_told_and_then_read(
         with _up(env, "--health-port", str(port)):
             await asked.until("/ready", 200)
             await _grow(settings, topics[:1], 5)
-            told = f"{topics[0]}: 5 partitions, where {len(topics) - 2} other topics have 3"
+            told = f"{topics[0]}: 5 partitions, where {len(topics) - 3} other topics have 3"
             await asked.until("/ready", 503, told, limit=90)
             await _grow(settings, topics[1:], 5)
             await asked.until("/ready", 200, limit=90)
