@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from router.policy.table import Policy
 from router.reports.measures import Row, cost_at
+from router.request.signals import Signals, measure
 from router.route.ladders import ladder
 from router.route.routing import GiveUp, route
 from schemas.base import Tier
@@ -80,7 +81,8 @@ class Redecided:
         `classification` is what the classify step said of it then, where anybody knows.
         """
         self.requests += 1
-        was, now = (self.place(request, no, at, classification) for no in range(2))
+        signals = measure(request)
+        was, now = (self._place(request, no, at, classification, signals) for no in range(2))
         self.places[0][was] += 1
         self.places[1][now] += 1
         if was != now:
@@ -89,19 +91,26 @@ class Redecided:
             if len(ids) < _EXAMPLES:
                 ids.append(request.id)
 
-    def place(
-        self, request: Request, no: int, at: datetime, classification: Classification | None = None
+    def _place(
+        self,
+        request: Request,
+        no: int,
+        at: datetime,
+        classification: Classification | None,
+        signals: Signals,
     ) -> Place:
         """Where one of the policies sends a request."""
         policy = self.policies[no]
-        decided = route(request, policy, at, classification=classification, accepted_at=at)
+        decided = route(
+            request, policy, at, classification=classification, accepted_at=at, measured=signals
+        )
         if isinstance(decided, GiveUp):
             return Place(None, (), refused=decided.reason)
         task = decided.task
         if task is None:
             return Place(None, (decided.tier,))
         plan = request.plan if request.plan in policy.plans else None
-        key = (no, decided.tier, task, plan, bool(request.justification))
+        key = (no, decided.tier, decided.wanted, task, plan, bool(request.justification))
         if (path := self._paths.get(key)) is None:
             path = (decided.tier, *ladder(decided.tier, task, request, policy, decided.wanted))
             self._paths[key] = path

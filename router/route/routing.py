@@ -79,11 +79,13 @@ def route(
     classification: Classification | None = None,
     accepted_at: datetime | None = None,
     is_seen: bool = False,
+    measured: Signals | None = None,
 ) -> Route | GiveUp:
     """Decide where a request goes first.
 
     `accepted_at` is the broker's append time, from which deadlines count; a deadline of the
     producer's may only shorten the policy's. `is_seen`: a person has had it and sent it through.
+    `measured` are its signals, where they are known already.
     """
     guess = guess_of(request, policy, classification)
     name = guess.task if guess else request.task if request.task in policy.tasks else None
@@ -92,7 +94,7 @@ def route(
         return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline.isoformat()}")
 
     plan = plan_of(request, policy)
-    signals = _with_classification(measure(request), request, classification)
+    signals = _with_classification(measured or measure(request), request, classification)
     try:
         budget = within_budget(request, signals, plan.context)
         signals = budget.signals

@@ -89,14 +89,15 @@ def test_what_goes_elsewhere_is_counted_with_a_few_examples() -> None:
 def test_a_place_is_said_in_words(request_id: str, words: str) -> None:
     [request] = [request for request in REQUESTS if request.id == request_id]
     redecided = Redecided((the_policy(), the_policy()))
-    assert redecided.place(request, 0, NOON).words == words
+    redecided.take(request, NOON)
+    assert [place.words for place in redecided.places[0]] == [words]
 
 
 def test_a_recorded_classification_counts() -> None:
     redecided = Redecided((the_policy(), the_policy()))
     said = Classification(task="triage")
-    place = redecided.place(REQUESTS[2], 0, NOON, said)
-    assert place.task == "triage"
+    redecided.take(REQUESTS[2], NOON, said)
+    assert [place.task for place in redecided.places[1]] == ["triage"]
 
 
 def _courses(policy: Policy, known: list[Row]) -> dict[str, Course]:
