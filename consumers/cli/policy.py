@@ -11,7 +11,6 @@ from consumers import clock
 from consumers.cli.advise import advise
 from consumers.cli.calibrate import calibrate
 from consumers.cli.common import FAILED, AsJson, UserError, read_settings
-from consumers.cli.policy_replay import replay
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.files import read_text
 from consumers.policy_file import policy_file, read_policy, reused_version
@@ -34,7 +33,6 @@ __all__ = ["PolicyFile", "app", "checked", "warn_of_unknown"]
 
 app = typer.Typer(help="Check, show, explain and release the routing policy.", no_args_is_help=True)
 app.command()(calibrate)
-app.command()(replay)
 app.command()(advise)
 
 #: What a check lists about a policy that can be read.

@@ -16,6 +16,7 @@ from consumers.cli.common import (
     read_settings,
     span_of,
 )
+from consumers.cli.past import Store, past_of, print_past
 from consumers.cli.policy import app, checked
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.files import read_text
@@ -77,6 +78,11 @@ async def log(
 async def diff(
     before: Version = None,
     after: Version = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Also decide the requests of this span again by both."),
+    ] = None,
+    store: Store = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,12 +94,43 @@ async def diff(
     old = _bundle_named(before, whole, settings, whole.standing.active)
     new = _bundle_named(after, whole, settings, None)
     changes = differences(old.policy, new.policy, old.files, new.files)
+    policies = (old.policy, new.policy)
+    past = None if since is None else await past_of(settings, policies, since, store)
     if as_json:
-        print_json({"before": old.label, "after": new.label, "changes": changes})
+        facts = {"before": old.label, "after": new.label, "changes": changes}
+        print_json({**facts, "replay": past} if past else facts)
         return
     heading = f"from {old.label} to {new.label}:"
     for line in (heading, *(f"  {change}" for change in changes or ["nothing differs"])):
         console().print(line, soft_wrap=True)
+    if past is not None:
+        print_past(past)
+
+
+@app.command()
+@asynchronous
+async def replay(
+    candidate: Annotated[
+        str,
+        typer.Option(metavar="VERSION", help="Decide by this version of the log, or by a file."),
+    ],
+    since: Annotated[
+        str, typer.Option(metavar="SPAN", help="Decide the requests of this span again.")
+    ] = "7d",
+    store: Store = None,
+    kafka: KafkaAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide past requests again by another policy, and estimate what that would have cost.
+
+    Nothing is sent to any model or topic.
+    """
+    settings = read_settings(kafka)
+    whole = await read_log(settings, read_policy(settings).name)
+    old = _bundle_named(None, whole, settings, whole.standing.active)
+    new = _bundle_named(candidate, whole, settings, None)
+    past = await past_of(settings, (old.policy, new.policy), since, store)
+    (print_json if as_json else print_past)(past)
 
 
 @app.command()

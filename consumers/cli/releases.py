@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from consumers import clock
+from consumers.cli.canary import pairs, show
 from consumers.cli.common import UserError, asynchronous, read_settings, span_of
 from consumers.cli.release_log import app, bundle_of, bundle_of_file, figures
 from consumers.cli.terminal import console, print_json
@@ -45,6 +46,8 @@ _IS_APPLIED = ("publish", "approve", "rollback", "start", "step", "stop", "decid
 
 canary = typer.Typer(help="Give a release a share of the requests first.", no_args_is_help=True)
 app.add_typer(canary, name="canary")
+canary.command()(show)
+canary.command()(pairs)
 
 
 def _text(words: str, metavar: str = "TEXT", default: Any = ..., *names: str) -> tuple[type, Any]:

@@ -17,6 +17,7 @@ from consumers.console.serving import serve
 from consumers.console.store import open_store
 from consumers.parties import stages_of
 from consumers.policies import Policies
+from consumers.rollout_guard import RolloutGuard
 from consumers.runtime.backlog import watch_backlogs
 from consumers.runtime.clients import Clients
 from consumers.runtime.metrics import tell_review
@@ -95,6 +96,7 @@ async def run_console(
             *(queue.run(), queue.look(), figures.model.run(), reviews.resend(), bulk.run()),
             _tell_caught_up(queue.caught_up, tell),
             watch_backlogs(clients, groups, processes.note_backlog),
+            RolloutGuard(settings, policy, figures.model).run(policies),
         )
         running = [tasks.create_task(work) for work in works]
         host, number = at.listening.getsockname()[:2]

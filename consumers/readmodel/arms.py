@@ -20,12 +20,14 @@ from router.releases.canary import Arm, Arms
 from schemas.escalation import Classification
 from schemas.tenancy import RequestKey
 
-__all__ = ["SETTLED", "Compared", "Marks", "arms_of", "classified", "marks_before"]
+__all__ = ["SETTLED", "USUAL_OF", "Compared", "Marks", "arms_of", "classified", "marks_before"]
 
 #: Requests are compared so long after they were routed: most of both arms have ended by then.
 SETTLED = timedelta(minutes=2)
 #: So long after a change of the share, processes may still deal by the former one.
 _TRANSITION = timedelta(seconds=10)
+#: How long before a rollout is usual.
+USUAL_OF = timedelta(days=7)
 #: The requests before a rollout that say what is usual, and how many of them are too few.
 _USUAL, _TOO_FEW = 10_000, 100
 _OF_CALLS = ("escalated", "corrected", "refused", "broken_format")
@@ -57,7 +59,7 @@ def marks_before(connection: sa.Connection, what: Compared) -> Marks | None:
     """The marks of the week before a rollout; None where it had too few requests."""
     began = what.steps[0][1]
     newest = deque[tuple[int, int]](maxlen=_USUAL)
-    for row in _requests(connection, what, began - timedelta(days=7), began):
+    for row in _requests(connection, what, began - USUAL_OF, began):
         if row.is_finished and row.total_us is not None:
             newest.append((int(row.total_us), int(row.micros)))
     if len(newest) < _TOO_FEW:

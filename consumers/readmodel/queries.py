@@ -36,6 +36,7 @@ from consumers.readmodel.tables import (
     LATENCIES,
     OUTCOMES,
     OWN,
+    RECORDS,
     REVIEWS,
     SUMS,
 )
@@ -263,13 +264,24 @@ class Answered(NamedTuple):
 
 
 def answered(
-    connection: Connection, week: str, count: int, since: datetime, until: datetime
+    connection: Connection,
+    week: str,
+    count: int,
+    since: datetime,
+    until: datetime,
+    release: str | None = None,
 ) -> tuple[list[Answered], int]:
-    """A sample of the requests that were answered in a span, and how many there were."""
+    """A sample of the requests that were answered in a span, and how many there were.
+
+    `release`: only requests that this one decided.
+    """
     draw = Draw(week, count)
     is_then = OUTCOMES.c.ended_at.between(millis(since), millis(until) - 1)
     key, last = (OUTCOMES.c.tenant, OUTCOMES.c.request_id), OUTCOMES.c.ended_at
     ended = select(*key, OUTCOMES.c.task).where(OUTCOMES.c.is_result, is_then).order_by(last)
+    if release is not None:
+        decided = select(RECORDS.c.tenant, RECORDS.c.request_id).where(RECORDS.c.release == release)
+        ended = ended.where(tuple_(*key).in_(decided))
     # A week may be more than fits into memory.
     for tenant, request_id, task in connection.execute(ended.execution_options(yield_per=1_000)):
         draw.offer(RequestKey(tenant, request_id), task, None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consumers.cli.policy_replay import past_of, print_past
+from consumers.cli.past import past_of, print_past
 from consumers.lab.simulator.settings import DEFAULT_MODELS
 from consumers.settings import Settings
 from router.policy.load import load_policy

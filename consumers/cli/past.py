@@ -1,8 +1,7 @@
-"""`tierline policy replay`: what another policy would have made of past requests."""
+"""What another policy would have made of past requests, for `policy replay` and `policy diff`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,51 +9,28 @@ import typer
 from consumers import clock
 from consumers.admissions import admission_of
 from consumers.amounts import dollars
-from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings, span_of
-from consumers.cli.terminal import console, print_json, print_table, reading_bar
-from consumers.files import read_text
-from consumers.policy_file import read_policy
+from consumers.cli.common import span_of
+from consumers.cli.terminal import console, print_table, reading_bar
 from consumers.records import appended_at, record_ref
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
-from router.policy.load import load_policy
 from router.policy.table import Policy
 from router.releases.replay import UNKNOWN, Redecided, courses
 from router.reports.measures import By
 from schemas.base import Tier
 from schemas.errors import ContractError
 
-__all__ = ["past_of", "print_past", "replay"]
+__all__ = ["Store", "past_of", "print_past"]
 
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Use the figures that this store keeps."),
+]
 #: Records that are decided at a time: for each batch the read model is asked once.
 _AT_ONCE = 1_000
 #: The most changes that are listed.
 _MOST_MOVES = 15
-
-
-@asynchronous
-async def replay(
-    candidate: Annotated[
-        Path, typer.Option("--candidate", metavar="FILE", help="Decide by this policy.")
-    ],
-    since: Annotated[
-        str, typer.Option(metavar="SPAN", help="Decide the requests of this span again.")
-    ] = "7d",
-    store: Annotated[
-        str | None, typer.Option(metavar="URL", help="Use the figures that this store keeps.")
-    ] = None,
-    kafka: KafkaAddress = None,
-    as_json: AsJson = False,
-) -> None:
-    """Decide past requests again by another policy, and estimate what that would have cost.
-
-    Nothing is sent to any model or topic.
-    """
-    settings = read_settings(kafka)
-    policies = read_policy(settings), load_policy(read_text(candidate), str(candidate))
-    past = await past_of(settings, policies, since, store)
-    (print_json if as_json else print_past)(past)
 
 
 async def past_of(
