@@ -63,8 +63,8 @@ async def pairs(
 
         active, begin, salt = log.standing.active, candidate.act.at, candidate.act.salt
         for no, release in enumerate(filter(None, (active, candidate.release))):
-            span = {"since": begin, "until": now, "release": release.digest}
-            drawn, _ = await model.ask(partial(answered, week=salt, count=count, **span))
+            span = partial(answered, since=begin, until=now, release=release.digest)
+            drawn, _ = await model.ask(partial(span, week=salt, count=count))
             for answer in drawn:
                 by_task[answer.task][no].append(answer)
     both = [pair for line in by_task.values() for pair in zip(*line, strict=False)]
