@@ -101,6 +101,11 @@ async def test_a_harmful_candidate_is_taken_back_and_a_good_one_becomes_active(
     ids = [(int(pair["active request"][7:]), int(pair["candidate request"][7:])) for pair in drawn]
     assert {(old % 2, new % 2) for old, new in ids} == {(0, 1)}
 
+    version = active.policy.version
+    for words in (("replay", "--candidate", "next"), ("diff", version, "next", "--since", "1h")):
+        printed = await asyncio.to_thread(_tierline, settings, "policy", *words)
+        assert "0.0% would go elsewhere" in printed
+
     soon = timedelta(minutes=3)
     async with opened(Clients(settings.kafka), f"sqlite:///{tmp_path}/figures.db") as model:
         guard = RolloutGuard(settings, active.policy, model, [Step(0.5, soon, 50)])
