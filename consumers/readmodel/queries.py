@@ -9,23 +9,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    Select,
-    Subquery,
-    Table,
-    and_,
-    false,
-    func,
-    literal,
-    literal_column,
-    or_,
-    select,
-    tuple_,
-    union_all,
-)
+import sqlalchemy as sa
 
 from consumers.readmodel.columns import instant, millis, stored
 from consumers.readmodel.projection import GRAINS, pieces
@@ -77,7 +61,7 @@ __all__ = [
 
 
 def figures_by(
-    connection: Connection,
+    connection: sa.Connection,
     by: Sequence[By],
     policy: "Policy",
     since: datetime,
@@ -104,7 +88,7 @@ def figures_by(
 
 
 def figures_over_time(
-    connection: Connection, policy: "Policy", since: datetime, until: datetime, step: timedelta
+    connection: sa.Connection, policy: "Policy", since: datetime, until: datetime, step: timedelta
 ) -> list[Period]:
     """The figures of each span of the length `step` that overlaps with a longer span.
 
@@ -133,21 +117,21 @@ def figures_over_time(
     return periods
 
 
-def first_hour(connection: Connection, since: datetime) -> datetime | None:
+def first_hour(connection: sa.Connection, since: datetime) -> datetime | None:
     """The first hour with a call, of those that end after `since`; None: there was no call."""
     grain = GRAINS[0]
-    is_then = and_(SUMS.c.grain == grain, SUMS.c.at > millis(since) - grain, SUMS.c.calls > 0)
-    at = connection.scalar(select(func.min(SUMS.c.at)).where(is_then))
+    is_then = sa.and_(SUMS.c.grain == grain, SUMS.c.at > millis(since) - grain, SUMS.c.calls > 0)
+    at = connection.scalar(sa.select(sa.func.min(SUMS.c.at)).where(is_then))
     return None if at is None else instant(at)
 
 
 def releases(
-    connection: Connection, begin: datetime, step: timedelta, count: int
+    connection: sa.Connection, begin: datetime, step: timedelta, count: int
 ) -> list[tuple[str, int]]:
     """Policy versions that were first used in these spans, with the number of the span."""
     first, length = millis(begin), step // timedelta(milliseconds=1)
     sums = _sums_of([_Part(-_grain_of(first, length), first - length, first + count * length)])
-    used = select(GROUPS.c.policy, func.min(sums.c.at)).group_by(GROUPS.c.policy)
+    used = sa.select(GROUPS.c.policy, sa.func.min(sums.c.at)).group_by(GROUPS.c.policy)
     query = used.join(sums, sums.c.group_id == GROUPS.c.group_id).where(sums.c.calls > 0)
     uses = [(policy, (at - first) // length) for policy, at in connection.execute(query)]
     return sorted(((policy, no) for policy, no in uses if no >= 0), key=lambda use: use[1])
@@ -168,21 +152,21 @@ class Behind(NamedTuple):
     since: datetime
     until: datetime = LATEST
 
-    def calls(self, *columns: ColumnElement[Any]) -> Select[Any]:
+    def calls(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """A query for columns of these calls, as far as single calls are still kept."""
         at, names = CALLS.c.started_at, OUTCOME_COUNTS[self.outcome]
-        query = select(*columns).where(at >= millis(self.since), at < millis(self.until))
+        query = sa.select(*columns).where(at >= millis(self.since), at < millis(self.until))
         # A parameter in place of the number would keep SQLite from using the partial indexes.
-        if flags := [CALLS.c[name] > literal_column("0") for name in names if name in OWN]:
-            query = query.where(or_(*flags))
+        if flags := [CALLS.c[name] > sa.literal_column("0") for name in names if name in OWN]:
+            query = query.where(sa.or_(*flags))
         if not self.group:
             return query
         group_id = CALLS.c.spent_in if "paid" in names else CALLS.c.group_id
         fits = (GROUPS.c[kind] == stored(text) for kind, text in self.group.items())
-        return query.where(group_id.in_(select(GROUPS.c.group_id).where(*fits)))
+        return query.where(group_id.in_(sa.select(GROUPS.c.group_id).where(*fits)))
 
 
-def requests_behind(figure: Behind) -> Select[Any]:
+def requests_behind(figure: Behind) -> sa.Select[Any]:
     """A query for the tenants and ids of the requests behind a figure, in order."""
     key = (CALLS.c.tenant, CALLS.c.request_id)
     return figure.calls(*key).distinct().order_by(*key)
@@ -204,14 +188,14 @@ class Failure(NamedTuple):
 
 
 def failures(
-    connection: Connection, tier: str, since: datetime, last: int
+    connection: sa.Connection, tier: str, since: datetime, last: int
 ) -> tuple[list[Failure], int]:
     """The newest answers of a tier that had to be fixed, the oldest of them first; and how many."""
-    is_fixed = or_(CALLS.c.by_check > 0, CALLS.c.by_model > 0, CALLS.c.by_person > 0)
-    condition = and_(CALLS.c.started_at >= millis(since), CALLS.c.tier == tier, is_fixed)
-    count = connection.scalar(select(func.count()).select_from(CALLS).where(condition)) or 0
+    is_fixed = sa.or_(CALLS.c.by_check > 0, CALLS.c.by_model > 0, CALLS.c.by_person > 0)
+    condition = sa.and_(CALLS.c.started_at >= millis(since), CALLS.c.tier == tier, is_fixed)
+    count = connection.scalar(sa.select(sa.func.count()).select_from(CALLS).where(condition)) or 0
     query = (
-        select(CALLS, GROUPS.c.model, GROUPS.c.prompt, GROUPS.c.reason)
+        sa.select(CALLS, GROUPS.c.model, GROUPS.c.prompt, GROUPS.c.reason)
         .join(GROUPS, GROUPS.c.group_id == CALLS.c.group_id)
         .where(condition)
         .order_by(CALLS.c.started_at.desc(), CALLS.c.attempt_id.desc())
@@ -221,7 +205,7 @@ def failures(
     return [_failure(connection, call) for call in reversed(calls)], count
 
 
-def _failure(connection: Connection, call: RowMapping) -> Failure:
+def _failure(connection: sa.Connection, call: sa.RowMapping) -> Failure:
     fixed: Fixed = "check" if call["by_check"] else "model" if call["by_model"] else "person"
     return Failure(
         request=RequestKey(call["tenant"], call["request_id"]),
@@ -235,22 +219,22 @@ def _failure(connection: Connection, call: RowMapping) -> Failure:
     )
 
 
-def _then(connection: Connection, call: RowMapping, fixed: Fixed) -> str:
+def _then(connection: sa.Connection, call: sa.RowMapping, fixed: Fixed) -> str:
     """What happened after an answer that was fixed."""
 
-    def same(table: Any) -> ColumnElement[bool]:
+    def same(table: Any) -> sa.ColumnElement[bool]:
         key = ("tenant", "request_id", "generation")
-        return and_(*(table.c[column] == call[column] for column in key))
+        return sa.and_(*(table.c[column] == call[column] for column in key))
 
     if fixed == "person":
-        query = select(FEEDBACK.c.kind, FEEDBACK.c.words).where(same(FEEDBACK))
+        query = sa.select(FEEDBACK.c.kind, FEEDBACK.c.words).where(same(FEEDBACK))
         feedback = connection.execute(query.order_by(FEEDBACK.c.at, FEEDBACK.c.kind)).all()
         complaints = [(kind, words) for kind, words in feedback if kind in NOT_GOOD]
         return " and ".join(f"{kind}: {words}" if words else kind for kind, words in complaints)
     if call["escalated"]:
         return "another model was asked"
     is_letter = OUTCOMES.c.is_result.is_(False)
-    letter = connection.scalar(select(OUTCOMES.c.letter).where(same(OUTCOMES), is_letter))
+    letter = connection.scalar(sa.select(OUTCOMES.c.letter).where(same(OUTCOMES), is_letter))
     return "a person was asked" if letter else "nothing"
 
 
@@ -264,7 +248,7 @@ class Answered(NamedTuple):
 
 
 def answered(
-    connection: Connection,
+    connection: sa.Connection,
     week: str,
     count: int,
     since: datetime,
@@ -278,15 +262,17 @@ def answered(
     draw = Draw(week, count)
     is_then = OUTCOMES.c.ended_at.between(millis(since), millis(until) - 1)
     key, last = (OUTCOMES.c.tenant, OUTCOMES.c.request_id), OUTCOMES.c.ended_at
-    ended = select(*key, OUTCOMES.c.task).where(OUTCOMES.c.is_result, is_then).order_by(last)
+    ended = sa.select(*key, OUTCOMES.c.task).where(OUTCOMES.c.is_result, is_then).order_by(last)
     if release is not None:
-        decided = select(RECORDS.c.tenant, RECORDS.c.request_id).where(RECORDS.c.release == release)
-        ended = ended.where(tuple_(*key).in_(decided))
+        decided = sa.select(RECORDS.c.tenant, RECORDS.c.request_id).where(
+            RECORDS.c.release == release
+        )
+        ended = ended.where(sa.tuple_(*key).in_(decided))
     # A week may be more than fits into memory.
     for tenant, request_id, task in connection.execute(ended.execution_options(yield_per=1_000)):
         draw.offer(RequestKey(tenant, request_id), task, None)
     drawn = [request for request, _ in draw.drawn()]
-    query = select(OUTCOMES).where(OUTCOMES.c.is_result, is_then, tuple_(*key).in_(drawn))
+    query = sa.select(OUTCOMES).where(OUTCOMES.c.is_result, is_then, sa.tuple_(*key).in_(drawn))
     results = connection.execute(query.order_by(last)).mappings()
     rows = {RequestKey(row["tenant"], row["request_id"]): row for row in results}
     sample = [
@@ -307,19 +293,21 @@ class KeptAnswer(NamedTuple):
 
 
 def kept_answers(
-    connection: Connection, letters: Sequence[str], *, every: bool
+    connection: sa.Connection, letters: Sequence[str], *, every: bool
 ) -> dict[str, KeptAnswer]:
     """Approved and edited answers by their dead letter's place: kept examples, or `every` one.
 
     Only those of these dead letters, for all may not fit into memory. Of a request that was decided
     on more than once, the last decision with a result counts.
     """
-    decided = select(REVIEWS.c.letter).where(REVIEWS.c.letter == OUTCOMES.c.letter)
+    decided = sa.select(REVIEWS.c.letter).where(REVIEWS.c.letter == OUTCOMES.c.letter)
     kept = decided if every else decided.where(REVIEWS.c.is_example)
-    is_kept = and_(OUTCOMES.c.review.in_(("approve", "edit")), kept.exists())
-    rows: list[RowMapping] = []
+    is_kept = sa.and_(OUTCOMES.c.review.in_(("approve", "edit")), kept.exists())
+    rows: list[sa.RowMapping] = []
     for piece in pieces(letters):
-        query = select(OUTCOMES).where(OUTCOMES.c.is_result, OUTCOMES.c.letter.in_(piece), is_kept)
+        query = sa.select(OUTCOMES).where(
+            OUTCOMES.c.is_result, OUTCOMES.c.letter.in_(piece), is_kept
+        )
         rows += connection.execute(query).mappings()
     return {
         row["letter"]: KeptAnswer(
@@ -356,63 +344,67 @@ def _cover(begin: int, end: int, grains: Sequence[int]) -> list[_Part]:
     return [part for part in parts if part.begin < part.end]
 
 
-def _sums_of(parts: Sequence[_Part]) -> Subquery:
+def _sums_of(parts: Sequence[_Part]) -> sa.Subquery:
     """Rows of `at`, a group and all figures."""
-    at, one = CALLS.c.started_at.label("at"), literal(1)
+    at, one = CALLS.c.started_at.label("at"), sa.literal(1)
     own = {"calls": one, **{name: CALLS.c[name] for name in OWN}}
     spent = {"paid": one, "cost_micros": CALLS.c.own_micros}
     places = ((CALLS.c.group_id, own), (CALLS.c.spent_in, spent))
     calls = [
-        select(at, group.label("group_id"), *(counts.get(name, literal(0)) for name in FIGURES))
+        sa.select(
+            at, group.label("group_id"), *(counts.get(name, sa.literal(0)) for name in FIGURES)
+        )
         for group, counts in places
     ]
-    sums = select(SUMS.c.at, SUMS.c.group_id, *(SUMS.c[name] for name in FIGURES))
+    sums = sa.select(SUMS.c.at, SUMS.c.group_id, *(SUMS.c[name] for name in FIGURES))
     return _union(parts, SUMS, sums, calls)
 
 
-def _latencies_of(parts: Sequence[_Part]) -> Subquery:
+def _latencies_of(parts: Sequence[_Part]) -> sa.Subquery:
     """Rows of `at`, a group, whether reviewed, a bucket, a count and a sum."""
     group = (CALLS.c.route_id, CALLS.c.reviewed, CALLS.c.bucket)
-    columns = (*group, literal(1), CALLS.c.latency_us)
-    calls = select(CALLS.c.started_at, *columns).where(CALLS.c.bucket.is_not(None))
-    sums = select(*(column for column in LATENCIES.c if column.name != "grain"))
+    columns = (*group, sa.literal(1), CALLS.c.latency_us)
+    calls = sa.select(CALLS.c.started_at, *columns).where(CALLS.c.bucket.is_not(None))
+    sums = sa.select(*(column for column in LATENCIES.c if column.name != "grain"))
     return _union(parts, LATENCIES, sums, [calls])
 
 
 def _union(
-    parts: Sequence[_Part], table: Table, sums: Select[Any], calls: Sequence[Select[Any]]
-) -> Subquery:
+    parts: Sequence[_Part], table: sa.Table, sums: sa.Select[Any], calls: Sequence[sa.Select[Any]]
+) -> sa.Subquery:
     """The rows of these parts, with the column names of the sums."""
     # The first query gives the columns their names.
-    queries = [sums.where(false())]
+    queries = [sums.where(sa.false())]
     for grain, begin, end in parts:
         if grain:
-            is_part = and_(table.c.grain == grain, table.c.at >= begin, table.c.at < end)
+            is_part = sa.and_(table.c.grain == grain, table.c.at >= begin, table.c.at < end)
             queries.append(sums.where(is_part))
         else:
-            is_then = and_(CALLS.c.started_at >= begin, CALLS.c.started_at < end)
+            is_then = sa.and_(CALLS.c.started_at >= begin, CALLS.c.started_at < end)
             queries += [query.where(is_then) for query in calls]
-    return union_all(*queries).subquery()
+    return sa.union_all(*queries).subquery()
 
 
 def _named(
-    connection: Connection,
+    connection: sa.Connection,
     by: Sequence[By],
-    keys: Sequence[ColumnElement[Any]],
-    source: Subquery,
+    keys: Sequence[sa.ColumnElement[Any]],
+    source: sa.Subquery,
     names: Sequence[str],
 ) -> Iterator[tuple[tuple[str, ...], Sequence[int], Sequence[int]]]:
     """Sums by these keys, the group first: the group's name, the other keys, and the sums."""
     sums = _summed(keys, source, names).subquery()
     groups = GROUPS.c.group_id == sums.c.group_id
-    query = select(*(GROUPS.c[column] for column in by), sums).join(GROUPS, groups)
+    query = sa.select(*(GROUPS.c[column] for column in by), sums).join(GROUPS, groups)
     for row in connection.execute(query):
         numbers = [*map(int, row[len(by) + 1 :])]
         yield tuple(row[: len(by)]), numbers[: len(keys) - 1], numbers[len(keys) - 1 :]
 
 
 def _summed(
-    keys: Sequence[ColumnElement[Any]], source: Subquery, names: Sequence[str]
-) -> Select[Any]:
+    keys: Sequence[sa.ColumnElement[Any]], source: sa.Subquery, names: Sequence[str]
+) -> sa.Select[Any]:
     """Sums by these keys; PostgreSQL returns them as decimals."""
-    return select(*keys, *(func.sum(source.c[name]).label(name) for name in names)).group_by(*keys)
+    return sa.select(*keys, *(sa.func.sum(source.c[name]).label(name) for name in names)).group_by(
+        *keys
+    )
