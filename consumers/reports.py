@@ -19,7 +19,7 @@ from schemas.result import Result
 from schemas.tenancy import RequestKey
 
 if TYPE_CHECKING:
-    from consumers.readmodel.queries import KeptAnswer
+    from consumers.readmodel.answers import KeptAnswer
 
 __all__ = ["read_examples", "read_replies", "read_requests", "reply_text"]
 

@@ -6,11 +6,9 @@ between the parts: `TIERLINE_KAFKA__BOOTSTRAP=kafka:9092`.
 
 import base64
 import os
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,13 +16,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from consumers.addresses import check_url, is_this_machine
 from consumers.providers.settings import ProviderSettings
+from consumers.sign_in_settings import OidcSettings, TokenSettings
 from consumers.variables import PREFIX, unknown_variables
 from schemas.base import Identifier, Instant
 from schemas.spans import PositiveSpan, Span
@@ -37,14 +34,12 @@ __all__ = [
     "HealthSettings",
     "IntakeSettings",
     "KafkaSettings",
-    "OidcSettings",
     "ReleaseKey",
     "ReleaseSettings",
     "RepeatSettings",
     "Settings",
     "SigningKey",
     "TelemetrySettings",
-    "TokenSettings",
     "WorkerSettings",
     "read_address",
 ]
@@ -251,81 +246,6 @@ class TelemetrySettings(_Slice):
     trust_producer_sampling: bool = False
     #: Members of a producer's baggage that travel on; the others are dropped at intake.
     baggage: frozenset[str] = frozenset()
-
-
-_Role = Literal["viewer", "reviewer", "operator", "admin"]
-_LEAST_TOKEN = 32
-
-
-class TokenSettings(_Slice):
-    """Sign-in to the console by one token: in a browser, or as a bearer token of the API."""
-
-    #: At least 32 characters, for example of `openssl rand -hex 32`.
-    secret: SecretStr
-    #: What its holder may do.
-    role: _Role = "reviewer"
-    #: Whose cases are seen; None: all.
-    tenants: frozenset[str] | None = None
-
-    @field_validator("secret")
-    @classmethod
-    def _long(cls, value: SecretStr) -> SecretStr:
-        text = value.get_secret_value()
-        if len(text) < _LEAST_TOKEN or not text.isascii() or not re.fullmatch(r"[!-~]+", text):
-            msg = f"at least {_LEAST_TOKEN} characters of ASCII without blanks were expected"
-            raise ValueError(msg)
-        return value
-
-    @model_validator(mode="after")
-    def _tenants(self) -> Self:
-        if self.tenants is not None and (
-            self.role == "admin"
-            or not self.tenants
-            or any(len(t.split()) != 1 for t in self.tenants)
-        ):
-            msg = "tenants without blanks were expected, and none for an admin, who sees all"
-            raise ValueError(msg)
-        return self
-
-
-class OidcSettings(_Slice):
-    """Sign-in to the console by OpenID Connect."""
-
-    #: The issuer's address, as its tokens name it; https, but for one on this machine.
-    issuer: str
-    #: Also an issuer at an address that is not public, and with plain http.
-    allow_private: bool = False
-    #: As the issuer knows the console.
-    client_id: str
-    #: None: a public client, whose proof is PKCE alone.
-    client_secret: SecretStr | None = None
-    #: What is asked of the issuer.
-    scope: str = "openid email"
-    #: The claim that names the person.
-    name_claim: str = "email"
-    #: The claim that holds their roles or groups.
-    role_claim: str = "groups"
-    #: Which value of that claim gives which role; the highest one counts, none: no entry.
-    roles: dict[str, _Role]
-    #: The claim that names the tenants whose cases somebody sees; None: everybody sees all.
-    tenant_claim: str | None = None
-
-    @model_validator(mode="after")
-    def _callable(self) -> "OidcSettings":
-        try:
-            check_url(self.issuer, allow_private=self.may_be_private)
-        except ValueError as error:
-            msg = f"issuer: {error}"
-            raise ValueError(msg) from None
-        if set(self.issuer) & {"?", "#"}:  # its document's address is made of it
-            msg = "issuer: an address without a query was expected"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def may_be_private(self) -> bool:
-        """True where the issuer may be at a private address: by a setting, or on this machine."""
-        return self.allow_private or is_this_machine(urlsplit(self.issuer).hostname or "")
 
 
 class ConsoleSettings(_Slice):

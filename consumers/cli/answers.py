@@ -18,7 +18,7 @@ from consumers.cli.common import (
 )
 from consumers.cli.read_model import asked_text, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
-from consumers.readmodel.queries import answered, kept_answers
+from consumers.readmodel.answers import answered, kept_answers
 from consumers.reports import read_examples, read_requests
 from consumers.runtime.clients import Clients
 from consumers.texts import escaped, say

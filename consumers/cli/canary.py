@@ -59,7 +59,7 @@ async def pairs(
     settings, now = read_settings(kafka), clock.now()
     by_task: defaultdict[str, tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
     async with _rollout(settings, store) as (log, candidate, model):
-        from consumers.readmodel.queries import answered  # noqa: PLC0415  few commands need tables
+        from consumers.readmodel.answers import answered  # noqa: PLC0415  few commands need tables
 
         active, begin, salt = log.standing.active, candidate.act.at, candidate.act.salt
         for no, release in enumerate(filter(None, (active, candidate.release))):

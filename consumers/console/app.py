@@ -26,7 +26,7 @@ from consumers.console.routes import Routes
 from consumers.console.security import SecureHeaders
 from consumers.console.sign_in import SignIn
 from consumers.runtime.processes import Processes
-from consumers.settings import OidcSettings
+from consumers.sign_in_settings import OidcSettings
 
 __all__ = ["console_app"]
 

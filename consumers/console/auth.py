@@ -17,7 +17,7 @@ from consumers.console.review_service import ReviewService
 from consumers.console.security import check_origin
 from consumers.console.sessions import Sessions
 from consumers.console.tables import Session
-from consumers.settings import TokenSettings
+from consumers.sign_in_settings import TokenSettings
 from schemas.errors import TierlineError
 from schemas.tenancy import is_reserved_tenant
 

@@ -30,7 +30,7 @@ from consumers.console.pages import Pages
 from consumers.console.security import own_path
 from consumers.console.sign_in import SignIn
 from consumers.providers.resolver import guarded_connector
-from consumers.settings import OidcSettings
+from consumers.sign_in_settings import OidcSettings
 from schemas.errors import TierlineError
 
 __all__ = ["oidc_routes"]

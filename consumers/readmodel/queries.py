@@ -6,13 +6,12 @@ calls where it begins or ends within an hour. So a query takes as long with any 
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from consumers.readmodel.columns import instant, millis, stored
-from consumers.readmodel.projection import GRAINS, pieces
+from consumers.readmodel.projection import GRAINS
 from consumers.readmodel.tables import (
     CALLS,
     FEEDBACK,
@@ -20,8 +19,6 @@ from consumers.readmodel.tables import (
     LATENCIES,
     OUTCOMES,
     OWN,
-    RECORDS,
-    REVIEWS,
     SUMS,
 )
 from router.reports.measures import (
@@ -35,9 +32,7 @@ from router.reports.measures import (
 )
 from router.reports.plots import Period
 from router.reports.quality import NOT_GOOD
-from router.reports.samples import Draw
 from schemas.base import LATEST
-from schemas.json_numbers import read_exact
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
 
@@ -45,16 +40,12 @@ if TYPE_CHECKING:  # it loads every check
     from router.policy.table import Policy
 
 __all__ = [
-    "Answered",
     "Behind",
     "Failure",
-    "KeptAnswer",
-    "answered",
     "failures",
     "figures_by",
     "figures_over_time",
     "first_hour",
-    "kept_answers",
     "releases",
     "requests_behind",
 ]
@@ -236,88 +227,6 @@ def _then(connection: sa.Connection, call: sa.RowMapping, fixed: Fixed) -> str:
     is_letter = OUTCOMES.c.is_result.is_(False)
     letter = connection.scalar(sa.select(OUTCOMES.c.letter).where(same(OUTCOMES), is_letter))
     return "a person was asked" if letter else "nothing"
-
-
-class Answered(NamedTuple):
-    """A request and its answer."""
-
-    request: RequestKey
-    task: str
-    model: str
-    output: Mapping[str, Any]
-
-
-def answered(
-    connection: sa.Connection,
-    week: str,
-    count: int,
-    since: datetime,
-    until: datetime,
-    release: str | None = None,
-) -> tuple[list[Answered], int]:
-    """A sample of the requests that were answered in a span, and how many there were.
-
-    `release`: only requests that this one decided.
-    """
-    draw = Draw(week, count)
-    is_then = OUTCOMES.c.ended_at.between(millis(since), millis(until) - 1)
-    key, last = (OUTCOMES.c.tenant, OUTCOMES.c.request_id), OUTCOMES.c.ended_at
-    ended = sa.select(*key, OUTCOMES.c.task).where(OUTCOMES.c.is_result, is_then).order_by(last)
-    if release is not None:
-        decided = sa.select(RECORDS.c.tenant, RECORDS.c.request_id).where(
-            RECORDS.c.release == release
-        )
-        ended = ended.where(sa.tuple_(*key).in_(decided))
-    # A week may be more than fits into memory.
-    for tenant, request_id, task in connection.execute(ended.execution_options(yield_per=1_000)):
-        draw.offer(RequestKey(tenant, request_id), task, None)
-    drawn = [request for request, _ in draw.drawn()]
-    query = sa.select(OUTCOMES).where(OUTCOMES.c.is_result, is_then, sa.tuple_(*key).in_(drawn))
-    results = connection.execute(query.order_by(last)).mappings()
-    rows = {RequestKey(row["tenant"], row["request_id"]): row for row in results}
-    sample = [
-        Answered(request, row["task"], row["model"], read_exact(row["output"]))
-        for request in drawn
-        for row in (rows[request],)
-    ]
-    return sample, draw.offered
-
-
-class KeptAnswer(NamedTuple):
-    """An answer that a person has approved or edited."""
-
-    request: RequestKey
-    task: str
-    review: str
-    output: Mapping[str, Any]
-
-
-def kept_answers(
-    connection: sa.Connection, letters: Sequence[str], *, every: bool
-) -> dict[str, KeptAnswer]:
-    """Approved and edited answers by their dead letter's place: kept examples, or `every` one.
-
-    Only those of these dead letters, for all may not fit into memory. Of a request that was decided
-    on more than once, the last decision with a result counts.
-    """
-    decided = sa.select(REVIEWS.c.letter).where(REVIEWS.c.letter == OUTCOMES.c.letter)
-    kept = decided if every else decided.where(REVIEWS.c.is_example)
-    is_kept = sa.and_(OUTCOMES.c.review.in_(("approve", "edit")), kept.exists())
-    rows: list[sa.RowMapping] = []
-    for piece in pieces(letters):
-        query = sa.select(OUTCOMES).where(
-            OUTCOMES.c.is_result, OUTCOMES.c.letter.in_(piece), is_kept
-        )
-        rows += connection.execute(query).mappings()
-    return {
-        row["letter"]: KeptAnswer(
-            RequestKey(row["tenant"], row["request_id"]),
-            row["task"],
-            row["review"],
-            read_exact(row["output"]),
-        )
-        for row in sorted(rows, key=itemgetter("ended_at"))
-    }
 
 
 #: The figures that `Row.take_latency` takes besides a bucket.

@@ -25,7 +25,8 @@ from consumers.policies import Policies
 from consumers.runtime.clients import Clients
 from consumers.runtime.processes import Processes
 from consumers.runtime.publisher import publisher
-from consumers.settings import Settings, TokenSettings
+from consumers.settings import Settings
+from consumers.sign_in_settings import TokenSettings
 from tests.kafka.flow import Flow, flow, request
 
 __all__ = ["HERE", "SECRET", "TEXT", "Bearer", "Browser", "Console", "console", "looks", "until"]

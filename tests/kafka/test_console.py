@@ -21,8 +21,9 @@ from consumers.console.bulk import Bulk
 from consumers.console.dashboard import Figures
 from consumers.console.review_service import decision_of
 from consumers.console.store import Case, CaseFilter
+from consumers.readmodel.answers import KeptAnswer, kept_answers
 from consumers.readmodel.model import opened
-from consumers.readmodel.queries import KeptAnswer, figures_by, kept_answers
+from consumers.readmodel.queries import figures_by
 from consumers.reports import read_examples
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher

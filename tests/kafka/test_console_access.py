@@ -15,7 +15,8 @@ from consumers.console.dashboard import Figures
 from consumers.console.security import is_loopback
 from consumers.console.store import CaseFilter
 from consumers.runtime.clients import Clients
-from consumers.settings import Settings, TokenSettings
+from consumers.settings import Settings
+from consumers.sign_in_settings import TokenSettings
 from tests.kafka.console_flow import HERE, SECRET, TEXT, Browser, console
 from tests.kafka.flow import request
 

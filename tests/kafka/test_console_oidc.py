@@ -27,7 +27,8 @@ from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
-from consumers.settings import OidcSettings, Settings
+from consumers.settings import Settings
+from consumers.sign_in_settings import OidcSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 

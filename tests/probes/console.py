@@ -43,7 +43,8 @@ from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
-from consumers.settings import KafkaSettings, OidcSettings, Settings, TokenSettings
+from consumers.settings import KafkaSettings, Settings
+from consumers.sign_in_settings import OidcSettings, TokenSettings
 from tests.builders import an_attempt
 from tests.probes.report import ProbeClass, Report
 from tests.unit.consumers.console.world import a_letter_record, place, take

@@ -21,7 +21,7 @@ from consumers.console.oidc import SignInRefusedError, _call, _discovered
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.runtime import loopback
-from consumers.settings import OidcSettings
+from consumers.sign_in_settings import OidcSettings
 from consumers.telemetry.environment import TelemetryError, check_values
 from router.reply.reply import CallFailure
 from schemas.reasons import Reason

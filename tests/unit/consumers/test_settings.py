@@ -4,11 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from consumers.providers.settings import ProviderSettings, under_names, variable_of
-from consumers.settings import (
-    KafkaSettings,
-    OidcSettings,
-    Settings,
-)
+from consumers.settings import KafkaSettings, Settings
+from consumers.sign_in_settings import OidcSettings
 from consumers.variables import settings_problems, unknown_variables
 
 

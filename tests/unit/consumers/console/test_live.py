@@ -29,7 +29,8 @@ from consumers.console.tables import SESSIONS, Job
 from consumers.readmodel.model import ReadModel
 from consumers.readmodel.tables import make_tables
 from consumers.runtime.clients import Clients
-from consumers.settings import KafkaSettings, TokenSettings
+from consumers.settings import KafkaSettings
+from consumers.sign_in_settings import TokenSettings
 from schemas.topics import Topics
 from tests.builders import policies_of
 from tests.unit.consumers.console.world import LEASE, a_letter_record, place, take

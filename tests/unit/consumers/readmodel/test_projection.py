@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from consumers.readmodel.answers import answered, kept_answers
 from consumers.readmodel.database import open_database
 from consumers.readmodel.model import ReadModel, _forget
-from consumers.readmodel.queries import (
-    answered,
-    failures,
-    figures_by,
-    figures_over_time,
-    kept_answers,
-    releases,
-)
+from consumers.readmodel.queries import failures, figures_by, figures_over_time, releases
 from consumers.readmodel.tables import CALLS, FACTS, make_tables
 from consumers.runtime.clients import Clients
 from consumers.settings import KafkaSettings
