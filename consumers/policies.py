@@ -129,14 +129,19 @@ class Policies:
     def is_gone(self, route: RouteTaken, now: datetime) -> bool:
         """True once nobody is expected to bring the release of a route.
 
-        It is not on the topic, so it was that of files which no process has any more.
+        It is not on the topic, so it was that of files which no process has any more. A route from
+        the future was made by nobody.
         """
-        digest = _named_in(route)
+        digest, age = _named_in(route), now - route.routed_at
         return (
             now - self._missed.get(digest, now) >= _MISSED_FOR
-            and now - route.routed_at >= _GONE_AFTER
+            and not -_GONE_AFTER < age < _GONE_AFTER
             and digest not in self._log.standing.releases
         )
+
+    def waits_until(self, deadline: datetime, since: datetime) -> datetime:
+        """Until when a request waits for its release, whatever its envelope says."""
+        return min(deadline, since + self.active.policy.longest_deadline)
 
     async def of_letter(self, letter: DeadLetter) -> Bundle:
         """The release under which a request was given up; the active one where nobody has it."""

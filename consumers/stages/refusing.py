@@ -45,9 +45,10 @@ class Refusals:
         if (bundle := self.policies.of(taken, now)) is not None:
             return bundle
         policy, began = (taken.policy_version, taken.policy_digest or ""), now
+        until = self.policies.waits_until(assignment.deadline, began)
         self._waiting[(taken.tier, *policy)] += 1
         try:
-            while now < assignment.deadline and not self.policies.is_gone(taken, now):
+            while now < until and not self.policies.is_gone(taken, now):
                 self.looks += 1
                 await slot.wait(_LOOK_SECONDS * (1 + self._waiting.total() / 1000))
                 now = self.clock()

@@ -161,7 +161,7 @@ class Router:
 
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
-        escalation, bundle = self._released(escalation, now)
+        escalation, bundle = self._released(escalation, appended_at(record, now), now)
         policy = bundle.policy
         escalation = within_limits(escalation, policy, now)
         request = read_again(raw, record.headers, escalation, fallback_id=escalation.id)
@@ -198,7 +198,9 @@ class Router:
             Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
         ]
 
-    def _released(self, escalation: Escalation, now: datetime) -> tuple[Escalation, Bundle]:
+    def _released(
+        self, escalation: Escalation, since: datetime, now: datetime
+    ) -> tuple[Escalation, Bundle]:
         """The release that an escalated request has; where nobody has it any more, the active one.
 
         So has a request that a person sent through again. Raises NotYetError.
@@ -209,7 +211,8 @@ class Router:
         if (bundle := self.policies.of(taken, now)) is not None:
             return escalation, bundle
         if escalation.replaced_policy is None:
-            if now < escalation.deadline and not self.policies.is_gone(taken, now):
+            until = self.policies.waits_until(escalation.deadline, since)
+            if now < until and not self.policies.is_gone(taken, now):
                 msg = f"release {release_in_words(taken)} is not here"
                 raise NotYetError(msg)
             gone = {"replaced_policy": release_in_words(taken)}

@@ -28,7 +28,7 @@ from consumers.records import why_not_taken
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.processes import Processes
-from consumers.runtime.shell import fits
+from consumers.runtime.shell import NotYetError, fits
 from consumers.runtime.status import pass_on
 from consumers.settings import KafkaSettings, Settings
 from consumers.stages.review import Reviewing
@@ -345,8 +345,12 @@ class _Calls:
 
 
 class _Patient(Restless):
+    """A place whose clock goes on when somebody waits: for a retry, or for a release."""
+
+    now = NOON
+
     async def wait(self, seconds: float, *, keeps_place: bool = False, paid: bool = False) -> None:
-        """At once: whoever waits here waits for a retry."""
+        self.now += timedelta(seconds=seconds)
 
 
 def _led_to(made: Sequence[Outgoing]) -> str | None:
@@ -372,9 +376,11 @@ def _led_to(made: Sequence[Outgoing]) -> str | None:
 
 
 async def _through_work(record: Any) -> str | None:
-    calls = _Calls()
-    worker = a_worker(Tier.LOW, Policies(RULES), calls)
-    wrong = _led_to(list(await handled(worker, record, _Patient())))
+    calls, slot = _Calls(), _Patient()
+    worker = a_worker(Tier.LOW, Policies(RULES), calls, lambda: slot.now)
+    wrong = _led_to(list(await handled(worker, record, slot)))
+    if slot.now - NOON > RULES.policy.longest_deadline + timedelta(minutes=1):
+        return f"it waited for {slot.now - NOON}"
     if calls.count > RULES.policy.limits.attempts:
         return f"{calls.count} calls"
     if calls.longest > RULES.policy.limits.call_timeout:
@@ -467,13 +473,24 @@ async def _at_odd_times(queue: Queue, offset: int, at: int, followed_by: str) ->
     return "it changed nothing" if case is None or case.state == "open" else None
 
 
+def _through_route(record: Any) -> str | None:
+    """A release that nobody has is waited for, but no longer than a request may take."""
+    now = NOON
+    router = Router(Policies(RULES), TOPICS, lambda: now)
+    while now <= NOON + RULES.policy.longest_deadline + timedelta(minutes=1):
+        try:
+            return _led_to(decided(router, record))
+        except NotYetError:
+            now += timedelta(minutes=1)
+    return f"it waited until {now}"
+
+
 async def _try(forged: Forged, queue: Queue) -> str | None:
     record = forged.record()
-    router = Router(Policies(RULES), TOPICS, lambda: NOON)
     try:
         wrong = _through_reader(record)
         if wrong is None and forged.topic == TOPICS.escalations:
-            wrong = _led_to(decided(router, record))
+            wrong = _through_route(record)
         elif wrong is None and forged.topic == TOPICS.tier(Tier.LOW):
             wrong = await _through_work(record)
         elif wrong is None and forged.topic == TOPICS.review:
