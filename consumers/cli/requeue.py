@@ -198,8 +198,10 @@ def why_not(candidate: Candidate, letter: DeadLetter, policy: Policy, plan: Plan
             "it has an answer that waits for approval; sending it through again would cost again "
             "and end the same way (--force does it)"
         )
-    if letter.reason is Reason.PERSON_FIRST and not plan.force:
-        return "the policy wants a person to have it before any model (--force sends it to one)"
+    row = policy.tasks.get(letter.task or "")
+    has_person_first = row is not None and row.approval == "person_first"
+    if (letter.reason is Reason.PERSON_FIRST or has_person_first) and not plan.force:
+        return "the policy wants a person to see it before any model (--force sends it to a model)"
     if letter.generation > 1 and not plan.force:
         return "it was sent through again before and failed again (--force sends it once more)"
     return refusal_of(candidate.decision(EARLIEST, plan), letter, policy)

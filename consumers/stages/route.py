@@ -30,8 +30,7 @@ from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
 from router.policy.table import Policy
 from router.releases.bundle import Bundle
-from router.route.guessing import task_of
-from router.route.overflow import overflowed
+from router.route.overflow import may_overflow, overflowed
 from router.route.requeue import release_in_words
 from router.route.routing import GiveUp, Route, route, route_fields, within_limits
 from schemas.base import Tier
@@ -166,7 +165,9 @@ class Router:
         escalation = within_limits(escalation, policy, now)
         request = read_again(raw, record.headers, escalation, fallback_id=escalation.id)
         self.observer.received(escalation.id, escalation.generation, escalation.task)
-        decided = self._in_time(climb(escalation, request, policy, now), request, policy, now)
+        decided = climb(escalation, request, policy, now)
+        spills = may_overflow(escalation.routes, escalation.own_attempts)
+        decided = self._in_time(decided, request, policy, now, may_overflow=spills)
         if isinstance(decided, GiveUp):
             if (taken := decided.route) is not None:
                 fields = route_fields(taken, bundle.digest, now)
@@ -182,7 +183,7 @@ class Router:
             plan=request.plan,
             is_unproven=escalation.is_unproven,
             generation=escalation.generation,
-            task=decided.task or task_of(request, policy, escalation.classification),
+            task=decided.task,
             origin=escalation.origin,
             deadline=decided.deadline,
             attempts_left=escalation.attempts_left,
@@ -220,12 +221,19 @@ class Router:
         return escalation, self.policies.active
 
     def _in_time(
-        self, decided: Route | GiveUp, request: Request, policy: Policy, now: datetime
+        self,
+        decided: Route | GiveUp,
+        request: Request,
+        policy: Policy,
+        now: datetime,
+        *,
+        may_overflow: bool = True,
     ) -> Route | GiveUp:
         if self.forecast is None or isinstance(decided, GiveUp):
             return decided
         judged = self.forecast.judged(decided, now)
-        if isinstance(judged, Route) or (other := overflowed(decided, request, policy)) is None:
+        other = overflowed(decided, request, policy) if may_overflow else None
+        if isinstance(judged, Route) or other is None:
             return judged
         return self.forecast.judged(other, now)
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from router.attempt.next_step import Answer, Escalate, NextStep, untried
+from router.attempt.next_step import (
+    Answer,
+    Escalate,
+    NextStep,
+    climbed_enough,
+    failed_enough,
+    spent,
+    untried,
+)
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
 from router.policy.table import Policy, Task
@@ -79,7 +87,7 @@ class Climbs:
     def admit(self, task: str, share: float, *, wants: bool) -> bool:
         """Count a request that has ended in this tier; True when it wants to climb and may."""
         latest = self._latest[task]
-        climbs = wants and sum(latest) + 1 <= share * self._SPAN
+        climbs = wants and sum(latest) + 1 <= share * self._SPAN + 1e-9
         latest.append(climbs)
         return climbs
 
@@ -144,13 +152,16 @@ def _doubt_of(
     if not isinstance(step, Escalate) or not answers or not attempts[-1].was_judged:
         return None
     asked, verdict = [*assignment.own_attempts, *attempts], answers[-1].verdict
+    stops = failed_enough(asked, name, policy) or climbed_enough(assignment.routes, policy)
+    is_last = stops is not None or spent(attempts) >= assignment.attempts_left
     above = (
         (tier, models[0])
         for tier in ladder(route.tier, name, request, policy, route.wanted)
-        if (models := untried(tier, name, "answer", asked, policy))
+        if not is_last and (models := untried(tier, name, "answer", asked, policy))
     )
     # A verifier's finding, or a vote, is no matter of confidence.
-    unsure = verdict is not None and verdict.output is not None and answers[-1] is attempts[-1]
+    is_vague = step.reason is Reason.LOW_CONFIDENCE and answers[-1] is attempts[-1]
+    unsure = is_vague and verdict is not None and verdict.output is not None
     failed = {check.reason for check in verdict.checks if not check.passed} if verdict else set()
     needs_person = route.needs_person or task.approval != "none" or task.risk == "risky"
     is_publishable = unsure and failed == {Reason.LOW_CONFIDENCE} and not needs_person

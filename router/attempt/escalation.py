@@ -4,9 +4,8 @@ Like the worker's decision it takes the limits from the envelope.
 """
 
 from datetime import datetime
-from itertools import pairwise
 
-from router.attempt.next_step import failed_enough, untried, used_up
+from router.attempt.next_step import climbed_enough, failed_enough, untried, used_up
 from router.policy.table import Policy
 from router.route.guessing import care_of, task_of
 from router.route.ladders import ladder
@@ -56,7 +55,7 @@ def _climbed(
     if task is None:
         return GiveUp(Reason.UNKNOWN_TASK, "the policy no longer has the request's task")
     attempts = escalation.own_attempts
-    stop = failed_enough(attempts, task, policy) or _climbed_enough(escalation, policy)
+    stop = failed_enough(attempts, task, policy) or climbed_enough(escalation.routes, policy)
     if stop is not None:
         return GiveUp(Reason.NO_TIER_LEFT, f"{escalation.reason.meaning}; {stop}")
 
@@ -90,16 +89,6 @@ def _passed_on(
         wanted=last.wanted,
         trim=last.trim,
     )
-
-
-def _climbed_enough(escalation: Escalation, policy: Policy) -> str | None:
-    """The limit in words, once the request has escalated as often as the policy allows; or None."""
-    climbed = sum(
-        1
-        for before, taken in pairwise(escalation.routes)
-        if before.step == "answer" and taken.code and not taken.code.is_hop
-    )
-    return f"{climbed} escalations are the limit" if climbed >= policy.limits.escalations else None
 
 
 def _first_route(

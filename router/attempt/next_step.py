@@ -8,6 +8,7 @@ nothing that a process remembers.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from router.attempt.agreement import agreeing, standing
 from router.attempt.pauses import LONGEST_WAIT, waits_of
@@ -27,6 +28,7 @@ __all__ = [
     "Refuse",
     "Wait",
     "answer_of",
+    "climbed_enough",
     "crowded",
     "failed_enough",
     "next_step",
@@ -183,13 +185,13 @@ def _ways(
         falls_back=may or not is_unanswered,
         climbs=climbs,
         climbs_now=climbs and step == "answer",
-        overflows=spills and overflow_of(assignment, policy) is not None,
+        overflows=spills and overflow_of(assignment, attempts, policy) is not None,
     )
 
 
 def crowded(assignment: Assignment, attempts: Sequence[Attempt], policy: Policy) -> Escalate | Wait:
     """What follows instead of a call when the task has as many calls running as it may."""
-    if answer_of(attempts) is None and overflow_of(assignment, policy) is not None:
+    if overflow_of(assignment, attempts, policy) is not None:
         return Escalate(Reason.OVERFLOW, f"all slots of {assignment.task} are taken")
     return Wait()
 
@@ -299,6 +301,16 @@ def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str
     )
     limit = policy.tasks[task].failure_limit
     return f"{failures} attempts failed and {limit} are the limit" if failures >= limit else None
+
+
+def climbed_enough(routes: Sequence[RouteTaken], policy: Policy) -> str | None:
+    """The limit in words, once a request has escalated as often as the policy allows; else None."""
+    climbed = sum(
+        1
+        for before, taken in pairwise(routes)
+        if before.step == "answer" and taken.code and not taken.code.is_hop
+    )
+    return f"{climbed} escalations are the limit" if climbed >= policy.limits.escalations else None
 
 
 def untried(

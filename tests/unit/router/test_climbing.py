@@ -125,6 +125,25 @@ def test_only_an_answer_that_is_just_unsure_may_go_out() -> None:
     assert isinstance(decided(cheap, attempt=unsure(verdict=None)), Escalate)
 
 
+def test_a_vote_that_failed_does_not_go_out_with_a_caveat() -> None:
+    disagreed = Escalate(Reason.MODELS_DISAGREE, "1 of 2 answers say the same")
+
+    assert isinstance(decided(with_task(worth=Decimal("0.01")), disagreed), Escalate)
+
+
+def test_a_climb_that_route_would_refuse_is_not_weighed() -> None:
+    """One failure is the row's limit: the caveat is cheaper than the person who would come next."""
+    policy = with_task(worth=Decimal("0.05"), failure_limit=1)
+
+    assert isinstance(decided(with_task(worth=Decimal("0.05"))), Escalate)
+    assert isinstance(decided(policy), Answer)
+
+
+def test_of_a_hundred_the_whole_share_climbs() -> None:
+    climbs = Climbs()
+    assert sum(climbs.admit("a task", 0.29, wants=True) for _ in range(100)) == 29
+
+
 def test_an_outage_is_no_matter_of_price() -> None:
     out = Escalate(Reason.PROVIDER_UNAVAILABLE, "every model is out")
     failed = unsure(outcome="failed", reason=Reason.NOT_SENT, verdict=None)

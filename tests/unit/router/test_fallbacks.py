@@ -24,6 +24,7 @@ from router.route.overflow import overflowed
 from router.route.routing import GiveUp, Route, route
 from schemas.attempt import Attempt
 from schemas.base import Tier
+from schemas.escalation import SignalsTaken
 from schemas.reasons import Reason
 from schemas.verdict import Verdict
 from tests.builders import (
@@ -50,6 +51,10 @@ def with_task(**fields: Any) -> Policy:
 
 def failed(reason: Reason, model: str = A, **fields: Any) -> Attempt:
     return an_attempt(model=model, outcome="failed", reason=reason, **fields)
+
+
+def a_size(tokens: int) -> SignalsTaken:
+    return SignalsTaken(ambiguity=0.1, blast_radius="low", complexity=1, total_tokens=tokens)
 
 
 LOST = [failed(Reason.PROVIDER_ERROR), failed(Reason.PROVIDER_ERROR, attempt_no=2)]
@@ -186,8 +191,20 @@ def test_what_a_tier_cannot_take_goes_to_the_overflow_tier(
         ({"plan": "enterprise"}, Escalate(Reason.OVERFLOW, f"all slots of {TASK} are taken")),
         ({"plan": "standard"}, Wait()),
         ({"plan": "enterprise", "routes": [a_route(moved_by=[Reason.OVERFLOW])]}, Wait()),
+        ({"plan": "enterprise", "routes": [a_route(step="classify")]}, Wait()),
+        ({"plan": "enterprise", "routes": [a_route(rule="review")]}, Wait()),
+        ({"plan": "enterprise", "attempts": [an_attempt(LOW)]}, Wait()),
+        ({"plan": "enterprise", "routes": [a_route(signals=a_size(250_000))]}, Wait()),
     ],
-    ids=["full slots overflow", "never above the plan", "only once"],
+    ids=[
+        "full slots overflow",
+        "never above the plan",
+        "only once",
+        "not while it is classified",
+        "not where a person chose the tier",
+        "not after an answer was judged",
+        "not into too small a window",
+    ],
 )
 def test_who_finds_no_slot_overflows_or_waits(fields: dict[str, Any], step: NextStep) -> None:
     assert crowded(an_assignment(**fields), [], with_task(**SPILLS)) == step
