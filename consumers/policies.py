@@ -158,10 +158,13 @@ class Policies:
         for digest, bundle in list(self._held.items()):
             if bundle is not self.active and not self._passes(bundle):
                 del self._held[digest]
+        if self._candidate is not None:
+            self._candidate = self._held.get(self._candidate.digest)
 
     def problems(self) -> Sequence[str]:
         """The releases that should be applied and cannot be, in words."""
-        return [self._refused[digest] for digest in self._wanted() if digest in self._refused]
+        missing = [digest for digest in self._wanted() if digest not in self._held]
+        return [self._refused.get(digest, f"release {digest} is nowhere") for digest in missing]
 
     def notes(self) -> Sequence[str]:
         """That the topic is not followed now, in words."""
@@ -205,7 +208,7 @@ class Policies:
                     why = f"{topic} is missing or may not be read; {CREATE_TOPICS}"
             except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
                 why = f"{topic} cannot be read now ({type(error).__name__})"
-            await self._go_without(why)
+            await self.go_without(why)
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _take(self, records: Sequence[Record]) -> None:
@@ -221,7 +224,7 @@ class Policies:
             self.is_known.set()
         await self._seek()
 
-    async def _go_without(self, why: str) -> None:
+    async def go_without(self, why: str) -> None:
         """Go on with what is active; at the start, with what was active here last."""
         if why != self._without:
             _log.warning("releases are not followed", why=why)
@@ -245,7 +248,7 @@ class Policies:
         if standing.last != self.act and not self.problems():
             self.act, self.since = standing.last, clock.now()
             self.changed.set()
-        if self._kept is not None:
+        if self._kept is not None and not self.problems():
             bundles = [*filter(None, (self._candidate, self.active))]
             published = "" if self.source is _FILES else self.active.digest
             await asyncio.to_thread(self._kept.keep, bundles, published)
@@ -261,6 +264,9 @@ class Policies:
         """A release by its digest, made ready for use; None where it is not known, or unusable."""
         if digest in self._held or digest in self._refused:
             return self._held.get(digest)
+        if digest == self._files.digest:
+            self._held[digest] = self._files
+            return self._files
         release, known = self._log.release(digest), self._log.standing.releases.get(digest)
         if release is None and self._kept is not None:
             release = await asyncio.to_thread(self._kept.release, digest)
@@ -275,6 +281,7 @@ class Policies:
             return None
         self._held[digest] = bundle
         self._missed.pop(digest, None)
+        self._sought.discard(digest)
         wanted = self._wanted()
         for other in [*self._held][:-_MOST_HELD]:
             if other not in wanted:
@@ -349,8 +356,10 @@ async def followed(
     policies = Policies(files, PolicyLog(name, keys_of(settings)), kept)
     following = asyncio.ensure_future(policies.follow(clients))
     try:
-        with contextlib.suppress(TimeoutError):
+        try:
             await at_most(_FIRST_LOOK, policies.is_known.wait())
+        except TimeoutError:
+            await policies.go_without(f"{settings.kafka.topics.policy} is not read yet")
         yield policies
     finally:
         # The Kafka client may not end while Kafka is away.

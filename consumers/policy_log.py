@@ -28,11 +28,18 @@ from router.releases.rollout import (
     rollout_of,
 )
 from schemas.codec import dump, read_model
-from schemas.errors import TierlineError
+from schemas.errors import ContractError, TierlineError
 from schemas.policy_log import POLICY_PARTITION, SIGNATURE_HEADER, PolicyAct, Release
+from schemas.reasons import Reason
 from schemas.topics import LARGEST_RECORD
 
 __all__ = ["ActRefusedError", "Draft", "LoggedAct", "PolicyLog", "read_log", "write_act"]
+
+
+#: Seconds in which an act can be read that is written.
+_READABLE_WITHIN = 10.0
+#: How Kafka marks a record that has its producer's time instead of the broker's.
+_CREATE_TIME = 0
 
 
 class ActRefusedError(TierlineError):
@@ -87,6 +94,9 @@ class PolicyLog:
                 self._releases[release.seal] = release
         elif key.startswith(f"{self.name}#".encode()):
             act = read_model(PolicyAct, value)
+            if self.keys.may and getattr(record, "timestamp_type", None) == _CREATE_TIME:
+                detail = "act: the broker's time was expected; the topic lets writers choose theirs"
+                raise ContractError(Reason.INVALID_FIELD, detail)
             if act.key == key:
                 self._append(SignedAct(act, value, _signature_in(record)), told_at(record))
 
@@ -125,6 +135,7 @@ async def write_act(
             key_id=signer.key_id if signer else None,
             **fields,
         )
+        before = sum(each.act.key == act.key for each in log.acts)
         raw = dump(act.model_dump(mode="json", exclude_none=True))
         signed = SignedAct(act, raw, signer.sign(raw) if signer else b"")
         if (refusal := refusal_of(log.standing, signed, now, log.keys)) is not None:
@@ -143,7 +154,15 @@ async def write_act(
             for key, value, headers in records:
                 where = {"key": key, "headers": headers, "partition": POLICY_PARTITION}
                 await producer.send_and_wait(topic, value, **where)
+        # The end of a transaction is acknowledged a little before it can be read.
+        until = asyncio.get_running_loop().time() + _READABLE_WITHIN
         await _read_on(reader, log)
+        while sum(each.act.key == act.key for each in log.acts) == before:
+            if asyncio.get_running_loop().time() > until:
+                msg = "written, and not readable yet: look at `tierline policy log` before a repeat"
+                raise ActRefusedError(msg)
+            await asyncio.sleep(0.05)
+            await _read_on(reader, log)
     written = next((each for each in log.acts[::-1] if each.act.key == act.key), None)
     if written is None or written.refusal is not None:
         why = written.refusal if written else "it is not in the log"

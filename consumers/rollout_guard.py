@@ -12,6 +12,7 @@ from consumers.policies import Policies
 from consumers.policy_log import ActRefusedError, Draft, PolicyLog, read_log, write_act
 from consumers.readmodel.arms import Compared, Marks, arms_of, marks_before
 from consumers.readmodel.model import ReadModel
+from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.settings import Settings
 from router.policy.table import Policy
 from router.releases.canary import (
@@ -53,9 +54,10 @@ class RolloutGuard:
                 if policies.facts()["candidate"] is not None:
                     await self.act(clock.now())
                 trouble = ""
-            except TierlineError as error:
-                if str(error) != trouble:
-                    trouble = str(error)
+            except (TierlineError, *KAFKA_IS_AWAY) as error:
+                words = str(error) or type(error).__name__
+                if words != trouble:
+                    trouble = words
                     _log.warning("rollout not judged", why=trouble)
 
     async def act(self, now: datetime) -> Verdict | None:

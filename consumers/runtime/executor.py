@@ -18,7 +18,7 @@ from schemas.codec import Outgoing
 
 __all__ = ["Executor", "SyncExecutor"]
 
-#: Seconds until a record is looked at again that could not be decided about yet.
+#: Seconds until a record is looked at again that waits; more where many do.
 _LOOK_AGAIN = 0.2
 
 
@@ -62,6 +62,7 @@ class SyncExecutor:
         self._tracing = tracing
         #: How often records have been looked at in vain: a stage whose records wait is not stuck.
         self.looks = 0
+        self._waiting = 0
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Decide about each record, and hand the outcomes to the partition."""
@@ -86,15 +87,20 @@ class SyncExecutor:
         set_current(None)
         self._tracing.count(group, records)
         failpoint("decided")
-        partition.finish(decided)
+        if decided:
+            partition.finish(decided)
 
     def _decide_later(self, partition: Partition, record: Record, hop: Hop) -> None:
         self.looks += 1
-        asyncio.get_running_loop().call_later(
-            _LOOK_AGAIN, self._decide_again, partition, record, hop
-        )
+        self._waiting += 1
+        delay = _LOOK_AGAIN * (1 + self._waiting / 200)
+        asyncio.get_running_loop().call_later(delay, self._decide_again, partition, record, hop)
 
     def _decide_again(self, partition: Partition, record: Record, hop: Hop) -> None:
+        self._waiting -= 1
+        if partition.is_closed:  # the next owner decides about it
+            hop.lost()
+            return
         set_current(hop)
         try:
             with self._guard.on(record):

@@ -144,6 +144,11 @@ class Partition:
         return self._state is PartitionState.OPEN
 
     @property
+    def is_closed(self) -> bool:
+        """True once it takes no outcomes any more."""
+        return self._state is PartitionState.CLOSED
+
+    @property
     def _is_held_up(self) -> bool:
         """True while a reply could not be committed soon: a kill would lose what was paid."""
         return self.is_in_doubt or time.monotonic() > self._hangs_from

@@ -14,7 +14,6 @@ from router.attempt.next_step import (
     Answer,
     Escalate,
     NextStep,
-    climbed_enough,
     failed_enough,
     spent,
     untried,
@@ -22,7 +21,7 @@ from router.attempt.next_step import (
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
 from router.policy.table import Policy, Task
-from router.route.ladders import ladder
+from router.route.ladders import climbed_enough, ladder
 from router.route.routing import GiveUp
 from schemas.attempt import Attempt
 from schemas.base import Tier

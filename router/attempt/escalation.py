@@ -5,10 +5,10 @@ Like the worker's decision it takes the limits from the envelope.
 
 from datetime import datetime
 
-from router.attempt.next_step import climbed_enough, failed_enough, untried, used_up
+from router.attempt.next_step import failed_enough, untried, used_up
 from router.policy.table import Policy
 from router.route.guessing import care_of, task_of
-from router.route.ladders import ladder
+from router.route.ladders import climbed_enough, ladder
 from router.route.overflow import overflowed
 from router.route.routing import GiveUp, Route, route, with_unread_text
 from schemas.escalation import Classification, Escalation, RouteTaken

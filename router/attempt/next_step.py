@@ -8,7 +8,6 @@ nothing that a process remembers.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from router.attempt.agreement import agreeing, standing
 from router.attempt.pauses import LONGEST_WAIT, waits_of
@@ -28,7 +27,6 @@ __all__ = [
     "Refuse",
     "Wait",
     "answer_of",
-    "climbed_enough",
     "crowded",
     "failed_enough",
     "next_step",
@@ -301,16 +299,6 @@ def failed_enough(attempts: Sequence[Attempt], task: str, policy: Policy) -> str
     )
     limit = policy.tasks[task].failure_limit
     return f"{failures} attempts failed and {limit} are the limit" if failures >= limit else None
-
-
-def climbed_enough(routes: Sequence[RouteTaken], policy: Policy) -> str | None:
-    """The limit in words, once a request has escalated as often as the policy allows; else None."""
-    climbed = sum(
-        1
-        for before, taken in pairwise(routes)
-        if before.step == "answer" and taken.code and not taken.code.is_hop
-    )
-    return f"{climbed} escalations are the limit" if climbed >= policy.limits.escalations else None
 
 
 def untried(

@@ -137,7 +137,7 @@ def judged(
     """What is to be done with a candidate.
 
     `steps` are the arms at each share so far, the present one last, which was set at `since`;
-    `to_come` are the next shares, the last of which is 1.
+    `to_come` are the next shares that were agreed.
     """
     worst = max((mismatch(steps), *compared(steps)), key=lambda each: each.log_evidence)
     for comparison in (mismatch(steps), *compared(steps)):
@@ -153,7 +153,9 @@ def judged(
     if worst.log_evidence >= log(_DOUBT):
         return Verdict("wait", f"waits, in doubt: {worst.words}")
     words = f"no figure is worse after {answers:,.0f} answers at {share:.0%}"
-    if not to_come or to_come[0] >= 1:
+    if not to_come:
+        return Verdict("wait", f"{words}: no further share was agreed")
+    if to_come[0] >= 1:
         return Verdict("done", f"{words}: all requests", 1.0)
     return Verdict("step", f"{words}: on to {to_come[0]:.0%}", to_come[0])
 

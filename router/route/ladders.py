@@ -1,15 +1,18 @@
 """Ladders: the tiers at which a request may start and to which it may climb, within its plan."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from router.policy.table import Plan, Policy, Task
 from schemas.base import Tier
+from schemas.escalation import RouteTaken
 from schemas.request import Request
 
 __all__ = [
     "Ladder",
     "ceiling_of",
+    "climbed_enough",
     "ladder",
     "ladder_notes",
     "ladders",
@@ -125,3 +128,13 @@ def _listed(rows: Sequence[Ladder], every: Sequence[Ladder]) -> str:
     if rows and len(rows) == len(every):
         return "every task"
     return ", ".join(row.task for row in rows)
+
+
+def climbed_enough(routes: Sequence[RouteTaken], policy: Policy) -> str | None:
+    """The limit in words, once a request has escalated as often as the policy allows; else None."""
+    climbed = sum(
+        1
+        for before, taken in pairwise(routes)
+        if before.step == "answer" and taken.code and not taken.code.is_hop
+    )
+    return f"{climbed} escalations are the limit" if climbed >= policy.limits.escalations else None

@@ -119,7 +119,7 @@ def _id_of(name: str) -> str:
 #: Text that would go on as fields of the envelope around it.
 _FORGED = (
     b'"x","id":"odd-plain","task":"triage","attempts_left":60,"routes":[{"tier":"premium",'
-    b'"rule":"forged","reason":"r","policy_version":"v","routed_at":"2026-01-01T00:00:00Z"}],'
+    b'"rule":"forged","reason":"r","routed_at":"2026-01-01T00:00:00Z"}],'
     b'"request_bytes":41,"request":{"task":"triage","input":"Which product?"}'
 )
 

@@ -37,8 +37,10 @@ async def _console(
     words = (_TIERLINE, "console", "--port", "0")
     process = await asyncio.create_subprocess_exec(*words, env=env, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    at = (await process.stdout.readline()).decode().split()[-1]
-    assert b"have been read" in await process.stdout.readline()
+    lines = [b""]
+    while b"have been read" not in lines[-1]:
+        lines.append(await process.stdout.readline())
+    [at] = [word for word in b"".join(lines).decode().split() if word.startswith("http://")]
     try:
         async with httpx.AsyncClient(base_url=at, trust_env=False) as http:
             yield http, process

@@ -164,7 +164,7 @@ async def test_without_the_topic_what_was_active_here_last_is_applied(tmp_path: 
     kept = KeptReleases(tmp_path, "cluster.name")
     await after(publish(1, ONE), kept=kept)
     policies = Policies(FILES, PolicyLog(FILES.policy.name), kept)
-    await policies._go_without("llm.policy cannot be read")
+    await policies.go_without("llm.policy cannot be read")
 
     assert policies.active.digest == ONE.digest
     [note] = policies.notes()
@@ -180,7 +180,7 @@ async def test_the_files_are_not_what_was_published_last(tmp_path: Path) -> None
     kept = KeptReleases(tmp_path, "cluster.name")
     await after(kept=kept)
     policies = Policies(ONE, PolicyLog(FILES.policy.name), kept)
-    await policies._go_without("llm.policy is missing")
+    await policies.go_without("llm.policy is missing")
     assert policies.active is ONE
 
     assert policies.of(under(FILES), NOON) is None
@@ -196,6 +196,6 @@ async def test_a_kept_release_that_somebody_has_changed_is_not_used(tmp_path: Pa
     file = tmp_path / f"{ONE.digest}.json"
     file.write_text(file.read_text().replace("approval: person", "approval: none"))
     policies = Policies(FILES, PolicyLog(FILES.policy.name), kept)
-    await policies._go_without("llm.policy cannot be read")
+    await policies.go_without("llm.policy cannot be read")
 
     assert policies.active is FILES
