@@ -145,6 +145,39 @@ async def test_a_release_that_this_process_cannot_carry_out_is_not_applied() -> 
     assert policies.problems() == []
 
 
+async def test_a_candidate_that_was_there_before_its_check_is_dealt_to_nobody() -> None:
+    start = records_of(2, "start", TWO, share=0.5, steps=[1.0], salt="s")
+    policies = await after(publish(1, ONE), start)
+
+    def check(bundle: Bundle) -> None:
+        if bundle.digest == TWO.digest:
+            msg = "no provider is set up"
+            raise ReleaseError(msg)
+
+    policies.require(check)
+    asked = [a_request(id=f"r-{no}") for no in range(50)]
+    assert {policies.for_request(each).digest for each in asked} == {ONE.digest}
+    assert len(policies.problems()) == 1
+
+
+async def test_an_active_release_without_its_content_is_a_problem_and_no_silent_use_of_files() -> (
+    None
+):
+    act = publish(1, ONE)[-1]
+    policies = await after([act])
+    assert (policies.active, policies.act) == (FILES, 0)
+    assert policies.problems() == [f"release {ONE.digest} is nowhere"]
+
+
+async def test_a_release_from_the_future_is_waited_for_by_nobody() -> None:
+    """Whoever may write to the topics between stages can claim any time."""
+    policies, forged = await after(publish(1, ONE)), under(TWO, routed_at=NOON + timedelta(days=9))
+    assert policies.of(forged, NOON) is None
+    assert policies.is_gone(forged, NOON + timedelta(seconds=6))
+    longest = FILES.policy.longest_deadline
+    assert policies.waits_until(NOON + timedelta(days=9), NOON) == NOON + longest
+
+
 async def test_few_releases_are_held_and_the_others_are_found_again() -> None:
     bundles = [edited(FILES, f"v{number}") for number in range(7)]
     policies = await after()
@@ -158,6 +191,12 @@ async def test_few_releases_are_held_and_the_others_are_found_again() -> None:
     letter = a_letter(policy_digest=bundles[1].digest)
     assert (await policies.of_letter(letter)).digest == bundles[1].digest
     assert await policies.of_letter(a_letter()) is policies.active
+
+    for bundle in bundles[2:6]:  # they take the first one's place again
+        await policies.of_letter(a_letter(policy_digest=bundle.digest))
+    assert policies.of(under(bundles[0]), NOON) is None
+    await policies._take([])
+    assert policies.of(under(bundles[0]), NOON) is not None
 
 
 async def test_without_the_topic_what_was_active_here_last_is_applied(tmp_path: Path) -> None:

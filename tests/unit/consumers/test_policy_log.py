@@ -28,6 +28,8 @@ class Written:
     partition: int = 0
     offset: int = 0
     timestamp: int = int((NOON - EARLIEST).total_seconds() * 1000)
+    #: 1: the broker's time; 0: the writer's.
+    timestamp_type: int = 1
 
 
 def settings_of(tmp_path: Path, *owners: str, sign_as: str) -> Settings:
@@ -69,6 +71,12 @@ def test_a_signed_act_counts(tmp_path: Path) -> None:
 
     assert log.standing.active is not None
     assert log.acts[0].refusal is None
+
+
+def test_where_keys_are_listed_only_the_brokers_time_counts(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "ann", sign_as="ann")
+    with pytest.raises(ContractError, match="the broker's time"):
+        read(settings, replace(an_act(settings), timestamp_type=0))
 
 
 def test_unsigned_changed_misattributed_and_repeated_acts_change_nothing(tmp_path: Path) -> None:

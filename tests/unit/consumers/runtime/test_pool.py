@@ -257,3 +257,25 @@ async def test_a_record_that_cannot_be_decided_about_yet_is_passed_by_the_others
         await is_over.wait()
     assert [offset for offset, _ in held._finished] == [1, 2, 0]
     assert (looked, deciding.looks) == ([0, 1, 2, 0, 0], 2)
+
+
+async def test_what_waits_for_a_decision_holds_no_flush_up_and_ends_with_its_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executor, "_LOOK_AGAIN", 0.001)
+    looked: list[int] = []
+
+    def decide(record: Record) -> list[Outgoing]:
+        looked.append(record.offset)
+        raise NotYetError
+
+    deciding = SyncExecutor(decide, Shell(Pointers()), Guard(), Telemetry().tracing)
+    held = _held(0)
+    deciding.start(held, [_record(0)])
+    async with asyncio.timeout(10):
+        assert await held.flush(5.0)
+        while len(looked) < 3:  # noqa: ASYNC110  it turns with time
+            await asyncio.sleep(0.001)
+        await held.close()
+        while deciding._waiting:  # noqa: ASYNC110  it turns with time
+            await asyncio.sleep(0.001)

@@ -114,6 +114,16 @@ def test_a_better_candidate_is_not_stopped() -> None:
             id="the last step",
         ),
         pytest.param(
+            arms(0.25),
+            _DAY,
+            [],
+            Verdict(
+                "wait",
+                "no figure is worse after 5,000 answers at 25%: no further share was agreed",
+            ),
+            id="nothing further was agreed",
+        ),
+        pytest.param(
             arms(0.01, 60_000),
             timedelta(hours=4),
             [0.5],
