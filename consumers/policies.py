@@ -100,6 +100,13 @@ class Policies:
         """The longest that a call may take under any of them."""
         return max(bundle.policy.limits.call_timeout for bundle in self.held)
 
+    @property
+    def may_park(self) -> bool:
+        """True where a release leaves unknown outcomes to people, or is not here and may do so."""
+        rows = (row for bundle in self.held for row in bundle.policy.tasks.values())
+        is_all = self._log.standing.releases.keys() <= self._held.keys()
+        return not is_all or any(row.unknown_outcome == "park" for row in rows)
+
     def for_request(self, request: Request) -> Bundle:
         """The release of a request that has none yet."""
         candidate = self._candidate
@@ -206,7 +213,7 @@ class Policies:
                         async for records in reader.follow_batches():
                             await self._take(records)
                     why = f"{topic} is missing or may not be read; {CREATE_TOPICS}"
-            except (*KAFKA_IS_AWAY, KafkaUnreachableError) as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, they are followed again
                 why = f"{topic} cannot be read now ({type(error).__name__})"
             await self.go_without(why)
             await asyncio.sleep(_AGAIN_SECONDS)

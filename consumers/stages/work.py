@@ -354,9 +354,8 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
     )
 
     async def prepare(source: Source, position: int) -> None:
-        """Learn which calls were started, where any release leaves unknown outcomes to people."""
-        rows = [row for bundle in policies.held for row in bundle.policy.tasks.values()]
-        if any(row.unknown_outcome == "park" for row in rows):
+        """Learn which calls were started, where a release may leave unknown outcomes to people."""
+        if policies.may_park:
             await ledger.prepare(source, position, guard)
 
     async with pool.open():

@@ -293,14 +293,16 @@ def _freeze(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -
 
 
 def _decide(standing: Standing, signed: SignedAct, _now: datetime, _keys: Keys) -> Standing | str:
-    act, history = signed.act, standing.history
+    act, history, candidate = signed.act, standing.history, standing.candidate
     trial = standing.trials.get(act.of or 0)
     if trial is None or act.decision is None:
         return "a trial without a decision, and one of keep, change, remove, were expected"
     if act.decision == "remove" and standing.active == trial[1]:
-        history = history[:-1]
+        history, candidate = history[:-1], None  # it was compared with what is removed
     left = {number: other for number, other in standing.trials.items() if number != act.of}
-    return replace(standing, trials=left, history=history) if history else _NOTHING_BEFORE
+    if not history:
+        return _NOTHING_BEFORE
+    return replace(standing, trials=left, history=history, candidate=candidate)
 
 
 def _note(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -> Standing | str:
