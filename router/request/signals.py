@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from router.request.text_signals import matcher_of, text_signals
+from router.request.patterns import matcher_of
+from router.request.texts import text_signals
 from router.request.tokens import estimate_tokens
 from router.request.word_tables import SIGNALS
 from schemas.request import Message, Request

@@ -7,7 +7,7 @@ an answer that nobody has seen. Texts in languages without a table have no subje
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from router.request.text_signals import text_signals
+from router.request.texts import text_signals
 
 __all__ = ["SUBJECTS", "Subject", "subjects_of"]
 

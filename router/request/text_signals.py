@@ -11,12 +11,11 @@ from itertools import chain, islice, pairwise
 from operator import or_
 from typing import NamedTuple
 
-import jsonschema_rs
-
 from router.request.languages import EMPTY_WORDS, words_of
+from router.request.patterns import matcher_of
 from router.request.word_tables import MONTH, NUMBERED, TABLES, Entry, Numbers, folded
 
-__all__ = ["matcher_of", "text_signals"]
+__all__ = ["text_signals"]
 
 #: Amounts of money in words; `_AMOUNT` finds those in figures and signs, which become a `€`.
 _AMOUNTS = (
@@ -77,22 +76,6 @@ class _Wanted(NamedTuple):
     parts: int
     #: The parts that are no amount of money.
     words: int
-
-
-def matcher_of(pattern: str) -> Callable[[str], bool]:
-    """Whether a pattern is in a text: a JSON Schema's engine takes linear time, and little of it.
-
-    A text with half a character counts as one that has it: only a slower search can read that.
-    """
-    validator = jsonschema_rs.validator_for({"pattern": pattern})
-
-    def matches(text: str) -> bool:
-        try:
-            return validator.is_valid(text)
-        except ValueError:
-            return True
-
-    return matches
 
 
 def _terms(part: str, bit: int) -> Iterator[_Term]:
