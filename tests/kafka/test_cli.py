@@ -72,9 +72,10 @@ class _Cli:
             text=True,
         )
         assert process.stdout is not None
-        said = [process.stdout.readline(), process.stdout.readline()]
-        assert "Ctrl-C" in said[1], said
+        said = [process.stdout.readline() for _ in range(3)]
         assert f"Kafka {self.bootstrap}" in said[0]
+        assert said[1].startswith("release "), said
+        assert "Ctrl-C" in said[2], said
         return process
 
     def _run(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
