@@ -35,7 +35,7 @@ class KeptReleases:
             for bundle in bundles:
                 if bundle.text:
                     file = self._folder / f"{bundle.digest}.json"
-                    _replace(file, _release_of(bundle).model_dump_json())
+                    _replace(file, bundle.release.model_dump_json())
             _replace(self._active, active)
             kept = sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
             for file in kept[:-_MOST]:
@@ -57,17 +57,6 @@ class KeptReleases:
         with contextlib.suppress(OSError, ValueError):
             return self._active.read_text(encoding="utf-8")
         return None
-
-
-def _release_of(bundle: Bundle) -> Release:
-    policy = bundle.policy
-    return Release(
-        name=policy.name,
-        version=policy.version,
-        digest=bundle.digest,
-        policy=bundle.text,
-        prompts=dict(bundle.files),
-    )
 
 
 def _replace(file: Path, text: str) -> None:

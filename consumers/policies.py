@@ -26,14 +26,8 @@ from consumers.settings import Settings
 from consumers.signing import keys_of
 from router.policy.table import Policy
 from router.releases.bundle import Bundle
-from router.releases.rollout import (
-    KnownRelease,
-    arm_key,
-    overdue,
-    reach_of,
-    refusal_of_release,
-    release_for,
-)
+from router.releases.rollout import overdue, reach_of, refusal_of_release
+from router.releases.standing import KnownRelease, arm_key, release_for
 from schemas.dead_letter import DeadLetter
 from schemas.errors import TierlineError
 from schemas.escalation import RouteTaken

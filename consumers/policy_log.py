@@ -18,15 +18,8 @@ from consumers.runtime.connection import CREATE_TOPICS, connected, started
 from consumers.runtime.topic_reader import TopicReader, topic_reader
 from consumers.settings import Settings
 from consumers.signing import keys_of, signer_of
-from router.releases.rollout import (
-    NO_KEYS,
-    Keys,
-    SignedAct,
-    Standing,
-    after,
-    refusal_of,
-    rollout_of,
-)
+from router.releases.rollout import folded, rollout_of
+from router.releases.standing import NO_KEYS, Keys, SignedAct, Standing
 from schemas.codec import dump, read_model
 from schemas.errors import ContractError, TierlineError
 from schemas.policy_log import POLICY_PARTITION, SIGNATURE_HEADER, PolicyAct, Release
@@ -101,8 +94,7 @@ class PolicyLog:
                 self._append(SignedAct(act, value, _signature_in(record)), told_at(record))
 
     def _append(self, signed: SignedAct, at: datetime) -> None:
-        refusal = refusal_of(self.standing, signed, at, self.keys)
-        self.standing = after(self.standing, signed, at, self.keys)
+        self.standing, refusal = folded(self.standing, signed, at, self.keys)
         self.acts.append(LoggedAct(signed.act, at, refusal))
 
 
@@ -135,14 +127,15 @@ async def write_act(
             key_id=signer.key_id if signer else None,
             **fields,
         )
-        before = sum(each.act.key == act.key for each in log.acts)
+        before = len(log.acts)
         raw = dump(act.model_dump(mode="json", exclude_none=True))
         signed = SignedAct(act, raw, signer.sign(raw) if signer else b"")
-        if (refusal := refusal_of(log.standing, signed, now, log.keys)) is not None:
+        standing, refusal = folded(log.standing, signed, now, log.keys)
+        if refusal is not None:
             msg = f"not done: {refusal}"
             raise ActRefusedError(msg)
         header = [(SIGNATURE_HEADER, base64.b64encode(signed.signature))] if signer else []
-        rollout = rollout_of(name, after(log.standing, signed, now, log.keys), now)
+        rollout = rollout_of(name, standing, now)
         records = [(act.key, raw, header), (name.encode(), _value_of(rollout), [])]
         if release is not None and not log.has(release):
             records.insert(0, (release.key, _value_of(release), []))
@@ -157,7 +150,7 @@ async def write_act(
         # The end of a transaction is acknowledged a little before it can be read.
         until = asyncio.get_running_loop().time() + _READABLE_WITHIN
         await _read_on(reader, log)
-        while sum(each.act.key == act.key for each in log.acts) == before:
+        while not any(each.act.key == act.key for each in log.acts[before:]):
             if asyncio.get_running_loop().time() > until:
                 msg = "written, and not readable yet: look at `tierline policy log` before a repeat"
                 raise ActRefusedError(msg)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from consumers.settings import Settings
-from router.releases.rollout import NO_KEYS, Keys
+from router.releases.standing import NO_KEYS, Keys
 from schemas.errors import TierlineError
 
 __all__ = ["Signer", "SigningError", "keys_of", "new_key", "signer_of"]

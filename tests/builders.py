@@ -13,7 +13,7 @@ from consumers.policies import Policies
 from consumers.records import Record
 from consumers.rules import read_folder
 from consumers.runtime.shell import LastResort, Shell
-from consumers.stages.attempts import CallModels, Slot
+from consumers.stages.ports import CallModels, Slot
 from consumers.stages.refusing import Refusals
 from consumers.stages.work import Worker
 from router.policy.load import load_policy

@@ -31,9 +31,7 @@ def edited(bundle: Bundle, version: str, *changes: tuple[str, str]) -> Bundle:
 
 def release_of(bundle: Bundle) -> Release:
     """A bundle as a record holds it."""
-    policy = bundle.policy
-    names = {"name": policy.name, "version": policy.version, "digest": bundle.digest}
-    return Release(**names, policy=bundle.text, prompts=dict(bundle.files))
+    return bundle.release
 
 
 def _about(bundle: Bundle) -> dict[str, Any]:

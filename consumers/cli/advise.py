@@ -9,11 +9,11 @@ from consumers.cli.common import (
     AsJson,
     KafkaAddress,
     StoreUrl,
-    UserError,
     asynchronous,
     read_settings,
     span_of,
 )
+from consumers.cli.group import missing_package
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.policy_file import read_policy
 from router.reports.advice import advice, right_lines
@@ -31,13 +31,14 @@ async def advise(
     as_json: AsJson = False,
 ) -> None:
     """Advise from traffic: is one model enough, would users notice a second, what always climbs."""
-    try:  # other commands about the policy need no database
-        from consumers.cli.read_model import read_model  # noqa: PLC0415
-        from consumers.readmodel.queries import figures_by, first_hour  # noqa: PLC0415
+    try:
+        from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
+        from consumers.readmodel.queries import (  # noqa: PLC0415  as above
+            figures_by,
+            first_hour,
+        )
     except ModuleNotFoundError as error:
-        what = f"policy advise needs a package that is not installed: {error.name} is missing"
-        msg = f"{what}: pip install 'tierline[console]'"
-        raise UserError(msg) from None
+        raise missing_package(error, "policy advise") from None
     settings, now, span = read_settings(kafka), clock.now(), span_of(since, "--since")
     policy, topics = read_policy(settings), settings.kafka.topics
     read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]

@@ -99,7 +99,7 @@ async def _rollout(
 ) -> AsyncIterator[tuple[PolicyLog, Candidate, "ReadModel"]]:
     """The log, its candidate and the read model as of now. Raises UserError without a candidate."""
     from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
-    from consumers.readmodel.arms import USUAL_OF  # noqa: PLC0415
+    from consumers.readmodel.arms import USUAL_OF  # noqa: PLC0415  as above
 
     topics, log = settings.kafka.topics, await read_log(settings, read_policy(settings).name)
     if (candidate := log.standing.candidate) is None:

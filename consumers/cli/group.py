@@ -9,7 +9,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from schemas.errors import TierlineError
 
-__all__ = ["Grouped", "Lazy"]
+__all__ = ["Grouped", "Lazy", "missing_package"]
+
+
+def missing_package(error: ModuleNotFoundError, command: str) -> TierlineError:
+    """What a command says where a package that it needs is not installed."""
+    needs = f"{command} needs a package that is not installed: {error.name} is missing"
+    return TierlineError(f"{needs}: pip install 'tierline[console]'")
 
 
 class Grouped(TyperGroup):
@@ -45,9 +51,7 @@ class Lazy(TyperCommand):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in ("consumers", "router", "schemas"):
                 raise
-            needs = f"{self.name} needs a package that is not installed: {error.name} is missing"
-            msg = f"{needs}: pip install 'tierline[console]'"
-            raise TierlineError(msg) from None
+            raise missing_package(error, self.name or "") from None
         finally:
             # Modules stay: looking for garbage among what they hold takes a tenth of the start.
             gc.freeze()

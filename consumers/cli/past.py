@@ -38,8 +38,8 @@ async def past_of(
 ) -> dict[str, Any]:
     """What two policies make of the requests of a span. Raises KafkaUnreachableError."""
     from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
-    from consumers.readmodel.arms import classified  # noqa: PLC0415
-    from consumers.readmodel.queries import figures_by  # noqa: PLC0415
+    from consumers.readmodel.arms import classified  # noqa: PLC0415  as above
+    from consumers.readmodel.queries import figures_by  # noqa: PLC0415  as above
 
     now, topics, admission = clock.now(), settings.kafka.topics, admission_of(settings)
     begin, redecided, unreadable = now - span_of(since, "--since"), Redecided(policies), 0

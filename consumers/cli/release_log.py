@@ -29,14 +29,8 @@ from consumers.texts import say
 from router.releases.bundle import Bundle
 from router.releases.difference import differences
 from router.releases.history import act_words
-from router.releases.rollout import (
-    KnownRelease,
-    Standing,
-    overdue,
-    reach_of,
-    refusal_of_release,
-    rollout_of,
-)
+from router.releases.rollout import overdue, reach_of, refusal_of_release, rollout_of
+from router.releases.standing import KnownRelease, Standing
 from router.reports.measures import MEASURES, Row, alarms, format_figure, format_value, names_of
 from schemas.policy_log import PolicyAct
 from schemas.spans import span_text
@@ -184,7 +178,7 @@ def keygen(
 async def figures(settings: Settings, span: timedelta) -> tuple[Sequence[Row], Row]:
     """The figures of each task and tier in the last span of time, and of all of them."""
     from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
-    from consumers.readmodel.queries import figures_by  # noqa: PLC0415
+    from consumers.readmodel.queries import figures_by  # noqa: PLC0415  as above
 
     topics, now, policy = settings.kafka.topics, clock.now(), read_policy(settings)
     read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]

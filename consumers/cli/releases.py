@@ -29,10 +29,11 @@ from consumers.settings import Settings
 from router.releases.bundle import Bundle
 from router.releases.difference import differences
 from router.releases.history import applied_words, sentence_of
-from router.releases.rollout import Candidate, KnownRelease, reach_of, rollout_of
+from router.releases.rollout import reach_of, rollout_of
+from router.releases.standing import Candidate, KnownRelease
 from router.reports.measures import values_of
 from schemas.base import is_identifier, read_instant
-from schemas.policy_log import PolicyAct, Release
+from schemas.policy_log import PolicyAct
 
 __all__ = ["app"]
 
@@ -131,6 +132,7 @@ def _act(group: typer.Typer, *names: str, **defaults: Any) -> Callable[[_About],
                 info.default = defaults[name]
             how = inspect.Parameter.KEYWORD_ONLY
             parameters.append(inspect.Parameter(name, how, annotation=kind, default=info))
+        # Typer reads the options from it; mypy knows no such attribute.
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__doc__ = about.__doc__
         group.command(about.__name__)(asynchronous(command))
@@ -320,10 +322,8 @@ def _of_release(given: Given, log: PolicyLog) -> Draft:
     policy, active, release = bundle.policy, log.standing.active, None
     known = log.standing.releases.get(bundle.digest)
     if known is None or known.version != policy.version:
-        texts = {"policy": bundle.text, "prompts": dict(bundle.files)}
-        names = {"name": policy.name, "version": policy.version, "digest": bundle.digest}
         try:
-            release = Release.model_validate({**names, **texts})
+            release = bundle.release
         except ValidationError:
             msg = "the policy or a prompt is too long for a release: 262,144 characters at most"
             raise UserError(msg) from None

@@ -40,7 +40,7 @@ from schemas.reasons import Reason
 from schemas.topics import Topics
 from schemas.verdict import Verdict
 
-__all__ = ["AttemptRunner", "CallModels", "Slot"]
+__all__ = ["AttemptRunner"]
 
 _log = structlog.get_logger(__name__)
 _LOOK_AGAIN_SECONDS = 0.5
@@ -96,7 +96,7 @@ class AttemptRunner:
                 # here, each looks less and less often.
                 keeps_place = tier_run.has_paid or gate is None or not gate.most_calls(self.tier)
                 wait = 0.0 if keeps_place else min(tier_run.waited / 8, _LONGEST_LIMIT_WAIT)
-                wait = max(wait, _OUT_SECONDS) * (1 + random.random())  # noqa: S311
+                wait = max(wait, _OUT_SECONDS) * (1 + random.random())  # noqa: S311  jitter
                 await self._rest(tier_run, slot, wait, keeps_place=keeps_place)
                 if tier_run.retry_after is not None:
                     tier_run.retry_after = max(tier_run.retry_after - wait, 0.0)

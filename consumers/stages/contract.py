@@ -12,7 +12,7 @@ from consumers.runtime.poison import Guard
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
 from consumers.settings import Settings
-from consumers.stages.attempts import CallModels
+from consumers.stages.ports import CallModels
 from consumers.stages.refusing import Refusals
 from consumers.telemetry.observer import Observer
 from consumers.telemetry.setup import Telemetry

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from consumers.policies import Policies
-from consumers.stages.attempts import Slot
+from consumers.stages.ports import Slot
 from router.releases.bundle import Bundle
 from router.route.requeue import release_in_words
 from schemas.base import Tier

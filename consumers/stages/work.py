@@ -18,10 +18,11 @@ from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
 from consumers.runtime.task_pool import TaskPool
-from consumers.stages.attempts import AttemptRunner, CallModels, Slot
+from consumers.stages.attempts import AttemptRunner
 from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters
 from consumers.stages.interim_results import interim_results
+from consumers.stages.ports import CallModels, Slot
 from consumers.stages.refusing import Refusals
 from consumers.stages.tier_run import TierRun
 from router.attempt.answering import composed_result, result_of

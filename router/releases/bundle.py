@@ -9,6 +9,7 @@ from router.policy.load import load_policy
 from router.policy.table import Policy, digest_of
 from router.prompts.files import is_beside
 from router.prompts.rendering import Prompts
+from schemas.policy_log import Release
 
 __all__ = ["Bundle"]
 
@@ -40,6 +41,17 @@ class Bundle:
         if missing := missing_texts(policy, prompts):
             raise PromptError("\n".join(missing))
         return cls(policy, prompts, text, kept)
+
+    @property
+    def release(self) -> Release:
+        """The record of it. Raises ValidationError for texts that are too long for one."""
+        return Release(
+            name=self.policy.name,
+            version=self.policy.version,
+            digest=self.digest,
+            policy=self.text,
+            prompts=dict(self.files),
+        )
 
     @property
     def label(self) -> str:

@@ -139,8 +139,9 @@ def judged(
     `steps` are the arms at each share so far, the present one last, which was set at `since`;
     `to_come` are the next shares that were agreed.
     """
-    worst = max((mismatch(steps), *compared(steps)), key=lambda each: each.log_evidence)
-    for comparison in (mismatch(steps), *compared(steps)):
+    comparisons = (mismatch(steps), *compared(steps))
+    worst = max(comparisons, key=lambda each: each.log_evidence)
+    for comparison in comparisons:
         if comparison.is_over:
             return Verdict("stop", f"stopped: {comparison.words}")
     share, answers = steps[-1].share, steps[-1].candidate.finished

@@ -15,33 +15,13 @@ from router.releases.standing import (
     Keys,
     KnownRelease,
     Proposal,
-    Right,
     SignedAct,
     Standing,
-    arm_key,
     holds,
-    release_for,
 )
 from schemas.policy_log import Act, PolicyAct, Release, Rollout
 
-__all__ = [
-    "NO_KEYS",
-    "Candidate",
-    "Keys",
-    "KnownRelease",
-    "Proposal",
-    "Right",
-    "SignedAct",
-    "Standing",
-    "after",
-    "arm_key",
-    "overdue",
-    "reach_of",
-    "refusal_of",
-    "refusal_of_release",
-    "release_for",
-    "rollout_of",
-]
+__all__ = ["folded", "overdue", "reach_of", "refusal_of_release", "rollout_of"]
 
 _GUARDS: frozenset[Act] = frozenset(("stop", "step", "rollback", "applied"))
 #: What brings a release to requests, and so is refused during a freeze.
@@ -49,18 +29,15 @@ _PUBLISHES: frozenset[Act] = frozenset(("publish", "approve", "start", "step"))
 _NOTHING_BEFORE = "no release was active before this one"
 
 
-def refusal_of(
+def folded(
     standing: Standing, signed: SignedAct, now: datetime, keys: Keys = NO_KEYS
-) -> str | None:
-    """Why an act is not allowed, in words; None when it is. `now`: when it was appended."""
-    outcome = _outcome(standing, signed, now, keys)
-    return outcome if isinstance(outcome, str) else None
+) -> tuple[Standing, str | None]:
+    """What stands after an act that was appended at `now`, and why it is not allowed, in words.
 
-
-def after(standing: Standing, signed: SignedAct, now: datetime, keys: Keys = NO_KEYS) -> Standing:
-    """What stands after an act that was appended at `now`; one that is refused changes nothing."""
+    An act that is not allowed changes nothing.
+    """
     outcome = _outcome(standing, signed, now, keys)
-    return standing if isinstance(outcome, str) else outcome
+    return (standing, outcome) if isinstance(outcome, str) else (outcome, None)
 
 
 def reach_of(policy: Policy) -> frozenset[str]:

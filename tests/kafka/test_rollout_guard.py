@@ -25,7 +25,6 @@ from consumers.settings import Settings
 from router.releases.bundle import Bundle
 from router.releases.canary import Step
 from router.releases.rollout import reach_of
-from schemas.policy_log import Release
 from schemas.reasons import Reason
 from tests.builders import a_request, a_route, an_assignment
 from tests.tables import record_of
@@ -35,9 +34,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
 
 async def _act(settings: Settings, bundle: Bundle, **fields: Any) -> PolicyLog:
-    policy, prompts = bundle.policy, dict(bundle.files)
-    named = {"name": policy.name, "version": policy.version, "digest": bundle.digest}
-    release = Release(**named, policy=bundle.text, prompts=prompts)
+    policy, release = bundle.policy, bundle.release
     names = {"version": release.version, "digest": release.digest, "seal": release.seal}
     draft = Draft({**names, "reach": sorted(reach_of(policy)), "who": "ann", **fields}, release)
     return (await write_act(settings, policy.name, lambda _: draft))[1]

@@ -15,7 +15,7 @@ from consumers.providers.gate import Admission, Gate
 from consumers.providers.settings import ModelLimits, ProviderSettings
 from consumers.rules import load_rules
 from consumers.settings import Settings
-from consumers.stages.attempts import CallModels, Slot
+from consumers.stages.ports import CallModels, Slot
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer

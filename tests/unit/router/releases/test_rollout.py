@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.releases.rollout import (
-    NO_KEYS,
-    Keys,
-    SignedAct,
-    Standing,
-    after,
-    overdue,
-    refusal_of,
-    release_for,
-    rollout_of,
-)
+from router.releases.rollout import folded, overdue, rollout_of
+from router.releases.standing import NO_KEYS, Keys, SignedAct, Standing, release_for
 from schemas.policy_log import PolicyAct
 from tests.builders import NOON
 
@@ -60,8 +51,7 @@ class Fold:
         number = fields.pop("number", self.standing.last + 1)
         act = signed(an_act(what, number, **fields), key)
         self.now += timedelta(hours=1)
-        refusal = refusal_of(self.standing, act, self.now, self.keys)
-        self.standing = after(self.standing, act, self.now, self.keys)
+        self.standing, refusal = folded(self.standing, act, self.now, self.keys)
         return refusal
 
     def active(self) -> str | None:
@@ -307,8 +297,8 @@ def _folded(acts: Sequence[tuple[int, SignedAct]], keys: Keys) -> tuple[Standing
     for at, act in acts:
         now = NOON + timedelta(hours=at)
         before = standing
-        standing = after(standing, act, now, keys)
-        if refusal_of(before, act, now, keys) is None:
+        standing, refusal = folded(standing, act, now, keys)
+        if refusal is None:
             done.append(at)
             assert standing.last == before.last + 1
         else:
@@ -324,7 +314,7 @@ def test_refused_acts_change_nothing_and_every_fold_comes_to_the_same(
     for at, (skip, key, act) in enumerate(drawn):
         number = max(1, standing.last + 1 + skip)
         log.append((at, signed(act.model_copy(update={"number": number}), key)))
-        standing = after(standing, log[-1][1], NOON + timedelta(hours=at), keys)
+        standing, _ = folded(standing, log[-1][1], NOON + timedelta(hours=at), keys)
 
     everything, done = _folded(log, keys)
     without, _ = _folded([(at, act) for at, act in log if at in done], keys)
