@@ -439,17 +439,17 @@ def test_up_serves_the_console_with_the_whole_flow_and_drains_with_it(flowing: _
             taken = flowing.refuse("up", "--simulate", "--console-port", url.rpartition(":")[2])
             assert "name another port with --console-port" in taken
             with httpx.Client(base_url=url, trust_env=False) as http:
-                limit, known, told = time.monotonic() + 60, set[str](), dict[str, Any]()
-                while not known >= {"route", "work.low", "review", "not_json"}:
-                    assert time.monotonic() < limit, known
-                    told = http.get("/api/flow").json()
+                limit, known, told, page = time.monotonic() + 60, set[str](), dict[str, Any](), ""
+                shown = {flowing.topics.intake, "work.low", "sim-small", "loop lag", "reason=not_json"}
+                # A status that was sent while partitions moved has no topics.
+                while not known >= {"route", "work.low", "review", "not_json"} or not all(
+                    text in page for text in shown
+                ):
+                    assert time.monotonic() < limit, (known, page)
+                    told, page = http.get("/api/flow").json(), http.get("/flow").text
                     known = {row["stage"] for row in told["topics"]} | {*told["dead_letters"]}
                 assert told["stages_not_run"] == {}
-                page = http.get("/flow").text
-            topic = flowing.topics.intake
-            for shown in (topic, "work.low", "sim-small", "loop lag", "reason=not_json"):
-                assert shown in page
-            assert topic in flowing.run("top", "--once")
+            assert "work.low" in flowing.run("top", "--once")
         finally:
             process.terminate()
             said, _ = process.communicate(timeout=60)
